@@ -1,0 +1,1 @@
+"""Vitrail: train your own translator from parallel text, and see through it."""

@@ -1,0 +1,69 @@
+"""What can go wrong for a user, as one tree.
+
+    VitrailError            exit 1    failed while running
+    ├── UsageError          exit 2    an option or a configuration that cannot be
+    ├── DataError           exit 3    input text that cannot be used
+    ├── ModelError          exit 4    a model, a run or a file that is missing, damaged or incompatible
+    ├── TrainingError       exit 1    a training that cannot go on (diverged, out of memory, folder in use)
+    ├── Stopped             exit 75   stopped on request; the same command goes on from here
+    └── Interrupted         exit 130  Ctrl-C; what was saved is intact
+
+Each says what was found, what was expected and what to do. Only our own invariants use `assert`.
+"""
+
+from typing import ClassVar
+
+
+class VitrailError(Exception):
+    """A failure that the user can understand and mend.
+
+    Args:
+        found: what is the case, with its place (`file:line` or a configuration key) first.
+        expected: what should be the case; empty where that is plain.
+        remedy: what to try next; empty only where nothing can be done.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, found: str, *, expected: str = "", remedy: str = "") -> None:
+        self.found, self.expected, self.remedy = found, expected, remedy
+        parts = [found]
+        if expected:
+            parts.append(f"  expected: {expected}")
+        if remedy:
+            parts.append(f"  try: {remedy}")
+        super().__init__("\n".join(parts))
+
+
+class UsageError(VitrailError):
+    """An option or a configuration that cannot be."""
+
+    exit_code = 2
+
+
+class DataError(VitrailError):
+    """Input text that cannot be used."""
+
+    exit_code = 3
+
+
+class ModelError(VitrailError):
+    """A model, a run or a file that is missing, damaged or incompatible."""
+
+    exit_code = 4
+
+
+class TrainingError(VitrailError):
+    """A training that cannot go on: diverged, out of memory, or its folder is in use."""
+
+
+class Stopped(VitrailError):
+    """Stopped on request (SIGTERM); running the same command again goes on from the saved step."""
+
+    exit_code = 75
+
+
+class Interrupted(VitrailError):
+    """Stopped by Ctrl-C; running the same command again goes on from the saved step."""
+
+    exit_code = 130

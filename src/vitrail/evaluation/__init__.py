@@ -1,0 +1,1 @@
+"""Scores, slices of scores, and comparisons."""

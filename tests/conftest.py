@@ -1,0 +1,9 @@
+"""Shared by all tests: shape annotations are checked at run time, and tests use few threads."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("vitrail", "beartype.beartype")
