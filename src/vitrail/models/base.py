@@ -1,0 +1,68 @@
+"""The two interfaces of a model: `Model.loss(batch)`, and for translators `encode / start / step`."""
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple, Protocol
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vitrail.data.batches import Batch
+from vitrail.nn.losses import LossSum
+
+
+class State(Protocol):
+    """Where a decoding stands: keys and values of attention, or the hidden state of a recurrent model.
+
+    Every method returns the new state and may reuse the memory of the old one, which must not be used again.
+    Rows are sentence-major: row = sentence * K + beam.
+    """
+
+    def repeat(self, beams: int) -> "State":
+        """Go from one row a sentence to `beams` equal rows a sentence."""
+        ...
+
+    def reorder(self, rows: Int[Tensor, " N"]) -> "State":
+        """Let new row i continue old row `rows[i]`. Precondition: both belong to the same sentence."""
+        ...
+
+    def keep(self, sentences: Int[Tensor, " B"]) -> "State":
+        """Keep only these sentences, with all their beams, in this order."""
+        ...
+
+
+class Step(NamedTuple):
+    """What one step of decoding gives: a score for every token of the vocabulary, and the state to go on from."""
+
+    logits: Float[Tensor, "N V"]
+    state: State
+
+
+class Encoded(NamedTuple):
+    """What the encoder hands to the decoder: one vector per source position, and which positions are real."""
+
+    memory: Float[Tensor, "B S D"]
+    keep: Bool[Tensor, "B S"]
+
+
+class Model(nn.Module, ABC):
+    """Anything that is trained: it turns a batch into a summed loss."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        """Sum the loss over the real target tokens of a batch; the caller divides by their global count."""
+
+
+class TranslationModel(Model):
+    """A model that can be decoded one token at a time; search sees nothing else of it."""
+
+    @abstractmethod
+    def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
+        """Read the source once. Rows end in EOS, then PAD."""
+
+    @abstractmethod
+    def start(self, encoded: Encoded) -> State:
+        """The state before the first target token, one row a sentence."""
+
+    @abstractmethod
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
+        """Score every possible next token; `last` holds SOS at the first step. Owns `state`: callers keep only the returned one."""

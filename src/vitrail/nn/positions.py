@@ -1,0 +1,85 @@
+"""Where a token stands: sinusoidal, learned or rotary positions, or none."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vitrail.errors import UsageError
+
+
+def sinusoids(length: int, width: int) -> Float[Tensor, "T D"]:
+    """The fixed table P[t, i] = sin(t / 10000^(2i/D)) for i < D/2, then the cosines of the same angles.
+
+    Source: Vaswani et al. 2017, section 3.5. Differs from it: sine half then cosine half (as Tensor2Tensor and Hugging Face Marian
+    do) instead of interleaved, a fixed permutation of the columns.
+    """
+    frequencies = torch.exp(torch.arange(width // 2) * (-torch.log(torch.tensor(10000.0)) / (width // 2)))
+    angles = torch.arange(length)[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class SinusoidalPositions(nn.Module):
+    """Adds the sinusoid table to token embeddings: X + P. Nothing is learned; the table grows to any length."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width % 2:
+            raise UsageError(f"width {width} with sinusoidal positions", expected="an even width")
+        self.register_buffer("table", sinusoids(256, width), persistent=False)
+
+    def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
+        """Add the positions `start`, `start + 1`, ... to the tokens of each row."""
+        end = start + embedded.shape[1]
+        if end > self.table.shape[0]:
+            self.table = sinusoids(2 * end, embedded.shape[2]).to(self.table)
+        return embedded + self.table[start:end].to(embedded.dtype)
+
+
+class LearnedPositions(nn.Module):
+    """Adds one learned vector per position: X + P. Positions beyond the last learned one are an error."""
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(length, width) * width**-0.5)
+
+    def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
+        """Add the positions `start`, `start + 1`, ... to the tokens of each row. Raises UsageError beyond the learned length."""
+        end = start + embedded.shape[1]
+        if end > self.weight.shape[0]:
+            raise UsageError(
+                f"position {end} with {self.weight.shape[0]} learned positions",
+                remedy="raise model.max_positions, or use sinusoidal or rotary positions",
+            )
+        return embedded + self.weight[start:end]
+
+
+class NoPositions(nn.Module):
+    """Adds nothing: the encoder then sees its words as a set."""
+
+    def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
+        """Return the embeddings as they are."""
+        return embedded
+
+
+class Rotary(nn.Module):
+    """Rotates queries and keys by an angle that grows with their position, so that QKᵀ depends on distances alone.
+
+    (x_i, x_{i+E/2}) is turned by t / 10000^(2i/E). Source: Su et al. 2021, RoFormer, eq. 34; pairs are split halves (GPT-NeoX),
+    a fixed permutation of the paper's neighbours. Self-attention only.
+    """
+
+    def __init__(self, head_width: int) -> None:
+        super().__init__()
+        if head_width % 2:
+            raise UsageError(f"head width {head_width} with rotary positions", expected="an even head width")
+        self.half = head_width // 2
+        self.register_buffer("table", sinusoids(256, head_width), persistent=False)
+
+    def forward(self, heads: Float[Tensor, "B H T E"], start: int = 0) -> Float[Tensor, "B H T E"]:
+        """Turn each vector by the angle of its position, the first of them being `start`."""
+        end = start + heads.shape[2]
+        if end > self.table.shape[0]:
+            self.table = sinusoids(2 * end, 2 * self.half).to(self.table)
+        sine, cosine = self.table[start:end].to(heads.dtype).split(self.half, dim=1)
+        first, second = heads.split(self.half, dim=3)
+        return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=3)

@@ -1,0 +1,46 @@
+"""Look inside by listening: named places in a model, and a way to hear what passes through them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import ModelError
+
+
+class Probe(nn.Identity):
+    """A named place where a tensor passes unchanged. It costs nothing until somebody listens.
+
+    Its name is its path in the model, such as `decoder.blocks.0.cross_attention.weights`.
+    """
+
+    @property
+    def heard(self) -> bool:
+        """Whether somebody listens: then code may compute what it would otherwise skip."""
+        return bool(self._forward_hooks)
+
+
+@contextmanager
+def trace(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+    """Record what passes through every Probe of a model: name -> one tensor per call, detached, in order.
+
+    While it is open, attention takes the explicit path, which computes every intermediate value; it agrees with the fused one.
+    Raises ModelError for a compiled module, whose probes would be silent.
+    """
+    if isinstance(model, torch._dynamo.OptimizedModule):  # pyright: ignore[reportPrivateUsage]
+        raise ModelError("a compiled model cannot be traced: its probes are silent", remedy="trace the model that was compiled (model._orig_mod)")
+    seen: dict[str, list[Tensor]] = {}
+
+    def listener(name: str):
+        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            seen.setdefault(name, []).append(output.detach())
+
+        return listen
+
+    handles = [module.register_forward_hook(listener(name)) for name, module in model.named_modules() if isinstance(module, Probe)]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
