@@ -1,0 +1,159 @@
+"""From translated files to one result that can be printed or kept: what `vitrail evaluate` does."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.evaluation.published import published_style
+from vitrail.evaluation.scores import Comparison, Recipe, Score, collect, compare_statistics, score, tokenizer_for
+from vitrail.evaluation.slices import Band, by_length_of
+
+# From this share of lines ending in " ." on, a text is taken for tokenised (sacreBLEU warns from 100 lines on).
+_TOKENISED_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured of one system on one test set. Empty tuples and None stand for what was not asked."""
+
+    sentences: int
+    reference_sets: int
+    scores: tuple[Score, ...]
+    published: Score | None = None
+    bands: tuple[Band, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """The fields by name, as JSON that `json.loads` gives back."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+
+    def to_text(self) -> str:
+        """Aligned tables for people: value ± half the 95 % interval, then each signature on its own line."""
+        named = [*self.scores, *([self.published] if self.published else [])]
+        sections = [
+            _table([[_label(one), *_figures(one)] for one in named]),
+            _table([["length", "sentences", *(one.name for one in self.scores)], *map(_band, self.bands)]) if self.bands else "",
+            _table([_COMPARED, *map(_compared, self.comparisons)]) if self.comparisons else "",
+            "\n".join(f"{one.name}|{one.signature}" for one in [*named, *self.comparisons]),
+            "\n".join(f"note: {note}" for note in self.notes),
+        ]
+        references = "1 reference" if self.reference_sets == 1 else f"{self.reference_sets} references"
+        return "\n\n".join([f"{self.sentences} sentences, {references}", *filter(None, sections)]) + "\n"
+
+
+def evaluate_files(
+    hypothesis: Path,
+    references: Sequence[Path],
+    *,
+    source: Path | None = None,
+    baseline: Path | None = None,
+    tokenised: Path | None = None,
+    language: str | None = None,
+    recipe: Recipe | None = None,
+) -> Evaluation:
+    """Score a file of translations, one sentence a line.
+
+    Args:
+        references: one file for each reference set, in the lines of the hypothesis file.
+        source: gives the scores by source length as well.
+        baseline: another system's translations of the same lines: gives the paired tests as well.
+        tokenised: a lowercased, Moses-tokenised reference file: gives the figure to hold against published ones (needs `language`).
+        language: of the translations; chooses BLEU's tokenizer in place of the recipe's.
+
+    Raises: ModelError for a file that is missing; DataError for bytes that are not UTF-8 and for counts of lines that differ;
+            UsageError for what is asked and cannot be.
+    """
+    recipe, notes = recipe or Recipe(), list[str]()
+    if tokenised and not language:
+        raise UsageError("tokenised references without a language", expected="the language of the translations", remedy="language fr")
+    if language:
+        choice = tokenizer_for(language)
+        recipe = replace(recipe, tokenize=choice.name)
+        if choice.reason:
+            notes.append(f"BLEU tokenizer {choice.reason}. TER counts what stands between spaces: read chrF beside it.")
+    hypotheses = read_lines(hypothesis)
+    targets = [read_lines(path, like=hypotheses, beside=hypothesis) for path in references]
+    sources = read_lines(source, like=hypotheses, beside=hypothesis) if source else []
+    notes += _notes(hypotheses)
+    statistics = collect(hypotheses, targets, recipe=recipe)
+    comparisons: list[Comparison] = []
+    if baseline:
+        others = read_lines(baseline, like=hypotheses, beside=hypothesis)
+        comparisons = compare_statistics(collect(others, targets, recipe=recipe), statistics)
+    published = None
+    if tokenised and language:
+        wanted = read_lines(tokenised, like=hypotheses, beside=hypothesis)
+        published = published_style(hypotheses, [wanted], language=language, bootstrap=recipe.bootstrap, seed=recipe.seed)
+    bands = by_length_of(sources, statistics) if source else []
+    return Evaluation(len(hypotheses), len(targets), tuple(score(statistics)), published, tuple(bands), tuple(comparisons), tuple(notes))
+
+
+def read_lines(path: Path, *, like: Sequence[str] | None = None, beside: Path | None = None) -> list[str]:
+    """The lines of a UTF-8 file, split on line feeds alone (a text may hold other characters that Python takes for line ends).
+
+    Args: like, beside: the lines that must be as many, and their file, for the message.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}", expected="a text file, one sentence a line", remedy="check the name") from error
+    lines: list[str] = []
+    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n") if data else [], start=1):
+        try:
+            lines.append(line.removesuffix(b"\r").decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}:{number}: not UTF-8", expected="UTF-8 text", remedy="convert the file, e.g. with iconv") from error
+    if not lines:
+        raise DataError(f"{path}: empty", expected="one sentence a line")
+    if like is not None and len(lines) != len(like):
+        raise DataError(
+            f"{path}: {len(lines)} lines, {beside}: {len(like)} lines",
+            expected="equal counts, line n of one belonging to line n of the other",
+            remedy="translate the source of these references again, keeping its empty lines",
+        )
+    return lines
+
+
+def _notes(hypotheses: Sequence[str]) -> Iterator[str]:
+    count = len(hypotheses)
+    spaced = sum(1 for text in hypotheses if text.rstrip().endswith(" ."))
+    if spaced >= max(1, _TOKENISED_SHARE * count):
+        yield f"{spaced} of {count} translations end in ' .': they look tokenised; scores are meant for detokenised text"
+    empty = sum(1 for text in hypotheses if not text.strip())
+    if empty:
+        yield f"{empty} of {count} translations are empty"
+
+
+_COMPARED = ["baseline to system", "from", "to", "difference", "95 % interval", "p bootstrap", "p randomisation"]
+
+
+def _label(one: Score) -> str:
+    return f"{one.name} (tokenised)" if "tok:none" in one.signature else one.name
+
+
+def _figures(one: Score) -> list[str]:
+    if one.low is None or one.high is None:
+        return [f"{one.value:.2f}"]
+    return [f"{one.value:.2f} ± {(one.high - one.low) / 2:.2f}", f"{one.low:.2f} to {one.high:.2f}"]
+
+
+def _band(band: Band) -> list[str]:
+    span = f"{band.first}+" if band.last is None else f"{band.first}-{band.last}"
+    return [span, str(band.sentences), *(_figures(one)[0] for one in band.scores)]
+
+
+def _compared(one: Comparison) -> list[str]:
+    interval = f"{one.low:+.2f} to {one.high:+.2f}"
+    p_values = [f"{one.p_bootstrap:.4f}", f"{one.p_randomisation:.4f}"]
+    return [one.name, f"{one.baseline:.2f}", f"{one.system:.2f}", f"{one.difference:+.2f}", interval, *p_values]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns two spaces apart: the first to the left, the others to the right."""
+    columns = max(len(row) for row in rows)
+    widths = [max((len(row[index]) for row in rows if index < len(row)), default=0) for index in range(columns)]
+    lines = ["  ".join(cell.rjust(widths[i]) if i else cell.ljust(widths[0]) for i, cell in enumerate(row)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
