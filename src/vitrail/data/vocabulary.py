@@ -1,0 +1,212 @@
+"""What every vocabulary can do, the four special ids, and the two plain kinds: whole words and single characters."""
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.files import write_file
+
+PAD, UNK, SOS, EOS = 0, 1, 2, 3
+SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
+"""How the special ids are shown. Text that looks like them is plain text and never becomes one."""
+
+
+class Subwords(ABC):
+    """A vocabulary: text to ids and back.
+
+    The only thing that text loses on the way is spaces (U+0020): those at its ends, and all but one of several in a row. Every other
+    character, U+00A0, U+202F and tabs among them, comes back as it was, unless a word or character vocabulary does not know it.
+    """
+
+    suffix: ClassVar[str]
+    """How the names of its files end."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """How many ids there are, special ones included."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file's bytes, in hexadecimal: two vocabularies are the same when this is."""
+        return sha256(self.to_bytes()).hexdigest()
+
+    @abstractmethod
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
+
+    @classmethod
+    @abstractmethod
+    def from_bytes(cls, data: bytes, *, origin: str) -> "Subwords":
+        """Read what `to_bytes` gave. Raises ModelError naming `origin` when the bytes are anything else."""
+
+    @abstractmethod
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text; never PAD, SOS or EOS. Raises DataError on lone surrogates, which are not text."""
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of one text; see `encode_batch`."""
+        return self.encode_batch([text])[0]
+
+    def encode_arrays(self, texts: Sequence[str], *, threads: int) -> list[npt.NDArray[np.int32]]:
+        """As `encode_batch`, in arrays, for whole corpora. Kinds that have no use for threads ignore them."""
+        del threads
+        return [np.array(ids, dtype=np.int32) for ids in self.encode_batch(texts)]
+
+    def sample(self, texts: Sequence[str], *, seed: int, dropout: float) -> list[list[int]]:
+        """Another segmentation of each text, drawn anew for each seed; `dropout` 0 is `encode_batch`. A pure function of its arguments.
+
+        Raises UsageError where there is only one segmentation.
+        """
+        del seed
+        if dropout > 0:
+            raise UsageError(
+                "segmentations cannot be sampled from a vocabulary of whole words or characters",
+                remedy="set the dropout of subwords to 0, or prepare the data with kind bpe",
+            )
+        return self.encode_batch(texts)
+
+    @abstractmethod
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text of some ids; special ids are skipped."""
+
+    @abstractmethod
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Each id as it is shown to people; a space is shown as ▁."""
+
+    def save(self, path: Path) -> None:
+        """Write the vocabulary to a file, whole or not at all."""
+        write_file(path, self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> "Subwords":
+        """Read the file that `save` wrote. Raises ModelError when it is missing, damaged or something else."""
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise ModelError(f"{path}: {error.strerror}", expected="a vocabulary") from None
+        return cls.from_bytes(data, origin=str(path))
+
+
+def collapse(text: str) -> str:
+    """Take away spaces at the ends, and all but one of several in a row; other white space is left as it is."""
+    return " ".join(filter(None, text.split(" ")))
+
+
+def require_text(texts: Sequence[str]) -> None:
+    """Raise DataError when a text holds a lone surrogate (bytes that were not UTF-8)."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        bad = next(text for text in texts if any("\ud800" <= character <= "\udfff" for character in text))
+        raise DataError(f"text with bytes that are not UTF-8: {bad[:80]!a}", remedy="vitrail prepare drops such pairs") from None
+
+
+class _TokenVocabulary(Subwords):
+    """A list of tokens, the most frequent first; token n has the id n + 4. Saved as JSON."""
+
+    kind: ClassVar[str]
+    suffix = ".vocab.json"
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self._tokens = tuple(tokens)
+        self._ids = {token: id for id, token in enumerate(self._tokens, start=len(SPECIAL))}
+
+    @classmethod
+    def train(cls, texts: Iterable[str], *, size: int, least_count: int = 1) -> "_TokenVocabulary":
+        """Keep the most frequent tokens: at most `size` with the special ids, each seen `least_count` times; ties in order of code points.
+
+        Raises DataError when there is no text.
+        """
+        counts: Counter[str] = Counter()
+        for text in texts:
+            require_text([text])
+            counts.update(cls._split(text))
+        if not counts:
+            raise DataError("no text to learn a vocabulary from")
+        ranked = sorted((-count, token) for token, count in counts.items() if count >= least_count)
+        return cls([token for _, token in ranked[: size - len(SPECIAL)]])
+
+    @staticmethod
+    @abstractmethod
+    def _split(text: str) -> list[str]: ...
+
+    @staticmethod
+    @abstractmethod
+    def _join(tokens: Iterable[str]) -> str: ...
+
+    @property
+    def size(self) -> int:
+        return len(SPECIAL) + len(self._tokens)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        require_text(texts)
+        return [[self._ids.get(token, UNK) for token in self._split(text)] for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._join(self._tokens[id - len(SPECIAL)] for id in ids if id > EOS)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        return [SPECIAL[id] if id <= EOS else self._tokens[id - len(SPECIAL)].replace(" ", "▁") for id in ids]
+
+    def to_bytes(self) -> bytes:
+        content = {"format": "vitrail vocabulary 1", "kind": self.kind, "tokens": self._tokens}
+        return (json.dumps(content, ensure_ascii=False, indent=0) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, origin: str) -> "_TokenVocabulary":
+        refusal = ModelError(f"{origin}: not a {cls.kind} vocabulary, or damaged", remedy="prepare the data again, or copy the model again")
+        try:
+            content: Any = json.loads(data)
+        except (ValueError, RecursionError):
+            raise refusal from None
+        match content:
+            case {"format": "vitrail vocabulary 1", "kind": cls.kind, "tokens": [*tokens]} if len(content) == 3:
+                if not all(isinstance(token, str) and token for token in tokens) or len(set(tokens)) < len(tokens):
+                    raise refusal
+                return cls(tokens)
+            case _:
+                raise refusal
+
+
+class WordVocabulary(_TokenVocabulary):
+    """Whole words and marks of punctuation.
+
+    A token is a run of letters and digits, inner apostrophes and hyphens included (`l'eau-de-vie`), or any one other character. The space
+    before it belongs to it, and a text is read as if a space stood before it. Thus joining tokens gives back the text.
+    """
+
+    kind = "word"
+    _token = re.compile(r" ?(?:\w+(?:['’-]\w+)*|[^\w ])")
+
+    @staticmethod
+    def _split(text: str) -> list[str]:
+        return WordVocabulary._token.findall(" " + collapse(text)) if text else []
+
+    @staticmethod
+    def _join(tokens: Iterable[str]) -> str:
+        return "".join(tokens).removeprefix(" ")
+
+
+class CharacterVocabulary(_TokenVocabulary):
+    """Single characters (code points), the space among them."""
+
+    kind = "character"
+
+    @staticmethod
+    def _split(text: str) -> list[str]:
+        return list(collapse(text))
+
+    @staticmethod
+    def _join(tokens: Iterable[str]) -> str:
+        return "".join(tokens)
