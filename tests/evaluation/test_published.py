@@ -16,6 +16,9 @@ def sacremoses():
 CASES = [
     ("fr", "L'Homme lit « Le Pont », à l'ombre.", "l&apos; homme lit &quot; le pont &quot; , à l&apos; ombre ."),
     ("fr", 'Elle porte un sac "Vert."', "elle porte un sac &quot; vert &quot; ."),
+    # Between two letters a-z a right quotation mark is an apostrophe, elsewhere a quote: a slip of the Perl script, in its files too.
+    ("fr", "L’étoile d’or brille.", "l &quot; étoile d&apos; or brille ."),
+    ("fr", "Un coup d’œil.", "un coup d &quot; œil ."),
     ("en", "The baker's son didn't wear a T-shirt.", "the baker &apos;s son didn &apos;t wear a t-shirt ."),
     ("de", "Ein Mann ruft: „Halt!“", "ein mann ruft : &quot; halt ! &quot;"),
 ]
@@ -32,7 +35,7 @@ def test_published_style_scores_like_with_like(sacremoses):
     perfect = published_style(raw, [references], language="fr", bootstrap=20)
     assert perfect.value == pytest.approx(100)
     assert "tok:none" in perfect.signature and "|text:lc.norm.moses-fr|sacremoses:" in perfect.signature
-    assert published_style([raw[0], "Un autre texte ."], [references], language="fr", bootstrap=20).value < 100
+    assert published_style([*raw[:-1], "Un autre texte."], [references], language="fr", bootstrap=20).value < 100
 
 
 @pytest.mark.parametrize(("references", "said"), [(["Le chat dort ."], "line 1: upper-case"), (["l' eau ."], "line 1: a plain")])

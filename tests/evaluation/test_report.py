@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.report import evaluate_files, read_lines
 from vitrail.evaluation.scores import Recipe, compare, evaluate
 
@@ -92,7 +92,7 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
 
 def test_files_that_cannot_be_scored(write, tmp_path):
     good = write("good", SYSTEM)
-    with pytest.raises(ModelError, match="absent"):
+    with pytest.raises(DataError, match="absent"):
         evaluate_files(tmp_path / "absent", [good])
     with pytest.raises(DataError, match="2 lines"):
         evaluate_files(good, [write("short", REFERENCE[:2])])
@@ -103,5 +103,8 @@ def test_files_that_cannot_be_scored(write, tmp_path):
     (tmp_path / "latin").write_bytes(b"bon\n\xe9t\xe9\nfin\n")
     with pytest.raises(DataError, match=r"latin:2: not UTF-8"):
         evaluate_files(good, [tmp_path / "latin"])
+    (tmp_path / "long").write_bytes(b"a" * (1 << 21))
+    with pytest.raises(DataError, match=r"long:1: a line longer"):
+        read_lines(tmp_path / "long")
     with pytest.raises(UsageError, match="language"):
         evaluate_files(good, [good], tokenised=good)

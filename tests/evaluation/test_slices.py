@@ -64,7 +64,7 @@ def test_words():
 def test_rare_words_by_hand():
     train = {"the": 900, "cat": 4, "sat": 5, "ocelot": 0}
     unseen, rare, common = rare_words(
-        ["The ocelot sat.", "a cat"], ["the ocelot sat", "cat, cat, heron"], train_counts=train, edges=(0, 4, 9), bootstrap=100
+        ["The ocelot ocelot sat.", "a cat"], ["the ocelot sat", "cat, cat, heron"], train_counts=train, edges=(0, 4, 9), bootstrap=100
     )
     assert (unseen.name, unseen.found, unseen.total, unseen.share) == ("seen 0 times", 1, 2, 0.5)
     assert (rare.name, rare.found, rare.total) == ("seen 1 to 4 times", 1, 2)

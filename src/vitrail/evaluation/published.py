@@ -1,8 +1,8 @@
 """Figures that compare like with like with papers that scored lowercased, Moses-tokenised text.
 
 Such papers (those on Multi30k, for example) lowercased the references, normalised their punctuation and tokenised them with the Moses
-scripts, then computed BLEU over the resulting words. A sacreBLEU figure on detokenised text differs from theirs by a point or more,
-in either direction. Here a detokenised hypothesis goes through the same three steps and is scored with `tok:none` against the
+scripts, then computed BLEU over the resulting words. A sacreBLEU figure on detokenised text counts other words, so it is another number
+for the same translations. Here a detokenised hypothesis goes through the same three steps and is scored with `tok:none` against the
 tokenised references themselves: l'homme becomes `l&apos; homme` in French, the man's becomes `the man &apos;s` in English.
 
 The steps are sacremoses's (`pip install 'vitrail[moses]'`), which reproduces the Multi30k files from their raw text line for line:

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.data.text import is_cut, lines
+from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.published import published_style
 from vitrail.evaluation.scores import Comparison, Recipe, Score, collect, compare_statistics, score, tokenizer_for
 from vitrail.evaluation.slices import Band, by_length_of
@@ -63,7 +64,7 @@ def evaluate_files(
         tokenised: a lowercased, Moses-tokenised reference file: gives the figure to hold against published ones (needs `language`).
         language: of the translations; chooses BLEU's tokenizer in place of the recipe's.
 
-    Raises: ModelError for a file that is missing; DataError for bytes that are not UTF-8 and for counts of lines that differ;
+    Raises: DataError for a file that cannot be read or is not UTF-8, and for counts of lines that differ;
             UsageError for what is asked and cannot be.
     """
     recipe, notes = recipe or Recipe(), list[str]()
@@ -92,29 +93,26 @@ def evaluate_files(
 
 
 def read_lines(path: Path, *, like: Sequence[str] | None = None, beside: Path | None = None) -> list[str]:
-    """The lines of a UTF-8 file, split on line feeds alone (a text may hold other characters that Python takes for line ends).
+    """The lines of a UTF-8 file (plain, .gz, or stdin as `-`), read by the rules of the training text but refusing what it would count.
 
     Args: like, beside: the lines that must be as many, and their file, for the message.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}", expected="a text file, one sentence a line", remedy="check the name") from error
-    lines: list[str] = []
-    for number, line in enumerate(data.removesuffix(b"\n").split(b"\n") if data else [], start=1):
+    texts: list[str] = []
+    for number, text in enumerate(lines(path), start=1):
+        if is_cut(text):
+            raise DataError(f"{path}:{number}: a line longer than a sentence can be", expected="one sentence a line")
         try:
-            lines.append(line.removesuffix(b"\r").decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"{path}:{number}: not UTF-8", expected="UTF-8 text", remedy="convert the file, e.g. with iconv") from error
-    if not lines:
-        raise DataError(f"{path}: empty", expected="one sentence a line")
-    if like is not None and len(lines) != len(like):
+            text.encode("utf-8")
+        except UnicodeEncodeError:  # the reader keeps such bytes as lone surrogates
+            raise DataError(f"{path}:{number}: not UTF-8", expected="UTF-8 text", remedy="convert the file, e.g. with iconv") from None
+        texts.append(text)
+    if like is not None and len(texts) != len(like):
         raise DataError(
-            f"{path}: {len(lines)} lines, {beside}: {len(like)} lines",
+            f"{path}: {len(texts)} lines, {beside}: {len(like)} lines",
             expected="equal counts, line n of one belonging to line n of the other",
             remedy="translate the source of these references again, keeping its empty lines",
         )
-    return lines
+    return texts
 
 
 def _notes(hypotheses: Sequence[str]) -> Iterator[str]:
@@ -155,5 +153,5 @@ def _table(rows: Sequence[Sequence[str]]) -> str:
     """Columns two spaces apart: the first to the left, the others to the right."""
     columns = max(len(row) for row in rows)
     widths = [max((len(row[index]) for row in rows if index < len(row)), default=0) for index in range(columns)]
-    lines = ["  ".join(cell.rjust(widths[i]) if i else cell.ljust(widths[0]) for i, cell in enumerate(row)) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
+    aligned = ("  ".join(cell.rjust(widths[i]) if i else cell.ljust(widths[0]) for i, cell in enumerate(row)) for row in rows)
+    return "\n".join(line.rstrip() for line in aligned)
