@@ -94,6 +94,7 @@ def _without_ties(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[object, ...], str] = {}
+    memories: set[int] = set()
     for name, tensor in named.items():
         place = (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
         if tensor.numel() > 0 and place in first:  # tensors without elements all have address 0
@@ -101,8 +102,10 @@ def _without_ties(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
             continue
         first[place] = name
         tensor = tensor.detach().cpu().contiguous()
-        # A part of a larger memory: by itself, else safetensors takes two parts of the same one for tied tensors and refuses.
-        kept[name] = tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
+        # Two views of one memory must be two tensors in the file: safetensors refuses what it takes for tied.
+        memory = tensor.untyped_storage()
+        kept[name] = tensor.clone() if memory.nbytes() != tensor.nbytes or memory.data_ptr() in memories else tensor
+        memories.add(memory.data_ptr())
     return kept, aliases
 
 
@@ -351,7 +354,7 @@ def _figure(path: Path, metric: Callable[[Facts], float | None]) -> float | None
     except ModelError:
         return None
     value = metric(facts)
-    return value if value is not None and math.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None
 
 
 def average(paths: Sequence[Path], *, group: str = "model") -> dict[str, Tensor]:
