@@ -25,6 +25,7 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         if width % 2:
             raise UsageError(f"width {width} with sinusoidal positions", expected="an even width")
+        self.table: Tensor
         self.register_buffer("table", sinusoids(256, width), persistent=False)
 
     def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
@@ -72,14 +73,15 @@ class Rotary(nn.Module):
         super().__init__()
         if head_width % 2:
             raise UsageError(f"head width {head_width} with rotary positions", expected="an even head width")
-        self.half = head_width // 2
+        self.half_width = head_width // 2
+        self.table: Tensor
         self.register_buffer("table", sinusoids(256, head_width), persistent=False)
 
     def forward(self, heads: Float[Tensor, "B H T E"], start: int = 0) -> Float[Tensor, "B H T E"]:
         """Turn each vector by the angle of its position, the first of them being `start`."""
         end = start + heads.shape[2]
         if end > self.table.shape[0]:
-            self.table = sinusoids(2 * end, 2 * self.half).to(self.table)
-        sine, cosine = self.table[start:end].to(heads.dtype).split(self.half, dim=1)
-        first, second = heads.split(self.half, dim=3)
+            self.table = sinusoids(2 * end, 2 * self.half_width).to(self.table)
+        sine, cosine = self.table[start:end].to(heads.dtype).split(self.half_width, dim=1)
+        first, second = heads.split(self.half_width, dim=3)
         return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=3)

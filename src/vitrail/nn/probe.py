@@ -1,6 +1,6 @@
 """Look inside by listening: named places in a model, and a way to hear what passes through them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import torch
@@ -22,14 +22,16 @@ class Probe(nn.Identity):
 
 
 @contextmanager
-def trace(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
+def trace(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     """Record what passes through every Probe of a model: name -> one tensor per call, detached, in order.
 
     While it is open, attention takes the explicit path, which computes every intermediate value; it agrees with the fused one.
     Raises ModelError for a compiled module, whose probes would be silent.
     """
     if isinstance(model, torch._dynamo.OptimizedModule):  # pyright: ignore[reportPrivateUsage]
-        raise ModelError("a compiled model cannot be traced: its probes are silent", remedy="trace the model that was compiled (model._orig_mod)")
+        raise ModelError(
+            "a compiled model cannot be traced: its probes are silent", remedy="trace the model that was compiled (model._orig_mod)"
+        )
     seen: dict[str, list[Tensor]] = {}
 
     def listener(name: str):

@@ -1,0 +1,314 @@
+"""The Transformer encoder-decoder of Vaswani et al. 2017."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vitrail.config import Config
+from vitrail.data.batches import Batch
+from vitrail.data.subwords import PAD
+from vitrail.models.base import Encoded, State, Step, TranslationModel
+from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
+from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
+from vitrail.nn.losses import LossSum, token_cross_entropy
+from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
+from vitrail.nn.probe import Probe
+
+Positions = Literal["sinusoidal", "learned", "rotary", "none"]
+
+
+class TransformerConfig(Config):
+    """The shape of a Transformer encoder-decoder."""
+
+    kind: Literal["transformer"] = "transformer"
+    encoder_layers: int = Field(default=4, ge=1)
+    """Blocks in the encoder."""
+    decoder_layers: int = Field(default=4, ge=1)
+    """Blocks in the decoder; fewer of them translate faster."""
+    width: int = Field(default=128, ge=1)
+    """Model width D: length of the vector that stands for one token."""
+    heads: int = Field(default=4, ge=1)
+    """Attention heads H in each attention."""
+    head_width: int | None = Field(default=None, ge=1)
+    """Width E of one head; width / heads when not given."""
+    feed_forward: int = Field(default=256, ge=1)
+    """Width F of the feed-forward layer."""
+    activation: Activation = "relu"
+    """Function inside the feed-forward: relu (the paper), gelu, or swiglu (adds a gate)."""
+    norm: Norm = "layer"
+    """Normalisation: layer (the paper), rms, or batch (padding left out of its statistics)."""
+    norm_position: NormPosition = "pre"
+    """Norm before each sublayer (pre: trains without care) or after the residual sum (post: the paper)."""
+    positions: Positions = "sinusoidal"
+    """How order is told: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
+    max_positions: int = Field(default=1024, ge=1)
+    """Positions that exist with learned positions; the others know no limit."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share dropped of every sublayer's output before the residual sum, and of the embeddings."""
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of attention weights dropped."""
+    activation_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share dropped inside the feed-forward."""
+    tie: Literal["all", "target", "none"] = "all"
+    """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TransformerConfig":
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads; change one or give head_width")
+        return self
+
+    @property
+    def width_of_head(self) -> int:
+        """E: the width of one head."""
+        return self.head_width or self.width // self.heads
+
+
+PRESETS: dict[str, TransformerConfig] = {
+    "tiny": TransformerConfig(),
+    "small": TransformerConfig(encoder_layers=6, decoder_layers=6, width=256, heads=4, feed_forward=1024),
+    "base": TransformerConfig(encoder_layers=6, decoder_layers=6, width=512, heads=8, feed_forward=2048),
+    "big": TransformerConfig(encoder_layers=6, decoder_layers=6, width=1024, heads=16, feed_forward=4096, dropout=0.3),
+}
+"""`base` and `big` have the paper's sizes (table 3); `tiny` is Wu et al. 2021's for Multi30k."""
+
+
+def _attention(config: TransformerConfig, *, rotary: bool) -> MultiHeadAttention:
+    return MultiHeadAttention(config.width, config.heads, config.width_of_head, dropout=config.attention_dropout, rotary=rotary)
+
+
+def _residual(config: TransformerConfig) -> Residual:
+    return Residual(config.width, norm=config.norm, position=config.norm_position, dropout=config.dropout)
+
+
+def _feed_forward(config: TransformerConfig) -> FeedForward:
+    return FeedForward(config.width, config.feed_forward, config.activation, config.activation_dropout)
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention, then feed-forward, each in a residual connection with a norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attention = _attention(config, rotary=config.positions == "rotary")
+        self.feed_forward = _feed_forward(config)
+        self.residual_1, self.residual_2 = _residual(config), _residual(config)
+
+    def forward(self, values: Float[Tensor, "B S D"], keep: Bool[Tensor, "B S"], mask: Mask) -> Float[Tensor, "B S D"]:
+        """Let every source position read every other."""
+
+        def read_all(x: Tensor) -> Tensor:
+            return self.self_attention(x, x, mask)
+
+        values = self.residual_1(values, keep, read_all)
+        return self.residual_2(values, keep, self.feed_forward)
+
+
+class LayerState(NamedTuple):
+    """What one decoder block remembers: its own keys and values so far, and those of the source."""
+
+    key: Float[Tensor, "N H C E"]
+    value: Float[Tensor, "N H C E"]
+    source_key: Float[Tensor, "B H S E"]
+    source_value: Float[Tensor, "B H S E"]
+
+
+class DecoderBlock(nn.Module):
+    """Masked self-attention, cross-attention to the source, then feed-forward, each in a residual connection with a norm."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.self_attention = _attention(config, rotary=config.positions == "rotary")
+        self.cross_attention = _attention(config, rotary=False)
+        self.feed_forward = _feed_forward(config)
+        self.residual_1, self.residual_2, self.residual_3 = _residual(config), _residual(config), _residual(config)
+
+    def forward(
+        self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], mask: Mask, memory: Float[Tensor, "B S D"], memory_mask: Mask
+    ) -> Float[Tensor, "B T D"]:
+        """Let every target position read those before it and the whole source."""
+
+        def read_own(x: Tensor) -> Tensor:
+            return self.self_attention(x, x, mask)
+
+        def read_source(x: Tensor) -> Tensor:
+            return self.cross_attention(x, memory, memory_mask)
+
+        values = self.residual_1(values, keep, read_own)
+        values = self.residual_2(values, keep, read_source)
+        return self.residual_3(values, keep, self.feed_forward)
+
+    def step(self, values: Float[Tensor, "N 1 D"], state: LayerState, memory_mask: Mask, *, position: int) -> Float[Tensor, "N 1 D"]:
+        """The same for one new position; writes its key and value into the state's memory."""
+        keep = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
+        sentences = state.source_key.shape[0]
+
+        def read_own(x: Tensor) -> Tensor:
+            key, value = self.self_attention.read(x, position)
+            state.key[:, :, position] = key[:, :, 0]
+            state.value[:, :, position] = value[:, :, 0]
+            return self.self_attention.ask(x, state.key[:, :, : position + 1], state.value[:, :, : position + 1], None, position)
+
+        def read_source(x: Tensor) -> Tensor:
+            # The K beams of a sentence ask its source side by side, so that its keys and values are neither copied nor reordered.
+            asked = x.view(sentences, -1, x.shape[2])
+            return self.cross_attention.ask(asked, state.source_key, state.source_value, memory_mask).reshape(x.shape)
+
+        values = self.residual_1(values, keep, read_own)
+        values = self.residual_2(values, keep, read_source)
+        return self.residual_3(values, keep, self.feed_forward)
+
+
+@dataclass(frozen=True)
+class TransformerState:
+    """Keys and values of every decoder block, up to `position`; the memory behind them grows by doubling."""
+
+    layers: list[LayerState]
+    memory_mask: Mask
+    position: int
+
+    def repeat(self, beams: int) -> "TransformerState":
+        """See `State.repeat`; keys and values of the source stay one a sentence."""
+        rows = torch.arange(self.layers[0].key.shape[0], device=self.layers[0].key.device)
+        return self.reorder(rows.repeat_interleave(beams))
+
+    def reorder(self, rows: Int[Tensor, " N"]) -> "TransformerState":
+        """See `State.reorder`."""
+        return self._with_own([(layer.key.index_select(0, rows), layer.value.index_select(0, rows)) for layer in self.layers])
+
+    def keep(self, sentences: Int[Tensor, " B"]) -> "TransformerState":
+        """See `State.keep`."""
+        beams = self.layers[0].key.shape[0] // self.layers[0].source_key.shape[0]
+        rows = (sentences[:, None] * beams + torch.arange(beams, device=sentences.device)).flatten()
+        layers = [
+            LayerState(layer.key[rows], layer.value[rows], layer.source_key[sentences], layer.source_value[sentences])
+            for layer in self.layers
+        ]
+        return replace(self, layers=layers, memory_mask=Mask(self.memory_mask.keep[sentences], self.memory_mask.bias[sentences]))
+
+    def with_room(self) -> "TransformerState":
+        """The same state with room for one more position."""
+        capacity = self.layers[0].key.shape[2]
+        if self.position < capacity:
+            return self
+        room = (0, 0, 0, capacity)
+        return self._with_own([(F.pad(layer.key, room), F.pad(layer.value, room)) for layer in self.layers])
+
+    def _with_own(self, own: list[tuple[Tensor, Tensor]]) -> "TransformerState":
+        layers = [layer._replace(key=key, value=value) for layer, (key, value) in zip(self.layers, own, strict=True)]
+        return replace(self, layers=layers)
+
+
+class Transformer(TranslationModel):
+    """Encoder-decoder Transformer: tokens in, a summed loss or one next-token score at a time out."""
+
+    def __init__(self, config: TransformerConfig, *, source_vocabulary: int, target_vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.target_embedding = nn.Embedding(target_vocabulary, width)
+        self.source_embedding = self.target_embedding if config.tie == "all" else nn.Embedding(source_vocabulary, width)
+        self.output_weight = self.target_embedding.weight if config.tie != "none" else nn.Parameter(torch.empty(target_vocabulary, width))
+        self.source_positions = self._positions()
+        self.target_positions = self._positions()
+        self.dropout = Dropout(config.dropout)
+        self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.encoder_layers))
+        self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
+        # With pre-norm the residual stream itself is never normalised, so each half ends with a norm.
+        pre = config.norm_position == "pre"
+        self.encoder_norm = make_norm(config.norm, width) if pre else None
+        self.decoder_norm = make_norm(config.norm, width) if pre else None
+        self.source_embedded, self.target_embedded = Probe(), Probe()
+        self.source_input, self.target_input = Probe(), Probe()
+        self.memory, self.logits = Probe(), Probe()
+        self._initialise()
+
+    def _positions(self) -> SinusoidalPositions | LearnedPositions | NoPositions:
+        match self.config.positions:
+            case "sinusoidal":
+                return SinusoidalPositions(self.config.width)
+            case "learned":
+                return LearnedPositions(self.config.width, self.config.max_positions)
+            case "rotary" | "none":
+                return NoPositions()
+
+    def _initialise(self) -> None:
+        """Xavier-uniform matrices, zero biases; embeddings of variance 1/D, so that sqrt(D) times them has variance 1."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        for weight in {self.source_embedding.weight, self.target_embedding.weight, self.output_weight}:
+            nn.init.normal_(weight, std=self.config.width**-0.5)
+
+    def _embed_source(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+        """X + P of the source, X being scaled by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
+        embedded = self.source_embedded(self.source_embedding(source) * self.config.width**0.5)
+        return self.dropout(self.source_input(self.source_positions(embedded)))
+
+    def _embed_target(self, target: Int[Tensor, "B T"], start: int = 0) -> Float[Tensor, "B T D"]:
+        """Y + P of target tokens whose first stands at `start`."""
+        embedded = self.target_embedded(self.target_embedding(target) * self.config.width**0.5)
+        return self.dropout(self.target_input(self.target_positions(embedded, start)))
+
+    def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
+        """Read the source once; padding is found by its id."""
+        keep = source != PAD
+        values = self._embed_source(source)
+        mask = padding_mask(keep, values.dtype)
+        for block in self.encoder:
+            values = block(values, keep, mask)
+        if self.encoder_norm is not None:
+            values = self.encoder_norm(values, keep)
+        return Encoded(self.memory(values), keep)
+
+    def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T D"]:
+        """The decoder's last vectors for a given target, every position at once; position t has seen targets 0 to t."""
+        keep = target != PAD
+        values = self._embed_target(target)
+        mask, memory_mask = causal_mask(keep, values.dtype), padding_mask(encoded.keep, values.dtype)
+        for block in self.decoder:
+            values = block(values, keep, mask, encoded.memory, memory_mask)
+        return values if self.decoder_norm is None else self.decoder_norm(values, keep)
+
+    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        """Sum of -log p(y_t | y_<t, x) over the real target tokens, <eos> included."""
+        hidden = self.decode(batch.target_in, self.encode(batch.source))
+        real = (batch.target_out != PAD).flatten().nonzero().squeeze(1)
+        return token_cross_entropy(
+            hidden.flatten(0, 1).index_select(0, real),
+            batch.target_out.flatten().index_select(0, real),
+            weight=self.output_weight,
+            label_smoothing=label_smoothing,
+        )
+
+    def _decoder_blocks(self) -> Iterable[DecoderBlock]:
+        return cast(Iterable[DecoderBlock], self.decoder)
+
+    def start(self, encoded: Encoded) -> TransformerState:
+        """Read the source's keys and values once for every block; room for 32 positions to begin with."""
+        layers: list[LayerState] = []
+        sentences = encoded.memory.shape[0]
+        for block in self._decoder_blocks():
+            key, value = block.cross_attention.read(encoded.memory)
+            own = encoded.memory.new_zeros(sentences, self.config.heads, 32, self.config.width_of_head)
+            layers.append(LayerState(own, own.clone(), key.contiguous(), value.contiguous()))
+        return TransformerState(layers, padding_mask(encoded.keep, encoded.memory.dtype), 0)
+
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
+        """Score every possible next token."""
+        assert isinstance(state, TransformerState)
+        state = state.with_room()
+        values = self._embed_target(last[:, None], state.position)
+        for block, layer in zip(self._decoder_blocks(), state.layers, strict=True):
+            values = block.step(values, layer, state.memory_mask, position=state.position)
+        if self.decoder_norm is not None:
+            values = self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+        logits = self.logits(values[:, 0] @ self.output_weight.t())
+        return Step(logits, replace(state, position=state.position + 1))

@@ -1,0 +1,133 @@
+"""What blocks are made of: dropout, norms, feed-forward, residual connections."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from vitrail.nn.probe import Probe
+
+Activation = Literal["relu", "gelu", "swiglu"]
+Norm = Literal["layer", "rms", "batch"]
+NormPosition = Literal["pre", "post"]
+
+
+class Dropout(nn.Module):
+    """Zeroes each value with probability `rate` while training, and scales the rest so that the mean stays.
+
+    Source: Srivastava et al. 2014. Differs from it: on a CPU the rate is rounded to a 256th (0.1 -> 26/256, scaled to match exactly),
+    because one random byte a value is drawn instead of one float: 2 to 5 times faster than torch's dropout, which took 8-20 % of a step.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Drop values when training; otherwise return them unchanged."""
+        if not self.training or self.rate == 0.0:
+            return values
+        dropped = round(256 * self.rate)
+        if values.device.type != "cpu" or dropped == 0:
+            return F.dropout(values, self.rate)
+        count = values.numel()
+        random_bytes = torch.empty((count + 7) // 8, dtype=torch.int64).random_().view(torch.uint8)[:count].view(values.shape)
+        kept = random_bytes.ge(dropped).to(values.dtype)
+        return values * kept.mul_(256 / (256 - dropped))
+
+
+class MaskedBatchNorm(nn.Module):
+    """Batch normalisation over the real tokens of a batch: each feature gets the mean and variance that it has in the batch.
+
+    Source: Ioffe and Szegedy 2015, with padding left out of the statistics. Evaluation uses running averages (momentum 0.1).
+    """
+
+    def __init__(self, width: int, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.epsilon = epsilon
+        self.running_mean: Tensor
+        self.running_variance: Tensor
+        self.register_buffer("running_mean", torch.zeros(width))
+        self.register_buffer("running_variance", torch.ones(width))
+
+    def forward(self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Normalise; `keep` is True at real tokens. Precondition while training: at least one real token."""
+        if not self.training:
+            return F.batch_norm(
+                values.flatten(0, 1), self.running_mean, self.running_variance, self.weight, self.bias, eps=self.epsilon
+            ).view_as(values)
+        real = values[keep].float()
+        mean, variance = real.mean(dim=0), real.var(dim=0, unbiased=False)
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, 0.1)
+            self.running_variance.lerp_(variance, 0.1)
+        return ((values - mean) * (variance + self.epsilon).rsqrt() * self.weight + self.bias).to(values.dtype)
+
+
+class TokenNorm(nn.Module):
+    """Layer norm or RMS norm: each token is normalised by itself, whatever its neighbours are.
+
+    LayerNorm(x) = (x - mean) / sqrt(var + 1e-5) · g + b (Ba et al. 2016);
+    RMSNorm(x) = x / sqrt(mean(x²) + 1e-5) · g (Zhang and Sennrich 2019).
+    """
+
+    def __init__(self, width: int, kind: Literal["layer", "rms"]) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-5)
+
+    def forward(self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """Normalise each token; `keep` is not needed, and taken so that all norms are called alike."""
+        return self.norm(values)
+
+
+def make_norm(kind: Norm, width: int) -> TokenNorm | MaskedBatchNorm:
+    """The norm that a configuration names."""
+    return MaskedBatchNorm(width) if kind == "batch" else TokenNorm(width, kind)
+
+
+class FeedForward(nn.Module):
+    """Two layers applied to each position: f(x·W1 + b1)·W2 + b2, or (silu(x·W1) * x·W3)·W2 for SwiGLU.
+
+    Source: Vaswani et al. 2017, eq. 2; SwiGLU: Shazeer 2020.
+    """
+
+    def __init__(self, width: int, hidden: int, activation: Activation, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, hidden)
+        self.gate = nn.Linear(width, hidden) if activation == "swiglu" else None
+        self.contract = nn.Linear(hidden, width)
+        self.function: Callable[[Tensor], Tensor] = {"relu": F.relu, "gelu": F.gelu, "swiglu": F.silu}[activation]
+        self.dropout = Dropout(dropout)
+        self.activation = Probe()
+
+    def forward(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Transform each position by itself."""
+        hidden = self.function(self.expand(values))
+        if self.gate is not None:
+            hidden = hidden * self.gate(values)
+        return self.contract(self.dropout(self.activation(hidden)))
+
+
+class Residual(nn.Module):
+    """A residual connection with its norm: x + f(norm(x)) before (pre), or norm(x + f(x)) after (post, as in the paper)."""
+
+    def __init__(self, width: int, *, norm: Norm, position: NormPosition, dropout: float) -> None:
+        super().__init__()
+        self.norm = make_norm(norm, width)
+        self.position = position
+        self.dropout = Dropout(dropout)
+        self.normed = Probe()
+        self.sum = Probe()
+
+    def forward(
+        self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], sublayer: Callable[[Tensor], Tensor]
+    ) -> Float[Tensor, "B T D"]:
+        """Add what the sublayer makes of the values to the values."""
+        if self.position == "pre":
+            return self.sum(values + self.dropout(sublayer(self.normed(self.norm(values, keep)))))
+        return self.normed(self.norm(self.sum(values + self.dropout(sublayer(values))), keep))
