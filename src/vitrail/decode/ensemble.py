@@ -1,0 +1,83 @@
+"""Several models that decode as one: their probabilities are averaged at every step."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vitrail.errors import ModelError
+from vitrail.models.base import State, Step
+
+
+@runtime_checkable
+class Translating(Protocol):
+    """What decoding needs of a model; only the model itself looks inside what its `encode` returns."""
+
+    def encode(self, source: Int[Tensor, "B S"]) -> Any:
+        """Read the source once. Rows end in EOS, then PAD."""
+        ...
+
+    def start(self, encoded: Any) -> State:
+        """The state before the first target token, one row a sentence."""
+        ...
+
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
+        """Score every possible next token."""
+        ...
+
+
+@dataclass(frozen=True)
+class EnsembleState:
+    """One state for each model."""
+
+    members: tuple[State, ...]
+
+    def repeat(self, beams: int) -> "EnsembleState":
+        """See `State.repeat`."""
+        return EnsembleState(tuple(state.repeat(beams) for state in self.members))
+
+    def reorder(self, rows: Int[Tensor, " N"]) -> "EnsembleState":
+        """See `State.reorder`."""
+        return EnsembleState(tuple(state.reorder(rows) for state in self.members))
+
+    def keep(self, sentences: Int[Tensor, " B"]) -> "EnsembleState":
+        """See `State.keep`."""
+        return EnsembleState(tuple(state.keep(sentences) for state in self.members))
+
+
+class Ensemble:
+    """Models with one vocabulary, of any architecture, that vote: p(token) = (1/M) Σ p_m(token).
+
+    Args:
+        digests: the vocabulary's digest for each model. Raises ModelError when they are not all the same.
+    """
+
+    def __init__(self, models: Sequence[Translating], *, digests: Sequence[str]) -> None:
+        if not models:
+            raise ModelError("an ensemble of no models", expected="at least one model")
+        for place, digest in enumerate(digests):
+            if digest != digests[0]:
+                raise ModelError(
+                    f"model {place + 1} of the ensemble has vocabulary {digest[:12]}, the first has {digests[0][:12]}",
+                    expected="models trained with one and the same vocabulary",
+                    remedy="train the models from the same prepared folder, with different seeds",
+                )
+        self._models = tuple(models)
+
+    def encode(self, source: Int[Tensor, "B S"]) -> tuple[Any, ...]:
+        """Read the source with every model."""
+        return tuple(model.encode(source) for model in self._models)
+
+    def start(self, encoded: tuple[Any, ...]) -> EnsembleState:
+        """The state before the first target token, of every model."""
+        return EnsembleState(tuple(model.start(part) for model, part in zip(self._models, encoded, strict=True)))
+
+    def step(self, last: Int[Tensor, " N"], state: EnsembleState) -> Step:
+        """The logarithm of the averaged probabilities, in float32."""
+        steps = [model.step(last, part) for model, part in zip(self._models, state.members, strict=True)]
+        log_probs = torch.stack([step.logits.float().log_softmax(-1) for step in steps])
+        return Step(log_probs.logsumexp(0) - math.log(len(steps)), EnsembleState(tuple(step.state for step in steps)))

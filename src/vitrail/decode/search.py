@@ -1,0 +1,312 @@
+"""Greedy search, beam search and sampling over a pure function step(last, state) -> Step; no model is known here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vitrail.config import Config
+from vitrail.data.subwords import EOS, SOS
+from vitrail.decode.constraints import UNCONSTRAINED, Constraints, TokenRules
+from vitrail.decode.selection import Selection, force_words, sample, select_best
+from vitrail.errors import ModelError, UsageError
+from vitrail.models.base import State, Step
+
+StepFunction = Callable[[Tensor, State], Step]
+
+
+class SamplingConfig(Config):
+    """Draw the next token at random instead of searching for the best."""
+
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Divides the log-probabilities before drawing: below 1 is more careful, above 1 more varied."""
+    top_k: int = Field(default=0, ge=0)
+    """Draw among this many of the most probable tokens only; 0 draws among all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Draw among the fewest most probable tokens that together reach this probability (after temperature and top_k)."""
+
+
+class SearchConfig(Config):
+    """How a translation is looked for."""
+
+    beams: int = Field(default=5, ge=1)
+    """Hypotheses kept side by side; 1 is greedy search. Not used when sampling."""
+    n_best: int = Field(default=1, ge=1)
+    """Translations returned for a sentence; when sampling, the number of samples drawn."""
+    length_penalty: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    """Alpha in score = log-probability / ((5 + length) / 6) ** alpha (Wu et al. 2016); length counts the end. 0 prefers short ones."""
+    early_stop: bool = True
+    """End a sentence as soon as nothing alive can still enter its n-best list. Saves time and never changes the result."""
+    max_ratio: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    """A translation has at most max_ratio * source + max_extra tokens, its end included; one cut off there is marked truncated."""
+    max_extra: int = Field(default=50, ge=1)
+    """See max_ratio."""
+    max_length: int | None = Field(default=None, ge=1)
+    """At most this many tokens whatever the source; None sets no such limit."""
+    min_ratio: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """A translation has at least min_ratio * source tokens, its end not included."""
+    min_length: int = Field(default=0, ge=0)
+    """At least this many tokens whatever the source, its end not included."""
+    allow_unknown: bool = False
+    """Whether the unknown token may be produced."""
+    repeat_ngram: int = Field(default=3, ge=0)
+    """The repetition guard counts sequences of this many tokens; 0 switches it off."""
+    max_repeats: int = Field(default=8, ge=1)
+    """How often the same sequence of repeat_ngram tokens may occur in one translation."""
+    sampling: SamplingConfig | None = None
+    """Draw at random instead of searching."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SearchConfig":
+        if self.sampling is None and self.n_best > self.beams:
+            raise ValueError(f"n_best = {self.n_best} needs at least as many beams, not {self.beams}")
+        return self
+
+    @property
+    def width(self) -> int:
+        """Rows a sentence takes in a batch."""
+        return self.beams if self.sampling is None else self.n_best
+
+    def score(self, log_probability: float, length: int) -> float:
+        """Normalise by length: log_probability / ((5 + length) / 6) ** alpha."""
+        return log_probability / ((5 + length) / 6) ** self.length_penalty
+
+
+@dataclass(frozen=True)
+class Query:
+    """One sentence of a batch, as search needs to know it: source tokens (without EOS), what is asked of the result, seed for sampling."""
+
+    source_length: int
+    constraints: Constraints = UNCONSTRAINED
+    seed: int = 0
+
+    def longest(self, config: SearchConfig) -> int:
+        """The cap on this sentence's target tokens; a forced prefix does not use it up."""
+        cap = int(config.max_ratio * self.source_length) + config.max_extra
+        return len(self.constraints.prefix) + (cap if config.max_length is None else min(cap, config.max_length))
+
+    def shortest(self, config: SearchConfig) -> int:
+        """How many tokens must come before the end."""
+        wanted = max(config.min_length, round(config.min_ratio * self.source_length))
+        return min(wanted, self.longest(config) - 1)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One result of a search."""
+
+    tokens: tuple[int, ...]
+    """Without SOS and EOS."""
+    log_probability: float
+    """Natural logarithm, summed over the tokens and the EOS."""
+    score: float
+    """The log-probability normalised by length."""
+    token_log_probabilities: tuple[float, ...]
+    """One for each token and, unless truncated, one for the EOS; the model's own, whatever constraints and temperature were used."""
+    truncated: bool
+    """True when the limit of length came before the EOS."""
+
+
+class Observation(NamedTuple):
+    """What one step decided, for whoever draws the tree of hypotheses; the columns neither ended nor live were pruned."""
+
+    length: int
+    """Tokens in every hypothesis before this step."""
+    sentences: tuple[int, ...]
+    """Which sentence of the batch each row b is."""
+    selection: Selection
+
+
+class _Beams(NamedTuple):
+    """The hypotheses that are alive; a beam with a total of -inf is an empty place."""
+
+    tokens: Int[Tensor, "B K T"]
+    log_probs: Float[Tensor, "B K T"]
+    totals: Float[Tensor, "B K"]
+
+    def follow(self, selection: Selection) -> "_Beams":
+        """Let the chosen columns be the next beams."""
+        parents, tokens, log_probs, totals = (part.gather(1, selection.live) for part in selection[:4])
+        where = parents[:, :, None].expand(-1, -1, self.tokens.shape[2])
+        return _Beams(
+            torch.cat([self.tokens.gather(1, where), tokens[:, :, None]], dim=2),
+            torch.cat([self.log_probs.gather(1, where), log_probs[:, :, None]], dim=2),
+            totals.masked_fill(tokens == EOS, -torch.inf),
+        )
+
+
+class _Results:
+    """The finished hypotheses of every sentence, and which sentences are done."""
+
+    def __init__(self, queries: Sequence[Query], config: SearchConfig) -> None:
+        self._config = config
+        self._finished: list[list[Hypothesis]] = [[] for _ in queries]
+        self.caps: Final = [query.longest(config) for query in queries]
+        self.done: Final = [False for _ in queries]
+
+    def add(self, sentence: int, beams: _Beams, place: tuple[int, int], *, end_log_prob: float | None) -> None:
+        """Keep the hypothesis at `place`; `end_log_prob` None says that it did not end by itself."""
+        ending = () if end_log_prob is None else (end_log_prob,)
+        log_probs = (*beams.log_probs[place].tolist(), *ending)
+        log_probability = beams.totals[place].item() + sum(ending)
+        score = self._config.score(log_probability, len(log_probs))
+        self._finished[sentence].append(
+            Hypothesis(tuple(beams.tokens[place].tolist()), log_probability, score, log_probs, truncated=end_log_prob is None)
+        )
+
+    def add_ended(self, sentences: Sequence[int], before: _Beams, selection: Selection) -> None:
+        """Keep the hypotheses that ended at this step, at most K of a sentence."""
+        for row, column in selection.ended.nonzero().tolist():
+            sentence = sentences[row]
+            if not self.done[sentence] and len(self._finished[sentence]) < self._config.width:
+                parent = min(int(selection.parents[row, column]), before.totals.shape[1] - 1)
+                self.add(sentence, before, (row, parent), end_log_prob=selection.log_probs[row, column].item())
+
+    def close(self, sentences: Sequence[int], before: _Beams, after: _Beams) -> None:
+        """Decide for each sentence whether it is done.
+
+        It is when K hypotheses have ended; when nothing is alive; when its limit of length is reached; or when nothing alive can enter
+        the n-best list. Log-probabilities only fall and penalties only grow, so a live hypothesis will score at most its log-probability
+        of now divided by the penalty at the limit of length.
+        """
+        length = after.tokens.shape[2]
+        best_alive: list[float] = after.totals.amax(dim=1).tolist()
+        for row, (sentence, alive) in enumerate(zip(sentences, best_alive, strict=True)):
+            finished, cap = self._finished[sentence], self.caps[sentence]
+            if self.done[sentence]:
+                continue
+            if len(finished) >= self._config.width or (finished and self._hopeless(finished, alive, cap)):
+                self.done[sentence] = True
+            elif alive == -torch.inf or length >= cap:
+                self.done[sentence] = True
+                # Nothing may follow: the constraints contradict each other. What stood before this step is all there is.
+                rest = before if alive == -torch.inf and not finished else after
+                for beam in (rest.totals[row] > -torch.inf).nonzero().flatten().tolist():
+                    self.add(sentence, rest, (row, beam), end_log_prob=None)
+
+    def _hopeless(self, finished: Sequence[Hypothesis], alive: float, cap: int) -> bool:
+        if alive == -torch.inf:
+            return True
+        if self._config.sampling is not None or not self._config.early_stop or len(finished) < self._config.n_best:
+            return False
+        worst_kept = sorted((item.score for item in finished), reverse=True)[self._config.n_best - 1]
+        return self._config.score(alive, cap) <= worst_kept
+
+    def staying(self, sentences: Sequence[int], *, min_rows: int) -> list[int]:
+        """The rows to go on with: those not done, and as many done ones as it takes to have `min_rows` rows."""
+        staying = [row for row, sentence in enumerate(sentences) if not self.done[sentence]]
+        missing = -(-min_rows // self._config.width) - len(staying)
+        fillers = [row for row, sentence in enumerate(sentences) if self.done[sentence]]
+        return sorted(staying + fillers[: max(0, missing)])
+
+    def best_first(self) -> list[list[Hypothesis]]:
+        """Complete hypotheses before truncated ones, then by score; the earlier one first among equals."""
+        ordered = (sorted(items, key=lambda item: (item.truncated, -item.score)) for items in self._finished)
+        return [items[: self._config.n_best] for items in ordered]
+
+
+@torch.inference_mode()
+def beam_search(
+    step: StepFunction,
+    state: State,
+    queries: Sequence[Query],
+    *,
+    config: SearchConfig | None = None,
+    observe: Callable[[Observation], None] | None = None,
+    min_rows: int = 1,
+    device: torch.device | None = None,
+) -> list[list[Hypothesis]]:
+    """Find the n best translations of each sentence: by beam search, greedily (`beams=1`), or by drawing (`config.sampling`).
+
+    A sentence ends when K hypotheses have ended, or earlier when the rest cannot matter (`SearchConfig.early_stop`), and at its limit of
+    length in any case. Sentences that are done leave the batch. Among equals the earlier beam wins, then the lower token id.
+
+    Args:
+        step: scores every next token; called with SOS first.
+        state: where decoding stands before the first token, one row a sentence.
+        queries: one a sentence, in the order of the state's rows.
+        observe: called after each step with what was considered; costs nothing when None.
+        min_rows: keep at least this many rows in the batch, if need be of sentences that are done. Matrix products of fewer than four
+            rows round differently, so that the result would depend on a sentence's neighbours.
+        device: where the model computes; the CPU when None.
+
+    Returns: for each sentence at most n_best hypotheses, best first, complete before truncated; never none.
+    Raises:  UsageError for forced words when sampling; ModelError when the model's output is not a number.
+    Cost:    at each step one log-softmax and one top-2K over N·V scores.
+    """
+    config = SearchConfig() if config is None else config
+    device = torch.device("cpu") if device is None else device
+    if not queries:
+        return []
+    forced = {sentence for sentence, query in enumerate(queries) if query.constraints.forced}
+    if config.sampling is not None and forced:
+        raise UsageError("forced words together with sampling", remedy="use beam search for forced words")
+    rules = TokenRules(
+        [query.constraints for query in queries],
+        min_lengths=[query.shortest(config) for query in queries],
+        allow_unknown=config.allow_unknown,
+        repeat_ngram=config.repeat_ngram,
+        max_repeats=config.max_repeats,
+        device=device,
+    )
+    results = _Results(queries, config)
+    noise = _noise(queries, results.caps, config).to(device) if config.sampling is not None else None
+    sentences = list(range(len(queries)))
+    empty = torch.empty(len(queries), 1, 0, device=device)
+    beams = _Beams(empty.long(), empty, torch.zeros(len(queries), 1, device=device))
+    last = torch.full((len(queries),), SOS, device=device)
+    while True:
+        logits, state = step(last, state)
+        log_probs = logits.float().log_softmax(dim=-1).view(*beams.totals.shape, -1)
+        rules.block(log_probs, beams.tokens, sentences)
+        length = beams.tokens.shape[2]
+        if config.sampling is not None and noise is not None:
+            uniform = noise[sentences, min(length, noise.shape[1] - 1)]
+            how = config.sampling
+            selection = sample(log_probs, beams.totals, uniform, temperature=how.temperature, top_k=how.top_k, top_p=how.top_p)
+        else:
+            selection = select_best(log_probs, beams.totals, config.beams)
+        for row in [row for row, sentence in enumerate(sentences) if sentence in forced and not results.done[sentence]]:
+            wish = queries[sentences[row]].constraints
+            force_words(selection, row, log_probs[row], beams.totals[row], beams.tokens[row], wish)
+        if selection.totals.isnan().any():
+            raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
+        if observe is not None:
+            observe(Observation(length, tuple(sentences), selection))
+        results.add_ended(sentences, beams, selection)
+        following = beams.follow(selection)
+        results.close(sentences, beams, following)
+        if all(results.done):
+            return results.best_first()
+        staying = results.staying(sentences, min_rows=min_rows)
+        parents = selection.parents.gather(1, selection.live)
+        if len(staying) < len(sentences):
+            rows = torch.tensor(staying, device=device)
+            state, following, parents = state.keep(rows), _Beams(*(part[rows] for part in following)), parents[rows]
+            sentences = [sentences[row] for row in staying]
+        state = _advance(state, parents, width_before=beams.totals.shape[1])
+        beams, last = following, following.tokens[:, :, -1].flatten()
+
+
+def _advance(state: State, parents: Int[Tensor, "B K"], *, width_before: int) -> State:
+    """Let the state's rows follow the beams."""
+    width = parents.shape[1]
+    if width_before < width:
+        return state.repeat(width)
+    if bool((parents == torch.arange(width, device=parents.device)).all()):
+        return state
+    first = torch.arange(0, parents.numel(), width, device=parents.device)
+    return state.reorder((parents + first[:, None]).flatten())
+
+
+def _noise(queries: Sequence[Query], caps: Sequence[int], config: SearchConfig) -> Float[Tensor, "B T W"]:
+    """Every random number a sentence can need, drawn from its own seed: nothing else in the batch can change them."""
+    noise = torch.zeros(len(queries), max(caps), config.width, dtype=torch.float64)
+    for row, (query, cap) in enumerate(zip(queries, caps, strict=True)):
+        generator = torch.Generator().manual_seed(query.seed)
+        noise[row, :cap] = torch.rand(cap, config.width, dtype=torch.float64, generator=generator)
+    return noise

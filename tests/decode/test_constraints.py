@@ -1,0 +1,142 @@
+"""What is asked for must be in the translation, what is forbidden must not, for any model."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import ToyModel, every_translation
+
+from vitrail.data.subwords import EOS
+from vitrail.decode.constraints import Constraints, contains, progress, repeats
+from vitrail.decode.search import Hypothesis, Query, SearchConfig, beam_search
+from vitrail.errors import UsageError
+
+SEEDS = st.integers(0, 10_000)
+
+
+def search(model: ToyModel, wishes: list[Constraints], **changes: object) -> list[list[Hypothesis]]:
+    how = SearchConfig.model_validate({"beams": 4, "repeat_ngram": 0, "max_ratio": 0.0, "max_extra": 8} | changes)
+    return beam_search(model.step, model.sentences(len(wishes)), [Query(5, wish) for wish in wishes], config=how)
+
+
+@given(seed=SEEDS, prefix=st.lists(st.integers(4, 11), max_size=4), beams=st.integers(1, 4))
+@settings(max_examples=20, deadline=None)
+def test_prefix_is_kept_and_scored(seed: int, prefix: list[int], beams: int) -> None:
+    model = ToyModel(12, seed=seed)
+    free, found = search(model, [Constraints(), Constraints(prefix=tuple(prefix))], beams=beams, n_best=beams)
+    assert free == search(model, [Constraints(), Constraints()], beams=beams, n_best=beams)[0]
+    for item in found:
+        assert item.tokens[: len(prefix)] == tuple(prefix)
+        start = model.sentences(2).hidden[1]
+        expected = [model.log_probs(start, prefix[:at])[token] for at, token in enumerate(prefix)]
+        assert item.token_log_probabilities[: len(prefix)] == pytest.approx(expected, abs=1e-5)
+
+
+def test_prefix_is_stronger_than_what_is_forbidden() -> None:
+    wish = Constraints(prefix=(1, 6, 6), forbidden=((6,), (7, 8)))
+    found = search(ToyModel(12), [wish])[0][0]
+    assert found.tokens[:3] == (1, 6, 6)
+    assert 6 not in found.tokens[3:]
+
+
+@given(seed=SEEDS, forbidden=st.lists(st.lists(st.integers(4, 9), min_size=1, max_size=3).map(tuple), min_size=1, max_size=4))
+@settings(max_examples=30, deadline=None)
+def test_forbidden_sequences_never_occur(seed: int, forbidden: list[tuple[int, ...]]) -> None:
+    found = search(ToyModel(10, seed=seed), [Constraints(), Constraints(forbidden=tuple(forbidden))], n_best=4)
+    assert not any(contains(item.tokens, banned) for item in found[1] for banned in forbidden)
+
+
+def test_forbidding_what_does_not_occur_changes_nothing() -> None:
+    model = ToyModel(12, seed=1)
+    best = search(model, [Constraints()], beams=12**2, max_extra=3)[0][0]
+    other = next(token for token in range(4, 12) if token not in best.tokens)
+    assert search(model, [Constraints(forbidden=((other, other),))], beams=12**2, max_extra=3)[0][0] == best
+
+
+def test_everything_forbidden_ends_all_the_same() -> None:
+    wish = Constraints(forbidden=tuple((token,) for token in range(3, 12)))
+    found = search(ToyModel(12), [wish, Constraints()])
+    assert found[0] == [Hypothesis((), 0.0, 0.0, (), truncated=True)]
+    assert not found[1][0].truncated or found[1][0].tokens
+
+
+@given(
+    seed=SEEDS,
+    words=st.lists(
+        st.lists(st.lists(st.integers(4, 11), min_size=1, max_size=3).map(tuple), min_size=1, max_size=2).map(tuple), min_size=1, max_size=3
+    ),
+    beams=st.integers(1, 6),
+)
+@settings(max_examples=40, deadline=None)
+def test_forced_words_occur(seed: int, words: list[tuple[tuple[int, ...], ...]], beams: int) -> None:
+    model = ToyModel(12, seed=seed, end_bias=1.0)
+    found = search(model, [Constraints(forced=tuple(words)), Constraints()], beams=beams, n_best=beams, max_extra=30)
+    assert found[1] == search(model, [Constraints(), Constraints()], beams=beams, n_best=beams, max_extra=30)[1]
+    assert found[0]
+    for item in found[0]:
+        assert item.truncated or all(any(contains(item.tokens, spelling) for spelling in word) for word in words)
+    assert len({item.tokens for item in found[0]}) == len(found[0])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_forced_words_stand_in_the_best_place(seed: int) -> None:
+    model, cap = ToyModel(8, seed=seed), 4
+    word = ((5, 6), (7,))
+    found = search(model, [Constraints(forced=(word,))], beams=8**cap, max_extra=cap, length_penalty=0.5)[0][0]
+    start = model.sentences(1).hidden[0]
+    best = next(item for item in every_translation(model, start, cap=cap, alpha=0.5) if any(contains(item.tokens, part) for part in word))
+    assert found.tokens == best.tokens
+    assert found.score == pytest.approx(best.score, abs=1e-5)
+
+
+def test_a_word_already_there_costs_nothing() -> None:
+    model = ToyModel(12, seed=4)
+    free = search(model, [Constraints()], beams=12**2, max_extra=4, min_length=2)[0][0]
+    forced = search(model, [Constraints(forced=((free.tokens[:2],),))], beams=12**2, max_extra=4, min_length=2)[0][0]
+    assert forced.tokens == free.tokens
+
+
+def test_a_word_inside_a_longer_one_does_not_count() -> None:
+    wish = Constraints(forced=(((4, 5),),), joins=lambda previous, following: following == 9)
+    assert progress([4, 5], wish).complete
+    assert progress([6, 4, 5, 6], wish).complete
+    assert progress([4, 5, 9], wish).met == 0
+    assert progress([4, 5, 9, 4], wish) == (1, False, (4, 5))
+    model = ToyModel(12)
+    model.readout_bias[9] = 3.0
+    for item in search(model, [wish], n_best=4, max_extra=20)[0]:
+        assert item.truncated or any(item.tokens[at : at + 2] == (4, 5) and item.tokens[at + 2 : at + 3] != (9,) for at in range(20))
+
+
+def test_contradictions_are_refused() -> None:
+    with pytest.raises(UsageError, match="forced and forbidden"):
+        Constraints(forced=(((4, 5, 6),),), forbidden=((5,),))
+    with pytest.raises(UsageError, match="without tokens"):
+        Constraints(forbidden=((),))
+    Constraints(forced=(((4, 5, 6), (7,)),), forbidden=((5,),))
+
+
+@given(seed=SEEDS, ngram=st.integers(1, 3), times=st.integers(1, 3), beams=st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_nothing_is_repeated_too_often(seed: int, ngram: int, times: int, beams: int) -> None:
+    model = ToyModel(7, seed=seed, end_bias=-3.0)
+    wishes = [Constraints(), Constraints(guard_repeats=False)]
+    found = search(model, wishes, beams=beams, n_best=beams, repeat_ngram=ngram, max_repeats=times, max_extra=20)
+    for item in found[0]:
+        counts = Counter(tuple(item.tokens[at : at + ngram]) for at in range(len(item.tokens) - ngram + 1))
+        assert max(counts.values(), default=0) <= times
+        assert not repeats(item.tokens, ngram=ngram, times=times)
+    assert found[1] == search(model, wishes, beams=beams, n_best=beams, max_extra=20)[1]
+
+
+def test_the_guard_stops_a_loop_by_default() -> None:
+    model = ToyModel(12)
+    model.readout.zero_()
+    model.readout_bias[:] = torch.tensor([0.0, 0, 0, -30, *[0] * 4, 20, 0, 0, 0])
+    model.readout_bias[EOS] = -5.0
+    guarded, loose = (search(model, [Constraints()], max_extra=40, beams=1, repeat_ngram=size)[0][0] for size in (3, 0))
+    assert loose.tokens == (8,) * 40
+    assert not contains(guarded.tokens, (8,) * 11)
+    assert repeats(loose.tokens, ngram=3, times=8)
