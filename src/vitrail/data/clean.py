@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Self
+from typing import Any
 
 from pydantic import Field, model_validator
 
@@ -63,7 +63,7 @@ class CleanConfig(Config):
     """Filters to leave out, such as ["HtmlTagFilter"]."""
 
     @model_validator(mode="after")
-    def _keep_what_later_steps_need(self) -> Self:
+    def _keep_what_later_steps_need(self) -> "CleanConfig":
         needed = sorted(_ALWAYS.intersection(self.skip))
         if needed:
             raise UsageError(f"skip: {', '.join(needed)} cannot be left out", remedy="raise max_words and max_characters instead")

@@ -19,7 +19,7 @@ from functools import partial
 from itertools import islice, zip_longest
 from math import log
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, cast
+from typing import Any, Literal, NamedTuple, cast
 from xml.parsers import expat
 
 from pydantic import Field, model_validator
@@ -170,33 +170,44 @@ def _foreign(head: bytes) -> str:
 
 def _open(path: Path, *, limits: Limits, allow_empty: bool = False, xml: bool = False) -> io.BufferedReader:
     """Open a file or stdin, unzipped; refuse by name what is not text. XML says its own encoding, so UTF-16 is allowed there."""
-    name = _name(path)
     guarded = _open_guarded(path)
     stream: io.BufferedReader = io.BufferedReader(guarded, _BUFFER_BYTES)
-    zipped = stream.peek(2).startswith(_GZIP_START)
-    if zipped and path.suffix != ".gz":
-        raise DataError(f"{name}: is gzip-compressed", expected="a name ending in .gz", remedy="rename it, or unzip it first")
-    if path.suffix == ".gz" and not zipped and stream.peek(2):
-        raise DataError(f"{name}: is not gzip-compressed", expected="gzip, as its name says", remedy="rename it without .gz")
-    if zipped:
-        stream = _unzip(stream, counter=guarded, name=name, limits=limits)
-    head = stream.peek(4096)[:4096]
+    try:
+        if _is_zipped(stream, path):
+            stream = _unzip(stream, counter=guarded, name=_name(path), limits=limits)
+        _require_text(stream.peek(4096)[:4096], name=_name(path), allow_empty=allow_empty, xml=xml)
+    except DataError:
+        stream.close()
+        raise
+    return stream
+
+
+def _is_zipped(stream: io.BufferedReader, path: Path) -> bool:
+    head, named = stream.peek(2)[:2], path.suffix == ".gz"
+    zipped = head == _GZIP_START
+    if zipped and not named:
+        raise DataError(f"{_name(path)}: is gzip-compressed", expected="a name ending in .gz", remedy="rename it, or unzip it first")
+    if named and not zipped and head:
+        raise DataError(f"{path}: is not gzip-compressed", expected="gzip, as its name says", remedy="rename it without .gz")
+    return zipped
+
+
+def _require_text(head: bytes, *, name: str, allow_empty: bool, xml: bool) -> None:
     if head in (b"", _BYTE_ORDER_MARK) and not allow_empty:
         raise DataError(f"{name}: is empty", expected="text, one sentence per line")
     foreign = _foreign(head)
     if foreign and not (xml and foreign.startswith("UTF-16")):
         remedy = f"convert it: iconv -f {foreign[:6]} -t UTF-8 {name} > new-file" if foreign.startswith("UTF") else "unpack it first"
         raise DataError(f"{name}: is {foreign}", expected="UTF-8 text", remedy=remedy)
-    return stream
 
 
 def _read_lines(path: Path, *, notes: Notes, limits: Limits, allow_empty: bool = False) -> Iterator[str]:
     stream, name, cap = _open(path, limits=limits, allow_empty=allow_empty), _name(path), limits.line_bytes
     returns = cut = 0
-    if stream.peek(3).startswith(_BYTE_ORDER_MARK):
-        stream.read(3)
-        notes.add(name, "byte order mark removed")
     with stream:
+        if stream.peek(3).startswith(_BYTE_ORDER_MARK):
+            stream.read(3)
+            notes.add(name, "byte order mark removed")
         for raw in iter(partial(stream.readline, cap + 1), b""):
             if len(raw) > cap and not raw.endswith(b"\n"):
                 cut += 1
@@ -222,8 +233,17 @@ def _count_lines(path: Path, *, limits: Limits) -> int:
     return lines + (last != b"\n")
 
 
+def _is_stream(path: Path) -> bool:
+    """Whether it can be read only once: stdin, a pipe, a device."""
+    try:
+        mode = path.stat().st_mode if path != STDIN else stat.S_IFIFO
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def _stamp(path: Path) -> tuple[int, int, int, int] | None:
-    """What changes when a file is replaced, cut or appended to; None for a stream, which can be read only once."""
+    """What changes when a file is replaced, cut or appended to; None where there is no regular file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -463,7 +483,7 @@ class ParallelText(Config):
     """How often this corpus is drawn from when several are mixed, relative to the others."""
 
     @model_validator(mode="after")
-    def _refuse_contradictions(self) -> Self:
+    def _refuse_contradictions(self) -> "ParallelText":
         kind = self.kind
         if (kind == "plain") != (self.target is not None):
             raise UsageError(
@@ -510,7 +530,7 @@ class ParallelText(Config):
         Raises: DataError when a file cannot be read or the sides are unequal: both counts, and a guess where they part; UsageError for
                 stdin and pipes, which cannot be read twice.
         """
-        streams = [_name(path) for path in self._paths if path == STDIN or (path.exists() and _stamp(path) is None and not path.is_dir())]
+        streams = [_name(path) for path in self._paths if _is_stream(path)]
         if streams:
             raise UsageError(f"{streams[0]}: cannot be counted and then read", expected="a file", remedy="store it in a file first")
         if self.kind == "tmx":
@@ -529,10 +549,11 @@ class ParallelText(Config):
         Raises:  DataError at the call or while reading (file:line first): see the module; UsageError never.
         """
         before = [_stamp(path) for path in self._paths]
-        if self.kind == "plain" and None not in before:
+        files = [path for path in self._paths if not _is_stream(path)]
+        if len(files) == 2:
             self.count(limits=limits)
-        elif before[0] is not None:
-            _open(self.source, limits=limits, xml=self.kind == "tmx").close()
+        for path in files:
+            _open(path, limits=limits, xml=self.kind == "tmx").close()
         return self._checked(before, notes=Notes() if notes is None else notes, limits=limits)
 
     def _checked(self, before: list[tuple[int, int, int, int] | None], *, notes: Notes, limits: Limits) -> Iterator[SentencePair]:
