@@ -133,7 +133,7 @@ def test_tied_tensors_are_stored_once_and_tied_again(tmp_path: Path) -> None:
     assert same_bits(loaded, model.state_dict())
 
 
-def test_parts_of_one_memory_and_empty_tensors_are_not_tied(tmp_path: Path) -> None:
+def test_parts_of_one_memory_are_not_tied(tmp_path: Path) -> None:
     flat = torch.arange(12.0)
     tensors = {
         "a": flat[:4],
@@ -586,6 +586,17 @@ def test_prune_keeps_the_last_the_best_and_the_newest_good_one(
     assert set(kept(folder)) == ({*steps[-keep_last:], *best, good[-1]} if good else set(steps))
     assert sorted(path.name for path in (folder / "state").iterdir()) == [path.name for path in checkpoints(folder)]
     assert {int(path.name[5:]) for path in removed} == set(steps) - set(kept(folder))
+
+
+def test_prune_never_leaves_a_run_without_a_good_checkpoint(tmp_path: Path) -> None:
+    for step in range(4):
+        save(tmp_path, step, loss=step)
+    for path in checkpoints(tmp_path)[2:]:
+        (path / "model.safetensors").write_bytes(b"x")
+    prune(tmp_path, keep_last=2, keep_best=1, metric=lambda facts: facts["loss"])
+    assert kept(tmp_path) == [0, 1, 2, 3]  # the best, the newest good one, the last two
+    prune(tmp_path, keep_last=1)
+    assert kept(tmp_path) == [1, 3] and is_step(tmp_path, 1)
 
 
 def test_a_figure_of_a_damaged_or_odd_state_does_not_count(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def _without_ties(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
     memories: set[int] = set()
     for name, tensor in named.items():
         place = (tensor.device, tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
-        if tensor.numel() > 0 and place in first:  # tensors without elements all have address 0
+        if place in first:
             aliases[name] = first[place]
             continue
         first[place] = name
