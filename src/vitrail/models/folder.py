@@ -1,0 +1,155 @@
+"""The model folder: all that translation needs, portable, checked, free of pickle.
+
+model/  config.json  model.safetensors  joint.spm | source.spm + target.spm  README.md  FORMAT  manifest.json
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vitrail.data.subwords import Vocabularies
+from vitrail.errors import ModelError
+from vitrail.files import publish_folder, verify_folder
+from vitrail.models.base import TranslationModel
+from vitrail.models.build import ModelConfig, build_model
+
+FORMAT = 1
+"""Grows when an older program could not read the folder any more; each number gets an upgrade step and a golden folder in the tests."""
+
+
+_ANOTHER_COPY = "take a good copy of the folder"
+
+
+class LoadedModel(NamedTuple):
+    """A model ready to translate, with what it was made of."""
+
+    model: TranslationModel
+    config: ModelConfig
+    vocabularies: Vocabularies
+    facts: dict[str, Any]
+    """What its training wrote down: languages, scores, the longest source that it saw."""
+
+
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and lasting buffers by name, tied ones once, under their first name."""
+    transient = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name in module._non_persistent_buffers_set  # pyright: ignore[reportPrivateUsage]
+    }
+    buffers = {name: tensor for name, tensor in model.named_buffers() if name not in transient}
+    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
+
+
+def save_model(
+    folder: Path, *, tensors: Mapping[str, Tensor], config: ModelConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
+) -> None:
+    """Write the model folder, all of it or nothing; one that is there is replaced.
+
+    Args:    tensors: what `unique_tensors` gives, or an average of it. facts: plain JSON values.
+    Raises:  NotWritten when the disk refuses; the folder that was there is intact.
+    """
+    document = {
+        "format": FORMAT,
+        "model": config.model_dump(mode="json"),
+        "joint_vocabulary": vocabularies.joint,
+        "vocabularies": vocabularies.digest,
+        "facts": dict(facts),
+    }
+    with publish_folder(folder) as out:
+        plain = {
+            name: tensor.detach().float().cpu().contiguous() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+        }
+        out.write("model.safetensors", safetensors.torch.save(plain))
+        for name, vocabulary in vocabularies.files().items():
+            out.write(name, vocabulary.to_bytes())
+        out.write("config.json", (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        out.write("FORMAT", f"{FORMAT}\n".encode())
+        out.write("README.md", _readme(facts).encode())
+
+
+def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
+    """Read a model folder, or the one inside a run's folder, after checking every file against its manifest.
+
+    Raises ModelError naming the file and the reason: missing, damaged, of a newer format, or a vocabulary of another model.
+    """
+    if not (folder / "config.json").exists() and (folder / "model").is_dir():
+        folder = folder / "model"
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no model is there", expected="a model folder, or the folder of a run that has validated once")
+    verify_folder(folder)
+    document = _read_document(folder / "config.json")
+    vocabularies = Vocabularies.load(folder)
+    if document["vocabularies"] != vocabularies.digest:
+        raise ModelError(f"{folder}: its vocabulary is of another model", remedy=_ANOTHER_COPY)
+    try:
+        config = ModelConfig.model_validate(document["model"])
+    except ValidationError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    with torch.device("meta"):
+        wanted = {name: tuple(tensor.shape) for name, tensor in unique_tensors(build_model(config, vocabularies)).items()}
+    tensors = _read_tensors(folder / "model.safetensors", wanted)
+    model = build_model(config, vocabularies)
+    fill(model, tensors)
+    return LoadedModel(model.to(device or torch.device("cpu")).eval(), config, vocabularies, document["facts"])
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy values into a model. Precondition: the names and shapes of `unique_tensors(model)`."""
+    with torch.no_grad():
+        for name, place in unique_tensors(model).items():
+            place.copy_(tensors[name])
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: {error}") from None
+    if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+        raise ModelError(f"{path}: not the configuration of a model")
+    if document["format"] > FORMAT:
+        raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="a newer vitrail reads it")
+    missing = {"model", "vocabularies", "facts"} - document.keys()
+    if missing:
+        raise ModelError(f"{path}: lacks {', '.join(sorted(missing))}", remedy=_ANOTHER_COPY)
+    return document  # pyright: ignore[reportUnknownVariableType]
+
+
+def _read_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Read weights, once their names and shapes are known to be the ones that the configuration asks for."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as content:
+            names: list[str] = list(content.keys())
+            found = {name: tuple(content.get_slice(name).get_shape()) for name in names}
+            for name in sorted(found.keys() | wanted.keys()):
+                if found.get(name) != wanted.get(name):
+                    raise ModelError(f"{path}: {name} is {found.get(name)}", expected=str(wanted.get(name)), remedy=_ANOTHER_COPY)
+            tensors = {name: content.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: {error}", remedy=_ANOTHER_COPY) from None
+    spoilt = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    if spoilt:
+        raise ModelError(f"{path}: {spoilt[0]} holds numbers that are not finite")
+    return tensors
+
+
+def _readme(facts: Mapping[str, Any]) -> str:
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    return "\n".join(
+        [
+            "# A translator trained with Vitrail",
+            "",
+            *lines,
+            "",
+            '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.',
+            "",
+        ]
+    )
