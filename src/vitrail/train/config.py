@@ -1,0 +1,76 @@
+"""Everything that a training is told, in one frozen object."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vitrail.config import Config, Duration
+from vitrail.data.prepare import DataConfig
+from vitrail.decode.search import SearchConfig
+from vitrail.models.build import ModelConfig
+from vitrail.models.transformer import TransformerConfig
+from vitrail.runtime import Device, Precision
+from vitrail.train.optim import OptimizerConfig, ScheduleConfig
+
+
+class TrainConfig(Config):
+    """How long, in what portions, with what care."""
+
+    duration: Duration = Duration(amount=20, unit="epochs")
+    """Length of the training, the schedule's horizon: "8000 steps", "20 epochs" or "30 minutes".
+    Only steps and epochs end a resumed run where an unbroken one would have ended."""
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Most target positions in a batch, padding counted: the main cost in memory."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients are added up before one update; divided among the processes when there are several."""
+    subword_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of subword merges left out at random while training, so that words are seen in several spellings (BPE-dropout)."""
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the target's probability spread evenly over the whole vocabulary."""
+    average_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Memory of the moving average of the weights, which is what is validated and kept as the model. 0: the weights themselves."""
+    average_checkpoints: int = Field(default=0, ge=0)
+    """At the end, also try the mean of this many checkpoints, and keep it where its dev score is better. 0: do not."""
+    average_which: Literal["last", "best"] = "last"
+    """Which checkpoints the mean is taken of."""
+    validate_every: Duration = Duration(amount=1, unit="epochs")
+    """How often the dev set is scored and translated."""
+    save_every: Duration = Duration(amount=5, unit="minutes")
+    """How often a checkpoint is written besides those at validations."""
+    log_every: int = Field(default=50, ge=1)
+    """Steps between lines of metrics."""
+    select: Literal["bleu", "chrf", "loss"] = "bleu"
+    """Dev score that says which model is best."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after this many validations without a better dev score. 0: never."""
+    validation_sentences: int = Field(default=1000, ge=1)
+    """Most dev sentences that are translated at each validation."""
+    keep_last: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+    keep_best: int = Field(default=1, ge=0)
+    """Best checkpoints that are kept besides."""
+    device: Device = "auto"
+    """Where to compute: auto takes a GPU when there is one."""
+    precision: Precision = "auto"
+    """Type of matrix products: auto takes bf16 where the hardware multiplies it."""
+    threads: int = Field(default=0, ge=0)
+    """Processor threads; 0: one a core. A resumed run needs the same number to give the same bits."""
+
+
+class RunConfig(Config):
+    """A whole run."""
+
+    data: DataConfig
+    """Text, cleaning, hold-out, vocabulary."""
+    model: Annotated[ModelConfig, Field()] = TransformerConfig()
+    """The architecture and its size."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How weights follow their gradients."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate moves."""
+    train: TrainConfig = TrainConfig()
+    """How long, in what portions, with what care."""
+    search: SearchConfig = SearchConfig()
+    """How the trained model translates unless told otherwise."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of everything random: initial weights, dropout, order of batches."""

@@ -1,0 +1,75 @@
+"""From sums to named values with units: `metrics.jsonl` always, TensorBoard by extra."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from vitrail.errors import UsageError
+
+
+class Event(NamedTuple):
+    """Something that happened in a training; observers (progress bar, trackers, inspection) are called with each."""
+
+    kind: Literal["train", "validation", "saved", "skipped", "finished"]
+    step: int
+    values: dict[str, Any]
+
+    def record(self) -> dict[str, Any]:
+        """The event as one line of `metrics.jsonl`."""
+        return {"step": self.step, "kind": self.kind, **self.values}
+
+
+Observe = Callable[[Event], None]
+
+
+class Window:
+    """Sums over the steps since the last line of metrics."""
+
+    def __init__(self) -> None:
+        self.nats = self.plain_nats = self.seconds = 0.0
+        self.tokens = self.steps = 0
+        self.norm_before = self.norm_after = 0.0
+
+    def add(self, *, nats: float, plain_nats: float, tokens: int, norms: tuple[float, float], seconds: float) -> None:
+        """Count one update."""
+        self.nats += nats
+        self.plain_nats += plain_nats
+        self.tokens += tokens
+        self.norm_before += norms[0]
+        self.norm_after += norms[1]
+        self.seconds += seconds
+        self.steps += 1
+
+    def values(self) -> dict[str, float]:
+        """Means over the window: of losses per token, of norms per step. Precondition: at least one step."""
+        return {
+            "loss_nats_per_token": self.nats / self.tokens,
+            "perplexity": perplexity(self.plain_nats / self.tokens),
+            "gradient_norm": self.norm_before / self.steps,
+            "gradient_norm_clipped": self.norm_after / self.steps,
+            "tokens_per_second": self.tokens / self.seconds if self.seconds else 0.0,
+        }
+
+
+def perplexity(nats_per_token: float) -> float:
+    """exp of the mean cross-entropy (without smoothing); infinite where that overflows."""
+    return math.exp(nats_per_token) if nats_per_token < 700 else math.inf
+
+
+def tensorboard(folder: Path) -> Observe:
+    """An observer that writes TensorBoard files. Raises UsageError where the extra is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError("TensorBoard is not installed", remedy="pip install 'vitrail[track]'") from None
+    writer = SummaryWriter(str(folder))
+
+    def observe(event: Event) -> None:
+        for name, value in event.values.items():
+            if isinstance(value, int | float):
+                writer.add_scalar(f"{event.kind}/{name}", value, event.step)
+        if event.kind in ("validation", "finished"):
+            writer.flush()
+
+    return observe

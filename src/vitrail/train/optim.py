@@ -1,0 +1,153 @@
+"""Optimizers, learning-rate schedules as pure functions, clipping by norm and by value, weight penalties, weight averages."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.config import Config
+from vitrail.nn.layers import MaskedBatchNorm
+
+
+class OptimizerConfig(Config):
+    """How weights follow their gradients."""
+
+    kind: Literal["adamw", "sgd", "muon"] = "adamw"
+    """adamw; sgd with momentum; or muon for the matrices inside blocks, with adamw for everything else."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Rate at the top of the schedule."""
+    beta_1: float = Field(default=0.9, ge=0, lt=1)
+    """Memory of the mean gradient (adamw), or momentum (sgd)."""
+    beta_2: float = Field(default=0.98, ge=0, lt=1)
+    """Memory of the squared gradient (adamw)."""
+    epsilon: float = Field(default=1e-9, gt=0)
+    """Added to adamw's denominator."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """L2: each step takes rate * weight_decay * w off every matrix w, apart from the gradient (decoupled; sgd: added to the gradient)."""
+    l1: float = Field(default=0.0, ge=0)
+    """L1 penalty: l1 * sign(w) is added to every matrix's gradient, after clipping."""
+    clip_norm: float = Field(default=1.0, ge=0)
+    """Largest L2 norm of the whole gradient; a longer one is scaled down to it. 0: off."""
+    clip_value: float = Field(default=0.0, ge=0)
+    """Largest size of a single gradient element, cut after clipping by norm. 0: off."""
+
+
+class ScheduleConfig(Config):
+    """How the learning rate moves, as a share of the optimizer's rate."""
+
+    kind: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "linear"
+    """After the warm-up: sqrt(warmup / step); cosine or straight line down to `floor` at the end of training; constant;
+    or halved whenever the dev loss has not improved for `patience` validations (plateau)."""
+    warmup: int = Field(default=300, ge=1)
+    """Steps over which the rate climbs in a straight line from 0."""
+    floor: float = Field(default=0.0, ge=0, le=1)
+    """Share of the rate that cosine and linear end at, and that plateau stops at."""
+    patience: int = Field(default=3, ge=1)
+    """Validations without improvement before plateau halves the rate."""
+
+
+def rate(config: ScheduleConfig, *, step: int, progress: float, plateau_halvings: int = 0) -> float:
+    """The share of the learning rate for update `step` (from 0), `progress` (0 to 1) of the training being done. A pure function.
+
+    Source: warm-up and inverse square root: Vaswani et al. 2017, section 5.3; cosine: Loshchilov and Hutter 2017.
+    """
+    warm = min(1.0, (step + 1) / config.warmup)
+    match config.kind:
+        case "inverse_sqrt":
+            return min(warm, math.sqrt(config.warmup / (step + 1)))
+        case "cosine":
+            return warm * (config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+        case "linear":
+            return warm * (config.floor + (1 - config.floor) * (1 - progress))
+        case "constant":
+            return warm
+        case "plateau":
+            return max(config.floor, warm * 0.5**plateau_halvings)
+
+
+class ClippedNorm(NamedTuple):
+    """The L2 norm of the whole gradient, before and after clipping."""
+
+    before: float
+    after: float
+
+
+class Optimizer:
+    """The optimizers of one training, behind one step."""
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        self.config = config
+        named = list(model.named_parameters())
+        self.parameters = [parameter for _, parameter in named]
+        norms = {id(p) for module in model.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm | MaskedBatchNorm) for p in module.parameters()}
+        self.matrices = [p for _, p in named if p.ndim >= 2 and id(p) not in norms]
+        # Muon makes all directions of a matrix equally strong: right for maps between spaces, wrong for tables whose rows are words.
+        tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+        inner = [p for name, p in named if p.ndim == 2 and id(p) not in tables and not name.startswith(("output_weight", "source_positions"))]
+        self.optimizers = self._build(inner if config.kind == "muon" else [])
+
+    def _build(self, inner: Sequence[Tensor]) -> list[torch.optim.Optimizer]:
+        config = self.config
+        chosen = {id(p) for p in inner}
+        decayed = [p for p in self.matrices if id(p) not in chosen]
+        plain = [p for p in self.parameters if id(p) not in chosen and p.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        if config.kind == "sgd":
+            return [torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.beta_1)]
+        betas = (config.beta_1, config.beta_2)
+        built: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)]
+        if inner:
+            built.append(
+                torch.optim.Muon(list(inner), lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+            )
+        return built
+
+    def clip(self) -> ClippedNorm:
+        """Scale the gradient down to the largest allowed norm, then cut its elements, then add the L1 penalty.
+
+        grad <- grad · threshold / ||grad||_2 where ||grad||_2 > threshold (Pascanu et al. 2013). A norm that is not finite is left alone.
+        """
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        before = float(norm)
+        after = before
+        if math.isfinite(before):
+            if 0 < self.config.clip_norm < before:
+                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
+                after = self.config.clip_norm
+            if self.config.clip_value > 0:
+                torch.nn.utils.clip_grad_value_(self.parameters, self.config.clip_value)
+                after = float(torch.nn.utils.get_total_norm(gradients))
+            if self.config.l1 > 0:
+                for weight in self.matrices:
+                    if weight.grad is not None:
+                        weight.grad.add_(weight.detach().sign(), alpha=self.config.l1)
+        return ClippedNorm(before, after)
+
+    def step(self, share: float) -> None:
+        """One update at this share of the learning rate."""
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * share
+            optimizer.step()
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+def follow(average: Iterable[Tensor], values: Iterable[Tensor], *, decay: float, step: int) -> None:
+    """Move an exponential moving average of the weights one step: avg <- d·avg + (1 - d)·w, with d smaller in the first steps.
+
+    d = min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage: a young average follows faster.
+    """
+    weight = 1 - min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average, values, strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(value, weight)
+        else:
+            mean.copy_(value)

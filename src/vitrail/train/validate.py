@@ -1,0 +1,71 @@
+"""How good a model is on the dev set: loss, perplexity, and BLEU and chrF of real translations."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from vitrail.data.batches import Batch, collate, plan
+from vitrail.data.subwords import Vocabularies
+from vitrail.decode.search import SearchConfig
+from vitrail.decode.translate import TranslateConfig, Translator
+from vitrail.models.base import TranslationModel
+from vitrail.train.metrics import perplexity
+
+_SAMPLES = 8
+
+
+class DevSet(NamedTuple):
+    """Text to validate on: sources and their references."""
+
+    source: Sequence[str]
+    target: Sequence[str]
+
+    def first(self, count: int) -> "DevSet":
+        """The first sentences."""
+        return DevSet(self.source[:count], self.target[:count])
+
+
+class Validation(NamedTuple):
+    """One look at the dev set. `samples` are a few (source, reference, translation)."""
+
+    values: dict[str, float]
+    samples: list[dict[str, Any]]
+
+
+def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device, budget: int = 4096) -> tuple[float, int]:
+    """Summed cross-entropy of the references, without smoothing, and the count of their tokens; float32 throughout."""
+    source, target = vocabularies.source.encode_batch(dev.source), vocabularies.target.encode_batch(dev.target)
+    lengths = [np.array([len(row) for row in rows], dtype=np.int32) for rows in (source, target)]
+    nats, tokens = 0.0, 0
+    for chosen in plan(lengths[0], lengths[1], budget=budget, seed=0, epoch=0):
+        batch = collate([source[i] for i in chosen], [target[i] for i in chosen])
+        loss = model.loss(Batch(*(part.to(device) for part in batch)))
+        nats += float(loss.plain_nats)
+        tokens += int(loss.tokens)
+    return nats, tokens
+
+
+@torch.inference_mode()
+def validate(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device, sentences: int) -> Validation:
+    """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    model.eval()
+    nats, tokens = dev_loss(model, vocabularies, dev, device=device)
+    part = dev.first(sentences)
+    translator = Translator(model, vocabularies=vocabularies, config=TranslateConfig(search=SearchConfig(beams=1), exact=False), device=device)
+    results = translator.translate(part.source)
+    texts = [result.text for result in results]
+    # The 13a tokeniser with exponential smoothing is sacreBLEU's default; scripts without spaces are scored by characters.
+    values = {
+        "dev_loss_nats_per_token": nats / tokens,
+        "dev_perplexity": perplexity(nats / tokens),
+        "dev_bleu": BLEU().corpus_score(texts, [list(part.target)]).score,
+        "dev_chrf": CHRF().corpus_score(texts, [list(part.target)]).score,
+        "dev_truncated_share": sum(result.truncated for result in results) / len(results),
+    }
+    shown = zip(part.source[:_SAMPLES], part.target[:_SAMPLES], texts[:_SAMPLES], strict=True)
+    samples = [{"source": source, "reference": reference, "translation": text} for source, reference, text in shown]
+    return Validation(values, samples)
