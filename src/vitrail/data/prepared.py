@@ -1,0 +1,278 @@
+"""The prepared folder: vocabularies, encoded pairs, dev and test texts and the report, opened and checked.
+
+data/  prepared.json  report.json  report.txt  joint.spm | source.spm + target.spm  store-0/ store-1/ ...
+       dev.source  dev.target  test.source  test.target
+
+`prepared.json` is written last and holds the SHA-256 of every other file, so that damage is found and half a folder is never taken
+for a whole one.
+"""
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitrail.data.clean import Example, Report
+from vitrail.data.holdout import Overlap
+from vitrail.data.store import Store
+from vitrail.data.subwords import Vocabularies
+from vitrail.errors import ModelError
+from vitrail.files import Damaged, FileEntry, verify_file
+
+FORMAT = 1
+INDEX = "prepared.json"
+REPORT_JSON = "report.json"
+REPORT_TEXT = "report.txt"
+KNOWN_NAME = re.compile(
+    r"prepared\.json|report\.(?:json|txt)|(?:dev|test)\.(?:source|target)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
+)
+"""Every name that a prepared folder can hold. A folder with others is somebody else's."""
+
+OVERLAP = "OverlapsGivenText"
+"""Reason: a sentence of the pair stands in the dev or test text that was given."""
+NEIGHBOUR = "OverlapsHeldOut"
+"""Reason: a sentence of the pair stands in another pair, which was held out of the corpora for dev or test."""
+TOO_LONG = "TooManySubwords"
+"""Reason: a side has more subword tokens than `max_length`."""
+
+_EXAMPLES = 5
+
+
+class Texts(NamedTuple):
+    """Sentences and their translations, as text; both empty when there are none."""
+
+    source: list[str]
+    target: list[str]
+
+
+@dataclass
+class CorpusReport:
+    """What became of every pair of one corpus: read == train + dev + test + sum of dropped, always."""
+
+    name: str
+    clean: Report = field(default_factory=Report)
+    overlap: Overlap = field(default_factory=Overlap)
+    neighbours: int = 0
+    too_long: int = 0
+    dev: int = 0
+    test: int = 0
+    train: int = 0
+    source_words: int = 0
+    target_words: int = 0
+    repaired: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    examples: dict[str, list[Example]] = field(default_factory=dict[str, list[Example]])
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Pairs that are used nowhere, by reason, in the order in which the reasons are looked for."""
+        later = {OVERLAP: self.overlap.total - self.overlap.kept, NEIGHBOUR: self.neighbours, TOO_LONG: self.too_long}
+        return dict(self.clean.as_dict()["dropped"]) | {reason: number for reason, number in later.items() if number}
+
+    def exemplify(self, reason: str, example: Example) -> None:
+        """Keep an example of a reason, if there are few yet."""
+        kept = self.examples.setdefault(reason, [])
+        if len(kept) < _EXAMPLES:
+            kept.append(example)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        assert self.clean.total == self.train + self.dev + self.test + sum(self.dropped.values()), "a pair was dropped uncounted"
+        overlaps = [{"line": line, "before": [source, target]} for line, source, target in self.overlap.examples]
+        later = {key: [{"line": e.line, "before": list(e.before)} for e in examples] for key, examples in self.examples.items()}
+        return {
+            "name": self.name,
+            "read": self.clean.total,
+            "train": self.train,
+            "dev": self.dev,
+            "test": self.test,
+            "dropped": self.dropped,
+            "normalised": self.clean.normalised,
+            "repaired": self.repaired,
+            "examples": self.clean.as_dict()["examples"] | ({OVERLAP: overlaps} if overlaps else {}) | later,
+        }
+
+
+@dataclass(frozen=True)
+class GivenReport:
+    """What was found in a dev or test text that was given. Nothing of it is left out."""
+
+    name: str
+    pairs: int
+    found: dict[str, int]
+    """Lines with an empty side, with bytes that are not UTF-8 (replaced by U+FFFD), or cut for their length."""
+    repaired: dict[str, dict[str, int]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"name": self.name, "pairs": self.pairs, "found": self.found, "repaired": self.repaired}
+
+
+def make_report(corpora: list[CorpusReport], *, given: dict[str, GivenReport]) -> dict[str, Any]:
+    """The whole report as plain values: totals, each corpus, the texts that were given."""
+    parts = [corpus.as_dict() for corpus in corpora]
+    dropped: Counter[str] = Counter()
+    for part in parts:
+        dropped.update(part["dropped"])
+    totals = {key: sum(part[key] for part in parts) for key in ("read", "train", "dev", "test", "normalised")}
+    return totals | {"dropped": dict(dropped), "corpora": parts, "given": {key: report.as_dict() for key, report in given.items()}}
+
+
+def report_to_text(report: dict[str, Any]) -> str:
+    """The report to read: where every pair went, then examples of each reason."""
+    lines: list[str] = []
+    for part in report["corpora"]:
+        total = max(part["read"], 1)
+        lines += [f"{part['name']}: {part['read']:,} pairs read"]
+        rows = [(key, part[key]) for key in ("train", "dev", "test") if part[key] or key == "train"]
+        rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
+        lines += [f"  {name:<30} {number:>12,}  {number / total:8.3%}" for name, number in rows]
+        lines += [f"  {part['normalised']:,} pairs had control characters or surplus spaces, which were normalised"] * bool(
+            part["normalised"]
+        )
+        lines += _repairs(part["repaired"])
+        for reason, examples in part["examples"].items():
+            lines.append(f"  for example {reason}:")
+            for example in examples:
+                lines.append(f"    line {example['line']:,}: {example['before'][0]}  |  {example['before'][1]}")
+                lines += [f"      becomes: {' | '.join(example['after'])}"] if "after" in example else []
+        lines.append("")
+    for key, part in report["given"].items():
+        found = ", ".join(f"{number:,} {what}" for what, number in part["found"].items())
+        lines += [f"{key}: {part['pairs']:,} pairs given by {part['name']}, all kept" + (f"; found: {found}" if found else "")]
+        lines += _repairs(part["repaired"])
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _repairs(repaired: dict[str, dict[str, int]]) -> list[str]:
+    return [f"  {name}: {repair}: {number:,}" for name, seen in repaired.items() for repair, number in seen.items()]
+
+
+@dataclass(frozen=True)
+class PreparedReport:
+    """The counts over all corpora: read == train + dev + test + sum of dropped."""
+
+    read: int
+    train: int
+    dev: int
+    test: int
+    dropped: dict[str, int]
+    details: dict[str, Any]
+    """All of `report.json`: each corpus by itself, with examples; what was found in given dev and test texts."""
+
+    def to_text(self) -> str:
+        """The report to read, as in `report.txt`."""
+        return report_to_text(self.details)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that training reads."""
+
+    folder: Path
+    vocabularies: Vocabularies
+    stores: tuple[Store, ...]
+    """One for each corpus, in the order of the configuration."""
+    weights: tuple[float, ...]
+    """How often each store is drawn from, relative to the others."""
+    dev: Texts
+    test: Texts
+    report: PreparedReport
+    facts: dict[str, Any]
+    """What is known of the training pairs: languages, pairs, words, mean and greatest lengths in tokens, sizes of the vocabularies."""
+    fingerprint: dict[str, Any]
+    """What the folder was made from: see `prepare.fingerprint`."""
+    digest: str
+    """SHA-256 over all that training depends on: stores and their weights, vocabularies, dev and test texts."""
+
+
+def open_prepared(folder: Path) -> Prepared:
+    """Open a prepared folder after reading every file and comparing it with its SHA-256.
+
+    Raises: ModelError when it is no prepared folder, Damaged naming the file that is missing or not as it was written.
+    Cost:   1.2 GB/s; the ids are memory-mapped, dev and test are in memory.
+    """
+    index = _read_index(folder)
+    entries = {name: FileEntry(entry["size"], entry["sha256"]) for name, entry in index["files"].items()}
+    for name, entry in entries.items():
+        verify_file(folder / name, entry)
+    vocabularies = Vocabularies.load(folder)
+    stores = tuple(_open_store(folder / store_name(place), part["digest"], vocabularies) for place, part in enumerate(index["stores"]))
+    weights = tuple(float(part["weight"]) for part in index["stores"])
+    details = json.loads((folder / REPORT_JSON).read_bytes())
+    report = PreparedReport(**{key: details[key] for key in ("read", "train", "dev", "test", "dropped")}, details=details)
+    held = [f"{name} {entries[name].sha256}" for name in sorted(entries) if name.startswith(("dev.", "test."))]
+    parts = [vocabularies.digest, *(f"{store.digest} {weight!r}" for store, weight in zip(stores, weights, strict=True)), *held]
+    return Prepared(
+        folder=folder,
+        vocabularies=vocabularies,
+        stores=stores,
+        weights=weights,
+        dev=_read_texts(folder, "dev", entries),
+        test=_read_texts(folder, "test", entries),
+        report=report,
+        facts=index["facts"],
+        fingerprint=index["fingerprint"],
+        digest=sha256("\n".join(parts).encode()).hexdigest(),
+    )
+
+
+def store_name(place: int) -> str:
+    """The folder of the corpus at this place of the configuration."""
+    return f"store-{place}"
+
+
+def _open_store(folder: Path, digest: str, vocabularies: Vocabularies) -> Store:
+    store = Store.open(folder)
+    if store.digest != digest:
+        raise Damaged(f"{folder}: is another store than the one that was written here", remedy="prepare the data again")
+    store.verify()
+    store.require(vocabularies)
+    return store
+
+
+def _read_texts(folder: Path, name: str, entries: dict[str, FileEntry]) -> Texts:
+    if f"{name}.source" not in entries:
+        return Texts([], [])
+    # Lines end at \n alone, also where a text holds U+2028 or a carriage return: no splitlines, no universal newlines.
+    sides = [(folder / f"{name}.{side}").read_bytes().decode().split("\n")[:-1] for side in ("source", "target")]
+    return Texts(sides[0], sides[1])
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    try:
+        index: Any = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(f"{folder}: is not a prepared folder: it has no {INDEX}", remedy="make one: vitrail prepare") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise Damaged(f"{path}: is not valid JSON", remedy="prepare the data again") from None
+    match index:
+        case {"format": int(number)} if number > FORMAT:
+            raise ModelError(f"{path}: has format {number}", expected=f"format {FORMAT} or older", remedy="update vitrail")
+        case {"format": 1, "fingerprint": dict(), "facts": dict(), "files": dict(files), "stores": [_, *_] as stores} if (
+            REPORT_JSON in files and all(map(_is_file, files.items())) and all(map(_is_store, stores))
+        ):
+            return index
+        case _:
+            raise Damaged(f"{path}: does not describe prepared data", remedy="prepare the data again")
+
+
+def _is_file(item: tuple[Any, Any]) -> bool:
+    match item:
+        case (str(name), {"size": int(), "sha256": str()}):
+            return KNOWN_NAME.fullmatch(name) is not None
+        case _:
+            return False
+
+
+def _is_store(part: Any) -> bool:
+    match part:
+        case {"weight": float() | int(), "digest": str()}:
+            return True
+        case _:
+            return False
