@@ -1,4 +1,9 @@
-"""Batches: padding, plans and their laws."""
+"""Batches: padding, plans, mixtures, ranks and their laws."""
+
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.data import batches
-from vitrail.data.batches import collate, fitting, longest, pad_rows, plan
-from vitrail.data.subwords import EOS, PAD, SOS
+from vitrail.data.batches import Batch, Batches, SubwordDropout, collate, fitting, longest, pad_rows, plan, prefetch, shares
+from vitrail.data.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepiece
+from vitrail.errors import DataError
 
 Lengths = npt.NDArray[np.int32]
 
@@ -39,6 +45,7 @@ def test_an_empty_side_becomes_its_end_alone() -> None:
     assert (batch.source.tolist(), batch.target_in.tolist(), batch.target_out.tolist()) == ([[EOS]], [[SOS]], [[EOS]])
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(4, 99), max_size=9), min_size=1, max_size=8))
 def test_padding_agrees_with_torch(rows: list[list[int]]) -> None:
     expected = torch.nn.utils.rnn.pad_sequence([torch.tensor([*row, EOS]) for row in rows], batch_first=True, padding_value=PAD)
@@ -120,3 +127,176 @@ def test_a_pair_over_the_budget_stands_alone(target_length: int) -> None:
     source, target = ids(3, 3, 3), ids(4, target_length, 4)
     made = plan(source, target, budget=50, seed=0, epoch=0)
     assert [1] in [batch.tolist() for batch in made]
+
+
+class Corpus:
+    """Pairs in memory whose first source id tells which pair it is."""
+
+    def __init__(self, pairs: int, *, first: int = 10, seed: int = 0) -> None:
+        self.source_lengths, self.target_lengths = corpus_lengths(pairs, seed)
+        self._first = first
+
+    def __len__(self) -> int:
+        return len(self.source_lengths)
+
+    def source(self, index: int) -> npt.NDArray[np.int32]:
+        row = np.full(self.source_lengths[index], 5, dtype=np.int32)
+        row[0] = self._first + index
+        return row
+
+    def target(self, index: int) -> npt.NDArray[np.int32]:
+        return np.full(self.target_lengths[index], 6, dtype=np.int32)
+
+
+def seen(batch: Batch) -> list[int]:
+    return batch.source[:, 0].tolist()
+
+
+def numbers(batches: Batches, first: int, count: int) -> list[list[int]]:
+    return [seen(batch) for batch in itertools.islice(batches.sequence(first), count)]
+
+
+def test_every_epoch_is_every_pair_once() -> None:
+    made = Batches([Corpus(400)], budget=300, seed=3, max_length=1000)
+    epochs = [[seen(made.at(epoch, position)) for position in range(made.epoch_length(epoch))] for epoch in range(3)]
+    for epoch in epochs:
+        assert sorted(itertools.chain.from_iterable(epoch)) == list(range(10, 410))
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert numbers(made, 0, sum(map(len, epochs))) == list(itertools.chain.from_iterable(epochs))
+
+
+def test_any_batch_can_be_had_at_any_time() -> None:
+    """What is asked before must not matter: a resumed training asks only for what is left."""
+    corpora = [Corpus(200), Corpus(50, first=1000, seed=1)]
+    first, second = (Batches(corpora, budget=300, seed=3, max_length=1000, weights=(1.0, 2.0), temperature=2.0) for _ in range(2))
+    in_order = numbers(first, 0, 40)
+    assert [numbers(second, number, 1)[0] for number in reversed(range(40))] == in_order[::-1]
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_share_out_the_same_sequence(world: int) -> None:
+    alone = Batches([Corpus(200)], budget=300, seed=3, max_length=1000)
+    expected = numbers(alone, 8, 24)
+    for start in (8, 9):
+        ranks = [
+            Batches([Corpus(200)], budget=300, seed=3, max_length=1000).sequence(start, rank=rank, world=world) for rank in range(world)
+        ]
+        together = [seen(next(ranks[number % world])) for number in range(start, 32)]
+        assert together == expected[start - 8 :]
+
+
+def test_pairs_over_the_limit_are_left_out_and_counted() -> None:
+    corpus = Corpus(300)
+    limit = 15
+    short = (corpus.source_lengths <= limit) & (corpus.target_lengths <= limit)
+    made = Batches([corpus], budget=300, seed=0, max_length=limit)
+    assert made.left_out == 300 - int(short.sum()) > 0
+    epoch = itertools.chain.from_iterable(numbers(made, 0, made.epoch_length(0)))
+    assert sorted(epoch) == (10 + np.flatnonzero(short)).tolist()
+    with pytest.raises(DataError):
+        Batches([corpus], budget=300, seed=0, max_length=0)
+
+
+def test_the_longest_can_be_asked_for() -> None:
+    made = Batches([Corpus(300)], budget=300, seed=0, max_length=1000)
+    sizes = [made.at(0, position).source.numel() + made.at(0, position).target_in.numel() for position in range(made.epoch_length(0))]
+    longest_batch = made.longest()
+    assert longest_batch.source.numel() + longest_batch.target_in.numel() == max(sizes)
+
+
+def test_shares_follow_the_formula() -> None:
+    assert shares([900, 100], [1.0, 1.0], temperature=1.0) == [900, 100]
+    assert shares([900, 100], [1.0, 9.0], temperature=1.0) == [500, 500]
+    assert shares([900, 100], [1.0, 1.0], temperature=1e9) == [500, 500]
+    assert shares([900, 100], [1.0, 1.0], temperature=2.0) == [750, 250]
+    assert shares([900, 100], [0.0, 1.0], temperature=1.0) == [0, 1000]
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 1000), st.floats(0.01, 100)), min_size=1, max_size=5), st.floats(0.5, 10))
+def test_shares_sum_to_the_epoch(corpora: list[tuple[int, float]], temperature: float) -> None:
+    sizes, weights = zip(*corpora, strict=True)
+    counts = shares(sizes, weights, temperature=temperature)
+    assert sum(counts) == sum(sizes)
+    assert min(counts) >= 0
+
+
+def test_a_mixture_deals_each_corpus_evenly() -> None:
+    """200 and 50 pairs at temperature 2: 167 and 83 an epoch, so that after some epochs each pair was seen nearly equally often."""
+    corpora = [Corpus(200), Corpus(50, first=1000, seed=1)]
+    made = Batches(corpora, budget=300, seed=3, max_length=1000, temperature=2.0)
+    large, small = Counter[int](), Counter[int]()
+    for epoch in range(4):
+        drawn = list(itertools.chain.from_iterable(seen(made.at(epoch, position)) for position in range(made.epoch_length(epoch))))
+        assert sum(number < 1000 for number in drawn) == 167
+        assert len(drawn) == 250
+        large.update(number for number in drawn if number < 1000)
+        small.update(number for number in drawn if number >= 1000)
+    assert len(large) == 200
+    assert len(small) == 50
+    assert max(large.values()) - min(large.values()) <= 1
+    assert max(small.values()) - min(small.values()) <= 1
+
+
+def test_batches_are_segmented_anew_each_epoch() -> None:
+    texts = [f"lanterns and {word} float down" for word in ("barges", "feathers", "paper swans", "corks")] * 5
+    subwords = train_sentencepiece(texts, size=330)
+    encoded = [np.array(ids, dtype=np.int32) for ids in subwords.encode_batch(texts)]
+
+    class Encoded:
+        source_lengths = target_lengths = np.array([len(ids) for ids in encoded], dtype=np.int32)
+
+        def __len__(self) -> int:
+            return len(encoded)
+
+        def source(self, index: int) -> npt.NDArray[np.int32]:
+            return encoded[index]
+
+        target = source
+
+    resample = SubwordDropout(Vocabularies(subwords, subwords, joint=True), 0.3)
+    made, again, plain = (Batches([Encoded()], budget=50, seed=1, max_length=99, resample=how) for how in (resample, resample, None))
+    assert made.epoch_length(0) == plain.epoch_length(0)
+    changed = 0
+    for position in range(made.epoch_length(0)):
+        batch = made.at(0, position)
+        assert all(torch.equal(a, b) for a, b in zip(batch, again.at(0, position), strict=True))
+        expected = plain.at(0, position)
+        for row, plain_row in zip(batch.source.tolist(), expected.source.tolist(), strict=True):
+            assert subwords.decode(row) == subwords.decode(plain_row)
+            changed += [id for id in row if id] != [id for id in plain_row if id]
+    assert changed > 5
+    first, second = made.at(0, 0), made.at(0, 0)
+    assert torch.equal(first.source, second.source)
+
+
+def test_prefetch_keeps_order_and_makes_no_more_than_its_depth_ahead() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(50):
+            made.append(number)
+            yield number
+
+    for number in (ahead := prefetch(items(), depth=2)):
+        assert len(made) <= number + 3
+        if number == 20:
+            ahead.close()
+    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+    assert list(prefetch(range(50))) == list(range(50))
+    assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+
+
+def test_prefetch_raises_what_its_source_raises_after_what_came_before() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        raise DataError("the store is damaged")
+
+    got: list[int] = []
+    with pytest.raises(DataError, match="damaged"):
+        got.extend(prefetch(items()))
+    ahead = prefetch(items())
+    assert next(ahead) == 1
+    with pytest.raises(DataError):
+        next(ahead)
+    assert not any(thread.name == "prefetch" for thread in threading.enumerate())

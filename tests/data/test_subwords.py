@@ -176,6 +176,7 @@ def test_lone_surrogates_are_refused() -> None:
             subwords.encode("caf\udc80")
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=3), max_size=50), st.integers(1, 20), st.integers(0, 9))
 def test_drawing_keeps_order_and_count(texts: list[str], count: int, seed: int) -> None:
     numbered = [f"{number:03} {text}" for number, text in enumerate(texts)]

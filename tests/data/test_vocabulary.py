@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.data.vocabulary import UNK, CharacterVocabulary, Subwords, WordVocabulary, collapse
@@ -15,6 +15,7 @@ kinds = pytest.mark.parametrize("kind", [WordVocabulary, CharacterVocabulary])
 
 
 @kinds
+@settings(deadline=None)
 @given(texts=st.lists(any_text, min_size=1, max_size=5))
 def test_any_text_that_was_learned_comes_back(kind: type[Subwords], texts: list[str]) -> None:
     learned = kind.train([*texts, "a"], size=10_000)  # pyright: ignore

@@ -1,7 +1,9 @@
 """Batches of padded ids: bounded by a token budget, bucketed by length, a pure function of (seed, epoch, position)."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +11,13 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitrail.data.subwords import EOS, PAD, SOS
+from vitrail.data.subwords import EOS, PAD, SOS, Vocabularies
+from vitrail.errors import DataError
 
 Lengths = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
 Row = npt.NDArray[np.int32] | Sequence[int]
+Item = TypeVar("Item")
 
 # Source positions of a batch may reach this multiple of the budget, which is counted on the target side: a pair of languages
 # seldom differs by more, and the memory of a batch stays within (1 + SOURCE_FACTOR) times the budget.
@@ -159,3 +163,207 @@ def longest(source_lengths: Lengths, target_lengths: Lengths, batches: Sequence[
         return len(batches[place]) * (source + target), max(source, target)
 
     return max(range(len(batches)), key=positions)
+
+
+@runtime_checkable
+class Pairs(Protocol):
+    """Encoded pairs without SOS and EOS, as `Store` holds them."""
+
+    source_lengths: Lengths
+    target_lengths: Lengths
+
+    def __len__(self) -> int: ...
+    def source(self, index: int, /) -> npt.NDArray[np.int32]: ...
+    def target(self, index: int, /) -> npt.NDArray[np.int32]: ...
+
+
+@runtime_checkable
+class Resample(Protocol):
+    """Segments rows anew, as a pure function of rows and seed."""
+
+    def __call__(self, source: Sequence[Row], target: Sequence[Row], *, seed: int) -> tuple[Sequence[Row], Sequence[Row]]: ...
+
+
+class SubwordDropout(NamedTuple):
+    """Another segmentation of each row for each seed (`Subwords.sample`), of the text that its ids spell.
+
+    Rows grow (dropout 0.1: by a fifth), and so does a batch beyond its budget.
+    """
+
+    vocabularies: Vocabularies
+    dropout: float
+
+    def __call__(self, source: Sequence[Row], target: Sequence[Row], *, seed: int) -> tuple[Sequence[Row], Sequence[Row]]:
+        sides = ((self.vocabularies.source, source), (self.vocabularies.target, target))
+        sampled = [
+            subwords.sample([subwords.decode(map(int, row)) for row in rows], seed=2 * seed + side, dropout=self.dropout)
+            for side, (subwords, rows) in enumerate(sides)
+        ]
+        return sampled[0], sampled[1]
+
+
+def shares(sizes: Sequence[int], weights: Sequence[float], *, temperature: float) -> list[int]:
+    """How many pairs of each corpus an epoch draws: p_i ∝ (n_i w_i)^(1/temperature) of the sum of n_i; the largest remainders round up.
+
+    Temperature 1 with equal weights is every pair once; a high one gives small corpora as much as large ones (Arivazhagan et al. 2019).
+    """
+    assert temperature > 0 and len(sizes) == len(weights) and all(weight >= 0 for weight in weights) and sum(weights) > 0
+    logs = [np.log(size * weight) / temperature if size * weight > 0 else -np.inf for size, weight in zip(sizes, weights, strict=True)]
+    parts = np.exp(np.array(logs) - max(logs))
+    # Rounded, so that the last bit of a logarithm, which differs between platforms, does not decide a draw.
+    exact = np.round(parts / parts.sum() * sum(sizes), 6)
+    counts = np.floor(exact).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: sum(sizes) - int(counts.sum())]] += 1
+    return counts.tolist()
+
+
+class Batches:
+    """The batches of a training, from one corpus or several: any of them at any time, in any order.
+
+    An epoch draws as many pairs as all corpora have together, from each its share (`shares`). A corpus is dealt from a pack that is
+    shuffled whenever it has been dealt to the end, across epochs, so that in the long run its pairs are seen equally often. With one
+    corpus, every epoch is every pair once.
+
+    Batches have a number, counted through all epochs from 0. What batch n is depends on corpora, budget, seed and n alone: not on
+    the number of ranks, nor on what was asked before. Memory is that of one epoch's plan: 8 bytes a pair.
+
+    Args:
+        corpora: one or more.
+        max_length: pairs with more ids than this on a side are left out; `left_out` counts them.
+        weights: of the corpora; empty: all alike.
+        resample: segments each batch anew, with a seed of (seed, epoch, position).
+    Raises: DataError when no pair is left.
+    """
+
+    def __init__(
+        self,
+        corpora: Sequence[Pairs],
+        *,
+        budget: int,
+        seed: int,
+        max_length: int,
+        weights: Sequence[float] = (),
+        temperature: float = 1.0,
+        resample: Resample | None = None,
+    ) -> None:
+        self._corpora, self._budget, self._seed, self._resample = corpora, budget, seed, resample
+        kept = [fitting(corpus.source_lengths, corpus.target_lengths, max_length=max_length) for corpus in corpora]
+        self.sizes = [len(indices) for indices in kept]
+        """Pairs of each corpus that are short enough."""
+        self.left_out = sum(map(len, corpora)) - sum(self.sizes)
+        if sum(self.sizes) == 0:
+            raise DataError(f"no sentence pair of at most {max_length} subwords a side", remedy="a greater max_length, or other data")
+        self._starts = np.cumsum([0, *self.sizes])
+        self._index = np.concatenate(kept)
+        self._source_lengths, self._target_lengths = (
+            np.concatenate([lengths[indices] for lengths, indices in zip(sides, kept, strict=True)])
+            for sides in ([corpus.source_lengths for corpus in corpora], [corpus.target_lengths for corpus in corpora])
+        )
+        self._shares = shares(self.sizes, weights or [1.0] * len(corpora), temperature=temperature)
+        # Where every epoch is each pair equally often, all have the same number of batches (see `plan`).
+        self._even = all((size and share % size == 0) or share == 0 for share, size in zip(self._shares, self.sizes, strict=True))
+        self._epoch_lengths: dict[int, int] = {}
+        self._plan: tuple[int, list[Indices]] = (-1, [])
+
+    def epoch_length(self, epoch: int) -> int:
+        """How many batches an epoch has. Always the same with one corpus; else plans the epoch when first asked."""
+        epoch = 0 if self._even else epoch
+        if epoch not in self._epoch_lengths:
+            self._epoch_lengths[epoch] = len(self._planned(epoch))
+        return self._epoch_lengths[epoch]
+
+    def locate(self, number: int) -> tuple[int, int]:
+        """The epoch and the position in it of batch `number`. Cost: at once with one corpus, else all epochs before are planned once."""
+        if self._even:
+            return divmod(number, self.epoch_length(0))
+        epoch = 0
+        while number >= self.epoch_length(epoch):
+            number -= self.epoch_length(epoch)
+            epoch += 1
+        return epoch, number
+
+    def at(self, epoch: int, position: int) -> Batch:
+        """The batch at a position of an epoch."""
+        chosen = self._planned(epoch)[position]
+        corpus_of = np.searchsorted(self._starts, chosen, side="right") - 1
+        places = list(zip(corpus_of.tolist(), self._index[chosen].tolist(), strict=True))
+        source: Sequence[Row] = [self._corpora[corpus].source(index) for corpus, index in places]
+        target: Sequence[Row] = [self._corpora[corpus].target(index) for corpus, index in places]
+        if self._resample is not None:
+            source, target = self._resample(source, target, seed=int(_random_bits(1, self._seed, epoch, position, 3)[0] >> np.uint64(2)))
+        return collate(source, target)
+
+    def sequence(self, first: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Batches from number `first` on, without end: those whose number is `rank` modulo `world`.
+
+        If an update takes a number of batches that `world` divides, all ranks do equally many, and the batches of an update are the
+        same for every `world`.
+        """
+        assert 0 <= rank < world
+        number = first + (rank - first) % world
+        while True:
+            yield self.at(*self.locate(number))
+            number += world
+
+    def longest(self) -> Batch:
+        """The batch of epoch 0 with the most positions; see `longest`."""
+        return self.at(0, longest(self._source_lengths, self._target_lengths, self._planned(0)))
+
+    def _planned(self, epoch: int) -> list[Indices]:
+        planned, batches = self._plan
+        if planned != epoch:
+            drawn = np.concatenate([self._dealt(corpus, epoch) for corpus in range(len(self._corpora))])
+            sides = self._source_lengths[drawn], self._target_lengths[drawn]
+            batches = [drawn[batch] for batch in plan(*sides, budget=self._budget, seed=self._seed, epoch=epoch)]
+            self._plan = epoch, batches
+        return batches
+
+    def _dealt(self, corpus: int, epoch: int) -> Indices:
+        """The pairs that a corpus gives to an epoch: its cards from share * epoch on, of a pack that is shuffled again for each round."""
+        size, share = self.sizes[corpus], self._shares[corpus]
+        parts = [np.arange(0)]
+        place, end = share * epoch, share * (epoch + 1)
+        while place < end:
+            around, start = divmod(place, size)
+            taken = min(size - start, end - place)
+            whole = taken == size
+            pack = np.arange(size) if whole else np.argsort(_random_bits(size, self._seed, corpus, around, 2), kind="stable")
+            parts.append(pack[start : start + taken])
+            place += taken
+        return self._starts[corpus] + np.concatenate(parts)
+
+
+def prefetch(items: Iterable[Item], *, depth: int = 2) -> Generator[Item, None, None]:
+    """Make the next items in a thread while the last one is used: the same items, in their order; errors are raised where they would be.
+
+    At most `depth` items are made ahead. Closing the generator, or an error where it is used, ends the thread.
+    """
+    made: queue.SimpleQueue[tuple[Item] | BaseException | None] = queue.SimpleQueue()
+    room = threading.Semaphore(depth)
+    closed = threading.Event()
+
+    def work() -> None:
+        try:
+            iterator = iter(items)
+            while True:
+                room.acquire()
+                if closed.is_set():
+                    return
+                made.put((next(iterator),))
+        except StopIteration:
+            made.put(None)
+        except BaseException as error:
+            made.put(error)
+
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while (found := made.get()) is not None:
+            if isinstance(found, BaseException):
+                raise found
+            yield found[0]
+            room.release()
+    finally:
+        closed.set()
+        room.release()
+        thread.join()
