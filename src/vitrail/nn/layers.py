@@ -34,7 +34,9 @@ class Dropout(nn.Module):
         if values.device.type != "cpu" or dropped == 0:
             return F.dropout(values, self.rate)
         count = values.numel()
-        random_bytes = torch.empty((count + 7) // 8, dtype=torch.int64).random_().view(torch.uint8)[:count].view(values.shape)
+        # All 64 bits are random only with both ends open: plain random_() leaves the sign bit 0, so that every eighth byte is below 128.
+        words = torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
+        random_bytes = words.view(torch.uint8)[:count].view(values.shape)
         kept = random_bytes.ge(dropped).to(values.dtype)
         return values * kept.mul_(256 / (256 - dropped))
 
@@ -42,7 +44,8 @@ class Dropout(nn.Module):
 class MaskedBatchNorm(nn.Module):
     """Batch normalisation over the real tokens of a batch: each feature gets the mean and variance that it has in the batch.
 
-    Source: Ioffe and Szegedy 2015, with padding left out of the statistics. Evaluation uses running averages (momentum 0.1).
+    Source: Ioffe and Szegedy 2015, with padding left out of the statistics. Evaluation uses running averages (momentum 0.1),
+    of the variance the unbiased one, as torch does.
     """
 
     def __init__(self, width: int, epsilon: float = 1e-5) -> None:
@@ -65,7 +68,7 @@ class MaskedBatchNorm(nn.Module):
         mean, variance = real.mean(dim=0), real.var(dim=0, unbiased=False)
         with torch.no_grad():
             self.running_mean.lerp_(mean, 0.1)
-            self.running_variance.lerp_(variance, 0.1)
+            self.running_variance.lerp_(variance * (len(real) / max(1, len(real) - 1)), 0.1)
         return ((values - mean) * (variance + self.epsilon).rsqrt() * self.weight + self.bias).to(values.dtype)
 
 
