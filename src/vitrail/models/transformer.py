@@ -27,9 +27,9 @@ class TransformerConfig(Config):
     """The shape of a Transformer encoder-decoder."""
 
     kind: Literal["transformer"] = "transformer"
-    encoder_layers: int = Field(default=4, ge=1)
+    encoder_layers: int = Field(default=4, ge=1, le=1000)
     """Blocks in the encoder."""
-    decoder_layers: int = Field(default=4, ge=1)
+    decoder_layers: int = Field(default=4, ge=1, le=1000)
     """Blocks in the decoder; fewer of them translate faster."""
     width: int = Field(default=128, ge=1)
     """Model width D: length of the vector that stands for one token."""
@@ -244,7 +244,8 @@ class Transformer(TranslationModel):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for weight in {self.source_embedding.weight, self.target_embedding.weight, self.output_weight}:
+        # Tied weights are drawn once, and always in this order: a set of tensors would be in the order of their addresses.
+        for weight in dict.fromkeys((self.source_embedding.weight, self.target_embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=self.config.width**-0.5)
 
     def _embed_source(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
