@@ -12,7 +12,7 @@ from vitrail.errors import ModelError
 class Probe(nn.Identity):
     """A named place where a tensor passes unchanged. It costs nothing until somebody listens.
 
-    Its name is its path in the model, such as `decoder.blocks.0.cross_attention.weights`.
+    Its name is its path in the model, such as `decoder.0.cross_attention.weights`.
     """
 
     @property
@@ -21,16 +21,22 @@ class Probe(nn.Identity):
         return bool(self._forward_hooks)
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether torch.compile(module) made it, or module.compile() changed it."""
+    wrapped = isinstance(module, torch._dynamo.OptimizedModule)  # pyright: ignore[reportPrivateUsage]
+    return wrapped or module._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
+
+
 @contextmanager
 def trace(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     """Record what passes through every Probe of a model: name -> one tensor per call, detached, in order.
 
     While it is open, attention takes the explicit path, which computes every intermediate value; it agrees with the fused one.
-    Raises ModelError for a compiled module, whose probes would be silent.
+    Raises ModelError for a model that is compiled, wholly or in part: its probes would be silent.
     """
-    if isinstance(model, torch._dynamo.OptimizedModule):  # pyright: ignore[reportPrivateUsage]
+    if any(_is_compiled(module) for module in model.modules()):
         raise ModelError(
-            "a compiled model cannot be traced: its probes are silent", remedy="trace the model that was compiled (model._orig_mod)"
+            "a compiled model cannot be traced: its probes are silent", remedy="trace the model as it was before torch.compile"
         )
     seen: dict[str, list[Tensor]] = {}
 
