@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vitrail.data.subwords import Vocabularies
-from vitrail.errors import ModelError
+from vitrail.errors import ModelError, UsageError
 from vitrail.files import publish_folder, verify_folder
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model
@@ -93,8 +93,11 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
         config = ModelConfig.model_validate(document["model"])
     except ValidationError as error:
         raise ModelError(f"{folder / 'config.json'}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-    with torch.device("meta"):
-        wanted = {name: tuple(tensor.shape) for name, tensor in unique_tensors(build_model(config, vocabularies)).items()}
+    try:
+        with torch.device("meta"):
+            wanted = unique_tensors(build_model(config, vocabularies))
+    except (UsageError, RuntimeError) as error:
+        raise ModelError(f"{folder / 'config.json'}: no model can be built from it: {error}", remedy=_ANOTHER_COPY) from None
     tensors = _read_tensors(folder / "model.safetensors", wanted)
     model = build_model(config, vocabularies)
     fill(model, tensors)
@@ -113,31 +116,36 @@ def _read_document(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("format"), int):
+    if not isinstance(document, dict) or type(document.get("format")) is not int or document["format"] < 1:
         raise ModelError(f"{path}: not the configuration of a model")
     if document["format"] > FORMAT:
         raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="a newer vitrail reads it")
     missing = {"model", "vocabularies", "facts"} - document.keys()
     if missing:
         raise ModelError(f"{path}: lacks {', '.join(sorted(missing))}", remedy=_ANOTHER_COPY)
+    if not isinstance(document["facts"], dict):
+        raise ModelError(f"{path}: facts is not a table", remedy=_ANOTHER_COPY)
     return document  # pyright: ignore[reportUnknownVariableType]
 
 
-def _read_tensors(path: Path, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read weights, once their names and shapes are known to be the ones that the configuration asks for."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     try:
         with safe_open(path, framework="pt", device="cpu") as content:
             names: list[str] = list(content.keys())
             found = {name: tuple(content.get_slice(name).get_shape()) for name in names}
-            for name in sorted(found.keys() | wanted.keys()):
-                if found.get(name) != wanted.get(name):
-                    raise ModelError(f"{path}: {name} is {found.get(name)}", expected=str(wanted.get(name)), remedy=_ANOTHER_COPY)
+            for name in sorted(found.keys() | shapes.keys()):
+                if found.get(name) != shapes.get(name):
+                    raise ModelError(f"{path}: {name} is {found.get(name)}", expected=str(shapes.get(name)), remedy=_ANOTHER_COPY)
             tensors = {name: content.get_tensor(name) for name in names}
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: {error}", remedy=_ANOTHER_COPY) from None
-    spoilt = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
-    if spoilt:
-        raise ModelError(f"{path}: {spoilt[0]} holds numbers that are not finite")
+    for name, tensor in tensors.items():
+        if tensor.dtype != wanted[name].dtype:
+            raise ModelError(f"{path}: {name} holds {tensor.dtype}", expected=str(wanted[name].dtype), remedy=_ANOTHER_COPY)
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite", remedy="use an earlier checkpoint, or train again")
     return tensors
 
 
