@@ -22,14 +22,13 @@ from pydantic import Field, model_validator
 
 from vitrail import files
 from vitrail.config import Config
-from vitrail.data.clean import CleanConfig, DuplicateFilter, Example, Reason, clean, make_filters, normalise_pair, show
-from vitrail.data.holdout import HeldOut, HoldoutConfig, Role, held_out, remove_overlap, sentence_key, split
+from vitrail.data.clean import CleanConfig, Example, clean, show
+from vitrail.data.holdout import HeldOut, HoldoutConfig, Role, held_out, remove_overlap, split
 from vitrail.data.prepared import (
     FORMAT,
     INDEX,
     KNOWN_NAME,
     NEIGHBOUR,
-    OVERLAP,
     REPORT_JSON,
     REPORT_TEXT,
     TOO_LONG,
@@ -43,12 +42,12 @@ from vitrail.data.prepared import (
     store_name,
 )
 from vitrail.data.store import Store, write_store
-from vitrail.data.subwords import Subwords, SubwordsConfig, Vocabularies, train_vocabularies
+from vitrail.data.subwords import SubwordsConfig, Vocabularies, train_vocabularies
 from vitrail.data.text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.errors import DataError, UsageError
 from vitrail.files import Damaged, FolderLock, NotWritten, publish_folder, remove_folder, write_file
 
-__all__ = ["DataConfig", "Explained", "Prepared", "differences", "explain", "fingerprint", "open_prepared", "prepare"]
+__all__ = ["DataConfig", "Prepared", "differences", "fingerprint", "open_prepared", "prepare"]
 
 Say = Callable[[str], None]
 
@@ -492,79 +491,3 @@ def _read_whole(text: ParallelText) -> tuple[Texts, GivenReport]:
             side.append(line)
     kept = {what: number for what, number in found.items() if number}
     return sides, GivenReport(text.label, len(sides.source), kept, _plain(notes))
-
-
-# ---- explaining ------------------------------------------------------------------------------------------------------------------
-
-
-class Explained(NamedTuple):
-    """What became of one pair."""
-
-    corpus: str
-    line: int
-    before: tuple[str, str]
-    after: tuple[str, str]
-    """Normalised text."""
-    fate: str
-    """`train`, `dev`, `test`, or the reason for which it was dropped."""
-    pieces: tuple[list[str], list[str]]
-    """The subwords of both sides; empty for a pair that was dropped in cleaning."""
-
-    def to_text(self) -> str:
-        """A few lines to read."""
-        lines = [f"{self.corpus}:{self.line}: {self.fate}"]
-        for before, after, pieces in zip(self.before, self.after, self.pieces, strict=True):
-            lines.append(f"  {show(before)}")
-            lines += [f"    becomes  {show(after)}"] if after != before else []
-            lines += [f"    subwords {show(' '.join(pieces), characters=400)}"] if pieces else []
-        return "\n".join(lines)
-
-
-def explain(config: DataConfig, prepared: Prepared, *, pairs: int = 20) -> Iterator[Explained]:
-    """Show what became of some pairs, spread evenly over each corpus. Cost: cleans all the text again, to know the duplicates.
-
-    Precondition: `prepared` was made with this configuration.
-    """
-    judge = _Judge(config, prepared)
-    for corpus in config.corpora:
-        every = max(1, corpus.count() // pairs)
-        filters = make_filters(config.clean)
-        if Reason.DUPLICATE not in config.clean.skip:
-            filters = (*filters, DuplicateFilter())
-        for raw in corpus.pairs():
-            pair = normalise_pair(raw)
-            reason = next((reason for keep in filters if (reason := keep(pair)) is not None), None)
-            number, rest = divmod(raw.line - 1, every)
-            if rest == 0 and number < pairs:
-                fate, pieces = (reason.value, ([], [])) if reason else judge.decide(pair)
-                yield Explained(corpus.label, raw.line, raw[:2], pair[:2], fate, pieces)
-
-
-class _Judge:
-    """Says of a clean pair what preparation did with it."""
-
-    def __init__(self, config: DataConfig, prepared: Prepared) -> None:
-        self.prepared, self.max_length = prepared, config.max_length
-        self.held: dict[tuple[str, str], str] = {}
-        self.keys: list[tuple[str, HeldOut]] = []
-        for name, given, texts in (("dev", config.dev, prepared.dev), ("test", config.test, prepared.test)):
-            pairs = list(zip(texts.source, texts.target, strict=True))
-            self.held |= dict.fromkeys(pairs, name) if given is None else {}
-            self.keys.append((NEIGHBOUR if given is None else OVERLAP, held_out(SentencePair(*pair, 0) for pair in pairs)))
-        self.keys.sort(key=lambda item: item[0] != OVERLAP)
-
-    def decide(self, pair: SentencePair) -> tuple[str, tuple[list[str], list[str]]]:
-        """The pair's fate and its subwords."""
-        sides = (self.prepared.vocabularies.source, self.prepared.vocabularies.target)
-        pieces = (_pieces(sides[0], pair.source), _pieces(sides[1], pair.target))
-        if held := self.held.get((pair.source, pair.target)):
-            return held, pieces
-        source, target = sentence_key(pair.source), sentence_key(pair.target)
-        fate = next((reason for reason, keys in self.keys if source in keys.sources or target in keys.targets), "train")
-        if fate == "train" and max(map(len, pieces)) > self.max_length:
-            fate = TOO_LONG
-        return fate, pieces
-
-
-def _pieces(subwords: Subwords, text: str) -> list[str]:
-    return subwords.pieces(subwords.encode(text))
