@@ -1,3 +1,75 @@
-"""Vitrail: train your own translator from parallel text, and see through it."""
+"""Vitrail: train your own translator from parallel text, and see through it.
+
+import vitrail
+translator = vitrail.train_translator("corpus.en", "corpus.fr", "runs/en-fr")
+print(translator.translate("I am good.").text)
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from vitrail.config import Duration
+    from vitrail.decode.search import SamplingConfig, SearchConfig
+    from vitrail.decode.translate import TranslateConfig, Translation, Translator, Wishes
+    from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
+    from vitrail.train.api import train_translator
+    from vitrail.train.config import RunConfig
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DataError",
+    "Duration",
+    "Interrupted",
+    "ModelError",
+    "RunConfig",
+    "SamplingConfig",
+    "SearchConfig",
+    "Stopped",
+    "TrainingError",
+    "TranslateConfig",
+    "Translation",
+    "Translator",
+    "UsageError",
+    "VitrailError",
+    "Wishes",
+    "__version__",
+    "load",
+    "train_translator",
+]
+
+# Importing torch takes seconds, so each public name is fetched when it is first used (PEP 562).
+_HOMES = {
+    "vitrail.config": ("Duration",),
+    "vitrail.decode.search": ("SamplingConfig", "SearchConfig"),
+    "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator", "Wishes"),
+    "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
+    "vitrail.train.api": ("train_translator",),
+    "vitrail.train.config": ("RunConfig",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(home), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'vitrail' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def load(path: str | Path, *others: str | Path, device: Literal["auto", "cpu", "cuda"] = "cpu", threads: int | None = None) -> "Translator":
+    """Load a translator from a run's folder or a model folder; several of the same vocabulary translate together.
+
+    Args:    threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+    Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
+    """
+    from vitrail.decode.translate import Translator
+
+    return Translator.load(path, *others, device=device, threads=threads)

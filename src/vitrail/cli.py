@@ -1,0 +1,70 @@
+"""The program `vitrail`: its verbs, and what becomes of an error. Never imports torch at the top."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import vitrail
+from vitrail.commands import console
+from vitrail.commands.train import train
+from vitrail.errors import Interrupted, VitrailError
+
+_BROKEN_PIPE = 141
+"""128 + SIGPIPE, as shells report it."""
+
+app = typer.Typer(name="vitrail", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
+) -> None:
+    """Train your own translator from parallel text, and see through it."""
+    if version:
+        console.show(vitrail.__version__)
+    elif context.invoked_subcommand is None:
+        console.show(context.get_help())
+
+
+for verb in (train,):
+    app.command()(verb)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code: 0 done, or that of the error, which is told on stderr."""
+    upto = arguments.index("--") if "--" in arguments else len(arguments)
+    debug = "--debug" in arguments[:upto]
+    wanted = [argument for place, argument in enumerate(arguments) if argument != "--debug" or place > upto]
+    try:
+        return app(wanted, prog_name="vitrail", standalone_mode=False) or 0
+    except BrokenPipeError:
+        console.drop_stdout()
+        return _BROKEN_PIPE
+    except typer.Abort:  # what typer makes of Ctrl-C
+        console.say("interrupted")
+        return Interrupted.exit_code
+    except typer.TyperException as error:
+        console.say(f"error: {error.format_message()}\n  try: vitrail --help, or --help after a verb")
+        return error.exit_code
+    except VitrailError as error:
+        return _tell(error, str(error), debug=debug, code=error.exit_code)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}\n  try: the same command with --debug, which shows where it happened"
+        return _tell(error, text, debug=debug, code=VitrailError.exit_code)
+
+
+def _tell(error: Exception, text: str, *, debug: bool, code: int) -> int:
+    if debug:
+        traceback.print_exception(error)
+    console.say(f"error: {text}")
+    return code
+
+
+def main() -> None:
+    """The entry point of the program."""
+    sys.exit(run(sys.argv[1:]))

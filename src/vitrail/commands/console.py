@@ -1,0 +1,68 @@
+"""What the verbs share: where they print, and options that several of them have."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change a setting, such as model.dropout=0.3. `vitrail config` lists them.", show_default=False
+    ),
+]
+Recipe = Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped recipe, or a TOML file like one.", show_default=False)]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; stronger than the recipe.", show_default=False)
+]
+Source = Annotated[Path | None, typer.Option(metavar="FILE", help="Sentences of the source language, one a line.", show_default=False)]
+Target = Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, line by line.", show_default=False)]
+DevSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to choose the best step by.", show_default=False)]
+DevTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)]
+TestSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to report the score on.", show_default=False)]
+TestTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)]
+Corpus = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE[,FILE]",
+        help="A TSV, JSONL or TMX file, or two plain files with a comma between them. May be given several times: corpora are mixed.",
+        show_default=False,
+    ),
+]
+Languages = Annotated[
+    str, typer.Option(metavar="FROM,TO", help="Languages, such as en,fr, where the files' names do not tell.", show_default=False)
+]
+Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+
+
+def say(line: str) -> None:
+    """A line for people, on stderr."""
+    typer.echo(line, err=True)
+
+
+def show(text: str) -> None:
+    """A part of the result, on stdout, in UTF-8 whatever the locale."""
+    write_lines([text.removesuffix("\n")])
+
+
+def show_json(value: Any) -> None:
+    """The result for programs, on stdout."""
+    show(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def write_lines(lines: list[str]) -> None:
+    """Lines on stdout, in UTF-8 whatever the locale, flushed."""
+    sys.stdout.flush()
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def drop_stdout() -> None:
+    """Send what is still to be written nowhere: nobody reads it, and the interpreter would complain at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,165 @@
+"""Zero configuration: from facts about a corpus to settings, each with its reason and the option that changes it."""
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from vitrail.config import Override, with_overrides
+from vitrail.data.text import ParallelText
+from vitrail.errors import UsageError
+
+PRESET = "preset"
+"""Name of the choice that stands for a whole model; every other name is a configuration key."""
+
+
+class Facts(NamedTuple):
+    """What the choices go by."""
+
+    pairs: int
+    mean_target_words: float
+    shared_letters: float
+    """Share of the target's letters that the source is written with too, 0 to 1."""
+    cores: int
+    gpu: bool
+
+
+class Choice(NamedTuple):
+    """One automatic setting."""
+
+    name: str
+    value: Any
+    reason: str
+
+    @property
+    def option(self) -> str:
+        """What to type to choose something else."""
+        return f"--preset {self.value}" if self.name == PRESET else f"--set {self.name}={_shown(self.value)}"
+
+    def to_text(self) -> str:
+        """The choice on one line."""
+        return f"{self.name} = {_shown(self.value)}: {self.reason}  [{self.option}]"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"'{value}'" if isinstance(value, str) and " " in value else str(value)
+
+
+class Row(NamedTuple):
+    """What suits corpora of up to `pairs` pairs."""
+
+    pairs: float
+    vocabulary: int
+    few_cores: str
+    """Preset on a processor of fewer than MANY_CORES cores."""
+    many_cores: str
+    gpu: str
+    dropout: float
+    batch_tokens: int
+    epochs: int
+
+
+# Little text: few subwords, so that each is seen often; small batches, so that there are many steps; much dropout.
+TABLE = (
+    #   pairs     vocabulary  few cores  many cores  GPU      dropout  batch tokens  epochs
+    Row(5_000, 2_000, "tiny", "tiny", "tiny", 0.3, 1_024, 60),
+    Row(15_000, 4_000, "tiny", "tiny", "tiny", 0.25, 2_048, 50),
+    Row(60_000, 8_000, "tiny", "tiny", "tiny", 0.2, 2_048, 40),
+    Row(250_000, 12_000, "tiny", "small", "small", 0.1, 4_096, 20),
+    Row(1_000_000, 16_000, "small", "small", "small", 0.1, 8_192, 15),
+    Row(10_000_000, 24_000, "small", "small", "base", 0.1, 16_384, 10),
+    Row(math.inf, 32_000, "small", "small", "base", 0.1, 32_768, 4),
+)
+
+MANY_CORES = 8
+LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4}
+WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000}
+WARMUP_SHARE = 0.1
+"""The warm-up is at most this share of the training."""
+LEAST_STEPS = 2_000
+"""Whatever the corpus, a training takes at least so many steps."""
+TOKENS_PER_WORD = 1.4
+"""Subwords, ends and padding to a word, roughly."""
+VALIDATE_STEPS = (200, 2_000)
+"""Steps between validations, at least and at most, where an epoch is shorter or longer."""
+JOINT_FROM = 0.5
+"""Share of letters in common from which on both languages share one vocabulary."""
+_SAMPLE = 2_000
+
+
+def choose(facts: Facts, *, preset: str | None = None) -> list[Choice]:
+    """Choose vocabulary, model, dropout, batch, schedule and length. A pure function.
+
+    What the prepared data depends on (`data.*`) goes by the text alone, not by the machine.
+
+    Args: preset: the model, where the user chose it; the rest then goes by it.
+    """
+    row = next(row for row in TABLE if facts.pairs <= row.pairs)
+    corpus = f"{facts.pairs:,} pairs"
+    model = preset or (row.gpu if facts.gpu else row.many_cores if facts.cores >= MANY_CORES else row.few_cores)
+    machine = "a GPU" if facts.gpu else f"{facts.cores} cores"
+    joint = facts.shared_letters >= JOINT_FROM
+    letters = f"{facts.shared_letters:.0%} of the target's letters are the source's too"
+    steps_per_epoch = max(1, math.ceil(facts.pairs * facts.mean_target_words * TOKENS_PER_WORD / row.batch_tokens))
+    epochs = max(row.epochs, math.ceil(LEAST_STEPS / steps_per_epoch))
+    steps = epochs * steps_per_epoch
+    warmup = max(1, min(WARMUPS[model], round(steps * WARMUP_SHARE)))
+    return [
+        Choice("data.subwords.size", row.vocabulary, f"{corpus}: enough subwords to spell words short, few enough to see each often"),
+        Choice("data.subwords.joint", joint, letters),
+        *([] if preset else [Choice(PRESET, model, f"{corpus} on {machine}")]),
+        *([] if joint else [Choice("model.tie", "target", "separate vocabularies cannot share one embedding")]),
+        Choice("model.dropout", row.dropout, f"{corpus}: the fewer, the sooner they are learned by heart"),
+        Choice("train.batch_tokens", row.batch_tokens, f"{corpus} make about {steps_per_epoch:,} steps an epoch so"),
+        Choice("optimizer.learning_rate", LEARNING_RATES[model], f"what the {model} model bears"),
+        Choice("schedule.warmup", warmup, f"of about {steps:,} steps"),
+        Choice("train.duration", f"{epochs} epochs", f"{corpus}: about {steps:,} steps"),
+        Choice("train.validate_every", _validate_every(steps_per_epoch), f"an epoch has about {steps_per_epoch:,} steps"),
+    ]
+
+
+def _validate_every(steps_per_epoch: int) -> str:
+    least, most = VALIDATE_STEPS
+    return "1 epochs" if least <= steps_per_epoch <= most else f"{min(max(steps_per_epoch, least), most)} steps"
+
+
+def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> Facts:
+    """Count the pairs of all corpora, and look at the first of each. Raises DataError, UsageError where a corpus cannot be read."""
+    pairs = sum(corpus.count() for corpus in corpora)
+    words = seen = 0
+    letters: tuple[set[str], set[str]] = (set(), set())
+    for corpus in corpora:
+        for pair in islice(corpus.pairs(), _SAMPLE):
+            words += len(pair.target.split())
+            seen += 1
+            for side, text in zip(letters, pair[:2], strict=True):
+                side.update(character for character in text.lower() if character.isalpha())
+    shared = len(letters[0] & letters[1]) / len(letters[1]) if letters[1] else 1.0
+    return Facts(pairs, max(1.0, words / max(1, seen)), round(shared, 3), cores, gpu)
+
+
+def to_table(choices: Iterable[Choice]) -> dict[str, Any]:
+    """The choices as a nested table of configuration; the preset is left out, as only the models know what it stands for."""
+    return with_overrides({}, (Override(tuple(choice.name.split(".")), choice.value) for choice in choices if choice.name != PRESET))
+
+
+def still_automatic(choices: Iterable[Choice], asked: dict[str, Any]) -> list[Choice]:
+    """The choices that what the user asked for leaves standing.
+
+    Args: asked: a nested table; `{"preset": ...}` and `{"model": {...}}` where the user asked for these.
+    Raises: UsageError where a table stands in place of a value.
+    """
+    return [choice for choice in choices if not _holds(asked, choice.name)]
+
+
+def _holds(table: dict[str, Any], name: str) -> bool:
+    value: Any = table
+    for part in name.split("."):
+        if not isinstance(value, dict):
+            raise UsageError(f"{name}: {value!r} stands in place of a table")
+        if part not in value:
+            return False
+        value = value[part]  # pyright: ignore[reportUnknownVariableType]
+    return True
