@@ -125,6 +125,9 @@ def _toml_value(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(_toml_value(item) for item in value) + "]"  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        pairs = (f"{key} = {_toml_value(item)}" for key, item in value.items() if item is not None)  # pyright: ignore[reportUnknownVariableType]
+        return "{" + ", ".join(pairs) + "}"
     return repr(value)
 
 
