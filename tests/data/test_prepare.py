@@ -30,6 +30,7 @@ NOUNS = {"cat": "chat", "dog": "chien", "baker": "boulanger", "doctor": "médeci
 VERBS = {"sees": "voit", "follows": "suit", "calls": "appelle", "hears": "entend", "paints": "peint", "finds": "trouve"}
 PLACES = {"at home": "à la maison", "in the rain": "sous la pluie", "by the river": "près du fleuve", "today": "aujourd'hui"}
 SUBWORDS = SubwordsConfig(size=420)
+LONG = ("a fox " * 3 + "is long and has more words than others", "un renard " * 2 + "est long et a plus de mots que les autres phrases")
 
 
 def sentences(count: int, *, seed: int = 0) -> list[tuple[str, str]]:
@@ -67,13 +68,9 @@ def decoded(prepared: Prepared) -> list[tuple[str, str]]:
 def test_every_pair_arrives_where_the_report_says(tmp_path: Path) -> None:
     good = sentences(300)
     dirty = [("", "vide"), ("Same text", "Same text"), good[0], ("broken \udcff", "cassé"), (" a  cat\tsleeps ", "un chat dort")]
-    long = (
-        "a fox " * 3 + "is long and has more words than others",
-        "un renard " * 2 + "est long et a plus de mots que les autres phrases ici",
-    )
     given_dev = [*sentences(3, seed=1), ("", "rien"), ("bad \udcfe byte", "mauvais"), ("  as it is ", "tel\u2028quel\r")]
     config = configure(
-        write(tmp_path, "a", [*good, *dirty, long]),
+        write(tmp_path, "a", [*good, *dirty, LONG]),
         dev=write(tmp_path, "dev", given_dev),
         holdout=HoldoutConfig(test_pairs=7),
         max_length=30,
@@ -109,13 +106,11 @@ def test_every_pair_arrives_where_the_report_says(tmp_path: Path) -> None:
     assert any("learning" in line for line in said)
 
 
-lines = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=12) | st.sampled_from(
-    ["The cat sees.", "Le chat voit.", ""]
-)
+noise_lines = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=12) | st.sampled_from(["A cat sees.", ""])
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(lines, lines), max_size=12))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(noise_lines, noise_lines), max_size=12))
 def test_no_pair_is_dropped_uncounted_whatever_the_text(tmp_path: Path, noise: list[tuple[str, str]]) -> None:
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
     good = sentences(60)
@@ -221,7 +216,7 @@ def test_what_cannot_be_prepared_writes_nothing(tmp_path: Path) -> None:
 
     few = write(tmp_path, "few", sentences(10))
     for options in ({}, {"clean": CleanConfig(max_characters=1)}, {"max_length": 1, "holdout": HoldoutConfig(dev_pairs=1, test_pairs=1)}):
-        with pytest.raises(DataError, match="few|none is left"):
+        with pytest.raises(DataError, match=r"few|none is left"):
             prepare(configure(few, **options), tmp_path / "out")
         assert {path.name for path in tmp_path.iterdir()} == {"a.en", "a.fr", "few.en", "few.fr"}
 
@@ -231,9 +226,9 @@ def test_a_failing_disk_leaves_the_older_folder(tmp_path: Path, monkeypatch: pyt
     before = contents(tmp_path / "out")
 
     def rename(old: Path, new: Path) -> None:
-        if Path(old).name == "tree":
+        if old.name == "tree":
             raise OSError(28, "No space left on device")
-        os.replace(old, new)
+        old.replace(new)
 
     monkeypatch.setattr(files, "SYSTEM", files.FileSystem(rename=rename))
     with pytest.raises(NotWritten):
@@ -305,17 +300,17 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
 
 
 def test_explain_agrees_with_what_was_done(tmp_path: Path) -> None:
-    pairs = [*sentences(150), ("", "rien"), sentences(150)[3], (" two  dogs ", "deux chiens")]
-    config = configure(write(tmp_path, "a", pairs), max_length=17)
+    pairs = [*sentences(150), ("", "rien"), sentences(150)[3], (" two  dogs ", "deux chiens"), LONG]
+    config = configure(write(tmp_path, "a", pairs), max_length=30)
     prepared = prepare(config, tmp_path / "out")
     explained = list(explain(config, prepared, pairs=len(pairs)))
-    assert [one.line for one in explained] == list(range(1, 154))
+    assert [one.line for one in explained] == list(range(1, 155))
     fates = [one.fate for one in explained]
     counts = {fate: fates.count(fate) for fate in set(fates)}
     report = prepared.report
     assert counts == {"train": report.train, "dev": report.dev, "test": report.test} | report.dropped
     assert TOO_LONG in counts and "DuplicateFilter" in counts
-    last = explained[-1]
+    last = explained[-2]
     assert last.after == ("two dogs", "deux chiens") and "becomes  two dogs" in last.to_text()
     trained = next(one for one in explained if one.fate == "train")
     ids = prepared.vocabularies.source.encode(trained.after[0])
