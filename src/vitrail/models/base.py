@@ -1,7 +1,7 @@
 """The two interfaces of a model: `Model.loss(batch)`, and for translators `encode / start / step`."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from vitrail.data.batches import Batch
 from vitrail.nn.losses import LossSum
 
 
+@runtime_checkable
 class State(Protocol):
     """Where a decoding stands: keys and values of attention, or the hidden state of a recurrent model.
 

@@ -96,8 +96,9 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
     try:
         with torch.device("meta"):
             wanted = unique_tensors(build_model(config, vocabularies))
-    except (UsageError, RuntimeError) as error:
-        raise ModelError(f"{folder / 'config.json'}: no model can be built from it: {error}", remedy=_ANOTHER_COPY) from None
+    except (UsageError, RuntimeError, TypeError) as error:  # torch raises the last two for sizes beyond 64 bits
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{folder / 'config.json'}: no model can be built from it: {reason}", remedy=_ANOTHER_COPY) from None
     tensors = _read_tensors(folder / "model.safetensors", wanted)
     model = build_model(config, vocabularies)
     fill(model, tensors)
