@@ -9,7 +9,13 @@ import typer
 
 import vitrail
 from vitrail.commands import console
+from vitrail.commands.bench import bench
+from vitrail.commands.config import config
+from vitrail.commands.demo import demo
+from vitrail.commands.evaluate import evaluate
+from vitrail.commands.prepare import prepare
 from vitrail.commands.train import train
+from vitrail.commands.translate import translate
 from vitrail.errors import Interrupted, VitrailError
 
 _BROKEN_PIPE = 141
@@ -31,8 +37,9 @@ def root(
         console.show(context.get_help())
 
 
-for verb in (train,):
+for verb in (demo, prepare, train, translate, evaluate, config):
     app.command()(verb)
+app.add_typer(bench)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -37,7 +37,8 @@ Languages = Annotated[
     str, typer.Option(metavar="FROM,TO", help="Languages, such as en,fr, where the files' names do not tell.", show_default=False)
 ]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")]
-Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="Where to compute.")]
+DeviceName = Literal["auto", "cpu", "cuda"]
+Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 
 
 def say(line: str) -> None:

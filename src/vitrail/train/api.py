@@ -82,8 +82,7 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
         corpora = build(DataConfig, asked["data"], origin="settings").corpora
         choices = _choose(corpora, preset=asked.get(PRESET), gpu=gpu)
     standing = still_automatic(choices, asked)
-    preset: dict[str, Any] = {PRESET: choice.value for choice in standing if choice.name == PRESET}
-    return Plan(merge(preset | to_table(standing), asked), standing)
+    return Plan(merge(to_table(standing), asked), standing)
 
 
 def _choose(corpora: Sequence[ParallelText], *, preset: Any, gpu: bool) -> list[Choice]:

@@ -94,8 +94,11 @@ def choose(facts: Facts, *, preset: str | None = None) -> list[Choice]:
 
     What the prepared data depends on (`data.*`) goes by the text alone, not by the machine.
 
-    Args: preset: the model, where the user chose it; the rest then goes by it.
+    Args:   preset: the model, where the user chose it; the rest then goes by it.
+    Raises: UsageError for a preset that does not exist.
     """
+    if preset is not None and preset not in LEARNING_RATES:
+        raise UsageError(f"preset {preset!r}", expected=" ".join(LEARNING_RATES))
     row = next(row for row in TABLE if facts.pairs <= row.pairs)
     corpus = f"{facts.pairs:,} pairs"
     model = preset or (row.gpu if facts.gpu else row.many_cores if facts.cores >= MANY_CORES else row.few_cores)
@@ -141,8 +144,8 @@ def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> F
 
 
 def to_table(choices: Iterable[Choice]) -> dict[str, Any]:
-    """The choices as a nested table of configuration; the preset is left out, as only the models know what it stands for."""
-    return with_overrides({}, (Override(tuple(choice.name.split(".")), choice.value) for choice in choices if choice.name != PRESET))
+    """The choices as a nested table of settings; the preset stands in it by name."""
+    return with_overrides({}, (Override(tuple(choice.name.split(".")), choice.value) for choice in choices))
 
 
 def still_automatic(choices: Iterable[Choice], asked: dict[str, Any]) -> list[Choice]:

@@ -1,0 +1,101 @@
+"""vitrail demo: the whole way on the built-in phrasebook, in minutes."""
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from vitrail.commands import console
+
+RESULT = "demo.json"
+SENTENCES = ("I am good.", "I am good", "A dog ate the food because it was hungry.")
+
+
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run.")] = Path("runs/demo"),
+    settings: console.Set = None,
+    pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = 40_000,
+    json: console.Json = False,
+) -> None:
+    """Train on the built-in English-French phrasebook, score the result and translate a few sentences.
+
+    Takes minutes on two processor cores, and no network. Run again, it goes on, or shows what it found.
+    """
+    result = _kept(output / RESULT, pairs=pairs, settings=settings or [])
+    if result is not None:
+        console.say(f"already done in {output}; with -o ANOTHER it begins anew")
+    else:
+        result = _run(output, pairs=pairs, settings=settings or [])
+    if json:
+        console.show_json(result)
+    else:
+        console.write_lines(to_lines(result, output))
+
+
+def _kept(path: Path, *, pairs: int, settings: list[str]) -> dict[str, Any] | None:
+    try:
+        found: Any = json_module.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    same = isinstance(found, dict) and found.get("asked") == {"pairs": pairs, "settings": settings}  # pyright: ignore[reportUnknownMemberType]
+    return found if same else None  # pyright: ignore[reportUnknownVariableType]
+
+
+def _run(folder: Path, *, pairs: int, settings: list[str]) -> dict[str, Any]:
+    from vitrail.commands.request import Texts, make_request
+    from vitrail.commands.train import run
+    from vitrail.data import phrasebook
+    from vitrail.files import write_file
+
+    console.say("writing the phrasebook: sentences and their translations, made by a grammar")
+    book = phrasebook.phrasebook(train_pairs=pairs)
+    text = folder / "phrasebook"
+    phrasebook.write(text, book)
+    sides = {part: (text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test")}
+    texts = Texts(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
+    outcome = run(make_request(texts, recipe="phrasebook", file=None, settings=settings), folder, allow=[])
+    result = {
+        "asked": {"pairs": pairs, "settings": settings},
+        **outcome,
+        **_measure(folder, book, (folder / "test.translated").read_text(encoding="utf-8").split("\n")[:-1]),
+    }
+    write_file(folder / RESULT, (json_module.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+    return result
+
+
+def _measure(folder: Path, book: Any, tested: list[str]) -> dict[str, Any]:
+    """Pronouns on the challenge set, agreement on the test set, and the sentences of the demonstration."""
+    from vitrail.commands.translate import load
+    from vitrail.data.phrasebook import agreement_accuracy, pronoun_accuracy
+
+    translator = load([folder], fast=False, seed=0, threads=0, device="auto")
+    challenged = [found.text for found in translator.translate([item.source for item in book.pronouns])]
+    pronouns, agreement = pronoun_accuracy(book.pronouns, challenged), agreement_accuracy(book.test, tested)
+    return {
+        "pronouns": {"correct": pronouns.correct, "total": pronouns.total},
+        "agreement": {"correct": agreement.correct, "total": agreement.total},
+        "translations": {text: translator.translate(text).text for text in SENTENCES},
+    }
+
+
+def to_lines(result: dict[str, Any], folder: Path) -> list[str]:
+    """What the demonstration found, to read."""
+    share = {
+        name: f"{_percent(result[name])} ({result[name]['correct']:,} of {result[name]['total']:,})" for name in ("pronouns", "agreement")
+    }
+    return [
+        *result["test"]["lines"],
+        "",
+        f"trained for {result['seconds'] / 60:.1f} minutes, {result['step']:,} steps",
+        f"pronouns (it becomes il or elle): {share['pronouns']}",
+        f"agreement (endings of gender and number): {share['agreement']}",
+        "",
+        *(f"{source}  ->  {text}" for source, text in result["translations"].items()),
+        "",
+        f"translate more: vitrail translate {folder}",
+    ]
+
+
+def _percent(score: dict[str, int]) -> str:
+    return f"{score['correct'] / score['total']:.1%}" if score["total"] else "none counted"

@@ -1,0 +1,180 @@
+"""vitrail translate: lines in, lines out, in their order."""
+
+import json as json_module
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitrail.commands import console
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.decode.search import SearchConfig
+    from vitrail.decode.translate import Translation, Translator, Wishes
+
+_WINDOW = 1024
+"""Lines translated together, at most; fewer where they come in more slowly than they are translated."""
+
+
+def translate(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL...", help="Runs or model folders; several translate together.")],
+    source: Annotated[
+        Path, typer.Option("--source", metavar="FILE", help="Text to translate, one sentence a line.", show_default="stdin")
+    ] = Path("-"),
+    n_best: Annotated[int, typer.Option(min=1, help="Translations of each line: line number, rank, score and text between tabs.")] = 1,
+    scores: Annotated[bool, typer.Option("--scores", help="Each translation's score and a tab before it.")] = False,
+    beams: Annotated[
+        int | None, typer.Option(min=1, help="Hypotheses kept side by side; 1 is greedy.", show_default="the model's own")
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(min=0, help="Above 0 favours long translations.", show_default="the model's own")
+    ] = None,
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Every translation begins with it.", show_default=False)] = "",
+    forbid: Annotated[list[str] | None, typer.Option(metavar="WORDS", help="Never in a translation.", show_default=False)] = None,
+    force: Annotated[list[str] | None, typer.Option(metavar="WORDS", help="In every translation.", show_default=False)] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Draw at random instead of searching for the best.")] = False,
+    temperature: Annotated[float | None, typer.Option(help="With --sample: below 1 is more careful.", show_default="1")] = None,
+    top_k: Annotated[int | None, typer.Option(min=0, help="With --sample: among so many tokens.", show_default="all")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="With --sample: among the likeliest that reach this probability.", show_default="1")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --sample: equal seeds draw equal translations.")] = 0,
+    fast: Annotated[bool, typer.Option("--fast", help="Batch lines of unequal length; may change a translation now and then.")] = False,
+    threads: console.Threads = 0,
+    device: console.Device = "cpu",
+    json: Annotated[bool, typer.Option("--json", help="A JSON object for each line.")] = False,
+) -> None:
+    """Translate a file or stdin, line for line; an empty line stays empty.
+
+    vitrail translate runs/en-fr < input.en > output.fr
+    """
+    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
+    if not sample and any(value is not None for value in drawing.values()):
+        name = next(name for name, value in drawing.items() if value is not None)
+        raise UsageError(f"--{name.replace('_', '-')} without --sample", remedy="add --sample")
+    translator = load(models, fast=fast, seed=seed, threads=threads, device=device)
+    search = adapt_search(
+        translator.config.search,
+        beams=beams,
+        n_best=n_best,
+        length_penalty=length_penalty,
+        sampling={name: value for name, value in drawing.items() if value is not None} if sample else None,
+    )
+    from vitrail.decode.translate import Wishes
+
+    wishes = Wishes(prefix, tuple(forbid or ()), tuple(force or ()))
+    interactive = sys.stdin.isatty() and source == Path("-")
+    if interactive:
+        console.say("type a line to translate it; Ctrl-D ends")
+    doubtful: list[int] = []
+    for number, found in enumerate(translations(translator, windows(source), search=search, wishes=wishes), start=1):
+        console.write_lines(_lines(found, number=number, n_best=n_best, scores=scores, json=json))
+        if found.truncated or found.cut:
+            doubtful.append(number)
+    if doubtful:
+        shown = ", ".join(map(str, doubtful[:5])) + (", ..." if len(doubtful) > 5 else "")
+        console.say(f"warning: {len(doubtful):,} translations may be incomplete, too long for the model (lines {shown})")
+
+
+def load(models: list[Path], *, fast: bool, seed: int, threads: int, device: console.DeviceName) -> "Translator":
+    """The translator, searching as its first model was configured to."""
+    from vitrail.config import build
+    from vitrail.decode.search import SearchConfig
+    from vitrail.decode.translate import TranslateConfig, Translator
+
+    search = build(SearchConfig, stored_search(models[0]), origin=str(models[0]))
+    config = TranslateConfig(search=search, exact=not fast, seed=seed, window_lines=_WINDOW)
+    return Translator.load(models[0], *models[1:], device=device, threads=threads, config=config)
+
+
+def stored_search(folder: Path) -> dict[str, Any]:
+    """How a model's run was told to search; nothing where that is not written. What is damaged is for loading to refuse."""
+    inner = folder / "model" / "config.json"
+    path = inner if inner.exists() and not (folder / "config.json").exists() else folder / "config.json"
+    try:
+        document: Any = json_module.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    match document:
+        case {"facts": {"search": dict(search)}}:
+            return search  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            return {}
+
+
+def adapt_search(
+    search: "SearchConfig", *, beams: int | None, n_best: int, length_penalty: float | None, sampling: dict[str, Any] | None
+) -> "SearchConfig":
+    """The model's own search, with what the options change. Raises UsageError for what cannot be."""
+    from vitrail.config import build, merge
+    from vitrail.decode.search import SearchConfig
+
+    changes: dict[str, Any] = {"n_best": n_best, "beams": beams or max(search.beams, n_best)}
+    if length_penalty is not None:
+        changes["length_penalty"] = length_penalty
+    if sampling is not None:
+        changes["sampling"] = sampling
+    return build(SearchConfig, merge(search.model_dump(mode="json"), changes), origin="options")
+
+
+def windows(source: Path) -> Iterator[list[str]]:
+    """Lines in portions: as many as have come while the last portion was translated, so that whoever waits for an answer gets it."""
+    from vitrail.data.text import lines
+
+    queue: Queue[str | BaseException | None] = Queue(maxsize=4 * _WINDOW)
+
+    def read() -> None:
+        try:
+            for line in lines(source, allow_empty=True):
+                queue.put(line)
+            queue.put(None)
+        except BaseException as error:
+            queue.put(error)
+
+    Thread(target=read, daemon=True).start()
+    window: list[str] = []
+    while True:
+        try:
+            item = queue.get(block=not window)
+        except Empty:
+            yield window
+            window = []
+            continue
+        if not isinstance(item, str):
+            break
+        window.append(item)
+        if len(window) == _WINDOW:
+            yield window
+            window = []
+    yield window
+    if item is not None:
+        raise item
+
+
+def translations(
+    translator: "Translator", portions: Iterator[list[str]], *, search: "SearchConfig", wishes: "Wishes"
+) -> "Iterator[Translation]":
+    """Translate portions as they come. Draws depend on a line's place in the whole input, whatever portion it came in."""
+    if search.sampling is None:
+        for portion in portions:
+            yield from translator.translate(portion, search=search, wishes=wishes)
+    else:
+        yield from translator.translate_stream((line for portion in portions for line in portion), search=search, wishes=wishes)
+
+
+def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json: bool) -> list[str]:
+    if json:
+        record = {"line": number, "source": found.source, "text": found.text, "score": found.score, "truncated": found.truncated}
+        if n_best > 1:
+            record["alternatives"] = [{"text": one.text, "score": one.score} for one in found.alternatives]
+        return [json_module.dumps(record, ensure_ascii=False)]
+    if n_best > 1:
+        # An empty line has an empty translation, and no others.
+        ranked = [(one.score, one.text) for one in found.alternatives] or [(found.score, found.text)]
+        return [f"{number}\t{rank}\t{score:.4f}\t{text}" for rank, (score, text) in enumerate(ranked, start=1)]
+    return [f"{found.score:.4f}\t{found.text}" if scores else found.text]

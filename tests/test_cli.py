@@ -1,0 +1,327 @@
+"""The program as its users meet it: verbs, what they print where, and exit codes."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from vitrail.cli import run
+from vitrail.data.phrasebook import phrasebook
+from vitrail.train.display import TrainingDisplay
+
+SMALL = [
+    *("model.width=16", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1", "model.feed_forward=16"),
+    *("data.subwords.size=360", "data.holdout.dev_pairs=6", "data.holdout.test_pairs=6"),
+    *("train.log_every=4", "train.validate_every='10 steps'", "train.validation_sentences=4", "train.threads=1"),
+    *("search.beams=2", "search.max_length=6"),
+]
+STEPS = 20
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def vitrail(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run one command line in this process."""
+
+    def call(*arguments: str | Path, stdin: bytes = b"") -> Ran:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        capfd.readouterr()
+        code = run([str(argument) for argument in arguments])
+        return Ran(code, *capfd.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 pairs of the phrasebook as train.en and train.fr."""
+    folder = tmp_path_factory.mktemp("text")
+    pairs = phrasebook(train_pairs=300).train
+    for name, side in (("train.en", [pair.source for pair in pairs]), ("train.fr", [pair.target for pair in pairs])):
+        (folder / name).write_text("".join(f"{line}\n" for line in side))
+    return folder
+
+
+def command(text: Path, folder: Path, *, steps: int = STEPS) -> list[str]:
+    """A small training."""
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    files = ["--source", str(text / "train.en"), "--target", str(text / "train.fr")]
+    return ["train", *files, "-o", str(folder), "--duration", f"{steps} steps", *settings]
+
+
+@pytest.fixture(scope="module")
+def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    assert run(command(text, folder)) == 0
+    return folder
+
+
+# --- quick to start --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "statement", ["import vitrail", "from vitrail.cli import run; run(['--help'])", "from vitrail.cli import run; run(['train', '--help'])"]
+)
+def test_starts_at_once(statement: str) -> None:
+    """Processor time, as other programs on the machine stretch the time on the clock."""
+    heavy = "sorted({'torch', 'numpy', 'pydantic', 'sacrebleu', 'sentencepiece'} & sys.modules.keys())"
+    code = f"import sys; {statement}; sys.exit(str({heavy}) if {heavy} else 0)"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.3
+
+
+def test_help_lists_the_verbs_and_no_arguments_mean_help(vitrail: Run) -> None:
+    shown = vitrail("--help")
+    assert shown.code == 0
+    for verb in ("demo", "prepare", "train", "translate", "evaluate", "bench", "config"):
+        assert f"\n  {verb} " in shown.out
+    assert vitrail() == shown
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["trane"], 2, "trane"),
+        (["train", "-o", "new", "--sorce", "x"], 2, "--sorce"),
+        (["train"], 2, "--output"),
+        (["train", "-o", "new"], 2, "--source FILE --target FILE"),
+        (["train", "-o", "new", "--source", "good.en"], 2, "--target"),
+        (["train", "-o", "new", "--dev-target", "good.fr"], 2, "--dev-source"),
+        (["train", "-o", "new", "--corpus", "a.en,b.fr,c.de"], 2, "comma"),
+        (["train", "-o", "new", "--corpus", "good.en"], 2, ".tsv"),
+        (["train", "-o", "new", "--source", "good.en", "--target", "good.fr", "--set", "model.widht=3"], 2, "model.widht"),
+        (["train", "-o", "new", "--source", "good.en", "--target", "good.fr", "--set", "seed"], 2, "key=value"),
+        (["train", "-o", "new", "--source", "good.en", "--target", "good.fr", "--recipe", "soup"], 2, "multi30k-en-fr"),
+        (["train", "-o", "new", "--source", "good.en", "--target", "good.fr", "--preset", "tall"], 2, "tiny"),
+        (["train", "-o", "new", "--source", "good.en", "--target", "good.fr", "--duration", "soon"], 2, "30 minutes"),
+        (["train", "-o", "new", "--source", "good.en", "--target", "absent.fr"], 3, "absent.fr"),
+        (["train", "-o", "new", "--source", "good.en", "--target", "short.fr"], 3, "short.fr"),
+        (["prepare", "-o", "new", "--source", "good.en", "--target", "short.fr"], 3, "short.fr"),
+        (["translate", "nowhere"], 4, "nowhere"),
+        (["translate", "nowhere", "--temperature", "2"], 2, "--sample"),
+        (["translate", "nowhere", "--device", "abacus"], 2, "abacus"),
+        (["evaluate", "good.en"], 2, "--reference"),
+        (["evaluate", "good.en", "--reference", "short.fr"], 3, "short.fr"),
+        (["config", "nowhere"], 4, "config.toml"),
+    ],
+)  # fmt: skip
+def test_an_error_says_what_and_exits_with_its_code(
+    vitrail: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int, told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, lines in (("good.en", 30), ("good.fr", 30), ("short.fr", 29)):
+        Path(name).write_text("".join(f"line {number}\n" for number in range(lines)))
+    ran = vitrail(*arguments)
+    assert (ran.code, ran.out) == (code, "")
+    assert ran.err.startswith("error: ") and told in ran.err
+    assert "Traceback" not in ran.err
+    assert not Path("new").exists(), "nothing is made for a command that cannot be"
+
+
+def test_a_traceback_only_with_debug(vitrail: Run) -> None:
+    ran = vitrail("translate", "nowhere", "--debug")
+    assert ran.code == 4
+    assert "Traceback" in ran.err and "nowhere" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 130), (RuntimeError("a fault of our own"), 1)],
+)
+def test_what_ends_a_verb(vitrail: Run, trained: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("vitrail.train.run.train", fail)
+    ran = vitrail("train", "-o", trained)
+    assert ran.code == code
+    assert str(error) in ran.err and "Traceback" not in ran.err
+
+
+# --- train -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_train_tells_choices_and_scores(vitrail: Run, text: Path, tmp_path: Path) -> None:
+    ran = vitrail(*command(text, tmp_path / "run", steps=10))
+    assert ran.code == 0
+    assert "chosen: train.batch_tokens = 1024: 300 pairs" in ran.err
+    assert "[--set model.dropout=0.3]" in ran.err
+    assert "model.width" not in ran.err and "chosen: data.subwords.size" not in ran.err, "what was asked for was not chosen"
+    assert "dev loss" in ran.err and "\x1b" not in ran.err
+    assert "BLEU|nrefs:1|bs:1000" in ran.out and "±" in ran.out
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert scores["step"] == 10 and scores["scores"][0]["name"] == "BLEU"
+    log = (tmp_path / "run" / "log.txt").read_text()
+    assert "chosen: preset = tiny" in log and "BLEU|nrefs:1" in log
+
+
+def test_a_finished_run_says_so(vitrail: Run, text: Path, trained: Path) -> None:
+    weights = (trained / "model" / "model.safetensors").read_bytes()
+    for arguments in (command(text, trained), ["train", "-o", str(trained)]):
+        ran = vitrail(*arguments)
+        assert ran.code == 0
+        assert f"already at step {STEPS} of {STEPS}" in ran.err
+        assert "BLEU|nrefs:1" in ran.out
+    ran = vitrail("train", "-o", trained, "--json")
+    assert json.loads(ran.out)["already_done"] is True
+    assert (trained / "model" / "model.safetensors").read_bytes() == weights
+
+
+def test_a_stopped_run_goes_on(vitrail: Run, text: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingDisplay, "observe", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        ran = vitrail(*command(text, tmp_path / "run"))
+    assert ran.code == 75
+    assert "error: stopped at step 4" in ran.err
+    ran = vitrail(*command(text, tmp_path / "run"))
+    assert ran.code == 0
+    assert "going on from step 4" in ran.err
+    assert (tmp_path / "run/model/model.safetensors").read_bytes() == (trained / "model/model.safetensors").read_bytes()
+
+
+def test_another_setup_is_refused_by_name_unless_allowed(vitrail: Run, text: Path, tmp_path: Path) -> None:
+    assert vitrail(*command(text, tmp_path / "run", steps=10)).code == 0
+    ran = vitrail(*command(text, tmp_path / "run", steps=12))
+    assert ran.code == 2
+    assert "config.train.duration" in ran.err
+    ran = vitrail(*command(text, tmp_path / "run", steps=12), "--allow-change", "config.train.duration")
+    assert ran.code == 0
+    assert "step 12" in ran.err
+    assert json.loads((tmp_path / "run" / "scores.json").read_text())["step"] == 12
+
+
+def test_one_file_and_several_corpora(vitrail: Run, text: Path, tmp_path: Path) -> None:
+    pairs = zip((text / "train.en").read_text().splitlines(), (text / "train.fr").read_text().splitlines(), strict=True)
+    (tmp_path / "a.tsv").write_text("".join(f"{source}\t{target}\n" for source, target in pairs))
+    ran = vitrail(
+        *("prepare", "-o", tmp_path / "run", "--corpus", tmp_path / "a.tsv", "--corpus", f"{text}/train.en,{text}/train.fr"),
+        *("--set", "data.subwords.size=360", "--languages", "en,fr", "--json"),
+    )
+    assert ran.code == 0, ran.err
+    report = json.loads(ran.out)
+    assert [corpus["read"] for corpus in report["corpora"]] == [300, 300]
+    assert report["facts"]["target_language"] == "fr"
+
+
+# --- translate -------------------------------------------------------------------------------------------------------------------
+
+LINES = "I am good.\n\nThe dog eats.\n   \nétrange\u2028ligne\nThe dog eats.\n".encode()
+
+
+def test_translate_gives_a_line_for_a_line(vitrail: Run, trained: Path) -> None:
+    ran = vitrail("translate", trained, stdin=LINES)
+    lines = ran.out.split("\n")
+    assert ran.code == 0 and len(lines) == 7 and lines[6] == ""
+    assert lines[1] == lines[3] == "" and lines[0] and lines[2] == lines[5]
+    assert vitrail("translate", trained, "--fast").out == ""
+    again = vitrail("translate", trained, "--json", stdin=LINES)
+    records = [json.loads(line) for line in again.out.splitlines()]
+    assert [record["text"] for record in records] == lines[:6]
+    assert [record["line"] for record in records] == [1, 2, 3, 4, 5, 6]
+
+
+def test_translate_bytes_that_are_not_utf8(vitrail: Run, trained: Path) -> None:
+    ran = vitrail("translate", trained, stdin=b"caf\xe9\nand then\n")
+    assert ran.code == 0 and ran.out.count("\n") == 2
+
+
+def test_translate_a_file_with_scores_and_n_best(vitrail: Run, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(LINES)
+    plain = vitrail("translate", trained, "--source", tmp_path / "in").out.splitlines()
+    scored = [line.split("\t") for line in vitrail("translate", trained, "--scores", "--source", tmp_path / "in").out.splitlines()]
+    assert [text for _, text in scored] == plain and all(float(score) <= 0 for score, _ in scored)
+    ranked = [line.split("\t") for line in vitrail("translate", trained, "--n-best", "2", "--source", tmp_path / "in").out.splitlines()]
+    assert [(row[0], row[1]) for row in ranked[:3]] == [("1", "1"), ("1", "2"), ("2", "1")]
+    assert [row[3] for row in ranked if row[1] == "1"] == plain
+
+
+def test_translate_with_wishes_draws_and_an_ensemble(vitrail: Run, trained: Path) -> None:
+    assert vitrail("translate", trained, "--prefix", "Le chien", stdin=b"The dog eats.\n").out.startswith("Le chien")
+    assert "chat" in vitrail("translate", trained, "--force", "chat", stdin=b"The dog eats.\n").out
+    drawn = [vitrail("translate", trained, "--sample", "--temperature", "3", "--seed", seed, stdin=LINES).out for seed in "112"]
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert vitrail("translate", trained, trained, stdin=LINES).code == 0
+
+
+def test_translate_answers_before_the_input_ends_and_leaves_quietly(trained: Path) -> None:
+    command = [sys.executable, "-c", "from vitrail.cli import main; main()", "translate", str(trained)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin and process.stdout and process.stderr
+        process.stdin.write(b"I am good.\n")
+        assert process.stdout.readline().strip()
+        process.stdin.write(b"\n")
+        assert process.stdout.readline() == b"\n"
+        process.stdout.close()
+        process.stdin.write(b"I am good.\n")
+        assert process.wait(120) == 141
+        assert process.stderr.read() == b""
+
+
+# --- the others ------------------------------------------------------------------------------------------------------------------
+
+
+def test_prepare_explains_and_train_uses_it(vitrail: Run, text: Path, tmp_path: Path) -> None:
+    arguments = command(text, tmp_path / "run")[1:]
+    arguments = arguments[: arguments.index("--duration")] + arguments[arguments.index("--duration") + 2 :]
+    ran = vitrail("prepare", *arguments, "--explain", "3")
+    assert ran.code == 0
+    assert "300 pairs read" in ran.out and ran.out.count("subwords") >= 3
+    assert "is prepared from this text already" in vitrail("prepare", *arguments).err
+
+
+def test_evaluate_files_and_runs(vitrail: Run, trained: Path, text: Path, tmp_path: Path) -> None:
+    same = vitrail("evaluate", text / "train.fr", "--reference", text / "train.fr", "--bootstrap", "0", "--json")
+    assert [round(score["value"]) for score in json.loads(same.out)["scores"]] == [100, 100, 0]
+    first = {side: "".join((text / f"train.{side}").read_text().splitlines(keepends=True)[:5]) for side in ("en", "fr")}
+    for side, lines in first.items():
+        (tmp_path / f"few.{side}").write_text(lines)
+    few = ["--source", tmp_path / "few.en", "--reference", tmp_path / "few.fr"]
+    ran = vitrail("evaluate", trained, *few, "--metrics", "chrf", "-o", tmp_path / "out")
+    assert ran.code == 0 and "5 sentences, 1 reference" in ran.out and "chrF2|nrefs:1" in ran.out
+    assert len((tmp_path / "out").read_text().splitlines()) == 5
+    assert "6 sentences" in vitrail("evaluate", trained, "--bootstrap", "0").out
+
+
+def test_config_lists_every_key(vitrail: Run, trained: Path) -> None:
+    shown = vitrail("config").out
+    assert "model.width = 128  (int)\n    Model width D" in shown
+    assert "data.corpora = (required)" in shown and 'train.duration = "20 epochs"' in shown
+    assert "RunConfig" in json.loads(vitrail("config", "--json").out)["title"]
+    assert tomllib.loads(vitrail("config", trained).out)["model"]["width"] == 16
+    assert json.loads(vitrail("config", trained, "--json").out)["train"]["duration"] == f"{STEPS} steps"
+
+
+def test_demo_shows_what_it_found_and_again_at_once(vitrail: Run, tmp_path: Path) -> None:
+    settings = [setting for setting in SMALL if "holdout" not in setting] + ["train.duration='4 steps'", "search.beams=1"]
+    arguments = ["demo", "-o", str(tmp_path / "demo"), "--pairs", "300", *(part for one in settings for part in ("--set", one))]
+    ran = vitrail(*arguments)
+    assert ran.code == 0, ran.err
+    assert "1000 sentences, 1 reference" in ran.out
+    assert "I am good.  ->  " in ran.out and "A dog ate the food because it was hungry.  ->  " in ran.out
+    assert "pronouns (it becomes il or elle): " in ran.out and "of 600)" in ran.out
+    again = vitrail(*arguments)
+    assert again.out == ran.out and "already done" in again.err

@@ -1,0 +1,43 @@
+"""The public names: a change of this list is a change that users feel."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import vitrail
+from vitrail.data.phrasebook import phrasebook
+
+NAMES = [
+    *("DataError", "Duration", "Interrupted", "ModelError", "RunConfig", "SamplingConfig", "SearchConfig", "Stopped", "TrainingError"),
+    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "Wishes", "__version__", "load", "train_translator"),
+]
+
+
+def test_the_public_names() -> None:
+    assert vitrail.__all__ == NAMES == dir(vitrail)
+    for name in NAMES:
+        assert getattr(vitrail, name) is not None
+    with pytest.raises(AttributeError, match="trane"):
+        _ = vitrail.trane  # pyright: ignore
+
+
+def test_importing_fetches_nothing() -> None:
+    code = "import sys, vitrail; sys.exit(len([name for name in sys.modules if name.startswith(('vitrail.', 'torch'))]))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_three_lines_train_and_translate(tmp_path: Path) -> None:
+    pairs = phrasebook(train_pairs=120).train
+    for name, side in (("a.en", [pair.source for pair in pairs]), ("a.fr", [pair.target for pair in pairs])):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in side))
+    settings = ["train.duration=4 steps", "data.subwords.size=340", "model.width=16", "model.heads=2", "train.threads=1"]
+    said: list[str] = []
+    files = (tmp_path / "a.en", tmp_path / "a.fr", tmp_path / "run")
+    translator = vitrail.train_translator(*files, settings=settings, say=said.append)
+    assert translator.translate("I am good.").text
+    assert any("schedule.warmup" in line for line in said)
+    vitrail.train_translator(*files, settings=settings, say=said.append)
+    assert "already at step 4" in said[-1]
+    assert vitrail.load(tmp_path / "run").translate("I am good.") == translator.translate("I am good.")
