@@ -5,7 +5,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 
@@ -48,7 +48,7 @@ class Duration(BaseModel):
         return f"{self.amount:g} {self.unit}"
 
     @classmethod
-    def parse(cls, text: str) -> Self:
+    def parse(cls, text: str) -> "Duration":
         """Read `"8000 steps"`. Raises UsageError when it is not a duration."""
         try:
             return cls.model_validate(text)
