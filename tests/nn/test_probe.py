@@ -1,0 +1,96 @@
+"""Probes: what is heard, and that nothing stays behind."""
+
+from collections import Counter
+
+import pytest
+import torch
+from torch import nn
+
+from vitrail.errors import ModelError
+from vitrail.nn.attention import MultiHeadAttention
+from vitrail.nn.probe import Probe, trace
+
+
+class Pair(nn.Module):
+    """Two probes, the second of which is passed twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = Probe(), Probe()
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return self.second(self.second(self.first(values) + 1) * 2)
+
+
+def hooks(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_names_counts_order_and_values() -> None:
+    model, values = Pair(), torch.randn(3, requires_grad=True)
+    with trace(model) as seen:
+        model(values)
+        model(values)
+    assert {name: len(tensors) for name, tensors in seen.items()} == {"first": 2, "second": 4}
+    torch.testing.assert_close(seen["second"][1], (values + 1) * 2)
+    assert not any(tensor.requires_grad for tensors in seen.values() for tensor in tensors)
+
+
+def test_nothing_is_recorded_after_the_end() -> None:
+    model = Pair()
+    with trace(model) as seen:
+        model(torch.zeros(1))
+    before = {name: list(tensors) for name, tensors in seen.items()}
+    model(torch.ones(1))
+    assert seen == before and hooks(model) == 0 and not model.first.heard
+
+
+def test_no_hooks_stay_after_an_error() -> None:
+    model = Pair()
+    with pytest.raises(ZeroDivisionError), trace(model):
+        assert hooks(model) == 2 and model.first.heard
+        raise ZeroDivisionError
+    assert hooks(model) == 0
+
+
+def test_two_traces_do_not_disturb_each_other() -> None:
+    model = Pair()
+    with trace(model) as outer:
+        with trace(model) as inner:
+            model(torch.zeros(1))
+        model(torch.zeros(1))
+    assert len(inner["first"]) == 1 and len(outer["first"]) == 2
+
+
+def test_a_compiled_model_is_refused() -> None:
+    with pytest.raises(ModelError, match="compiled"), trace(torch.compile(Pair(), backend="eager")):  # pyright: ignore[reportArgumentType]
+        pass
+
+
+def test_a_model_with_a_compiled_part_is_refused() -> None:
+    inside, in_place = nn.Sequential(torch.compile(Pair(), backend="eager")), nn.Sequential(Pair())  # pyright: ignore[reportArgumentType]
+    in_place[0].compile(backend="eager")
+    for model in (inside, in_place):
+        with pytest.raises(ModelError, match="compiled"), trace(model):
+            pass
+        assert hooks(model) == 0
+
+
+def test_the_explicit_path_is_taken_only_while_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: Counter[str] = Counter()
+    explicit = MultiHeadAttention._explicit
+
+    def counted(*arguments: object) -> torch.Tensor:
+        taken["explicit"] += 1
+        return explicit(*arguments)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(MultiHeadAttention, "_explicit", counted)
+    attention, values = MultiHeadAttention(4, 2, 2, dropout=0.0).eval(), torch.randn(1, 3, 4)
+    silent = attention(values, values, None)
+    assert taken["explicit"] == 0
+    with trace(attention) as seen:
+        heard = attention(values, values, None)
+    assert taken["explicit"] == 1 and set(seen) == {"q", "k", "v", "scores", "weights", "context"}
+    attention(values, values, None)
+    assert taken["explicit"] == 1
+    torch.testing.assert_close(silent, heard, atol=1e-6, rtol=0)
