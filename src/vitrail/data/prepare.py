@@ -195,7 +195,7 @@ def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = la
     Args:    workers: threads that encode; 0: one a core. They change no byte. say: is told what is being done, a line at a time.
     Raises:  DataError, UsageError before anything is written when the text cannot be read or its sides are unequal; DataError when too
              little is left; TrainingError when another process prepares the same folder; NotWritten.
-    Cost:    see `docs`: about 20 µs a pair on one core, and 75 bytes of memory a pair beside the sentences that the vocabulary learns from.
+    Cost:    65 µs of processor time a pair of 7 words (162,000 pairs: 11 s, 229 MB), of which encoding, a third, uses all workers.
     """
     for _, text in config.texts():
         text.count()
