@@ -1,0 +1,81 @@
+"""Every command of the README works as it stands there, in a folder with the files that it names."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitrail.data.phrasebook import phrasebook
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAIRS = 300
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+COMMANDS = [line.split("   #")[0].strip() for block in blocks("sh") for line in block.splitlines() if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the user's files, and what `make demo` would have left: here the same short run stands for both."""
+    place = tmp_path_factory.mktemp("readme")
+    pairs = phrasebook(1, train_pairs=2000).train[:PAIRS]
+    for name in ("corpus", "new", "test"):
+        chosen = pairs if name == "corpus" else pairs[:5]
+        (place / f"{name}.en").write_text("".join(f"{pair.source}\n" for pair in chosen), encoding="utf-8")
+        (place / f"{name}.fr").write_text("".join(f"{pair.target}\n" for pair in chosen), encoding="utf-8")
+    train = next(command for command in COMMANDS if command.startswith("vitrail train"))
+    run(train + " --duration '4 steps' --set model.width=32 --set model.feed_forward=32", place)
+    (place / "runs" / "demo").symlink_to("en-fr")
+    return place
+
+
+def run(command: str, place: Path) -> str:
+    # The program that belongs to this interpreter, whatever else is on the path.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command, shell=True, cwd=place, capture_output=True, text=True, env=os.environ | {"PATH": path}, timeout=240, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_readme_has_the_commands_that_it_promises() -> None:
+    assert {"make demo", "make test"} <= set(COMMANDS)
+    assert len(COMMANDS) >= 8
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make")])
+def test_make_knows_the_target(command: str) -> None:
+    done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "vitrail demo" in done.stdout or "pytest" in done.stdout
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if not command.startswith(("make", "vitrail train"))])
+def test_command_works(command: str, folder: Path) -> None:
+    output = run(command, folder)
+    if ">" in command:
+        lines = (folder / command.split(">")[-1].strip()).read_bytes().split(b"\n")
+        assert len(lines) == 5 + 1 and lines[-1] == b""
+    else:
+        assert output.strip()
+
+
+def test_python_story_works(folder: Path) -> None:
+    (story,) = blocks("python")
+    done = subprocess.run([sys.executable, "-c", story], cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1
+
+
+def test_links_lead_somewhere() -> None:
+    for link in re.findall(r"\]\(([^)#]+)\)", README):
+        assert link.startswith("http") or (ROOT / link).exists(), link
