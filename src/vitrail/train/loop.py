@@ -147,10 +147,11 @@ def try_longest(learner: Learner, batch: Batch) -> None:
         if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "not enough memory" not in str(error):
             raise
         rows, length = batch.target_out.shape
+        config = learner.config.train
         raise TrainingError(
             f"out of memory at the largest batch ({rows} sentences of up to {length} tokens)",
-            remedy=f"lower train.batch_tokens (now {learner.config.train.batch_tokens}), for example "
-            f"--set train.batch_tokens={learner.config.train.batch_tokens // 2} --set train.accumulate={learner.config.train.accumulate * 2}",
+            remedy=f"lower train.batch_tokens (now {config.batch_tokens}), for example "
+            f"--set train.batch_tokens={config.batch_tokens // 2} --set train.accumulate={config.accumulate * 2}",
         ) from None
     for name, tensor in learner.model.named_buffers():
         tensor.copy_(before[name])
@@ -218,6 +219,6 @@ def _skip(progress: Progress, hooks: Hooks) -> None:
     recent = [step for step in progress.skipped if step > progress.step - _SKIPS_WINDOW]
     if len(recent) >= _SKIPS_ALLOWED:
         raise TrainingError(
-            f"diverged: loss or gradient was not a finite number in {len(recent)} of the last {_SKIPS_WINDOW} steps, at step {progress.step}",
-            remedy="lower optimizer.learning_rate or raise schedule.warmup; the last good checkpoint and the batches in bad_batches/ are kept",
+            f"diverged at step {progress.step}: loss or gradient not finite in {len(recent)} of the last {_SKIPS_WINDOW} steps",
+            remedy="lower optimizer.learning_rate or raise schedule.warmup; the last good checkpoint and bad_batches/ are kept",
         )

@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import Config
-from vitrail.nn.layers import MaskedBatchNorm
 
 
 class OptimizerConfig(Config):
@@ -82,11 +81,11 @@ class Optimizer:
         self.config = config
         named = list(model.named_parameters())
         self.parameters = [parameter for _, parameter in named]
-        norms = {id(p) for module in model.modules() if isinstance(module, nn.LayerNorm | nn.RMSNorm | MaskedBatchNorm) for p in module.parameters()}
-        self.matrices = [p for _, p in named if p.ndim >= 2 and id(p) not in norms]
+        self.matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
         # Muon makes all directions of a matrix equally strong: right for maps between spaces, wrong for tables whose rows are words.
         tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-        inner = [p for name, p in named if p.ndim == 2 and id(p) not in tables and not name.startswith(("output_weight", "source_positions"))]
+        ends = ("output_weight", "source_positions", "target_positions")
+        inner = [p for name, p in named if p.ndim == 2 and id(p) not in tables and not name.startswith(ends)]
         self.optimizers = self._build(inner if config.kind == "muon" else [])
 
     def _build(self, inner: Sequence[Tensor]) -> list[torch.optim.Optimizer]:
@@ -98,12 +97,12 @@ class Optimizer:
         if config.kind == "sgd":
             return [torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.beta_1)]
         betas = (config.beta_1, config.beta_2)
-        built: list[torch.optim.Optimizer] = [torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)]
-        if inner:
-            built.append(
-                torch.optim.Muon(list(inner), lr=config.learning_rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
-            )
-        return built
+        adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)
+        if not inner:
+            return [adamw]
+        # match_rms_adamw scales its steps to the size of adamw's, so that one learning rate serves both.
+        decay = config.weight_decay
+        return [adamw, torch.optim.Muon(list(inner), lr=config.learning_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
 
     def clip(self) -> ClippedNorm:
         """Scale the gradient down to the largest allowed norm, then cut its elements, then add the L1 penalty.

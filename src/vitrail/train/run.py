@@ -1,14 +1,13 @@
 """A run: its folder, from two text files to a model that translates, and on from wherever it was stopped.
 
-    runs/en-fr/  config.toml  data/  log.txt  metrics.jsonl  samples.jsonl  state/  model/  bad_batches/
+runs/en-fr/  config.toml  data/  log.txt  metrics.jsonl  samples.jsonl  state/  model/  bad_batches/
 """
 
 import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ from vitrail.models.folder import fill, save_model, unique_tensors
 from vitrail.runtime import choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
 from vitrail.train import state
 from vitrail.train.config import RunConfig
-from vitrail.train.loop import Hooks, Learner, Progress, done_share, loop, try_longest
+from vitrail.train.loop import Hooks, Learner, Progress, loop, try_longest
 from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
 from vitrail.train.validate import DevSet, Validation, validate
@@ -49,7 +48,7 @@ def train(
     *,
     allow: Collection[str] = (),
     observers: Sequence[Observe] = (),
-    say: Say = lambda _: None,
+    say: Say = _log.info,
 ) -> Outcome:
     """Train a translator in a folder, or go on with the training that is in it.
 
@@ -73,7 +72,7 @@ def train(
     try:
         if ranks.rank > 0:
             ranks.wait()  # the first rank prepares the data for all
-            return _Run(config, folder, allow=allow, observers=(), say=lambda _: None, threads=threads).train()
+            return _Run(config, folder, allow=allow, observers=(), say=_log.debug, threads=threads).train()
         with FolderLock(folder):
             prepare(config.data, folder / "data", say=say)
             ranks.wait()
@@ -89,7 +88,7 @@ class _Run:
         self, config: RunConfig, folder: Path, *, allow: Collection[str], observers: Sequence[Observe], say: Say, threads: int
     ) -> None:
         self.config, self.folder, self.say, self.observers = config, folder, say, observers
-        self.prepared = prepare(config.data, folder / "data", say=lambda _: None)
+        self.prepared = prepare(config.data, folder / "data", say=_log.debug)
         self.ranks = join_ranks()
         device = choose_device(config.train.device)
         dtype = choose_dtype(config.train.precision, device)
@@ -165,14 +164,16 @@ class _Run:
     def _introduction(self) -> str:
         counts = count_parameters(self.model)
         pairs = sum(self.batches.sizes)
-        return (
-            f"{pairs:,} pairs, {counts['total']:,} parameters, {self.steps_per_epoch:,} steps an epoch, {self.config.train.duration} of training"
-            f" on {self.learner.device.type} in {str(self.learner.dtype).removeprefix('torch.')}"
-        )
+        where = f"{self.learner.device.type} in {str(self.learner.dtype).removeprefix('torch.')}"
+        size = f"{pairs:,} pairs, {counts['total']:,} parameters, {self.steps_per_epoch:,} steps an epoch"
+        return f"{size}; {self.config.train.duration} of training on {where}"
 
     def _silent_hooks(self) -> Hooks:
         """Other ranks compute; the first one looks and writes while they wait at the next sum."""
-        return Hooks(lambda progress: None, lambda progress: None, lambda step: None, lambda event: None)
+
+        def nothing(_: object) -> None: ...
+
+        return Hooks(nothing, nothing, nothing, nothing)
 
     def _observe(self, event: Event) -> None:
         self.metrics.append(event.record())
@@ -207,7 +208,8 @@ class _Run:
         )
         for sample in found.samples:
             self.samples.append({"step": progress.step, **sample})
-        score = -found.values["dev_loss_nats_per_token"] if self.config.train.select == "loss" else found.values[f"dev_{self.config.train.select}"]
+        select = self.config.train.select
+        score = -found.values["dev_loss_nats_per_token"] if select == "loss" else found.values[f"dev_{select}"]
         better = progress.best is None or score > progress.best
         self._observe(Event("validation", progress.step, {**found.values, "seconds": progress.seconds, "best": better}))
         if better:

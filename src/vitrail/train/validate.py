@@ -34,12 +34,12 @@ class Validation(NamedTuple):
     samples: list[dict[str, Any]]
 
 
-def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device, budget: int = 4096) -> tuple[float, int]:
+def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device) -> tuple[float, int]:
     """Summed cross-entropy of the references, without smoothing, and the count of their tokens; float32 throughout."""
     source, target = vocabularies.source.encode_batch(dev.source), vocabularies.target.encode_batch(dev.target)
     lengths = [np.array([len(row) for row in rows], dtype=np.int32) for rows in (source, target)]
     nats, tokens = 0.0, 0
-    for chosen in plan(lengths[0], lengths[1], budget=budget, seed=0, epoch=0):
+    for chosen in plan(lengths[0], lengths[1], budget=4096, seed=0, epoch=0):
         batch = collate([source[i] for i in chosen], [target[i] for i in chosen])
         loss = model.loss(Batch(*(part.to(device) for part in batch)))
         nats += float(loss.plain_nats)
@@ -55,8 +55,8 @@ def validate(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *
     model.eval()
     nats, tokens = dev_loss(model, vocabularies, dev, device=device)
     part = dev.first(sentences)
-    translator = Translator(model, vocabularies=vocabularies, config=TranslateConfig(search=SearchConfig(beams=1), exact=False), device=device)
-    results = translator.translate(part.source)
+    greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
+    results = Translator(model, vocabularies=vocabularies, config=greedy, device=device).translate(part.source)
     texts = [result.text for result in results]
     # The 13a tokeniser with exponential smoothing is sacreBLEU's default; scripts without spaces are scored by characters.
     values = {
