@@ -1,0 +1,163 @@
+"""One measurement in a process of its own: reads a task as JSON from standard input, writes its result as JSON to standard output.
+
+A process of its own, because how the C library keeps freed memory is set for a whole process and cannot be undone.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from vitrail.bench.peers import Marian, TorchTransformer
+from vitrail.config import build
+from vitrail.data.batches import Batch
+from vitrail.data.prepare import DataConfig
+from vitrail.data.subwords import PAD
+from vitrail.data.text import ParallelText
+from vitrail.models.folder import unique_tensors
+from vitrail.models.transformer import Transformer, TransformerConfig
+from vitrail.runtime import Precision, Ranks, choose_dtype, keep_freed_memory, seed_all, set_threads
+from vitrail.train.config import RunConfig, TrainConfig
+from vitrail.train.loop import Learner, update
+from vitrail.train.optim import Optimizer, OptimizerConfig
+
+Maker = Literal["vitrail", "torch", "marian"]
+LABEL_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to measure."""
+
+    maker: Maker
+    precision: Precision
+    keep_memory: bool
+    """Tell the C library to keep freed memory, as our training does."""
+    fused_attention: bool
+    """Of the peers: torch's fused attention (their default), or the explicit one, which is faster backward on some processors."""
+    model: dict[str, object]
+    vocabulary: int
+    batches: str
+    """The file of batches, as `save_batches` wrote it."""
+    warmup: int
+    """Steps at the start that are not counted."""
+    threads: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came out."""
+
+    tokens: int
+    """Real target tokens in the counted steps."""
+    seconds: float
+    precision: str
+    parameters: int
+    first_loss: float
+    """Nats a token in the first step: near log(vocabulary) when the model is what it should be."""
+    last_loss: float
+
+
+def save_batches(path: Path, batches: list[Batch]) -> None:
+    """Write batches where every measurement will read them."""
+    save_file({f"{number:06d}/{name}": tensor for number, batch in enumerate(batches) for name, tensor in batch._asdict().items()}, path)
+
+
+def load_batches(path: Path) -> list[Batch]:
+    """Read what `save_batches` wrote, in order."""
+    tensors = load_file(path)
+    numbers = sorted({name.partition("/")[0] for name in tensors})
+    return [Batch(*(tensors[f"{number}/{name}"] for name in Batch._fields)) for number in numbers]
+
+
+def measure(task: Task) -> Measured:
+    """Train on the batches, and time all but the first `warmup` steps."""
+    if task.keep_memory:
+        keep_freed_memory()
+    set_threads(task.threads)
+    dtype = choose_dtype(task.precision, torch.device("cpu"))
+    batches = load_batches(Path(task.batches))
+    seed_all(1)
+    model, step = _vitrail(task, dtype) if task.maker == "vitrail" else _peer(task, dtype)
+    model.train()
+    tokens, seconds, losses = 0, 0.0, list[float]()
+    with _attention(task):
+        for number, batch in enumerate(batches):
+            started = time.perf_counter()
+            losses.append(step(number, batch))
+            if number >= task.warmup:
+                seconds += time.perf_counter() - started
+                tokens += int((batch.target_out != PAD).sum())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    precision = "bf16" if dtype == torch.bfloat16 else "fp32"
+    return Measured(tokens, seconds, precision, trained, losses[0], losses[-1])
+
+
+def _config(task: Task) -> TransformerConfig:
+    return build(TransformerConfig, dict(task.model), origin="benchmark")
+
+
+def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
+    """Our model, and one update as `vitrail train` makes it: metrics, checks and moving average included."""
+    nowhere = DataConfig(corpora=(ParallelText(source=Path("none.en"), target=Path("none.fr")),))
+    config = RunConfig(data=nowhere, model=_config(task), train=TrainConfig(label_smoothing=LABEL_SMOOTHING))
+    model = Transformer(_config(task), source_vocabulary=task.vocabulary, target_vocabulary=task.vocabulary)
+    average = [tensor.clone() for tensor in unique_tensors(model).values()]
+    optimizer = Optimizer(model, config.optimizer)
+    learner = Learner(model, optimizer, average, lambda first: iter(()), Ranks(0, 1), torch.device("cpu"), dtype, config)
+
+    def step(number: int, batch: Batch) -> float:
+        result = update(learner, [(number, batch)], share=0.1, step=number)
+        return result.nats / result.tokens
+
+    return model, step
+
+
+def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
+    """Another's model in a plain loop of the same settings: fused AdamW, clipping by norm, label smoothing."""
+    config, settings = _config(task), OptimizerConfig()
+    if task.maker == "marian":
+        model = Marian(config, task.vocabulary, fused_attention=task.fused_attention)
+    else:
+        model = TorchTransformer(config, task.vocabulary)
+    cross_entropy = nn.CrossEntropyLoss(ignore_index=PAD, label_smoothing=LABEL_SMOOTHING)
+    optimizer = torch.optim.AdamW(
+        model.parameters(),
+        lr=0.1 * settings.learning_rate,
+        betas=(settings.beta_1, settings.beta_2),
+        eps=settings.epsilon,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+
+    def step(number: int, batch: Batch) -> float:
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = cross_entropy(model(batch).flatten(0, 1), batch.target_out.flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+        optimizer.step()
+        return loss.item()
+
+    return model, step
+
+
+@contextmanager
+def _attention(task: Task) -> Iterator[None]:
+    """Torch's own choice of attention, or the explicit one."""
+    explicit = task.maker == "torch" and not task.fused_attention
+    with sdpa_kernel(SDPBackend.MATH) if explicit else nullcontext():
+        yield
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asdict(measure(Task(**json.load(sys.stdin))))) + "\n")
