@@ -46,7 +46,7 @@ class ToyModel:
         self.rows_seen: list[int] = []
 
     def encode(self, source: Tensor) -> Tensor:
-        weights = (source != PAD).double() * torch.linspace(1, 2, source.shape[1], dtype=torch.float64)
+        weights = (source != PAD).double() * (1 + torch.arange(source.shape[1]) / 7)
         return (self.embedding[source % self.vocabulary] * weights[:, :, None]).sum(1).sin()
 
     def start(self, encoded: Tensor) -> ToyState:

@@ -76,8 +76,9 @@ class Ensemble:
         """The state before the first target token, of every model."""
         return EnsembleState(tuple(model.start(part) for model, part in zip(self._models, encoded, strict=True)))
 
-    def step(self, last: Int[Tensor, " N"], state: EnsembleState) -> Step:
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """The logarithm of the averaged probabilities, in float32."""
+        assert isinstance(state, EnsembleState)
         steps = [model.step(last, part) for model, part in zip(self._models, state.members, strict=True)]
         log_probs = torch.stack([step.logits.float().log_softmax(-1) for step in steps])
         return Step(log_probs.logsumexp(0) - math.log(len(steps)), EnsembleState(tuple(step.state for step in steps)))

@@ -1,0 +1,347 @@
+"""The translator: text in, `Translation` out, in the order of the input whatever was batched with what."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import torch
+from jaxtyping import Int
+from pydantic import Field
+from torch import Tensor
+
+from vitrail.config import Config
+from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
+from vitrail.decode.constraints import UNCONSTRAINED, Constraints, repeats
+from vitrail.decode.ensemble import Ensemble, Translating
+from vitrail.decode.search import Hypothesis, Query, SearchConfig, beam_search
+from vitrail.decode.split import Part, split_to_fit
+from vitrail.errors import ModelError, UsageError
+from vitrail.models.folder import LoadedModel, load_model
+from vitrail.runtime import Device, choose_device, set_threads
+
+_MIN_ROWS = 4
+"""Matrix products of fewer rows round differently, and a translation would then depend on what is translated beside it."""
+
+
+class TranslateConfig(Config):
+    """How texts are cut, batched and searched."""
+
+    search: SearchConfig = SearchConfig()
+    """How each sentence's translation is looked for."""
+    exact: bool = True
+    """Batch only sources of equal length, in at least four rows: the same tokens whatever is translated in the same call. When false,
+    lengths are mixed and padded, which is faster on few or very different texts and may change a translation now and then."""
+    batch_sentences: int = Field(default=64, ge=1)
+    """Sentences decoded side by side, at most."""
+    batch_tokens: int = Field(default=4096, ge=1)
+    """Source tokens with padding in one batch, at most, unless a single sentence has more."""
+    max_source_tokens: int = Field(default=256, ge=1)
+    """A sentence longer than this is cut between words. Texts of several sentences are cut at sentence ends already where they are longer
+    than anything that the model was trained on."""
+    window_lines: int = Field(default=1024, ge=1)
+    """`translate_stream` reads this many lines before it translates them."""
+    window_characters: int = Field(default=1_000_000, ge=1)
+    """`translate_stream` translates sooner when it has read this many characters."""
+    seed: int = 0
+    """For sampling. Each text draws from its own generator, made of this and its place in the input."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked of every translation of a call.
+
+    Args:
+        prefix: the translation begins with this text. Of a text translated in parts, the first part does.
+        forbidden: words or phrases that may not occur. Goes by subwords, so that longer words that begin the same way may go too.
+        forced: words or phrases that must occur, each on its own and not inside a longer word. Of a text in parts, in the first part.
+    """
+
+    prefix: str = ""
+    forbidden: tuple[str, ...] = ()
+    forced: tuple[str, ...] = ()
+
+
+class Alternative(NamedTuple):
+    """One entry of the n-best list."""
+
+    text: str
+    score: float
+    tokens: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One text translated. An empty text has an empty translation of score 0."""
+
+    source: str
+    text: str
+    score: float
+    """Natural logarithm of the probability, normalised by length as `SearchConfig.length_penalty` says."""
+    log_probability: float
+    tokens: tuple[int, ...]
+    pieces: tuple[str, ...]
+    """The tokens as people read them."""
+    alternatives: tuple[Alternative, ...]
+    """The n-best list, best first; the first is the translation itself."""
+    truncated: bool
+    """Whether some part reached the limit of length before its end."""
+    parts: int
+    """In how many pieces the text was translated."""
+    cut: bool
+    """Whether a sentence had to be cut because it was too long."""
+
+
+class _Job(NamedTuple):
+    """One part of one text, ready for the model."""
+
+    tokens: list[int]
+    query: Query
+
+
+class _Text(NamedTuple):
+    """One text and the jobs that its parts became; a part without tokens has None."""
+
+    source: str
+    parts: list[Part]
+    jobs: list[int | None]
+
+
+class Translator:
+    """Translates texts with one model, or several that vote.
+
+    Args:
+        model: any translation model or `Ensemble`, in evaluation mode and on `device`.
+        longest_source: tokens of the longest source that the model was trained on, if known.
+    """
+
+    def __init__(
+        self,
+        model: Translating,
+        *,
+        vocabularies: Vocabularies,
+        config: TranslateConfig | None = None,
+        device: torch.device | None = None,
+        longest_source: int | None = None,
+    ) -> None:
+        self.vocabularies = vocabularies
+        self.config = TranslateConfig() if config is None else config
+        self._model = model
+        self._device = torch.device("cpu") if device is None else device
+        limit = self.config.max_source_tokens
+        self._comfortable = limit if longest_source is None else min(limit, longest_source)
+        self._joins = lru_cache(maxsize=65536)(_joining(vocabularies.target))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *others: str | Path,
+        device: Device = "cpu",
+        threads: int | None = None,
+        config: TranslateConfig | None = None,
+    ) -> "Translator":
+        """Load a run's folder or a model folder; several make an ensemble.
+
+        Args:    threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+        Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
+        """
+        if threads is not None:
+            set_threads(threads)
+        place = choose_device(device)
+        loaded = [load_model(Path(folder), device=place) for folder in (path, *others)]
+        digests = [one.vocabularies.digest for one in loaded]
+        model = loaded[0].model if len(loaded) == 1 else Ensemble([one.model for one in loaded], digests=digests)
+        longest = _longest_source(loaded)
+        return cls(model, vocabularies=loaded[0].vocabularies, config=config, device=place, longest_source=longest)
+
+    @overload
+    def translate(  # pyright: ignore[reportOverlappingOverload]  (a str is a sequence of str, too)
+        self, texts: str, *, wishes: Wishes | None = None, search: SearchConfig | None = None
+    ) -> Translation: ...
+    @overload
+    def translate(self, texts: Sequence[str], *, wishes: Wishes | None = None, search: SearchConfig | None = None) -> list[Translation]: ...
+    def translate(
+        self, texts: str | Sequence[str], *, wishes: Wishes | None = None, search: SearchConfig | None = None
+    ) -> Translation | list[Translation]:
+        """Translate one text, or several in order. Any text will do: what cannot be encoded is replaced, and no text raises an error.
+
+        Args:    search: how to search, instead of `config.search`.
+        Raises:  UsageError for wishes that cannot be granted.
+        """
+        if isinstance(texts, str):
+            return self._translate([texts], wishes, search, first=0)[0]
+        return self._translate(texts, wishes, search, first=0)
+
+    def translate_stream(
+        self, lines: Iterable[str], *, wishes: Wishes | None = None, search: SearchConfig | None = None
+    ) -> Iterator[Translation]:
+        """Translate lines as they come, one translation for each, in order, with memory for one window of them."""
+        window: list[str] = []
+        first = characters = 0
+        for line in lines:
+            window.append(line)
+            characters += len(line)
+            if len(window) >= self.config.window_lines or characters >= self.config.window_characters:
+                yield from self._translate(window, wishes, search, first=first)
+                first, characters, window = first + len(window), 0, []
+        yield from self._translate(window, wishes, search, first=first)
+
+    def _translate(self, texts: Sequence[str], wishes: Wishes | None, search: SearchConfig | None, *, first: int) -> list[Translation]:
+        search = self.config.search if search is None else search
+        wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
+        if wanted.forced:
+            # One bank of hypotheses for every number of forced tokens that stand; each bank needs a beam.
+            banks = 1 + sum(min(map(len, word)) for word in wanted.forced)
+            search = search.model_copy(update={"beams": max(search.beams, banks)})
+        jobs: list[_Job] = []
+        prepared = [self._prepare(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
+        results: list[list[Hypothesis]] = [[] for _ in jobs]
+        for batch in make_batches([len(job.tokens) for job in jobs], config=self.config):
+            for number, found in zip(batch, self._search([jobs[number] for number in batch], search), strict=True):
+                results[number] = found
+        return [self._assemble(text, results, search) for text in prepared]
+
+    def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:
+        """Cut one text into parts and add a job for each to `jobs`."""
+        encode = self.vocabularies.source.encode
+        text = _encodable(source).strip()
+        parts = split_to_fit(
+            text,
+            length=lambda part: len(encode(_plain(part))),
+            comfortable=self._comfortable,
+            limit=self.config.max_source_tokens,
+        )
+        numbers: list[int | None] = []
+        for part in parts:
+            tokens = encode(_plain(part.text))
+            if not tokens:
+                numbers.append(None)
+                continue
+            constraints = wanted if not any(number is not None for number in numbers) else replace(wanted, prefix=(), forced=())
+            if search.repeat_ngram and repeats(tokens, ngram=search.repeat_ngram, times=search.max_repeats):
+                constraints = replace(constraints, guard_repeats=False)
+            seed = blake2b(f"{self.config.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
+            numbers.append(len(jobs))
+            jobs.append(_Job(tokens, Query(len(tokens), constraints, int.from_bytes(seed, "big"))))
+        return _Text(source, parts, numbers)
+
+    @torch.inference_mode()
+    def _search(self, jobs: list[_Job], search: SearchConfig) -> list[list[Hypothesis]]:
+        min_rows = _MIN_ROWS if self.config.exact else 1
+        padded = jobs + jobs[:1] * (min_rows - len(jobs))
+        state = self._model.start(self._model.encode(_stack([job.tokens for job in padded]).to(self._device)))
+        queries = [job.query for job in padded]
+        found = beam_search(self._model.step, state, queries, config=search, min_rows=min_rows, device=self._device)
+        return found[: len(jobs)]
+
+    def _assemble(self, text: _Text, results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
+        """Join the translations of the parts by the white space that stood between them."""
+        found = [results[number] if number is not None else [] for number in text.jobs]
+        depth = max(map(len, found), default=0)
+        # The n-th alternative is made of the n-th of each part, or the last where a part has fewer.
+        ranked = [[items[min(rank, len(items) - 1)] if items else None for items in found] for rank in range(depth)]
+        joined = [self._join(text.parts, items, search) for items in ranked]
+        if not joined:
+            return Translation(text.source, "", 0.0, 0.0, (), (), (), truncated=False, parts=0, cut=False)
+        best = [item for item in ranked[0] if item is not None]
+        return Translation(
+            source=text.source,
+            text=joined[0].text,
+            score=joined[0].score,
+            log_probability=sum(item.log_probability for item in best),
+            tokens=joined[0].tokens,
+            pieces=tuple(self.vocabularies.target.pieces(joined[0].tokens)),
+            alternatives=tuple(joined),
+            truncated=any(item.truncated for item in best),
+            parts=len(best),
+            cut=any(part.cut for part in text.parts),
+        )
+
+    def _join(self, parts: Sequence[Part], items: Sequence[Hypothesis | None], search: SearchConfig) -> Alternative:
+        kept = [item for item in items if item is not None]
+        # A model with byte pieces can write any character; a line must stay a line.
+        texts = ["" if item is None else _plain(self.vocabularies.target.decode(item.tokens)).strip() for item in items]
+        text = "".join(piece + part.separator for piece, part in zip(texts, parts, strict=True)).strip()
+        length = sum(len(item.token_log_probabilities) for item in kept)
+        score = search.score(sum(item.log_probability for item in kept), length)
+        return Alternative(text, score, tuple(token for item in kept for token in item.tokens))
+
+    def _constraints(self, wishes: Wishes) -> Constraints:
+        target = self.vocabularies.target
+        forced = tuple(spellings(word, target) for word in wishes.forced)
+        for word, found in zip(wishes.forced, forced, strict=True):
+            if not found:
+                raise UsageError(f"the forced word {word!r} cannot be written in this model's vocabulary", remedy="choose another word")
+        forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
+        prefix = tuple(target.encode(_plain(_encodable(wishes.prefix))))
+        return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
+
+
+def make_batches(lengths: Sequence[int], *, config: TranslateConfig) -> Iterator[list[int]]:
+    """Group jobs into batches, longest first; in exact mode only those of equal length share one."""
+    batch: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        if batch:
+            longest = lengths[batch[0]] + 1
+            full = len(batch) >= config.batch_sentences or (len(batch) + 1) * longest > config.batch_tokens
+            if full or (config.exact and lengths[number] != lengths[batch[0]]):
+                yield batch
+                batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def spellings(word: str, vocabulary: Subwords) -> tuple[tuple[int, ...], ...]:
+    """The token sequences that write a word: after a space, and right after another character, as in "(word"."""
+    word = _plain(_encodable(word)).strip()
+    found = [tuple(vocabulary.encode(word))]
+    for lead in ("(", "-", '"'):
+        alone, together = vocabulary.encode(lead), vocabulary.encode(lead + word)
+        if together[: len(alone)] == alone:
+            found.append(tuple(together[len(alone) :]))
+            break
+    return tuple(dict.fromkeys(spelling for spelling in found if spelling and UNK not in spelling))
+
+
+def _joining(vocabulary: Subwords) -> Callable[[int, int], bool]:
+    """Tell whether two neighbouring tokens write letters or digits without a space between them."""
+
+    def joins(previous: int, following: int) -> bool:
+        left, both = vocabulary.decode([previous]), vocabulary.decode([previous, following])
+        right = both.removeprefix(left)
+        return left[-1:].isalnum() and right[:1].isalnum() and both.startswith(left)
+
+    return joins
+
+
+def _stack(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
+    source = torch.full((len(rows), max(map(len, rows)) + 1), PAD)
+    for place, row in enumerate(rows):
+        source[place, : len(row) + 1] = torch.tensor([*row, EOS])
+    return source
+
+
+def _longest_source(loaded: Sequence[LoadedModel]) -> int | None:
+    known = [one.facts["longest_source"] for one in loaded if "longest_source" in one.facts]
+    if any(type(length) is not int or length < 1 for length in known):
+        raise ModelError(f"the model's fact longest_source is {known}", expected="a number of tokens")
+    return min(known, default=None)
+
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CONTROLS = re.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
+
+
+def _encodable(text: str) -> str:
+    """Replace lone surrogates (bytes that were not UTF-8) by U+FFFD, as any reader of UTF-8 does."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def _plain(text: str) -> str:
+    """Turn control characters and line breaks of every kind into spaces: sentences have none."""
+    return _CONTROLS.sub(" ", text)
