@@ -13,10 +13,10 @@ demo: $(VENV)/.demo
 	$(BIN)/vitrail demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest -n auto -m "slow or not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests
