@@ -483,6 +483,16 @@ class JsonLines:
             self._cut(end)
             SYSTEM.fsync(self._descriptor)
 
+    @property
+    def size(self) -> int:
+        """Bytes of the lines so far: where `rewind` can go back to."""
+        return self._size
+
+    def rewind(self, size: int) -> None:
+        """Forget everything after the first `size` bytes; a log that is shorter stays as it is."""
+        with _explaining(self.path):
+            self._cut(min(size, self._size))
+
     def sync(self) -> None:
         """Make the lines durable against a power cut too; call it before saving the checkpoint that they lead to."""
         assert self._descriptor is not None, "the log is closed"

@@ -1,8 +1,9 @@
 """The training step and the loop."""
 
+import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from vitrail.errors import TrainingError
 from vitrail.models.base import Model
 from vitrail.models.folder import unique_tensors
 from vitrail.runtime import Ranks, seed_all
-from vitrail.train.config import RunConfig
+from vitrail.train.config import RunConfig, TrainConfig
 from vitrail.train.metrics import Event, Observe, Window
 from vitrail.train.optim import ClippedNorm, Optimizer, follow, rate
 from vitrail.train.stopping import StopWish
@@ -39,12 +40,36 @@ class Progress:
     """Validations since the best."""
     halvings: int = 0
     """How often the plateau schedule has halved the rate."""
-    skipped: list[int] = field(default_factory=list[int])
-    """Steps that were skipped since their gradient was not finite."""
+    validated: int = -1
+    """Step of the last validation."""
+    validation_due: bool = False
+    """A validation was cut short by a wish to stop; it is done first when the training goes on."""
+    scores: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
+    """Step and dev score of each validation."""
+    skipped: int = 0
+    """Steps that were skipped since their loss or gradient was not finite."""
+    recent_skips: list[int] = field(default_factory=list[int])
+    """Which of them are among the last hundred steps."""
+    window: Window = field(default_factory=Window)
+    """What the next line of metrics will tell."""
+
+    def best_steps(self, count: int) -> list[int]:
+        """The steps of the highest scores, the earlier one of equals first."""
+        return [step for step, _ in sorted(self.scores, key=lambda item: (-item[1], item[0]))[:count]]
+
+    def last_steps(self, count: int) -> list[int]:
+        """The last steps that have a score."""
+        return [step for step, _ in self.scores[max(0, len(self.scores) - count) :]]
 
     def facts(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> "Progress":
+        """The inverse of `facts`, also after JSON made lists of its tuples."""
+        scores = [(int(step), float(score)) for step, score in facts["scores"]]
+        return cls(**facts | {"scores": scores, "window": Window(**facts["window"])})
 
 
 class Learner(NamedTuple):
@@ -73,7 +98,7 @@ class Update(NamedTuple):
     @property
     def finite(self) -> bool:
         """Whether loss and gradient are numbers, so that the step was taken."""
-        return torch.isfinite(torch.tensor([self.nats, self.norms.before])).all().item() is True
+        return math.isfinite(self.nats) and math.isfinite(self.norms.before)
 
 
 def gradients(learner: Learner, batches: Iterable[tuple[int, Batch]]) -> tuple[float, float, int]:
@@ -101,38 +126,60 @@ def gradients(learner: Learner, batches: Iterable[tuple[int, Batch]]) -> tuple[f
 
 
 def update(learner: Learner, batches: Iterable[tuple[int, Batch]], *, share: float, step: int) -> Update:
-    """One optimizer step at a share of the learning rate; not taken where loss or gradient is not finite."""
+    """One optimizer step at a share of the learning rate; where loss or gradient is not finite, everything stays as it was."""
+    buffers = _lasting_buffers(learner.model)
+    before = [buffer.clone() for buffer in buffers]
     nats, plain_nats, tokens = gradients(learner, batches)
     result = Update(nats, plain_nats, tokens, learner.optimizer.clip())
-    if result.finite:
-        learner.optimizer.step(share)
-        if learner.average:
-            follow(learner.average, unique_tensors(learner.model).values(), decay=learner.config.train.average_decay, step=step)
+    if not result.finite:
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)
+        learner.optimizer.clear()
+        return result
+    if learner.ranks.world > 1:  # each rank has seen other batches: all go on from the mean of their running statistics
+        learner.ranks.sum(*buffers)
+        for buffer in buffers:
+            buffer /= learner.ranks.world
+    learner.optimizer.step(share)
+    if learner.average:
+        follow(learner.average, unique_tensors(learner.model).values(), decay=learner.config.train.average_decay, step=step)
     return result
+
+
+def _lasting_buffers(model: Model) -> list[Tensor]:
+    """The running statistics of batch norm."""
+    parameters = {name for name, _ in model.named_parameters()}
+    return [tensor for name, tensor in unique_tensors(model).items() if name not in parameters]
 
 
 def done_share(duration: Duration, progress: Progress, *, steps_per_epoch: int) -> float:
     """How much of a duration is over, 0 to 1."""
-    match duration.unit:
-        case "steps":
-            done = progress.step / duration.amount
-        case "epochs":
-            done = progress.step / max(1, round(duration.amount * steps_per_epoch))
-        case "minutes":
-            done = progress.seconds / 60 / duration.amount
-    return min(1.0, done)
+    now, whole = _measured(duration, progress, steps_per_epoch)
+    return min(1.0, now / whole) if whole else 1.0
 
 
 def due(duration: Duration, before: Progress, now: Progress, *, steps_per_epoch: int) -> bool:
-    """Whether a multiple of a duration lies between two states of progress."""
+    """Whether a multiple of a duration lies between two states of progress; never one of a duration of 0."""
+    old, every = _measured(duration, before, steps_per_epoch)
+    new, _ = _measured(duration, now, steps_per_epoch)
+    return every > 0 and new // every > old // every
+
+
+def _measured(duration: Duration, progress: Progress, steps_per_epoch: int) -> tuple[float, float]:
+    """Progress and the duration in the same unit: steps or seconds."""
     match duration.unit:
         case "steps":
-            every, old, new = duration.amount, before.step, now.step
+            return progress.step, duration.amount
         case "epochs":
-            every, old, new = max(1, round(duration.amount * steps_per_epoch)), before.step, now.step
+            return progress.step, max(1, round(duration.amount * steps_per_epoch)) if duration.amount else 0
         case "minutes":
-            every, old, new = duration.amount * 60, before.seconds, now.seconds
-    return new // every > old // every
+            return progress.seconds, duration.amount * 60
+
+
+def is_over(config: TrainConfig, progress: Progress, *, steps_per_epoch: int) -> bool:
+    """Whether the duration is over, or patience."""
+    impatient = 0 < config.patience <= progress.waited
+    return impatient or done_share(config.duration, progress, steps_per_epoch=steps_per_epoch) >= 1.0
 
 
 def try_longest(learner: Learner, batch: Batch) -> None:
@@ -140,7 +187,9 @@ def try_longest(learner: Learner, batch: Batch) -> None:
 
     Raises TrainingError that names the setting to lower.
     """
-    before = {name: tensor.clone() for name, tensor in learner.model.named_buffers()}
+    buffers = _lasting_buffers(learner.model)
+    before = [buffer.clone() for buffer in buffers]
+    learner.model.train()
     try:
         gradients(learner._replace(ranks=Ranks(0, 1)), [(0, batch)])
     except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
@@ -153,72 +202,125 @@ def try_longest(learner: Learner, batch: Batch) -> None:
             remedy=f"lower train.batch_tokens (now {config.batch_tokens}), for example "
             f"--set train.batch_tokens={config.batch_tokens // 2} --set train.accumulate={config.accumulate * 2}",
         ) from None
-    for name, tensor in learner.model.named_buffers():
-        tensor.copy_(before[name])
+    for buffer, value in zip(buffers, before, strict=True):
+        buffer.copy_(value)
     learner.optimizer.clear()
 
 
 class Hooks(NamedTuple):
-    """What the loop calls out for; each keeps `progress` true."""
+    """What the loop calls out for; the first rank does it, the others answer True."""
 
-    validate: Callable[[Progress], None]
-    save: Callable[[Progress], None]
+    validate: Callable[[Progress], bool]
+    """Scores the weights and keeps progress true; False where a wish to stop cut it short."""
+    save: Callable[[Progress], bool]
+    """Writes a checkpoint; False where the disk refused it."""
     keep_bad_batch: Callable[[int], None]
     """Called with the number of a skipped step, to write its batches aside."""
     observe: Observe
 
 
-def loop(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epoch: int) -> None:
-    """Train until the duration is over, patience ends, or somebody wishes to stop (Stopped, Interrupted: after saving).
+def loop(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epoch: int, wish: StopWish) -> None:
+    """Train until the duration or patience is over, or somebody wishes to stop (Stopped, Interrupted: after saving).
 
     Raises TrainingError when ten of the last hundred steps had to be skipped.
     """
     config = learner.config.train
     portion = config.accumulate // learner.ranks.world
     stream = iter(learner.batches(progress.step * config.accumulate))
-    window = Window()
     learner.model.train()
-    with StopWish() as wish:
-        while (done := done_share(config.duration, progress, steps_per_epoch=steps_per_epoch)) < 1.0:
-            before, started = Progress(step=progress.step, seconds=progress.seconds), time.perf_counter()
-            share = rate(learner.config.schedule, step=progress.step, progress=done, plateau_halvings=progress.halvings)
-            result = update(learner, (next(stream) for _ in range(portion)), share=share, step=progress.step)
-            progress.step += 1
-            spent = time.perf_counter() - started
-            progress.seconds += spent
-            if result.finite:
-                progress.tokens += result.tokens
-                window.add(nats=result.nats, plain_nats=result.plain_nats, tokens=result.tokens, norms=result.norms, seconds=spent)
-            else:
-                _skip(progress, hooks)
-            if progress.step % config.log_every == 0 and window.steps:
-                values = window.values() | {"learning_rate": learner.config.optimizer.learning_rate * share, "seconds": progress.seconds}
-                values |= {"epoch": progress.step / steps_per_epoch, "done_share": done}
-                hooks.observe(Event("train", progress.step, values))
-                window = Window()
-            pause = time.perf_counter()
-            if due(config.validate_every, before, progress, steps_per_epoch=steps_per_epoch):
-                hooks.validate(progress)
-                hooks.save(progress)
-                learner.model.train()
-            elif due(config.save_every, before, progress, steps_per_epoch=steps_per_epoch):
-                hooks.save(progress)
-            progress.seconds += time.perf_counter() - pause
-            if learner.ranks.any(wish.signal is not None):
-                hooks.save(progress)
-                raise wish.error(progress.step)
-            if config.patience and progress.waited >= config.patience:
-                return
+    looked = replace(progress)
+    while True:
+        now = replace(progress)
+        _look(learner, progress, hooks, since=looked, steps_per_epoch=steps_per_epoch)
+        looked = now
+        if _agree(learner.ranks, progress, stop=wish.signal is not None):
+            raise wish.error(stopping_place(progress, saved=hooks.save(progress)))
+        if is_over(config, progress, steps_per_epoch=steps_per_epoch):
+            _report(progress, hooks, steps_per_epoch=steps_per_epoch, duration=config.duration)
+            return
+        _advance(learner, progress, hooks, batches=(next(stream) for _ in range(portion)), steps_per_epoch=steps_per_epoch)
+        if progress.step % config.log_every == 0:
+            _report(progress, hooks, steps_per_epoch=steps_per_epoch, duration=config.duration)
+
+
+def stopping_place(progress: Progress, *, saved: bool) -> str:
+    """Where a training stopped, in words."""
+    return f"stopped at step {progress.step}, which {'is' if saved else 'could not be'} saved"
+
+
+def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Iterable[tuple[int, Batch]], steps_per_epoch: int) -> None:
+    """Take one step, or skip it."""
+    started = time.perf_counter()
+    done = done_share(learner.config.train.duration, progress, steps_per_epoch=steps_per_epoch)
+    share = rate(learner.config.schedule, step=progress.step, progress=done, plateau_halvings=progress.halvings)
+    result = update(learner, batches, share=share, step=progress.step)
+    spent = time.perf_counter() - started
+    progress.step += 1
+    progress.seconds += spent
+    if not result.finite:
+        _skip(progress, hooks)
+        return
+    progress.tokens += result.tokens
+    progress.window.add(
+        nats=result.nats,
+        plain_nats=result.plain_nats,
+        tokens=result.tokens,
+        norms=result.norms,
+        seconds=spent,
+        learning_rate=learner.config.optimizer.learning_rate * share,
+    )
+
+
+def _look(learner: Learner, progress: Progress, hooks: Hooks, *, since: Progress, steps_per_epoch: int) -> None:
+    """Validate and save where that is due. What comes after a validation that was cut short saves too."""
+    config, started = learner.config.train, time.perf_counter()
+    if progress.validation_due or due(config.validate_every, since, progress, steps_per_epoch=steps_per_epoch):
+        progress.validation_due = not hooks.validate(progress)
+        learner.model.train()
+        progress.seconds += time.perf_counter() - started
+        if not progress.validation_due:
+            hooks.save(progress)
+    elif due(config.save_every, since, progress, steps_per_epoch=steps_per_epoch):
+        hooks.save(progress)
+        progress.seconds += time.perf_counter() - started
+
+
+def _agree(ranks: Ranks, progress: Progress, *, stop: bool) -> bool:
+    """Tell all ranks what the first one alone knows: the time, what validation found. Returns whether any wishes to stop."""
+    if ranks.world == 1:
+        return stop
+    best = math.nan if progress.best is None else progress.best
+    known = [progress.seconds, best, progress.best_step, progress.waited, progress.halvings, progress.validation_due]
+    shared = torch.tensor([*(known if ranks.rank == 0 else [0.0] * len(known)), stop], dtype=torch.float64)
+    ranks.sum(shared)
+    seconds, best, best_step, waited, halvings, validation_due, wishes = shared.tolist()
+    progress.seconds, progress.best = seconds, None if math.isnan(best) else best
+    progress.best_step, progress.waited, progress.halvings = int(best_step), int(waited), int(halvings)
+    progress.validation_due = bool(validation_due)
+    return wishes > 0
+
+
+def _report(progress: Progress, hooks: Hooks, *, steps_per_epoch: int, duration: Duration) -> None:
+    """A line of metrics on the steps since the last one."""
+    if progress.window.steps:
+        place = {
+            "seconds": progress.seconds,
+            "epoch": progress.step / steps_per_epoch,
+            "done_share": done_share(duration, progress, steps_per_epoch=steps_per_epoch),
+        }
+        hooks.observe(Event("train", progress.step, progress.window.values() | place))
+        progress.window = Window()
 
 
 def _skip(progress: Progress, hooks: Hooks) -> None:
     """Count a step whose loss or gradient is not finite, and give up when they are many."""
-    progress.skipped.append(progress.step)
+    progress.skipped += 1
+    progress.recent_skips = [step for step in [*progress.recent_skips, progress.step] if step > progress.step - _SKIPS_WINDOW]
     hooks.keep_bad_batch(progress.step)
-    hooks.observe(Event("skipped", progress.step, {"skipped_steps": len(progress.skipped)}))
-    recent = [step for step in progress.skipped if step > progress.step - _SKIPS_WINDOW]
-    if len(recent) >= _SKIPS_ALLOWED:
+    hooks.observe(Event("skipped", progress.step, {"skipped_steps": progress.skipped}))
+    if len(progress.recent_skips) >= _SKIPS_ALLOWED:
         raise TrainingError(
-            f"diverged at step {progress.step}: loss or gradient not finite in {len(recent)} of the last {_SKIPS_WINDOW} steps",
+            f"diverged at step {progress.step}: "
+            f"loss or gradient not finite in {len(progress.recent_skips)} of the last {_SKIPS_WINDOW} steps",
             remedy="lower optimizer.learning_rate or raise schedule.warmup; the last good checkpoint and bad_batches/ are kept",
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,15 +24,21 @@ class Event(NamedTuple):
 Observe = Callable[[Event], None]
 
 
+@dataclass
 class Window:
-    """Sums over the steps since the last line of metrics."""
+    """Sums over the steps since the last line of metrics; saved with each checkpoint, so that a line may span a stop."""
 
-    def __init__(self) -> None:
-        self.nats = self.plain_nats = self.seconds = 0.0
-        self.tokens = self.steps = 0
-        self.norm_before = self.norm_after = 0.0
+    nats: float = 0.0
+    plain_nats: float = 0.0
+    tokens: int = 0
+    steps: int = 0
+    norm_before: float = 0.0
+    norm_after: float = 0.0
+    seconds: float = 0.0
+    learning_rate: float = 0.0
+    """That of the last step."""
 
-    def add(self, *, nats: float, plain_nats: float, tokens: int, norms: tuple[float, float], seconds: float) -> None:
+    def add(self, *, nats: float, plain_nats: float, tokens: int, norms: tuple[float, float], seconds: float, learning_rate: float) -> None:
         """Count one update."""
         self.nats += nats
         self.plain_nats += plain_nats
@@ -40,6 +47,7 @@ class Window:
         self.norm_after += norms[1]
         self.seconds += seconds
         self.steps += 1
+        self.learning_rate = learning_rate
 
     def values(self) -> dict[str, float]:
         """Means over the window: of losses per token, of norms per step. Precondition: at least one step."""
@@ -49,6 +57,7 @@ class Window:
             "gradient_norm": self.norm_before / self.steps,
             "gradient_norm_clipped": self.norm_after / self.steps,
             "tokens_per_second": self.tokens / self.seconds if self.seconds else 0.0,
+            "learning_rate": self.learning_rate,
         }
 
 

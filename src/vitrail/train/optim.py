@@ -39,7 +39,7 @@ class ScheduleConfig(Config):
 
     kind: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "linear"
     """After the warm-up: sqrt(warmup / step); cosine or straight line down to `floor` at the end of training; constant;
-    or halved whenever the dev loss has not improved for `patience` validations (plateau)."""
+    or halved whenever the dev score (`train.select`) has not improved for `patience` validations (plateau)."""
     warmup: int = Field(default=300, ge=1)
     """Steps over which the rate climbs in a straight line from 0."""
     floor: float = Field(default=0.0, ge=0, le=1)
@@ -64,7 +64,7 @@ def rate(config: ScheduleConfig, *, step: int, progress: float, plateau_halvings
         case "constant":
             return warm
         case "plateau":
-            return max(config.floor, warm * 0.5**plateau_halvings)
+            return warm * max(config.floor, 0.5**plateau_halvings)
 
 
 class ClippedNorm(NamedTuple):

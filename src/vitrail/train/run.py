@@ -3,11 +3,12 @@
 runs/en-fr/  config.toml  data/  log.txt  metrics.jsonl  samples.jsonl  state/  model/  bad_batches/
 """
 
-import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+import math
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,19 +16,26 @@ from torch import Tensor
 import vitrail
 from vitrail.config import to_toml
 from vitrail.data.batches import Batch, Batches, SubwordDropout, prefetch
-from vitrail.data.prepare import Prepared, prepare
-from vitrail.errors import UsageError
-from vitrail.files import FolderLock, JsonLines, write_file
+from vitrail.data.prepare import Prepared, fingerprint, open_prepared, prepare
+from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
+from vitrail.files import FolderLock, NotWritten, write_file
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model, count_parameters
 from vitrail.models.folder import fill, save_model, unique_tensors
-from vitrail.runtime import choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
+from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
 from vitrail.train import state
 from vitrail.train.config import RunConfig
-from vitrail.train.loop import Hooks, Learner, Progress, loop, try_longest
+from vitrail.train.loop import Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
 from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
-from vitrail.train.validate import DevSet, Validation, validate
+from vitrail.train.records import Marks, Records
+from vitrail.train.stopping import StopWish
+from vitrail.train.validate import DevSet, validate
+
+_NOT_BEGUN = "stopped before a step was taken; what was there is intact"
+_REFUSALS_ALLOWED = 3
+_WORST = -1e30
+"""Stands for a dev score that is not finite, which JSON cannot hold."""
 
 Say = Callable[[str], None]
 _log = logging.getLogger(__name__)
@@ -62,99 +70,114 @@ def train(
         Stopped, Interrupted: after saving; the same call goes on.
     """
     keep_freed_memory()
-    threads = set_threads(config.train.threads)
-    ranks = join_ranks()
-    if config.train.accumulate % ranks.world:
-        raise UsageError(
-            f"train.accumulate = {config.train.accumulate} with {ranks.world} processes",
-            expected=f"a multiple of {ranks.world}, so that all do equally much",
-        )
-    try:
+    set_threads(config.train.threads)
+    with StopWish() as wish, _joined_ranks(config) as ranks:
         if ranks.rank > 0:
-            ranks.wait()  # the first rank prepares the data for all
-            return _Run(config, folder, allow=allow, observers=(), say=_log.debug, threads=threads).train()
+            with wish.at_once(_NOT_BEGUN):
+                ranks.wait()  # the first rank prepares the data for all
+                prepared = open_prepared(folder / "data")
+            return _Run(config, folder, prepared=prepared, wish=wish, observers=(), say=_log.debug).train(allow)
         with FolderLock(folder):
-            prepare(config.data, folder / "data", say=say)
-            ranks.wait()
-            return _Run(config, folder, allow=allow, observers=observers, say=say, threads=threads).train()
+            with wish.at_once(_NOT_BEGUN):
+                _require_same_data(config, folder, allow=allow)
+                prepared = prepare(config.data, folder / "data", say=say)
+                ranks.wait()
+            return _Run(config, folder, prepared=prepared, wish=wish, observers=observers, say=say).train(allow)
+
+
+@contextmanager
+def _joined_ranks(config: RunConfig) -> Generator[Ranks, None, None]:
+    ranks = join_ranks()
+    try:
+        if config.train.accumulate % ranks.world:
+            raise UsageError(
+                f"train.accumulate = {config.train.accumulate} with {ranks.world} processes",
+                expected=f"a multiple of {ranks.world}, so that all do equally much",
+            )
+        yield ranks
     finally:
         leave_ranks()
+
+
+def _require_same_data(config: RunConfig, folder: Path, *, allow: Collection[str]) -> None:
+    """Refuse other data before it takes the place of that which a run was trained on."""
+    if state.checkpoints(folder):
+        try:
+            saved = open_prepared(folder / "data").fingerprint
+        except ModelError:
+            return  # nothing is left to protect; the checkpoint knows what it was trained on
+        state.require_same(saved, fingerprint(config.data), allow=allow)
 
 
 class _Run:
     """One training in its folder: builds what learns, restores what was saved, and writes what the loop calls for."""
 
     def __init__(
-        self, config: RunConfig, folder: Path, *, allow: Collection[str], observers: Sequence[Observe], say: Say, threads: int
+        self, config: RunConfig, folder: Path, *, prepared: Prepared, wish: StopWish, observers: Sequence[Observe], say: Say
     ) -> None:
-        self.config, self.folder, self.say, self.observers = config, folder, say, observers
-        self.prepared = prepare(config.data, folder / "data", say=_log.debug)
+        self.config, self.folder, self.prepared, self.wish, self.say, self.observers = config, folder, prepared, wish, say, observers
         self.ranks = join_ranks()
         device = choose_device(config.train.device)
         dtype = choose_dtype(config.train.precision, device)
         seed_all(config.seed, 0)
-        self.model: TranslationModel = build_model(config.model, self.prepared.vocabularies).to(device)
+        self.model: TranslationModel = build_model(config.model, prepared.vocabularies).to(device)
         self.optimizer = Optimizer(self.model, config.optimizer)
-        self.batches = _batches(config, self.prepared)
+        self.batches = _batches(config, prepared)
         self.average = [tensor.clone() for tensor in unique_tensors(self.model).values()] if config.train.average_decay else []
         self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config)
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
-        self.setup = {
-            "config": config.model_dump(mode="json"),
-            "data": self.prepared.digest,
-            "vocabularies": self.prepared.vocabularies.digest,
-            "threads": threads,
-            "processes": self.ranks.world,
-            "device": device.type,
-            "dtype": str(dtype),
-            "torch": torch.__version__,
-            "vitrail": vitrail.__version__,
-        }
-        self.dev = DevSet(*self.prepared.dev)
-        self.progress, self.finished = self._restore(allow)
-        self.best: Validation | None = None
+        self.setup = _setup(config, prepared, world=self.ranks.world) | {"device": device.type, "dtype": str(dtype)}
+        self.dev = DevSet(*prepared.dev)
+        self.marks: Marks = {"metrics": 0, "samples": 0}
+        self.refused = 0
+        self.progress, self.finished = Progress(), False
 
     def _stream(self, first: int) -> Iterable[tuple[int, Batch]]:
         numbered = enumerate(self.batches.sequence(first, rank=self.ranks.rank, world=self.ranks.world))
         return prefetch((first + self.ranks.rank + place * self.ranks.world, batch) for place, batch in numbered)
 
-    def _restore(self, allow: Collection[str]) -> tuple[Progress, bool]:
-        """Load the newest good checkpoint, if there is one of the same setup; whether the run had ended."""
-        expected = {"model": state.specs(unique_tensors(self.model)), "optimizer": None, "average": None}
-        checkpoint = state.load_latest(self.folder, expected=expected)
-        if checkpoint is None:
-            return Progress(), False
-        for change in state.require_same(checkpoint.facts["setup"], self.setup, allow=allow):
-            self.say(f"allowed: {change}")
-        fill(self.model, checkpoint.tensors["model"])
-        names = list(unique_tensors(self.model))
-        for name, mean in zip(names, self.average, strict=False):
-            mean.copy_(checkpoint.tensors["average"][name])
-        for number, optimizer in enumerate(self.optimizer.optimizers):
-            prefix = f"{number}/"
-            mine = {key.removeprefix(prefix): value for key, value in checkpoint.tensors["optimizer"].items() if key.startswith(prefix)}
-            state.restore_optimizer(optimizer, tensors=mine, facts=checkpoint.facts["optimizers"][number])
-        return Progress(**checkpoint.facts["progress"]), bool(checkpoint.facts["finished"])
-
-    def train(self) -> Outcome:
-        """Go from where the run stands to its end."""
-        total = self._total()
+    def train(self, allow: Collection[str]) -> Outcome:
+        """Go from where the run stands to its end. Raises UsageError where its setup is another one and that is not allowed."""
+        with self.wish.at_once(_NOT_BEGUN):
+            self._restore(allow)
         if self.finished:
-            self.say(f"already at {total}: nothing to do")
+            self.say(f"already at {self._total()}: nothing to do")
             return Outcome(self.folder, self.progress, already_done=True)
         if self.ranks.rank > 0:
-            loop(self.learner, self.progress, self._silent_hooks(), steps_per_epoch=self.steps_per_epoch)
+            self._loop(self._silent_hooks())
             return Outcome(self.folder, self.progress, already_done=False)
         self.say(f"going on from step {self.progress.step}" if self.progress.step else self._introduction())
         write_file(self.folder / "config.toml", to_toml(self.config.model_dump(mode="json")).encode())
-        with JsonLines(self.folder / "metrics.jsonl") as self.metrics, JsonLines(self.folder / "samples.jsonl") as self.samples:
-            for log in (self.metrics, self.samples):
-                log.truncate_after(self.progress.step)
-            try_longest(self.learner, self.batches.longest())
-            hooks = Hooks(self._validate, self._save, self._keep_bad_batch, self._observe)
-            loop(self.learner, self.progress, hooks, steps_per_epoch=self.steps_per_epoch)
+        with Records(self.folder, step=self.progress.step, marks=self.marks) as self.records:
+            self._loop(Hooks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
+
+    def _restore(self, allow: Collection[str]) -> None:
+        """Go back to the newest good checkpoint, if there is one, and it is of the same setup."""
+        expected = {"model": state.specs(unique_tensors(self.model)), "optimizer": None, "average": None}
+        checkpoint = state.load_latest(self.folder, expected=expected)
+        if checkpoint is None:
+            return
+        facts = checkpoint.facts
+        for change in state.require_same(facts["setup"], self.setup, allow=allow):
+            self.say(f"allowed: {change}")
+        fill(self.model, checkpoint.tensors["model"])
+        for (name, own), mean in zip(unique_tensors(self.model).items(), self.average, strict=False):
+            mean.copy_(checkpoint.tensors["average"].get(name, own))
+        for number, optimizer in enumerate(self.optimizer.optimizers):
+            prefix = f"{number}/"
+            mine = {key.removeprefix(prefix): value for key, value in checkpoint.tensors["optimizer"].items() if key.startswith(prefix)}
+            state.restore_optimizer(optimizer, tensors=mine, facts=facts["optimizers"][number])
+        self.progress, self.marks = Progress.from_facts(facts["progress"]), facts["marks"]
+        # A finished run goes on when it is allowed to be longer than it was.
+        self.finished = facts["finished"] and is_over(self.config.train, self.progress, steps_per_epoch=self.steps_per_epoch)
+
+    def _loop(self, hooks: Hooks) -> None:
+        if not is_over(self.config.train, self.progress, steps_per_epoch=self.steps_per_epoch):
+            with self.wish.at_once(_NOT_BEGUN):
+                try_longest(self.learner, self.batches.longest())
+        loop(self.learner, self.progress, hooks, steps_per_epoch=self.steps_per_epoch, wish=self.wish)
 
     def _total(self) -> str:
         duration = self.config.train.duration
@@ -171,12 +194,13 @@ class _Run:
     def _silent_hooks(self) -> Hooks:
         """Other ranks compute; the first one looks and writes while they wait at the next sum."""
 
-        def nothing(_: object) -> None: ...
+        def nothing(_: object) -> bool:
+            return True
 
         return Hooks(nothing, nothing, nothing, nothing)
 
     def _observe(self, event: Event) -> None:
-        self.metrics.append(event.record())
+        self.records.metric(event.record())
         for observe in self.observers:
             observe(event)
 
@@ -185,45 +209,73 @@ class _Run:
         own = unique_tensors(self.model)
         return dict(zip(own, self.average, strict=True)) if self.average else own
 
-    def _validate(self, progress: Progress) -> None:
-        score = self._consider(self._weights(), progress)
-        if score is None:
-            return
-        if progress.best is None or score > progress.best:
-            progress.best, progress.best_step, progress.waited = score, progress.step, 0
-            return
+    def _validate(self, progress: Progress) -> bool:
+        try:
+            judged = self._consider(self._weights(), progress)
+        except (Stopped, Interrupted):
+            return False
+        if not judged.kept:
+            return True  # the disk refused the best model so far: let the next one that is better than the last be kept
+        progress.validated = progress.step
+        if judged.score is None:
+            return True
+        progress.scores.append((progress.step, judged.score))
+        if judged.better:
+            progress.best, progress.best_step, progress.waited = judged.score, progress.step, 0
+            return True
         progress.waited += 1
         if self.config.schedule.kind == "plateau" and progress.waited % self.config.schedule.patience == 0:
             progress.halvings += 1
+        return True
 
-    def _consider(self, weights: dict[str, Tensor], progress: Progress) -> float | None:
-        """Validate weights, and make them the run's model where they are its best so far. None without a dev set."""
+    def _consider(self, weights: dict[str, Tensor], progress: Progress, *, averaged: int = 0) -> "_Judged":
+        """Validate weights, and make them the run's model where they are its best so far, or where there is no dev set."""
         if not self.dev.source:
-            self._save_model(weights, {})
-            return None
-        judged = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
-        fill(judged, weights)
-        found = validate(
-            judged, self.prepared.vocabularies, self.dev, device=self.learner.device, sentences=self.config.train.validation_sentences
-        )
+            return _Judged(None, better=True, kept=self._keep_model(weights, {}))
+        with self.wish.at_once(stopping_place(progress, saved=True)):
+            judged = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
+            fill(judged, weights)
+            found = validate(
+                judged, self.prepared.vocabularies, self.dev, device=self.learner.device, sentences=self.config.train.validation_sentences
+            )
         for sample in found.samples:
-            self.samples.append({"step": progress.step, **sample})
+            self.records.sample({"step": progress.step, **sample})
         select = self.config.train.select
         score = -found.values["dev_loss_nats_per_token"] if select == "loss" else found.values[f"dev_{select}"]
+        score = score if math.isfinite(score) else _WORST
         better = progress.best is None or score > progress.best
-        self._observe(Event("validation", progress.step, {**found.values, "seconds": progress.seconds, "best": better}))
-        if better:
-            self._save_model(weights, found.values)
-        return score
+        mean_of = {"averaged_checkpoints": averaged} if averaged else {}
+        self._observe(Event("validation", progress.step, {**found.values, "seconds": progress.seconds, "best": better, **mean_of}))
+        return _Judged(score, better=better, kept=not better or self._keep_model(weights, found.values))
+
+    def _keep_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> bool:
+        try:
+            self._save_model(weights, values)
+        except NotWritten as error:
+            _log.warning("%s; training goes on, and the model is written after a later validation", error.found)
+            return False
+        return True
 
     def _save_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> None:
-        facts = {**self.prepared.facts, "step": self.progress.step, **{name: round(value, 4) for name, value in values.items()}}
+        finite = {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
+        facts = {**self.prepared.facts, "step": self.progress.step, **finite}
         facts["search"] = self.config.search.model_dump(mode="json")
         save_model(self.folder / "model", tensors=weights, config=self.config.model, vocabularies=self.prepared.vocabularies, facts=facts)
 
-    def _save(self, progress: Progress, *, finished: bool = False) -> None:
-        self.metrics.sync()
-        self.samples.sync()
+    def _save(self, progress: Progress) -> bool:
+        """Write a checkpoint, and go on without where the disk refuses; the third refusal in a row ends the training."""
+        try:
+            self._write_checkpoint(progress, finished=False)
+        except NotWritten as error:
+            self.refused += 1
+            if self.refused >= _REFUSALS_ALLOWED:
+                raise
+            _log.warning("%s; training goes on and tries again at the next save", error.found)
+            return False
+        self.refused = 0
+        return True
+
+    def _write_checkpoint(self, progress: Progress, *, finished: bool) -> None:
         flat = [state.flatten_optimizer(optimizer) for optimizer in self.optimizer.optimizers]
         own = unique_tensors(self.model)
         state.save_checkpoint(
@@ -237,46 +289,86 @@ class _Run:
             facts={
                 "setup": self.setup,
                 "progress": progress.facts(),
+                "marks": self.records.marks(),
                 "optimizers": [part.facts for part in flat],
                 "finished": finished,
-                "score": None if progress.best is None or progress.best_step != progress.step else -progress.best,
             },
         )
-        config = self.config.train
-        keep_last = max(config.keep_last, config.average_checkpoints if config.average_which == "last" else 0)
-        keep_best = max(config.keep_best, config.average_checkpoints if config.average_which == "best" else 0)
-        state.prune(self.folder, keep_last=keep_last, keep_best=keep_best, metric=lambda facts: facts["score"])
+        kept = {*progress.best_steps(self.config.train.keep_best), *self._steps_to_average()}
+        state.prune(
+            self.folder,
+            keep_last=self.config.train.keep_last,
+            keep_best=len(kept),
+            metric=lambda facts: 0.0 if facts["progress"]["step"] in kept else None,
+        )
+
+    def _steps_to_average(self) -> list[int]:
+        """Those of validations alone: where a run happened to be stopped and saved must not matter."""
+        count = self.config.train.average_checkpoints
+        return self.progress.best_steps(count) if self.config.train.average_which == "best" else self.progress.last_steps(count)
 
     def _keep_bad_batch(self, step: int) -> None:
-        """Write the batches of a step aside, as ids and as text, so that somebody can look at what broke it."""
         first = (step - 1) * self.config.train.accumulate
-        vocabularies = self.prepared.vocabularies
         for number in range(first, first + self.config.train.accumulate):
-            batch = self.batches.at(*self.batches.locate(number))
-            sources, targets = batch.source.tolist(), batch.target_out.tolist()
-            record = {
-                "step": step,
-                "sources": [{"ids": row, "text": vocabularies.source.decode(row)} for row in sources],
-                "targets": [{"ids": row, "text": vocabularies.target.decode(row)} for row in targets],
-            }
-            path = self.folder / "bad_batches" / f"step-{step:06d}-batch-{number}.json"
-            path.parent.mkdir(exist_ok=True)
-            write_file(path, (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode())
-        self.say(f"step {step} skipped: its gradient is not finite; its batch is in bad_batches/")
+            self.records.bad_batch(
+                step, number, batch=self.batches.at(*self.batches.locate(number)), vocabularies=self.prepared.vocabularies
+            )
+        self.say(f"step {step} skipped: its loss or gradient is not finite; its text is in bad_batches/")
 
     def _finish(self) -> None:
         """Validate once more, try the mean of checkpoints, and save the end."""
-        if self.progress.step and self.progress.best_step != self.progress.step:
-            self._validate(self.progress)
-        paths = state.checkpoints(self.folder)
-        wanted = self.config.train.average_checkpoints
-        if wanted > 1 and len(paths) > 1 and self.dev.source:
-            mean = state.average(paths[-wanted:])
-            score = self._consider({name: tensor.to(self.learner.device) for name, tensor in mean.items()}, self.progress)
-            if score is not None and (self.progress.best is None or score > self.progress.best):
-                self.progress.best, self.progress.best_step = score, self.progress.step
-        self._observe(Event("finished", self.progress.step, {"seconds": self.progress.seconds, "tokens": self.progress.tokens}))
-        self._save(self.progress, finished=True)
+        progress = self.progress
+        progress.validation_due = progress.validated != progress.step and not self._validate(progress)
+        saved = self._save(progress)
+        if self.wish.signal is not None:
+            raise self.wish.error(stopping_place(progress, saved=saved))
+        self._try_mean(progress)
+        if progress.validated < 0:  # no model could be written so far
+            self._save_model(self._weights(), {})
+        self._observe(Event("finished", progress.step, {"seconds": progress.seconds, "tokens": progress.tokens}))
+        self._write_checkpoint(progress, finished=True)
+
+    def _try_mean(self, progress: Progress) -> None:
+        """Keep the mean of some checkpoints as the model where it is better than the best of them."""
+        wanted = self._steps_to_average()
+        paths = [path for path in state.checkpoints(self.folder) if int(path.name.rpartition("-")[2]) in wanted]
+        if len(paths) < 2:
+            return
+        try:
+            mean = state.average(paths)
+        except ModelError as error:
+            _log.warning("%s; checkpoints are not averaged", error.found)
+            return
+        weights = {name: tensor.to(self.learner.device) for name, tensor in mean.items()}
+        judged = self._consider(weights, progress, averaged=len(paths))
+        if judged.better and judged.kept:
+            progress.best, progress.best_step = judged.score, progress.step
+
+
+class _Judged(NamedTuple):
+    """What validation made of some weights."""
+
+    score: float | None
+    """None without a dev set."""
+    better: bool
+    """Than all before."""
+    kept: bool
+    """False where the disk refused the model."""
+
+
+def _setup(config: RunConfig, prepared: Prepared, *, world: int) -> dict[str, Any]:
+    """What decides the bits of a training, under the names that `--set` knows. Text goes by its bytes, not by where it lies."""
+    table = config.model_dump(mode="json", exclude={"data"})
+    return {
+        **table,
+        **prepared.fingerprint,
+        "train": table["train"] | {"threads": torch.get_num_threads()},
+        "data.digest": prepared.digest,
+        "vocabularies": prepared.vocabularies.digest,
+        "processes": world,
+        "torch": torch.__version__,
+        "vitrail": vitrail.__version__,
+    }
 
 
 def _batches(config: RunConfig, prepared: Prepared) -> Batches:

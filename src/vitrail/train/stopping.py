@@ -1,8 +1,10 @@
-"""Signals become a wish that the loop reads between two steps."""
+"""Signals become a wish that the loop reads between two steps, or an error where nothing needs to be finished first."""
 
 import os
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from vitrail.errors import Interrupted, Stopped
@@ -19,6 +21,7 @@ class StopWish:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[int, object] = {}
+        self._found = ""
 
     def __enter__(self) -> "StopWish":
         if threading.current_thread() is threading.main_thread():
@@ -29,12 +32,25 @@ class StopWish:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # pyright: ignore[reportArgumentType]
 
+    @contextmanager
+    def at_once(self, found: str) -> Generator[None, None, None]:
+        """Within, the first signal raises `error(found)` in the middle of whatever is being done, which must bear that."""
+        if self.signal is not None:
+            raise self.error(found)
+        outer, self._found = self._found, found
+        try:
+            yield
+        finally:
+            self._found = outer
+
     def _wish(self, number: int, frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT == number:
             os._exit(Interrupted.exit_code)
-        self.signal = number
+        first, self.signal = self.signal is None, number
+        if first and self._found:
+            raise self.error(self._found)
 
-    def error(self, step: int) -> Stopped | Interrupted:
-        """What to raise once step `step` is saved."""
+    def error(self, found: str) -> Stopped | Interrupted:
+        """What to raise, of the kind that the signal asks for; `found` says where the run stands."""
         kind = Interrupted if self.signal == signal.SIGINT else Stopped
-        return kind(f"stopped at step {step}, which is saved", remedy="the same command again goes on from there")
+        return kind(found, remedy="the same command again goes on from there")

@@ -1,0 +1,77 @@
+"""What a run writes beside its checkpoints: metrics, sample translations, and the batches that broke a step."""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from vitrail.data.batches import Batch
+from vitrail.data.subwords import Vocabularies
+from vitrail.files import JsonLines, NotWritten, write_file
+
+Marks = dict[str, int]
+"""How long each log was when a checkpoint was saved, in bytes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Records:
+    """The logs of a run, open for appending from where a checkpoint left them.
+
+    A disk that refuses a line costs that line, never the training; it is told of once, until lines are written again.
+
+    Args:
+        step: lines of later steps are forgotten, since they will be written again.
+        marks: what `marks` gave for the checkpoint; lines of its own step that came after it are forgotten too.
+    """
+
+    def __init__(self, folder: Path, *, step: int, marks: Mapping[str, int]) -> None:
+        self._folder, self._refused = folder, False
+        self._logs = {name: JsonLines(folder / f"{name}.jsonl") for name in ("metrics", "samples")}
+        for name, log in self._logs.items():
+            log.truncate_after(step)
+            log.rewind(marks.get(name, log.size))
+
+    def __enter__(self) -> "Records":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for log in self._logs.values():
+            log.close()
+
+    def metric(self, record: Mapping[str, Any]) -> None:
+        """One line of `metrics.jsonl`."""
+        self._try(lambda: self._logs["metrics"].append(record))
+
+    def sample(self, record: Mapping[str, Any]) -> None:
+        """One line of `samples.jsonl`."""
+        self._try(lambda: self._logs["samples"].append(record))
+
+    def bad_batch(self, step: int, number: int, *, batch: Batch, vocabularies: Vocabularies) -> None:
+        """One file of `bad_batches/`: a batch as ids and as text, so that somebody can look at what broke its step."""
+        record = {
+            "step": step,
+            "sources": [{"ids": row, "text": vocabularies.source.decode(row)} for row in batch.source.tolist()],
+            "targets": [{"ids": row, "text": vocabularies.target.decode(row)} for row in batch.target_out.tolist()],
+        }
+        path = self._folder / "bad_batches" / f"step-{step:06d}-batch-{number}.json"
+        data = (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
+        self._try(lambda: write_file(path, data))
+
+    def marks(self) -> Marks:
+        """Where the logs stand, made durable: what a checkpoint remembers. Raises NotWritten."""
+        for log in self._logs.values():
+            log.sync()
+        return {name: log.size for name, log in self._logs.items()}
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except NotWritten as error:
+            if not self._refused:
+                _log.warning("%s; training goes on without these lines", error.found)
+            self._refused = True
+        else:
+            self._refused = False
