@@ -17,6 +17,7 @@ from vitrail.data.grammar import PhrasebookPair, agree_participle, clause, noun_
 from vitrail.data.lexicon import Gender
 from vitrail.data.sentences import draw
 from vitrail.errors import DataError
+from vitrail.files import write_file
 
 HELD_SIZE = 1_000
 """Sentences in dev, and in test."""
@@ -284,9 +285,8 @@ def must_match(expected: int, found: int) -> None:
 def write(folder: Path, book: Phrasebook) -> None:
     """Write the corpus as plain parallel text: train.en, train.fr, likewise dev, test and pronouns.
 
-    pronouns.contrast.fr holds the challenge set with the wrong pronouns. UTF-8, one sentence a line.
+    pronouns.contrast.fr holds the challenge set with the wrong pronouns. UTF-8, one sentence a line. Raises NotWritten.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     parts: tuple[tuple[str, Sequence[PhrasebookPair | Challenge]], ...] = (
         ("train", book.train),
         ("dev", book.dev),
@@ -300,4 +300,4 @@ def write(folder: Path, book: Phrasebook) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
+    write_file(path, "".join(f"{line}\n" for line in lines).encode())
