@@ -82,7 +82,7 @@ def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_starts_at_once(statement: str) -> None:
     """Processor time, as other programs on the machine stretch the time on the clock."""
-    heavy = "sorted({'torch', 'numpy', 'pydantic', 'sacrebleu', 'sentencepiece'} & sys.modules.keys())"
+    heavy = "sorted({'torch', 'numpy', 'sacrebleu', 'sentencepiece'} & sys.modules.keys())"
     code = f"import sys; {statement}; sys.exit(str({heavy}) if {heavy} else 0)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -121,6 +121,7 @@ def test_help_lists_the_verbs_and_no_arguments_mean_help(vitrail: Run) -> None:
         (["train", "-o", "new", "--source", "good.en", "--target", "absent.fr"], 3, "absent.fr"),
         (["train", "-o", "new", "--source", "good.en", "--target", "short.fr"], 3, "short.fr"),
         (["prepare", "-o", "new", "--source", "good.en", "--target", "short.fr"], 3, "short.fr"),
+        (["prepare", "--source", "good.en", "--target", "good.fr"], 2, "--output"),
         (["translate", "nowhere"], 4, "nowhere"),
         (["translate", "nowhere", "--temperature", "2"], 2, "--sample"),
         (["translate", "nowhere", "--device", "abacus"], 2, "abacus"),
@@ -287,10 +288,12 @@ def test_translate_answers_before_the_input_ends_and_leaves_quietly(trained: Pat
 def test_prepare_explains_and_train_uses_it(vitrail: Run, text: Path, tmp_path: Path) -> None:
     arguments = command(text, tmp_path / "run")[1:]
     arguments = arguments[: arguments.index("--duration")] + arguments[arguments.index("--duration") + 2 :]
-    ran = vitrail("prepare", *arguments, "--explain", "3")
+    ran = vitrail("prepare", *arguments, "--explain", "--examples", "3")
     assert ran.code == 0
     assert "300 pairs read" in ran.out and ran.out.count("subwords") >= 3
     assert "is prepared from this text already" in vitrail("prepare", *arguments).err
+    anywhere = vitrail("prepare", "--source", text / "train.en", "--target", text / "train.fr", "--explain")
+    assert anywhere.code == 0 and anywhere.out.count("subwords") >= 20
 
 
 def test_evaluate_files_and_runs(vitrail: Run, trained: Path, text: Path, tmp_path: Path) -> None:

@@ -18,9 +18,6 @@ from vitrail.commands.train import train
 from vitrail.commands.translate import translate
 from vitrail.errors import Interrupted, VitrailError
 
-_BROKEN_PIPE = 141
-"""128 + SIGPIPE, as shells report it."""
-
 app = typer.Typer(name="vitrail", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
@@ -49,9 +46,6 @@ def run(arguments: Sequence[str]) -> int:
     wanted = [argument for place, argument in enumerate(arguments) if argument != "--debug" or place > upto]
     try:
         return app(wanted, prog_name="vitrail", standalone_mode=False) or 0
-    except BrokenPipeError:
-        console.drop_stdout()
-        return _BROKEN_PIPE
     except typer.Abort:  # what typer makes of Ctrl-C
         console.say("interrupted")
         return Interrupted.exit_code

@@ -1,6 +1,5 @@
 """vitrail bench: measurements, against others and against promises."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer

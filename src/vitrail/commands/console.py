@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +42,10 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 
 
+_BROKEN_PIPE = 141
+"""128 + SIGPIPE, as shells report it."""
+
+
 def say(line: str) -> None:
     """A line for people, on stderr."""
     typer.echo(line, err=True)
@@ -56,14 +61,14 @@ def show_json(value: Any) -> None:
     show(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def write_lines(lines: list[str]) -> None:
-    """Lines on stdout, in UTF-8 whatever the locale, flushed."""
-    sys.stdout.flush()
+def write_lines(lines: Iterable[str]) -> None:
+    """Lines on stdout, in UTF-8 whatever the locale, flushed. Ends the program quietly when nobody reads them."""
     data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-
-
-def drop_stdout() -> None:
-    """Send what is still to be written nowhere: nobody reads it, and the interpreter would complain at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # What is still buffered goes nowhere, or the interpreter would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(_BROKEN_PIPE) from None

@@ -1,16 +1,24 @@
 """vitrail prepare: clean, hold out, learn subwords and encode, before a training or by itself."""
 
+import tempfile
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitrail.commands import console
 from vitrail.commands.request import Texts, make_request
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.train.api import Request
 
 
 def prepare(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run; its data/ is made.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run; its data/ is made.", show_default=False)
+    ] = None,
     source: console.Source = None,
     target: console.Target = None,
     dev_source: console.DevSource = None,
@@ -22,7 +30,8 @@ def prepare(
     recipe: console.Recipe = "",
     config: console.ConfigFile = None,
     settings: console.Set = None,
-    explain: Annotated[int, typer.Option(metavar="PAIRS", min=0, help="Show before and after of so many pairs of each corpus.")] = 0,
+    explain: Annotated[bool, typer.Option("--explain", help="Show pairs before and after; needs no folder.")] = False,
+    examples: Annotated[int, typer.Option(min=1, help="With --explain: pairs shown of each corpus.")] = 20,
     threads: console.Threads = 0,
     json: console.Json = False,
 ) -> None:
@@ -30,23 +39,30 @@ def prepare(
 
     `vitrail train` with the same options does so by itself, and uses what is prepared.
     """
+    if output is None and not explain:
+        raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages)
+    request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
+    with tempfile.TemporaryDirectory() if output is None else nullcontext(output) as folder:
+        _prepare(request, Path(folder), examples=examples if explain else 0, threads=threads, json=json)
+
+
+def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, json: bool) -> None:
     from vitrail.config import build
-    from vitrail.data.explain import explain as explain_pairs
+    from vitrail.data.explain import explain
     from vitrail.data.prepare import DataConfig
     from vitrail.data.prepare import prepare as prepare_data
     from vitrail.train.api import plan
 
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages)
-    request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
-    planned = plan(request, output, gpu=False)
+    planned = plan(request, folder, gpu=False)
     for choice in planned.choices:
         if choice.name.startswith("data."):
             console.say(f"chosen: {choice.to_text()}")
     data = build(DataConfig, planned.table["data"], origin="data")
-    prepared = prepare_data(data, output / "data", workers=threads, say=console.say)
-    explained = list(explain_pairs(data, prepared, pairs=explain)) if explain else []
+    prepared = prepare_data(data, folder / "data", workers=threads, say=console.say)
+    explained = list(explain(data, prepared, pairs=examples)) if examples else []
     if json:
-        result: dict[str, Any] = {"folder": str(prepared.folder), "facts": prepared.facts, **prepared.report.details}
+        result: dict[str, Any] = {"facts": prepared.facts, **prepared.report.details}
         console.show_json(result | ({"explained": [one._asdict() for one in explained]} if explained else {}))
         return
     console.show(prepared.report.to_text())

@@ -169,7 +169,13 @@ def translations(
 
 def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json: bool) -> list[str]:
     if json:
-        record = {"line": number, "source": found.source, "text": found.text, "score": found.score, "truncated": found.truncated}
+        record: dict[str, Any] = {
+            "line": number,
+            "source": found.source,
+            "text": found.text,
+            "score": found.score,
+            "truncated": found.truncated,
+        }
         if n_best > 1:
             record["alternatives"] = [{"text": one.text, "score": one.score} for one in found.alternatives]
         return [json_module.dumps(record, ensure_ascii=False)]
