@@ -29,12 +29,13 @@ class TorchTransformer(nn.Module):
         self.register_buffer("table", sinusoids(1024, config.width), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         pre = config.norm_position == "pre"
-        shape = {"d_model": config.width, "nhead": config.heads, "dim_feedforward": config.feed_forward}
-        encoder = nn.TransformerEncoderLayer(**shape, dropout=config.dropout, batch_first=True, norm_first=pre)
-        decoder = nn.TransformerDecoderLayer(**shape, dropout=config.dropout, batch_first=True, norm_first=pre)
-        last = [nn.LayerNorm(config.width) if pre else None for _ in range(2)]
+        width, heads, inner, dropout = config.width, config.heads, config.feed_forward, config.dropout
+        encoder = nn.TransformerEncoderLayer(width, heads, inner, dropout, batch_first=True, norm_first=pre)
+        decoder = nn.TransformerDecoderLayer(width, heads, inner, dropout, batch_first=True, norm_first=pre)
+        last = [nn.LayerNorm(width) if pre else None for _ in range(2)]
         self.transformer = nn.Transformer(
-            **shape,
+            width,
+            heads,
             batch_first=True,
             custom_encoder=nn.TransformerEncoder(encoder, config.encoder_layers, last[0], enable_nested_tensor=False),
             custom_decoder=nn.TransformerDecoder(decoder, config.decoder_layers, last[1]),
@@ -93,7 +94,7 @@ class Marian(nn.Module):
                 eos_token_id=EOS,
                 decoder_start_token_id=SOS,
                 forced_eos_token_id=None,
-                attn_implementation="sdpa" if fused_attention else "eager",
+                attn_implementation="sdpa" if fused_attention else "eager",  # pyright: ignore[reportCallIssue]
             )
         )
 

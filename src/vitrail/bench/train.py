@@ -285,7 +285,8 @@ def _conditions(corpus: Corpus, model: TransformerConfig, *, threads: int, warmu
     positions = max(batch.target_out.numel() for batch in corpus.batches)
     return (
         f"{model.encoder_layers}+{model.decoder_layers} layers, width {model.width}, feed-forward {model.feed_forward},"
-        f" {model.heads} heads, {corpus.vocabulary:,} subwords, tied; {threads} threads; at most {positions:,} target positions each;\n"
-        f"{len(corpus.batches) - warmup} steps a round after {warmup} uncounted; fused AdamW, clipping at 1.0, dropout {model.dropout},"
+        f" {model.heads} heads, vocabulary {corpus.vocabulary:,}, tied; {threads} threads;\n"
+        f"{len(corpus.batches) - warmup} steps a round after {warmup} uncounted, batches of up to {positions:,} target positions;"
+        f" fused AdamW, clipping at 1.0, dropout {model.dropout},"
         f" label smoothing {LABEL_SMOOTHING}"
     )

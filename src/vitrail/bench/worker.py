@@ -6,7 +6,7 @@ A process of its own, because how the C library keeps freed memory is set for a 
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,6 +106,11 @@ def _config(task: Task) -> TransformerConfig:
     return build(TransformerConfig, dict(task.model), origin="benchmark")
 
 
+def _no_batches(first: int) -> Iterable[tuple[int, Batch]]:
+    """Batches are handed to `update` one by one."""
+    return ()
+
+
 def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
     """Our model, and one update as `vitrail train` makes it: metrics, checks and moving average included."""
     nowhere = DataConfig(corpora=(ParallelText(source=Path("none.en"), target=Path("none.fr")),))
@@ -113,7 +118,7 @@ def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, 
     model = Transformer(_config(task), source_vocabulary=task.vocabulary, target_vocabulary=task.vocabulary)
     average = [tensor.clone() for tensor in unique_tensors(model).values()]
     optimizer = Optimizer(model, config.optimizer)
-    learner = Learner(model, optimizer, average, lambda first: iter(()), Ranks(0, 1), torch.device("cpu"), dtype, config)
+    learner = Learner(model, optimizer, average, _no_batches, Ranks(0, 1), torch.device("cpu"), dtype, config)
 
     def step(number: int, batch: Batch) -> float:
         result = update(learner, [(number, batch)], share=0.1, step=number)
@@ -152,7 +157,7 @@ def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Bat
 
 
 @contextmanager
-def _attention(task: Task) -> Iterator[None]:
+def _attention(task: Task) -> Generator[None]:
     """Torch's own choice of attention, or the explicit one."""
     explicit = task.maker == "torch" and not task.fused_attention
     with sdpa_kernel(SDPBackend.MATH) if explicit else nullcontext():
