@@ -1,8 +1,11 @@
 """The program `vitrail`: its verbs, and what becomes of an error. Never imports torch at the top."""
 
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -68,4 +71,10 @@ def _tell(error: Exception, text: str, *, debug: bool, code: int) -> int:
 
 def main() -> None:
     """The entry point of the program."""
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    if any(thread.daemon for thread in threading.enumerate()):
+        # A thread that waits for input holds the lock of stdin, and on that the interpreter's own end would abort.
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
