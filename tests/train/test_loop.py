@@ -1,0 +1,365 @@
+"""The step and the loop: what a step may not touch, when things are due, what all ranks agree on."""
+
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from vitrail.config import Duration, build
+from vitrail.data.batches import Batch, collate
+from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.errors import Stopped, TrainingError
+from vitrail.models.build import build_model
+from vitrail.models.folder import unique_tensors
+from vitrail.nn.losses import LossSum
+from vitrail.runtime import Ranks
+from vitrail.train.config import RunConfig
+from vitrail.train.loop import Hooks, Learner, Progress, done_share, due, is_over, loop, try_longest, update
+from vitrail.train.metrics import Event, Window
+from vitrail.train.optim import Optimizer
+from vitrail.train.stopping import StopWish
+
+LETTERS = CharacterVocabulary(list("abcdefgh"))
+
+
+def configured(**train: Any) -> RunConfig:
+    model = {"encoder_layers": 1, "decoder_layers": 1, "width": 8, "heads": 2, "feed_forward": 8, "dropout": 0.1, "norm": "batch"}
+    corpora = [{"source": "a.en", "target": "a.fr"}]
+    settings = {"duration": "4 steps", "validate_every": "2 steps", "save_every": "3 steps", "average_decay": 0.5, "log_every": 2}
+    table = {"data": {"corpora": corpora}, "model": model, "schedule": {"warmup": 1}, "train": settings | train}
+    return build(RunConfig, table, origin="test")
+
+
+def batch(number: int) -> Batch:
+    draw = torch.Generator().manual_seed(number)
+    rows = [torch.randint(4, LETTERS.size, (length,), generator=draw).tolist() for length in (3, 5, 2 + number % 3)]
+    return collate(rows, rows[::-1])
+
+
+def learner(config: RunConfig, *, poisoned: tuple[int, ...] = ()) -> Learner:
+    torch.manual_seed(0)
+    model = build_model(config.model, Vocabularies(LETTERS, LETTERS, joint=True))
+
+    def batches(first: int) -> Iterator[tuple[int, Batch]]:
+        number = first
+        while True:
+            found = batch(number)
+            yield number, found._replace(source=torch.full_like(found.source, 7)) if number in poisoned else found
+            number += 1
+
+    average = [tensor.clone() for tensor in unique_tensors(model).values()] if config.train.average_decay else []
+    return Learner(model, Optimizer(model, config.optimizer), average, batches, Ranks(0, 1), torch.device("cpu"), torch.float32, config)
+
+
+def all_state(learner: Learner) -> list[Tensor]:
+    """Weights, buffers, average and the optimizer's own."""
+    own = [tensor.clone() for tensor in (*unique_tensors(learner.model).values(), *learner.average)]
+    kept = [state for optimizer in learner.optimizer.optimizers for state in optimizer.state.values()]
+    return own + [value.clone() for state in kept for value in state.values() if isinstance(value, Tensor)]
+
+
+def poison(learner: Learner, monkeypatch: pytest.MonkeyPatch, *, calls: range | list[int]) -> None:
+    """The loss of these calls is not a number, after the forward pass has left its marks."""
+    real, count = learner.model.loss, 0
+
+    def loss(batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        nonlocal count
+        count += 1
+        found = real(batch, label_smoothing=label_smoothing)
+        return found._replace(nats=found.nats * math.nan) if count - 1 in calls else found
+
+    monkeypatch.setattr(learner.model, "loss", loss)
+
+
+def same(one: list[Tensor], other: list[Tensor]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+class Recorder:
+    """Hooks that remember what they were called for."""
+
+    def __init__(self, *, scores: list[bool] | None = None) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.events: list[Event] = []
+        self.validates = iter(scores or [])
+
+    def validate(self, progress: Progress) -> bool:
+        self.calls.append(("validate", progress.step))
+        progress.waited += 1
+        return next(self.validates, True)
+
+    def save(self, progress: Progress) -> bool:
+        self.calls.append(("save", progress.step))
+        return True
+
+    def hooks(self) -> Hooks:
+        return Hooks(self.validate, self.save, lambda step: self.calls.append(("bad", step)), self.events.append)
+
+
+def go(learner: Learner, recorder: Recorder, progress: Progress | None = None, *, wish: StopWish | None = None) -> Progress:
+    progress = progress or Progress()
+    loop(learner, progress, recorder.hooks(), steps_per_epoch=5, wish=wish or StopWish())
+    return progress
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_step_moves_weights_buffers_and_average() -> None:
+    one = learner(configured())
+    before = all_state(one)
+    result = update(one, [(0, batch(0))], share=1.0, step=0)
+    assert result.finite and result.tokens == int(batch(0).target_out.ne(0).sum())
+    moved = [not torch.equal(a, b) for a, b in zip(before, all_state(one), strict=False)]
+    assert all(moved)
+
+
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_a_step_that_is_not_finite_leaves_everything_as_it_was(accumulated: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = learner(configured())
+    update(one, [(0, batch(0))], share=1.0, step=0)
+    before = all_state(one)
+    poison(one, monkeypatch, calls=[accumulated - 1])
+    result = update(one, [(1 + place, batch(1 + place)) for place in range(accumulated)], share=1.0, step=1)
+    assert not result.finite
+    assert same(all_state(one), before)
+    assert update(one, [(3, batch(3))], share=1.0, step=2).finite
+    assert not same(all_state(one), before)
+
+
+def test_dropout_depends_on_seed_and_number_of_the_batch_alone() -> None:
+    first, second, third = (learner(configured()) for _ in range(3))
+    torch.rand(7)
+    one = update(first, [(5, batch(5))], share=1.0, step=0)
+    torch.rand(3)
+    assert update(second, [(5, batch(5))], share=1.0, step=0) == one
+    assert update(third, [(6, batch(5))], share=1.0, step=0) != one
+
+
+def test_trying_the_longest_batch_leaves_no_trace() -> None:
+    one = learner(configured())
+    before = all_state(one)
+    try_longest(one, batch(1))
+    assert same(all_state(one), before)
+    assert all(parameter.grad is None for parameter in one.model.parameters())
+
+
+def test_the_longest_batch_may_be_longer_than_the_table_of_positions() -> None:
+    one = learner(configured())
+    try_longest(one, collate([[4] * 300], [[5] * 300]))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+    ],
+    ids=["python", "gpu", "cpu"],
+)
+def test_memory_that_does_not_suffice_names_the_setting(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = learner(configured(batch_tokens=4096, accumulate=2))
+
+    def loss(batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        raise error
+
+    monkeypatch.setattr(one.model, "loss", loss)
+    with pytest.raises(TrainingError, match="out of memory") as caught:
+        try_longest(one, batch(0))
+    assert "train.batch_tokens (now 4096)" in caught.value.remedy
+    assert "train.batch_tokens=2048 --set train.accumulate=4" in caught.value.remedy
+
+
+def test_another_error_at_the_longest_batch_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = learner(configured())
+
+    def loss(batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(one.model, "loss", loss)
+    with pytest.raises(RuntimeError, match="shapes"):
+        try_longest(one, batch(0))
+
+
+# ---- durations -------------------------------------------------------------------------------------------------------------------
+
+
+def lasting(text: str) -> Duration:
+    return Duration.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("duration", "progress", "share"),
+    [
+        ("8 steps", Progress(step=2), 0.25),
+        ("8 steps", Progress(step=9), 1.0),
+        ("2 epochs", Progress(step=5), 0.5),
+        ("0.5 epochs", Progress(step=1), 0.5),
+        ("2 minutes", Progress(seconds=30.0), 0.25),
+        ("0 steps", Progress(), 1.0),
+        ("0 epochs", Progress(), 1.0),
+        ("0 minutes", Progress(), 1.0),
+    ],
+)
+def test_how_much_of_a_duration_is_over(duration: str, progress: Progress, share: float) -> None:
+    assert done_share(lasting(duration), progress, steps_per_epoch=5) == share
+
+
+@settings(deadline=None)
+@given(every=st.integers(1, 9), steps=st.integers(1, 60))
+def test_steps_are_due_at_their_multiples(every: int, steps: int) -> None:
+    found = [
+        step
+        for step in range(1, steps + 1)
+        if due(lasting(f"{every} steps"), Progress(step=step - 1), Progress(step=step), steps_per_epoch=5)
+    ]
+    assert found == list(range(every, steps + 1, every))
+
+
+@settings(deadline=None)
+@given(times=st.lists(st.floats(0.1, 200.0), max_size=30))
+def test_minutes_are_due_once_for_however_many_passed(times: list[float]) -> None:
+    before, count, lines = Progress(), 0, set[int]()
+    for seconds in times:
+        now = Progress(seconds=before.seconds + seconds)
+        if due(lasting("1 minutes"), before, now, steps_per_epoch=5):
+            count += 1
+        if now.seconds // 60 > before.seconds // 60:
+            lines.add(int(now.seconds // 60))
+        before = now
+    assert count == len(lines)
+
+
+def test_a_duration_of_nothing_is_never_due() -> None:
+    for text in ("0 steps", "0 epochs", "0 minutes"):
+        assert not due(lasting(text), Progress(), Progress(step=9, seconds=99.0), steps_per_epoch=5)
+
+
+def test_patience_ends_a_training_even_right_after_it_went_on() -> None:
+    config = configured(patience=3).train
+    assert not is_over(config, Progress(step=1, waited=2), steps_per_epoch=5)
+    assert is_over(config, Progress(step=1, waited=3), steps_per_epoch=5)
+    recorder = Recorder()
+    assert go(learner(configured(patience=3)), recorder, Progress(step=1, waited=3)).step == 1
+    assert not recorder.calls
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------------------
+
+
+def test_validation_and_saving_come_when_they_are_due() -> None:
+    recorder = Recorder()
+    progress = go(learner(configured(duration="6 steps")), recorder)
+    assert progress.step == 6
+    assert recorder.calls == [("validate", 2), ("save", 2), ("save", 3), ("validate", 4), ("save", 4), ("validate", 6), ("save", 6)]
+
+
+def test_lines_of_metrics_tell_norms_rate_and_speed() -> None:
+    recorder = Recorder()
+    config = configured(duration="5 steps")
+    progress = go(learner(config), recorder)
+    assert [event.step for event in recorder.events] == [2, 4, 5], "the last line tells of what remained"
+    for event in recorder.events:
+        values = event.values
+        assert values["gradient_norm"] > values["gradient_norm_clipped"] > 0
+        assert values["gradient_norm_clipped"] <= config.optimizer.clip_norm
+        assert values["tokens_per_second"] > 0
+    shares = [event.values["learning_rate"] / config.optimizer.learning_rate for event in recorder.events]
+    assert shares == pytest.approx([1 - 1 / 5, 1 - 3 / 5, 1 - 4 / 5])
+    assert recorder.events[-1].values["done_share"] == 1.0 and recorder.events[-1].values["epoch"] == 1.0
+    assert progress.tokens == sum(int(batch(number).target_out.ne(0).sum()) for number in range(5))
+
+
+def test_a_line_of_metrics_may_span_a_stop() -> None:
+    unbroken, first, second = Recorder(), Recorder(), Recorder()
+    config = configured(duration="4 steps", log_every=4)
+    go(learner(config), unbroken)
+    one = learner(config)
+    wish = StopWish()
+    with pytest.raises(Stopped):
+        stop_at(first, 3, wish)
+        go(one, first, stopped := Progress(), wish=wish)
+    assert stopped.step == 3 and not first.events
+    go(one, second, Progress.from_facts(stopped.facts()))
+    timeless = [
+        {name: value for name, value in event.values.items() if "second" not in name} for event in (*unbroken.events, *second.events)
+    ]
+    assert len(timeless) == 2 and timeless[0] == timeless[1]
+
+
+def stop_at(recorder: Recorder, step: int, wish: StopWish) -> None:
+    """Wish to stop while this step is saved."""
+    real = recorder.save
+
+    def save(progress: Progress) -> bool:
+        if progress.step == step:
+            wish.signal = 15
+        return real(progress)
+
+    recorder.save = save  # type: ignore[method-assign]
+
+
+def test_a_wish_to_stop_saves_the_current_step() -> None:
+    recorder, wish = Recorder(), StopWish()
+    wish.signal = 15
+    with pytest.raises(Stopped, match="stopped at step 0, which is saved"):
+        go(learner(configured()), recorder, wish=wish)
+    assert recorder.calls == [("save", 0)]
+
+
+def test_a_validation_cut_short_is_done_first_when_the_training_goes_on() -> None:
+    recorder, wish = Recorder(scores=[False]), StopWish()
+    validate = recorder.validate
+
+    def cut(progress: Progress) -> bool:
+        wish.signal = 15
+        return validate(progress)
+
+    recorder.validate = cut  # type: ignore[method-assign]
+    progress = Progress()
+    with pytest.raises(Stopped):
+        go(one := learner(configured()), recorder, progress, wish=wish)
+    assert recorder.calls == [("validate", 2), ("save", 2)] and progress.validation_due
+    again = Recorder()
+    go(one, again, Progress.from_facts(progress.facts()))
+    assert again.calls == [("validate", 2), ("save", 2), ("save", 3), ("validate", 4), ("save", 4)]
+
+
+def test_skipped_steps_are_counted_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, recorder = learner(configured()), Recorder()
+    poison(one, monkeypatch, calls=[1])
+    progress = go(one, recorder)
+    assert progress.step == 4 and progress.skipped == 1 and progress.recent_skips == [2]
+    assert ("bad", 2) in recorder.calls
+    assert [(event.kind, event.step) for event in recorder.events] == [("skipped", 2), ("train", 2), ("train", 4)]
+
+
+def test_ten_skipped_steps_of_a_hundred_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = learner(configured(duration="900 steps", validate_every="0 steps", save_every="0 steps"))
+    poison(one, monkeypatch, calls=[*range(0, 90, 10), 100, *range(200, 290, 10), 299])
+    progress = Progress()
+    with pytest.raises(TrainingError, match="diverged at step 300: loss or gradient not finite in 10 of the last 100 steps"):
+        go(one, Recorder(), progress)
+    assert progress.skipped == 20, "ten of a hundred and one are borne"
+
+
+def test_progress_survives_json() -> None:
+    progress = Progress(step=3, best=0.1, scores=[(2, 0.1)], recent_skips=[1], window=Window(nats=0.3, steps=2))
+    assert Progress.from_facts(json.loads(json.dumps(progress.facts()))) == progress
+
+
+@settings(deadline=None)
+@given(scores=st.lists(st.integers(0, 5), max_size=8), count=st.integers(0, 9))
+def test_the_best_and_the_last_steps(scores: list[int], count: int) -> None:
+    progress = Progress(scores=[(place, float(score)) for place, score in enumerate(scores)])
+    best = progress.best_steps(count)
+    assert len(best) == min(count, len(scores)) == len(progress.last_steps(count))
+    assert all(scores[chosen] >= scores[other] for chosen in best for other in range(len(scores)) if other not in best)
+    assert progress.last_steps(count) == list(range(len(scores)))[max(0, len(scores) - count) :]

@@ -1,0 +1,241 @@
+"""Optimizers, clipping, schedules and averages, against torch's own and plain formulas."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.models.build import build_model
+from vitrail.models.transformer import TransformerConfig
+from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, follow, rate
+
+TINY = TransformerConfig(
+    encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8, dropout=0.0, positions="learned", max_positions=9
+)
+
+
+def small_model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2, bias=False))
+
+
+def give_gradients(model: nn.Module, *, size: float, seed: int = 1) -> None:
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter) * size
+
+
+def gradients(model: nn.Module) -> list[Tensor]:
+    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+
+def plain(**changes: Any) -> OptimizerConfig:
+    return OptimizerConfig(**{"kind": "sgd", "learning_rate": 0.1, "beta_1": 0.0, "clip_norm": 0.0, **changes})
+
+
+# ---- clipping --------------------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(size=st.floats(1e-3, 1e3), limit=st.floats(1e-2, 10.0))
+def test_clipping_by_norm_is_that_of_torch(size: float, limit: float) -> None:
+    mine, reference = small_model(), small_model()
+    give_gradients(mine, size=size)
+    give_gradients(reference, size=size)
+    norms = Optimizer(mine, plain(clip_norm=limit)).clip()
+    before = nn.utils.clip_grad_norm_(reference.parameters(), limit)
+    assert norms.before == float(before)
+    assert norms.after == pytest.approx(float(nn.utils.get_total_norm(gradients(reference))), rel=1e-4)
+    for one, other in zip(gradients(mine), gradients(reference), strict=True):
+        assert torch.equal(one, other)
+
+
+@settings(deadline=None)
+@given(limit=st.floats(0.0625, 2.0, width=32))
+def test_clipping_by_value_comes_after_that_by_norm(limit: float) -> None:
+    mine, reference = small_model(), small_model()
+    give_gradients(mine, size=2.0)
+    give_gradients(reference, size=2.0)
+    norms = Optimizer(mine, plain(clip_norm=3.0, clip_value=limit)).clip()
+    nn.utils.clip_grad_norm_(reference.parameters(), 3.0)
+    nn.utils.clip_grad_value_(reference.parameters(), limit)
+    for one, other in zip(gradients(mine), gradients(reference), strict=True):
+        assert torch.equal(one, other)
+    assert max(float(gradient.abs().max()) for gradient in gradients(mine)) <= limit
+    assert norms.after == pytest.approx(float(nn.utils.get_total_norm(gradients(reference))), rel=1e-6)
+
+
+def test_nothing_is_clipped_when_both_are_off() -> None:
+    model = small_model()
+    give_gradients(model, size=100.0)
+    before = [gradient.clone() for gradient in gradients(model)]
+    norms = Optimizer(model, plain()).clip()
+    assert norms.before == norms.after > 100
+    assert all(torch.equal(one, other) for one, other in zip(gradients(model), before, strict=True))
+
+
+@pytest.mark.parametrize("poison", [math.nan, math.inf])
+def test_a_gradient_that_is_not_finite_is_left_for_the_loop_to_see(poison: float) -> None:
+    model = small_model()
+    give_gradients(model, size=1.0)
+    gradients(model)[0][0, 0] = poison
+    before = gradients(model)[1].clone()
+    norms = Optimizer(model, plain(clip_norm=0.1, clip_value=0.1, l1=1.0)).clip()
+    assert not math.isfinite(norms.before) and not math.isfinite(norms.after)
+    assert torch.equal(gradients(model)[1], before)
+
+
+# ---- penalties -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adamw", "muon"])
+def test_weight_decay_takes_from_matrices_alone(kind: str) -> None:
+    model = small_model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.5)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    optimizer = Optimizer(model, plain(kind=kind, weight_decay=0.2))
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(0.5)
+    for name, parameter in model.named_parameters():
+        kept = 1 - 0.1 * 0.5 * 0.2 if parameter.ndim >= 2 else 1.0
+        torch.testing.assert_close(parameter.detach(), before[name] * kept, msg=name)
+
+
+def test_the_l1_penalty_pulls_matrices_towards_zero_after_clipping() -> None:
+    mine, reference = small_model(), small_model()
+    give_gradients(mine, size=1.0)
+    give_gradients(reference, size=1.0)
+    Optimizer(mine, plain(clip_norm=0.5, l1=0.25)).clip()
+    nn.utils.clip_grad_norm_(reference.parameters(), 0.5)
+    for parameter, other in zip(mine.parameters(), reference.parameters(), strict=True):
+        assert parameter.grad is not None and other.grad is not None
+        expected = other.grad + 0.25 * parameter.detach().sign() if parameter.ndim >= 2 else other.grad
+        torch.testing.assert_close(parameter.grad, expected)
+
+
+# ---- steps -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_adamw_is_that_of_torch() -> None:
+    mine, reference = small_model(), small_model()
+    optimizer = Optimizer(mine, OptimizerConfig(learning_rate=0.02, beta_1=0.8, beta_2=0.95, epsilon=1e-6, clip_norm=0.0))
+    theirs = torch.optim.AdamW(reference.parameters(), lr=0.02, betas=(0.8, 0.95), eps=1e-6, weight_decay=0.0)
+    for step in range(3):
+        share = 1 / (step + 1)
+        for model in (mine, reference):
+            give_gradients(model, size=1.0, seed=step)
+        theirs.param_groups[0]["lr"] = 0.02 * share
+        optimizer.step(share)
+        theirs.step()
+    for one, other in zip(mine.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_sgd_has_momentum() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        model.weight.zero_()
+    optimizer = Optimizer(model, plain(beta_1=0.5))
+    for _ in range(2):
+        model.weight.grad = torch.ones_like(model.weight)
+        optimizer.step(1.0)
+    assert model.weight.item() == pytest.approx(-0.1 * 1 - 0.1 * 1.5)
+
+
+def test_muon_takes_the_maps_inside_blocks_and_adamw_the_rest() -> None:
+    letters = CharacterVocabulary(list("abcdef"))
+    model = build_model(TINY, Vocabularies(letters, letters, joint=True))
+    optimizer = Optimizer(model, OptimizerConfig(kind="muon"))
+    adamw, muon = optimizer.optimizers
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    inside = {names[id(parameter)] for group in muon.param_groups for parameter in group["params"]}
+    rest = {names[id(parameter)] for group in adamw.param_groups for parameter in group["params"]}
+    assert inside | rest == set(names.values()) and not inside & rest
+    assert inside and all("attention" in name or "feed_forward" in name for name in inside)
+    assert all(dict(model.named_parameters())[name].ndim == 2 for name in inside)
+    assert not any("position" in name or "embed" in name for name in inside)
+    assert [group["weight_decay"] for group in adamw.param_groups] == [0.0, 0.0]
+
+
+def test_clearing_forgets_gradients() -> None:
+    model = small_model()
+    give_gradients(model, size=1.0)
+    Optimizer(model, plain()).clear()
+    assert not gradients(model)
+
+
+# ---- schedules -------------------------------------------------------------------------------------------------------------------
+
+KINDS = ["inverse_sqrt", "cosine", "linear", "constant", "plateau"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_warm_up_is_a_straight_line_from_nothing(kind: Any) -> None:
+    config = ScheduleConfig(kind=kind, warmup=10, floor=0.2)
+    shares = [rate(config, step=step, progress=0.0) for step in range(10)]
+    assert shares == pytest.approx([(step + 1) / 10 for step in range(10)])
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "progress", "halvings", "share"),
+    [
+        ("inverse_sqrt", 399, 0.7, 0, 0.5),
+        ("inverse_sqrt", 9_999, 0.9, 0, 0.1),
+        ("cosine", 500, 0.5, 0, 0.1 + 0.9 * 0.5),
+        ("cosine", 500, 0.25, 0, 0.1 + 0.9 * 0.5 * (1 + math.sqrt(0.5))),
+        ("cosine", 500, 1.0, 0, 0.1),
+        ("linear", 500, 0.5, 0, 0.1 + 0.9 * 0.5),
+        ("linear", 500, 1.0, 0, 0.1),
+        ("constant", 500, 1.0, 0, 1.0),
+        ("plateau", 500, 0.5, 2, 0.25),
+        ("plateau", 500, 0.5, 9, 0.1),
+    ],
+)
+def test_schedules_after_the_warm_up(kind: Any, step: int, progress: float, halvings: int, share: float) -> None:
+    config = ScheduleConfig(kind=kind, warmup=100, floor=0.1)
+    assert rate(config, step=step, progress=progress, plateau_halvings=halvings) == pytest.approx(share)
+
+
+@settings(deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    warmup=st.integers(1, 50),
+    floor=st.floats(0, 1),
+    total=st.integers(2, 200),
+    halvings=st.integers(0, 20),
+)
+def test_after_the_warm_up_no_schedule_rises(kind: Any, warmup: int, floor: float, total: int, halvings: int) -> None:
+    config = ScheduleConfig(kind=kind, warmup=warmup, floor=floor)
+    shares = [rate(config, step=step, progress=step / total, plateau_halvings=halvings) for step in range(total)]
+    assert all(0 <= share <= 1 for share in shares)
+    assert all(later <= sooner + 1e-12 for sooner, later in zip(shares[warmup:], shares[warmup + 1 :], strict=False))
+    assert shares == [rate(config, step=step, progress=step / total, plateau_halvings=halvings) for step in range(total)]
+
+
+# ---- the moving average ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_average_follows_its_formula() -> None:
+    torch.manual_seed(0)
+    values = [torch.randn(3, dtype=torch.float64) for _ in range(30)]
+    mean, expected = [torch.zeros(3), torch.tensor(0)], torch.zeros(3, dtype=torch.float64)
+    for step, value in enumerate(values):
+        follow(mean, [value.float(), torch.tensor(step)], decay=0.9, step=step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * value
+    torch.testing.assert_close(mean[0].double(), expected, rtol=1e-5, atol=1e-6)
+    assert int(mean[1]) == 29, "what is no fraction is copied"
+
+
+def test_a_young_average_follows_faster() -> None:
+    mean = [torch.zeros(1)]
+    follow(mean, [torch.ones(1)], decay=0.999, step=0)
+    assert float(mean[0]) == pytest.approx(0.9)
