@@ -69,7 +69,8 @@ class Progress:
     def from_facts(cls, facts: dict[str, Any]) -> "Progress":
         """The inverse of `facts`, also after JSON made lists of its tuples."""
         scores = [(int(step), float(score)) for step, score in facts["scores"]]
-        return cls(**facts | {"scores": scores, "window": Window(**facts["window"])})
+        table: dict[str, Any] = {**facts, "scores": scores, "window": Window(**facts["window"])}
+        return cls(**table)
 
 
 class Learner(NamedTuple):

@@ -194,10 +194,12 @@ class _Run:
     def _silent_hooks(self) -> Hooks:
         """Other ranks compute; the first one looks and writes while they wait at the next sum."""
 
-        def nothing(_: object) -> bool:
+        def done(_: object) -> bool:
             return True
 
-        return Hooks(nothing, nothing, nothing, nothing)
+        def nothing(_: object) -> None: ...
+
+        return Hooks(done, done, nothing, nothing)
 
     def _observe(self, event: Event) -> None:
         self.records.metric(event.record())
