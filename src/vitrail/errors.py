@@ -1,11 +1,11 @@
 """What can go wrong for a user, as one tree.
 
     VitrailError            exit 1    failed while running
-    ├── NotWritten          exit 1    the disk refused a file (files.py)
+    ├── NotWritten          exit 1    the disk refused a file (files/)
     ├── UsageError          exit 2    an option or a configuration that cannot be
     ├── DataError           exit 3    input text that cannot be used
     ├── ModelError          exit 4    a model, a run or a file that is missing, damaged or incompatible
-    │   └── Damaged         exit 4    a file that is not what its manifest says (files.py)
+    │   └── Damaged         exit 4    a file that is not what its manifest says (files/)
     ├── TrainingError       exit 1    a training that cannot go on (diverged, out of memory, folder in use)
     ├── Stopped             exit 75   stopped on request; the same command goes on from here
     └── Interrupted         exit 130  Ctrl-C; what was saved is intact

@@ -1,0 +1,131 @@
+"""A folder's manifest: size and SHA-256 of each file, because no tensor format notices a flipped bit by itself."""
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitrail.errors import ModelError
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+"""What a file in a published folder may be called: nothing that leads out of it."""
+_MANIFEST_MOST_BYTES = 1 << 20
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+class Damaged(ModelError):
+    """A file is not what was written: missing, truncated, altered, or of a kind that never is."""
+
+
+class FileEntry(NamedTuple):
+    """What the manifest says of one file."""
+
+    size: int
+    sha256: str
+
+
+def manifest_text(entries: Mapping[str, FileEntry]) -> bytes:
+    """The bytes of a manifest, the same for the same entries."""
+    table = {"format": MANIFEST_FORMAT, "files": {name: entries[name]._asdict() for name in sorted(entries)}}
+    return (json.dumps(table, indent=2) + "\n").encode()
+
+
+def _damaged(path: Path, reason: str) -> Damaged:
+    return Damaged(f"{path}: {reason}", remedy="take a good copy of the folder, or make it again")
+
+
+def _read_regular(path: Path, *, most: int) -> bytes:
+    try:
+        with open(_open_regular(path), "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:
+        raise _damaged(path, f"cannot be read: {error.strerror}") from None
+    if len(data) > most:
+        raise _damaged(path, f"is larger than {most} bytes")
+    return data
+
+
+def _open_regular(path: Path) -> int:
+    """Open a plain file for reading; a link, a pipe or a device is refused before it can lead elsewhere or block."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        raise _damaged(path, "is missing") from None
+    if stat.S_ISLNK(mode):
+        raise _damaged(path, "is a symbolic link, which is not followed here")
+    if not stat.S_ISREG(mode):
+        raise _damaged(path, "is not a plain file")
+    return os.open(path, _READ)
+
+
+def _entry_of(path: Path, name: str, value: Any) -> FileEntry:
+    if not FILE_NAME.fullmatch(name) or name == MANIFEST:
+        raise _damaged(path, f"lists {name[:80]!r}, which cannot be a file's name here")
+    match value:
+        case {"size": int(size), "sha256": str(sha256), **rest} if not rest and not isinstance(size, bool):
+            if re.fullmatch(r"[0-9a-f]{64}", sha256):
+                return FileEntry(size, sha256)
+        case _:
+            pass
+    raise _damaged(path, f"has no valid size and SHA-256 for {name}")
+
+
+def read_manifest(folder: Path) -> dict[str, FileEntry]:
+    """What a published folder should hold. Raises Damaged (no manifest, or not a sound one); ModelError (newer release)."""
+    path = folder / MANIFEST
+    try:
+        table = json.loads(_read_regular(path, most=_MANIFEST_MOST_BYTES))
+    except (ValueError, RecursionError):
+        raise _damaged(path, "is not valid JSON") from None
+    match table:
+        case {"format": int(number), "files": dict(files), **rest} if not rest and number == MANIFEST_FORMAT and files:
+            return {str(name): _entry_of(path, str(name), value) for name, value in files.items()}
+        case {"format": int(number)} if number > MANIFEST_FORMAT:
+            raise ModelError(
+                f"{path}: has format {number}",
+                expected=f"format {MANIFEST_FORMAT} or older",
+                remedy="update vitrail: pip install -U vitrail",
+            )
+        case _:
+            raise _damaged(path, "is not a manifest of this release")
+
+
+def verify_file(path: Path, entry: FileEntry) -> None:
+    """Hold one file against its manifest entry. Raises Damaged naming the file and what is wrong with it."""
+    try:
+        with open(_open_regular(path), "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise _damaged(path, "is empty")
+            if size != entry.size:
+                kind = "is truncated" if size < entry.size else "has extra bytes"
+                raise _damaged(path, f"{kind}: {size} bytes, {entry.size} by the manifest")
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _damaged(path, f"cannot be read: {error.strerror}") from None
+    if digest != entry.sha256:
+        raise _damaged(path, "is altered: its SHA-256 is not the one in the manifest")
+
+
+def verify_folder(path: Path) -> dict[str, FileEntry]:
+    """Check every file of a published folder against its manifest, and that there is nothing else.
+
+    Returns: the manifest's entries. Cost: reads everything once, about 1.2 GB/s.
+    Raises:  Damaged (a ModelError) naming the first file that is missing, truncated, empty, altered, not listed, a link, or ill named.
+    """
+    entries = read_manifest(path)
+    try:
+        present = {entry.name for entry in path.iterdir()}
+    except OSError as error:
+        raise _damaged(path, f"cannot be read: {error.strerror}") from None
+    for name in sorted(present - entries.keys() - {MANIFEST}):
+        raise _damaged(path / name, "is not in the manifest")
+    for name, entry in entries.items():
+        verify_file(path / name, entry)
+    return entries

@@ -1,0 +1,131 @@
+"""The system calls that change a disk, and what is made of them alone."""
+
+import errno
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitrail.errors import VitrailError
+
+_PIECE_BYTES = 1 << 26  # macOS refuses one write of 2 GiB
+NO_SUCH_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+"""What a system says that cannot do what is asked, where that is no fault."""
+
+
+class NotWritten(VitrailError):
+    """The disk refused; what was there before is intact. A training may go on and try again later."""
+
+
+def _try_lock(descriptor: int) -> None:
+    """Take the kernel's exclusive lock on an open file. Raises BlockingIOError when held, OSError(ENOSYS) where there is none."""
+    if sys.platform == "win32":
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    import fcntl  # POSIX only
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@dataclass(frozen=True)
+class FileSystem:
+    """Every system call by which this package changes a disk. Tests replace `vitrail.files.SYSTEM` to record them or to make one fail."""
+
+    open: Callable[[Path, int, int], int] = os.open
+    write: Callable[[int, memoryview], int] = os.write
+    fsync: Callable[[int], None] = os.fsync
+    close: Callable[[int], None] = os.close
+    truncate: Callable[[int, int], None] = os.ftruncate
+    rename: Callable[[Path, Path], None] = os.replace
+    mkdir: Callable[[Path, int], None] = os.mkdir
+    unlink: Callable[[Path], None] = os.unlink
+    rmdir: Callable[[Path], None] = os.rmdir
+    lock: Callable[[int], None] = _try_lock
+
+
+def system() -> FileSystem:
+    """The file system in use: `vitrail.files.SYSTEM`, looked up at each call, so that a test may replace it there."""
+    from vitrail import files  # not at the top: that package imports this module
+
+    return files.SYSTEM
+
+
+@contextmanager
+def explaining(path: Path, needed: int = 0) -> Generator[None, None, None]:
+    """Turn the system's refusal into an error that names the path, the bytes needed and the bytes free."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            remedy = "free some space or choose another disk, then run the same command again"
+        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = "make the folder writable or choose another one"
+        else:
+            remedy = "check the disk; what was saved before is intact"
+        reason = error.strerror or str(error)
+        raise NotWritten(
+            f"{path}: cannot be written: {reason} ({needed} bytes needed, {_free_bytes(path)} bytes free)", remedy=remedy
+        ) from error
+
+
+def _free_bytes(path: Path) -> int | str:
+    for folder in path.absolute().parents:
+        with suppress(OSError):
+            return shutil.disk_usage(folder).free
+    return "unknown"
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, in as many calls as it takes. Raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        written = system().write(descriptor, rest[:_PIECE_BYTES])
+        if written == 0:
+            raise OSError(errno.EIO, "nothing could be written")
+        rest = rest[written:]
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable, where the system can (not on Windows, not on every network disk)."""
+    if sys.platform == "win32":
+        return
+    descriptor = system().open(path, os.O_RDONLY | os.O_DIRECTORY, 0)
+    try:
+        system().fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SUCH_CALL:
+            raise
+    finally:
+        system().close(descriptor)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link (not what it points to) or a folder with all it holds; nothing there is fine."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISDIR(mode):
+        system().unlink(path)
+        return
+    for entry in sorted(path.iterdir()):
+        remove_tree(entry)
+    system().rmdir(path)
+
+
+def _make_folder(path: Path) -> None:
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    with suppress(FileExistsError):  # another process was quicker
+        system().mkdir(path, 0o777)  # the umask decides, as mkdir(1) does
+    sync_folder(path.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and its missing parents, durably. Raises NotWritten when it cannot be made."""
+    with explaining(path):
+        _make_folder(path)

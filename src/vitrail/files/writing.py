@@ -1,0 +1,183 @@
+"""Whole files and whole folders or nothing: a temporary name, everything synced, then one rename."""
+
+import hashlib
+import os
+import re
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vitrail.files.manifest import FILE_NAME, MANIFEST, FileEntry, manifest_text
+from vitrail.files.system import explaining, make_folder, remove_tree, sync_folder, system, write_all
+
+_LEFT_OVER = re.compile(r"(?P<name>.+)\.(?P<kind>tmp|old)-\d+")
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+
+
+def _beside(path: Path, kind: str) -> Path:
+    return path.with_name(f"{path.name}.{kind}-{os.getpid()}")
+
+
+class FileWriter:
+    """A new file being written: counts and hashes what passes. Got from `FolderWriter.create`."""
+
+    def __init__(self, descriptor: int, *, shown: Path) -> None:
+        self._descriptor, self._shown, self._sha256 = descriptor, shown, hashlib.sha256()
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Append bytes. Raises NotWritten when the disk refuses them."""
+        with explaining(self._shown, self.size + len(data)):
+            write_all(self._descriptor, data)
+        self._sha256.update(data)
+        self.size += len(data)
+
+    @property
+    def entry(self) -> FileEntry:
+        """Size and SHA-256 of what was written so far."""
+        return FileEntry(self.size, self._sha256.hexdigest())
+
+
+@contextmanager
+def _new_file(path: Path, *, shown: Path) -> Generator[FileWriter, None, None]:
+    """Open a file that must not exist yet (0644 under the umask); it is synced when the block ends well. `shown`: its name in errors."""
+    with explaining(shown):
+        descriptor = system().open(path, _NEW_FILE, 0o644)
+    try:
+        writer = FileWriter(descriptor, shown=shown)
+        yield writer
+        with explaining(shown, writer.size):
+            system().fsync(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            system().close(descriptor)
+        raise
+    with explaining(shown, writer.size):
+        system().close(descriptor)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: temporary name, write, fsync, rename, fsync of the folder. Missing parents are made.
+
+    The mode is 0644 under the umask, so that a server of another user may read it (safetensors' own writer makes 0600).
+    Raises: NotWritten naming path, bytes needed and bytes free; the previous version is then intact and no temporary file remains.
+    """
+    temporary = _beside(path, "tmp")
+    make_folder(path.parent)
+    try:
+        with explaining(path, len(data)):
+            remove_tree(temporary)  # of a dead process that had our number
+        with _new_file(temporary, shown=path) as file:
+            file.write(data)
+        with explaining(path, len(data)):
+            system().rename(temporary, path)
+            sync_folder(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            remove_tree(temporary)
+        raise
+
+
+class FolderWriter:
+    """A folder being written, not yet visible under its name. Got from `publish_folder`; `entries` says what it holds so far."""
+
+    def __init__(self, temporary: Path, *, shown: Path) -> None:
+        self._temporary, self._shown = temporary, shown
+        self.entries: dict[str, FileEntry] = {}
+
+    @contextmanager
+    def create(self, name: str) -> Generator[FileWriter, None, None]:
+        """Open a new file for writing piece by piece; several may be open at once. Empty files are our mistake: damage looks like them."""
+        assert FILE_NAME.fullmatch(name) and name not in self.entries, f"{name!r} cannot be a file's name here, or is taken"
+        with _new_file(self._temporary / name, shown=self._shown / name) as file:
+            yield file
+        assert file.size > 0, f"{name} is empty"
+        self.entries[name] = file.entry
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write one file at once."""
+        with self.create(name) as file:
+            file.write(data)
+
+
+@contextmanager
+def publish_folder(path: Path) -> Generator[FolderWriter, None, None]:
+    """Write a whole folder or nothing; it appears under its name, complete with its manifest, when the block ends well.
+
+        with publish_folder(run / "model") as folder:
+            folder.write("config.json", config)
+
+    Order: each file written and synced, the manifest last, the temporary folder synced, renamed, the parent synced. A folder that
+    had the name is first set aside, and comes back if the rename fails; if we die between the two renames, `sweep` brings it back.
+    Raises: NotWritten as `write_file`; the previous version is then intact and the temporary folder gone.
+    """
+    temporary = _beside(path, "tmp")
+    make_folder(path.parent)
+    try:
+        with explaining(path):
+            remove_tree(temporary)
+            system().mkdir(temporary, 0o777)
+        writer = FolderWriter(temporary, shown=path)
+        yield writer
+        needed = sum(entry.size for entry in writer.entries.values())
+        writer.write(MANIFEST, manifest_text(writer.entries))
+        with explaining(path, needed):
+            sync_folder(temporary)
+            _put_in_place(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            remove_tree(temporary)
+        raise
+
+
+def _put_in_place(temporary: Path, path: Path) -> None:
+    aside = _beside(path, "old")
+    try:
+        if os.path.lexists(path):
+            remove_tree(aside)
+            system().rename(path, aside)
+        system().rename(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            if os.path.lexists(aside) and not os.path.lexists(path):
+                system().rename(aside, path)
+        raise
+    sync_folder(path.parent)
+    with suppress(OSError):  # the new one is in place; `sweep` removes what is left of the old
+        remove_tree(aside)
+
+
+def rename(before: Path, after: Path) -> None:
+    """Give a file or a folder another name in the same file system, durably. Raises NotWritten."""
+    with explaining(after):
+        system().rename(before, after)
+        sync_folder(after.parent)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder so that nobody ever sees part of it: it first loses its name, durably. Raises NotWritten."""
+    temporary = _beside(path, "tmp")
+    with explaining(path):
+        remove_tree(temporary)
+        system().rename(path, temporary)
+        sync_folder(path.parent)
+        remove_tree(temporary)
+
+
+def sweep(folder: Path) -> None:
+    """Clear away what a killed process left in a folder and in its direct subfolders; what it had set aside gets its name back.
+
+    Precondition: nobody else is writing there. `FolderLock` calls it when it has the lock. Raises NotWritten.
+    """
+    with explaining(folder):
+        inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink() and not _LEFT_OVER.fullmatch(entry.name)]
+        for parent in (folder, *inner):
+            for entry in sorted(parent.iterdir()):
+                match = _LEFT_OVER.fullmatch(entry.name)
+                if match is None:
+                    continue
+                if match["kind"] == "old" and not os.path.lexists(parent / match["name"]):
+                    system().rename(entry, parent / match["name"])
+                    sync_folder(parent)
+                else:
+                    remove_tree(entry)
