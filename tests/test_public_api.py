@@ -37,6 +37,8 @@ def test_three_lines_train_and_translate(tmp_path: Path) -> None:
     files = (tmp_path / "a.en", tmp_path / "a.fr", tmp_path / "run")
     translator = vitrail.train_translator(*files, settings=settings, say=said.append)
     assert translator.translate("I am good.").text
+    assert translator.translate("I am good.").parts == 1
+    assert translator.translate("I am good. " * 20).parts > 1, "longer than anything in the text, so cut at the ends of its sentences"
     assert any("schedule.warmup" in line for line in said)
     vitrail.train_translator(*files, settings=settings, say=said.append)
     assert "already at step 4" in said[-1]

@@ -9,19 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.clean import (
-    CleanConfig,
-    DuplicateFilter,
-    HashSet,
-    Reason,
-    RepetitionFilter,
-    Report,
-    clean,
-    make_filters,
-    normalise,
-    normalise_pair,
-    show,
-)
+from vitrail.data.clean import CleanConfig, Report, clean, make_filters, normalise, normalise_pair, show
+from vitrail.data.filters import DuplicateFilter, HashSet, Reason, RepetitionFilter
 from vitrail.data.text import CUT_MARK, ParallelText, SentencePair
 from vitrail.errors import UsageError
 
@@ -102,6 +91,8 @@ def test_reports_add_up(head: list[tuple[str, str]], tail: list[tuple[str, str]]
     assert {key: len(seen) for key, seen in first.examples.items()} == {key: len(seen) for key, seen in whole.examples.items()}
 
 
+ADDRESS = "-".join(f"part{number}" for number in range(14))
+
 # --- what is kept --------------------------------------------------------------------------------------------------------------
 
 
@@ -119,6 +110,10 @@ def test_reports_add_up(head: list[tuple[str, str]], tail: list[tuple[str, str]]
         ("The token <unk> and <s> or ▁ and @@ are text.", "Le jeton <unk> et <s> ou ▁ et @@ sont du texte."),
         ("Look up <module name here> if 3 < 4 and 5 > 2.", "Cherche <nom de module> si 3 < 4 et 5 > 2."),
         ("Rindfleischetikettierungsüberwachungsaufgabenübertragungsgesetz is a word.", "C'est un mot allemand."),
+        ("Chapter two, on dogs .................... page seven", "Chapitre deux, des chiens . . . . . . . . . . page sept"),
+        ("Read it at https://example.org/" + ADDRESS + " today.", "À lire dès aujourd'hui sur WWW.example.org/" + ADDRESS + "."),
+        ("Ignore Tom.", "Ignore Tom."),
+        ("東京", "東京"),
         ("Family: \U0001f468\u200d\U0001f469\u200d\U0001f467 on a walk", "Une famille en promenade"),
     ],
 )
@@ -160,6 +155,7 @@ DROPPED = {
     "letters repeated": ("That is sooooooooooooooooo good", Reason.REPETITION),
     "syllables repeated": ("Funny, hahahahahahahahaha indeed", Reason.REPETITION),
     "Japanese repeated": ("笑って" * 8, Reason.REPETITION),
+    "letters among marks repeated": ("- " * 9 + "ha! " * 9, Reason.REPETITION),
     "identical": ("une phrase tout à fait ORDINAIRE.", Reason.IDENTICAL),
 }
 
@@ -170,6 +166,17 @@ def test_bad_sides_are_dropped_by_name(text: str, reason: Reason) -> None:
     ordinary = "Une phrase tout à fait ordinaire."
     _, report = cleaned((ordinary, text))
     assert report.dropped == {reason: 1}
+
+
+def test_text_without_spaces_that_was_not_translated_is_dropped() -> None:
+    assert reason_for("今朝は雨が降りました", "今朝は雨が降りました") == Reason.IDENTICAL
+
+
+@given(sides=pairs_of_text)
+@settings(deadline=None, max_examples=50)
+def test_a_report_survives_json(sides: list[tuple[str, str]]) -> None:
+    _, report = cleaned(*sides)
+    assert Report.from_dict(json.loads(report.to_json())) == report
 
 
 def test_every_reason_can_occur() -> None:

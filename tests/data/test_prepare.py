@@ -67,7 +67,13 @@ def decoded(prepared: Prepared) -> list[tuple[str, str]]:
 
 def test_every_pair_arrives_where_the_report_says(tmp_path: Path) -> None:
     good = sentences(300)
-    dirty = [("", "vide"), ("Same text", "Same text"), good[0], ("broken \udcff", "cassé"), (" a  cat\tsleeps ", "un chat dort")]
+    dirty = [
+        ("", "vide"),
+        ("Quite the same text", "Quite the same text"),
+        good[0],
+        ("broken \udcff", "cassé"),
+        (" a  cat\tsleeps ", "un chat dort"),
+    ]
     given_dev = [*sentences(3, seed=1), ("", "rien"), ("bad \udcfe byte", "mauvais"), ("  as it is ", "tel\u2028quel\r")]
     config = configure(
         write(tmp_path, "a", [*good, *dirty, LONG]),
@@ -99,9 +105,9 @@ def test_every_pair_arrives_where_the_report_says(tmp_path: Path) -> None:
     facts = prepared.facts
     assert (facts["source_language"], facts["target_language"]) == ("en", "fr")
     assert facts["source_words"] == sum(len(source.split()) for source, _ in trained)
-    assert facts["longest_source_tokens"] == prepared.stores[0].source_lengths.max() <= 30
+    assert facts["longest_source"] == prepared.stores[0].source_lengths.max() <= 30
     assert facts["target_tokens"] == prepared.stores[0].target_lengths.sum()
-    assert "a:302" not in report.to_text() and "line 302: Same text  |  Same text" in report.to_text()
+    assert "a:302" not in report.to_text() and "line 302: Quite the same text  |  Quite the same text" in report.to_text()
     assert (tmp_path / "out" / "report.txt").read_text() == report.to_text()
     assert any("learning" in line for line in said)
 
@@ -132,6 +138,17 @@ def test_several_corpora_are_held_out_from_together_and_stored_apart(tmp_path: P
     assert prepared.report.dropped.get(NEIGHBOUR, 0) == 450 - 12 - prepared.report.train
     without = prepare(configure(write(tmp_path, "a", pairs), holdout=HoldoutConfig(dev_pairs=0, test_pairs=0)), tmp_path / "none")
     assert without.dev.source == without.test.target == [] and without.report.train == 400
+
+
+def test_processes_that_clean_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [*sentences(300), ("", "vide"), ("<br>", "\udcff"), *sentences(80), ("a\tcat \u2028 sees", "un chat\rvoit")]
+    config = configure(write(tmp_path, "a", pairs), test=write(tmp_path, "test", sentences(9, seed=3)), holdout=HoldoutConfig(dev_pairs=5))
+    monkeypatch.setattr("vitrail.data.cleaning.CHUNK", 37)
+    here = prepare(config, tmp_path / "here", workers=1)
+    monkeypatch.setattr("vitrail.data.prepare.PAIRS_WORTH_PROCESSES", 1)
+    prepare(config, tmp_path / "apart", workers=3)
+    assert contents(tmp_path / "here") == contents(tmp_path / "apart")
+    assert here.report.dropped["DuplicateFilter"] == 80 and here.report.dropped[OVERLAP] >= 1
 
 
 def test_two_runs_give_the_same_bytes(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vitrail.data.clean import DuplicateFilter, Reason, make_filters, normalise_pair, show
+from vitrail.data.clean import make_filters, normalise_pair, show
+from vitrail.data.filters import DuplicateFilter, Reason
 from vitrail.data.holdout import HeldOut, held_out, sentence_key
 from vitrail.data.prepare import DataConfig
 from vitrail.data.prepared import NEIGHBOUR, OVERLAP, TOO_LONG, Prepared

@@ -8,7 +8,7 @@ The choice depends on the sentences alone: not on the order of the file, the mac
 import json
 import unicodedata
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum
 from typing import NamedTuple
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vitrail.config import Config
-from vitrail.data.clean import hash_text, show
+from vitrail.data.clean import show
+from vitrail.data.filters import hash_text
 from vitrail.data.text import SentencePair
 from vitrail.errors import DataError
 
 Keys = NDArray[np.uint64]
+"""Hashes of sentences."""
 
 AUTO_SHARE = 0.04
 AUTO_MOST = 1_000
@@ -133,17 +135,21 @@ def _choose(sources: Keys, targets: Keys, *, number: int) -> list[int]:
 
 
 def split(pairs: Iterable[SentencePair], *, config: HoldoutConfig) -> Split:
+    """Hash all sentences, then `split_keys`. Pairs should be clean: equal empty sides would count as shared sentences."""
+    return split_keys(*_hash_keys(pairs), config=config)
+
+
+def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig) -> Split:
     """Choose dev and test such that no sentence of theirs, on either side, stands in train or in the other of the two.
 
     Pairs stand in the order of their source's key, which is as good as random: the first become test, the next dev, at most one pair
     for each source and each target. Every other pair with a source or a target of theirs is REMOVED. The same pairs in another order
     give the same dev, test and train; only where two pairs have both keys equal ("Oui." and "oui!") may the other one be taken.
 
-    Args:    pairs: cleaned (equal empty sides would count as shared sentences).
+    Args:    the `sentence_key` of each source and each target.
     Raises:  DataError when the text is too small or too repetitive to leave something for each part.
-    Cost:    two hashes a pair (4 µs); at its peak about 50 bytes a pair.
+    Cost:    two sorts; at its peak about 50 bytes a pair.
     """
-    sources, targets = _hash_keys(pairs)
     dev, test = _wanted(config, len(sources))
     roles = np.full(len(sources), Role.TRAIN, dtype=np.uint8)
     if not dev and not test:
@@ -169,7 +175,7 @@ class HeldOut(NamedTuple):
 
 
 def held_out(pairs: Iterable[SentencePair]) -> HeldOut:
-    """Hash given dev and test texts, for remove_overlap. An empty side matches nothing."""
+    """Hash given dev and test texts. An empty side matches nothing."""
     both = [(sentence_key(p.source) if p.source else None, sentence_key(p.target) if p.target else None) for p in pairs]
     return HeldOut(frozenset(s for s, _ in both if s is not None), frozenset(t for _, t in both if t is not None))
 
@@ -179,7 +185,7 @@ _EXAMPLES = 5
 
 @dataclass
 class Overlap:
-    """What remove_overlap took out of train: total == kept + by_source + by_target + by_both; the first few examples."""
+    """What was taken out of train because dev or test holds it: total == kept + by_source + by_target + by_both; the first few examples."""
 
     total: int = 0
     kept: int = 0
@@ -188,6 +194,23 @@ class Overlap:
     by_both: int = 0
     examples: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
     """Line, source, target."""
+
+    def admits(self, pair: Callable[[], SentencePair], *, by_source: bool, by_target: bool) -> bool:
+        """Count a training pair by which of its sentences are held out, and say whether it may be trained on.
+
+        Args: pair: called only where the pair may serve as an example.
+        """
+        self.total += 1
+        if not by_source and not by_target:
+            self.kept += 1
+            return True
+        self.by_both += by_source and by_target
+        self.by_source += by_source and not by_target
+        self.by_target += by_target and not by_source
+        if len(self.examples) < _EXAMPLES:
+            found = pair()
+            self.examples.append((found.line, show(found.source), show(found.target)))
+        return False
 
     def to_json(self) -> str:
         """The report as readable JSON."""
@@ -199,20 +222,3 @@ class Overlap:
             f"{self.total - self.kept:,} of {self.total:,} training pairs removed because dev or test holds "
             f"their source ({self.by_source:,}), their target ({self.by_target:,}) or both ({self.by_both:,})"
         )
-
-
-def remove_overlap(pairs: Iterable[SentencePair], *, held: HeldOut, report: Overlap) -> Iterator[SentencePair]:
-    """Yield the training pairs of which neither sentence stands in the held-out texts; count the others in the report."""
-    for pair in pairs:
-        report.total += 1
-        by_source = sentence_key(pair.source) in held.sources
-        by_target = sentence_key(pair.target) in held.targets
-        if not by_source and not by_target:
-            report.kept += 1
-            yield pair
-            continue
-        report.by_both += by_source and by_target
-        report.by_source += by_source and not by_target
-        report.by_target += by_target and not by_source
-        if len(report.examples) < _EXAMPLES:
-            report.examples.append((pair.line, show(pair.source), show(pair.target)))

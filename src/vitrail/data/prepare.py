@@ -7,23 +7,22 @@ the input alone: not on the machine, the time, or the number of workers.
 
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
-from hashlib import file_digest, sha256
-from itertools import chain, islice
+from functools import partial
+from hashlib import sha256
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, model_validator
 
-from vitrail import files
-from vitrail.config import Config
-from vitrail.data.clean import CleanConfig, Example, clean, show
-from vitrail.data.holdout import HeldOut, HoldoutConfig, Role, held_out, remove_overlap, split
+from vitrail.data.clean import Example, show
+from vitrail.data.cleaning import Cleaned, clean_chunks
+from vitrail.data.filters import HashSet, Reason
+from vitrail.data.holdout import HeldOut, Keys, Role, held_out, split_keys
 from vitrail.data.prepared import (
     FORMAT,
     INDEX,
@@ -41,150 +40,21 @@ from vitrail.data.prepared import (
     report_to_text,
     store_name,
 )
+from vitrail.data.setup import DataConfig, differences, fingerprint, stamps
 from vitrail.data.store import Store, write_store
-from vitrail.data.subwords import SubwordsConfig, Vocabularies, train_vocabularies
+from vitrail.data.subwords import Vocabularies, train_vocabularies
 from vitrail.data.text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.errors import DataError, UsageError
-from vitrail.files import Damaged, FolderLock, NotWritten, publish_folder, remove_folder, write_file
+from vitrail.files import Damaged, FolderLock, FolderWriter, NotWritten, publish_folder, remove_folder, rename, write_file
 
 __all__ = ["DataConfig", "Prepared", "differences", "fingerprint", "open_prepared", "prepare"]
 
 Say = Callable[[str], None]
 
+PAIRS_WORTH_PROCESSES = 100_000
+"""From so many pairs on a corpus is cleaned by several processes. Nothing else depends on it."""
 # Pairs encoded at a time: enough for all threads of a large machine, about 20 MB of text. Nothing depends on it.
 _CHUNK = 50_000
-_WRITTEN_TOGETHER = 2_000
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
-_NO_LANGUAGE = frozenset({"txt", "src", "tgt", "trg", "tok", "bpe", "raw", "low", "lc", "tsv", "tmx", "csv", "xml", "json", "snt"})
-
-
-class DataConfig(Config):
-    """Which text a translator learns from, and how it is prepared."""
-
-    corpora: tuple[ParallelText, ...] = Field(min_length=1)
-    """The training text: one corpus or several, which are then mixed by weight. Each is cleaned, and rid of duplicates, by itself."""
-    dev: ParallelText | None = None
-    """Text to choose the best step by; left out, it is held out of the corpora."""
-    test: ParallelText | None = None
-    """Text to report the score on; left out, it is held out of the corpora."""
-    source_language: str = ""
-    """Such as "en"; empty: from the corpora's languages or the endings of their names (train.en)."""
-    target_language: str = ""
-    """Such as "fr"; empty: as the source language."""
-    clean: CleanConfig = CleanConfig()
-    """Which pairs are kept."""
-    holdout: HoldoutConfig = HoldoutConfig()
-    """How much is held out where no dev or test text is given."""
-    subwords: SubwordsConfig = SubwordsConfig()
-    """How text becomes ids."""
-    max_length: int = Field(default=256, ge=1)
-    """Subword tokens on either side; longer pairs are left out of training, and counted."""
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Mixing of several corpora: 1 draws in proportion to size times weight, more draws the small ones more often."""
-
-    @model_validator(mode="after")
-    def _refuse_contradictions(self) -> "DataConfig":
-        for name, given, number in (("dev", self.dev, self.holdout.dev_pairs), ("test", self.test, self.holdout.test_pairs)):
-            if given is not None and number:
-                raise UsageError(f"data.holdout.{name}_pairs: {number}, though data.{name} is given", remedy="give one of the two")
-        languages = self.languages
-        for name, text in self.texts():
-            if all(languages) and languages[0] != languages[1] and _languages_of(text) == (languages[1], languages[0]):
-                raise UsageError(
-                    f"{name}: from {languages[1]} to {languages[0]}, by its names",
-                    expected=f"from {languages[0]} to {languages[1]}, as the rest",
-                    remedy="swap its source and target",
-                )
-        return self
-
-    @property
-    def languages(self) -> tuple[str, str]:
-        """Source and target language; empty where nothing tells."""
-        found = [_languages_of(corpus) for corpus in self.corpora]
-        source = self.source_language or next((pair[0] for pair in found if pair[0]), "")
-        target = self.target_language or next((pair[1] for pair in found if pair[1]), "")
-        return source, target
-
-    def texts(self) -> list[tuple[str, ParallelText]]:
-        """All input texts with their names in the configuration."""
-        named = [(f"data.corpora.{place}", corpus) for place, corpus in enumerate(self.corpora)]
-        return named + [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
-
-
-def _languages_of(text: ParallelText) -> tuple[str, str]:
-    if text.languages is not None:
-        return text.languages
-    if text.target is None:
-        return "", ""
-    endings = [Path(path.name.removesuffix(".gz")).suffix[1:] for path in (text.source, text.target)]
-    source, target = (ending if _LANGUAGE.fullmatch(ending) and ending not in _NO_LANGUAGE else "" for ending in endings)
-    return source, target
-
-
-# ---- what the folder is made from ------------------------------------------------------------------------------------------------
-
-
-def fingerprint(config: DataConfig) -> dict[str, Any]:
-    """What the prepared folder depends on, by name: every value of the configuration, and for each input file the SHA-256 of its bytes.
-
-        {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}
-
-    Where a file lies, and what reports call it, does not count. Raises DataError when a file cannot be read. Cost: reads all of it.
-    """
-    table = config.model_dump(mode="json") | dict(zip(("source_language", "target_language"), config.languages, strict=True))
-    table["corpora"] = {str(place): _text_fingerprint(corpus) for place, corpus in enumerate(config.corpora)}
-    for name, text in (("dev", config.dev), ("test", config.test)):
-        table[name] = None if text is None else _text_fingerprint(text)
-    return {"data.format": FORMAT} | dict(_flatten("data", table))
-
-
-def _text_fingerprint(text: ParallelText) -> dict[str, Any]:
-    languages = list(text.languages) if text.languages else None
-    hashes = {"source": _hash(text.source)} | ({"target": _hash(text.target)} if text.target else {})
-    return hashes | {"format": text.kind, "languages": languages, "weight": text.weight}
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, below in value.items():
-            yield from _flatten(f"{prefix}.{key}", below)
-    else:
-        yield prefix, value
-
-
-def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """What differs between two fingerprints, one line each: `data.max_length: 256, now 128`."""
-    absent = "absent"
-    names = [*recorded, *(name for name in asked if name not in recorded)]
-    return [
-        f"{name}: {_brief(recorded.get(name, absent))}, now {_brief(asked.get(name, absent))}"
-        for name in names
-        if recorded.get(name, absent) != asked.get(name, absent)
-    ]
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
-
-
-def _stamps(config: DataConfig) -> dict[Path, tuple[int, int, int]]:
-    paths = [path for _, text in config.texts() for path in (text.source, text.target) if path is not None]
-    try:
-        return {path: (found.st_ino, found.st_size, found.st_mtime_ns) for path in paths if (found := path.stat())}
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
-# ---- preparing -------------------------------------------------------------------------------------------------------------------
 
 
 def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = lambda _: None) -> Prepared:
@@ -192,14 +62,14 @@ def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = la
 
     A folder made from anything else, or damaged, is replaced when the new one is complete; a folder that holds other things is refused.
 
-    Args:    workers: threads that encode; 0: one a core. They change no byte. say: is told what is being done, a line at a time.
+    Args:    workers: processes that clean, then threads that encode; 0: one a core. They change no byte.
+             say: is told what is being done, a line at a time.
     Raises:  DataError, UsageError before anything is written when the text cannot be read or its sides are unequal; DataError when too
              little is left; TrainingError when another process prepares the same folder; NotWritten.
     Cost:    65 µs of processor time a pair of 7 words (162,000 pairs: 11 s, 229 MB), of which encoding, a third, uses all workers.
     """
-    for _, text in config.texts():
-        text.count()
-    stamps = _stamps(config)
+    counts = [text.count() for _, text in config.texts()]
+    before = stamps(config)
     asked = fingerprint(config)
     found = _open_same(folder, asked, say=say)
     if found is not None:
@@ -211,8 +81,8 @@ def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = la
             for left_over in ("tree", "scratch", "old"):
                 if (work / left_over).exists():
                     remove_folder(work / left_over)
-            _Preparation(config, work=work, workers=workers or os.cpu_count() or 1, say=say).run(asked)
-            if _stamps(config) != stamps:
+            _Preparation(config, counts, work=work, workers=workers or os.cpu_count() or 1, say=say).run(asked)
+            if stamps(config) != before:
                 raise DataError("the text changed while it was read", remedy="run again when nothing writes to it")
             _put_in_place(work / "tree", folder, aside=work / "old")
         finally:
@@ -250,25 +120,18 @@ def _open_same(folder: Path, asked: dict[str, Any], *, say: Say) -> Prepared | N
 def _restore(aside: Path, folder: Path) -> None:
     """Give back its name to a folder that a killed process had set aside."""
     if aside.exists() and not os.path.lexists(folder):
-        _rename(aside, folder)
+        rename(aside, folder)
 
 
 def _put_in_place(tree: Path, folder: Path, *, aside: Path) -> None:
     try:
         if os.path.lexists(folder):
-            _rename(folder, aside)
-        _rename(tree, folder)
+            rename(folder, aside)
+        rename(tree, folder)
     except BaseException:
         with suppress(NotWritten):
             _restore(aside, folder)
         raise
-
-
-def _rename(before: Path, after: Path) -> None:
-    try:
-        files.SYSTEM.rename(before, after)
-    except OSError as error:
-        raise NotWritten(f"{after}: cannot be written: {error.strerror}", remedy="choose another folder") from error
 
 
 class _Given(NamedTuple):
@@ -284,6 +147,8 @@ class _Preparation:
     """One preparation: the steps in order, and where they work."""
 
     config: DataConfig
+    counts: list[int]
+    """Pairs of each corpus, as they are."""
     work: Path
     workers: int
     say: Say
@@ -297,51 +162,60 @@ class _Preparation:
         given = _read_given(self.config)
         reports = [CorpusReport(corpus.label) for corpus in self.config.corpora]
         with publish_folder(self.work / "scratch") as scratch:
-            for place, corpus in enumerate(self.config.corpora):
-                self._clean(corpus, given.keys, report=reports[place], out=scratch, name=str(place))
-        roles = self._split(reports)
+            keys = [self._clean(place, given.keys, report=report, out=scratch) for place, report in enumerate(reports)]
+        roles = self._split(keys)
+        del keys
         texts = {"dev": Texts([], []), "test": Texts([], [])} | given.texts
         for place, report in enumerate(reports):
             self._hold_out(place, roles[place], texts=texts, report=report)
         self.say("learning the vocabulary")
-        vocabularies = train_vocabularies(self._train_side(roles, 1), self._train_side(roles, 2), config=self.config.subwords)
+        vocabularies = train_vocabularies(self._train_side(roles, 0), self._train_side(roles, 1), config=self.config.subwords)
         stores = [self._encode(place, roles[place], vocabularies, report=report) for place, report in enumerate(reports)]
         remove_folder(self.work / "scratch")
         self._write(asked, vocabularies=vocabularies, stores=stores, texts=texts, corpora=reports, given=given.reports)
 
-    def _clean(self, corpus: ParallelText, held: HeldOut, *, report: CorpusReport, out: files.FolderWriter, name: str) -> None:
-        """Write the pairs that are kept to a scratch file: line, source, target, divided by tabs, which clean text cannot hold."""
+    def _clean(self, place: int, held: HeldOut, *, report: CorpusReport, out: FolderWriter) -> Keys:
+        """Write the pairs that are kept to a scratch file: line, source, target, divided by tabs, which clean text cannot hold.
+
+        Returns: the keys of their sources and targets, one row a pair.
+        """
+        corpus, notes = self.config.corpora[place], Notes()
         self.say(f"cleaning {report.name}")
-        notes = Notes()
-        kept = clean(corpus.pairs(notes=notes), config=self.config.clean, report=report.clean)
-        separate = remove_overlap(kept, held=held, report=report.overlap)
-        with out.create(name) as file:
-            while rows := list(islice(separate, _WRITTEN_TOGETHER)):
-                file.write("".join(f"{pair.line}\t{pair.source}\t{pair.target}\n" for pair in rows).encode())
+        seen = None if Reason.DUPLICATE in self.config.clean.skip else HashSet()
+        chunks = clean_chunks(corpus.pairs(notes=notes), config=self.config.clean, processes=self._processes(place))
+        keys: list[Keys] = [np.empty((0, 2), dtype=np.uint64)]
+        with closing(chunks), out.create(str(place)) as file:
+            for chunk in chunks:
+                report.clean.add(chunk.report)
+                kept = _sift(chunk, seen=seen, held=held, report=report)
+                file.write(kept.rows)
+                keys.append(kept.keys[:, 1:].copy())
             report.repaired = _plain(notes)
             if file.size == 0:
                 _refuse_empty(report)
+        return np.concatenate(keys)
 
-    def _rows(self, place: int) -> Iterator[list[str]]:
-        """Line, source and target of every clean pair of a corpus."""
-        with (self.work / "scratch" / str(place)).open("rb") as file:
-            for raw in file:
-                yield raw[:-1].decode().split("\t")
+    def _processes(self, place: int) -> int:
+        """A process starts in the time in which one cleans 20,000 pairs; few pairs are cleaned sooner in this one."""
+        return self.workers if self.workers > 1 and self.counts[place] >= PAIRS_WORTH_PROCESSES else 0
 
     def _pairs(self, place: int) -> Iterator[SentencePair]:
-        return (SentencePair(source, target, int(line)) for line, source, target in self._rows(place))
+        """Every clean pair of a corpus."""
+        with (self.work / "scratch" / str(place)).open("rb") as file:
+            for row in file:
+                yield _pair_of(row[:-1])
 
-    def _split(self, reports: list[CorpusReport]) -> list[npt.NDArray[np.uint8]]:
+    def _split(self, keys: list[Keys]) -> list[npt.NDArray[np.uint8]]:
         """The role of every clean pair, corpus by corpus. What was given need not be held out."""
-        sizes = [report.overlap.kept for report in reports]
+        sizes = list(map(len, keys))
         unset = {"dev_pairs": 0} if self.config.dev else {}
         unset |= {"test_pairs": 0} if self.config.test else {}
         wanted = self.config.holdout.model_copy(update=unset)
         if wanted.dev_pairs == wanted.test_pairs == 0:
             return [np.full(size, Role.TRAIN, dtype=np.uint8) for size in sizes]
         self.say("holding out dev and test")
-        everything = chain.from_iterable(map(self._pairs, range(len(sizes))))
-        return np.split(split(everything, config=wanted).roles, np.cumsum(sizes)[:-1])
+        sources, targets = np.concatenate(keys).T
+        return np.split(split_keys(sources, targets, config=wanted).roles, np.cumsum(sizes)[:-1])
 
     def _hold_out(self, place: int, roles: npt.NDArray[np.uint8], *, texts: dict[str, Texts], report: CorpusReport) -> None:
         """Gather the pairs that became dev and test, and count those removed for their sake."""
@@ -357,16 +231,14 @@ class _Preparation:
             elif role == Role.REMOVED:
                 report.exemplify(NEIGHBOUR, _example(pair))
 
-    def _train_side(self, roles: list[npt.NDArray[np.uint8]], column: int) -> Iterator[str]:
+    def _train_side(self, roles: list[npt.NDArray[np.uint8]], side: int) -> Iterator[str]:
         for place, of_corpus in enumerate(roles):
-            for row, role in zip(self._rows(place), of_corpus, strict=True):
-                if role == Role.TRAIN:
-                    yield row[column]
+            yield from (pair[:2][side] for pair in compress(self._pairs(place), (of_corpus == Role.TRAIN).tolist()))
 
     def _encode(self, place: int, roles: npt.NDArray[np.uint8], vocabularies: Vocabularies, *, report: CorpusReport) -> Store:
         """Write the store of one corpus: all pairs to train on but the too long ones."""
         self.say(f"encoding {report.name}")
-        pairs = (pair for pair, role in zip(self._pairs(place), roles, strict=True) if role == Role.TRAIN)
+        pairs = compress(self._pairs(place), (roles == Role.TRAIN).tolist())
         folder = self.tree / store_name(place)
         with write_store(folder, vocabularies) as writer:
             while chunk := list(islice(pairs, _CHUNK)):
@@ -419,6 +291,28 @@ class _Preparation:
         write_file(self.tree / INDEX, _to_json(index))
 
 
+def _sift(chunk: Cleaned, *, seen: HashSet | None, held: HeldOut, report: CorpusReport) -> Cleaned:
+    """Leave out, and count, the pairs that came before, and those of which dev or test holds a sentence."""
+    new = [seen is None or seen.add(key) for key in chunk.keys[:, 0].tolist()]
+    if all(new) and not held.sources and not held.targets:
+        report.overlap.total += len(new)
+        report.overlap.kept += len(new)
+        return chunk
+    rows = chunk.rows.split(b"\n")[:-1]
+    kept: list[int] = []
+    for place, (row, source, target) in enumerate(zip(rows, *chunk.keys[:, 1:].T.tolist(), strict=True)):
+        if not new[place]:
+            report.clean.drop_kept(Reason.DUPLICATE, _pair_of(row))
+        elif report.overlap.admits(partial(_pair_of, row), by_source=source in held.sources, by_target=target in held.targets):
+            kept.append(place)
+    return Cleaned(b"".join(rows[place] + b"\n" for place in kept), chunk.keys[kept], chunk.report)
+
+
+def _pair_of(row: bytes) -> SentencePair:
+    line, source, target = row.decode().split("\t")
+    return SentencePair(source, target, int(line))
+
+
 def _where(rows: list[npt.NDArray[np.int32]], fits: list[bool]) -> list[npt.NDArray[np.int32]]:
     return [row for row, fit in zip(rows, fits, strict=True) if fit]
 
@@ -459,7 +353,7 @@ def _facts(
         tokens = sum(int(of_store.sum(dtype=np.int64)) for of_store in lengths)
         facts[f"{side}_tokens"] = tokens
         facts[f"mean_{side}_tokens"] = round(tokens / pairs, 3)
-        facts[f"longest_{side}_tokens"] = max(int(of_store.max()) for of_store in lengths)
+        facts[f"longest_{side}"] = max(int(of_store.max()) for of_store in lengths)  # tokens; a translator splits what is longer
     facts |= {"source_vocabulary": vocabularies.source.size, "target_vocabulary": vocabularies.target.size}
     return facts | {"joint_vocabulary": vocabularies.joint}
 
