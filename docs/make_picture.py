@@ -45,7 +45,7 @@ def cross_attention(folder: Path) -> tuple[list[str], list[str], Tensor]:
     # A word takes what its pieces take on average, from all pieces of the other word together.
     shares = torch.stack([torch.stack([weights[row][:, column].sum(dim=1).mean() for column in columns]) for row in rows])
     names = [
-        ["".join(side[place] for place in group).replace("▁", "") for group in groups]
+        ["".join(side[place] for place in group).replace("▁", "").replace("</s>", "<eos>") for group in groups]
         for side, groups in zip(sides, (columns, rows), strict=True)
     ]
     return names[0], names[1], shares

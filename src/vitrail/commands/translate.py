@@ -59,7 +59,7 @@ def translate(
         raise UsageError(f"--{name.replace('_', '-')} without --sample", remedy="add --sample")
     translator = load(models, fast=fast, seed=seed, threads=threads, device=device)
     search = adapt_search(
-        translator.config.search,
+        translator.search,
         beams=beams,
         n_best=n_best,
         length_penalty=length_penalty,
@@ -83,28 +83,10 @@ def translate(
 
 def load(models: list[Path], *, fast: bool, seed: int, threads: int, device: console.DeviceName) -> "Translator":
     """The translator, searching as its first model was configured to."""
-    from vitrail.config import build
-    from vitrail.decode.search import SearchConfig
     from vitrail.decode.translate import TranslateConfig, Translator
 
-    search = build(SearchConfig, stored_search(models[0]), origin=str(models[0]))
-    config = TranslateConfig(search=search, exact=not fast, seed=seed, window_lines=_WINDOW)
+    config = TranslateConfig(exact=not fast, seed=seed, window_lines=_WINDOW)
     return Translator.load(models[0], *models[1:], device=device, threads=threads, config=config)
-
-
-def stored_search(folder: Path) -> dict[str, Any]:
-    """How a model's run was told to search; nothing where that is not written. What is damaged is for loading to refuse."""
-    inner = folder / "model" / "config.json"
-    path = inner if inner.exists() and not (folder / "config.json").exists() else folder / "config.json"
-    try:
-        document: Any = json_module.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    match document:
-        case {"facts": {"search": dict(search)}}:
-            return search  # pyright: ignore[reportUnknownVariableType]
-        case _:
-            return {}
 
 
 def adapt_search(

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
-from vitrail.config import Config
+from vitrail.config import Config, build
 from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
 from vitrail.decode.constraints import UNCONSTRAINED, Constraints, repeats
 from vitrail.decode.ensemble import Ensemble, Translating
@@ -30,8 +30,8 @@ _MIN_ROWS = 4
 class TranslateConfig(Config):
     """How texts are cut, batched and searched."""
 
-    search: SearchConfig = SearchConfig()
-    """How each sentence's translation is looked for."""
+    search: SearchConfig | None = None
+    """How each sentence's translation is looked for; None: as the run of the (first) model was configured."""
     exact: bool = True
     """Batch only sources of equal length, in at least four rows: the same tokens whatever is translated in the same call. When false,
     lengths are mixed and padded, which is faster on few or very different texts and may change a translation now and then."""
@@ -129,6 +129,8 @@ class Translator:
     ) -> None:
         self.vocabularies = vocabularies
         self.config = TranslateConfig() if config is None else config
+        self.search = self.config.search or SearchConfig()
+        """How sentences are searched where a call does not say otherwise."""
         self._model = model
         self._device = torch.device("cpu") if device is None else device
         limit = self.config.max_source_tokens
@@ -146,7 +148,8 @@ class Translator:
     ) -> "Translator":
         """Load a run's folder or a model folder; several make an ensemble.
 
-        Args:    threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+        Args:
+            threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
         Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
         """
         if threads is not None:
@@ -156,6 +159,10 @@ class Translator:
         digests = [one.vocabularies.digest for one in loaded]
         model = loaded[0].model if len(loaded) == 1 else Ensemble([one.model for one in loaded], digests=digests)
         longest = _longest_source(loaded)
+        config = TranslateConfig() if config is None else config
+        if config.search is None and "search" in loaded[0].facts:
+            stored = build(SearchConfig, loaded[0].facts["search"], origin=f"{path}: search")
+            config = config.model_copy(update={"search": stored})
         return cls(model, vocabularies=loaded[0].vocabularies, config=config, device=place, longest_source=longest)
 
     @overload
@@ -169,7 +176,7 @@ class Translator:
     ) -> Translation | list[Translation]:
         """Translate one text, or several in order. Any text will do: what cannot be encoded is replaced, and no text raises an error.
 
-        Args:    search: how to search, instead of `config.search`.
+        Args:    search: how to search, instead of as `search` says.
         Raises:  UsageError for wishes that cannot be granted.
         """
         if isinstance(texts, str):
@@ -191,7 +198,7 @@ class Translator:
         yield from self._translate(window, wishes, search, first=first)
 
     def _translate(self, texts: Sequence[str], wishes: Wishes | None, search: SearchConfig | None, *, first: int) -> list[Translation]:
-        search = self.config.search if search is None else search
+        search = self.search if search is None else search
         wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
         if wanted.forced:
             # One bank of hypotheses for every number of forced tokens that stand; each bank needs a beam.
