@@ -29,7 +29,7 @@ from vitrail.train.run import Outcome, train
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["training_runs", "sacrebleu.metrics", "torch.distributed"])
 TIMES = ("seconds", "tokens_per_second")
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 _ENGLISH = {"who": "I|you|we|they|my sister|the baker|a sailor", "does": "see|paint|carry|know|sell", "what": "the sea|a boat|two apples"}
 _FRENCH = {

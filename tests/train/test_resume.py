@@ -1,0 +1,44 @@
+"""A training that was stopped, however and wherever, ends in the same bits as one that never was."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_runs import Fault, Trainer, fingerprint, logged, tiny
+
+KILLS = 8
+CHANGES_IN_A_SAVE = 45
+
+KINDS: dict[str, dict[str, Any]] = {
+    "layer-norm": {},
+    "batch-norm": {"model": {"norm": "batch"}},
+    "subword-dropout": {"train": {"subword_dropout": 0.1}},
+}
+
+
+def kills(seed: int, steps: int) -> list[Fault]:
+    """Half of them in the middle of a step, half in the middle of writing what the step after it brings about."""
+    draw = random.Random(seed)
+    places = sorted(draw.sample(range(1, steps), KILLS))
+    in_saves = set(draw.sample(range(KILLS), KILLS // 2))
+    return [
+        Fault(step, change=draw.randint(1, CHANGES_IN_A_SAVE)) if number in in_saves else Fault(step, delay=draw.uniform(0.001, 0.02))
+        for number, step in enumerate(places)
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_eight_times_and_started_again(kind: str, tmp_path: Path) -> None:
+    config = tiny(tmp_path, KINDS[kind])
+    unbroken = Trainer(config, tmp_path / "unbroken")
+    for fault in kills(seed=len(kind), steps=26):
+        killed = Trainer(config, tmp_path / "killed", fault=fault)
+        assert killed.wait() == -9, (fault, killed.text())
+    assert Trainer(config, tmp_path / "killed").wait() == 0
+    assert unbroken.wait() == 0, unbroken.text()
+    assert fingerprint(tmp_path / "killed") == fingerprint(tmp_path / "unbroken")
+    lines = logged(tmp_path / "killed")
+    assert {int(line["epoch"]) for line in lines if line["kind"] == "train"} >= {0, 1, 2}
+    places = [(line["kind"], line["step"]) for line in lines]
+    assert len(places) == len(set(places))
