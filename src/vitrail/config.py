@@ -120,7 +120,7 @@ def to_json(config: Config) -> str:
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one character that JSON may hold bare and TOML may not
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
