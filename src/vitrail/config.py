@@ -120,7 +120,8 @@ def to_json(config: Config) -> str:
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one character that JSON may hold bare and TOML may not
+        # DEL is the one character that JSON may hold bare and TOML may not.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | tuple):
