@@ -4,6 +4,7 @@ import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from vitrail.data.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepie
 from vitrail.errors import DataError
 
 Lengths = npt.NDArray[np.int32]
+MULTI30K = Path(__file__).parents[3] / "shared" / "data" / "multi30k"
 
 
 def ids(*values: int) -> npt.NDArray[np.int32]:
@@ -300,3 +302,16 @@ def test_prefetch_raises_what_its_source_raises_after_what_came_before() -> None
     with pytest.raises(DataError):
         next(ahead)
     assert not any(thread.name == "prefetch" for thread in threading.enumerate())
+
+
+@pytest.mark.skipif(not MULTI30K.is_dir(), reason="the Multi30k corpus is not here")
+def test_padding_on_multi30k_is_under_a_tenth() -> None:
+    sides = [(MULTI30K / f"train.{language}").read_text(encoding="utf-8").split("\n")[:-1] for language in ("en", "fr")]
+    vocabulary = train_sentencepiece(itertools.chain(*sides), size=8000)
+    source, target = (np.array([len(row) for row in vocabulary.encode_batch(side)], dtype=np.int32) for side in sides)
+    real = cells = 0
+    for chosen in plan(source, target, budget=4096, seed=1, epoch=3):
+        for lengths in (source[chosen] + 1, target[chosen] + 1):
+            real += int(lengths.sum())
+            cells += len(lengths) * int(lengths.max())
+    assert real / cells > 0.90
