@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from training_runs import every_byte, fingerprint, logged, run, tiny, write_text
+from training_runs import differing, every_byte, logged, run, tiny, write_text
 
 from vitrail import files
 from vitrail.data.batches import Batch
@@ -129,7 +129,7 @@ def test_stopped_and_started_again(steps: list[int], tmp_path: Path, unbroken: P
     said: list[str] = []
     run(tiny(tmp_path), tmp_path / "run", say=said.append)
     assert f"going on from step {steps[-1]}" in said
-    assert fingerprint(tmp_path / "run") == fingerprint(unbroken)
+    assert not differing(tmp_path / "run", unbroken)
 
 
 @pytest.mark.parametrize("place", [0, 3], ids=["on the way", "at the end"])
@@ -149,7 +149,7 @@ def test_stopped_in_the_middle_of_a_validation(place: int, tmp_path: Path, unbro
     assert steps_saved(tmp_path / "run")[-1] == (9, 18, 27, 30)[place]
     assert len([line for line in logged(tmp_path / "run") if line["kind"] == "validation"]) == place
     run(tiny(tmp_path), tmp_path / "run")
-    assert fingerprint(tmp_path / "run") == fingerprint(unbroken)
+    assert not differing(tmp_path / "run", unbroken)
 
 
 @pytest.mark.parametrize("name", ["prepare", "try_longest"])
@@ -255,7 +255,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     named = "model.safetensors" if (kind, name) == ("flipped", "manifest.json") else name  # the manifest then lies about that one
     assert len(caplog.messages) == 1 and f"step-000030/{named}" in caplog.messages[0]
     assert "going on from step-000028" in caplog.messages[0]
-    assert fingerprint(copied) == fingerprint(unbroken)
+    assert not differing(copied, unbroken)
 
 
 def test_half_a_line_of_metrics_is_forgotten(copied: Path, unbroken: Path) -> None:
@@ -263,7 +263,7 @@ def test_half_a_line_of_metrics_is_forgotten(copied: Path, unbroken: Path) -> No
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"step": 27, "kind": "val')
     run(tiny(copied.parent), copied)
-    assert fingerprint(copied) == fingerprint(unbroken)
+    assert not differing(copied, unbroken)
 
 
 # ---- disks that refuse -----------------------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_a_full_disk_costs_a_checkpoint_not_the_training(
     assert len(caplog.messages) == 1
     assert all(part in caplog.messages[0] for part in ("step-000012", "No space left", "bytes needed", "bytes free", "training goes on"))
     assert seen == [[8, 9]], "no half of it is visible, and the one before is there"
-    assert fingerprint(tmp_path / "run") == fingerprint(unbroken)
+    assert not differing(tmp_path / "run", unbroken)
 
 
 def test_the_third_refusal_in_a_row_ends_the_training(
@@ -324,7 +324,7 @@ def test_the_third_refusal_in_a_row_ends_the_training(
         patch.setattr(files, "SYSTEM", real)
         assert len(caplog.messages) == 2 and steps_saved(tmp_path / "run") == [8, 9]
         run(tiny(tmp_path), tmp_path / "run")
-    assert fingerprint(tmp_path / "run") == fingerprint(unbroken)
+    assert not differing(tmp_path / "run", unbroken)
 
 
 def test_a_model_that_cannot_be_written_is_written_later(
@@ -397,7 +397,7 @@ def test_a_training_that_diverges_keeps_its_last_good_checkpoint(tmp_path: Path,
     newest = safetensors.torch.load_file(state.checkpoints(tmp_path / "run")[-1] / "model.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in newest.values())
     run(tiny(tmp_path), tmp_path / "run")
-    assert fingerprint(tmp_path / "run") == fingerprint(unbroken)
+    assert not differing(tmp_path / "run", unbroken)
 
 
 def test_memory_that_does_not_suffice_shows_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,7 +458,7 @@ def test_where_it_was_stopped_does_not_matter_to_the_mean(tmp_path: Path, monkey
             with pytest.raises(Stopped):
                 run(tiny(tmp_path, changes), tmp_path / "stopped")
     run(tiny(tmp_path, changes), tmp_path / "stopped")
-    assert fingerprint(tmp_path / "stopped") == fingerprint(tmp_path / "whole")
+    assert not differing(tmp_path / "stopped", tmp_path / "whole")
 
 
 def test_patience_stops_a_training_that_does_not_get_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

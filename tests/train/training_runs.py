@@ -106,6 +106,12 @@ def fingerprint(folder: Path) -> dict[str, str]:
     return digests | {name: json.dumps(logged(folder, name)) for name in ("metrics", "samples")}
 
 
+def differing(one: Path, other: Path) -> list[str]:
+    """In what two runs differ; nothing when they are the same to the bit."""
+    left, right = fingerprint(one), fingerprint(other)
+    return sorted(name for name in left.keys() | right.keys() if left.get(name) != right.get(name))
+
+
 def every_byte(folder: Path) -> dict[str, bytes]:
     """All files of a run."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
