@@ -160,6 +160,15 @@ def test_min_rows_keeps_rows_and_changes_nothing(beams: int) -> None:
     padded = beam_search(model.step, model.sentences(6), queries, config=config(beams=beams), min_rows=4)
     assert padded == plain
     assert min(model.rows_seen) >= 4
+    assert model.rows_seen[0] == 6 * beams
+
+
+def test_min_rows_does_not_change_samples() -> None:
+    model = ToyModel(15, end_bias=1.0)
+    queries = [Query(5, seed=seed) for seed in range(6)]
+    how = config(n_best=3, sampling={})
+    plain, padded = (beam_search(model.step, model.sentences(6), queries, config=how, min_rows=rows) for rows in (1, 4))
+    assert padded == plain
 
 
 def test_unknown_only_when_allowed() -> None:

@@ -230,8 +230,9 @@ def beam_search(
         state: where decoding stands before the first token, one row a sentence.
         queries: one a sentence, in the order of the state's rows.
         observe: called after each step with what was considered; costs nothing when None.
-        min_rows: keep at least this many rows in the batch, if need be of sentences that are done. Matrix products of fewer than four
-            rows round differently, so that the result would depend on a sentence's neighbours.
+        min_rows: keep at least this many rows in the batch, if need be of sentences that are done, and have K rows a sentence from the
+            first step on. Products of few rows round differently, so that the result would depend on a sentence's neighbours.
+            Precondition: there are enough queries to begin with.
         device: where the model computes; the CPU when None.
 
     Returns: for each sentence at most n_best hypotheses, best first, complete before truncated; never none.
@@ -256,9 +257,10 @@ def beam_search(
     results = _Results(queries, config)
     noise = _noise(queries, results.caps, config).to(device) if config.sampling is not None else None
     sentences = list(range(len(queries)))
-    empty = torch.empty(len(queries), 1, 0, device=device)
-    beams = _Beams(empty.long(), empty, torch.zeros(len(queries), 1, device=device))
-    last = torch.full((len(queries),), SOS, device=device)
+    # All beams begin alike, so one row a sentence is enough for the first step.
+    beams = _begin(len(queries), config.width if min_rows > 1 else 1, config, device)
+    state = state.repeat(config.width) if beams.totals.shape[1] > 1 else state
+    last = torch.full((beams.totals.numel(),), SOS, device=device)
     while True:
         logits, state = step(last, state)
         log_probs = logits.float().log_softmax(dim=-1).view(*beams.totals.shape, -1)
@@ -290,6 +292,15 @@ def beam_search(
             sentences = [sentences[row] for row in staying]
         state = _advance(state, parents, width_before=beams.totals.shape[1])
         beams, last = following, following.tokens[:, :, -1].flatten()
+
+
+def _begin(sentences: int, width: int, config: SearchConfig, device: torch.device) -> _Beams:
+    """Nothing said yet. Samples are independent from the start; of equal beams only the first is alive."""
+    empty = torch.empty(sentences, width, 0, device=device)
+    totals = torch.zeros(sentences, width, device=device)
+    if config.sampling is None:
+        totals[:, 1:] = -torch.inf
+    return _Beams(empty.long(), empty, totals)
 
 
 def _advance(state: State, parents: Int[Tensor, "B K"], *, width_before: int) -> State:

@@ -23,9 +23,6 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import LoadedModel, load_model
 from vitrail.runtime import Device, choose_device, set_threads
 
-_MIN_ROWS = 4
-"""Matrix products of fewer rows round differently, and a translation would then depend on what is translated beside it."""
-
 
 class TranslateConfig(Config):
     """How texts are cut, batched and searched."""
@@ -33,8 +30,8 @@ class TranslateConfig(Config):
     search: SearchConfig | None = None
     """How each sentence's translation is looked for; None: as the run of the (first) model was configured."""
     exact: bool = True
-    """Batch only sources of equal length, in at least four rows: the same tokens whatever is translated in the same call. When false,
-    lengths are mixed and padded, which is faster on few or very different texts and may change a translation now and then."""
+    """Batch only sources of equal length, and never few rows: on the CPU the same tokens whatever is translated in the same call. When
+    false, lengths are mixed and padded, which is faster on few or very different texts and may change a translation now and then."""
     batch_sentences: int = Field(default=64, ge=1)
     """Sentences decoded side by side, at most."""
     batch_tokens: int = Field(default=4096, ge=1)
@@ -238,8 +235,10 @@ class Translator:
 
     @torch.inference_mode()
     def _search(self, jobs: list[_Job], search: SearchConfig) -> list[list[Hypothesis]]:
-        min_rows = _MIN_ROWS if self.config.exact else 1
-        padded = jobs + jobs[:1] * (min_rows - len(jobs))
+        min_rows = fewest_rows(torch.get_num_threads()) if self.config.exact else 1
+        # The decoder has a row for each beam, the encoder one for each token and the end.
+        sentences = -(-min_rows // min(search.width, len(jobs[0].tokens) + 1))
+        padded = jobs + jobs[:1] * (sentences - len(jobs))
         state = self._model.start(self._model.encode(_stack([job.tokens for job in padded]).to(self._device)))
         queries = [job.query for job in padded]
         found = beam_search(self._model.step, state, queries, config=search, min_rows=min_rows, device=self._device)
@@ -286,6 +285,15 @@ class Translator:
         forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
         prefix = tuple(target.encode(_plain(_encodable(wishes.prefix))))
         return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
+
+
+def fewest_rows(threads: int) -> int:
+    """From how many rows on a row of a matrix product no longer depends on how many there are.
+
+    Measured with torch 2.13 and MKL: fewer than 4 rows are multiplied by another kernel, which rounds differently, and several threads
+    share the rows in blocks of 4, so that one of them may get fewer (two threads: 5 to 7 and 9 to 11 rows; equal from 12 to 64).
+    """
+    return 4 if threads == 1 else 8 * threads
 
 
 def make_batches(lengths: Sequence[int], *, config: TranslateConfig) -> Iterator[list[int]]:
