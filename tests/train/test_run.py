@@ -19,8 +19,8 @@ from training_runs import differing, every_byte, logged, run, tiny, write_text
 
 from vitrail import files
 from vitrail.data.batches import Batch
-from vitrail.errors import Interrupted, Stopped, TrainingError, UsageError
-from vitrail.files import NotWritten
+from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError
+from vitrail.files import FolderLock, NotWritten
 from vitrail.models.folder import load_model
 from vitrail.models.transformer import Transformer
 from vitrail.nn.losses import LossSum
@@ -187,9 +187,10 @@ def test_handlers_of_signals_come_back(unbroken: Path, copied: Path) -> None:
         ({"data": {"subwords": {"size": 320}}}, "data.subwords.size: 310 when saved, 320 now"),
         ({"data": {"max_length": 99}}, "data.max_length: 256 when saved, 99 now"),
         ({"model": {"dropout": 0.2}}, "model.dropout: 0.1 when saved, 0.2 now"),
+        ({"model": {"width": 24}}, "model.width: 16 when saved, 24 now"),
         ({"optimizer": {"learning_rate": 0.02}, "seed": 2}, "optimizer.learning_rate: 0.01 when saved, 0.02 now; seed"),
     ],
-    ids=["seed", "batch", "threads", "vocabulary", "length", "model", "two"],
+    ids=["seed", "batch", "threads", "vocabulary", "length", "dropout", "width", "two"],
 )
 def test_another_setup_is_refused_by_name(changes: dict[str, Any], named: str, copied: Path) -> None:
     before = every_byte(copied)
@@ -209,6 +210,22 @@ def test_other_text_is_refused_and_the_prepared_text_kept(copied: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.corpora\.0\.source"):
         run(tiny(copied.parent, pairs=150), copied)
     assert every_byte(copied) == before
+
+
+def test_nothing_is_written_for_a_run_that_is_refused(copied: Path, tmp_path: Path) -> None:
+    begun: list[str] = []
+    with FolderLock(copied), pytest.raises(TrainingError, match="in use by pid"):
+        run_module.train(tiny(copied.parent), copied, begin=lambda: begun.append("held"))
+    with pytest.raises(UsageError, match="saved with another setup"):
+        run_module.train(tiny(copied.parent, {"data": {"max_length": 9}}), copied, begin=lambda: begun.append("other"))
+    assert begun == []
+    run_module.train(tiny(copied.parent), copied, begin=lambda: begun.append("mine"))
+    assert begun == ["mine"]
+
+
+def test_another_models_weights_are_refused_where_the_change_is_allowed(copied: Path) -> None:
+    with pytest.raises(ModelError, match="its weights are of another model"):
+        run(tiny(copied.parent, {"model": {"width": 24}}), copied, allow=["model"])
 
 
 def test_allowed_changes_are_told_and_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

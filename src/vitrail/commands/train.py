@@ -72,12 +72,15 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
         return _facts(train_run(config, folder, allow=allow))
     observers: list[Observe] = [write_tensorboard(folder / "tensorboard")] if tensorboard else []
     make_folder(folder)
+
+    def begin() -> None:
+        if planned.choices:
+            keep_choices(folder, planned.choices)
+
     with TrainingDisplay(folder) as display:
         for choice in planned.choices:
             display.say(f"chosen: {choice.to_text()}")
-        if planned.choices:
-            keep_choices(folder, planned.choices)
-        outcome = train_run(config, folder, allow=allow, observers=[*observers, display.observe], say=display.say)
+        outcome = train_run(config, folder, allow=allow, observers=[*observers, display.observe], say=display.say, begin=begin)
         scores = score_run(folder, config, step=outcome.progress.step, say=display.say)
         for line in scores["lines"] if scores else []:
             display.note(line)

@@ -165,6 +165,5 @@ def train_translator(
     for choice in planned.choices:
         say(choice.to_text())
     config = to_run_config(planned.table)
-    keep_choices(place, planned.choices)
-    train(config, place, say=say)
+    train(config, place, say=say, begin=lambda: keep_choices(place, planned.choices))
     return Translator.load(place)

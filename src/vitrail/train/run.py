@@ -57,6 +57,7 @@ def train(
     allow: Collection[str] = (),
     observers: Sequence[Observe] = (),
     say: Say = _log.info,
+    begin: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train a translator in a folder, or go on with the training that is in it.
 
@@ -64,6 +65,7 @@ def train(
         allow: settings that may differ from those the run was saved with, by name ("train.threads").
         observers: called with every Event.
         say: called with each line meant for the user.
+        begin: called once the folder is this process's alone: what else is to be written there is written then.
     Raises:
         UsageError: the folder holds a run with another setup (every difference is named), or the configuration cannot be.
         DataError: the text cannot be used. TrainingError: it diverged, memory ran out, or another process trains here.
@@ -80,6 +82,7 @@ def train(
         with FolderLock(folder):
             with wish.at_once(_NOT_BEGUN):
                 _require_same_data(config, folder, allow=allow)
+                begin()
                 prepared = prepare(config.data, folder / "data", say=say)
                 ranks.wait()
             return _Run(config, folder, prepared=prepared, wish=wish, observers=observers, say=say).train(allow)
@@ -155,13 +158,15 @@ class _Run:
 
     def _restore(self, allow: Collection[str]) -> None:
         """Go back to the newest good checkpoint, if there is one, and it is of the same setup."""
-        expected = {"model": state.specs(unique_tensors(self.model)), "optimizer": None, "average": None}
-        checkpoint = state.load_latest(self.folder, expected=expected)
+        checkpoint = state.load_latest(self.folder, expected={"model": None, "optimizer": None, "average": None})
         if checkpoint is None:
             return
         facts = checkpoint.facts
         for change in state.require_same(facts["setup"], self.setup, allow=allow):
             self.say(f"allowed: {change}")
+        # After the settings: a model of another width is told as such, not as tensors of other shapes.
+        if state.specs(checkpoint.tensors["model"]) != state.specs(unique_tensors(self.model)):
+            raise ModelError(f"{checkpoint.path}: its weights are of another model", remedy="train in a new folder")
         fill(self.model, checkpoint.tensors["model"])
         for (name, own), mean in zip(unique_tensors(self.model).items(), self.average, strict=False):
             mean.copy_(checkpoint.tensors["average"].get(name, own))
