@@ -46,7 +46,8 @@ def test_from_clone_to_translation(tmp_path: Path) -> None:
     assert result["pronouns"]["total"] >= 500 and result["pronouns"]["correct"] >= 0.9 * result["pronouns"]["total"]
 
     started = time.monotonic()
-    assert walk("make demo", clone, minutes=2).splitlines() == shown
+    # make says what it runs; the second time nothing is left to install.
+    assert walk("make demo", clone, minutes=2).splitlines() == shown[shown.index(".venv/bin/vitrail demo") :]
     assert time.monotonic() - started < 30
     # The whole suite runs elsewhere; here, that the command installs what it needs and works.
     walk("make test", clone, minutes=20, PYTEST_ADDOPTS="tests/test_config.py")
