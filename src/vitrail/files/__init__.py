@@ -8,7 +8,7 @@ from vitrail.files.jsonlines import JsonLines, read_lines
 from vitrail.files.lock import FolderLock
 from vitrail.files.manifest import MANIFEST, MANIFEST_FORMAT, Damaged, FileEntry, read_manifest, verify_file, verify_folder
 from vitrail.files.system import FileSystem, NotWritten, make_folder
-from vitrail.files.writing import FileWriter, FolderWriter, publish_folder, remove_folder, rename, sweep, write_file
+from vitrail.files.writing import FileWriter, FolderWriter, publish_folder, remove_folder, rename, share_folder, sweep, write_file
 
 __all__ = [
     "MANIFEST",
@@ -28,6 +28,7 @@ __all__ = [
     "read_manifest",
     "remove_folder",
     "rename",
+    "share_folder",
     "sweep",
     "verify_file",
     "verify_folder",

@@ -40,6 +40,7 @@ class FileSystem:
     close: Callable[[int], None] = os.close
     truncate: Callable[[int, int], None] = os.ftruncate
     rename: Callable[[Path, Path], None] = os.replace
+    link: Callable[[Path, Path], None] = os.link
     mkdir: Callable[[Path, int], None] = os.mkdir
     unlink: Callable[[Path], None] = os.unlink
     rmdir: Callable[[Path], None] = os.rmdir

@@ -11,6 +11,7 @@ from vitrail.files.manifest import FILE_NAME, MANIFEST, FileEntry, manifest_text
 from vitrail.files.system import explaining, make_folder, remove_tree, sync_folder, system, write_all
 
 _LEFT_OVER = re.compile(r"(?P<name>.+)\.(?P<kind>tmp|old)-\d+")
+_PIECE_BYTES = 1 << 24
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
@@ -145,6 +146,40 @@ def _put_in_place(temporary: Path, path: Path) -> None:
     sync_folder(path.parent)
     with suppress(OSError):  # the new one is in place; `sweep` removes what is left of the old
         remove_tree(aside)
+
+
+def share_folder(path: Path, into: Path) -> None:
+    """Let a folder appear under a second name too, whole or not at all: hard links where the system makes them, copies elsewhere.
+
+    Whatever has that name already is replaced. No file is ever written in place here, so neither name sees what becomes of the other.
+    Raises NotWritten.
+    """
+    temporary = _beside(into, "tmp")
+    make_folder(into.parent)
+    try:
+        with explaining(into):
+            remove_tree(temporary)
+            _share_tree(path, temporary)
+            _put_in_place(temporary, into)
+    except BaseException:
+        with suppress(OSError):
+            remove_tree(temporary)
+        raise
+
+
+def _share_tree(path: Path, into: Path) -> None:
+    system().mkdir(into, 0o777)
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir():
+            _share_tree(entry, into / entry.name)
+            continue
+        try:
+            system().link(entry, into / entry.name)
+        except OSError:  # another disk, or a file system without links
+            with _new_file(into / entry.name, shown=into / entry.name) as copy, entry.open("rb") as original:
+                while piece := original.read(_PIECE_BYTES):
+                    copy.write(piece)
+    sync_folder(into)
 
 
 def rename(before: Path, after: Path) -> None:

@@ -1,0 +1,129 @@
+"""How much arithmetic a training takes, counted from the shapes of its matrix products.
+
+One multiply-add counts as 2 FLOPs. Only matrix products are counted: they are nearly all there is. A training step costs three times
+its forward pass, since each product has two in the backward pass, for its gradient by either factor.
+
+With B rows of S source and T target positions as they are computed (<eos> and padding included), of which R target positions are real,
+target vocabulary V, the forward multiply-adds are:
+
+Transformer, width D, heads of A = H·E in all, feed-forward F (counted 2·D·F; 3·D·F with swiglu's gate):
+
+    encoder layer   B·S·(4·D·A + 2·D·F + 2·S·A)
+    decoder layer   B·T·(4·D·A + 2·D·F + 2·T·A)  +  B·T·2·D·A + B·S·2·D·A + B·T·2·S·A
+    output          R·D·V
+
+Recurrent, embeddings E, width D, G gates (RNN 1, GRU 3, LSTM 4), I the width of what a layer reads:
+
+    encoder layer   B·S·G·D·(I + D), or with two directions of width D/2 each B·S·G·D·(I + D/2)
+    decoder layer   B·T·G·D·(I + D); bridge: B·D·D for each layer's hidden state, and for its cell state
+    attention       B·T·2·S·D; and by kind B·S·D·D for its keys (all but dot), B·T·D·D for its queries (Bahdanau, Luong's concat)
+    readout, output B·T·E·(width of what is read) + R·E·V
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from vitrail.data.batches import fitting, plan
+from vitrail.data.prepare import Prepared
+from vitrail.models.build import ModelConfig
+from vitrail.models.recurrent import RecurrentConfig
+from vitrail.models.transformer import TransformerConfig
+from vitrail.nn.recurrent import Cell, CellKind, ElmanCell, GRUCell, LSTMCell
+from vitrail.train.config import RunConfig
+
+_CELLS: dict[CellKind, type[Cell]] = {"rnn": ElmanCell, "gru": GRUCell, "lstm": LSTMCell}
+
+
+class Shape(NamedTuple):
+    """What a batch makes a model compute."""
+
+    rows: int
+    source: int
+    """Positions in each row, <eos> and padding counted."""
+    target: int
+    real: int
+    """Target positions of all rows that are not padding."""
+
+
+class StepCost(NamedTuple):
+    """What one update costs, on average over an epoch."""
+
+    flops: float
+    target_tokens: float
+    """Real ones."""
+    steps_per_epoch: int
+
+
+def training_flops(config: ModelConfig, shape: Shape, *, vocabulary: int) -> int:
+    """FLOPs of one batch, forward and backward: see the top of this module. Norms, softmax and the optimizer are not counted.
+
+    Args: vocabulary: of the target.
+    """
+    match config:
+        case TransformerConfig():
+            products = _transformer(config, shape, vocabulary)
+        case RecurrentConfig():
+            products = _recurrent(config, shape, vocabulary)
+    return 3 * 2 * products
+
+
+def _transformer(config: TransformerConfig, shape: Shape, vocabulary: int) -> int:
+    rows, source, target, real = shape
+    width, heads = config.width, config.heads * config.width_of_head
+    feed_forward = (3 if config.activation == "swiglu" else 2) * width * config.feed_forward
+    encoder = rows * source * (4 * width * heads + feed_forward + 2 * source * heads)
+    own = rows * target * (4 * width * heads + feed_forward + 2 * target * heads)
+    cross = rows * (target * 2 * width * heads + source * 2 * width * heads + target * 2 * source * heads)
+    return config.encoder_layers * encoder + config.decoder_layers * (own + cross) + real * width * vocabulary
+
+
+def _recurrent(config: RecurrentConfig, shape: Shape, vocabulary: int) -> int:
+    rows, source, target, real = shape
+    width, embedding, cell = config.width, config.embedding_width, _CELLS[config.cell]
+    each = width // 2 if config.bidirectional else width
+    fed = (width if config.attention == "bahdanau" else embedding) if config.feeds else 0
+    read_by_encoder = embedding + (config.encoder_layers - 1) * width
+    read_by_decoder = embedding + fed + (config.decoder_layers - 1) * width
+    encoder = rows * source * cell.gates * width * (read_by_encoder + config.encoder_layers * each)
+    decoder = rows * target * cell.gates * width * (read_by_decoder + config.decoder_layers * width)
+    bridge = rows * config.decoder_layers * cell.parts * width * width
+    attends, embeds = config.attention != "none", config.attention == "bahdanau"
+    readout = rows * target * embedding * (width + attends * width + embeds * embedding)
+    return encoder + decoder + bridge + _attention(config, shape) + readout + real * embedding * vocabulary
+
+
+def _attention(config: RecurrentConfig, shape: Shape) -> int:
+    square = config.width * config.width
+    keys, queries = shape.rows * shape.source * square, shape.rows * shape.target * square
+    mixing = shape.rows * shape.target * 2 * shape.source * config.width
+    match config.attention:
+        case "none":
+            return 0
+        case "luong-dot":
+            return mixing
+        case "luong-general":
+            return mixing + keys
+        case "luong-concat" | "bahdanau":
+            return mixing + keys + queries
+
+
+def step_cost(config: RunConfig, prepared: Prepared) -> StepCost:
+    """What an update costs on prepared data: the mean over the batches of the first epoch, whose shapes are planned without reading a pair.
+
+    Several corpora are counted as if each pair came once an epoch; subword dropout, which makes rows longer, is not counted.
+    """
+    kept = [fitting(store.source_lengths, store.target_lengths, max_length=config.data.max_length) for store in prepared.stores]
+    sources, targets = (
+        np.concatenate([lengths[rows] for lengths, rows in zip(sides, kept, strict=True)])
+        for sides in ([store.source_lengths for store in prepared.stores], [store.target_lengths for store in prepared.stores])
+    )
+    batches = plan(sources, targets, budget=config.train.batch_tokens, seed=config.seed, epoch=0)
+    shapes = [
+        Shape(len(rows), int(sources[rows].max()) + 1, int(targets[rows].max()) + 1, int(targets[rows].sum()) + len(rows))
+        for rows in batches
+    ]
+    vocabulary, portion = prepared.vocabularies.target.size, config.train.accumulate / len(shapes)
+    flops = sum(training_flops(config.model, shape, vocabulary=vocabulary) for shape in shapes)
+    tokens = sum(shape.real for shape in shapes)
+    return StepCost(flops * portion, tokens * portion, max(1, len(shapes) // config.train.accumulate))

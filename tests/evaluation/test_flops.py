@@ -1,0 +1,61 @@
+"""The formula against torch's own count of what is computed."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vitrail.data.batches import Batch, collate
+from vitrail.evaluation.flops import Shape, training_flops
+from vitrail.models.base import TranslationModel
+from vitrail.models.build import ModelConfig, read_config
+from vitrail.models.recurrent import Recurrent, RecurrentConfig
+from vitrail.models.transformer import Transformer, TransformerConfig
+from vitrail.nn.probe import trace
+
+SOURCE_VOCABULARY, TARGET_VOCABULARY = 90, 110
+TRANSFORMER = {"kind": "transformer", "width": 32, "heads": 4, "feed_forward": 48, "encoder_layers": 2, "decoder_layers": 3}
+RECURRENT = {"kind": "recurrent", "width": 32, "embedding_width": 24}
+
+
+def model(config: ModelConfig) -> TranslationModel:
+    match config:
+        case TransformerConfig():
+            return Transformer(config, source_vocabulary=SOURCE_VOCABULARY, target_vocabulary=TARGET_VOCABULARY)
+        case RecurrentConfig():
+            return Recurrent(config, source_vocabulary=SOURCE_VOCABULARY, target_vocabulary=TARGET_VOCABULARY)
+
+
+def batch() -> Batch:
+    """Five rows of unequal length: there is padding on both sides."""
+    lengths = [(9, 4), (5, 11), (12, 7), (3, 3), (8, 8)]
+    return collate([[7] * source for source, _ in lengths], [[8] * target for _, target in lengths])
+
+
+def counted(config: ModelConfig, given: Batch) -> int:
+    """What torch counts, forward and backward, on the path that computes every intermediate value."""
+    torch.manual_seed(0)
+    made = model(config)
+    with trace(made), FlopCounterMode(display=False) as counter:
+        made.loss(given).nats.backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        TRANSFORMER,
+        TRANSFORMER | {"activation": "swiglu", "head_width": 6, "tie": "none"},
+        *(RECURRENT | {"cell": cell} for cell in ("rnn", "gru", "lstm")),
+        RECURRENT | {"bidirectional": False, "encoder_layers": 2, "decoder_layers": 3},
+        *(RECURRENT | {"attention": kind} for kind in ("bahdanau", "luong-dot", "luong-general", "luong-concat")),
+        RECURRENT | {"attention": "luong-dot", "input_feeding": True, "cell": "gru"},
+    ],
+    ids=str,
+)
+def test_the_formula_is_what_torch_counts(table: dict[str, Any]) -> None:
+    config, given = read_config(table), batch()
+    real = int((given.target_out != 0).sum())
+    shape = Shape(len(given.source), given.source.shape[1], given.target_in.shape[1], real)
+    assert training_flops(config, shape, vocabulary=TARGET_VOCABULARY) == pytest.approx(counted(config, given), rel=0.03)
