@@ -18,12 +18,12 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
+from vitrail.evaluation.scales import Axis, drawable, interval, number, scale
+
 WIDTH, HEIGHT = 640, 380
 _FONT, _ROW = 14, 18  # text and the distance of two labels, in the units of WIDTH
 _TOP, _BOTTOM = 58, 52  # room for title and y label; for ticks and x label
 _MOST_MARKERS = 40
-# What a number must be between to stand on a logarithmic axis; between minus and plus the second on a linear one.
-_SMALLEST, _LARGEST = 1e-300, 1e300
 
 # Okabe and Ito without yellow, which nobody sees on white; text colour in place of black. The page has lighter ones for the dark.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "currentColor", "#e69f00", "#56b4e9")
@@ -32,7 +32,6 @@ _DASHES = ("none", "8 4", "2 3", "10 3 2 3", "14 5")
 _MARKERS = ("circle", "square", "triangle", "diamond", "cross", "star")
 
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -76,25 +75,6 @@ class _Dot(NamedTuple):
     label: str
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """From values to places: `low` falls on `start`, `high` on `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool
-    ticks: tuple[tuple[float, str], ...]
-
-    def at(self, value: float) -> float:
-        """The place of a value; what lies beyond an end stays at the end."""
-        value = min(max(value, self.low), self.high)
-        low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        share = ((math.log(value) if self.log else value) - low) / (high - low)
-        return self.start + share * (self.end - self.start)
-
-
 def line_chart(
     series: Sequence[Series],
     *,
@@ -112,25 +92,27 @@ def line_chart(
     """
     assert not (log_x and categories), "categories have no logarithm"
     lines = [_dots(one, log_x=log_x, log_y=log_y, categories=categories) for one in series]
+    if categories:
+        lines = _side_by_side(lines)
     dots = [dot for line in lines for dot in line if dot is not None]
     head = _heading(title, y_label)
     if not dots:
         return _svg(title, f"{y_label} over {x_label}: no values.", [*head, _words(WIDTH / 2, HEIGHT / 2, "no values", anchor="middle")])
     key = [_cut(one.name, 20) for one in series]
-    right = WIDTH - (min(max(map(_width, key)), 170) + 46 if len(series) > 1 else 16)
+    right = WIDTH - (max(map(_width, key)) + 40 if any(key) else 16)
     height = max(HEIGHT, _TOP + _BOTTOM + _ROW * len(series))
-    values = [value for dot in dots for value in (dot.y, dot.low, dot.high) if value is not None and _shown(value, log=log_y)]
-    y = _scale(values, start=height - _BOTTOM, end=_TOP, log=log_y, outward=True)
+    values = [value for dot in dots for value in (dot.y, dot.low, dot.high) if value is not None and drawable(value, log=log_y)]
+    y = scale(values, start=height - _BOTTOM, end=_TOP, log=log_y, outward=True)
     left = 18 + max(_width(label) for _, label in y.ticks)
     if categories:
         named = tuple((float(index), _cut(name, 16)) for index, name in enumerate(categories))
-        x = _Axis(-0.5, len(categories) - 0.5, left, right, False, named)
+        x = Axis(-0.5, len(categories) - 0.5, left, right, False, named)
     else:
-        x = _scale([dot.x for dot in dots], start=left + 8, end=right - 8, log=log_x, outward=False)
+        x = scale([dot.x for dot in dots], start=left + 8, end=right - 8, log=log_x, outward=False)
     body = [*head, *_grid(x, y, left=left, right=right), _words((left + right) / 2, height - 8, x_label, anchor="middle")]
-    body += [shape for index, line in enumerate(lines) for shape in _band(line, index, x, y)]
+    body += [shape for index, line in enumerate(lines) for shape in _band(line, index, x, y, whiskers=bool(categories))]
     body += [shape for index, line in enumerate(lines) for shape in _line(line, index, x, y)]
-    if len(series) > 1:
+    if any(key):
         body += _names(key, lines, x, y, right=right)
     hidden = sum(1 for one in series for value in one.y if value is not None) - len(dots)
     if hidden:
@@ -140,26 +122,26 @@ def line_chart(
 
 def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
     """Draw one bar a row, from zero, with its interval as a whisker and its value as text. Returns an <svg> element."""
-    values = [value for bar in bars for value in (bar.value, bar.low, bar.high) if value is not None and _shown(value, log=False)]
+    values = [value for bar in bars for value in (bar.value, bar.low, bar.high) if value is not None and drawable(value, log=False)]
     names = [_cut(bar.name, 24) for bar in bars]
-    texts = [_interval(bar.value, bar.low, bar.high) for bar in bars]
+    texts = [interval(bar.value, bar.low, bar.high) for bar in bars]
     left = 14 + max(map(_width, names), default=0)
     right = WIDTH - 14 - max(map(_width, texts), default=0)
     pitch, top = 34, 40
     height = top + pitch * len(bars) + _BOTTOM
-    x = _scale([0.0, *values], start=left, end=right, log=False, outward=True)
-    body = [_words(0, 18, title, bold=True), _words((left + right) / 2, height - 8, x_label, anchor="middle")]
+    x = scale([0.0, *values], start=left, end=right, log=False, outward=True)
+    body = [_words(0, 18, _cut(title, 72), bold=True), _words((left + right) / 2, height - 8, x_label, anchor="middle")]
     body += _ticks_below(x, top=top, bottom=height - _BOTTOM)
     zero = x.at(0.0)
     for index, (bar, name, text) in enumerate(zip(bars, names, texts, strict=True)):
         middle = top + pitch * (index + 0.5)
         body.append(_words(left - 8, middle + 5, name, anchor="end"))
         end = zero
-        if bar.value is not None and _shown(bar.value, log=False):
+        if bar.value is not None and drawable(bar.value, log=False):
             end = x.at(bar.value)
             shape = f'<rect class="bar" x="{_n(min(zero, end))}" y="{_n(middle - 11)}" width="{_n(abs(end - zero))}" height="22"'
             body.append(f'{shape} style="fill:{_colour(index)}" fill-opacity="0.75">{_hint(f"{bar.name}: {text}")}</rect>')
-            if bar.low is not None and bar.high is not None and _shown(bar.low, log=False) and _shown(bar.high, log=False):
+            if bar.low is not None and bar.high is not None and drawable(bar.low, log=False) and drawable(bar.high, log=False):
                 low, high = x.at(bar.low), x.at(bar.high)
                 body.append(_path(f"M{_n(low)} {_n(middle)}H{_n(high)}M{_n(low)} {_n(middle - 6)}v12M{_n(high)} {_n(middle - 6)}v12"))
                 end = max(end, high)
@@ -186,13 +168,13 @@ def series_table(series: Sequence[Series], *, x_label: str, categories: Sequence
     """The numbers of a line chart: a row for each x, a column for each series."""
     places = sorted({x for one in series for x in one.x})
     known = [{x: _values(one, index) for index, x in enumerate(one.x)} for one in series]
-    rows = [[_place(x, categories), *(_interval(*one[x]) if x in one else "" for one in known)] for x in places]
+    rows = [[_place(x, categories), *(interval(*one[x]) if x in one else "" for one in known)] for x in places]
     return table([x_label, *(one.name for one in series)], rows)
 
 
 def bars_table(bars: Sequence[Bar], *, x_label: str) -> str:
     """The numbers of a bar chart."""
-    rows = [[bar.name, _interval(bar.value, None, None), _figure(bar.low), _figure(bar.high)] for bar in bars]
+    rows = [[bar.name, interval(bar.value, None, None), number(bar.low), number(bar.high)] for bar in bars]
     return table(["", x_label, "low", "high"], rows)
 
 
@@ -255,10 +237,10 @@ def _svg(title: str, description: str, body: Iterable[str], *, height: float = H
 
 
 def _heading(title: str, y_label: str) -> list[str]:
-    return [_words(0, 18, title, bold=True), _words(0, 40, y_label)]
+    return [_words(0, 18, _cut(title, 72), bold=True), _words(0, 40, _cut(y_label, 72))]
 
 
-def _grid(x: _Axis, y: _Axis, *, left: float, right: float) -> list[str]:
+def _grid(x: Axis, y: Axis, *, left: float, right: float) -> list[str]:
     shapes = [f'<path class="axis" d="M{_n(left)} {_n(y.start)}H{_n(right)}" fill="none" stroke="currentColor"/>']
     for value, label in y.ticks:
         place = y.at(value)
@@ -267,7 +249,7 @@ def _grid(x: _Axis, y: _Axis, *, left: float, right: float) -> list[str]:
     return shapes + _ticks_below(x, top=y.start, bottom=y.start + 5)
 
 
-def _ticks_below(x: _Axis, *, top: float, bottom: float) -> list[str]:
+def _ticks_below(x: Axis, *, top: float, bottom: float) -> list[str]:
     """Ticks or grid lines from top to bottom; a label that would touch the one before it is left out."""
     shapes: list[str] = []
     free = -math.inf
@@ -281,22 +263,30 @@ def _ticks_below(x: _Axis, *, top: float, bottom: float) -> list[str]:
     return shapes
 
 
-def _band(line: Sequence[_Dot | None], index: int, x: _Axis, y: _Axis) -> list[str]:
-    """The intervals: an area over neighbours, a whisker where a point stands alone."""
+def _side_by_side(lines: Sequence[Sequence[_Dot | None]]) -> list[list[_Dot | None]]:
+    """Within a category the lines stand beside each other, so that no whisker hides another."""
+    apart = min(0.06, 0.6 / len(lines))
+    shifts = [(index - (len(lines) - 1) / 2) * apart for index in range(len(lines))]
+    return [[dot and dot._replace(x=dot.x + shift) for dot in line] for line, shift in zip(lines, shifts, strict=True)]
+
+
+def _band(line: Sequence[_Dot | None], index: int, x: Axis, y: Axis, *, whiskers: bool) -> list[str]:
+    """The intervals: an area over neighbours; a whisker where a point stands alone, or at every point where wanted."""
     shapes: list[str] = []
     for run in _runs(line, lambda dot: dot.low is not None and dot.high is not None):
         edges = [(x.at(dot.x), y.at(dot.low or 0.0), y.at(dot.high or 0.0)) for dot in run]
-        if len(run) == 1:
-            place, low, high = edges[0]
-            shapes.append(_path(f"M{_n(place)} {_n(low)}V{_n(high)}m-5 0h10M{_n(place - 5)} {_n(low)}h10", _colour(index)))
-            continue
-        around = [(place, high) for place, _, high in edges] + [(place, low) for place, low, _ in reversed(edges)]
-        outline = " ".join(f"{_n(place)},{_n(level)}" for place, level in around)
-        shapes.append(f'<polygon class="band" points="{outline}" style="fill:{_colour(index)}" fill-opacity="0.13"/>')
+        if len(run) > 1:
+            around = [(place, high) for place, _, high in edges] + [(place, low) for place, low, _ in reversed(edges)]
+            outline = " ".join(f"{_n(place)},{_n(level)}" for place, level in around)
+            opacity = 0.06 if whiskers else 0.13
+            shapes.append(f'<polygon class="band" points="{outline}" style="fill:{_colour(index)}" fill-opacity="{opacity}"/>')
+        if len(run) == 1 or whiskers:
+            courses = (f"M{_n(place - 4)} {_n(high)}h8m-4 0V{_n(low)}m-4 0h8" for place, low, high in edges)
+            shapes.append(_path("".join(courses), _colour(index)))
     return shapes
 
 
-def _line(line: Sequence[_Dot | None], index: int, x: _Axis, y: _Axis) -> list[str]:
+def _line(line: Sequence[_Dot | None], index: int, x: Axis, y: Axis) -> list[str]:
     shapes: list[str] = []
     for run in _runs(line, lambda dot: True):
         if len(run) > 1:
@@ -308,14 +298,14 @@ def _line(line: Sequence[_Dot | None], index: int, x: _Axis, y: _Axis) -> list[s
     return shapes
 
 
-def _names(key: Sequence[str], lines: Sequence[Sequence[_Dot | None]], x: _Axis, y: _Axis, *, right: float) -> list[str]:
+def _names(key: Sequence[str], lines: Sequence[Sequence[_Dot | None]], x: Axis, y: Axis, *, right: float) -> list[str]:
     """The key: each name with its sample, at the height where its line ends, moved apart where they would touch."""
     ends = [next((dot for dot in reversed(line) if dot is not None), None) for line in lines]
     farthest = max(dot.x for dot in ends if dot is not None)
     places = _spread([y.start if dot is None else y.at(dot.y) for dot in ends], lowest=y.start, highest=y.end)
     shapes: list[str] = []
     for index, (name, dot, place) in enumerate(zip(key, ends, places, strict=True)):
-        if dot is not None and dot.x == farthest:
+        if dot is not None and x.at(farthest) - x.at(dot.x) < 2 * _ROW:
             leader = f"M{_n(x.at(dot.x))} {_n(y.at(dot.y))}L{_n(right + 6)} {_n(place)}"
             shapes.append(f'<path d="{leader}" fill="none" style="stroke:{_colour(index)}" stroke-opacity="0.5"/>')
         sample = f"M{_n(right + 6)} {_n(place)}h26"
@@ -341,21 +331,17 @@ def _dots(one: Series, *, log_x: bool, log_y: bool, categories: Sequence[str]) -
     dots: list[_Dot | None] = []
     for index, place in enumerate(one.x):
         value, low, high = _values(one, index)
-        if value is None or not _shown(value, log=log_y) or not _shown(place, log=log_x):
+        if value is None or not drawable(value, log=log_y) or not drawable(place, log=log_x):
             dots.append(None)
             continue
-        bounded = low is not None and high is not None and _shown(low, log=False) and _shown(high, log=log_y)
-        label = f"{one.name}, {_place(place, categories)}: {_interval(value, low, high)}"
+        bounded = low is not None and high is not None and drawable(low, log=False) and drawable(high, log=log_y)
+        label = f"{one.name}, {_place(place, categories)}: {interval(value, low, high)}"
         dots.append(_Dot(place, value, low if bounded else None, high if bounded else None, label))
     return dots
 
 
 def _values(one: Series, index: int) -> tuple[float | None, float | None, float | None]:
     return (one.y[index], one.low[index], one.high[index]) if one.low else (one.y[index], None, None)
-
-
-def _shown(value: float, *, log: bool) -> bool:
-    return (_SMALLEST if log else -_LARGEST) < value < _LARGEST  # False for not-a-number too
 
 
 def _runs(line: Sequence[_Dot | None], kept: Callable[[_Dot], bool]) -> list[list[_Dot]]:
@@ -368,71 +354,8 @@ def _runs(line: Sequence[_Dot | None], kept: Callable[[_Dot], bool]) -> list[lis
     return [run for run in runs if run]
 
 
-def _scale(values: Sequence[float], *, start: float, end: float, log: bool, outward: bool) -> _Axis:
-    """An axis over these values; `outward` lets it end on ticks. Equal values get some room on both sides."""
-    low, high = min(values), max(values)
-    if log and high / low < 1.001:
-        low, high = low / 2, high * 2
-    elif not log and high - low <= 1e-9 * max(abs(low), abs(high)):
-        room = abs(low) / 10 or 1.0
-        low, high = low - room, high + room
-    ticks = _log_ticks(low, high) if log else _even_ticks(low, high)
-    inside = [tick for tick in ticks if low <= tick <= high]
-    if outward:
-        low, high, inside = ticks[0], ticks[-1], ticks
-    elif log and len(inside) < 2:
-        inside = [tick for tick in _even_ticks(low, high) if low <= tick <= high]
-    return _Axis(low, high, start, end, log, tuple((tick, _tick_text(tick)) for tick in inside))
-
-
-def _even_ticks(low: float, high: float) -> list[float]:
-    """Round numbers (1, 2 or 5 times a power of ten apart) from at most `low` to at least `high`, some five of them."""
-    rough = (high - low) / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    decimals = max(0, -math.floor(math.log10(step)))
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(index * step, decimals) for index in range(first, last + 1)]
-
-
-def _log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, with 2 and 5 times them where there are few, from at most `low` to at least `high`."""
-    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-    if last - first > 3:
-        every = math.ceil((last - first) / 8)
-        return [float(f"1e{power}") for power in range(first, last + every, every)]
-    ticks = [float(f"{factor}e{power}") for power in range(first, last + 1) for factor in (1, 2, 5)]
-    below = [tick for tick in ticks if tick <= low * (1 + 1e-9)]
-    above = [tick for tick in ticks if tick >= high * (1 - 1e-9)]
-    return [tick for tick in ticks if below[-1] <= tick <= above[0]]
-
-
-def _tick_text(value: float) -> str:
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return f"{value:.12g}".replace("-", "−")
-    factor, power = f"{value:.2e}".split("e")
-    factor = factor.rstrip("0").rstrip(".")
-    raised = "10" + str(int(power)).translate(_SUPERSCRIPT)
-    return (raised if factor == "1" else f"{factor}·{raised}").replace("-", "−")
-
-
-def _figure(value: float | None) -> str:
-    """A number for reading: four digits that count; nothing for what is missing."""
-    if value is None or not math.isfinite(value):
-        return "–"
-    if value == 0 or 1e-3 <= abs(value) < 1e6:
-        return (f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}").replace("-", "−")
-    return _tick_text(value)
-
-
-def _interval(value: float | None, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return _figure(value)
-    return f"{_figure(value)} ({_figure(low)} to {_figure(high)})"
-
-
 def _place(x: float, categories: Sequence[str]) -> str:
-    return categories[int(x)] if categories else _figure(x)
+    return categories[int(x)] if categories else number(x)
 
 
 def _line_words(series: Sequence[Series], lines: Sequence[Sequence[_Dot | None]], *, x_label: str, y_label: str) -> str:
@@ -446,7 +369,7 @@ def _line_words(series: Sequence[Series], lines: Sequence[Sequence[_Dot | None]]
         else:
             first, last = (dot.label.removeprefix(f"{one.name}, ") for dot in (dots[0], dots[-1]))
             lowest, highest = min(dot.y for dot in dots), max(dot.y for dot in dots)
-            parts.append(f"{one.name}: first {first}; last {last}; lowest {_figure(lowest)}, highest {_figure(highest)}.")
+            parts.append(f"{one.name}: first {first}; last {last}; lowest {number(lowest)}, highest {number(highest)}.")
     return " ".join(parts)
 
 
