@@ -9,6 +9,7 @@ from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import EOS, PAD, SOS, CharacterVocabulary, Vocabularies
 from vitrail.models.base import State, TranslationModel
 from vitrail.models.build import ModelConfig, build_model
+from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 
 LETTERS = "abcdefghijklmnop"
@@ -43,6 +44,10 @@ def _tiny(**changes: object) -> TransformerConfig:
     return TransformerConfig.model_validate(plain | changes)
 
 
+def _recurrent(**changes: object) -> RecurrentConfig:
+    return RecurrentConfig.model_validate({"embedding_width": 16, "width": 24, "dropout": 0.0} | changes)
+
+
 KINDS: dict[str, Kind] = {
     "pre-layer-sinusoidal": Kind(_tiny()),
     "post-layer-untied": Kind(_tiny(norm_position="post", tie="none"), joint=False),
@@ -52,6 +57,20 @@ KINDS: dict[str, Kind] = {
     "post-batch-rotary": Kind(_tiny(norm="batch", norm_position="post", positions="rotary"), batch_statistics=True),
     "no-positions-target-tied": Kind(_tiny(positions="none", tie="target"), joint=False),
     "unequal-depths-wide-heads": Kind(_tiny(encoder_layers=3, decoder_layers=1, heads=3, head_width=4)),
+    "rnn": Kind(_recurrent(cell="rnn")),
+    "gru-one-way-reversed": Kind(_recurrent(cell="gru", bidirectional=False, reverse_source=True)),
+    "lstm": Kind(_recurrent(cell="lstm")),
+    "lstm-deep-residual-untied": Kind(
+        _recurrent(cell="lstm", encoder_layers=3, decoder_layers=2, embedding_width=12, residual=True, tie="none"), joint=False
+    ),
+    "lstm-luong-general": Kind(_recurrent(cell="lstm", attention="luong-general")),
+    "lstm-luong-dot-fed": Kind(_recurrent(cell="lstm", attention="luong-dot", input_feeding=True, decoder_layers=2)),
+    "gru-luong-concat-fed": Kind(_recurrent(cell="gru", attention="luong-concat", input_feeding=True, tie="target"), joint=False),
+    "gru-bahdanau": Kind(_recurrent(cell="gru", attention="bahdanau", encoder_layers=2)),
+    "lstm-bahdanau-layer-norm": Kind(_recurrent(cell="lstm", attention="bahdanau", norm="layer")),
+    "gru-layer-norm": Kind(_recurrent(cell="gru", norm="layer", decoder_layers=2)),
+    "rnn-bahdanau-batch-norm": Kind(_recurrent(cell="rnn", attention="bahdanau", norm="batch"), batch_statistics=True),
+    "lstm-luong-batch-norm": Kind(_recurrent(cell="lstm", attention="luong-general", norm="batch"), batch_statistics=True),
 }
 
 

@@ -7,7 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
-from vitrail.nn.losses import LossSum
+from vitrail.data.subwords import PAD
+from vitrail.nn.losses import LossSum, token_cross_entropy
 
 
 @runtime_checkable
@@ -43,6 +44,8 @@ class Encoded(NamedTuple):
 
     memory: Float[Tensor, "B S D"]
     keep: Bool[Tensor, "B S"]
+    summary: Float[Tensor, "B R"] | None = None
+    """The last states of a recurrent encoder, side by side: all that a decoder without attention hears of the source."""
 
 
 class Model(nn.Module, ABC):
@@ -67,3 +70,17 @@ class TranslationModel(Model):
     @abstractmethod
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """Score every possible next token; `last` holds SOS at the first step. Owns `state`: callers keep only the returned one."""
+
+
+def target_loss(
+    hidden: Float[Tensor, "B T D"],
+    target: Int[Tensor, "B T"],
+    *,
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None = None,
+    label_smoothing: float = 0.0,
+) -> LossSum:
+    """Sum of -log p(y_t | y_<t, x) over the real target tokens, <eos> included, from a decoder's last vectors."""
+    real = (target != PAD).flatten().nonzero().squeeze(1)
+    rows = hidden.flatten(0, 1).index_select(0, real)
+    return token_cross_entropy(rows, target.flatten().index_select(0, real), weight=weight, bias=bias, label_smoothing=label_smoothing)

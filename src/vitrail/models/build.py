@@ -1,16 +1,40 @@
 """From a configuration to a model, and where its parameters are."""
 
 from collections import Counter
+from typing import Annotated, Any
 
+from pydantic import Discriminator, Tag, TypeAdapter
 from torch import nn
 
 from vitrail.data.subwords import Vocabularies
 from vitrail.errors import UsageError
+from vitrail.models import recurrent, transformer
 from vitrail.models.base import TranslationModel
-from vitrail.models.transformer import PRESETS, Transformer, TransformerConfig
+from vitrail.models.recurrent import Recurrent, RecurrentConfig
+from vitrail.models.transformer import Transformer, TransformerConfig
 
-ModelConfig = TransformerConfig
-"""Every architecture that can be built; a union tagged by `kind` once there is a second."""
+
+def _kind(value: Any) -> str:
+    """A table that does not say its kind is a Transformer's."""
+    return str(value.get("kind", "transformer")) if isinstance(value, dict) else value.kind  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+ModelConfig = TransformerConfig | RecurrentConfig
+"""Every architecture that can be built."""
+
+AnyModelConfig = Annotated[
+    Annotated[TransformerConfig, Tag("transformer")] | Annotated[RecurrentConfig, Tag("recurrent")], Discriminator(_kind)
+]
+"""The same as a field of a configuration: `kind` says which, so that errors speak of the one that was meant."""
+
+PRESETS: dict[str, ModelConfig] = {**transformer.PRESETS, **recurrent.PRESETS}
+
+_ADAPTER: TypeAdapter[ModelConfig] = TypeAdapter(AnyModelConfig)
+
+
+def read_config(table: Any) -> ModelConfig:
+    """The configuration that a table stands for. Raises pydantic's ValidationError."""
+    return _ADAPTER.validate_python(table)
 
 
 def build_model(config: ModelConfig, vocabularies: Vocabularies) -> TranslationModel:
@@ -23,7 +47,12 @@ def build_model(config: ModelConfig, vocabularies: Vocabularies) -> TranslationM
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",
         )
-    return Transformer(config, source_vocabulary=vocabularies.source.size, target_vocabulary=vocabularies.target.size)
+    source, target = vocabularies.source.size, vocabularies.target.size
+    match config:
+        case TransformerConfig():
+            return Transformer(config, source_vocabulary=source, target_vocabulary=target)
+        case RecurrentConfig():
+            return Recurrent(config, source_vocabulary=source, target_vocabulary=target)
 
 
 def preset(name: str) -> ModelConfig:

@@ -18,7 +18,7 @@ from vitrail.data.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import publish_folder, verify_folder
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig, build_model
+from vitrail.models.build import ModelConfig, build_model, read_config
 
 FORMAT = 1
 """Grows when an older program could not read the folder any more; each number gets an upgrade step and a golden folder in the tests."""
@@ -90,7 +90,7 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
     if document["vocabularies"] != vocabularies.digest:
         raise ModelError(f"{folder}: its vocabulary is of another model", remedy=_ANOTHER_COPY)
     try:
-        config = ModelConfig.model_validate(document["model"])
+        config = read_config(document["model"])
     except ValidationError as error:
         raise ModelError(f"{folder / 'config.json'}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
     try:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Encoded, State, Step, TranslationModel
+from vitrail.models.base import Encoded, State, Step, TranslationModel, target_loss
 from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
 from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
-from vitrail.nn.losses import LossSum, token_cross_entropy
+from vitrail.nn.losses import LossSum
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 from vitrail.nn.probe import Probe
 
@@ -279,15 +279,9 @@ class Transformer(TranslationModel):
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
-        """Sum of -log p(y_t | y_<t, x) over the real target tokens, <eos> included."""
+        """See `target_loss`."""
         hidden = self.decode(batch.target_in, self.encode(batch.source))
-        real = (batch.target_out != PAD).flatten().nonzero().squeeze(1)
-        return token_cross_entropy(
-            hidden.flatten(0, 1).index_select(0, real),
-            batch.target_out.flatten().index_select(0, real),
-            weight=self.output_weight,
-            label_smoothing=label_smoothing,
-        )
+        return target_loss(hidden, batch.target_out, weight=self.output_weight, label_smoothing=label_smoothing)
 
     def _decoder_blocks(self) -> Iterable[DecoderBlock]:
         return cast(Iterable[DecoderBlock], self.decoder)

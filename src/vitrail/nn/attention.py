@@ -1,6 +1,7 @@
 """Attention: every position looks at others and takes from each what matches its question."""
 
 import math
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -102,3 +103,69 @@ class MultiHeadAttention(nn.Module):
         """Read the memory and ask it in one go."""
         key, value = self.read(memory)
         return self.ask(values, key, value, mask)
+
+
+class StepAttention(nn.Module, ABC):
+    """Attention of a recurrent decoder: one head, whose query is the decoder's state; what it mixes is the memory itself.
+
+    a = softmax_s(score(q, m_s));  context = Σ_s a_s·m_s. The subclasses say what the score is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores, self.weights, self.context = Probe(), Probe(), Probe()
+
+    def read(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
+        """What the queries are held against: computed once, asked many times."""
+        return memory
+
+    @abstractmethod
+    def score(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B T S"]:
+        """How well each position suits each query."""
+
+    def ask(
+        self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"], memory: Float[Tensor, "B S M"], mask: Mask
+    ) -> Float[Tensor, "B T M"]:
+        """Mix the memory for each query. Padding gets a weight of exactly 0."""
+        scores = self.scores(self.score(query, keys)[:, None])
+        weights = self.weights((scores + mask.bias.to(scores.dtype)).softmax(dim=3))
+        return self.context(weights.squeeze(1) @ memory.to(weights.dtype))
+
+
+class AdditiveAttention(StepAttention):
+    """score(q, m) = vᵀ·tanh(W·q + U·m). Source: Bahdanau et al. 2015, section A.1.2; Luong's "concat" is the same with W and U in one."""
+
+    def __init__(self, query_width: int, memory_width: int, width: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(query_width, width)
+        self.key = nn.Linear(memory_width, width, bias=False)
+        self.vector = nn.Parameter(torch.empty(width))
+        nn.init.uniform_(self.vector, -(width**-0.5), width**-0.5)
+
+    def read(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
+        """U·m."""
+        return self.key(memory)
+
+    def score(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B T S"]:
+        """Cost: B·T·S·A values are held at once."""
+        return (self.query(query)[:, :, None] + keys[:, None]).tanh() @ self.vector
+
+
+class DotAttention(StepAttention):
+    """score(q, m) = qᵀ·m: both must have the same width. Source: Luong et al. 2015, eq. 8, "dot"."""
+
+    def score(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B T S"]:
+        """A product for each pair of positions."""
+        return query @ keys.transpose(1, 2)
+
+
+class GeneralAttention(DotAttention):
+    """score(q, m) = qᵀ·W·m. Source: Luong et al. 2015, eq. 8, "general"."""
+
+    def __init__(self, query_width: int, memory_width: int) -> None:
+        super().__init__()
+        self.key = nn.Linear(memory_width, query_width, bias=False)
+
+    def read(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
+        """W·m."""
+        return self.key(memory)

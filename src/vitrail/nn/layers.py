@@ -1,5 +1,6 @@
 """What blocks are made of: dropout, norms, feed-forward, residual connections."""
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -28,17 +29,23 @@ class Dropout(nn.Module):
 
     def forward(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Drop values when training; otherwise return them unchanged."""
+        if values.device.type != "cpu":
+            return F.dropout(values, self.rate, self.training)
+        mask = self.draw(values.shape, values)
+        return values if mask is None else values * mask
+
+    def draw(self, shape: tuple[int, ...], like: Tensor) -> Float[Tensor, "..."] | None:
+        """A mask to multiply by, which may be used several times: 0, or what makes up for the zeros. None where nothing is dropped."""
         if not self.training or self.rate == 0.0:
-            return values
+            return None
         dropped = round(256 * self.rate)
-        if values.device.type != "cpu" or dropped == 0:
-            return F.dropout(values, self.rate)
-        count = values.numel()
+        if like.device.type != "cpu" or dropped == 0:
+            return F.dropout(like.new_ones(shape), self.rate)
+        count = math.prod(shape)
         # All 64 bits are random only with both ends open: plain random_() leaves the sign bit 0, so that every eighth byte is below 128.
         words = torch.empty((count + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-        random_bytes = words.view(torch.uint8)[:count].view(values.shape)
-        kept = random_bytes.ge(dropped).to(values.dtype)
-        return values * kept.mul_(256 / (256 - dropped))
+        random_bytes = words.view(torch.uint8)[:count].view(shape)
+        return random_bytes.ge(dropped).to(like.dtype).mul_(256 / (256 - dropped))
 
 
 class MaskedBatchNorm(nn.Module):

@@ -1,13 +1,13 @@
 """Everything that a training is told, in one frozen object."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from vitrail.config import Config, Duration
 from vitrail.data.prepare import DataConfig
 from vitrail.decode.search import SearchConfig
-from vitrail.models.build import ModelConfig
+from vitrail.models.build import AnyModelConfig
 from vitrail.models.transformer import TransformerConfig
 from vitrail.runtime import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
@@ -62,7 +62,7 @@ class RunConfig(Config):
 
     data: DataConfig
     """Text, cleaning, hold-out, vocabulary."""
-    model: Annotated[ModelConfig, Field()] = TransformerConfig()
+    model: AnyModelConfig = TransformerConfig()
     """The architecture and its size."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights follow their gradients."""

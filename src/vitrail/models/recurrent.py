@@ -1,0 +1,349 @@
+"""Sequence-to-sequence translation with RNN, GRU or LSTM, without attention or with Bahdanau's or Luong's."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vitrail.config import Config
+from vitrail.data.batches import Batch
+from vitrail.data.subwords import PAD
+from vitrail.models.base import Encoded, State, Step, TranslationModel, target_loss
+from vitrail.nn.attention import AdditiveAttention, DotAttention, GeneralAttention, Mask, StepAttention, padding_mask
+from vitrail.nn.layers import Dropout
+from vitrail.nn.losses import LossSum
+from vitrail.nn.probe import Probe
+from vitrail.nn.recurrent import Carry, Cell, CellKind, CellNorm, make_cell
+
+AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
+
+
+class RecurrentConfig(Config):
+    """The shape of a recurrent encoder-decoder."""
+
+    kind: Literal["recurrent"] = "recurrent"
+    cell: CellKind = "lstm"
+    """Recurrent cell: rnn (Elman, tanh), gru or lstm."""
+    attention: AttentionKind = "none"
+    """How the decoder looks back at the source: none (it hears the encoder's last state alone), bahdanau (additive, asked with the state
+    before the step), luong-dot, luong-general or luong-concat (asked with the state after it)."""
+    input_feeding: bool = False
+    """Luong's input feeding: the decoder also reads the attentional vector of the step before. Bahdanau's reads its context in any case."""
+    encoder_layers: int = Field(default=1, ge=1, le=100)
+    """Recurrent layers in the encoder."""
+    decoder_layers: int = Field(default=1, ge=1, le=100)
+    """Recurrent layers in the decoder."""
+    embedding_width: int = Field(default=128, ge=1)
+    """Length of the vector that stands for one token."""
+    width: int = Field(default=256, ge=1)
+    """Width D of the hidden state; a bidirectional encoder halves it between its directions."""
+    bidirectional: bool = True
+    """Read the source in both directions."""
+    reverse_source: bool = False
+    """Read the source from its last word to its first (Sutskever et al. 2014), so that first words are near each other."""
+    residual: bool = False
+    """Add the input of every layer but the first to its output."""
+    norm: CellNorm = "none"
+    """Normalisation inside the cells: none, layer, or batch (of what comes from the input)."""
+    forget_bias: float = 1.0
+    """What the bias of an LSTM's forget gate begins with."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Share dropped of the embeddings, of what goes from layer to layer, and of what the output is read from."""
+    variational: bool = False
+    """Drop the same values at every time step of a sentence (Gal and Ghahramani 2016) instead of others at each."""
+    word_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of words whose whole embedding is dropped."""
+    tie: Literal["all", "target", "none"] = "all"
+    """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
+    truncate: int | None = Field(default=None, ge=1)
+    """Truncated back-propagation through time: target positions in a chunk. The decoder's state is carried from chunk to chunk, its
+    gradient is not. Empty: gradients go back to the first position."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RecurrentConfig":
+        if self.bidirectional and self.width % 2:
+            raise ValueError(f"width {self.width} does not halve between the two directions of the encoder; make it even")
+        if self.input_feeding and not self.attention.startswith("luong"):
+            raise ValueError(f"input_feeding with attention = {self.attention}: it belongs to luong-dot, luong-general and luong-concat")
+        return self
+
+    @property
+    def feeds(self) -> bool:
+        """Whether a step reads what attention found, so that steps can only be taken one after the other."""
+        return self.input_feeding or self.attention == "bahdanau"
+
+
+PRESETS: dict[str, RecurrentConfig] = {
+    "rnn": RecurrentConfig(cell="rnn"),
+    "gru": RecurrentConfig(cell="gru"),
+    "lstm": RecurrentConfig(cell="lstm"),
+    "lstm-attention": RecurrentConfig(cell="lstm", attention="luong-general"),
+    "gru-attention": RecurrentConfig(cell="gru", attention="bahdanau"),
+}
+"""About as many parameters as the Transformer `tiny`, whose embeddings are as wide."""
+
+
+def _flip(values: Float[Tensor, "B S D"], order: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+    """Put the positions of each row into another order."""
+    return values.gather(1, order[:, :, None].expand_as(values))
+
+
+def _backwards(keep: Bool[Tensor, "B S"], *, ends: int = 0) -> Int[Tensor, "B S"]:
+    """Each row's real positions from last to first; padding stays where it is, and so do the last `ends` real ones."""
+    last = keep.sum(1, keepdim=True) - 1 - ends
+    position = torch.arange(keep.shape[1], device=keep.device)[None]
+    return torch.where(position <= last, last - position, position)
+
+
+class EncoderLayer(nn.Module):
+    """One recurrent layer over the source, in one direction or in both."""
+
+    def __init__(self, config: RecurrentConfig, input_width: int, *, residual: bool) -> None:
+        super().__init__()
+        width = config.width // 2 if config.bidirectional else config.width
+
+        def cell() -> Cell:
+            return make_cell(config.cell, input_width, width, norm=config.norm, forget_bias=config.forget_bias)
+
+        self.residual = residual
+        self.forward_cell = cell()
+        self.backward_cell = cell() if config.bidirectional else None
+        self.output = Probe()
+
+    def forward(
+        self, values: Float[Tensor, "B S I"], keep: Bool[Tensor, "B S"], backwards: Int[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B S D"], Carry]:
+        """The hidden states at every position, and the last carry of each direction side by side."""
+        outputs, last = self.forward_cell(values, keep)
+        if self.backward_cell is not None:
+            behind, first = self.backward_cell(_flip(values, backwards), keep)
+            outputs = torch.cat([outputs, _flip(behind, backwards)], dim=2)
+            last = tuple(torch.cat(both, dim=1) for both in zip(last, first, strict=True))
+        return self.output(outputs + values if self.residual else outputs), last
+
+
+class Bridge(nn.Module):
+    """From the encoder's last carry to the decoder's first: s_0 = tanh(W·h + b); a cell state, which has no bounds, without the tanh.
+
+    Source: Bahdanau et al. 2015, section A.2.2. Differs from it: both directions are read, not the backward one alone.
+    """
+
+    def __init__(self, width: int, parts: int) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(nn.Linear(width, width) for _ in range(parts))
+
+    def forward(self, carry: Carry) -> Carry:
+        """Translate each part of the carry."""
+        found = tuple(part(values) for part, values in zip(self.parts, carry, strict=True))
+        return (found[0].tanh(), *found[1:])
+
+
+@dataclass(frozen=True)
+class RecurrentState:
+    """The decoder's carry, layer by layer, and the source that attention asks: the latter is kept once a sentence, not once a beam."""
+
+    carries: tuple[tuple[Float[Tensor, "N D"], ...], ...]
+    fed: Float[Tensor, "N E"] | None
+    """The last attentional vector, where it is fed to the next step."""
+    memory: Float[Tensor, "B S D"]
+    keys: Float[Tensor, "B S A"]
+    mask: Mask
+    masks: tuple[Tensor | None, ...] = ()
+    """Variational dropout's masks, which hold for the whole of a training sentence."""
+
+    def repeat(self, beams: int) -> "RecurrentState":
+        """See `State.repeat`."""
+        rows = torch.arange(len(self.carries[0][0]), device=self.memory.device)
+        return self.reorder(rows.repeat_interleave(beams))
+
+    def reorder(self, rows: Int[Tensor, " N"]) -> "RecurrentState":
+        """See `State.reorder`."""
+        carries = tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries)
+        return replace(self, carries=carries, fed=None if self.fed is None else self.fed.index_select(0, rows))
+
+    def keep(self, sentences: Int[Tensor, " B"]) -> "RecurrentState":
+        """See `State.keep`."""
+        beams = len(self.carries[0][0]) // len(self.memory)
+        rows = (sentences[:, None] * beams + torch.arange(beams, device=sentences.device)).flatten()
+        mask = Mask(self.mask.keep[sentences], self.mask.bias[sentences])
+        return replace(self.reorder(rows), memory=self.memory[sentences], keys=self.keys[sentences], mask=mask)
+
+    def detached(self) -> "RecurrentState":
+        """The same numbers, through which no gradient goes back to earlier steps; the source stays attached."""
+        carries = tuple(tuple(part.detach() for part in carry) for carry in self.carries)
+        return replace(self, carries=carries, fed=None if self.fed is None else self.fed.detach())
+
+
+class Recurrent(TranslationModel):
+    """Recurrent encoder-decoder.
+
+    Without attention (Sutskever et al. 2014; Cho et al. 2014), the encoder's last state is all that the decoder starts from. With it:
+    Bahdanau (2015): c_t from s_(t-1);  s_t = cell([y_(t-1); c_t], s_(t-1));  h~_t = tanh(W·[s_t; c_t; y_(t-1)]).
+    Luong (2015):    s_t = cell(y_(t-1) or, fed, [y_(t-1); h~_(t-1)], s_(t-1));  c_t from s_t;  h~_t = tanh(W·[s_t; c_t]).
+    p(y_t) = softmax(E·h~_t + b). Differs from the papers: no maxout before the output, whose matrix E may be the embeddings;
+    embeddings are scaled by the square root of their width, as the Transformer's are.
+    """
+
+    def __init__(self, config: RecurrentConfig, *, source_vocabulary: int, target_vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        embedding, width = config.embedding_width, config.width
+        self.target_embedding = nn.Embedding(target_vocabulary, embedding)
+        self.source_embedding = self.target_embedding if config.tie == "all" else nn.Embedding(source_vocabulary, embedding)
+        tied = config.tie != "none"
+        self.output_weight = self.target_embedding.weight if tied else nn.Parameter(torch.empty(target_vocabulary, embedding))
+        self.output_bias = nn.Parameter(torch.zeros(target_vocabulary))
+        self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(config, width if layer else embedding, residual=config.residual and layer > 0)
+            for layer in range(config.encoder_layers)
+        )
+        extra = 0 if not config.feeds else width if config.attention == "bahdanau" else embedding
+        self.decoder = nn.ModuleList(
+            make_cell(config.cell, width if layer else embedding + extra, width, norm=config.norm, forget_bias=config.forget_bias)
+            for layer in range(config.decoder_layers)
+        )
+        self.bridge = nn.ModuleList(Bridge(width, parts=self._cells()[0].parts) for _ in range(config.decoder_layers))
+        self.attention = _make_attention(config)
+        seen = width + (width if self.attention is not None else 0) + (embedding if config.attention == "bahdanau" else 0)
+        self.readout = nn.Linear(seen, embedding)
+        self.source_embedded, self.target_embedded = Probe(), Probe()
+        self.memory, self.attentional, self.logits = Probe(), Probe(), Probe()
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Xavier-uniform matrices, zero biases; embeddings of variance 1/E, so that sqrt(E) times them has variance 1."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:  # pyright: ignore[reportUnnecessaryComparison]
+                    nn.init.zeros_(module.bias)
+        # Tied weights are drawn once, and always in this order: a set of tensors would be in the order of their addresses.
+        for weight in dict.fromkeys((self.source_embedding.weight, self.target_embedding.weight, self.output_weight)):
+            nn.init.normal_(weight, std=self.config.embedding_width**-0.5)
+
+    def _cells(self) -> list[Cell]:
+        return list(cast(Iterable[Cell], self.decoder))
+
+    def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], probe: Probe) -> Float[Tensor, "B T E"]:
+        values = probe(embedding(tokens) * self.config.embedding_width**0.5)
+        words = self.word_dropout.draw((*tokens.shape, 1), values)
+        return values if words is None else values * words
+
+    def _mask(self, like: Float[Tensor, "B T D"], width: int) -> Tensor | None:
+        """A mask for all time steps of each sentence, where dropout is variational."""
+        return self.dropout.draw((len(like), 1, width), like) if self.config.variational else None
+
+    def _drop(self, values: Float[Tensor, "B T D"], mask: Tensor | None) -> Float[Tensor, "B T D"]:
+        return self.dropout(values) if mask is None else values * mask
+
+    def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
+        """Read the source once; padding is found by its id. The memory stands in the order of the source, in whichever it was read."""
+        keep = source != PAD
+        values = self._embed(self.source_embedding, source, self.source_embedded)
+        order = _backwards(keep, ends=1) if self.config.reverse_source else None
+        if order is not None:
+            values = _flip(values, order)
+        backwards, last = _backwards(keep), list[Tensor]()
+        for layer in self.encoder:
+            values = self._drop(values, self._mask(values, values.shape[2]))
+            values, carry = layer(values, keep, backwards)
+            last += carry
+        values = values if order is None else _flip(values, order)
+        return Encoded(self.memory(values), keep, torch.cat(last, dim=1))
+
+    def start(self, encoded: Encoded) -> RecurrentState:
+        """Let the encoder's last carry become the decoder's first, layer by layer from the top; where layers lack, the lowest serves again."""
+        assert encoded.summary is not None
+        parts = self._cells()[0].parts
+        last = encoded.summary.split(self.config.width, dim=1)
+        by_layer = [last[at : at + parts] for at in range(0, len(last), parts)]
+        surplus = len(by_layer) - len(self.bridge)
+        carries = tuple(bridge(by_layer[max(0, layer + surplus)]) for layer, bridge in enumerate(self.bridge))
+        memory = encoded.memory
+        fed = memory.new_zeros(len(memory), self.config.embedding_width) if self.config.input_feeding else None
+        keys = memory if self.attention is None else self.attention.read(memory)
+        return RecurrentState(carries, fed, memory, keys, padding_mask(encoded.keep, memory.dtype))
+
+    def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T E"]:
+        """What the output is read from at every position of a given target; position t has seen targets 0 to t."""
+        state = self.start(encoded)
+        values = self._embed(self.target_embedding, target, self.target_embedded)
+        widths = [self.config.embedding_width, *([self.config.width] * self.config.decoder_layers)]
+        state = replace(state, masks=tuple(self._mask(values, width) for width in widths))
+        chunk = self.config.truncate or target.shape[1]
+        found: list[Tensor] = []
+        for part, keep in zip(values.split(chunk, dim=1), (target != PAD).split(chunk, dim=1), strict=True):
+            hidden, state = self._advance(part, keep, state.detached() if found else state)
+            found.append(hidden)
+        return torch.cat(found, dim=1)
+
+    def _advance(
+        self, values: Float[Tensor, "N T E"], keep: Bool[Tensor, "N T"], state: RecurrentState
+    ) -> tuple[Float[Tensor, "N T E"], RecurrentState]:
+        """Read T embedded target tokens from a state on: one after the other where each needs what attention found at the one before."""
+        masks = state.masks or (None,) * (self.config.decoder_layers + 1)
+        values = self._drop(values, masks[0])
+        if not self.config.feeds:
+            return self._take(values, keep, state, masks)
+        found: list[Tensor] = []
+        for column in range(values.shape[1]):
+            one, state = self._take(values[:, column : column + 1], keep[:, column : column + 1], state, masks)
+            found.append(one)
+        return torch.cat(found, dim=1), state
+
+    def _take(
+        self, embedded: Float[Tensor, "N T E"], keep: Bool[Tensor, "N T"], state: RecurrentState, masks: Sequence[Tensor | None]
+    ) -> tuple[Float[Tensor, "N T E"], RecurrentState]:
+        """The equations of the class's description, for positions that do not need each other's attention."""
+        values, carries = embedded, list[Carry]()
+        context = self._look(state.carries[-1][0][:, None], state) if self.config.attention == "bahdanau" else None
+        if context is not None:
+            values = torch.cat([values, context], dim=2)
+        if state.fed is not None:
+            values = torch.cat([values, state.fed[:, None]], dim=2)
+        for layer, cell in enumerate(self._cells()):
+            outputs, carry = cell(values, keep, state.carries[layer])
+            carries.append(carry)
+            values = self._drop(outputs + values if self.config.residual and layer else outputs, masks[layer + 1])
+        seen = [values]
+        if context is not None:
+            seen += [context, embedded]
+        elif self.attention is not None:
+            seen.append(self._look(values, state))
+        hidden = self.attentional(self.readout(torch.cat(seen, dim=2)).tanh())
+        return hidden, replace(state, carries=tuple(carries), fed=None if state.fed is None else hidden[:, -1])
+
+    def _look(self, query: Float[Tensor, "N T D"], state: RecurrentState) -> Float[Tensor, "N T D"]:
+        """What attention finds in the source; the K beams of a sentence ask its one memory side by side."""
+        assert self.attention is not None
+        asked = query.reshape(len(state.memory), -1, query.shape[2])
+        return self.attention.ask(asked, state.keys, state.memory, state.mask).reshape(*query.shape[:2], -1)
+
+    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        """See `target_loss`."""
+        hidden = self.decode(batch.target_in, self.encode(batch.source))
+        return target_loss(hidden, batch.target_out, weight=self.output_weight, bias=self.output_bias, label_smoothing=label_smoothing)
+
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
+        """Score every possible next token."""
+        assert isinstance(state, RecurrentState)
+        values = self._embed(self.target_embedding, last[:, None], self.target_embedded)
+        hidden, state = self._advance(values, torch.ones_like(last[:, None], dtype=torch.bool), state)
+        return Step(self.logits(hidden[:, 0] @ self.output_weight.t() + self.output_bias), state)
+
+
+def _make_attention(config: RecurrentConfig) -> StepAttention | None:
+    match config.attention:
+        case "none":
+            return None
+        case "bahdanau" | "luong-concat":
+            return AdditiveAttention(config.width, config.width, config.width)
+        case "luong-dot":
+            return DotAttention()
+        case "luong-general":
+            return GeneralAttention(config.width, config.width)
