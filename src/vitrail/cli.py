@@ -13,6 +13,7 @@ import typer
 import vitrail
 from vitrail.commands import console
 from vitrail.commands.bench import bench
+from vitrail.commands.compare import compare
 from vitrail.commands.config import config
 from vitrail.commands.demo import demo
 from vitrail.commands.evaluate import evaluate
@@ -37,7 +38,7 @@ def root(
         console.show(context.get_help())
 
 
-for verb in (demo, prepare, train, translate, evaluate, config):
+for verb in (demo, prepare, train, translate, evaluate, compare, config):
     app.command()(verb)
 app.add_typer(bench)
 
