@@ -13,7 +13,7 @@ from typing import NamedTuple
 from vitrail.evaluation import plots
 from vitrail.evaluation.plots import Bar, Section, Series
 from vitrail.evaluation.rungs import Ladder, Pair, Rung
-from vitrail.evaluation.scales import number
+from vitrail.evaluation.scales import is_numeric, number
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.files import write_file
 
@@ -23,7 +23,7 @@ FORMAT = 1
 _MOST_CURVES = 8  # more gradient curves than that in one chart cannot be told apart
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#&~])")
 _READING = (
-    "± is half the width of the 95 % interval (bootstrap over the sentences of the test set). Perplexity is per target token. "
+    "± is half the width of the 95 % interval (scores: bootstrap over the sentences of the test set; shares: Wilson). Perplexity is per target token. "
     "Training FLOPs: 2 for each multiply-add of a matrix product, forward and backward. Minutes are of training alone. "
     "Times and speeds are of the first seed."
 )
@@ -49,6 +49,9 @@ class _Drawing:
     svg: str
     caption: str
     numbers: str
+    """The folded table of the page (HTML)."""
+    grid: Grid | None = None
+    """The same where it is short enough for Markdown, which has no plot."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,7 @@ def to_html(ladder: Ladder) -> str:
     sections = [
         Section(
             part.heading,
-            "".join(
-                plots.table(grid.header, grid.rows, caption=part.heading if index == 0 else "") for index, grid in enumerate(part.grids)
-            )
+            "".join(plots.table(grid.header, grid.rows) for grid in part.grids)
             + "".join(map(plots.paragraph, part.texts))
             + (plots.bullets(part.bullets) if part.bullets else "")
             + "".join(plots.figure(one.svg, caption=one.caption, numbers=one.numbers) for one in part.drawings),
@@ -100,7 +101,7 @@ def to_markdown(ladder: Ladder) -> str:
     blocks = [f"# {_marked(_title(ladder))}"]
     for part in _parts(ladder):
         blocks.append(f"## {_marked(part.heading)}")
-        blocks += [_markdown_table(grid) for grid in part.grids]
+        blocks += [_markdown_table(grid) for grid in (*part.grids, *(one.grid for one in part.drawings if one.grid))]
         blocks += [_marked(text) for text in (*part.texts, *(one.caption for one in part.drawings))]
         if part.bullets:
             blocks.append("\n".join(f"- {_marked(text)}" for text in part.bullets))
@@ -128,7 +129,7 @@ def _title(ladder: Ladder) -> str:
 
 def _parts(ladder: Ladder) -> Iterator[_Part]:
     names = _metric_names(ladder)
-    columns = [_PARAMETERS, *_COST, *_quality(ladder)]
+    columns = [_PARAMETERS, *_quality(ladder), *_COST]
     yield _Part("Results", (_READING,), (), (_rung_grid(ladder, columns),))
     if ladder.notes:
         yield _Part("What to know when reading this", (), ladder.notes)
@@ -143,8 +144,7 @@ def _parts(ladder: Ladder) -> Iterator[_Part]:
         yield _Part("Paired tests", (text,), (), (_pair_grid(ladder),))
     bands = _band_names(ladder) if names else []
     if bands:
-        grid = _band_grid(ladder, names[0], bands)
-        yield _Part("Quality by source length", (), (), (grid,), (_band_drawing(ladder, names[0], bands, grid),))
+        yield _Part("Quality by source length", drawings=(_band_drawing(ladder, names[0], bands),))
     if any(rung.curve for rung in ladder.rungs):
         yield _Part("Quality over time", drawings=(_curve_drawing(ladder),))
     if any(rung.gradients for rung in ladder.rungs):
@@ -241,28 +241,45 @@ def _quality_drawing(ladder: Ladder, metric: str) -> _Drawing:
 
 def _quality_sentence(ladder: Ladder, metric: str) -> str:
     """Which rung is best, and which neighbours on the ladder the intervals tell apart."""
-    scored = [(rung.name, one) for rung in ladder.rungs if (one := _score(rung.scores, metric))]
+    scored = _scored(ladder, metric)
+    if not scored:
+        return ""
     best, top = max(scored, key=lambda item: item[1].value)
-    sentences = [
-        f"{best} has the highest {metric}, {_with_interval(top)}." if len(scored) > 1 else f"{best} has {metric} {_with_interval(top)}."
-    ]
+    sentences = [f"{best} has {'the highest ' if len(scored) > 1 else ''}{metric}: {_with_interval(top)}."]
+    apart: list[str] = []
+    close: list[str] = []
     for (before, one), (after, other) in pairwise(scored):
-        if one.low is None or one.high is None or other.low is None or other.high is None:
-            continue
-        apart = one.high < other.low or other.high < one.low
-        sentences.append(f"The intervals of {before} and {after} {'do not overlap' if apart else 'overlap'}.")
+        if one.low is not None and one.high is not None and other.low is not None and other.high is not None:
+            (apart if one.high < other.low or other.high < one.low else close).append(f"{before} and {after}")
+    if apart:
+        sentences.append(f"The intervals of {'; of '.join(apart)} do not overlap.")
+    if close:
+        sentences.append(f"The intervals of {'; of '.join(close)} overlap.")
     return " ".join(sentences)
 
 
-def _band_drawing(ladder: Ladder, metric: str, bands: Sequence[tuple[int, int | None]], grid: Grid) -> _Drawing:
+def _band_drawing(ladder: Ladder, metric: str, bands: Sequence[tuple[int, int | None]]) -> _Drawing:
     names = [_span(span) for span in bands]
-    series = [_band_series(rung, metric, bands) for rung in ladder.rungs if rung.bands]
+    series = [_band_series(rung, metric, bands) for rung in ladder.rungs]
     chart = plots.line_chart(
         series, title=f"{metric} by length of the source", x_label="words in the source", y_label=metric, categories=names
     )
-    sentences = ["Whiskers are 95 % intervals: a length with few sentences has a wide one."]
-    changes = [_change(one, names, metric) for one in series]
-    return _Drawing(chart, " ".join([*sentences, *filter(None, changes)]), plots.table(grid.header, grid.rows))
+    grid = _band_grid(ladder, metric, bands)
+    sentences = ["Whiskers are 95 % intervals: a length with few sentences has a wide one.", _lead(ladder, metric, series, names)]
+    return _Drawing(chart, " ".join(filter(None, sentences)), plots.table(grid.header, grid.rows), grid)
+
+
+def _lead(ladder: Ladder, metric: str, series: Sequence[Series], names: Sequence[str]) -> str:
+    """How the lead of the best rung over the worst one changes from short to long sentences."""
+    order = [name for name, _ in sorted(_scored(ladder, metric), key=lambda item: item[1].value)]
+    if len(order) < 2:
+        return ""
+    worst, best = (next(one for one in series if one.name == name) for name in (order[0], order[-1]))
+    leads = [(name, high - low) for name, low, high in zip(names, worst.y, best.y, strict=True) if low is not None and high is not None]
+    if len(leads) < 2:
+        return ""
+    (first, before), (last, after) = leads[0], leads[-1]
+    return f"{best.name} less {worst.name}: {_signed(before)} {metric} at {first} words, {_signed(after)} at {last}."
 
 
 def _band_series(rung: Rung, metric: str, bands: Sequence[tuple[int, int | None]]) -> Series:
@@ -271,27 +288,23 @@ def _band_series(rung: Rung, metric: str, bands: Sequence[tuple[int, int | None]
     return Series(rung.name, range(len(bands)), values, [one and one.low for one in scores], [one and one.high for one in scores])
 
 
-def _change(one: Series, names: Sequence[str], metric: str) -> str:
-    known = [(name, value) for name, value in zip(names, one.y, strict=True) if value is not None]
-    if len(known) < 2:
-        return ""
-    (first, before), (last, after) = known[0], known[-1]
-    return f"{one.name}: {_signed(after - before)} {metric} from {first} to {last} words."
-
-
 def _curve_drawing(ladder: Ladder) -> _Drawing:
-    series = [
-        Series(rung.name, [one.minutes for one in rung.curve], [one.dev_bleu for one in rung.curve]) for rung in ladder.rungs if rung.curve
-    ]
+    series = [Series(rung.name, [one.minutes for one in rung.curve], [one.dev_bleu for one in rung.curve]) for rung in ladder.rungs]
     x_label = "minutes of training"
     chart = plots.line_chart(series, title="BLEU on the dev set while training", x_label=x_label, y_label="dev BLEU")
-    sentences = ["A steeper line learns faster; a flat end has learnt what this budget lets it."]
-    peaks = [(max(one.dev_bleu for one in rung.curve), rung) for rung in ladder.rungs if rung.curve]
-    (low, worst), (_, best) = min(peaks, key=lambda item: item[0]), max(peaks, key=lambda item: item[0])
-    reached = next((one.minutes for one in best.curve if one.dev_bleu > low), None)
-    if reached is not None and worst is not best:
-        sentences.append(f"{best.name} is above the best of {worst.name} ({_fixed(low, 2)}) after {_fixed(reached, 1)} minutes.")
-    return _Drawing(chart, " ".join(sentences), plots.series_table(series, x_label=x_label))
+    sentences = ["A steeper line learns faster; a flat end has learnt what it can within this budget.", _overtaking(ladder)]
+    return _Drawing(chart, " ".join(filter(None, sentences)), plots.series_table(series, x_label=x_label))
+
+
+def _overtaking(ladder: Ladder) -> str:
+    """When the best rung passed the best that the worst one ever reached."""
+    curves = [(rung.name, [one for one in rung.curve if math.isfinite(one.dev_bleu)]) for rung in ladder.rungs]
+    peaks = sorted((max(one.dev_bleu for one in curve), place) for place, (_, curve) in enumerate(curves) if curve)
+    if len(peaks) < 2 or peaks[0][0] == peaks[-1][0]:
+        return ""
+    (low, worst), (_, best) = peaks[0], peaks[-1]
+    minutes = next(one.minutes for one in curves[best][1] if one.dev_bleu > low)
+    return f"{curves[best][0]} is above the best of {curves[worst][0]} ({_fixed(low, 2)}) after {_fixed(minutes, 1)} minutes."
 
 
 def _gradient_drawings(ladder: Ladder) -> Iterator[_Drawing]:
@@ -304,8 +317,12 @@ def _gradient_drawings(ladder: Ladder) -> Iterator[_Drawing]:
         for index, one in enumerate(rung.gradients)
         if index == 0 or total <= _MOST_CURVES
     ]
-    where = _listed(f"{rung.name} at {rung.gradients[0].name}" for rung in ladder.rungs if rung.gradients)
-    yield _gradient_drawing(series, title=title, where=f"The curve that has a rung's name alone was measured here: {where}.")
+    places: dict[str, list[str]] = {}
+    for rung in ladder.rungs:
+        if rung.gradients:
+            places.setdefault(rung.gradients[0].name, []).append(rung.name)
+    where = "; ".join(f"{place} ({_listed(names)})" for place, names in places.items())
+    yield _gradient_drawing(series, title=title, where=f"Measured at {where}.")
     for rung in ladder.rungs:
         if total > _MOST_CURVES and len(rung.gradients) > 1:
             curves = [Series(one.name, range(len(one.norms)), one.norms) for one in rung.gradients]
@@ -328,6 +345,10 @@ def _gradient_drawing(series: Sequence[Series], *, title: str, where: str) -> _D
 
 def _metric_names(ladder: Ladder) -> list[str]:
     return list(dict.fromkeys(one.name for rung in ladder.rungs for one in rung.scores))
+
+
+def _scored(ladder: Ladder, metric: str) -> list[tuple[str, Score]]:
+    return [(rung.name, one) for rung in ladder.rungs if (one := _score(rung.scores, metric))]
 
 
 def _all_scores(ladder: Ladder) -> list[Score]:
@@ -364,7 +385,7 @@ def _with_interval(one: Score | None) -> str:
 def _percent(share: float | None, low: float | None, high: float | None) -> str:
     if share is None:
         return ""
-    return f"{share:.1%}" if low is None or high is None else f"{share:.1%} ({low:.1%} to {high:.1%})"
+    return f"{100 * share:.1f} %" if low is None or high is None else f"{100 * share:.1f} ± {50 * (high - low):.1f} %"
 
 
 def _fixed(value: float | None, decimals: int) -> str:
@@ -412,9 +433,9 @@ def _marked(text: str) -> str:
 
 
 def _markdown_table(grid: Grid) -> str:
-    lines = [grid.header, ["---", *["---:"] * (len(grid.header) - 1)]]
-    cells = [[_marked(cell) for cell in lines[0]], lines[1], *([_marked(cell) for cell in row] for row in grid.rows)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
+    rules = ["---:" if column and is_numeric([row[column] for row in grid.rows]) else "---" for column in range(len(grid.header))]
+    header, *rows = ([_marked(cell) for cell in row] for row in (grid.header, *grid.rows))
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, rules, *rows))
 
 
 def _aligned(grid: Grid) -> str:

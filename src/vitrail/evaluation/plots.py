@@ -18,7 +18,7 @@ from html import escape
 from itertools import pairwise
 from typing import NamedTuple
 
-from vitrail.evaluation.scales import Axis, drawable, interval, number, scale
+from vitrail.evaluation.scales import Axis, drawable, interval, is_numeric, number, scale
 
 WIDTH, HEIGHT = 640, 380
 _FONT, _ROW = 14, 18  # text and the distance of two labels, in the units of WIDTH
@@ -152,20 +152,24 @@ def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
     """An HTML table of texts, the first column being the rows' names; it scrolls by itself where the page is narrow."""
+    rows = list(rows)
     named = f"<caption>{_text(caption)}</caption>" if caption else ""
-    head = "".join(f'<th scope="col">{_text(cell)}</th>' for cell in header)
-    lines = "".join(
-        f'<tr><th scope="row">{_text(row[0])}</th>' + "".join(f"<td>{_text(cell)}</td>" for cell in row[1:]) + "</tr>\n" for row in rows
-    )
-    label = _text(caption or "table")
+    kinds = ["number" if is_numeric([row[column] for row in rows]) else "words" for column in range(1, len(header))]
+    head = "".join(f'<th scope="col" class="{kind}">{_text(cell)}</th>' for cell, kind in zip(header, ["words", *kinds], strict=True))
+    lines: list[str] = []
+    for row in rows:
+        cells = "".join(f'<td class="{kind}">{_text(cell)}</td>' for cell, kind in zip(row[1:], kinds, strict=True))
+        lines.append(f'<tr><th scope="row" class="words">{_text(row[0])}</th>{cells}</tr>\n')
+    label = _text(caption or "Table: " + ", ".join(filter(None, header)))
     return (
         f'<div class="wide" role="region" aria-label="{label}" tabindex="0"><table>{named}\n'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{lines}</tbody></table></div>\n"
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{''.join(lines)}</tbody></table></div>\n"
     )
 
 
 def series_table(series: Sequence[Series], *, x_label: str, categories: Sequence[str] = ()) -> str:
     """The numbers of a line chart: a row for each x, a column for each series."""
+    series = [one for one in series if len(one.x)]
     places = sorted({x for one in series for x in one.x})
     known = [{x: _values(one, index) for index, x in enumerate(one.x)} for one in series]
     rows = [[_place(x, categories), *(interval(*one[x]) if x in one else "" for one in known)] for x in places]
@@ -174,8 +178,7 @@ def series_table(series: Sequence[Series], *, x_label: str, categories: Sequence
 
 def bars_table(bars: Sequence[Bar], *, x_label: str) -> str:
     """The numbers of a bar chart."""
-    rows = [[bar.name, interval(bar.value, None, None), number(bar.low), number(bar.high)] for bar in bars]
-    return table(["", x_label, "low", "high"], rows)
+    return table(["", x_label], [[bar.name, interval(bar.value, bar.low, bar.high)] for bar in bars])
 
 
 def figure(chart: str, *, caption: str, numbers: str = "") -> str:
@@ -211,18 +214,19 @@ def _style() -> str:
 :root{{color-scheme:light dark;--ground:#fff;--ink:#1b1b1b;--rule:#c9c9c9}}
 @media screen and (prefers-color-scheme:dark){{:root{{--ground:#16181c;--ink:#e8e8e8;--rule:#4a4e55;{dark}}}}}
 body{{margin:0;background:var(--ground);color:var(--ink);font:16px/1.5 system-ui,sans-serif}}
-main{{max-width:60rem;margin:0 auto;padding:1rem}}
+main{{max-width:76rem;overflow-wrap:anywhere;margin:0 auto;padding:1rem}}
 h1{{font-size:1.6rem;line-height:1.2}} h2{{font-size:1.2rem;margin:2rem 0 .5rem}}
-figure{{margin:1rem 0 2rem;max-width:46rem}} figcaption{{margin:.4rem 0}}
+figure{{margin:1rem 0 2rem;max-width:46rem}} figcaption{{margin:.4rem 0}} p,ul{{max-width:46rem}}
 svg{{display:block;width:100%;height:auto}}
 .wide{{overflow-x:auto}}
 table{{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}}
 caption{{text-align:left;font-weight:600;padding:.3rem 0}}
-th,td{{padding:.25rem .6rem;border-bottom:1px solid var(--rule);text-align:right;white-space:nowrap}}
-thead th{{vertical-align:bottom;white-space:normal}} th:first-child{{text-align:left}}
+th,td{{padding:.25rem .6rem;border-bottom:1px solid var(--rule);overflow-wrap:normal}}
+.number{{text-align:right}} .words{{text-align:left}} td.number{{white-space:nowrap}} thead th{{vertical-align:bottom}}
+@media (min-width:40rem){{tbody th{{white-space:nowrap}}}}
 :focus-visible{{outline:3px solid currentColor;outline-offset:2px}}
 @media print{{figure,tr{{break-inside:avoid}} h2{{break-after:avoid}} main{{max-width:none;padding:0}} .wide{{overflow:visible}}
-table{{font-size:.7rem}} th,td{{padding:.15rem .3rem;white-space:normal}}
+table{{font-size:.7rem}} th,td{{padding:.15rem .3rem}}
 details::details-content{{content-visibility:visible;block-size:auto}}}}
 """
 
@@ -300,17 +304,17 @@ def _line(line: Sequence[_Dot | None], index: int, x: Axis, y: Axis) -> list[str
 
 def _names(key: Sequence[str], lines: Sequence[Sequence[_Dot | None]], x: Axis, y: Axis, *, right: float) -> list[str]:
     """The key: each name with its sample, at the height where its line ends, moved apart where they would touch."""
-    ends = [next((dot for dot in reversed(line) if dot is not None), None) for line in lines]
-    farthest = max(dot.x for dot in ends if dot is not None)
-    places = _spread([y.start if dot is None else y.at(dot.y) for dot in ends], lowest=y.start, highest=y.end)
+    ends = [(index, [dot for dot in line if dot is not None][-1]) for index, line in enumerate(lines) if any(line)]
+    farthest = max(x.at(dot.x) for _, dot in ends)
+    places = _spread([y.at(dot.y) for _, dot in ends], lowest=y.start, highest=y.end)
     shapes: list[str] = []
-    for index, (name, dot, place) in enumerate(zip(key, ends, places, strict=True)):
-        if dot is not None and x.at(farthest) - x.at(dot.x) < 2 * _ROW:
+    for (index, dot), place in zip(ends, places, strict=True):
+        if farthest - x.at(dot.x) < 2 * _ROW:
             leader = f"M{_n(x.at(dot.x))} {_n(y.at(dot.y))}L{_n(right + 6)} {_n(place)}"
             shapes.append(f'<path d="{leader}" fill="none" style="stroke:{_colour(index)}" stroke-opacity="0.5"/>')
         sample = f"M{_n(right + 6)} {_n(place)}h26"
         shapes.append(_path(sample, _colour(index), kind="key", dash=_DASHES[index % len(_DASHES)]))
-        shapes += [_marker(index, right + 19, place, hint=name), _words(right + 37, place + 5, name)]
+        shapes += [_marker(index, right + 19, place, hint=key[index]), _words(right + 37, place + 5, key[index])]
     return shapes
 
 
@@ -417,7 +421,9 @@ def _width(text: str) -> float:
 
 
 def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+    """Shorten in the middle: names of one kind often begin alike and differ at the end."""
+    tail = most // 3
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
 
 
 def _n(value: float) -> str:

@@ -65,6 +65,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
     if last - first > 3:
         every = math.ceil((last - first) / 8)
+        first = first // every * every
         return [float(f"1e{power}") for power in range(first, last + every, every)]
     ticks = [float(f"{factor}e{power}") for power in range(first, last + 1) for factor in (1, 2, 5)]
     below = [tick for tick in ticks if tick <= low * (1 + 1e-9)]
@@ -92,7 +93,15 @@ def number(value: float | None) -> str:
 
 
 def interval(value: float | None, low: float | None, high: float | None) -> str:
-    """A number with its interval, where it has one: "28.1 (27.2 to 29)"."""
-    if low is None or high is None:
+    """A number with its interval, where it has one, to two digits of the interval's half width: "28.1 (27.2 to 29.0)"."""
+    if value is None or low is None or high is None:
         return number(value)
+    if math.isfinite(high - low) and high - low > 2e-3 and max(abs(low), abs(high), abs(value)) < 1e4:
+        decimals = max(0, 1 - math.floor(math.log10((high - low) / 2)))
+        return f"{value:.{decimals}f} ({low:.{decimals}f} to {high:.{decimals}f})".replace("-", "−")
     return f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def is_numeric(cells: Sequence[str]) -> bool:
+    """Whether a column holds numbers, and is therefore set to the right."""
+    return all(cell[:1] in "0123456789+−-–" for cell in cells)
