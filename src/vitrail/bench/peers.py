@@ -1,9 +1,12 @@
-"""The same Transformer from two other makers, of the same sizes and tying, to hold ours against.
+"""What other makers' models have in common, and the same Transformer from two of them, of the same sizes and tying as ours.
 
-Hugging Face transformers is needed by `marian` alone (`pip install 'vitrail[hf]'`).
+Hugging Face transformers is needed by `Marian` alone (`pip install 'vitrail[hf]'`).
 """
 
+from abc import ABC, abstractmethod
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,8 +15,23 @@ from vitrail.data.subwords import EOS, PAD, SOS
 from vitrail.models.transformer import TransformerConfig
 from vitrail.nn.positions import sinusoids
 
+LABEL_SMOOTHING = 0.1
+"""Of every system that is measured."""
 
-class TorchTransformer(nn.Module):
+
+class PeerModel(nn.Module, ABC):
+    """Another maker's model, as a plain training loop sees it."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Float[Tensor, "B T V"]:
+        """Scores of every next target token."""
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """Nats a real target token, smoothed."""
+        return F.cross_entropy(self(batch).flatten(0, 1), batch.target_out.flatten(), ignore_index=PAD, label_smoothing=LABEL_SMOOTHING)
+
+
+class TorchTransformer(PeerModel):
     """`torch.nn.Transformer` with scaled, tied embeddings and sinusoidal positions: the model of torch's tutorials.
 
     Two settings make it do no more than ours does: dropout inside the feed-forward and on the attention weights is off, as ours is by
@@ -65,7 +83,7 @@ class TorchTransformer(nn.Module):
         return hidden @ self.embedding.weight.t()
 
 
-class Marian(nn.Module):
+class Marian(PeerModel):
     """Hugging Face's MarianMTModel, freshly initialised from a configuration: nothing is downloaded.
 
     It is post-norm, whatever the configuration says: that is its only layout, and saves it two norms.

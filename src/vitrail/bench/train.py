@@ -1,14 +1,10 @@
-"""Training throughput against other makers' Transformers, in one run: `vitrail bench train`.
+"""Training throughput against other makers' models of the same kind, in one run: `vitrail bench train`.
 
 Each measurement is a process of its own; systems take turns, round by round, so that a slow minute of the machine meets all of them.
 """
 
-import importlib.util
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -19,47 +15,25 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.bench.apart import measure_apart
 from vitrail.bench.machine import Machine, describe_machine
-from vitrail.bench.worker import LABEL_SMOOTHING, Maker, Measured, Task, save_batches
+from vitrail.bench.peers import LABEL_SMOOTHING
+from vitrail.bench.systems import Maker, System, all_systems, peers_of
+from vitrail.bench.worker import Measured, Task, save_batches
+from vitrail.config import Config, Override, build, with_overrides
 from vitrail.data.batches import Batch, Batches
 from vitrail.data.phrasebook import phrasebook
 from vitrail.data.subwords import SubwordsConfig, train_vocabularies
 from vitrail.data.text import ParallelText
-from vitrail.errors import DataError, UsageError, VitrailError
+from vitrail.errors import DataError, UsageError
+from vitrail.models.build import AnyModelConfig, ModelConfig
 from vitrail.models.build import preset as named_model
+from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 from vitrail.runtime import Precision
 
 WARMUP_STEPS = 4
 _LONGEST_PAIR = 256
-_TITLES: dict[Maker, str] = {"vitrail": "vitrail", "torch": "torch.nn.Transformer", "marian": "Hugging Face MarianMT"}
-
-
-@dataclass(frozen=True)
-class System:
-    """Something to measure: whose model, and under which settings."""
-
-    maker: Maker
-    precision: Precision
-    keep_memory: bool
-    fused_attention: bool = False
-
-    def to_text(self) -> str:
-        """The settings that a maker was measured with."""
-        memory = "freed memory kept" if self.keep_memory else "memory as by default"
-        attention = "" if self.maker == "vitrail" else f", {'fused' if self.fused_attention else 'explicit'} attention"
-        return f"{memory}{attention}"
-
-
-def all_systems(precision: Precision) -> tuple[System, ...]:
-    """Vitrail as it trains and in fp32; the peers in every combination of settings that could make them fastest."""
-    ours = [System("vitrail", chosen, keep_memory=True) for chosen in dict.fromkeys((precision, "fp32"))]
-    makers: tuple[Maker, ...] = ("torch", "marian")
-    precisions: tuple[Precision, ...] = ("fp32", "bf16")
-    peers = [
-        System(maker, chosen, keep, fused) for maker in makers for chosen in precisions for keep in (False, True) for fused in (True, False)
-    ]
-    return (*ours, *peers)
 
 
 @dataclass(frozen=True)
@@ -67,6 +41,8 @@ class Row:
     """What was measured of one system; tokens are real target tokens: <eos> counted, padding not."""
 
     system: System
+    title: str
+    """What people call it."""
     precision: str
     """The one used: bf16 or fp32."""
     parameters: int
@@ -85,6 +61,7 @@ class Ratio(NamedTuple):
     """Our throughput over a peer's at its best, best by the median of its rounds."""
 
     peer: Maker
+    title: str
     best: System
     of_medians: float
     least: float
@@ -105,13 +82,13 @@ class BenchReport:
     def ratios(self) -> tuple[Ratio, ...]:
         """Vitrail as it trains (the first row) against each peer that was measured."""
         ours, found = self.rows[0], list[Ratio]()
-        makers: tuple[Maker, ...] = ("torch", "marian")
+        makers: dict[Maker, None] = dict.fromkeys(row.system.maker for row in self.rows)
         for maker in makers:
-            rows = [row for row in self.rows if row.system.maker == maker]
-            if rows:
-                best = max(rows, key=lambda row: row.median)
-                rounds = [a / b for a, b in zip(ours.tokens_per_second, best.tokens_per_second, strict=True)]
-                found.append(Ratio(maker, best.system, ours.median / best.median, min(rounds), max(rounds)))
+            if maker == "vitrail":
+                continue
+            best = max((row for row in self.rows if row.system.maker == maker), key=lambda row: row.median)
+            rounds = [a / b for a, b in zip(ours.tokens_per_second, best.tokens_per_second, strict=True)]
+            found.append(Ratio(maker, best.title, best.system, ours.median / best.median, min(rounds), max(rounds)))
         return tuple(found)
 
     def to_json(self) -> str:
@@ -127,12 +104,12 @@ class BenchReport:
         lines.append(f"{'real target tokens a second':<28}  type   median     min     max  settings")
         for row in self.rows:
             figures = "  ".join(f"{value:6,.0f}" for value in (row.median, min(row.tokens_per_second), max(row.tokens_per_second)))
-            lines.append(f"{_TITLES[row.system.maker]:<28}  {row.precision}   {figures}  {row.system.to_text()}")
+            lines.append(f"{row.title:<28}  {row.precision}   {figures}  {row.system.to_text()}")
         lines += [f"{name:<28}  {why}" for name, why in self.missing.items()]
         lines.append("")
         for ratio in self.ratios():
             lines.append(
-                f"vitrail / {_TITLES[ratio.peer]} at its best: x{ratio.of_medians:.2f} (rounds x{ratio.least:.2f} to x{ratio.most:.2f};"
+                f"vitrail / {ratio.title} at its best: x{ratio.of_medians:.2f} (rounds x{ratio.least:.2f} to x{ratio.most:.2f};"
                 f" its best: {ratio.best.precision}, {ratio.best.to_text()})"
             )
         return "\n".join(lines) + "\n"
@@ -156,25 +133,39 @@ def run(
     repeats: int = 3,
     precision: Precision = "auto",
     vocabulary: int = 10_000,
+    overrides: Sequence[Override] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> BenchReport:
-    """Measure training throughput of Vitrail, torch.nn.Transformer and Hugging Face's MarianMT: same sizes, same batches, same settings.
+    """Measure training throughput of Vitrail and of other makers' models of the same kind: same sizes, same batches, same settings.
 
     Args:
         source, target: two text files, line by line translations; neither: the built-in phrasebook.
+        preset, overrides: the model, and changes to it (`model.width`, ...).
         steps: counted in each measurement, after `WARMUP_STEPS` that are not.
         repeats: rounds; in each, every system is measured once.
         precision: of Vitrail; its fp32 and the peers' fp32 and bf16 are measured besides.
         say: called with a line after each measurement.
     Raises: UsageError, DataError: what is asked cannot be measured. VitrailError: a measurement failed.
-    Cost:   18 systems times `repeats` processes: a quarter of an hour with the defaults on 2 cores.
+    Cost:   18 systems (Transformers; 10 to 14 recurrent) times `repeats` processes: a quarter of an hour with the defaults on 2 cores.
     """
-    model = named_model(preset)
+    model = sized_model(preset, overrides)
     if min(batch_tokens, threads, steps, repeats) < 1:
         raise UsageError(f"batch_tokens {batch_tokens}, threads {threads}, steps {steps}, repeats {repeats}", expected="at least 1 of each")
     pairs = read_pairs(source, target)
     corpus = make_corpus(pairs, vocabulary=vocabulary, batch_tokens=batch_tokens, count=WARMUP_STEPS + steps)
-    return compare(corpus, model=model, systems=all_systems(precision), threads=threads, repeats=repeats, say=say)
+    return compare(corpus, model=model, systems=all_systems(model, precision), threads=threads, repeats=repeats, say=say)
+
+
+class _Wanted(Config):
+    """What `--set` may change here."""
+
+    model: AnyModelConfig
+
+
+def sized_model(preset: str, overrides: Sequence[Override]) -> ModelConfig:
+    """A model of a named size with some settings changed. Raises UsageError."""
+    table = {"model": named_model(preset).model_dump(mode="json")}
+    return build(_Wanted, with_overrides(table, overrides), origin="--set").model
 
 
 def read_pairs(source: Path | None, target: Path | None) -> list[tuple[str, str]]:
@@ -219,7 +210,7 @@ def make_corpus(pairs: Sequence[tuple[str, str]], *, vocabulary: int, batch_toke
 def compare(
     corpus: Corpus,
     *,
-    model: TransformerConfig,
+    model: ModelConfig,
     systems: Sequence[System],
     threads: int,
     repeats: int,
@@ -230,9 +221,10 @@ def compare(
 
     Raises VitrailError when a measurement fails. A peer that is not installed is reported as missing.
     """
-    machine = describe_machine()
-    missing = {} if is_installed("transformers") else {_TITLES["marian"]: "not installed: pip install 'vitrail[hf]'"}
-    measurable = [system for system in systems if _TITLES[system.maker] not in missing]
+    machine, peers = describe_machine(), peers_of(model)
+    titles: dict[Maker, str] = {"vitrail": "vitrail", **{peer.maker: peer.title for peer in peers}}
+    missing: dict[Maker, str] = {peer.maker: why for peer in peers if (why := peer.obstacle())}
+    measurable = [system for system in systems if system.maker not in missing]
     found: dict[System, list[Measured]] = {system: [] for system in measurable}
     with tempfile.TemporaryDirectory(prefix="vitrail-bench-") as folder:
         file = Path(folder, "batches.safetensors")
@@ -241,52 +233,46 @@ def compare(
         for turn in range(repeats):
             for system in measurable:
                 task = Task(**asdict(system), model=shape, vocabulary=corpus.vocabulary, batches=str(file), warmup=warmup, threads=threads)
-                result = measure_apart(task)
+                title = titles[system.maker]
+                result = measure(task, title=title)
                 found[system].append(result)
                 speed = result.tokens / result.seconds
-                say(
-                    f"round {turn + 1} of {repeats}: {_TITLES[system.maker]}, {result.precision}, {system.to_text()}: {speed:,.0f} tokens/s"
-                )
+                say(f"round {turn + 1} of {repeats}: {title}, {result.precision}, {system.to_text()}: {speed:,.0f} tokens/s")
     assert len({result.tokens for results in found.values() for result in results}) == 1, "all systems see the same tokens"
-    return BenchReport(
-        machine, _conditions(corpus, model, threads=threads, warmup=warmup), tuple(map(_row, found, found.values())), missing
-    )
+    rows = tuple(_row(system, titles[system.maker], results) for system, results in found.items())
+    conditions = _conditions(corpus, model, threads=threads, warmup=warmup)
+    return BenchReport(machine, conditions, rows, {titles[maker]: why for maker, why in missing.items()})
 
 
-def is_installed(package: str) -> bool:
-    """Whether a package can be imported; it is not imported."""
-    return importlib.util.find_spec(package) is not None
-
-
-def measure_apart(task: Task) -> Measured:
+def measure(task: Task, *, title: str) -> Measured:
     """Carry out a task in a new process. Raises VitrailError with the last line of what it had to say when it fails."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
-    done = subprocess.run(
-        [sys.executable, "-m", "vitrail.bench.worker"],
-        input=json.dumps(asdict(task)),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2] or "no message"
-        raise VitrailError(f"measuring {_TITLES[task.maker]} ended with {done.returncode}: {last}", remedy="a smaller batch or preset")
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    return Measured(**measure_apart("vitrail.bench.worker", asdict(task), name=title, remedy="a smaller batch or preset"))
 
 
-def _row(system: System, results: Sequence[Measured]) -> Row:
+def _row(system: System, title: str, results: Sequence[Measured]) -> Row:
     speeds = tuple(result.tokens / result.seconds for result in results)
     last = results[-1]
-    return Row(system, last.precision, last.parameters, speeds, last.first_loss, last.last_loss)
+    return Row(system, title, last.precision, last.parameters, speeds, last.first_loss, last.last_loss)
 
 
-def _conditions(corpus: Corpus, model: TransformerConfig, *, threads: int, warmup: int) -> str:
+def _conditions(corpus: Corpus, model: ModelConfig, *, threads: int, warmup: int) -> str:
     positions = max(batch.target_out.numel() for batch in corpus.batches)
     return (
-        f"{model.encoder_layers}+{model.decoder_layers} layers, width {model.width}, feed-forward {model.feed_forward},"
-        f" {model.heads} heads, vocabulary {corpus.vocabulary:,}, tied; {threads} threads;\n"
+        f"{describe_model(model)}, vocabulary {corpus.vocabulary:,}, tie {model.tie}; {threads} threads;\n"
         f"{len(corpus.batches) - warmup} steps a round after {warmup} uncounted, batches of up to {positions:,} target positions;"
         f" fused AdamW, clipping at 1.0, dropout {model.dropout},"
         f" label smoothing {LABEL_SMOOTHING}"
     )
+
+
+def describe_model(model: ModelConfig) -> str:
+    """The sizes that its speed depends on."""
+    layers = f"{model.encoder_layers}+{model.decoder_layers} layers"
+    match model:
+        case TransformerConfig():
+            return f"{layers}, width {model.width}, feed-forward {model.feed_forward}, {model.heads} heads"
+        case RecurrentConfig():
+            attention = "no attention" if model.attention == "none" else f"attention {model.attention}"
+            fed = ", input feeding" if model.input_feeding else ""
+            sides = "bidirectional" if model.bidirectional else "left to right"
+            return f"{layers} of {model.cell} ({sides}), width {model.width}, embeddings {model.embedding_width}, {attention}{fed}"

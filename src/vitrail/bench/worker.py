@@ -10,28 +10,28 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vitrail.bench.peers import Marian, TorchTransformer
-from vitrail.config import build
+from vitrail.bench.peers import LABEL_SMOOTHING, Marian, PeerModel, TorchTransformer
+from vitrail.bench.recurrent_peers import JoeyNMT, TorchRecurrent
+from vitrail.bench.systems import Maker, Way
 from vitrail.data.batches import Batch
 from vitrail.data.prepare import DataConfig
 from vitrail.data.subwords import PAD
 from vitrail.data.text import ParallelText
+from vitrail.models.base import TranslationModel
+from vitrail.models.build import ModelConfig, read_config
 from vitrail.models.folder import unique_tensors
+from vitrail.models.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.transformer import Transformer, TransformerConfig
 from vitrail.runtime import Precision, Ranks, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.config import RunConfig, TrainConfig
 from vitrail.train.loop import Learner, update
 from vitrail.train.optim import Optimizer, OptimizerConfig
-
-Maker = Literal["vitrail", "torch", "marian"]
-LABEL_SMOOTHING = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Task:
     precision: Precision
     keep_memory: bool
     """Tell the C library to keep freed memory, as our training does."""
-    fused_attention: bool
-    """Of the peers: torch's fused attention (their default), or the explicit one, which is faster backward on some processors."""
+    way: Way
+    """Of the peers."""
     model: dict[str, object]
     vocabulary: int
     batches: str
@@ -102,23 +102,32 @@ def measure(task: Task) -> Measured:
     return Measured(tokens, seconds, precision, trained, losses[0], losses[-1])
 
 
-def _config(task: Task) -> TransformerConfig:
-    return build(TransformerConfig, dict(task.model), origin="benchmark")
+def fresh_model(config: ModelConfig, vocabulary: int) -> TranslationModel:
+    """An untrained model with one vocabulary for both languages."""
+    match config:
+        case TransformerConfig():
+            return Transformer(config, source_vocabulary=vocabulary, target_vocabulary=vocabulary)
+        case RecurrentConfig():
+            return Recurrent(config, source_vocabulary=vocabulary, target_vocabulary=vocabulary)
 
 
-def _no_batches(first: int) -> Iterable[tuple[int, Batch]]:
-    """Batches are handed to `update` one by one."""
-    return ()
+def make_learner(model: TranslationModel, config: ModelConfig, dtype: torch.dtype) -> Learner:
+    """What `vitrail train` would train the model with, moving average included; batches are handed to `update` one by one."""
+
+    def no_batches(first: int) -> Iterable[tuple[int, Batch]]:
+        return ()
+
+    nowhere = DataConfig(corpora=(ParallelText(source=Path("none.en"), target=Path("none.fr")),))
+    run = RunConfig(data=nowhere, model=config, train=TrainConfig(label_smoothing=LABEL_SMOOTHING))
+    average = [tensor.clone() for tensor in unique_tensors(model).values()]
+    return Learner(model, Optimizer(model, run.optimizer), average, no_batches, Ranks(0, 1), torch.device("cpu"), dtype, run)
 
 
 def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
     """Our model, and one update as `vitrail train` makes it: metrics, checks and moving average included."""
-    nowhere = DataConfig(corpora=(ParallelText(source=Path("none.en"), target=Path("none.fr")),))
-    config = RunConfig(data=nowhere, model=_config(task), train=TrainConfig(label_smoothing=LABEL_SMOOTHING))
-    model = Transformer(_config(task), source_vocabulary=task.vocabulary, target_vocabulary=task.vocabulary)
-    average = [tensor.clone() for tensor in unique_tensors(model).values()]
-    optimizer = Optimizer(model, config.optimizer)
-    learner = Learner(model, optimizer, average, _no_batches, Ranks(0, 1), torch.device("cpu"), dtype, config)
+    config = read_config(task.model)
+    model = fresh_model(config, task.vocabulary)
+    learner = make_learner(model, config, dtype)
 
     def step(number: int, batch: Batch) -> float:
         result = update(learner, [(number, batch)], share=0.1, step=number)
@@ -129,12 +138,7 @@ def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, 
 
 def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
     """Another's model in a plain loop of the same settings: fused AdamW, clipping by norm, label smoothing."""
-    config, settings = _config(task), OptimizerConfig()
-    if task.maker == "marian":
-        model = Marian(config, task.vocabulary, fused_attention=task.fused_attention)
-    else:
-        model = TorchTransformer(config, task.vocabulary)
-    cross_entropy = nn.CrossEntropyLoss(ignore_index=PAD, label_smoothing=LABEL_SMOOTHING)
+    model, settings = _peer_model(task), OptimizerConfig()
     optimizer = torch.optim.AdamW(
         model.parameters(),
         lr=0.1 * settings.learning_rate,
@@ -147,7 +151,7 @@ def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Bat
     def step(number: int, batch: Batch) -> float:
         optimizer.zero_grad()
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = cross_entropy(model(batch).flatten(0, 1), batch.target_out.flatten())
+            loss = model.loss(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
         optimizer.step()
@@ -156,10 +160,24 @@ def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Bat
     return model, step
 
 
+def _peer_model(task: Task) -> PeerModel:
+    """The peer of the same kind as our model."""
+    config = read_config(task.model)
+    match config:
+        case TransformerConfig():
+            if task.maker == "marian":
+                return Marian(config, task.vocabulary, fused_attention=task.way == "fused attention")
+            return TorchTransformer(config, task.vocabulary)
+        case RecurrentConfig():
+            if task.maker == "joeynmt":
+                return JoeyNMT(config, task.vocabulary)
+            return TorchRecurrent(config, task.vocabulary, packed=task.way == "packed sequences")
+
+
 @contextmanager
 def _attention(task: Task) -> Generator[None]:
-    """Torch's own choice of attention, or the explicit one."""
-    explicit = task.maker == "torch" and not task.fused_attention
+    """Torch's own choice of attention, or the explicit one, which is faster backward on some processors."""
+    explicit = task.maker == "torch" and task.way == "explicit attention"
     with sdpa_kernel(SDPBackend.MATH) if explicit else nullcontext():
         yield
 
