@@ -12,7 +12,9 @@ from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import EOS, PAD, CharacterVocabulary, Vocabularies
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.gradients import PlaceNorms, from_last, longest_batches, measure, record_gradients, source_gradients
+from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
+from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 from vitrail.nn.probe import Probe
 from vitrail.nn.recurrent import Cell, CellKind, ElmanCell, make_cell
@@ -145,34 +147,61 @@ def test_a_model_without_such_places_is_refused() -> None:
         record.norms()
 
 
-def nats_after_push(model: nn.Module, batch: Batch, place: str, delta: Tensor) -> float:
-    """The loss when `delta` is added to what passes a Probe; the logits are summed in float64 here, not in the model's float32 loss."""
-    handle = model.get_submodule(place).register_forward_hook(lambda module, inputs, output: output + delta)
+def recurrent(**changes: object):
+    plain = {"embedding_width": 6, "width": 8, "dropout": 0.3}
+    torch.manual_seed(0)
+    return build_model(RecurrentConfig.model_validate(plain | changes), BOTH).double()
+
+
+def nats_after_push(model: TranslationModel, batch: Batch, place: str, delta: Tensor) -> float:
+    """The loss when `delta` is added to what passes a Probe, in one call or in one call a time step."""
+    columns = iter(delta.unbind(1))
+
+    def push(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
+        return output + (delta if output.ndim == 3 else next(columns))
+
+    handle = model.get_submodule(place).register_forward_hook(push)
     try:
-        return float(nats(model, batch).detach())
+        with torch.no_grad():
+            return float(nats(model, batch))
     finally:
         handle.remove()
 
 
-def nats(model: nn.Module, batch: Batch) -> Tensor:
-    hidden = model.decode(batch.target_in, model.encode(batch.source))  # pyright: ignore
-    logits = (hidden @ model.output_weight.t()).double()  # pyright: ignore
-    return nn.functional.cross_entropy(logits.flatten(0, 1), batch.target_out.flatten(), ignore_index=PAD, reduction="sum")
+def nats(model: TranslationModel, batch: Batch) -> Tensor:
+    """Summed in float64, which the models' own loss is not."""
+    state, found = model.start(model.encode(batch.source)), torch.zeros((), dtype=torch.float64)
+    for column, wanted in zip(batch.target_in.unbind(1), batch.target_out.unbind(1), strict=True):
+        logits, state = model.step(column, state)
+        found = found + nn.functional.cross_entropy(logits.double(), wanted, reduction="sum")
+    return found
 
 
-@pytest.mark.parametrize("place", ["encoder.0.residual_2.sum", "encoder.1.residual_2.sum", "decoder.0.residual_3.sum"])
-def test_a_transformers_norms_are_differences_of_its_loss(place: str) -> None:
-    model, batch = transformer().eval(), pairs(5, 3)
-    measured = {one.name: one for one in measure(model, [Batch(*(part[:1] for part in batch))])}[place].norms
-    alone = Batch(*(part[:1] for part in batch))
-    length = alone.source.shape[1]
-    differences = torch.zeros(length, 8, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("model", "place"),
+    [
+        (transformer(), "encoder.0.residual_2.sum"),
+        (transformer(norm_position="post"), "encoder.1.residual_2.sum"),
+        (recurrent(cell="rnn"), "encoder.0.forward_cell.hidden"),
+        (recurrent(cell="gru", attention="bahdanau"), "encoder.0.forward_cell.hidden"),
+        (recurrent(cell="lstm", encoder_layers=2, norm="layer"), "encoder.0.forward_cell.hidden"),
+        (recurrent(cell="lstm", attention="luong-general", reverse_source=True), "encoder.0.forward_cell.hidden"),
+        (recurrent(cell="lstm", attention="luong-dot", input_feeding=True), "decoder.0.hidden"),
+    ],
+)
+def test_norms_are_differences_of_the_loss(model: TranslationModel, place: str) -> None:
+    batch = Batch(*(part[:1] for part in pairs(5)))
+    measured = {one.name: one for one in measure(model.eval(), [batch])}[place].norms
+    # The decoder's steps are as many as the encoder's here, and each passes its Probe once.
+    width, length = 4 if "forward_cell" in place else 8, batch.source.shape[1]
+    differences = torch.zeros(length, width, dtype=torch.float64)
     for time in range(length):
-        for feature in range(8):
-            delta = torch.zeros(1, length, 8, dtype=torch.float64)
+        for feature in range(width):
+            delta = torch.zeros(1, length, width, dtype=torch.float64)
             delta[0, time, feature] = 1e-5
-            differences[time, feature] = (nats_after_push(model, alone, place, delta) - nats_after_push(model, alone, place, -delta)) / 2e-5
-    torch.testing.assert_close(torch.tensor(measured).double(), differences.norm(dim=1).flip(0), rtol=1e-5, atol=1e-8)
+            differences[time, feature] = nats_after_push(model, batch, place, delta) - nats_after_push(model, batch, place, -delta)
+    found = differences.norm(dim=1).flip(0) / 2e-5
+    torch.testing.assert_close(torch.tensor(measured, dtype=torch.float64), found, rtol=1e-5, atol=1e-7)
 
 
 def test_places_are_the_layers_of_both_sides() -> None:
@@ -180,8 +209,14 @@ def test_places_are_the_layers_of_both_sides() -> None:
     assert names == [f"encoder.{layer}.residual_2.sum" for layer in (0, 1)] + [f"decoder.{layer}.residual_3.sum" for layer in (0, 1)]
 
 
-def test_a_batch_is_the_mean_of_its_sentences_counted_from_their_own_ends() -> None:
-    model, batch = transformer(), pairs(7, 4, 5)
+def test_places_of_a_recurrent_model_are_its_forward_cells() -> None:
+    names = [place.name for place in measure(recurrent(encoder_layers=2), [pairs(3, 2)])]
+    assert names == ["encoder.0.forward_cell.hidden", "encoder.1.forward_cell.hidden", "decoder.0.hidden"]
+
+
+@pytest.mark.parametrize("model", [transformer(), recurrent(cell="lstm"), recurrent(cell="gru", attention="bahdanau", reverse_source=True)])
+def test_a_batch_is_the_mean_of_its_sentences_counted_from_their_own_ends(model: TranslationModel) -> None:
+    batch = pairs(7, 4, 5)
     single = [measure(model, [Batch(*(trim(part[row : row + 1]) for part in batch))]) for row in range(3)]
     for together in (measure(model, [batch]), measure(model, [Batch(*(part[:2] for part in batch)), Batch(*(part[2:] for part in batch))])):
         for place, found in enumerate(together):
@@ -221,6 +256,14 @@ def test_a_curve_is_relative_to_the_last_step() -> None:
     curve = PlaceNorms("x", (4.0, 2.0, 1.0), 3).curve()
     assert curve.norms == (1.0, 0.5, 0.25) and (curve.name, curve.sentences) == ("x", 3)
     assert PlaceNorms("x", (0.0, 0.0), 3).curve().norms == (0.0, 0.0)
+
+
+def test_attention_is_a_shorter_way_back() -> None:
+    texts = ["abcdefgh" * 5] * 4
+    plain, attending = (
+        source_gradients(recurrent(cell="rnn", attention=kind), BOTH, texts, texts)[0] for kind in ("none", "luong-general")
+    )
+    assert plain.norms[40] < 1e-5 < 1e-2 < attending.norms[40]
 
 
 def test_source_curves_are_of_the_longest_half() -> None:

@@ -1,5 +1,6 @@
 """vitrail bench: measurements, against others and against promises."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -13,19 +14,24 @@ bench = typer.Typer(name="bench", help="Measure speed, against others and agains
 def bench_train(
     source: console.Source = None,
     target: console.Target = None,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Model: tiny, small, base or big.")] = "tiny",
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.")
+    ] = "tiny",
     batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
     steps: Annotated[int, typer.Option(min=1, help="Steps in each measurement.")] = 20,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
     precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of Vitrail; peers are measured in both.")] = "auto",
+    settings: console.Set = None,
     json: console.Json = False,
 ) -> None:
-    """Training throughput: Vitrail, torch.nn.Transformer and Hugging Face MarianMT on the same batches.
+    """Training throughput on the same batches: Vitrail and other makers' models of the same kind.
 
-    Takes a quarter of an hour on two cores. Without files, on the built-in phrasebook.
+    A Transformer is held against torch.nn.Transformer and Hugging Face MarianMT, a recurrent model against a loop of torch's own
+    layers and JoeyNMT. Takes a quarter of an hour on two cores. Without files, on the built-in phrasebook.
     """
     from vitrail.bench.train import run
+    from vitrail.config import parse_override
 
     report = run(
         source=source,
@@ -36,6 +42,7 @@ def bench_train(
         steps=steps,
         repeats=repeats,
         precision=precision,
+        overrides=[parse_override(text) for text in settings or ()],
         say=console.say,
     )
     console.show(report.to_json() if json else report.to_text())
@@ -51,3 +58,98 @@ def bench_start(
 
     report = run(repeats=repeats)
     console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("lag")
+def bench_lag(
+    lengths: Annotated[
+        str, typer.Option(metavar="N[,N]", help="Lags in time steps, each the subject of trainings of its own.")
+    ] = "5,10,20,40,80,160,320",
+    task: Annotated[Literal["recall", "adding"], typer.Option(help="Name the first symbol, or add two marked numbers.")] = "recall",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each architecture at each lag, numbered from 1.")] = 3,
+    exact: Annotated[bool, typer.Option("--exact", help="Train at the asked lag alone, without shorter ones: harder.")] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Updates that each training may take.")] = 1500,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write lag.html and lag.json there.", show_default=False)
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """How far back can it remember? RNN, LSTM, GRU and attention learn to answer from what came `lag` steps ago.
+
+    Takes three minutes on two cores.
+    """
+    from vitrail.bench.lag import LagConditions, read_lengths, run, write_report
+
+    conditions = LagConditions(task=task, exact=exact, steps=steps)
+    report = run(lengths=read_lengths(lengths), seeds=range(1, seeds + 1), conditions=conditions, say=console.say)
+    if output is not None:
+        for path in write_report(report, output):
+            console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("gradients")
+def bench_gradients(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Measure this run's model on its dev set, in place of trainings.", show_default=False),
+    ] = None,
+    source: console.Source = None,
+    target: console.Target = None,
+    presets: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="A model to train. May be given several times.", show_default="one of each kind"),
+    ] = None,
+    length: Annotated[int, typer.Option(min=2, help="Subwords that each source has at least; sentences are joined for that.")] = 50,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
+    recurrent_scale: Annotated[float, typer.Option(help="Train rnn also from recurrent weights so many times as large; 1: do not.")] = 3.0,
+    optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="With adamw, what clipping does is hard to see.")] = "sgd",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write gradients.html and gradients.json there.", show_default=False),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    json: console.Json = False,
+) -> None:
+    """Do gradients vanish or explode? The norm of dL/dh at every time step, while models of each kind are trained.
+
+    Takes three minutes on two cores, with clipping by norm, by value and without. Of a run: seconds.
+    """
+    from vitrail.bench import gradients
+
+    if folder is not None:
+        report = gradients.measure_run(folder)
+    else:
+        report = gradients.run(
+            presets=presets or gradients.PRESETS,
+            source=source,
+            target=target,
+            length=length,
+            steps=steps,
+            recurrent_scale=recurrent_scale,
+            optimizer=optimizer,
+            threads=threads,
+            say=console.say,
+        )
+    if output is not None:
+        for path in gradients.write_report(report, output):
+            console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("bottleneck")
+def bench_bottleneck(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, each of which is probed.", show_default=False)],
+    json: console.Json = False,
+) -> None:
+    """What does one vector hold? Length, first and last word, read back from the encoder's last state by linear probes.
+
+    Fitted on training sentences of the run, tested on its dev and test sets, beside the answer that is right most often.
+    """
+    from vitrail.evaluation.bottleneck import read_run
+
+    found = [read_run(folder) for folder in folders]
+    if json:
+        console.show_json([one.to_record() for one in found])
+    else:
+        console.show("\n".join(one.to_text() for one in found))

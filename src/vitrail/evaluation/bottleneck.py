@@ -4,12 +4,11 @@ A recurrent translator without attention knows of its source only the encoder's 
 is not lost for certain, but hard to reach; what it can read back is there. Source: Adi et al. 2017; Conneau et al. 2018.
 """
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -107,6 +106,8 @@ class Bottleneck:
         header = ["source words", "sentences", "error in words", *(f"{probe.name} read back" for probe in self.words)]
         rows = [header]
         for place, band in enumerate(self.length.bands):
+            if not band.sentences:
+                continue
             span = "all" if place == 0 else f"{band.first}+" if band.last is None else f"{band.first}-{band.last}"
             error = "" if band.mean_error is None else f"{band.mean_error:.2f} ({band.baseline_error:.2f})"
             rows.append([span, f"{band.sentences:,}", error, *(_shares(probe.bands[place]) for probe in self.words)])
@@ -114,9 +115,9 @@ class Bottleneck:
         lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join(lines) + "\n"
 
-    def to_json(self) -> str:
-        """The fields by name, as JSON."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False)
+    def to_record(self) -> dict[str, Any]:
+        """The fields by name, as plain values that JSON holds."""
+        return asdict(self)
 
 
 def _shares(band: WordBand) -> str:
