@@ -1,6 +1,7 @@
 """Probes of the sentence vector: the solvers against independent ones, and models of which the answer is known."""
 
 import json
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -9,11 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch, pad_rows
-from vitrail.data.subwords import PAD, Vocabularies, WordVocabulary
-from vitrail.errors import DataError
-from vitrail.evaluation.bottleneck import CLASSES, LEAST, logistic, mean_over_real, read_back, ridge, sentence_vectors
+from vitrail.data.holdout import HoldoutConfig
+from vitrail.data.prepare import DataConfig, prepare
+from vitrail.data.subwords import PAD, SubwordsConfig, Vocabularies, WordVocabulary
+from vitrail.data.text import ParallelText
+from vitrail.errors import DataError, ModelError
+from vitrail.evaluation.bottleneck import CLASSES, LEAST, logistic, mean_over_real, read_back, read_run, ridge, sentence_vectors
 from vitrail.models.base import Encoded, State, Step, TranslationModel
 from vitrail.models.build import build_model
+from vitrail.models.folder import save_model, unique_tensors
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 from vitrail.nn.losses import LossSum
@@ -54,8 +59,8 @@ class Reader(TranslationModel):
             [
                 length[:, None].float(),
                 F.one_hot(source[:, 0], WORDS.size).float(),
-                # Before the end of the sentence.
-                F.one_hot(source.gather(1, (length - 2).clamp(min=0)[:, None]).squeeze(1), WORDS.size).float(),
+                # Before the full stop and the end.
+                F.one_hot(source.gather(1, (length - 3).clamp(min=0)[:, None]).squeeze(1), WORDS.size).float(),
             ],
             dim=1,
         )
@@ -159,10 +164,11 @@ def test_rare_words_are_left_out() -> None:
 
 def test_the_result_is_printed_whole() -> None:
     found = read_back(Reader(), BOTH, FIT, TEST, name="runs/a")
-    record = json.loads(found.to_json())
+    record = json.loads(json.dumps(found.to_record(), allow_nan=False))
     assert record["words"][1]["name"] == "last word" and record["length"]["bands"][0]["sentences"] == found.tested
     text = found.to_text()
-    assert text.startswith("runs/a: last states of the encoder") and "100.0% (" in text and text.count("\n") == 10
+    assert text.startswith("runs/a: last states of the encoder") and "100.0% (" in text
+    assert text.count("\n") == 3 + sum(band.sentences > 0 for band in found.length.bands)
 
 
 @pytest.mark.parametrize(
@@ -171,3 +177,24 @@ def test_the_result_is_printed_whole() -> None:
 def test_too_few_sentences_are_refused(fit: list[str], test: list[str], purpose: str) -> None:
     with pytest.raises(DataError, match=purpose):
         read_back(Reader(), BOTH, fit, test)
+
+
+def test_a_runs_folder_is_probed_on_what_it_was_not_trained_on(tmp_path: Path) -> None:
+    texts = list(dict.fromkeys(sentences(700, seed=3)))
+    for side in ("a", "b"):
+        (tmp_path / f"text.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    config = DataConfig(
+        corpora=(ParallelText(source=tmp_path / "text.a", target=tmp_path / "text.b"),),
+        holdout=HoldoutConfig(dev_pairs=60, test_pairs=60),
+        subwords=SubwordsConfig(kind="word", size=200),
+    )
+    prepared = prepare(config, tmp_path / "run" / "data", workers=1)
+    shape = RecurrentConfig(cell="gru", width=8, embedding_width=8)
+    torch.manual_seed(0)
+    model = build_model(shape, prepared.vocabularies)
+    tensors = unique_tensors(model)
+    save_model(tmp_path / "run" / "model", tensors=tensors, config=shape, vocabularies=prepared.vocabularies, facts={"step": 7})
+    found = read_run(tmp_path / "run")
+    assert (found.name, found.width, found.tested) == (str(tmp_path / "run"), 8, 120) and found.fitted == len(prepared.stores[0])
+    with pytest.raises(ModelError):
+        read_run(tmp_path)

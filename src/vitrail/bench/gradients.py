@@ -291,8 +291,8 @@ def _last_line(course: Course) -> str:
 
 def _by_step(courses: Sequence[Course]) -> tuple[list[str], list[list[str]]]:
     """Of every encoder layer at the start, of the top one afterwards: the norm at the last position, and earlier ones relative to it."""
-    reach = max((len(place.norms) for course in courses for one in course.milestones for place in course.encoder(one)), default=0), default=0)
-    columns = [column for column in _COLUMNS if column < reach]
+    reached = [len(place.norms) for course in courses for one in course.milestones for place in course.encoder(one)]
+    columns = [column for column in _COLUMNS if column < max(reached, default=0)]
     rows: list[list[str]] = []
     begun: set[str] = set()
     for course in courses:
