@@ -121,10 +121,12 @@ def test_colour_is_never_the_only_difference():
 
 
 def test_names_do_not_overlap_and_stay_inside():
-    names = [f"a rather long name {index}" for index in range(25)]
+    names = [f"a rather long name of more than thirty letters {index}" for index in range(25)]
     root = chart(*(Series(name, (0, 1), (5.0, 5.0 + index / 1000)) for index, name in enumerate(names)))
     height = float(root.get("viewBox").split()[3])
-    heights = sorted(place[1] for text, place in words(root).items() if text.startswith("a rather"))
+    labels = {text: place for text, place in words(root).items() if text.startswith("a rather")}  # cut in the middle: still 25 texts
+    assert all(place[0] + 7.5 * len(text) < WIDTH for text, place in labels.items())
+    heights = sorted(place[1] for place in labels.values())
     assert len(heights) == 25 and heights[0] > 0 and heights[-1] < height
     assert min(after - before for before, after in pairwise(heights)) > 17.9
 

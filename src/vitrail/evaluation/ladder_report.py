@@ -23,9 +23,9 @@ FORMAT = 1
 _MOST_CURVES = 8  # more gradient curves than that in one chart cannot be told apart
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#&~])")
 _READING = (
-    "± is half the width of the 95 % interval (scores: bootstrap over the sentences of the test set; shares: Wilson). Perplexity is per target token. "
-    "Training FLOPs: 2 for each multiply-add of a matrix product, forward and backward. Minutes are of training alone. "
-    "Times and speeds are of the first seed."
+    "± is half the width of the 95 % interval (scores: bootstrap over the sentences of the test set; shares: Wilson). "
+    "Perplexity is per target token. Training FLOPs: 2 for each multiply-add of a matrix product, forward and backward. "
+    "Minutes are of training alone. Times and speeds are of the first seed."
 )
 
 
@@ -163,7 +163,6 @@ _COST = (
     _Column("tokens/s", lambda rung: _fixed(rung.tokens_per_second, 0)),
     _Column("peak memory", lambda rung: _memory(rung.peak_memory_bytes)),
     _Column("minutes", lambda rung: _fixed(rung.minutes, 1)),
-    _Column("epochs", lambda rung: _fixed(rung.epochs, 1)),
     _Column("decoded sentences/s", lambda rung: _fixed(rung.sentences_per_second, 1)),
 )
 
@@ -194,9 +193,13 @@ def _rung_grid(ladder: Ladder, columns: Sequence[_Column]) -> Grid:
 
 def _setting_grid(ladder: Ladder) -> Grid:
     rows = [
-        [rung.name, rung.title, " ".join(rung.settings) or "–", _listed(map(str, rung.seeds)), f"{rung.steps:,}"] for rung in ladder.rungs
+        [
+            *(rung.name, rung.title, " ".join(rung.settings) or "–"),
+            *(_listed(map(str, rung.seeds)), f"{rung.steps:,}", _fixed(rung.epochs, 1)),
+        ]
+        for rung in ladder.rungs
     ]
-    return Grid(["rung", "architecture", "settings", "seeds", "steps"], rows)
+    return Grid(["rung", "architecture", "settings", "seeds", "steps", "epochs"], rows)
 
 
 def _seed_grids(ladder: Ladder) -> tuple[Grid, ...]:

@@ -98,8 +98,8 @@ def line_chart(
     head = _heading(title, y_label)
     if not dots:
         return _svg(title, f"{y_label} over {x_label}: no values.", [*head, _words(WIDTH / 2, HEIGHT / 2, "no values", anchor="middle")])
-    key = [_cut(one.name, 20) for one in series]
-    right = WIDTH - (max(map(_width, key)) + 40 if any(key) else 16)
+    key = [_cut(one.name, 30) for one in series]
+    right = WIDTH - (max(map(_width, key)) + 46 if any(key) else 16)
     height = max(HEIGHT, _TOP + _BOTTOM + _ROW * len(series))
     values = [value for dot in dots for value in (dot.y, dot.low, dot.high) if value is not None and drawable(value, log=log_y)]
     y = scale(values, start=height - _BOTTOM, end=_TOP, log=log_y, outward=True)
@@ -221,7 +221,7 @@ svg{{display:block;width:100%;height:auto}}
 .wide{{overflow-x:auto}}
 table{{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}}
 caption{{text-align:left;font-weight:600;padding:.3rem 0}}
-th,td{{padding:.25rem .6rem;border-bottom:1px solid var(--rule);overflow-wrap:normal}}
+th,td{{padding:.25rem .5rem;border-bottom:1px solid var(--rule);overflow-wrap:normal}}
 .number{{text-align:right}} .words{{text-align:left}} td.number{{white-space:nowrap}} thead th{{vertical-align:bottom}}
 @media (min-width:40rem){{tbody th{{white-space:nowrap}}}}
 :focus-visible{{outline:3px solid currentColor;outline-offset:2px}}
