@@ -118,4 +118,4 @@ def test_a_runs_folder_is_measured_on_its_dev_set(tmp_path: Path) -> None:
     report = bench.measure_run(tmp_path / "run")
     (course,) = report.courses
     assert [one.step for one in course.milestones] == [7] and course.milestones[0].places[0].sentences == 10
-    assert "layer" not in report.to_html() and "median" not in report.to_text() and "-5" in report.to_text()
+    assert "layer by layer" not in report.to_html() and "median" not in report.to_text() and "-5" in report.to_text()

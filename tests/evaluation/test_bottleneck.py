@@ -181,8 +181,8 @@ def test_too_few_sentences_are_refused(fit: list[str], test: list[str], purpose:
 
 def test_a_runs_folder_is_probed_on_what_it_was_not_trained_on(tmp_path: Path) -> None:
     texts = list(dict.fromkeys(sentences(700, seed=3)))
-    for side in ("a", "b"):
-        (tmp_path / f"text.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    (tmp_path / "text.a").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    (tmp_path / "text.b").write_text("".join(f"{' '.join(text.split()[::-1])}\n" for text in texts), encoding="utf-8")
     config = DataConfig(
         corpora=(ParallelText(source=tmp_path / "text.a", target=tmp_path / "text.b"),),
         holdout=HoldoutConfig(dev_pairs=60, test_pairs=60),

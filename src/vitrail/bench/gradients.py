@@ -92,7 +92,7 @@ class GradientReport:
     courses: tuple[Course, ...]
 
     def to_json(self) -> str:
-        """The fields by name, and the curves relative to the last step, as JSON."""
+        """The fields by name, as JSON; norms as they are, not relative to the last."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
 
     def to_text(self) -> str:
@@ -285,7 +285,7 @@ def _milestone(model: TranslationModel, batches: Sequence[Batch], *, step: int) 
 
 
 def _last_line(course: Course) -> str:
-    end = f"diverged at step {course.diverged}" if course.diverged else f"loss {course.nats_per_token[-1]:.3f}"
+    end = f"diverged at step {course.diverged}" if course.diverged else f"loss {course.nats_per_token[-1]:.4g}"
     return f"{course.system}, clipping {course.clipping}: {end}, largest gradient {max(course.before, default=math.nan):.3g}"
 
 
