@@ -109,8 +109,25 @@ def build(config_type: type[ConfigType], table: dict[str, Any], *, origin: str) 
     try:
         return config_type.model_validate(table)
     except ValidationError as error:
-        lines = [f"{'.'.join(str(p) for p in item['loc'])}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors()]
+        lines = [f"{_key(table, item['loc'])}: {item['msg'].removeprefix('Value error, ')}{_found(item)}" for item in error.errors()]
         raise UsageError(f"{origin}: " + "; ".join(lines), remedy="vitrail config lists every key with its meaning") from None
+
+
+def _found(item: Any) -> str:
+    """The value that was found, where it is short and its kind of error does not name it already."""
+    named = item["type"] in ("extra_forbidden", "missing", "value_error")
+    return f", not {item['input']!r}" if not named and isinstance(item["input"], str | int | float) else ""
+
+
+def _key(table: Any, location: tuple[int | str, ...]) -> str:
+    """Where an error is, as `--set` names it: pydantic also names the alternative of a union, which stands in no table."""
+    parts: list[str] = []
+    for place, part in enumerate(location):
+        if isinstance(table, dict) and part not in table and place + 1 < len(location):
+            continue
+        parts.append(str(part))
+        table = table.get(part) if isinstance(table, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return ".".join(parts)
 
 
 def to_json(config: Config) -> str:

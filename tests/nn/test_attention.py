@@ -1,13 +1,24 @@
 """Attention against a float64 reference, torch's fused kernel and torch's own layer."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, make_mask, padding_mask
+from vitrail.nn.attention import (
+    AdditiveAttention,
+    DotAttention,
+    GeneralAttention,
+    Mask,
+    MultiHeadAttention,
+    StepAttention,
+    causal_mask,
+    make_mask,
+    padding_mask,
+)
 from vitrail.nn.probe import trace
 
 KEEP = torch.tensor([[True, True, True, True, True], [True, True, True, False, False]])
@@ -130,3 +141,45 @@ def test_dropped_weights_are_off_in_evaluation() -> None:
     assert not torch.equal(attention(values, values, None), attention(values, values, None))
     attention.eval()
     assert torch.equal(attention(values, values, None), attention(values, values, None))
+
+
+def _dense(length: int, *, rows: int = 2, width: int = 6, seed: int = 0) -> Tensor:
+    return torch.randn(rows, length, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _step_attentions() -> dict[str, tuple[StepAttention, Callable[[Tensor, Tensor], Tensor]]]:
+    """Each kind of attention of a recurrent decoder, and its score for one query and one memory vector, written out."""
+    torch.manual_seed(7)
+    additive, general = AdditiveAttention(6, 6, 5).double(), GeneralAttention(6, 6).double()
+    w, b, u, v = additive.query.weight, additive.query.bias, additive.key.weight, additive.vector
+    return {
+        "bahdanau": (
+            additive,
+            lambda q, m: sum((v[a] * torch.tanh(w[a] @ q + b[a] + u[a] @ m) for a in range(5)), torch.zeros((), dtype=torch.float64)),
+        ),
+        "luong-dot": (DotAttention(), lambda q, m: q @ m),
+        "luong-general": (general, lambda q, m: q @ general.key.weight @ m),
+    }
+
+
+@pytest.mark.parametrize("kind", ["bahdanau", "luong-dot", "luong-general"])
+@torch.no_grad()
+def test_step_attention_is_its_equation(kind: str) -> None:
+    """Scores, weights and context, one number at a time in float64; padding weighs exactly nothing."""
+    attention, score = _step_attentions()[kind]
+    query, memory = _dense(3, seed=1), _dense(5, seed=2)
+    keep = torch.tensor([[True] * 5, [True, True, True, False, False]])
+    with trace(attention) as seen:
+        found = attention.ask(query, attention.read(memory), memory, padding_mask(keep, torch.float64))
+    (weights,) = seen["weights"]
+    assert weights.shape == (2, 1, 3, 5)
+    for row in range(2):
+        real = int(keep[row].sum())
+        for time in range(3):
+            scores = [float(score(query[row, time], memory[row, position])) for position in range(real)]
+            total = sum(math.exp(one) for one in scores)
+            expected = [math.exp(one) / total for one in scores]
+            assert weights[row, 0, time].tolist() == pytest.approx(expected + [0.0] * (5 - real), abs=1e-12)
+            assert (weights[row, 0, time, real:] == 0).all()
+            context = sum((share * memory[row, position] for position, share in enumerate(expected)), torch.zeros(6, dtype=torch.float64))
+            torch.testing.assert_close(found[row, time], context, atol=1e-12, rtol=1e-12)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vitrail.config import merge, with_overrides
 from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
-from vitrail.models.transformer import PRESETS
+from vitrail.models.build import PRESETS
 from vitrail.train.api import to_run_config
 from vitrail.train.choose import (
     LEARNING_RATES,

@@ -3,7 +3,8 @@
 import json as json_module
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
 
 import typer
 
@@ -51,18 +52,26 @@ def config(
 def settings(model: "type[BaseModel]", prefix: str = "") -> Iterator[Setting]:
     """Every key of a configuration, those of nested ones included. Lists of tables (`data.corpora`) are one key."""
     for name, field in model.model_fields.items():
-        nested = _nested(field.annotation)
-        if nested is not None and field.default is not None:
-            yield from settings(nested, f"{prefix}{name}.")
+        alternatives = _alternatives(field.annotation)
+        if alternatives and field.default is not None:
+            for alternative in alternatives:
+                yield from settings(alternative, f"{prefix}{name}.")
             continue
         default = "(required)" if field.is_required() else _shown(field.get_default(call_default_factory=True))
         yield Setting(prefix + name, _type(field.annotation), default, field.description or "")
 
 
-def _nested(annotation: Any) -> "type[BaseModel] | None":
+def _alternatives(annotation: Any) -> "list[type[BaseModel]]":
+    """The configurations that a field can hold; none for a plain value. Those of a union come one after the other, told apart by `kind`."""
     from vitrail.config import Config
 
-    return annotation if isinstance(annotation, type) and issubclass(annotation, Config) else None
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, Config) else []
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [found for part in get_args(annotation) for found in _alternatives(part)]
+    return []
 
 
 def _type(annotation: Any) -> str:

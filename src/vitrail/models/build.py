@@ -16,7 +16,9 @@ from vitrail.models.transformer import Transformer, TransformerConfig
 
 def _kind(value: Any) -> str:
     """A table that does not say its kind is a Transformer's."""
-    return str(value.get("kind", "transformer")) if isinstance(value, dict) else value.kind  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    if isinstance(value, TransformerConfig | RecurrentConfig):
+        return value.kind
+    return str(value.get("kind", "transformer")) if isinstance(value, dict) else "none"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
 ModelConfig = TransformerConfig | RecurrentConfig

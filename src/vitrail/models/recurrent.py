@@ -22,29 +22,15 @@ from vitrail.nn.recurrent import Carry, Cell, CellKind, CellNorm, make_cell
 AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
 
 
-class RecurrentConfig(Config):
-    """The shape of a recurrent encoder-decoder."""
+class CellsConfig(Config):
+    """What recurrent models of every kind have in common."""
 
-    kind: Literal["recurrent"] = "recurrent"
     cell: CellKind = "lstm"
     """Recurrent cell: rnn (Elman, tanh), gru or lstm."""
-    attention: AttentionKind = "none"
-    """How the decoder looks back at the source: none (it hears the encoder's last state alone), bahdanau (additive, asked with the state
-    before the step), luong-dot, luong-general or luong-concat (asked with the state after it)."""
-    input_feeding: bool = False
-    """Luong's input feeding: the decoder also reads the attentional vector of the step before. Bahdanau's reads its context in any case."""
-    encoder_layers: int = Field(default=1, ge=1, le=100)
-    """Recurrent layers in the encoder."""
-    decoder_layers: int = Field(default=1, ge=1, le=100)
-    """Recurrent layers in the decoder."""
     embedding_width: int = Field(default=128, ge=1)
     """Length of the vector that stands for one token."""
     width: int = Field(default=256, ge=1)
     """Width D of the hidden state; a bidirectional encoder halves it between its directions."""
-    bidirectional: bool = True
-    """Read the source in both directions."""
-    reverse_source: bool = False
-    """Read the source from its last word to its first (Sutskever et al. 2014), so that first words are near each other."""
     residual: bool = False
     """Add the input of every layer but the first to its output."""
     norm: CellNorm = "none"
@@ -57,11 +43,34 @@ class RecurrentConfig(Config):
     """Drop the same values at every time step of a sentence (Gal and Ghahramani 2016) instead of others at each."""
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of words whose whole embedding is dropped."""
+    truncate: int | None = Field(default=None, ge=1)
+    """Truncated back-propagation through time: target positions in a chunk. The state is carried from chunk to chunk, its gradient is
+    not. Empty: gradients go back to the first position."""
+
+    def make_cell(self, input_width: int, width: int) -> Cell:
+        """A cell of this kind."""
+        return make_cell(self.cell, input_width, width, norm=self.norm, forget_bias=self.forget_bias)
+
+
+class RecurrentConfig(CellsConfig):
+    """The shape of a recurrent encoder-decoder."""
+
+    kind: Literal["recurrent"] = "recurrent"
+    attention: AttentionKind = "none"
+    """How the decoder looks back at the source: none (it hears the encoder's last state alone), bahdanau (additive, asked with the state
+    before the step), luong-dot, luong-general or luong-concat (asked with the state after it)."""
+    input_feeding: bool = False
+    """Luong's input feeding: the decoder also reads the attentional vector of the step before. Bahdanau's reads its context in any case."""
+    encoder_layers: int = Field(default=1, ge=1, le=100)
+    """Recurrent layers in the encoder."""
+    decoder_layers: int = Field(default=1, ge=1, le=100)
+    """Recurrent layers in the decoder."""
+    bidirectional: bool = True
+    """Read the source in both directions."""
+    reverse_source: bool = False
+    """Read the source from its last word to its first (Sutskever et al. 2014), so that first words are near each other."""
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
-    truncate: int | None = Field(default=None, ge=1)
-    """Truncated back-propagation through time: target positions in a chunk. The decoder's state is carried from chunk to chunk, its
-    gradient is not. Empty: gradients go back to the first position."""
 
     @model_validator(mode="after")
     def _consistent(self) -> "RecurrentConfig":
@@ -105,13 +114,9 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: RecurrentConfig, input_width: int, *, residual: bool) -> None:
         super().__init__()
         width = config.width // 2 if config.bidirectional else config.width
-
-        def cell() -> Cell:
-            return make_cell(config.cell, input_width, width, norm=config.norm, forget_bias=config.forget_bias)
-
         self.residual = residual
-        self.forward_cell = cell()
-        self.backward_cell = cell() if config.bidirectional else None
+        self.forward_cell = config.make_cell(input_width, width)
+        self.backward_cell = config.make_cell(input_width, width) if config.bidirectional else None
         self.output = Probe()
 
     def forward(
@@ -204,8 +209,7 @@ class Recurrent(TranslationModel):
         )
         extra = 0 if not config.feeds else width if config.attention == "bahdanau" else embedding
         self.decoder = nn.ModuleList(
-            make_cell(config.cell, width if layer else embedding + extra, width, norm=config.norm, forget_bias=config.forget_bias)
-            for layer in range(config.decoder_layers)
+            config.make_cell(width if layer else embedding + extra, width) for layer in range(config.decoder_layers)
         )
         self.bridge = nn.ModuleList(Bridge(width, parts=self._cells()[0].parts) for _ in range(config.decoder_layers))
         self.attention = _make_attention(config)
@@ -257,7 +261,7 @@ class Recurrent(TranslationModel):
         return Encoded(self.memory(values), keep, torch.cat(last, dim=1))
 
     def start(self, encoded: Encoded) -> RecurrentState:
-        """Let the encoder's last carry become the decoder's first, layer by layer from the top; where layers lack, the lowest serves again."""
+        """Let the encoder's last carry become the decoder's first, layer by layer from the top; the lowest may serve several."""
         assert encoded.summary is not None
         parts = self._cells()[0].parts
         last = encoded.summary.split(self.config.width, dim=1)

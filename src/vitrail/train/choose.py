@@ -74,8 +74,9 @@ TABLE = (
 )
 
 MANY_CORES = 8
-LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4}
-WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000}
+_RECURRENT = ("rnn", "gru", "lstm", "lstm-attention", "gru-attention")
+LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4} | dict.fromkeys(_RECURRENT, 3e-3)
+WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000} | dict.fromkeys(_RECURRENT, 200)
 WARMUP_SHARE = 0.1
 """The warm-up is at most this share of the training."""
 LEAST_STEPS = 2_000

@@ -1,0 +1,121 @@
+"""Recurrent causal language models, trained on sentences or on one endless stream by truncated back-propagation through time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.data.batches import Batch
+from vitrail.data.subwords import PAD
+from vitrail.models.base import Model, State, Step, target_loss
+from vitrail.models.recurrent import CellsConfig
+from vitrail.nn.layers import Dropout
+from vitrail.nn.losses import LossSum
+from vitrail.nn.probe import Probe
+from vitrail.nn.recurrent import Carry, Cell
+
+
+class LanguageConfig(CellsConfig):
+    """The shape of a recurrent language model."""
+
+    kind: Literal["recurrent-language"] = "recurrent-language"
+    layers: int = Field(default=1, ge=1, le=100)
+    """Recurrent layers."""
+    tie: bool = True
+    """Let the output share the embeddings."""
+
+
+@dataclass(frozen=True)
+class LanguageState:
+    """The carry of every layer."""
+
+    carries: tuple[Carry, ...]
+
+    def repeat(self, beams: int) -> "LanguageState":
+        """See `State.repeat`."""
+        return LanguageState(tuple(tuple(part.repeat_interleave(beams, 0) for part in carry) for carry in self.carries))
+
+    def reorder(self, rows: Int[Tensor, " N"]) -> "LanguageState":
+        """See `State.reorder`."""
+        return LanguageState(tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries))
+
+    def keep(self, sentences: Int[Tensor, " B"]) -> "LanguageState":
+        """See `State.keep`. One row stands for each text here."""
+        return self.reorder(sentences)
+
+    def detached(self) -> "LanguageState":
+        """The same numbers, through which no gradient goes back to earlier steps."""
+        return LanguageState(tuple(tuple(part.detach() for part in carry) for carry in self.carries))
+
+
+class RecurrentLanguageModel(Model):
+    """p(y_t | y_<t) = softmax(E·tanh(W·h_t + b) + c), h_t from stacked recurrent cells (Mikolov et al. 2010)."""
+
+    def __init__(self, config: LanguageConfig, *, vocabulary: int) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.embedding = nn.Embedding(vocabulary, config.embedding_width)
+        self.output_weight = self.embedding.weight if config.tie else nn.Parameter(torch.empty(vocabulary, config.embedding_width))
+        self.output_bias = nn.Parameter(torch.zeros(vocabulary))
+        self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
+        self.cells = nn.ModuleList(config.make_cell(width if layer else config.embedding_width, width) for layer in range(config.layers))
+        self.readout = nn.Linear(width, config.embedding_width)
+        self.embedded, self.logits = Probe(), Probe()
+        nn.init.xavier_uniform_(self.readout.weight)
+        nn.init.zeros_(self.readout.bias)
+        for weight in dict.fromkeys((self.embedding.weight, self.output_weight)):
+            nn.init.normal_(weight, std=config.embedding_width**-0.5)
+
+    def start(self, rows: int) -> LanguageState:
+        """The state before the first token of each row."""
+        like = self.output_bias
+        return LanguageState(tuple(cell.start(rows, like) for cell in cast(Iterable[Cell], self.cells)))
+
+    def read(self, tokens: Int[Tensor, "B T"], state: LanguageState) -> tuple[Float[Tensor, "B T E"], LanguageState]:
+        """What the next token is read from after each token, and the state after the last; padding must come last in a row."""
+        keep = tokens != PAD
+        values = self.embedded(self.embedding(tokens) * self.config.embedding_width**0.5)
+        words = self.word_dropout.draw((*tokens.shape, 1), values)
+        values = self._drop(values if words is None else values * words)
+        carries: list[Carry] = []
+        for layer, cell in enumerate(cast(Iterable[Cell], self.cells)):
+            outputs, carry = cell(values, keep, state.carries[layer])
+            values = self._drop(outputs + values if self.config.residual and layer else outputs)
+            carries.append(carry)
+        return self.readout(values).tanh(), LanguageState(tuple(carries))
+
+    def _drop(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        mask = self.dropout.draw((len(values), 1, values.shape[2]), values) if self.config.variational else None
+        return self.dropout(values) if mask is None else values * mask
+
+    def loss_from(
+        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: LanguageState, *, label_smoothing: float = 0.0
+    ) -> tuple[LossSum, LanguageState]:
+        """Sum of -log p over a stretch of text that goes on from a state, and the state after it.
+
+        Gradients reach what the given state was computed from: hand over `state.detached()` to cut them, as truncated
+        back-propagation through time does.
+        """
+        hidden, state = self.read(tokens, state)
+        loss = target_loss(hidden, following, weight=self.output_weight, bias=self.output_bias, label_smoothing=label_smoothing)
+        return loss, state
+
+    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        """Sum of -log p of the target sentences, each by itself, in chunks of `truncate` tokens; their sources are not read."""
+        state, chunk = self.start(len(batch.target_in)), self.config.truncate or batch.target_in.shape[1]
+        parts: list[LossSum] = []
+        for tokens, following in zip(batch.target_in.split(chunk, dim=1), batch.target_out.split(chunk, dim=1), strict=True):
+            part, state = self.loss_from(tokens, following, state.detached(), label_smoothing=label_smoothing)
+            parts.append(part)
+        return LossSum(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
+
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
+        """Score every possible next token."""
+        assert isinstance(state, LanguageState)
+        hidden, state = self.read(last[:, None], state)
+        return Step(self.logits(hidden[:, 0] @ self.output_weight.t() + self.output_bias), state)

@@ -1,0 +1,127 @@
+"""Recurrent language models, and truncated back-propagation through time over a stream."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vitrail.data.batches import Batch, collate
+from vitrail.data.subwords import EOS, SOS
+from vitrail.decode.search import Query, SearchConfig, beam_search
+from vitrail.errors import DataError
+from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.train.stream import stretches, train_epoch
+
+V = 12
+
+
+def model(**changes: object) -> RecurrentLanguageModel:
+    torch.manual_seed(1)
+    table = {"embedding_width": 8, "width": 10, "dropout": 0.0, "layers": 2} | changes
+    return RecurrentLanguageModel(LanguageConfig.model_validate(table), vocabulary=V).double()
+
+
+def text(length: int, *, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(4, V, length).astype(np.int32)
+
+
+def gradients(ours: RecurrentLanguageModel) -> list[Tensor]:
+    return [parameter.grad.clone() for parameter in ours.parameters() if parameter.grad is not None]
+
+
+@pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
+def test_chunks_add_up_to_the_whole_and_a_covering_chunk_is_full_backpropagation(cell: str) -> None:
+    ids = torch.from_numpy(text(25)).long()[None]
+    tokens, following = ids[:, :-1], ids[:, 1:]
+    found: dict[int, tuple[float, list[Tensor]]] = {}
+    for chunk in (24, 30, 8):
+        ours = model(cell=cell)
+        state, nats = ours.start(1), 0.0
+        for part, next_part in zip(tokens.split(chunk, 1), following.split(chunk, 1), strict=True):
+            loss, state = ours.loss_from(part, next_part, state.detached())
+            loss.nats.backward()
+            nats += float(loss.nats.detach())
+        found[chunk] = nats, gradients(ours)
+    assert found[8][0] == pytest.approx(found[24][0], rel=1e-6)  # losses are reduced in float32
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found[30][1], found[24][1], strict=True))
+    assert not all(torch.allclose(a, b, atol=1e-4) for a, b in zip(found[8][1], found[24][1], strict=True))
+
+
+def test_without_detaching_chunks_the_gradient_is_the_whole_one() -> None:
+    """The state carries everything: only the cut makes the difference."""
+    ids = torch.from_numpy(text(25)).long()[None]
+    results: list[list[Tensor]] = []
+    for chunk in (24, 5):
+        ours = model()
+        state, total = ours.start(1), torch.zeros((), dtype=torch.float64)
+        for part, next_part in zip(ids[:, :-1].split(chunk, 1), ids[:, 1:].split(chunk, 1), strict=True):
+            loss, state = ours.loss_from(part, next_part, state)
+            total = total + loss.nats
+        total.backward()
+        results.append(gradients(ours))
+    for mine, expected in zip(*results, strict=True):
+        torch.testing.assert_close(mine, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_sentences_by_themselves_and_truncated() -> None:
+    rows = [text(length, seed=length).tolist() for length in (7, 3, 5)]
+    batch = collate(rows, rows)
+    whole = model().loss(batch)
+    assert int(whole.tokens) == 7 + 3 + 5 + 3
+    alone = [model().loss(Batch(*collate([row], [row]))).nats for row in rows]
+    torch.testing.assert_close(whole.nats, torch.stack(alone).sum())
+    torch.testing.assert_close(model(truncate=2).loss(batch).nats, whole.nats)
+
+
+@torch.no_grad()
+def test_steps_are_the_whole_and_search_takes_them() -> None:
+    ours = model().eval()
+    rows = [text(6).tolist()]
+    batch = collate(rows, rows)
+    state, nats = ours.start(1), 0.0
+    for token, expected in zip(batch.target_in[0], batch.target_out[0], strict=True):
+        logits, state = ours.step(token[None], state)
+        nats -= float(logits.log_softmax(1)[0, expected])
+    assert nats == pytest.approx(float(ours.loss(batch).nats), rel=1e-6)
+    found = beam_search(ours.step, ours.start(2), [Query(5), Query(5)], config=SearchConfig(beams=3, max_length=8))
+    assert found[0][0].tokens == found[1][0].tokens and found[0][0].log_probability <= 0
+
+
+def test_a_stream_goes_on_where_it_stopped_in_every_lane() -> None:
+    ids = np.arange(23, dtype=np.int32)
+    parts = list(stretches(ids, lanes=3, chunk=3))
+    tokens = torch.cat([part.tokens for part in parts], dim=1)
+    following = torch.cat([part.following for part in parts], dim=1)
+    assert tokens.tolist() == [list(range(7)), list(range(7, 14)), list(range(14, 21))]
+    assert torch.equal(following, tokens + 1)
+    with pytest.raises(DataError, match="at least 5 tokens"):
+        list(stretches(ids[:4], lanes=4, chunk=2))
+
+
+def test_what_is_carried_is_remembered() -> None:
+    """A text that repeats every 4 tokens after 3 coin flips in its first cycle: a chunk of 2 shows too little of it, the state the rest.
+
+    Trained in chunks of 2, a model that carries its state comes near the entropy of 0; one that forgets at every chunk does not.
+    """
+    ids = np.array([4, 5, 6, 6, 7, 5] * 120, dtype=np.int32)  # after 5 comes 6 or 4, after 6 comes 6 or 7: one more step decides
+    losses: dict[bool, float] = {}
+    for carried in (True, False):
+        torch.manual_seed(3)
+        ours = RecurrentLanguageModel(LanguageConfig(cell="gru", embedding_width=8, width=16, dropout=0.0), vocabulary=V)
+        optimizer = torch.optim.Adam(ours.parameters(), lr=0.02)
+        nats = tokens = 0.0
+        for _ in range(6):
+            if carried:
+                nats, tokens = train_epoch(ours, stretches(ids, lanes=4, chunk=1), optimizer)
+            else:
+                totals = [train_epoch(ours, [part], optimizer) for part in stretches(ids, lanes=4, chunk=1)]
+                nats, tokens = sum(one[0] for one in totals), sum(one[1] for one in totals)
+        losses[carried] = nats / tokens
+    assert losses[True] < 0.15 < 0.4 < losses[False] < math.log(V)
+
+
+def test_tokens_begin_and_end_as_everywhere() -> None:
+    batch = collate([[5]], [[6, 7]])
+    assert batch.target_in.tolist() == [[SOS, 6, 7]] and batch.target_out.tolist() == [[6, 7, EOS]]
