@@ -151,8 +151,8 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 def share_folder(path: Path, into: Path) -> None:
     """Let a folder appear under a second name too, whole or not at all: hard links where the system makes them, copies elsewhere.
 
-    Whatever has that name already is replaced. No file is ever written in place here, so neither name sees what becomes of the other.
-    Raises NotWritten.
+    Whatever has that name already is replaced. Precondition: its files are never written in place, as those of prepared data are not (logs
+    and locks are), so that neither name sees what becomes of the other. Raises NotWritten.
     """
     temporary = _beside(into, "tmp")
     make_folder(into.parent)
