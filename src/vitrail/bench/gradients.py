@@ -55,6 +55,29 @@ CLIPPINGS = (Clipping("off"), Clipping("norm 1", norm=1.0), Clipping("value 0.01
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """How the models are trained. Raises UsageError where it cannot be."""
+
+    length: int = 50
+    """Sentences are joined until the source has at least so many subwords."""
+    steps: int = 200
+    recurrent_scale: float = 3.0
+    """Presets with an Elman cell are trained a second time, from recurrent weights so many times as large; 1: they are not."""
+    width: int = 64
+    """Of all models, in place of the presets'."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """adamw divides each number of the gradient by its usual size, so that clipping changes little."""
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        if min(self.length - 1, self.steps, self.width // 8, self.threads) < 1 or not 0 < self.recurrent_scale < math.inf:
+            raise UsageError(
+                f"length {self.length}, steps {self.steps}, width {self.width}, recurrent scale {self.recurrent_scale}",
+                expected="a length of 2 or more, a step or more, a width of 8 or more, a scale above 0",
+            )
+
+
+@dataclass(frozen=True)
 class Milestone:
     """The gradient by time step after so many steps of training; empty where a weight or a loss was no longer finite."""
 
@@ -120,12 +143,7 @@ def run(
     presets: Sequence[str] = PRESETS,
     source: Path | None = None,
     target: Path | None = None,
-    length: int = 50,
-    steps: int = 200,
-    recurrent_scale: float = 3.0,
-    width: int = 64,
-    optimizer: Literal["adamw", "sgd"] = "sgd",
-    threads: int = 2,
+    conditions: Conditions = Conditions(),
     clippings: Sequence[Clipping] = CLIPPINGS,
     say: Callable[[str], None] = lambda _: None,
 ) -> GradientReport:
@@ -133,39 +151,32 @@ def run(
 
     Args:
         source, target: two text files, line by line translations; neither: the built-in phrasebook.
-        length: sentences are joined until the source has at least so many subwords.
-        recurrent_scale: the presets with an Elman cell are trained a second time, from recurrent weights so many times as large; 1: not.
-        width: of all models, in place of the presets'.
         say: called with a line after each training.
     Raises: UsageError, DataError: what is asked cannot be measured.
     """
-    if min(length - 1, steps, width // 8) < 1 or not 0 < recurrent_scale < math.inf or not presets:
-        raise UsageError(
-            f"length {length}, steps {steps}, width {width}, recurrent scale {recurrent_scale}",
-            expected="a length of 2 or more, a step or more, a width of 8 or more, a scale above 0, a preset or more",
-        )
-    configs = {name: narrow(named_model(name), width=width) for name in presets}
-    corpus = make_corpus(_pairs(source, target), length=length)
-    machine, threads = describe_machine(), set_threads(threads)
+    configs = {name: narrow(named_model(name), width=conditions.width) for name in presets}
+    corpus = make_corpus(_pairs(source, target), length=conditions.length)
+    machine, threads = describe_machine(), set_threads(conditions.threads)
     courses: list[Course] = []
-    for system, config, scale in _systems(configs, recurrent_scale):
+    for system, config, scale in _systems(configs, conditions.recurrent_scale):
         free: Course | None = None
         for clipping in clippings:
-            if free is not None and _never_acts(clipping, free):
+            if free is not None and never_acts(clipping, free):
                 courses.append(replace(free, clipping=clipping.name))
             else:
                 model = start_model(config, corpus.vocabularies, recurrent_scale=scale)
-                courses.append(train(model, corpus, system=system, clipping=clipping, steps=steps, optimizer=optimizer))
+                courses.append(train(model, corpus, system=system, clipping=clipping, conditions=conditions))
             free = courses[-1] if clipping == CLIPPINGS[0] else free
             say(_last_line(courses[-1]))
-    conditions = (
-        f"source: at least {length} subwords, vocabulary {corpus.vocabularies.source.size:,}; width {width}, no dropout; {optimizer},"
-        f" {steps} steps of {ROWS} sentences; measured on {sum(len(batch.source) for batch in corpus.measured)} others; {threads} threads"
+    text = (
+        f"source: at least {conditions.length} subwords, vocabulary {corpus.vocabularies.source.size:,}; width {conditions.width},"
+        f" no dropout; {conditions.optimizer}, {conditions.steps} steps of {ROWS} sentences;"
+        f" measured on {2 * ROWS} others; {threads} threads"
     )
-    return GradientReport(machine, conditions, tuple(courses))
+    return GradientReport(machine, text, tuple(courses))
 
 
-def _never_acts(clipping: Clipping, free: Course) -> bool:
+def never_acts(clipping: Clipping, free: Course) -> bool:
     """Whether a clipping would change nothing of a training that went without: then that is its training, to the bit."""
     return clipping.value == 0 and free.diverged is None and max(free.before) <= clipping.norm
 
@@ -249,12 +260,11 @@ def make_corpus(pairs: Sequence[tuple[str, str]], *, length: int) -> Corpus:
     return Corpus(vocabularies, batches[2:], batches[:2])
 
 
-def train(
-    model: TranslationModel, corpus: Corpus, *, system: str, clipping: Clipping, steps: int, optimizer: Literal["adamw", "sgd"]
-) -> Course:
+def train(model: TranslationModel, corpus: Corpus, *, system: str, clipping: Clipping, conditions: Conditions) -> Course:
     """Train for some steps at a constant rate, measuring on the way; a loss or gradient that is not finite ends it."""
-    rate = {"adamw": 2e-3, "sgd": 0.1}[optimizer]
-    learner = Optimizer(model, OptimizerConfig(kind=optimizer, learning_rate=rate, clip_norm=clipping.norm, clip_value=clipping.value))
+    kind, steps = conditions.optimizer, conditions.steps
+    rate = {"adamw": 2e-3, "sgd": 0.1}[kind]
+    learner = Optimizer(model, OptimizerConfig(kind=kind, learning_rate=rate, clip_norm=clipping.norm, clip_value=clipping.value))
     wanted = {round(share * steps) for share in MILESTONES}
     milestones = [_milestone(model, corpus.measured, step=0)]
     nats: list[float] = []

@@ -124,11 +124,9 @@ def bench_gradients(
             presets=presets or gradients.PRESETS,
             source=source,
             target=target,
-            length=length,
-            steps=steps,
-            recurrent_scale=recurrent_scale,
-            optimizer=optimizer,
-            threads=threads,
+            conditions=gradients.Conditions(
+                length=length, steps=steps, recurrent_scale=recurrent_scale, optimizer=optimizer, threads=threads
+            ),
             say=console.say,
         )
     if output is not None:
@@ -153,3 +151,50 @@ def bench_bottleneck(
         console.show_json([one.to_record() for one in found])
     else:
         console.show("\n".join(one.to_text() for one in found))
+
+
+@bench.command("length")
+def bench_length(
+    lengths: Annotated[str, typer.Option(metavar="N[,N]", help="Positions of source and target.")] = "8,16,32,64,128,256,512",
+    architectures: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="An architecture. May be given several times.", show_default="one of each kind"),
+    ] = None,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a training batch, whatever the length.")] = 2048,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Training steps and translations that are timed.")] = 3,
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of training; translation is in float32.")] = "auto",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write length.html and length.json there.", show_default=False)
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """What length costs: time to train, time to translate and memory, for recurrent models and the Transformer.
+
+    Takes some minutes on two cores.
+    """
+    from vitrail.bench.length import ARCHITECTURES, Conditions, read_lengths, run
+
+    conditions = Conditions(batch_tokens=batch_tokens, threads=threads, repeats=repeats, precision=precision)
+    report = run(architectures=architectures or list(ARCHITECTURES), lengths=read_lengths(lengths), conditions=conditions, say=console.say)
+    if output is not None:
+        for path in report.write(output):
+            console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("norms")
+def bench_norms(
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind, numbered from 1.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    json: console.Json = False,
+) -> None:
+    """Batch norm against layer norm, where lengths differ from those in training or from batch to batch.
+
+    Small models learn the built-in phrasebook. Takes some minutes on two cores.
+    """
+    from vitrail.bench.norms import run
+
+    report = run(steps=steps, seeds=range(1, seeds + 1), threads=threads, say=console.say)
+    console.show(report.to_json() if json else report.to_text())
