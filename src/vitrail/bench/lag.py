@@ -72,10 +72,14 @@ class LagReport:
 
     def to_text(self) -> str:
         """Tables for people."""
-        lines = [self.machine.to_text(), *self._conditions(), ""]
+        lines = [*self._conditions(), ""]
         for title, cell in self._tables():
             lines += [title, *_aligned(self._header(), self._rows(cell)), ""]
-        return "\n".join([*lines, self.sentence(), f"{self.seconds:.0f} seconds"]) + "\n"
+        return "\n".join([*lines, self.sentence(), self._duration()]) + "\n"
+
+    def _duration(self) -> str:
+        spent = sum(trial.processor_seconds for trial in self.trials)
+        return f"{self.seconds:.0f} seconds by the clock, {spent:.0f} of processor time for training"
 
     def to_html(self) -> str:
         """A page with two charts and all numbers, in one file."""
@@ -86,10 +90,10 @@ class LagReport:
             self._chart(lambda trial: trial.gradient_before, title="Gradient before training", y_label="first / last step", log_y=True),
         ]
         captions = [
-            f"{self.sentence()} Bands: least to most of the seeds. A line ends where a seed failed: longer lags were not trained for.",
+            f"{self.sentence()} Bands: least to most of the seeds. After its first failure a seed is not trained for longer lags.",
             "How strongly the loss pulls at what is kept of the first time step, over the same of the last one: 1 where nothing vanishes.",
         ]
-        sections = [Section("Conditions", "".join(map(paragraph, [self.machine.to_text(), *self._conditions()])))]
+        sections = [Section("Conditions", "".join(map(paragraph, [*self._conditions(), self._duration()])))]
         for heading, chart, caption, part in zip(("Success", "Gradients"), charts, captions, (tables[:2], tables[2:]), strict=True):
             numbers = "".join(table(self._header(), self._rows(cell), caption=title) for title, cell in part)
             sections.append(Section(heading, figure(chart, caption=caption, numbers=numbers)))
@@ -109,7 +113,10 @@ class LagReport:
         asked = self.conditions
         rates = " then ".join(f"{rate:g}" for rate in asked.learning_rates)
         lags = "the asked lag alone" if asked.exact else "lags drawn from 2 to the asked one"
+        # Its second line warns of a busy machine, which changes the time that this takes and nothing that it finds.
+        machine = self.machine.to_text().partition("\n")[0]
         return [
+            machine,
             f"{_TASKS[asked.task]}; trained on {lags}, tested on 1,000 new sequences of the asked lag",
             f"one layer of width {asked.width}; at most {asked.steps:,} updates of {asked.batch} sequences; Adam, learning rate {rates}"
             f" where that fails; gradient clipped to norm {asked.clip_norm:g}; seeds {', '.join(map(str, self.seeds))}",

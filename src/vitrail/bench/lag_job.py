@@ -55,5 +55,5 @@ class Trial:
     """The one that this score was reached with."""
     steps: int = 0
     """Updates until it was surely solved, with that rate."""
-    seconds: float = 0.0
-    """Of all rates tried."""
+    processor_seconds: float = 0.0
+    """Of all rates tried; what other programs do beside does not count."""
