@@ -181,7 +181,7 @@ def read_pairs(source: Path | None, target: Path | None) -> list[tuple[str, str]
     return readable
 
 
-class _Encoded:
+class EncodedPairs:
     """Pairs as ids, in memory: what `Batches` asks of a corpus."""
 
     def __init__(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> None:
@@ -202,7 +202,7 @@ def make_corpus(pairs: Sequence[tuple[str, str]], *, vocabulary: int, batch_toke
     """Learn a joint vocabulary of that size (or of what the text gives) and make the first `count` batches that a training would see."""
     sources, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     subwords = train_vocabularies(sources, targets, config=SubwordsConfig(size=vocabulary)).target
-    encoded = _Encoded(subwords.encode_batch(sources), subwords.encode_batch(targets))
+    encoded = EncodedPairs(subwords.encode_batch(sources), subwords.encode_batch(targets))
     batches = Batches([encoded], budget=batch_tokens, seed=1, max_length=_LONGEST_PAIR)
     return Corpus(list(islice(batches.sequence(0), count)), subwords.size)
 
