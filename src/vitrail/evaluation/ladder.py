@@ -305,8 +305,12 @@ def _take_run(run: Run, named: Named, report: _Report, *, book: Phrasebook | Non
     manifest = json.loads((run.folder / "model" / "manifest.json").read_bytes()) if (run.folder / "model").is_dir() else {}
     steps = read_training(run).steps
     asked: dict[str, Any] = {
-        "run": str(run.folder.absolute()), "model": manifest, "steps": steps, "settings": list(named.settings),
-        "test": [*report.test], "phrasebook": book is not None,
+        "run": str(run.folder.absolute()),
+        "model": manifest,
+        "steps": steps,
+        "settings": list(named.settings),
+        "test": [*report.test],
+        "phrasebook": book is not None,
     }
     path = report.folder / named.name / RUNG
     if (kept := read_rung(path, asked=asked)) is not None:
