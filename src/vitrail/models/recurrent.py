@@ -18,6 +18,7 @@ from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
 from vitrail.nn.recurrent import Carry, Cell, CellKind, CellNorm, make_cell
+from vitrail.runtime import fewest_rows
 
 AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
 
@@ -247,6 +248,7 @@ class Recurrent(TranslationModel):
 
     def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
         """Read the source once; padding is found by its id. The memory stands in the order of the source, in whichever it was read."""
+        rows, source = len(source), self._enough_rows(source)
         keep = source != PAD
         values = self._embed(self.source_embedding, source, self.source_embedded)
         order = _backwards(keep, ends=1) if self.config.reverse_source else None
@@ -258,20 +260,27 @@ class Recurrent(TranslationModel):
             values, carry = layer(values, keep, backwards)
             last += carry
         values = values if order is None else _flip(values, order)
-        return Encoded(self.memory(values), keep, torch.cat(last, dim=1))
+        return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
+
+    def _enough_rows(self, values: Tensor) -> Tensor:
+        """Repeat the last row of a few, so that a sentence's numbers do not depend on which it is encoded with; see `fewest_rows`."""
+        missing = 0 if self.training else fewest_rows(torch.get_num_threads()) - len(values)
+        return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
 
     def start(self, encoded: Encoded) -> RecurrentState:
         """Let the encoder's last carry become the decoder's first, layer by layer from the top; the lowest may serve several."""
         assert encoded.summary is not None
+        rows = len(encoded.memory)
+        memory, keep, summary = (self._enough_rows(part) for part in (encoded.memory, encoded.keep, encoded.summary))
         parts = self._cells()[0].parts
-        last = encoded.summary.split(self.config.width, dim=1)
+        last = summary.split(self.config.width, dim=1)
         by_layer = [last[at : at + parts] for at in range(0, len(last), parts)]
         surplus = len(by_layer) - len(self.bridge)
         carries = tuple(bridge(by_layer[max(0, layer + surplus)]) for layer, bridge in enumerate(self.bridge))
-        memory = encoded.memory
         fed = memory.new_zeros(len(memory), self.config.embedding_width) if self.config.input_feeding else None
         keys = memory if self.attention is None else self.attention.read(memory)
-        return RecurrentState(carries, fed, memory, keys, padding_mask(encoded.keep, memory.dtype))
+        state = RecurrentState(carries, fed, memory, keys, padding_mask(keep, memory.dtype))
+        return state if len(memory) == rows else state.keep(torch.arange(rows, device=memory.device))
 
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T E"]:
         """What the output is read from at every position of a given target; position t has seen targets 0 to t."""
