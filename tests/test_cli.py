@@ -4,6 +4,7 @@ import io
 import json
 import os
 import resource
+import select
 import signal
 import subprocess
 import sys
@@ -94,7 +95,7 @@ def test_starts_at_once(statement: str) -> None:
 def test_help_lists_the_verbs_and_no_arguments_mean_help(vitrail: Run) -> None:
     shown = vitrail("--help")
     assert shown.code == 0
-    for verb in ("demo", "prepare", "train", "translate", "evaluate", "bench", "config"):
+    for verb in ("demo", "prepare", "train", "translate", "evaluate", "compare", "bench", "config"):
         assert f"\n  {verb} " in shown.out
     assert vitrail() == shown
 
@@ -284,6 +285,24 @@ def test_translate_answers_before_the_input_ends_and_leaves_quietly(trained: Pat
             process.send_signal(signal.SIGINT)
         assert process.wait(120) == code
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("options", [(), ("--sample", "--temperature", "3", "--seed", "7")], ids=["search", "sample"])
+def test_translate_answers_each_line_while_the_pipe_stays_open(vitrail: Run, trained: Path, options: tuple[str, ...]) -> None:
+    """And a line's draws are those of its place in the input, whether the lines came one by one or all at once."""
+    command = [sys.executable, "-m", "vitrail", "translate", str(trained), *options]
+    answers: list[bytes] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin and process.stdout
+        try:
+            for line in LINES.splitlines(keepends=True):
+                process.stdin.write(line)
+                ready, _, _ = select.select([process.stdout], [], [], 120)
+                assert ready, f"no answer to {line!r}"
+                answers.append(process.stdout.readline())
+        finally:
+            process.stdin.close()
+    assert b"".join(answers).decode() == vitrail("translate", trained, *options, stdin=LINES).out
 
 
 # --- the others ------------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Texts in, translations out: one for each, in order, the same whatever they are batched with, and never an error."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -181,6 +182,22 @@ def test_stream_keeps_to_its_window() -> None:
     assert read == [0, 1, 2]
 
 
+def test_a_portion_is_answered_before_the_next_is_asked_for() -> None:
+    read: list[int] = []
+
+    def portions() -> Iterator[list[str]]:
+        for number in range(3):
+            read.append(number)
+            yield [WORDS[number], "", WORDS[number + 1]]
+
+    translator = toy()
+    stream = translator.translate_portions(portions())
+    first = [next(stream) for _ in range(3)]
+    assert read == [0]
+    assert first == translator.translate([WORDS[0], "", WORDS[1]])
+    assert len(list(stream)) == 6
+
+
 # Long texts.
 
 
@@ -280,6 +297,7 @@ def test_samples_depend_on_the_place_alone() -> None:
     assert len({item.tokens for item in found}) > 1
     assert translator.translate(["dawn", "bread", "river"])[0] == found[0]
     assert list(toy(search=how, window_lines=2).translate_stream(["dawn"] * 6)) == found
+    assert list(translator.translate_portions([["dawn"], [], ["dawn"] * 3, ["dawn"] * 2])) == found
     assert toy(search=how, seed=1).translate(["dawn"] * 6) != found
 
 

@@ -15,7 +15,7 @@ from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.decode.search import SearchConfig
-    from vitrail.decode.translate import Translation, Translator, Wishes
+    from vitrail.decode.translate import Translation, Translator
 
 _WINDOW = 1024
 """Lines translated together, at most; fewer where they come in more slowly than they are translated."""
@@ -72,7 +72,7 @@ def translate(
     if interactive:
         console.say("type a line to translate it; Ctrl-D ends")
     doubtful: list[int] = []
-    for number, found in enumerate(translations(translator, windows(source), search=search, wishes=wishes), start=1):
+    for number, found in enumerate(translator.translate_portions(windows(source), search=search, wishes=wishes), start=1):
         console.write_lines(_lines(found, number=number, n_best=n_best, scores=scores, json=json))
         if found.truncated or found.cut:
             doubtful.append(number)
@@ -85,7 +85,7 @@ def load(models: list[Path], *, fast: bool, seed: int, threads: int, device: con
     """The translator, searching as its first model was configured to."""
     from vitrail.decode.translate import TranslateConfig, Translator
 
-    config = TranslateConfig(exact=not fast, seed=seed, window_lines=_WINDOW)
+    config = TranslateConfig(exact=not fast, seed=seed)
     return Translator.load(models[0], *models[1:], device=device, threads=threads, config=config)
 
 
@@ -136,17 +136,6 @@ def windows(source: Path) -> Iterator[list[str]]:
     yield window
     if item is not None:
         raise item
-
-
-def translations(
-    translator: "Translator", portions: Iterator[list[str]], *, search: "SearchConfig", wishes: "Wishes"
-) -> "Iterator[Translation]":
-    """Translate portions as they come. Draws depend on a line's place in the whole input, whatever portion it came in."""
-    if search.sampling is None:
-        for portion in portions:
-            yield from translator.translate(portion, search=search, wishes=wishes)
-    else:
-        yield from translator.translate_stream((line for portion in portions for line in portion), search=search, wishes=wishes)
 
 
 def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json: bool) -> list[str]:

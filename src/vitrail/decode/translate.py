@@ -21,7 +21,7 @@ from vitrail.decode.search import Hypothesis, Query, SearchConfig, beam_search
 from vitrail.decode.split import Part, split_to_fit
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import LoadedModel, load_model
-from vitrail.runtime import Device, choose_device, set_threads
+from vitrail.runtime import Device, choose_device, fewest_rows, set_threads
 
 
 class TranslateConfig(Config):
@@ -183,16 +183,34 @@ class Translator:
     def translate_stream(
         self, lines: Iterable[str], *, wishes: Wishes | None = None, search: SearchConfig | None = None
     ) -> Iterator[Translation]:
-        """Translate lines as they come, one translation for each, in order, with memory for one window of them."""
+        """Translate lines as they come, one translation for each, in order, with memory for one window of them.
+
+        The first translation waits for a whole window: where lines come slowly and somebody waits for each, `translate_portions`.
+        """
+        return self.translate_portions(self._windows(lines), wishes=wishes, search=search)
+
+    def translate_portions(
+        self, portions: Iterable[Sequence[str]], *, wishes: Wishes | None = None, search: SearchConfig | None = None
+    ) -> Iterator[Translation]:
+        """Translate one portion of the input after the other, without waiting for the next one.
+
+        What is drawn for a text depends on its place in the whole input, not on how that was divided.
+        """
+        first = 0
+        for portion in portions:
+            yield from self._translate(portion, wishes, search, first=first)
+            first += len(portion)
+
+    def _windows(self, lines: Iterable[str]) -> Iterator[list[str]]:
         window: list[str] = []
-        first = characters = 0
+        characters = 0
         for line in lines:
             window.append(line)
             characters += len(line)
             if len(window) >= self.config.window_lines or characters >= self.config.window_characters:
-                yield from self._translate(window, wishes, search, first=first)
-                first, characters, window = first + len(window), 0, []
-        yield from self._translate(window, wishes, search, first=first)
+                yield window
+                window, characters = [], 0
+        yield window
 
     def _translate(self, texts: Sequence[str], wishes: Wishes | None, search: SearchConfig | None, *, first: int) -> list[Translation]:
         search = self.search if search is None else search
@@ -285,15 +303,6 @@ class Translator:
         forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
         prefix = tuple(target.encode(_plain(_encodable(wishes.prefix))))
         return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
-
-
-def fewest_rows(threads: int) -> int:
-    """From how many rows on a row of a matrix product no longer depends on how many there are.
-
-    Measured with torch 2.13 and MKL: fewer than 4 rows are multiplied by another kernel, which rounds differently, and several threads
-    share the rows in blocks of 4, so that one of them may get fewer (two threads: 5 to 7 and 9 to 11 rows; equal from 12 to 64).
-    """
-    return 4 if threads == 1 else 8 * threads
 
 
 def make_batches(lengths: Sequence[int], *, config: TranslateConfig) -> Iterator[list[int]]:
