@@ -45,7 +45,7 @@ def _tiny(**changes: object) -> TransformerConfig:
 
 
 def _recurrent(**changes: object) -> RecurrentConfig:
-    return RecurrentConfig.model_validate({"embedding_width": 16, "width": 24, "dropout": 0.0} | changes)
+    return RecurrentConfig.model_validate({"embedding_width": 16, "width": 32, "dropout": 0.0} | changes)
 
 
 KINDS: dict[str, Kind] = {
@@ -69,7 +69,7 @@ KINDS: dict[str, Kind] = {
     "gru-bahdanau": Kind(_recurrent(cell="gru", attention="bahdanau", encoder_layers=2)),
     "lstm-bahdanau-layer-norm": Kind(_recurrent(cell="lstm", attention="bahdanau", norm="layer")),
     "gru-layer-norm": Kind(_recurrent(cell="gru", norm="layer", decoder_layers=2)),
-    "rnn-bahdanau-batch-norm": Kind(_recurrent(cell="rnn", attention="bahdanau", norm="batch"), batch_statistics=True),
+    "gru-bahdanau-batch-norm": Kind(_recurrent(cell="gru", attention="bahdanau", norm="batch"), batch_statistics=True),
     "lstm-luong-batch-norm": Kind(_recurrent(cell="lstm", attention="luong-general", norm="batch"), batch_statistics=True),
 }
 
