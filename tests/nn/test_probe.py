@@ -1,5 +1,6 @@
 """Probes: what is heard, and that nothing stays behind."""
 
+import copy
 from collections import Counter
 
 import pytest
@@ -8,7 +9,7 @@ from torch import nn
 
 from vitrail.errors import ModelError
 from vitrail.nn.attention import MultiHeadAttention
-from vitrail.nn.probe import Probe, trace
+from vitrail.nn.probe import Probe, shorten_lookups, trace
 
 
 class Pair(nn.Module):
@@ -94,3 +95,67 @@ def test_the_explicit_path_is_taken_only_while_heard(monkeypatch: pytest.MonkeyP
     attention(values, values, None)
     assert taken["explicit"] == 1
     torch.testing.assert_close(silent, heard, atol=1e-6, rtol=0)
+
+
+# Short lookups.
+
+
+def shortened() -> Pair:
+    model = Pair()
+    shorten_lookups(model)
+    return model
+
+
+def test_silent_probes_are_found_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the slow way of nn.Module to its submodules, once for every pass."""
+    looked_up: list[str] = []
+    look_up = nn.Module.__getattr__
+
+    def noted(module: nn.Module, name: str) -> object:
+        looked_up.append(name)
+        return look_up(module, name)
+
+    monkeypatch.setattr(nn.Module, "__getattr__", noted)
+    plain, short = Pair(), shortened()
+    looked_up.clear()
+    plain(torch.zeros(1))
+    assert sorted(looked_up) == ["first", "second", "second"]
+    looked_up.clear()
+    short(torch.zeros(1))
+    assert not short.first.heard and looked_up == []
+
+
+def test_shortened_probes_are_submodules_and_heard() -> None:
+    model = shortened()
+    assert [name for name, _ in model.named_modules()] == ["", "first", "second"]
+    assert model.first is model.get_submodule("first") is vars(model)["first"]
+    with trace(model) as seen:
+        assert model.first.heard and model.second.heard
+        model(torch.zeros(1))
+    assert {name: len(tensors) for name, tensors in seen.items()} == {"first": 1, "second": 2}
+    assert not model.first.heard
+
+
+def test_a_copy_has_probes_of_its_own() -> None:
+    model = shortened()
+    twin = copy.deepcopy(model)
+    assert vars(twin)["first"] is twin.get_submodule("first") is not model.first
+    with trace(twin) as seen:
+        model(torch.zeros(1))
+        assert not seen and not model.first.heard
+        twin(torch.zeros(1))
+    assert set(seen) == {"first", "second"}
+
+
+def test_what_replaces_a_shortened_probe_is_found() -> None:
+    model = shortened()
+    other = nn.ReLU()
+    setattr(model, "first", other)  # noqa: B010  (the type checker knows it as a Probe)
+    assert model.first is model.get_submodule("first") is other
+    torch.testing.assert_close(model(-torch.ones(1)), torch.full((1,), 2.0))
+
+
+def test_a_shortened_model_compiles_whole() -> None:
+    model, values = shortened(), torch.randn(3)
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(values), model(values))
