@@ -14,6 +14,21 @@ KINDS: dict[str, dict[str, Any]] = {
     "layer-norm": {"train": {"duration": "36 steps"}},
     "batch-norm": {"train": {"duration": "36 steps"}, "model": {"norm": "batch"}},
     "subword-dropout": {"train": {"duration": "36 steps", "subword_dropout": 0.1}},
+    "recurrent": {
+        "train": {"duration": "36 steps"},
+        "model": {
+            "kind": "recurrent",
+            "cell": "gru",
+            "attention": "bahdanau",
+            "embedding_width": 16,
+            "width": 16,
+            "norm": "batch",
+            "variational": True,
+            "word_dropout": 0.1,
+            "truncate": 4,
+        },
+    },
+    "lstm": {"train": {"duration": "36 steps"}, "model": {"kind": "recurrent", "embedding_width": 16, "width": 16}},
 }
 
 

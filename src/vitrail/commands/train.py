@@ -32,7 +32,12 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Go on although this differs from how the run was started.", show_default=False),
     ] = None,
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Model: tiny, small, base or big.", show_default=False)] = "",
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.", show_default=False
+        ),
+    ] = "",
     duration: Annotated[str, typer.Option(metavar="TEXT", help='Such as "30 minutes", "20 epochs".', show_default=False)] = "",
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard files as well.")] = False,
     json: console.Json = False,

@@ -12,6 +12,7 @@ from vitrail.models import recurrent, transformer
 from vitrail.models.base import TranslationModel
 from vitrail.models.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.transformer import Transformer, TransformerConfig
+from vitrail.nn.probe import shorten_lookups
 
 
 def _kind(value: Any) -> str:
@@ -49,7 +50,12 @@ def build_model(config: ModelConfig, vocabularies: Vocabularies) -> TranslationM
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",
         )
-    source, target = vocabularies.source.size, vocabularies.target.size
+    model = _make(config, source=vocabularies.source.size, target=vocabularies.target.size)
+    shorten_lookups(model)
+    return model
+
+
+def _make(config: ModelConfig, *, source: int, target: int) -> TranslationModel:
     match config:
         case TransformerConfig():
             return Transformer(config, source_vocabulary=source, target_vocabulary=target)
