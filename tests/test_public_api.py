@@ -10,7 +10,19 @@ import vitrail
 from vitrail.data.phrasebook import phrasebook
 
 NAMES = [
-    *("DataError", "Duration", "Interrupted", "ModelError", "RunConfig", "SamplingConfig", "SearchConfig", "Stopped", "TrainingError"),
+    *(
+        "DataError",
+        "Duration",
+        "InspectableTranslator",
+        "Inspection",
+        "Interrupted",
+        "ModelError",
+        "RunConfig",
+        "SamplingConfig",
+        "SearchConfig",
+        "Stopped",
+        "TrainingError",
+    ),
     *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "Wishes", "__version__", "load", "train_translator"),
 ]
 

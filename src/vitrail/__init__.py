@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vitrail.decode.search import SamplingConfig, SearchConfig
     from vitrail.decode.translate import TranslateConfig, Translation, Translator, Wishes
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
+    from vitrail.inspection.record import Inspection
+    from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.api import train_translator
     from vitrail.train.config import RunConfig
 
@@ -22,6 +24,8 @@ __version__ = "0.1.0"
 __all__ = [
     "DataError",
     "Duration",
+    "InspectableTranslator",
+    "Inspection",
     "Interrupted",
     "ModelError",
     "RunConfig",
@@ -46,6 +50,8 @@ _HOMES = {
     "vitrail.decode.search": ("SamplingConfig", "SearchConfig"),
     "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator", "Wishes"),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
+    "vitrail.inspection.record": ("Inspection",),
+    "vitrail.inspection.translator": ("InspectableTranslator",),
     "vitrail.train.api": ("train_translator",),
     "vitrail.train.config": ("RunConfig",),
 }
@@ -64,12 +70,14 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def load(path: str | Path, *others: str | Path, device: Literal["auto", "cpu", "cuda"] = "cpu", threads: int | None = None) -> "Translator":
+def load(
+    path: str | Path, *others: str | Path, device: Literal["auto", "cpu", "cuda"] = "cpu", threads: int | None = None
+) -> "InspectableTranslator":
     """Load a translator from a run's folder or a model folder; several of the same vocabulary translate together.
 
     Args:    threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
     Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
     """
-    from vitrail.decode.translate import Translator
+    from vitrail.inspection.translator import InspectableTranslator
 
-    return Translator.load(path, *others, device=device, threads=threads)
+    return InspectableTranslator.load(path, *others, device=device, threads=threads)

@@ -74,6 +74,12 @@ class Reader(TranslationModel):
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         raise NotImplementedError
 
+    def decode(self, target: Tensor, encoded: Encoded) -> Tensor:
+        raise NotImplementedError
+
+    def read_out(self, hidden: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def start(self, encoded: Encoded) -> State:
         raise NotImplementedError
 

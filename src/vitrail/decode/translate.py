@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import NamedTuple, TypeVar, overload
 
 import torch
 from jaxtyping import Int
@@ -17,11 +17,13 @@ from vitrail.config import Config, build
 from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
 from vitrail.decode.constraints import UNCONSTRAINED, Constraints, repeats
 from vitrail.decode.ensemble import Ensemble, Translating
-from vitrail.decode.search import Hypothesis, Query, SearchConfig, beam_search
+from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
 from vitrail.decode.split import Part, split_to_fit
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import LoadedModel, load_model
 from vitrail.runtime import Device, choose_device, fewest_rows, set_threads
+
+AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 
 
 class TranslateConfig(Config):
@@ -113,6 +115,7 @@ class Translator:
     Args:
         model: any translation model or `Ensemble`, in evaluation mode and on `device`.
         longest_source: tokens of the longest source that the model was trained on, if known.
+        languages: of source and target, where they are known.
     """
 
     def __init__(
@@ -123,8 +126,9 @@ class Translator:
         config: TranslateConfig | None = None,
         device: torch.device | None = None,
         longest_source: int | None = None,
+        languages: tuple[str, str] = ("", ""),
     ) -> None:
-        self.vocabularies = vocabularies
+        self.vocabularies, self.languages = vocabularies, languages
         self.config = TranslateConfig() if config is None else config
         self.search = self.config.search or SearchConfig()
         """How sentences are searched where a call does not say otherwise."""
@@ -136,13 +140,13 @@ class Translator:
 
     @classmethod
     def load(
-        cls,
+        cls: type[AnyTranslator],
         path: str | Path,
         *others: str | Path,
         device: Device = "cpu",
         threads: int | None = None,
         config: TranslateConfig | None = None,
-    ) -> "Translator":
+    ) -> AnyTranslator:
         """Load a run's folder or a model folder; several make an ensemble.
 
         Args:
@@ -160,7 +164,9 @@ class Translator:
         if config.search is None and "search" in loaded[0].facts:
             stored = build(SearchConfig, loaded[0].facts["search"], origin=f"{path}: search")
             config = config.model_copy(update={"search": stored})
-        return cls(model, vocabularies=loaded[0].vocabularies, config=config, device=place, longest_source=longest)
+        facts = loaded[0].facts
+        languages = (str(facts.get("source_language", "")), str(facts.get("target_language", "")))
+        return cls(model, vocabularies=loaded[0].vocabularies, config=config, device=place, longest_source=longest, languages=languages)
 
     @overload
     def translate(  # pyright: ignore[reportOverlappingOverload]  (a str is a sequence of str, too)
@@ -215,10 +221,7 @@ class Translator:
     def _translate(self, texts: Sequence[str], wishes: Wishes | None, search: SearchConfig | None, *, first: int) -> list[Translation]:
         search = self.search if search is None else search
         wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
-        if wanted.forced:
-            # One bank of hypotheses for every number of forced tokens that stand; each bank needs a beam.
-            banks = 1 + sum(min(map(len, word)) for word in wanted.forced)
-            search = search.model_copy(update={"beams": max(search.beams, banks)})
+        search = _with_banks(search, wanted)
         jobs: list[_Job] = []
         prepared = [self._prepare(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
         results: list[list[Hypothesis]] = [[] for _ in jobs]
@@ -230,36 +233,54 @@ class Translator:
     def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:
         """Cut one text into parts and add a job for each to `jobs`."""
         encode = self.vocabularies.source.encode
-        text = _encodable(source).strip()
+        text = encodable(source).strip()
         parts = split_to_fit(
             text,
-            length=lambda part: len(encode(_plain(part))),
+            length=lambda part: len(encode(plain(part))),
             comfortable=self._comfortable,
             limit=self.config.max_source_tokens,
         )
         numbers: list[int | None] = []
         for part in parts:
-            tokens = encode(_plain(part.text))
+            tokens = encode(plain(part.text))
             if not tokens:
                 numbers.append(None)
                 continue
             constraints = wanted if not any(number is not None for number in numbers) else replace(wanted, prefix=(), forced=())
-            if search.repeat_ngram and repeats(tokens, ngram=search.repeat_ngram, times=search.max_repeats):
-                constraints = replace(constraints, guard_repeats=False)
+            constraints = _unguarded(constraints, tokens, search)
             seed = blake2b(f"{self.config.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
             numbers.append(len(jobs))
             jobs.append(_Job(tokens, Query(len(tokens), constraints, int.from_bytes(seed, "big"))))
         return _Text(source, parts, numbers)
 
+    def search_one(
+        self,
+        source: Sequence[int],
+        *,
+        wishes: Wishes | None = None,
+        search: SearchConfig | None = None,
+        observe: Callable[[Observation], None] | None = None,
+    ) -> list[Hypothesis]:
+        """The n-best list of one sentence, not cut, by its token ids without EOS; `observe` sees every step, the sentence being number 0.
+
+        Precondition: at least one token. Raises UsageError for wishes that cannot be granted.
+        """
+        search = self.search if search is None else search
+        wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
+        job = _Job(list(source), Query(len(source), _unguarded(wanted, source, search), self.config.seed))
+        return self._search([job], _with_banks(search, wanted), observe)[0]
+
     @torch.inference_mode()
-    def _search(self, jobs: list[_Job], search: SearchConfig) -> list[list[Hypothesis]]:
+    def _search(
+        self, jobs: list[_Job], search: SearchConfig, observe: Callable[[Observation], None] | None = None
+    ) -> list[list[Hypothesis]]:
         min_rows = fewest_rows(torch.get_num_threads()) if self.config.exact else 1
         # The decoder has a row for each beam, the encoder one for each token and the end.
         sentences = -(-min_rows // min(search.width, len(jobs[0].tokens) + 1))
         padded = jobs + jobs[:1] * (sentences - len(jobs))
         state = self._model.start(self._model.encode(_stack([job.tokens for job in padded]).to(self._device)))
         queries = [job.query for job in padded]
-        found = beam_search(self._model.step, state, queries, config=search, min_rows=min_rows, device=self._device)
+        found = beam_search(self._model.step, state, queries, config=search, observe=observe, min_rows=min_rows, device=self._device)
         return found[: len(jobs)]
 
     def _assemble(self, text: _Text, results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
@@ -288,7 +309,7 @@ class Translator:
     def _join(self, parts: Sequence[Part], items: Sequence[Hypothesis | None], search: SearchConfig) -> Alternative:
         kept = [item for item in items if item is not None]
         # A model with byte pieces can write any character; a line must stay a line.
-        texts = ["" if item is None else _plain(self.vocabularies.target.decode(item.tokens)).strip() for item in items]
+        texts = ["" if item is None else plain(self.vocabularies.target.decode(item.tokens)).strip() for item in items]
         text = "".join(piece + part.separator for piece, part in zip(texts, parts, strict=True)).strip()
         length = sum(len(item.token_log_probabilities) for item in kept)
         score = search.score(sum(item.log_probability for item in kept), length)
@@ -301,8 +322,22 @@ class Translator:
             if not found:
                 raise UsageError(f"the forced word {word!r} cannot be written in this model's vocabulary", remedy="choose another word")
         forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
-        prefix = tuple(target.encode(_plain(_encodable(wishes.prefix))))
+        prefix = tuple(target.encode(plain(encodable(wishes.prefix))))
         return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
+
+
+def _with_banks(search: SearchConfig, wanted: Constraints) -> SearchConfig:
+    """One bank of hypotheses for every number of forced tokens that stand; each bank needs a beam."""
+    if not wanted.forced:
+        return search
+    banks = 1 + sum(min(map(len, word)) for word in wanted.forced)
+    return search.model_copy(update={"beams": max(search.beams, banks)})
+
+
+def _unguarded(wanted: Constraints, source: Sequence[int], search: SearchConfig) -> Constraints:
+    """Let a translation repeat itself as often as it likes where its source does."""
+    repetitive = search.repeat_ngram and repeats(source, ngram=search.repeat_ngram, times=search.max_repeats)
+    return replace(wanted, guard_repeats=False) if repetitive else wanted
 
 
 def make_batches(lengths: Sequence[int], *, config: TranslateConfig) -> Iterator[list[int]]:
@@ -322,7 +357,7 @@ def make_batches(lengths: Sequence[int], *, config: TranslateConfig) -> Iterator
 
 def spellings(word: str, vocabulary: Subwords) -> tuple[tuple[int, ...], ...]:
     """The token sequences that write a word: after a space, and right after another character, as in "(word"."""
-    word = _plain(_encodable(word)).strip()
+    word = plain(encodable(word)).strip()
     found = [tuple(vocabulary.encode(word))]
     for lead in ("(", "-", '"'):
         alone, together = vocabulary.encode(lead), vocabulary.encode(lead + word)
@@ -361,11 +396,11 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CONTROLS = re.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Replace lone surrogates (bytes that were not UTF-8) by U+FFFD, as any reader of UTF-8 does."""
     return _SURROGATES.sub("\ufffd", text)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Turn control characters and line breaks of every kind into spaces: sentences have none."""
     return _CONTROLS.sub(" ", text)

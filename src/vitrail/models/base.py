@@ -1,7 +1,7 @@
 """The two interfaces of a model: `Model.loss(batch)`, and for translators `encode / start / step`."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -57,11 +57,29 @@ class Model(nn.Module, ABC):
 
 
 class TranslationModel(Model):
-    """A model that can be decoded one token at a time; search sees nothing else of it."""
+    """A model that can be decoded one token at a time; search sees nothing of it but `encode`, `start` and `step`."""
+
+    config: Any
+    """Its shape: a Config, each model's own."""
 
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
         """Read the source once. Rows end in EOS, then PAD."""
+
+    @abstractmethod
+    def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T D"]:
+        """The vectors that a given target, SOS first, leads to at each position; position t has seen targets 0 to t."""
+
+    @abstractmethod
+    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Logits of the next token from what `decode` gives."""
+
+    def reading_order(self, probe: str, length: int) -> list[int] | None:
+        """Where, among the values that a Probe heard one after the other, that of each source position is; None: as they came.
+
+        Args: probe: name of the Probe. length: source positions, the end included; there is no padding.
+        """
+        return None
 
     @abstractmethod
     def start(self, encoded: Encoded) -> State:

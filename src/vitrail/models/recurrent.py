@@ -194,6 +194,8 @@ class Recurrent(TranslationModel):
     embeddings are scaled by the square root of their width, as the Transformer's are.
     """
 
+    config: RecurrentConfig
+
     def __init__(self, config: RecurrentConfig, *, source_vocabulary: int, target_vocabulary: int) -> None:
         super().__init__()
         self.config = config
@@ -261,6 +263,16 @@ class Recurrent(TranslationModel):
             last += carry
         values = values if order is None else _flip(values, order)
         return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
+
+    def reading_order(self, probe: str, length: int) -> list[int] | None:
+        """See `TranslationModel.reading_order`: backward cells read from the end, and a reversed source has only its <eos> at its place."""
+        if not probe.startswith("encoder."):
+            return None
+        keep = torch.ones(1, length, dtype=torch.bool)
+        order = _backwards(keep, ends=1)[0] if self.config.reverse_source else torch.arange(length)
+        if ".backward_cell." in probe:
+            order = _backwards(keep)[0][order]
+        return order.tolist()
 
     def _enough_rows(self, values: Tensor) -> Tensor:
         """Repeat the last row of a few, so that a sentence's numbers do not depend on which it is encoded with; see `fewest_rows`."""
@@ -337,6 +349,10 @@ class Recurrent(TranslationModel):
         asked = query.reshape(len(state.memory), -1, query.shape[2])
         return self.attention.ask(asked, state.keys, state.memory, state.mask).reshape(*query.shape[:2], -1)
 
+    def read_out(self, hidden: Float[Tensor, "*B E"]) -> Float[Tensor, "*B V"]:
+        """Logits: E·h~ + b."""
+        return self.logits(hidden @ self.output_weight.t() + self.output_bias)
+
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         """See `target_loss`."""
         hidden = self.decode(batch.target_in, self.encode(batch.source))
@@ -347,7 +363,7 @@ class Recurrent(TranslationModel):
         assert isinstance(state, RecurrentState)
         values = self._embed(self.target_embedding, last[:, None], self.target_embedded)
         hidden, state = self._advance(values, torch.ones_like(last[:, None], dtype=torch.bool), state)
-        return Step(self.logits(hidden[:, 0] @ self.output_weight.t() + self.output_bias), state)
+        return Step(self.read_out(hidden[:, 0]), state)
 
 
 def _make_attention(config: RecurrentConfig) -> StepAttention | None:

@@ -208,6 +208,8 @@ class TransformerState:
 class Transformer(TranslationModel):
     """Encoder-decoder Transformer: tokens in, a summed loss or one next-token score at a time out."""
 
+    config: TransformerConfig
+
     def __init__(self, config: TransformerConfig, *, source_vocabulary: int, target_vocabulary: int) -> None:
         super().__init__()
         self.config = config
@@ -278,6 +280,10 @@ class Transformer(TranslationModel):
             values = block(values, keep, mask, encoded.memory, memory_mask)
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
+    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Logits: the likeness of a vector to each token's output vector."""
+        return self.logits(hidden @ self.output_weight.t())
+
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         """See `target_loss`."""
         hidden = self.decode(batch.target_in, self.encode(batch.source))
@@ -305,5 +311,4 @@ class Transformer(TranslationModel):
             values = block.step(values, layer, state.memory_mask, position=state.position)
         if self.decoder_norm is not None:
             values = self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
-        logits = self.logits(values[:, 0] @ self.output_weight.t())
-        return Step(logits, replace(state, position=state.position + 1))
+        return Step(self.read_out(values[:, 0]), replace(state, position=state.position + 1))

@@ -58,7 +58,7 @@ class MultiHeadAttention(nn.Module):
         self.rotary = Rotary(head_width) if rotary else None
         self.dropout = Dropout(dropout)
         self.q, self.k, self.v = Probe(), Probe(), Probe()
-        self.scores, self.weights, self.context = Probe(), Probe(), Probe()
+        self.scores, self.keep, self.weights, self.context = Probe(), Probe(), Probe(), Probe()
 
     def _split(self, projected: Float[Tensor, "B T HE"]) -> Float[Tensor, "B H T E"]:
         return projected.unflatten(2, (self.heads, self.head_width)).transpose(1, 2)
@@ -95,6 +95,7 @@ class MultiHeadAttention(nn.Module):
         """softmax(QKᵀ/sqrt(E) + mask)·V with every intermediate value in hand. Cost: B·H·T·S·2E multiply-adds; stores B·H·T·S weights."""
         scores = self.scores((query * (1 / math.sqrt(self.head_width))) @ key.transpose(2, 3))
         if mask is not None:
+            self.keep(mask.keep)
             scores = scores + mask.bias.to(scores.dtype)
         weights = self.weights(scores.softmax(dim=3))
         return self.dropout(weights) @ value
@@ -113,7 +114,7 @@ class StepAttention(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        self.scores, self.weights, self.context = Probe(), Probe(), Probe()
+        self.scores, self.keep, self.weights, self.context = Probe(), Probe(), Probe(), Probe()
 
     def read(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
         """What the queries are held against: computed once, asked many times."""
@@ -128,6 +129,7 @@ class StepAttention(nn.Module, ABC):
     ) -> Float[Tensor, "B T M"]:
         """Mix the memory for each query. Padding gets a weight of exactly 0."""
         scores = self.scores(self.score(query, keys)[:, None])
+        self.keep(mask.keep)
         weights = self.weights((scores + mask.bias.to(scores.dtype)).softmax(dim=3))
         return self.context(weights.squeeze(1) @ memory.to(weights.dtype))
 

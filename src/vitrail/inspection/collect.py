@@ -1,0 +1,164 @@
+"""Every named value of a model for one sentence and one translation, as arrays without a batch axis."""
+
+import re
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from vitrail.data.batches import Batch, collate
+from vitrail.evaluation.gradients import SOURCE_PLACES, TARGET_PLACES, record_gradients
+from vitrail.models.base import TranslationModel
+from vitrail.nn.attention import MultiHeadAttention
+from vitrail.nn.layers import FeedForward, Residual
+from vitrail.nn.probe import trace
+
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+COLUMNS = 8
+"""Of the matrices that a step-by-step walk multiplies by, this many output columns (of every head) are recorded under `parameters.`."""
+
+
+def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Arrays:
+    """Run a model over a sentence and a given translation, and keep everything that its equations name. See `record.NAMES`.
+
+    Args:   source, target: token ids without SOS and EOS. Precondition: the model is in evaluation mode.
+    Raises: ModelError for a compiled model.
+    Cost:   one pass on the explicit path, and one forward and backward pass for the gradients.
+    """
+    batch = _on(model, collate([list(source)], [list(target)]))
+    with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
+        hidden = model.decode(batch.target_in, model.encode(batch.source))
+        logits = model.read_out(hidden)
+    arrays = {name: _merge(calls) for name, calls in {**seen, **heard}.items()}
+    arrays = {name: _in_source_order(model, name, values) for name, values in arrays.items()}
+    arrays |= _derive(arrays)
+    arrays |= {"decoder_output": _array(hidden[0]), "probabilities": _array(logits[0].double().softmax(-1).float())}
+    return arrays | _gradients(model, batch) | _parameters(model)
+
+
+def _on(model: nn.Module, batch: Batch) -> Batch:
+    device = next(model.parameters()).device
+    return Batch(*(part.to(device) for part in batch))
+
+
+@contextmanager
+def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
+    """Hear what has no Probe, since it can be heard at an ordinary module: these cost nothing while nobody listens."""
+    heard: dict[str, list[Tensor]] = {}
+
+    def taking(inward: str | None, outward: str | None) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            if inward is not None:
+                heard.setdefault(inward, []).append(inputs[0].detach())
+            if outward is not None:
+                heard.setdefault(outward, []).append(output.detach())
+
+        return listen
+
+    handles = [
+        module.register_forward_hook(taking(inward, outward))
+        for name, part in model.named_modules()
+        for module, inward, outward in _places(name, part)
+    ]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _places(name: str, part: nn.Module) -> list[tuple[nn.Module, str | None, str | None]]:
+    match part:
+        case MultiHeadAttention():
+            return [(part.output, f"{name}.concatenation", f"{name}.projection")]
+        case FeedForward():
+            return [(part, None, f"{name}.output")]
+        case Residual():
+            return [(part, f"{name}.input", None)]
+        case _:
+            return []
+
+
+def _merge(calls: Sequence[Tensor]) -> npt.NDArray[np.generic]:
+    """One sentence's values from what a Probe heard: in one call, or in one call a time step."""
+    match calls[0].ndim:
+        case 2:  # (B, D) at each time step
+            return _array(torch.stack([call[0] for call in calls]))
+        case 3:  # (B, T, D)
+            return _array(torch.cat(list(calls), dim=1)[0])
+        case _:  # (B, H, T, S)
+            return _array(torch.cat(list(calls), dim=2)[0])
+
+
+def _array(values: Tensor) -> npt.NDArray[np.generic]:
+    values = values.detach().cpu()
+    return values.float().numpy() if values.is_floating_point() else values.numpy()
+
+
+def _in_source_order(model: TranslationModel, name: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    order = model.reading_order(name, len(values)) if values.ndim == 2 else None
+    return values if order is None else values[order]
+
+
+def _derive(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
+    """What follows from what was heard: P, QKᵀ before it is divided, and masks with a row for every query."""
+    found: Arrays = {}
+    for name, values in arrays.items():
+        place, _, what = name.rpartition(".")
+        if what == "keep":
+            rows, columns = arrays[f"{place}.weights"].shape[1:]
+            found[name] = np.broadcast_to(values[0], (rows, columns)).copy()
+        elif what == "q":
+            found[f"{place}.raw_scores"] = np.matmul(values, np.swapaxes(arrays[f"{place}.k"], 1, 2))
+        elif what.endswith("_input") and not place:
+            side = what.removesuffix("_input")
+            found[f"{side}_positions"] = np.subtract(values, arrays[f"{side}_embedded"])
+    return found
+
+
+def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
+    """||d(-log p(y | x)) / dh_t|| at what each layer hands on, one number a time step, under `gradients.` and the Probe's name."""
+
+    def is_place(name: str) -> bool:
+        return bool(SOURCE_PLACES.fullmatch(name) or TARGET_PLACES.fullmatch(name))
+
+    with torch.enable_grad(), record_gradients(model, places=is_place) as record:
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        torch.autograd.grad(model.loss(batch).nats, weights, allow_unused=True)
+    found = {name: _array(norms[0]) for name, norms in record.norms().items()}
+    ordered = {name: model.reading_order(name, len(norms)) for name, norms in found.items()}
+    return {f"gradients.{name}": norms if ordered[name] is None else norms[ordered[name]] for name, norms in found.items()}
+
+
+def _parameters(model: nn.Module) -> Arrays:
+    """What a reader needs to check the equations by hand: `COLUMNS` output columns of each matrix, and the norms' gains."""
+    found: dict[str, Tensor] = {}
+    for name, part in model.named_modules():
+        match part:
+            case MultiHeadAttention():
+                for projection in (part.query, part.key, part.value):
+                    which = next(own for own, child in part.named_children() if child is projection)
+                    by_head = projection.weight.unflatten(0, (part.heads, part.head_width))
+                    found[f"{name}.{which}.weight"] = by_head[:, :COLUMNS]
+                    found[f"{name}.{which}.bias"] = projection.bias.unflatten(0, (part.heads, part.head_width))[:, :COLUMNS]
+                found[f"{name}.output.weight"] = part.output.weight[:COLUMNS]
+                found[f"{name}.output.bias"] = part.output.bias[:COLUMNS]
+            case FeedForward():
+                for which in ("expand", "gate", "contract"):
+                    layer = getattr(part, which)
+                    if layer is not None:
+                        found[f"{name}.{which}.weight"], found[f"{name}.{which}.bias"] = layer.weight[:COLUMNS], layer.bias[:COLUMNS]
+            case Residual():
+                found |= {f"{name}.{own}": values for own, values in part.norm.named_parameters(prefix="norm")}
+            case _:
+                pass
+    return {f"parameters.{_short(name)}": _array(values) for name, values in found.items()}
+
+
+def _short(name: str) -> str:
+    """TokenNorm wraps torch's norm: residual_1.norm.norm.weight is told as residual_1.norm.weight."""
+    return re.sub(r"\.norm\.norm\.", ".norm.", name)

@@ -1,0 +1,261 @@
+"""The record of one translation: what a model computed on the way, by name, and how it was searched; saved, loaded and handed on.
+
+NAMES of arrays (shape letters of vitrail.nn; no batch axis; float32 unless said otherwise). L counts from 0.
+
+Transformer
+    source_embedded  X (S D)    source_positions  P (S D)    source_input  X+P (S D)    and target_... (T D) of <sos> and the translation
+    encoder.L.self_attention.*, decoder.L.self_attention.*, decoder.L.cross_attention.*, where * is
+        q (H T E)   k, v (H S E)   raw_scores  QKᵀ (H T S)   scores  QKᵀ/√E (H T S)   keep  the mask, True may be read (T S, bool)
+        weights  softmax over keys (H T S)   context  Z (H T E)   concatenation (T HE)   projection  concatenation·W_O (T D)
+    encoder.L.residual_N.*, decoder.L.residual_N.*:  input (T D)   sum  R_N (T D)   normed  what its norm gave (T D)
+    encoder.L.feed_forward.*, decoder.L.feed_forward.*:  activation (T F)   output (T D)
+Recurrent
+    encoder.L.forward_cell.*, encoder.L.backward_cell.* (S D/2 or S D, in the order of the source), decoder.L.* (T D):
+        hidden  h   and, by cell, reset_gate update_gate candidate | input_gate forget_gate output_gate candidate cell
+    encoder.L.output (S D)   attention.{scores keep weights context} (1 T S, T S, 1 T S, T D)   attentional  h~ (T D)
+Both
+    memory  the encoder's output, the latent representation (S D)   decoder_output (T D)   logits (T V)   probabilities (T V)
+    gradients.PLACE  ||d(-log p(translation))/dh_t|| of what each layer hands on (S or T)
+    parameters.PLACE  the first 8 output columns (of every head) of the matrices that the equations multiply by, and the norms' gains
+Analyses add theirs under attribution. , logit_lens. , alignment. , each told in the module that adds it.
+"""
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+
+from vitrail.config import Config
+from vitrail.data.subwords import Subwords
+from vitrail.errors import ModelError, UsageError
+from vitrail.files import write_file
+from vitrail.inspection.collect import Arrays
+from vitrail.inspection.decoding import Decoding, piece_of
+
+FORMAT = 1
+"""Of a saved record. It grows by one when a field changes its meaning or goes away."""
+
+Kind = Literal["encoder", "decoder", "cross"]
+"""Encoder self-attention, masked decoder self-attention, cross-attention (the only kind of a recurrent model)."""
+
+_PLACES = {
+    "encoder": re.compile(r"encoder\.(\d+)\.self_attention"),
+    "decoder": re.compile(r"decoder\.(\d+)\.self_attention"),
+    "cross": re.compile(r"(?:decoder\.(\d+)\.cross_)?attention"),
+}
+_WORD = re.compile(r"\w+(?:[-'’]\w+)*['’]?|[^\w\s]+")
+
+
+class Side(Config):
+    """One side of a translation, as the model and as people read it."""
+
+    text: str
+    """What the tokens spell."""
+    ids: tuple[int, ...]
+    """Token ids, without SOS and EOS."""
+    pieces: tuple[str, ...]
+    """The tokens as people read them."""
+    spans: tuple[tuple[int, int], ...]
+    """Where each token stands in `text`: first character, and the one after the last; leading spaces belong to the token."""
+    words: tuple[tuple[int, ...], ...]
+    """The tokens of each word, by their place; a token that stands in two words counts to the first."""
+
+    def word(self, number: int) -> str:
+        """The text of a word."""
+        tokens = self.words[number]
+        return self.text[self.spans[tokens[0]][0] : self.spans[tokens[-1]][1]].strip()
+
+
+class Facts(Config):
+    """What a record says beside its arrays; the JSON file in it."""
+
+    format: int = FORMAT
+    source: Side
+    target: Side
+    given: bool
+    """Whether the translation was given, rather than found by search."""
+    asked: str
+    """The text as it was given."""
+    model: dict[str, Any]
+    """The configuration of the model; `kind` tells the architecture."""
+    languages: tuple[str, str] = ("", "")
+    """Of source and target, where the model knows."""
+    decoding: Decoding
+    extras: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """What analyses add that is no array; each entry is told in the module that adds it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """One sentence, its translation, and all that a model computed for it."""
+
+    facts: Facts
+    arrays: Arrays = field(repr=False)
+    """By the names above."""
+
+    @property
+    def source(self) -> Side:
+        """The sentence."""
+        return self.facts.source
+
+    @property
+    def target(self) -> Side:
+        """The translation."""
+        return self.facts.target
+
+    @property
+    def source_tokens(self) -> tuple[str, ...]:
+        """What the encoder reads, S tokens: the pieces and <eos>."""
+        return (*self.source.pieces, "<eos>")
+
+    @property
+    def target_tokens(self) -> tuple[str, ...]:
+        """What the decoder reads, T tokens: <sos> and the pieces."""
+        return ("<sos>", *self.target.pieces)
+
+    @property
+    def predicted_tokens(self) -> tuple[str, ...]:
+        """What the decoder is asked for at each position, T tokens: the pieces and <eos>."""
+        return (*self.target.pieces, "<eos>")
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
+        """An array by its name. Raises UsageError that lists near names."""
+        if name not in self.arrays:
+            near = [known for known in self.arrays if known.split(".")[-1] == name.split(".")[-1]]
+            shown = near or [known for known in self.arrays if "." not in known]
+            raise UsageError(f"no array {name!r} in this record", expected=", ".join(shown[:12]) + (", ..." if len(shown) > 12 else ""))
+        return self.arrays[name]
+
+    def attentions(self, kind: Kind) -> dict[int, str]:
+        """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0."""
+        names = {name.removesuffix(".weights") for name in self.arrays if name.endswith(".weights")}
+        found = {int(match[1] or 0): match[0] for name in names if (match := _PLACES[kind].fullmatch(name)) is not None}
+        return dict(sorted(found.items()))
+
+    def weights(self, kind: Kind, *, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32]:
+        """Attention weights of a kind: (L H T S), or of one layer (H T S), or of one head in it (T S).
+
+        Raises UsageError where the model has no such attention, layer or head.
+        """
+        places = self.attentions(kind)
+        if not places:
+            raise UsageError(f"{kind} attention: this model has none")
+        if layer is None:
+            return np.stack([np.asarray(self.arrays[f"{place}.weights"], dtype=np.float32) for place in places.values()])
+        if layer not in places:
+            raise UsageError(f"{kind} layer {layer}", expected=f"one of {', '.join(map(str, places))}")
+        found = np.asarray(self.arrays[f"{places[layer]}.weights"], dtype=np.float32)
+        if head is None:
+            return found
+        if not 0 <= head < len(found):
+            raise UsageError(f"{kind} layer {layer} head {head}", expected=f"0 to {len(found) - 1}")
+        return found[head]
+
+    def with_arrays(self, arrays: Arrays, **extras: Any) -> "Inspection":
+        """The same record with what an analysis found."""
+        facts = self.facts.model_copy(update={"extras": {**self.facts.extras, **extras}})
+        return replace(self, facts=facts, arrays={**self.arrays, **arrays})
+
+    def save(self, path: str | Path) -> None:
+        """Write the record: a page for people where the name ends in .html, else a .npz that `load` reads. Raises NotWritten."""
+        path = Path(path)
+        if path.suffix.lower() in (".html", ".htm"):
+            from vitrail.inspection.page import to_html
+
+            write_file(path, to_html(self).encode("utf-8", "replace"))
+        elif path.suffix.lower() == ".npz":
+            write_file(path, self.to_npz())
+        else:
+            raise UsageError(f"{path}: how to write it, its name does not tell", expected="a name that ends in .html or .npz")
+
+    def to_npz(self) -> bytes:
+        """The record as numpy's .npz; its facts are in `facts.json` beside the arrays. The same record gives the same bytes."""
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as out:
+            out.writestr(_entry("facts.json"), self.facts.model_dump_json(indent=1))
+            for name, values in self.arrays.items():
+                part = io.BytesIO()
+                np.lib.format.write_array(part, np.asarray(values), allow_pickle=False)
+                out.writestr(_entry(f"{name}.npy"), part.getvalue())
+        return buffer.getvalue()
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Inspection":
+        """Read a record. Raises ModelError where it is missing, damaged or of a newer format."""
+        path = Path(path)
+        try:
+            with zipfile.ZipFile(path) as content:
+                document: Any = json.loads(content.read("facts.json"))
+                newer = isinstance(document, dict) and type(document.get("format")) is int and document["format"] > FORMAT  # pyright: ignore[reportUnknownMemberType]
+                if newer:
+                    raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT}", remedy="a newer vitrail reads it")
+                facts = Facts.model_validate_json(json.dumps(document))
+                arrays: Arrays = {
+                    name.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(content.read(name)), allow_pickle=False)
+                    for name in content.namelist()
+                    if name.endswith(".npy")
+                }
+        except (OSError, zipfile.BadZipFile, KeyError, ValueError, ValidationError, EOFError) as error:
+            raise ModelError(f"{path}: not a record of an inspection, or damaged: {str(error).splitlines()[0]}") from None
+        return cls(facts, arrays)
+
+    def to_bertviz(self) -> dict[str, Any]:
+        """The keyword arguments of bertviz' `model_view` and `head_view` for an encoder-decoder: attention as (1, H, T, S) tensors, layer
+        by layer, and tokens. Raises UsageError for a recurrent model, which has no self-attention to show."""
+        import torch
+
+        def layers(kind: Kind) -> list[torch.Tensor]:
+            return [torch.from_numpy(np.ascontiguousarray(layer))[None] for layer in self.weights(kind)]
+
+        return {
+            "encoder_attention": layers("encoder"),
+            "decoder_attention": layers("decoder"),
+            "cross_attention": layers("cross"),
+            "encoder_tokens": list(self.source_tokens),
+            "decoder_tokens": list(self.target_tokens),
+        }
+
+    def _repr_html_(self) -> str:
+        """The page inside a notebook's cell."""
+        from html import escape
+
+        from vitrail.inspection.page import to_html
+
+        return (
+            f'<iframe title="Vitrail: {escape(self.source.text)}" srcdoc="{escape(to_html(self), quote=True)}" '
+            'sandbox="allow-scripts" style="width:100%;height:46rem;border:0"></iframe>'
+        )
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    """A file in an archive, without the time of day."""
+    info = zipfile.ZipInfo(name)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return info
+
+
+def make_side(ids: Sequence[int], vocabulary: Subwords) -> Side:
+    """What token ids spell, token by token and word by word."""
+    ends = [len(vocabulary.decode(ids[: count + 1])) for count in range(len(ids))]
+    text = vocabulary.decode(ids)
+    spans = tuple((min(first, len(text)), min(last, len(text))) for first, last in zip([0, *ends], ends, strict=False))
+    owners: list[list[int]] = [[] for _ in _WORD.finditer(text)]
+    words = [match.span() for match in _WORD.finditer(text)]
+    for place, (first, last) in enumerate(spans):
+        lead = len(text[first:last]) - len(text[first:last].lstrip())
+        at = first + lead
+        for number, (begin, end) in enumerate(words):
+            # A token that spells nothing by itself, such as the first byte of a character, goes with what follows.
+            if begin <= at < end or (first == last and begin <= at <= end):
+                owners[number].append(place)
+                break
+    pieces = tuple(piece_of(token, vocabulary) for token in ids)
+    return Side(text=text, ids=tuple(ids), pieces=pieces, spans=spans, words=tuple(tuple(tokens) for tokens in owners if tokens))
