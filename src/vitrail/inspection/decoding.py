@@ -73,7 +73,12 @@ class Decoding(Config):
     """The search for a translation."""
 
     beams: int
+    """Hypotheses kept side by side, or samples drawn."""
     length_penalty: float
+    sampled: bool = False
+    """Whether tokens were drawn at random rather than searched for."""
+    prefix: int = 0
+    """So many tokens at the beginning were asked for."""
     nodes: tuple[Node, ...]
     finished: tuple[Finished, ...]
     """Best first; the first is what the search found."""

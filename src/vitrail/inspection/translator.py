@@ -47,8 +47,10 @@ class InspectableTranslator(Translator):
         arrays = collect(model, source, target)
         vocabulary = self.vocabularies.target
         decoding = Decoding(
-            beams=search.beams,
+            beams=search.width,
             length_penalty=search.length_penalty,
+            sampled=search.sampling is not None,
+            prefix=0 if wishes is None else len(self.encode_target(wishes.prefix)),
             nodes=tuple(recorder.nodes),
             finished=recorder.finish(found),
             steps=describe_steps(arrays["probabilities"], [*target, EOS], vocabulary),
