@@ -46,11 +46,12 @@ FORMAT = 1
 Kind = Literal["encoder", "decoder", "cross"]
 """Encoder self-attention, masked decoder self-attention, cross-attention (the only kind of a recurrent model)."""
 
-_PLACES = {
+PLACES: dict[Kind, re.Pattern[str]] = {
     "encoder": re.compile(r"encoder\.(\d+)\.self_attention"),
     "decoder": re.compile(r"decoder\.(\d+)\.self_attention"),
     "cross": re.compile(r"(?:decoder\.(\d+)\.cross_)?attention"),
 }
+"""What the attentions of each kind are called in a model and in a record."""
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*['’]?|[^\w\s]+")
 
 
@@ -137,7 +138,7 @@ class Inspection:
     def attentions(self, kind: Kind) -> dict[int, str]:
         """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0."""
         names = {name.removesuffix(".weights") for name in self.arrays if name.endswith(".weights")}
-        found = {int(match[1] or 0): match[0] for name in names if (match := _PLACES[kind].fullmatch(name)) is not None}
+        found = {int(match[1] or 0): match[0] for name in names if (match := PLACES[kind].fullmatch(name)) is not None}
         return dict(sorted(found.items()))
 
     def weights(self, kind: Kind, *, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32]:

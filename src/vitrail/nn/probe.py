@@ -44,6 +44,14 @@ def _is_compiled(module: nn.Module) -> bool:
     return wrapped or module._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
 
 
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise ModelError for a model that is compiled, wholly or in part: its probes would be silent."""
+    if any(_is_compiled(module) for module in model.modules()):
+        raise ModelError(
+            "a compiled model cannot be traced: its probes are silent", remedy="trace the model as it was before torch.compile"
+        )
+
+
 @contextmanager
 def trace(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     """Record what passes through every Probe of a model: name -> one tensor per call, detached, in order.
@@ -51,10 +59,7 @@ def trace(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     While it is open, attention takes the explicit path, which computes every intermediate value; it agrees with the fused one.
     Raises ModelError for a model that is compiled, wholly or in part: its probes would be silent.
     """
-    if any(_is_compiled(module) for module in model.modules()):
-        raise ModelError(
-            "a compiled model cannot be traced: its probes are silent", remedy="trace the model as it was before torch.compile"
-        )
+    refuse_compiled(model)
     seen: dict[str, list[Tensor]] = {}
 
     def listener(name: str):
