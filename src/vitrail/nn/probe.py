@@ -1,6 +1,6 @@
 """Look inside by listening: named places in a model, and a way to hear what passes through them."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import torch
@@ -53,10 +53,11 @@ def refuse_compiled(model: nn.Module) -> None:
 
 
 @contextmanager
-def trace(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
-    """Record what passes through every Probe of a model: name -> one tensor per call, detached, in order.
+def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Generator[dict[str, list[Tensor]]]:
+    """Record what passes through every Probe of a model, or those whose names `only` takes: name -> one tensor per call, detached, in order.
 
-    While it is open, attention takes the explicit path, which computes every intermediate value; it agrees with the fused one.
+    While it is open, attention whose probes are heard takes the explicit path, which computes every intermediate value; it agrees with
+    the fused one.
     Raises ModelError for a model that is compiled, wholly or in part: its probes would be silent.
     """
     refuse_compiled(model)
@@ -68,7 +69,8 @@ def trace(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
 
         return listen
 
-    handles = [module.register_forward_hook(listener(name)) for name, module in model.named_modules() if isinstance(module, Probe)]
+    probes = {name: module for name, module in model.named_modules() if isinstance(module, Probe) and (only is None or only(name))}
+    handles = [module.register_forward_hook(listener(name)) for name, module in probes.items()]
     try:
         yield seen
     finally:
