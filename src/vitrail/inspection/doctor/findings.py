@@ -1,0 +1,85 @@
+"""What a doctor writes down: findings, each with numbers, what should be the case, and a remedy; and the diagnosis that they make."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from vitrail.config import Config
+
+Severity = Literal["fault", "warning", "note", "ok", "unchecked"]
+"""fault: the training is wrong, or its result is worth little. warning: likely wrong, or wasteful. note: worth knowing. ok: looked at
+and found well. unchecked: not looked at, and why."""
+
+SEVERITIES: tuple[Severity, ...] = ("fault", "warning", "note", "ok", "unchecked")
+"""The gravest first."""
+
+_SHOWN = {"fault": "FAULT", "warning": "warning", "note": "note", "ok": "ok", "unchecked": "not checked"}
+
+
+class Finding(Config):
+    """One thing that was looked at."""
+
+    check: str
+    """Which check found it."""
+    severity: Severity
+    found: str
+    """What is the case, with numbers."""
+    expected: str = ""
+    """What should be the case; empty where that is plain."""
+    remedy: str = ""
+    """What to do; empty where nothing is to be done."""
+    numbers: dict[str, float] = Field(default_factory=dict[str, float])
+    """What was measured, by name, for programs."""
+
+    def to_text(self) -> str:
+        """The finding on one line, what was expected and the remedy indended below."""
+        below = [f"\n    {name}: {text}" for name, text in (("expected", self.expected), ("try", self.remedy)) if text]
+        quiet = self.severity in ("ok", "unchecked")
+        return f"{_SHOWN[self.severity]:<11}  {self.check}: {self.found}" + ("" if quiet else "".join(below))
+
+
+class Diagnosis(Config):
+    """Everything that was looked at, the gravest first, and within a severity causes before what follows from them."""
+
+    subject: str
+    """What was looked at: the folder of a run, or "this machine"."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def faults(self) -> tuple[Finding, ...]:
+        """What is wrong."""
+        return self.of("fault")
+
+    @property
+    def clean(self) -> bool:
+        """Neither faults nor warnings."""
+        return not self.of("fault") and not self.of("warning")
+
+    @property
+    def exit_code(self) -> int:
+        """1 where there is a fault, else 0."""
+        return 1 if self.faults else 0
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """The findings of a severity."""
+        return tuple(finding for finding in self.findings if finding.severity == severity)
+
+    def to_text(self) -> str:
+        """The whole diagnosis to read; its last line sums it up."""
+        lines = [self.subject, *(finding.to_text() for finding in self.findings), self._summary()]
+        return "\n".join(lines) + "\n"
+
+    def _summary(self) -> str:
+        counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
+        told = [_count(counts["fault"], "fault"), _count(counts["warning"], "warning"), _count(counts["note"], "note")]
+        unchecked = f", {counts['unchecked']} not checked" if counts["unchecked"] else ""
+        return f"{', '.join(told)}; {counts['ok']} well{unchecked}"
+
+
+def diagnose(subject: str, findings: "list[Finding]") -> Diagnosis:
+    """Put findings in the order of their severity; those of one severity stay in the order in which they were looked for."""
+    return Diagnosis(subject=subject, findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
