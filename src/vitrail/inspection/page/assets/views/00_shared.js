@@ -1,5 +1,3 @@
-"use strict";
-
 /** What several views need: texts of tokens and words, widths, word-level matrices, rank correlation, principal components. */
 Vitrail.shared = (() => {
   const BYTE = /^<0x([0-9A-Fa-f]{2})>$/;
@@ -112,7 +110,7 @@ Vitrail.shared = (() => {
       if (off <= 1e-22 * all) break;
       for (let p = 0; p < size; p += 1) for (let q = p + 1; q < size; q += 1) rotate(a, v, size, p, q);
     }
-    return { values: Array.from({ length: size }, (_, i) => a[i * size + i]), vectors: v };
+    return {values: Array.from({length: size}, (_, i) => a[i * size + i]), vectors: v};
   }
 
   /** One rotation that makes a[p, q] zero. */
@@ -152,19 +150,19 @@ Vitrail.shared = (() => {
         gram[i * size + j] = gram[j * size + i] = dot;
       }
     }
-    const { values, vectors } = eigen(gram, size);
+    const {values, vectors} = eigen(gram, size);
     const order = Array.from(values.keys()).sort((x, y) => values[y] - values[x]);
     const total = values.reduce((sum, value) => sum + Math.max(0, value), 0);
     const axis = (which) => {
       if (which >= size) return new Array(size).fill(0);
-      const column = Array.from({ length: size }, (_, i) => vectors[i * size + order[which]] * Math.sqrt(Math.max(0, values[order[which]])));
+      const column = Array.from({length: size}, (_, i) => vectors[i * size + order[which]] * Math.sqrt(Math.max(0, values[order[which]])));
       const largest = column.reduce((best, value) => (Math.abs(value) > Math.abs(best) ? value : best), 0);
       return column.map((value) => (largest < 0 ? -value : value));
     };
     const [x, y] = [axis(0), axis(1)];
     const share = (which) => (which < size && total > 0 ? Math.max(0, values[order[which]]) / total : 0);
-    return { points: x.map((value, i) => [value, y[i]]), shares: [share(0), share(1)] };
+    return {points: x.map((value, i) => [value, y[i]]), shares: [share(0), share(1)]};
   }
 
-  return { spell, wordText, wordTexts, betweenWords, textWidth, clip, ranks, correlation, spearman, principal };
+  return {spell, wordText, wordTexts, betweenWords, textWidth, clip, ranks, correlation, spearman, principal};
 })();

@@ -1,11 +1,13 @@
 /* What the step-by-step views share: equations, rows of numbers, and the check of what a model recorded against what the page computes. */
 (() => {
-  "use strict";
 
   /** Numbers of a vector that are shown at once; the rest is folded. Of matrices, as many output columns are in the page. */
   const SHOWN = 8;
-  /** A recomputed number may differ from the recorded one by this share of the largest recorded number: the model computes in float32. */
-  const TOLERANCE = 1e-4;
+  /**
+   * A recomputed number may differ from the recorded one by this share of the largest recorded number, by the type of the arrays that go
+   * into it: the model computes in float32, and the page of a wide model or a long sentence holds rounded numbers.
+   */
+  const TOLERANCES = { float32: 1e-4, uint8: 1e-4, float16: 2e-2, rounded8: 2e-2 };
   const EPSILON = 1e-5;
   const UPRIGHT = new Set(["softmax", "norm", "relu", "gelu", "silu", "mean", "var", "sin", "cos", "tanh", "exp", "log", "max"]);
 
@@ -91,7 +93,14 @@
       const difference = Math.abs(recorded[at] - computed[at]);
       largest = Number.isNaN(difference) ? Infinity : Math.max(largest, difference);
     }
-    return { count: computed.length, largest, scale, ok: largest <= TOLERANCE * scale + 1e-7 };
+    return { count: computed.length, largest, scale };
+  }
+
+  /** Whether what differs is no more than the rounding of the numbers explains. `types`: of the arrays that were read. */
+  function judge(found, types) {
+    if (found.reason) return found;
+    const tolerance = found.exact ? 0 : Math.max(...[...types].map((type) => TOLERANCES[type] ?? 1e-4), 1e-4);
+    return { ...found, rounded: tolerance > 1e-4, ok: found.largest <= tolerance * found.scale + (found.exact ? 0 : 1e-7) };
   }
 
   /** A check for a step: `recorded` and `computed` numbers, or a `reason` why nothing can be computed here. */
@@ -131,7 +140,7 @@
 
   /** One line: what was computed anew, how many numbers, and the largest difference. */
   function checkLine(tools, found) {
-    const line = tools.h("li", { class: `walk-check ${state(found)}` }, mark(tools, state(found)), " ", `${found.label}: `);
+    const line = tools.h("li", { class: `walk-check ${state(found)}` }, mark(tools, state(found)), " ", prose(tools, found.label), ": ");
     line.dataset.check = state(found);
     if (found.reason) {
       line.append(found.reason);
@@ -141,6 +150,7 @@
     line.dataset.count = String(found.count);
     const count = found.count === 1 ? tools.t("1 number", "1 nombre") : tools.t(`${found.count} numbers`, `${found.count} nombres`);
     line.append(`${count}, `, tools.t("largest difference ", "plus grand écart "), tiny(tools, found.largest));
+    if (found.rounded) line.append(tools.t(" (the page holds rounded numbers)", " (la page contient des nombres arrondis)"));
     if (!found.ok) line.append(tools.t(": more than rounding explains", " : plus que n'explique l'arrondi"));
     return line;
   }
@@ -206,6 +216,11 @@
     return shown;
   }
 
+  /** Prose with equations in it, between dollar signs. */
+  function prose(tools, text) {
+    return text.split("$").map((part, at) => (at % 2 ? equation(tools, part) : part));
+  }
+
   // ---- Rows of numbers --------------------------------------------------------------------------------------------------------
 
   function largestOf(rows) {
@@ -243,7 +258,7 @@
       head.append(tools.h("th", { scope: "col", class: "walk-wide" }, tools.t(`all ${total}, as colours`, `les ${total}, en couleurs`)));
     }
     const body = rows.map((row) => {
-      const line = tools.h("tr", row.chosen ? { class: "chosen" } : null, tools.h("th", { scope: "row" }, row.name));
+      const line = tools.h("tr", row.chosen ? { class: "chosen" } : null, tools.h("th", { scope: "row" }, prose(tools, row.name)));
       for (let at = 0; at < shown; at += 1) line.append(numberCell(tools, row.values[at], largest));
       if (total > shown) line.append(tools.h("td", null, strip(tools, row.values, largest)));
       return line;
@@ -251,29 +266,20 @@
     const table = tools.h("table", { class: "walk-vectors" }, tools.h("caption", null, caption),
       tools.h("thead", null, head), tools.h("tbody", null, ...body));
     const parts = [scroller(tools, table, caption)];
-    if (total > shown) parts.push(folded(tools, tools.t(`All ${total} numbers`, `Les ${total} nombres`), () => everyNumber(tools, rows)));
+    if (total > shown) parts.push(tools.folded(tools.t(`All ${total} numbers`, `Les ${total} nombres`), () => everyNumber(tools, rows)));
     return tools.h("div", { class: "walk-block" }, ...parts);
   }
 
   function everyNumber(tools, rows) {
     return tools.h("dl", { class: "walk-all" }, ...rows.flatMap((row) => [
-      tools.h("dt", null, row.name),
+      tools.h("dt", null, prose(tools, row.name)),
       tools.h("dd", null, Array.from(row.values, (value) => tools.number(value)).join("  ")),
     ]));
   }
 
   /** What is wide scrolls by itself, by keyboard as well. */
   function scroller(tools, content, label) {
-    return tools.h("div", { class: "walk-scroll", role: "region", tabindex: "0", "aria-label": label }, content);
-  }
-
-  /** A folded part, made when it is first opened. */
-  function folded(tools, title, make) {
-    const details = tools.h("details", { class: "walk-folded" }, tools.h("summary", null, title));
-    details.addEventListener("toggle", () => {
-      if (details.open && details.childNodes.length === 1) details.append(make());
-    });
-    return details;
+    return tools.h("div", { class: "table walk-scroll", role: "region", tabindex: 0, "aria-label": label }, content);
   }
 
   /** The first terms of a dot product, written out, and what all of them come to. */
@@ -292,8 +298,8 @@
     return value < 0 ? `(${tools.number(value)})` : tools.number(value);
   }
 
-  Vitrail.walk = {
-    SHOWN, ACTIVATIONS, dot, project, softmax, mean, variance, normalise, check, overall, mark, checkList, tiny,
-    equation, vectors, scroller, folded, product, bracket, strip,
-  };
+  Object.assign((Vitrail.walk ??= {}), {
+    SHOWN, ACTIVATIONS, dot, project, softmax, mean, variance, normalise, check, judge, overall, mark, checkList, tiny,
+    equation, prose, vectors, scroller, product, bracket, strip,
+  });
 })();

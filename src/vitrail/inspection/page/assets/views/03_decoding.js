@@ -1,760 +1,430 @@
-"use strict";
+/* How the translation was found: candidates at each position, the tree of hypotheses, and why the winner won. */
+const {spell} = Vitrail.shared;
+const {readTree, divisor, treePart} = Vitrail.tree;
 
-/** How the translation was found: candidates at each position, the tree of hypotheses, and why the winner won. */
-(() => {
-  const { spell, textWidth, clip } = Vitrail.shared;
-  const FONT = "13px system-ui, sans-serif";
-  const MANY = 400; // nodes: from here on pruned branches begin hidden
-
-  /** The divisor of Wu et al. 2016, eq. 14. */
-  const divisor = (length, alpha) => ((5 + length) / 6) ** alpha;
-
-  // ---- the tree as data -------------------------------------------------------------------------------------------------------
-
-  /** Nodes with their children and paths, and what became of each. */
-  function readTree(decoding) {
-    const nodes = decoding.nodes;
-    const children = new Map();
-    for (const node of nodes) {
-      if (!children.has(node.parent)) children.set(node.parent, []);
-      children.get(node.parent).push(node);
-    }
-    const byNumber = new Map(nodes.map((node) => [node.number, node]));
-    const path = (node) => {
-      const found = [];
-      for (let at = node; at; at = at.parent === null ? null : byNumber.get(at.parent)) found.unshift(at);
-      return found;
-    };
-    const steps = nodes.reduce((last, node) => Math.max(last, node.step + 1), 0);
-    const follow = (tokens) => {
-      const found = [];
-      let parent = null;
-      for (const token of tokens) {
-        const next = (children.get(parent) || []).find((node) => node.token === token);
-        if (!next) break;
-        found.push(next);
-        parent = next.number;
-      }
-      return found;
-    };
-    return { nodes, children, byNumber, path, follow, steps, text: (node) => spell(path(node).map((one) => one.piece)) };
-  }
-
-  /** kept | pruned | ended, and alive: kept, with nothing after it. */
-  function fateOf(tree, node) {
-    return node.fate === "kept" && !tree.children.has(node.number) ? "alive" : node.fate;
-  }
-
-  const fateWord = (tools, fate) =>
-    ({
-      kept: tools.t("kept", "gardée"),
-      pruned: tools.t("pruned", "élaguée"),
-      ended: tools.t("ended", "terminée"),
-      alive: tools.t("open when the search stopped", "ouverte à l'arrêt"),
-    })[fate];
-
-  const fateMark = (fate) => ({ kept: "", pruned: "×", ended: "■", alive: "…" })[fate];
-
-  /**
-   * Every hypothesis that can be compared: those that the search returned, then the others that ended in the tree.
-   * `late` ones ended after as many as the search keeps had ended already.
-   */
-  function hypotheses(decoding, tree) {
-    const returned = decoding.finished.map((one) => ({ ...one, returned: true, late: false }));
-    const known = new Set(returned.map((one) => one.node));
-    let ended = 0;
-    const others = [];
-    for (const node of tree.nodes.filter((one) => one.fate === "ended")) {
-      ended += 1;
-      if (known.has(node.number)) continue;
-      const length = node.step + 1;
-      others.push({
-        node: node.number,
-        text: tree.text(node),
-        length,
-        log_probability: node.total,
-        divisor: divisor(length, decoding.length_penalty),
-        score: node.score,
-        truncated: false,
-        returned: false,
-        late: ended > decoding.beams,
-      });
-    }
-    others.sort((a, b) => a.late - b.late || b.score - a.score);
-    return [...returned, ...others];
-  }
-
-  // ---- what kind of search ----------------------------------------------------------------------------------------------------
-
-  function kindOf(decoding) {
-    if (decoding.sampled) return "sampled";
-    return decoding.beams === 1 ? "greedy" : "beam";
-  }
-
-  function introduction(decoding, tree, tools) {
-    const { t } = tools;
-    const [steps, nodes] = [tree.steps, tree.nodes.length];
-    const sentences = {
-      sampled: t(
-        `Every token was drawn at random by its probability, ${decoding.beams} ${decoding.beams === 1 ? "time" : "times"} over: nothing was searched for, and nothing was pruned.`,
-        `Chaque token a été tiré au hasard selon sa probabilité, ${decoding.beams} fois : rien n'a été cherché, rien n'a été élagué.`,
-      ),
-      greedy: t(
-        `Greedy search: at each of ${steps} steps the most probable token was taken, and nothing else was followed. The runner-up of each step is shown as pruned.`,
-        `Recherche gloutonne : à chacun des ${steps} pas, le token le plus probable a été pris et rien d'autre n'a été suivi. Le deuxième de chaque pas est montré comme élagué.`,
-      ),
-      beam: t(
-        `Beam search kept ${decoding.beams} hypotheses side by side for ${steps} steps and looked at ${nodes} in all. Finished ones are compared by log-probability divided by ((5 + length) / 6)^α, with α = ${decoding.length_penalty}.`,
-        `La recherche en faisceau a gardé ${decoding.beams} hypothèses côte à côte pendant ${steps} pas, et en a regardé ${nodes} en tout. Les hypothèses finies sont comparées par leur log-probabilité divisée par ((5 + longueur) / 6)^α, avec α = ${decoding.length_penalty}.`,
-      ),
-    };
-    const parts = [tools.h("p", { class: "dec-lead" }, sentences[kindOf(decoding)])];
-    if (decoding.prefix > 0) {
-      parts.push(
-        tools.h(
-          "p",
-          null,
-          t(
-            `The first ${decoding.prefix} tokens were asked for (a forced prefix): there the model had no choice, and the tree does not branch.`,
-            `Les ${decoding.prefix} premiers tokens étaient imposés (préfixe forcé) : le modèle n'y avait pas le choix, et l'arbre ne s'y ramifie pas.`,
-          ),
-        ),
-      );
-    }
-    return parts;
-  }
-
-  /** What was given beside what the search found, on the same scale. */
-  function givenPart(record, tools) {
-    const { decoding, target } = record.meta;
-    const { t, h } = tools;
-    const found = decoding.finished[0];
-    const total = decoding.steps.reduce((sum, step) => sum + Math.log(step.chosen.probability), 0);
-    const length = decoding.steps.length;
-    const by = divisor(length, decoding.length_penalty);
-    const better = found && total / by < found.score;
-    const row = (text, logProbability, count, score) => [
-      text || "∅",
-      tools.number(logProbability),
-      String(count),
-      tools.number(score),
-    ];
-    const rows = [[t("given", "donnée"), ...row(target.text, total, length, total / by)]];
-    if (found) rows.push([t("found", "trouvée"), ...row(found.text, found.log_probability, found.length, found.score)]);
-    const verdict = !found
-      ? ""
-      : found.text === target.text
-        ? t("The search finds the very translation that was given.", "La recherche trouve exactement la traduction donnée.")
-        : better
-          ? t("The model prefers its own.", "Le modèle préfère la sienne.")
-          : t(
-              "The model gives the given one the better score: the search did not find it (a search error).",
-              "Le modèle donne un meilleur score à la traduction donnée : la recherche ne l'a pas trouvée (erreur de recherche).",
-            );
-    return h(
-      "div",
-      { class: "dec-given" },
-      h(
-        "p",
-        null,
-        h("strong", null, t("This translation was given, not searched for. ", "Cette traduction a été donnée, et non cherchée. ")),
-        verdict,
-      ),
-      tools.table(["", t("translation", "traduction"), "log p", t("length", "longueur"), t("score", "score")], rows, {
-        caption: t("What was given, and what the search found", "Ce qui a été donné, et ce que la recherche a trouvé"),
-      }),
-    );
-  }
-
-  // ---- position by position ---------------------------------------------------------------------------------------------------
-
-  /** The walk from <sos> to <eos>; choosing a position shows its candidates in full. */
-  function walkPart(record, tree, tools) {
-    const { h, t } = tools;
-    const { steps } = record.meta.decoding;
-    const path = tree.follow(steps.map((step) => step.chosen.token));
-    const panel = h("div", { class: "dec-panel", "aria-live": "polite" });
-    const buttons = steps.map((step, place) => stopButton(step, place, tools, () => choose(place)));
-    const choose = (place, focus = false) => {
-      buttons.forEach((button, own) => button.setAttribute("aria-pressed", String(own === place)));
-      panel.replaceChildren(candidatesOf(record, tree, path, place, tools));
-      if (focus) {
-        buttons[place].focus();
-        buttons[place].scrollIntoView({ block: "nearest", inline: "nearest" });
-      }
-    };
-    const list = h(
-      "ol",
-      { class: "dec-walk", "aria-label": t("Positions of the translation", "Positions de la traduction") },
-      h("li", { class: "dec-start" }, h("span", null, "<sos>")),
-      ...buttons.map((button) => h("li", null, button)),
-    );
-    list.addEventListener("keydown", (event) => {
-      const at = buttons.indexOf(document.activeElement);
-      const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1 }[event.key];
-      if (at < 0 || to === undefined || !buttons[to]) return;
-      event.preventDefault();
-      choose(to, true);
+/**
+ * Every hypothesis that can be compared: those that the search returned, then the others that ended in the tree.
+ * `late` ones ended after as many as the search keeps had ended already.
+ */
+function hypotheses(decoding, tree) {
+  const returned = decoding.finished.map((one) => ({...one, returned: true, late: false}));
+  const known = new Set(returned.map((one) => one.node));
+  let ended = 0;
+  const others = [];
+  for (const node of tree.nodes.filter((one) => one.fate === "ended")) {
+    ended += 1;
+    if (known.has(node.number)) continue;
+    const length = node.step + 1;
+    others.push({
+      node: node.number,
+      text: tree.text(node),
+      length,
+      log_probability: node.total,
+      divisor: divisor(length, decoding.length_penalty),
+      score: node.score,
+      truncated: false,
+      returned: false,
+      late: ended > decoding.beams,
     });
-    choose(mostDoubtful(steps));
-    return tools.section(
-      t("Position by position", "Position par position"),
-      h(
+  }
+  others.sort((a, b) => a.late - b.late || b.score - a.score);
+  return [...returned, ...others];
+}
+
+// ---- what kind of search ----------------------------------------------------------------------------------------------------
+
+function kindOf(decoding) {
+  if (decoding.sampled) return "sampled";
+  return decoding.beams === 1 ? "greedy" : "beam";
+}
+
+function introduction(decoding, tree, tools) {
+  const {t} = tools;
+  const [steps, nodes] = [tree.steps, tree.nodes.length];
+  const sentences = {
+    sampled: t(
+      `Every token was drawn at random by its probability, ${decoding.beams} ${decoding.beams === 1 ? "time" : "times"} over: nothing was searched for, and nothing was pruned.`,
+      `Chaque token a été tiré au hasard selon sa probabilité, ${decoding.beams} fois : rien n'a été cherché, rien n'a été élagué.`,
+    ),
+    greedy: t(
+      `Greedy search: at each of ${steps} steps the most probable token was taken, and nothing else was followed. The runner-up of each step is shown as pruned.`,
+      `Recherche gloutonne : à chacun des ${steps} pas, le token le plus probable a été pris et rien d'autre n'a été suivi. Le deuxième de chaque pas est montré comme élagué.`,
+    ),
+    beam: t(
+      `Beam search kept ${decoding.beams} hypotheses side by side for ${steps} steps and looked at ${nodes} in all. Finished ones are compared by log-probability divided by ((5 + length) / 6)^α, with α = ${decoding.length_penalty}.`,
+      `La recherche en faisceau a gardé ${decoding.beams} hypothèses côte à côte pendant ${steps} pas, et en a regardé ${nodes} en tout. Les hypothèses finies sont comparées par leur log-probabilité divisée par ((5 + longueur) / 6)^α, avec α = ${decoding.length_penalty}.`,
+    ),
+  };
+  const parts = [tools.h("p", {class: "dec-lead"}, sentences[kindOf(decoding)])];
+  if (decoding.prefix > 0) {
+    parts.push(
+      tools.h(
         "p",
         null,
         t(
-          "Each stop shows the probability of its token and the entropy H of the whole distribution (nats): the higher, the less sure. Choose one to see what else could have stood there.",
-          "Chaque étape montre la probabilité de son token et l'entropie H de toute la distribution (en nats) : plus elle est grande, moins le modèle est sûr. Choisissez-en une pour voir ce qui aurait pu s'y trouver.",
-        ),
-      ),
-      list,
-      panel,
-      walkTable(steps, tools),
-    );
-  }
-
-  /** The position where the chosen token was least probable: the most interesting to begin with. */
-  function mostDoubtful(steps) {
-    return steps.reduce((least, step, place) => (step.chosen.probability < steps[least].chosen.probability ? place : least), 0);
-  }
-
-  function stopButton(step, place, tools, onChoose) {
-    const { h, t } = tools;
-    const share = step.chosen.probability;
-    const label = t(
-      `Position ${place + 1}: ${step.chosen.piece}, probability ${tools.percent(share)}, entropy ${tools.number(step.entropy)} nats`,
-      `Position ${place + 1} : ${step.chosen.piece}, probabilité ${tools.percent(share)}, entropie ${tools.number(step.entropy)} nats`,
-    );
-    return h(
-      "button",
-      { type: "button", class: step.rank === 1 ? "dec-stop" : "dec-stop dec-second", "aria-label": label, "aria-pressed": "false", onclick: onChoose },
-      h("span", { class: "dec-token" }, tools.piece(step.chosen.piece)),
-      h("span", { class: "dec-bar" }, h("span", { style: `width:${(share * 100).toFixed(1)}%` })),
-      h("span", { class: "dec-small" }, tools.percent(share)),
-      h("span", { class: "dec-small" }, `H ${tools.number(step.entropy, 2)}`),
-      step.rank === 1 ? "" : h("span", { class: "dec-small dec-rank" }, t(`rank ${step.rank}`, `rang ${step.rank}`)),
-    );
-  }
-
-  function walkTable(steps, tools) {
-    const { t } = tools;
-    const rows = steps.map((step, place) => [
-      `${place + 1}  ${step.chosen.piece}`,
-      tools.percent(step.chosen.probability),
-      String(step.rank),
-      tools.number(step.entropy),
-      step.candidates.slice(0, 3).map((one) => `${one.piece} ${tools.percent(one.probability)}`).join(", "),
-    ]);
-    const header = [t("position", "position"), "p", t("rank", "rang"), t("entropy (nats)", "entropie (nats)"), t("best three", "les trois meilleurs")];
-    return tools.h("details", { class: "dec-fold" }, tools.h("summary", null, t("All positions as a table", "Toutes les positions en tableau")), tools.table(header, rows, {}));
-  }
-
-  /** The panel of one position. */
-  function candidatesOf(record, tree, path, place, tools) {
-    const { h, t } = tools;
-    const { decoding } = record.meta;
-    const step = decoding.steps[place];
-    const before = decoding.steps.slice(0, place).map((one) => one.chosen.piece);
-    const told = step.candidates.reduce((sum, one) => sum + one.probability, 0);
-    const listed = step.candidates.some((one) => one.token === step.chosen.token);
-    const rows = step.candidates.map((one, rank) => candidateRow(one, rank + 1, one.token === step.chosen.token, { tree, path, place, tools, decoding }));
-    if (!listed) rows.push(candidateRow(step.chosen, step.rank, true, { tree, path, place, tools, decoding }));
-    const rest = Math.max(0, 1 - told - (listed ? 0 : step.chosen.probability));
-    const forced = place < decoding.prefix && !record.meta.given;
-    return h(
-      "div",
-      null,
-      h(
-        "h4",
-        null,
-        t(`Position ${place + 1} of ${decoding.steps.length}, after `, `Position ${place + 1} sur ${decoding.steps.length}, après `),
-        h("span", { class: "dec-said" }, `<sos> ${spell(before)}`.trim()),
-      ),
-      h("p", { class: "dec-facts" }, ...factsOf(step, tools), forced ? t(" This token was asked for.", " Ce token était imposé.") : ""),
-      h(
-        "table",
-        { class: "dec-candidates" },
-        h("caption", { class: "dec-hidden" }, t("Candidates", "Candidats")),
-        h(
-          "thead",
-          null,
-          h("tr", null, ...[t("rank", "rang"), t("token", "token"), t("probability", "probabilité"), "log p", t("in the search", "dans la recherche")].map((text) => h("th", { scope: "col" }, text))),
-        ),
-        h(
-          "tbody",
-          null,
-          ...rows,
-          h(
-            "tr",
-            { class: "dec-rest" },
-            h("td", null, ""),
-            h("th", { scope: "row" }, t("all others", "tous les autres")),
-            h("td", null, barOf(rest, tools)),
-            h("td", null, ""),
-            h("td", null, ""),
-          ),
+          `The first ${decoding.prefix} tokens were asked for (a forced prefix): there the model had no choice, and the tree does not branch.`,
+          `Les ${decoding.prefix} premiers tokens étaient imposés (préfixe forcé) : le modèle n'y avait pas le choix, et l'arbre ne s'y ramifie pas.`,
         ),
       ),
     );
   }
+  return parts;
+}
 
-  function factsOf(step, tools) {
-    const { t, h } = tools;
-    const choices = Math.exp(step.entropy);
-    return [
-      t("Entropy ", "Entropie "),
-      h("b", null, `${tools.number(step.entropy)} nats`),
-      t(
-        ` (${tools.number(step.entropy / Math.LN2)} bits): as unsure as between ${tools.number(choices, 2)} equally likely tokens. The chosen one, `,
-        ` (${tools.number(step.entropy / Math.LN2)} bits) : aussi incertain qu'entre ${tools.number(choices, 2)} tokens équiprobables. Le token choisi, `,
-      ),
-      h("b", null, tools.piece(step.chosen.piece)),
-      t(`, has rank ${step.rank} with ${tools.percent(step.chosen.probability)}.`, `, a le rang ${step.rank} avec ${tools.percent(step.chosen.probability)}.`),
-    ];
-  }
-
-  function barOf(share, tools) {
-    return tools.h(
-      "span",
-      { class: "dec-share" },
-      tools.h("span", { class: "dec-bar" }, tools.h("span", { style: `width:${(share * 100).toFixed(1)}%` })),
-      tools.h("span", { class: "dec-value" }, tools.percent(share)),
-    );
-  }
-
-  function candidateRow(one, rank, chosen, { tree, path, place, tools, decoding }) {
-    const { h, t } = tools;
-    return h(
-      "tr",
-      chosen ? { class: "dec-chosen" } : null,
-      h("td", null, String(rank)),
-      h("th", { scope: "row" }, tools.piece(one.piece), chosen ? h("span", { class: "dec-tag" }, t("chosen", "choisi")) : ""),
-      h("td", null, barOf(one.probability, tools)),
-      h("td", null, one.probability > 0 ? tools.number(Math.log(one.probability)) : "−∞"),
-      h("td", { class: "dec-fate" }, whatBecame(one, { tree, path, place, tools, decoding })),
-    );
-  }
-
-  /** What the search made of a candidate after the words before it. */
-  function whatBecame(one, { tree, path, place, tools, decoding }) {
-    const { t } = tools;
-    if (place > path.length || (place > 0 && !path[place - 1])) return t("not reached by the search", "non atteint par la recherche");
-    const parent = place === 0 ? null : path[place - 1].number;
-    const node = (tree.children.get(parent) || []).find((child) => child.token === one.token);
-    if (!node) return decoding.sampled ? t("not drawn", "non tiré") : t("not among the best", "pas parmi les meilleurs");
-    if (node.fate === "ended") return t(`ended, score ${tools.number(node.score)}`, `terminée, score ${tools.number(node.score)}`);
-    if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`, `élaguée aussitôt, total ${tools.number(node.total)}`);
-    const { best, last } = descendants(tree, node);
-    if (best) return t(`kept; best end: score ${tools.number(best.score)}`, `gardée ; meilleure fin : score ${tools.number(best.score)}`);
-    return t(`kept until step ${last + 1}`, `gardée jusqu'au pas ${last + 1}`);
-  }
-
-  /** The best ended descendant of a node, and the last step at which one was kept. */
-  function descendants(tree, node) {
-    let best = null;
-    let last = node.step;
-    const queue = [node];
-    while (queue.length) {
-      const at = queue.pop();
-      if (at.fate === "kept") last = Math.max(last, at.step);
-      if (at.fate === "ended" && (!best || at.score > best.score)) best = at;
-      queue.push(...(tree.children.get(at.number) || []));
-    }
-    return { best, last };
-  }
-
-  // ---- the tree as a picture --------------------------------------------------------------------------------------------------
-
-  const ROW = 34;
-  const BOX = 26;
-  const GAP = 40;
-  const TOP = 34;
-
-  /** Where each node stands: a column a step; rows by total, or a row a sample where tokens were drawn. */
-  function layOut(tree, decoding, hidePruned) {
-    const columns = Array.from({ length: tree.steps }, () => []);
-    for (const node of tree.nodes) if (!hidePruned || node.fate !== "pruned") columns[node.step].push(node);
-    const place = new Map();
-    let x = 8 + textWidth("<sos>", FONT) + 20 + GAP;
-    const starts = [];
-    let rows = 1;
-    columns.forEach((column) => {
-      if (!decoding.sampled) column.sort((a, b) => b.total - a.total);
-      const width = Math.min(150, Math.max(44, ...column.map((node) => textWidth(shown(tree, node), FONT) + 22)));
-      column.forEach((node, order) => {
-        const above = place.get(node.parent);
-        const row = decoding.sampled && above ? above.row : order;
-        rows = Math.max(rows, row + 1);
-        place.set(node.number, { node, x, y: TOP + row * ROW, row, width });
-      });
-      starts.push({ x, width });
-      x += width + GAP;
-    });
-    return { place, starts, width: Math.ceil(x - GAP + 10), height: TOP + rows * ROW + 4, root: 8 + textWidth("<sos>", FONT) + 20 };
-  }
-
-  const shown = (tree, node) => `${node.piece.replaceAll("▁", "·")}${fateMark(fateOf(tree, node)) ? " " + fateMark(fateOf(tree, node)) : ""}`;
-
-  /** A node's outline: kept round, pruned dashed, ended cut at its corners. */
-  function outline(spot, fate, svg) {
-    const { x, y, width } = spot;
-    if (fate !== "ended") return svg("rect", { x, y, width, height: BOX, rx: fate === "pruned" ? 2 : 9, class: "dec-box" });
-    const c = 7;
-    const points = [
-      [x + c, y],
-      [x + width - c, y],
-      [x + width, y + c],
-      [x + width, y + BOX - c],
-      [x + width - c, y + BOX],
-      [x + c, y + BOX],
-      [x, y + BOX - c],
-      [x, y + c],
-    ];
-    return svg("polygon", { points: points.map((point) => point.join(",")).join(" "), class: "dec-box" });
-  }
-
-  function edge(from, to, classes, svg) {
-    const [x1, y1, x2, y2] = [from.x + from.width, from.y + BOX / 2, to.x, to.y + BOX / 2];
-    const bend = (x2 - x1) / 2;
-    return svg("path", { d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`, class: classes });
-  }
-
-  /** The tree: SVG, its legend, the panel of the node under the pointer or the focus, and a table as the text alternative. */
-  function treePart(record, tree, tools) {
-    const { h, t } = tools;
-    const { decoding } = record.meta;
-    const winner = decoding.finished.length && decoding.finished[0].node !== null ? decoding.finished[0].node : null;
-    const marked = {
-      winner: new Set(winner === null ? [] : tree.path(tree.byNumber.get(winner)).map((node) => node.number)),
-      given: new Set(record.meta.given ? tree.follow(decoding.steps.map((step) => step.chosen.token)).map((node) => node.number) : []),
-    };
-    const detail = h("div", { class: "dec-detail", "aria-live": "polite" });
-    const frame = h("div", { class: "dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways", "Arbre des hypothèses, défile latéralement") });
-    const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, tools, winner));
-    const hasPruned = tree.nodes.some((node) => node.fate === "pruned");
-    const draw = (hidePruned) => {
-      frame.replaceChildren(drawTree(tree, decoding, marked, hidePruned, show, tools));
-    };
-    const hide = hasPruned && tree.nodes.length > MANY;
-    const box = h("input", { type: "checkbox" });
-    box.checked = !hide;
-    box.addEventListener("change", () => draw(!box.checked));
-    draw(hide);
-    const first = winner === null ? tree.nodes[0] : tree.byNumber.get(winner);
-    if (first) show(first);
-    const title = decoding.sampled ? t("The samples", "Les tirages") : decoding.beams === 1 ? t("The greedy walk", "La marche gloutonne") : t("The beam tree", "L'arbre du faisceau");
-    return tools.section(
-      title,
-      legend(decoding, record, hasPruned, tools),
-      hasPruned ? h("label", { class: "dec-check" }, box, t(" show pruned branches", " montrer les branches élaguées")) : "",
-      frame,
-      detail,
-      treeTable(tree, tools),
-    );
-  }
-
-  function legend(decoding, record, hasPruned, tools) {
-    const { h, svg, t } = tools;
-    const sample = (fate, extra, text) =>
-      h(
-        "span",
-        { class: "dec-key" },
-        svg(
-          "svg",
-          { width: 46, height: 30, viewBox: "0 0 46 30", "aria-hidden": "true" },
-          svg("path", { d: "M0,15H14", class: `dec-edge dec-${fate} ${extra}` }),
-          svg(
-            "g",
-            { class: `dec-node dec-${fate} ${extra}` },
-            outline({ x: 14, y: 2, width: 30 }, fate, svg),
-            svg("text", { x: 29, y: 19, "text-anchor": "middle" }, fateMark(fate) || "·a"),
-          ),
-        ),
-        text,
-      );
-    return h(
+/** What was given beside what the search found, on the same scale. */
+function givenPart(record, tools) {
+  const {decoding, target} = record.meta;
+  const {t, h} = tools;
+  const found = decoding.finished[0];
+  const total = decoding.steps.reduce((sum, step) => sum + Math.log(step.chosen.probability), 0);
+  const length = decoding.steps.length;
+  const by = divisor(length, decoding.length_penalty);
+  const better = found && total / by < found.score;
+  const row = (text, logProbability, count, score) => [
+    text || "∅",
+    tools.number(logProbability),
+    String(count),
+    tools.number(score),
+  ];
+  const rows = [[t("given", "donnée"), ...row(target.text, total, length, total / by)]];
+  if (found) rows.push([t("found", "trouvée"), ...row(found.text, found.log_probability, found.length, found.score)]);
+  const verdict = !found
+    ? ""
+    : found.text === target.text
+      ? t("The search finds the very translation that was given.", "La recherche trouve exactement la traduction donnée.")
+      : better
+        ? t("The model prefers its own.", "Le modèle préfère la sienne.")
+        : t(
+            "The model gives the given one the better score: the search did not find it (a search error).",
+            "Le modèle donne un meilleur score à la traduction donnée : la recherche ne l'a pas trouvée (erreur de recherche).",
+          );
+  return h(
+    "div",
+    {class: "dec-given"},
+    h(
       "p",
-      { class: "dec-legend" },
-      sample("kept", "", decoding.sampled ? t("drawn", "tiré") : t("kept", "gardée")),
-      hasPruned ? sample("pruned", "", t("pruned", "élaguée")) : "",
-      sample("ended", "", t("ended", "terminée")),
-      sample("ended", "dec-winner", decoding.sampled ? t("the best sample", "le meilleur tirage") : t("the winner's path", "le chemin de la gagnante")),
-      record.meta.given ? sample("kept", "dec-was-given", t("the given translation", "la traduction donnée")) : "",
-    );
-  }
+      null,
+      h("strong", null, t("This translation was given, not searched for. ", "Cette traduction a été donnée, et non cherchée. ")),
+      verdict,
+    ),
+    tools.table(["", t("translation", "traduction"), "log p", t("length", "longueur"), t("score", "score")], rows, {
+      caption: t("What was given, and what the search found", "Ce qui a été donné, et ce que la recherche a trouvé"),
+    }),
+  );
+}
 
-  function drawTree(tree, decoding, marked, hidePruned, show, tools) {
-    const { svg, t } = tools;
-    const { place, starts, width, height, root } = layOut(tree, decoding, hidePruned);
-    const origin = { x: 8, y: TOP, width: root - 8 };
-    const classesOf = (node) =>
-      [`dec-${fateOf(tree, node)}`, marked.winner.has(node.number) ? "dec-winner" : "", marked.given.has(node.number) ? "dec-was-given" : ""].join(" ");
-    const edges = [];
-    const groups = new Map();
-    for (const spot of place.values()) {
-      const above = spot.node.parent === null ? origin : place.get(spot.node.parent);
-      const line = above ? edge(above, spot, `dec-edge ${classesOf(spot.node)}`, svg) : null;
-      edges.push({ line, strong: marked.winner.has(spot.node.number) });
-      groups.set(spot.node.number, { spot, line, group: nodeGroup(tree, spot, classesOf(spot.node), tools) });
+// ---- position by position ---------------------------------------------------------------------------------------------------
+
+/** The walk from <sos> to <eos>; choosing a position shows its candidates in full. */
+function walkPart(record, tree, tools) {
+  const {h, t} = tools;
+  const {steps} = record.meta.decoding;
+  const path = tree.follow(steps.map((step) => step.chosen.token));
+  const panel = h("div", {class: "dec-panel", "aria-live": "polite"});
+  const buttons = steps.map((step, place) => stopButton(step, place, tools, () => choose(place)));
+  const choose = (place, focus = false) => {
+    buttons.forEach((button, own) => button.setAttribute("aria-pressed", String(own === place)));
+    panel.replaceChildren(candidatesOf(record, tree, path, place, tools));
+    if (focus) {
+      buttons[place].focus();
+      buttons[place].scrollIntoView({block: "nearest", inline: "nearest"});
     }
-    edges.sort((a, b) => a.strong - b.strong); // the winner's path is drawn over the others
-    const picture = svg(
-      "svg",
-      { width, height, viewBox: `0 0 ${width} ${height}`, role: "tree", class: "dec-tree", "aria-label": t("Tree of hypotheses: arrow keys walk it", "Arbre des hypothèses : les flèches le parcourent") },
-      ...starts.map((start, step) => svg("text", { x: start.x + start.width / 2, y: 16, "text-anchor": "middle", class: "dec-step", "aria-hidden": "true" }, String(step + 1))),
-      ...edges.filter((one) => one.line).map((one) => one.line),
-      svg(
-        "g",
-        { class: "dec-node dec-root", "aria-hidden": "true" },
-        svg("rect", { x: origin.x, y: origin.y, width: origin.width, height: BOX, rx: 13, class: "dec-box" }),
-        svg("text", { x: origin.x + origin.width / 2, y: origin.y + 17, "text-anchor": "middle" }, "<sos>"),
-      ),
-      ...Array.from(groups.values(), (one) => one.group),
-    );
-    walkTree(picture, tree, groups, show, marked);
-    return picture;
-  }
-
-  function nodeGroup(tree, spot, classes, tools) {
-    const { svg, t } = tools;
-    const { node, x, y, width } = spot;
-    const probability = Math.exp(node.log_probability);
-    const name = t(
-      `${tree.text(node) || node.piece}; ${fateWord(tools, fateOf(tree, node))}; total ${tools.number(node.total)}`,
-      `${tree.text(node) || node.piece} ; ${fateWord(tools, fateOf(tree, node))} ; total ${tools.number(node.total)}`,
-    );
-    return svg(
-      "g",
-      { class: `dec-node ${classes}`, role: "treeitem", tabindex: -1, "aria-level": node.step + 1, "aria-selected": "false", "aria-label": name, "data-node": node.number },
-      outline(spot, fateOf(tree, node), svg),
-      svg("rect", { x: x + 8, y: y + BOX - 4, width: Math.max(0, (width - 16) * probability).toFixed(1), height: 2, class: "dec-probability" }),
-      svg("text", { x: x + width / 2, y: y + 17, "text-anchor": "middle" }, clip(shown(tree, node), FONT, width - 10)),
-    );
-  }
-
-  /** Pointer and keys: left goes to the parent, right to the best child, up and down stay in the step. One node at a time takes the tab key. */
-  function walkTree(picture, tree, groups, show, marked) {
-    let current = null;
-    const light = (number) => {
-      picture.querySelectorAll(".dec-on").forEach((element) => element.classList.remove("dec-on"));
-      const node = tree.byNumber.get(number);
-      for (const one of tree.path(node)) {
-        const drawn = groups.get(one.number);
-        if (drawn) [drawn.group, drawn.line].forEach((element) => element && element.classList.add("dec-on"));
-      }
-      show(node);
-    };
-    const settle = (number) => {
-      if (current !== null && groups.has(current)) {
-        groups.get(current).group.setAttribute("tabindex", "-1");
-        groups.get(current).group.setAttribute("aria-selected", "false");
-      }
-      current = number;
-      groups.get(number).group.setAttribute("tabindex", "0");
-    };
-    const numberOf = (event) => {
-      const group = event.target.closest && event.target.closest("[data-node]");
-      return group ? Number(group.getAttribute("data-node")) : null;
-    };
-    picture.addEventListener("pointerover", (event) => {
-      const number = numberOf(event);
-      if (number !== null) light(number);
-    });
-    picture.addEventListener("pointerdown", (event) => {
-      const number = numberOf(event);
-      if (number !== null) groups.get(number).group.focus();
-    });
-    picture.addEventListener("focusin", (event) => {
-      const number = numberOf(event);
-      if (number === null) return;
-      settle(number);
-      groups.get(number).group.setAttribute("aria-selected", "true");
-      light(number);
-    });
-    picture.addEventListener("keydown", (event) => {
-      const to = current === null ? null : neighbour(tree, groups, current, event.key);
-      if (to === null || to === undefined) return;
-      event.preventDefault();
-      const { group } = groups.get(to);
-      group.focus();
-      group.scrollIntoView({ block: "nearest", inline: "center" });
-    });
-    const winners = Array.from(groups.keys()).filter((number) => marked.winner.has(number));
-    const first = winners.length ? winners[0] : groups.keys().next().value;
-    if (first !== undefined) settle(first);
-  }
-
-  function neighbour(tree, groups, number, key) {
-    const node = tree.byNumber.get(number);
-    const drawn = (list) => list.filter((one) => groups.has(one.number));
-    if (key === "ArrowLeft") return node.parent !== null && groups.has(node.parent) ? node.parent : null;
-    if (key === "ArrowRight") {
-      const next = drawn(tree.children.get(number) || []).sort((a, b) => b.total - a.total);
-      return next.length ? next[0].number : null;
-    }
-    if (key !== "ArrowUp" && key !== "ArrowDown") return null;
-    const column = drawn(tree.nodes.filter((one) => one.step === node.step)).sort((a, b) => groups.get(a.number).spot.y - groups.get(b.number).spot.y);
-    const at = column.findIndex((one) => one.number === number) + (key === "ArrowDown" ? 1 : -1);
-    return column[at] ? column[at].number : null;
-  }
-
-  function detailOf(tree, node, record, tools, winner) {
-    const { h, t } = tools;
-    const alpha = record.meta.decoding.length_penalty;
-    const fate = fateOf(tree, node);
-    const length = node.step + 1;
-    const pair = (name, value) => h("div", null, h("dt", null, name), h("dd", null, value));
-    return [
-      h("p", { class: "dec-text" }, h("span", { class: "dec-said" }, tree.text(node) || "∅"), node.number === winner ? h("span", { class: "dec-tag" }, t("winner", "gagnante")) : ""),
-      h(
-        "dl",
-        { class: "dec-numbers" },
-        pair(t("last token", "dernier token"), tools.piece(node.piece)),
-        pair(t("its log p", "son log p"), `${tools.number(node.log_probability)} (p = ${tools.percent(Math.exp(node.log_probability))})`),
-        pair(t("total log p", "log p total"), tools.number(node.total)),
-        pair(t("tokens", "tokens"), String(length)),
-        pair(t("score", "score"), `${tools.number(node.total)} / ${tools.number(divisor(length, alpha))} = ${tools.number(node.score)}`),
-        pair(t("fate", "sort"), `${fateMark(fate)} ${fateWord(tools, fate)}`.trim()),
-      ),
-    ];
-  }
-
-  /** Every node in words; made only when it is opened, since a tree may have a thousand. */
-  function treeTable(tree, tools) {
-    const { h, t } = tools;
-    const fold = h("details", { class: "dec-fold" }, h("summary", null, t("The tree as a table", "L'arbre en tableau")));
-    fold.addEventListener("toggle", () => {
-      if (!fold.open || fold.childElementCount > 1) return;
-      const rows = tree.nodes.map((node) => [
-        `${node.step + 1}`,
-        tree.text(node) || node.piece,
-        tools.number(node.log_probability),
-        tools.number(node.total),
-        tools.number(node.score),
-        fateWord(tools, fateOf(tree, node)),
-      ]);
-      const header = [t("step", "pas"), t("hypothesis so far", "hypothèse jusque-là"), "log p", t("total", "total"), "score", t("fate", "sort")];
-      fold.append(h("div", { class: "dec-scroll" }, tools.table(header, rows, {})));
-    });
-    return fold;
-  }
-
-  // ---- why the winner won -----------------------------------------------------------------------------------------------------
-
-  function resultsPart(record, tree, tools) {
-    const { h, t } = tools;
-    const { decoding } = record.meta;
-    const all = hypotheses(decoding, tree);
-    const table = h("div", { class: "dec-results" });
-    const draw = (alpha) => table.replaceChildren(...resultsAt(all, alpha, decoding, tools));
-    draw(decoding.length_penalty);
-    const slider = tools.slider(
-      t("What if α were (in tenths)", "Et si α valait (en dixièmes)"),
-      { min: 0, max: 20, value: Math.round(decoding.length_penalty * 10) },
-      (tenths) => draw(tenths / 10),
-    );
-    return tools.section(
-      t("Why this one won", "Pourquoi celle-ci a gagné"),
-      h("p", { class: "dec-why" }, whyWon(all, decoding, tools)),
-      h("p", { class: "dec-proof" }, proof(decoding, tree, tools)),
-      all.length > 1 ? slider : "",
-      table,
-    );
-  }
-
-  /** The hypotheses in the order that an α gives: complete before truncated, then by score. */
-  function resultsAt(all, alpha, decoding, tools) {
-    const { h, t } = tools;
-    const scored = all.map((one) => ({ ...one, by: divisor(one.length, alpha), now: one.log_probability / divisor(one.length, alpha) }));
-    scored.sort((a, b) => a.late - b.late || a.truncated - b.truncated || b.now - a.now);
-    const rows = scored.map((one, rank) => [
-      String(rank + 1),
-      one.text || "∅",
-      tools.number(one.log_probability),
-      String(one.length),
-      tools.number(one.by),
-      tools.number(one.now, 4),
-      statusOf(one, tools),
-    ]);
-    const header = ["", t("hypothesis", "hypothèse"), "log p", t("length", "longueur"), `((5 + ${t("length", "longueur")}) / 6)^α`, "score", ""];
-    const same = scored.length > 0 && all.length > 0 && scored[0].node === all[0].node;
-    const note = Math.abs(alpha - decoding.length_penalty) < 1e-9 ? "" : same
-      ? t(`With α = ${alpha} the same one wins.`, `Avec α = ${alpha}, la même gagne.`)
-      : t(`With α = ${alpha} another would win: “${scored[0].text}”.`, `Avec α = ${alpha}, une autre gagnerait : « ${scored[0].text} ».`);
-    return [
-      h("div", { class: "dec-scroll" }, tools.table(header, rows, { caption: t(`Finished hypotheses, α = ${alpha}`, `Hypothèses finies, α = ${alpha}`) })),
-      h("p", { class: "dec-note", "aria-live": "polite" }, note),
-    ];
-  }
-
-  function statusOf(one, tools) {
-    const { t } = tools;
-    if (one.truncated) return t("cut at the limit of length", "coupée à la longueur limite");
-    if (one.late) return t("ended too late to count", "terminée trop tard pour compter");
-    return one.returned ? t("returned", "rendue") : t("ended", "terminée");
-  }
-
-  /** One sentence. */
-  function whyWon(all, decoding, tools) {
-    const { t } = tools;
-    const [winner, ...others] = all;
-    if (!winner) return t("Nothing ended.", "Rien ne s'est terminé.");
-    const rivals = others.filter((one) => !one.late);
-    if (winner.truncated) return t("Nothing ended by itself before the limit of length, so the best of what was left was taken.", "Rien ne s'est terminé avant la longueur limite : le meilleur de ce qui restait a été pris.");
-    if (!rivals.length) {
-      return decoding.sampled
-        ? t("Only one sample was drawn, so there was nothing to choose from.", "Un seul tirage : il n'y avait pas à choisir.")
-        : decoding.beams === 1
-          ? t("Greedy search follows one hypothesis only, and this is where it ended.", "La recherche gloutonne ne suit qu'une hypothèse : voici où elle s'est terminée.")
-          : t("It is the only hypothesis that ended before the search could stop.", "C'est la seule hypothèse qui s'est terminée avant l'arrêt de la recherche.");
-    }
-    const second = rivals.reduce((best, one) => (one.score > best.score ? one : best));
-    const likeliest = rivals.reduce((best, one) => (one.log_probability > best.log_probability ? one : best), winner);
-    const [a, b] = [tools.number(winner.score), tools.number(second.score)];
-    if (likeliest === winner) {
-      return t(
-        `It has the highest score, ${a} against ${b} for the next, and also the highest log-probability: length made no difference.`,
-        `Elle a le meilleur score, ${a} contre ${b} pour la suivante, et aussi la plus grande log-probabilité : la longueur n'a rien changé.`,
-      );
-    }
-    return t(
-      `Length decided: “${likeliest.text}” is more probable (log p ${tools.number(likeliest.log_probability)} against ${tools.number(winner.log_probability)}) but has ${likeliest.length} tokens against ${winner.length}; divided by ((5 + length) / 6)^α the winner scores ${a} against ${tools.number(likeliest.score)}.`,
-      `La longueur a décidé : « ${likeliest.text} » est plus probable (log p ${tools.number(likeliest.log_probability)} contre ${tools.number(winner.log_probability)}) mais compte ${likeliest.length} tokens contre ${winner.length} ; divisé par ((5 + longueur) / 6)^α, le score de la gagnante est ${a} contre ${tools.number(likeliest.score)}.`,
-    );
-  }
-
-  /** The winner's score, computed anew from its tokens, and compared with the record. */
-  function proof(decoding, tree, tools) {
-    const { t, h } = tools;
-    const winner = decoding.finished[0];
-    if (!winner) return "";
-    const path = winner.node === null ? [] : tree.path(tree.byNumber.get(winner.node));
-    const total = path.length ? path.reduce((sum, node) => sum + node.log_probability, 0) : winner.log_probability;
-    const by = divisor(winner.length, decoding.length_penalty);
-    const score = total / by;
-    const equal = Math.abs(score - winner.score) <= 1e-5 * Math.max(1, Math.abs(winner.score));
-    return h(
-      "span",
-      { "data-score": String(score), "data-equal": String(equal) },
-      t("Recomputed here from its tokens: ", "Recalculé ici à partir de ses tokens : "),
-      h("code", null, `${tools.number(total, 5)} / ((5 + ${winner.length}) / 6)^${decoding.length_penalty} = ${tools.number(total, 5)} / ${tools.number(by, 5)} = ${tools.number(score, 5)}`),
-      equal ? t(" ✓ as recorded", " ✓ comme enregistré") : t(` ✗ the record says ${winner.score}`, ` ✗ l'enregistrement dit ${winner.score}`),
-    );
-  }
-
-  Vitrail.view({
-    id: "decoding",
-    order: 3,
-    label: { en: "Decoding", fr: "Décodage" },
-    available: (record) => Boolean(record.meta.decoding),
-    render(root, record, tools) {
-      const { decoding } = record.meta;
-      const tree = readTree(decoding);
-      root.append(...introduction(decoding, tree, tools));
-      if (record.meta.given) root.append(givenPart(record, tools));
-      root.append(walkPart(record, tree, tools));
-      if (tree.nodes.length) root.append(treePart(record, tree, tools));
-      if (decoding.finished.length) root.append(resultsPart(record, tree, tools));
-    },
+  };
+  const list = h(
+    "ol",
+    {class: "dec-walk", "aria-label": t("Positions of the translation", "Positions de la traduction")},
+    h("li", {class: "dec-start"}, h("span", null, "<sos>")),
+    ...buttons.map((button) => h("li", null, button)),
+  );
+  list.addEventListener("keydown", (event) => {
+    const at = buttons.indexOf(document.activeElement);
+    const to = {ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: buttons.length - 1}[event.key];
+    if (at < 0 || to === undefined || !buttons[to]) return;
+    event.preventDefault();
+    choose(to, true);
   });
-})();
+  choose(mostDoubtful(steps));
+  return tools.section(
+    t("Position by position", "Position par position"),
+    h(
+      "p",
+      null,
+      t(
+        "Each stop shows the probability of its token and the entropy H of the whole distribution (nats): the higher, the less sure. Choose one to see what else could have stood there.",
+        "Chaque étape montre la probabilité de son token et l'entropie H de toute la distribution (en nats) : plus elle est grande, moins le modèle est sûr. Choisissez-en une pour voir ce qui aurait pu s'y trouver.",
+      ),
+    ),
+    list,
+    panel,
+    walkTable(steps, tools),
+  );
+}
+
+/** The position where the chosen token was least probable: the most interesting to begin with. */
+function mostDoubtful(steps) {
+  return steps.reduce((least, step, place) => (step.chosen.probability < steps[least].chosen.probability ? place : least), 0);
+}
+
+function stopButton(step, place, tools, onChoose) {
+  const {h, t} = tools;
+  const share = step.chosen.probability;
+  const label = t(
+    `Position ${place + 1}: ${step.chosen.piece}, probability ${tools.percent(share)}, entropy ${tools.number(step.entropy)} nats`,
+    `Position ${place + 1} : ${step.chosen.piece}, probabilité ${tools.percent(share)}, entropie ${tools.number(step.entropy)} nats`,
+  );
+  return h(
+    "button",
+    {type: "button", class: step.rank === 1 ? "dec-stop" : "dec-stop dec-second", "aria-label": label, "aria-pressed": "false", onclick: onChoose},
+    h("span", {class: "dec-token"}, tools.piece(step.chosen.piece)),
+    h("span", {class: "dec-bar"}, h("span", {style: `width:${(share * 100).toFixed(1)}%`})),
+    h("span", {class: "dec-small"}, tools.percent(share)),
+    h("span", {class: "dec-small"}, `H ${tools.number(step.entropy, 2)}`),
+    step.rank === 1 ? "" : h("span", {class: "dec-small dec-rank"}, t(`rank ${step.rank}`, `rang ${step.rank}`)),
+  );
+}
+
+function walkTable(steps, tools) {
+  const {t} = tools;
+  const rows = steps.map((step, place) => [
+    `${place + 1}  ${step.chosen.piece}`,
+    tools.percent(step.chosen.probability),
+    String(step.rank),
+    tools.number(step.entropy),
+    step.candidates.slice(0, 3).map((one) => `${one.piece} ${tools.percent(one.probability)}`).join(", "),
+  ]);
+  const header = [t("position", "position"), "p", t("rank", "rang"), t("entropy (nats)", "entropie (nats)"), t("best three", "les trois meilleurs")];
+  return tools.h("details", {class: "dec-fold"}, tools.h("summary", null, t("All positions as a table", "Toutes les positions en tableau")), tools.table(header, rows, {}));
+}
+
+/** The panel of one position. */
+function candidatesOf(record, tree, path, place, tools) {
+  const {h, t} = tools;
+  const {decoding} = record.meta;
+  const step = decoding.steps[place];
+  const before = decoding.steps.slice(0, place).map((one) => one.chosen.piece);
+  const told = step.candidates.reduce((sum, one) => sum + one.probability, 0);
+  const listed = step.candidates.some((one) => one.token === step.chosen.token);
+  const rows = step.candidates.map((one, rank) => candidateRow(one, rank + 1, one.token === step.chosen.token, {tree, path, place, tools, decoding}));
+  if (!listed) rows.push(candidateRow(step.chosen, step.rank, true, {tree, path, place, tools, decoding}));
+  const rest = Math.max(0, 1 - told - (listed ? 0 : step.chosen.probability));
+  const forced = place < decoding.prefix && !record.meta.given;
+  return h(
+    "div",
+    null,
+    h(
+      "h4",
+      null,
+      t(`Position ${place + 1} of ${decoding.steps.length}, after `, `Position ${place + 1} sur ${decoding.steps.length}, après `),
+      h("span", {class: "dec-said"}, `<sos> ${spell(before)}`.trim()),
+    ),
+    h("p", {class: "dec-facts"}, ...factsOf(step, tools), forced ? t(" This token was asked for.", " Ce token était imposé.") : ""),
+    h(
+      "table",
+      {class: "dec-candidates"},
+      h("caption", {class: "dec-hidden"}, t("Candidates", "Candidats")),
+      h(
+        "thead",
+        null,
+        h("tr", null, ...[t("rank", "rang"), t("token", "token"), t("probability", "probabilité"), "log p", t("in the search", "dans la recherche")].map((text) => h("th", {scope: "col"}, text))),
+      ),
+      h(
+        "tbody",
+        null,
+        ...rows,
+        h(
+          "tr",
+          {class: "dec-rest"},
+          h("td", null, ""),
+          h("th", {scope: "row"}, t("all others", "tous les autres")),
+          h("td", null, barOf(rest, tools)),
+          h("td", null, ""),
+          h("td", null, ""),
+        ),
+      ),
+    ),
+  );
+}
+
+function factsOf(step, tools) {
+  const {t, h} = tools;
+  const choices = Math.exp(step.entropy);
+  return [
+    t("Entropy ", "Entropie "),
+    h("b", null, `${tools.number(step.entropy)} nats`),
+    t(
+      ` (${tools.number(step.entropy / Math.LN2)} bits): as unsure as between ${tools.number(choices, 2)} equally likely tokens. The chosen one, `,
+      ` (${tools.number(step.entropy / Math.LN2)} bits) : aussi incertain qu'entre ${tools.number(choices, 2)} tokens équiprobables. Le token choisi, `,
+    ),
+    h("b", null, tools.piece(step.chosen.piece)),
+    t(`, has rank ${step.rank} with ${tools.percent(step.chosen.probability)}.`, `, a le rang ${step.rank} avec ${tools.percent(step.chosen.probability)}.`),
+  ];
+}
+
+function barOf(share, tools) {
+  return tools.h(
+    "span",
+    {class: "dec-share"},
+    tools.h("span", {class: "dec-bar"}, tools.h("span", {style: `width:${(share * 100).toFixed(1)}%`})),
+    tools.h("span", {class: "dec-value"}, tools.percent(share)),
+  );
+}
+
+function candidateRow(one, rank, chosen, {tree, path, place, tools, decoding}) {
+  const {h, t} = tools;
+  return h(
+    "tr",
+    chosen ? {class: "dec-chosen"} : null,
+    h("td", null, String(rank)),
+    h("th", {scope: "row"}, tools.piece(one.piece), chosen ? h("span", {class: "dec-tag"}, t("chosen", "choisi")) : ""),
+    h("td", null, barOf(one.probability, tools)),
+    h("td", null, one.probability > 0 ? tools.number(Math.log(one.probability)) : "−∞"),
+    h("td", {class: "dec-fate"}, whatBecame(one, {tree, path, place, tools, decoding})),
+  );
+}
+
+/** What the search made of a candidate after the words before it. */
+function whatBecame(one, {tree, path, place, tools, decoding}) {
+  const {t} = tools;
+  if (place > path.length || (place > 0 && !path[place - 1])) return t("not reached by the search", "non atteint par la recherche");
+  const parent = place === 0 ? null : path[place - 1].number;
+  const node = (tree.children.get(parent) || []).find((child) => child.token === one.token);
+  if (!node) return decoding.sampled ? t("not drawn", "non tiré") : t("not among the best", "pas parmi les meilleurs");
+  if (node.fate === "ended") return t(`ended, score ${tools.number(node.score)}`, `terminée, score ${tools.number(node.score)}`);
+  if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`, `élaguée aussitôt, total ${tools.number(node.total)}`);
+  const {best, last} = descendants(tree, node);
+  if (best) return t(`kept; best end: score ${tools.number(best.score)}`, `gardée ; meilleure fin : score ${tools.number(best.score)}`);
+  return t(`kept until step ${last + 1}`, `gardée jusqu'au pas ${last + 1}`);
+}
+
+/** The best ended descendant of a node, and the last step at which one was kept. */
+function descendants(tree, node) {
+  let best = null;
+  let last = node.step;
+  const queue = [node];
+  while (queue.length) {
+    const at = queue.pop();
+    if (at.fate === "kept") last = Math.max(last, at.step);
+    if (at.fate === "ended" && (!best || at.score > best.score)) best = at;
+    queue.push(...(tree.children.get(at.number) || []));
+  }
+  return {best, last};
+}
+
+// ---- why the winner won -----------------------------------------------------------------------------------------------------
+
+function resultsPart(record, tree, tools) {
+  const {h, t} = tools;
+  const {decoding} = record.meta;
+  const all = hypotheses(decoding, tree);
+  const table = h("div", {class: "dec-results"});
+  const draw = (alpha) => table.replaceChildren(...resultsAt(all, alpha, decoding, tools));
+  draw(decoding.length_penalty);
+  const slider = tools.slider(
+    t("What if α were (in tenths)", "Et si α valait (en dixièmes)"),
+    {min: 0, max: 20, value: Math.round(decoding.length_penalty * 10)},
+    (tenths) => draw(tenths / 10),
+  );
+  return tools.section(
+    t("Why this one won", "Pourquoi celle-ci a gagné"),
+    h("p", {class: "dec-why"}, whyWon(all, decoding, tools)),
+    h("p", {class: "dec-proof"}, proof(decoding, tree, tools)),
+    all.length > 1 ? slider : "",
+    table,
+  );
+}
+
+/** The hypotheses in the order that an α gives: complete before truncated, then by score. */
+function resultsAt(all, alpha, decoding, tools) {
+  const {h, t} = tools;
+  const scored = all.map((one) => ({...one, by: divisor(one.length, alpha), now: one.log_probability / divisor(one.length, alpha)}));
+  scored.sort((a, b) => a.late - b.late || a.truncated - b.truncated || b.now - a.now);
+  const rows = scored.map((one, rank) => [
+    String(rank + 1),
+    one.text || "∅",
+    tools.number(one.log_probability),
+    String(one.length),
+    tools.number(one.by),
+    tools.number(one.now, 4),
+    statusOf(one, tools),
+  ]);
+  const header = ["", t("hypothesis", "hypothèse"), "log p", t("length", "longueur"), `((5 + ${t("length", "longueur")}) / 6)^α`, "score", ""];
+  const same = scored.length > 0 && all.length > 0 && scored[0].node === all[0].node;
+  const note = Math.abs(alpha - decoding.length_penalty) < 1e-9 ? "" : same
+    ? t(`With α = ${alpha} the same one wins.`, `Avec α = ${alpha}, la même gagne.`)
+    : t(`With α = ${alpha} another would win: “${scored[0].text}”.`, `Avec α = ${alpha}, une autre gagnerait : « ${scored[0].text} ».`);
+  return [
+    h("div", {class: "dec-scroll"}, tools.table(header, rows, {caption: t(`Finished hypotheses, α = ${alpha}`, `Hypothèses finies, α = ${alpha}`)})),
+    h("p", {class: "dec-note", "aria-live": "polite"}, note),
+  ];
+}
+
+function statusOf(one, tools) {
+  const {t} = tools;
+  if (one.truncated) return t("cut at the limit of length", "coupée à la longueur limite");
+  if (one.late) return t("ended too late to count", "terminée trop tard pour compter");
+  return one.returned ? t("returned", "rendue") : t("ended", "terminée");
+}
+
+/** One sentence. */
+function whyWon(all, decoding, tools) {
+  const {t} = tools;
+  const [winner, ...others] = all;
+  if (!winner) return t("Nothing ended.", "Rien ne s'est terminé.");
+  const rivals = others.filter((one) => !one.late);
+  if (winner.truncated) return t("Nothing ended by itself before the limit of length, so the best of what was left was taken.", "Rien ne s'est terminé avant la longueur limite : le meilleur de ce qui restait a été pris.");
+  if (!rivals.length) {
+    return decoding.sampled
+      ? t("Only one sample was drawn, so there was nothing to choose from.", "Un seul tirage : il n'y avait pas à choisir.")
+      : decoding.beams === 1
+        ? t("Greedy search follows one hypothesis only, and this is where it ended.", "La recherche gloutonne ne suit qu'une hypothèse : voici où elle s'est terminée.")
+        : t("It is the only hypothesis that ended before the search could stop.", "C'est la seule hypothèse qui s'est terminée avant l'arrêt de la recherche.");
+  }
+  const second = rivals.reduce((best, one) => (one.score > best.score ? one : best));
+  const likeliest = rivals.reduce((best, one) => (one.log_probability > best.log_probability ? one : best), winner);
+  const [a, b] = [tools.number(winner.score), tools.number(second.score)];
+  if (likeliest === winner) {
+    return t(
+      `It has the highest score, ${a} against ${b} for the next, and also the highest log-probability: length made no difference.`,
+      `Elle a le meilleur score, ${a} contre ${b} pour la suivante, et aussi la plus grande log-probabilité : la longueur n'a rien changé.`,
+    );
+  }
+  return t(
+    `Length decided: “${likeliest.text}” is more probable (log p ${tools.number(likeliest.log_probability)} against ${tools.number(winner.log_probability)}) but has ${likeliest.length} tokens against ${winner.length}; divided by ((5 + length) / 6)^α the winner scores ${a} against ${tools.number(likeliest.score)}.`,
+    `La longueur a décidé : « ${likeliest.text} » est plus probable (log p ${tools.number(likeliest.log_probability)} contre ${tools.number(winner.log_probability)}) mais compte ${likeliest.length} tokens contre ${winner.length} ; divisé par ((5 + longueur) / 6)^α, le score de la gagnante est ${a} contre ${tools.number(likeliest.score)}.`,
+  );
+}
+
+/** The winner's score, computed anew from its tokens, and compared with the record. */
+function proof(decoding, tree, tools) {
+  const {t, h} = tools;
+  const winner = decoding.finished[0];
+  if (!winner) return "";
+  const path = winner.node === null ? [] : tree.path(tree.byNumber.get(winner.node));
+  const total = path.length ? path.reduce((sum, node) => sum + node.log_probability, 0) : winner.log_probability;
+  const by = divisor(winner.length, decoding.length_penalty);
+  const score = total / by;
+  const equal = Math.abs(score - winner.score) <= 1e-5 * Math.max(1, Math.abs(winner.score));
+  return h(
+    "span",
+    {"data-score": String(score), "data-equal": String(equal)},
+    t("Recomputed here from its tokens: ", "Recalculé ici à partir de ses tokens : "),
+    h("code", null, `${tools.number(total, 5)} / ((5 + ${winner.length}) / 6)^${decoding.length_penalty} = ${tools.number(total, 5)} / ${tools.number(by, 5)} = ${tools.number(score, 5)}`),
+    equal ? t(" ✓ as recorded", " ✓ comme enregistré") : t(` ✗ the record says ${winner.score}`, ` ✗ l'enregistrement dit ${winner.score}`),
+  );
+}
+
+Vitrail.view({
+  id: "decoding",
+  order: 3,
+  label: {en: "Decoding", fr: "Décodage"},
+  available: (record) => Boolean(record.meta.decoding),
+  render(root, record, tools) {
+    const {decoding} = record.meta;
+    const tree = readTree(decoding);
+    root.append(...introduction(decoding, tree, tools));
+    if (record.meta.given) root.append(givenPart(record, tools));
+    root.append(walkPart(record, tree, tools));
+    if (tree.nodes.length) root.append(treePart(record, tree, tools));
+    if (decoding.finished.length) root.append(resultsPart(record, tree, tools));
+  },
+});

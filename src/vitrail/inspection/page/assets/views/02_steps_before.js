@@ -1,7 +1,12 @@
-/* The walk of the lecture notes through one block: from a word's embedding to what the block hands on, each step with its check. */
+/* The walk of the lecture notes, first part: from a word's embedding to the queries, keys and values of a head. */
 (() => {
-  "use strict";
-  const W = Vitrail.walk;
+  const W = (Vitrail.walk ??= {});
+
+  /** A token in a sentence of ours: without the mark of its beginning, in quotation marks. */
+  function said(tools, piece) {
+    const text = piece.replace(/^▁(?=.)/u, "");
+    return /^<.*>$/.test(text) ? text : tools.t(`“${text}”`, `« ${text} »`).replaceAll("$", "＄");
+  }
 
   // ---- Where we are -----------------------------------------------------------------------------------------------------------
 
@@ -17,18 +22,21 @@
     const residual = `${block}.residual_${own}`;
     const last = half === "encoder" ? 2 : 3;
     const pre = model.norm_position === "pre";
-    const array = (name) => record.array(name);
-    const row = (name, at = token) => {
+    const types = new Set();
+    const array = (name) => {
       const found = record.array(name);
-      return found ? found.row(at) : null;
+      if (found) types.add(found.type);
+      return found;
     };
-    const queryTokens = (side === "source" ? record.sourceTokens : record.targetTokens).map(tools.piece);
-    const keyTokens = kind === "decoder" ? queryTokens : record.sourceTokens.map(tools.piece);
+    const row = (name, at = token) => array(name)?.row(at) ?? null;
+    const queryPieces = side === "source" ? record.sourceTokens : record.targetTokens;
+    const keyPieces = kind === "decoder" ? queryPieces : record.sourceTokens;
     const q = array(`${place}.q`);
     return {
       record, tools, t: tools.t, model, kind, layer, head, token, key: choice.key, setKey: choice.setKey, setToken: choice.setToken,
-      half, side, block, place, own, residual, last, pre, array, row, queryTokens, keyTokens,
-      word: queryTokens[token], heads: q.shape[0], width: q.shape[2], D: model.width,
+      half, side, block, place, own, residual, last, pre, types, array, row, keyPieces,
+      queryTokens: queryPieces.map(tools.piece), keyTokens: keyPieces.map(tools.piece),
+      word: said(tools, queryPieces[token]), heads: q.shape[0], width: q.shape[2], D: model.width,
       turned: model.positions === "rotary" && kind !== "cross",
       read: `${residual}.${pre ? "normed" : "input"}`,
       memory: kind === "cross" ? "memory" : `${residual}.${pre ? "normed" : "input"}`,
@@ -80,8 +88,8 @@
       title: t("X: the word becomes a vector", "X : le mot devient un vecteur"),
       equation: "X_t = √{D} · E_{token}",
       why: t(
-        `${which} picks its row of a learned table: D = ${values.length} numbers. Training moves these rows, so that words used alike come to lie near each other. They are multiplied by √D = ${c.tools.number(scale)}, so that the positions added next do not drown them.`,
-        `${which} choisit sa ligne dans une table apprise : D = ${values.length} nombres. L'entraînement déplace ces lignes : les mots d'usage semblable deviennent voisins. On les multiplie par √D = ${c.tools.number(scale)}, pour que les positions ajoutées ensuite ne les noient pas.`),
+        `${which} picks its row of a learned table: D = ${values.length} numbers. Training moves these rows, so that words used alike come to lie near each other. They are multiplied by $√{D}$ = ${c.tools.number(scale)}, so that the positions added next do not drown them.`,
+        `${which} choisit sa ligne dans une table apprise : D = ${values.length} nombres. L'entraînement déplace ces lignes : les mots d'usage semblable deviennent voisins. On les multiplie par $√{D}$ = ${c.tools.number(scale)}, pour que les positions ajoutées ensuite ne les noient pas.`),
       body: () => [W.vectors(c.tools, [
         vectorRow(c, t("row of the table", "ligne de la table"), Array.from(values, (value) => value / scale)),
         vectorRow(c, "X", values),
@@ -200,7 +208,7 @@
     return {
       id, title, equation: NORMS[kind], why: `${why} ${each[kind]}`,
       body: () => [
-        W.vectors(c.tools, [vectorRow(c, "x", before), vectorRow(c, "x̂", after, true)], { caption: t("Before and after the norm", "Avant et après la normalisation") }),
+        W.vectors(c.tools, [vectorRow(c, "$x$", before), vectorRow(c, "$x̂$", after, true)], { caption: t("Before and after the norm", "Avant et après la normalisation") }),
         c.tools.h("p", { class: "walk-fact" },
           t(`Before: mean ${c.tools.number(W.mean(before))}, standard deviation ${c.tools.number(Math.sqrt(W.variance(before)))}. After, with gain and shift: ${c.tools.number(W.mean(after))} and ${c.tools.number(Math.sqrt(W.variance(after)))}.`,
             `Avant : moyenne ${c.tools.number(W.mean(before))}, écart type ${c.tools.number(Math.sqrt(W.variance(before)))}. Après, gain et décalage compris : ${c.tools.number(W.mean(after))} et ${c.tools.number(Math.sqrt(W.variance(after)))}.`)),
@@ -231,15 +239,15 @@
     ];
     return {
       id: "shapes",
-      title: t("W_Q, W_K, W_V: three learned matrices", "W_Q, W_K, W_V : trois matrices apprises").replace(/W_([QKV])/g, "W$1"),
+      title: t("$W_Q$, $W_K$, $W_V$: three learned matrices", "$W_Q$, $W_K$, $W_V$ : trois matrices apprises"),
       equation: `q = x·W_Q + b_Q,  k = ${c.kind === "cross" ? "m" : "x"}·W_K + b_K,  v = ${c.kind === "cross" ? "m" : "x"}·W_V + b_V`,
-      why: t(`Three small networks, each trained for its role, turn a vector of D = ${D} numbers into d_k = ${width}. Every one of the ${heads} heads has three of its own, so that each can look for something else.`,
-        `Trois petits réseaux, chacun entraîné pour son rôle, changent un vecteur de D = ${D} nombres en d_k = ${width}. Chacune des ${heads} têtes a les trois siens : chacune peut chercher autre chose.`)
+      why: t(`Three small networks, each trained for its role, turn a vector of D = ${D} numbers into $d_k$ = ${width}. Every one of the ${heads} heads has three of its own, so that each can look for something else.`,
+        `Trois petits réseaux, chacun entraîné pour son rôle, changent un vecteur de D = ${D} nombres en $d_k$ = ${width}. Chacune des ${heads} têtes a les trois siens : chacune peut chercher autre chose.`)
         + (c.kind === "cross" ? " " + t("Queries come from the translation, keys and values from m, the encoder's output: its latent representation of the source.",
           "Les requêtes viennent de la traduction, clés et valeurs de m, la sortie de l'encodeur : sa représentation latente de la source.") : ""),
       body: () => [
         c.tools.table([t("matrix", "matrice"), t("shape", "forme"), t("made for", "pour"), t("gives", "donne")],
-          roles.map(([matrix, gives, whom, role]) => [matrix.replace("_", ""), `${D} × ${width}`, whom, `${gives}, ${width} ${t("numbers", "nombres")} — ${role}`]),
+          roles.map(([matrix, gives, whom, role]) => [W.equation(c.tools, matrix), `${D} × ${width}`, whom, `${gives}, ${width} ${t("numbers", "nombres")} — ${role}`]),
           { caption: t(`Head ${c.head} of ${heads}; side by side the ${heads} heads make one matrix of ${D} × ${heads * width}`,
             `Tête ${c.head} sur ${heads} ; côte à côte, les ${heads} têtes font une matrice de ${D} × ${heads * width}`) }),
         c.tools.h("p", { class: "walk-fact" },
@@ -270,7 +278,7 @@
         + (c.turned ? " " + t("Then q is turned by an angle that grows with the place, and so is each k: their product depends on the distance of two words, not on where they stand.",
           "Puis q est tourné d'un angle qui croît avec la place, et chaque k aussi : leur produit dépend de la distance de deux mots, non de leur place.") : ""),
       body: () => [
-        W.vectors(c.tools, [...(x ? [vectorRow(c, "x", x)] : []), vectorRow(c, `q, ${c.word}`, q, true)], { caption: t(`The query of ${c.word}, head ${c.head}`, `La requête de ${c.word}, tête ${c.head}`) }),
+        W.vectors(c.tools, [...(x ? [vectorRow(c, "$x$", x)] : []), vectorRow(c, `$q$, ${c.word}`, q, true)], { caption: t(`The query of ${c.word}, head ${c.head}`, `La requête de ${c.word}, tête ${c.head}`) }),
         ...(can ? [W.product(c.tools, "q_1", x, matrix.rows[0], { bias: matrix.bias ? matrix.bias[0] : null, total: W.project(x, matrix.rows, matrix.bias)[0] })] : []),
       ],
       checks: [can ? W.check("q", q, W.project(x, matrix.rows, matrix.bias)) : missing(c, "q", c.turned ? turnedReason(c) : "")],
@@ -312,7 +320,7 @@
   }
 
   Object.assign(W, {
-    surroundings, plainColumns, missing, sumOf, vectorRow, norm,
+    said, surroundings, plainColumns, missing, sumOf, vectorRow, norm,
     before: [embedding, positions, input, arrival, normBefore, shapes, query, keysAndValues],
   });
 })();
