@@ -176,7 +176,7 @@ function stopButton(step, place, tools, onChoose) {
     "button",
     {type: "button", class: step.rank === 1 ? "dec-stop" : "dec-stop dec-second", "aria-label": label, "aria-pressed": "false", onclick: onChoose},
     h("span", {class: "dec-token"}, tools.piece(step.chosen.piece)),
-    h("span", {class: "dec-bar"}, h("span", {style: `width:${(share * 100).toFixed(1)}%`})),
+    h("span", {class: "dec-bar"}, h("span", {style: {width: `${(share * 100).toFixed(1)}%`}})),
     h("span", {class: "dec-small"}, tools.percent(share)),
     h("span", {class: "dec-small"}, `H ${tools.number(step.entropy, 2)}`),
     step.rank === 1 ? "" : h("span", {class: "dec-small dec-rank"}, t(`rank ${step.rank}`, `rang ${step.rank}`)),
@@ -193,7 +193,7 @@ function walkTable(steps, tools) {
     step.candidates.slice(0, 3).map((one) => `${one.piece} ${tools.percent(one.probability)}`).join(", "),
   ]);
   const header = [t("position", "position"), "p", t("rank", "rang"), t("entropy (nats)", "entropie (nats)"), t("best three", "les trois meilleurs")];
-  return tools.h("details", {class: "dec-fold"}, tools.h("summary", null, t("All positions as a table", "Toutes les positions en tableau")), tools.table(header, rows, {}));
+  return tools.folded(t("All positions as a table", "Toutes les positions en tableau"), () => tools.table(header, rows));
 }
 
 /** The panel of one position. */
@@ -264,7 +264,7 @@ function barOf(share, tools) {
   return tools.h(
     "span",
     {class: "dec-share"},
-    tools.h("span", {class: "dec-bar"}, tools.h("span", {style: `width:${(share * 100).toFixed(1)}%`})),
+    tools.h("span", {class: "dec-bar"}, tools.h("span", {style: {width: `${(share * 100).toFixed(1)}%`}})),
     tools.h("span", {class: "dec-value"}, tools.percent(share)),
   );
 }
@@ -320,9 +320,9 @@ function resultsPart(record, tree, tools) {
   const draw = (alpha) => table.replaceChildren(...resultsAt(all, alpha, decoding, tools));
   draw(decoding.length_penalty);
   const slider = tools.slider(
-    t("What if α were (in tenths)", "Et si α valait (en dixièmes)"),
-    {min: 0, max: 20, value: Math.round(decoding.length_penalty * 10)},
-    (tenths) => draw(tenths / 10),
+    t("What if α were", "Et si α valait"),
+    {min: 0, max: 2, step: 0.1, value: decoding.length_penalty, describe: (alpha) => tools.number(alpha, 1)},
+    draw,
   );
   return tools.section(
     t("Why this one won", "Pourquoi celle-ci a gagné"),

@@ -1,0 +1,272 @@
+/** Which source word each target word came from, read off cross-attention: links, matrix, the heads behind it, and the Pharaoh line. */
+const {wordTexts, betweenWords, textWidth} = Vitrail.shared;
+const FONT = "15px system-ui, sans-serif";
+const CHOSEN = "chosen";
+
+/** The matrices that can be shown: as recorded, all heads, a layer, or one head; each (target token, source token) -> weight. */
+function choicesOf(record, tools) {
+  const {t} = tools;
+  const choices = [];
+  if (record.has("alignment.weights")) {
+    const weights = record.array("alignment.weights");
+    choices.push({value: CHOSEN, text: t("the chosen heads", "les têtes choisies"), at: (row, column) => weights.at(row, column)});
+  }
+  const layers = record.attentions("cross").map(({layer, place, heads}) => ({layer, heads, weights: record.array(`${place}.weights`)}));
+  const usable = layers.filter((one) => one.weights);
+  const average = (some) => (row, column) => {
+    let [sum, count] = [0, 0];
+    for (const {weights, heads} of some) for (let head = 0; head < heads; head += 1, count += 1) sum += weights.at(head, row, column);
+    return sum / count;
+  };
+  if (usable.length) choices.push({value: "all", text: t("average of all heads", "moyenne de toutes les têtes"), at: average(usable)});
+  for (const one of usable) {
+    if (one.heads < 2 || usable.length < 2) continue;
+    choices.push({value: `L${one.layer}`, text: t(`layer ${one.layer + 1}, all heads`, `couche ${one.layer + 1}, toutes les têtes`), at: average([one])});
+  }
+  for (const {layer, heads, weights} of usable) {
+    for (let head = 0; head < heads && heads * usable.length > 1; head += 1) {
+      choices.push({
+        value: `L${layer}H${head}`,
+        text: t(`layer ${layer + 1}, head ${head + 1}`, `couche ${layer + 1}, tête ${head + 1}`),
+        at: (row, column) => weights.at(head, row, column),
+      });
+    }
+  }
+  return choices;
+}
+
+/** For each target word its heaviest source word: [source, target] pairs. */
+function strongest(matrix) {
+  return matrix.flatMap((row, target) => {
+    const source = row.reduce((best, value, column) => (value > row[best] ? column : best), 0);
+    return row.length && row[source] > 0 ? [[source, target]] : [];
+  });
+}
+
+/** The links of the analysis, or those of an ad-hoc choice of heads. */
+function linksOf(record, choice, matrix) {
+  if (choice.value !== CHOSEN || !record.has("alignment.links")) return strongest(matrix);
+  const links = record.array("alignment.links");
+  return Array.from({length: links.shape[0]}, (_, row) => [links.at(row, 0), links.at(row, 1)]);
+}
+
+const pharaohOf = (links) => [...links].sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((link) => link.join("-")).join(" ");
+
+// ---- two lines of words -----------------------------------------------------------------------------------------------------
+
+/** Words of a line, side by side: where each begins and how wide it is. */
+function setWords(words) {
+  let x = 14;
+  const spots = words.map((text) => {
+    const width = Math.max(18, textWidth(text, FONT) + 14);
+    const spot = {text, x, width};
+    x += width + 10;
+    return spot;
+  });
+  return {spots, width: x};
+}
+
+function linesPicture(source, target, links, matrix, tools) {
+  const {svg, t} = tools;
+  const [top, bottom] = [setWords(source), setWords(target)];
+  const width = Math.max(top.width, bottom.width) + 4;
+  const shift = {top: (width - top.width) / 2, bottom: (width - bottom.width) / 2};
+  const height = 190;
+  const middle = (spot, by) => spot.x + by + spot.width / 2;
+  const curves = links.map(([from, to]) => {
+    const [x1, x2] = [middle(top.spots[from], shift.top), middle(bottom.spots[to], shift.bottom)];
+    const weight = matrix[to][from];
+    return svg(
+      "path",
+      {
+        d: `M${x1},42C${x1},105 ${x2},85 ${x2},148`,
+        class: "ali-link",
+        "data-source": from,
+        "data-target": to,
+        style: `stroke-width:${(1 + 3 * Math.min(1, weight)).toFixed(2)}`,
+      },
+      svg("title", null, `${source[from]} – ${target[to]}: ${tools.number(weight)}`),
+    );
+  });
+  const word = (side, spot, number, by, y) => {
+    const partners = links.filter((link) => link[side === "source" ? 0 : 1] === number).map((link) => (side === "source" ? target[link[1]] : source[link[0]]));
+    const told = partners.length ? partners.join(", ") : t("nothing", "rien");
+    return svg(
+      "g",
+      {class: partners.length ? "ali-word" : "ali-word ali-alone", tabindex: 0, role: "img", "aria-label": `${spot.text} – ${told}`, [`data-${side}`]: number},
+      svg("rect", {x: spot.x + by, y, width: spot.width, height: 28, rx: 7}),
+      svg("text", {x: spot.x + by + spot.width / 2, y: y + 19, "text-anchor": "middle"}, spot.text),
+    );
+  };
+  const picture = svg(
+    "svg",
+    {width, height, viewBox: `0 0 ${width} ${height}`, class: "ali-lines", role: "group", "aria-label": t("Source words above, target words below", "Mots source en haut, mots cible en bas")},
+    ...curves,
+    ...top.spots.map((spot, number) => word("source", spot, number, shift.top, 14)),
+    ...bottom.spots.map((spot, number) => word("target", spot, number, shift.bottom, 148)),
+  );
+  lightUp(picture);
+  return picture;
+}
+
+/** The word under the pointer or the focus, its links and its partners stand out. */
+function lightUp(picture) {
+  const on = (event) => {
+    const element = event.target.closest && event.target.closest(".ali-word");
+    clear();
+    if (!element) return;
+    const side = element.hasAttribute("data-source") ? "source" : "target";
+    const other = side === "source" ? "target" : "source";
+    element.classList.add("ali-on");
+    picture.classList.add("ali-lit");
+    for (const link of picture.querySelectorAll(`.ali-link[data-${side}="${element.getAttribute(`data-${side}`)}"]`)) {
+      link.classList.add("ali-on");
+      picture.querySelector(`.ali-word[data-${other}="${link.getAttribute(`data-${other}`)}"]`).classList.add("ali-on");
+    }
+  };
+  const clear = () => {
+    picture.classList.remove("ali-lit");
+    picture.querySelectorAll(".ali-on").forEach((element) => element.classList.remove("ali-on"));
+  };
+  picture.addEventListener("pointerover", on);
+  picture.addEventListener("focusin", on);
+  picture.addEventListener("pointerleave", clear);
+  picture.addEventListener("focusout", clear);
+}
+
+// ---- the rest ---------------------------------------------------------------------------------------------------------------
+
+function matrixPicture(source, target, links, matrix, tools) {
+  const {t} = tools;
+  const linked = new Set(links.map((link) => link.join("-")));
+  return tools.heatmap({
+    values: matrix.flat(),
+    rows: target,
+    columns: source,
+    max: 1,
+    label: t("Attention between words: target words in rows, source words in columns", "Attention entre mots : mots cible en lignes, mots source en colonnes"),
+    marks: links.map(([from, to]) => [to, from]),
+    describe: (row, column, value) =>
+      `${target[row]} – ${source[column]}: ${tools.number(value)}${linked.has(`${column}-${row}`) ? t(", linked", ", lié") : ""}`,
+  });
+}
+
+function linkTable(source, target, links, matrix, tools) {
+  const {t} = tools;
+  const rows = target.map((word, to) => {
+    const own = links.filter((link) => link[1] === to);
+    return [word, own.map((link) => source[link[0]]).join(", ") || "–", own.map((link) => tools.number(matrix[to][link[0]])).join(", ")];
+  });
+  return tools.table([t("target", "cible"), "source", t("weight", "poids")], rows, {});
+}
+
+/** The line that word aligners write, source-target, from 0; a button copies it. */
+function pharaohPart(line, tools) {
+  const {h, t} = tools;
+  const field = h("input", {type: "text", readonly: "", value: line, "aria-label": t("Pharaoh line", "Ligne Pharaoh"), class: "ali-pharaoh"});
+  field.addEventListener("focus", () => field.select());
+  const said = h("span", {role: "status", class: "ali-said"});
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(line);
+    } catch {
+      field.select();
+      document.execCommand("copy");
+    }
+    said.textContent = t("copied", "copié");
+  };
+  return tools.section(
+    t("For other tools", "Pour d'autres outils"),
+    h("p", null, t("The Pharaoh format: source word - target word, counted from 0.", "Le format Pharaoh : mot source - mot cible, comptés à partir de 0.")),
+    h("div", {class: "ali-copy"}, field, tools.button(t("Copy", "Copier"), copy), said),
+  );
+}
+
+function headsPart(record, tools) {
+  const {h, t} = tools;
+  const heads = record.array("alignment.heads");
+  const extra = (record.meta.extras && record.meta.extras.alignment) || {};
+  if (!heads) return "";
+  const chips = Array.from({length: heads.shape[0]}, (_, row) =>
+    h("li", null, t(`layer ${heads.at(row, 0) + 1}, head ${heads.at(row, 1) + 1}`, `couche ${heads.at(row, 0) + 1}, tête ${heads.at(row, 1) + 1}`)),
+  );
+  return tools.section(
+    t("The heads it came from", "Les têtes dont elle vient"),
+    extra.how ? h("p", null, extra.how) : "",
+    h("ul", {class: "ali-heads"}, ...chips),
+    scoresPicture(extra.layer_head_scores, heads, tools),
+  );
+}
+
+/** A score for every layer and head, where the analysis tells them. */
+function scoresPicture(scores, heads, tools) {
+  if (!Array.isArray(scores) || !scores.length || !Array.isArray(scores[0])) return "";
+  const {t} = tools;
+  return tools.figure(
+    tools.heatmap({
+      values: scores.flat(),
+      rows: scores.map((_, layer) => t(`layer ${layer + 1}`, `couche ${layer + 1}`)),
+      columns: scores[0].map((_, head) => t(`head ${head + 1}`, `tête ${head + 1}`)),
+      marks: Array.from({length: heads.shape[0]}, (_, row) => [heads.at(row, 0), heads.at(row, 1)]),
+      label: t("How well each head aligns", "Qualité d'alignement de chaque tête"),
+      describe: (row, column, value) => t(`layer ${row + 1}, head ${column + 1}: ${tools.number(value)}`, `couche ${row + 1}, tête ${column + 1} : ${tools.number(value)}`),
+    }),
+    t("Score of every head; the chosen ones are marked.", "Score de chaque tête ; les têtes choisies sont marquées."),
+    tools.table(
+      ["", ...scores[0].map((_, head) => t(`head ${head + 1}`, `tête ${head + 1}`))],
+      scores.map((row, layer) => [t(`layer ${layer + 1}`, `couche ${layer + 1}`), ...row.map((value) => tools.number(value))]),
+      {},
+    ),
+  );
+}
+
+Vitrail.view({
+  id: "alignment",
+  order: 5,
+  label: {en: "Alignment", fr: "Alignement"},
+  available: (record) => record.has("alignment.weights") || record.attentions("cross").some(({place}) => record.has(`${place}.weights`)),
+  render(root, record, tools) {
+    const {h, t} = tools;
+    const [source, target] = [wordTexts(record.meta.source), wordTexts(record.meta.target)];
+    const choices = choicesOf(record, tools);
+    const body = h("div", null);
+    const draw = (value) => {
+      const choice = choices.find((one) => one.value === value);
+      const matrix = betweenWords(choice.at, record.meta.target, record.meta.source);
+      const links = linksOf(record, choice, matrix);
+      body.replaceChildren(
+        tools.section(
+          t("Links", "Liens"),
+          tools.figure(
+            h("div", {class: "ali-scroll"}, linesPicture(source, target, links, matrix, tools)),
+            t("Each target word and the source word it looked at most; point at a word to single it out.", "Chaque mot cible et le mot source qu'il a le plus regardé ; pointez un mot pour l'isoler."),
+            linkTable(source, target, links, matrix, tools),
+          ),
+        ),
+        tools.section(
+          t("Matrix", "Matrice"),
+          matrixPicture(source, target, links, matrix, tools),
+          h("p", null, t("Summed over the tokens of a source word, averaged over those of a target word; links are marked.", "Somme sur les tokens d'un mot source, moyenne sur ceux d'un mot cible ; les liens sont marqués.")),
+        ),
+        pharaohPart(pharaohOf(links), tools),
+      );
+    };
+    root.append(
+      h(
+        "p",
+        null,
+        t(
+          "Cross-attention says where the decoder looked as it chose each word. Its heaviest source word is taken as the word's origin; it is often right and sometimes not.",
+          "L'attention croisée dit où le décodeur a regardé au moment de choisir chaque mot. Le mot source le plus lourd est pris pour origine ; c'est souvent juste, parfois non.",
+        ),
+      ),
+    );
+    if (!source.length || !target.length || !choices.length) {
+      root.append(h("p", null, t("There are no words to align.", "Il n'y a pas de mots à aligner.")));
+      return;
+    }
+    root.append(tools.select(t("Attention of", "Attention de"), choices.map(({value, text}) => ({value, text})), choices[0].value, draw), body);
+    draw(choices[0].value);
+    root.append(headsPart(record, tools));
+  },
+});
