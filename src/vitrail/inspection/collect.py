@@ -1,6 +1,5 @@
 """Every named value of a model for one sentence and one translation, as arrays without a batch axis."""
 
-import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -13,8 +12,9 @@ from vitrail.data.batches import Batch, collate
 from vitrail.evaluation.gradients import SOURCE_PLACES, TARGET_PLACES, record_gradients
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention
-from vitrail.nn.layers import FeedForward, Residual
+from vitrail.nn.layers import FeedForward, MaskedBatchNorm, Residual, TokenNorm
 from vitrail.nn.probe import trace
+from vitrail.nn.recurrent import Carry, Cell
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -59,11 +59,22 @@ def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
 
         return listen
 
+    def starting(name: str) -> Callable[[nn.Module, tuple[Tensor, Tensor, Carry] | tuple[Tensor, Tensor]], None]:
+        """Where a cell that is given a carry starts from: a decoder's, at its first step."""
+
+        def listen(module: nn.Module, inputs: tuple[Tensor, Tensor, Carry] | tuple[Tensor, Tensor]) -> None:
+            if len(inputs) == 3:
+                for what, values in zip(("first_hidden", "first_cell"), inputs[2], strict=False):
+                    heard.setdefault(f"{name}.{what}", [values.detach()])
+
+        return listen
+
     handles = [
         module.register_forward_hook(taking(inward, outward))
         for name, part in model.named_modules()
         for module, inward, outward in _places(name, part)
     ]
+    handles += [part.register_forward_pre_hook(starting(name)) for name, part in model.named_modules() if isinstance(part, Cell)]
     try:
         yield heard
     finally:
@@ -135,7 +146,7 @@ def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
 
 
 def _parameters(model: nn.Module) -> Arrays:
-    """What a reader needs to check the equations by hand: `COLUMNS` output columns of each matrix, and the norms' gains."""
+    """What a reader needs to check the equations by hand: `COLUMNS` output columns of each matrix, and what the norms multiply by."""
     found: dict[str, Tensor] = {}
     for name, part in model.named_modules():
         match part:
@@ -152,13 +163,15 @@ def _parameters(model: nn.Module) -> Arrays:
                     layer = getattr(part, which)
                     if layer is not None:
                         found[f"{name}.{which}.weight"], found[f"{name}.{which}.bias"] = layer.weight[:COLUMNS], layer.bias[:COLUMNS]
-            case Residual():
-                found |= {f"{name}.{own}": values for own, values in part.norm.named_parameters(prefix="norm")}
+            case TokenNorm():
+                found |= {f"{name}.{own}": values for own, values in part.norm.named_parameters()}
+            case MaskedBatchNorm():
+                found |= {f"{name}.{own}": values for own, values in (*part.named_parameters(), *part.named_buffers())}
+            case Cell():
+                weights = ((own, getattr(part, own)) for own in ("input_weight", "hidden_weight", "input_bias", "hidden_bias"))
+                by_gate = {own: values.unflatten(0, (part.gates, part.width)) for own, values in weights if values is not None}
+                found |= {f"{name}.{own}": values[:, :COLUMNS] for own, values in by_gate.items()}
+                found |= {f"{name}.{own}": values for own, values in part.named_parameters() if own.startswith("cell_norm.")}
             case _:
                 pass
-    return {f"parameters.{_short(name)}": _array(values) for name, values in found.items()}
-
-
-def _short(name: str) -> str:
-    """TokenNorm wraps torch's norm: residual_1.norm.norm.weight is told as residual_1.norm.weight."""
-    return re.sub(r"\.norm\.norm\.", ".norm.", name)
+    return {f"parameters.{name}": _array(values) for name, values in found.items()}

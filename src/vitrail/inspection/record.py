@@ -12,11 +12,13 @@ Transformer
 Recurrent
     encoder.L.forward_cell.*, encoder.L.backward_cell.* (S D/2 or S D, in the order of the source), decoder.L.* (T D):
         hidden  h   and, by cell, reset_gate update_gate candidate | input_gate forget_gate output_gate candidate cell
+    decoder.L.first_hidden, decoder.L.first_cell (1 D): where the decoder starts from
     encoder.L.output (S D)   attention.{scores keep weights context} (1 T S, T S, 1 T S, T D)   attentional  h~ (T D)
 Both
     memory  the encoder's output, the latent representation (S D)   decoder_output (T D)   logits (T V)   probabilities (T V)
     gradients.PLACE  ||d(-log p(translation))/dh_t|| of what each layer hands on (S or T)
-    parameters.PLACE  the first 8 output columns (of every head) of the matrices that the equations multiply by, and the norms' gains
+    parameters.PLACE  the first 8 output columns (of every head or gate) of the matrices that the equations multiply by, and what norms
+        multiply by and add (batch norm: its running statistics too)
 Analyses add theirs under attribution. , logit_lens. , alignment. , each told in the module that adds it.
 """
 
