@@ -1,0 +1,117 @@
+"""What the layers of a model make of many sentences and their translations: states by position, read in batches."""
+
+import re
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vitrail.data.batches import Batch, collate
+from vitrail.models.base import TranslationModel
+from vitrail.nn.probe import trace
+
+ROWS = 32
+"""Sentences that are read side by side, at most."""
+_CELLS = 1 << 17
+"""Pairs of positions in a batch, at most, unless one sentence has more: every head of every layer leaves a few numbers for each."""
+
+_SOURCE = re.compile(r"source_embedded|encoder\.\d+\.(?:residual_2\.(?:sum|normed)|output)|memory")
+_TARGET = re.compile(r"target_embedded|decoder\.\d+\.(?:residual_3\.(?:sum|normed)|hidden)")
+
+Pair = tuple[Sequence[int], Sequence[int]]
+"""Token ids of a sentence and of its translation, without SOS and EOS."""
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """What one pair left at each place."""
+
+    number: int
+    """Of the pair, in the order that they were given."""
+    source: dict[str, npt.NDArray[np.float32]]
+    """Place -> (S D) in the order of the source, from the embeddings to the memory."""
+    target: dict[str, npt.NDArray[np.float32]]
+    """Place -> (T D), from the embeddings to `decoder_output`."""
+
+
+def read_states(model: TranslationModel, pairs: Sequence[Pair]) -> Generator[States]:
+    """Read pairs, translations being given, and hand out what each layer hands on, pair by pair; longest pairs first.
+
+    Places are those of record.NAMES: the embeddings, what each layer hands on (the norm's output where norms come after the sum), and
+    `memory` and `decoder_output`. Precondition: the model is in evaluation mode. Raises ModelError for a compiled model.
+    """
+    order = sorted(range(len(pairs)), key=lambda number: (-len(pairs[number][0]), -len(pairs[number][1]), number))
+    for chosen in _batches(order, [max(len(source), len(target)) + 1 for source, target in pairs]):
+        batch = collate([list(pairs[number][0]) for number in chosen], [list(pairs[number][1]) for number in chosen])
+        source, target = _read(model, batch)
+        for row, number in enumerate(chosen):
+            sizes = len(pairs[number][0]) + 1, len(pairs[number][1]) + 1
+            yield States(
+                number,
+                {name: _ordered(model, name, values[row, : sizes[0]].numpy()) for name, values in source.items()},
+                {name: values[row, : sizes[1]].numpy() for name, values in target.items()},
+            )
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> Generator[list[int]]:
+    """Cut an order into batches, so that what is traced fits into memory whatever the lengths."""
+    batch, longest = list[int](), 0
+    for number in order:
+        longest = max(longest, lengths[number])
+        if batch and (len(batch) == ROWS or (len(batch) + 1) * longest**2 > _CELLS):
+            yield batch
+            batch, longest = [], lengths[number]
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def read_targets_alone(model: TranslationModel, targets: Sequence[Sequence[int]]) -> Generator[States]:
+    """Let the decoder read translations without their sources: in place of each source stands one that has only its end."""
+    return read_states(model, [((), target) for target in targets])
+
+
+def read_sources(model: TranslationModel, sources: Sequence[Sequence[int]]) -> Generator[States]:
+    """Read sentences with the encoder; what the decoder makes of their bare beginning is there too, and means nothing."""
+    return read_states(model, [(source, ()) for source in sources])
+
+
+def means(places: Iterable[tuple[int, Mapping[str, npt.NDArray[np.float32]]]], *, count: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Place -> (count, D): the mean over positions of what stands there, from (number of the pair, place -> (T D))."""
+    found: dict[str, npt.NDArray[np.float32]] = {}
+    for number, states in places:
+        for name, values in states.items():
+            found.setdefault(name, np.zeros((count, values.shape[1]), dtype=np.float32))[number] = values.mean(axis=0)
+    return found
+
+
+def _read(model: TranslationModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What stood at the places of each side, (B T D)."""
+    device = next(model.parameters()).device
+    with torch.inference_mode(), trace(model) as seen:
+        output = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
+    rows, after = len(batch.source), model.config.model_dump().get("norm_position") == "post"
+
+    def pick(pattern: re.Pattern[str]) -> dict[str, Tensor]:
+        return {name: _merge(calls)[:rows] for name, calls in seen.items() if pattern.fullmatch(name) and _is_last(name, after=after)}
+
+    return pick(_SOURCE), pick(_TARGET) | {"decoder_output": output.float().cpu()}
+
+
+def _is_last(name: str, *, after: bool) -> bool:
+    """Whether a residual's Probe is the one whose values go on to the next layer."""
+    return not name.endswith(".sum" if after else ".normed")
+
+
+def _merge(calls: Sequence[Tensor]) -> Tensor:
+    """(B T D) from one call, or from one call a time step."""
+    parts = [call[:, None] if call.ndim == 2 else call for call in calls]
+    return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float().cpu()
+
+
+def _ordered(model: TranslationModel, name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    order = model.reading_order(name, len(values))
+    return values if order is None else values[order]
