@@ -72,6 +72,15 @@ class Alternative(NamedTuple):
     tokens: tuple[int, ...]
 
 
+class Stretch(NamedTuple):
+    """One part of a text and its translation: where each begins, in characters, and its tokens without EOS."""
+
+    source_start: int
+    source_tokens: tuple[int, ...]
+    target_start: int
+    target_tokens: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Translation:
     """One text translated. An empty text has an empty translation of score 0."""
@@ -92,6 +101,8 @@ class Translation:
     """In how many pieces the text was translated."""
     cut: bool
     """Whether a sentence had to be cut because it was too long."""
+    stretches: tuple[Stretch, ...] = ()
+    """The parts that have tokens, as they stand in `source` and `text`."""
 
 
 class _Job(NamedTuple):
@@ -228,7 +239,7 @@ class Translator:
         for batch in make_batches([len(job.tokens) for job in jobs], config=self.config):
             for number, found in zip(batch, self._search([jobs[number] for number in batch], search), strict=True):
                 results[number] = found
-        return [self._assemble(text, results, search) for text in prepared]
+        return [self._assemble(text, jobs, results, search) for text in prepared]
 
     def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:
         """Cut one text into parts and add a job for each to `jobs`."""
@@ -283,7 +294,7 @@ class Translator:
         found = beam_search(self._model.step, state, queries, config=search, observe=observe, min_rows=min_rows, device=self._device)
         return found[: len(jobs)]
 
-    def _assemble(self, text: _Text, results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
+    def _assemble(self, text: _Text, jobs: Sequence[_Job], results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
         """Join the translations of the parts by the white space that stood between them."""
         found = [results[number] if number is not None else [] for number in text.jobs]
         depth = max(map(len, found), default=0)
@@ -304,12 +315,29 @@ class Translator:
             truncated=any(item.truncated for item in best),
             parts=len(best),
             cut=any(part.cut for part in text.parts),
+            stretches=self._stretches(text, jobs, ranked[0]),
         )
+
+    def _stretches(self, text: _Text, jobs: Sequence[_Job], items: Sequence[Hypothesis | None]) -> tuple[Stretch, ...]:
+        """Where the parts and their translations stand; `_join` drops the white space at the ends of the whole."""
+        source = len(text.source) - len(text.source.lstrip())
+        target, found = 0, list[Stretch]()
+        for part, number, item in zip(text.parts, text.jobs, items, strict=True):
+            spelled = "" if item is None else self._spell(item)
+            if number is not None and item is not None:
+                found.append(Stretch(source, tuple(jobs[number].tokens), target, item.tokens))
+            source += len(part.text) + len(part.separator)
+            # White space before the first word of the whole is dropped.
+            target += len(spelled) + len(part.separator) if target or spelled else 0
+        return tuple(found)
+
+    def _spell(self, item: Hypothesis) -> str:
+        """Its text. A model with byte pieces can write any character; a line must stay a line."""
+        return plain(self.vocabularies.target.decode(item.tokens)).strip()
 
     def _join(self, parts: Sequence[Part], items: Sequence[Hypothesis | None], search: SearchConfig) -> Alternative:
         kept = [item for item in items if item is not None]
-        # A model with byte pieces can write any character; a line must stay a line.
-        texts = ["" if item is None else plain(self.vocabularies.target.decode(item.tokens)).strip() for item in items]
+        texts = ["" if item is None else self._spell(item) for item in items]
         text = "".join(piece + part.separator for piece, part in zip(texts, parts, strict=True)).strip()
         length = sum(len(item.token_log_probabilities) for item in kept)
         score = search.score(sum(item.log_probability for item in kept), length)

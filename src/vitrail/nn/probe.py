@@ -54,7 +54,7 @@ def refuse_compiled(model: nn.Module) -> None:
 
 @contextmanager
 def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Generator[dict[str, list[Tensor]]]:
-    """Record what passes through every Probe of a model, or those whose names `only` takes: name -> one tensor per call, detached, in order.
+    """Record what passes through a model's Probes, all or those whose names `only` takes: name -> one tensor per call, detached, in order.
 
     While it is open, attention whose probes are heard takes the explicit path, which computes every intermediate value; it agrees with
     the fused one.
