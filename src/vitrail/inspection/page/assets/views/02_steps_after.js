@@ -8,6 +8,13 @@
     return input && matrix ? W.check(label, recorded, W.project(input, matrix.rows, matrix.bias)) : W.missing(c, label);
   }
 
+  /** The first number of such a product, written out. */
+  function firstProduct(c, symbol, input, name) {
+    const matrix = W.plainColumns(c, name);
+    if (!input || !matrix) return null;
+    return W.product(c.tools, symbol, input, matrix.rows[0], { bias: matrix.bias ? matrix.bias[0] : null, total: W.project(input, matrix.rows, matrix.bias)[0] });
+  }
+
   function heads(c) {
     const { t, tools } = c;
     const contexts = c.array(`${c.place}.context`);
@@ -26,8 +33,8 @@
       equation: "[Z_1 ; Z_2 ; … ; Z_H]",
       why: t(`All heads have done the same at once, each with its own $W_Q$, $W_K$, $W_V$, so each may look for something else. Their results of ${c.width} numbers are written one after the other: ${c.heads} × ${c.width} = ${together.length}.`,
         `Toutes les têtes ont fait de même en même temps, chacune avec ses propres $W_Q$, $W_K$, $W_V$ : chacune peut chercher autre chose. Leurs résultats de ${c.width} nombres s'écrivent l'un après l'autre : ${c.heads} × ${c.width} = ${together.length}.`),
-      body: () => [W.vectors(tools, all.map((values, head) => W.vectorRow(c, t(`Z of head ${head}, looks most at ${looks[head]}`, `Z de la tête ${head}, regarde surtout ${looks[head]}`), values, head === c.head)),
-        { caption: t(`What each head found for ${c.word}`, `Ce que chaque tête a trouvé pour ${c.word}`) })],
+      body: () => [W.vectors(tools, all.map((values, head) => W.vectorRow(c, t(`$Z$, head ${head}: ${looks[head]}`, `$Z$, tête ${head} : ${looks[head]}`), values, head === c.head)),
+        { caption: t(`What each head found for ${c.word}, and where it looks most`, `Ce que chaque tête a trouvé pour ${c.word}, et où elle regarde le plus`) })],
       checks: [W.check(t("concatenation", "concaténation"), together, all.flatMap((values) => Array.from(values)))],
     };
   }
@@ -42,7 +49,8 @@
       equation: "[Z_1 ; … ; Z_H]·W_O + b_O",
       why: t(`One more learned matrix, ${before ? before.length : c.heads * c.width} × ${after.length}, weighs what the heads found against each other and brings it back to the width of the model.`,
         `Une dernière matrice apprise, ${before ? before.length : c.heads * c.width} × ${after.length}, pèse l'une contre l'autre les trouvailles des têtes et revient à la largeur du modèle.`),
-      body: () => [W.vectors(c.tools, [W.vectorRow(c, t("projected", "projeté"), after)], { caption: t(`What attention adds to ${c.word}`, `Ce que l'attention ajoute à ${c.word}`) })],
+      body: () => [W.vectors(c.tools, [W.vectorRow(c, t("projected", "projeté"), after)], { caption: t(`What attention adds to ${c.word}`, `Ce que l'attention ajoute à ${c.word}`) }),
+        firstProduct(c, t("projected", "projeté") + "_1", before, `${c.place}.output`)],
       checks: [linear(c, t("projection", "projection"), after, before, `${c.place}.output`)],
     };
   }
@@ -151,7 +159,8 @@
       equation: `(${HIDDEN[c.model.activation]})·W_2 + b_2`,
       why: t(`From F = ${inside ? inside.length : c.model.feed_forward} back to ${after.length}: each active feature adds its own direction to the word's vector.`,
         `De F = ${inside ? inside.length : c.model.feed_forward} à ${after.length} : chaque trait actif ajoute sa direction au vecteur du mot.`),
-      body: () => [W.vectors(c.tools, [W.vectorRow(c, t("output", "sortie"), after)], { caption: t(`What the feed-forward adds to ${c.word}`, `Ce que le réseau ajoute à ${c.word}`) })],
+      body: () => [W.vectors(c.tools, [W.vectorRow(c, t("output", "sortie"), after)], { caption: t(`What the feed-forward adds to ${c.word}`, `Ce que le réseau ajoute à ${c.word}`) }),
+        firstProduct(c, t("output", "sortie") + "_1", inside, `${c.block}.feed_forward.contract`)],
       checks: [linear(c, t("output", "sortie"), after, inside, `${c.block}.feed_forward.contract`)],
     };
   }

@@ -156,7 +156,7 @@
     return {
       id: "softmax",
       title: t("softmax: shares of attention", "softmax : des parts d'attention"),
-      equation: c.kind === "encoder" ? "softmax(⁄{QK^T}{√{d_k}})" : "softmax(⁄{QK^T}{√{d_k}} + mask)",
+      equation: c.kind === "encoder" ? "softmax⟮⁄{QK^T}{√{d_k}}⟯" : "softmax⟮⁄{QK^T}{√{d_k}} + mask⟯",
       why: t(`Along the horizontal, over the keys of one query: exp makes every score positive, and divided by their sum they add up to 1. Why softmax, and not a sigmoid for each key? Because the words compete: ${c.word} has one whole attention to give, and what one word gets another loses.`,
         `Selon l'horizontale, sur les clés d'une requête : exp rend chaque score positif et, divisés par leur somme, ils font 1 ensemble. Pourquoi softmax, et non un sigmoïde par clé ? Parce que les mots sont en concurrence : ${c.word} a une seule attention à donner, et ce que l'un reçoit, l'autre le perd.`),
       body: () => [
@@ -188,7 +188,7 @@
     return {
       id: "context",
       title: t("Z: the values, mixed by these shares", "Z : les valeurs, mêlées selon ces parts"),
-      equation: c.kind === "encoder" ? "Z = softmax(⁄{QK^T}{√{d_k}})·V" : "Z = softmax(⁄{QK^T}{√{d_k}} + mask)·V",
+      equation: c.kind === "encoder" ? "Z = softmax⟮⁄{QK^T}{√{d_k}}⟯·V" : "Z = softmax⟮⁄{QK^T}{√{d_k}} + mask⟯·V",
       why: t(`Each word hands over its value times its share, and the sum is what ${c.word} has found. The ${order.length} largest shares, ${c.tools.percent(share)} together, are shown.`,
         `Chaque mot donne sa valeur multipliée par sa part ; la somme est ce que ${c.word} a trouvé. On montre les ${order.length} plus grandes parts, ${c.tools.percent(share)} ensemble.`),
       body: () => [W.vectors(c.tools, [

@@ -162,9 +162,9 @@
 
   // ---- Equations --------------------------------------------------------------------------------------------------------------
 
-  /** Typeset a small notation: _x ^x or _{..} ^{..}, √{..}, ⁄{above}{below}; letters are variables unless they name a function. */
+  /** Typeset a small notation: _x ^x or _{..} ^{..}, √{..}, ⁄{above}{below}, tall ⟮brackets⟯; letters are variables unless they name a function. */
   function equation(tools, source) {
-    const plain = source.replace(/⁄\{([^{}]*)\}\{([^{}]*)\}/g, "($1)/($2)").replace(/[{}]/g, "");
+    const plain = source.replace(/⁄\{([^{}]*)\}\{([^{}]*)\}/g, "($1)/($2)").replace(/[{}]/g, "").replaceAll("⟮", "(").replaceAll("⟯", ")");
     const shown = tools.h("span", { class: "walk-equation", role: "math", "aria-label": plain });
     const letters = [...source];
     let at = 0;
@@ -204,6 +204,9 @@
         } else if (sign === "√") {
           at += 1;
           into.append(tools.h("span", { class: "walk-root" }, "√", tools.h("span", null, ...group())));
+        } else if (sign === "⟮" || sign === "⟯") {
+          at += 1;
+          into.append(tools.h("span", { class: "walk-tall" }, sign === "⟮" ? "(" : ")"));
         } else if (sign === "⁄") {
           at += 1;
           const above = tools.h("span", null, ...group());
@@ -255,7 +258,7 @@
     const head = tools.h("tr", null, tools.h("th", { scope: "col" }, ""));
     for (let at = 1; at <= shown; at += 1) head.append(tools.h("th", { scope: "col" }, String(at)));
     if (total > shown) {
-      head.append(tools.h("th", { scope: "col", class: "walk-wide" }, tools.t(`all ${total}, as colours`, `les ${total}, en couleurs`)));
+      head.append(tools.h("th", { scope: "col", class: "walk-wide" }, tools.t(`all ${total}`, `les ${total}`)));
     }
     const body = rows.map((row) => {
       const line = tools.h("tr", row.chosen ? { class: "chosen" } : null, tools.h("th", { scope: "row" }, prose(tools, row.name)));
