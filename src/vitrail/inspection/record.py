@@ -41,6 +41,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.files import write_file
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.decoding import Decoding, piece_of
+from vitrail.inspection.words import group
 
 FORMAT = 1
 """Of a saved record. It grows by one when a field changes its meaning or goes away."""
@@ -54,7 +55,6 @@ PLACES: dict[Kind, re.Pattern[str]] = {
     "cross": re.compile(r"(?:decoder\.(\d+)\.cross_)?attention"),
 }
 """What the attentions of each kind are called in a model and in a record."""
-_WORD = re.compile(r"\w+(?:[-'’]\w+)*['’]?|[^\w\s]+")
 
 
 class Side(Config):
@@ -247,18 +247,6 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 def make_side(ids: Sequence[int], vocabulary: Subwords) -> Side:
     """What token ids spell, token by token and word by word."""
-    ends = [len(vocabulary.decode(ids[: count + 1])) for count in range(len(ids))]
-    text = vocabulary.decode(ids)
-    spans = tuple((min(first, len(text)), min(last, len(text))) for first, last in zip([0, *ends], ends, strict=False))
-    owners: list[list[int]] = [[] for _ in _WORD.finditer(text)]
-    words = [match.span() for match in _WORD.finditer(text)]
-    for place, (first, last) in enumerate(spans):
-        lead = len(text[first:last]) - len(text[first:last].lstrip())
-        at = first + lead
-        for number, (begin, end) in enumerate(words):
-            # A token that spells nothing by itself, such as the first byte of a character, goes with what follows.
-            if begin <= at < end or (first == last and begin <= at <= end):
-                owners[number].append(place)
-                break
+    text, spans, words = group(ids, vocabulary)
     pieces = tuple(piece_of(token, vocabulary) for token in ids)
-    return Side(text=text, ids=tuple(ids), pieces=pieces, spans=spans, words=tuple(tuple(tokens) for tokens in owners if tokens))
+    return Side(text=text, ids=tuple(ids), pieces=pieces, spans=tuple(spans), words=tuple(map(tuple, words)))
