@@ -12,6 +12,9 @@ Method = Literal["pca", "tsne", "umap"]
 Matrix = npt.NDArray[np.floating]
 """A row for each thing, a column for each feature."""
 
+Coordinates = tuple[tuple[float, ...], ...]
+"""Each coordinate of all points, as plain numbers."""
+
 _PERPLEXITY = 30
 _NEIGHBOURS = 15
 
@@ -71,6 +74,13 @@ def project(values: Matrix, *, method: Method = "pca", components: int = 3) -> P
     return Projection(np.asarray(fitted, dtype=np.float64), None)
 
 
+def columns(projection: Projection) -> Coordinates:
+    """The coordinates to be written down, to four digits of the widest."""
+    widest = float(np.abs(projection.coordinates).max(initial=0))
+    digits = 4 if widest == 0 else max(0, 3 - int(np.floor(np.log10(widest))))
+    return tuple(tuple(round(value, digits) for value in column) for column in projection.coordinates.T.tolist())
+
+
 def unit_rows(values: Matrix) -> npt.NDArray[np.float64]:
     """Each row at length 1, in float64; rows of zeros stay."""
     rows = np.asarray(values, dtype=np.float64)
@@ -100,23 +110,13 @@ class Nearest(NamedTuple):
     cosines: npt.NDArray[np.float64]
 
 
-class Ranks(NamedTuple):
-    """How well things were found by what belongs to them."""
+def retrieve(queries: Matrix, candidates: Matrix) -> npt.NDArray[np.integer]:
+    """For each query, how many candidates are at least as near by cosine as the one with its own number: 1 is the best place.
 
-    ranks: npt.NDArray[np.integer]
-    """For each query, the place of the right answer among the candidates, 1 being the first."""
-    candidates: int
-
-    @property
-    def accuracy(self) -> float:
-        """Share of queries that found the right one first."""
-        return float((self.ranks == 1).mean())
-
-
-def retrieve(queries: Matrix, candidates: Matrix) -> Ranks:
-    """For each query, how many candidates are at least as near by cosine as the one with its own number. Equals count against it."""
+    Equals count against it.
+    """
     cosines = unit_rows(queries) @ unit_rows(candidates).T
-    return Ranks((cosines >= np.diagonal(cosines)[:, None]).sum(axis=1), len(candidates))
+    return (cosines >= np.diagonal(cosines)[:, None]).sum(axis=1)
 
 
 def rotation(queries: Matrix, answers: Matrix) -> npt.NDArray[np.float64]:

@@ -1,7 +1,7 @@
 """What the layers of a model make of many sentences and their translations: states by position, read in batches."""
 
 import re
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,22 +69,29 @@ def _batches(order: Sequence[int], lengths: Sequence[int]) -> Generator[list[int
         yield batch
 
 
-def read_targets_alone(model: TranslationModel, targets: Sequence[Sequence[int]]) -> Generator[States]:
-    """Let the decoder read translations without their sources: in place of each source stands one that has only its end."""
-    return read_states(model, [((), target) for target in targets])
+class Pooled:
+    """Each pair's mean over its positions, place by place, gathered while states pass."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self.source: dict[str, npt.NDArray[np.float32]] = {}
+        """Place -> (count D)."""
+        self.target: dict[str, npt.NDArray[np.float32]] = {}
+
+    def add(self, states: States) -> None:
+        """Take the means of one pair."""
+        for found, places in ((self.source, states.source), (self.target, states.target)):
+            for name, values in places.items():
+                if name not in found:
+                    found[name] = np.zeros((self._count, values.shape[1]), dtype=np.float32)
+                found[name][states.number] = values.mean(axis=0)
 
 
-def read_sources(model: TranslationModel, sources: Sequence[Sequence[int]]) -> Generator[States]:
-    """Read sentences with the encoder; what the decoder makes of their bare beginning is there too, and means nothing."""
-    return read_states(model, [(source, ()) for source in sources])
-
-
-def means(places: Iterable[tuple[int, Mapping[str, npt.NDArray[np.float32]]]], *, count: int) -> dict[str, npt.NDArray[np.float32]]:
-    """Place -> (count, D): the mean over positions of what stands there, from (number of the pair, place -> (T D))."""
-    found: dict[str, npt.NDArray[np.float32]] = {}
-    for number, states in places:
-        for name, values in states.items():
-            found.setdefault(name, np.zeros((count, values.shape[1]), dtype=np.float32))[number] = values.mean(axis=0)
+def pool(model: TranslationModel, pairs: Sequence[Pair]) -> Pooled:
+    """Read pairs and keep nothing but means."""
+    found = Pooled(len(pairs))
+    for one in read_states(model, pairs):
+        found.add(one)
     return found
 
 
