@@ -50,6 +50,12 @@ Vitrail.shared = (() => {
     );
   }
 
+  /** A probability in per cent, with two digits where it is small: 94%, 0.026%. */
+  function chance(share, tools) {
+    if (!(share > 0 && share < 0.00095)) return tools.percent(share);
+    return tools.percent(1).replace("100", tools.number(share * 100, share < 0.00001 ? 5 : 1 - Math.floor(Math.log10(share * 100))));
+  }
+
   let pen = null;
   /** The width of a text in pixels. */
   function textWidth(text, font) {
@@ -164,5 +170,5 @@ Vitrail.shared = (() => {
     return {points: x.map((value, i) => [value, y[i]]), shares: [share(0), share(1)]};
   }
 
-  return {spell, wordText, wordTexts, betweenWords, textWidth, clip, ranks, correlation, spearman, principal};
+  return {spell, chance, wordText, wordTexts, betweenWords, textWidth, clip, ranks, correlation, spearman, principal};
 })();

@@ -1,5 +1,5 @@
 /* The tree of a search, as data and as a picture; the view of decoding is written with it. */
-const {spell, textWidth, clip} = Vitrail.shared;
+const {spell, chance, textWidth, clip} = Vitrail.shared;
 const FONT = "13px system-ui, sans-serif";
 const MANY = 400; // nodes: from here on pruned branches begin hidden
 
@@ -118,7 +118,7 @@ function treePart(record, tree, tools) {
     given: new Set(record.meta.given ? tree.follow(decoding.steps.map((step) => step.chosen.token)).map((node) => node.number) : []),
   };
   const detail = h("div", {class: "dec-detail", "aria-live": "polite"});
-  const frame = h("div", {class: "dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways", "Arbre des hypothèses, défile latéralement")});
+  const frame = h("div", {class: "scroll dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways", "Arbre des hypothèses, défile latéralement")});
   const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, tools, winner));
   const hasPruned = tree.nodes.some((node) => node.fate === "pruned");
   const draw = (hidePruned) => {
@@ -299,7 +299,7 @@ function detailOf(tree, node, record, tools, winner) {
       "dl",
       {class: "dec-numbers"},
       pair(t("last token", "dernier token"), tools.piece(node.piece)),
-      pair(t("its log p", "son log p"), `${tools.number(node.log_probability)} (p = ${tools.percent(Math.exp(node.log_probability))})`),
+      pair(t("its log p", "son log p"), `${tools.number(node.log_probability)} (p = ${chance(Math.exp(node.log_probability), tools)})`),
       pair(t("total log p", "log p total"), tools.number(node.total)),
       pair(t("tokens", "tokens"), String(length)),
       pair(t("score", "score"), `${tools.number(node.total)} / ${tools.number(divisor(length, alpha))} = ${tools.number(node.score)}`),
@@ -308,24 +308,19 @@ function detailOf(tree, node, record, tools, winner) {
   ];
 }
 
-/** Every node in words; made only when it is opened, since a tree may have a thousand. */
+/** Every node in words. */
 function treeTable(tree, tools) {
-  const {h, t} = tools;
-  const fold = h("details", {class: "dec-fold"}, h("summary", null, t("The tree as a table", "L'arbre en tableau")));
-  fold.addEventListener("toggle", () => {
-    if (!fold.open || fold.childElementCount > 1) return;
-    const rows = tree.nodes.map((node) => [
-      `${node.step + 1}`,
-      tree.text(node) || node.piece,
-      tools.number(node.log_probability),
-      tools.number(node.total),
-      tools.number(node.score),
-      fateWord(tools, fateOf(tree, node)),
-    ]);
-    const header = [t("step", "pas"), t("hypothesis so far", "hypothèse jusque-là"), "log p", t("total", "total"), "score", t("fate", "sort")];
-    fold.append(h("div", {class: "dec-scroll"}, tools.table(header, rows, {})));
-  });
-  return fold;
+  const {t} = tools;
+  const header = [t("step", "pas"), t("hypothesis so far", "hypothèse jusque-là"), "log p", "total", "score", t("fate", "sort")];
+  const row = (node) => [
+    String(node.step + 1),
+    tree.text(node) || node.piece,
+    tools.number(node.log_probability),
+    tools.number(node.total),
+    tools.number(node.score),
+    fateWord(tools, fateOf(tree, node)),
+  ];
+  return tools.folded(t("The tree as a table", "L'arbre en tableau"), () => tools.table(header, tree.nodes.map(row)));
 }
 
 Vitrail.tree = {readTree, fateOf, fateWord, divisor, treePart};

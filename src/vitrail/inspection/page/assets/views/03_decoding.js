@@ -1,5 +1,5 @@
 /* How the translation was found: candidates at each position, the tree of hypotheses, and why the winner won. */
-const {spell} = Vitrail.shared;
+const {spell, chance} = Vitrail.shared;
 const {readTree, divisor, treePart} = Vitrail.tree;
 
 /**
@@ -51,8 +51,8 @@ function introduction(decoding, tree, tools) {
       `Recherche gloutonne : à chacun des ${steps} pas, le token le plus probable a été pris et rien d'autre n'a été suivi. Le deuxième de chaque pas est montré comme élagué.`,
     ),
     beam: t(
-      `Beam search kept ${decoding.beams} hypotheses side by side for ${steps} steps and looked at ${nodes} in all. Finished ones are compared by log-probability divided by ((5 + length) / 6)^α, with α = ${decoding.length_penalty}.`,
-      `La recherche en faisceau a gardé ${decoding.beams} hypothèses côte à côte pendant ${steps} pas, et en a regardé ${nodes} en tout. Les hypothèses finies sont comparées par leur log-probabilité divisée par ((5 + longueur) / 6)^α, avec α = ${decoding.length_penalty}.`,
+      `Beam search kept ${decoding.beams} hypotheses side by side for ${steps} steps and looked at ${nodes} in all. Finished ones are compared by log-probability divided by ((5 + length) / 6)^α, with α = ${tools.number(decoding.length_penalty, 2)}.`,
+      `La recherche en faisceau a gardé ${decoding.beams} hypothèses côte à côte pendant ${steps} pas, et en a regardé ${nodes} en tout. Les hypothèses finies sont comparées par leur log-probabilité divisée par ((5 + longueur) / 6)^α, avec α = ${tools.number(decoding.length_penalty, 2)}.`,
     ),
   };
   const parts = [tools.h("p", {class: "dec-lead"}, sentences[kindOf(decoding)])];
@@ -74,7 +74,7 @@ function introduction(decoding, tree, tools) {
 /** What was given beside what the search found, on the same scale. */
 function givenPart(record, tools) {
   const {decoding, target} = record.meta;
-  const {t, h} = tools;
+  const {t} = tools;
   const found = decoding.finished[0];
   const total = decoding.steps.reduce((sum, step) => sum + Math.log(step.chosen.probability), 0);
   const length = decoding.steps.length;
@@ -98,18 +98,11 @@ function givenPart(record, tools) {
             "The model gives the given one the better score: the search did not find it (a search error).",
             "Le modèle donne un meilleur score à la traduction donnée : la recherche ne l'a pas trouvée (erreur de recherche).",
           );
-  return h(
-    "div",
-    {class: "dec-given"},
-    h(
-      "p",
-      null,
-      h("strong", null, t("This translation was given, not searched for. ", "Cette traduction a été donnée, et non cherchée. ")),
-      verdict,
-    ),
-    tools.table(["", t("translation", "traduction"), "log p", t("length", "longueur"), t("score", "score")], rows, {
-      caption: t("What was given, and what the search found", "Ce qui a été donné, et ce que la recherche a trouvé"),
-    }),
+  const header = ["", t("translation", "traduction"), "log p", t("length", "longueur"), "score"];
+  return tools.section(
+    t("Given, and found", "Donnée, et trouvée"),
+    tools.note("note", t("This translation was given, not searched for. ", "Cette traduction a été donnée, et non cherchée. "), verdict),
+    tools.table(header, rows),
   );
 }
 
@@ -221,7 +214,7 @@ function candidatesOf(record, tree, path, place, tools) {
     h(
       "table",
       {class: "dec-candidates"},
-      h("caption", {class: "dec-hidden"}, t("Candidates", "Candidats")),
+      h("caption", {class: "unseen"}, t("Candidates", "Candidats")),
       h(
         "thead",
         null,
@@ -265,7 +258,7 @@ function barOf(share, tools) {
     "span",
     {class: "dec-share"},
     tools.h("span", {class: "dec-bar"}, tools.h("span", {style: {width: `${(share * 100).toFixed(1)}%`}})),
-    tools.h("span", {class: "dec-value"}, tools.percent(share)),
+    tools.h("span", {class: "dec-value"}, chance(share, tools)),
   );
 }
 
@@ -293,6 +286,7 @@ function whatBecame(one, {tree, path, place, tools, decoding}) {
   if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`, `élaguée aussitôt, total ${tools.number(node.total)}`);
   const {best, last} = descendants(tree, node);
   if (best) return t(`kept; best end: score ${tools.number(best.score)}`, `gardée ; meilleure fin : score ${tools.number(best.score)}`);
+  if (last === tree.steps - 1) return t("kept; open when the search stopped", "gardée ; ouverte à l'arrêt de la recherche");
   return t(`kept until step ${last + 1}`, `gardée jusqu'au pas ${last + 1}`);
 }
 
@@ -350,10 +344,10 @@ function resultsAt(all, alpha, decoding, tools) {
   const header = ["", t("hypothesis", "hypothèse"), "log p", t("length", "longueur"), `((5 + ${t("length", "longueur")}) / 6)^α`, "score", ""];
   const same = scored.length > 0 && all.length > 0 && scored[0].node === all[0].node;
   const note = Math.abs(alpha - decoding.length_penalty) < 1e-9 ? "" : same
-    ? t(`With α = ${alpha} the same one wins.`, `Avec α = ${alpha}, la même gagne.`)
-    : t(`With α = ${alpha} another would win: “${scored[0].text}”.`, `Avec α = ${alpha}, une autre gagnerait : « ${scored[0].text} ».`);
+    ? t(`With α = ${tools.number(alpha, 1)} the same one wins.`, `Avec α = ${tools.number(alpha, 1)}, la même gagne.`)
+    : t(`With α = ${tools.number(alpha, 1)} another would win: “${scored[0].text}”.`, `Avec α = ${tools.number(alpha, 1)}, une autre gagnerait : « ${scored[0].text} ».`);
   return [
-    h("div", {class: "dec-scroll"}, tools.table(header, rows, {caption: t(`Finished hypotheses, α = ${alpha}`, `Hypothèses finies, α = ${alpha}`)})),
+    tools.table(header, rows, {caption: t(`Finished hypotheses, α = ${tools.number(alpha, 1)}`, `Hypothèses finies, α = ${tools.number(alpha, 1)}`)}),
     h("p", {class: "dec-note", "aria-live": "polite"}, note),
   ];
 }
