@@ -300,7 +300,8 @@ class Recurrent(TranslationModel):
         values = self._embed(self.target_embedding, target, self.target_embedded)
         widths = [self.config.embedding_width, *([self.config.width] * self.config.decoder_layers)]
         state = replace(state, masks=tuple(self._mask(values, width) for width in widths))
-        chunk = self.config.truncate or target.shape[1]
+        # In evaluation the gradient, where one asks for it, is the whole one.
+        chunk = (self.training and self.config.truncate) or target.shape[1]
         found: list[Tensor] = []
         for part, keep in zip(values.split(chunk, dim=1), (target != PAD).split(chunk, dim=1), strict=True):
             hidden, state = self._advance(part, keep, state.detached() if found else state)
