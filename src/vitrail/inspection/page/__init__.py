@@ -13,7 +13,7 @@ LANGUAGES = ("en", "fr")
 """Of the page's own words."""
 
 SCRIPTS = ("record.js", "tools.js", "charts.js", "shell.js")
-"""What the views stand on, in this order; the files under `views` follow by name, each in a function of its own."""
+"""What the views stand on, in this order; the files under `views` follow by name, each in a function of its own; so do their styles."""
 
 _PAGE = """<!doctype html>
 <html lang="{language}">
@@ -51,8 +51,8 @@ def to_html(inspection: Inspection, *, language: str = "en") -> str:
     if language not in LANGUAGES:
         raise UsageError(f"a page in {language!r}", expected=" or ".join(LANGUAGES))
     scripts = [*_scripts(), f'Vitrail.start("{language}");']
-    style = _asset("style.css").read_text(encoding="utf-8")
-    others = len(style) + sum(map(len, scripts)) + len(_PAGE)
+    style = "\n".join(sheet.read_text(encoding="utf-8") for sheet in (_asset("style.css"), *_views(".css")))
+    others = len("".join([_PAGE, style, *scripts]).encode())
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts)
     return _PAGE.format(
         language=language,
@@ -66,9 +66,17 @@ def to_html(inspection: Inspection, *, language: str = "en") -> str:
 
 def _scripts() -> list[str]:
     """The shell's files as they are; each view in a function, so that what it declares is its own."""
-    views = sorted((entry for entry in _asset("views").iterdir() if entry.name.endswith(".js")), key=lambda entry: entry.name)
-    shell = [_asset(name).read_text(encoding="utf-8") for name in SCRIPTS]
-    return [*shell, *(f'(() => {{\n"use strict";\n{view.read_text(encoding="utf-8")}\n}})();' for view in views)]
+    shell = [_read(_asset(name)) for name in SCRIPTS]
+    return [*shell, *(f'(() => {{\n"use strict";\n{_read(view)}\n}})();' for view in _views(".js"))]
+
+
+def _views(ending: str) -> list[Traversable]:
+    found = [entry for entry in _asset("views").iterdir() if entry.name.endswith(ending)]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _read(asset: Traversable) -> str:
+    return asset.read_text(encoding="utf-8")
 
 
 def _asset(name: str) -> Traversable:

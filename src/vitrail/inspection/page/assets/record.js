@@ -1,20 +1,24 @@
 /* The record that the page was made from: facts, and arrays by the names of vitrail.inspection.record. */
 "use strict";
 
-/** An array with a shape. Its data is decoded when it is first looked at. */
+/** An array with a shape. Its numbers are read from the page's bytes when they are first asked for. */
 class VitrailArray {
-  /** @param {{shape: number[], type: string, data: string, scale?: number}} packed */
-  constructor(packed) {
-    this.shape = packed.shape;
-    /** "float32", "uint8" (truth values), or the name of what it was rounded to. */
-    this.type = packed.type;
-    this._packed = packed;
+  /**
+   * @param {{shape: number[], type: string, at: number, low?: number, high?: number}} entry
+   * @param {Uint8Array} bytes of the whole group
+   */
+  constructor(entry, bytes) {
+    this.shape = entry.shape;
+    /** "float32", "uint8" (truth values), or what the numbers were rounded to: "float16" (3 digits), "rounded8" (1/255 of the range). */
+    this.type = entry.type;
+    this._entry = entry;
+    this._bytes = bytes;
     this._data = null;
   }
 
   /** Every number, row after row. */
   get data() {
-    if (this._data === null) this._data = VitrailArray._decode(this._packed);
+    if (this._data === null) this._data = this._read();
     return this._data;
   }
 
@@ -34,19 +38,62 @@ class VitrailArray {
     return indices.reduce((offset, index, axis) => offset * this.shape[axis] + index, 0);
   }
 
-  static _decode(packed) {
-    const text = atob(packed.data);
-    const bytes = new Uint8Array(text.length);
-    for (let place = 0; place < text.length; place += 1) bytes[place] = text.charCodeAt(place);
-    return packed.type === "uint8" ? bytes : new Float32Array(bytes.buffer);
+  _read() {
+    const count = this.shape.reduce((product, length) => product * length, 1);
+    const {at, low, high} = this._entry;
+    const part = (width) => this._bytes.slice(at, at + count * width);
+    switch (this.type) {
+      case "uint8": return part(1);
+      case "rounded8": return Float32Array.from(part(1), (code) => low + (code / 255) * (high - low));
+      case "float16": return Float32Array.from(new Uint16Array(part(2).buffer), VitrailArray._half);
+      default: return new Float32Array(part(4).buffer);
+    }
   }
+
+  /** A half-precision number from its 16 bits (IEEE 754). */
+  static _half(bits) {
+    const sign = bits & 0x8000 ? -1 : 1;
+    const exponent = (bits >> 10) & 0x1f;
+    const fraction = bits & 0x3ff;
+    if (exponent === 0) return sign * fraction * 2 ** -24;
+    if (exponent === 31) return fraction === 0 ? sign * Infinity : NaN;
+    return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+  }
+
+  /** Another array's numbers under a shape of one's own; `merged`: its heads (H, T, E) side by side, (T, HE). */
+  static same(entry, other) {
+    const array = new VitrailArray({...entry, type: other.type}, null);
+    array._read = () => (entry.merged ? VitrailArray._merge(other) : other.data);
+    return array;
+  }
+
+  static _merge({shape: [heads, rows, width], data}) {
+    const merged = new data.constructor(data.length);
+    for (let head = 0; head < heads; head += 1) {
+      for (let row = 0; row < rows; row += 1) {
+        const from = (head * rows + row) * width;
+        merged.set(data.subarray(from, from + width), (row * heads + head) * width);
+      }
+    }
+    return merged;
+  }
+}
+
+/** Bytes from deflated base64. */
+async function vitrailInflate(text) {
+  const packed = atob(text);
+  const bytes = new Uint8Array(packed.length);
+  for (let place = 0; place < packed.length; place += 1) bytes[place] = packed.charCodeAt(place);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 /** What a view reads. */
 class VitrailRecord {
-  constructor({meta, arrays}) {
+  constructor({meta, arrays}, blobs) {
     this.meta = meta;
-    this._packed = arrays;
+    this._entries = arrays;
+    this._blobs = blobs;
     this._arrays = new Map();
     /** What the encoder reads. */
     this.sourceTokens = [...meta.source.pieces, "<eos>"];
@@ -56,18 +103,28 @@ class VitrailRecord {
     this.predictedTokens = [...meta.target.pieces, "<eos>"];
   }
 
+  static async read(text) {
+    const packed = JSON.parse(text);
+    return new VitrailRecord(packed, await Promise.all(packed.blobs.map(vitrailInflate)));
+  }
+
   names() {
-    return Object.keys(this._packed);
+    return Object.keys(this._entries);
   }
 
   has(name) {
-    return Object.hasOwn(this._packed, name);
+    return Object.hasOwn(this._entries, name);
   }
 
   /** An array by its name; null where the page does not hold it. */
   array(name) {
     if (!this.has(name)) return null;
-    if (!this._arrays.has(name)) this._arrays.set(name, new VitrailArray(this._packed[name]));
+    if (!this._arrays.has(name)) {
+      const entry = this._entries[name];
+      this._arrays.set(name, entry.same === undefined
+        ? new VitrailArray(entry, this._blobs[entry.blob])
+        : VitrailArray.same(entry, this.array(entry.same)));
+    }
     return this._arrays.get(name);
   }
 
@@ -84,7 +141,7 @@ class VitrailRecord {
       .map(([name, match]) => ({
         layer: Number(match[1] ?? 0),
         place: name.slice(0, -".weights".length),
-        heads: this._packed[name].shape[0],
+        heads: this._entries[name].shape[0],
       }))
       .sort((one, other) => one.layer - other.layer);
   }

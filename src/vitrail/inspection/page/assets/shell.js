@@ -250,10 +250,18 @@ const Vitrail = (() => {
     }
   }
 
-  function start(language) {
-    const text = document.getElementById("vitrail-record").textContent;
-    page.record = new VitrailRecord(JSON.parse(text));
+  async function start(language) {
     page.first = language;
+    tools.state.language = language;
+    try {
+      page.record = await VitrailRecord.read(document.getElementById("vitrail-record").textContent);
+    } catch (error) {
+      document.body.append(tools.note("bad", t(
+        "This page could not be read: it is damaged, or the browser is older than 2023. ",
+        "Cette page n'a pas pu être lue : elle est abîmée, ou le navigateur date d'avant 2023. "), String(error)));
+      console.error(error);
+      return;
+    }
     tools.state.language = read().language ?? language;
     tools.state.redraw = () => page.current !== null && draw(page.current);
     build(read().one);
