@@ -17,6 +17,7 @@ from vitrail.commands.compare import compare
 from vitrail.commands.config import config
 from vitrail.commands.demo import demo
 from vitrail.commands.evaluate import evaluate
+from vitrail.commands.inspect import inspect
 from vitrail.commands.prepare import prepare
 from vitrail.commands.train import train
 from vitrail.commands.translate import translate
@@ -38,7 +39,7 @@ def root(
         console.show(context.get_help())
 
 
-for verb in (demo, prepare, train, translate, evaluate, compare, config):
+for verb in (demo, prepare, train, translate, evaluate, inspect, compare, config):
     app.command()(verb)
 app.add_typer(bench)
 
