@@ -1,11 +1,16 @@
 """A translator that can be looked into: what `vitrail.load` gives."""
 
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+
 from vitrail.data.subwords import EOS
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import Translator, Wishes, encodable, plain
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.change import Change, Edit, change
 from vitrail.inspection.collect import collect
 from vitrail.inspection.decoding import Decoding, TreeRecorder, describe_steps
+from vitrail.inspection.edit import Head, Part, Patch, applied
 from vitrail.inspection.record import Facts, Inspection, make_side
 from vitrail.models.base import TranslationModel
 
@@ -65,6 +70,18 @@ class InspectableTranslator(Translator):
             decoding=decoding,
         )
         return Inspection(facts, arrays)
+
+    def edit(self, text: str, edit: Edit, *, translation: str | None = None, search: SearchConfig | None = None) -> Change:
+        """What an edit does to the translation of one sentence, and to its probability; see `change`."""
+        return change(self, text, edit, translation=translation, search=search)
+
+    @contextmanager
+    def edited(
+        self, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
+    ) -> "Generator[InspectableTranslator]":
+        """This translator with parts of its model changed, whatever it is asked while this is open; see `applied`."""
+        with applied(self.model, off=off, hidden=hidden, patches=patches):
+            yield self
 
     def encode_source(self, text: str) -> list[int]:
         """The token ids of one sentence, without EOS. Raises UsageError where there are none, or more than `LONGEST`."""
