@@ -48,11 +48,11 @@
    * A matrix as coloured cells between its rows' and its columns' names.
    *
    * A pointer or, when it has the focus, the arrow keys move a cursor; the cell under it is told in words. Enter or a click selects.
-   * The element has `point(row|null, column|null)` to move the cursor from outside, which tells nobody.
+   * `marks`: [row, column] of cells that bear a ring. The element has `point(row|null, column|null)` to move the cursor from outside, which tells nobody.
    */
   function heatmap({
     values, rows, columns, label, diverging = false, max = null, onHover = null, onSelect = null, describe = null,
-    rowTitle = null, columnTitle = null, size = 560, hint = null,
+    rowTitle = null, columnTitle = null, size = 560, hint = null, marks = [],
   }) {
     const cell = Math.max(2, Math.min(32, Math.floor(size / Math.max(columns.length, rows.length, 1))));
     const width = cell * columns.length;
@@ -77,6 +77,7 @@
       pen.imageSmoothingEnabled = false;
       pen.drawImage(base, 0, 0, width, height);
       if (cell >= 9) leads(pen);
+      for (const [row, column] of marks) ring(pen, row, column);
       mark(pen);
     }
 
@@ -84,6 +85,14 @@
       pen.fillStyle = isDark() ? "#14161b" : "#fffefb";
       for (let row = 1; row < rows.length; row += 1) pen.fillRect(0, row * cell - 0.5, width, 1);
       for (let column = 1; column < columns.length; column += 1) pen.fillRect(column * cell - 0.5, 0, 1, height);
+    }
+
+    function ring(pen, row, column) {
+      pen.strokeStyle = VitrailTools.inkOn(scale.of(values[row * columns.length + column]));
+      pen.lineWidth = cell < 9 ? 1 : 1.6;
+      pen.beginPath();
+      pen.arc((column + 0.5) * cell, (row + 0.5) * cell, Math.max(1, cell * 0.2), 0, 2 * Math.PI);
+      pen.stroke();
     }
 
     function mark(pen) {
@@ -197,8 +206,9 @@
     return found;
   }
 
-  /** Lines over the same places, told apart by colour and dash. null or NaN leaves a gap; with `log`, so do values <= 0. */
-  function lines({series: many, labels, label, yLabel = "", log = false}) {
+  /** Lines over the same places, told apart by colour and dash. null or NaN leaves a gap; with `log`, so do values <= 0.
+   * `marker`: a place to mark by an upright; the element has `point(place)` to move it. */
+  function lines({series: many, labels, label, yLabel = "", log = false, marker = null}) {
     const usable = (value) => value !== null && Number.isFinite(value) && (!log || value > 0);
     const all = many.flatMap((one) => [...one.values].filter(usable));
     if (all.length === 0) return h("p", {class: "quiet"}, t("Nothing to draw.", "Rien à tracer."));
@@ -218,8 +228,16 @@
       xLabels(labels, x, height - bottom),
       svg("text", {class: "axis", transform: `translate(14 ${top + (height - top - bottom) / 2}) rotate(-90)`, "text-anchor": "middle"}, yLabel),
       many.map((one, place) => path(one, place, {x, y, usable})));
-    return figure(h("div", {class: "scroll"}, drawing, keys(many)), label, () => table(
+    const upright = svg("line", {class: "upright", y1: top, y2: height - bottom});
+    const element = figure(h("div", {class: "scroll"}, drawing, keys(many)), label, () => table(
       ["", ...labels], many.map((one) => [one.name, ...[...one.values].map((value) => number(value))]), {caption: label}));
+    element.point = (place) => {
+      upright.setAttribute("x1", x(place));
+      upright.setAttribute("x2", x(place));
+      drawing.append(upright);
+    };
+    if (marker !== null) element.point(marker);
+    return element;
   }
 
   function xLabels(labels, x, bottom) {
