@@ -153,8 +153,7 @@ def map_model(
             compiled model.
     Cost:   one traced pass over all pairs, two more for retrieval; n² numbers a layer for CKA; a table of embeddings times `TOKENS`.
     """
-    pairs = _choose(translator, sentences, translations)
-    ids = [_encode(translator, pair) for pair in pairs]
+    pairs, ids = _choose(translator, sentences, translations)
     drawn, pooled = _read(translator, ids)
     points, values = _lay_out(drawn, ids, translator.vocabularies.source)
     return Maps(
@@ -175,19 +174,21 @@ def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
     return list(source[:count]), list(target[:count])
 
 
-def _choose(translator: InspectableTranslator, sentences: Sequence[str], translations: Sequence[str] | None) -> list[Sentence]:
+def _choose(
+    translator: InspectableTranslator, sentences: Sequence[str], translations: Sequence[str] | None
+) -> tuple[list[Sentence], list[Pair]]:
     """Different pairs that can be inspected. A translation that occurs twice would be two right answers, one of them called wrong."""
     if translations is None:
         translations = [found.text for found in translator.translate(list(sentences), search=SearchConfig(beams=1))]
     if len(translations) != len(sentences):
         raise UsageError(f"{len(sentences)} sentences and {len(translations)} translations", expected="one for each")
     texts, answers = ([plain(encodable(text)).strip() for text in side] for side in (sentences, translations))
-    encoded = translator.vocabularies.source.encode_batch(texts), translator.vocabularies.target.encode_batch(answers)
-    found, seen = list[Sentence](), set[tuple[int, ...]]()
-    for text, answer, source, target in zip(texts, answers, *encoded, strict=True):
-        keys = {(0, *source), (1, *target)}
-        if 0 < len(source) <= LONGEST and 0 < len(target) <= LONGEST and not keys & seen:
+    found, chosen, seen = list[Sentence](), list[Pair](), set[tuple[int, ...]]()
+    for text, answer, pair in zip(texts, answers, _encode(translator, texts, answers), strict=True):
+        keys = {(0, *pair[0]), (1, *pair[1])}
+        if 0 < len(pair[0]) <= LONGEST and 0 < len(pair[1]) <= LONGEST and not keys & seen:
             found.append(Sentence(text=text, translation=answer))
+            chosen.append(pair)
             seen |= keys
     if len(found) < _FEWEST:
         raise UsageError(
@@ -195,11 +196,12 @@ def _choose(translator: InspectableTranslator, sentences: Sequence[str], transla
             expected=f"at least {_FEWEST}",
             remedy="give a file of sentences, such as a dev set",
         )
-    return found
+    return found, chosen
 
 
-def _encode(translator: InspectableTranslator, pair: Sentence) -> Pair:
-    return translator.encode_source(pair.text), translator.encode_target(pair.translation)
+def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Sequence[str]) -> list[Pair]:
+    vocabularies = translator.vocabularies
+    return list(zip(vocabularies.source.encode_batch(texts), vocabularies.target.encode_batch(answers), strict=True))
 
 
 def _read(translator: InspectableTranslator, ids: Sequence[Pair]) -> tuple[list[States], Pooled]:
@@ -236,7 +238,7 @@ def _compare(pooled: Pooled, pairs: Sequence[Sentence], other: InspectableTransl
     likeness = Likeness(sentences=len(pairs), places=tuple(places), values=_rows(cka_matrix(mine, mine)))
     if other is None:
         return likeness
-    theirs = pool(other.model, [_encode(other, pair) for pair in pairs])
+    theirs = pool(other.model, _encode(other, [pair.text for pair in pairs], [pair.translation for pair in pairs]))
     columns_of = {**theirs.source, **theirs.target}
     between = _rows(cka_matrix(mine, list(columns_of.values())))
     return likeness.model_copy(update={"other": other_name, "other_places": tuple(columns_of), "between": between})
