@@ -48,7 +48,8 @@
    * A matrix as coloured cells between its rows' and its columns' names.
    *
    * A pointer or, when it has the focus, the arrow keys move a cursor; the cell under it is told in words. Enter or a click selects.
-   * `marks`: [row, column] of cells that bear a ring. The element has `point(row|null, column|null)` to move the cursor from outside, which tells nobody.
+   * `marks`: [row, column] of cells that bear a ring. The element has `point(row|null, column|null)` to move the cursor from outside,
+   * which tells nobody.
    */
   function heatmap({
     values, rows, columns, label, diverging = false, max = null, onHover = null, onSelect = null, describe = null,
@@ -206,8 +207,10 @@
     return found;
   }
 
-  /** Lines over the same places, told apart by colour and dash. null or NaN leaves a gap; with `log`, so do values <= 0.
-   * `marker`: a place to mark by an upright; the element has `point(place)` to move it. */
+  /**
+   * Lines over the same places, told apart by colour and dash. null or NaN leaves a gap; with `log`, so do values <= 0.
+   * `marker`: a place to mark by an upright; the element has `point(place)` to move it.
+   */
   function lines({series: many, labels, label, yLabel = "", log = false, marker = null}) {
     const usable = (value) => value !== null && Number.isFinite(value) && (!log || value > 0);
     const all = many.flatMap((one) => [...one.values].filter(usable));

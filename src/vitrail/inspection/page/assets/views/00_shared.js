@@ -1,4 +1,4 @@
-/** What several views need: texts of tokens and words, widths, word-level matrices, rank correlation, principal components. */
+/** What several views need: texts of tokens and words, widths, rank correlation, principal components. */
 Vitrail.shared = (() => {
   const BYTE = /^<0x([0-9A-Fa-f]{2})>$/;
 
@@ -34,20 +34,6 @@ Vitrail.shared = (() => {
   /** All words of a side. */
   function wordTexts(side) {
     return side.words.map((_, number) => wordText(side, number));
-  }
-
-  /**
-   * A matrix between tokens as one between words: summed over the source tokens of a word, averaged over its target tokens.
-   * @param at (target token, source token) -> number
-   */
-  function betweenWords(at, target, source) {
-    return target.words.map((rows) =>
-      source.words.map((columns) => {
-        let sum = 0;
-        for (const row of rows) for (const column of columns) sum += at(row, column);
-        return sum / rows.length;
-      }),
-    );
   }
 
   /** A probability in per cent, with two digits where it is small: 94%, 0.026%. */
@@ -170,5 +156,5 @@ Vitrail.shared = (() => {
     return {points: x.map((value, i) => [value, y[i]]), shares: [share(0), share(1)]};
   }
 
-  return {spell, chance, wordText, wordTexts, betweenWords, textWidth, clip, ranks, correlation, spearman, principal};
+  return {spell, chance, wordText, wordTexts, textWidth, clip, ranks, correlation, spearman, principal};
 })();

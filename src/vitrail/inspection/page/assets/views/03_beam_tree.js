@@ -37,9 +37,10 @@ function readTree(decoding) {
   return {nodes, children, byNumber, path, follow, steps, text: (node) => spell(path(node).map((one) => one.piece))};
 }
 
-/** kept | pruned | ended, and alive: kept, with nothing after it. */
+/** kept | pruned | ended; of those kept with nothing after them: open at the last step, else left behind. */
 function fateOf(tree, node) {
-  return node.fate === "kept" && !tree.children.has(node.number) ? "alive" : node.fate;
+  if (node.fate !== "kept" || tree.children.has(node.number)) return node.fate;
+  return node.step === tree.steps - 1 ? "open" : "left";
 }
 
 const fateWord = (tools, fate) =>
@@ -47,10 +48,11 @@ const fateWord = (tools, fate) =>
     kept: tools.t("kept", "gardée"),
     pruned: tools.t("pruned", "élaguée"),
     ended: tools.t("ended", "terminée"),
-    alive: tools.t("open when the search stopped", "ouverte à l'arrêt"),
+    open: tools.t("kept; still open when the search stopped", "gardée ; encore ouverte à l'arrêt de la recherche"),
+    left: tools.t("kept, then overtaken: none of its continuations was good enough", "gardée, puis dépassée : aucune suite n'était assez bonne"),
   })[fate];
 
-const fateMark = (fate) => ({kept: "", pruned: "×", ended: "■", alive: "…"})[fate];
+const fateMark = (fate) => ({kept: "", pruned: "×", ended: "■", open: "…", left: "⊣"})[fate];
 
 // ---- the tree as a picture --------------------------------------------------------------------------------------------------
 
@@ -134,7 +136,7 @@ function treePart(record, tree, tools) {
   const title = decoding.sampled ? t("The samples", "Les tirages") : decoding.beams === 1 ? t("The greedy walk", "La marche gloutonne") : t("The beam tree", "L'arbre du faisceau");
   return tools.section(
     title,
-    legend(decoding, record, hasPruned, tools),
+    legend(tree, decoding, record, tools),
     hasPruned ? h("label", {class: "dec-check"}, box, t(" show pruned branches", " montrer les branches élaguées")) : "",
     frame,
     detail,
@@ -142,7 +144,7 @@ function treePart(record, tree, tools) {
   );
 }
 
-function legend(decoding, record, hasPruned, tools) {
+function legend(tree, decoding, record, tools) {
   const {h, svg, t} = tools;
   const sample = (fate, extra, text) =>
     h(
@@ -161,11 +163,14 @@ function legend(decoding, record, hasPruned, tools) {
       ),
       text,
     );
+  const fates = new Set(tree.nodes.map((node) => fateOf(tree, node)));
   return h(
     "p",
     {class: "dec-legend"},
     sample("kept", "", decoding.sampled ? t("drawn", "tiré") : t("kept", "gardée")),
-    hasPruned ? sample("pruned", "", t("pruned", "élaguée")) : "",
+    fates.has("pruned") ? sample("pruned", "", t("pruned", "élaguée")) : "",
+    fates.has("left") ? sample("left", "", t("kept, then overtaken", "gardée, puis dépassée")) : "",
+    fates.has("open") ? sample("open", "", t("still open at the end", "encore ouverte à la fin")) : "",
     sample("ended", "", t("ended", "terminée")),
     sample("ended", "dec-winner", decoding.sampled ? t("the best sample", "le meilleur tirage") : t("the winner's path", "le chemin de la gagnante")),
     record.meta.given ? sample("kept", "dec-was-given", t("the given translation", "la traduction donnée")) : "",

@@ -170,7 +170,7 @@ function stopButton(step, place, tools, onChoose) {
     {type: "button", class: step.rank === 1 ? "dec-stop" : "dec-stop dec-second", "aria-label": label, "aria-pressed": "false", onclick: onChoose},
     h("span", {class: "dec-token"}, tools.piece(step.chosen.piece)),
     h("span", {class: "dec-bar"}, h("span", {style: {width: `${(share * 100).toFixed(1)}%`}})),
-    h("span", {class: "dec-small"}, tools.percent(share)),
+    h("span", {class: "dec-small"}, chance(share, tools)),
     h("span", {class: "dec-small"}, `H ${tools.number(step.entropy, 2)}`),
     step.rank === 1 ? "" : h("span", {class: "dec-small dec-rank"}, t(`rank ${step.rank}`, `rang ${step.rank}`)),
   );
@@ -179,11 +179,11 @@ function stopButton(step, place, tools, onChoose) {
 function walkTable(steps, tools) {
   const {t} = tools;
   const rows = steps.map((step, place) => [
-    `${place + 1}  ${step.chosen.piece}`,
-    tools.percent(step.chosen.probability),
+    `${place + 1}. ${tools.piece(step.chosen.piece)}`,
+    chance(step.chosen.probability, tools),
     String(step.rank),
     tools.number(step.entropy),
-    step.candidates.slice(0, 3).map((one) => `${one.piece} ${tools.percent(one.probability)}`).join(", "),
+    step.candidates.slice(0, 3).map((one) => `${tools.piece(one.piece)} ${chance(one.probability, tools)}`).join(", "),
   ]);
   const header = [t("position", "position"), "p", t("rank", "rang"), t("entropy (nats)", "entropie (nats)"), t("best three", "les trois meilleurs")];
   return tools.folded(t("All positions as a table", "Toutes les positions en tableau"), () => tools.table(header, rows));
@@ -249,7 +249,7 @@ function factsOf(step, tools) {
       ` (${tools.number(step.entropy / Math.LN2)} bits) : aussi incertain qu'entre ${tools.number(choices, 2)} tokens équiprobables. Le token choisi, `,
     ),
     h("b", null, tools.piece(step.chosen.piece)),
-    t(`, has rank ${step.rank} with ${tools.percent(step.chosen.probability)}.`, `, a le rang ${step.rank} avec ${tools.percent(step.chosen.probability)}.`),
+    t(`, has rank ${step.rank} with ${chance(step.chosen.probability, tools)}.`, `, a le rang ${step.rank} avec ${chance(step.chosen.probability, tools)}.`),
   ];
 }
 
@@ -285,8 +285,12 @@ function whatBecame(one, {tree, path, place, tools, decoding}) {
   if (node.fate === "ended") return t(`ended, score ${tools.number(node.score)}`, `terminée, score ${tools.number(node.score)}`);
   if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`, `élaguée aussitôt, total ${tools.number(node.total)}`);
   const {best, last} = descendants(tree, node);
-  if (best) return t(`kept; best end: score ${tools.number(best.score)}`, `gardée ; meilleure fin : score ${tools.number(best.score)}`);
-  if (last === tree.steps - 1) return t("kept; open when the search stopped", "gardée ; ouverte à l'arrêt de la recherche");
+  if (best) return t(`${decoding.sampled ? "drawn" : "kept"}; best end: score ${tools.number(best.score)}`, `${decoding.sampled ? "tiré" : "gardée"} ; meilleure fin : score ${tools.number(best.score)}`);
+  if (last === tree.steps - 1) {
+    return decoding.sampled
+      ? t("drawn; cut at the limit of length", "tiré ; coupé à la longueur limite")
+      : t("kept; still open when the search stopped", "gardée ; encore ouverte à l'arrêt de la recherche");
+  }
   return t(`kept until step ${last + 1}`, `gardée jusqu'au pas ${last + 1}`);
 }
 
@@ -319,7 +323,7 @@ function resultsPart(record, tree, tools) {
     draw,
   );
   return tools.section(
-    t("Why this one won", "Pourquoi celle-ci a gagné"),
+    record.meta.given ? t("Why the search chose its own", "Pourquoi la recherche a choisi la sienne") : t("Why this one won", "Pourquoi celle-ci a gagné"),
     h("p", {class: "dec-why"}, whyWon(all, decoding, tools)),
     h("p", {class: "dec-proof"}, proof(decoding, tree, tools)),
     all.length > 1 ? slider : "",

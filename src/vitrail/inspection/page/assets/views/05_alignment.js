@@ -1,5 +1,6 @@
 /** Which source word each target word came from, read off cross-attention: links, matrix, the heads behind it, and the Pharaoh line. */
-const {wordTexts, betweenWords, textWidth} = Vitrail.shared;
+const {wordTexts, textWidth} = Vitrail.shared;
+const {betweenWords, forwardLinks, grownLinks, betweenSpaces, toPharaoh} = Vitrail.align;
 const FONT = "15px system-ui, sans-serif";
 const CHOSEN = "chosen";
 
@@ -21,13 +22,13 @@ function choicesOf(record, tools) {
   if (usable.length) choices.push({value: "all", text: t("average of all heads", "moyenne de toutes les têtes"), at: average(usable)});
   for (const one of usable) {
     if (one.heads < 2 || usable.length < 2) continue;
-    choices.push({value: `L${one.layer}`, text: t(`layer ${one.layer + 1}, all heads`, `couche ${one.layer + 1}, toutes les têtes`), at: average([one])});
+    choices.push({value: `L${one.layer}`, text: t(`layer ${one.layer}, all heads`, `couche ${one.layer}, toutes les têtes`), at: average([one])});
   }
   for (const {layer, heads, weights} of usable) {
     for (let head = 0; head < heads && heads * usable.length > 1; head += 1) {
       choices.push({
         value: `L${layer}H${head}`,
-        text: t(`layer ${layer + 1}, head ${head + 1}`, `couche ${layer + 1}, tête ${head + 1}`),
+        text: t(`layer ${layer}, head ${head}`, `couche ${layer}, tête ${head}`),
         at: (row, column) => weights.at(head, row, column),
       });
     }
@@ -35,22 +36,21 @@ function choicesOf(record, tools) {
   return choices;
 }
 
-/** For each target word its heaviest source word: [source, target] pairs. */
-function strongest(matrix) {
-  return matrix.flatMap((row, target) => {
-    const source = row.reduce((best, value, column) => (value > row[best] ? column : best), 0);
-    return row.length && row[source] > 0 ? [[source, target]] : [];
-  });
-}
-
-/** The links of the analysis, or those of an ad-hoc choice of heads. */
-function linksOf(record, choice, matrix) {
-  if (choice.value !== CHOSEN || !record.has("alignment.links")) return strongest(matrix);
+/** The links of a choice of heads and of a way to link; those of the analysis as it recorded them. */
+function linksOf(record, state, matrix) {
+  if (state.rule === "target") return forwardLinks(matrix);
+  if (state.heads !== CHOSEN || !record.has("alignment.links")) return grownLinks(matrix);
   const links = record.array("alignment.links");
   return Array.from({length: links.shape[0]}, (_, row) => [links.at(row, 0), links.at(row, 1)]);
 }
 
-const pharaohOf = (links) => [...links].sort((a, b) => a[0] - b[0] || a[1] - b[1]).map((link) => link.join("-")).join(" ");
+/** The same between the words that spaces cut. */
+function pharaohOf(record, state, at) {
+  const told = record.meta.extras?.alignment?.pharaoh;
+  if (state.heads === CHOSEN && state.rule === "grown" && told !== undefined) return told;
+  const matrix = betweenWords(at, betweenSpaces(record.meta.target), betweenSpaces(record.meta.source));
+  return toPharaoh(state.rule === "target" ? forwardLinks(matrix) : grownLinks(matrix));
+}
 
 // ---- two lines of words -----------------------------------------------------------------------------------------------------
 
@@ -177,7 +177,7 @@ function pharaohPart(line, tools) {
   };
   return tools.section(
     t("For other tools", "Pour d'autres outils"),
-    h("p", null, t("The Pharaoh format: source word - target word, counted from 0.", "Le format Pharaoh : mot source - mot cible, comptés à partir de 0.")),
+    h("p", null, t("The Pharaoh format: source word - target word, counted from 0, words being what stands between spaces.", "Le format Pharaoh : mot source - mot cible, comptés à partir de 0 ; un mot est ce qui se trouve entre deux espaces.")),
     h("div", {class: "ali-copy"}, field, tools.button(t("Copy", "Copier"), copy), said),
   );
 }
@@ -185,14 +185,14 @@ function pharaohPart(line, tools) {
 function headsPart(record, tools) {
   const {h, t} = tools;
   const heads = record.array("alignment.heads");
-  const extra = (record.meta.extras && record.meta.extras.alignment) || {};
   if (!heads) return "";
+  const extra = record.meta.extras?.alignment ?? {};
   const chips = Array.from({length: heads.shape[0]}, (_, row) =>
-    h("li", null, t(`layer ${heads.at(row, 0) + 1}, head ${heads.at(row, 1) + 1}`, `couche ${heads.at(row, 0) + 1}, tête ${heads.at(row, 1) + 1}`)),
+    h("li", null, t(`layer ${heads.at(row, 0)}, head ${heads.at(row, 1)}`, `couche ${heads.at(row, 0)}, tête ${heads.at(row, 1)}`)),
   );
   return tools.section(
     t("The heads it came from", "Les têtes dont elle vient"),
-    extra.how ? h("p", null, extra.how) : "",
+    extra.how && tools.state.language === "en" ? h("p", null, extra.how) : "",
     h("ul", {class: "ali-heads"}, ...chips),
     scoresPicture(extra.layer_head_scores, heads, tools),
   );
@@ -205,16 +205,16 @@ function scoresPicture(scores, heads, tools) {
   return tools.figure(
     tools.heatmap({
       values: scores.flat(),
-      rows: scores.map((_, layer) => t(`layer ${layer + 1}`, `couche ${layer + 1}`)),
-      columns: scores[0].map((_, head) => t(`head ${head + 1}`, `tête ${head + 1}`)),
+      rows: scores.map((_, layer) => t(`layer ${layer}`, `couche ${layer}`)),
+      columns: scores[0].map((_, head) => t(`head ${head}`, `tête ${head}`)),
       marks: Array.from({length: heads.shape[0]}, (_, row) => [heads.at(row, 0), heads.at(row, 1)]),
       label: t("How well each head aligns", "Qualité d'alignement de chaque tête"),
-      describe: (row, column, value) => t(`layer ${row + 1}, head ${column + 1}: ${tools.number(value)}`, `couche ${row + 1}, tête ${column + 1} : ${tools.number(value)}`),
+      describe: (row, column, value) => t(`layer ${row}, head ${column}: ${tools.number(value)}`, `couche ${row}, tête ${column} : ${tools.number(value)}`),
     }),
     t("Score of every head; the chosen ones are marked.", "Score de chaque tête ; les têtes choisies sont marquées."),
     tools.table(
-      ["", ...scores[0].map((_, head) => t(`head ${head + 1}`, `tête ${head + 1}`))],
-      scores.map((row, layer) => [t(`layer ${layer + 1}`, `couche ${layer + 1}`), ...row.map((value) => tools.number(value))]),
+      ["", ...scores[0].map((_, head) => t(`head ${head}`, `tête ${head}`))],
+      scores.map((row, layer) => [t(`layer ${layer}`, `couche ${layer}`), ...row.map((value) => tools.number(value))]),
       {},
     ),
   );
@@ -229,44 +229,49 @@ Vitrail.view({
     const {h, t} = tools;
     const [source, target] = [wordTexts(record.meta.source), wordTexts(record.meta.target)];
     const choices = choicesOf(record, tools);
-    const body = h("div", null);
-    const draw = (value) => {
-      const choice = choices.find((one) => one.value === value);
-      const matrix = betweenWords(choice.at, record.meta.target, record.meta.source);
-      const links = linksOf(record, choice, matrix);
-      body.replaceChildren(
-        tools.section(
-          t("Links", "Liens"),
-          tools.figure(
-            h("div", {class: "ali-scroll"}, linesPicture(source, target, links, matrix, tools)),
-            t("Each target word and the source word it looked at most; point at a word to single it out.", "Chaque mot cible et le mot source qu'il a le plus regardé ; pointez un mot pour l'isoler."),
-            linkTable(source, target, links, matrix, tools),
-          ),
-        ),
-        tools.section(
-          t("Matrix", "Matrice"),
-          matrixPicture(source, target, links, matrix, tools),
-          h("p", null, t("Summed over the tokens of a source word, averaged over those of a target word; links are marked.", "Somme sur les tokens d'un mot source, moyenne sur ceux d'un mot cible ; les liens sont marqués.")),
-        ),
-        pharaohPart(pharaohOf(links), tools),
-      );
-    };
-    root.append(
-      h(
-        "p",
-        null,
-        t(
-          "Cross-attention says where the decoder looked as it chose each word. Its heaviest source word is taken as the word's origin; it is often right and sometimes not.",
-          "L'attention croisée dit où le décodeur a regardé au moment de choisir chaque mot. Le mot source le plus lourd est pris pour origine ; c'est souvent juste, parfois non.",
-        ),
-      ),
-    );
+    root.append(h("p", {class: "ali-lead"}, t(
+      "Cross-attention says where the decoder looked as it chose each word. Where it looked most is taken for the word's origin: often right, sometimes not.",
+      "L'attention croisée dit où le décodeur a regardé en choisissant chaque mot. Là où il a le plus regardé, on voit l'origine du mot : souvent juste, parfois non.")));
     if (!source.length || !target.length || !choices.length) {
-      root.append(h("p", null, t("There are no words to align.", "Il n'y a pas de mots à aligner.")));
+      root.append(tools.note("note", t("There are no words to align.", "Il n'y a pas de mots à aligner.")));
       return;
     }
-    root.append(tools.select(t("Attention of", "Attention de"), choices.map(({value, text}) => ({value, text})), choices[0].value, draw), body);
-    draw(choices[0].value);
-    root.append(headsPart(record, tools));
+    const state = {heads: choices[0].value, rule: "grown"};
+    const body = h("div", {class: "view"});
+    const draw = () => body.replaceChildren(...parts(record, state, {source, target, choices}, tools));
+    const change = (key) => (value) => {
+      state[key] = value;
+      draw();
+    };
+    root.append(
+      tools.toolbar(
+        tools.select(t("Attention of", "Attention de"), choices.map(({value, text}) => ({value, text})), state.heads, change("heads")),
+        tools.select(t("Links", "Liens"), [
+          {value: "grown", text: t("where both directions agree, grown", "où les deux sens s'accordent, étendus")},
+          {value: "target", text: t("the heaviest source word of each target word", "le mot source le plus lourd de chaque mot cible")},
+        ], state.rule, change("rule"))),
+      body, headsPart(record, tools));
+    draw();
   },
 });
+
+/** Links, matrix and Pharaoh line of what is chosen. */
+function parts(record, state, {source, target, choices}, tools) {
+  const {h, t} = tools;
+  const {at} = choices.find((one) => one.value === state.heads);
+  const matrix = betweenWords(at, record.meta.target.words, record.meta.source.words);
+  const links = linksOf(record, state, matrix);
+  return [
+    tools.section(t("Links", "Liens"), tools.figure(
+      h("div", {class: "ali-scroll", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways", "Liens, défile latéralement")}, linesPicture(source, target, links, matrix, tools)),
+      t("The thicker a link, the heavier. Point at a word to single it out; one that nothing is linked to has a dashed frame.",
+        "Plus un lien est épais, plus il est lourd. Pointez un mot pour l'isoler ; un mot sans lien a un cadre en tirets."),
+      () => linkTable(source, target, links, matrix, tools))),
+    tools.section(t("Matrix", "Matrice"), tools.figure(
+      matrixPicture(source, target, links, matrix, tools),
+      t("Weights summed over the tokens of a source word, averaged over those of a target word. Links bear a ring.",
+        "Poids sommés sur les tokens d'un mot source, moyennés sur ceux d'un mot cible. Les liens portent un anneau."),
+      () => tools.table(["", ...source], matrix.map((row, place) => [target[place], ...row.map((value) => tools.number(value))])))),
+    pharaohPart(pharaohOf(record, state, at), tools),
+  ];
+}
