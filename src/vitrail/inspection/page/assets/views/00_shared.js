@@ -1,4 +1,4 @@
-/** What several views need: texts of tokens and words, widths, rank correlation, principal components. */
+/** What several views need: texts of tokens and words, widths, rank correlation, principal components, grids. */
 Vitrail.shared = (() => {
   const BYTE = /^<0x([0-9A-Fa-f]{2})>$/;
 
@@ -156,5 +156,33 @@ Vitrail.shared = (() => {
     return {points: x.map((value, i) => [value, y[i]]), shares: [share(0), share(1)]};
   }
 
-  return {spell, chance, wordText, wordTexts, textWidth, clip, ranks, correlation, spearman, principal};
+  /**
+   * Buttons in rows as one stop of the tab key: arrows move between them, and the one that has the focus, or the pointer, is told.
+   * @param cells rows of buttons  @param onShow (row, column)
+   */
+  function walkGrid(cells, onShow) {
+    const own = (row, column) => {
+      cells.flat().forEach((cell) => (cell.tabIndex = -1));
+      cells[row][column].tabIndex = 0;
+    };
+    cells.forEach((line, row) => line.forEach((cell, column) => {
+      cell.addEventListener("focus", () => {
+        own(row, column);
+        onShow(row, column);
+      });
+      cell.addEventListener("pointerenter", () => onShow(row, column));
+      cell.addEventListener("keydown", (event) => {
+        const to = {
+          ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
+          Home: [row, 0], End: [row, line.length - 1],
+        }[event.key];
+        if (to === undefined) return;
+        event.preventDefault();
+        cells[to[0]]?.[to[1]]?.focus();
+      });
+    }));
+    if (cells.length && cells[0].length) own(0, 0);
+  }
+
+  return {walkGrid, spell, chance, wordText, wordTexts, textWidth, clip, ranks, correlation, spearman, principal};
 })();

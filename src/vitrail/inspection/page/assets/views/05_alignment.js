@@ -1,4 +1,4 @@
-/** Which source word each target word came from, read off cross-attention: links, matrix, the heads behind it, and the Pharaoh line. */
+/* Which source word each target word came from, read off cross-attention: links, matrix, the heads behind it, and the Pharaoh line. */
 const {wordTexts, textWidth} = Vitrail.shared;
 const {betweenWords, forwardLinks, grownLinks, betweenSpaces, toPharaoh} = Vitrail.align;
 const FONT = "15px system-ui, sans-serif";

@@ -1,0 +1,245 @@
+/* Beyond attention: other ways to ask what a translation hangs on, next to attention; and what the decoder would say after each layer. */
+const {spearman, chance, walkGrid} = Vitrail.shared;
+const METHODS = ["attention", "gradient_x_input", "integrated_gradients", "occlusion", "value_zeroing"];
+const SIGNED = new Set(["gradient_x_input", "integrated_gradients", "occlusion"]);
+const NAMES = {
+  attention: ["Attention", "Attention"],
+  gradient_x_input: ["Gradient × input", "Gradient × entrée"],
+  integrated_gradients: ["Integrated gradients", "Gradients intégrés"],
+  occlusion: ["Occlusion", "Occultation"],
+  value_zeroing: ["Value zeroing", "Annulation des valeurs"],
+};
+const state = {method: null, target: 0};
+
+/** The methods of the record, with their matrices and what they say of themselves. */
+function methodsOf(record, tools) {
+  const told = record.meta.extras?.attribution?.methods ?? {};
+  const word = (name, key) => told[name]?.[tools.t(key, `${key}_fr`)] ?? null;
+  return METHODS.filter((name) => record.has(`attribution.${name}`)).map((name) => ({
+    name,
+    title: tools.t(...NAMES[name]),
+    says: word(name, "says"),
+    unit: word(name, "unit"),
+    signed: SIGNED.has(name),
+    matrix: record.array(`attribution.${name}`),
+  }));
+}
+
+// ---- the sentence -------------------------------------------------------------------------------------------------------------------
+
+function caveat(tools) {
+  return tools.note("note", tools.t(
+    "Attention is not explanation: very different weights can give the same prediction (Jain and Wallace 2019), though whether that makes weights meaningless is disputed (Wiegreffe and Pinter 2019), so the same question is put here in other ways, which need not agree.",
+    "L'attention n'est pas une explication : des poids très différents peuvent donner la même prédiction (Jain et Wallace 2019), mais qu'ils soient pour autant vides de sens est contesté (Wiegreffe et Pinter 2019) ; la même question est donc posée ici d'autres façons, qui ne s'accordent pas toujours."));
+}
+
+// ---- two matrices beside each other -------------------------------------------------------------------------------------------------
+
+function sideBySide(record, methods, tools) {
+  const {h, t} = tools;
+  const others = methods.filter((one) => one.name !== "attention");
+  const attention = methods.find((one) => one.name === "attention");
+  if (!others.some((one) => one.name === state.method)) state.method = others[0]?.name ?? null;
+  const pictures = h("div", {class: "bey-pair"});
+  const draw = () => {
+    const shown = [attention, others.find((one) => one.name === state.method)].filter(Boolean);
+    const made = shown.map((method, place) => matrixOf(record, method, tools, (row, column) => made[1 - place]?.picture.point(row, column)));
+    pictures.replaceChildren(...made.map((one) => one.element));
+  };
+  draw();
+  const pick = tools.choice(t("Next to attention", "À côté de l'attention"), others.map(({name, title}) => ({value: name, text: title})), state.method, (name) => {
+    state.method = name;
+    draw();
+  });
+  return tools.section(t("Where it looked, and what it hangs on", "Où il a regardé, et de quoi cela dépend"), others.length > 1 ? pick : null, pictures);
+}
+
+/** One matrix in its frame; pointing at a cell points at the same cell of the other. */
+function matrixOf(record, method, tools, onHover) {
+  const {h, t} = tools;
+  const rows = record.predictedTokens.map(tools.piece);
+  const columns = record.sourceTokens.map(tools.piece);
+  const unit = method.unit ? ` ${method.unit}` : "";
+  const picture = tools.heatmap({
+    values: method.matrix.data, rows, columns, diverging: method.signed, size: 400, onHover, label: method.title,
+    max: method.name === "attention" ? 1 : null,
+    rowTitle: t("target", "cible"), columnTitle: "source",
+    describe: (row, column, value) => `${rows[row]} ← ${columns[column]}: ${tools.number(value)}${unit}`,
+    hint: method.signed ? t("Blue speaks for the target token, orange against it.", "Bleu : pour le token cible ; orange : contre.") : null,
+  });
+  const numbers = () => tools.table(["", ...columns],
+    rows.map((name, row) => [name, ...Array.from(method.matrix.row(row), (value) => tools.number(value))]), {caption: method.title});
+  return {picture, element: h("div", {class: "bey-method"}, h("h4", null, method.title), tools.figure(picture, method.says ?? "", numbers))};
+}
+
+// ---- do they agree? -----------------------------------------------------------------------------------------------------------------
+
+/** Spearman's rank correlation of two methods' strengths over the source tokens: the mean over target tokens where it is defined. */
+function agreement(one, other) {
+  const rows = Array.from({length: one.matrix.shape[0]}, (_, row) => [one, other].map((method) => Array.from(method.matrix.row(row), Math.abs)));
+  const found = rows.map(([a, b]) => spearman(a, b)).filter(Number.isFinite);
+  return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : NaN;
+}
+
+function agreementPart(methods, tools) {
+  const {t} = tools;
+  if (methods.length < 2) return null;
+  const rows = methods.map((one) => [one.title, ...methods.map((other) => shaded(one === other ? 1 : agreement(one, other), tools))]);
+  return tools.section(
+    t("Do they agree?", "S'accordent-elles ?"),
+    tools.h("p", null, t(
+      "Spearman's rank correlation of the strengths (signs left out) over the source tokens, averaged over the target tokens: 1 the same order, 0 unrelated.",
+      "Corrélation de rang de Spearman des forces (sans les signes) sur les tokens source, moyennée sur les tokens cible : 1 le même ordre, 0 sans rapport.")),
+    tools.table(["", ...methods.map((one) => one.title)], rows, {caption: t("Rank correlation", "Corrélation de rang")}));
+}
+
+/** A correlation on its colour. */
+function shaded(value, tools) {
+  const colour = tools.divergingRgb(value);
+  return tools.h("span", {class: "bey-cell", "data-value": value, style: {background: tools.css(colour), color: tools.inkOn(colour)}}, tools.number(value, 2));
+}
+
+// ---- one target word ----------------------------------------------------------------------------------------------------------------
+
+function oneWord(record, methods, tools) {
+  const {h, t} = tools;
+  const body = h("div", {"aria-live": "polite"});
+  state.target = Math.min(state.target, record.predictedTokens.length - 1);
+  const draw = (target) => {
+    state.target = target;
+    body.replaceChildren(barsOf(record, methods, target, tools));
+  };
+  draw(state.target);
+  return tools.section(
+    t("One target word", "Un mot cible"),
+    h("p", null, t("Choose a token of the translation: what each source token means to it, method by method.", "Choisissez un token de la traduction : ce que chaque token source est pour lui, méthode par méthode.")),
+    tools.tokens({tokens: record.predictedTokens, label: t("Target tokens", "Tokens cible"), selected: state.target, onSelect: draw}),
+    body);
+}
+
+/** Source tokens in rows, methods in columns; bars are as long as a share of the method's longest in this row of its matrix. */
+function barsOf(record, methods, target, tools) {
+  const {h, t} = tools;
+  const longest = methods.map((method) => Math.max(...Array.from(method.matrix.row(target), Math.abs)) || 1);
+  const rows = record.sourceTokens.map((token, source) => [
+    tools.piece(token),
+    ...methods.map((method, place) => bar(method.matrix.at(target, source), longest[place], method.signed, tools)),
+  ]);
+  const header = [t("source", "source"), ...methods.map((one) => h("span", null, one.title, one.unit ? h("span", {class: "bey-unit"}, ` ${one.unit}`) : null))];
+  const table = tools.table(header, rows, {caption: t(`What “${tools.piece(record.predictedTokens[target])}” hangs on`, `De quoi dépend « ${tools.piece(record.predictedTokens[target])} »`)});
+  table.classList.add("bey-bars");
+  return table;
+}
+
+/** A bar from the middle to both sides for signed values, from the left for others; negative ones are hatched as well as orange. */
+function bar(value, longest, signed, tools) {
+  const share = (Math.abs(value) / longest) * (signed ? 50 : 100);
+  const left = signed ? (value < 0 ? 50 - share : 50) : 0;
+  return tools.h("span", {class: "bey-line"},
+    tools.h("span", {class: signed ? "bey-track bey-signed" : "bey-track"},
+      tools.h("span", {class: value < 0 ? "bey-bar bey-against" : "bey-bar", style: {left: `${left}%`, width: `${share}%`}})),
+    tools.h("span", {class: "bey-value"}, tools.number(value, 2)));
+}
+
+// ---- the logit lens -----------------------------------------------------------------------------------------------------------------
+
+/** What the lens found, by layer and position. */
+function lensOf(record) {
+  const extra = record.meta.extras?.logit_lens;
+  const probabilities = record.array("logit_lens.top_probabilities");
+  if (!extra?.pieces || !probabilities) return null;
+  const [layers, positions, count] = probabilities.shape;
+  const number = (name, layer, position) => record.array(`logit_lens.${name}`)?.at(layer, position) ?? NaN;
+  return {
+    layers, positions,
+    names: extra.layers,
+    top: (layer, position) => Array.from({length: count}, (_, rank) => ({piece: extra.pieces[layer][position][rank], probability: probabilities.at(layer, position, rank)})),
+    rank: (layer, position) => number("rank", layer, position),
+    right: (layer, position) => number("right", layer, position),
+    entropy: (layer, position) => number("entropy", layer, position),
+    divergence: (layer, position) => number("divergence", layer, position),
+  };
+}
+
+/** Layer 0 of the lens is what the first block reads. */
+function layerName(name, tools) {
+  const block = /^decoder\.(\d+)\./.exec(name);
+  return block ? tools.t(`after layer ${block[1]}`, `après la couche ${block[1]}`) : tools.t("before layer 0", "avant la couche 0");
+}
+
+function lensPart(record, tools) {
+  const lens = lensOf(record);
+  if (!lens) return null;
+  const {h, t} = tools;
+  const detail = h("div", {class: "bey-detail", "aria-live": "polite"});
+  const show = (layer, position) => detail.replaceChildren(...lensDetail(record, lens, layer, position, tools));
+  const cells = [];
+  const order = Array.from({length: lens.layers}, (_, place) => lens.layers - 1 - place); // the last layer on top, as a stack is drawn
+  const rows = order.map((layer, row) => {
+    cells.push(Array.from({length: lens.positions}, (_, position) => lensCell(record, lens, layer, position, tools)));
+    return h("tr", null, h("th", {scope: "row"}, layerName(lens.names[layer], tools)), cells[row].map((cell) => h("td", null, cell)));
+  });
+  walkGrid(cells, (row, position) => show(order[row], position));
+  show(lens.layers - 1, 0);
+  const settled = Array.from({length: lens.positions}, (_, position) => firstSettled(lens, position));
+  const early = settled.filter((layer) => layer < lens.layers - 1).length;
+  return tools.section(
+    t("What the decoder would say after each layer", "Ce que le décodeur dirait après chaque couche"),
+    h("p", null, t(
+      "The logit lens: the last norm and the output matrix applied to what each layer hands on. ✓ marks the token that stands in the translation.",
+      "La lentille logit : la dernière norme et la matrice de sortie appliquées à ce que rend chaque couche. ✓ marque le token qui figure dans la traduction.")),
+    h("p", null, t(
+      `${early} of ${lens.positions} positions have their token on top before the last layer, and keep it there.`,
+      `${early} positions sur ${lens.positions} ont leur token en tête avant la dernière couche, et l'y gardent.`)),
+    h("div", {class: "table bey-lens", tabindex: 0, role: "region", "aria-label": t("Logit lens", "Lentille logit")},
+      h("table", null,
+        h("caption", {class: "unseen"}, t("Most probable token by layer and position", "Token le plus probable par couche et position")),
+        h("thead", null, h("tr", null, h("td", null), record.predictedTokens.map((token) => h("th", {scope: "col", dir: "auto"}, tools.piece(token))))),
+        h("tbody", null, rows))),
+    detail);
+}
+
+/** The first layer from which on the translation's token is the most probable one; as many as there are layers where it never is. */
+function firstSettled(lens, position) {
+  let layer = lens.layers;
+  while (layer > 0 && lens.rank(layer - 1, position) === 1) layer -= 1;
+  return layer;
+}
+
+function lensCell(record, lens, layer, position, tools) {
+  const [best] = lens.top(layer, position);
+  const right = lens.rank(layer, position) === 1;
+  const colour = tools.rgb(best.probability);
+  const name = `${layerName(lens.names[layer], tools)}, ${tools.t("position", "position")} ${position + 1}: ${best.piece} ${chance(best.probability, tools)}${right ? " ✓" : ""}`;
+  return tools.h("button", {
+    type: "button", class: right ? "bey-top bey-right" : "bey-top", dir: "auto", "aria-label": name,
+    style: {background: tools.css(colour), color: tools.inkOn(colour)},
+  }, tools.h("span", null, tools.piece(best.piece), right ? " ✓" : ""), tools.h("span", {class: "bey-percent"}, chance(best.probability, tools)));
+}
+
+function lensDetail(record, lens, layer, position, tools) {
+  const {h, t} = tools;
+  const token = tools.piece(record.predictedTokens[position]);
+  const best = lens.top(layer, position).map((one) => `${tools.piece(one.piece)} ${chance(one.probability, tools)}`).join(" · ");
+  const number = (value) => tools.number(value);
+  return [
+    h("p", null, h("b", null, `${layerName(lens.names[layer], tools)}, ${t("position", "position")} ${position + 1}: `), best),
+    h("p", {class: "quiet"}, t(
+      `“${token}” has rank ${lens.rank(layer, position)} with ${chance(lens.right(layer, position), tools)}; entropy ${number(lens.entropy(layer, position))} nats; ${number(lens.divergence(layer, position))} nats away from the last layer.`,
+      `« ${token} » a le rang ${lens.rank(layer, position)} avec ${chance(lens.right(layer, position), tools)} ; entropie ${number(lens.entropy(layer, position))} nats ; à ${number(lens.divergence(layer, position))} nats de la dernière couche.`)),
+  ];
+}
+
+Vitrail.view({
+  id: "beyond",
+  order: 6,
+  label: {en: "Beyond attention", fr: "Au-delà de l'attention"},
+  available: (record) => METHODS.some((name) => record.has(`attribution.${name}`)) || record.has("logit_lens.top_probabilities"),
+  render(root, record, tools) {
+    const methods = methodsOf(record, tools);
+    const parts = [caveat(tools)];
+    if (methods.length) parts.push(sideBySide(record, methods, tools), oneWord(record, methods, tools), agreementPart(methods, tools));
+    parts.push(lensPart(record, tools));
+    root.append(...parts.filter(Boolean));
+  },
+});
