@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,11 +28,11 @@ class Group:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes in the page."""
-        return len(self.data) + len(json.dumps(self.entries)) + 8 * len(self.entries)
+        """Bytes that it takes in the page, beside its entries."""
+        return len(self.data)
 
 
-def pack(arrays: Mapping[str, Values], *, precision: Precision, known: Mapping[str, dict[str, Any]], level: int = 6) -> Group:
+def pack(arrays: Mapping[str, Values], *, precision: Precision, known: Mapping[str, dict[str, Any]]) -> Group:
     """Pack a group.
 
     Args: known: what earlier groups of the same page hold; equal arrays are told by their names.
@@ -56,8 +55,20 @@ def pack(arrays: Mapping[str, Values], *, precision: Precision, known: Mapping[s
         if values.ndim == 3:
             # Heads side by side: Z of every head is what their concatenation holds, row by row.
             own.setdefault(_digest(values.swapaxes(0, 1).reshape(values.shape[1], -1)), {"same": name, "merged": True})
-    packed = base64.b64encode(zlib.compress(b"".join(parts), level)).decode("ascii")
-    return Group(entries, packed, own)
+    return Group(entries, deflate(b"".join(parts)), own)
+
+
+def deflate(data: bytes) -> str:
+    """Deflated, as text in base64."""
+    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
+
+
+def least_size(arrays: Mapping[str, Values], precision: Precision) -> float:
+    """A guess from below of a group's size, in no time: what is 0 takes next to nothing, a code of one byte takes a tenth or more, equal
+    arrays are told once, a number that was not rounded takes four fifths of itself."""
+    width, share = {"float32": (4, 0.8), "float16": (2, 0.8), "rounded8": (1, 0.1)}[precision]
+    different = {_digest(values): int(np.count_nonzero(values)) for values in arrays.values() if values.dtype != np.bool_}
+    return sum(different.values()) * width * share * 4 / 3
 
 
 def _digest(values: Values) -> str:
@@ -69,6 +80,8 @@ def _encode(values: Values, precision: Precision) -> tuple[bytes, dict[str, Any]
     """Bytes in little-endian order, and what it takes to read them."""
     if values.dtype == np.bool_:
         return np.ascontiguousarray(values, dtype="u1").tobytes(), {"type": "uint8"}
+    if values.dtype.kind in "iu":  # layers, ranks, places of words: rounded ones would be others
+        return np.ascontiguousarray(values, dtype="<f4").tobytes(), {"type": "float32"}
     if precision == "rounded8":
         codes, low, high = round8(values)
         return codes.tobytes(), {"type": "rounded8", "low": low, "high": high}

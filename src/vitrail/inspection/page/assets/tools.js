@@ -50,7 +50,7 @@ const VitrailTools = (() => {
   }
 
   function localised(text) {
-    const signed = text.replace("-", "\u2212");
+    const signed = text.replaceAll("-", "\u2212");
     return state.language === "fr" ? signed.replace(".", ",") : signed;
   }
 
