@@ -42,7 +42,7 @@ _WITHOUT_SCRIPT = {
 def to_html(inspection: Inspection, *, language: str = "en") -> str:
     """One self-contained page with every view that the record has something for.
 
-    Nothing that a text says can run: it is JSON in the page and text nodes on the screen, and only the scripts written here are let
+    Nothing that a text says can run: it is base64 in the page and text nodes on the screen, and only the scripts written here are let
     through by the page's content security policy, each by its SHA-256.
     Args:   language: of the page's own words, one of `LANGUAGES`; a reader can change it.
     Raises: UsageError for another language.

@@ -1,14 +1,14 @@
-"""What of a record goes into its page, within a budget of bytes: facts as JSON, arrays packed, what was left out or rounded said."""
+"""What of a record goes into its page, within a budget of bytes: facts and arrays, deflated; what was left out or rounded is said."""
 
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from vitrail.inspection.page.packing import Group, Precision, Values, pack
+from vitrail.inspection.page.packing import Group, Precision, Values, deflate, least_size, pack
 from vitrail.inspection.record import Inspection
 
 BUDGET = 1_800_000
@@ -24,8 +24,14 @@ _BEFORE = {
 """What is no layer's own, and goes with the layer that reads it."""
 _WEIGHTS = re.compile(r"(?:(encoder|decoder)\.(\d+)\.(?:self|cross)_)?attention\.(weights|keep)")
 
+_INDEX = 40
+"""Bytes that an array's name, shape and place take in the page, about."""
+
 _SHARE_OF_ATTENTION, _SHARE_OF_SMALL = 0.4, 0.25
 """Of the budget, for exact attention weights, and for analyses: beyond it they are rounded."""
+
+
+Attempt = tuple[Mapping[str, Values], Precision]
 
 
 class _Room:
@@ -44,10 +50,14 @@ class _Room:
         self.left -= group.size
         self._known |= group.known
 
-    def try_all(self, attempts: Iterator[Group], *, limit: float = math.inf) -> int | None:
-        """Add the first that fits; its place among the attempts, or None."""
-        for number, group in enumerate(attempts):
-            if group.size <= min(self.left, limit):
+    def try_all(self, attempts: Sequence[Attempt], *, limit: float = math.inf) -> int | None:
+        """Add the first that fits; its place among the attempts, or None. What cannot fit is not even packed."""
+        limit = min(self.left, limit)
+        for number, (arrays, precision) in enumerate(attempts):
+            if least_size(arrays, precision) > limit:
+                continue
+            group = self.pack(arrays, precision)
+            if group.size <= limit:
                 self.add(group)
                 return number
         return None
@@ -61,7 +71,7 @@ def make_payload(inspection: Inspection, *, reserved: int = 0, budget: int = BUD
     """
     arrays = {name: values for name, values in inspection.arrays.items() if name not in _NOT_SENT}
     meta: dict[str, Any] = _shorten(inspection.facts.model_dump(mode="json")) | {"checks": check_weights(arrays)}
-    room = _Room(budget - reserved - len(to_json(meta).encode()) - 2_000)
+    room = _Room(budget - reserved - len(_text(meta)) - _INDEX * len(arrays))
     notes = _add_attention(room, {name: values for name, values in arrays.items() if _WEIGHTS.fullmatch(name)}, budget)
     notes += _add_small(room, {name: values for name, values in arrays.items() if _layer_of(name, arrays) == ""}, budget)
     walk, more = _add_layers(room, arrays)
@@ -70,12 +80,14 @@ def make_payload(inspection: Inspection, *, reserved: int = 0, budget: int = BUD
     return {"meta": meta, "arrays": entries, "blobs": [group.data for group in room.groups]}
 
 
-def to_json(payload: Any) -> str:
-    """As JSON that may stand inside a script element: no character in it can end one, or begin another."""
-    text = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
+def to_json(payload: dict[str, Any]) -> str:
+    """As a list of texts in base64, each deflated: `meta` and `arrays` as JSON, then the blobs. Nothing that a sentence says stands in
+    the page as it is, so that none of it can be taken for markup."""
+    return json.dumps([_text({"meta": payload["meta"], "arrays": payload["arrays"]}), *payload["blobs"]])
+
+
+def _text(value: Any) -> str:
+    return deflate(json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii"))
 
 
 def check_weights(arrays: Mapping[str, Values]) -> dict[str, dict[str, float | None]]:
@@ -145,20 +157,15 @@ def _add_attention(room: _Room, arrays: Mapping[str, Values], budget: int) -> li
         kinds: dict[str, str] = {re.sub(r"\d+", "", name): name for name in sorted(arrays, key=_number)}
         return {name: mean(arrays[name]) for name in kinds.values()}
 
-    attempts: tuple[tuple[Callable[[], Mapping[str, Values]], Precision, float], ...] = (
-        (lambda: arrays, "float32", share),
-        (lambda: arrays, "float16", share),
-        (lambda: arrays, "rounded8", share * 1.5),
-        (lambda: {name: mean(values) for name, values in arrays.items()}, "rounded8", share * 1.5),
-        (last, "rounded8", math.inf),
-    )
-    chosen = 0
-    for chosen, (make, precision, limit) in enumerate(attempts):
-        group = room.pack(make(), precision)
-        if group.size <= min(limit, room.left) or chosen == len(attempts) - 1:
-            room.add(group)
-            break
-    return [_ATTENTION_NOTES[chosen]] if chosen in _ATTENTION_NOTES else []
+    heads = {name: mean(values) for name, values in arrays.items()}
+    exact: list[Attempt] = [(arrays, "float32"), (arrays, "float16")]
+    rounded: list[Attempt] = [(arrays, "rounded8"), (heads, "rounded8")]
+    if room.try_all(exact, limit=share) is not None:
+        return []
+    chosen = room.try_all(rounded, limit=1.5 * share)
+    if chosen is None:
+        room.add(room.pack(last(), "rounded8"))
+    return [_ATTENTION_NOTES[2 if chosen is None else chosen]]
 
 
 def _number(name: str) -> int:
@@ -166,29 +173,28 @@ def _number(name: str) -> int:
     return int(match[0]) if match else 0
 
 
-_ATTENTION_NOTES = {
-    2: {
+_ATTENTION_NOTES = (
+    {
         "en": "A long sentence: attention weights are rounded to 1/255 of the largest of each layer, so that the page stays small.",
         "fr": "Phrase longue : les poids d'attention sont arrondis au 1/255 du plus grand de chaque couche, pour que la page reste petite.",
     },
-    3: {
+    {
         "en": "A very long sentence: the heads of each layer are averaged and rounded to 1/255, so that the page stays small.",
         "fr": "Phrase très longue : les têtes de chaque couche sont moyennées et arrondies au 1/255, pour que la page reste petite.",
     },
-    4: {
+    {
         "en": "A very long sentence: only the last layer of each attention is here, its heads averaged and rounded to 1/255.",
         "fr": "Phrase très longue : seule la dernière couche de chaque attention est ici, ses têtes moyennées et arrondies au 1/255.",
     },
-}
+)
 
 
 def _add_small(room: _Room, arrays: Mapping[str, Values], budget: int) -> list[dict[str, str]]:
     """What analyses found: exactly, or rounded, or one by one as long as they fit."""
     precisions: tuple[Precision, ...] = ("float32", "float16", "rounded8")
-    attempts = (room.pack(arrays, precision) for precision in precisions)
-    if not arrays or room.try_all(attempts, limit=budget * _SHARE_OF_SMALL) is not None:
+    if not arrays or room.try_all([(arrays, precision) for precision in precisions], limit=budget * _SHARE_OF_SMALL) is not None:
         return []
-    left = [name for name, values in arrays.items() if room.try_all(iter([room.pack({name: values}, "rounded8")])) is None]
+    left = [name for name, values in arrays.items() if room.try_all([({name: values}, "rounded8")]) is None]
     if not left:
         return []
     names = ", ".join(left[:6]) + (", ..." if len(left) > 6 else "")
@@ -204,11 +210,11 @@ def _add_layers(room: _Room, arrays: Mapping[str, Values]) -> tuple[list[str], l
             members[layer][name] = values
     first = {name: values for layer in order[:2] for name, values in members[layer].items()}
     ways = _ways(first)
-    way = room.try_all(room.pack(_columns(first, columns), precision) for precision, columns in ways)
+    way = room.try_all([(_columns(first, columns), precision) for precision, columns in ways])
     walk = [] if way is None else order[:2]
     precision, columns = ways[-1 if way is None else way]
     for layer in order[len(walk) :]:
-        if room.try_all(iter([room.pack(_columns(members[layer], columns), precision)])) is not None:
+        if room.try_all([(_columns(members[layer], columns), precision)]) is not None:
             walk.append(layer)
     notes: list[dict[str, str]] = []
     if precision != "float32" and walk:

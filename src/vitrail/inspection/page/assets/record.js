@@ -104,8 +104,8 @@ class VitrailRecord {
   }
 
   static async read(text) {
-    const packed = JSON.parse(text);
-    return new VitrailRecord(packed, await Promise.all(packed.blobs.map(vitrailInflate)));
+    const [index, ...blobs] = await Promise.all(JSON.parse(text).map(vitrailInflate));
+    return new VitrailRecord(JSON.parse(new TextDecoder().decode(index)), blobs);
   }
 
   names() {
