@@ -18,7 +18,8 @@ from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import read_lines
 from vitrail.models.base import TranslationModel
-from vitrail.models.folder import LoadedModel, load_model
+from vitrail.models.build import build_model
+from vitrail.models.folder import LoadedModel, load_model, unique_tensors
 from vitrail.train import state
 from vitrail.train.config import RunConfig
 
@@ -77,6 +78,14 @@ class Patient:
     def vocabularies(self) -> Vocabularies:
         """The model's where there is one, or else the data's."""
         return self.loaded.vocabularies if self.loaded is not None else self.data.vocabularies
+
+    @property
+    def checkpoint_is_foreign(self) -> bool:
+        """Whether the checkpoint's weights are not those that the configuration and the data's vocabularies ask for."""
+        assert self.checkpoint is not None and self.config is not None
+        with torch.device("meta"):
+            wanted = unique_tensors(build_model(self.config.model, self.data.vocabularies))
+        return state.specs(self.checkpoint.tensors["model"]) != state.specs(wanted)
 
     @cached_property
     def dev_sentences(self) -> tuple[list[str], list[str]]:

@@ -2,13 +2,14 @@
 
 import math
 import re
+import statistics
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from vitrail.inspection.doctor.course import Course, read_course, word_entropy
+from vitrail.inspection.doctor.course import LITTLE, Course, read_course, word_entropy
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient
 from vitrail.models.build import build_model
@@ -17,6 +18,21 @@ from vitrail.runtime import seed_all
 from vitrail.train.config import RunConfig
 from vitrail.train.optim import Optimizer
 from vitrail.train.state import Checkpoint
+
+BIG_STEP = 0.02
+"""Update-to-weight ratio at the top of the schedule above which steps are too big. Healthy runs of this project (Transformer and LSTMs on
+Multi30k and the phrasebook) have 0.005 to 0.014; with ten times their rate 0.024 to 0.038, and twice the loss. (Karpathy's rule of thumb,
+0.001, is for rates well after their top.)"""
+FAR = 3.0
+"""Distance from the initial weights, relative to their size, that is too far. Healthy runs: 0.5 to 2.2; ten times their rate: 3.1 to 4.0, a
+hundred times: 12 to 16, a thousand times: 93 to 500."""
+SMALL_STEP = 0.001
+"""Ratio below which steps are too small, where the weights are also still near where they began and little was learned. A thirtieth of the
+right rate: 0.0006 to 0.001; a thousandth: 0.00004."""
+NEAR = 0.25
+"""Distance from the initial weights below which hardly anything moved. A thirtieth of the right rate: 0.09 to 0.23; a thousandth: 0.01."""
+FEW_STEPS = 100
+"""Steps after the warm-up before which nothing is said."""
 
 _LAYER = re.compile(r"(?:encoder|decoder)\.\d+")
 
@@ -92,3 +108,58 @@ def _update(parameter: Tensor, moments: Mapping[str, Tensor | None], config: Run
         corrected = mean / (1 - table.beta_1**count), square / (1 - table.beta_2**count)
         return table.learning_rate * corrected[0] / (corrected[1].sqrt() + table.epsilon)
     return None if momentum is None else table.learning_rate * momentum
+
+
+def learning_rate(patient: Patient) -> list[Finding]:
+    """Judge the learning rate by the newest checkpoint."""
+    assert patient.config is not None and patient.checkpoint is not None
+    steps = patient.checkpoint.step
+    if steps < patient.config.schedule.warmup + FEW_STEPS:
+        return [Finding(check="learning rate", severity="unchecked", found=f"step {steps:,} is too early to judge it")]
+    if patient.checkpoint_is_foreign:
+        return [Finding(check="learning rate", severity="unchecked", found="the checkpoint is not of this configuration")]
+    layers = measure_steps(patient, patient.config, patient.checkpoint)
+    if not layers:
+        return [Finding(check="learning rate", severity="unchecked", found="the checkpoint holds no moments of the optimizer")]
+    course = read_course(patient.metrics)
+    return [judge_rate(layers, learned_share(course, word_entropy(patient)), rate=patient.config.optimizer.learning_rate)]
+
+
+def learned_share(course: Course, entropy: float) -> float:
+    """The best loss as a share of the entropy of single words; 0, all is learned, where there is no log to say otherwise."""
+    losses = course.dev_nats or course.train_nats[-1:]
+    return min(losses) / entropy if losses else 0.0
+
+
+def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float) -> Finding:
+    """Judge by the median layer: the size of steps, how far they led, and whether anything was learned meanwhile.
+
+    Args: share: the best loss as a share of the entropy of single words.
+    """
+    ratio, moved = (statistics.median(values) for values in zip(*layers.values(), strict=True))
+    spread = [f"{name} {part.ratio:.1e}" for name, part in layers.items()]
+    told = f"a step at the top of the schedule (learning rate {rate:g}) moves weights by {ratio:.1e} of their size (median of "
+    told += f"{len(layers)} layers; {', '.join(spread[:8])}{', ...' if len(spread) > 8 else ''}); they are {moved:.2g} times their initial "
+    told += "size away from where they began"
+    numbers = {"ratio": ratio, "moved": moved, "learning_rate": rate, **{f"ratio {name}": part.ratio for name, part in layers.items()}}
+    poor = not share < LITTLE
+    if moved > FAR and (poor or ratio > BIG_STEP):
+        high = 10 ** max(1, round(math.log10(moved / FAR) + 0.5)) if math.isfinite(moved) else 1000
+        return Finding(
+            check="learning rate",
+            severity="fault" if poor else "warning",
+            found=f"too high: {told}",
+            expected=f"steps of {SMALL_STEP:g} to {BIG_STEP:g}, and weights within {FAR:g} times their size of where they began",
+            remedy=f"lower optimizer.learning_rate, first to {rate / high:.1g}; a longer schedule.warmup helps as well",
+            numbers=numbers,
+        )
+    if moved < NEAR and ratio < SMALL_STEP and poor:
+        return Finding(
+            check="learning rate",
+            severity="fault",
+            found=f"too low: {told}",
+            expected=f"steps of {SMALL_STEP:g} to {BIG_STEP:g}",
+            remedy=f"raise optimizer.learning_rate, first to {rate * 0.007 / ratio:.1g}" if ratio > 0 else "raise optimizer.learning_rate",
+            numbers=numbers,
+        )
+    return Finding(check="learning rate", severity="ok", found=told, numbers=numbers)
