@@ -1,0 +1,6 @@
+"""The list of models of tests/contract, and what these tests share, importable from them."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "contract")]
