@@ -43,7 +43,7 @@ class Exported(NamedTuple):
         return f"{counts} in {self.folder}; look at them with: tensorboard --logdir {self.folder}"
 
 
-def export_projector(translator: InspectableTranslator, folder: Path, *, sentences: Sequence[str] = ()) -> Exported:
+def export_embeddings(translator: InspectableTranslator, folder: Path, *, sentences: Sequence[str] = ()) -> Exported:
     """Write the embeddings of every token, and the encoder's states at the positions of some sentences, for TensorBoard's projector.
 
     Files of the same names are replaced; others in the folder stay. Raises NotWritten; UsageError where no sentence has 1 to 256 tokens.

@@ -98,7 +98,7 @@ def pool(model: TranslationModel, pairs: Sequence[Pair]) -> Pooled:
 def _read(model: TranslationModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What stood at the places of each side, (B T D)."""
     device = next(model.parameters()).device
-    with torch.inference_mode(), trace(model) as seen:
+    with torch.inference_mode(), trace(model, only=_is_place) as seen:
         output = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
     rows, after = len(batch.source), model.config.model_dump().get("norm_position") == "post"
 
@@ -106,6 +106,10 @@ def _read(model: TranslationModel, batch: Batch) -> tuple[dict[str, Tensor], dic
         return {name: _merge(calls)[:rows] for name, calls in seen.items() if pattern.fullmatch(name) and _is_last(name, after=after)}
 
     return pick(_SOURCE), pick(_TARGET) | {"decoder_output": output.float().cpu()}
+
+
+def _is_place(name: str) -> bool:
+    return bool(_SOURCE.fullmatch(name) or _TARGET.fullmatch(name))
 
 
 def _is_last(name: str, *, after: bool) -> bool:

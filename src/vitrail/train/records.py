@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints: metrics, sample translations, and the batches that broke a step."""
+"""What a run writes beside its checkpoints: metrics, sample translations, the film, and the batches that broke a step."""
 
 import json
 import logging
@@ -24,12 +24,14 @@ class Records:
 
     Args:
         step: lines of later steps are forgotten, since they will be written again.
+        film: whether there will be lines of `film.jsonl`. One that is there is cut all the same, lest it tell of steps still to be taken.
         marks: what `marks` gave for the checkpoint; lines of its own step that came after it are forgotten too.
     """
 
-    def __init__(self, folder: Path, *, step: int, marks: Mapping[str, int]) -> None:
+    def __init__(self, folder: Path, *, step: int, marks: Mapping[str, int], film: bool = False) -> None:
         self._folder, self._refused = folder, False
-        self._logs = {name: JsonLines(folder / f"{name}.jsonl") for name in ("metrics", "samples")}
+        names = ("metrics", "samples", *(("film",) if film or (folder / "film.jsonl").exists() else ()))
+        self._logs = {name: JsonLines(folder / f"{name}.jsonl") for name in names}
         for name, log in self._logs.items():
             log.truncate_after(step)
             log.rewind(marks.get(name, log.size))
@@ -48,6 +50,10 @@ class Records:
     def sample(self, record: Mapping[str, Any]) -> None:
         """One line of `samples.jsonl`."""
         self._try(lambda: self._logs["samples"].append(record))
+
+    def frame(self, record: Mapping[str, Any]) -> None:
+        """One line of `film.jsonl`."""
+        self._try(lambda: self._logs["film"].append(record))
 
     def bad_batch(self, step: int, number: int, *, batch: Batch, vocabularies: Vocabularies) -> None:
         """One file of `bad_batches/`: a batch as ids and as text, so that somebody can look at what broke its step."""

@@ -1,6 +1,6 @@
 """A run: its folder, from two text files to a model that translates, and on from wherever it was stopped.
 
-runs/en-fr/  config.toml  data/  log.txt  metrics.jsonl  samples.jsonl  state/  model/  bad_batches/
+runs/en-fr/  config.toml  data/  log.txt  metrics.jsonl  samples.jsonl  film.jsonl  state/  model/  bad_batches/
 """
 
 import logging
@@ -30,7 +30,7 @@ from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
 from vitrail.train.records import Marks, Records
 from vitrail.train.stopping import StopWish
-from vitrail.train.validate import DevSet, validate
+from vitrail.train.validate import DevSet, Validated, Watch, validate
 
 _NOT_BEGUN = "stopped before a step was taken; what was there is intact"
 _REFUSALS_ALLOWED = 3
@@ -56,6 +56,7 @@ def train(
     *,
     allow: Collection[str] = (),
     observers: Sequence[Observe] = (),
+    watch: Watch | None = None,
     say: Say = _log.info,
     begin: Callable[[], None] = lambda: None,
 ) -> Outcome:
@@ -64,6 +65,7 @@ def train(
     Args:
         allow: settings that may differ from those the run was saved with, by name ("train.threads").
         observers: called with every Event.
+        watch: called after each validation; what it returns is written to `film.jsonl`. It changes no bit of the training.
         say: called with each line meant for the user.
         begin: called once the folder is this process's alone: what else is to be written there is written then.
     Raises:
@@ -78,14 +80,14 @@ def train(
             with wish.at_once(_NOT_BEGUN):
                 ranks.wait()  # the first rank prepares the data for all
                 prepared = open_prepared(folder / "data")
-            return _Run(config, folder, prepared=prepared, wish=wish, observers=(), say=_log.debug).train(allow)
+            return _Run(config, folder, prepared=prepared, wish=wish, observers=(), watch=None, say=_log.debug).train(allow)
         with FolderLock(folder):
             with wish.at_once(_NOT_BEGUN):
                 _require_same_data(config, folder, allow=allow)
                 begin()
                 prepared = prepare(config.data, folder / "data", say=say)
                 ranks.wait()
-            return _Run(config, folder, prepared=prepared, wish=wish, observers=observers, say=say).train(allow)
+            return _Run(config, folder, prepared=prepared, wish=wish, observers=observers, watch=watch, say=say).train(allow)
 
 
 @contextmanager
@@ -116,9 +118,18 @@ class _Run:
     """One training in its folder: builds what learns, restores what was saved, and writes what the loop calls for."""
 
     def __init__(
-        self, config: RunConfig, folder: Path, *, prepared: Prepared, wish: StopWish, observers: Sequence[Observe], say: Say
+        self,
+        config: RunConfig,
+        folder: Path,
+        *,
+        prepared: Prepared,
+        wish: StopWish,
+        observers: Sequence[Observe],
+        watch: Watch | None,
+        say: Say,
     ) -> None:
-        self.config, self.folder, self.prepared, self.wish, self.say, self.observers = config, folder, prepared, wish, say, observers
+        self.config, self.folder, self.prepared, self.wish, self.say = config, folder, prepared, wish, say
+        self.observers, self.watch = observers, watch
         self.ranks = join_ranks()
         device = choose_device(config.train.device)
         dtype = choose_dtype(config.train.precision, device)
@@ -151,7 +162,7 @@ class _Run:
             return Outcome(self.folder, self.progress, already_done=False)
         self.say(f"going on from step {self.progress.step}" if self.progress.step else self._introduction())
         write_file(self.folder / "config.toml", to_toml(self.config.model_dump(mode="json")).encode())
-        with Records(self.folder, step=self.progress.step, marks=self.marks) as self.records:
+        with Records(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:
             self._loop(Hooks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
@@ -245,6 +256,11 @@ class _Run:
             found = validate(
                 judged, self.prepared.vocabularies, self.dev, device=self.learner.device, sentences=self.config.train.validation_sentences
             )
+            frame = None
+            if self.watch is not None and not averaged:
+                frame = self.watch(Validated(progress.step, judged, self.prepared.vocabularies, self.dev))
+        if frame is not None:
+            self.records.frame({"step": progress.step, **frame})
         for sample in found.samples:
             self.records.sample({"step": progress.step, **sample})
         select = self.config.train.select

@@ -1,6 +1,6 @@
 """How good a model is on the dev set: loss, perplexity, and BLEU and chrF of real translations."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,20 @@ class Validation(NamedTuple):
 
     values: dict[str, float]
     samples: list[dict[str, Any]]
+
+
+class Validated(NamedTuple):
+    """What was validated, for those who watch a training."""
+
+    step: int
+    model: TranslationModel
+    """A copy in evaluation mode: what is done with it does not disturb the training."""
+    vocabularies: Vocabularies
+    dev: DevSet
+
+
+Watch = Callable[[Validated], Mapping[str, Any]]
+"""Looks at a model after its validation; what it returns becomes a line of `film.jsonl`."""
 
 
 def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device) -> tuple[float, int]:
