@@ -177,6 +177,15 @@ function gradientPart(film, tools) {
       () => tools.table(["", ...film.steps.map(String)], places.map((place, row) => [place, ...norms[row].map((value) => tools.number(value, 4))]))))};
 }
 
+/** The first features by themselves, before and after a norm. */
+function unitCharts(norm, t) {
+  const series = (side) => (norm[side].units ?? []).map((values, unit) => ({name: t(`feature ${unit}`, `composante ${unit}`), values: values.map((pair) => pair?.[0] ?? null)}));
+  return [
+    {series: series("input"), label: t("Means of the first features that it reads", "Moyennes des premières composantes qu'elle lit"), yLabel: ""},
+    {series: series("output"), label: t("Means of the first features that it gives", "Moyennes des premières composantes qu'elle rend"), yLabel: ""},
+  ].filter((one) => one.series.length);
+}
+
 function normsPart(film, tools, current) {
   const {t} = tools;
   const norms = film.norms ?? [];
@@ -196,6 +205,7 @@ function normsPart(film, tools, current) {
         {series: pair(norm, "mean"), label: t("Mean", "Moyenne"), yLabel: ""},
         {series: pair(norm, "variance"), label: t("Variance (logarithmic)", "Variance (logarithmique)"), yLabel: "", log: true},
         {series: pair(norm, "shift"), label: t("Shift since the frame before, in deviations", "Déplacement depuis l'image précédente, en écarts types"), yLabel: ""},
+        ...unitCharts(norm, t),
         ...(drift ? [drift] : []),
       ];
     },
@@ -207,7 +217,7 @@ function normsPart(film, tools, current) {
 function projector(film, tools, move) {
   const {h, t} = tools;
   const last = film.steps.length - 1;
-  const told = (frame) => t(`step ${film.steps[frame]}  (${frame + 1} of ${last + 1})`, `pas ${film.steps[frame]}  (${frame + 1} sur ${last + 1})`);
+  const told = (frame) => t(`step ${film.steps[frame]} (${frame + 1} of ${last + 1})`, `pas ${film.steps[frame]} (${frame + 1} sur ${last + 1})`);
   const control = tools.slider(t("Training", "Entraînement"), {min: 0, max: last, value: state.frame, describe: told}, (frame) => {
     halt();
     name();
