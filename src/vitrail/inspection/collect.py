@@ -37,7 +37,7 @@ def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int
     arrays = {name: _in_source_order(model, name, values) for name, values in arrays.items()}
     arrays |= _derive(arrays)
     arrays |= {"decoder_output": _array(hidden[0]), "probabilities": _array(logits[0].double().softmax(-1).float())}
-    return arrays | _gradients(model, batch) | _parameters(model)
+    return arrays | _gradients(model, batch) | _parameters(model) | _output(model, hidden, batch.target_out)
 
 
 def _on(model: nn.Module, batch: Batch) -> Batch:
@@ -143,6 +143,24 @@ def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
     found = {name: _array(norms[0]) for name, norms in record.norms().items()}
     ordered = {name: model.reading_order(name, len(norms)) for name, norms in found.items()}
     return {f"gradients.{name}": norms if ordered[name] is None else norms[ordered[name]] for name, norms in found.items()}
+
+
+def _output(model: TranslationModel, hidden: Tensor, target: Tensor) -> Arrays:
+    """What the probability of each token of the translation is computed from: its output vector E_y and bias, and log Σ_v exp(logit_v).
+
+    Logits are linear in the decoder's output whatever the architecture: d logit_y / dh is E_y.
+    """
+    with torch.enable_grad():
+        values = hidden.clone().requires_grad_()
+        logits = model.read_out(values)
+        (rows,) = torch.autograd.grad(logits.gather(2, target[:, :, None]).sum(), values)
+    with torch.no_grad():
+        bias = model.read_out(torch.zeros_like(values[:, :1]))[0, 0, target[0]]
+    return {
+        "parameters.read_out.weight": _array(rows[0]),
+        "parameters.read_out.bias": _array(bias),
+        "log_normaliser": _array(logits[0].double().logsumexp(-1)),
+    }
 
 
 def _parameters(model: nn.Module) -> Arrays:

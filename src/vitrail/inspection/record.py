@@ -16,9 +16,10 @@ Recurrent
     encoder.L.output (S D)   attention.{scores keep weights context} (1 T S, T S, 1 T S, T D)   attentional  h~ (T D)
 Both
     memory  the encoder's output, the latent representation (S D)   decoder_output (T D)   logits (T V)   probabilities (T V)
+    log_normaliser  log of the sum over the vocabulary of exp(logit) (T)
     gradients.PLACE  ||d(-log p(translation))/dh_t|| of what each layer hands on (S or T)
     parameters.PLACE  the first 8 output columns (of every head or gate) of the matrices that the equations multiply by, and what norms
-        multiply by and add (batch norm: its running statistics too)
+        multiply by and add (batch norm: its running statistics too); read_out.weight  the output vectors of the translation's tokens (T D)
 Analyses add theirs under attribution. , logit_lens. , alignment. , each told in the module that adds it.
 """
 
