@@ -180,7 +180,7 @@
     const bar = controls(record, tools);
     bar.append(mode);
     container.replaceChildren(bar, words(record, tools), summary(steps, tools),
-      tools.h("div", { class: chosen.all ? "walk all" : "walk" }, list(steps, tools), stage(steps, tools)));
+      W.restore(tools.h("div", { class: chosen.all ? "walk all" : "walk" }, list(steps, tools), stage(steps, tools))));
     const current = container.querySelector("[aria-current=step]");
     const ol = container.querySelector(".walk-list ol");
     if (current) {

@@ -210,6 +210,7 @@
     const step = c.record.meta.decoding.steps[c.token];
     if (!step) return null;
     const next = W.said(tools, c.record.predictedTokens[c.token]);
+    const found = outputOf(c);
     const rows = step.candidates.map((one) => [tools.piece(one.piece), tools.percent(one.probability), probabilityBar(tools, one.probability),
       one.token === step.chosen.token ? t("stands in the translation", "est dans la traduction") : ""]);
     if (!step.candidates.some((one) => one.token === step.chosen.token)) {
@@ -222,11 +223,15 @@
       why: t(`The decoder's last vector is multiplied with the output vector of every token of the vocabulary: a score (logit) each. Softmax makes probabilities of them. The decoder then reads the chosen word, and everything begins anew, until <eos>.`,
         `Le dernier vecteur du décodeur est multiplié par le vecteur de sortie de chaque jeton du vocabulaire : un score (logit) chacun. Softmax en fait des probabilités. Puis le décodeur lit le mot choisi et tout recommence, jusqu'à <eos>.`),
       body: () => [
+        found && W.product(tools, `logit_{${next}}`, found.h, found.vector, { bias: found.bias || null, total: found.logit }),
+        found && tools.h("p", { class: "walk-product" }, W.equation(tools, `p = ⁄{exp(${tools.number(found.logit)})}{Σ_v exp(logit_v)}`),
+          " = exp(", tools.number(found.logit), " − ", tools.number(found.log), ") = ", tools.h("strong", null, tools.percent(found.probability))),
         tools.table([t("token", "jeton"), "p", "", ""], rows, { caption: t("The most probable tokens here", "Les jetons les plus probables ici") }),
         tools.h("p", { class: "walk-fact" }, t(`Entropy of the whole distribution: ${tools.number(step.entropy)} nats; the chosen one is number ${step.rank} by probability.`,
           `Entropie de toute la distribution : ${tools.number(step.entropy)} nats ; le jeton choisi est n° ${step.rank} par probabilité.`)),
       ],
-      checks: [distribution(c, step)],
+      checks: [found ? W.check(t(`p of ${next}`, `p de ${next}`), [step.chosen.probability], [found.probability])
+        : W.missing(c, "p", t("the output vectors are not in this page", "les vecteurs de sortie ne sont pas dans cette page"))],
     };
   }
 
@@ -236,12 +241,13 @@
     return filled;
   }
 
-  /** softmax of the logits, where the page holds those of the whole vocabulary. */
-  function distribution(c, step) {
-    const logits = c.row("logits");
-    if (!logits) return W.missing(c, "p", c.t("the logits of the whole vocabulary are not in this page", "les logits de tout le vocabulaire ne sont pas dans cette page"));
-    const all = W.softmax(Array.from(logits));
-    return W.check("p", step.candidates.map((one) => one.probability), step.candidates.map((one) => all[one.token]));
+  /** The probability of the chosen token from the decoder's output: its logit, and the sum over the vocabulary, which was recorded. */
+  function outputOf(c) {
+    const [h, vector, log] = [c.row("decoder_output"), c.row("parameters.read_out.weight"), c.array("log_normaliser")];
+    if (!h || !vector || !log) return null;
+    const bias = c.array("parameters.read_out.bias").data[c.token];
+    const logit = W.dot(h, vector) + bias;
+    return { h, vector, bias, logit, log: log.data[c.token], probability: Math.exp(logit - log.data[c.token]) };
   }
 
   W.after = [

@@ -52,7 +52,7 @@
     const shown = columnsUpTo(c, s, last);
     const chosen = keyOf(c, s);
     const head = tools.h("tr", null, tools.h("th", { scope: "col" }, t("key of", "clé de")),
-      shown.map(([id, name]) => tools.h("th", { scope: "col", class: news.includes(id) ? "new" : null }, W.equation(tools, name))));
+      shown.map(([id, name]) => tools.h("th", { scope: "col", class: news.includes(id) ? "new" : null, "data-column": id }, W.equation(tools, name))));
     const rows = c.keyTokens.map((name, at) => tools.h("tr", { class: [at === chosen ? "chosen" : "", s.keep[at] ? "" : "masked"].join(" ").trim() || null },
       tools.h("th", { scope: "row" }, tools.h("button", {
         type: "button", class: "walk-key", dir: "auto", "aria-pressed": String(at === chosen), "data-key": `${last}-${at}`,
@@ -62,9 +62,11 @@
     const table = tools.h("table", { class: "walk-scores" },
       tools.h("caption", null, t(`${c.word} asks, head ${c.head}`, `${c.word} demande, tête ${c.head}`)),
       tools.h("thead", null, head), tools.h("tbody", null, rows));
-    if (last === "weights") table.append(tools.h("tfoot", null, tools.h("tr", null, tools.h("th", { scope: "row" }, t("sum", "somme")),
-      tools.h("td", { colspan: 3 }), tools.h("td", { class: "walk-value" }, tools.number(sumOfPowers(s))),
-      tools.h("td", { class: "walk-value" }, tools.number(s.weights.reduce((left, right) => left + right, 0))))));
+    const sums = { exp: sumOfPowers(s), weights: s.weights.reduce((left, right) => left + right, 0) };
+    if (last === "weights") {
+      table.append(tools.h("tfoot", null, tools.h("tr", null, tools.h("th", { scope: "row" }, t("sum", "somme")),
+        shown.map(([id]) => tools.h("td", { class: "walk-value", "data-column": id }, id in sums ? tools.number(sums[id]) : "")))));
+    }
     return W.scroller(tools, table, t("Scores, a row a word", "Scores, une ligne par mot"));
   }
 
@@ -90,16 +92,11 @@
       why: t(`The query of ${c.word} is multiplied with the key of each word. A dot product is large where two vectors point the same way: that key answers what ${c.word} asks. It costs one multiplication a number, and one matrix product does it for all words.`,
         `La requête de ${c.word} est multipliée par la clé de chaque mot. Un produit scalaire est grand quand deux vecteurs vont dans le même sens : cette clé répond à ce que demande ${c.word}. Il coûte une multiplication par nombre, et un seul produit de matrices le fait pour tous les mots.`),
       body: () => [
-        W.product(c.tools, `q_{${plain(c.word)}}·k_{${plain(W.said(c.tools, c.keyPieces[at]))}}`, q, k.row(c.head, at), { total: computed[at] }),
+        W.product(c.tools, `q_{${c.word}}·k_{${W.said(c.tools, c.keyPieces[at])}}`, q, k.row(c.head, at), { total: computed[at] }),
         scoreTable(c, s, "raw"),
       ],
       checks: [W.check(t("q·k with every key", "q·k avec chaque clé"), s.raw, computed)],
     };
-  }
-
-  /** A token inside an equation, where _ ^ and brackets mean something else. */
-  function plain(text) {
-    return text.replace(/[_^{}√⁄]/g, "");
   }
 
   function scaling(c) {
@@ -162,7 +159,7 @@
       body: () => [
         scoreTable(c, s, "weights", ["exp", "weights"]),
         c.tools.figure(c.tools.heatmap({
-          values: all.row(c.head), rows: c.queryTokens, columns: c.keyTokens, max: 1,
+          values: all.row(c.head), rows: c.queryTokens, columns: c.keyPieces.map(c.tools.piece), max: 1,
           label: t(`Weights of all queries, head ${c.head}`, `Poids de toutes les requêtes, tête ${c.head}`),
           size: 420, rowTitle: t("query", "requête"), columnTitle: t("key", "clé"), onSelect: (row) => c.setToken(row),
         }), t(`All queries of this head under each other; each row adds up to 1. The row of ${c.word} is the one above; choosing another row walks with that word.`,

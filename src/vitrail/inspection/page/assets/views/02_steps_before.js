@@ -4,8 +4,8 @@
 
   /** A token in a sentence of ours: without the mark of its beginning, in quotation marks. */
   function said(tools, piece) {
-    const text = piece.replace(/^▁(?=.)/u, "");
-    return /^<.*>$/.test(text) ? text : tools.t(`“${text}”`, `« ${text} »`).replaceAll("$", "＄");
+    const text = W.literal(piece.replace(/^▁(?=.)/u, ""));
+    return /^<(sos|eos|unk)>$/.test(text) ? text : tools.t(`“${text}”`, `« ${text} »`);
   }
 
   // ---- Where we are -----------------------------------------------------------------------------------------------------------
@@ -35,7 +35,7 @@
     return {
       record, tools, t: tools.t, model, kind, layer, head, token, key: choice.key, setKey: choice.setKey, setToken: choice.setToken,
       half, side, block, place, own, residual, last, pre, types, array, row, keyPieces,
-      queryTokens: queryPieces.map(tools.piece), keyTokens: keyPieces.map(tools.piece),
+      queryTokens: queryPieces.map(tools.piece), keyTokens: keyPieces.map((piece) => W.literal(tools.piece(piece))),
       word: said(tools, queryPieces[token]), heads: q.shape[0], width: q.shape[2], D: model.width,
       turned: model.positions === "rotary" && kind !== "cross",
       read: `${residual}.${pre ? "normed" : "input"}`,

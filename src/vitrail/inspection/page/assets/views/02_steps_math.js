@@ -140,7 +140,7 @@
 
   /** One line: what was computed anew, how many numbers, and the largest difference. */
   function checkLine(tools, found) {
-    const line = tools.h("li", { class: `walk-check ${state(found)}` }, mark(tools, state(found)), " ", prose(tools, found.label), ": ");
+    const line = tools.h("li", { class: `walk-check ${state(found)}` }, mark(tools, state(found)), " ", prose(tools, found.label), tools.t(": ", " : "));
     line.dataset.check = state(found);
     if (found.reason) {
       line.append(found.reason);
@@ -219,6 +219,32 @@
     return shown;
   }
 
+  const SPECIAL = [..."$_^{}√⁄⟮⟯"];
+  /** The first of the code points that no text may hold: each stands for one of `SPECIAL` in a reader's own words. */
+  const RESERVED = 0xfdd0;
+
+  /** A reader's own text for a place where some signs are notation: they stand aside until `restore`. */
+  function literal(text) {
+    return Array.from(text, (sign) => (SPECIAL.includes(sign) ? String.fromCodePoint(RESERVED + SPECIAL.indexOf(sign)) : sign)).join("");
+  }
+
+  const back = (text) => text.replace(/[\ufdd0-\ufdd8]/g, (sign) => SPECIAL[sign.codePointAt(0) - RESERVED]);
+
+  /** Bring back what `literal` set aside, in an element and all that it holds. */
+  function restore(element) {
+    const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+      if (/[\ufdd0-\ufdd8]/.test(node.data)) node.data = back(node.data);
+    }
+    for (const one of element.querySelectorAll("[aria-label], [title]")) {
+      for (const name of ["aria-label", "title"]) {
+        const text = one.getAttribute(name);
+        if (text && /[\ufdd0-\ufdd8]/.test(text)) one.setAttribute(name, back(text));
+      }
+    }
+    return element;
+  }
+
   /** Prose with equations in it, between dollar signs. */
   function prose(tools, text) {
     return text.split("$").map((part, at) => (at % 2 ? equation(tools, part) : part));
@@ -269,7 +295,7 @@
     const table = tools.h("table", { class: "walk-vectors" }, tools.h("caption", null, caption),
       tools.h("thead", null, head), tools.h("tbody", null, ...body));
     const parts = [scroller(tools, table, caption)];
-    if (total > shown) parts.push(tools.folded(tools.t(`All ${total} numbers`, `Les ${total} nombres`), () => everyNumber(tools, rows)));
+    if (total > shown) parts.push(tools.folded(tools.t(`All ${total} numbers`, `Les ${total} nombres`), () => restore(everyNumber(tools, rows))));
     return tools.h("div", { class: "walk-block" }, ...parts);
   }
 
@@ -303,6 +329,6 @@
 
   Object.assign((Vitrail.walk ??= {}), {
     SHOWN, ACTIVATIONS, dot, project, softmax, mean, variance, normalise, check, judge, overall, mark, checkList, tiny,
-    equation, prose, vectors, scroller, product, bracket, strip,
+    equation, prose, literal, restore, vectors, scroller, product, bracket, strip,
   });
 })();
