@@ -1,0 +1,76 @@
+"""Looking a run over: every check that its folder has what is needed for, in the order of causes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from vitrail.inspection.doctor.alignment import misalignment
+from vitrail.inspection.doctor.course import completion, learning, overfitting, steadiness
+from vitrail.inspection.doctor.findings import Diagnosis, Finding, diagnose
+from vitrail.inspection.doctor.flow import gradients
+from vitrail.inspection.doctor.inside import heads, neurons
+from vitrail.inspection.doctor.outputs import repetition, same_output, unheard_source
+from vitrail.inspection.doctor.patient import Patient, admit
+from vitrail.inspection.doctor.steps import learning_rate
+from vitrail.inspection.doctor.text import leakage, vocabulary
+
+
+class Check(NamedTuple):
+    """One thing to look at, and the parts of a run that it needs: see `Patient.missing`."""
+
+    name: str
+    look: Callable[[Patient], list[Finding]]
+    needs: tuple[str, ...]
+
+
+CHECKS = (
+    Check("vocabulary", vocabulary, ("data",)),
+    Check("misaligned lines", misalignment, ("data",)),
+    Check("leakage", leakage, ("data",)),
+    Check("learning rate", learning_rate, ("config", "data", "state")),
+    Check("steadiness", steadiness, ("metrics",)),
+    Check("learning", learning, ("metrics", "data")),
+    Check("overfitting", overfitting, ("metrics",)),
+    Check("gradients", gradients, ("model", "data", "dev")),
+    Check("heads", heads, ("model", "data", "dev")),
+    Check("neurons", neurons, ("model", "data", "dev")),
+    Check("unheard source", unheard_source, ("model", "data", "dev")),
+    Check("same output", same_output, ("model", "data", "dev")),
+    Check("repetition", repetition, ("model", "data", "dev")),
+    Check("completion", completion, ("metrics",)),
+)
+"""Causes before what follows from them: text, then training, then the model's inside, then what it says."""
+
+
+def examine(folder: str | Path, *, device: torch.device | None = None, say: Callable[[str], None] = lambda line: None) -> Diagnosis:
+    """Look a run over: 15 checks, each of which says what it found, what was expected and what to do.
+
+    Only the run's folder is read, and nothing is written: a training that is at work there is not disturbed. What a check needs and the
+    folder does not hold is told by name, as "not checked".
+
+    Args:   say: called with the name of each check before it begins.
+    Raises: ModelError where the folder is missing, holds no run, or a part of it is damaged.
+    Cost:   10 s on one core for the demo; sample sizes are constants of the modules of the checks.
+    """
+    patient = admit(Path(folder), device=device)
+    findings = [_damaged(reason) for reason in patient.damaged]
+    for check in CHECKS:
+        say(check.name)
+        lacking = [patient.missing[part] for part in check.needs if part in patient.missing]
+        if lacking:
+            findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
+        else:
+            findings += check.look(patient)
+    return diagnose(str(folder), findings)
+
+
+def _damaged(reason: str) -> Finding:
+    return Finding(
+        check="checkpoints",
+        severity="warning",
+        found=reason,
+        expected="checkpoints as they were written",
+        remedy="see to the disk; a training goes on from the newest good checkpoint",
+    )
