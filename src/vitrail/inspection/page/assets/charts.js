@@ -48,12 +48,13 @@
    * A matrix as coloured cells between its rows' and its columns' names.
    *
    * A pointer or, when it has the focus, the arrow keys move a cursor; the cell under it is told in words. Enter or a click selects.
-   * `marks`: [row, column] of cells that bear a ring. The element has `point(row|null, column|null)` to move the cursor from outside,
+   * `marks`: [row, column] of cells that bear a ring. `paint`: value -> [red, green, blue], for values that are no amounts; `glyph`:
+   * (row, column) -> a character in the cell, where there is room. `silent`: the caller tells what is under the cursor. The element has `point(row|null, column|null)` to move the cursor from outside,
    * which tells nobody.
    */
   function heatmap({
     values, rows, columns, label, diverging = false, max = null, onHover = null, onSelect = null, describe = null,
-    rowTitle = null, columnTitle = null, size = 560, hint = null, marks = [],
+    rowTitle = null, columnTitle = null, size = 560, hint = null, marks = [], paint = null, glyph = null, silent = false,
   }) {
     const cell = Math.max(2, Math.min(32, Math.floor(size / Math.max(columns.length, rows.length, 1))));
     const width = cell * columns.length;
@@ -70,7 +71,8 @@
     const rowLabels = rows.map((text) => h("span", {dir: "auto", title: text}, text));
     const columnLabels = columns.map((text) => h("span", {dir: "auto", title: text}, text));
     const cursor = {row: null, column: null};
-    const base = pixels(values, rows.length, columns.length, scale.of);
+    const colourOf = paint ?? scale.of;
+    const base = pixels(values, rows.length, columns.length, colourOf);
 
     function draw() {
       const pen = canvas.getContext("2d");
@@ -79,7 +81,17 @@
       pen.drawImage(base, 0, 0, width, height);
       if (cell >= 9) leads(pen);
       for (const [row, column] of marks) ring(pen, row, column);
+      if (glyph !== null && cell >= 12) letters(pen);
       mark(pen);
+    }
+
+    function letters(pen) {
+      Object.assign(pen, {font: `${Math.round(cell * 0.5)}px sans-serif`, textAlign: "center", textBaseline: "middle"});
+      values.forEach((value, place) => {
+        const [row, column] = [Math.floor(place / columns.length), place % columns.length];
+        pen.fillStyle = VitrailTools.inkOn(colourOf(value));
+        pen.fillText(glyph(row, column), (column + 0.5) * cell, (row + 0.54) * cell);
+      });
     }
 
     function leads(pen) {
@@ -89,7 +101,7 @@
     }
 
     function ring(pen, row, column) {
-      pen.strokeStyle = VitrailTools.inkOn(scale.of(values[row * columns.length + column]));
+      pen.strokeStyle = VitrailTools.inkOn(colourOf(values[row * columns.length + column]));
       pen.lineWidth = cell < 9 ? 1 : 1.6;
       pen.beginPath();
       pen.arc((column + 0.5) * cell, (row + 0.5) * cell, Math.max(1, cell * 0.2), 0, 2 * Math.PI);
@@ -150,7 +162,7 @@
     draw();
     const element = h("div", {class: "heatmap"},
       h("div", {class: "scroll"}, frame({canvas, cell, rowLabels, columnLabels, rowTitle, columnTitle})),
-      told);
+      silent ? null : told);
     element.point = point;
     return element;
   }

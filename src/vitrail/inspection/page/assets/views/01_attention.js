@@ -1,15 +1,210 @@
-/* Attention: who reads whom. */
+/* Attention: who reads whom, in every layer and head. */
+
+/** What is looked at; it outlives a redraw. head: a number, "mean" or "rollout". pinned: [row|null, column|null]. */
+const looked = {kind: null, layer: null, head: "mean", byWord: false, pinned: [null, null]};
+
+function settle(record) {
+  const {KINDS} = Vitrail.attention;
+  const kinds = KINDS.filter((kind) => record.attentions(kind).length > 0);
+  if (!kinds.includes(looked.kind)) Object.assign(looked, {kind: kinds.includes("cross") ? "cross" : kinds[0], layer: null});
+  const layers = record.attentions(looked.kind);
+  const at = layers.find((one) => one.layer === looked.layer) ?? layers.at(-1);
+  looked.layer = at.layer;
+  if (at.heads === 1 && typeof looked.head === "number") looked.head = 0;
+  if (at.heads === 1 && looked.head === "mean") looked.head = 0;
+  if (typeof looked.head === "number" && looked.head >= at.heads) looked.head = 0;
+  if (looked.head === "rollout" && looked.kind === "cross") looked.head = "mean";
+  return kinds;
+}
+
+const kindWords = ({t}) => ({
+  encoder: t("Encoder self-attention", "Auto-attention de l'encodeur"),
+  decoder: t("Decoder masked self-attention", "Auto-attention masquée du décodeur"),
+  cross: t("Cross-attention", "Attention croisée"),
+});
+
+/** One sentence on what the rows are. */
+const kindSentence = ({t}) => ({
+  encoder: t(
+    "Each source token reads every source token, itself included.",
+    "Chaque jeton source lit tous les jetons source, lui-même compris."),
+  decoder: t(
+    "Each token of the translation reads itself and those before it; the later ones are masked.",
+    "Chaque jeton de la traduction se lit lui-même et ceux qui le précèdent ; les suivants sont masqués."),
+  cross: t(
+    "Each row is the token about to be written; it reads the source.",
+    "Chaque ligne est le jeton sur le point d'être écrit ; il lit la source."),
+});
+
+function headName({t}, {layer, head}) {
+  if (head === "mean") return t(`Layer ${layer}, mean of the heads`, `Couche ${layer}, moyenne des têtes`);
+  if (head === "rollout") return t(`Rollout up to layer ${layer}`, `Cumul jusqu'à la couche ${layer}`);
+  return t(`Layer ${layer}, head ${head}`, `Couche ${layer}, tête ${head}`);
+}
+
+/** The heads of every layer as small pictures, each a button; arrows move between them. */
+function grid(record, tools, onChoose) {
+  const {h, t} = tools;
+  const layers = record.attentions(looked.kind);
+  const heads = Math.max(...layers.map((one) => one.heads));
+  const extra = heads > 1 ? ["mean"] : [];
+  if (looked.kind !== "cross") extra.push("rollout");
+  const columns = [...Array(heads).keys(), ...extra];
+  const width = Math.max(28, Math.min(64, Math.floor(430 / columns.length)));
+  const cells = layers.map(({layer}) => columns.map((head) => pane(record, tools, {layer, head, width, onChoose})));
+  const title = {mean: t("mean", "moy."), rollout: t("rollout", "cumul")};
+  const element = h("div", {class: "scroll"}, h("div", {
+    class: "attention-grid", role: "group", "aria-label": t("Heads of every layer", "Têtes de toutes les couches"),
+    style: {"grid-template-columns": `auto repeat(${columns.length}, ${width + 8}px)`},
+  },
+  h("span", {class: "axis corner-name"}, t("layer", "couche")),
+  columns.map((head) => h("span", {class: "axis"}, title[head] ?? (heads > 1 ? `${width < 44 ? "" : t("head ", "tête ")}${head}` : t("head 0", "tête 0")))),
+  cells.map((line, row) => [h("span", {class: "axis side-name"}, String(layers[row].layer)), line])));
+  rove(cells);
+  return element;
+}
+
+function pane(record, tools, {layer, head, width, onChoose}) {
+  const {values, width: across} = Vitrail.attention.matrixOf(record, {kind: looked.kind, layer, head});
+  const nats = Vitrail.attention.entropy(values, across);
+  const name = headName(tools, {layer, head});
+  const tall = Math.max(12, Math.min(width * 1.4, Math.round((width * (values.length / across)) / across)));
+  return tools.h("button", {
+    type: "button", class: "attention-pane", "aria-pressed": String(layer === looked.layer && head === looked.head),
+    "data-head": `${layer}.${head}`, title: name,
+    "aria-label": tools.t(`${name}, entropy ${tools.number(nats, 2)} nats`, `${name}, entropie ${tools.number(nats, 2)} nats`),
+    onclick: () => onChoose(layer, head),
+  }, tools.thumbnail(values, values.length / across, across, {width, height: tall, max: 1}), tools.h("span", {class: "entropy"}, tools.number(nats, 2)));
+}
+
+/** One stop of the tab key for all; arrows move. */
+function rove(cells) {
+  const all = cells.flat();
+  const own = (cell) => all.forEach((one) => (one.tabIndex = one === cell ? 0 : -1));
+  own(all.find((cell) => cell.getAttribute("aria-pressed") === "true") ?? all[0]);
+  cells.forEach((line, row) => line.forEach((cell, column) => cell.addEventListener("keydown", (event) => {
+    const to = {ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1]}[event.key];
+    const next = to === undefined ? undefined : cells[to[0]]?.[to[1]];
+    if (to !== undefined) event.preventDefault();
+    if (next === undefined) return;
+    own(next);
+    next.focus();
+  })));
+}
+
+/** What a row reads, or who reads a column, in words: the largest weights first. */
+function inWords(tools, {matrix, rows, columns}, row, column) {
+  const list = (names, weightOf) => names.map((name, place) => [name, weightOf(place)]).sort((one, other) => other[1] - one[1]).slice(0, 5)
+    .filter(([, weight]) => weight >= 0.0005).map(([name, weight]) => `${name} ${tools.number(weight)}`).join("  ·  ");
+  const at = (from, to) => matrix[from * columns.length + to];
+  if (row !== null && column !== null) {
+    const says = tools.t("reads", "lit");
+    return `${rows[row]} ${says} ${columns[column]}: ${tools.number(at(row, column))}`;
+  }
+  if (row !== null) return `${rows[row]} ${tools.t("reads", "lit")}  ${list(columns, (place) => at(row, place))}`;
+  if (column !== null) return `${columns[column]} ${tools.t("is read by", "est lu par")}  ${list(rows, (place) => at(place, column))}`;
+  return tools.t("Point at a token or a cell, or move with the keyboard; a click keeps it.",
+    "Pointez un jeton ou une case, ou utilisez le clavier ; un clic le retient.");
+}
+
+/** One head large: as lines and as a matrix that answer to each other. */
+function large(record, tools) {
+  const {h, t} = tools;
+  const {values, width} = Vitrail.attention.matrixOf(record, looked);
+  const grouped = Vitrail.attention.groupsOf(record, looked.kind, looked.byWord, tools.piece);
+  const matrix = Vitrail.attention.regroup(values, width, grouped.rows, grouped.columns);
+  const shown = {matrix, rows: grouped.rows.map((one) => one.name), columns: grouped.columns.map((one) => one.name)};
+  const name = headName(tools, looked);
+  const told = h("output", {class: "live attention-told", "aria-live": "polite", dir: "auto"});
+  const titles = {rowTitle: looked.kind === "cross" ? t("is written", "est écrit") : t("reads", "lit"), columnTitle: t("is read", "est lu")};
+  const limit = (place, names) => (place !== null && place < names.length ? place : null);
+  looked.pinned = [limit(looked.pinned[0], shown.rows), limit(looked.pinned[1], shown.columns)];
+
+  function show(row, column) {
+    const [atRow, atColumn] = row === null && column === null ? looked.pinned : [row, column];
+    lines.point(atRow, atRow === null ? atColumn : null);
+    map.point(atRow, atColumn);
+    told.textContent = inWords(tools, shown, atRow, atColumn);
+    told.classList.toggle("quiet", atRow === null && atColumn === null);
+  }
+
+  function pin(row, column) {
+    const same = looked.pinned[0] === row && looked.pinned[1] === column;
+    looked.pinned = same ? [null, null] : [row, column];
+    lines.press(...looked.pinned);
+    show(row, column);
+  }
+
+  const lines = Vitrail.attention.lines(tools, {
+    values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: t(`${name}, as lines`, `${name}, en lignes`), onHover: show, onSelect: pin,
+  });
+  const map = tools.heatmap({
+    values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: name, max: 1, onHover: show, onSelect: pin, silent: true, size: 440,
+  });
+  lines.press(...looked.pinned);
+  show(null, null);
+  return h("div", {class: "attention-large"},
+    h("div", {class: "attention-title"}, h("h3", null, name), h("span", {class: "quiet"}, entropyWords(tools, values, width))),
+    told,
+    h("div", {class: "attention-both"}, lines, h("div", {class: "attention-matrix"}, map, tools.legend({top: 1, label: t("share of the row", "part de la ligne")}))),
+    tools.folded(t("As a table", "En tableau"), () => asTable(tools, shown, name)));
+}
+
+function entropyWords(tools, values, width) {
+  const nats = Vitrail.attention.entropy(values, width);
+  const like = tools.number(Math.exp(nats), 1);
+  return tools.t(`entropy ${tools.number(nats, 2)} nats: a row reads as if ${like} of ${width} tokens shared it`,
+    `entropie ${tools.number(nats, 2)} nats : une ligne lit comme si ${like} jetons sur ${width} se la partageaient`);
+}
+
+function asTable(tools, {matrix, rows, columns}, name) {
+  if (rows.length * columns.length > 4000) {
+    return tools.table([tools.t("token", "jeton"), tools.t("reads most", "lit surtout")],
+      rows.map((row, at) => [row, inWords(tools, {matrix, rows, columns}, at, null)]), {caption: name});
+  }
+  return tools.table(["", ...columns], rows.map((row, at) => [
+    row, ...columns.map((_, column) => tools.number(matrix[at * columns.length + column], 3))]), {caption: name});
+}
+
 Vitrail.view({
   id: "attention",
   order: 1,
   label: {en: "Attention", fr: "Attention"},
-  available: (record) => ["encoder", "decoder", "cross"].some((kind) => record.attentions(kind).length > 0),
+  available: (record) => Vitrail.attention.KINDS.some((kind) => record.attentions(kind).length > 0),
   render(root, record, tools) {
-    const {layer, place} = record.attentions("cross").at(-1);
-    const weights = record.array(`${place}.weights`);
-    root.append(tools.section(tools.t(`Cross-attention, layer ${layer}`, `Attention croisée, couche ${layer}`), tools.heatmap({
-      values: weights.row(0), rows: record.predictedTokens.map(tools.piece), columns: record.sourceTokens.map(tools.piece),
-      label: tools.t("weights of head 0", "poids de la tête 0"), max: 1,
-    })));
+    const {h, t} = tools;
+    const kinds = settle(record);
+    const words = kindWords(tools);
+    const focusOn = (selector) => root.querySelector(selector)?.focus();
+    const choose = (layer, head) => {
+      Object.assign(looked, {layer, head});
+      Vitrail.attention.focus = `[data-head="${layer}.${head}"]`;
+      tools.redraw();
+    };
+    const change = (what, selector) => {
+      Object.assign(looked, what);
+      Vitrail.attention.focus = selector;
+      tools.redraw();
+    };
+    const rollout = looked.kind !== "cross";
+    root.append(
+      tools.toolbar(
+        kinds.length > 1 ? tools.choice(t("Kind", "Sorte"), kinds.map((kind) => ({value: kind, text: words[kind]})), looked.kind,
+          (kind) => change({kind, pinned: [null, null]}, `[data-value="${kind}"]`)) : null,
+        tools.choice(t("Between", "Entre"), [{value: "tokens", text: t("subwords", "sous-mots")}, {value: "words", text: t("words", "mots")}],
+          looked.byWord ? "words" : "tokens", (unit) => change({byWord: unit === "words", pinned: [null, null]}, `[data-value="${unit}"]`))),
+      h("p", {class: "attention-lead"}, kindSentence(tools)[looked.kind]),
+      h("div", {class: "attention"},
+        h("div", {class: "attention-overview"},
+          grid(record, tools, choose),
+          h("p", {class: "quiet small"}, t(
+            "Under each head: the mean entropy of its rows in nats; 0 means that every row reads a single token.",
+            "Sous chaque tête : l'entropie moyenne de ses lignes en nats ; 0 veut dire que chaque ligne lit un seul jeton."),
+          rollout ? t(
+            " Rollout multiplies ½·A + ½·I over the layers, A being the mean of the heads (Abnar & Zuidema 2020).",
+            " Le cumul (rollout) multiplie ½·A + ½·I à travers les couches, A étant la moyenne des têtes (Abnar & Zuidema 2020).") : null)),
+        large(record, tools)));
+    if (Vitrail.attention.focus) focusOn(Vitrail.attention.focus);
+    Vitrail.attention.focus = null;
   },
 });
