@@ -266,7 +266,7 @@ function candidateRow(one, rank, chosen, {tree, path, place, tools, decoding}) {
   const {h, t} = tools;
   return h(
     "tr",
-    chosen ? {class: "dec-chosen"} : null,
+    {class: chosen ? "dec-chosen" : null, "data-token": one.token, "data-probability": one.probability},
     h("td", null, String(rank)),
     h("th", {scope: "row"}, tools.piece(one.piece), chosen ? h("span", {class: "dec-tag"}, t("chosen", "choisi")) : ""),
     h("td", null, barOf(one.probability, tools)),

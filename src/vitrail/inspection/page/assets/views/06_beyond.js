@@ -131,6 +131,13 @@ function barsOf(record, methods, target, tools) {
   return table;
 }
 
+/** A number as exactly as matters beside the longest bar: two digits of that one. */
+function besides(value, longest, tools) {
+  const digits = Math.max(0, 1 - Math.floor(Math.log10(longest)));
+  if (digits > 5) return tools.number(value);
+  return value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits ? "≈ 0" : tools.number(value, digits);
+}
+
 /** A bar from the middle to both sides for signed values, from the left for others; negative ones are hatched as well as orange. */
 function bar(value, longest, signed, tools) {
   const share = (Math.abs(value) / longest) * (signed ? 50 : 100);
@@ -138,7 +145,7 @@ function bar(value, longest, signed, tools) {
   return tools.h("span", {class: "bey-line"},
     tools.h("span", {class: signed ? "bey-track bey-signed" : "bey-track"},
       tools.h("span", {class: value < 0 ? "bey-bar bey-against" : "bey-bar", style: {left: `${left}%`, width: `${share}%`}})),
-    tools.h("span", {class: "bey-value"}, tools.number(value, 2)));
+    tools.h("span", {class: "bey-value"}, besides(value, longest, tools)));
 }
 
 // ---- the logit lens -----------------------------------------------------------------------------------------------------------------
