@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 
-from vitrail.data.subwords import Subwords
+from vitrail.data.subwords import UNK, Subwords
+from vitrail.data.vocabulary import collapse
 
 Span = tuple[int, int]
 """First character, and the one after the last."""
@@ -77,3 +78,30 @@ def group(ids: Sequence[int], vocabulary: Subwords) -> tuple[str, list[Span], li
             parts[-1].append(place)
         found += [part for part in parts if part]
     return text, spans, found
+
+
+def tokens_by_word(ids: Sequence[int], vocabulary: Subwords, *, words: Words, text: str | None = None) -> list[list[int]]:
+    """The tokens of each word that `words` finds; a word may have none.
+
+    Args: text: what was encoded, from which words are cut where some of its tokens are unknown to the vocabulary.
+    """
+    shown, spans = vocabulary.decode(ids), None
+    if text is not None and UNK in ids:
+        shown = collapse(text)
+        spans = _spans_in(shown, ids, vocabulary)
+    found = words(shown)
+    owned: list[list[int]] = [[] for _ in found]
+    for place, number in enumerate(words_of(spans or token_spans(ids, vocabulary), text=shown, words=found)):
+        if number is not None:
+            owned[number].append(place)
+    return owned
+
+
+def _spans_in(text: str, ids: Sequence[int], vocabulary: Subwords) -> list[Span]:
+    """Where tokens stand in a text that they do not spell: character by character, or each as the whole of what stands between spaces.
+
+    Only vocabularies of characters and of words have unknown tokens, and no word of the latter reaches over a space.
+    """
+    if len(ids) == len(text):
+        return [(place, place + 1) for place in range(len(text))]
+    return [span for span in between_spaces(text) for _ in vocabulary.encode(text[slice(*span)])]

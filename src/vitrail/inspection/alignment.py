@@ -1,0 +1,268 @@
+"""Word alignment from cross-attention: which heads align, found without gold; and the links that they make.
+
+What it adds to a record: `alignment.weights` (T S) cross-attention averaged over the chosen heads, rows predicted tokens, <eos> included
+on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n 2, int) source word and target word, by the words of
+`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the links between words as spaces cut them, `0-0 1-2`;
+`layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from vitrail.config import Config
+from vitrail.data.text import lines
+from vitrail.decode.translate import Translation, encodable, plain
+from vitrail.errors import UsageError
+from vitrail.inspection.collect import Arrays
+from vitrail.inspection.forced import Weights, cross_attention, cross_layers
+from vitrail.inspection.links import Link, Links, Matrix, Method, Stack, link, pool, to_pharaoh
+from vitrail.inspection.record import Inspection, Side
+from vitrail.inspection.translator import InspectableTranslator
+from vitrail.inspection.words import Span, Words, between_spaces, group, tokens_by_word, words_of
+
+Row = Literal["predicted", "read"]
+"""Where a token's weights are looked up: in the row that predicts it, or in the next one, which has read it (Chen et al. 2020)."""
+
+SENTENCES = 200
+"""That heads are chosen on where a run has a development set: its first ones."""
+
+
+class ChosenHeads(Config):
+    """The heads whose average aligns words."""
+
+    heads: tuple[tuple[int, int], ...]
+    """Layer and head, both from 0."""
+    row: Row = "predicted"
+    """Where a token's weights are looked up."""
+    judged_by: Literal["agreement", "gold", "nothing"] = "nothing"
+    """What they were chosen for: that links agree in both directions, or are those of gold alignments; or not at all."""
+    worth: float | None = None
+    """Share of mutual links, or 1 - AER of the heaviest source words, on what they were chosen on."""
+    sentences: int = 0
+    """How many they were chosen on."""
+    scores: tuple[tuple[float, ...], ...] = ()
+    """The worth of each head by itself: a row for each layer."""
+
+    @property
+    def how(self) -> str:
+        """One sentence on where the alignment comes from."""
+        number = len(self.heads)
+        names = ", ".join(f"{layer}.{head}" for layer, head in self.heads)
+        which = "the one head" if number == 1 else f"{number} heads"
+        row = "" if self.row == "predicted" else "; each token's weights are those of the next row, which has read it"
+        match self.judged_by:
+            case "agreement":
+                why = f"chosen on {self.sentences} sentences so that both directions agree ({self.worth:.1%} of the tokens)"
+            case "gold":
+                why = f"chosen on the gold alignments of {self.sentences} sentences"
+            case "nothing":
+                why = "not chosen"
+        return f"Average cross-attention of {which} (layer.head from 0: {names}), {why}{row}."
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation as token ids, and the tokens of each word."""
+
+    source: Sequence[int]
+    target: Sequence[int]
+    source_words: Sequence[Sequence[int]]
+    target_words: Sequence[Sequence[int]]
+
+
+def all_heads(translator: InspectableTranslator) -> ChosenHeads:
+    """Every head of every layer, without a choice. Raises UsageError for a model without attention to its source."""
+    model = translator.model
+    layers = cross_layers(model)
+    return ChosenHeads(heads=tuple((layer, head) for layer in layers for head in range(_heads(translator))))
+
+
+def _heads(translator: InspectableTranslator) -> int:
+    weights = cross_attention(translator.model, [[]], [[]])
+    return weights[0].shape[1]
+
+
+def choose_heads(
+    translator: InspectableTranslator,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    gold: Sequence[Iterable[Link]] | None = None,
+    words: Words | None = None,
+) -> ChosenHeads:
+    """Find the heads whose average aligns best, on sentences and their translations.
+
+    Without gold: those whose links agree most in both directions, the heaviest source token of a target token having that as its own
+    heaviest (in the spirit of Liang et al. 2006, who train two models to agree; here it only chooses). With gold: the lowest AER of the
+    heaviest source words. `Stack.search` says how sets of heads are tried.
+
+    Args:
+        gold: of each pair the links that are right.
+        words: what gold counts as words; by default those of the views.
+    Raises: UsageError for a model without attention to its source, or where no pair has a token on both sides.
+    Cost:   200 sentences of 10 words: 1 s for 16 heads, on one thread; it grows with the square of the heads.
+    """
+    pairs = [make_pair(translator, source, target, words=words) for source, target in zip(sources, targets, strict=True)]
+    kept = [number for number, pair in enumerate(pairs) if pair.source and pair.target]
+    if not kept:
+        raise UsageError("no sentence with its translation to choose heads on", expected="a few hundred")
+    right = None if gold is None else [list(gold[number]) for number in kept]
+    pairs = [pairs[number] if gold is not None else _token_by_token(pairs[number]) for number in kept]
+    layers = list(cross_layers(translator.model))
+    attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
+    rows: tuple[Row, ...] = ("predicted", "read")
+    stacks = {row: Stack([_by_head(one, pair, row) for one, pair in zip(attention, pairs, strict=True)], gold=right) for row in rows}
+    row = max(rows, key=lambda one: stacks[one].judge(stacks[one].values.sum(0)))
+    heads, worth = stacks[row].search()
+    width, single = attention[0].shape[1], stacks[row].single()
+    return ChosenHeads(
+        heads=tuple((layers[head // width], head % width) for head in sorted(heads)),
+        row=row,
+        judged_by="agreement" if gold is None else "gold",
+        worth=worth,
+        sentences=len(stacks[row].lengths),
+        scores=tuple(tuple(single[at : at + width]) for at in range(0, len(single), width)),
+    )
+
+
+def _token_by_token(pair: Pair) -> Pair:
+    """Each token as a word of its own: no language needs to be cut into words."""
+    return pair._replace(source_words=[[at] for at in range(len(pair.source))], target_words=[[at] for at in range(len(pair.target))])
+
+
+def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
+    """The heads to align with where nobody names any: chosen on the first `SENTENCES` pairs of the development set of a run, else all.
+
+    A model folder by itself holds no text to choose on. Nothing is kept: choosing takes a second.
+    """
+    source, target = folder / "data" / "dev.source", folder / "data" / "dev.target"
+    if not (source.is_file() and target.is_file()):
+        return all_heads(translator)
+    pairs = [pair for pair, _ in zip(zip(lines(source), lines(target), strict=True), range(SENTENCES), strict=False)]
+    return choose_heads(translator, [one for one, _ in pairs], [other for _, other in pairs]) if pairs else all_heads(translator)
+
+
+def make_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> Pair:
+    """A sentence and its translation, given as text."""
+    sides: list[tuple[list[int], list[list[int]]]] = []
+    for text, vocabulary in ((source, translator.vocabularies.source), (target, translator.vocabularies.target)):
+        text = plain(encodable(text)).strip()
+        ids = vocabulary.encode(text)
+        sides.append((ids, group(ids, vocabulary)[2] if words is None else tokens_by_word(ids, vocabulary, words=words, text=text)))
+    return Pair(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+
+
+def _predicting(weights: Weights, row: Row) -> Weights:
+    """The rows (..., T, S) that tell of each predicted token; after <eos> nothing is read, and it keeps its own."""
+    return weights if row == "predicted" else np.concatenate([weights[..., 1:, :], weights[..., -1:, :]], axis=-2)
+
+
+def _by_head(weights: Weights, pair: Pair, row: Row) -> Matrix:
+    """(L H T S) -> (L·H, words of the target, words of the source)."""
+    pooled = pool(_predicting(weights, row), sources=pair.source_words, targets=pair.target_words)
+    return pooled.reshape(-1, *pooled.shape[2:])
+
+
+def _average(weights: Weights, layers: Sequence[int], chosen: ChosenHeads) -> Matrix:
+    """(L H T S) -> (T S), rows being predicted tokens."""
+    picked = [weights[layers.index(layer), head] for layer, head in chosen.heads]
+    return np.asarray(_predicting(np.mean(picked, axis=0), chosen.row), dtype=np.float32)
+
+
+def align(
+    inspection: Inspection, *, heads: ChosenHeads | Sequence[tuple[int, int]] | None = None, method: Method = "grow-diag"
+) -> Inspection:
+    """The record with links between its words; see the module for what is added.
+
+    Args:   heads: as `choose_heads` found them, or (layer, head) pairs; None averages all.
+    Raises: UsageError for a record without cross-attention, and for a layer or head that is not there.
+    """
+    layers = list(inspection.attentions("cross"))
+    weights = inspection.weights("cross")
+    if heads is None:
+        heads = [(layer, head) for layer in layers for head in range(weights.shape[1])]
+    chosen = heads if isinstance(heads, ChosenHeads) else ChosenHeads(heads=tuple(heads))
+    for layer, head in chosen.heads:
+        inspection.weights("cross", layer=layer, head=head)
+    if not chosen.heads:
+        raise UsageError("no head to align with", expected="at least one (layer, head)")
+    average = _average(weights, layers, chosen)
+    source, target = inspection.source, inspection.target
+    links = sorted(link(pool(average, sources=source.words, targets=target.words), method=method))
+    counted = [_counted(source, asked=inspection.facts.asked), _counted(target, asked="")]
+    extra = {
+        "how": chosen.how,
+        "pharaoh": to_pharaoh(link(pool(average, sources=counted[0], targets=counted[1]), method=method)),
+        "layer_head_scores": [list(row) for row in chosen.scores],
+    }
+    arrays: Arrays = {
+        "alignment.weights": average,
+        "alignment.heads": np.array(chosen.heads, dtype=np.int64).reshape(-1, 2),
+        "alignment.links": np.array(links, dtype=np.int64).reshape(-1, 2),
+    }
+    return inspection.with_arrays(arrays, alignment=extra)
+
+
+def _counted(side: Side, *, asked: str) -> list[list[int]]:
+    """The tokens of each word as spaces cut the text that was given; white space before it that is no space counts as a word of its own."""
+    lead = between_spaces(plain(asked[: len(asked) - len(asked.lstrip())]))
+    words = between_spaces(side.text)
+    found: list[list[int]] = [[] for _ in words]
+    for place, number in enumerate(words_of(side.spans, text=side.text, words=words)):
+        if number is not None:
+            found[number].append(place)
+    return [[] for _ in lead] + found
+
+
+class Aligner:
+    """Links between the words of texts and of their translations, as spaces cut them.
+
+    Args: heads: see `choose_heads`, `heads_for` and `all_heads`.
+    """
+
+    def __init__(self, translator: InspectableTranslator, heads: ChosenHeads, *, method: Method = "grow-diag") -> None:
+        self._translator, self._heads = translator, heads
+        self._method: Method = method
+        self._layers = list(cross_layers(translator.model))
+
+    def align(self, pairs: Sequence[Pair]) -> list[Links]:
+        """The links of given pairs, between the words that each pair names."""
+        attention = cross_attention(self._translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
+        matrices = (
+            pool(_average(weights, self._layers, self._heads), sources=pair.source_words, targets=pair.target_words)
+            for weights, pair in zip(attention, pairs, strict=True)
+        )
+        return [link(matrix, method=self._method) for matrix in matrices]
+
+    def align_translations(self, translations: Sequence[Translation]) -> list[Links]:
+        """The links of texts and their translations, the parts of long ones put together again; see `Translation.stretches`."""
+        pairs: list[Pair] = []
+        starts: list[tuple[int, int, int]] = []
+        vocabularies = self._translator.vocabularies
+        for number, one in enumerate(translations):
+            source_words, target_words = between_spaces(plain(encodable(one.source))), between_spaces(one.text)
+            ends = [*(stretch.source_start for stretch in one.stretches[1:]), len(one.source)]
+            for stretch, end in zip(one.stretches, ends, strict=True):
+                text = plain(encodable(one.source[stretch.source_start : end]))
+                starts.append((number, _before(source_words, stretch.source_start), _before(target_words, stretch.target_start)))
+                sources = tokens_by_word(stretch.source_tokens, vocabularies.source, words=_as_read, text=text)
+                targets = tokens_by_word(stretch.target_tokens, vocabularies.target, words=_as_read)
+                pairs.append(Pair(stretch.source_tokens, stretch.target_tokens, sources, targets))
+        found: list[set[Link]] = [set() for _ in translations]
+        for (number, before_source, before_target), links in zip(starts, self.align(pairs), strict=True):
+            found[number] |= {(before_source + i, before_target + j) for i, j in links}
+        return [frozenset(links) for links in found]
+
+
+def _before(words: Sequence[Span], at: int) -> int:
+    """How many words end before a character: the number of the word that stands there, or begins next."""
+    return sum(1 for _, end in words if end <= at)
+
+
+def _as_read(text: str) -> list[Span]:
+    """Words between spaces once a translation is a line: control characters are spaces, and white space at its ends goes."""
+    text = plain(text)
+    lead = len(text) - len(text.lstrip())
+    return [(first + lead, last + lead) for first, last in between_spaces(text.strip())]
