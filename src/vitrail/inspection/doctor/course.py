@@ -20,8 +20,8 @@ ENTROPY_PAIRS = 5_000
 """Training targets whose words are counted."""
 
 RISEN = 0.2
-"""Rise of the dev loss above its best that is a fault, if the training loss is also under half of it. Epoch to epoch, the dev loss of healthy
-runs wavers by 2 %."""
+"""Rise of the dev loss above its best that is a fault, if the training loss is also under half of it. From epoch to epoch, the dev loss of
+healthy runs wavers by 2 %."""
 RISING = 0.05
 """The same, a warning."""
 RISEN_NATS = 0.05
@@ -83,7 +83,7 @@ def _log(value: float) -> float:
 
 
 def word_entropy(patient: Patient) -> float:
-    """Entropy of the training targets' tokens one by one, <eos> included, in nats: the loss of a model that only knows how frequent each is."""
+    """Entropy of the training targets' tokens one by one, <eos> included, in nats: the loss of who only knows how frequent each is."""
     store = max(patient.data.stores, key=len)
     places = spread(len(store), ENTROPY_PAIRS)
     counts = np.bincount(np.concatenate([store.target(place) for place in places]), minlength=SOS + 2).astype(np.float64)

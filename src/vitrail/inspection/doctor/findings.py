@@ -1,5 +1,6 @@
 """What a doctor writes down: findings, each with numbers, what should be the case, and a remedy; and the diagnosis that they make."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -28,11 +29,11 @@ class Finding(Config):
     """What should be the case; empty where that is plain."""
     remedy: str = ""
     """What to do; empty where nothing is to be done."""
-    numbers: dict[str, float] = Field(default_factory=dict[str, float])
+    numbers: Mapping[str, float] = Field(default_factory=dict[str, float])
     """What was measured, by name, for programs."""
 
     def to_text(self) -> str:
-        """The finding on one line, what was expected and the remedy indended below."""
+        """The finding on one line, what was expected and the remedy indented below."""
         below = [f"\n    {name}: {text}" for name, text in (("expected", self.expected), ("try", self.remedy)) if text]
         quiet = self.severity in ("ok", "unchecked")
         return f"{_SHOWN[self.severity]:<11}  {self.check}: {self.found}" + ("" if quiet else "".join(below))

@@ -26,8 +26,8 @@ network whose recurrent weights are five times too large: 2,000."""
 LAYERS = 1e3
 """Times by which the gradients of a side's lowest and highest layer may differ. Healthy models: under 2."""
 ENCODER = 1e-3
-"""Largest gradient in the encoder as a share of that in the decoder, below which the source can hardly be learned. Healthy models: 0.1 to 3;
-with cross-attention cut: 0."""
+"""Largest gradient in the encoder as a share of that in the decoder, below which the source can hardly be learned. Healthy models: 0.08 to
+3; with cross-attention cut: 0."""
 _TINY = 1e-40
 
 
@@ -98,16 +98,22 @@ def _matters(
     broken = [flow.name for flow in flows if not math.isfinite(flow.largest)]
     if broken:
         yield "fault", "exploding", f"the gradient is not finite at {broken[0]}", clip
-    for limit, severity in ((EXPLODING, "fault"), (GROWING, "warning")):
+    severity: Severity
+    for severity, limit in (("fault", EXPLODING), ("warning", GROWING)):
         if growth is not None and growth.growth > limit:
             yield severity, "exploding", f"{growth.growth:.2g} times as large {growth.steps} steps back at {growth.name}", clip
     if reach < ENCODER:
         cut = "see whether the decoder hears the source at all; " + gates
         yield "fault", "vanishing", f"hardly any gradient reaches the encoder, {reach:.1e} of the decoder's", cut
-    for limit, severity in ((VANISHING, "fault"), (FADING, "warning")):
+    for severity, limit in (("fault", VANISHING), ("warning", FADING)):
         if slowest < limit:
             steps = max(flow.steps for flow in flows if flow.factor == slowest)
-            yield severity, "vanishing", f"of the gradient, {slowest ** (steps - 1):.1e} is left {steps - 1} steps back in the encoder", gates
+            yield (
+                severity,
+                "vanishing",
+                f"of the gradient, {slowest ** (steps - 1):.1e} is left {steps - 1} steps back in the encoder",
+                gates,
+            )
     if ratio > LAYERS:
         deep = "fewer layers; model.norm_position = pre, or model.residual = true in a recurrent model"
         yield "fault", "vanishing or exploding", f"the gradients of two layers differ by {ratio:.1e} times", deep

@@ -73,9 +73,7 @@ def measure_steps(patient: Patient, config: RunConfig, checkpoint: Checkpoint) -
         parts = (updates[name], weight.detach(), weight.detach() - initial[name], initial[name])
         for place, part in enumerate(parts):
             sums[place] += float(part.double().square().sum())
-    return {
-        layer: Steps(_root(update, weight), _root(moved, start)) for layer, (update, weight, moved, start) in squares.items()
-    }
+    return {layer: Steps(_root(update, weight), _root(moved, start)) for layer, (update, weight, moved, start) in squares.items()}
 
 
 def _root(upper: float, lower: float) -> float:
@@ -137,18 +135,17 @@ def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float) -> Fin
     Args: share: the best loss as a share of the entropy of single words.
     """
     ratio, moved = (statistics.median(values) for values in zip(*layers.values(), strict=True))
-    spread = [f"{name} {part.ratio:.1e}" for name, part in layers.items()]
-    told = f"a step at the top of the schedule (learning rate {rate:g}) moves weights by {ratio:.1e} of their size (median of "
-    told += f"{len(layers)} layers; {', '.join(spread[:8])}{', ...' if len(spread) > 8 else ''}); they are {moved:.2g} times their initial "
-    told += "size away from where they began"
+    told = f"a step at the top of the schedule (learning rate {rate:g}) moves weights by {ratio:.1e} of their size, the median of "
+    told += f"{len(layers)} layers; they are {moved:.2g} times their initial size away from where they began"
     numbers = {"ratio": ratio, "moved": moved, "learning_rate": rate, **{f"ratio {name}": part.ratio for name, part in layers.items()}}
     poor = not share < LITTLE
+    by_layer = "; by layer: " + ", ".join(f"{name} {part.ratio:.1e}" for name, part in layers.items())
     if moved > FAR and (poor or ratio > BIG_STEP):
         high = 10 ** max(1, round(math.log10(moved / FAR) + 0.5)) if math.isfinite(moved) else 1000
         return Finding(
             check="learning rate",
             severity="fault" if poor else "warning",
-            found=f"too high: {told}",
+            found=f"too high: {told}{by_layer}",
             expected=f"steps of {SMALL_STEP:g} to {BIG_STEP:g}, and weights within {FAR:g} times their size of where they began",
             remedy=f"lower optimizer.learning_rate, first to {rate / high:.1g}; a longer schedule.warmup helps as well",
             numbers=numbers,
@@ -157,7 +154,7 @@ def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float) -> Fin
         return Finding(
             check="learning rate",
             severity="fault",
-            found=f"too low: {told}",
+            found=f"too low: {told}{by_layer}",
             expected=f"steps of {SMALL_STEP:g} to {BIG_STEP:g}",
             remedy=f"raise optimizer.learning_rate, first to {rate * 0.007 / ratio:.1g}" if ratio > 0 else "raise optimizer.learning_rate",
             numbers=numbers,

@@ -26,7 +26,7 @@ UNKNOWN_TIMES = 3.0
 """How many times as many on dev as on train."""
 SHORTER = 0.6
 """Characters per token on dev, as a share of those on train, below which dev is not in the language that the vocabulary was made for.
-French written in a joint English-French vocabulary has 0.95, German in it about 0.55."""
+Measured: see docs/doctor.md."""
 SWAPPED = 0.1
 """By how much the words of a dev side must be more like the other side's of train than like its own (cosine of token counts)."""
 
@@ -86,7 +86,7 @@ def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int) -> Finding:
         severity="fault" if shared.both >= LEAKED * shared.sentences else "warning",
         found=f"{told}, such as {shared.example!r}",
         expected="none: what was learned by heart is no measure of what was learned",
-        remedy=f"give {name} text that training does not hold, or leave it to be held out (data.holdout), prepare and train in a new folder",
+        remedy=f"give {name} text that training does not hold, or let it be held out (data.holdout), and train in a new folder",
         numbers=numbers,
     )
 
@@ -134,7 +134,13 @@ def vocabulary(patient: Patient) -> list[Finding]:
     if data.vocabularies.joint:
         found.append(judge_sides(sides[0], sides[1]))
     wrong = [finding for finding in found if finding.severity != "ok"]
-    return wrong or [Finding(check="vocabulary", severity="ok", found="; ".join(one.found for one in found), numbers=_joined(found))]
+    return wrong or [Finding(check="vocabulary", severity="ok", found=_well(sides), numbers=_joined(found))]
+
+
+def _well(sides: Sequence[tuple[Tokens, Tokens]]) -> str:
+    """In short, where nothing is wrong."""
+    shares = " and ".join(f"{dev.unknown:.1%} of the {side}" for side, (_, dev) in zip(("source", "target"), sides, strict=True))
+    return f"of dev's tokens, {shares} are unknown or bytes; model, data and dev text are of one vocabulary"
 
 
 def _joined(found: Sequence[Finding]) -> dict[str, float]:

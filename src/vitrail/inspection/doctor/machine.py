@@ -1,0 +1,304 @@
+"""Looking a machine over: versions, cores and threads, memory, device, extras, the current folder, the encoding of the terminal."""
+
+import locale
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, metadata, requires, version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from vitrail.inspection.doctor.findings import Diagnosis, Finding, diagnose
+from vitrail.runtime import choose_device, choose_dtype
+
+LITTLE_MEMORY, NO_MEMORY = 2e9, 1e9
+"""Bytes below which there is a warning, a fault. The training of the demo takes 0.9 GB at its peak, a preparation of a million pairs 2 GB."""
+LITTLE_DISK, NO_DISK = 2e9, 2e8
+"""Free bytes below which there is a warning, a fault. The folder of the demo's run has 40 MB, that of a model `base` with
+three checkpoints 3 GB."""
+SLOWER = 1.5
+"""How many times the other number type must be faster to be recommended: timings this short waver."""
+_MATRIX = 512
+_TIMES = 5
+_REQUIREMENT = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([0-9.]+)(?:; extra == '([\w-]+)')?")
+BRINGS = {
+    "track": "TensorBoard files while training",
+    "hf": "the figures of Hugging Face models for comparison",
+    "moses": "scores on Moses-tokenised text, as papers have them",
+    "plot": "figures as PNG, SVG and PDF",
+    "maps": "t-SNE maps of embeddings and states",
+}
+"""What each extra is for; one without an entry is told by its packages."""
+
+
+class Machine(NamedTuple):
+    """What is known of a machine; -1 where it does not say."""
+
+    python: tuple[int, ...]
+    packages: Mapping[str, str]
+    """Versions of what is installed."""
+    requirements: Mapping[str, str]
+    """The least version of each package that is needed; "python" too."""
+    extras: Mapping[str, Mapping[str, str]]
+    """For each extra, the least versions of its packages."""
+    cores: int
+    """That this process may use, by affinity and by its cgroup's quota, rounded up."""
+    threads: int
+    """That torch uses for a product."""
+    omp_threads: str
+    """OMP_NUM_THREADS; empty where it is not set."""
+    memory: float
+    """Bytes that can still be had: of the machine, and of its cgroup."""
+    device: str
+    """cpu, or the name of the GPU."""
+    device_memory: float
+    chosen: str
+    """Number type that `precision = auto` takes: bfloat16 or float32."""
+    seconds: Mapping[str, float]
+    """Of one matrix product in each number type."""
+    folder: str
+    writable: bool
+    disk: float
+    """Free bytes where the folder is."""
+    encoding: str
+    """Of the standard output."""
+    locale_encoding: str
+
+
+def examine_machine(folder: Path | None = None) -> Diagnosis:
+    """Look this machine over, and the folder that runs would be written to. Nothing is written. Cost: a second beside importing torch."""
+    return diagnose("this machine", judge_machine(look(Path.cwd() if folder is None else folder)))
+
+
+def look(folder: Path) -> Machine:
+    """Measure what `judge_machine` judges."""
+    needed, extras = read_requirements(requires("vitrail") or [])
+    wanted = needed | {name: least for part in extras.values() for name, least in part.items()}
+    device = choose_device("auto")
+    return Machine(
+        python=tuple(sys.version_info[:3]),
+        packages={name: found for name in wanted if (found := _version(name))},
+        requirements={"python": str(metadata("vitrail")["Requires-Python"]).removeprefix(">="), **needed},
+        extras=extras,
+        cores=_cores(),
+        threads=torch.get_num_threads(),
+        omp_threads=os.environ.get("OMP_NUM_THREADS", ""),
+        memory=_memory(),
+        device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        device_memory=-1.0 if device.type == "cpu" else float(torch.cuda.mem_get_info(device)[0]),
+        chosen=str(choose_dtype("auto", device)).removeprefix("torch."),
+        seconds={str(kind).removeprefix("torch."): _time_product(kind, device) for kind in (torch.float32, torch.bfloat16)},
+        folder=str(folder),
+        writable=os.access(folder, os.W_OK | os.X_OK),
+        disk=float(shutil.disk_usage(folder).free) if folder.exists() else -1.0,
+        encoding=getattr(sys.stdout, "encoding", None) or "",
+        locale_encoding=locale.getpreferredencoding(False),
+    )
+
+
+def read_requirements(lines: list[str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
+    """The least versions of what is needed, and of each extra but `dev`, from the requirements in the package's metadata."""
+    needed: dict[str, str] = {}
+    extras: dict[str, dict[str, str]] = {}
+    for match in filter(None, map(_REQUIREMENT.fullmatch, lines)):
+        name, least, extra = match.groups()
+        if extra is None:
+            needed[name] = least
+        elif extra != "dev":
+            extras.setdefault(extra, {})[name] = least
+    return needed, extras
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cores() -> int:
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        allowed = os.cpu_count() or 1
+    quota = _words("/sys/fs/cgroup/cpu.max")
+    if len(quota) == 2 and quota[0].isdecimal():
+        allowed = min(allowed, max(1, -(-int(quota[0]) // int(quota[1]))))
+    return allowed
+
+
+def _memory() -> float:
+    found = [float(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        numbers = [word for name in (limit, used) for word in _words(f"/sys/fs/cgroup/{name}")]
+        if len(numbers) == 2 and all(word.isdecimal() for word in numbers):
+            found.append(float(numbers[0]) - float(numbers[1]))
+    return min(found, default=-1.0)
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def _words(path: str) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def _time_product(kind: torch.dtype, device: torch.device) -> float:
+    """The fastest of a few products of two square matrices of 512 rows, in seconds."""
+    matrix = torch.ones(_MATRIX, _MATRIX, dtype=kind, device=device)
+    best = float("inf")
+    for _ in range(_TIMES):
+        started = time.perf_counter()
+        (matrix @ matrix)[0, 0].item()
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def judge_machine(machine: Machine) -> list[Finding]:
+    """Everything that can be said of a machine, one finding for each part of it."""
+    return [
+        _versions(machine),
+        _threads(machine),
+        _free_memory(machine),
+        _device(machine),
+        _precision(machine),
+        *_extras(machine),
+        _folder(machine),
+        _encoding(machine),
+    ]
+
+
+def _versions(machine: Machine) -> Finding:
+    installed = {"python": ".".join(map(str, machine.python)), **machine.packages}
+    old = [name for name, least in machine.requirements.items() if not _reaches(installed.get(name, ""), least)]
+    shown = ", ".join(f"{name} {installed.get(name, 'missing')}" for name in machine.requirements)
+    if not old:
+        return Finding(check="versions", severity="ok", found=shown)
+    return Finding(
+        check="versions",
+        severity="fault",
+        found="; ".join(f"{name} {installed.get(name) or 'is missing'}" for name in old),
+        expected=", ".join(f"{name} {machine.requirements[name]} or newer" for name in old),
+        remedy="pip install -U vitrail" if old != ["python"] else "a newer Python",
+    )
+
+
+def _reaches(found: str, least: str) -> bool:
+    numbers = [[int(part) for part in re.findall(r"\d+", text.split("+")[0])] for text in (found, least)]
+    return bool(found) and numbers[0] >= numbers[1]
+
+
+def _threads(machine: Machine) -> Finding:
+    told = f"{machine.cores} core{'s' * (machine.cores != 1)}, {machine.threads} thread{'s' * (machine.threads != 1)}"
+    told += f" (OMP_NUM_THREADS={machine.omp_threads})" if machine.omp_threads else ""
+    numbers = {"cores": machine.cores, "threads": machine.threads}
+    if machine.threads > machine.cores:
+        return Finding(
+            check="threads",
+            severity="warning",
+            found=f"{told}: threads wait for each other",
+            expected="no more threads than cores",
+            remedy=f"OMP_NUM_THREADS={machine.cores}, or --set train.threads={machine.cores}",
+            numbers=numbers,
+        )
+    if machine.threads < machine.cores:
+        remedy = f"--set train.threads={machine.cores}, unless others work here too"
+        return Finding(check="threads", severity="note", found=f"{told}: cores lie idle", remedy=remedy, numbers=numbers)
+    return Finding(check="threads", severity="ok", found=told, numbers=numbers)
+
+
+def _free_memory(machine: Machine) -> Finding:
+    if machine.memory < 0:
+        return Finding(check="memory", severity="unchecked", found="this system does not tell how much is free")
+    told = f"{machine.memory / 1e9:.1f} GB can be had"
+    if machine.memory >= LITTLE_MEMORY:
+        return Finding(check="memory", severity="ok", found=told, numbers={"bytes": machine.memory})
+    return Finding(
+        check="memory",
+        severity="fault" if machine.memory < NO_MEMORY else "warning",
+        found=told,
+        expected=f"{LITTLE_MEMORY / 1e9:.0f} GB or more",
+        remedy="end other programs or raise the container's limit; a smaller train.batch_tokens needs less",
+        numbers={"bytes": machine.memory},
+    )
+
+
+def _device(machine: Machine) -> Finding:
+    if machine.device == "cpu":
+        return Finding(check="device", severity="ok", found="the processor; torch sees no GPU")
+    return Finding(check="device", severity="ok", found=f"{machine.device}, {machine.device_memory / 1e9:.1f} GB of its memory free")
+
+
+def _precision(machine: Machine) -> Finding:
+    single, half = machine.seconds["float32"], machine.seconds["bfloat16"]
+    gain = single / half if half > 0 else 0.0
+    told = f"a product in bfloat16 is {gain:.2g} times as fast as in float32; precision = auto takes {machine.chosen}"
+    numbers = {"float32_seconds": single, "bfloat16_seconds": half}
+    if machine.chosen == "bfloat16" and gain < 1 / SLOWER:
+        remedy = "--set train.precision=fp32"
+        return Finding(check="precision", severity="warning", found=told, expected="the faster of the two", remedy=remedy, numbers=numbers)
+    if machine.chosen == "float32" and gain > SLOWER:
+        remedy = "--set train.precision=bf16 may be worth a try"
+        return Finding(check="precision", severity="note", found=told, remedy=remedy, numbers=numbers)
+    return Finding(check="precision", severity="ok", found=told, numbers=numbers)
+
+
+def _extras(machine: Machine) -> list[Finding]:
+    found: list[Finding] = []
+    for extra, wanted in machine.extras.items():
+        brings = BRINGS.get(extra, ", ".join(wanted))
+        lacking = [name for name in wanted if name not in machine.packages]
+        old = [name for name in wanted if name in machine.packages and not _reaches(machine.packages[name], wanted[name])]
+        name = f"extra {extra}"
+        if old:
+            told = ", ".join(f"{package} {machine.packages[package]}" for package in old)
+            least = ", ".join(f"{package} {wanted[package]} or newer" for package in old)
+            found.append(Finding(check=name, severity="warning", found=told, expected=least, remedy=f"pip install -U 'vitrail[{extra}]'"))
+        elif lacking:
+            found.append(Finding(check=name, severity="ok", found=f"not installed; pip install 'vitrail[{extra}]' brings {brings}"))
+        else:
+            found.append(Finding(check=name, severity="ok", found=f"installed: {brings}"))
+    return found
+
+
+def _folder(machine: Machine) -> Finding:
+    told = f"{machine.folder}: {machine.disk / 1e9:.1f} GB free" if machine.disk >= 0 else f"{machine.folder}: is not there"
+    if not machine.writable or machine.disk < 0:
+        expected, remedy = "a folder that can be written", "another folder: -o FOLDER, or other rights"
+        return Finding(check="folder", severity="fault", found=f"{told}, not writable", expected=expected, remedy=remedy)
+    if machine.disk >= LITTLE_DISK:
+        return Finding(check="folder", severity="ok", found=f"{told}, writable", numbers={"free_bytes": machine.disk})
+    return Finding(
+        check="folder",
+        severity="fault" if machine.disk < NO_DISK else "warning",
+        found=told,
+        expected=f"{LITTLE_DISK / 1e9:.0f} GB or more",
+        remedy="make room, or write to another disk: -o FOLDER; train.keep_last and train.keep_best say how many checkpoints are kept",
+        numbers={"free_bytes": machine.disk},
+    )
+
+
+def _encoding(machine: Machine) -> Finding:
+    told = f"standard output in {machine.encoding or 'an unknown encoding'}, locale in {machine.locale_encoding}"
+    if _is_utf8(machine.encoding) and _is_utf8(machine.locale_encoding):
+        return Finding(check="encoding", severity="ok", found=told)
+    return Finding(
+        check="encoding",
+        severity="warning",
+        found=told,
+        expected="UTF-8, in which everything is read and written here whatever the locale says: other programs may garble it",
+        remedy="LC_ALL=C.UTF-8 or PYTHONUTF8=1; on Windows, chcp 65001",
+    )
+
+
+def _is_utf8(name: str) -> bool:
+    return name.lower().replace("-", "").replace("_", "") == "utf8"
