@@ -185,7 +185,8 @@
     });
     const widest = Math.max(...rowLabels.map((span) => Math.min([...span.textContent].length, 16)), 1);
     side.style.width = `${widest * 8 + 12}px`;
-    return h("div", {class: "frame", style: {"padding-right": `${Math.round(longest * 5)}px`}},
+    const over = columnLabels.map((span, place) => Math.min([...span.textContent].length, 14) * 5 + 14 - (columnLabels.length - place - 0.5) * cell);
+    return h("div", {class: "frame", style: {"padding-right": `${Math.max(0, Math.round(Math.max(...over, 0)))}px`}},
       h("div", {class: "corner"}, rowTitle === null ? null : h("span", null, `${rowTitle} ↓`), columnTitle === null ? null : h("span", null, `${columnTitle} →`)),
       top, side, canvas);
   }

@@ -1,6 +1,6 @@
 /* Attention as lines between two columns of tokens. */
 
-const LINE = {height: 27, width: 190, least: 0.015, rowsInFull: 48};
+const LINE = {height: 27, width: 150, least: 0.015, rowsInFull: 48};
 
 /**
  * Who reads on the left, what is read on the right, a line for each weight that can be seen.
@@ -75,7 +75,7 @@ Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle,
   function tell({buttons, shares}, weightOf, own) {
     buttons.forEach((button, place) => {
       const weight = weightOf === null ? null : weightOf(place);
-      const told = weight !== null && weight >= 0.0005;
+      const told = weight !== null && weight >= 0.005;
       shares[place].textContent = told ? number(weight, 2) : "";
       button.classList.toggle("current", place === own);
       button.style.background = told ? tools.colour(weight) : "";

@@ -1,7 +1,7 @@
 /* Attention: who reads whom, in every layer and head. */
 
 /** What is looked at; it outlives a redraw. head: a number, "mean" or "rollout". pinned: [row|null, column|null]. */
-const looked = {kind: null, layer: null, head: "mean", byWord: false, pinned: [null, null]};
+const looked = {kind: null, layer: null, head: "mean", byWord: false, pinned: [null, null], focus: null};
 
 function settle(record) {
   const {KINDS} = Vitrail.attention;
@@ -18,9 +18,9 @@ function settle(record) {
 }
 
 const kindWords = ({t}) => ({
-  encoder: t("Encoder self-attention", "Auto-attention de l'encodeur"),
-  decoder: t("Decoder masked self-attention", "Auto-attention masquée du décodeur"),
-  cross: t("Cross-attention", "Attention croisée"),
+  encoder: t("encoder self", "auto, encodeur"),
+  decoder: t("decoder masked self", "auto masquée, décodeur"),
+  cross: t("cross", "croisée"),
 });
 
 /** One sentence on what the rows are. */
@@ -50,10 +50,11 @@ function grid(record, tools, onChoose) {
   const extra = heads > 1 ? ["mean"] : [];
   if (looked.kind !== "cross") extra.push("rollout");
   const columns = [...Array(heads).keys(), ...extra];
-  const width = Math.max(28, Math.min(64, Math.floor(430 / columns.length)));
+  const width = Math.max(28, Math.min(54, Math.floor(430 / columns.length)));
   const cells = layers.map(({layer}) => columns.map((head) => pane(record, tools, {layer, head, width, onChoose})));
   const title = {mean: t("mean", "moy."), rollout: t("rollout", "cumul")};
-  const element = h("div", {class: "scroll"}, h("div", {
+  const wide = 56 + columns.length * (width + 10);
+  const element = h("div", {class: "scroll", style: {width: `${wide}px`}}, h("div", {
     class: "attention-grid", role: "group", "aria-label": t("Heads of every layer", "Têtes de toutes les couches"),
     style: {"grid-template-columns": `auto repeat(${columns.length}, ${width + 8}px)`},
   },
@@ -95,14 +96,14 @@ function rove(cells) {
 /** What a row reads, or who reads a column, in words: the largest weights first. */
 function inWords(tools, {matrix, rows, columns}, row, column) {
   const list = (names, weightOf) => names.map((name, place) => [name, weightOf(place)]).sort((one, other) => other[1] - one[1]).slice(0, 5)
-    .filter(([, weight]) => weight >= 0.0005).map(([name, weight]) => `${name} ${tools.number(weight)}`).join("  ·  ");
+    .filter(([, weight]) => weight >= 0.0005).map(([name, weight]) => `${name} ${tools.number(weight)}`).join("\u2003");
   const at = (from, to) => matrix[from * columns.length + to];
   if (row !== null && column !== null) {
     const says = tools.t("reads", "lit");
     return `${rows[row]} ${says} ${columns[column]}: ${tools.number(at(row, column))}`;
   }
-  if (row !== null) return `${rows[row]} ${tools.t("reads", "lit")}  ${list(columns, (place) => at(row, place))}`;
-  if (column !== null) return `${columns[column]} ${tools.t("is read by", "est lu par")}  ${list(rows, (place) => at(place, column))}`;
+  if (row !== null) return `${rows[row]} ${tools.t("reads", "lit")}\u2003${list(columns, (place) => at(row, place))}`;
+  if (column !== null) return `${columns[column]} ${tools.t("is read by", "est lu par")}\u2003${list(rows, (place) => at(place, column))}`;
   return tools.t("Point at a token or a cell, or move with the keyboard; a click keeps it.",
     "Pointez un jeton ou une case, ou utilisez le clavier ; un clic le retient.");
 }
@@ -139,7 +140,7 @@ function large(record, tools) {
     values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: t(`${name}, as lines`, `${name}, en lignes`), onHover: show, onSelect: pin,
   });
   const map = tools.heatmap({
-    values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: name, max: 1, onHover: show, onSelect: pin, silent: true, size: 440,
+    values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: name, max: 1, onHover: show, onSelect: pin, silent: true, size: shown.rows.length > 24 || shown.columns.length > 24 ? 620 : 320,
   });
   lines.press(...looked.pinned);
   show(null, null);
@@ -174,22 +175,19 @@ Vitrail.view({
   render(root, record, tools) {
     const {h, t} = tools;
     const kinds = settle(record);
-    const words = kindWords(tools);
-    const focusOn = (selector) => root.querySelector(selector)?.focus();
+    const names = kindWords(tools);
     const choose = (layer, head) => {
-      Object.assign(looked, {layer, head});
-      Vitrail.attention.focus = `[data-head="${layer}.${head}"]`;
+      Object.assign(looked, {layer, head, focus: `[data-head="${layer}.${head}"]`});
       tools.redraw();
     };
     const change = (what, selector) => {
-      Object.assign(looked, what);
-      Vitrail.attention.focus = selector;
+      Object.assign(looked, what, {focus: selector});
       tools.redraw();
     };
     const rollout = looked.kind !== "cross";
     root.append(
       tools.toolbar(
-        kinds.length > 1 ? tools.choice(t("Kind", "Sorte"), kinds.map((kind) => ({value: kind, text: words[kind]})), looked.kind,
+        kinds.length > 1 ? tools.choice(t("Attention", "Attention"), kinds.map((kind) => ({value: kind, text: names[kind]})), looked.kind,
           (kind) => change({kind, pinned: [null, null]}, `[data-value="${kind}"]`)) : null,
         tools.choice(t("Between", "Entre"), [{value: "tokens", text: t("subwords", "sous-mots")}, {value: "words", text: t("words", "mots")}],
           looked.byWord ? "words" : "tokens", (unit) => change({byWord: unit === "words", pinned: [null, null]}, `[data-value="${unit}"]`))),
@@ -204,7 +202,7 @@ Vitrail.view({
             " Rollout multiplies ½·A + ½·I over the layers, A being the mean of the heads (Abnar & Zuidema 2020).",
             " Le cumul (rollout) multiplie ½·A + ½·I à travers les couches, A étant la moyenne des têtes (Abnar & Zuidema 2020).") : null)),
         large(record, tools)));
-    if (Vitrail.attention.focus) focusOn(Vitrail.attention.focus);
-    Vitrail.attention.focus = null;
+    if (looked.focus !== null) root.querySelector(looked.focus)?.focus();
+    looked.focus = null;
   },
 });

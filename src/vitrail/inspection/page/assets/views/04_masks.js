@@ -29,10 +29,10 @@ function cellWords({t}, value) {
 }
 
 /** A mask as a grid between names. */
-function maskGrid(tools, {cells, rows, columns, title, caption}) {
+function maskGrid(tools, {cells, rows, columns, title, caption, size = 290}) {
   const open = cells.filter((cell) => cell === OPEN).length;
   const map = tools.heatmap({
-    values: cells, rows, columns, label: title, size: 300, paint: (value) => paint(tools, value),
+    values: cells, rows, columns, label: title, size, hint: "", paint: (value) => paint(tools, value),
     glyph: (row, column) => GLYPHS[cells[row * columns.length + column]],
     describe: (row, column, value) => `${rows[row]} → ${columns[column]}: ${cellWords(tools, value)}`,
   });
@@ -88,11 +88,11 @@ function verdict(record, tools, kind, names) {
         ? t("No leak: every masked cell has a weight of exactly 0, in every layer and head.", "Aucune fuite : chaque case masquée a un poids d'exactement 0, dans chaque couche et chaque tête.")
         : t("No cell is masked, so nothing can leak.", "Aucune case n'est masquée : rien ne peut fuir.")),
     tools.note(even ? "good" : "bad", even
-      ? t(`Every row sums to 1, within ${number(most("rows"), 7)}.`, `Chaque ligne a pour somme 1, à ${number(most("rows"), 7)} près.`)
+      ? t(`Every row sums to 1, within ${number(most("rows"))}.`, `Chaque ligne a pour somme 1, à ${number(most("rows"))} près.`)
       : t(`A row does not sum to 1: it is off by ${number(most("rows"))}.`, `Une ligne n'a pas pour somme 1 : l'écart est de ${number(most("rows"))}.`)),
     tools.folded(t("Layer by layer", "Couche par couche"), () => tools.table(
       [t("layer", "couche"), t("largest |row sum − 1|", "plus grand |somme − 1|"), t("largest masked weight", "plus grand poids masqué"), t("largest weight on a later token", "plus grand poids vers un jeton ultérieur")],
-      layers.map(({layer}, at) => [String(layer), number(checks[at].rows, 9), number(checks[at].masked), checks[at].later === null ? "–" : number(checks[at].later)]))));
+      layers.map(({layer}, at) => [String(layer), number(checks[at].rows), number(checks[at].masked), checks[at].later === null ? "–" : number(checks[at].later)]))));
 }
 
 function hasMasked(record, layers) {
@@ -111,7 +111,7 @@ function largestWeights(record, tools, kind, names) {
   const ringed = layers.flatMap(({place}) => leaks(record, place, kind === "decoder").map(({row, column}) => [row, column]));
   const title = tools.t("What was read", "Ce qui a été lu");
   const map = tools.heatmap({
-    values: most, rows: names.rows, columns: names.columns, label: title, size: 300, max: 1, marks: ringed,
+    values: most, rows: names.rows, columns: names.columns, label: title, size: 290, hint: "", max: 1, marks: ringed,
     glyph: (row, column) => (ringed.some(([r, c]) => r === row && c === column) ? "!" : ""),
   });
   return tools.h("div", {class: "mask"}, tools.h("h4", null, title), tools.figure(map, tools.t(
@@ -139,13 +139,13 @@ function kindSection(record, tools, kind) {
   const [title, sentence] = sorts(tools)[kind];
   return tools.section(title,
     tools.h("p", null, sentence),
-    verdict(record, tools, kind, names),
     tools.h("div", {class: "masks"},
       keep === null ? null : maskGrid(tools, {
         cells: cellsOf(keep.data, ...keep.shape), ...names, title: tools.t("The mask as used", "Le masque tel qu'employé"),
         caption: tools.t("Rows read columns.", "Les lignes lisent les colonnes."),
       }),
-      largestWeights(record, tools, kind, names)));
+      largestWeights(record, tools, kind, names),
+      verdict(record, tools, kind, names)));
 }
 
 /** How much padding the demonstration has; it outlives a redraw. */
@@ -162,7 +162,7 @@ function demonstration(record, tools) {
     const make = (rule) => Array.from({length: size * size}, (_, place) => rule(Math.floor(place / size), place % size));
     const padding = (row, column) => (column >= tokens.length ? PADDING : OPEN);
     const causal = (row, column) => (column > row ? LATER : OPEN);
-    const grid = (rule, title, caption) => maskGrid(tools, {cells: make(rule), rows: names, columns: names, title, caption});
+    const grid = (rule, title, caption) => maskGrid(tools, {cells: make(rule), rows: names, columns: names, title, caption, size: 240});
     grids.replaceChildren(
       grid(padding, t("Padding", "Remplissage"), t("Nobody reads <pad>.", "Personne ne lit <pad>.")),
       grid(causal, t("Causal", "Causal"), t("Nobody reads ahead.", "Personne ne lit en avant.")),
