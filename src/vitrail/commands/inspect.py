@@ -71,6 +71,7 @@ def inspect(
     ] = False,
     aer: Annotated[bool, typer.Option("--aer", help="Alignment error rate of cross-attention (phrasebook).")] = False,
     maps: Annotated[bool, typer.Option("--maps", help="Likeness of layers, retrieval of translations, neighbours.")] = False,
+    film: Annotated[bool, typer.Option("--film", help="What became of the probe sentences as the run was trained.")] = False,
     projector: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write embeddings for TensorBoard's projector.", show_default=False)
     ] = None,
@@ -91,9 +92,11 @@ def inspect(
     if antecedent:
         studies.append(_antecedents(translator))
     if aer:
-        studies.append(_alignment_errors(translator, model))
+        studies.append(_alignment_errors(translator))
     if maps:
         studies.append(_maps(translator, model, source=source, reference=reference, sentences=sentences))
+    if film:
+        studies.append(_film(model))
     if projector is not None:
         _project(translator, projector)
     if permute:
@@ -204,11 +207,10 @@ def _antecedents(translator: "InspectableTranslator") -> Result:
     return find_antecedents(translator, say=console.say)
 
 
-def _alignment_errors(translator: "InspectableTranslator", model: Path) -> Result:
-    from vitrail.inspection.alignment import heads_for
+def _alignment_errors(translator: "InspectableTranslator") -> Result:
     from vitrail.inspection.alignment_error import phrasebook_aer
 
-    return phrasebook_aer(translator, heads_for(translator, model))
+    return phrasebook_aer(translator)
 
 
 def _maps(translator: "InspectableTranslator", model: Path, *, source: Path | None, reference: Path | None, sentences: int) -> Result:
@@ -216,6 +218,16 @@ def _maps(translator: "InspectableTranslator", model: Path, *, source: Path | No
 
     sources, references = _pairs(model, source, reference, max(sentences, 1000))
     return map_model(translator, sources, translations=references)
+
+
+def _film(model: Path) -> Result:
+    from vitrail.errors import ModelError
+    from vitrail.inspection.film import read_film
+
+    found = read_film(model)
+    if not found.frames:
+        raise ModelError(f"{model}: holds no film", expected="a run trained with --film, as is usual")
+    return found
 
 
 def _project(translator: "InspectableTranslator", folder: Path) -> None:
