@@ -43,7 +43,9 @@ def run(command: str, place: Path) -> str:
     done = subprocess.run(
         command, shell=True, cwd=place, capture_output=True, text=True, env=os.environ | {"PATH": path}, timeout=240, check=False
     )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    # The doctor finds, and says by its exit code, that a model of four steps has not learned much.
+    expected = (0, 1) if command.startswith("vitrail doctor") else (0,)
+    assert done.returncode in expected, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
@@ -65,15 +67,19 @@ def test_command_works(command: str, folder: Path) -> None:
     if ">" in command:
         lines = (folder / command.split(">")[-1].strip()).read_bytes().split(b"\n")
         assert len(lines) == 5 + 1 and lines[-1] == b""
+    elif " -o " in command:
+        assert (folder / command.split(" -o ")[-1]).read_bytes().startswith(b"<!doctype html>")
     else:
         assert output.strip()
 
 
 def test_python_story_works(folder: Path) -> None:
-    (story,) = blocks("python")
-    done = subprocess.run([sys.executable, "-c", story], cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+    story = blocks("python")
+    assert len(story) == 2
+    done = subprocess.run([sys.executable, "-c", "".join(story)], cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stdout.splitlines()) == 2
+    assert (folder / "page.html").is_file()
 
 
 def test_links_lead_somewhere() -> None:
