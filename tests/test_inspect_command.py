@@ -1,0 +1,115 @@
+"""vitrail inspect as its users meet it: pages, records, drawings and studies, and what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from vitrail.cli import run
+from vitrail.data.phrasebook import phrasebook
+from vitrail.inspection.record import Inspection
+
+SENTENCE = "The dog eats."
+
+
+class Ran(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Inspect = Callable[..., Ran]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a few steps on the phrasebook."""
+    folder = tmp_path_factory.mktemp("inspected")
+    pairs = phrasebook(train_pairs=300).train
+    for name, side in (("train.en", [pair.source for pair in pairs]), ("train.fr", [pair.target for pair in pairs])):
+        (folder / name).write_text("".join(f"{line}\n" for line in side))
+    settings = [
+        *("model.width=16", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1", "model.feed_forward=16"),
+        *("data.subwords.size=360", "data.holdout.dev_pairs=12", "data.holdout.test_pairs=0"),
+        *("train.validate_every='5 steps'", "train.validation_sentences=4", "train.threads=1", "search.beams=2", "search.max_length=6"),
+    ]
+    files = ["--source", str(folder / "train.en"), "--target", str(folder / "train.fr")]
+    set_all = [part for setting in settings for part in ("--set", setting)]
+    assert run(["train", *files, "-o", str(folder / "run"), "--duration", "10 steps", *set_all]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def inspect(model: Path, capfd: pytest.CaptureFixture[str]) -> Inspect:
+    """Run `vitrail inspect` on that run in this process."""
+
+    def call(*arguments: str | Path) -> Ran:
+        capfd.readouterr()
+        code = run(["inspect", str(model), *map(str, arguments), "--threads", "1"])
+        return Ran(code, *capfd.readouterr())
+
+    return call
+
+
+def test_a_page_a_record_and_a_figure_by_the_name_of_the_file(inspect: Inspect, tmp_path: Path) -> None:
+    for name, begins in (("a.html", b"<!doctype html>"), ("a.npz", b"PK"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF"), ("a.png", b"\x89PNG")):
+        done = inspect(SENTENCE, "-o", tmp_path / name)
+        assert done.code == 0 and done.out == "" and name in done.err
+        assert (tmp_path / name).read_bytes().startswith(begins)
+    record = Inspection.load(tmp_path / "a.npz")
+    assert record.facts.asked == SENTENCE and {"attribution", "alignment", "logit_lens"} <= record.facts.extras.keys()
+    assert inspect(SENTENCE, "-o", tmp_path / "b.npz", "--plain").code == 0
+    assert not Inspection.load(tmp_path / "b.npz").facts.extras
+    refused = inspect(SENTENCE, "-o", tmp_path / "a.docx")
+    assert refused.code == 2 and "a.docx" in refused.err and not (tmp_path / "a.docx").exists()
+
+
+def test_without_a_file_it_draws_or_tells_its_facts(inspect: Inspect) -> None:
+    drawn = inspect(SENTENCE)
+    assert drawn.code == 0 and SENTENCE in drawn.out and "\x1b" not in drawn.out
+    told = json.loads(inspect(SENTENCE, "--translation", "Le chien mange.", "--json").out)
+    assert told["given"] and told["target"]["text"] == "Le chien mange." and told["source"]["text"] == SENTENCE
+    begun = json.loads(inspect(SENTENCE, "--prefix", "Le", "--beams", "3", "--json").out)
+    assert begun["target"]["text"].startswith("Le") and begun["decoding"]["beams"] == 3
+
+
+def test_studies(inspect: Inspect, tmp_path: Path) -> None:
+    changed = inspect(SENTENCE, "--edit", "off=decoder.0.cross_attention:1")
+    assert changed.code == 0 and "decoder.0.cross_attention:1" in changed.out
+    assert json.loads(inspect(SENTENCE, "--permute", "--json").out)
+    swept = json.loads(inspect("--ablate", "heads", "--sentences", "4", "--json").out)
+    assert len(swept["heads"]) == 3 * 2
+    mapped = inspect("--maps")
+    assert mapped.code == 0 and mapped.out.strip()
+    filmed = inspect("--film")
+    assert filmed.code == 0 and filmed.out.strip()
+    assert inspect("--projector", tmp_path / "projector").code == 0
+    assert (tmp_path / "projector" / "projector_config.pbtxt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ([], 2, "no sentence"),
+        (["  "], 2, "no sentence"),
+        ([SENTENCE, "--layer", "7"], 2, "layer 7"),
+        ([SENTENCE, "--layer", "0", "--head", "9"], 2, "head 9"),
+        ([SENTENCE, "--edit", "off=encoder.7"], 2, "encoder.7"),
+        ([SENTENCE, "--edit", "word=cat:dog"], 2, "cat"),
+        (["word " * 600], 2, "tokens"),
+        (["--ablate", "heads", "--source", "nowhere.en"], 2, "one side"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(inspect: Inspect, arguments: list[str], code: int, said: str) -> None:
+    done = inspect(*arguments)
+    assert done.code == code and said in done.err and done.out == ""
+
+
+def test_several_models_have_no_inside(model: Path) -> None:
+    import vitrail
+    from vitrail.errors import ModelError
+
+    with pytest.raises(ModelError, match="ensemble"):
+        vitrail.load(model, model).inspect(SENTENCE)
