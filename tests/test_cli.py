@@ -95,7 +95,7 @@ def test_starts_at_once(statement: str) -> None:
 def test_help_lists_the_verbs_and_no_arguments_mean_help(vitrail: Run) -> None:
     shown = vitrail("--help")
     assert shown.code == 0
-    for verb in ("demo", "prepare", "train", "translate", "evaluate", "compare", "bench", "config"):
+    for verb in ("demo", "prepare", "train", "translate", "evaluate", "inspect", "doctor", "compare", "bench", "config"):
         assert f"\n  {verb} " in shown.out
     assert vitrail() == shown
 
