@@ -73,6 +73,7 @@ class Tab:
 
     def __init__(self, page: Page, folder: Path) -> None:
         self.page, self.said, self._folder, self._opened = page, list[str](), folder, 0
+        page.set_default_timeout(120_000)  # a shared machine may be slow
         page.on("console", lambda message: self.said.append(message.text))
         page.on("pageerror", lambda error: self.said.append(str(error)))
 

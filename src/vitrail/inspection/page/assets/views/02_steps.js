@@ -98,8 +98,8 @@
 
   function words(record, tools) {
     const texts = tokensOf(record).map(tools.piece);
-    const label = chosen.kind === "encoder" ? tools.t("Walk with the word", "Marcher avec le mot")
-      : tools.t("Walk with the word that the decoder has just read", "Marcher avec le mot que le décodeur vient de lire");
+    const label = chosen.kind === "encoder" ? tools.t("Walk with the word", "Suivre le mot")
+      : tools.t("Walk with the word that the decoder has just read", "Suivre le mot que le décodeur vient de lire");
     const row = tools.tokens({ tokens: texts, label, selected: chosen.token, onSelect: (token) => change({ token, key: null }) });
     [...row.children].forEach((button, at) => keyed(button, `token-${at}`));
     return tools.h("div", { class: "walk-words" }, tools.h("span", { class: "quiet" }, label), row);
@@ -117,7 +117,10 @@
       bad.length
         ? t(`${bad.length} of ${checks.length} checks found numbers that differ from the model's.`, `${bad.length} vérifications sur ${checks.length} ont trouvé des nombres qui diffèrent de ceux du modèle.`)
         : t(`This page has computed ${numbers} numbers of this walk anew, in double precision, and all agree with the model's.`,
-          `Cette page a recalculé ${numbers} nombres de cette marche, en double précision, et tous s'accordent avec ceux du modèle.`));
+          `Cette page a recalculé ${numbers} nombres de ce parcours, en double précision, et tous s'accordent avec ceux du modèle.`));
+    if (checks.some((one) => one.rounded)) {
+      words.append(` ${t("The page holds rounded numbers: agreement is as close as these allow.", "La page contient des nombres arrondis : l'accord est aussi étroit qu'ils le permettent.")}`);
+    }
     if (without) words.append(` ${t(`${without} can't be computed here; the step says why.`, `${without} ne peuvent être calculés ici ; l'étape dit pourquoi.`)}`);
     words.dataset.good = String(good.length);
     words.dataset.bad = String(bad.length);

@@ -163,7 +163,11 @@
           label: t(`Weights of all queries, head ${c.head}`, `Poids de toutes les requêtes, tête ${c.head}`),
           size: 420, rowTitle: t("query", "requête"), columnTitle: t("key", "clé"), onSelect: (row) => c.setToken(row),
         }), t(`All queries of this head under each other; each row adds up to 1. The row of ${c.word} is the one above; choosing another row walks with that word.`,
-          `Toutes les requêtes de cette tête l'une sous l'autre ; chaque ligne fait 1. La ligne de ${c.word} est celle d'au-dessus ; en choisir une autre, c'est marcher avec ce mot.`)),
+          `Toutes les requêtes de cette tête l'une sous l'autre ; chaque ligne fait 1. La ligne de ${c.word} est celle d'au-dessus ; choisir une autre ligne, c'est suivre cet autre mot.`),
+        () => W.matrixTable(c.tools, {
+          rows: c.queryTokens, columns: c.keyPieces.map(c.tools.piece), at: (row, column) => all.at(c.head, row, column),
+          caption: t(`Weights of all queries, head ${c.head}`, `Poids de toutes les requêtes, tête ${c.head}`),
+        })),
       ],
       checks,
     };

@@ -306,6 +306,11 @@
     ]));
   }
 
+  /** A matrix in words: the text alternative of a heatmap. */
+  function matrixTable(tools, { rows, columns, at, caption }) {
+    return tools.table(["", ...columns], rows.map((name, row) => [name, ...columns.map((_, column) => tools.number(at(row, column)))]), { caption });
+  }
+
   /** What is wide scrolls by itself, by keyboard as well. */
   function scroller(tools, content, label) {
     return tools.h("div", { class: "table walk-scroll", role: "region", tabindex: 0, "aria-label": label }, content);
@@ -329,6 +334,6 @@
 
   Object.assign((Vitrail.walk ??= {}), {
     SHOWN, ACTIVATIONS, dot, project, softmax, mean, variance, normalise, check, judge, overall, mark, checkList, tiny,
-    equation, prose, literal, restore, vectors, scroller, product, bracket, strip,
+    equation, prose, literal, restore, vectors, matrixTable, scroller, product, bracket, strip,
   });
 })();

@@ -78,10 +78,10 @@
     const { t } = tools;
     const at = { unit: chosen.unit, time: chosen.time };
     const kind = record.meta.model.cell;
-    const order = W.recurrent.readingOrder(record, cell);
-    const place = order.indexOf(at.time);
-    const origin = place > 0 ? t(`the state after ${names[order[place - 1]]}`, `l'état après ${names[order[place - 1]]}`)
+    const last = W.recurrent.previousOf(record, cell, at.time);
+    const origin = last !== undefined ? t(`the state after ${names[last]}`, `l'état après ${names[last]}`)
       : cell.half === "encoder" ? t("zeros: the first step", "des zéros : la première étape") : t("what the encoder's last state was translated to", "ce en quoi le dernier état de l'encodeur fut traduit");
+    const head = [t("equation", "équation"), t("with the numbers of this unit", "avec les nombres de cette unité"), t("computed here", "calculé ici"), t("the model's", "du modèle"), ""];
     const rows = W.recurrent.equationsOf(record, cell).map((one) => {
       const recorded = record.array(`${cell.name}.${one.part}`).at(at.time, at.unit);
       const computed = one.compute(at);
@@ -92,11 +92,10 @@
         : terms.flatMap(([symbol, value], place_) => [place_ ? ",  " : "", W.equation(tools, symbol), ` = ${tools.number(value)}`]);
       return tools.h("tr", { "data-part": one.part },
         tools.h("th", { scope: "row" }, W.equation(tools, one.source)), tools.h("td", { class: "time-terms" }, numbers),
-        tools.h("td", { class: "walk-value" }, computed === null ? "–" : tools.number(computed)),
-        tools.h("td", { class: "walk-value" }, tools.number(recorded)),
+        tools.h("td", { class: "walk-value", "data-label": head[2] }, computed === null ? "–" : tools.number(computed)),
+        tools.h("td", { class: "walk-value", "data-label": head[3] }, tools.number(recorded)),
         tools.h("td", null, W.mark(tools, computed === null ? "none" : found.ok ? "ok" : "differs")));
     });
-    const head = [t("equation", "équation"), t("with the numbers of this unit", "avec les nombres de cette unité"), t("computed here", "calculé ici"), t("the model's", "du modèle"), ""];
     const caption = t(`Unit ${at.unit} at ${names[at.time]}; h${kind === "lstm" ? " and c are" : " is"} ${origin}`,
       `Unité ${at.unit} à ${names[at.time]} ; h${kind === "lstm" ? " et c sont" : " est"} ${origin}`);
     return W.scroller(tools, tools.h("table", { class: "time-equations" }, tools.h("caption", null, caption),
@@ -223,11 +222,11 @@
     const { t } = tools;
     const parts = series.map(({ name, values }) => {
       const last = values[values.length - 1];
-      return last > 0 ? `${name}: ${shortened(tools, values[0] / last)}` : null;
+      return last > 0 ? `${name}${t(": ", " : ")}${shortened(tools, values[0] / last)}` : null;
     }).filter((part) => part !== null);
     if (!parts.length || labels.length < 2) return "";
-    return t(`At ${labels[0]} it is this many times as strong as at ${labels[labels.length - 1]}: ${parts.join("; ")}.`,
-      `À ${labels[0]} il est tant de fois aussi fort qu'à ${labels[labels.length - 1]} : ${parts.join(" ; ")}.`);
+    return t(`Gradient at ${labels[0]} divided by that at ${labels[labels.length - 1]}: ${parts.join("; ")}.`,
+      `Gradient à ${labels[0]} divisé par celui à ${labels[labels.length - 1]} : ${parts.join(" ; ")}.`);
   }
 
   function shortened(tools, value) {
@@ -259,7 +258,8 @@
         rowTitle: t("reads", "lit"), columnTitle: t("source", "source"),
         describe: (row, column, value) => t(`After ${rows[row]} (next: ${tools.piece(record.predictedTokens[row])}), ${columns[column]} gets ${tools.percent(value)}`,
           `Après ${rows[row]} (suivant : ${tools.piece(record.predictedTokens[row])}), ${columns[column]} reçoit ${tools.percent(value)}`),
-      }), t("A row for each word that the decoder has read; each adds up to 1.", "Une ligne pour chaque mot lu par le décodeur ; chacune fait 1.")),
+      }), t("A row for each word that the decoder has read; each adds up to 1.", "Une ligne pour chaque mot lu par le décodeur ; chacune fait 1."),
+      () => W.matrixTable(tools, { rows, columns, at: (row, column) => weights.at(0, row, column), caption: t("Attention weights", "Poids d'attention") })),
       W.checkList(tools, attentionChecks(record, tools)));
   }
 

@@ -40,11 +40,21 @@
     return cell.direction === "backward" ? [...forwards].reverse() : forwards;
   }
 
+  const previous = new Map();
+
+  /** The position that the cell reads before another; undefined before its first. */
+  function previousOf(record, cell, time) {
+    if (!previous.has(cell.name)) {
+      const order = readingOrder(record, cell);
+      previous.set(cell.name, new Map(order.slice(1).map((at, place) => [at, order[place]])));
+    }
+    return previous.get(cell.name).get(time);
+  }
+
   /** The state before a time step: an array, or null where the page does not hold it. */
   function before(record, cell, time, part) {
-    const order = readingOrder(record, cell);
-    const place = order.indexOf(time);
-    if (place > 0) return record.array(`${cell.name}.${part}`).row(order[place - 1]);
+    const last = previousOf(record, cell, time);
+    if (last !== undefined) return record.array(`${cell.name}.${part}`).row(last);
     const first = record.array(`${cell.name}.first_${part}`);
     if (first) return first.row(0);
     return cell.half === "encoder" ? new Float32Array(record.array(`${cell.name}.hidden`).shape[1]) : null;
@@ -211,5 +221,5 @@
     return W.judge(W.check(label, found, computed), types);
   }
 
-  W.recurrent = { cellsOf, partsOf, symbolOf, equationsOf, checkEquation, reasonOf, readingOrder };
+  W.recurrent = { cellsOf, partsOf, symbolOf, equationsOf, checkEquation, reasonOf, previousOf };
 })();
