@@ -216,6 +216,17 @@ def _counted(side: Side, *, asked: str) -> list[list[int]]:
     return [[] for _ in lead] + found
 
 
+def link_pairs(
+    attention: Sequence[Weights], pairs: Sequence[Pair], *, layers: Sequence[int], heads: ChosenHeads, method: Method
+) -> list[Links]:
+    """The links of each pair, between the words that it names, from what `cross_attention` gave; `layers` are those of `cross_layers`."""
+    matrices = (
+        pool(_average(weights, layers, heads), sources=pair.source_words, targets=pair.target_words)
+        for weights, pair in zip(attention, pairs, strict=True)
+    )
+    return [link(matrix, method=method) for matrix in matrices]
+
+
 class Aligner:
     """Links between the words of texts and of their translations, as spaces cut them.
 
@@ -230,11 +241,7 @@ class Aligner:
     def align(self, pairs: Sequence[Pair]) -> list[Links]:
         """The links of given pairs, between the words that each pair names."""
         attention = cross_attention(self._translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
-        matrices = (
-            pool(_average(weights, self._layers, self._heads), sources=pair.source_words, targets=pair.target_words)
-            for weights, pair in zip(attention, pairs, strict=True)
-        )
-        return [link(matrix, method=self._method) for matrix in matrices]
+        return link_pairs(attention, pairs, layers=self._layers, heads=self._heads, method=self._method)
 
     def align_translations(self, translations: Sequence[Translation]) -> list[Links]:
         """The links of texts and their translations, the parts of long ones put together again; see `Translation.stretches`."""

@@ -10,7 +10,8 @@ from vitrail.data.grammar import TOKEN, PhrasebookPair
 from vitrail.data.phrasebook import phrasebook
 from vitrail.data.text import lines
 from vitrail.errors import DataError
-from vitrail.inspection.alignment import SENTENCES, Aligner, ChosenHeads, all_heads, choose_heads, make_pair
+from vitrail.inspection.alignment import SENTENCES, ChosenHeads, all_heads, choose_heads, link_pairs, make_pair
+from vitrail.inspection.forced import cross_attention, cross_layers
 from vitrail.inspection.links import Link, Links, Method
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import Span
@@ -195,11 +196,15 @@ def phrasebook_aer(
         counts = count_links(links, sure=gold)
         return AlignmentRow(name=name, error_rate=counts.error_rate, precision=counts.precision, recall=counts.recall)
 
+    attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
+    layers = list(cross_layers(translator.model))
+
     def aligned(chosen: ChosenHeads, how: Method) -> list[Links]:
-        return Aligner(translator, chosen, method=how).align(pairs)
+        return link_pairs(attention, pairs, layers=layers, heads=chosen, method=how)
 
     methods: tuple[Method, ...] = ("target", "intersection", "union", "grow-diag")
     rows = [row(f"chosen heads, {how}", aligned(heads, how)) for how in methods]
+    rows += [row(f"best head by itself, {method}", aligned(_best(heads), method))] if heads.scores else []
     rows.append(row(f"all heads, {method}", aligned(all_heads(translator), method)))
     rows.append(row(f"heads chosen with gold, {method}", aligned(_choose(translator, dev, gold=True), method)))
     diagonal = [_diagonal(len(pair.source_words), len(pair.target_words)) for pair in pairs]
@@ -214,6 +219,12 @@ def _choose(translator: InspectableTranslator, pairs: Sequence[PhrasebookPair], 
     right: list[Iterable[Link]] | None = [pair.alignment for pair in pairs] if gold else None
     sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
     return choose_heads(translator, sources, targets, gold=right, words=grammar_words if gold else None)
+
+
+def _best(heads: ChosenHeads) -> ChosenHeads:
+    """The one head that is worth most by itself."""
+    _, layer, head = max((worth, -layer, -head) for layer, row in enumerate(heads.scores) for head, worth in enumerate(row))
+    return ChosenHeads(heads=((-layer, -head),), row=heads.row)
 
 
 def _diagonal(sources: int, targets: int) -> set[Link]:
