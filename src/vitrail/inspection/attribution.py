@@ -159,7 +159,8 @@ class _Question:
     def of(cls, model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> "_Question":
         """Token ids without SOS and EOS. Precondition: the model is in evaluation mode."""
         device = next(model.parameters()).device
-        return cls(model, *(part.to(device) for part in collate([list(source)], [list(target)])))
+        with torch.inference_mode(False):  # no gradient could be computed from ids that were made in the inference mode of a caller
+            return cls(model, *(part.to(device) for part in collate([list(source)], [list(target)])))
 
     @property
     def rows(self) -> int:
@@ -187,8 +188,7 @@ class _Question:
             self.model.encode(self.source)
         if "source_embedded" not in seen:
             raise ModelError("attribution to source tokens: the model has no Probe source_embedded")
-        # Not an inference tensor any more, so that gradients may start from it. Models may read more rows than they are asked.
-        return seen["source_embedded"][0][:1].clone()
+        return seen["source_embedded"][0][:1]  # models may read more rows than they are asked to
 
     def absent(self) -> Float[Tensor, " D"]:
         """b: the mean of all source embeddings, times the square root of their width, as embeddings are."""
