@@ -2,7 +2,8 @@
 
 import json as json_module
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -15,7 +16,7 @@ from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.decode.search import SearchConfig
-    from vitrail.decode.translate import Translation, Translator
+    from vitrail.decode.translate import Translation, Translator, Wishes
 
 _WINDOW = 1024
 """Lines translated together, at most; fewer where they come in more slowly than they are translated."""
@@ -44,6 +45,9 @@ def translate(
         float | None, typer.Option(help="With --sample: among the likeliest that reach this probability.", show_default="1")
     ] = None,
     seed: Annotated[int, typer.Option(help="With --sample: equal seeds draw equal translations.")] = 0,
+    alignment: Annotated[
+        bool, typer.Option("--alignment", help="After each translation a tab and its word alignment from cross-attention, as in 0-0 1-2.")
+    ] = False,
     fast: Annotated[bool, typer.Option("--fast", help="Batch lines of unequal length; may change a translation now and then.")] = False,
     threads: console.Threads = 0,
     device: console.Device = "cpu",
@@ -57,7 +61,10 @@ def translate(
     if not sample and any(value is not None for value in drawing.values()):
         name = next(name for name, value in drawing.items() if value is not None)
         raise UsageError(f"--{name.replace('_', '-')} without --sample", remedy="add --sample")
-    translator = load(models, fast=fast, seed=seed, threads=threads, device=device)
+    if alignment and (n_best > 1 or len(models) > 1):
+        other = "--n-best" if n_best > 1 else f"{len(models)} models"
+        raise UsageError(f"--alignment with {other}", expected="one model and one translation of each line")
+    translator = load(models, fast=fast, seed=seed, threads=threads, device=device, inspectable=alignment)
     search = adapt_search(
         translator.search,
         beams=beams,
@@ -72,8 +79,12 @@ def translate(
     if interactive:
         console.say("type a line to translate it; Ctrl-D ends")
     doubtful: list[int] = []
-    for number, found in enumerate(translator.translate_portions(windows(source), search=search, wishes=wishes), start=1):
-        console.write_lines(_lines(found, number=number, n_best=n_best, scores=scores, json=json))
+    if alignment:
+        answers = aligned(translator, windows(source), folder=models[0], search=search, wishes=wishes)
+    else:
+        answers = ((found, None) for found in translator.translate_portions(windows(source), search=search, wishes=wishes))
+    for number, (found, links) in enumerate(answers, start=1):
+        console.write_lines(_lines(found, number=number, n_best=n_best, scores=scores, json=json, links=links))
         if found.truncated or found.cut:
             doubtful.append(number)
     if doubtful:
@@ -81,12 +92,44 @@ def translate(
         console.say(f"warning: {len(doubtful):,} translations may be incomplete, too long for the model (lines {shown})")
 
 
-def load(models: list[Path], *, fast: bool, seed: int, threads: int, device: console.DeviceName) -> "Translator":
-    """The translator, searching as its first model was configured to."""
+def load(models: list[Path], *, fast: bool, seed: int, threads: int, device: console.DeviceName, inspectable: bool = False) -> "Translator":
+    """The translator, searching as its first model was configured to; `inspectable`: one that can be looked into."""
     from vitrail.decode.translate import TranslateConfig, Translator
 
+    kind = Translator
+    if inspectable:
+        from vitrail.inspection.translator import InspectableTranslator as kind
     config = TranslateConfig(exact=not fast, seed=seed)
-    return Translator.load(models[0], *models[1:], device=device, threads=threads, config=config)
+    return kind.load(models[0], *models[1:], device=device, threads=threads, config=config)
+
+
+def aligned(
+    translator: "Translator", portions: Iterable[list[str]], *, folder: Path, search: "SearchConfig", wishes: "Wishes"
+) -> Iterator[tuple["Translation", str]]:
+    """Each translation with its word alignment, aligned in portions as they were translated.
+
+    The heads are those that align best on a run's development set; of a model folder by itself, all.
+    """
+    from vitrail.inspection.alignment import Aligner, heads_for
+    from vitrail.inspection.links import to_pharaoh
+    from vitrail.inspection.translator import InspectableTranslator
+
+    assert isinstance(translator, InspectableTranslator)
+    heads = heads_for(translator, folder)
+    console.say(f"alignment: {heads.how}")
+    aligner = Aligner(translator, heads)
+    sizes: list[int] = []
+
+    def counted() -> Iterator[list[str]]:
+        for portion in portions:
+            sizes.append(len(portion))
+            yield portion
+
+    stream = translator.translate_portions(counted(), search=search, wishes=wishes)
+    for first in stream:
+        batch = [first, *islice(stream, sizes[-1] - 1)]
+        for found, links in zip(batch, aligner.align_translations(batch), strict=True):
+            yield found, to_pharaoh(links)
 
 
 def adapt_search(
@@ -138,7 +181,7 @@ def windows(source: Path) -> Iterator[list[str]]:
         raise item
 
 
-def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json: bool) -> list[str]:
+def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json: bool, links: str | None) -> list[str]:
     if json:
         record: dict[str, Any] = {
             "line": number,
@@ -149,9 +192,12 @@ def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json
         }
         if n_best > 1:
             record["alternatives"] = [{"text": one.text, "score": one.score} for one in found.alternatives]
+        if links is not None:
+            record["alignment"] = links
         return [json_module.dumps(record, ensure_ascii=False)]
     if n_best > 1:
         # An empty line has an empty translation, and no others.
         ranked = [(one.score, one.text) for one in found.alternatives] or [(found.score, found.text)]
         return [f"{number}\t{rank}\t{score:.4f}\t{text}" for rank, (score, text) in enumerate(ranked, start=1)]
-    return [f"{found.score:.4f}\t{found.text}" if scores else found.text]
+    fields = [f"{found.score:.4f}"] * scores + [found.text] + ([] if links is None else [links])
+    return ["\t".join(fields)]

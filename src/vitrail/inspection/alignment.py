@@ -59,7 +59,7 @@ class ChosenHeads(Config):
             case "gold":
                 why = f"chosen on the gold alignments of {self.sentences} sentences"
             case "nothing":
-                why = "not chosen"
+                why = "taken as they are"
         return f"Average cross-attention of {which} (layer.head from 0: {names}), {why}{row}."
 
 
@@ -250,7 +250,7 @@ class Aligner:
         vocabularies = self._translator.vocabularies
         for number, one in enumerate(translations):
             source_words, target_words = between_spaces(plain(encodable(one.source))), between_spaces(one.text)
-            ends = [*(stretch.source_start for stretch in one.stretches[1:]), len(one.source)]
+            ends = [*(stretch.source_start for stretch in one.stretches), len(one.source)][1:]
             for stretch, end in zip(one.stretches, ends, strict=True):
                 text = plain(encodable(one.source[stretch.source_start : end]))
                 starts.append((number, _before(source_words, stretch.source_start), _before(target_words, stretch.target_start)))
