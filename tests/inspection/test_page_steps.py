@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.search import SearchConfig
@@ -87,11 +87,10 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def only_tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        yield Tab(browser.new_page(), tmp_path_factory.mktemp("pages"))
-        browser.close()
+def only_tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    tab = Tab(browser.new_page(), tmp_path_factory.mktemp("pages"))
+    yield tab
+    tab.page.close()
 
 
 @pytest.fixture
