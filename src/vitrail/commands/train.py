@@ -40,6 +40,7 @@ def train(
     ] = "",
     duration: Annotated[str, typer.Option(metavar="TEXT", help='Such as "30 minutes", "20 epochs".', show_default=False)] = "",
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard files as well.")] = False,
+    film: Annotated[bool, typer.Option(help="Keep what probe sentences became at each validation, for inspect.")] = True,
     json: console.Json = False,
 ) -> None:
     """Train a translator from parallel text.
@@ -53,19 +54,20 @@ def train(
     more = [Override(("preset",), preset)] if preset else []
     more += [Override(("train", "duration"), duration)] if duration else []
     request = make_request(texts, recipe=recipe, file=config, settings=settings or [], more=more)
-    result = run(request, output, allow=allow_change or [], tensorboard=tensorboard)
+    result = run(request, output, allow=allow_change or [], tensorboard=tensorboard, film=film)
     if json:
         console.show_json(result)
     elif "test" in result:
         console.write_lines(result["test"]["lines"])
 
 
-def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool = False) -> dict[str, Any]:
+def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool = False, film: bool = True) -> dict[str, Any]:
     """Train, then score the test set where there is one; what is worth telling, as plain values."""
     import torch
 
     from vitrail.commands.scoring import score_run
     from vitrail.files import make_folder
+    from vitrail.inspection.filming import Recorder
     from vitrail.train.api import keep_choices, plan, to_run_config
     from vitrail.train.display import TrainingDisplay
     from vitrail.train.metrics import tensorboard as write_tensorboard
@@ -85,7 +87,9 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     with TrainingDisplay(folder) as display:
         for choice in planned.choices:
             display.say(f"chosen: {choice.to_text()}")
-        outcome = train_run(config, folder, allow=allow, observers=[*observers, display.observe], say=display.say, begin=begin)
+        observers.append(display.observe)
+        watch = Recorder() if film else None
+        outcome = train_run(config, folder, allow=allow, observers=observers, watch=watch, say=display.say, begin=begin)
         scores = score_run(folder, config, step=outcome.progress.step, say=display.say)
         for line in scores["lines"] if scores else []:
             display.note(line)

@@ -21,6 +21,7 @@ from vitrail.train.choose import PRESET, Choice, choose, gather_facts, still_aut
 if TYPE_CHECKING:
     from vitrail.decode.translate import Translator
     from vitrail.train.config import RunConfig
+    from vitrail.train.validate import Watch
 
 CHOICES = "choices.json"
 """Where a run's folder keeps what was chosen for it, so that going on does not choose anew."""
@@ -143,6 +144,7 @@ def train_translator(
     *,
     recipe: str = "",
     settings: Sequence[str] = (),
+    watch: "Watch | None" = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> "Translator":
     """Train a translator from two files of sentences, line n of one translating line n of the other.
@@ -150,6 +152,7 @@ def train_translator(
     What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
 
     Args:    folder: where the run lives. recipe: a shipped recipe or a TOML file. settings: such as "train.duration=30 minutes".
+             watch: called after each validation; vitrail.inspection.filming.Recorder() films the training.
              say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
@@ -165,5 +168,5 @@ def train_translator(
     for choice in planned.choices:
         say(choice.to_text())
     config = to_run_config(planned.table)
-    train(config, place, say=say, begin=lambda: keep_choices(place, planned.choices))
+    train(config, place, watch=watch, say=say, begin=lambda: keep_choices(place, planned.choices))
     return Translator.load(place)
