@@ -1,0 +1,281 @@
+"""An inspection drawn in the terminal: the translation step by step, attention as shaded cells, links between words, the beam tree."""
+
+import re
+import textwrap
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.inspection.decoding import Node
+from vitrail.inspection.record import Inspection, Kind
+
+_SHADES, _PLAIN_SHADES = " ░▒▓█", " .:+#"
+_SHADE_FROM = (0.05, 0.25, 0.5, 0.75)
+"""Weights from which each next shade is drawn; below the first, a cell stays empty."""
+# From the terminal's own ground to bright, dark text once it is bright: the steps of cividis among the 256 colours, for any kind of eye.
+_COLOURS = ("", "48;5;17;38;5;231", "48;5;60;38;5;231", "48;5;102;38;5;16", "48;5;185;38;5;16")
+_LONGEST_LABEL = 14
+_LONGEST_HEADING = 8
+_CANDIDATES = 4
+_MOST_BRANCHES = 40
+_JOINERS = "\u200c\u200d"
+_UNSAFE = frozenset(("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"))
+
+
+@dataclass(frozen=True)
+class _Pen:
+    """What may be drawn: how wide, in colour or not, in ASCII or not."""
+
+    width: int
+    colour: bool
+    ascii: bool
+
+    def safe(self, text: str) -> str:
+        """A text without what steers a terminal, whatever its width."""
+        text = "".join("\ufffd" if unicodedata.category(one) in _UNSAFE and one not in _JOINERS else one for one in text)
+        return text.replace("▁", "_").replace("…", "...").encode("ascii", "backslashreplace").decode() if self.ascii else text
+
+    def bold(self, text: str) -> str:
+        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
+
+    def mark(self, unicode: str, ascii: str) -> str:
+        return ascii if self.ascii else unicode
+
+    def cut(self, text: str, columns: int) -> str:
+        """A text in at most so many columns."""
+        text = self.safe(text)
+        if columns_of(text) <= columns:
+            return text
+        end = self.mark("…", "~")
+        while text and columns_of(text) > columns - 1:
+            text = text[:-1]
+        return text + end
+
+    def cell(self, text: str, columns: int, *, right: bool = False) -> str:
+        """A text in exactly so many columns."""
+        text = self.cut(text, columns)
+        room = " " * (columns - columns_of(text))
+        return room + text if right else text + room
+
+
+def columns_of(text: str) -> int:
+    """How many columns of a terminal a text takes: East Asian wide characters two, combining marks none."""
+    return sum(map(_columns, text))
+
+
+@lru_cache(maxsize=4096)
+def _columns(character: str) -> int:
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def to_text(
+    inspection: Inspection,
+    *,
+    kind: Kind = "cross",
+    layer: int | None = None,
+    head: int | None = None,
+    width: int = 100,
+    colour: bool = False,
+    ascii: bool = False,
+) -> str:
+    """Draw an inspection as lines of text.
+
+    Args:
+        kind, layer, head: the attention to draw; by default the average over the heads of the last layer.
+        width: columns of the terminal; at least 40 are taken.
+        colour: with ANSI codes. ascii: for streams that are not UTF-8; other characters are written as escapes.
+    Raises: UsageError for an attention, layer or head that is not there.
+    """
+    pen = _Pen(max(40, width), colour, ascii)
+    parts = [_sentences(inspection, pen), _steps(inspection, pen)]
+    if kind == "cross" and not inspection.attentions("cross"):
+        parts.append(["This model has no attention to its source."])
+    else:
+        parts.append(_attention(inspection, kind, layer, head, pen))
+    parts += [_alignment(inspection, pen), _tree(inspection, pen)]
+    return "\n\n".join("\n".join(line.rstrip() for line in part) for part in parts if part) + "\n"
+
+
+def _sentences(inspection: Inspection, pen: _Pen) -> list[str]:
+    decoding = inspection.facts.decoding
+    nats = sum(np.log(max(step.chosen.probability, 1e-45)) for step in decoding.steps)
+    how = "given" if inspection.facts.given else "greedy" if decoding.beams == 1 else f"best of {decoding.beams} beams"
+    lines: list[str] = []
+    for text in (inspection.source.text, inspection.target.text):
+        lines += _wrapped(pen.safe(text), pen)
+    return [*(pen.bold(line) for line in lines), f"{how}, log-probability {nats:.2f}, probability {np.exp(nats):.3g}"]
+
+
+def _wrapped(text: str, pen: _Pen, *, indent: str = "") -> list[str]:
+    """Lines that fit, cut between words where they can be."""
+    lines, line = list[str](), indent
+    for word in re.split("(?<= )", text):
+        if columns_of(line + word.rstrip()) > pen.width and line.strip():
+            lines.append(line)
+            line = indent
+        while columns_of(line + word.rstrip()) > pen.width:
+            end = len(word)
+            while columns_of(line + word[:end]) > pen.width:
+                end -= 1
+            lines.append(line + word[:end])
+            line, word = indent, word[end:]
+        line += word
+    return [*lines, line] if line.strip() or not lines else lines
+
+
+def _steps(inspection: Inspection, pen: _Pen) -> list[str]:
+    """Each token with its probability, and what else the model thought of."""
+    labels = [pen.safe(step.chosen.piece) for step in inspection.facts.decoding.steps]
+    room = min(_LONGEST_LABEL, max(map(columns_of, labels), default=1))
+    lines = [pen.bold("Step by step") + f"  {pen.mark('p', 'p')} of the token, entropy in nats, the likeliest tokens"]
+    for label, step in zip(labels, inspection.facts.decoding.steps, strict=True):
+        others = "  ".join(f"{pen.safe(one.piece)} {one.probability:.2f}" for one in step.candidates[:_CANDIDATES])
+        rank = "" if step.rank == 1 else f"(rank {step.rank}) "
+        start = f"{pen.cell(label, room)}  {_bar(step.chosen.probability, pen)} {step.chosen.probability:.2f}  {step.entropy:.2f}  {rank}"
+        lines.append(start + pen.cut(others, max(8, pen.width - columns_of(start))))
+    return lines
+
+
+def _bar(share: float, pen: _Pen) -> str:
+    full = round(share * 8)
+    return pen.mark("█", "#") * full + pen.mark("·", ".") * (8 - full)
+
+
+# Attention
+
+
+def _attention(inspection: Inspection, kind: Kind, layer: int | None, head: int | None, pen: _Pen) -> list[str]:
+    places = inspection.attentions(kind)
+    layer = max(places, default=0) if layer is None else layer
+    heads = inspection.weights(kind, layer=layer)
+    weights = heads.mean(0) if head is None else inspection.weights(kind, layer=layer, head=head)
+    rows, columns, what = {
+        "encoder": (inspection.source_tokens, inspection.source_tokens, "Encoder self-attention: each source token (row) looks at others"),
+        "decoder": (inspection.target_tokens, inspection.target_tokens, "Decoder self-attention: each token read (row) looks back"),
+        "cross": (inspection.predicted_tokens, inspection.source_tokens, "Cross-attention: where each token (row) was predicted from"),
+    }[kind]
+    which = f"head {head} of {len(heads)}" if head is not None else f"average of {len(heads)} heads" if len(heads) > 1 else "its one head"
+    title = f"{what}, in percent; layer {layer} (of 0 to {max(places)}), {which}"
+    return [pen.bold(line) for line in _wrapped(title, pen)] + list(_matrix(weights, rows, columns, pen))
+
+
+def _matrix(weights: npt.NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], pen: _Pen) -> Iterator[str]:
+    """Shaded cells with numbers; columns that do not fit go below, under the same rows."""
+    labels = [pen.safe(row) for row in rows]
+    room = min(_LONGEST_LABEL, max(map(columns_of, labels)))
+    widths = [max(4, min(_LONGEST_HEADING, columns_of(pen.safe(column)))) for column in columns]
+    first = 0
+    while first < len(columns):
+        last, used = first + 1, room + 1 + widths[first]
+        while last < len(columns) and used + 1 + widths[last] <= pen.width:
+            used += 1 + widths[last]
+            last += 1
+        yield " " * room + "".join(" " + pen.cell(columns[at], widths[at], right=True) for at in range(first, last))
+        for label, row in zip(labels, weights, strict=True):
+            yield pen.cell(label, room) + "".join(" " + _shade(float(row[at]), widths[at], pen) for at in range(first, last))
+        first = last
+
+
+def _shade(weight: float, columns: int, pen: _Pen) -> str:
+    """One cell: its shade, or its colour, and its percentage."""
+    level = sum(weight >= least for least in _SHADE_FROM)
+    number = f"{weight * 100:.0f}" if weight >= 0.005 else pen.mark("·", ".")
+    if pen.colour:
+        text = number.rjust(columns)
+        return f"\x1b[{_COLOURS[level]}m{text}\x1b[0m" if level else text
+    shade = (_PLAIN_SHADES if pen.ascii else _SHADES)[level]
+    return shade * (columns - 3) + number.rjust(3)
+
+
+# Alignment
+
+
+def _alignment(inspection: Inspection, pen: _Pen) -> list[str]:
+    if "alignment.links" not in inspection.arrays:
+        return []
+    links: list[list[int]] = np.asarray(inspection["alignment.links"], dtype=np.int64).tolist()
+    by_source: dict[int, list[int]] = {}
+    for i, j in links:
+        by_source.setdefault(i, []).append(j)
+    arrow = pen.mark("→", "->")
+    shown = [
+        pen.safe(inspection.source.word(i)) + arrow + "+".join(pen.safe(inspection.target.word(j)) for j in sorted(targets))
+        for i, targets in sorted(by_source.items())
+    ]
+    facts = inspection.facts.extras.get("alignment", {})
+    lines = [pen.bold("Alignment"), *_wrapped("  ".join(shown), pen)]
+    lines += _wrapped(pen.safe(str(facts.get("pharaoh", ""))), pen)
+    return [*lines, *textwrap.wrap(pen.safe(str(facts.get("how", ""))), pen.width)]
+
+
+# The beam tree
+
+
+def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
+    """The hypotheses that reached their end, and on the way how many were given up at each stretch."""
+    decoding = inspection.facts.decoding
+    if decoding.beams == 1 or not decoding.nodes:
+        return []
+    children: dict[int | None, list[Node]] = {}
+    for node in decoding.nodes:
+        children.setdefault(node.parent, []).append(node)
+    scores = {one.node: (rank, one.score) for rank, one in enumerate(decoding.finished, start=1) if one.node is not None}
+    parents = {node.number: node.parent for node in decoding.nodes}
+    living: set[int] = set()
+    for number in scores:
+        at: int | None = number
+        while at is not None and at not in living:
+            living.add(at)
+            at = parents[at]
+    lines = list(_branches(children, living, scores, pen))
+    surplus = len(lines) - _MOST_BRANCHES
+    lines = lines[:_MOST_BRANCHES] + ([f"and {surplus} more lines"] if surplus > 0 else [])
+    given_up = sum(node.fate == "pruned" for node in decoding.nodes)
+    title = f"  {len(scores)} hypotheses ended, {given_up:,} candidates given up; score: log-probability, normalised by length"
+    return [pen.bold("Beam search") + title, *lines]
+
+
+def _branches(
+    children: dict[int | None, list[Node]], living: set[int], scores: dict[int | None, tuple[int, float]], pen: _Pen
+) -> Iterator[str]:
+    """A line for each stretch without a fork, the better branch first; from a stack, since translations may be long."""
+    waiting: list[tuple[Node, str, str]] = []
+
+    def push(parent: int | None, indent: str, *, root: bool = False) -> None:
+        nodes = sorted((node for node in children.get(parent, []) if node.number in living), key=lambda node: node.score, reverse=True)
+        for place, node in reversed(list(enumerate(nodes))):
+            last = place == len(nodes) - 1
+            if root:
+                waiting.append((node, "", ""))
+            else:
+                fork = pen.mark("└ ", "`-") if last else pen.mark("├ ", "|-")
+                waiting.append((node, indent + fork, indent + ("  " if last else pen.mark("│ ", "| "))))
+
+    push(None, "", root=True)
+    while waiting:
+        node, start, indent = waiting.pop()
+        pieces, lost = [node.piece], 0
+        while True:
+            following = children.get(node.number, [])
+            kept = [one for one in following if one.number in living]
+            lost += len(following) - len(kept)
+            if len(kept) != 1:
+                break
+            node = kept[0]
+            pieces.append(node.piece)
+        text = "".join(pieces).replace("▁", " ").strip()
+        tail = (
+            f"  {scores[node.number][1]:.3f}" + pen.mark(" ← best", " <- best") * (scores[node.number][0] == 1)
+            if node.number in scores
+            else ""
+        )
+        tail += f"  ({lost} given up)" if lost else ""
+        start = start if columns_of(start) <= pen.width // 2 else pen.mark("… ", "~ ")
+        yield start + pen.cut(text, max(8, pen.width - columns_of(start) - columns_of(tail))) + tail
+        push(node.number, indent)
