@@ -142,6 +142,8 @@ def test_bertviz_is_called_with_a_record(name: str) -> None:
         assert {tuple(layer.shape) for layer in layers} == {(1, config.heads, *shape)}  # pyright: ignore[reportAttributeAccessIssue]
         assert all(torch.allclose(layer.sum(3), torch.ones(1)) for layer in layers)
     assert (found["encoder_tokens"], found["decoder_tokens"]) == (list(record(name).source_tokens), list(record(name).target_tokens))
+    if config.encoder_layers != config.decoder_layers:  # pyright: ignore[reportAttributeAccessIssue]
+        return  # bertviz 1.4.1 looks for as many layers in all three
     bertviz = pytest.importorskip("bertviz")
     with redirect_stdout(io.StringIO()):
         for view in (bertviz.model_view, bertviz.head_view):
