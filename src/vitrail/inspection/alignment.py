@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vitrail.config import Config
+from vitrail.data.subwords import Subwords
 from vitrail.data.text import lines
 from vitrail.decode.translate import Translation, encodable, plain
 from vitrail.errors import UsageError
@@ -50,7 +51,7 @@ class ChosenHeads(Config):
     def how(self) -> str:
         """One sentence on where the alignment comes from."""
         number = len(self.heads)
-        names = ", ".join(f"{layer}.{head}" for layer, head in self.heads)
+        names = ", ".join(f"{layer}.{head}" for layer, head in self.heads[:16]) + (", ..." if number > 16 else "")
         which = "the one head" if number == 1 else f"{number} heads"
         row = "" if self.row == "predicted" else "; each token's weights are those of the next row, which has read it"
         match self.judged_by:
@@ -146,12 +147,23 @@ def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
 
 def make_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> Pair:
     """A sentence and its translation, given as text."""
-    sides: list[tuple[list[int], list[list[int]]]] = []
-    for text, vocabulary in ((source, translator.vocabularies.source), (target, translator.vocabularies.target)):
-        text = plain(encodable(text)).strip()
-        ids = vocabulary.encode(text)
-        sides.append((ids, group(ids, vocabulary)[2] if words is None else tokens_by_word(ids, vocabulary, words=words, text=text)))
+    sides = [
+        _cut(text, vocabulary, words)
+        for text, vocabulary in ((source, translator.vocabularies.source), (target, translator.vocabularies.target))
+    ]
     return Pair(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+
+
+def _cut(text: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
+    """The tokens of a text, and those of each word."""
+    text = plain(encodable(text))
+    inner = text.strip()
+    ids = vocabulary.encode(inner)
+    if words is None:
+        return ids, group(ids, vocabulary)[2]
+    # What the model does not read may still count, such as a no-break space where words stand between spaces.
+    lead: list[list[int]] = [[] for _ in words(text[: len(text) - len(text.lstrip())])]
+    return ids, lead + tokens_by_word(ids, vocabulary, words=words, text=inner)
 
 
 def _predicting(weights: Weights, row: Row) -> Weights:

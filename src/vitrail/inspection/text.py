@@ -133,9 +133,9 @@ def _steps(inspection: Inspection, pen: _Pen) -> list[str]:
     """Each token with its probability, and what else the model thought of."""
     labels = [pen.safe(step.chosen.piece) for step in inspection.facts.decoding.steps]
     room = min(_LONGEST_LABEL, max(map(columns_of, labels), default=1))
-    lines = [pen.bold("Step by step") + f"  {pen.mark('p', 'p')} of the token, entropy in nats, the likeliest tokens"]
+    lines = [pen.bold("Step by step") + f"  probability of the token, entropy in nats, the likeliest tokens"]
     for label, step in zip(labels, inspection.facts.decoding.steps, strict=True):
-        others = "  ".join(f"{pen.safe(one.piece)} {one.probability:.2f}" for one in step.candidates[:_CANDIDATES])
+        others = "  ".join(f"{pen.safe(one.piece)} {one.probability:.3f}" for one in step.candidates[:_CANDIDATES])
         rank = "" if step.rank == 1 else f"(rank {step.rank}) "
         start = f"{pen.cell(label, room)}  {_bar(step.chosen.probability, pen)} {step.chosen.probability:.2f}  {step.entropy:.2f}  {rank}"
         lines.append(start + pen.cut(others, max(8, pen.width - columns_of(start))))
@@ -218,31 +218,33 @@ def _alignment(inspection: Inspection, pen: _Pen) -> list[str]:
 
 
 def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
-    """The hypotheses that reached their end, and on the way how many were given up at each stretch."""
+    """The hypotheses that reached their end, and how many candidates were given up on the way."""
     decoding = inspection.facts.decoding
     if decoding.beams == 1 or not decoding.nodes:
         return []
     children: dict[int | None, list[Node]] = {}
     for node in decoding.nodes:
         children.setdefault(node.parent, []).append(node)
-    scores = {one.node: (rank, one.score) for rank, one in enumerate(decoding.finished, start=1) if one.node is not None}
-    parents = {node.number: node.parent for node in decoding.nodes}
+    scores = {node.number: node.score for node in decoding.nodes if node.fate == "ended"}
+    scores |= {one.node: one.score for one in decoding.finished if one.node is not None}
+    best = decoding.finished[0].node if decoding.finished else None
     living: set[int] = set()
     for number in scores:
         at: int | None = number
         while at is not None and at not in living:
             living.add(at)
             at = parents[at]
-    lines = list(_branches(children, living, scores, pen))
+    lines = list(_branches(children, living, scores, best, pen))
     surplus = len(lines) - _MOST_BRANCHES
     lines = lines[:_MOST_BRANCHES] + ([f"and {surplus} more lines"] if surplus > 0 else [])
     given_up = sum(node.fate == "pruned" for node in decoding.nodes)
-    title = f"  {len(scores)} hypotheses ended, {given_up:,} candidates given up; score: log-probability, normalised by length"
-    return [pen.bold("Beam search") + title, *lines]
+    ended = f"{len(scores)} hypothes{'i' if len(scores) == 1 else 'e'}s ended"
+    title = f"Beam search: {ended}, {given_up:,} candidates given up; score: log-probability, normalised by length"
+    return [*(pen.bold(line) for line in _wrapped(title, pen)), *lines]
 
 
 def _branches(
-    children: dict[int | None, list[Node]], living: set[int], scores: dict[int | None, tuple[int, float]], pen: _Pen
+    children: dict[int | None, list[Node]], living: set[int], scores: dict[int, float], best: int | None, pen: _Pen
 ) -> Iterator[str]:
     """A line for each stretch without a fork, the better branch first; from a stack, since translations may be long."""
     waiting: list[tuple[Node, str, str]] = []
@@ -270,11 +272,8 @@ def _branches(
             node = kept[0]
             pieces.append(node.piece)
         text = "".join(pieces).replace("▁", " ").strip()
-        tail = (
-            f"  {scores[node.number][1]:.3f}" + pen.mark(" ← best", " <- best") * (scores[node.number][0] == 1)
-            if node.number in scores
-            else ""
-        )
+        tail = f"  {scores[node.number]:.3f}" if node.number in scores else ""
+        tail += pen.mark(" ← best", " <- best") if node.number == best else ""
         tail += f"  ({lost} given up)" if lost else ""
         start = start if columns_of(start) <= pen.width // 2 else pen.mark("… ", "~ ")
         yield start + pen.cut(text, max(8, pen.width - columns_of(start) - columns_of(tail))) + tail
