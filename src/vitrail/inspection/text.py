@@ -133,7 +133,7 @@ def _steps(inspection: Inspection, pen: _Pen) -> list[str]:
     """Each token with its probability, and what else the model thought of."""
     labels = [pen.safe(step.chosen.piece) for step in inspection.facts.decoding.steps]
     room = min(_LONGEST_LABEL, max(map(columns_of, labels), default=1))
-    lines = [pen.bold("Step by step") + f"  probability of the token, entropy in nats, the likeliest tokens"]
+    lines = [pen.bold("Step by step") + "  probability of the token, entropy in nats, the likeliest tokens"]
     for label, step in zip(labels, inspection.facts.decoding.steps, strict=True):
         others = "  ".join(f"{pen.safe(one.piece)} {one.probability:.3f}" for one in step.candidates[:_CANDIDATES])
         rank = "" if step.rank == 1 else f"(rank {step.rank}) "
@@ -228,6 +228,7 @@ def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
     scores = {node.number: node.score for node in decoding.nodes if node.fate == "ended"}
     scores |= {one.node: one.score for one in decoding.finished if one.node is not None}
     best = decoding.finished[0].node if decoding.finished else None
+    parents = {node.number: node.parent for node in decoding.nodes}
     living: set[int] = set()
     for number in scores:
         at: int | None = number
