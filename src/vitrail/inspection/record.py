@@ -251,3 +251,8 @@ def make_side(ids: Sequence[int], vocabulary: Subwords) -> Side:
     text, spans, words = group(ids, vocabulary)
     pieces = tuple(piece_of(token, vocabulary) for token in ids)
     return Side(text=text, ids=tuple(ids), pieces=pieces, spans=tuple(spans), words=tuple(map(tuple, words)))
+
+
+def schema_text() -> str:
+    """The JSON schema of `facts.json`, as it stands in docs/inspection.schema.json."""
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Facts.model_json_schema()}, indent=1) + "\n"
