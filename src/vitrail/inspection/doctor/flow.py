@@ -98,14 +98,15 @@ def _matters(
     broken = [flow.name for flow in flows if not math.isfinite(flow.largest)]
     if broken:
         yield "fault", "exploding", f"the gradient is not finite at {broken[0]}", clip
-    severity: Severity
-    for severity, limit in (("fault", EXPLODING), ("warning", GROWING)):
+    exploding: tuple[tuple[Severity, float], ...] = (("fault", EXPLODING), ("warning", GROWING))
+    vanishing: tuple[tuple[Severity, float], ...] = (("fault", VANISHING), ("warning", FADING))
+    for severity, limit in exploding:
         if growth is not None and growth.growth > limit:
             yield severity, "exploding", f"{growth.growth:.2g} times as large {growth.steps} steps back at {growth.name}", clip
     if reach < ENCODER:
         cut = "see whether the decoder hears the source at all; " + gates
         yield "fault", "vanishing", f"hardly any gradient reaches the encoder, {reach:.1e} of the decoder's", cut
-    for severity, limit in (("fault", VANISHING), ("warning", FADING)):
+    for severity, limit in vanishing:
         if slowest < limit:
             steps = max(flow.steps for flow in flows if flow.factor == slowest)
             yield (
