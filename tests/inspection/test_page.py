@@ -428,7 +428,7 @@ def test_a_recurrent_model_with_attention_has_one_head(tab: Tab) -> None:
     page = tab.open(recurrent("bahdanau"))
     assert page.locator("[data-head]").count() == 1
     assert "GRU" in page.locator(".facts").inner_text()
-    assert "bahdanau" in page.locator(".facts").inner_text()
+    assert "Bahdanau's attention" in page.locator(".facts").inner_text()
     page.click("#tab-masks")
     assert page.locator("#view-masks .note.good").count() == 2
 

@@ -39,7 +39,7 @@
     const tall = height ?? Math.max(4, Math.round((width * rows) / columns));
     const canvas = h("canvas", {width: width * 2, height: tall * 2, style: {width: `${width}px`, height: `${tall}px`}, "aria-hidden": "true"});
     const pen = canvas.getContext("2d");
-    pen.imageSmoothingEnabled = false;
+    pen.imageSmoothingEnabled = columns > canvas.width / 2; // cells smaller than pixels blend, rather than some being lost
     pen.drawImage(pixels(values, rows, columns, scaleOf(values, {diverging, max}).of), 0, 0, canvas.width, canvas.height);
     return canvas;
   }

@@ -117,6 +117,15 @@ const Vitrail = (() => {
       h("p", {class: "sentence", dir: "auto", lang: code || null}, empty));
   }
 
+  /** Whose attention a recurrent model has. */
+  function attentionWords(name) {
+    if (!name || name === "none") return t("no attention", "sans attention");
+    const [author, way] = name.split("-");
+    const whose = author[0].toUpperCase() + author.slice(1);
+    const how = way === undefined ? "" : ` (${way})`;
+    return t(`${whose}'s attention${how}`, `attention de ${whose}${how}`);
+  }
+
   /** What kind of model it is and how large, from its configuration. */
   function modelWords(model) {
     const layers = t(`${model.encoder_layers} + ${model.decoder_layers} layers`, `${model.encoder_layers} + ${model.decoder_layers} couches`);
@@ -126,10 +135,7 @@ const Vitrail = (() => {
       return ["Transformer", layers, width, heads];
     }
     const cell = String(model.cell ?? model.kind).toUpperCase();
-    const attention = !model.attention || model.attention === "none"
-      ? t("no attention", "sans attention")
-      : t(`${model.attention} attention`, `attention ${model.attention}`);
-    return [cell, layers, width, attention];
+    return [cell, layers, width, attentionWords(model.attention)];
   }
 
   function searchWords({meta}) {

@@ -50,7 +50,7 @@ function grid(record, tools, onChoose) {
   const extra = heads > 1 ? ["mean"] : [];
   if (looked.kind !== "cross") extra.push("rollout");
   const columns = [...Array(heads).keys(), ...extra];
-  const width = Math.max(28, Math.min(54, Math.floor(430 / columns.length)));
+  const width = Math.max(34, Math.min(54, Math.floor(330 / columns.length) - 10));
   const cells = layers.map(({layer}) => columns.map((head) => pane(record, tools, {layer, head, width, onChoose})));
   const title = {mean: t("mean", "moy."), rollout: t("rollout", "cumul")};
   const wide = 56 + columns.length * (width + 10);
@@ -69,7 +69,7 @@ function pane(record, tools, {layer, head, width, onChoose}) {
   const {values, width: across} = Vitrail.attention.matrixOf(record, {kind: looked.kind, layer, head});
   const nats = Vitrail.attention.entropy(values, across);
   const name = headName(tools, {layer, head});
-  const tall = Math.max(12, Math.min(width * 1.4, Math.round((width * (values.length / across)) / across)));
+  const tall = Math.round(width * Math.max(0.45, Math.min(1.4, values.length / across / across)));
   return tools.h("button", {
     type: "button", class: "attention-pane", "aria-pressed": String(layer === looked.layer && head === looked.head),
     "data-head": `${layer}.${head}`, title: name,
@@ -115,6 +115,7 @@ function large(record, tools) {
   const grouped = Vitrail.attention.groupsOf(record, looked.kind, looked.byWord, tools.piece);
   const matrix = Vitrail.attention.regroup(values, width, grouped.rows, grouped.columns);
   const shown = {matrix, rows: grouped.rows.map((one) => one.name), columns: grouped.columns.map((one) => one.name)};
+  const longest = Math.max(shown.rows.length, shown.columns.length);
   const name = headName(tools, looked);
   const told = h("output", {class: "live attention-told", "aria-live": "polite", dir: "auto"});
   const titles = {rowTitle: looked.kind === "cross" ? t("is written", "est écrit") : t("reads", "lit"), columnTitle: t("is read", "est lu")};
@@ -140,7 +141,7 @@ function large(record, tools) {
     values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: t(`${name}, as lines`, `${name}, en lignes`), onHover: show, onSelect: pin,
   });
   const map = tools.heatmap({
-    values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: name, max: 1, onHover: show, onSelect: pin, silent: true, size: shown.rows.length > 24 || shown.columns.length > 24 ? 620 : 320,
+    values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: name, max: 1, onHover: show, onSelect: pin, silent: true, size: longest > 40 ? 780 : longest > 24 ? 600 : 280,
   });
   lines.press(...looked.pinned);
   show(null, null);
