@@ -31,6 +31,9 @@ RESAMPLES = 300
 _ROWS = 32
 """Given translations that are weighed at once: their logits, for every word of the vocabulary, must fit into memory."""
 
+_SPELLED = 6
+"""Parts that a line names one by one."""
+
 TITLES: dict[Kind, str] = {
     "encoder": "encoder self-attention",
     "decoder": "decoder self-attention",
@@ -175,7 +178,8 @@ class Ablation(Config):
 def to_line(one: Lost) -> str:
     """What was switched off and what was lost, in a line."""
     points = f"{one.lost:6.2f} points ({one.low:.2f} to {one.high:.2f})"
-    return f"  {points}, {one.nats_lost:6.3f} nats ({one.nats_low:.3f} to {one.nats_high:.3f})  {', '.join(one.parts)}"
+    parts = ", ".join(one.parts) if len(one.parts) <= _SPELLED else f"{len(one.parts)} parts, from {one.parts[0]} on"
+    return f"  {points}, {one.nats_lost:6.3f} nats ({one.nats_low:.3f} to {one.nats_high:.3f})  {parts}"
 
 
 def ablate_heads(
@@ -376,20 +380,39 @@ class Pronouns:
         return f"phrasebook, {len(self.challenges)} sentences of the challenge set, pronoun after parce que"
 
 
+class PronounPlace(NamedTuple):
+    """Where a challenge's target and its contrast first differ: at the pronoun."""
+
+    target: tuple[int, ...]
+    """Token ids of the right translation."""
+    place: int
+    right: int
+    """The token of the right pronoun there."""
+    wrong: int
+
+
+def pronoun_place(translator: InspectableTranslator, challenge: Challenge) -> PronounPlace:
+    """Find the pronoun in the target's tokens. Raises UsageError where a vocabulary writes both pronouns alike (as unknown tokens)."""
+    target, contrast = translator.encode_target(challenge.target), translator.encode_target(challenge.contrast)
+    for place, (right, wrong) in enumerate(zip(target, contrast, strict=False)):
+        if right != wrong:
+            return PronounPlace(target, place, right, wrong)
+    raise UsageError("this model's vocabulary does not tell il from elle", expected="a model that translates into French")
+
+
 @torch.inference_mode()
 def _margins(translator: InspectableTranslator, challenges: Sequence[Challenge]) -> list[float]:
     """log p(right) - log p(wrong) of the first token at which a target and its contrast differ, given the target's words before it."""
-    sides = [(translator.encode_target(one.target), translator.encode_target(one.contrast)) for one in challenges]
-    places = [next(at for at, (a, b) in enumerate(zip(right, wrong, strict=False)) if a != b) for right, wrong in sides]
+    found = [pronoun_place(translator, one) for one in challenges]
+    places = [one.place for one in found]
     model = translator.model
     device = next(model.parameters()).device
-    shown = [right[:at] for (right, _), at in zip(sides, places, strict=True)]
-    batch = collate([_encode(translator, one.source) for one in challenges], shown)
+    sources = [_encode(translator, one.source) for one in challenges]
+    batch = collate(sources, [one.target[: one.place] for one in found])
     hidden = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
     rows = torch.arange(len(challenges), device=device)
     logits = model.read_out(hidden[rows, torch.tensor(places, device=device)]).double().cpu()
-    pairs = torch.tensor([(right[at], wrong[at]) for (right, wrong), at in zip(sides, places, strict=True)])
-    chosen = logits.gather(1, pairs)
+    chosen = logits.gather(1, torch.tensor([(one.right, one.wrong) for one in found]))
     return (chosen[:, 0] - chosen[:, 1]).tolist()
 
 
