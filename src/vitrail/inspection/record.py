@@ -27,6 +27,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -207,7 +208,7 @@ class Inspection:
                     for name in content.namelist()
                     if name.endswith(".npy")
                 }
-        except (OSError, zipfile.BadZipFile, KeyError, ValueError, ValidationError, EOFError) as error:
+        except (OSError, KeyError, ValueError, ValidationError, EOFError, MemoryError, RuntimeError, *_BAD_ARCHIVE) as error:
             raise ModelError(f"{path}: not a record of an inspection, or damaged: {str(error).splitlines()[0]}") from None
         return cls(facts, arrays)
 
@@ -237,6 +238,10 @@ class Inspection:
             f'<iframe title="Vitrail: {escape(self.source.text)}" srcdoc="{escape(to_html(self), quote=True)}" '
             'sandbox="allow-scripts" style="width:100%;height:46rem;border:0"></iframe>'
         )
+
+
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error)
+"""What damage to the archive, or to what is packed in it, comes out as; encryption and unknown packing are RuntimeErrors."""
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
