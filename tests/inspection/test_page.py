@@ -413,6 +413,19 @@ def test_html_in_a_sentence_runs_nothing(tab: Tab) -> None:
     assert ATTACK not in to_html(shown)
 
 
+def test_the_page_lets_no_other_script_through(tab: Tab) -> None:
+    page = tab.open(plain())
+    page.evaluate(
+        "() => { const one = document.createElement('script'); one.textContent = 'window.ran = true'; document.body.append(one); }"
+    )
+    page.evaluate(
+        "() => { const two = document.createElement('b'); two.setAttribute('onclick', 'window.ran = true'); document.body.append(two); two.click(); }"
+    )
+    assert page.evaluate("window.ran") is None
+    assert len(tab.said) == 2
+    tab.said.clear()
+
+
 @pytest.mark.parametrize("text", ["שלום עולם", "我吃了苹果。", "a"])
 def test_any_writing_reads(tab: Tab, text: str) -> None:
     page = tab.open(translator(tiny(), letters=text + "b").inspect(text, text[:1]))

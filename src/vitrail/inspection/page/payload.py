@@ -220,8 +220,8 @@ def _add_layers(room: _Room, arrays: Mapping[str, Values]) -> tuple[list[str], l
     if precision != "float32" and walk:
         notes.append(
             {
-                "en": "A wide model or a long sentence: values inside the layers are rounded to about three digits, so that the page stays small.",
-                "fr": "Modèle large ou phrase longue : les valeurs dans les couches sont arrondies à environ trois chiffres, pour que la page reste petite.",
+                "en": "A wide model or a long sentence: values inside layers are rounded to three digits, so that the page stays small.",
+                "fr": "Modèle large, phrase longue : l'intérieur des couches est arrondi à trois chiffres, pour que la page reste petite.",
             }
         )
     return walk, notes
