@@ -52,6 +52,8 @@ _SETTINGS: dict[str, Any] = {
     "savefig.dpi": 300,
 }
 _METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+_DECADE = 10
+"""Gradients that differ by more than this factor are drawn on a logarithmic axis, others from zero."""
 _MOST_NUMBERED = 160
 """Cells of a matrix that still have their numbers written in."""
 
@@ -171,7 +173,7 @@ def draw_alignment(inspection: Inspection, path: str | Path) -> None:
 
 
 def draw_gradients(inspection: Inspection, path: str | Path) -> None:
-    """Norm of the gradient of -log p(translation) at each position of what each layer hands on; logarithmic. See `figure`."""
+    """Norm of the gradient of -log p(translation) at each position of what each layer hands on. See `figure`."""
     names = [name for name in inspection.arrays if name.startswith("gradients.")]
     sides = {
         "source position": [name for name in names if len(inspection.arrays[name]) == len(inspection.source_tokens) and _is_source(name)],
@@ -187,12 +189,16 @@ def draw_gradients(inspection: Inspection, path: str | Path) -> None:
             for number, name in enumerate(some):
                 colour, dash = _LINES[number % len(_LINES)]
                 values = np.maximum(np.asarray(inspection.arrays[name], dtype=np.float64), 1e-30)
-                axes.plot(range(len(values)), values, color=colour, linestyle=dash, label=name.removeprefix("gradients."))
-            axes.set_yscale("log")
+                axes.plot(range(len(values)), values, color=colour, linestyle=dash, label=_short(name))
+            low, high = axes.dataLim.intervaly
+            if high > _DECADE * low:
+                axes.set_yscale("log")
+            else:
+                axes.set_ylim(bottom=0)
             _ticks(axes.set_xticks, labels[side], size=7)
             axes.set_xlabel(side)
             axes.set_ylabel("gradient norm")
-            axes.legend(fontsize=5.5, frameon=False)
+            axes.legend(fontsize=6, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, columnspacing=1)
             axes.grid(axis="y", linewidth=0.3, color="0.85")
 
 
@@ -230,6 +236,11 @@ def _labels(inspection: Inspection, kind: Kind) -> tuple[Sequence[str], Sequence
 
 def _words(side: Side) -> list[str]:
     return [side.word(number) for number in range(len(side.words))]
+
+
+def _short(name: str) -> str:
+    """`gradients.encoder.0.residual_2.sum` is told as `encoder 0`."""
+    return re.sub(r"\.(?:residual_\d+\.sum|hidden|output)$", "", name.removeprefix("gradients.")).replace(".", " ").replace("_cell", "")
 
 
 def _is_source(name: str) -> bool:
@@ -289,6 +300,8 @@ def _ticks(place: Callable[..., Any], labels: Sequence[str], *, size: float) -> 
 
 
 def _printable(text: str) -> str:
+    """A token as papers show it, without the mark of the space before it."""
+    text = text.removeprefix("▁") or "␣"
     return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 

@@ -22,6 +22,7 @@ _LONGEST_LABEL = 14
 _LONGEST_HEADING = 8
 _CANDIDATES = 4
 _MOST_BRANCHES = 40
+_MOST_BLOCKS = 3
 _JOINERS = "\u200c\u200d"
 _UNSAFE = frozenset(("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"))
 
@@ -166,20 +167,32 @@ def _attention(inspection: Inspection, kind: Kind, layer: int | None, head: int 
 
 
 def _matrix(weights: npt.NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], pen: _Pen) -> Iterator[str]:
-    """Shaded cells with numbers; columns that do not fit go below, under the same rows."""
+    """Shaded cells with numbers; columns that do not fit go below, under the same rows. Of very many, the heaviest ones of each row."""
     labels = [pen.safe(row) for row in rows]
     room = min(_LONGEST_LABEL, max(map(columns_of, labels)))
     widths = [max(4, min(_LONGEST_HEADING, columns_of(pen.safe(column)))) for column in columns]
-    first = 0
-    while first < len(columns):
-        last, used = first + 1, room + 1 + widths[first]
-        while last < len(columns) and used + 1 + widths[last] <= pen.width:
-            used += 1 + widths[last]
-            last += 1
-        yield " " * room + "".join(" " + pen.cell(columns[at], widths[at], right=True) for at in range(first, last))
+    blocks = list(_blocks(widths, pen.width - room))
+    if len(blocks) > _MOST_BLOCKS:
         for label, row in zip(labels, weights, strict=True):
-            yield pen.cell(label, room) + "".join(" " + _shade(float(row[at]), widths[at], pen) for at in range(first, last))
-        first = last
+            best = [at for at in np.argsort(-row, kind="stable")[:_CANDIDATES].tolist() if row[at] >= 0.005]
+            told = "  ".join(f"{pen.safe(columns[at])} {row[at] * 100:.0f}" for at in best)
+            yield pen.cell(label, room) + " " + pen.cut(told, pen.width - room - 1)
+        return
+    for block in blocks:
+        yield " " * room + "".join(" " + pen.cell(columns[at], widths[at], right=True) for at in block)
+        for label, row in zip(labels, weights, strict=True):
+            yield pen.cell(label, room) + "".join(" " + _shade(float(row[at]), widths[at], pen) for at in block)
+
+
+def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
+    """Columns that fit side by side, each after a space."""
+    first = used = 0
+    for at, width in enumerate(widths):
+        if at > first and used + 1 + width > room:
+            yield range(first, at)
+            first, used = at, 0
+        used += 1 + width
+    yield range(first, len(widths))
 
 
 def _shade(weight: float, columns: int, pen: _Pen) -> str:
