@@ -16,6 +16,7 @@ from vitrail.commands.bench import bench
 from vitrail.commands.compare import compare
 from vitrail.commands.config import config
 from vitrail.commands.demo import demo
+from vitrail.commands.doctor import doctor
 from vitrail.commands.evaluate import evaluate
 from vitrail.commands.inspect import inspect
 from vitrail.commands.prepare import prepare
@@ -39,7 +40,7 @@ def root(
         console.show(context.get_help())
 
 
-for verb in (demo, prepare, train, translate, evaluate, inspect, compare, config):
+for verb in (demo, prepare, train, translate, evaluate, inspect, doctor, compare, config):
     app.command()(verb)
 app.add_typer(bench)
 
