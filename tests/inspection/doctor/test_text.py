@@ -1,0 +1,43 @@
+"""Shared sentences and the tokens of text."""
+
+import pytest
+
+from vitrail.data.holdout import sentence_key
+from vitrail.data.prepared import Texts
+from vitrail.data.vocabulary import CharacterVocabulary
+from vitrail.inspection.doctor.text import Shared, count_shared, describe, judge_leak, judge_sides, judge_tokens
+
+LETTERS = CharacterVocabulary(list("abcdefgh "))
+
+
+def test_sentences_are_compared_without_case_marks_and_spacing() -> None:
+    texts = Texts(["Yes!", "No.", "Perhaps.", ""], ["OUI", "Non.", "Si.", ""])
+    found = count_shared(texts, {sentence_key("yes"), sentence_key("no"), sentence_key("")}, {sentence_key("Oui."), sentence_key("")})
+    assert found == Shared(both=1, one=1, sentences=4, example="Yes!")
+
+
+@pytest.mark.parametrize(("both", "one", "severity"), [(0, 0, "ok"), (0, 3, "warning"), (1, 0, "warning"), (10, 0, "fault")])
+def test_a_leak_is_judged_by_its_share(both: int, one: int, severity: str) -> None:
+    assert judge_leak("dev", Shared(both, one, 1000, "a"), seen=10, pairs=10).severity == severity
+
+
+def test_tokens_are_counted() -> None:
+    texts = ["ab", "abzz"]
+    found = describe(texts, LETTERS.encode_batch(texts), LETTERS)
+    assert found.unknown == pytest.approx(2 / 6) and found.characters == 1.0 and found.counts.sum() == 6
+
+
+def test_unknown_tokens_are_a_fault_where_train_has_few() -> None:
+    plain, strange = ([text], LETTERS.encode_batch([text])) if (text := "abc abc") else ([], []), ["abz xyz"]
+    train = describe(*plain, LETTERS)
+    dev = describe(strange, LETTERS.encode_batch(strange), LETTERS)
+    assert judge_tokens("source", train, train).severity == "ok"
+    assert judge_tokens("source", train, dev).severity == "fault"
+    assert judge_tokens("source", dev, dev).severity == "ok"  # train is no better: a small vocabulary, not a wrong text
+
+
+def test_sides_are_told_apart_by_their_words() -> None:
+    one, other = (describe([text], LETTERS.encode_batch([text]), LETTERS) for text in ("aaabbb", "cccddd"))
+    assert judge_sides((one, one), (other, other)).severity == "ok"
+    assert judge_sides((one, other), (other, one)).severity == "fault"
+    assert judge_sides((one, one), (one, one)).severity == "ok"
