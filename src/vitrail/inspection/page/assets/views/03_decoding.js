@@ -334,7 +334,7 @@ function resultsPart(record, tree, tools) {
 /** The hypotheses in the order that an α gives: complete before truncated, then by score. */
 function resultsAt(all, alpha, decoding, tools) {
   const {h, t} = tools;
-  const scored = all.map((one) => ({...one, by: divisor(one.length, alpha), now: one.log_probability / divisor(one.length, alpha)}));
+  const scored = all.map((one) => ({...one, as: one, by: divisor(one.length, alpha), now: one.log_probability / divisor(one.length, alpha)}));
   scored.sort((a, b) => a.late - b.late || a.truncated - b.truncated || b.now - a.now);
   const rows = scored.map((one, rank) => [
     String(rank + 1),
@@ -346,7 +346,7 @@ function resultsAt(all, alpha, decoding, tools) {
     statusOf(one, tools),
   ]);
   const header = ["", t("hypothesis", "hypothèse"), "log p", t("length", "longueur"), `((5 + ${t("length", "longueur")}) / 6)^α`, "score", ""];
-  const same = scored.length > 0 && all.length > 0 && scored[0].node === all[0].node;
+  const same = scored[0]?.as === all[0];
   const note = Math.abs(alpha - decoding.length_penalty) < 1e-9 ? "" : same
     ? t(`With α = ${tools.number(alpha, 1)} the same one wins.`, `Avec α = ${tools.number(alpha, 1)}, la même gagne.`)
     : t(`With α = ${tools.number(alpha, 1)} another would win: “${scored[0].text}”.`, `Avec α = ${tools.number(alpha, 1)}, une autre gagnerait : « ${scored[0].text} ».`);

@@ -1,0 +1,517 @@
+"""Decoding, alignment, beyond attention, maps and the film in a real browser: what they show is what the record holds."""
+
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from playwright.sync_api import Browser, Page
+from scipy.stats import spearmanr  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.decode.search import SamplingConfig, SearchConfig
+from vitrail.decode.translate import TranslateConfig, Wishes
+from vitrail.inspection.alignment import align
+from vitrail.inspection.attribution import attribute
+from vitrail.inspection.decoding import Finished, Node
+from vitrail.inspection.lens import apply_lens
+from vitrail.inspection.links import link, pool, to_pharaoh
+from vitrail.inspection.maps import map_model
+from vitrail.inspection.page import to_html
+from vitrail.inspection.record import Facts, Inspection
+from vitrail.inspection.similarity import pca
+from vitrail.inspection.translator import InspectableTranslator
+from vitrail.models.build import ModelConfig, build_model
+from vitrail.models.recurrent import RecurrentConfig
+from vitrail.models.transformer import TransformerConfig
+
+VIEWS = ("decoding", "alignment", "beyond", "maps", "film")
+SYMBOLS = CharacterVocabulary(list("abcdefghijklmnopqrstuvwxyz <>=/&'\"()1."))
+SHARED = Vocabularies(SYMBOLS, SYMBOLS, joint=True)
+EVIL = "<img src=x onerror=hit()>"
+TINY = TransformerConfig(encoder_layers=2, decoder_layers=2, width=16, heads=2, feed_forward=24, dropout=0.0)
+
+
+class Tab:
+    """A browser's page that stays open from test to test, and what its console said."""
+
+    def __init__(self, page: Page, folder: Path) -> None:
+        self.page, self.said, self._folder, self._opened = page, list[str](), folder, 0
+        page.on("console", lambda message: self.said.append(message.text))
+        page.on("pageerror", lambda error: self.said.append(str(error)))
+
+    def open(self, inspection: Inspection, view: str, *, language: str = "en") -> Page:
+        self._opened += 1
+        path = self._folder / f"{self._opened}.html"
+        path.write_text(to_html(inspection, language=language), encoding="utf-8")
+        self.page.goto(f"{path.as_uri()}#{view}")
+        assert self.page.locator(".note.bad").count() == 0
+        return self.page
+
+
+@pytest.fixture(scope="module")
+def only_tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    tab = Tab(browser.new_page(), tmp_path_factory.mktemp("pages"))
+    yield tab
+    tab.page.close()
+
+
+@pytest.fixture
+def tab(only_tab: Tab) -> Iterator[Tab]:
+    only_tab.said.clear()
+    yield only_tab
+    assert only_tab.said == []
+
+
+def build(config: ModelConfig) -> InspectableTranslator:
+    torch.manual_seed(3)
+    model = build_model(config, SHARED)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.3 * torch.randn_like(weight)
+    search = TranslateConfig(search=SearchConfig(beams=3, n_best=3, max_length=9))
+    return InspectableTranslator(model.eval(), vocabularies=SHARED, config=search, languages=("en", "fr"))
+
+
+@cache
+def translator() -> InspectableTranslator:
+    return build(TINY)
+
+
+@cache
+def plain(text: str = "the dog ate", translation: str | None = None) -> Inspection:
+    return translator().inspect(text, translation)
+
+
+@cache
+def full(text: str = "the dog ate", translation: str | None = "le chien a") -> Inspection:
+    """A record with every analysis."""
+    looked = align(plain(text, translation), heads=((0, 1), (1, 0)))
+    looked = apply_lens(attribute(looked, translator().model), translator().model, SYMBOLS)
+    others = ["a dog", "the cat", "a cat ate", "no dog", "dogs eat", "cats eat a dog", "we ate", "they eat"]
+    maps = map_model(translator(), [text, *others], translations=[looked.target.text, *(one[::-1] for one in others)])
+    return looked.with_arrays({}, maps=maps.to_record(), film=film(text))
+
+
+def film(source: str, *, frames: int = 4) -> dict[str, Any]:
+    """A film of two sentences, made up."""
+    tokens = [*source, "<eos>"]
+    attention = [
+        [[[(7 * f + 3 * layer + t + s) % 101 for s in range(len(tokens))] for t in range(4)] for layer in range(2)] for f in range(frames)
+    ]
+    both = {"source": source, "reference": "le chien", "source_tokens": tokens, "target_tokens": ["le", " ", "chien", "<eos>"]}
+    moments = {"mean": [0.5] * frames, "variance": [2.0] * frames, "shift": [None, *[0.1] * (frames - 1)], "units": [[[0.0, 1.0]] * frames]}
+    return {
+        "format": 1,
+        "steps": [100, 200, 300, 1000][:frames],
+        "scores": {"dev_bleu": [None, 10.0, 20.0, 30.0][:frames]},
+        "probes": [both, both | {"source": "another"}],
+        "translations": [[f"le mot {step}" for step in range(frames)], ["un chien"] * frames],
+        "losses": [[4.0, 3.0, 2.0, 1.0][:frames], [4.0] * frames],
+        "attention": [attention, [[]] * frames],
+        "entropies": {"cross": [[[0.9, 0.8, 0.7, 0.6][:frames]] * 2] * 2},
+        "gradients": {"places": ["embedding", "encoder.0"], "norms": [[1.0, 0.1, 0.01, 0.001][:frames], [0.5, None, 0.5, 0.5][:frames]]},
+        "norms": [{"place": "encoder.0.residual_1", "kind": "layer", "input": moments, "output": moments, "running": None}],
+    }
+
+
+def words(page: Page, selector: str) -> list[str]:
+    return page.locator(selector).all_inner_texts()
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_every_view_opens_in_both_languages_without_a_word_on_the_console(language: str, tab: Tab) -> None:
+    page = tab.open(full(), "decoding", language=language)
+    titles = {"en": ("Position by position", "Links", "One target word"), "fr": ("Position par position", "Liens", "Un mot cible")}
+    for view in VIEWS:
+        page.locator(f"#tab-{view}").click()
+        assert page.locator(f"#view-{view} h3").count() >= 3
+    shown = page.locator("h3").all_text_contents()
+    assert set(titles[language]) <= set(shown)
+
+
+def test_views_that_have_nothing_to_show_have_no_tab(tab: Tab) -> None:
+    def tabs(page: Page) -> set[str]:
+        names: list[str] = page.locator("[role=tab]").evaluate_all("all => all.map(one => one.id.slice(4))")
+        return set(names) & set(VIEWS)
+
+    assert tabs(tab.open(plain(), "decoding")) == {"decoding", "alignment", "maps"}
+    deaf = build(RecurrentConfig(embedding_width=8, width=12, cell="gru", attention="none", dropout=0.0)).inspect("a cat")
+    assert "alignment" not in tabs(tab.open(deaf, "decoding"))
+
+
+TEXTS = {
+    "piece",
+    "pieces",
+    "text",
+    "translation",
+    "translations",
+    "reference",
+    "source_tokens",
+    "target_tokens",
+    "neighbours",
+    "how",
+    "says",
+}
+"""Where a record keeps what came from a sentence, a vocabulary or a file."""
+
+
+def poisoned(value: Any, *, key: str = "") -> Any:
+    """Every text replaced by markup, whatever holds it."""
+    match value:
+        case dict():
+            return {name: poisoned(inner, key=key if key in TEXTS else str(name)) for name, inner in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        case list() | tuple():
+            return [poisoned(inner, key=key) for inner in value]  # pyright: ignore[reportUnknownVariableType]
+        case str() if key in TEXTS:
+            return EVIL
+        case _:
+            return value
+
+
+def test_markup_in_a_sentence_is_text_in_every_view(tab: Tab) -> None:
+    facts = Facts.model_validate(poisoned(full().facts.model_dump(mode="json")))
+    page = tab.open(Inspection(facts, full().arrays), "decoding")
+    page.evaluate("() => { window.hit = () => { window.was = true; }; }")
+    for view in VIEWS:
+        page.locator(f"#tab-{view}").click()
+        assert EVIL in (page.locator(f"#view-{view}").text_content() or "")
+    page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    page.wait_for_timeout(50)
+    assert page.locator("img").count() == 0 and not page.evaluate("() => Boolean(window.was)")
+
+
+def test_no_view_is_wider_than_a_telephone(tab: Tab) -> None:
+    tab.page.set_viewport_size({"width": 400, "height": 800})
+    page = tab.open(full(), "decoding")
+    for view in VIEWS:
+        page.locator(f"#tab-{view}").click()
+        assert page.evaluate("document.documentElement.scrollWidth") == 400, view
+    tab.page.set_viewport_size({"width": 1280, "height": 800})
+
+
+# ---- decoding --------------------------------------------------------------------------------------------------------------------
+
+
+def test_candidates_of_a_chosen_position_are_those_of_the_record(tab: Tab) -> None:
+    page = tab.open(plain(), "decoding")
+    steps = plain().facts.decoding.steps
+    for place, step in enumerate(steps):
+        page.locator(".dec-stop").nth(place).click()
+        rows: list[list[str]] = page.locator(".dec-candidates tr[data-token]").evaluate_all(
+            "all => all.map(one => [one.dataset.token, one.dataset.probability, one.className])"
+        )
+        found = [(int(token), float(probability)) for token, probability, _ in rows]
+        listed = list(step.candidates) if step.rank <= len(step.candidates) else [*step.candidates, step.chosen]
+        assert [token for token, _ in found] == [one.token for one in listed]
+        np.testing.assert_allclose([share for _, share in found], [one.probability for one in listed], rtol=1e-5)
+        assert [int(row[0]) for row in rows if row[2]] == [step.chosen.token]
+        assert f"{step.entropy:.3f} nats" in page.locator(".dec-facts").inner_text()
+
+
+def test_the_keyboard_walks_from_position_to_position(tab: Tab) -> None:
+    page = tab.open(plain(), "decoding")
+    page.locator(".dec-stop").first.focus()
+    page.keyboard.press("End")
+    assert page.locator(".dec-stop[aria-pressed=true]").inner_text().startswith("<eos>")
+    page.keyboard.press("ArrowLeft")
+    assert f"Position {len(plain().target.ids)} of" in page.locator(".dec-panel").inner_text()
+
+
+def test_the_winners_score_is_recomputed_and_a_false_one_is_found_out(tab: Tab) -> None:
+    page = tab.open(plain(), "decoding")
+    proof = page.locator(".dec-proof [data-score]")
+    winner = plain().facts.decoding.finished[0]
+    assert float(proof.get_attribute("data-score") or "nan") == pytest.approx(winner.score, rel=1e-5)
+    assert "✓ as recorded" in proof.inner_text()
+    wrong = with_decoding(plain(), finished=(winner.model_copy(update={"score": winner.score - 0.01}),))
+    assert "✗ the record says" in tab.open(wrong, "decoding").locator(".dec-proof").inner_text()
+
+
+def with_decoding(record: Inspection, **changes: object) -> Inspection:
+    decoding = record.facts.decoding.model_copy(update=changes)
+    return Inspection(record.facts.model_copy(update={"decoding": decoding}), record.arrays)
+
+
+def finished(text: str, *, log_probability: float, length: int, alpha: float) -> Finished:
+    divisor = ((5 + length) / 6) ** alpha
+    score = log_probability / divisor
+    return Finished(node=None, text=text, length=length, log_probability=log_probability, divisor=divisor, score=score, truncated=False)
+
+
+def test_it_is_said_when_length_decided_and_another_alpha_turns_the_order(tab: Tab) -> None:
+    both = (finished("long", log_probability=-4.0, length=13, alpha=1.0), finished("short", log_probability=-3.0, length=4, alpha=1.0))
+    page = tab.open(with_decoding(plain(), finished=both, nodes=(), beams=2), "decoding")
+    assert "Length decided: “short” is more probable" in page.locator(".dec-why").inner_text()
+    assert words(page, ".dec-results tbody td:nth-child(2)") == ["long", "short"]
+    page.locator("#view-decoding input[type=range]").fill("0")
+    assert words(page, ".dec-results tbody td:nth-child(2)") == ["short", "long"]
+    assert "another would win: “short”" in page.locator(".dec-note").inner_text()
+
+
+def test_the_tree_has_every_node_with_its_fate_and_the_winners_path_stands_out(tab: Tab) -> None:
+    decoding = plain().facts.decoding
+    page = tab.open(plain(), "decoding")
+    drawn = page.locator(".dec-tree [data-node]")
+    assert drawn.count() == len(decoding.nodes)
+    fates = Counter(node.fate for node in decoding.nodes)
+    assert page.locator(".dec-tree g.dec-pruned").count() == fates["pruned"]
+    assert page.locator(".dec-tree g.dec-ended").count() == fates["ended"]
+    path, at = list[int](), decoding.finished[0].node
+    while at is not None:
+        path.append(at)
+        at = decoding.nodes[at].parent
+    strong: list[str] = page.locator(".dec-tree g.dec-winner").evaluate_all("all => all.map(one => one.dataset.node)")
+    assert sorted(map(int, strong)) == sorted(path)
+    page.locator(".dec-check input").uncheck()
+    assert drawn.count() == len(decoding.nodes) - fates["pruned"]
+
+
+def test_the_keyboard_walks_the_tree_and_each_node_is_told(tab: Tab) -> None:
+    decoding = plain().facts.decoding
+    page = tab.open(plain(), "decoding")
+    assert page.locator(".dec-tree [tabindex='0']").count() == 1
+    page.locator(".dec-tree [tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    number = int(page.locator(".dec-tree [aria-selected=true]").get_attribute("data-node") or "-1")
+    node: Node = decoding.nodes[number]
+    assert node.step == 1
+    told = page.locator(".dec-detail").inner_text().replace("−", "-")
+    assert f"{node.total:.3f}" in told and f"{node.score:.3f}" in told and f"{node.log_probability:.3f}" in told
+    page.keyboard.press("ArrowLeft")
+    assert decoding.nodes[number].parent == int(page.locator(".dec-tree [aria-selected=true]").get_attribute("data-node") or "-1")
+    page.keyboard.press("ArrowDown")
+    assert decoding.nodes[int(page.locator(".dec-tree [aria-selected=true]").get_attribute("data-node") or "-1")].step == 0
+
+
+def test_greedy_sampled_forced_and_given_ones_each_say_so(tab: Tab) -> None:
+    def lead(record: Inspection) -> str:
+        return tab.open(record, "decoding").locator("#view-decoding").inner_text()
+
+    greedy = lead(translator().inspect("a dog", search=SearchConfig(beams=1, max_length=9)))
+    assert "Greedy search" in greedy and "The greedy walk" in greedy
+    sampled = lead(translator().inspect("a dog", search=SearchConfig(n_best=3, max_length=9, sampling=SamplingConfig())))
+    assert "drawn at random" in sampled and "The samples" in sampled and "show pruned" not in sampled
+    forced = lead(translator().inspect("a dog", wishes=Wishes(prefix="le")))
+    assert "The first 2 tokens were asked for" in forced
+    given = lead(plain("the dog ate", "le chien a"))
+    total = float(
+        np.log(
+            np.float64(
+                plain("the dog ate", "le chien a")["probabilities"][np.arange(11), [*plain("the dog ate", "le chien a").target.ids, 3]]
+            )
+        ).sum()
+    )
+    assert "This translation was given" in given and f"{total:.3f}".replace("-", "−") in given
+
+
+def test_a_great_tree_begins_without_its_pruned_branches(tab: Tab) -> None:
+    big = translator().inspect("the dog ate", search=SearchConfig(beams=8, max_length=60, early_stop=False))
+    nodes = big.facts.decoding.nodes
+    assert len(nodes) > 400
+    page = tab.open(big, "decoding")
+    kept = sum(node.fate != "pruned" for node in nodes)
+    assert page.locator(".dec-tree [data-node]").count() == kept
+    page.locator(".dec-check input").check()
+    assert page.locator(".dec-tree [data-node]").count() == len(nodes)
+
+
+# ---- alignment -------------------------------------------------------------------------------------------------------------------
+
+
+def test_links_grow_as_the_analysis_lets_them_grow(tab: Tab) -> None:
+    page = tab.open(plain(), "alignment")
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        shape = generator.integers(1, 8, size=2)
+        matrix = generator.integers(0, 6, size=shape).astype(np.float32)
+        for rule, method in (("grownLinks", "grow-diag"), ("forwardLinks", "target")):
+            found: list[list[int]] = page.evaluate(f"matrix => Vitrail.align.{rule}(matrix)", matrix.tolist())
+            assert {(i, j) for i, j in found} == link(matrix, method=method)  # type: ignore[arg-type]
+
+
+def shown_links(page: Page) -> set[tuple[int, int]]:
+    pairs: list[list[str]] = page.locator(".ali-link").evaluate_all("all => all.map(one => [one.dataset.source, one.dataset.target])")
+    return {(int(source), int(target)) for source, target in pairs}
+
+
+def test_recorded_links_are_drawn_and_any_head_can_be_asked(tab: Tab) -> None:
+    record = full()
+    page = tab.open(record, "alignment")
+    assert shown_links(page) == {(i, j) for i, j in record["alignment.links"].tolist()}
+    line = page.locator(".ali-pharaoh")
+    assert line.input_value() == record.facts.extras["alignment"]["pharaoh"]
+    for value, weights in (("L1H0", record.weights("cross", layer=1, head=0)), ("all", record.weights("cross").mean((0, 1)))):
+        page.locator("#view-alignment select").first.select_option(value)
+        matrix = pool(weights, sources=record.source.words, targets=record.target.words)
+        assert shown_links(page) == link(matrix)
+        assert line.input_value() == to_pharaoh(link(matrix))  # in these texts words stand between spaces
+        page.locator("#view-alignment select").last.select_option("target")
+        assert shown_links(page) == link(matrix, method="target")
+        page.locator("#view-alignment select").last.select_option("grown")
+
+
+def test_a_word_lights_its_links_and_the_line_can_be_copied(tab: Tab) -> None:
+    page = tab.open(full(), "alignment")
+    links = shown_links(page)
+    page.locator(".ali-word[data-target='0']").focus()
+    assert page.locator(".ali-link.ali-on").count() == sum(target == 0 for _, target in links)
+    page.get_by_role("button", name="Copy").click()
+    page.locator(".ali-said").filter(has_text="copied").wait_for()
+
+
+# ---- beyond attention ------------------------------------------------------------------------------------------------------------
+
+
+def rank_correlation(one: Any, other: Any) -> float:
+    found: Any = spearmanr(one, other)
+    return float(found.statistic)
+
+
+def test_rank_correlations_are_scipys(tab: Tab) -> None:
+    record = full()
+    page = tab.open(record, "beyond")
+    names = ("attention", "gradient_x_input", "integrated_gradients", "occlusion", "value_zeroing")
+    shown: list[str] = page.locator(".bey-cell").evaluate_all("all => all.map(one => one.dataset.value)")
+    found = np.array(shown, dtype=np.float64).reshape(5, 5)
+    strengths = [np.abs(np.asarray(record[f"attribution.{name}"], dtype=np.float64)) for name in names]
+    expected = [
+        [float(np.mean([rank_correlation(a, b) for a, b in zip(one, other, strict=True)])) for other in strengths] for one in strengths
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    ties = page.evaluate("() => Vitrail.shared.spearman([1, 1, 2, 3, 3], [5, 1, 1, 2, 9])")
+    assert ties == pytest.approx(rank_correlation([1, 1, 2, 3, 3], [5, 1, 1, 2, 9]))
+
+
+def test_a_target_words_bars_are_its_row(tab: Tab) -> None:
+    record = full()
+    page = tab.open(record, "beyond")
+    page.locator(".token").nth(2).click()
+    shown = words(page, ".bey-bars tbody tr td:nth-child(5) .bey-value")  # occlusion
+    row = np.asarray(record["attribution.occlusion"])[2]
+    assert len(shown) == len(row)
+    for text, value in zip(shown, row, strict=True):
+        if "≈" not in text:
+            assert float(text.replace("−", "-")) == pytest.approx(value, abs=0.006)
+        else:
+            assert abs(value) < 0.06 * np.abs(row).max()
+
+
+def test_the_lens_shows_each_layers_best_token_and_marks_the_right_one(tab: Tab) -> None:
+    record = full()
+    page = tab.open(record, "beyond")
+    ranks = np.asarray(record["logit_lens.rank"])
+    pieces = record.facts.extras["logit_lens"]["pieces"]
+    shown = words(page, ".bey-lens .bey-top > span:first-child")
+    expected = [
+        pieces[layer][at][0].replace("▁", "·") + (" ✓" if ranks[layer, at] == 1 else "")
+        for layer in reversed(range(3))
+        for at in range(ranks.shape[1])
+    ]
+    assert [text.strip() for text in shown] == [text.strip() for text in expected]
+    page.locator(".bey-top[tabindex='0']").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    assert "after layer 0, position 2" in page.locator(".bey-detail").inner_text()
+    assert f"has rank {ranks[1, 1]} " in page.locator(".bey-detail").inner_text()
+
+
+# ---- maps ------------------------------------------------------------------------------------------------------------------------
+
+
+def test_principal_components_are_those_of_the_analysis(tab: Tab) -> None:
+    page = tab.open(plain(), "maps")
+    generator = np.random.default_rng(1)
+    for rows, columns in ((3, 9), (12, 16), (40, 8)):
+        values: npt.NDArray[np.float32] = generator.normal(size=(rows, columns)).astype(np.float32)
+        found: dict[str, Any] = page.evaluate("rows => Vitrail.shared.principal(rows)", values.tolist())
+        expected = pca(values, components=2)
+        points = np.array(found["points"])
+        reference = values - values.mean(0)
+        _, sizes, axes = np.linalg.svd(np.float64(reference), full_matrices=False)
+        np.testing.assert_allclose(np.abs(points), np.abs(np.float64(reference) @ axes[:2].T), atol=1e-5)
+        np.testing.assert_allclose(found["shares"], (sizes**2 / (sizes**2).sum())[:2], atol=1e-6)
+        assert expected.explained is not None
+        np.testing.assert_allclose(found["shares"], expected.explained[:2], atol=1e-4)
+
+
+def test_labels_of_a_map_do_not_cover_each_other(tab: Tab) -> None:
+    page = tab.open(full(), "maps")
+    for number in range(page.locator(".sca").count()):
+        boxes = (
+            page.locator(".sca")
+            .nth(number)
+            .locator("text")
+            .evaluate_all(
+                "all => all.map(one => one.getBBox()).map(box => [box.x + 1, box.y + 2, box.x + box.width - 1, box.y + box.height - 2])"
+            )
+        )
+        for at, (left, top, right, bottom) in enumerate(boxes):
+            assert all(right <= a or c <= left or bottom <= b or d <= top for a, b, c, d in boxes[:at])
+
+
+def test_maps_tell_neighbours_retrieval_and_likeness_as_recorded(tab: Tab) -> None:
+    record = full()
+    maps = record.facts.extras["maps"]
+    page = tab.open(record, "maps")
+    dots = page.locator(".maps-two .sca-dot")
+    table = maps["embeddings"][0]
+    assert dots.count() == len(table["pieces"])
+    page.locator(".maps-two .sca-dot[tabindex='0']").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    title = page.locator(".maps-near h4").inner_text().removeprefix("Nearest to").strip()
+    number = [piece.strip() for piece in table["pieces"]].index(title)
+    assert words(page, ".maps-near li .maps-cosine") == [f"{cosine:.2f}".replace("-", "−") for _, cosine in table["neighbours"][number]]
+    assert page.locator(".maps-card").count() == len(maps["retrieval"])
+    picture = page.locator("#view-maps canvas").last
+    picture.focus()
+    page.keyboard.press("ArrowRight")
+    told = page.locator("#view-maps .heatmap .live").last.inner_text()
+    assert told.endswith(f"{maps['cka']['values'][0][1]:.2f}")
+
+
+# ---- the film --------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_slider_moves_every_part_of_the_film(tab: Tab) -> None:
+    page = tab.open(full(), "film")
+    slider = page.locator(".film-bar input")
+    assert words(page, ".film-said")[0].strip() == "le mot 3"
+    slider.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    assert words(page, ".film-said")[0].strip() == "le mot 1"
+    assert page.locator(".film-said").first.locator(".film-other").all_inner_texts() == ["mot", "1"]
+    assert "step 200" in page.locator(".film-bar output").inner_text() and "3 nats per token" in words(page, ".film-loss")[0]
+    page.locator("#view-film canvas").first.focus()
+    page.keyboard.press("ArrowDown")
+    layers = film("the dog ate")["attention"][0][1]
+    assert page.locator("#view-film .heatmap .live").first.inner_text().endswith(f"{(layers[0][1][0] + layers[1][1][0]) / 200:.3f}")
+    places: list[str] = page.locator("#view-film .upright").evaluate_all("all => all.map(one => one.getAttribute('x1'))")
+    assert len(places) >= 4 and len(set(places)) == 1
+    page.locator(".heatmap .columns .current", has_text="200").wait_for()
+
+
+def test_the_film_plays_to_its_end_and_can_be_halted(tab: Tab) -> None:
+    tab.page.clock.install()
+    page = tab.open(full(), "film")
+    play = page.locator(".film-bar button")
+    play.click()
+    assert "1 of 4" in page.locator(".film-bar output").inner_text() and "Pause" in play.inner_text()
+    page.clock.run_for(1500)
+    assert "3 of 4" in page.locator(".film-bar output").inner_text()
+    play.click()
+    page.clock.run_for(3000)
+    assert "3 of 4" in page.locator(".film-bar output").inner_text() and "Play" in play.inner_text()
+    play.click()
+    page.clock.run_for(3000)
+    assert "4 of 4" in page.locator(".film-bar output").inner_text() and "Play" in play.inner_text()
