@@ -114,7 +114,8 @@ def _moments(values: Float[Tensor, "N D"]) -> Moments:
 
 
 def _drift(norm: MaskedBatchNorm, values: Float[Tensor, "N D"]) -> Running:
-    variance, mean = torch.var_mean(values, dim=0, unbiased=False)
+    # Unbiased, as the running variance is.
+    variance, mean = torch.var_mean(values, dim=0, unbiased=len(values) > 1)
     running = norm.running_variance.double() + norm.epsilon
     return Running(
         mean_drift=short(float(((mean - norm.running_mean.double()).abs() / running.sqrt()).mean())),
