@@ -1,48 +1,69 @@
-"""The order of words: without positions the encoder makes the same vectors of any; with them, and in recurrent models, it does not."""
+"""Without positions, an encoder's output is the same set of vectors for any order of its words; with them it is not."""
 
 import pytest
-from builders import KINDS, settled
+import torch
+from builders import KINDS
+from recorded import RECURRENT, TRANSFORMERS, model, translator
 
-from vitrail.decode.translate import TranslateConfig
+from vitrail.decode.search import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.inspection.permutation import permute
-from vitrail.inspection.translator import InspectableTranslator
+from vitrail.inspection.permutation import encode, permute, shuffle, without_positions
+from vitrail.inspection.record import Side
+from vitrail.models.transformer import Transformer
+
+TEXT = "afcbdgmkhp"
+SHORT = SearchConfig(beams=1, max_length=3)
 
 
-def translator(kind: str) -> InspectableTranslator:
-    chosen = KINDS[kind]
-    return InspectableTranslator(settled(chosen), vocabularies=chosen.vocabularies, config=TranslateConfig())
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_the_law(name: str) -> None:
+    found = permute(translator(name), TEXT, search=SHORT)
+    assert sorted(found.shuffled) == sorted(TEXT) and found.shuffled != TEXT
+    bare = found.as_it_is if TRANSFORMERS[name].positions == "none" else found.without
+    assert bare is not None and bare.same and bare.distance <= 1e-5 * max(1, bare.size)
+    assert bare.translations[0] == bare.translations[1], "attention sums over the same set"
+    if found.without is not None:
+        assert not found.as_it_is.same and found.as_it_is.distance > 1e-2
 
 
-@pytest.mark.parametrize(
-    "kind", ["pre-layer-sinusoidal", "pre-rms-rotary-swiglu", "post-rms-learned-gelu", "post-batch-rotary", "no-positions-target-tied"]
-)
-def test_without_positions_every_order_gives_the_same_vectors(kind: str) -> None:
-    model = translator(kind)
-    before = model.inspect("abcdef")["memory"]
-    found = permute(model, "abcdef")
-    assert found.without_positions is not None and found.without_positions.same
-    assert found.without_positions.largest < 1e-5
-    assert found.with_positions.same == (kind == "no-positions-target-tied")
-    assert sorted(found.text) == sorted(found.permuted) and found.text != found.permuted
-    assert (model.inspect("abcdef")["memory"] == before).all(), "the model is as it was"
-    assert "same set of vectors" in found.to_text() and found.to_record()["permuted"] == found.permuted
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrence_is_order_itself(name: str) -> None:
+    found = permute(translator(name), TEXT, search=SHORT)
+    assert found.positions == "recurrent" and found.without is None and not found.as_it_is.same
 
 
-@pytest.mark.parametrize("kind", ["gru-bahdanau", "lstm"])
-def test_recurrent_models_have_no_positions_to_take_away(kind: str) -> None:
-    found = permute(translator(kind), "abcdef")
-    assert found.without_positions is None and not found.with_positions.same
-    assert found.with_positions.largest > 0.01 and "one word after the other" in found.to_text()
+@pytest.mark.parametrize("name", [name for name, config in TRANSFORMERS.items() if config.positions in ("sinusoidal", "rotary", "learned")])
+def test_without_positions_is_the_model_that_has_none(name: str) -> None:
+    """The same weights in a model that was built without positions, and every hook gone afterwards."""
+    one = model(name)
+    size = KINDS[name].vocabularies.source.size, KINDS[name].vocabularies.target.size
+    bare = Transformer(
+        TRANSFORMERS[name].model_copy(update={"positions": "none"}), source_vocabulary=size[0], target_vocabulary=size[1]
+    ).eval()
+    weights = {key: value for key, value in one.state_dict().items() if "positions" not in key}
+    bare.load_state_dict(weights)
+    source = [4, 9, 6, 12, 7]
+    before = encode(one, source)
+    with without_positions(one):
+        assert torch.allclose(encode(one, source), encode(bare, source), atol=1e-6)
+    assert torch.equal(encode(one, source), before)
 
 
-def test_an_order_depends_on_its_seed_alone() -> None:
-    model = translator("pre-layer-sinusoidal")
-    assert permute(model, "abcdef", seed=3) == permute(model, "abcdef", seed=3)
-    assert len({permute(model, "abcdef", seed=seed).permuted for seed in range(6)}) > 1
+def side(ids: tuple[int, ...], words: tuple[tuple[int, ...], ...]) -> Side:
+    return Side(text="a text", ids=ids, pieces=("a",) * len(ids), spans=((0, 1),) * len(ids), words=words)
 
 
-@pytest.mark.parametrize("text", ["", "a", "aaaa"])
-def test_a_text_without_another_order_is_refused(text: str) -> None:
-    with pytest.raises(UsageError):
-        permute(translator("pre-layer-sinusoidal"), text)
+def test_words_stay_whole_and_the_order_is_another() -> None:
+    assert all(shuffle(side((4, 5, 6), ((0, 1), (2,))), seed=seed) == [2, 0, 1] for seed in range(5))
+    assert all(shuffle(side((4, 5), ((0, 1),)), seed=seed) == [1, 0] for seed in range(5)), "one word: its tokens"
+    assert all(shuffle(side((4, 4, 5), ((0,), (1,))), seed=seed) in ([0, 2, 1], [1, 2, 0], [2, 0, 1], [2, 1, 0]) for seed in range(5))
+    for wrong in (side((4, 4), ((0,), (1,))), side((4,), ((0,),))):
+        with pytest.raises(UsageError, match="no other order"):
+            shuffle(wrong, seed=1)
+
+
+def test_the_experiment_in_words() -> None:
+    told = permute(translator("pre-layer-sinusoidal"), TEXT, search=SHORT).to_text()
+    assert "other vectors for another order" in told and "without positions, the encoder gives the same set of vectors" in told
+    record = permute(translator("lstm"), TEXT, search=SHORT).to_record()
+    assert record["as_it_is"]["same"] is False and record["without"] is None

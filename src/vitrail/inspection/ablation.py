@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -210,7 +211,7 @@ def ablate_pronouns(
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:
     """The same for how often "it" becomes the right one of il and elle in the phrasebook's challenge set."""
-    return sweep(translator, Pronouns(phrasebook().pronouns[:sentences]), kinds=kinds, search=search, say=say)
+    return sweep(translator, Pronouns(challenge_set()[:sentences]), kinds=kinds, search=search, say=say)
 
 
 def sweep(
@@ -290,10 +291,11 @@ class Trial:
             nats_high=nats_high,
         )
 
-    def nats_without(self, parts: Iterable[str | Part | Head]) -> float:
-        """The mean of the probability measure with some parts switched off: no search, a tenth of the time."""
-        with applied(self.translator.model, off=parts):
-            return float(self.yardstick.nats(self.translator).mean())
+
+def nats_without(translator: InspectableTranslator, yardstick: Yardstick[Any], parts: Iterable[str | Part | Head]) -> float:
+    """The mean of the probability measure with some parts switched off: no search, a tenth of the time."""
+    with applied(translator.model, off=parts):
+        return float(yardstick.nats(translator).mean())
 
 
 def interval_of_mean(values: Numbers) -> Interval:
@@ -378,6 +380,12 @@ class Pronouns:
     def signature(self) -> str:
         """The set."""
         return f"phrasebook, {len(self.challenges)} sentences of the challenge set, pronoun after parce que"
+
+
+@cache
+def challenge_set() -> tuple[Challenge, ...]:
+    """The phrasebook's; it is drawn before any training sentence, of which none is needed here."""
+    return tuple(phrasebook(train_pairs=0).pronouns)
 
 
 class PronounPlace(NamedTuple):

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from vitrail.config import Config
 from vitrail.data.batches import collate
-from vitrail.data.phrasebook import Challenge, phrasebook
+from vitrail.data.phrasebook import Challenge
+from vitrail.decode.search import SearchConfig
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.ablation import Lost, Pronouns, Trial, pronoun_place, to_line
+from vitrail.inspection.ablation import GREEDY, Lost, Pronouns, Trial, challenge_set, nats_without, pronoun_place, to_line
 from vitrail.inspection.edit import Head, heads_of
 from vitrail.inspection.phrasebook_words import source_words
 from vitrail.inspection.record import Kind
@@ -122,6 +123,7 @@ def find_antecedents(
     *,
     sentences: int = 600,
     traced: int = 40,
+    search: SearchConfig = GREEDY,
     seed: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Antecedents:
@@ -134,7 +136,7 @@ def find_antecedents(
     Raises: UsageError for a model without attention; DataError for fewer than four sentences.
     Cost:   about a minute for the demonstration's model on one core, most of it the greedy search.
     """
-    challenges = phrasebook().pronouns[:sentences]
+    challenges = challenge_set()[:sentences]
     if len(challenges) < 4:
         raise DataError(f"{len(challenges)} sentences", expected="at least four: heads are chosen on half of them")
     if not heads_of(translator.model):
@@ -144,7 +146,7 @@ def find_antecedents(
     readers.sort(key=lambda one: (one.kind != "encoder", -one.antecedent))
     again = {one.part: one for one in read_heads(translator, measured_on)}
     say(f"{len(readers)} heads read in {len(challenges)} sentences")
-    trial = Trial.begin(translator, Pronouns(measured_on))
+    trial = Trial.begin(translator, Pronouns(measured_on), search=search)
     greedy = most_damaging(translator, chosen_on[:_GREEDY_SENTENCES], say=say)
     arms: list[Arm] = []
     for name, heads in _choices(translator, readers, greedy, seed=seed):
@@ -156,14 +158,14 @@ def find_antecedents(
         margin=float(trial.nats.mean()),
         readers=tuple(readers),
         confirmed=tuple(again[one.part] for one in readers),
-        opening=_opening(translator, challenges),
+        opening=_opening(translator),
         arms=tuple(arms),
-        tracing=trace_pronouns(translator, measured_on, sentences=traced, say=say),
+        tracing=trace_pronouns(translator, measured_on, sentences=traced, search=search, say=say),
     )
 
 
-def _opening(translator: InspectableTranslator, challenges: Sequence[Challenge]) -> tuple[str, ...]:
-    found = [one for one in challenges if one.source == OPENING] or [one for one in phrasebook().pronouns if one.source == OPENING]
+def _opening(translator: InspectableTranslator) -> tuple[str, ...]:
+    found = [one for one in challenge_set() if one.source == OPENING]
     return tuple(one.part for one in read_heads(translator, found) if one.kind == "encoder" and one.antecedent == 1)
 
 
@@ -207,11 +209,10 @@ def most_damaging(
 ) -> list[Head]:
     """The heads without which the right pronoun loses most of its margin, each found with those before it off. A greedy search."""
     yardstick = Pronouns(challenges)
-    trial = Trial(translator, yardstick, search=translator.search, before=None, nats=yardstick.nats(translator))
     found: list[Head] = []
     heads = heads_of(translator.model, *kinds)
     while len(found) < min(count, len(heads)):
-        left = {head: trial.nats_without([*found, head]) for head in heads if head not in found}
+        left = {head: nats_without(translator, yardstick, [*found, head]) for head in heads if head not in found}
         found.append(min(left, key=lambda head: left[head]))
         say(f"without {', '.join(map(str, found))}: margin {left[found[-1]]:.2f} nats")
     return found

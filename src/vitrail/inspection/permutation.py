@@ -1,129 +1,175 @@
-"""The notes' experiment: without positions an encoder makes the same set of vectors of any order of the words; with them it does not."""
+"""The lecture's experiment on word order: without positions, an encoder gives the same set of vectors for the words in any order."""
 
 import random
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from vitrail.config import Config
-from vitrail.data.subwords import EOS
+from vitrail.data.batches import collate
+from vitrail.decode.search import SearchConfig
 from vitrail.errors import UsageError
+from vitrail.inspection.record import Side, make_side
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
+from vitrail.nn.positions import Rotary
+from vitrail.nn.probe import Probe, refuse_compiled
 
-SAME = 1e-4
-"""Vectors that differ by no more than this share of their length are called the same: rounding makes 1e-6 of it."""
+TOLERANCE = 1e-5
+"""Numbers that differ by less than this share of the largest count as equal: sums in another order are rounded otherwise."""
+
+_WAYS = {
+    "sinusoidal": "sinusoidal positions, added to the embeddings",
+    "learned": "learned positions, added to the embeddings",
+    "rotary": "rotary positions, which turn queries and keys",
+    "none": "no positions",
+    "recurrent": "a recurrent encoder: it reads one word after the other, so that order is in what it computes",
+}
 
 
-class Order(Config):
-    """What becomes of the encoder's output when the words change places."""
+class Orders(Config):
+    """The encoder's vectors for a sentence and for its words in another order, word held against word."""
 
-    positions: bool
-    """Whether the encoder was told where each word stands."""
-    largest: float
-    """The largest distance between a token's vector and that of the same token in the other order, over the vector's length."""
-    mean: float
-    """The mean of these distances."""
+    distance: float
+    """The largest difference of any number between a token's vector in one order and in the other."""
+    size: float
+    """The largest of all these numbers, to compare with."""
+    translations: tuple[str, str]
+    """Of the sentence, and of its words in the other order."""
 
     @property
     def same(self) -> bool:
-        """Whether the two orders gave the same set of vectors."""
-        return self.largest <= SAME
+        """Whether both orders give the same set of vectors."""
+        return self.distance <= TOLERANCE * max(1.0, self.size)
 
 
 class Permutation(Config):
-    """A sentence in two orders, as an encoder sees them with and without positions."""
+    """Does the order of the words matter to an encoder?"""
 
     text: str
-    permuted: str
+    shuffled: str
+    """The same tokens in another order; <eos> stays last."""
     positions: str
-    """How this model tells positions."""
-    with_positions: Order
-    without_positions: Order | None
-    """The same weights with their positions taken away; None for a recurrent model, which has none to take."""
+    """How the model tells order: sinusoidal, learned, rotary, none, or recurrent."""
+    as_it_is: Orders
+    without: Orders | None
+    """The same weights, positions taken away; None where there are none to take."""
 
     def to_record(self) -> dict[str, Any]:
-        """As plain values."""
-        return self.model_dump(mode="json")
+        """For JSON."""
+        record = self.model_dump(mode="json")
+        for which, found in (("as_it_is", self.as_it_is), ("without", self.without)):
+            if found is not None:
+                record[which]["same"] = found.same
+        return record
 
     def to_text(self) -> str:
-        """What was asked, and what came of it, in words."""
-        lines = [f"in order:  {self.text}", f"permuted:  {self.permuted}", ""]
-        lines.append(f"as the model is (positions: {self.positions}): {_told(self.with_positions)}")
-        if self.without_positions is None:
-            lines.append("a recurrent model reads one word after the other: it has no positions that could be taken away")
-        else:
-            lines.append(f"without positions: {_told(self.without_positions)}")
+        """The experiment in words."""
+        lines = [
+            f"sentence:    {self.text}",
+            f"other order: {self.shuffled}",
+            "",
+            f"this model has {_WAYS.get(self.positions, self.positions)}",
+        ]
+        lines += _tell("as it is", self.as_it_is)
+        if self.without is not None:
+            lines += ["", "the same weights without positions", *_tell("without positions", self.without)]
         return "\n".join(lines)
 
 
-def _told(order: Order) -> str:
-    verdict = "the same set of vectors, in another order" if order.same else "other vectors"
-    return f"{verdict} (a token's vector moves by {order.largest:.1e} of its length at most, {order.mean:.1e} on average)"
+def _tell(how: str, found: Orders) -> list[str]:
+    verdict = "the same set of vectors, whatever the order" if found.same else "other vectors for another order"
+    first, second = found.translations
+    return [
+        f"{how}, the encoder gives {verdict}:",
+        f"  the same word's vectors differ by {found.distance:.2g} at most (their numbers reach {found.size:.2g})",
+        f"  translations: {first}",
+        f"                {second if second != first else 'the same for both orders'}",
+    ]
 
 
-def permute(translator: InspectableTranslator, text: str, *, seed: int = 1) -> Permutation:
-    """Encode a sentence and the same tokens in another order, <eos> staying last, and hold each token's two vectors together.
+def permute(translator: InspectableTranslator, text: str, *, seed: int = 1, search: SearchConfig | None = None) -> Permutation:
+    """Encode a sentence and its words in another order, as the model is and with its positions taken away, and compare.
 
-    Raises: UsageError for a text of fewer than two different tokens, or too long a one; ModelError for an ensemble.
+    Self-attention asks every word about every other and sums over them, and all else in a block looks at one word by itself, so that
+    Encoder(P·X) = P·Encoder(X) for every permutation P. Source: Vaswani et al. 2017, section 3.5; Lee et al. 2019, property 1.
+    Positions that are added are left out (P = 0), rotary ones do not turn.
+    The subwords of a word stay together where there are several words.
+
+    Raises: UsageError for a sentence without two different words or tokens.
     """
     model = translator.model
+    refuse_compiled(model)
     ids = translator.encode_source(text)
-    if len(set(ids)) < 2:
-        raise UsageError(f"{text!r}: no other order of its tokens", expected="a sentence of at least two different tokens")
-    order = list(range(len(ids)))
+    side = make_side(ids, translator.vocabularies.source)
+    order = shuffle(side, seed=seed)
+    kind = str(model.config.model_dump().get("positions", "recurrent"))
+    found = _compare(translator, ids, order, search=search)
+    without: Orders | None = None
+    if kind not in ("none", "recurrent"):
+        with without_positions(model):
+            without = _compare(translator, ids, order, search=search)
+    shuffled = translator.vocabularies.source.decode([ids[place] for place in order])
+    return Permutation(text=side.text, shuffled=shuffled, positions=kind, as_it_is=found, without=without)
+
+
+def shuffle(side: Side, *, seed: int) -> list[int]:
+    """Another order of a sentence's tokens: order[i] is the place that token i of the new order came from.
+
+    Words stay whole, unless they have no other order than the one they are in: then their tokens are shuffled.
+    Raises UsageError where tokens have none either.
+    """
+    owned = {token: word for word in side.words for token in word}
+    tokens = [(token,) for token in range(len(side.ids))]
+    words = list(dict.fromkeys(owned.get(token, (token,)) for (token,) in tokens))
     draw = random.Random(seed)
-    while [ids[place] for place in order] == ids:
-        draw.shuffle(order)
-    there = [*order, len(ids)]
-    told: dict[str, Any] = model.config.model_dump(mode="json")
-    removable = _places_of_positions(model)
-    without = None
-    if removable:
-        with _without_positions(model):
-            without = _compare(model, ids, there, positions=False)
-    return Permutation(
-        text=translator.vocabularies.source.decode(ids),
-        permuted=translator.vocabularies.source.decode([ids[place] for place in order]),
-        positions=str(told.get("positions", "recurrence")),
-        with_positions=_compare(model, ids, there, positions=told.get("positions") != "none"),
-        without_positions=without,
-    )
-
-
-@torch.inference_mode()
-def _compare(model: TranslationModel, ids: list[int], order: list[int], *, positions: bool) -> Order:
-    device = next(model.parameters()).device
-    rows = [*ids, EOS]
-    one, other = (_memory(model, torch.tensor([row], device=device)) for row in (rows, [rows[place] for place in order]))
-    distances = (other - one[order]).norm(dim=1) / one[order].norm(dim=1)
-    return Order(positions=positions, largest=float(distances.max()), mean=float(distances.mean()))
-
-
-def _memory(model: TranslationModel, source: Tensor) -> Float[Tensor, "S D"]:
-    return model.encode(source).memory[0].double()
-
-
-def _places_of_positions(model: nn.Module) -> list[nn.Module]:
-    """Where positions enter: the encoder's sum X + P, and the rotation of queries and keys."""
-    named = dict(model.named_modules())
-    return [module for name, module in named.items() if name == "source_positions" or name.endswith(".rotary")]
+    for groups in (words, tokens):
+        if len({tuple(side.ids[token] for token in group) for group in groups}) > 1:
+            while True:
+                order = [token for group in draw.sample(groups, len(groups)) for token in group]
+                if [side.ids[token] for token in order] != list(side.ids):
+                    return order
+    raise UsageError(f"{side.text!r}: its words have no other order", expected="a sentence of at least two different words")
 
 
 @contextmanager
-def _without_positions(model: nn.Module) -> Generator[None]:
-    """Let each of them hand on what it was given."""
+def without_positions(model: TranslationModel) -> Generator[None]:
+    """Take the encoder's positions away for a while: added ones are left out, rotary ones do not turn."""
+    embedded: list[Tensor] = []
 
-    def hand_on(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        embedded[:] = [output]
+
+    def leave_out(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        return embedded[0]
+
+    def stand_still(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         return inputs[0]
 
-    handles = [module.register_forward_hook(hand_on) for module in _places_of_positions(model)]
-    try:
+    hooks = {"source_embedded": keep, "source_input": leave_out}
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            hook = hooks.get(name) if isinstance(module, Probe) else None
+            if isinstance(module, Rotary) and name.startswith("encoder."):
+                hook = stand_still
+            if hook is not None:
+                stack.callback(module.register_forward_hook(hook).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _compare(translator: InspectableTranslator, ids: Sequence[int], order: Sequence[int], *, search: SearchConfig | None) -> Orders:
+    moved = [ids[place] for place in order]
+    one, other = (encode(translator.model, tokens) for tokens in (ids, moved))
+    matched = one[[*order, len(ids)]]
+    spelled = [translator.vocabularies.target.decode(translator.search_one(tokens, search=search)[0].tokens) for tokens in (ids, moved)]
+    return Orders(distance=float((matched - other).abs().max()), size=float(one.abs().max()), translations=(spelled[0], spelled[1]))
+
+
+@torch.inference_mode()
+def encode(model: TranslationModel, source: Sequence[int]) -> Tensor:
+    """The encoder's output for one sentence, <eos> last: (S, D)."""
+    device = next(model.parameters()).device
+    return model.encode(collate([list(source)], [[]]).source.to(device)).memory[0].float().cpu()

@@ -12,6 +12,7 @@ import torch
 from vitrail.config import Config
 from vitrail.data.batches import collate
 from vitrail.data.phrasebook import Challenge
+from vitrail.decode.search import SearchConfig
 from vitrail.inspection.ablation import GREEDY, pronoun_place
 from vitrail.inspection.collect import Arrays, collect
 from vitrail.inspection.edit import Patch, applied
@@ -98,6 +99,7 @@ def trace_pronouns(
     challenges: Sequence[Challenge],
     *,
     sentences: int = 40,
+    search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Tracing | None:
     """Activation patching (Vig et al. 2020; Meng et al. 2022 call it causal tracing) of what the encoder hands on, layer by layer.
@@ -114,7 +116,7 @@ def trace_pronouns(
         if len(pairs) == sentences:
             break
         tried += 1
-        pair = _find_pair(translator, challenge, challenges)
+        pair = _find_pair(translator, challenge, challenges, search=search)
         pairs += [] if pair is None else [pair]
     if not pairs:
         return None
@@ -159,7 +161,9 @@ def traced_values(translator: "InspectableTranslator", arrays: Arrays) -> list[s
     return ["source_embedded", *sorted(layers, key=lambda name: int(name.split(".")[1])), "memory"]
 
 
-def _find_pair(translator: "InspectableTranslator", challenge: Challenge, donors: Sequence[Challenge]) -> _Pair | None:
+def _find_pair(
+    translator: "InspectableTranslator", challenge: Challenge, donors: Sequence[Challenge], *, search: SearchConfig
+) -> _Pair | None:
     """The same sentence about a noun of the other gender, if there is one as long for which the model says the other pronoun."""
     ids, owners = source_words(translator, challenge.source)
     target, place, right, wrong = pronoun_place(translator, challenge)
@@ -172,7 +176,7 @@ def _find_pair(translator: "InspectableTranslator", challenge: Challenge, donors
         if owners != other_owners:
             continue
         other_margin = _margin(translator, other_ids, target[:place], (right, wrong))
-        said = translator.search_one(other_ids, search=GREEDY)[0].tokens
+        said = translator.search_one(other_ids, search=search)[0].tokens
         if other_margin < 0 and wrong in said:
             prefix = said[: len(said) - 1 - said[::-1].index(wrong)]
             prefix_margin = _margin(translator, ids, prefix, (right, wrong))
