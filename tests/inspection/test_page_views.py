@@ -3,13 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from page_helpers import Tab
 from playwright.sync_api import Browser, Page
 from scipy.stats import spearmanr  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
@@ -22,7 +22,6 @@ from vitrail.inspection.decoding import Finished, Node
 from vitrail.inspection.lens import apply_lens
 from vitrail.inspection.links import link, pool, to_pharaoh
 from vitrail.inspection.maps import map_model
-from vitrail.inspection.page import to_html
 from vitrail.inspection.record import Facts, Inspection
 from vitrail.inspection.similarity import pca
 from vitrail.inspection.translator import InspectableTranslator
@@ -37,35 +36,17 @@ EVIL = "<img src=x onerror=hit()>"
 TINY = TransformerConfig(encoder_layers=2, decoder_layers=2, width=16, heads=2, feed_forward=24, dropout=0.0)
 
 
-class Tab:
-    """A browser's page that stays open from test to test, and what its console said."""
-
-    def __init__(self, page: Page, folder: Path) -> None:
-        self.page, self.said, self._folder, self._opened = page, list[str](), folder, 0
-        page.on("console", lambda message: self.said.append(message.text))
-        page.on("pageerror", lambda error: self.said.append(str(error)))
-
-    def open(self, inspection: Inspection, view: str, *, language: str = "en") -> Page:
-        self._opened += 1
-        path = self._folder / f"{self._opened}.html"
-        path.write_text(to_html(inspection, language=language), encoding="utf-8")
-        self.page.goto(f"{path.as_uri()}#{view}")
-        assert self.page.locator(".note.bad").count() == 0
-        return self.page
-
-
 @pytest.fixture(scope="module")
-def only_tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
-    tab = Tab(browser.new_page(), tmp_path_factory.mktemp("pages"))
-    yield tab
-    tab.page.close()
+def only_tab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Tab:
+    return Tab(browser, tmp_path_factory.mktemp("pages"))
 
 
 @pytest.fixture
 def tab(only_tab: Tab) -> Iterator[Tab]:
-    only_tab.said.clear()
+    only_tab.forget()
     yield only_tab
-    assert only_tab.said == []
+    assert only_tab.said == [] and all(asked.startswith("file:") for asked in only_tab.asked)
+    assert only_tab.page.locator(".note.bad").count() == 0
 
 
 def build(config: ModelConfig) -> InspectableTranslator:
@@ -195,7 +176,7 @@ def test_no_view_is_wider_than_a_telephone(tab: Tab) -> None:
     for view in VIEWS:
         page.locator(f"#tab-{view}").click()
         assert page.evaluate("document.documentElement.scrollWidth") == 400, view
-    tab.page.set_viewport_size({"width": 1280, "height": 800})
+    tab.page.set_viewport_size({"width": 1280, "height": 900})
 
 
 # ---- decoding --------------------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ function chosenChart(film, tools, {title, text, label, options, key, make}, curr
   let charts = [];
   const draw = (value) => {
     state[key] = value;
-    charts = make(value).map((one) => chart(film, tools, one, current()));
+    charts = make(value).filter((one) => one.series.some(({values}) => values.some(Number.isFinite))).map((one) => chart(film, tools, one, current()));
     body.replaceChildren(...charts);
   };
   draw(state[key]);
