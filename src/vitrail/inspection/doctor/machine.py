@@ -17,7 +17,7 @@ from vitrail.inspection.doctor.findings import Diagnosis, Finding, diagnose
 from vitrail.runtime import choose_device, choose_dtype
 
 LITTLE_MEMORY, NO_MEMORY = 2e9, 1e9
-"""Bytes below which there is a warning, a fault. The training of the demo takes 0.9 GB at its peak, a preparation of a million pairs 2 GB."""
+"""Bytes below which there is a warning, a fault. The training of the demo takes 0.9 GB at its peak, preparing a million pairs 2 GB."""
 LITTLE_DISK, NO_DISK = 2e9, 2e8
 """Free bytes below which there is a warning, a fault. The folder of the demo's run has 40 MB, that of a model `base` with
 three checkpoints 3 GB."""
