@@ -97,7 +97,7 @@ def choose_heads(
 
     Without gold: those whose links agree most in both directions, the heaviest source token of a target token having that as its own
     heaviest (in the spirit of Liang et al. 2006, who train two models to agree; here it only chooses). With gold: the lowest AER of the
-    heaviest source words. `Stack.search` says how sets of heads are tried.
+    heaviest source words. `Stack.search` says how sets of heads are tried. Rows are looked up where the best head by itself is better.
 
     Args:
         gold: of each pair the links that are right.
@@ -115,9 +115,10 @@ def choose_heads(
     attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
     rows: tuple[Row, ...] = ("predicted", "read")
     stacks = {row: Stack([_by_head(one, pair, row) for one, pair in zip(attention, pairs, strict=True)], gold=right) for row in rows}
-    row = max(rows, key=lambda one: stacks[one].judge(stacks[one].values.sum(0)))
+    by_row = {row: stack.single() for row, stack in stacks.items()}
+    row = max(rows, key=lambda one: max(by_row[one]))
     heads, worth = stacks[row].search()
-    width, single = attention[0].shape[1], stacks[row].single()
+    width, single = attention[0].shape[1], by_row[row]
     return ChosenHeads(
         heads=tuple((layers[head // width], head % width) for head in sorted(heads)),
         row=row,
@@ -189,6 +190,7 @@ def align(
     """The record with links between its words; see the module for what is added.
 
     Args:   heads: as `choose_heads` found them, or (layer, head) pairs; None averages all.
+    Words that the vocabulary does not know are missing in a record, and are not counted in the Pharaoh line.
     Raises: UsageError for a record without cross-attention, and for a layer or head that is not there.
     """
     layers = list(inspection.attentions("cross"))

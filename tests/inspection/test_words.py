@@ -1,0 +1,56 @@
+"""Tokens and words: bytes of one character, spaces, scripts without spaces, unknown tokens."""
+
+import pytest
+
+from vitrail.data.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
+from vitrail.inspection.words import between_spaces, group, token_spans, tokens_by_word, words_and_marks
+
+
+@pytest.fixture(scope="module")
+def bytewise() -> SentencePieceSubwords:
+    """A vocabulary that has a few letters and spells all else in bytes."""
+    return train_sentencepiece(["a dog ate", "the dog", "a cat"] * 5, size=275)
+
+
+@pytest.mark.parametrize("text", ["a 🎉 dog", "🎉🎉 dog", "naïve dog", "a dog ate", "مرحبا بك", "猫 dog", ""])
+def test_spans_are_in_order_and_spell_the_text(bytewise: SentencePieceSubwords, text: str) -> None:
+    ids = bytewise.encode(text)
+    spans = token_spans(ids, bytewise)
+    assert "".join(text[slice(*span)] for span in spans) == text
+    assert all(0 <= first <= last <= len(text) for first, last in spans)
+
+
+def test_the_bytes_of_a_character_stay_in_its_word(bytewise: SentencePieceSubwords) -> None:
+    text = "a 🎉 dog"
+    ids = bytewise.encode(text)
+    _, spans, words = group(ids, bytewise)
+    shown = [text[spans[tokens[0]][0] : spans[tokens[-1]][1]].strip() for tokens in words]
+    assert shown == ["a", "🎉", "dog"]
+    assert sorted(place for tokens in words for place in tokens) == list(range(len(ids)))
+
+
+def test_a_script_without_spaces_goes_token_by_token(bytewise: SentencePieceSubwords) -> None:
+    text = "猫が好き dog"
+    ids = bytewise.encode(text)
+    _, spans, words = group(ids, bytewise)
+    assert [text[spans[tokens[0]][0] : spans[tokens[-1]][1]].strip() for tokens in words] == ["猫", "が", "好", "き", "dog"]
+
+
+def test_between_spaces_is_what_unix_tools_count() -> None:
+    text = "  deux  mots\u00a0liés ."
+    assert [text[slice(*span)] for span in between_spaces(text)] == ["deux", "mots\u00a0liés", "."]
+    assert [text[slice(*span)] for span in words_and_marks(text)] == ["deux", "mots", "liés", "."]
+
+
+@pytest.mark.parametrize("kind", [WordVocabulary, CharacterVocabulary])
+def test_unknown_tokens_keep_their_word(kind: type[WordVocabulary | CharacterVocabulary]) -> None:
+    vocabulary = kind.train(["the dog ate."], size=40)
+    text = "the  zebra ate, zig-zag dog ."
+    ids = vocabulary.encode(text)
+    assert UNK in ids
+    words = tokens_by_word(ids, vocabulary, words=between_spaces, text=text)
+    assert len(words) == len(text.split())
+    assert all(words)
+    known = [number for number, tokens in enumerate(words) if all(ids[place] != UNK for place in tokens)]
+    assert {0, 4} <= set(known)
+    assert [vocabulary.decode([ids[place] for place in words[number]]).strip() for number in (0, 4)] == ["the", "dog"]
