@@ -49,7 +49,8 @@ const fateWord = (tools, fate) =>
     pruned: tools.t("pruned", "élaguée"),
     ended: tools.t("ended", "terminée"),
     open: tools.t("kept; still open when the search stopped", "gardée ; encore ouverte à l'arrêt de la recherche"),
-    left: tools.t("kept, then overtaken: none of its continuations was good enough", "gardée, puis dépassée : aucune suite n'était assez bonne"),
+    left: tools.t("kept, then overtaken: none of its continuations was good enough",
+      "gardée, puis dépassée : aucune suite n'était assez bonne"),
   })[fate];
 
 const fateMark = (fate) => ({kept: "", pruned: "×", ended: "■", open: "…", left: "⊣"})[fate];
@@ -120,7 +121,8 @@ function treePart(record, tree, tools) {
     given: new Set(record.meta.given ? tree.follow(decoding.steps.map((step) => step.chosen.token)).map((node) => node.number) : []),
   };
   const detail = h("div", {class: "dec-detail", "aria-live": "polite"});
-  const frame = h("div", {class: "scroll dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways", "Arbre des hypothèses, défile latéralement")});
+  const frame = h("div", {class: "scroll dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways",
+    "Arbre des hypothèses, défile latéralement")});
   const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, tools, winner));
   const hasPruned = tree.nodes.some((node) => node.fate === "pruned");
   const draw = (hidePruned) => {
@@ -133,7 +135,8 @@ function treePart(record, tree, tools) {
   draw(hide);
   const first = winner === null ? tree.nodes[0] : tree.byNumber.get(winner);
   if (first) show(first);
-  const title = decoding.sampled ? t("The samples", "Les tirages") : decoding.beams === 1 ? t("The greedy walk", "La marche gloutonne") : t("The beam tree", "L'arbre du faisceau");
+  const title = decoding.sampled ? t("The samples", "Les tirages") : decoding.beams === 1 ? t("The greedy walk",
+    "La marche gloutonne") : t("The beam tree", "L'arbre du faisceau");
   return tools.section(
     title,
     legend(tree, decoding, record, tools),
@@ -172,7 +175,8 @@ function legend(tree, decoding, record, tools) {
     fates.has("left") ? sample("left", "", t("kept, then overtaken", "gardée, puis dépassée")) : "",
     fates.has("open") ? sample("open", "", t("still open at the end", "encore ouverte à la fin")) : "",
     sample("ended", "", t("ended", "terminée")),
-    sample("ended", "dec-winner", decoding.sampled ? t("the best sample", "le meilleur tirage") : t("the winner's path", "le chemin de la gagnante")),
+    sample("ended", "dec-winner", decoding.sampled ? t("the best sample",
+      "le meilleur tirage") : t("the winner's path", "le chemin de la gagnante")),
     record.meta.given ? sample("kept", "dec-was-given", t("the given translation", "la traduction donnée")) : "",
   );
 }
@@ -194,7 +198,8 @@ function drawTree(tree, decoding, marked, hidePruned, show, tools) {
   edges.sort((a, b) => a.strong - b.strong); // the winner's path is drawn over the others
   const picture = svg(
     "svg",
-    {width, height, viewBox: `0 0 ${width} ${height}`, role: "tree", class: "dec-tree", "aria-label": t("Tree of hypotheses: arrow keys walk it", "Arbre des hypothèses : les flèches le parcourent")},
+    {width, height, viewBox: `0 0 ${width} ${height}`, role: "tree", class: "dec-tree", "aria-label": t("Tree of hypotheses: arrow keys walk it",
+      "Arbre des hypothèses : les flèches le parcourent")},
     ...starts.map((start, step) => svg("text", {x: start.x + start.width / 2, y: 16, "text-anchor": "middle", class: "dec-step", "aria-hidden": "true"}, String(step + 1))),
     ...edges.filter((one) => one.line).map((one) => one.line),
     svg(
@@ -299,7 +304,8 @@ function detailOf(tree, node, record, tools, winner) {
   const length = node.step + 1;
   const pair = (name, value) => h("div", null, h("dt", null, name), h("dd", null, value));
   return [
-    h("p", {class: "dec-text"}, h("span", {class: "dec-said"}, tree.text(node) || "∅"), node.number === winner ? h("span", {class: "dec-tag"}, t("winner", "gagnante")) : ""),
+    h("p", {class: "dec-text"}, h("span", {class: "dec-said"}, tree.text(node) || "∅"), node.number === winner ? h("span", {class: "dec-tag"}, t("winner",
+      "gagnante")) : ""),
     h(
       "dl",
       {class: "dec-numbers"},

@@ -185,7 +185,8 @@ function walkTable(steps, tools) {
     tools.number(step.entropy),
     step.candidates.slice(0, 3).map((one) => `${tools.piece(one.piece)} ${chance(one.probability, tools)}`).join(", "),
   ]);
-  const header = [t("position", "position"), "p", t("rank", "rang"), t("entropy (nats)", "entropie (nats)"), t("best three", "les trois meilleurs")];
+  const header = [t("position", "position"), "p", t("rank", "rang"), t("entropy (nats)",
+    "entropie (nats)"), t("best three", "les trois meilleurs")];
   return tools.folded(t("All positions as a table", "Toutes les positions en tableau"), () => tools.table(header, rows));
 }
 
@@ -218,7 +219,8 @@ function candidatesOf(record, tree, path, place, tools) {
       h(
         "thead",
         null,
-        h("tr", null, ...[t("rank", "rang"), t("token", "token"), t("probability", "probabilité"), "log p", t("in the search", "dans la recherche")].map((text) => h("th", {scope: "col"}, text))),
+        h("tr", null, ...[t("rank", "rang"), t("token", "token"), t("probability",
+          "probabilité"), "log p", t("in the search", "dans la recherche")].map((text) => h("th", {scope: "col"}, text))),
       ),
       h(
         "tbody",
@@ -249,7 +251,8 @@ function factsOf(step, tools) {
       ` (${tools.number(step.entropy / Math.LN2)} bits) : aussi incertain qu'entre ${tools.number(choices, 2)} tokens équiprobables. Le token choisi, `,
     ),
     h("b", null, tools.piece(step.chosen.piece)),
-    t(`, has rank ${step.rank} with ${chance(step.chosen.probability, tools)}.`, `, a le rang ${step.rank} avec ${chance(step.chosen.probability, tools)}.`),
+    t(`, has rank ${step.rank} with ${chance(step.chosen.probability, tools)}.`,
+      `, a le rang ${step.rank} avec ${chance(step.chosen.probability, tools)}.`),
   ];
 }
 
@@ -283,9 +286,11 @@ function whatBecame(one, {tree, path, place, tools, decoding}) {
   const node = (tree.children.get(parent) || []).find((child) => child.token === one.token);
   if (!node) return decoding.sampled ? t("not drawn", "non tiré") : t("not among the best", "pas parmi les meilleurs");
   if (node.fate === "ended") return t(`ended, score ${tools.number(node.score)}`, `terminée, score ${tools.number(node.score)}`);
-  if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`, `élaguée aussitôt, total ${tools.number(node.total)}`);
+  if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`,
+    `élaguée aussitôt, total ${tools.number(node.total)}`);
   const {best, last} = descendants(tree, node);
-  if (best) return t(`${decoding.sampled ? "drawn" : "kept"}; best end: score ${tools.number(best.score)}`, `${decoding.sampled ? "tiré" : "gardée"} ; meilleure fin : score ${tools.number(best.score)}`);
+  if (best) return t(`${decoding.sampled ? "drawn" : "kept"}; best end: score ${tools.number(best.score)}`,
+    `${decoding.sampled ? "tiré" : "gardée"} ; meilleure fin : score ${tools.number(best.score)}`);
   if (last === tree.steps - 1) {
     return decoding.sampled
       ? t("drawn; cut at the limit of length", "tiré ; coupé à la longueur limite")
@@ -323,7 +328,8 @@ function resultsPart(record, tree, tools) {
     draw,
   );
   return tools.section(
-    record.meta.given ? t("Why the search chose its own", "Pourquoi la recherche a choisi la sienne") : t("Why this one won", "Pourquoi celle-ci a gagné"),
+    record.meta.given ? t("Why the search chose its own",
+      "Pourquoi la recherche a choisi la sienne") : t("Why this one won", "Pourquoi celle-ci a gagné"),
     h("p", {class: "dec-why"}, whyWon(all, decoding, tools)),
     h("p", {class: "dec-proof"}, proof(decoding, tree, tools)),
     all.length > 1 ? slider : "",
@@ -345,13 +351,16 @@ function resultsAt(all, alpha, decoding, tools) {
     tools.number(one.now, 4),
     statusOf(one, tools),
   ]);
-  const header = ["", t("hypothesis", "hypothèse"), "log p", t("length", "longueur"), `((5 + ${t("length", "longueur")}) / 6)^α`, "score", ""];
+  const header = ["", t("hypothesis", "hypothèse"), "log p", t("length",
+    "longueur"), `((5 + ${t("length", "longueur")}) / 6)^α`, "score", ""];
   const same = scored[0]?.as === all[0];
   const note = Math.abs(alpha - decoding.length_penalty) < 1e-9 ? "" : same
     ? t(`With α = ${tools.number(alpha, 1)} the same one wins.`, `Avec α = ${tools.number(alpha, 1)}, la même gagne.`)
-    : t(`With α = ${tools.number(alpha, 1)} another would win: “${scored[0].text}”.`, `Avec α = ${tools.number(alpha, 1)}, une autre gagnerait : « ${scored[0].text} ».`);
+    : t(`With α = ${tools.number(alpha, 1)} another would win: “${scored[0].text}”.`,
+      `Avec α = ${tools.number(alpha, 1)}, une autre gagnerait : « ${scored[0].text} ».`);
   return [
-    tools.table(header, rows, {caption: t(`Finished hypotheses, α = ${tools.number(alpha, 1)}`, `Hypothèses finies, α = ${tools.number(alpha, 1)}`)}),
+    tools.table(header, rows, {caption: t(`Finished hypotheses, α = ${tools.number(alpha, 1)}`,
+      `Hypothèses finies, α = ${tools.number(alpha, 1)}`)}),
     h("p", {class: "dec-note", "aria-live": "polite"}, note),
   ];
 }
@@ -369,13 +378,16 @@ function whyWon(all, decoding, tools) {
   const [winner, ...others] = all;
   if (!winner) return t("Nothing ended.", "Rien ne s'est terminé.");
   const rivals = others.filter((one) => !one.late);
-  if (winner.truncated) return t("Nothing ended by itself before the limit of length, so the best of what was left was taken.", "Rien ne s'est terminé avant la longueur limite : le meilleur de ce qui restait a été pris.");
+  if (winner.truncated) return t("Nothing ended by itself before the limit of length, so the best of what was left was taken.",
+    "Rien ne s'est terminé avant la longueur limite : le meilleur de ce qui restait a été pris.");
   if (!rivals.length) {
     return decoding.sampled
       ? t("Only one sample was drawn, so there was nothing to choose from.", "Un seul tirage : il n'y avait pas à choisir.")
       : decoding.beams === 1
-        ? t("Greedy search follows one hypothesis only, and this is where it ended.", "La recherche gloutonne ne suit qu'une hypothèse : voici où elle s'est terminée.")
-        : t("It is the only hypothesis that ended before the search could stop.", "C'est la seule hypothèse qui s'est terminée avant l'arrêt de la recherche.");
+        ? t("Greedy search follows one hypothesis only, and this is where it ended.",
+          "La recherche gloutonne ne suit qu'une hypothèse : voici où elle s'est terminée.")
+        : t("It is the only hypothesis that ended before the search could stop.",
+          "C'est la seule hypothèse qui s'est terminée avant l'arrêt de la recherche.");
   }
   const second = rivals.reduce((best, one) => (one.score > best.score ? one : best));
   const likeliest = rivals.reduce((best, one) => (one.log_probability > best.log_probability ? one : best), winner);

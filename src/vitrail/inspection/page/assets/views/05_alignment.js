@@ -22,7 +22,8 @@ function choicesOf(record, tools) {
   if (usable.length) choices.push({value: "all", text: t("average of all heads", "moyenne de toutes les têtes"), at: average(usable)});
   for (const one of usable) {
     if (one.heads < 2 || usable.length < 2) continue;
-    choices.push({value: `L${one.layer}`, text: t(`layer ${one.layer}, all heads`, `couche ${one.layer}, toutes les têtes`), at: average([one])});
+    choices.push({value: `L${one.layer}`, text: t(`layer ${one.layer}, all heads`,
+      `couche ${one.layer}, toutes les têtes`), at: average([one])});
   }
   for (const {layer, heads, weights} of usable) {
     for (let head = 0; head < heads && heads * usable.length > 1; head += 1) {
@@ -100,7 +101,8 @@ function linesPicture(source, target, links, matrix, tools) {
   };
   const picture = svg(
     "svg",
-    {width, height, viewBox: `0 0 ${width} ${height}`, class: "ali-lines", role: "group", "aria-label": t("Source words above, target words below", "Mots source en haut, mots cible en bas")},
+    {width, height, viewBox: `0 0 ${width} ${height}`, class: "ali-lines", role: "group", "aria-label": t("Source words above, target words below",
+      "Mots source en haut, mots cible en bas")},
     ...curves,
     ...top.spots.map((spot, number) => word("source", spot, number, shift.top, 14)),
     ...bottom.spots.map((spot, number) => word("target", spot, number, shift.bottom, 148)),
@@ -144,7 +146,8 @@ function matrixPicture(source, target, links, matrix, tools) {
     rows: target,
     columns: source,
     max: 1,
-    label: t("Attention between words: target words in rows, source words in columns", "Attention entre mots : mots cible en lignes, mots source en colonnes"),
+    label: t("Attention between words: target words in rows, source words in columns",
+      "Attention entre mots : mots cible en lignes, mots source en colonnes"),
     marks: links.map(([from, to]) => [to, from]),
     describe: (row, column, value) =>
       `${target[row]} – ${source[column]}: ${tools.number(value)}${linked.has(`${column}-${row}`) ? t(", linked", ", lié") : ""}`,
@@ -163,7 +166,8 @@ function linkTable(source, target, links, matrix, tools) {
 /** The line that word aligners write, source-target, from 0; a button copies it. */
 function pharaohPart(line, tools) {
   const {h, t} = tools;
-  const field = h("input", {type: "text", readonly: "", value: line, "aria-label": t("Pharaoh line", "Ligne Pharaoh"), class: "ali-pharaoh"});
+  const field = h("input", {type: "text", readonly: "", value: line, "aria-label": t("Pharaoh line",
+    "Ligne Pharaoh"), class: "ali-pharaoh"});
   field.addEventListener("focus", () => field.select());
   const said = h("span", {role: "status", class: "ali-said"});
   const copy = async () => {
@@ -177,7 +181,8 @@ function pharaohPart(line, tools) {
   };
   return tools.section(
     t("For other tools", "Pour d'autres outils"),
-    h("p", null, t("The Pharaoh format: source word - target word, counted from 0, words being what stands between spaces.", "Le format Pharaoh : mot source - mot cible, comptés à partir de 0 ; un mot est ce qui se trouve entre deux espaces.")),
+    h("p", null, t("The Pharaoh format: source word - target word, counted from 0, words being what stands between spaces.",
+      "Le format Pharaoh : mot source - mot cible, comptés à partir de 0 ; un mot est ce qui se trouve entre deux espaces.")),
     h("div", {class: "ali-copy"}, field, tools.button(t("Copy", "Copier"), copy), said),
   );
 }
@@ -209,7 +214,8 @@ function scoresPicture(scores, heads, tools) {
       columns: scores[0].map((_, head) => t(`head ${head}`, `tête ${head}`)),
       marks: Array.from({length: heads.shape[0]}, (_, row) => [heads.at(row, 0), heads.at(row, 1)]),
       label: t("How well each head aligns", "Qualité d'alignement de chaque tête"),
-      describe: (row, column, value) => t(`layer ${row}, head ${column}: ${tools.number(value)}`, `couche ${row}, tête ${column} : ${tools.number(value)}`),
+      describe: (row, column, value) => t(`layer ${row}, head ${column}: ${tools.number(value)}`,
+        `couche ${row}, tête ${column} : ${tools.number(value)}`),
     }),
     t("Score of every head; the chosen ones are marked.", "Score de chaque tête ; les têtes choisies sont marquées."),
     tools.table(
@@ -263,7 +269,8 @@ function parts(record, state, {source, target, choices}, tools) {
   const links = linksOf(record, state, matrix);
   return [
     tools.section(t("Links", "Liens"), tools.figure(
-      h("div", {class: "ali-scroll", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways", "Liens, défile latéralement")}, linesPicture(source, target, links, matrix, tools)),
+      h("div", {class: "ali-scroll", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways",
+        "Liens, défile latéralement")}, linesPicture(source, target, links, matrix, tools)),
       t("The thicker a link, the heavier. Point at a word to single it out; one that nothing is linked to has a dashed frame.",
         "Plus un lien est épais, plus il est lourd. Pointez un mot pour l'isoler ; un mot sans lien a un cadre en tirets."),
       () => linkTable(source, target, links, matrix, tools))),

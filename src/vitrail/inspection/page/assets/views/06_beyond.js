@@ -47,11 +47,13 @@ function sideBySide(record, methods, tools) {
     pictures.replaceChildren(...made.map((one) => one.element));
   };
   draw();
-  const pick = tools.choice(t("Next to attention", "À côté de l'attention"), others.map(({name, title}) => ({value: name, text: title})), state.method, (name) => {
+  const pick = tools.choice(t("Next to attention",
+    "À côté de l'attention"), others.map(({name, title}) => ({value: name, text: title})), state.method, (name) => {
     state.method = name;
     draw();
   });
-  return tools.section(t("Where it looked, and what it hangs on", "Où il a regardé, et de quoi cela dépend"), others.length > 1 ? pick : null, pictures);
+  return tools.section(t("Where it looked, and what it hangs on",
+    "Où il a regardé, et de quoi cela dépend"), others.length > 1 ? pick : null, pictures);
 }
 
 /** One matrix in its frame; pointing at a cell points at the same cell of the other. */
@@ -112,7 +114,8 @@ function oneWord(record, methods, tools) {
   draw(state.target);
   return tools.section(
     t("One target word", "Un mot cible"),
-    h("p", null, t("Choose a token of the translation: what each source token means to it, method by method.", "Choisissez un token de la traduction : ce que chaque token source est pour lui, méthode par méthode.")),
+    h("p", null, t("Choose a token of the translation: what each source token means to it, method by method.",
+      "Choisissez un token de la traduction : ce que chaque token source est pour lui, méthode par méthode.")),
     tools.tokens({tokens: record.predictedTokens, label: t("Target tokens", "Tokens cible"), selected: state.target, onSelect: draw}),
     body);
 }
@@ -125,8 +128,10 @@ function barsOf(record, methods, target, tools) {
     tools.piece(token),
     ...methods.map((method, place) => bar(method.matrix.at(target, source), longest[place], method.signed, tools)),
   ]);
-  const header = [t("source", "source"), ...methods.map((one) => h("span", null, one.title, one.unit ? h("span", {class: "bey-unit"}, ` ${one.unit}`) : null))];
-  const table = tools.table(header, rows, {caption: t(`What “${tools.piece(record.predictedTokens[target])}” hangs on`, `De quoi dépend « ${tools.piece(record.predictedTokens[target])} »`)});
+  const header = [t("source",
+    "source"), ...methods.map((one) => h("span", null, one.title, one.unit ? h("span", {class: "bey-unit"}, ` ${one.unit}`) : null))];
+  const table = tools.table(header, rows, {caption: t(`What “${tools.piece(record.predictedTokens[target])}” hangs on`,
+    `De quoi dépend « ${tools.piece(record.predictedTokens[target])} »`)});
   table.classList.add("bey-bars");
   return table;
 }
@@ -217,7 +222,8 @@ function lensCell(record, lens, layer, position, tools) {
   const [best] = lens.top(layer, position);
   const right = lens.rank(layer, position) === 1;
   const colour = tools.rgb(best.probability);
-  const name = `${layerName(lens.names[layer], tools)}, ${tools.t("position", "position")} ${position + 1}: ${best.piece} ${chance(best.probability, tools)}${right ? " ✓" : ""}`;
+  const name = `${layerName(lens.names[layer], tools)}, ${tools.t("position",
+    "position")} ${position + 1}: ${best.piece} ${chance(best.probability, tools)}${right ? " ✓" : ""}`;
   return tools.h("button", {
     type: "button", class: right ? "bey-top bey-right" : "bey-top", dir: "auto", "aria-label": name,
     style: {background: tools.css(colour), color: tools.inkOn(colour)},

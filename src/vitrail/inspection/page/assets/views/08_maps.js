@@ -8,7 +8,8 @@ const state = {layer: null, place: null, sentence: null, side: null, piece: null
 function placeName(place, tools) {
   const {t} = tools;
   const whole = {
-    source_embedded: t("embeddings X", "plongements X"), source_input: t("X + positions", "X + positions"), memory: t("encoder output", "sortie de l'encodeur"),
+    source_embedded: t("embeddings X", "plongements X"), source_input: t("X + positions",
+      "X + positions"), memory: t("encoder output", "sortie de l'encodeur"),
     target_embedded: t("target embeddings", "plongements cible"), target_input: t("target X + positions", "cible X + positions"),
     decoder_output: t("decoder output", "sortie du décodeur"),
   }[place];
@@ -21,7 +22,8 @@ function placeName(place, tools) {
 /** How much of the variance the plane shows, or that the method has no such number. */
 function shown(explained, method, tools) {
   const {t} = tools;
-  if (!explained) return t(`Laid out by ${method}: only who is near whom means something.`, `Disposé par ${method} : seul le voisinage a un sens.`);
+  if (!explained) return t(`Laid out by ${method}: only who is near whom means something.`,
+    `Disposé par ${method} : seul le voisinage a un sens.`);
   const [x, y] = explained;
   return t(`The plane shows ${tools.percent(x + y)} of the variance (${tools.percent(x)} across, ${tools.percent(y)} upwards).`,
     `Le plan montre ${tools.percent(x + y)} de la variance (${tools.percent(x)} en largeur, ${tools.percent(y)} en hauteur).`);
@@ -29,7 +31,8 @@ function shown(explained, method, tools) {
 
 function coordinateTable(points, tools) {
   const {t} = tools;
-  return () => tools.table([t("point", "point"), "x", "y"], points.map((point) => [point.title ?? point.label, tools.number(point.x), tools.number(point.y)]));
+  return () => tools.table([t("point",
+    "point"), "x", "y"], points.map((point) => [point.title ?? point.label, tools.number(point.x), tools.number(point.y)]));
 }
 
 // ---- this sentence ------------------------------------------------------------------------------------------------------------------
@@ -56,7 +59,8 @@ function sentencePart(record, tools) {
     const {points, shares} = principal(Array.from({length: values.shape[0]}, (_, row) => values.row(row)));
     const dots = points.map(([x, y], at) => ({x, y, label: tools.piece(record.sourceTokens[at]), title: `${at + 1}. ${tools.piece(record.sourceTokens[at])}`}));
     body.replaceChildren(tools.figure(
-      Vitrail.scatter({points: dots, path: true, label: t(`States of this sentence, ${placeName(place, tools)}`, `États de cette phrase, ${placeName(place, tools)}`)}, tools),
+      Vitrail.scatter({points: dots, path: true, label: t(`States of this sentence, ${placeName(place, tools)}`,
+        `États de cette phrase, ${placeName(place, tools)}`)}, tools),
       `${t("The line follows the sentence.", "La ligne suit la phrase.")} ${shown(shares, "pca", tools)}`, coordinateTable(dots, tools)));
     body.dataset.shares = shares.join(" ");
   };
@@ -110,8 +114,10 @@ function statesFigure(maps, tools) {
     x: map.coordinates[0][at], y: map.coordinates[1][at], label: tools.piece(piece[at]), strong: number === state.sentence,
     title: `${tools.piece(piece[at])} – ${position[at] + 1}. ${t("in", "dans")} “${maps.sentences[number].text}”`,
   }));
-  return tools.figure(Vitrail.scatter({points: dots, path: true, label: t("Positions of many sentences", "Positions de beaucoup de phrases")}, tools),
-    `${t("The chosen sentence is strong and joined by a line.", "La phrase choisie est marquée et reliée par une ligne.")} ${shown(map.explained, maps.method, tools)}`,
+  return tools.figure(Vitrail.scatter({points: dots, path: true, label: t("Positions of many sentences",
+    "Positions de beaucoup de phrases")}, tools),
+    `${t("The chosen sentence is strong and joined by a line.",
+      "La phrase choisie est marquée et reliée par une ligne.")} ${shown(map.explained, maps.method, tools)}`,
     coordinateTable(dots, tools));
 }
 
@@ -121,13 +127,15 @@ function meansFigure(maps, tools) {
     x: maps.means.coordinates[0][at], y: maps.means.coordinates[1][at], label: shorten(one.text, 26), strong: at === state.sentence,
     title: `${one.text} → ${one.translation}`,
   }));
-  return tools.figure(Vitrail.scatter({points: dots, label: t("Sentences, each the mean of its positions", "Phrases, chacune la moyenne de ses positions")}, tools),
+  return tools.figure(Vitrail.scatter({points: dots, label: t("Sentences, each the mean of its positions",
+    "Phrases, chacune la moyenne de ses positions")}, tools),
     shown(maps.means.explained, maps.method, tools), coordinateTable(dots, tools));
 }
 
 // ---- embeddings ---------------------------------------------------------------------------------------------------------------------
 
-const sideName = (side, tools) => ({both: tools.t("shared by both sides", "partagés"), source: "source", target: tools.t("target", "cible")})[side];
+const sideName = (side, tools) => ({both: tools.t("shared by both sides",
+  "partagés"), source: "source", target: tools.t("target", "cible")})[side];
 
 function embeddingsPart(record, maps, tools) {
   const {h, t} = tools;
@@ -144,7 +152,8 @@ function embeddingsPart(record, maps, tools) {
     h("p", null, t("Choose a token to see the nearest ones of the whole vocabulary, by the cosine of their embeddings.",
       "Choisissez un token pour voir les plus proches dans tout le vocabulaire, par le cosinus de leurs plongements.")),
     maps.embeddings.length > 1
-      ? tools.choice(t("Embeddings", "Plongements"), maps.embeddings.map(({side}) => ({value: side, text: sideName(side, tools)})), state.side, draw) : null,
+      ? tools.choice(t("Embeddings",
+        "Plongements"), maps.embeddings.map(({side}) => ({value: side, text: sideName(side, tools)})), state.side, draw) : null,
     body, neighbourTable(record, maps, tools));
 }
 
@@ -170,8 +179,10 @@ function embeddingsFigure(record, maps, map, tools) {
   const first = kept >= 0 ? kept : (rarest ?? 0);
   show(first);
   return [
-    tools.figure(Vitrail.scatter({points: dots, onSelect: show, selected: first, label: t("Embeddings of tokens", "Plongements des tokens")}, tools),
-      `${t("Strong: the tokens of this sentence.", "Marqués : les tokens de cette phrase.")} ${shown(map.explained, maps.method, tools)}`, coordinateTable(dots, tools)),
+    tools.figure(Vitrail.scatter({points: dots, onSelect: show, selected: first, label: t("Embeddings of tokens",
+      "Plongements des tokens")}, tools),
+      `${t("Strong: the tokens of this sentence.",
+        "Marqués : les tokens de cette phrase.")} ${shown(map.explained, maps.method, tools)}`, coordinateTable(dots, tools)),
     near,
   ];
 }
@@ -182,7 +193,8 @@ function neighboursOf(map, number, tools) {
     h("span", {dir: "auto"}, tools.piece(piece)),
     h("span", {class: "maps-track"}, h("span", {style: {width: `${Math.max(0, cosine) * 100}%`}})),
     h("span", {class: "maps-cosine"}, tools.number(cosine, 2))));
-  return h("div", null, h("h4", null, t("Nearest to ", "Les plus proches de "), h("span", {class: "maps-piece"}, tools.piece(map.pieces[number]))), h("ol", null, rows));
+  return h("div", null, h("h4", null, t("Nearest to ",
+    "Les plus proches de "), h("span", {class: "maps-piece"}, tools.piece(map.pieces[number]))), h("ol", null, rows));
 }
 
 /** The neighbours of this sentence's tokens, or of the most frequent ones. */
@@ -213,8 +225,10 @@ function retrievalPart(maps, tools) {
     line(t("found first", "trouvée première"), one.accuracy, "maps-found"),
     line(t("by chance", "au hasard"), one.chance, "maps-chance"),
     h("p", {class: "quiet"},
-      one.mapped ? t("After a rotation learned on the other half. ", "Après une rotation apprise sur l'autre moitié. ") : t("As they are. ", "Telles quelles. "),
-      t(`Median rank ${tools.number(one.median_rank, 1)} of ${one.candidates}; ${one.sentences} sentences.`, `Rang médian ${tools.number(one.median_rank, 1)} sur ${one.candidates} ; ${one.sentences} phrases.`))));
+      one.mapped ? t("After a rotation learned on the other half. ",
+        "Après une rotation apprise sur l'autre moitié. ") : t("As they are. ", "Telles quelles. "),
+      t(`Median rank ${tools.number(one.median_rank, 1)} of ${one.candidates}; ${one.sentences} sentences.`,
+        `Rang médian ${tools.number(one.median_rank, 1)} sur ${one.candidates} ; ${one.sentences} phrases.`))));
   return tools.section(
     t("Does a sentence find its translation?", "Une phrase retrouve-t-elle sa traduction ?"),
     h("p", null, t("How often the mean vector of a sentence is nearest to that of its own translation, among those of others.",
@@ -228,8 +242,10 @@ function likenessPart(maps, tools) {
   const {h, t} = tools;
   const {cka} = maps;
   if (!cka?.places?.length) return null;
-  const pictures = [likenessFigure(cka.places, cka.places, cka.values, t("Between the layers of this model", "Entre les couches de ce modèle"), tools)];
-  if (cka.between) pictures.push(likenessFigure(cka.places, cka.other_places, cka.between, t(`With ${cka.other} (columns)`, `Avec ${cka.other} (colonnes)`), tools));
+  const pictures = [likenessFigure(cka.places, cka.places, cka.values, t("Between the layers of this model",
+    "Entre les couches de ce modèle"), tools)];
+  if (cka.between) pictures.push(likenessFigure(cka.places, cka.other_places, cka.between, t(`With ${cka.other} (columns)`,
+    `Avec ${cka.other} (colonnes)`), tools));
   return tools.section(
     t("How alike layers are", "La ressemblance des couches"),
     h("p", null, t(

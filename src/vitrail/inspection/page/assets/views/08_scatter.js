@@ -42,7 +42,8 @@ function placeLabels(spots) {
  */
 function scatter({points, label, path = false, onSelect = null, selected = null}, tools) {
   const {h, svg, t} = tools;
-  const told = tools.live(t("Point at a dot, or move from dot to dot with the arrow keys.", "Pointez un point, ou passez de l'un à l'autre avec les flèches."));
+  const told = tools.live(t("Point at a dot, or move from dot to dot with the arrow keys.",
+    "Pointez un point, ou passez de l'un à l'autre avec les flèches."));
   const spots = lay(points.map((point, number) => ({strong: true, ...point, number})));
   placeLabels(spots);
   const tell = (spot) => (told.textContent = spot.title ?? spot.label);

@@ -43,18 +43,21 @@ function translationsPart(film, tools) {
   const worst = Math.max(...film.losses.flat().filter((value) => value !== null), 1e-9);
   const cards = film.probes.map((probe, number) => h("div", {class: "film-card"},
     h("p", {class: "quiet", dir: "auto"}, probe.source), said[number],
-    h("p", {class: "film-reference quiet", dir: "auto"}, h("span", null, t("reference: ", "référence : ")), probe.reference), lost[number]));
+    h("p", {class: "film-reference quiet", dir: "auto"}, h("span", null, t("reference: ",
+      "référence : ")), probe.reference), lost[number]));
   const move = (frame) => film.probes.forEach((probe, number) => {
     const words = shared(film.translations[number][frame], probe.reference);
     said[number].replaceChildren(...words.flatMap(({word, same}) => [h("span", same ? null : {class: "film-other"}, word), " "]));
     if (!words.length) said[number].replaceChildren(t("(nothing)", "(rien)"));
     const loss = film.losses[number][frame];
     lost[number].replaceChildren(
-      h("span", {class: "maps-track"}, h("span", {style: {width: `${((loss ?? 0) / worst) * 100}%`}})), t(`${tools.number(loss, 2)} nats per token`, `${tools.number(loss, 2)} nats par token`));
+      h("span", {class: "maps-track"}, h("span", {style: {width: `${((loss ?? 0) / worst) * 100}%`}})), t(`${tools.number(loss, 2)} nats per token`,
+        `${tools.number(loss, 2)} nats par token`));
   });
   return {move, element: tools.section(
     t("What it said at this step", "Ce qu'il disait à ce pas"),
-    h("p", {class: "quiet"}, t("Dotted: words that the reference does not have in that place. The bar is the loss of the reference.", "En pointillé : les mots que la référence n'a pas à cet endroit. La barre est la perte de la référence.")),
+    h("p", {class: "quiet"}, t("Dotted: words that the reference does not have in that place. The bar is the loss of the reference.",
+      "En pointillé : les mots que la référence n'a pas à cet endroit. La barre est la perte de la référence.")),
     h("div", {class: "film-cards"}, cards))};
 }
 
@@ -82,19 +85,23 @@ function attentionPart(film, tools, current) {
     if (!values) return body.replaceChildren(h("p", {class: "quiet"}, t("Not recorded.", "Non enregistré.")));
     const [down, across] = [rows, columns].map((tokens) => tokens.map(tools.piece));
     return body.replaceChildren(tools.figure(
-      tools.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: t(`Cross-attention at step ${film.steps[frame]}`, `Attention croisée au pas ${film.steps[frame]}`)}),
-      t("Cross-attention while the reference is read, mean of the heads.", "Attention croisée pendant la lecture de la référence, moyenne des têtes."),
+      tools.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: t(`Cross-attention at step ${film.steps[frame]}`,
+        `Attention croisée au pas ${film.steps[frame]}`)}),
+      t("Cross-attention while the reference is read, mean of the heads.",
+        "Attention croisée pendant la lecture de la référence, moyenne des têtes."),
       () => tools.table(["", ...across], down.map((name, row) => [name, ...across.map((_, column) => tools.percent(values[row * across.length + column]))]))));
   };
   const change = (key, read) => (value) => {
     state[key] = read(value);
     move(current());
   };
-  const layers = [{value: "mean", text: t("all layers", "toutes les couches")}, ...Array.from({length: count}, (_, layer) => ({value: String(layer), text: String(layer)}))];
+  const layers = [{value: "mean", text: t("all layers",
+    "toutes les couches")}, ...Array.from({length: count}, (_, layer) => ({value: String(layer), text: String(layer)}))];
   return {move, element: tools.section(
     t("Where it looked at this step", "Où il regardait à ce pas"),
     tools.toolbar(
-      able.length > 1 ? tools.select(t("Sentence", "Phrase"), able.map((number) => ({value: String(number), text: film.probes[number].source})), String(state.probe), change("probe", Number)) : null,
+      able.length > 1 ? tools.select(t("Sentence",
+        "Phrase"), able.map((number) => ({value: String(number), text: film.probes[number].source})), String(state.probe), change("probe", Number)) : null,
       count > 1 ? tools.choice(t("Layer", "Couche"), layers, state.layer, change("layer", String)) : null),
     body)};
 }
@@ -129,7 +136,8 @@ function scoresPart(film, tools, current) {
     title: t("How well it did", "Ses progrès"), label: t("Measure", "Mesure"), key: "score",
     options: [...names.map((name) => ({value: name, text: scoreName(name, tools)})), losses],
     make: (name) => [name === "probes"
-      ? {series: film.losses.map((values, number) => ({name: film.probes[number].source, values})), label: losses.text, yLabel: t("nats per token", "nats par token")}
+      ? {series: film.losses.map((values, number) => ({name: film.probes[number].source, values})), label: losses.text, yLabel: t("nats per token",
+        "nats par token")}
       : {series: [{name: scoreName(name, tools), values: film.scores[name]}], label: scoreName(name, tools), yLabel: ""}],
   }, current);
 }
@@ -148,7 +156,8 @@ function entropyPart(film, tools, current) {
       "Entropie des poids, en part de la plus grande possible : 0 une seule position, 1 toutes pareilles. Moyenne des têtes d'une couche."),
     options: kinds.map((kind) => ({value: kind, text: names[kind]})),
     make: (kind) => [{
-      series: film.entropies[kind].map((heads, layer) => ({name: t(`layer ${layer}`, `couche ${layer}`), values: film.steps.map((_, frame) => mean(heads, frame))})),
+      series: film.entropies[kind].map((heads, layer) => ({name: t(`layer ${layer}`,
+        `couche ${layer}`), values: film.steps.map((_, frame) => mean(heads, frame))})),
       label: t(`Entropy, ${names[kind]}`, `Entropie, ${names[kind]}`), yLabel: t("share of the largest", "part du maximum"),
     }],
   }, current);
@@ -167,7 +176,8 @@ function gradientPart(film, tools) {
     values, rows: places, columns: film.steps.map(brief), max: 1, size: 640,
     label: t("Gradient norm by group of weights and step", "Norme du gradient par groupe de poids et par pas"),
     rowTitle: t("weights", "poids"), columnTitle: t("step", "pas"),
-    describe: (row, column) => t(`${places[row]} at step ${film.steps[column]}: ${tools.number(norms[row][column], 4)}`, `${places[row]} au pas ${film.steps[column]} : ${tools.number(norms[row][column], 4)}`),
+    describe: (row, column) => t(`${places[row]} at step ${film.steps[column]}: ${tools.number(norms[row][column], 4)}`,
+      `${places[row]} au pas ${film.steps[column]} : ${tools.number(norms[row][column], 4)}`),
   });
   return {move: (frame) => picture.point(null, frame), element: tools.section(
     t("Gradients, layer by layer", "Gradients, couche par couche"),
@@ -179,10 +189,13 @@ function gradientPart(film, tools) {
 
 /** The first features by themselves, before and after a norm. */
 function unitCharts(norm, t) {
-  const series = (side) => (norm[side].units ?? []).map((values, unit) => ({name: t(`feature ${unit}`, `composante ${unit}`), values: values.map((pair) => pair?.[0] ?? null)}));
+  const series = (side) => (norm[side].units ?? []).map((values, unit) => ({name: t(`feature ${unit}`,
+    `composante ${unit}`), values: values.map((pair) => pair?.[0] ?? null)}));
   return [
-    {series: series("input"), label: t("Means of the first features that it reads", "Moyennes des premières composantes qu'elle lit"), yLabel: ""},
-    {series: series("output"), label: t("Means of the first features that it gives", "Moyennes des premières composantes qu'elle rend"), yLabel: ""},
+    {series: series("input"), label: t("Means of the first features that it reads",
+      "Moyennes des premières composantes qu'elle lit"), yLabel: ""},
+    {series: series("output"), label: t("Means of the first features that it gives",
+      "Moyennes des premières composantes qu'elle rend"), yLabel: ""},
   ].filter((one) => one.series.length);
 }
 
@@ -199,12 +212,14 @@ function normsPart(film, tools, current) {
     options: norms.map((norm, number) => ({value: String(number), text: `${norm.place} (${kind[norm.kind] ?? norm.kind})`})),
     make: (number) => {
       const norm = norms[Number(number)];
-      const drift = norm.running && {series: [{name: t("mean", "moyenne"), values: norm.running.mean_drift}, {name: "variance", values: norm.running.variance_drift}],
+      const drift = norm.running && {series: [{name: t("mean",
+        "moyenne"), values: norm.running.mean_drift}, {name: "variance", values: norm.running.variance_drift}],
         label: t("Running statistics away from the batch's", "Écart des statistiques courantes à celles du lot"), yLabel: ""};
       return [
         {series: pair(norm, "mean"), label: t("Mean", "Moyenne"), yLabel: ""},
         {series: pair(norm, "variance"), label: t("Variance (logarithmic)", "Variance (logarithmique)"), yLabel: "", log: true},
-        {series: pair(norm, "shift"), label: t("Shift since the frame before, in deviations", "Déplacement depuis l'image précédente, en écarts types"), yLabel: ""},
+        {series: pair(norm, "shift"), label: t("Shift since the frame before, in deviations",
+          "Déplacement depuis l'image précédente, en écarts types"), yLabel: ""},
         ...unitCharts(norm, t),
         ...(drift ? [drift] : []),
       ];
@@ -217,7 +232,8 @@ function normsPart(film, tools, current) {
 function projector(film, tools, move) {
   const {h, t} = tools;
   const last = film.steps.length - 1;
-  const told = (frame) => t(`step ${film.steps[frame]} (${frame + 1} of ${last + 1})`, `pas ${film.steps[frame]} (${frame + 1} sur ${last + 1})`);
+  const told = (frame) => t(`step ${film.steps[frame]} (${frame + 1} of ${last + 1})`,
+    `pas ${film.steps[frame]} (${frame + 1} sur ${last + 1})`);
   const control = tools.slider(t("Training", "Entraînement"), {min: 0, max: last, value: state.frame, describe: told}, (frame) => {
     halt();
     name();
