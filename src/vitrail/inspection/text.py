@@ -174,7 +174,7 @@ def _matrix(weights: npt.NDArray[np.float32], rows: Sequence[str], columns: Sequ
     blocks = list(_blocks(widths, pen.width - room))
     if len(blocks) > _MOST_BLOCKS:
         for label, row in zip(labels, weights, strict=True):
-            best = [at for at in np.argsort(-row, kind="stable")[:_CANDIDATES].tolist() if row[at] >= 0.005]
+            best: list[int] = [at for at in np.argsort(-row, kind="stable")[:_CANDIDATES].tolist() if row[at] >= 0.005]
             told = "  ".join(f"{pen.safe(columns[at])} {row[at] * 100:.0f}" for at in best)
             yield pen.cell(label, room) + " " + pen.cut(told, pen.width - room - 1)
         return
