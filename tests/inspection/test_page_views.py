@@ -238,6 +238,14 @@ def test_it_is_said_when_length_decided_and_another_alpha_turns_the_order(tab: T
     assert "another would win: “short”" in page.locator(".dec-note").inner_text()
 
 
+def test_a_whole_hypothesis_goes_before_one_that_was_cut(tab: Tab) -> None:
+    whole = finished("whole", log_probability=-4.0, length=4, alpha=1.0)
+    cut = finished("cut", log_probability=-1.0, length=9, alpha=1.0).model_copy(update={"truncated": True})
+    page = tab.open(with_decoding(plain(), finished=(whole, cut), nodes=(), beams=2), "decoding")
+    assert "whole ones come first" in page.locator(".dec-why").inner_text()
+    assert words(page, ".dec-results tbody td:nth-child(2)") == ["whole", "cut"]
+
+
 def test_the_tree_has_every_node_with_its_fate_and_the_winners_path_stands_out(tab: Tab) -> None:
     decoding = plain().facts.decoding
     page = tab.open(plain(), "decoding")

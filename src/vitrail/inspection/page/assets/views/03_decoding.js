@@ -377,9 +377,16 @@ function whyWon(all, decoding, tools) {
   const {t} = tools;
   const [winner, ...others] = all;
   if (!winner) return t("Nothing ended.", "Rien ne s'est terminé.");
-  const rivals = others.filter((one) => !one.late);
+  const rivals = others.filter((one) => !one.late && !one.truncated);
+  const cut = others.filter((one) => one.truncated);
   if (winner.truncated) return t("Nothing ended by itself before the limit of length, so the best of what was left was taken.",
     "Rien ne s'est terminé avant la longueur limite : le meilleur de ce qui restait a été pris.");
+  if (!winner.truncated && cut.some((one) => one.score > winner.score)) {
+    return t(
+      "It has the best score of those that ended by themselves; one that scores higher was cut at the limit of length, and whole ones come first.",
+      "Elle a le meilleur score de celles qui se sont terminées d'elles-mêmes ; une autre l'a meilleur mais a été coupée à la longueur limite, et les complètes passent d'abord.",
+    );
+  }
   if (!rivals.length) {
     return decoding.sampled
       ? t("Only one sample was drawn, so there was nothing to choose from.", "Un seul tirage : il n'y avait pas à choisir.")
