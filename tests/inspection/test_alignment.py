@@ -10,13 +10,14 @@ from builders import KINDS, LETTERS
 from recorded import ATTENTIVE, RECURRENT, model, record, translator
 
 from vitrail.data.subwords import UNK, CharacterVocabulary, Vocabularies
+from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import Stretch, TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection import alignment
 from vitrail.inspection.alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for, make_pair
 from vitrail.inspection.collect import collect
 from vitrail.inspection.forced import Weights, cross_attention, cross_layers
-from vitrail.inspection.links import Method, Stack, link, pool, to_pharaoh
+from vitrail.inspection.links import Method, Stack, link, mutual_information, pool, to_pharaoh
 from vitrail.inspection.record import PLACES
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import between_spaces
@@ -94,12 +95,11 @@ def test_pooling_sums_over_source_tokens_and_averages_over_target_tokens() -> No
 # --- the choice of heads ---------------------------------------------------------------------------------------------------------
 
 
-def planted(*, shift: int, heads: int = 6, sentences: int = 30) -> list[Weights]:
+def planted(texts: list[str], *, shift: int, heads: int = 6) -> list[Weights]:
     """Heads 1 and 4 each align half of the words to their mirror place; the others look at the first place more than at any."""
     draw = np.random.default_rng(5)
     found: list[Weights] = []
-    for _ in range(sentences):
-        size = int(draw.integers(5, 9))
+    for size in map(len, texts):
         weights = (0.4 * draw.dirichlet(np.full(size + 1, 0.3), size=(1, heads, size + 1))).astype(np.float32)
         weights[..., 0] += 0.6
         for t in range(size):
@@ -114,15 +114,14 @@ def planted(*, shift: int, heads: int = 6, sentences: int = 30) -> list[Weights]
 @pytest.mark.parametrize(("shift", "row"), [(0, "predicted"), (1, "read")])
 @pytest.mark.parametrize("with_gold", [False, True])
 def test_planted_heads_and_rows_are_found(monkeypatch: pytest.MonkeyPatch, shift: int, row: str, with_gold: bool) -> None:
-    weights = planted(shift=shift)
-    lengths = [one.shape[3] - 1 for one in weights]
+    draw = np.random.default_rng(4)
+    texts = ["".join(draw.choice(list(LETTERS), size=draw.integers(5, 9))) for _ in range(40)]
+    weights = planted(texts, shift=shift)
     monkeypatch.setattr(alignment, "cross_attention", lambda *_: weights)
     monkeypatch.setattr(alignment, "cross_layers", lambda _: {0: "attention.weights"})
-    texts = ["abcdefghijkl"[:length] for length in lengths]
-    gold = [[(length - 1 - t, t) for t in range(length)] for length in lengths] if with_gold else None
-    one_by_one = [[(at, at + 1) for at in range(length)] for length in lengths]
-    words = (lambda text: one_by_one[texts.index(text)] if text else []) if with_gold else None
-    found = choose_heads(translator("pre-layer-sinusoidal"), texts, texts, gold=gold, words=words)
+    gold = [[(len(text) - 1 - t, t) for t in range(len(text))] for text in texts] if with_gold else None
+    words = (lambda text: [(at, at + 1) for at in range(len(text))]) if with_gold else None
+    found = choose_heads(translator("pre-layer-sinusoidal"), texts, [text[::-1] for text in texts], gold=gold, words=words)
     assert {(0, 1), (0, 4)} <= set(found.heads)
     assert found.row == row
     assert found.worth is not None
@@ -131,6 +130,15 @@ def test_planted_heads_and_rows_are_found(monkeypatch: pytest.MonkeyPatch, shift
     assert found.judged_by == ("gold" if with_gold else "agreement")
     assert ("next row" in found.how) == (row == "read")
     assert ChosenHeads.model_validate_json(found.model_dump_json()) == found
+
+
+def test_mutual_information_is_that_of_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    pairs = np.random.default_rng(2).integers(0, 4, size=(200, 2))
+    pairs[:100, 1] = pairs[:100, 0]
+    expected = metrics.mutual_info_score(pairs[:, 0], pairs[:, 1])
+    assert mutual_information(map(tuple, pairs.tolist())) == pytest.approx(expected)
+    assert mutual_information([]) == 0
 
 
 def test_judgements_equal_plain_counting() -> None:
@@ -220,9 +228,10 @@ def test_the_links_of_a_record_are_those_of_many_pairs_at_once(method: Method) -
 def spaced() -> InspectableTranslator:
     """A random model that knows spaces, and cuts texts of more than 8 tokens."""
     both = Vocabularies(*[CharacterVocabulary([*LETTERS, " ", "."])] * 2, joint=True)
+    search = SearchConfig(beams=1, max_length=7)
     torch.manual_seed(2)
     made = build_model(KINDS["pre-layer-sinusoidal"].config, both).eval()
-    return InspectableTranslator(made, vocabularies=both, config=TranslateConfig(max_source_tokens=8))
+    return InspectableTranslator(made, vocabularies=both, config=TranslateConfig(max_source_tokens=8, search=search))
 
 
 def part(looker: InspectableTranslator, source: str, target: str, *, source_start: int, target_start: int) -> Stretch:

@@ -1,91 +1,136 @@
-"""Inspections in the terminal: what is drawn is what was recorded, in columns, and nothing in a text is obeyed."""
+"""The terminal's view: what it holds, how wide it is, and that nothing in a sentence steers the terminal."""
 
+import re
 import unicodedata
+from functools import cache
 
 import numpy as np
 import pytest
-from builders import KINDS, settled
+from builders import KINDS
+from recorded import ATTENTIVE, RECURRENT, record
 
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.decode.search import SearchConfig
+from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import UsageError
 from vitrail.inspection.alignment import align
-from vitrail.inspection.record import Inspection
-from vitrail.inspection.text import to_text
+from vitrail.inspection.record import Inspection, Side
+from vitrail.inspection.text import columns_of, to_text
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.build import build_model
+
+ANSI = re.compile(r"\x1b\[[\d;]*m")
+NASTY = ("a\x1b[31m", "猫が", "e\u0301", "\u202eabc", "🎉", "مرحبا")
 
 
-def inspect(kind: str, text: str = "abcd", translation: str | None = None) -> Inspection:
-    chosen = KINDS[kind]
-    return InspectableTranslator(settled(chosen), vocabularies=chosen.vocabularies).inspect(text, translation)
+@cache
+def nasty() -> Inspection:
+    """A record whose tokens are what nobody wants in a terminal."""
+    plain = align(record("pre-layer-sinusoidal"))
+    pieces = tuple(NASTY[at % len(NASTY)] for at in range(len(plain.source.pieces)))
+    text = "".join(pieces)
+    ends = np.cumsum([len(piece) for piece in pieces]).tolist()
+    spans = tuple(zip([0, *ends], ends, strict=False))
+    words = tuple((at,) for at in range(len(pieces)))
+    side = Side(text=text, ids=plain.source.ids, pieces=pieces, spans=spans, words=words)
+    return Inspection(plain.facts.model_copy(update={"source": side}), plain.arrays)
 
 
-def section(text: str, title: str) -> list[str]:
-    (found,) = [block.splitlines() for block in text.split("\n\n") if block.startswith(title)]
-    return found
+def matrix_lines(text: str) -> list[str]:
+    """The rows of the attention, its heading first."""
+    part = next(part for part in text.split("\n\n") if "-attention" in part.split("\n")[0])
+    lines = part.split("\n")
+    return lines[next(at for at, line in enumerate(lines) if line.startswith("    ")) :]
 
 
-@pytest.mark.parametrize("kind", ["pre-layer-sinusoidal", "gru-bahdanau"])
-def test_the_matrix_is_the_recorded_one(kind: str) -> None:
-    inspection = inspect(kind, translation="bad")
-    drawn = section(to_text(inspection), "cross-attention")
-    weights = inspection.weights("cross")[-1].mean(axis=0)
-    assert len(drawn) == 3 + len(weights)
-    for row, line in zip(weights, drawn[2:-1], strict=True):
-        best = int(np.argmax(row))
-        assert line.endswith(f"{inspection.source_tokens[best]} {row[best]:.2f}")
-        cells = line.split("  ", 1)[1] if not line.startswith("<") else line
-        shades = [" ░▒▓█"[min(4, int(value * 5))] for value in row]
-        assert "".join(shade * 2 for shade in shades).rstrip() in cells or "".join(shades).strip() == ""
+@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("width", [40, 72, 200])
+def test_every_model_fits_its_terminal(name: str, width: int) -> None:
+    drawn = record(name) if name not in ATTENTIVE else align(record(name))
+    text = to_text(drawn, width=width)
+    assert max(map(columns_of, text.split("\n"))) <= width
+    assert text.endswith("\n") and not text.endswith("\n\n")
+    assert "Step by step" in text and "Beam search" in text
+    if name in ATTENTIVE:
+        assert "Cross-attention" in text and "\nAlignment\n" in text
+    else:
+        assert "no attention to its source" in text
 
 
-def test_layer_head_and_kind_can_be_chosen() -> None:
-    inspection = inspect("pre-layer-sinusoidal")
-    assert "encoder self-attention, layer 0, head 1" in to_text(inspection, kind="encoder", layer=0, head=1)
-    assert "masked decoder self-attention, layer 1, mean" in to_text(inspection, kind="decoder")
-    for wrong in ({"layer": 7}, {"head": 9}):
+def test_numbers_are_those_of_the_record() -> None:
+    drawn = record("pre-layer-sinusoidal")
+    text = to_text(drawn, kind="decoder", layer=0, head=1, width=200)
+    weights = drawn.weights("decoder", layer=0, head=1)
+    rows = matrix_lines(text)[1:]
+    assert "layer 0 (of 0 to 1), head 1 of 2" in text
+    for row, expected in zip(rows, weights, strict=True):
+        shown = [0 if cell == "·" else int(cell) for cell in re.findall(r"(?<=[ ░▒▓█])(\d+|·)", row)]
+        np.testing.assert_allclose(shown, expected * 100, atol=0.51)
+    for step in drawn.facts.decoding.steps:
+        assert f"{step.chosen.probability:.2f}  {step.entropy:.2f}" in text
+
+
+def test_an_average_is_drawn_where_no_head_is_named() -> None:
+    drawn = record("pre-layer-sinusoidal")
+    assert "layer 1 (of 0 to 1), average of 2 heads" in to_text(drawn)
+    for wrong in ({"layer": 7}, {"head": 7}, {"kind": "encoder", "layer": -1}):
         with pytest.raises(UsageError):
-            to_text(inspection, **wrong)
+            to_text(drawn, **wrong)
+    recurrent = next(name for name in RECURRENT if name in ATTENTIVE)
+    assert "its one head" in to_text(record(recurrent))
+    with pytest.raises(UsageError, match="has none"):
+        to_text(record(recurrent), kind="encoder")
 
 
-def test_each_position_tells_its_probability_and_rivals() -> None:
-    inspection = inspect("pre-layer-sinusoidal", translation="bad")
-    lines = section(to_text(inspection), "token")
-    assert len(lines) == 1 + 4
-    for line, step in zip(lines[1:], inspection.facts.decoding.steps, strict=True):
-        assert line.startswith(step.chosen.piece) and f"{step.chosen.probability:.1%}" in line
-        rival = next(one for one in step.candidates if one.token != step.chosen.token)
-        assert f"{rival.piece} {rival.probability:.1%}" in line
-    assert "was given" in to_text(inspection) and "was given" not in to_text(inspect("pre-layer-sinusoidal"))
+@pytest.mark.parametrize("kind", ["encoder", "cross"])
+@pytest.mark.parametrize("colour", [False, True])
+@pytest.mark.parametrize("ascii", [False, True])
+def test_nothing_in_a_sentence_steers_the_terminal(kind: str, colour: bool, ascii: bool) -> None:
+    text = to_text(nasty(), kind=kind, colour=colour, ascii=ascii, width=72)
+    assert bool(ANSI.search(text)) == colour
+    plain = ANSI.sub("", text)
+    assert all(one == "\n" or one.isprintable() or one in "\u200c\u200d" for one in plain)
+    assert not any(unicodedata.category(one) in ("Cc", "Cf") for one in plain.replace("\n", ""))
+    assert plain.isascii() == ascii
+    assert max(map(columns_of, plain.split("\n"))) <= 72
+    assert "[31m" in plain  # what was an escape sequence is text
 
 
-def test_the_alignment_is_told_in_words_and_in_pharaoh_format() -> None:
-    inspection = align(inspect("pre-layer-sinusoidal", translation="bad"))
-    told = section(to_text(inspection), "alignment")
-    assert "abcd-bad" in told[0] and told[1] == inspection.facts.extras["alignment"]["pharaoh"]
-    assert "alignment" not in to_text(inspect("pre-layer-sinusoidal"))
+def test_columns_line_up_under_wide_and_combining_characters() -> None:
+    heading, *rows = matrix_lines(to_text(nasty(), kind="encoder", width=200))
+    assert columns_of("猫が") == 4 and columns_of("e\u0301") == 1 and columns_of("🎉") == 2
+    assert {columns_of(row) for row in rows} == {columns_of(heading)}
 
 
-def test_a_model_without_attention_says_so() -> None:
-    assert "no attention" in to_text(inspect("lstm"))
+def test_long_sentences_tell_the_heaviest_columns() -> None:
+    kind = KINDS["pre-layer-sinusoidal"]
+    looker = InspectableTranslator(
+        record_model(), vocabularies=kind.vocabularies, config=TranslateConfig(search=SearchConfig(beams=2, max_length=4))
+    )
+    drawn = looker.inspect("abcdefgh" * 12)
+    text = to_text(drawn, kind="encoder")
+    rows = [line for line in text.split("\n\n")[2].split("\n")[1:] if re.search(r"[a-h] \d+  ", line)]
+    assert len(rows) == 97
+    weights = drawn.weights("encoder").mean(1)[-1]
+    assert rows[5].split()[2] == f"{weights[5].max() * 100:.0f}"
 
 
-def test_plain_unless_colours_are_asked_for_and_ascii_where_that_is_all_there_is() -> None:
-    inspection = inspect("pre-layer-sinusoidal")
-    assert "\x1b" not in to_text(inspection) and "\x1b[38;5;" in to_text(inspection, colour=True)
-    assert to_text(inspection, ascii_only=True).isascii()
+def record_model():
+    from recorded import model
+
+    return model("pre-layer-sinusoidal")
 
 
-def test_wide_letters_keep_their_columns_and_no_control_character_gets_through() -> None:
-    letters = list("犬食\u202e\u0301é a")
-    vocabulary = CharacterVocabulary(letters)
-    both = Vocabularies(vocabulary, vocabulary, joint=True)
-    config = KINDS["pre-layer-sinusoidal"].config
-    translator = InspectableTranslator(build_model(config, both).eval(), vocabularies=both)
-    drawn = to_text(translator.inspect("犬 \u202eaé食", "犬a"))
-    assert all(unicodedata.category(letter) not in ("Cc", "Cf") for letter in drawn.replace("\n", ""))
-    starts = [
-        line.index("%") + sum(unicodedata.east_asian_width(letter) in "WF" for letter in line[: line.index("%")])
-        for line in section(drawn, "token")[1:]
-    ]
-    assert len(set(starts)) == 1, "probabilities stand below each other"
+def test_the_tree_holds_every_hypothesis_that_ended() -> None:
+    found = 0
+    for name in ("pre-layer-sinusoidal", "gru-bahdanau", "lstm"):
+        drawn = record(name)
+        decoding = drawn.facts.decoding
+        tree = to_text(drawn, width=200).split("Beam search")[1]
+        ended = [node for node in decoding.nodes if node.fate == "ended"]
+        for node in ended:
+            assert f"  {node.score:.3f}" in tree
+        finished = decoding.finished[0]
+        if finished.node is not None:
+            assert f"  {finished.score:.3f} ← best" in tree
+            found += 1
+        assert f"{sum(node.fate == 'pruned' for node in decoding.nodes):,} candidates given up" in tree
+    assert found

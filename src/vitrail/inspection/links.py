@@ -1,6 +1,8 @@
 """From a matrix of weights between words to links, their Pharaoh line, and what a set of heads is worth without gold."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from math import log
 from typing import Literal
 
 import numpy as np
@@ -79,6 +81,17 @@ def _members(words: Sequence[Sequence[int]], tokens: int) -> npt.NDArray[np.floa
     return found
 
 
+def mutual_information(pairs: Iterable[tuple[int, int]]) -> float:
+    """How much the one half of linked pairs tells of the other, in nats: Σ p(s, t)·log(p(s, t) / (p(s)·p(t))), p being shares of them."""
+    both = Counter(pairs)
+    total = both.total()
+    sources, targets = Counter[int](), Counter[int]()
+    for (source, target), count in both.items():
+        sources[source] += count
+        targets[target] += count
+    return sum(count / total * log(count * total / (sources[source] * targets[target])) for (source, target), count in both.items())
+
+
 # Judging and choosing heads
 
 _CELLS = 20_000_000
@@ -126,6 +139,11 @@ class Stack:
             return float(mutual.sum() / max(1, self.lengths.min(1).sum()))
         right = np.take_along_axis(self.gold, heaviest[:, :, None], 2)[:, :, 0] & real
         return float(2 * right.sum() / max(1, real.sum() + self.gold.sum()))
+
+    def heaviest(self, heads: Sequence[int]) -> list[npt.NDArray[np.int64]]:
+        """Of each sentence the heaviest source word of every target word, for the sum of some heads."""
+        places = self.values[list(heads)].sum(0).argmax(2)
+        return [row[:length] for row, (length, _) in zip(places, self.lengths, strict=True)]
 
     def single(self) -> list[float]:
         """The worth of each head by itself."""
