@@ -22,10 +22,6 @@ def doctor(
     Only the run's folder is read; a training at work there is not disturbed. Without RUN: versions, threads, memory, device, extras, disk.
     Exit code 0: no fault; 1: a fault was found (warnings and notes are none); 4: the folder holds no run, or it is damaged.
     """
-    if run is not None and not run.is_dir():
-        from vitrail.errors import ModelError
-
-        raise ModelError(f"{run}: no such folder", expected="the folder of a run, as vitrail train -o FOLDER makes it")
     from vitrail.inspection.doctor.examine import examine
     from vitrail.inspection.doctor.machine import examine_machine
     from vitrail.runtime import choose_device, set_threads

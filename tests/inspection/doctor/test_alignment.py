@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from vitrail.data.prepared import open_prepared
 from vitrail.data.store import Store, write_store
@@ -86,7 +87,7 @@ def store_of(healthy: Path, folder: Path, *, first: int | None) -> Store:
 @pytest.mark.parametrize("first", [700, 2345])
 def test_a_shift_is_found_by_the_models_loss_alone(healthy: Path, tmp_path: Path, first: int) -> None:
     store = store_of(healthy, tmp_path / "store", first=first)
-    (found,) = probe_loss(load_model(healthy).model, store)
+    (found,) = probe_loss(load_model(healthy).model, store) or []
     assert found.by == 1 and abs(found.first - first) <= 30
 
 
@@ -94,3 +95,16 @@ def test_the_model_agrees_with_text_that_is_aligned(healthy: Path, tmp_path: Pat
     store = store_of(healthy, tmp_path / "store", first=None)
     assert probe_loss(load_model(healthy).model, store) == []
     assert float(np.median(ahead(load_model(healthy).model, store, range(1, 40)))) > 0.5
+
+
+def test_a_model_that_knows_nothing_is_not_asked(healthy: Path, tmp_path: Path) -> None:
+    """Nor one whose losses are huge and have nothing to do with the source, as after a divergence."""
+    store = store_of(healthy, tmp_path / "store", first=700)
+    model = load_model(healthy).model
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith("decoder.0.cross_attention.output"):
+                weight.zero_()
+            elif name == "output_weight":
+                weight.mul_(200)
+    assert probe_loss(model, store) is None

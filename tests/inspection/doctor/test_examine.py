@@ -143,9 +143,10 @@ def test_a_leaked_test_set(run: Path) -> None:
 def test_a_model_with_another_vocabulary(run: Path) -> None:
     letters = CharacterVocabulary(list("abcdefghijklmnopqrstuvwxyzéèàç'.,!? ABCDEFGHIJKLMNOPQRSTUVWXYZ-"))
     config = TransformerConfig(encoder_layers=1, decoder_layers=1, width=16, heads=2, feed_forward=16)
-    other_model(run, config, vocabularies=Vocabularies(letters, letters, joint=True))
+    vocabularies = Vocabularies(letters, letters, joint=True)
+    other_model(run, config, vocabularies=vocabularies)
     found = fault(examine(run), "vocabulary")
-    assert "model/ and data/" in found.found and letters.digest[:12] in found.found
+    assert "model/ and data/" in found.found and vocabularies.digest[:12] in found.found
 
 
 def test_dev_sides_the_wrong_way_round(run: Path) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.data.batches import Row
 from vitrail.data.store import Store
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.losses import nats_by_sentence
@@ -31,12 +32,14 @@ RELATED = 0.2
 MUCH = 0.1
 """Share of a corpus that is paired with nothing, from which on it is a fault."""
 
+_FAR = 101
+"""How many pairs further the source stands whose loss is the baseline: beyond any shift and most paragraphs."""
 PROBES = 24
 """Windows that the model's loss is measured in, evenly spread."""
 PROBE_PAIRS = 12
-"""Pairs of such a window; each is also scored with the target of the pair after it and before it."""
+"""Pairs of such a window; each source is also scored with the target of the pair after it and before it."""
 NATS = 0.3
-"""Nats per token by which neighbours' targets must be likelier, on the mean of a window, for it to be shifted."""
+"""Nats per token by which neighbours' targets must suit better, in the mean of a window, for it to be shifted."""
 DEAF_NATS = 0.4
 """Nats per token by which right targets must be ahead of their neighbours in a quarter of the windows, or the model knows too little to be
 asked. Healthy models: 3 to 6."""
@@ -161,8 +164,9 @@ def corpus_names(patient: Patient) -> list[str]:
 def _examine(patient: Patient, store: Store, name: str, model: TranslationModel | None) -> Finding:
     shifts = by_lengths(store.source_lengths, store.target_lengths)
     certain, evidence = [shift for shift in shifts if shift.by], "the lengths of sentences"
-    if not certain and model is not None:
-        certain, evidence = probe_loss(model, store), "the model's loss"
+    probed = probe_loss(model, store) if model is not None and not certain else None
+    if probed:
+        certain, evidence = probed, "the model's loss"
     if certain:
         shift = certain[0]
         if model is not None:
@@ -171,19 +175,19 @@ def _examine(patient: Patient, store: Store, name: str, model: TranslationModel 
                 evidence + ", the place by its loss" * (evidence[4] == "l"),
             )
         return _misaligned(patient, store, name, shift, evidence=evidence, runs=len(certain))
-    return _judge_unrelated(store, name, [shift for shift in shifts if not shift.by], asked=model is not None)
+    return _judge_unrelated(store, name, [shift for shift in shifts if not shift.by], asked=probed is not None)
 
 
-def probe_loss(model: TranslationModel, store: Store) -> list[Shift]:
+def probe_loss(model: TranslationModel, store: Store) -> list[Shift] | None:
     """Ask the model in windows that are spread over a corpus; neighbouring windows of one shift become one run.
 
-    Nothing where the model does not tell right targets from wrong ones even in its best windows.
+    None where the model does not tell right targets from wrong ones even in its best windows, or the corpus is too short for one.
     """
     starts = spread(max(0, len(store) - PROBE_PAIRS - 2), PROBES)
     places = [start + 1 + place for start in starts for place in range(PROBE_PAIRS)]
     rows = ahead(model, store, places).reshape(len(starts), PROBE_PAIRS, 2).mean(axis=1) if starts else np.zeros((0, 2))
     if not starts or float(np.quantile(np.abs(rows).max(axis=1), 0.75)) < DEAF_NATS:
-        return []
+        return None
     verdicts = by_loss(rows)
     windows = list(zip(starts, [*starts[1:], len(store)], strict=True))
     runs = _runs([verdicts.get(place) for place in range(len(starts))], windows)
@@ -191,19 +195,32 @@ def probe_loss(model: TranslationModel, store: Store) -> list[Shift]:
 
 
 def ahead(model: TranslationModel, store: Store, places: Sequence[int]) -> Floats:
-    """By how many nats per token a pair's own target is likelier than that of the pair after, and of the pair before: a row for each place.
+    """By how many nats per token a pair's own target suits its source better than that of the pair after, and of the pair before.
 
-    Pairs with more than `LONGEST` tokens a side give 0. Precondition: every place has a pair before and after it.
+    How well a target y suits a source x is log p(y | x) - log p(y | another source), so that a target that is likely, or unlikely, whatever
+    the source is says nothing, and to a model that does not hear the source all suit alike.
+    Returns: a row for each place; 0 where a side has more than `LONGEST` tokens. Precondition: every place has a pair before and after it.
     """
+    needed = sorted({place + by for place in places for by in (-1, 0, 1)})
+    target = {place: store.target(place) for place in needed}
+    anyhow = dict(
+        zip(needed, _per_token(model, [store.source((place + _FAR) % len(store)) for place in needed], [*target.values()]), strict=True)
+    )
     source = [store.source(place) for place in places]
-    per_token: list[Floats] = []
-    fits = np.array([len(row) <= LONGEST for row in source])
+    suits: list[Floats] = []
     for by in (0, 1, -1):
-        target = [store.target(place + by) for place in places]
-        fits &= np.array([len(row) <= LONGEST for row in target])
-        nats, tokens = nats_by_sentence(model, [row[:LONGEST] for row in source], [row[:LONGEST] for row in target])
-        per_token.append(nats / tokens)
-    return np.stack([per_token[1] - per_token[0], per_token[2] - per_token[0]], axis=1) * fits[:, None]
+        baseline = np.array([anyhow[place + by] for place in places])
+        suits.append(baseline - _per_token(model, source, [target[place + by] for place in places]))
+    fits = np.array(
+        [max(len(row), *(len(target[place + by]) for by in (-1, 0, 1))) <= LONGEST for place, row in zip(places, source, strict=True)]
+    )
+    return np.stack([suits[0] - suits[1], suits[0] - suits[2]], axis=1) * fits[:, None]
+
+
+def _per_token(model: TranslationModel, source: Sequence[Row], target: Sequence[Row]) -> Floats:
+    """Nats per token of each pair, sides cut to `LONGEST` tokens."""
+    nats, tokens = nats_by_sentence(model, [row[:LONGEST] for row in source], [row[:LONGEST] for row in target])
+    return nats / tokens
 
 
 def _bisected(model: TranslationModel, store: Store, run: Shift, *, step: int) -> int:
@@ -266,7 +283,6 @@ def _judge_unrelated(store: Store, name: str, shifts: Sequence[Shift], *, asked:
     varied = min(float(np.std(log_lengths(side))) for side in (store.source_lengths, store.target_lengths)) > 0.1
     if pairs >= WINDOW and varied and related < RELATED:
         return Finding(check=check, severity="warning", found=told, expected=f"{RELATED} or more", remedy=remedy, numbers=numbers)
-    by_model = (
-        f"; the model's loss agrees in {min(PROBES, max(0, pairs - PROBE_PAIRS - 2))} windows of {PROBE_PAIRS} pairs" if asked else ""
-    )
+    windows = min(PROBES, max(0, pairs - PROBE_PAIRS - 2))
+    by_model = f"; the model's loss agrees in {windows} windows of {PROBE_PAIRS} pairs" if asked else "; the model's loss was of no help"
     return Finding(check=check, severity="ok", found=f"{told}, in every window of {WINDOW}{by_model}", numbers=numbers)

@@ -54,7 +54,12 @@ def examine(folder: str | Path, *, device: torch.device | None = None, say: Call
     Raises: ModelError where the folder is missing, holds no run, or a part of it is damaged.
     Cost:   10 s on one core for the demo; sample sizes are constants of the modules of the checks.
     """
-    patient = admit(Path(folder), device=device)
+    with torch.random.fork_rng(devices=[]):  # models are made with random weights before theirs are read
+        return _examine(Path(folder), device, say)
+
+
+def _examine(folder: Path, device: torch.device | None, say: Callable[[str], None]) -> Diagnosis:
+    patient = admit(folder, device=device)
     findings = [_damaged(reason) for reason in patient.damaged]
     for check in CHECKS:
         say(check.name)

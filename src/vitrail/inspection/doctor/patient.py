@@ -1,7 +1,7 @@
 """A run's folder as a doctor reads it: without a lock, since nothing is written, and with what is missing told by name."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ DEV_SENTENCES = 128
 is 6 sentences, more than chance."""
 LONGEST = 100
 """Tokens a side of the longest pairs that losses and heads are measured on, for the sake of memory; the rest are left out."""
+_A_RUN = "the folder of a run, as vitrail train -o FOLDER makes it"
 _TRIES = 4
 _WAIT_SECONDS = 0.25
 
@@ -129,7 +130,7 @@ def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
     Raises ModelError where the folder is not there, is nothing of ours, or a part of it is damaged.
     """
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder", expected="the folder of a run, as vitrail train -o FOLDER makes it")
+        raise ModelError(f"{folder}: no such folder", expected=_A_RUN)
     place = torch.device("cpu") if device is None else device
     is_model = (folder / "config.json").exists()
     here = {
@@ -140,7 +141,7 @@ def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
         "state": bool(state.checkpoints(folder)),
     }
     if not any(here.values()):
-        raise ModelError(f"{folder}: holds no run: neither config.toml, data/, model/, metrics.jsonl nor state/", expected="a run's folder")
+        raise ModelError(f"{folder}: no run: it has no config.toml, data/, model/, metrics.jsonl or state/", expected=_A_RUN)
     missing = {name: _ABSENT[name] for name, there in here.items() if not there}
     prepared = open_prepared(folder / "data") if here["data"] else None
     if prepared is None or not prepared.dev.source:
@@ -199,8 +200,3 @@ def _newest(folder: Path) -> tuple[state.Checkpoint | None, tuple[str, ...]]:
             continue
         return found, tuple(refused)
     return None, tuple(refused)
-
-
-def pick(rows: Sequence[Row], places: Sequence[int]) -> list[Row]:
-    """Rows at these places."""
-    return [rows[place] for place in places]
