@@ -8,7 +8,7 @@ from recorded import model, translator
 
 from vitrail.errors import UsageError
 from vitrail.inspection.change import Edit, parse_edit, replace_words
-from vitrail.inspection.edit import Part
+from vitrail.inspection.parts import Part
 
 NAME, TEXT = "pre-layer-sinusoidal", "afcbd"
 

@@ -14,7 +14,9 @@ from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.change import log_probabilities
 from vitrail.inspection.collect import collect
-from vitrail.inspection.edit import Head, Part, Patch, applied, heads_of, parse_part, parts_of, write_numbers
+from vitrail.inspection.edit import applied
+from vitrail.inspection.parts import Head, Part, heads_of, parse_part, parts_of, write_numbers
+from vitrail.inspection.patching import Patch
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,14 @@ from vitrail.data.batches import collate
 from vitrail.data.phrasebook import Challenge
 from vitrail.decode.search import SearchConfig
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.ablation import GREEDY, Lost, Pronouns, Trial, challenge_set, nats_without, pronoun_place, to_line
-from vitrail.inspection.edit import Head, heads_of
+from vitrail.inspection.ablation import GREEDY, Lost, Trial, to_line
+from vitrail.inspection.edit import applied
+from vitrail.inspection.parts import Head, heads_of
 from vitrail.inspection.phrasebook_words import source_words
 from vitrail.inspection.record import Kind
 from vitrail.inspection.tracing import Tracing, trace_pronouns
 from vitrail.inspection.translator import InspectableTranslator
+from vitrail.inspection.yardsticks import Pronouns, challenge_set, pronoun_place
 from vitrail.nn.probe import trace
 
 Numbers = NDArray[np.float64]
@@ -30,7 +33,9 @@ _CONTROLS = 3
 """Random choices of as many other heads, for each choice that is tested."""
 _GREEDY_SENTENCES = 100
 _GREEDY_HEADS = 4
-"""The search for the heads that matter most weighs so many sentences for each candidate, and stops at so many heads."""
+_PAIRED = 12
+"""The search for the heads that matter most weighs so many sentences for each candidate, stops at so many heads, and tries all pairs of so
+many."""
 OPENING = "A dog ate the food because it was hungry."
 
 
@@ -130,11 +135,11 @@ def find_antecedents(
     """Find the heads that look from a pronoun to its antecedent in the phrasebook's challenge set, and switch them off.
 
     Heads are chosen on every other sentence and measured on the rest. Arms: the best encoder head and the best two, all of the encoder's;
-    the same of cross-attention; for each, as many random others of the same kind; and, found by greedy search over all heads, those
-    without which the margin of the right pronoun falls most.
+    the same of cross-attention; for each, as many random others of the same kind; and, over all heads, the pair and the few without which
+    most is lost.
 
     Raises: UsageError for a model without attention; DataError for fewer than four sentences.
-    Cost:   about a minute for the demonstration's model on one core, most of it the greedy search.
+    Cost:   about a minute and a half for the demonstration's model on one core, most of it the search for the heads that cost most.
     """
     challenges = challenge_set()[:sentences]
     if len(challenges) < 4:
@@ -147,9 +152,9 @@ def find_antecedents(
     again = {one.part: one for one in read_heads(translator, measured_on)}
     say(f"{len(readers)} heads read in {len(challenges)} sentences")
     trial = Trial.begin(translator, Pronouns(measured_on), search=search)
-    greedy = most_damaging(translator, chosen_on[:_GREEDY_SENTENCES], say=say)
+    pair, greedy = most_damaging(translator, chosen_on[:_GREEDY_SENTENCES], say=say)
     arms: list[Arm] = []
-    for name, heads in _choices(translator, readers, greedy, seed=seed):
+    for name, heads in _choices(translator, readers, (pair, greedy), seed=seed):
         arms.append(Arm(name=name, lost=trial.without(heads)))
         say(f"{name}: {arms[-1].lost.lost:.2f} points, {arms[-1].lost.nats_lost:.3f} nats lost")
     return Antecedents(
@@ -170,7 +175,7 @@ def _opening(translator: InspectableTranslator) -> tuple[str, ...]:
 
 
 def _choices(
-    translator: InspectableTranslator, readers: Sequence[Reader], greedy: Sequence[Head], *, seed: int
+    translator: InspectableTranslator, readers: Sequence[Reader], damaging: tuple[list[Head], list[Head]], *, seed: int
 ) -> list[tuple[str, list[Head]]]:
     """What to switch off, each with its controls: as many heads drawn from the others, no head in two of the draws."""
     draw = random.Random(seed)
@@ -192,10 +197,13 @@ def _choices(
                 add(name, ranked[:count], ranked[count:])
         if ranked:
             add(f"all {title} heads", ranked, [])
-    everyone = heads_of(translator.model)
+    pair, greedy = damaging
+    costly = {*pair, *greedy}
+    others = [head for head in heads_of(translator.model) if head not in costly]
+    if pair:
+        add("the pair that costs most", pair, others)
     for count in range(1, len(greedy) + 1):
-        others = [head for head in everyone if head not in greedy] if count == len(greedy) else []
-        add(f"the {count} that matter most, by greedy search", list(greedy[:count]), others)
+        add(f"the {count} that cost most, by greedy search", greedy[:count], others if count > 2 else [])
     return found
 
 
@@ -206,16 +214,32 @@ def most_damaging(
     kinds: Sequence[Kind] = (),
     count: int = _GREEDY_HEADS,
     say: Callable[[str], None] = lambda line: None,
-) -> list[Head]:
-    """The heads without which the right pronoun loses most of its margin, each found with those before it off. A greedy search."""
+) -> tuple[list[Head], list[Head]]:
+    """The heads without which most pronouns are wrong after the reference's words; among equals, those that cost most margin.
+
+    Returns: the best pair among the `_PAIRED` heads that cost most by themselves, and up to `count` heads, each found with those before
+    it off (a greedy search).
+    """
     yardstick = Pronouns(challenges)
-    found: list[Head] = []
-    heads = heads_of(translator.model, *kinds)
-    while len(found) < min(count, len(heads)):
-        left = {head: nats_without(translator, yardstick, [*found, head]) for head in heads if head not in found}
-        found.append(min(left, key=lambda head: left[head]))
-        say(f"without {', '.join(map(str, found))}: margin {left[found[-1]]:.2f} nats")
-    return found
+
+    def left(heads: Sequence[Head]) -> tuple[float, float]:
+        with applied(translator.model, off=heads):
+            margins = yardstick.nats(translator)
+        return float((margins > 0).mean()), float(margins.mean())
+
+    candidates = heads_of(translator.model, *kinds)
+    alone = {head: left([head]) for head in candidates}
+    costly = sorted(candidates, key=lambda head: alone[head])
+    together = {pair: left(pair) for pair in combinations(costly[:_PAIRED], 2)}
+    pair = list(min(together, key=lambda pair: together[pair])) if together else []
+    say(f"the pair that costs most: {', '.join(map(str, pair))}")
+    found = costly[:1]
+    while len(found) < min(count, len(candidates)):
+        further = {head: left([*found, head]) for head in candidates if head not in found}
+        found.append(min(further, key=lambda head: further[head]))
+        share, margin = further[found[-1]]
+        say(f"without {', '.join(map(str, found))}: {share:.1%} right, margin {margin:.2f} nats")
+    return pair, found
 
 
 # Where heads look

@@ -16,7 +16,9 @@ from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import Wishes
 from vitrail.errors import UsageError
 from vitrail.inspection.decoding import piece_of
-from vitrail.inspection.edit import Head, Part, Patch, applied, parse_numbers, parse_part
+from vitrail.inspection.edit import applied
+from vitrail.inspection.parts import Head, Part, parse_numbers, parse_part
+from vitrail.inspection.patching import Patch
 from vitrail.inspection.record import make_side
 from vitrail.models.base import TranslationModel
 

@@ -13,10 +13,12 @@ from vitrail.config import Config
 from vitrail.data.batches import collate
 from vitrail.data.phrasebook import Challenge
 from vitrail.decode.search import SearchConfig
-from vitrail.inspection.ablation import GREEDY, pronoun_place
+from vitrail.inspection.ablation import GREEDY
 from vitrail.inspection.collect import Arrays, collect
-from vitrail.inspection.edit import Patch, applied
+from vitrail.inspection.edit import applied
+from vitrail.inspection.patching import Patch
 from vitrail.inspection.phrasebook_words import source_words, word_spans
+from vitrail.inspection.yardsticks import pronoun_place
 
 if TYPE_CHECKING:
     from vitrail.inspection.translator import InspectableTranslator
@@ -40,6 +42,16 @@ class Traced(Config):
     """Share of sentences in which the other pronoun then is the more probable one."""
 
 
+class Unread(Config):
+    """What is left when nobody, neither in the encoder nor in the decoder, reads the tokens of one region."""
+
+    region: str
+    lost: float
+    """Mean of the margin lost, in nats."""
+    flipped: float
+    """Share of sentences in which the wrong pronoun then is the more probable one."""
+
+
 class Tracing(Config):
     """Sentences against the same ones with a noun of the other gender for the antecedent, so that il becomes elle or elle il."""
 
@@ -47,6 +59,7 @@ class Tracing(Config):
     tried: int
     """Sentences that were looked at, until enough of them had a partner whose pronoun is the other one for the model as well."""
     traced: tuple[Traced, ...]
+    unread: tuple[Unread, ...]
     source_alone: float
     """Share of pronouns that flip when the source is the other one, and the words of the translation before the pronoun are not."""
     prefix_alone: float
@@ -74,24 +87,29 @@ class Tracing(Config):
         for value, row in self.table().items():
             cells = [f"{f'{row[region].effect:.2f} ({row[region].flipped:.2f})':>12}" for region in REGIONS]
             lines.append("  ".join([f"{value:<{wide}}", *cells]))
+        cells = [f"{f'{one.lost:.2f} ({one.flipped:.2f})':>12}" for one in self.unread]
+        lines += ["margin lost when nobody reads these words, in nats, and in brackets the share of pronouns that are wrong then"]
+        lines.append("  ".join([f"{'hidden':<{wide}}", *cells]))
         flips = f"source alone {self.source_alone:.2f}, words before the pronoun alone {self.prefix_alone:.2f}"
         return "\n".join([*lines, f"pronouns that flip with the whole of the other sentence: {flips}"])
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """A challenge and its partner, token by token alike but for the antecedent."""
 
     source: list[int]
     other: list[int]
     prefix: tuple[int, ...]
-    other_prefix: tuple[int, ...]
+    """The reference's tokens before the pronoun."""
     right: int
+    """The token of the pronoun that is right for the source, not for its partner."""
     wrong: int
     regions: dict[str, list[int]]
     margin: float
+    """log p(right) - log p(wrong) after the prefix, for the source."""
     other_margin: float
-    prefix_margin: float
+    """The same for the partner."""
 
 
 def trace_pronouns(
@@ -110,20 +128,23 @@ def trace_pronouns(
     Returns: None where no sentence has a partner as long as itself whose pronoun the model gets right.
     Cost:    a pass for each sentence, layer and region.
     """
-    pairs: list[_Pair] = []
+    pairs: list[Pair] = []
+    prefix_margins: list[float] = []
     tried = 0
     for challenge in challenges:
         if len(pairs) == sentences:
             break
         tried += 1
-        pair = _find_pair(translator, challenge, challenges, search=search)
-        pairs += [] if pair is None else [pair]
+        found = _find_pair(translator, challenge, challenges, search=search)
+        if found is not None:
+            pairs.append(found[0])
+            prefix_margins.append(found[1])
     if not pairs:
         return None
     say(f"{len(pairs)} of {tried} sentences have a partner with the other pronoun")
     effects: dict[tuple[str, str], list[tuple[float, bool]]] = {}
     for pair in pairs:
-        for key, found in _trace_pair(translator, pair).items():
+        for key, found in trace_pair(translator, pair).items():
             effects.setdefault(key, []).append(found)
     traced = [
         Traced(
@@ -138,12 +159,14 @@ def trace_pronouns(
         sentences=len(pairs),
         tried=tried,
         traced=tuple(traced),
+        unread=tuple(_hide(translator, pairs, region) for region in REGIONS),
         source_alone=float(np.mean([pair.other_margin < 0 for pair in pairs])),
-        prefix_alone=float(np.mean([pair.prefix_margin < 0 for pair in pairs])),
+        prefix_alone=float(np.mean([margin < 0 for margin in prefix_margins])),
     )
 
 
-def _trace_pair(translator: "InspectableTranslator", pair: _Pair) -> dict[tuple[str, str], tuple[float, bool]]:
+def trace_pair(translator: "InspectableTranslator", pair: Pair) -> dict[tuple[str, str], tuple[float, bool]]:
+    """By value and region: the share of the way to the partner's margin, and whether the wrong pronoun is the more probable one."""
     arrays = collect(translator.model, pair.other, pair.prefix)
     found: dict[tuple[str, str], tuple[float, bool]] = {}
     for value in traced_values(translator, arrays):
@@ -152,6 +175,16 @@ def _trace_pair(translator: "InspectableTranslator", pair: _Pair) -> dict[tuple[
             margin = _margin(translator, pair.source, pair.prefix, (pair.right, pair.wrong), [patch] if positions else [])
             found[value, region] = ((margin - pair.margin) / (pair.other_margin - pair.margin), margin < 0)
     return found
+
+
+def _hide(translator: "InspectableTranslator", pairs: Sequence[Pair], region: str) -> Unread:
+    """Hide a region in every sentence; where it is empty, nothing is lost."""
+    margins: list[float] = []
+    for pair in pairs:
+        with applied(translator.model, hidden=pair.regions[region]):
+            margins.append(_margin(translator, pair.source, pair.prefix, (pair.right, pair.wrong)))
+    lost = [pair.margin - margin for pair, margin in zip(pairs, margins, strict=True)]
+    return Unread(region=region, lost=float(np.mean(lost)), flipped=float(np.mean([margin < 0 for margin in margins])))
 
 
 def traced_values(translator: "InspectableTranslator", arrays: Arrays) -> list[str]:
@@ -163,26 +196,32 @@ def traced_values(translator: "InspectableTranslator", arrays: Arrays) -> list[s
 
 def _find_pair(
     translator: "InspectableTranslator", challenge: Challenge, donors: Sequence[Challenge], *, search: SearchConfig
-) -> _Pair | None:
-    """The same sentence about a noun of the other gender, if there is one as long for which the model says the other pronoun."""
-    ids, owners = source_words(translator, challenge.source)
-    target, place, right, wrong = pronoun_place(translator, challenge)
-    margin = _margin(translator, ids, target[:place], (right, wrong))
-    if margin <= 0:
-        return None
+) -> tuple[Pair, float] | None:
+    """The same sentence about a noun of the other gender, if there is one as long for which the model says the other pronoun.
+
+    Returns: also the margin of the source after the words of its partner's own translation.
+    """
     nouns = [one.antecedent for one in donors if one.pronoun != challenge.pronoun and _same_role(one, challenge)]
     for noun in list(dict.fromkeys(nouns))[:_DONORS]:
-        other_ids, other_owners = source_words(translator, with_antecedent(challenge, noun))
-        if owners != other_owners:
+        pair = make_pair(translator, challenge, noun)
+        if pair is None or pair.margin <= 0 or pair.other_margin >= 0:
             continue
-        other_margin = _margin(translator, other_ids, target[:place], (right, wrong))
-        said = translator.search_one(other_ids, search=search)[0].tokens
-        if other_margin < 0 and wrong in said:
-            prefix = said[: len(said) - 1 - said[::-1].index(wrong)]
-            prefix_margin = _margin(translator, ids, prefix, (right, wrong))
-            regions = _regions(challenge, owners)
-            return _Pair(ids, other_ids, target[:place], prefix, right, wrong, regions, margin, other_margin, prefix_margin)
+        said = translator.search_one(pair.other, search=search)[0].tokens
+        if pair.wrong in said:
+            before = said[: len(said) - 1 - said[::-1].index(pair.wrong)]
+            return pair, _margin(translator, pair.source, before, (pair.right, pair.wrong))
     return None
+
+
+def make_pair(translator: "InspectableTranslator", challenge: Challenge, noun: str) -> Pair | None:
+    """A challenge and the same sentence about another noun; None where that has not as many tokens."""
+    ids, owners = source_words(translator, challenge.source)
+    other_ids, other_owners = source_words(translator, with_antecedent(challenge, noun))
+    if owners != other_owners:
+        return None
+    target, place, right, wrong = pronoun_place(translator, challenge)
+    margins = [_margin(translator, source, target[:place], (right, wrong)) for source in (ids, other_ids)]
+    return Pair(ids, other_ids, target[:place], right, wrong, _regions(challenge, owners), *margins)
 
 
 def _same_role(one: Challenge, other: Challenge) -> bool:

@@ -10,7 +10,9 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.change import Change, Edit, change
 from vitrail.inspection.collect import collect
 from vitrail.inspection.decoding import Decoding, TreeRecorder, describe_steps
-from vitrail.inspection.edit import Head, Part, Patch, applied
+from vitrail.inspection.edit import applied
+from vitrail.inspection.parts import Head, Part
+from vitrail.inspection.patching import Patch
 from vitrail.inspection.record import Facts, Inspection, make_side
 from vitrail.models.base import TranslationModel
 
