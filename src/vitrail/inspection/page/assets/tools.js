@@ -44,9 +44,9 @@ const VitrailTools = (() => {
 
   // ---- words and numbers ---------------------------------------------------------------------------------------------------------
 
-  /** The words for the current language. */
+  /** The words for the current language. French puts spaces before some marks, at which no line may break. */
   function t(en, fr) {
-    return state.language === "fr" ? fr : en;
+    return state.language === "fr" ? fr.replace(/ (?=[:;?!»])|(?<=«) /g, "\u00a0") : en;
   }
 
   function localised(text) {
