@@ -112,11 +112,12 @@ def _patching(model: TranslationModel, patch: Patch, clock: _Clock) -> Hook:
             heard.update({"pass": clock.calls, "positions": 0})
         first = heard["positions"]
         heard["positions"] += size
-        if keys or (source_side and output.ndim > 2):
+        if keys:
             where = list(range(size))
         elif source_side:
-            order = model.reading_order(patch.name, clock.source_length) or list(range(clock.source_length))
-            where = [order.index(first)]
+            order = model.reading_order(patch.name, clock.source_length)
+            heard_at = list(range(first, first + size))
+            where = heard_at if order is None else [order.index(time) for time in heard_at]
         elif clock.length == 1:  # a step: beams of one sentence stand where positions would
             where = [clock.first] * size
         else:
