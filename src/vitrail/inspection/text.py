@@ -96,7 +96,7 @@ def to_text(
     pen = _Pen(max(40, width), colour, ascii)
     parts = [_sentences(inspection, pen), _steps(inspection, pen)]
     if kind == "cross" and not inspection.attentions("cross"):
-        parts.append(["This model has no attention to its source."])
+        parts.append(_wrapped("This model has no attention to its source.", pen))
     else:
         parts.append(_attention(inspection, kind, layer, head, pen))
     parts += [_alignment(inspection, pen), _tree(inspection, pen)]
@@ -110,7 +110,8 @@ def _sentences(inspection: Inspection, pen: _Pen) -> list[str]:
     lines: list[str] = []
     for text in (inspection.source.text, inspection.target.text):
         lines += _wrapped(pen.safe(text), pen)
-    return [*(pen.bold(line) for line in lines), f"{how}, log-probability {nats:.2f}, probability {np.exp(nats):.3g}"]
+    told = _wrapped(f"{how}, log-probability {nats:.2f}, probability {np.exp(nats):.3g}", pen)
+    return [*(pen.bold(line) for line in lines), *told]
 
 
 def _wrapped(text: str, pen: _Pen, *, indent: str = "") -> list[str]:
@@ -134,12 +135,13 @@ def _steps(inspection: Inspection, pen: _Pen) -> list[str]:
     """Each token with its probability, and what else the model thought of."""
     labels = [pen.safe(step.chosen.piece) for step in inspection.facts.decoding.steps]
     room = min(_LONGEST_LABEL, max(map(columns_of, labels), default=1))
-    lines = [pen.bold("Step by step") + "  probability of the token, entropy in nats, the likeliest tokens"]
+    title = "Step by step: probability of the token, entropy in nats, the likeliest tokens"
+    lines = [pen.bold(line) for line in _wrapped(title, pen)]
     for label, step in zip(labels, inspection.facts.decoding.steps, strict=True):
         others = "  ".join(f"{pen.safe(one.piece)} {one.probability:.3f}" for one in step.candidates[:_CANDIDATES])
         rank = "" if step.rank == 1 else f"(rank {step.rank}) "
         start = f"{pen.cell(label, room)}  {_bar(step.chosen.probability, pen)} {step.chosen.probability:.2f}  {step.entropy:.2f}  {rank}"
-        lines.append(start + pen.cut(others, max(8, pen.width - columns_of(start))))
+        lines.append(pen.cut(start + others, pen.width))
     return lines
 
 
@@ -290,5 +292,6 @@ def _branches(
         tail += pen.mark(" ← best", " <- best") if node.number == best else ""
         tail += f"  ({lost} given up)" if lost else ""
         start = start if columns_of(start) <= pen.width // 2 else pen.mark("… ", "~ ")
-        yield start + pen.cut(text, max(8, pen.width - columns_of(start) - columns_of(tail))) + tail
+        line = start + pen.cut(text, max(8, pen.width - columns_of(start) - columns_of(tail))) + tail
+        yield pen.cut(line, pen.width)
         push(node.number, indent)
