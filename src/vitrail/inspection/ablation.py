@@ -16,6 +16,8 @@ from vitrail.inspection.yardsticks import Bleu, Numbers, Pronouns, Yardstick, ch
 
 GREEDY = SearchConfig(beams=1)
 """Ablations compare, so that the quickest search serves: a beam of 5 takes three times as long."""
+_NOTHING = 1e-9
+"""Scores that differ by less come from the same counts, summed in another order."""
 _SPELLED = 6
 """Parts that a line names one by one."""
 
@@ -48,7 +50,7 @@ class Lost(Config):
     @property
     def measurable(self) -> bool:
         """Whether points are lost beyond what resampling explains."""
-        return self.low > 0
+        return self.low > _NOTHING
 
 
 class HeadLost(Lost):
@@ -96,16 +98,16 @@ class Ablation(Config):
     def to_text(self) -> str:
         """To read in a terminal: a table of layers and heads for each kind of attention and each measure."""
         lines = [f"{self.score} {self.value:.2f} on {self.sentences:,} sentences; points lost with a head switched off:", ""]
-        lines += self._tables("lost", "{:.2f}")
+        lines += self._tables("lost", digits=2)
         lines += [f"{self.nats_name}: {self.nats:.3f} nats; lost with a head switched off:", ""]
-        lines += self._tables("nats_lost", "{:.3f}")
+        lines += self._tables("nats_lost", digits=3)
         lines.append("most is lost without (95 % intervals of paired resamples):")
         lines += [to_line(one) for one in self.worst()]
         rate = f"{self.sentences_per_second:.0f} sentences/s"
         lines += ["", f"{len(self.heads) + 1} x {self.sentences:,} sentences by greedy search in {self.seconds:.1f} s ({rate})"]
         return "\n".join([*lines, self.signature])
 
-    def _tables(self, what: Literal["lost", "nats_lost"], form: str) -> list[str]:
+    def _tables(self, what: Literal["lost", "nats_lost"], *, digits: int) -> list[str]:
         lines: list[str] = []
         for kind in TITLES:
             rows = self.table(kind, what=what)
@@ -113,16 +115,25 @@ class Ablation(Config):
                 continue
             wide = len(TITLES[kind])
             lines.append("  ".join([TITLES[kind], *(f"{f'head {head}':>8}" for head in range(max(map(len, rows))))]))
-            lines += ["  ".join([f"{f'layer {layer}':<{wide}}", *(f"{form.format(x):>8}" for x in row)]) for layer, row in enumerate(rows)]
+            lines += [
+                "  ".join([f"{f'layer {layer}':<{wide}}", *(f"{_unsigned(x, digits):8.{digits}f}" for x in row)])
+                for layer, row in enumerate(rows)
+            ]
             lines.append("")
         return lines
 
 
 def to_line(one: Lost) -> str:
     """What was switched off and what was lost, in a line."""
-    points = f"{one.lost:6.2f} points ({one.low:.2f} to {one.high:.2f})"
+    points, low, high = (f"{_unsigned(x, 2):.2f}" for x in (one.lost, one.low, one.high))
+    nats, nats_low, nats_high = (f"{_unsigned(x, 3):.3f}" for x in (one.nats_lost, one.nats_low, one.nats_high))
     parts = ", ".join(one.parts) if len(one.parts) <= _SPELLED else f"{len(one.parts)} parts, from {one.parts[0]} on"
-    return f"  {points}, {one.nats_lost:6.3f} nats ({one.nats_low:.3f} to {one.nats_high:.3f})  {parts}"
+    return f"  {points:>6} points ({low} to {high}), {nats:>6} nats ({nats_low} to {nats_high})  {parts}"
+
+
+def _unsigned(value: float, digits: int) -> float:
+    """Rounded, and 0 rather than -0."""
+    return round(value, digits) + 0.0
 
 
 def ablate_heads(
