@@ -83,6 +83,7 @@ class Tab:
         path = self._folder / f"{self._opened}.html"
         path.write_text(to_html(inspection), encoding="utf-8")
         self.page.goto(f"{path.as_uri()}#{view}")
+        self.page.locator("[role=tab]").first.wait_for()
         return self.page
 
 
