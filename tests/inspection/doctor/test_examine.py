@@ -319,6 +319,12 @@ def test_a_run_without_a_dev_text(run: Path) -> None:
     assert {"heads", "gradients", "same output", "leakage"} <= found
 
 
+def test_dev_sentences_that_are_too_long_or_too_few_are_told(run: Path) -> None:
+    rewrite_texts(run, "dev", ["a b c " * 200], ["d e f " * 200])
+    found = {one.check: one.found for one in examine(run).of("unchecked")}
+    assert "1 to 100 tokens" in found["heads"] and "1 to 100" in found["gradients"] and "too few" in found["same output"]
+
+
 def test_a_damaged_checkpoint_is_a_warning(run: Path) -> None:
     newest = max((run / "state").glob("step-*"))
     os.truncate(newest / "model.safetensors", 100)

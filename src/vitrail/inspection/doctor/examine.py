@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 
+from vitrail.errors import VitrailError
 from vitrail.inspection.doctor.alignment import misalignment
 from vitrail.inspection.doctor.course import completion, learning, overfitting, steadiness
 from vitrail.inspection.doctor.findings import Diagnosis, Finding, diagnose
@@ -67,8 +68,16 @@ def _examine(folder: Path, device: torch.device | None, say: Callable[[str], Non
         if lacking:
             findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
         else:
-            findings += check.look(patient)
+            findings += _looked(check, patient)
     return diagnose(str(folder), findings)
+
+
+def _looked(check: Check, patient: Patient) -> list[Finding]:
+    """What a check found; where the run does not let it look, that is no reason to leave out the others."""
+    try:
+        return check.look(patient)
+    except VitrailError as error:
+        return [Finding(check=check.name, severity="unchecked", found=error.found)]
 
 
 def _damaged(reason: str) -> Finding:

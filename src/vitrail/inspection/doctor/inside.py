@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
+from vitrail.errors import DataError
 from vitrail.inspection.doctor.findings import Finding
-from vitrail.inspection.doctor.patient import Patient
+from vitrail.inspection.doctor.patient import LONGEST, Patient
 from vitrail.models.base import TranslationModel
 from vitrail.nn.probe import trace
 
@@ -177,6 +178,8 @@ def judge_neurons(shares: Mapping[str, float]) -> Finding:
 def _watch(patient: Patient) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     """What probes hear of `SENTENCES` dev pairs in one batch, and which source and target positions are real."""
     pairs = patient.dev_pairs
+    if not len(pairs):
+        raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
     model: TranslationModel = patient.model
     batch = Batch(*(part.to(patient.device) for part in collate(pairs.source[:SENTENCES], pairs.target[:SENTENCES])))
     with trace(model) as seen:

@@ -36,7 +36,7 @@ _FIRST_BYTE, _BYTES = EOS + 1, 256
 def leakage(patient: Patient) -> list[Finding]:
     """Whether dev or test sentences, compared without case, final marks and spacing, stand in the training text."""
     data = patient.data
-    places = [(store, place) for store in data.stores for place in spread(len(store), LEAK_PAIRS * len(store) // _total(patient) + 1)]
+    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(patient)))]
     source = {sentence_key(data.vocabularies.source.decode(store.source(place).tolist())) for store, place in places}
     target = {sentence_key(data.vocabularies.target.decode(store.target(place).tolist())) for store, place in places}
     found: list[Finding] = []
