@@ -12,6 +12,7 @@ import typer
 
 import vitrail
 from vitrail.commands import console
+from vitrail.commands.align import align
 from vitrail.commands.bench import bench
 from vitrail.commands.compare import compare
 from vitrail.commands.config import config
@@ -40,7 +41,7 @@ def root(
         console.show(context.get_help())
 
 
-for verb in (demo, prepare, train, translate, evaluate, inspect, doctor, compare, config):
+for verb in (demo, prepare, train, translate, align, evaluate, inspect, doctor, compare, config):
     app.command()(verb)
 app.add_typer(bench)
 
