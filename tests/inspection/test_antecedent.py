@@ -113,8 +113,8 @@ def test_the_most_damaging_heads_are_those_that_are_not_idle() -> None:
 
 def test_the_whole_study() -> None:
     said: list[str] = []
-    found = find_antecedents(untrained(), sentences=12, traced=2, search=SHORT, say=said.append)
-    assert found.sentences == 6 and len(found.readers) == len(found.confirmed) == 8
+    found = find_antecedents(untrained(), sentences=8, traced=2, search=SHORT, say=said.append)
+    assert found.sentences == 4 and len(found.readers) == len(found.confirmed) == 8
     assert [one.part for one in found.readers] == [one.part for one in found.confirmed]
     shares = [one.antecedent for one in found.best("encoder")]
     assert shares == sorted(shares, reverse=True)
@@ -133,7 +133,7 @@ def test_the_whole_study() -> None:
             assert len(arm.lost.parts) == len(tested.lost.parts) and not set(arm.lost.parts) & set(tested.lost.parts)
     text = found.to_text()
     assert "The largest weight of it is dog in" in text and "log p" not in text.splitlines()[0]
-    assert json.loads(json.dumps(found.to_record()))["sentences"] == 6 and said
+    assert json.loads(json.dumps(found.to_record()))["sentences"] == 4 and said
 
 
 def test_bad_input() -> None:
