@@ -1,6 +1,7 @@
 """Faults are planted in runs, each of which is then looked over whole: the fault must be named, and a healthy run must be clean."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,10 @@ def of_data(diagnosis: Diagnosis) -> list[str]:
 
 
 def test_a_healthy_run_is_clean(healthy: Path) -> None:
+    """And looking it over draws nothing from torch's generator."""
+    before = torch.get_rng_state()
     found = examine(healthy)
+    assert torch.equal(torch.get_rng_state(), before)
     assert found.clean and found.exit_code == 0, found.to_text()
     assert {finding.check for finding in found.findings} == {check.name for check in CHECKS}
     assert not found.of("unchecked")
@@ -103,14 +107,18 @@ def test_a_decoder_that_does_not_hear_the_source(run: Path) -> None:
 
 def test_targets_that_are_shifted_by_a_line_from_some_line_on(tmp_path: Path) -> None:
     def change(source: list[str], target: list[str]) -> tuple[list[str], list[str]]:
+        text[:] = source
         return source, [*target[:2500], "Une ligne de trop.", *target[2500:-1]]
+
+    text: list[str] = []
 
     run = tmp_path / "run"
     train_tiny(run, {"train": {"duration": "20 steps"}}, change=change)
     found = examine(run)
     shift = fault(found, "misaligned lines")
     store = open_prepared(run / "data").stores[0]
-    assert abs(shift.numbers["first_pair"] - 2501) <= 8  # lengths alone tell the place to a few pairs
+    (quoted,) = [place for place, line in enumerate(text) if f"there {line!r} is paired" in shift.found]
+    assert abs(quoted - 2500) <= 20  # lengths alone tell the place to a few pairs: docs/doctor.md
     assert shift.numbers["shift"] == 1 and shift.numbers["last_pair"] == len(store)
     assert "target" in shift.remedy and "leakage" not in of_data(found) and "vocabulary" not in of_data(found)
 
@@ -166,7 +174,7 @@ def test_a_dev_text_of_another_encoding(run: Path) -> None:
 # ---- its training ----------------------------------------------------------------------------------------------------------------
 
 _SHORT = {
-    "train": {"duration": "180 steps", "validate_every": "180 steps", "validation_sentences": 2},
+    "train": {"duration": "155 steps", "validate_every": "155 steps", "validation_sentences": 2},
     "model": {"width": 32, "feed_forward": 32},
 }
 
@@ -182,10 +190,16 @@ def test_a_learning_rate_a_thousand_times_off(tmp_path: Path, factor: float, ver
     assert of_data(found) == []
 
 
+def of_log(run: Path) -> Diagnosis:
+    """What a run without a model's folder is told: its log alone matters here, and it takes less time."""
+    shutil.rmtree(run / "model")
+    return examine(run)
+
+
 def test_an_overfitted_training(run: Path) -> None:
     lines = [line for epoch in range(1, 9) for line in _epoch(epoch)]
     rewrite_metrics(run, [*lines, {"step": 800, "kind": "finished"}])
-    found = fault(examine(run), "overfitting")
+    found = fault(of_log(run), "overfitting")
     assert found.numbers["best_step"] == 300 and found.numbers["rise"] > 0.2
 
 
@@ -198,14 +212,14 @@ def test_a_training_that_diverged(run: Path) -> None:
     lines = [train_line(step, nats=5 - step / 40, norm=0.6) for step in range(25, 150, 25)]
     lines += [train_line(step, nats=9.0, norm=80.0) for step in range(150, 300, 25)]
     rewrite_metrics(run, lines)
-    found = fault(examine(run), "steadiness")
+    found = fault(of_log(run), "steadiness")
     assert "step 150" in found.found and found.numbers["jumps"] == 6
 
 
 def test_a_training_that_was_stopped_early(run: Path) -> None:
-    kept = [line for line in read_lines(run / "metrics.jsonl") if line["step"] <= 250]
+    kept = [line for line in read_lines(run / "metrics.jsonl") if line["step"] <= 225]
     rewrite_metrics(run, kept)
-    (note,) = [one for one in examine(run).of("note") if one.check == "completion"]
+    (note,) = [one for one in of_log(run).of("note") if one.check == "completion"]
     assert "50%" in note.found
 
 
@@ -350,9 +364,3 @@ def test_what_is_no_run_is_an_error(tmp_path: Path, make: Callable[[Path], objec
     make(tmp_path / "thing")
     with pytest.raises(ModelError):
         examine(tmp_path / "thing")
-
-
-def test_examination_leaves_the_random_generator_as_it_was(healthy: Path) -> None:
-    before = torch.get_rng_state()
-    examine(healthy)
-    assert torch.equal(torch.get_rng_state(), before)
