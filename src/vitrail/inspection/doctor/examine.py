@@ -46,14 +46,14 @@ CHECKS = (
 
 
 def examine(folder: str | Path, *, device: torch.device | None = None, say: Callable[[str], None] = lambda line: None) -> Diagnosis:
-    """Look a run over: 15 checks, each of which says what it found, what was expected and what to do.
+    """Look a run over: each of `CHECKS` says what it found, what was expected and what to do.
 
     Only the run's folder is read, and nothing is written: a training that is at work there is not disturbed. What a check needs and the
     folder does not hold is told by name, as "not checked".
 
     Args:   say: called with the name of each check before it begins.
     Raises: ModelError where the folder is missing, holds no run, or a part of it is damaged.
-    Cost:   10 s on one core for the demo; sample sizes are constants of the modules of the checks.
+    Cost:   5 s on one core for the demo; sample sizes are constants of the modules of the checks.
     """
     with torch.random.fork_rng(devices=[]):  # models are made with random weights before theirs are read
         return _examine(Path(folder), device, say)

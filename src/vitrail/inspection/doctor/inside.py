@@ -22,11 +22,11 @@ Floats = npt.NDArray[np.float64]
 SENTENCES = 64
 """Dev pairs over which heads and neurons are watched: 700 positions or more."""
 UNIFORM = 0.99
-"""Mean entropy of a head's weights as a share of the greatest possible above which it looks everywhere alike. Of the demo's 48 heads the
-highest has 0.93."""
+"""Mean entropy of a head's weights as a share of the greatest possible above which it looks everywhere alike. Of 48 heads each, the
+highest of the demo has 0.75, of the Transformer on Multi30k 0.90."""
 SILENT = 0.02
-"""Norm of what a head adds to its layer, as a share of the median head's, below which it says nothing. Of the demo's heads the quietest has
-0.3."""
+"""Norm of what a head adds to its layer, as a share of the median head's, below which it says nothing. The quietest head of the demo has
+0.78, of the Transformer on Multi30k 0.83."""
 SAME_WEIGHTS = 0.02
 """Total variation between the weights of two heads, a mean over queries, below which they look at the same places."""
 SAME_CONTEXT = 0.98
@@ -37,7 +37,7 @@ MANY = 0.25
 INACTIVE = 1e-3
 """Largest activation of a neuron, as a share of the root mean square of its layer, below which it was never active."""
 DEAD_MANY, DEAD_SOME = 0.9, 0.5
-"""Share of a layer's neurons that were never active: a fault, a warning. In the demo, no layer has more than 0.1."""
+"""Share of a layer's neurons that were never active: a fault, a warning. In the demo, and in the Transformer on Multi30k, there is not one."""
 
 _ATTENTION = re.compile(r"((?:encoder|decoder)\.\d+\.(?:self|cross)_attention)\.weights")
 _ACTIVATION = re.compile(r"((?:encoder|decoder)\.\d+\.feed_forward)\.activation")

@@ -9,8 +9,8 @@ from vitrail.inspection.doctor.losses import nats_by_sentence
 from vitrail.inspection.doctor.patient import Patient
 
 SAME = 0.1
-"""Different translations as a share of different references below which a model says the same for every input. The worst healthy model
-measured, an LSTM without attention after one epoch of Multi30k, has 0.9; a constant one has 1 in the number of sentences."""
+"""Different translations as a share of different references below which a model says the same for every input. Every healthy
+model measured has 1.0, an Elman network that hardly hears the source 0.25; a constant one has 1 in the number of sentences."""
 ALIKE = 0.5
 """The same, below which many inputs are told alike."""
 FEWEST = 8
@@ -18,7 +18,7 @@ FEWEST = 8
 
 SOURCE_NATS = 0.1
 """Nats per token by which a wrong source must make the right target less likely: parallel text shares 1 nat per token and more (the
-difference in loss between a language model and a translator), so this is a tenth. Without cross-attention the difference is 0."""
+difference in loss between a language model and a translator), so this is a tenth. Healthy models: 2.4 to 5.4; with cross-attention cut: 0."""
 SOURCE_WEAK = 0.4
 """The same, below which the source is heard, but little."""
 

@@ -24,8 +24,8 @@ from vitrail.train import state
 from vitrail.train.config import RunConfig
 
 DEV_SENTENCES = 128
-"""Dev sentences that are translated and whose loss is measured: 2 s on one core with the Transformer `tiny`, and a share of 5 % of them
-is 6 sentences, more than chance."""
+"""Dev sentences that are translated and whose loss is measured: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences,
+more than chance."""
 LONGEST = 100
 """Tokens a side of the longest pairs that losses and heads are measured on, for the sake of memory; the rest are left out."""
 _A_RUN = "the folder of a run, as vitrail train -o FOLDER makes it"
