@@ -37,7 +37,7 @@ MANY = 0.25
 INACTIVE = 1e-3
 """Largest activation of a neuron, as a share of the root mean square of its layer, below which it was never active."""
 DEAD_MANY, DEAD_SOME = 0.9, 0.5
-"""Share of a layer's neurons that were never active: a fault, a warning. In the demo, and in the Transformer on Multi30k, there is not one."""
+"""Share of a layer's neurons that were never active: a fault, a warning. The demo, and the Transformer on Multi30k, have not one."""
 
 _ATTENTION = re.compile(r"((?:encoder|decoder)\.\d+\.(?:self|cross)_attention)\.weights")
 _ACTIVATION = re.compile(r"((?:encoder|decoder)\.\d+\.feed_forward)\.activation")

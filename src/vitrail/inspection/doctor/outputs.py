@@ -18,7 +18,7 @@ FEWEST = 8
 
 SOURCE_NATS = 0.1
 """Nats per token by which a wrong source must make the right target less likely: parallel text shares 1 nat per token and more (the
-difference in loss between a language model and a translator), so this is a tenth. Healthy models: 2.4 to 5.4; with cross-attention cut: 0."""
+difference in loss between a language model and a translator), so this is a tenth. Healthy: 2.4 to 5.4; with cross-attention cut: 0."""
 SOURCE_WEAK = 0.4
 """The same, below which the source is heard, but little."""
 
