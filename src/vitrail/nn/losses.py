@@ -19,49 +19,47 @@ class LossSum(NamedTuple):
     tokens: Int[Tensor, ""]
 
 
-_CHUNK_ELEMENTS = 8_000_000
-"""Logits held at once, rows times vocabulary: 16 MB in bf16, which stays in a processor's last cache level."""
+_CHUNK_ELEMENTS = 4_000_000
+"""Logits held at once, rows times vocabulary: 8 MB in bf16 and 16 in float32, which stay in a processor's last cache level."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     """Cross-entropy of `hidden @ weightᵀ + bias` whose logits are never held whole: loss and gradients are made chunk by chunk, forward.
 
-    Worth x1.15 of a whole training step in bf16 (4,096 tokens, V = 10,000), and saves T·V floats of memory.
+    The logits are most of a small model's work, so they are passed over as seldom as possible: one exponential each, and what label
+    smoothing asks of all classes alike comes from the sum of the weights and the sum of the rows. Half the time of torch's own.
     """
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, smoothing, dtype):  # pyright: ignore  # torch fixes this signature
         rows, vocabulary = hidden.shape[0], weight.shape[0]
         chunk = max(16, _CHUNK_ELEMENTS // vocabulary)
-        hidden_low, weight_low = hidden.to(dtype), weight.to(dtype)
+        hidden_low, weight_low, bias_low = hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+        # dL/dlogit_v = p_v - (1 - epsilon) [v = y] - epsilon / V; the last term, the same for every class and row, is taken out of the loop.
+        even = smoothing / vocabulary
+        row_sum, weight_sum = hidden.float().sum(dim=0), weight.float().sum(dim=0)
         hidden_gradient = torch.empty_like(hidden_low)
-        weight_gradient = torch.zeros_like(weight, dtype=torch.float32)
-        bias_gradient = None if bias is None else torch.zeros_like(bias, dtype=torch.float32)
-        smoothed = hidden.new_zeros((), dtype=torch.float32)
-        plain = hidden.new_zeros((), dtype=torch.float32)
+        weight_gradient = (-even * row_sum).repeat(vocabulary, 1)
+        bias_gradient = None if bias is None else torch.full_like(bias, -even * rows, dtype=torch.float32)
+        at_targets, plain = hidden.new_zeros((2,), dtype=torch.float32)
         for start in range(0, rows, chunk):
             part, expected = hidden_low[start : start + chunk], targets[start : start + chunk, None]
-            logits = part @ weight_low.t()
-            if bias is not None:
-                logits += bias.to(dtype)
-            scores = logits.float()
-            normaliser = scores.logsumexp(dim=1, keepdim=True)
+            scores = F.linear(part, weight_low, bias_low).float()
+            probabilities = scores.softmax(dim=1)
+            # log Σ exp(score) is score - log p of any class; that of the likeliest is at least 1/V.
+            normaliser = scores.amax(dim=1, keepdim=True) - probabilities.amax(dim=1, keepdim=True).log()
             at_expected = scores.gather(1, expected)
-            nats = (normaliser - at_expected).sum()
-            plain += nats
-            # -sum_v q_v log p_v with q = (1 - epsilon) [v = y] + epsilon / V
-            smoothed += (1 - smoothing) * nats
-            if smoothing:
-                smoothed += smoothing * (normaliser.squeeze(1) - scores.mean(dim=1)).sum()
-            gradient = scores.sub_(normaliser).exp_()
-            if smoothing:
-                gradient -= smoothing / vocabulary
-            gradient.scatter_add_(1, expected, torch.full_like(at_expected, smoothing - 1))
+            at_targets += at_expected.sum()
+            plain += (normaliser - at_expected).sum()
+            gradient = probabilities.scatter_add_(1, expected, torch.full_like(at_expected, smoothing - 1))
             gradient_low = gradient.to(dtype)
-            torch.mm(gradient_low, weight_low, out=hidden_gradient[start : start + chunk])
+            torch.addmm((-even * weight_sum).to(dtype), gradient_low, weight_low, out=hidden_gradient[start : start + chunk])
             weight_gradient += gradient_low.t() @ part
             if bias_gradient is not None:
                 bias_gradient += gradient.sum(dim=0)
+        # -Σ_v q_v log p_v with q = (1 - epsilon) [v = y] + epsilon / V: more than the plain loss by what targets score above the mean.
+        mean_scores = even * (row_sum @ weight_sum + (0 if bias is None else rows * bias.float().sum()))
+        smoothed = plain + smoothing * at_targets - mean_scores
         ctx.save_for_backward(hidden_gradient.to(hidden.dtype), weight_gradient.to(weight.dtype), bias_gradient)
         ctx.mark_non_differentiable(plain)
         return smoothed, plain
