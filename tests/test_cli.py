@@ -272,7 +272,9 @@ def test_translate_with_wishes_draws_and_an_ensemble(vitrail: Run, trained: Path
 @pytest.mark.parametrize(("leave", "code"), [("close", 141), ("interrupt", 130)])
 def test_translate_answers_before_the_input_ends_and_leaves_quietly(trained: Path, leave: str, code: int) -> None:
     command = [sys.executable, "-m", "vitrail", "translate", str(trained)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as process:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    # The shell that runs the tests in the background may have them ignore interrupts, and what they start would inherit that.
+    with subprocess.Popen(command, **pipes, bufsize=0, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as process:
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(b"I am good.\n")
         assert process.stdout.readline().strip()
@@ -349,5 +351,7 @@ def test_demo_shows_what_it_found_and_again_at_once(vitrail: Run, tmp_path: Path
     assert "1000 sentences, 1 reference" in ran.out
     assert "I am good.  ->  " in ran.out and "A dog ate the food because it was hungry.  ->  " in ran.out
     assert "pronouns (it becomes il or elle): " in ran.out and "of 600)" in ran.out
+    page = tmp_path / "demo" / "inspection.html"
+    assert str(page) in ran.out and page.read_text(encoding="utf-8").startswith("<!doctype html>")
     again = vitrail(*arguments)
     assert again.out == ran.out and "already done" in again.err

@@ -16,6 +16,7 @@ from vitrail.data.phrasebook import (
     Score,
     agreement_accuracy,
     draws,
+    fresh_pairs,
     normalise,
     phrasebook,
     pronoun_accuracy,
@@ -65,6 +66,15 @@ def test_no_sentence_of_either_side_is_in_two_parts(book: Phrasebook) -> None:
     for side in (0, 1):
         parts = [{normalise(item[side]) for item in part} for part in book]
         assert sum(len(part) for part in parts) == len(set().union(*parts))
+
+
+def test_fresh_pairs_are_in_no_part(book: Phrasebook) -> None:
+    fresh = fresh_pairs(book, seed=5, count=200)
+    assert fresh == fresh_pairs(book, seed=5, count=200) != fresh_pairs(book, seed=6, count=200)
+    for side in (0, 1):
+        held = {normalise(item[side]) for part in book for item in part}
+        own = {normalise(pair[side]) for pair in fresh}
+        assert len(own) == 200 and not own & held
 
 
 def test_an_english_sentence_has_one_translation() -> None:

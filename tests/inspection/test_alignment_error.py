@@ -118,6 +118,8 @@ def test_the_phrasebook_is_scored_as_by_hand(name: str, small_book: list[Phraseb
     given = phrasebook_aer(looker, heads=ChosenHeads(heads=((0, 0),)), method="union", sentences=7)
     assert given.heads.heads == ((0, 0),) and given.sentences == 7
     assert given.error_rate == {row.name: row.error_rate for row in given.rows}["chosen heads, union"]
+    fresh = phrasebook_aer(looker, heads=given.heads, sentences=5, fresh=7)
+    assert (fresh.fresh, fresh.sentences) == (7, 5) and "5 fresh sentences" in fresh.to_text()
 
 
 def test_the_phrasebook_needs_attention(small_book: list[PhrasebookPair]) -> None:

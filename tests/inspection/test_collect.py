@@ -116,6 +116,14 @@ def test_gradients_are_those_of_the_sentences_own_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["pre-layer-sinusoidal", "gru-bahdanau"])
+def test_a_caller_may_be_in_inference_mode(name: str) -> None:
+    expected, one = arrays(name), model(name)
+    with torch.inference_mode():
+        found = collect(one, SOURCE, TARGET)
+    assert found.keys() == expected.keys() and all(np.array_equal(found[place], expected[place]) for place in expected)
+
+
+@pytest.mark.parametrize("name", ["pre-layer-sinusoidal", "gru-bahdanau"])
 def test_compiled_models_are_refused(name: str) -> None:
     with pytest.raises(ModelError, match="compiled"):
         collect(torch.compile(model(name), backend="eager"), SOURCE, TARGET)  # pyright: ignore[reportArgumentType]

@@ -9,6 +9,7 @@ import typer
 from vitrail.commands import console
 
 RESULT = "demo.json"
+PAGE = "inspection.html"
 SENTENCES = ("I am good.", "I am good", "A dog ate the food because it was hungry.")
 
 
@@ -18,7 +19,7 @@ def demo(
     pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = 40_000,
     json: console.Json = False,
 ) -> None:
-    """Train on the built-in English-French phrasebook, score the result and translate a few sentences.
+    """Train on the built-in English-French phrasebook, score the result, translate a few sentences and write a page that looks into one.
 
     Takes minutes on two processor cores, and no network. Run again, it goes on, or shows what it found.
     """
@@ -65,12 +66,14 @@ def _run(folder: Path, *, pairs: int, settings: list[str]) -> dict[str, Any]:
 
 
 def _measure(folder: Path, book: Any, tested: list[str]) -> dict[str, Any]:
-    """Pronouns on the challenge set, agreement on the test set, and the sentences of the demonstration."""
-    from vitrail.commands.translate import load
+    """Pronouns on the challenge set, agreement on the test set, and the sentences of the demonstration, the last of them inside out."""
+    import vitrail
     from vitrail.data.phrasebook import agreement_accuracy, pronoun_accuracy
+    from vitrail.inspection.whole import complete
 
-    translator = load([folder], fast=False, seed=0, threads=0, device="auto")
+    translator = vitrail.load(folder, device="auto", threads=0)
     challenged = [found.text for found in translator.translate([item.source for item in book.pronouns])]
+    complete(translator.inspect(SENTENCES[-1]), translator, folder).save(folder / PAGE)
     pronouns, agreement = pronoun_accuracy(book.pronouns, challenged), agreement_accuracy(book.test, tested)
     return {
         "pronouns": {"correct": pronouns.correct, "total": pronouns.total},
@@ -94,6 +97,7 @@ def to_lines(result: dict[str, Any], folder: Path) -> list[str]:
         *(f"{source}  ->  {text}" for source, text in result["translations"].items()),
         "",
         f"translate more: vitrail translate {folder}",
+        f"look inside the last: {folder / PAGE}, in a browser",
     ]
 
 

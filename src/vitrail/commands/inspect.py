@@ -70,6 +70,10 @@ def inspect(
         bool, typer.Option("--antecedent", help="Which heads look from a pronoun to what it stands for (phrasebook)?")
     ] = False,
     aer: Annotated[bool, typer.Option("--aer", help="Alignment error rate of cross-attention (phrasebook).")] = False,
+    fresh: Annotated[
+        int | None,
+        typer.Option(metavar="SEED", help="With --aer: not the test set, but new sentences of this seed.", show_default=False),
+    ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Likeness of layers, retrieval of translations, neighbours.")] = False,
     film: Annotated[bool, typer.Option("--film", help="What became of the probe sentences as the run was trained.")] = False,
     projector: Annotated[
@@ -85,6 +89,8 @@ def inspect(
     """
     import vitrail
 
+    if fresh is not None and not aer:
+        raise UsageError("--fresh by itself", expected="--aer --fresh SEED")
     translator = vitrail.load(model, device=device, threads=threads)
     studies: list[Result] = []
     if ablate is not None:
@@ -92,7 +98,7 @@ def inspect(
     if antecedent:
         studies.append(_antecedents(translator))
     if aer:
-        studies.append(_alignment_errors(translator))
+        studies.append(_alignment_errors(translator, fresh))
     if maps:
         studies.append(_maps(translator, model, source=source, reference=reference, sentences=sentences))
     if film:
@@ -207,10 +213,10 @@ def _antecedents(translator: "InspectableTranslator") -> Result:
     return find_antecedents(translator, say=console.say)
 
 
-def _alignment_errors(translator: "InspectableTranslator") -> Result:
+def _alignment_errors(translator: "InspectableTranslator", fresh: int | None) -> Result:
     from vitrail.inspection.alignment_error import phrasebook_aer
 
-    return phrasebook_aer(translator)
+    return phrasebook_aer(translator, fresh=fresh)
 
 
 def _maps(translator: "InspectableTranslator", model: Path, *, source: Path | None, reference: Path | None, sentences: int) -> Result:

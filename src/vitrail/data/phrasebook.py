@@ -91,6 +91,15 @@ def phrasebook(seed: int = 1, *, train_pairs: int = 40_000) -> Phrasebook:
     return Phrasebook(train, dev, test, pronouns)
 
 
+def fresh_pairs(book: Phrasebook, *, seed: int, count: int) -> list[PhrasebookPair]:
+    """Sentences of the same grammar that the corpus holds in none of its parts: a test set that nobody has looked at before."""
+    seen = Seen()
+    for pair in (*book.train, *book.dev, *book.test, *book.pronouns):
+        seen.add(pair)
+    stream = (pair for pair in draws(Random(seed), frozenset()) if pair.target.count(" ") < MOST_WORDS and seen.add(pair))
+    return [next(stream) for _ in range(count)]
+
+
 class Seen:
     """The sentences of both sides that are already in the corpus."""
 
@@ -98,7 +107,7 @@ class Seen:
         self.sources: set[str] = set()
         self.targets: set[str] = set()
 
-    def add(self, pair: PhrasebookPair) -> bool:
+    def add(self, pair: PhrasebookPair | Challenge) -> bool:
         """Take a pair in, unless one of its sides is known: then False."""
         source, target = normalise(pair.source), normalise(pair.target)
         if source in self.sources or target in self.targets:

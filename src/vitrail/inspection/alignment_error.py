@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vitrail.config import Config
 from vitrail.data.grammar import TOKEN, PhrasebookPair
-from vitrail.data.phrasebook import phrasebook
+from vitrail.data.phrasebook import fresh_pairs, phrasebook
 from vitrail.data.text import lines
 from vitrail.errors import DataError
 from vitrail.inspection.alignment import SENTENCES, ChosenHeads, all_heads, choose_heads, link_pairs, make_pair
@@ -139,8 +139,10 @@ class AlignmentRow(Config):
 
 
 class PhrasebookAlignment(Config):
-    """Alignment error of a model's cross-attention on the phrasebook's test set, references forced."""
+    """Alignment error of a model's cross-attention on the phrasebook, references forced."""
 
+    fresh: int | None
+    """The seed of new sentences; without one, these are the test set."""
     sentences: int
     links: int
     """In the gold alignments; all are sure."""
@@ -155,10 +157,11 @@ class PhrasebookAlignment(Config):
     def to_text(self) -> str:
         """For people."""
         width = max(len(row.name) for row in self.rows)
+        which = f"{self.sentences:,} {'test' if self.fresh is None else 'fresh'} sentences of the phrasebook"
         table = [f"{row.name:<{width}}  {row.error_rate:6.3f}  {row.precision:9.3f}  {row.recall:6.3f}" for row in self.rows]
         return "\n".join(
             [
-                f"Alignment error rate on {self.sentences:,} phrasebook sentences ({self.links:,} gold links): {self.error_rate:.3f}",
+                f"Alignment error rate on {which} ({self.links:,} gold links): {self.error_rate:.3f}",
                 self.heads.how,
                 "",
                 f"{'':<{width}}  {'AER':>6}  {'precision':>9}  {'recall':>6}",
@@ -177,16 +180,22 @@ def grammar_words(text: str) -> list[Span]:
 
 
 def phrasebook_aer(
-    translator: InspectableTranslator, *, method: Method = "grow-diag", sentences: int = 1000, heads: ChosenHeads | None = None
+    translator: InspectableTranslator,
+    *,
+    method: Method = "grow-diag",
+    sentences: int = 1000,
+    heads: ChosenHeads | None = None,
+    fresh: int | None = None,
 ) -> PhrasebookAlignment:
     """Align the phrasebook's test set by forced decoding of its references, and count how far from the grammar's own links that is.
 
     Args:   heads: to align with; by default found on the first development sentences, without their gold.
+            fresh: in place of the test set, new sentences of the same grammar, drawn with this seed.
     Raises: UsageError for a model without attention to its source.
     Cost:   6 s to generate the phrasebook, and 5 s for 1,000 sentences and a tiny model on one thread.
     """
     book = phrasebook()
-    dev, test = book.dev[:SENTENCES], book.test[:sentences]
+    dev, test = book.dev[:SENTENCES], book.test[:sentences] if fresh is None else fresh_pairs(book, seed=fresh, count=sentences)
     if heads is None:
         heads = _choose(translator, dev, gold=False)
     pairs = [make_pair(translator, pair.source, pair.target, words=grammar_words) for pair in test]
@@ -211,7 +220,7 @@ def phrasebook_aer(
     rows.append(row("no model: the diagonal", diagonal))
     counts = count_links(aligned(heads, method), sure=gold)
     return PhrasebookAlignment(
-        sentences=len(test), links=counts.sure, heads=heads, method=method, error_rate=counts.error_rate, rows=tuple(rows)
+        fresh=fresh, sentences=len(test), links=counts.sure, heads=heads, method=method, error_rate=counts.error_rate, rows=tuple(rows)
     )
 
 

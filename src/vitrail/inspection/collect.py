@@ -22,6 +22,7 @@ COLUMNS = 8
 """Of the matrices that a step-by-step walk multiplies by, this many output columns (of every head) are recorded under `parameters.`."""
 
 
+@torch.inference_mode(mode=False)  # whatever mode the caller is in: gradients are asked for
 def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Arrays:
     """Run a model over a sentence and a given translation, and keep everything that its equations name. See `record.NAMES`.
 

@@ -35,7 +35,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         rows, vocabulary = hidden.shape[0], weight.shape[0]
         chunk = max(16, _CHUNK_ELEMENTS // vocabulary)
         hidden_low, weight_low, bias_low = hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-        # dL/dlogit_v = p_v - (1 - epsilon) [v = y] - epsilon / V; the last term, the same for every class and row, is taken out of the loop.
+        # dL/dlogit_v = p_v - (1 - epsilon) [v = y] - epsilon / V; the last term is the same for every class and row: not in the loop.
         even = smoothing / vocabulary
         row_sum, weight_sum = hidden.float().sum(dim=0), weight.float().sum(dim=0)
         hidden_gradient = torch.empty_like(hidden_low)
