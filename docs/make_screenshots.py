@@ -2,7 +2,7 @@
 
     python docs/make_screenshots.py runs/demo "A dog ate the food because it was hungry." docs/screenshots [VIEW ...]
 
-Needs Playwright and the system's Chromium. Without views: attention and masks.
+Needs Playwright and the system's Chromium. Without views: all of them.
 """
 
 import shutil
@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import vitrail
 from vitrail.inspection.page import to_html
+from vitrail.inspection.whole import complete
 
 SIZE = {"width": 1280, "height": 960}
 
@@ -39,18 +40,29 @@ def shoot(browser: Browser, address: str, view: str, scheme: str) -> bytes:
     return picture
 
 
+def views_of(browser: Browser, address: str) -> list[str]:
+    """The views that a page has, in their order."""
+    page = browser.new_page()
+    page.goto(address)
+    page.locator("[role=tab]").first.wait_for()
+    found = page.locator("[role=tabpanel]").evaluate_all("panels => panels.map(panel => panel.id.replace('view-', ''))")
+    page.close()
+    return found
+
+
 def main(run: Path, sentence: str, folder: Path, views: list[str]) -> None:
     """Write VIEW-light.png and VIEW-dark.png."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         page = Path(scratch) / "page.html"
-        page.write_text(to_html(vitrail.load(run).inspect(sentence)), encoding="utf-8")
+        translator = vitrail.load(run)
+        page.write_text(to_html(complete(translator.inspect(sentence), translator, run)), encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for view in views:
+        for view in views or views_of(browser, page.as_uri()):
             for scheme in ("light", "dark"):
                 (folder / f"{view}-{scheme}.png").write_bytes(shoot(browser, page.as_uri(), view, scheme))
         browser.close()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:] or ["attention", "masks"])
+    main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:])
