@@ -1,4 +1,4 @@
-"""Draw docs/screenshots: the views of a page, light and dark, as a browser shows them.
+"""Draw docs/screenshots: the views of a page as a browser shows them, light, and the first one dark too.
 
     python docs/make_screenshots.py runs/demo "A dog ate the food because it was hungry." docs/screenshots [VIEW ...]
 
@@ -35,6 +35,11 @@ def shoot(browser: Browser, address: str, view: str, scheme: str) -> bytes:
     if view == "attention":
         point_at_something(page)
         page.mouse.move(2, 2)
+    if view == "film":  # a step at which it still had to learn
+        slider = page.locator("input[type=range]")
+        slider.press("Home")
+        slider.press("ArrowRight")
+        slider.blur()
     picture = page.screenshot()
     page.close()
     return picture
@@ -51,15 +56,16 @@ def views_of(browser: Browser, address: str) -> list[str]:
 
 
 def main(run: Path, sentence: str, folder: Path, views: list[str]) -> None:
-    """Write VIEW-light.png and VIEW-dark.png."""
+    """Write VIEW-light.png for each view."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch, sync_playwright() as playwright:
         page = Path(scratch) / "page.html"
         translator = vitrail.load(run)
         page.write_text(to_html(complete(translator.inspect(sentence), translator, run)), encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        for view in views or views_of(browser, page.as_uri()):
-            for scheme in ("light", "dark"):
+        shown = views or views_of(browser, page.as_uri())
+        for view in shown:
+            for scheme in ("light", "dark") if view == shown[0] else ("light",):
                 (folder / f"{view}-{scheme}.png").write_bytes(shoot(browser, page.as_uri(), view, scheme))
         browser.close()
 
