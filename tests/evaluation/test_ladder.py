@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,9 @@ from vitrail.evaluation import ladder as ladder_module
 from vitrail.evaluation.flops import Shape, training_flops
 from vitrail.evaluation.ladder import climb, compare_runs, distinguishing, names_of
 from vitrail.evaluation.ladder_plan import STANDARD, Ask, Budget, Plan, corpora_of, count, data_config, match_width, parse_rung, plan_ladder
-from vitrail.evaluation.measure import Run
+from vitrail.evaluation.measure import Run, read_training
 from vitrail.evaluation.rungs import Ladder
-from vitrail.files import FolderLock, read_lines, share_folder
+from vitrail.files import FolderLock, JsonLines, read_lines, share_folder
 from vitrail.models.build import preset
 from vitrail.models.folder import load_model
 from vitrail.train.api import Request
@@ -224,6 +225,40 @@ def test_runs_that_cannot_be_compared_are_refused(climbed: Climbed, text: Path, 
     assert not (tmp_path / "out").exists()
 
 
+def test_folders_that_hold_something_else_are_left_alone(climbed: Climbed, text: Path, tmp_path: Path) -> None:
+    """The data of a run, a ladder's report, and runs in whose folders a comparison would write."""
+    runs = [climbed.folder / name / "seed-1" for name in ("gru", "transformer")]
+    for folder, told in ((runs[0], "is a run"), (climbed.folder, "another comparison"), (climbed.folder / "gru", "holds runs")):
+        with pytest.raises(UsageError, match=told):
+            compare_runs(runs, folder)
+    with pytest.raises(UsageError, match="is a run"):
+        climb(ask(text), runs[0])
+
+
+def test_settings_that_cannot_be_are_told_before_the_text_is_read(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="truncate"):
+        climb(ask(text, "gru=model.truncate=0"), tmp_path / "ladder")
+    assert not (tmp_path / "ladder").exists()
+
+
+def test_a_run_that_was_trained_further_has_the_time_of_all_of_it(climbed: Climbed, tmp_path: Path) -> None:
+    run = shutil.copytree(climbed.folder / "gru" / "seed-1", tmp_path / "run")
+    before = read_training(Run.open(run))
+    lines = list(read_lines(run / "metrics.jsonl"))
+    windows = [line for line in lines if line["kind"] == "train"]
+    end = lines[-1]
+    assert end["kind"] == "finished"
+    more = [{**line, "step": line["step"] + STEPS} for line in windows]
+    with JsonLines(run / "metrics.jsonl") as log:
+        for line in more:
+            log.append(line)
+    assert not read_training(Run.open(run)).finished  # it was stopped on the way to its new end
+    with JsonLines(run / "metrics.jsonl") as log:
+        log.append({**end, "step": end["step"] + STEPS, "tokens": 2 * end["tokens"]})
+    after = read_training(Run.open(run))
+    assert after.finished and after.minutes == pytest.approx(2 * before.minutes, rel=1e-3)
+
+
 def test_names_and_settings_tell_runs_apart() -> None:
     assert names_of([Path("/r/a"), Path("/r/b")]) == ["a", "b"]
     assert names_of([Path("/r/a/x"), Path("/r/b/x")]) == ["a-x", "b-x"]
@@ -277,16 +312,26 @@ def test_flops_become_steps(text: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="rnn cannot take a step") as error:
         plan(ask(text, "rnn", "transformer", budget="1e4 FLOPs"), tmp_path / "data")
     assert "at least" in error.value.expected and "FLOPs" in error.value.remedy
+    with pytest.raises(UsageError, match="rnn cannot take a step"):
+        plan(ask(text, "rnn", "transformer", budget="0.0001 epochs"), tmp_path / "data")
 
 
-@pytest.mark.parametrize("budget", ["0 minutes", "0 steps", "0.5 steps", "0 FLOPs", "0 epochs"])
+def test_a_recipes_warmup_leaves_time_to_learn_and_ones_own_is_kept(text: Path, tmp_path: Path) -> None:
+    """The recipe's is made for its own length and its own preset alone; the others' is cut to the budget in any case."""
+    wanted = ask(text, "gru", "transformer", "mine=preset=tiny,schedule.warmup=30", budget="40 steps")
+    wanted = replace(wanted, request=replace(wanted.request, recipe="phrasebook"))
+    planned, _ = plan(wanted, tmp_path / "data")
+    assert [rung.config.schedule.warmup for rung in planned.rungs] == [4, 4, 30]
+
+
+@pytest.mark.parametrize("budget", ["0 minutes", "0 steps", "0 FLOPs", "0 epochs"])
 def test_a_budget_that_no_rung_can_meet(budget: str) -> None:
     with pytest.raises(UsageError, match="no rung can take a step") as error:
         Budget.parse(budget)
     assert error.value.expected and error.value.remedy
 
 
-@pytest.mark.parametrize("budget", ["", "ten minutes", "3", "5 hours", "-1 steps", "1e400 FLOPs"])
+@pytest.mark.parametrize("budget", ["", "1.5 steps", "ten minutes", "3", "5 hours", "-1 steps", "1e400 FLOPs"])
 def test_a_budget_that_is_none(budget: str) -> None:
     with pytest.raises(UsageError, match="--budget"):
         Budget.parse(budget)

@@ -120,7 +120,7 @@ def test_main_table():
         "test perplexity": "7.39",
         "BLEU": "12.00 ± 1.00",
         "chrF2": "27.00 ± 1.00",
-        "pronouns": "75.0 ± 10.0 %",
+        "pronouns": r"75.0 % \[65.0, 85.0\]",
         "training FLOPs": "3.2·10¹⁵",
         "tokens/s": "20,500",
         "peak memory": "1.50 GiB",

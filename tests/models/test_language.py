@@ -1,6 +1,7 @@
 """Recurrent language models, and truncated back-propagation through time over a stream."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from torch import Tensor
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import EOS, SOS
 from vitrail.decode.search import Query, SearchConfig, beam_search
-from vitrail.errors import DataError
+from vitrail.errors import DataError, UsageError
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.nn.layers import Dropout
 from vitrail.train.stream import stretches, train_epoch
 
 V = 12
@@ -29,6 +31,34 @@ def text(length: int, *, seed: int = 0) -> np.ndarray:
 
 def gradients(ours: RecurrentLanguageModel) -> list[Tensor]:
     return [parameter.grad.clone() for parameter in ours.parameters() if parameter.grad is not None]
+
+
+def test_texts_are_kept_with_all_their_beams() -> None:
+    state = model().start(3).repeat(2)
+    numbered = replace(state, carries=tuple(tuple(part + torch.arange(6)[:, None] for part in carry) for carry in state.carries))
+    kept = numbered.keep(torch.tensor([0, 2])).reorder(torch.tensor([3, 0, 1, 2]))
+    assert kept.carries[0][0][:, 0].tolist() == [5, 0, 1, 4]
+    assert kept.keep(torch.tensor([1])).carries[1][0][:, 0].tolist() == [1, 4]
+
+
+def test_variational_dropout_drops_the_same_in_every_chunk_of_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[tuple[int, ...]] = []
+    draw = Dropout.draw
+
+    def count(self: Dropout, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
+        drawn.append(shape)
+        return draw(self, shape, like)
+
+    ours = model(dropout=0.5, variational=True, truncate=2).train()
+    monkeypatch.setattr(Dropout, "draw", count)
+    ours.loss(collate([[4]] * 2, [[4, 5, 6, 7, 8]] * 2))
+    assert [shape for shape in drawn if shape[1:] != (2, 1)] == [(2, 1, 8), (2, 1, 10), (2, 1, 10)]
+
+
+@pytest.mark.parametrize("sizes", [{"lanes": 0, "chunk": 3}, {"lanes": 2, "chunk": 0}])
+def test_lanes_and_chunks_of_nothing_are_refused(sizes: dict[str, int]) -> None:
+    with pytest.raises(UsageError, match="at least 1"):
+        next(stretches(text(30), **sizes))
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])

@@ -73,6 +73,16 @@ def test_sums_of_parts_are_the_sum_of_the_whole() -> None:
         torch.testing.assert_close(sum(getattr(part, name) for part in parts), getattr(whole, name))
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_class_that_is_switched_off(smoothing: float) -> None:
+    """Without smoothing it has no part; with it, nothing but an infinite loss would be true."""
+    hidden, weight, bias, targets = inputs()
+    bias[0], targets = -torch.inf, targets.clamp(min=1)
+    found = token_cross_entropy(hidden.requires_grad_(), targets, weight=weight, bias=bias, label_smoothing=smoothing)
+    expected = F.cross_entropy(F.linear(hidden, weight, bias), targets, reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(found.nats, expected)
+
+
 def test_no_rows_are_no_loss() -> None:
     hidden, weight, bias, targets = inputs()
     weight.requires_grad_()

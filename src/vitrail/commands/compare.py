@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     from vitrail.evaluation.rungs import Ladder
 
 
+PAIRS = 40_000
+"""Of the phrasebook, unless asked otherwise."""
+
+
 def compare(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison.")],
     runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs that exist: measured, not trained.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison.")] = Path("comparison"),
     source: console.Source = None,
     target: console.Target = None,
     dev_source: console.DevSource = None,
@@ -29,7 +33,7 @@ def compare(
     phrasebook: Annotated[
         bool, typer.Option("--phrasebook", help="The text is the built-in phrasebook, as it is where none is named.")
     ] = False,
-    pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = 40_000,
+    pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = PAIRS,
     recipe: console.Recipe = "",
     config: console.ConfigFile = None,
     settings: console.Set = None,
@@ -56,7 +60,8 @@ def compare(
     """
     texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages)
     if runs:
-        if source or target or dev_source or dev_target or corpus or recipe or config or settings or rung or budget or seeds > 1:
+        training = (source, target, dev_source, dev_target, corpus, languages, recipe, config, settings, rung, budget)
+        if any(training) or seeds > 1 or pairs != PAIRS or not match:
             raise UsageError("runs that exist, and how to train others", expected="either runs, or text and settings to train rungs with")
         ladder = _compare_runs(runs, texts, output, phrasebook=phrasebook)
     else:

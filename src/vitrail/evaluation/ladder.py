@@ -21,7 +21,7 @@ from vitrail.data.phrasebook import Phrasebook
 from vitrail.data.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
 from vitrail.data.prepared import Texts
 from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
-from vitrail.evaluation.ladder_plan import Ask, Plan, Planned, corpora_of, data_config, plan_ladder
+from vitrail.evaluation.ladder_plan import Ask, Plan, Planned, corpora_of, data_config, plan_ladder, require_possible
 from vitrail.evaluation.ladder_report import write_report
 from vitrail.evaluation.measure import Measured, Named, Run, compare, from_json, measure, read_training, to_json
 from vitrail.evaluation.rungs import Ladder, Pair
@@ -57,6 +57,8 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
     """
     facts = gather_facts(corpora_of(ask), cores=os.cpu_count() or 1, gpu=torch.cuda.is_available())
     data = data_config(ask, facts)
+    require_possible(ask, facts=facts, data=data)
+    _require_no_run(folder)
     with FolderLock(folder), StopWish() as wish:
         with wish.at_once(_STOPPED):
             _require_same_data(data, folder)
@@ -69,6 +71,12 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
         report = _Report(folder, plan.budget, corpus=_corpus(data, prepared), machine=machine, test=prepared.test, notes=plan.notes)
         _Climb(plan, report, prepared, seeds=ask.seeds, book=book, wish=wish, say=say).climb()
         return report.ladder()
+
+
+def _require_no_run(folder: Path) -> None:
+    """Refuse a folder whose data/ are those of a training."""
+    if any((folder / name).exists() for name in ("config.toml", "model")):
+        raise UsageError(f"{folder}: is a run", expected="a folder for the comparison alone", remedy="-o another folder")
 
 
 def _require_same_data(data: DataConfig, folder: Path) -> None:
@@ -287,6 +295,11 @@ def compare_runs(
     runs = [Run.open(one) for one in folders]
     if len(runs) < 2:
         raise UsageError("only one run" if runs else "no run", expected="at least two", remedy="vitrail evaluate scores one run")
+    _require_no_run(folder)
+    if any(folder.glob(f"*/{ASKED}")) or any(folder.resolve() in run.folder.resolve().parents for run in runs):
+        raise UsageError(
+            f"{folder}: holds runs, or another comparison", expected="a folder for this comparison alone", remedy="-o another folder"
+        )
     _require_one_vocabulary(runs)
     test = test or _common_test(runs)
     if book is not None and test.source != [pair.source for pair in book.test]:

@@ -113,7 +113,9 @@ class Budget(NamedTuple):
             "minute": "minutes",
         }
         budget = cls(float(match[1]), units[match[2].lower()])
-        if budget.amount <= 0 or not math.isfinite(budget.amount) or (budget.unit == "steps" and budget.amount < 1):
+        if budget.unit == "steps" and budget.amount % 1:
+            raise UsageError(f"--budget {text!r}: part of a step", expected="whole steps")
+        if budget.amount <= 0 or not math.isfinite(budget.amount):
             raise UsageError(
                 f"--budget {text!r}: no rung can take a step within it",
                 expected="a finite budget of at least one step",
@@ -152,8 +154,11 @@ class Ask:
         if recipe.get(PRESET, preset) != preset:
             for part, key in _TUNED:
                 recipe = {**recipe, part: {name: value for name, value in recipe.get(part, {}).items() if name != key}}
-        own = read_toml(self.request.file) if self.request.file else {}
-        return with_overrides(merge(recipe, own), self.request.overrides)
+        return merge(recipe, self.own())
+
+    def own(self) -> dict[str, Any]:
+        """Of that, what the user said, not the recipe."""
+        return with_overrides(read_toml(self.request.file) if self.request.file else {}, self.request.overrides)
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,11 @@ def data_config(ask: Ask, facts: Facts) -> DataConfig:
     return build(DataConfig, table["data"], origin="settings")
 
 
+def require_possible(ask: Ask, *, facts: Facts, data: DataConfig) -> None:
+    """Raise UsageError for settings that cannot be, before any text is prepared."""
+    _unshared(ask, [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs])
+
+
 def plan_ladder(ask: Ask, prepared: Prepared, *, facts: Facts, data: DataConfig) -> Plan:
     """A configuration for each rung: presets and their automatic choices, widths that match parameters, and the budget in steps.
 
@@ -225,8 +235,8 @@ class _Draft:
     wanted: Wanted
     config: RunConfig
     own_width: bool
-    automatic: frozenset[str]
-    """Names of the settings that were chosen automatically."""
+    own_warmup: bool
+    """Somebody asked for this warm-up, not the recipe alone, which was made for its own length."""
     ignored: frozenset[str]
     """Settings of `model` made for all rungs that this one's architecture does not have."""
 
@@ -244,8 +254,9 @@ def _draft(ask: Ask, rung: Wanted, *, facts: Facts, data: DataConfig) -> _Draft:
     standing = still_automatic(choose(facts, preset=rung.preset), asked)
     table = {**merge(to_table(standing), asked), "data": data.model_dump(mode="json")}
     own_width = any(setting.path == ("model", "width") for setting in rung.settings)
+    own_warmup = "warmup" in with_overrides(ask.own(), rung.settings).get("schedule", {})
     config = to_run_config(table, origin=f"rung {rung.name}")
-    return _Draft(rung, config, own_width, frozenset(choice.name for choice in standing), frozenset(model.keys() - known))
+    return _Draft(rung, config, own_width, own_warmup, frozenset(model.keys() - known))
 
 
 def _unshared(ask: Ask, drafts: Sequence[_Draft]) -> list[str]:
@@ -298,7 +309,12 @@ def _afford(ask: Ask, draft: _Draft, prepared: Prepared) -> Planned:
         duration = Duration(amount=ask.budget.amount, unit=ask.budget.unit)  # pyright: ignore[reportArgumentType]  # FLOPs are dealt with
     update: dict[str, Any] = {"train": config.train.model_copy(update={"duration": duration})}
     steps = {"steps": duration.amount, "epochs": duration.amount * cost.steps_per_epoch}.get(duration.unit)
-    if steps is not None and "schedule.warmup" in draft.automatic:
+    if steps is not None and steps < 1:
+        raise UsageError(
+            f"--budget '{ask.budget}': {draft.wanted.name} cannot take a step within it",
+            expected=f"at least {1 / cost.steps_per_epoch:.2g} epochs, which a step of it is",
+        )
+    if steps is not None and not draft.own_warmup:
         warmup = max(1, min(config.schedule.warmup, round(steps * WARMUP_SHARE)))
         update["schedule"] = config.schedule.model_copy(update={"warmup": warmup})
     config = config.model_copy(update=update)

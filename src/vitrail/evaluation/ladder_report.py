@@ -23,7 +23,8 @@ FORMAT = 1
 _MOST_CURVES = 8  # more gradient curves than that in one chart cannot be told apart
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#&~])")
 _READING = (
-    "± is half the width of the 95 % interval (scores: bootstrap over the sentences of the test set; shares: Wilson). "
+    "± is half the width of the 95 % interval, brackets are its ends (scores and agreement: bootstrap over the sentences of the test set; "
+    "pronouns: Wilson). "
     "Perplexity is per target token. Training FLOPs: 2 for each multiply-add of a matrix product, forward and backward. "
     "Minutes are of training alone. Times and speeds are of the first seed."
 )
@@ -133,7 +134,8 @@ def _parts(ladder: Ladder) -> Iterator[_Part]:
     yield _Part("Results", (_READING,), (), (_rung_grid(ladder, columns),))
     if ladder.notes:
         yield _Part("What to know when reading this", (), ladder.notes)
-    facts = (f"Budget: {ladder.budget}", f"Machine: {ladder.machine}", *ladder.corpus)
+    machine = ladder.machine.replace("\n", "; ")
+    facts = (f"Budget: {ladder.budget}", f"Machine: {machine}", *ladder.corpus)
     yield _Part("What was compared", (), facts, (_setting_grid(ladder),))
     if names:
         yield _Part("Quality", (), (), _seed_grids(ladder), (_quality_drawing(ladder, names[0]),))
@@ -293,7 +295,7 @@ def _band_series(rung: Rung, metric: str, bands: Sequence[tuple[int, int | None]
 
 def _curve_drawing(ladder: Ladder) -> _Drawing:
     series = [Series(rung.name, [one.minutes for one in rung.curve], [one.dev_bleu for one in rung.curve]) for rung in ladder.rungs]
-    x_label = "minutes of training"
+    x_label = "minutes, validations included"
     chart = plots.line_chart(series, title="BLEU on the dev set while training", x_label=x_label, y_label="dev BLEU")
     sentences = ["A steeper line learns faster; a flat end has learnt what it can within this budget.", _overtaking(ladder)]
     return _Drawing(chart, " ".join(filter(None, sentences)), plots.series_table(series, x_label=x_label))
@@ -388,7 +390,7 @@ def _with_interval(one: Score | None) -> str:
 def _percent(share: float | None, low: float | None, high: float | None) -> str:
     if share is None:
         return ""
-    return f"{100 * share:.1f} %" if low is None or high is None else f"{100 * share:.1f} ± {50 * (high - low):.1f} %"
+    return f"{100 * share:.1f} %" if low is None or high is None else f"{100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _fixed(value: float | None, decimals: int) -> str:

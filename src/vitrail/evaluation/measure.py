@@ -21,7 +21,7 @@ from vitrail.evaluation.flops import step_cost
 from vitrail.evaluation.gradients import source_gradients
 from vitrail.evaluation.rungs import Pair, Point, Rung
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score, tokenizer_for
-from vitrail.evaluation.slices import Share, by_length_of, challenge
+from vitrail.evaluation.slices import Share, by_length_of, challenge, proportion
 from vitrail.evaluation.worker import read_process
 from vitrail.files import read_lines
 from vitrail.models.build import count_parameters
@@ -148,7 +148,10 @@ def read_training(run: Run) -> Trained:
     windows = [line for line in log if line["kind"] == "train" and line["tokens_per_second"]]
     if not windows:
         raise ModelError(f"{run.folder}: its metrics.jsonl tells of no training", remedy=f"vitrail train -o {run.folder}")
-    last, end = windows[-1], next((line for line in log if line["kind"] == "finished"), None)
+    last = windows[-1]
+    # A run that was finished, and then trained further, has several; one of an earlier end says nothing of this one.
+    ends = [line for line in log if line["kind"] == "finished" and line["step"] >= last["step"]]
+    end = ends[-1] if ends else None
     cost = step_cost(run.config, run.prepared)
     tokens = end["tokens"] if end else cost.target_tokens * last["step"]
     # A window has its speed, not its tokens: steps have about equally many, by the budget of a batch.
@@ -191,11 +194,12 @@ def _agreement(book: Phrasebook, tested: Sequence[str]) -> Share:
     """Its interval resamples sentences, as the words of one sentence come out right or wrong together."""
     counts = np.array([agreement_accuracy([pair], [text]) for pair, text in zip(book.test, tested, strict=True)])
     right, total = counts.sum(axis=0).tolist()
-    if not total:
-        return Share("agreement", right, total, None, None, None)
+    if right in (0, total):  # no sample of these would differ from another
+        return proportion("agreement", right, total)
     generator = np.random.default_rng(SEED)
     drawn = np.stack([counts[generator.integers(len(counts), size=len(counts))].sum(axis=0) for _ in range(_RESAMPLES)])
-    low, high = np.quantile(drawn[:, 0] / np.maximum(drawn[:, 1], 1), (0.025, 0.975)).tolist()
+    drawn = drawn[drawn[:, 1] > 0]
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975)).tolist()
     return Share("agreement", right, total, right / total, low, high)
 
 

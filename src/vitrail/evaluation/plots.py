@@ -219,9 +219,9 @@ h1{{font-size:1.6rem;line-height:1.2}} h2{{font-size:1.2rem;margin:2rem 0 .5rem}
 figure{{margin:1rem 0 2rem;max-width:46rem}} figcaption{{margin:.4rem 0}} p,ul{{max-width:46rem}}
 svg{{display:block;width:100%;height:auto}}
 .wide{{overflow-x:auto}}
-table{{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}}
+table{{border-collapse:collapse;font-size:.8125rem;font-variant-numeric:tabular-nums}}
 caption{{text-align:left;font-weight:600;padding:.3rem 0}}
-th,td{{padding:.25rem .5rem;border-bottom:1px solid var(--rule);overflow-wrap:normal}}
+th,td{{padding:.25rem .4rem;border-bottom:1px solid var(--rule);overflow-wrap:normal}}
 .number{{text-align:right}} .words{{text-align:left}} td.number{{white-space:nowrap}} thead th{{vertical-align:bottom}}
 @media (min-width:40rem){{tbody th{{white-space:nowrap}}}}
 :focus-visible{{outline:3px solid currentColor;outline-offset:2px}}

@@ -142,12 +142,14 @@ def challenge(name: str, sources: Sequence[str], hypotheses: Sequence[str], *, p
     """
     if len(sources) != len(hypotheses):
         raise DataError(f"{name}: {len(sources)} sources, {len(hypotheses)} hypotheses", expected="equal counts")
-    found = sum(1 for source, hypothesis in zip(sources, hypotheses, strict=True) if passes(source, hypothesis))
-    total = len(sources)
+    return proportion(name, sum(1 for both in zip(sources, hypotheses, strict=True) if passes(*both)), len(sources))
+
+
+def proportion(name: str, found: int, total: int) -> Share:
+    """So many of so many, with Wilson's interval."""
     if not total:
         return Share(name, 0, 0, None, None, None)
-    low, high = _wilson(found, total)
-    return Share(name, found, total, found / total, low, high)
+    return Share(name, found, total, found / total, *_wilson(found, total))
 
 
 def _words_between_spaces(text: str) -> int:

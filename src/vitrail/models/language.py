@@ -1,7 +1,7 @@
 """Recurrent causal language models, trained on sentences or on one endless stream by truncated back-propagation through time."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import torch
@@ -34,22 +34,27 @@ class LanguageState:
     """The carry of every layer."""
 
     carries: tuple[Carry, ...]
+    beams: int = 1
+    """Rows of each text."""
+    masks: tuple[Tensor | None, ...] = ()
+    """Variational dropout's masks, which hold for the whole of a training sentence."""
 
     def repeat(self, beams: int) -> "LanguageState":
         """See `State.repeat`."""
-        return LanguageState(tuple(tuple(part.repeat_interleave(beams, 0) for part in carry) for carry in self.carries))
+        rows = torch.arange(len(self.carries[0][0]), device=self.carries[0][0].device)
+        return replace(self.reorder(rows.repeat_interleave(beams)), beams=self.beams * beams)
 
     def reorder(self, rows: Int[Tensor, " N"]) -> "LanguageState":
         """See `State.reorder`."""
-        return LanguageState(tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries))
+        return replace(self, carries=tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries))
 
     def keep(self, sentences: Int[Tensor, " B"]) -> "LanguageState":
-        """See `State.keep`. One row stands for each text here."""
-        return self.reorder(sentences)
+        """See `State.keep`."""
+        return self.reorder((sentences[:, None] * self.beams + torch.arange(self.beams, device=sentences.device)).flatten())
 
     def detached(self) -> "LanguageState":
         """The same numbers, through which no gradient goes back to earlier steps."""
-        return LanguageState(tuple(tuple(part.detach() for part in carry) for carry in self.carries))
+        return replace(self, carries=tuple(tuple(part.detach() for part in carry) for carry in self.carries))
 
 
 class RecurrentLanguageModel(Model):
@@ -81,16 +86,21 @@ class RecurrentLanguageModel(Model):
         keep = tokens != PAD
         values = self.embedded(self.embedding(tokens) * self.config.embedding_width**0.5)
         words = self.word_dropout.draw((*tokens.shape, 1), values)
-        values = self._drop(values if words is None else values * words)
+        masks = state.masks or self._masks(values)
+        values = self._drop(values if words is None else values * words, masks[0])
         carries: list[Carry] = []
         for layer, cell in enumerate(cast(Iterable[Cell], self.cells)):
             outputs, carry = cell(values, keep, state.carries[layer])
-            values = self._drop(outputs + values if self.config.residual and layer else outputs)
+            values = self._drop(outputs + values if self.config.residual and layer else outputs, masks[layer + 1])
             carries.append(carry)
-        return self.readout(values).tanh(), LanguageState(tuple(carries))
+        return self.readout(values).tanh(), replace(state, carries=tuple(carries))
 
-    def _drop(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        mask = self.dropout.draw((len(values), 1, values.shape[2]), values) if self.config.variational else None
+    def _masks(self, like: Float[Tensor, "B ..."]) -> tuple[Tensor | None, ...]:
+        """For the embeddings and every layer: what is dropped at all time steps alike, where dropout is variational."""
+        widths = [self.config.embedding_width, *([self.config.width] * self.config.layers)]
+        return tuple(self.dropout.draw((len(like), 1, width), like) if self.config.variational else None for width in widths)
+
+    def _drop(self, values: Float[Tensor, "B T D"], mask: Tensor | None) -> Float[Tensor, "B T D"]:
         return self.dropout(values) if mask is None else values * mask
 
     def loss_from(
@@ -108,6 +118,7 @@ class RecurrentLanguageModel(Model):
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum of -log p of the target sentences, each by itself, in chunks of `truncate` tokens; their sources are not read."""
         state, chunk = self.start(len(batch.target_in)), self.config.truncate or batch.target_in.shape[1]
+        state = replace(state, masks=self._masks(state.carries[0][0]))
         parts: list[LossSum] = []
         for tokens, following in zip(batch.target_in.split(chunk, dim=1), batch.target_out.split(chunk, dim=1), strict=True):
             part, state = self.loss_from(tokens, following, state.detached(), label_smoothing=label_smoothing)

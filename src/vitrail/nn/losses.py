@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 class LossSum(NamedTuple):
@@ -59,12 +60,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 bias_gradient += gradient.sum(dim=0)
         # -Σ_v q_v log p_v with q = (1 - epsilon) [v = y] + epsilon / V: more than the plain loss by what targets score above the mean.
         mean_scores = even * (row_sum @ weight_sum + (0 if bias is None else rows * bias.float().sum()))
-        smoothed = plain + smoothing * at_targets - mean_scores
+        # (Without smoothing 0 times the score of a class that is switched off, -inf, would be nan.)
+        smoothed = plain + smoothing * at_targets - mean_scores if smoothing else plain.clone()
         ctx.save_for_backward(hidden_gradient.to(hidden.dtype), weight_gradient.to(weight.dtype), bias_gradient)
         ctx.mark_non_differentiable(plain)
         return smoothed, plain
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream, _plain):  # pyright: ignore  # torch fixes this signature
         hidden_gradient, weight_gradient, bias_gradient = ctx.saved_tensors
         scaled_bias = None if bias_gradient is None else bias_gradient * upstream

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from vitrail.errors import DataError
+from vitrail.errors import DataError, UsageError
 from vitrail.models.language import LanguageState, RecurrentLanguageModel
 
 
@@ -24,8 +24,10 @@ def stretches(ids: npt.NDArray[np.int32], *, lanes: int, chunk: int) -> Iterator
     """Read one long text in `lanes` places at once, `chunk` tokens at a time, so that the state of each lane carries over.
 
     Lane k begins at token k · (len // lanes); what does not fill all lanes is left out. Nothing is padded.
-    Raises DataError for a text that is too short.
+    Raises DataError for a text that is too short, UsageError for lanes or chunks of nothing.
     """
+    if lanes < 1 or chunk < 1:
+        raise UsageError(f"{lanes} lanes, chunks of {chunk} tokens", expected="at least 1 of each")
     length = (len(ids) - 1) // lanes
     if length < 1:
         raise DataError(f"{len(ids)} tokens for {lanes} lanes", expected=f"at least {lanes + 1} tokens", remedy="fewer lanes")
