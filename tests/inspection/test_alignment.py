@@ -1,5 +1,6 @@
 """Word alignment: forced attention in batches, links, the choice of heads, and where links stand in whole texts."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import Stretch, TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection import alignment
-from vitrail.inspection.alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for, make_pair
+from vitrail.inspection.alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for
 from vitrail.inspection.collect import collect
 from vitrail.inspection.forced import Weights, cross_attention, cross_layers
-from vitrail.inspection.links import Method, Stack, link, mutual_information, pool, to_pharaoh
+from vitrail.inspection.links import Method, Stack, link, mutual_information, pool, project, to_pharaoh
 from vitrail.inspection.record import PLACES
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.inspection.words import between_spaces
+from vitrail.inspection.words import Seat
 from vitrail.models.build import build_model
 
 ALIGNED = ("pre-layer-sinusoidal", "gru-bahdanau", "lstm-luong-general")
@@ -93,6 +94,15 @@ def test_pooling_sums_over_source_tokens_and_averages_over_target_tokens() -> No
     assert pooled.shape == (2, 2, 3)
     np.testing.assert_allclose(pooled[:, 1, 0], weights[:, 1:3, :2].sum(2).mean(1), rtol=1e-6)
     assert np.all(pooled[:, :, 1] == 0)
+
+
+def test_the_links_of_marks_say_nothing_of_the_word_that_they_end() -> None:
+    """`was hungry. (`, whose second word is a word and a mark, and `avait faim ?`, whose mark stands alone."""
+    sources = [Seat(0, False, True), Seat(1, False, True), Seat(1, True, False), Seat(2, True, True)]
+    targets = [Seat(0, False, True), Seat(1, False, True), Seat(2, True, True), None]
+    assert project({(0, 0), (1, 1), (2, 0), (2, 1)}, sources=sources, targets=targets) == {(0, 0), (1, 1)}
+    assert project({(2, 2), (3, 0), (3, 2), (1, 3)}, sources=sources, targets=targets) == {(1, 2), (2, 0), (2, 2)}
+    assert project({(2, 2)}, sources=sources, targets=sources) == frozenset()  # `hungry.` and another word with its mark
 
 
 # --- the choice of heads ---------------------------------------------------------------------------------------------------------
@@ -220,9 +230,37 @@ def test_the_links_of_a_record_are_those_of_many_pairs_at_once(method: Method) -
     looker = spaced()
     inspection = looker.inspect("ab  cd e", "fa ce")
     found = align(inspection, method=method)
-    pair = make_pair(looker, "ab  cd e", "fa ce", words=between_spaces)
-    links = Aligner(looker, all_heads(looker), method=method).align([pair])[0]
+    links = Aligner(looker, all_heads(looker), method=method).align_texts(["ab  cd e"], ["fa ce"])[0]
     assert found.facts.extras["alignment"]["pharaoh"] == to_pharaoh(links)
+
+
+def test_the_line_of_links_says_what_the_picture_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linked anew between spaces, the full stop that `ba` looks at would take `cd.` along."""
+    looker = spaced()
+    source, target = "ab cd.", "ba dc."
+    ba, dc, stop, end = [0.5, 0, 0, 0.1, 0, 0.35, 0.05], [0, 0, 0, 0.4, 0, 0.1, 0.5], [0, 0, 0, 0, 0, 0.2, 0.8], [0, 0, 0, 0, 0, 0, 1]
+    rows = np.array([ba, ba, dc, dc, dc, stop, end], dtype=np.float32)
+    plain = looker.inspect(source, target)
+    places = [f"{place}.weights" for place in plain.attentions("cross").values()]
+    shape = (*plain[places[0]].shape[:-2], 1, 1)
+    shown = dataclasses.replace(plain, arrays={**plain.arrays, **{place: np.tile(rows, shape) for place in places}})
+    found = align(shown)
+    assert found["alignment.links"].tolist() == [[0, 0], [1, 1], [2, 0], [2, 2]]
+    assert found.facts.extras["alignment"]["pharaoh"] == "0-0 1-1"
+
+    monkeypatch.setattr(alignment, "cross_attention", lambda *_: [np.tile(rows, (2, 2, 1, 1))])
+    aligner = Aligner(looker, ChosenHeads(heads=((0, 0), (1, 1))))
+    whole = part(looker, source, target, source_start=0, target_start=0)
+    assert aligner.align_texts([source], [target]) == aligner.align_translations([translation(source, target, (whole,))])
+    assert to_pharaoh(aligner.align_texts([source], [target])[0]) == "0-0 1-1"
+
+
+def test_words_before_all_that_is_read_are_counted() -> None:
+    aligner = Aligner(spaced(), all_heads(spaced()))
+    alone = aligner.align_texts(["ab cd"], ["ba"])[0]
+    # A no-break space is a word of its own only where a space parts it from the next.
+    found = aligner.align_texts(["\u00a0 ab cd", "\u00a0ab cd", "", "  ab cd"], ["ba", "ba", "ba", " ba "])
+    assert found == [{(i + 1, j) for i, j in alone}, alone, frozenset(), alone]
 
 
 # --- texts and their translations ------------------------------------------------------------------------------------------------
@@ -254,7 +292,7 @@ def test_links_of_parts_are_put_together() -> None:
     second = part(looker, "ef ag.", "cc. ee", source_start=12, target_start=9)
     assert source[12:14] == "ef" and text[9:11] == "cc"
     whole = aligner.align_translations([translation(source, text, (first, second)), translation("", "", ())])
-    alone = aligner.align([make_pair(looker, *sides, words=between_spaces) for sides in (("ab cd.", "aa bb dd"), ("ef ag.", "cc. ee"))])
+    alone = aligner.align_texts(["ab cd.", "ef ag."], ["aa bb dd", "cc. ee"])
     # The no-break space in the middle counts as a word, as it does for whoever splits at spaces.
     assert whole == [alone[0] | {(i + 3, j + 3) for i, j in alone[1]}, frozenset()]
     glued = translation(

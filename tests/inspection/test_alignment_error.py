@@ -71,6 +71,20 @@ def test_files_of_gold_links(tmp_path: Path) -> None:
             read_alignments(path, first=first)
 
 
+def test_gold_links_must_be_of_these_sentences(tmp_path: Path) -> None:
+    path = tmp_path / "gold"
+    path.write_text("1-1 2-3\n\n1?1\n")
+    assert read_alignments(path, first=1, lengths=[(2, 3), (0, 4), (1, 1)])[0].sure == {(0, 0), (1, 2)}
+    for lengths, first, what in (
+        ([(2, 3), (4, 4), (1, 1)], 0, r"gold:1: 2-3 links beyond the sentence, which has 2 words, its translation 3\n(.|\n)*--first 1"),
+        ([(2, 3), (4, 4), (1, 0)], 1, r"gold:3: 1\?1 links beyond the sentence, which has 1 words, its translation 0\n"),
+        ([(2, 3), (4, 4)], 1, "gold: 3 lines for 2 sentences"),
+        ([(2, 3), (4, 4), (1, 1), (1, 1)], 1, "gold: 3 lines for 4 sentences"),
+    ):
+        with pytest.raises(DataError, match=what):
+            read_alignments(path, first=first, lengths=lengths)
+
+
 def test_files_of_numbered_gold_links(tmp_path: Path) -> None:
     path = tmp_path / "gold"
     path.write_text("1 1 1 S\n1 2 3 P\n\n0002 4 5\n1 2 2 S 0.9\n")

@@ -3,7 +3,7 @@
 import pytest
 
 from vitrail.data.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
-from vitrail.inspection.words import between_spaces, group, token_spans, tokens_by_word, words_and_marks
+from vitrail.inspection.words import Seat, between_spaces, group, seats, token_spans, tokens_by_word, words_and_marks
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,20 @@ def test_between_spaces_is_what_unix_tools_count() -> None:
     text = "  deux  mots\u00a0liés ."
     assert [text[slice(*span)] for span in between_spaces(text)] == ["deux", "mots\u00a0liés", "."]
     assert [text[slice(*span)] for span in words_and_marks(text)] == ["deux", "mots", "liés", "."]
+
+
+@pytest.mark.parametrize("text", ["हिन्दी में लिखो ।", "می‌خواهم .", "e\u0301te\u0301 ❤\ufe0f ."])
+def test_signs_upon_letters_do_not_cut_words(text: str) -> None:
+    assert [text[slice(*span)] for span in words_and_marks(text)] == text.split()
+
+
+def test_words_and_marks_know_their_place_between_spaces() -> None:
+    text = "qu'il (a faim). ?!"
+    spans = words_and_marks(text)
+    found = seats([[place] for place in range(len(spans))], spans, text=text, between=between_spaces(text), before=2)
+    word = [Seat(number, mark=False, speaks=True) for number in range(6)]
+    hushed = [Seat(number, mark=True, speaks=False) for number in range(6)]
+    assert found == [word[2], hushed[3], word[3], word[4], hushed[4], Seat(5, mark=True, speaks=True)]
 
 
 @pytest.mark.parametrize("kind", [WordVocabulary, CharacterVocabulary])

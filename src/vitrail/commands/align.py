@@ -10,12 +10,15 @@ from vitrail.commands import console
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.inspection.alignment import ChosenHeads
+    from vitrail.inspection.alignment import Aligner, ChosenHeads
+    from vitrail.inspection.alignment_error import Gold
     from vitrail.inspection.links import Links
     from vitrail.inspection.translator import InspectableTranslator
 
 _WINDOW = 1024
 """Pairs aligned together."""
+_FEW = 50
+"""Sentences below which chance has its say in the choice of heads."""
 
 
 def align(
@@ -40,45 +43,57 @@ def align(
     """
     import vitrail
     from vitrail.evaluation.report import read_lines
-    from vitrail.inspection.alignment import SENTENCES, choose_heads
+    from vitrail.inspection.alignment import Aligner
     from vitrail.inspection.links import to_pharaoh
 
+    if json and gold is None:
+        raise UsageError("--json without --gold", expected="lines such as 0-0 1-2", remedy="leave it out")
     translator = vitrail.load(model, device=device, threads=threads)
     sources = read_lines(source)
     targets = read_lines(target, like=sources, beside=source)
-    heads = choose_heads(translator, sources[:SENTENCES], targets[:SENTENCES])
+    right = None if gold is None else _read_gold(gold, sources, targets, first=first)
+    heads = _heads(translator, model, sources, targets)
     console.say(f"alignment: {heads.how}")
-    found = _links(translator, heads, sources, targets, method=method)
-    if gold is None:
-        if json:
-            raise UsageError("--json without --gold", expected="lines such as 0-0 1-2", remedy="leave it out")
+    found = _links(Aligner(translator, heads, method=method), sources, targets)
+    if right is None:
         for links in found:
             console.write_lines([to_pharaoh(links)])
         return
-    _judge(list(found), gold, first=first, json=json)
+    _judge(list(found), right, json=json)
 
 
-def _links(
-    translator: "InspectableTranslator",
-    heads: "ChosenHeads",
-    sources: Sequence[str],
-    targets: Sequence[str],
-    *,
-    method: Literal["target", "intersection", "union", "grow-diag"],
-) -> Iterator["Links"]:
-    from vitrail.inspection.alignment import Aligner, make_pair
-    from vitrail.inspection.words import between_spaces
+def _heads(translator: "InspectableTranslator", model: Path, sources: Sequence[str], targets: Sequence[str]) -> "ChosenHeads":
+    """Those of the run, so that a sentence is aligned alike in whatever text; a model folder has nothing but the text to choose on."""
+    from vitrail.inspection.alignment import SENTENCES, choose_heads, heads_for
 
-    aligner = Aligner(translator, heads, method=method)
+    heads = heads_for(translator, model)
+    if heads.judged_by != "nothing":
+        return heads
+    heads = choose_heads(translator, sources[:SENTENCES], targets[:SENTENCES])
+    if heads.sentences < _FEW:
+        console.say(
+            f"warning: heads chosen on {heads.sentences} sentences, too few to choose well: name a run, which has a development set, or "
+            f"align {SENTENCES} sentences or more together"
+        )
+    return heads
+
+
+def _links(aligner: "Aligner", sources: Sequence[str], targets: Sequence[str]) -> Iterator["Links"]:
     for at in range(0, len(sources), _WINDOW):
-        window = zip(sources[at : at + _WINDOW], targets[at : at + _WINDOW], strict=True)
-        yield from aligner.align([make_pair(translator, one, other, words=between_spaces) for one, other in window])
+        yield from aligner.align_texts(sources[at : at + _WINDOW], targets[at : at + _WINDOW])
 
 
-def _judge(found: Sequence["Links"], gold: Path, *, first: int, json: bool) -> None:
-    from vitrail.inspection.alignment_error import count_links, read_alignments
+def _read_gold(gold: Path, sources: Sequence[str], targets: Sequence[str], *, first: int) -> list["Gold"]:
+    from vitrail.inspection.alignment import count_words
+    from vitrail.inspection.alignment_error import read_alignments
 
-    right = read_alignments(gold, first=first)
+    lengths = list(zip(map(count_words, sources), map(count_words, targets), strict=True))
+    return read_alignments(gold, first=first, lengths=lengths)
+
+
+def _judge(found: Sequence["Links"], right: Sequence["Gold"], *, json: bool) -> None:
+    from vitrail.inspection.alignment_error import count_links
+
     counts = count_links(found, sure=[one.sure for one in right], possible=[one.possible for one in right])
     if json:
         console.show_json({**counts._asdict(), "error_rate": counts.error_rate, "precision": counts.precision, "recall": counts.recall})

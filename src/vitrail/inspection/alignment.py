@@ -2,7 +2,7 @@
 
 What it adds to a record: `alignment.weights` (T S) cross-attention averaged over the chosen heads, rows predicted tokens, <eos> included
 on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n 2, int) source word and target word, by the words of
-`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the links between words as spaces cut them, `0-0 1-2`;
+`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the same between words as spaces cut them (`links.project`), `0-0 1-2`;
 `layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
 """
 
@@ -19,10 +19,10 @@ from vitrail.decode.translate import Translation, encodable, plain
 from vitrail.errors import UsageError
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.forced import Weights, cross_attention, cross_layers
-from vitrail.inspection.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, to_pharaoh
+from vitrail.inspection.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, project, to_pharaoh
 from vitrail.inspection.record import Inspection, Side
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.inspection.words import Span, Words, between_spaces, group, tokens_by_word, words_of
+from vitrail.inspection.words import Seat, Span, Words, between_spaces, group, group_spans, seats, spell, tokens_by_word
 
 Row = Literal["predicted", "read"]
 """Where a token's weights are looked up: in the row that predicts it, or in the next one, which has read it (Chen et al. 2020)."""
@@ -185,14 +185,9 @@ def make_pair(translator: InspectableTranslator, source: str, target: str, *, wo
 
 def _cut(text: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
     """The tokens of a text, and those of each word."""
-    text = plain(encodable(text))
-    inner = text.strip()
-    ids = vocabulary.encode(inner)
-    if words is None:
-        return ids, group(ids, vocabulary)[2]
-    # What the model does not read may still count, such as a no-break space where words stand between spaces.
-    lead: list[list[int]] = [[] for _ in words(text[: len(text) - len(text.lstrip())])]
-    return ids, lead + tokens_by_word(ids, vocabulary, words=words, text=inner)
+    text = plain(encodable(text)).strip()
+    ids = vocabulary.encode(text)
+    return ids, group(ids, vocabulary)[2] if words is None else tokens_by_word(ids, vocabulary, words=words, text=text)
 
 
 def _predicting(weights: Weights, row: Row) -> Weights:
@@ -233,10 +228,9 @@ def align(
     average = _average(weights, layers, chosen)
     source, target = inspection.source, inspection.target
     links = sorted(link(pool(average, sources=source.words, targets=target.words), method=method))
-    counted = [_counted(source, asked=inspection.facts.asked), _counted(target, asked="")]
     extra = {
         "how": chosen.how,
-        "pharaoh": to_pharaoh(link(pool(average, sources=counted[0], targets=counted[1]), method=method)),
+        "pharaoh": to_pharaoh(project(links, sources=_seats(source, asked=inspection.facts.asked), targets=_seats(target, asked=""))),
         "layer_head_scores": [list(row) for row in chosen.scores],
     }
     arrays: Arrays = {
@@ -247,15 +241,8 @@ def align(
     return inspection.with_arrays(arrays, alignment=extra)
 
 
-def _counted(side: Side, *, asked: str) -> list[list[int]]:
-    """The tokens of each word as spaces cut the text that was given; white space before it that is no space counts as a word of its own."""
-    lead = between_spaces(plain(asked[: len(asked) - len(asked.lstrip())]))
-    words = between_spaces(side.text)
-    found: list[list[int]] = [[] for _ in words]
-    for place, number in enumerate(words_of(side.spans, text=side.text, words=words)):
-        if number is not None:
-            found[number].append(place)
-    return [[] for _ in lead] + found
+def _seats(side: Side, *, asked: str) -> list[Seat | None]:
+    return seats(side.words, side.spans, text=side.text, between=_as_read(side.text), before=_unread(plain(encodable(asked))))
 
 
 def link_pairs(
@@ -285,24 +272,69 @@ class Aligner:
         attention = cross_attention(self._translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
         return link_pairs(attention, pairs, layers=self._layers, heads=self._heads, method=self._method)
 
+    def align_texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Links]:
+        """The links of texts and their given translations, between words as spaces cut them."""
+        vocabularies = self._translator.vocabularies
+        pairs = [
+            (_half(source, vocabularies.source), _half(target, vocabularies.target))
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        return self._between_spaces(pairs)
+
     def align_translations(self, translations: Sequence[Translation]) -> list[Links]:
-        """The links of texts and their translations, the parts of long ones put together again; see `Translation.stretches`."""
-        pairs: list[Pair] = []
-        starts: list[tuple[int, int, int]] = []
+        """The same for texts that were translated, the parts of long ones put together again; see `Translation.stretches`."""
+        parts: list[tuple[_Half, _Half]] = []
+        numbers: list[int] = []
         vocabularies = self._translator.vocabularies
         for number, one in enumerate(translations):
             source_words, target_words = between_spaces(plain(encodable(one.source))), between_spaces(one.text)
             ends = [*(stretch.source_start for stretch in one.stretches), len(one.source)][1:]
             for stretch, end in zip(one.stretches, ends, strict=True):
                 text = plain(encodable(one.source[stretch.source_start : end]))
-                starts.append((number, _before(source_words, stretch.source_start), _before(target_words, stretch.target_start)))
-                sources = tokens_by_word(stretch.source_tokens, vocabularies.source, words=_as_read, text=text)
-                targets = tokens_by_word(stretch.target_tokens, vocabularies.target, words=_as_read)
-                pairs.append(Pair(stretch.source_tokens, stretch.target_tokens, sources, targets))
+                before = _before(source_words, stretch.source_start)
+                source = _cut_half(stretch.source_tokens, vocabularies.source, text=text, before=before)
+                before = _before(target_words, stretch.target_start)
+                target = _cut_half(stretch.target_tokens, vocabularies.target, text=None, before=before)
+                parts.append((source, target))
+                numbers.append(number)
         found: list[set[Link]] = [set() for _ in translations]
-        for (number, before_source, before_target), links in zip(starts, self.align(pairs), strict=True):
-            found[number] |= {(before_source + i, before_target + j) for i, j in links}
+        for number, links in zip(numbers, self._between_spaces(parts), strict=True):
+            found[number] |= links
         return [frozenset(links) for links in found]
+
+    def _between_spaces(self, pairs: Sequence[tuple["_Half", "_Half"]]) -> list[Links]:
+        """Words and marks are linked apart, as in a record, and their links then told of the words between spaces."""
+        links = self.align([Pair(source.ids, target.ids, source.words, target.words) for source, target in pairs])
+        return [project(one, sources=source.seats, targets=target.seats) for one, (source, target) in zip(links, pairs, strict=True)]
+
+
+class _Half(NamedTuple):
+    """One side of a pair: its tokens, those of each word and mark, and where each of these stands between spaces."""
+
+    ids: Sequence[int]
+    words: list[list[int]]
+    seats: list[Seat | None]
+
+
+def _half(text: str, vocabulary: Subwords) -> _Half:
+    text = plain(encodable(text))
+    return _cut_half(vocabulary.encode(text.strip()), vocabulary, text=text.strip(), before=_unread(text))
+
+
+def _cut_half(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, before: int) -> _Half:
+    shown, spans = spell(ids, vocabulary, text=text)
+    words = group_spans(spans, text=shown)
+    return _Half(ids, words, seats(words, spans, text=shown, between=_as_read(shown), before=before))
+
+
+def count_words(text: str) -> int:
+    """How many words a text has as spaces cut them, read as translations read it."""
+    return len(between_spaces(plain(encodable(text))))
+
+
+def _unread(text: str) -> int:
+    """How many words between spaces stand before all that a model reads: no-break spaces may."""
+    return _before(between_spaces(text), len(text) - len(text.lstrip()))
 
 
 def _before(words: Sequence[Span], at: int) -> int:

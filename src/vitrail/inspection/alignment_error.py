@@ -82,10 +82,11 @@ _PHARAOH = re.compile(r"(\d+)([-?p])(\d+)(?::[\d.]+)?")
 _NUMBERED = re.compile(r"(\d+)\s+(\d+)\s+(\d+)(?:\s+([SP]))?(?:\s+[\d.]+)?")
 
 
-def read_alignments(path: Path, *, first: int = 0) -> list[Gold]:
+def read_alignments(path: Path, *, first: int = 0, lengths: Sequence[tuple[int, int]] | None = None) -> list[Gold]:
     """Read links, a line for each sentence pair: `0-0 1-2 2?3`, where - is sure and ? or p is only possible.
 
     Args:   first: what the file calls the first word, 0 or 1.
+            lengths: of each pair the words of the sentence and of its translation, where links beyond them are to be refused.
     Raises: DataError that names the line.
     """
     found: list[Gold] = []
@@ -96,9 +97,26 @@ def read_alignments(path: Path, *, first: int = 0) -> list[Gold]:
             if match is None:
                 raise DataError(f"{path}:{number}: {part!r}", expected="links such as 0-0, or 0?0 where only possible")
             place = _place(match[1], match[3], first=first, origin=f"{path}:{number}")
+            if lengths is not None and number <= len(lengths):
+                _require_inside(place, lengths[number - 1], part=part, first=first, origin=f"{path}:{number}")
             (sure if match[2] == "-" else possible).add(place)
         found.append(Gold(frozenset(sure), frozenset(sure | possible)))
+    if lengths is not None and len(found) != len(lengths):
+        raise DataError(
+            f"{path}: {len(found):,} lines for {len(lengths):,} sentences",
+            expected="a line of links for each sentence, empty where it has none",
+        )
     return found
+
+
+def _require_inside(place: Link, length: tuple[int, int], *, part: str, first: int, origin: str) -> None:
+    if place[0] < length[0] and place[1] < length[1]:
+        return
+    raise DataError(
+        f"{origin}: {part} links beyond the sentence, which has {length[0]} words, its translation {length[1]}",
+        expected=f"the numbers of words between spaces, from {first}",
+        remedy="gold links of these very texts" + ("" if first else "; --first 1, if the file counts from 1"),
+    )
 
 
 def read_numbered_alignments(path: Path, *, sentences: int) -> list[Gold]:

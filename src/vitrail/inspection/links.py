@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.inspection.words import Seat
+
 Link = tuple[int, int]
 """Source word, target word, both from 0."""
 Links = frozenset[Link]
@@ -60,6 +62,23 @@ def _grow(links: set[Link], union: set[Link]) -> set[Link]:
 def to_pharaoh(links: Collection[Link]) -> str:
     """`0-0 1-2 2-1`: source word - target word, in the order of the source."""
     return " ".join(f"{i}-{j}" for i, j in sorted(links))
+
+
+def project(links: Collection[Link], *, sources: Sequence[Seat | None], targets: Sequence[Seat | None]) -> Links:
+    """From links between the words and marks of the views to links between words as spaces cut them.
+
+    The links of `hungry.` are those of `hungry`: what its full stop is linked to says nothing of it. Only a mark that stands alone
+    between spaces is linked to the word that a mark ends, as `hungry?` to the last of `faim ?`.
+    """
+    found: set[Link] = set()
+    for i, j in links:
+        source, target = sources[i], targets[j]
+        if source is None or target is None:
+            continue
+        marks = source.mark and target.mark
+        if (source.speaks and target.speaks) or (marks and (source.speaks or target.speaks)):
+            found.add((source.number, target.number))
+    return frozenset(found)
 
 
 def pool(weights: npt.NDArray[np.float32], *, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Matrix:

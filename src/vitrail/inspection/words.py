@@ -1,8 +1,10 @@
 """Tokens and the words that people count: where each token stands in its text, and which word it belongs to."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import NamedTuple
 
 from vitrail.data.subwords import UNK, Subwords
 from vitrail.data.vocabulary import collapse
@@ -22,7 +24,16 @@ _SPACELESS = re.compile(
 
 def words_and_marks(text: str) -> list[Span]:
     """Words and runs of punctuation, as the views show them."""
-    return [match.span() for match in _WORD.finditer(text)]
+    return [match.span() for match in _WORD.finditer(_lettered(text))]
+
+
+def _lettered(text: str) -> str:
+    """With a letter for each sign that stands upon one, such as the vowels of Hindi: no letters for `re`, which would cut there."""
+    found = ""
+    for sign in text:
+        joins = found[-1:].isalnum() and (unicodedata.category(sign).startswith("M") or sign in "\u200c\u200d")
+        found += "x" if joins else sign
+    return found
 
 
 def between_spaces(text: str) -> list[Span]:
@@ -62,13 +73,15 @@ def words_of(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list
 
 def group(ids: Sequence[int], vocabulary: Subwords) -> tuple[str, list[Span], list[list[int]]]:
     """What tokens spell, where each stands, and the tokens of each word; in a script without spaces each token is a word."""
-    text, spans = vocabulary.decode(ids), token_spans(ids, vocabulary)
+    text, spans = spell(ids, vocabulary)
+    return text, spans, group_spans(spans, text=text)
+
+
+def group_spans(spans: Sequence[Span], *, text: str) -> list[list[int]]:
+    """The same for tokens that stand in a text already."""
     words = words_and_marks(text)
-    owned: list[list[int]] = [[] for _ in words]
-    for place, number in enumerate(words_of(spans, text=text, words=words)):
-        if number is not None:
-            owned[number].append(place)
     found: list[list[int]] = []
+    owned = _owned(spans, text=text, words=words)
     for (begin, end), tokens in zip(words, owned, strict=True):
         parts: list[list[int]] = [[]]
         for place in tokens:
@@ -77,7 +90,34 @@ def group(ids: Sequence[int], vocabulary: Subwords) -> tuple[str, list[Span], li
                 parts.append([])
             parts[-1].append(place)
         found += [part for part in parts if part]
-    return text, spans, found
+    return found
+
+
+class Seat(NamedTuple):
+    """Where a word or mark of the views stands among the words between spaces."""
+
+    number: int
+    mark: bool
+    """It has neither letter nor digit."""
+    speaks: bool
+    """Its links are those of the word between spaces: it is no mark, or nothing but marks stands there."""
+
+
+def seats(
+    words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, between: Sequence[Span], before: int = 0
+) -> list[Seat | None]:
+    """Where each word stands, given by its tokens; None outside of all.
+
+    Args: between: the words between spaces of this text, the first of them being number `before`.
+    """
+    owners = words_of(spans, text=text, words=between)
+    marks = [not any(map(str.isalnum, text[spans[tokens[0]][0] : spans[tokens[-1]][1]])) for tokens in words]
+    lettered = {owners[tokens[0]] for tokens, mark in zip(words, marks, strict=True) if not mark}
+    found: list[Seat | None] = []
+    for tokens, mark in zip(words, marks, strict=True):
+        number = owners[tokens[0]]
+        found.append(None if number is None else Seat(before + number, mark, speaks=not mark or number not in lettered))
+    return found
 
 
 def tokens_by_word(ids: Sequence[int], vocabulary: Subwords, *, words: Words, text: str | None = None) -> list[list[int]]:
@@ -85,16 +125,24 @@ def tokens_by_word(ids: Sequence[int], vocabulary: Subwords, *, words: Words, te
 
     Args: text: what was encoded, from which words are cut where some of its tokens are unknown to the vocabulary.
     """
-    shown, spans = vocabulary.decode(ids), None
+    shown, spans = spell(ids, vocabulary, text=text)
+    return _owned(spans, text=shown, words=words(shown))
+
+
+def spell(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> tuple[str, list[Span]]:
+    """What tokens spell, and where each stands; where some are unknown to the vocabulary, in the text that was encoded, if it is given."""
     if text is not None and UNK in ids:
         shown = collapse(text)
-        spans = _spans_in(shown, ids, vocabulary)
-    found = words(shown)
-    owned: list[list[int]] = [[] for _ in found]
-    for place, number in enumerate(words_of(spans or token_spans(ids, vocabulary), text=shown, words=found)):
+        return shown, _spans_in(shown, ids, vocabulary)
+    return vocabulary.decode(ids), token_spans(ids, vocabulary)
+
+
+def _owned(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list[list[int]]:
+    found: list[list[int]] = [[] for _ in words]
+    for place, number in enumerate(words_of(spans, text=text, words=words)):
         if number is not None:
-            owned[number].append(place)
-    return owned
+            found[number].append(place)
+    return found
 
 
 def _spans_in(text: str, ids: Sequence[int], vocabulary: Subwords) -> list[Span]:
