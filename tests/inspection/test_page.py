@@ -366,6 +366,41 @@ def test_the_language_can_be_switched(tab: Tab) -> None:
     assert tab.open(plain(), language="fr").locator("#tab-masks").inner_text() == "Masques"
 
 
+def test_a_notebooks_cell_has_tabs_languages_and_schemes(tab: Tab, tmp_path: Path) -> None:
+    """There the page has an origin of its own and no address: what asks for one fails, and must not take the rest with it."""
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!doctype html><body>{plain()._repr_html_()}</body>", encoding="utf-8")
+    tab.page.goto(notebook.as_uri())
+    cell = tab.page.frame_locator("iframe")
+    cell.locator("#tab-masks").click()
+    assert cell.locator("#view-masks .note.good").count() == 6
+    cell.locator("[data-language=fr]").click()
+    assert cell.locator("#tab-masks[aria-selected=true]").inner_text() == "Masques"
+    cell.locator("[data-scheme=dark]").click()
+    assert cell.locator("[data-scheme=dark][aria-pressed=true]").count() == 1
+    frame = tab.page.frames[1]
+    frame.evaluate("window.dispatchEvent(new Event('beforeprint'))")  # what comes last at the start is there too
+    assert frame.locator("#view-attention .view > *").count() > 0 and not frame.locator(".panel[hidden]").count()
+    assert tab.said == []
+
+
+@pytest.mark.parametrize("count", [6, 12])
+def test_the_last_label_of_a_line_chart_is_whole(count: int, tab: Tab) -> None:
+    page = tab.open(plain())
+    labels = ["abcdefghi"] * (count - 1) + ["wxyzwxyzw"]  # as long as labels are drawn
+    outside = page.evaluate(
+        """labels => {
+          const chart = Vitrail.tools.lines({series: [{name: "a", values: labels.map((_, place) => place)}], labels, label: "chart"});
+          document.querySelector("main").append(chart);
+          const all = chart.querySelector(".chart").getBoundingClientRect();
+          const boxes = [...chart.querySelectorAll("text")].map(one => one.getBoundingClientRect());
+          return boxes.filter(own => own.left < all.left || own.right > all.right || own.bottom > all.bottom).length;
+        }""",
+        labels,
+    )
+    assert outside == 0
+
+
 def test_light_and_dark_by_wish_of_the_system_and_of_the_reader(tab: Tab) -> None:
     page = tab.open(plain())
     paper = "getComputedStyle(document.documentElement).backgroundColor"
@@ -385,9 +420,13 @@ def test_all_views_are_printed_on_white(tab: Tab) -> None:
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
     assert page.locator(".panel:visible").count() == len(tabs(page))
+    assert page.locator(".walk-step:visible").count() == page.locator(".walk-jump").count() > 10
     page.emulate_media(media="screen")
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator(".panel:visible").count() == 1
+    page.click("#tab-steps")
+    assert page.locator(".walk-step").count() == 1
+    assert page.locator("#view-steps [data-value=one][aria-pressed=true]").count() == 1
 
 
 def test_the_base_model_opens_in_a_second_from_less_than_2_mb(browser: Browser, tmp_path: Path) -> None:

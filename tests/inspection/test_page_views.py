@@ -16,7 +16,7 @@ from scipy.stats import spearmanr  # pyright: ignore[reportMissingTypeStubs, rep
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.search import SamplingConfig, SearchConfig
 from vitrail.decode.translate import TranslateConfig, Wishes
-from vitrail.inspection.alignment import align
+from vitrail.inspection.alignment import ChosenHeads, align
 from vitrail.inspection.attribution import attribute
 from vitrail.inspection.decoding import Finished, Node
 from vitrail.inspection.lens import apply_lens
@@ -119,6 +119,23 @@ def test_every_view_opens_in_both_languages_without_a_word_on_the_console(langua
     assert set(titles[language]) <= set(shown)
 
 
+def test_french_has_one_word_for_token_and_no_name_of_a_place_is_cut(tab: Tab) -> None:
+    page = tab.open(full(), "decoding", language="fr")
+    for view in page.locator("[role=tab]").all():
+        view.click()
+    page.evaluate("() => document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    page.wait_for_timeout(50)
+    assert "jeton" not in (page.locator("body").text_content() or "").lower()
+    page.locator("#tab-maps").click()
+    names = page.locator("#view-maps .heatmap :is(.columns, .rows) span")
+    assert "plongements cible" in names.all_inner_texts()
+    cut = """all => all.filter(one => {
+      const [own, all] = [one, one.closest('.scroll')].map(other => other.getBoundingClientRect());
+      return one.scrollWidth > one.clientWidth || own.top < all.top - 1 || own.left < all.left - 1 || own.right > all.right + 1;
+    }).map(one => one.textContent)"""
+    assert names.evaluate_all(cut) == []
+
+
 def test_views_that_have_nothing_to_show_have_no_tab(tab: Tab) -> None:
     def tabs(page: Page) -> set[str]:
         names: list[str] = page.locator("[role=tab]").evaluate_all("all => all.map(one => one.id.slice(4))")
@@ -176,6 +193,43 @@ def test_no_view_is_wider_than_a_telephone(tab: Tab) -> None:
     for view in VIEWS:
         page.locator(f"#tab-{view}").click()
         assert page.evaluate("document.documentElement.scrollWidth") == 400, view
+    tab.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+SHEET = 703
+"""Pixels across a sheet of A4 with margins of 12 mm."""
+
+
+def test_nothing_is_wider_than_a_sheet_of_paper(tab: Tab) -> None:
+    tab.page.set_viewport_size({"width": SHEET, "height": 1000})
+    page = tab.open(full("the dog ate 'a' cat and we"), "decoding")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == SHEET
+    assert page.locator(".dec-candidates thead th:visible").count() == 5
+    assert page.locator(".bey-lens").count() == 1  # eleven positions stand beside each other; more would be cut into bands
+    assert page.locator(".bey-lens tbody tr:first-child td").count() == len(full().predicted_tokens)
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    tab.page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_the_lens_of_a_long_translation_is_printed_in_bands(tab: Tab) -> None:
+    translation = "le chien a mange le pain"
+    tab.page.set_viewport_size({"width": SHEET, "height": 1000})
+    page = tab.open(full("the dog ate", translation), "beyond")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    tables = page.locator(".bey-lens")
+    heads = [tables.nth(at).locator("thead th").all_inner_texts() for at in range(tables.count())]
+    assert [len(one) for one in heads] == [9, 9, 7]
+    assert [head for one in heads for head in one] == [
+        piece.replace("\u2581", "\u00b7") for piece in full("the dog ate", translation).predicted_tokens
+    ]
+    assert page.evaluate("document.documentElement.scrollWidth") == SHEET
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen")
+    assert page.locator(".bey-lens").count() == 1
     tab.page.set_viewport_size({"width": 1280, "height": 900})
 
 
@@ -291,6 +345,7 @@ def test_greedy_sampled_forced_and_given_ones_each_say_so(tab: Tab) -> None:
     assert "drawn at random" in sampled and "The samples" in sampled and "show pruned" not in sampled
     forced = lead(translator().inspect("a dog", wishes=Wishes(prefix="le")))
     assert "The first 2 tokens were asked for" in forced
+    assert "The first token was asked for" in lead(translator().inspect("a dog", wishes=Wishes(prefix="l")))
     given = lead(plain("the dog ate", "le chien a"))
     total = float(
         np.log(
@@ -300,6 +355,38 @@ def test_greedy_sampled_forced_and_given_ones_each_say_so(tab: Tab) -> None:
         ).sum()
     )
     assert "This translation was given" in given and f"{total:.3f}".replace("-", "−") in given
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "not allowed: another token was asked for"), ("fr", "interdit : un autre token")])
+def test_inside_a_forced_prefix_other_candidates_were_not_allowed(language: str, said: str, tab: Tab) -> None:
+    record = translator().inspect("a dog", wishes=Wishes(prefix="le"))
+    page = tab.open(record, "decoding", language=language)
+    for place, step in enumerate(record.facts.decoding.steps):
+        page.locator(".dec-stop").nth(place).click()
+        others = [text.replace("\u00a0", " ") for text in words(page, ".dec-candidates tr[data-token]:not(.dec-chosen) .dec-fate")]
+        assert len(others) >= len(step.candidates) - 1
+        assert all(said in text for text in others) if place < 2 else not any(said in text for text in others)
+        assert said not in page.locator(".dec-chosen .dec-fate").inner_text().replace("\u00a0", " ")
+
+
+def test_the_chosen_stop_is_in_sight_and_the_page_stays(tab: Tab) -> None:
+    tab.page.set_viewport_size({"width": 500, "height": 600})
+    page = tab.open(plain("the dog ate", "le chien a mange"), "decoding")
+    inside = """() => {
+      const [own, all] = ['.dec-stop[aria-pressed=true]', '.dec-walk'].map(one => document.querySelector(one).getBoundingClientRect());
+      return own.left >= all.left - 1 && own.right <= all.right + 1;
+    }"""
+    page.wait_for_function(inside)
+    page.locator(".dec-stop").first.focus()
+    page.locator(".dec-walk").scroll_into_view_if_needed()
+    before = page.evaluate("scrollY")
+    for key in ("End", "Home", "End"):
+        page.keyboard.press(key)
+        assert page.evaluate(inside) and page.evaluate("scrollY") == before
+    page.evaluate("document.querySelector('.dec-walk').scrollLeft = 120")
+    page.evaluate("document.querySelectorAll('.dec-stop')[1].click()")  # partly out of sight
+    assert page.evaluate(inside) and page.evaluate("scrollY") == before
+    tab.page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_a_great_tree_begins_without_its_pruned_branches(tab: Tab) -> None:
@@ -355,6 +442,58 @@ def test_a_word_lights_its_links_and_the_line_can_be_copied(tab: Tab) -> None:
     assert page.locator(".ali-link.ali-on").count() == sum(target == 0 for _, target in links)
     page.get_by_role("button", name="Copy").click()
     page.locator(".ali-said").filter(has_text="copied").wait_for()
+
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def middles(page: Page, side: str) -> list[float]:
+    return page.locator(f".ali-word[data-{side}] text").evaluate_all("all => all.map(one => Number(one.getAttribute('x')))")
+
+
+def linked(record: Inspection, pairs: list[tuple[int, int]]) -> Inspection:
+    return Inspection(record.facts, dict(record.arrays) | {"alignment.links": np.array(pairs, dtype=np.int64)})
+
+
+def test_the_few_words_of_a_long_sentences_translation_stand_by_what_they_are_linked_with(tab: Tab) -> None:
+    record = align(plain(" ".join(LETTERS * 2), "a b c d e f"))
+    page = tab.open(linked(record, [(9 * at, at) for at in range(6)]), "alignment")
+    sources, targets = middles(page, "source"), middles(page, "target")
+    assert len(sources) == 52
+    assert targets == pytest.approx([sources[9 * at] for at in range(6)], abs=3)
+    crowded = [(40, at) for at in range(5)]
+    page = tab.open(linked(record, crowded), "alignment")
+    targets = middles(page, "target")
+    assert targets == sorted(targets) and np.diff(targets).min() > 20
+    assert np.mean(targets[:5]) == pytest.approx(middles(page, "source")[40], abs=20)  # the sixth goes with the fifth
+    page = tab.open(linked(align(plain("a b", "a b c d e f")), []), "alignment")
+    assert all(0 < at < 400 for at in middles(page, "source") + middles(page, "target"))
+
+
+def test_a_script_from_right_to_left_stands_from_right_to_left(tab: Tab) -> None:
+    record = align(plain("the dog ate", "le chien a"))
+    side = record.source.model_copy(update={"text": "הכל אכל אתה"})
+    page = tab.open(Inspection(record.facts.model_copy(update={"source": side}), record.arrays), "alignment")
+    sources, targets = middles(page, "source"), middles(page, "target")
+    assert sources == sorted(sources, reverse=True) and targets == sorted(targets)
+    assert page.locator(".ali-scroll").get_attribute("dir") == "rtl"
+
+
+HOW = {
+    "agreement": ("sur 200 phrases pour que les deux sens s'accordent (92,8", "on 200 sentences so that both directions agree (92.8%"),
+    "gold": ("sur les alignements de référence de 200 phrases", "on the gold alignments of 200 sentences"),
+    "nothing": ("sans choix", "taken as they are"),
+}
+
+
+@pytest.mark.parametrize("judged_by", HOW)
+def test_both_languages_say_how_the_heads_were_chosen(judged_by: Any, tab: Tab) -> None:
+    chosen = ChosenHeads(heads=((0, 1), (1, 0)), judged_by=judged_by, worth=0.9276, sentences=200, row="read")
+    record = align(plain(), heads=chosen)
+    for language, said in zip(("fr", "en"), HOW[judged_by], strict=True):
+        shown = tab.open(record, "alignment", language=language).locator("#view-alignment .section").last.inner_text()
+        assert said in shown and {"fr": "ligne suivante", "en": "the next row"}[language] in shown
+        assert {"fr": "2 têtes", "en": "2 heads"}[language] in shown
 
 
 # ---- beyond attention ------------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@
   /** The canvas between its labels; where cells are small only some labels are shown. */
   function frame({canvas, cell, rowLabels, columnLabels, rowTitle, columnTitle}) {
     const every = Math.ceil(13 / cell);
-    const longest = Math.max(...columnLabels.map((span) => Math.min([...span.textContent].length, 14)), 1);
+    const longest = Math.max(...columnLabels.map((span) => Math.min([...span.textContent].length, 22)), 1);
     const rise = Math.round(longest * 7.4 * 0.77 + 16);
     const shown = (span, place) => (place % every === 0 ? span : null);
     const top = h("div", {class: "columns", style: {height: `${rise}px`, width: `${cell * columnLabels.length}px`}});
@@ -183,9 +183,9 @@
       Object.assign(span.style, {top: `${(place + 0.5) * cell}px`});
       if (shown(span, place)) side.append(span);
     });
-    const widest = Math.max(...rowLabels.map((span) => Math.min([...span.textContent].length, 16)), 1);
+    const widest = Math.max(...rowLabels.map((span) => Math.min([...span.textContent].length, 22)), 1);
     side.style.width = `${widest * 8 + 12}px`;
-    const over = columnLabels.map((span, place) => Math.min([...span.textContent].length, 14) * 5 + 14 - (columnLabels.length - place - 0.5) * cell);
+    const over = columnLabels.map((span, place) => Math.min([...span.textContent].length, 22) * 5 + 14 - (columnLabels.length - place - 0.5) * cell);
     return h("div", {class: "frame", style: {"padding-right": `${Math.max(0, Math.round(Math.max(...over, 0)))}px`}},
       h("div", {class: "corner"}, rowTitle === null ? null : h("span", null, `${rowTitle} ↓`), columnTitle === null ? null : h("span", null, `${columnTitle} →`)),
       top, side, canvas);
@@ -204,7 +204,10 @@
   // ---- line chart ----------------------------------------------------------------------------------------------------------------
 
   const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 4", "6 2 2 2"];
-  const CHART = {width: 720, height: 280, left: 62, right: 16, top: 14, bottom: 54};
+  const CHART = {width: 720, height: 280, left: 62, right: 36, top: 14};
+
+  /** Whether labels are so many and so long that they must lean. */
+  const leans = (labels) => labels.some((text) => [...String(text)].length > 3) && labels.length > 8;
 
   /** Round values between two, about five of them. */
   function ticks(low, high, log) {
@@ -233,7 +236,8 @@
     const [low, high] = [marks[0], marks.at(-1)];
     const into = log ? Math.log10 : (value) => value;
     const share = (value) => (high === low ? 0.5 : (into(value) - into(low)) / (into(high) - into(low)));
-    const {width, height, left, right, top, bottom} = CHART;
+    const {width, height, left, right, top} = CHART;
+    const bottom = leans(labels) ? 70 : 34;
     const x = (place) => left + (labels.length < 2 ? 0.5 : place / (labels.length - 1)) * (width - left - right);
     const y = (value) => height - bottom - share(value) * (height - top - bottom);
     const drawing = svg("svg", {viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": label},
@@ -258,7 +262,7 @@
 
   function xLabels(labels, x, bottom) {
     const every = Math.ceil(labels.length / 24);
-    const tilted = labels.some((text) => [...String(text)].length > 3) && labels.length > 8;
+    const tilted = leans(labels);
     return labels.map((text, place) => (place % every ? null : svg("text", tilted
       ? {class: "tick", transform: `translate(${x(place) + 3} ${bottom + 14}) rotate(-40)`, "text-anchor": "end"}
       : {class: "tick", x: x(place), y: bottom + 18, "text-anchor": "middle"}, [...String(text)].slice(0, 9).join(""))));

@@ -68,7 +68,12 @@ const Vitrail = (() => {
 
   function go(one, options) {
     show(one, options);
-    if (window.location.hash !== address(one)) window.history.replaceState(null, "", address(one));
+    if (window.location.hash === address(one)) return;
+    try {
+      window.history.replaceState(null, "", address(one));
+    } catch {
+      // In a notebook's cell the page is about:srcdoc with an origin of its own: it has no address that could change.
+    }
   }
 
   function read() {
@@ -246,14 +251,20 @@ const Vitrail = (() => {
     if (one !== undefined) go(one);
   }
 
-  /** On paper: every view one after another, on white. */
+  /** On paper: every view one after another, whole and on white. Views ask `tools.state.printing`. */
   function preparePrint() {
+    tools.state.printing = true;
     tools.setScheme("light");
     page.drawn.clear();
     for (const one of shown()) {
       panelOf(one).hidden = false;
       draw(one);
     }
+  }
+
+  function endPrint() {
+    tools.state.printing = false;
+    setScheme(page.scheme);
   }
 
   async function start(language) {
@@ -278,7 +289,7 @@ const Vitrail = (() => {
     });
     tools.onSchemeChange(renew);
     window.addEventListener("beforeprint", preparePrint);
-    window.addEventListener("afterprint", () => setScheme(page.scheme));
+    window.addEventListener("afterprint", endPrint);
   }
 
   return {view, start, tools};

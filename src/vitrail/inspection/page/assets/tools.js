@@ -2,7 +2,7 @@
 "use strict";
 
 const VitrailTools = (() => {
-  const state = {language: "en", redraw: () => {}};
+  const state = {language: "en", printing: false, redraw: () => {}};
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   let scheme = "auto"; // or "light", "dark"
 

@@ -27,13 +27,13 @@ const kindWords = ({t}) => ({
 const kindSentence = ({t}) => ({
   encoder: t(
     "Each source token reads every source token, itself included.",
-    "Chaque jeton source lit tous les jetons source, lui-même compris."),
+    "Chaque token source lit tous les tokens source, lui-même compris."),
   decoder: t(
     "Each token of the translation reads itself and those before it; the later ones are masked.",
-    "Chaque jeton de la traduction se lit lui-même et ceux qui le précèdent ; les suivants sont masqués."),
+    "Chaque token de la traduction se lit lui-même et ceux qui le précèdent ; les suivants sont masqués."),
   cross: t(
     "Each row is the token about to be written; it reads the source.",
-    "Chaque ligne est le jeton sur le point d'être écrit ; il lit la source."),
+    "Chaque ligne est le token sur le point d'être écrit ; il lit la source."),
 });
 
 function headName({t}, {layer, head}) {
@@ -105,7 +105,7 @@ function inWords(tools, {matrix, rows, columns}, row, column) {
   if (row !== null) return `${rows[row]} ${tools.t("reads", "lit")}\u2003${list(columns, (place) => at(row, place))}`;
   if (column !== null) return `${columns[column]} ${tools.t("is read by", "est lu par")}\u2003${list(rows, (place) => at(place, column))}`;
   return tools.t("Point at a token or a cell, or move with the keyboard; a click keeps it.",
-    "Pointez un jeton ou une case, ou utilisez le clavier ; un clic le retient.");
+    "Pointez un token ou une case, ou utilisez le clavier ; un clic le retient.");
 }
 
 /** One head large: as lines and as a matrix that answer to each other. */
@@ -156,12 +156,12 @@ function entropyWords(tools, values, width) {
   const nats = Vitrail.attention.entropy(values, width);
   const like = tools.number(Math.exp(nats), 1);
   return tools.t(`entropy ${tools.number(nats, 2)} nats: a row reads as if ${like} of ${width} tokens shared it`,
-    `entropie ${tools.number(nats, 2)} nats : une ligne lit comme si ${like} jetons sur ${width} se la partageaient`);
+    `entropie ${tools.number(nats, 2)} nats : une ligne lit comme si ${like} tokens sur ${width} se la partageaient`);
 }
 
 function asTable(tools, {matrix, rows, columns}, name) {
   if (rows.length * columns.length > 4000) {
-    return tools.table([tools.t("token", "jeton"), tools.t("reads most", "lit surtout")],
+    return tools.table([tools.t("token", "token"), tools.t("reads most", "lit surtout")],
       rows.map((row, at) => [row, inWords(tools, {matrix, rows, columns}, at, null)]), {caption: name});
   }
   return tools.table(["", ...columns], rows.map((row, at) => [
@@ -198,7 +198,7 @@ Vitrail.view({
           grid(record, tools, choose),
           h("p", {class: "quiet small"}, t(
             "Under each head: the mean entropy of its rows in nats; 0 means that every row reads a single token.",
-            "Sous chaque tête : l'entropie moyenne de ses lignes en nats ; 0 veut dire que chaque ligne lit un seul jeton."),
+            "Sous chaque tête : l'entropie moyenne de ses lignes en nats ; 0 veut dire que chaque ligne lit un seul token."),
           rollout ? t(
             " Rollout multiplies ½·A + ½·I over the layers, A being the mean of the heads (Abnar & Zuidema 2020).",
             " Le cumul (rollout) multiplie ½·A + ½·I à travers les couches, A étant la moyenne des têtes (Abnar & Zuidema 2020).") : null)),

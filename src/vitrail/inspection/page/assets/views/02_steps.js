@@ -8,6 +8,9 @@
 
   const KINDS = ["encoder", "decoder", "cross"];
 
+  /** Whether all steps are shown: by wish, or on paper, where nobody can go on to the next. */
+  const showsAll = (tools) => chosen.all || tools.state.printing;
+
   function kindWords(tools) {
     return {
       encoder: tools.t("Encoder self-attention", "Auto-attention de l'encodeur"),
@@ -131,7 +134,7 @@
   function list(steps, tools) {
     const items = steps.map((step, at) => {
       const which = W.overall(step.checks);
-      const current = !chosen.all && step.id === chosen.step;
+      const current = !showsAll(tools) && step.id === chosen.step;
       const button = tools.h("button", {
         type: "button", class: "walk-jump", "aria-current": current ? "step" : null, "data-key": `step-${step.id}`, onclick: () => go(step.id),
       }, tools.h("span", { class: "walk-number" }, String(at + 1)), tools.h("span", { class: "walk-name" }, W.prose(tools, step.title)), which ? W.mark(tools, which) : null);
@@ -162,12 +165,12 @@
   function stage(steps, tools) {
     const { t } = tools;
     const at = steps.findIndex((step) => step.id === chosen.step);
-    const shown = chosen.all ? steps.map((step, place) => card(step, place + 1, tools)) : [card(steps[at], at + 1, tools)];
+    const shown = showsAll(tools) ? steps.map((step, place) => card(step, place + 1, tools)) : [card(steps[at], at + 1, tools)];
     const move = tools.h("div", { class: "walk-move" },
       keyed(tools.button(t("← Back", "← Retour"), () => go(steps[at - 1].id), { disabled: at === 0 }), "back"),
       keyed(tools.button(t("Next →", "Suivant →"), () => go(steps[at + 1].id), { disabled: at === steps.length - 1, class: "button walk-next" }), "next"),
       tools.h("span", { class: "quiet" }, t(`step ${at + 1} of ${steps.length}; the arrow keys ← → do the same`, `étape ${at + 1} sur ${steps.length} ; les flèches ← → font de même`)));
-    return tools.h("div", { class: "walk-stage" }, chosen.all ? null : move, shown);
+    return tools.h("div", { class: "walk-stage" }, showsAll(tools) ? null : move, shown);
   }
 
   // ---- The whole --------------------------------------------------------------------------------------------------------------
@@ -178,12 +181,12 @@
     if (!steps.some((step) => step.id === chosen.step)) chosen.step = steps[0].id;
     const { t } = tools;
     const mode = tools.choice(t("Show", "Montrer"), [{ value: "one", text: t("one step", "une étape") }, { value: "all", text: t("all steps", "toutes") }],
-      chosen.all ? "all" : "one", (value) => change({ all: value === "all" }));
+      showsAll(tools) ? "all" : "one", (value) => change({ all: value === "all" }));
     mode.querySelectorAll("button").forEach((button) => keyed(button, `mode-${button.dataset.value}`));
     const bar = controls(record, tools);
     bar.append(mode);
     container.replaceChildren(bar, words(record, tools), summary(steps, tools),
-      W.restore(tools.h("div", { class: chosen.all ? "walk all" : "walk" }, list(steps, tools), stage(steps, tools))));
+      W.restore(tools.h("div", { class: showsAll(tools) ? "walk all" : "walk" }, list(steps, tools), stage(steps, tools))));
     const current = container.querySelector("[aria-current=step]");
     const ol = container.querySelector(".walk-list ol");
     if (current) {

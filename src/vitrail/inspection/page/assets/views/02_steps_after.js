@@ -221,14 +221,14 @@
       title: t(`Logits, softmax: after ${c.word} comes ${next}`, `Logits, softmax : après ${c.word} vient ${next}`),
       equation: "p = softmax(h·E^T)",
       why: t(`The decoder's last vector is multiplied with the output vector of every token of the vocabulary: a score (logit) each. Softmax makes probabilities of them. The decoder then reads the chosen word, and everything begins anew, until <eos>.`,
-        `Le dernier vecteur du décodeur est multiplié par le vecteur de sortie de chaque jeton du vocabulaire : un score (logit) chacun. Softmax en fait des probabilités. Puis le décodeur lit le mot choisi et tout recommence, jusqu'à <eos>.`),
+        `Le dernier vecteur du décodeur est multiplié par le vecteur de sortie de chaque token du vocabulaire : un score (logit) chacun. Softmax en fait des probabilités. Puis le décodeur lit le mot choisi et tout recommence, jusqu'à <eos>.`),
       body: () => [
         found && W.product(tools, `logit_{${next}}`, found.h, found.vector, { bias: found.bias || null, total: found.logit }),
         found && tools.h("p", { class: "walk-product" }, W.equation(tools, `p = ⁄{exp(${tools.number(found.logit)})}{Σ_v exp(logit_v)}`),
           " = exp(", tools.number(found.logit), " − ", tools.number(found.log), ") = ", tools.h("strong", null, tools.percent(found.probability))),
-        tools.table([t("token", "jeton"), "p", "", ""], rows, { caption: t("The most probable tokens here", "Les jetons les plus probables ici") }),
+        tools.table([t("token", "token"), "p", "", ""], rows, { caption: t("The most probable tokens here", "Les tokens les plus probables ici") }),
         tools.h("p", { class: "walk-fact" }, t(`Entropy of the whole distribution: ${tools.number(step.entropy)} nats; the chosen one is number ${step.rank} by probability.`,
-          `Entropie de toute la distribution : ${tools.number(step.entropy)} nats ; le jeton choisi est n° ${step.rank} par probabilité.`)),
+          `Entropie de toute la distribution : ${tools.number(step.entropy)} nats ; le token choisi est n° ${step.rank} par probabilité.`)),
       ],
       checks: [found ? W.check(t(`p of ${next}`, `p de ${next}`), [step.chosen.probability], [found.probability])
         : W.missing(c, "p", t("the output vectors are not in this page", "les vecteurs de sortie ne sont pas dans cette page"))],

@@ -56,19 +56,21 @@ function introduction(decoding, tree, tools) {
     ),
   };
   const parts = [tools.h("p", {class: "dec-lead"}, sentences[kindOf(decoding)])];
-  if (decoding.prefix > 0) {
-    parts.push(
-      tools.h(
-        "p",
-        null,
-        t(
-          `The first ${decoding.prefix} tokens were asked for (a forced prefix): there the model had no choice, and the tree does not branch.`,
-          `Les ${decoding.prefix} premiers tokens étaient imposés (préfixe forcé) : le modèle n'y avait pas le choix, et l'arbre ne s'y ramifie pas.`,
-        ),
-      ),
+  if (decoding.prefix > 0) parts.push(tools.h("p", null, prefixWords(decoding.prefix, tools)));
+  return parts;
+}
+
+function prefixWords(count, {t}) {
+  if (count === 1) {
+    return t(
+      "The first token was asked for (a forced prefix): there the model had no choice, and the tree does not branch.",
+      "Le premier token était imposé (préfixe forcé) : le modèle n'y avait pas le choix, et l'arbre ne s'y ramifie pas.",
     );
   }
-  return parts;
+  return t(
+    `The first ${count} tokens were asked for (a forced prefix): there the model had no choice, and the tree does not branch.`,
+    `Les ${count} premiers tokens étaient imposés (préfixe forcé) : le modèle n'y avait pas le choix, et l'arbre ne s'y ramifie pas.`,
+  );
 }
 
 /** What was given beside what the search found, on the same scale. */
@@ -118,10 +120,8 @@ function walkPart(record, tree, tools) {
   const choose = (place, focus = false) => {
     buttons.forEach((button, own) => button.setAttribute("aria-pressed", String(own === place)));
     panel.replaceChildren(candidatesOf(record, tree, path, place, tools));
-    if (focus) {
-      buttons[place].focus();
-      buttons[place].scrollIntoView({block: "nearest", inline: "nearest"});
-    }
+    if (focus) buttons[place].focus({preventScroll: true});
+    reveal(buttons[place], list);
   };
   const list = h(
     "ol",
@@ -137,6 +137,7 @@ function walkPart(record, tree, tools) {
     choose(to, true);
   });
   choose(mostDoubtful(steps));
+  window.requestAnimationFrame(() => reveal(buttons[mostDoubtful(steps)], list)); // only now it has a place
   return tools.section(
     t("Position by position", "Position par position"),
     h(
@@ -151,6 +152,13 @@ function walkPart(record, tree, tools) {
     panel,
     walkTable(steps, tools),
   );
+}
+
+/** Scroll a strip sideways so that one of its parts is in sight; the page stays where it is. */
+function reveal(part, strip) {
+  const [own, all] = [part.getBoundingClientRect(), strip.getBoundingClientRect()];
+  if (own.left < all.left) strip.scrollLeft -= all.left - own.left;
+  else if (own.right > all.right) strip.scrollLeft += own.right - all.right;
 }
 
 /** The position where the chosen token was least probable: the most interesting to begin with. */
@@ -284,6 +292,7 @@ function whatBecame(one, {tree, path, place, tools, decoding}) {
   if (place > path.length || (place > 0 && !path[place - 1])) return t("not reached by the search", "non atteint par la recherche");
   const parent = place === 0 ? null : path[place - 1].number;
   const node = (tree.children.get(parent) || []).find((child) => child.token === one.token);
+  if (!node && place < decoding.prefix) return t("not allowed: another token was asked for", "interdit : un autre token était imposé");
   if (!node) return decoding.sampled ? t("not drawn", "non tiré") : t("not among the best", "pas parmi les meilleurs");
   if (node.fate === "ended") return t(`ended, score ${tools.number(node.score)}`, `terminée, score ${tools.number(node.score)}`);
   if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`,

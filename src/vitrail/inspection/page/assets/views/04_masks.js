@@ -91,7 +91,7 @@ function verdict(record, tools, kind, names) {
       ? t(`Every row sums to 1, within ${number(most("rows"))}.`, `Chaque ligne a pour somme 1, à ${number(most("rows"))} près.`)
       : t(`A row does not sum to 1: it is off by ${number(most("rows"))}.`, `Une ligne n'a pas pour somme 1 : l'écart est de ${number(most("rows"))}.`)),
     tools.folded(t("Layer by layer", "Couche par couche"), () => tools.table(
-      [t("layer", "couche"), t("largest |row sum − 1|", "plus grand |somme − 1|"), t("largest masked weight", "plus grand poids masqué"), t("largest weight on a later token", "plus grand poids vers un jeton ultérieur")],
+      [t("layer", "couche"), t("largest |row sum − 1|", "plus grand |somme − 1|"), t("largest masked weight", "plus grand poids masqué"), t("largest weight on a later token", "plus grand poids vers un token ultérieur")],
       layers.map(({layer}, at) => [String(layer), number(checks[at].rows), number(checks[at].masked), checks[at].later === null ? "–" : number(checks[at].later)]))));
 }
 
@@ -122,13 +122,13 @@ function largestWeights(record, tools, kind, names) {
 const sorts = ({t}) => ({
   encoder: [t("Encoder self-attention", "Auto-attention de l'encodeur"), t(
     "Every source token may read the whole sentence. Only padding would be masked, and one sentence by itself has none.",
-    "Chaque jeton source peut lire toute la phrase. Seul le remplissage serait masqué, et une phrase seule n'en a pas.")],
+    "Chaque token source peut lire toute la phrase. Seul le remplissage serait masqué, et une phrase seule n'en a pas.")],
   decoder: [t("Decoder masked self-attention", "Auto-attention masquée du décodeur"), t(
     "A token may read itself and what stands before it, so that training, which sees the whole translation at once, never looks ahead.",
-    "Un jeton peut lire lui-même et ce qui le précède : l'entraînement, qui voit toute la traduction d'un coup, ne regarde jamais en avant.")],
+    "Un token peut lire lui-même et ce qui le précède : l'entraînement, qui voit toute la traduction d'un coup, ne regarde jamais en avant.")],
   cross: [t("Cross-attention", "Attention croisée"), t(
     "Every token of the translation may read the whole source; padding of the source would be masked.",
-    "Chaque jeton de la traduction peut lire toute la source ; le remplissage de la source serait masqué.")],
+    "Chaque token de la traduction peut lire toute la source ; le remplissage de la source serait masqué.")],
 });
 
 function kindSection(record, tools, kind) {

@@ -55,27 +55,72 @@ function pharaohOf(record, state, at) {
 
 // ---- two lines of words -----------------------------------------------------------------------------------------------------
 
-/** Words of a line, side by side: where each begins and how wide it is. */
+const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+/** Whether words stand from right to left: by the first letter of a script that does, or of one that does not. */
+function readsLeftwards(words) {
+  const letter = /\p{L}/u.exec(words.join(" "));
+  return letter !== null && LEFTWARDS.test(letter[0]);
+}
+
+/** Words of a line, side by side: where each begins and how wide it is; `order` is the one from left to right. */
 function setWords(words) {
+  const order = [...words.keys()];
+  if (readsLeftwards(words)) order.reverse();
+  const spots = [];
   let x = 14;
-  const spots = words.map((text) => {
-    const width = Math.max(18, textWidth(text, FONT) + 14);
-    const spot = {text, x, width};
+  for (const number of order) {
+    const width = Math.max(18, textWidth(words[number], FONT) + 14);
+    spots[number] = {text: words[number], x, width};
     x += width + 10;
-    return spot;
+  }
+  return {spots, order, width: x + 4};
+}
+
+const middle = (spot) => spot.x + spot.width / 2;
+
+/** The values nearest to the given ones, by squares, of which none is less than the one before (pool adjacent violators). */
+function increasing(values) {
+  const blocks = [];
+  for (const value of values) {
+    let block = {mean: value, count: 1};
+    while (blocks.length && blocks.at(-1).mean > block.mean) {
+      const before = blocks.pop();
+      const count = before.count + block.count;
+      block = {mean: (before.mean * before.count + block.mean * block.count) / count, count};
+    }
+    blocks.push(block);
+  }
+  return blocks.flatMap(({mean, count}) => Array(count).fill(mean));
+}
+
+/**
+ * Spread the shorter line over the width of the longer one: each word as near as its neighbours let it come to the middle of what it
+ * is linked with.
+ * @param partners of each word, the words of the longer line that it is linked with
+ */
+function spread(line, other, partners) {
+  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const slack = other.width - line.width;
+  const wanted = line.order.map((number) => {
+    const middles = partners[number].map((one) => middle(other.spots[one]));
+    return middles.length ? mean(middles) - middle(line.spots[number]) : null;
   });
-  return {spots, width: x};
+  const first = wanted.find((shift) => shift !== null) ?? slack / 2;
+  let last = first; // a word without links goes with the one before
+  const shifts = increasing(wanted.map((shift) => (last = shift ?? last)));
+  line.order.forEach((number, place) => (line.spots[number].x += Math.min(Math.max(shifts[place], 0), slack)));
 }
 
 function linesPicture(source, target, links, matrix, tools) {
   const {svg, t} = tools;
   const [top, bottom] = [setWords(source), setWords(target)];
-  const width = Math.max(top.width, bottom.width) + 4;
-  const shift = {top: (width - top.width) / 2, bottom: (width - bottom.width) / 2};
+  const width = Math.max(top.width, bottom.width);
+  if (top.width > bottom.width) spread(bottom, top, target.map((_, to) => links.filter((link) => link[1] === to).map((link) => link[0])));
+  else spread(top, bottom, source.map((_, from) => links.filter((link) => link[0] === from).map((link) => link[1])));
   const height = 190;
-  const middle = (spot, by) => spot.x + by + spot.width / 2;
   const curves = links.map(([from, to]) => {
-    const [x1, x2] = [middle(top.spots[from], shift.top), middle(bottom.spots[to], shift.bottom)];
+    const [x1, x2] = [middle(top.spots[from]), middle(bottom.spots[to])];
     const weight = matrix[to][from];
     return svg(
       "path",
@@ -89,14 +134,14 @@ function linesPicture(source, target, links, matrix, tools) {
       svg("title", null, `${source[from]} – ${target[to]}: ${tools.number(weight)}`),
     );
   });
-  const word = (side, spot, number, by, y) => {
+  const word = (side, spot, number, y) => {
     const partners = links.filter((link) => link[side === "source" ? 0 : 1] === number).map((link) => (side === "source" ? target[link[1]] : source[link[0]]));
     const told = partners.length ? partners.join(", ") : t("nothing", "rien");
     return svg(
       "g",
       {class: partners.length ? "ali-word" : "ali-word ali-alone", tabindex: 0, role: "img", "aria-label": `${spot.text} – ${told}`, [`data-${side}`]: number},
-      svg("rect", {x: spot.x + by, y, width: spot.width, height: 28, rx: 7}),
-      svg("text", {x: spot.x + by + spot.width / 2, y: y + 19, "text-anchor": "middle"}, spot.text),
+      svg("rect", {x: spot.x, y, width: spot.width, height: 28, rx: 7}),
+      svg("text", {x: middle(spot), y: y + 19, "text-anchor": "middle"}, spot.text),
     );
   };
   const picture = svg(
@@ -104,8 +149,8 @@ function linesPicture(source, target, links, matrix, tools) {
     {width, height, viewBox: `0 0 ${width} ${height}`, class: "ali-lines", role: "group", "aria-label": t("Source words above, target words below",
       "Mots source en haut, mots cible en bas")},
     ...curves,
-    ...top.spots.map((spot, number) => word("source", spot, number, shift.top, 14)),
-    ...bottom.spots.map((spot, number) => word("target", spot, number, shift.bottom, 148)),
+    ...top.spots.map((spot, number) => word("source", spot, number, 14)),
+    ...bottom.spots.map((spot, number) => word("target", spot, number, 148)),
   );
   lightUp(picture);
   return picture;
@@ -187,6 +232,30 @@ function pharaohPart(line, tools) {
   );
 }
 
+/**
+ * One sentence on where the alignment comes from, as `ChosenHeads.how` has it in English. Its facts are the record's; records that have
+ * none tell them in that sentence alone, where they are read.
+ */
+function howChosen(extra, count, {t, number}) {
+  const found = /chosen on (?:the gold alignments of )?(\d+) sentences(?: so that both directions agree \(([\d.]+)%)?/.exec(extra.how);
+  const sentences = extra.sentences ?? Number(found?.[1]);
+  const worth = extra.worth ?? Number(found?.[2]) / 100;
+  const by = extra.judged_by ?? (/, taken as they are/.test(extra.how) ? "nothing" : !found ? null : found[2] ? "agreement" : "gold");
+  const share = number(100 * worth, 1);
+  const why = {
+    agreement: t(`chosen on ${sentences} sentences so that both directions agree (${share}% of the tokens)`,
+      `choix fait sur ${sentences} phrases pour que les deux sens s'accordent (${share}\u202f% des tokens)`),
+    gold: t(`chosen on the gold alignments of ${sentences} sentences`, `choix fait sur les alignements de référence de ${sentences} phrases`),
+    nothing: t("taken as they are", "sans choix"),
+  }[by];
+  if (why === undefined) return extra.how;
+  const read = extra.row === "read" || /the next row, which has read it/.test(extra.how);
+  const row = read ? t("; each token's weights are those of the next row, which has read it",
+    " ; les poids d'un token sont ceux de la ligne suivante, qui l'a lu") : "";
+  return t(`Average cross-attention of ${count === 1 ? "the one head" : `the ${count} heads`} below, ${why}${row}.`,
+    `Attention croisée moyenne ${count === 1 ? "de la seule tête" : `des ${count} têtes`} ci-dessous, ${why}${row}.`);
+}
+
 function headsPart(record, tools) {
   const {h, t} = tools;
   const heads = record.array("alignment.heads");
@@ -197,7 +266,7 @@ function headsPart(record, tools) {
   );
   return tools.section(
     t("The heads it came from", "Les têtes dont elle vient"),
-    extra.how && tools.state.language === "en" ? h("p", null, extra.how) : "",
+    extra.how ? h("p", null, howChosen(extra, heads.shape[0], tools)) : "",
     h("ul", {class: "ali-heads"}, ...chips),
     scoresPicture(extra.layer_head_scores, heads, tools),
   );
@@ -269,7 +338,7 @@ function parts(record, state, {source, target, choices}, tools) {
   const links = linksOf(record, state, matrix);
   return [
     tools.section(t("Links", "Liens"), tools.figure(
-      h("div", {class: "ali-scroll", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways",
+      h("div", {class: "ali-scroll", dir: readsLeftwards(source) ? "rtl" : "ltr", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways",
         "Liens, défile latéralement")}, linesPicture(source, target, links, matrix, tools)),
       t("The thicker a link, the heavier. Point at a word to single it out; one that nothing is linked to has a dashed frame.",
         "Plus un lien est épais, plus il est lourd. Pointez un mot pour l'isoler ; un mot sans lien a un cadre en tirets."),

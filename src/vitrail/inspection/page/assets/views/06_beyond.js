@@ -9,6 +9,7 @@ const NAMES = {
   occlusion: ["Occlusion", "Occultation"],
   value_zeroing: ["Value zeroing", "Annulation des valeurs"],
 };
+const ON_PAPER = 12; // positions of the lens beside each other on a sheet
 const state = {method: null, target: 0};
 
 /** The methods of the record, with their matrices and what they say of themselves. */
@@ -185,12 +186,12 @@ function lensPart(record, tools) {
   const {h, t} = tools;
   const detail = h("div", {class: "bey-detail", "aria-live": "polite"});
   const show = (layer, position) => detail.replaceChildren(...lensDetail(record, lens, layer, position, tools));
-  const cells = [];
   const order = Array.from({length: lens.layers}, (_, place) => lens.layers - 1 - place); // the last layer on top, as a stack is drawn
-  const rows = order.map((layer, row) => {
-    cells.push(Array.from({length: lens.positions}, (_, position) => lensCell(record, lens, layer, position, tools)));
-    return h("tr", null, h("th", {scope: "row"}, layerName(lens.names[layer], tools)), cells[row].map((cell) => h("td", null, cell)));
-  });
+  const cells = order.map((layer) => Array.from({length: lens.positions}, (_, position) => lensCell(lens, layer, position, tools)));
+  const names = order.map((layer) => layerName(lens.names[layer], tools));
+  const count = tools.state.printing ? Math.ceil(lens.positions / ON_PAPER) : 1;
+  const across = Math.ceil(lens.positions / count);
+  const bands = Array.from({length: count}, (_, band) => band * across);
   walkGrid(cells, (row, position) => show(order[row], position));
   show(lens.layers - 1, 0);
   const settled = Array.from({length: lens.positions}, (_, position) => firstSettled(lens, position));
@@ -203,12 +204,20 @@ function lensPart(record, tools) {
     h("p", null, t(
       `${early} of ${lens.positions} positions have their token on top before the last layer, and keep it there.`,
       `${early} positions sur ${lens.positions} ont leur token en tête avant la dernière couche, et l'y gardent.`)),
-    h("div", {class: "table bey-lens", tabindex: 0, role: "region", "aria-label": t("Logit lens", "Lentille logit")},
-      h("table", null,
-        h("caption", {class: "unseen"}, t("Most probable token by layer and position", "Token le plus probable par couche et position")),
-        h("thead", null, h("tr", null, h("td", null), record.predictedTokens.map((token) => h("th", {scope: "col", dir: "auto"}, tools.piece(token))))),
-        h("tbody", null, rows))),
+    bands.map((first) => lensTable(record, names, cells, [first, first + across], tools)),
     detail);
+}
+
+/** The positions from the first to before the last. */
+function lensTable(record, names, cells, [first, last], tools) {
+  const {h, t} = tools;
+  const heads = record.predictedTokens.slice(first, last).map((token) => h("th", {scope: "col", dir: "auto"}, tools.piece(token)));
+  const rows = names.map((name, row) => h("tr", null, h("th", {scope: "row"}, name), cells[row].slice(first, last).map((cell) => h("td", null, cell))));
+  return h("div", {class: "table bey-lens", tabindex: 0, role: "region", "aria-label": t("Logit lens", "Lentille logit")},
+    h("table", null,
+      h("caption", {class: "unseen"}, t("Most probable token by layer and position", "Token le plus probable par couche et position")),
+      h("thead", null, h("tr", null, h("td", null), heads)),
+      h("tbody", null, rows)));
 }
 
 /** The first layer from which on the translation's token is the most probable one; as many as there are layers where it never is. */
@@ -218,7 +227,7 @@ function firstSettled(lens, position) {
   return layer;
 }
 
-function lensCell(record, lens, layer, position, tools) {
+function lensCell(lens, layer, position, tools) {
   const [best] = lens.top(layer, position);
   const right = lens.rank(layer, position) === 1;
   const colour = tools.rgb(best.probability);
