@@ -84,6 +84,11 @@ def test_what_is_no_run_exits_with_4(vitrail: Run, tmp_path: Path, prepare: Call
     assert found.code == 4 and found.out == "" and found.err.startswith("error: ") and "expected: the folder of a run" in found.err
 
 
+def test_a_model_folder_by_itself_is_not_called_well(vitrail: Run, trained: Path) -> None:
+    found = vitrail("doctor", trained / "model", "--threads", "1")
+    assert found.code == 4 and "nothing could be checked" in found.out and "no faults" not in found.out
+
+
 def test_a_damaged_run_exits_with_4(vitrail: Run, trained: Path) -> None:
     weights = trained / "model" / "model.safetensors"
     whole = weights.read_bytes()

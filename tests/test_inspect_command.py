@@ -75,14 +75,47 @@ def test_without_a_file_it_draws_or_tells_its_facts(inspect: Inspect) -> None:
     assert begun["target"]["text"].startswith("Le") and begun["decoding"]["beams"] == 3
 
 
-def test_studies(inspect: Inspect, tmp_path: Path) -> None:
+def test_what_is_written_beside_an_edit_is_edited(inspect: Inspect, model: Path, tmp_path: Path) -> None:
+    edits = ("--edit", "word=dog:cat", "--edit", "hide=cat", "--edit", "off=decoder.0.cross_attention:1")
+    told = json.loads(inspect(SENTENCE, *edits, "--prefix", "Le", "--beams", "3", "-o", tmp_path / "a.npz", "--json").out)
+    record = Inspection.load(tmp_path / "a.npz")
+    assert record.source.text == "The cat eats." == told["edited_source"] and record.facts.decoding.beams == 3
+    assert list(record.target.ids) == told["new"]["tokens"]
+    assert told["old"]["text"].startswith("Le") and told["new"]["text"].startswith("Le")
+    assert record.facts.extras["edits"] == told["edits"] and "attribution" in record.facts.extras
+    drawn = inspect(SENTENCE, *edits, "--text").out
+    assert drawn.count("The cat eats.") == 2  # the study, and the drawing
+
+
+def test_a_page_takes_layout_and_the_other_model(inspect: Inspect, model: Path, tmp_path: Path) -> None:
+    facts = json.loads(inspect(SENTENCE, "-o", tmp_path / "a.html", "--layout", "tsne", "--against", model, "--json").out)
+    assert facts["extras"]["maps"]["method"] == "tsne" and facts["extras"]["maps"]["cka"]["other"] == str(model)
+
+
+def test_facts_are_those_of_the_drawing_or_of_the_file(inspect: Inspect, tmp_path: Path) -> None:
+    assert set(json.loads(inspect(SENTENCE, "--json").out)["extras"]) == {"alignment"}
+    assert json.loads(inspect(SENTENCE, "--json", "--plain").out)["extras"] == {}
+    told = inspect(SENTENCE, "--json", "-o", tmp_path / "a.npz").out
+    assert json.loads(told) == Inspection.load(tmp_path / "a.npz").facts.model_dump(mode="json")
+
+
+def test_a_model_folder_has_no_text_of_its_own(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(model / "model"), "--maps"]) == 4
+    said = capfd.readouterr().err
+    assert "no dev set" in said and "--source FILE --reference FILE" in said
+    (tmp_path / "config.json").write_text("{}")
+    assert run(["inspect", str(tmp_path), SENTENCE]) == 4
+    assert "no Vitrail model" in capfd.readouterr().err
+
+
+def test_studies(inspect: Inspect, model: Path, tmp_path: Path) -> None:
     changed = inspect(SENTENCE, "--edit", "off=decoder.0.cross_attention:1")
     assert changed.code == 0 and "decoder.0.cross_attention:1" in changed.out
     assert json.loads(inspect(SENTENCE, "--permute", "--json").out)
     swept = json.loads(inspect("--ablate", "heads", "--sentences", "4", "--json").out)
     assert len(swept["heads"]) == 3 * 2
-    mapped = inspect("--maps")
-    assert mapped.code == 0 and mapped.out.strip()
+    mapped = json.loads(inspect("--maps", "--sentences", "10", "--against", model, "--json").out)
+    assert mapped["cka"]["sentences"] == 10 and mapped["cka"]["other"] == str(model)
     filmed = inspect("--film")
     assert filmed.code == 0 and filmed.out.strip()
     assert inspect("--projector", tmp_path / "projector").code == 0
@@ -100,6 +133,18 @@ def test_studies(inspect: Inspect, tmp_path: Path) -> None:
         ([SENTENCE, "--edit", "word=cat:dog"], 2, "cat"),
         (["word " * 600], 2, "tokens"),
         (["--ablate", "heads", "--source", "nowhere.en"], 2, "one side"),
+        (["--aer", "--score", "bleu"], 2, "--ablate heads"),
+        (["--film", "--sentences", "50"], 2, "--maps"),
+        (["--ablate", "heads", "--score", "pronouns", "--source", "x.en", "--reference", "x.fr"], 2, "--source"),
+        (["--film", "--fresh", "1"], 2, "--aer"),
+        (["--film", SENTENCE], 2, "a sentence"),
+        (["--film", "--plain"], 2, "--plain"),
+        ([SENTENCE, "--permute", "--beams", "2"], 2, "--beams"),
+        ([SENTENCE, "--layer", "0", "-o", "x.html"], 2, "--layer"),
+        ([SENTENCE, "--kind", "cross", "-o", "x.npz"], 2, "--kind"),
+        ([SENTENCE, "--language", "fr", "-o", "x.npz"], 2, "--language"),
+        ([SENTENCE, "--layout", "tsne"], 2, "--layout"),
+        ([SENTENCE, "--text", "--json"], 2, "--text and --json"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(inspect: Inspect, arguments: list[str], code: int, said: str) -> None:

@@ -1,14 +1,18 @@
 """What an edit changes is told token by token, and agrees with the model's own numbers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 from recorded import model, translator
 
-from vitrail.errors import UsageError
+from vitrail.decode.search import SearchConfig
+from vitrail.decode.translate import Wishes
+from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.change import Edit, parse_edit, replace_words
 from vitrail.inspection.parts import Part
+from vitrail.inspection.whole import complete
 
 NAME, TEXT = "pre-layer-sinusoidal", "afcbd"
 
@@ -52,6 +56,39 @@ def test_words_are_replaced_whole_and_all_at_once() -> None:
     assert replace_words("it's (it)", [("it", "she")]) == "she's (she)"
     with pytest.raises(UsageError, match="does not occur"):
         replace_words("a dogma", [("dog", "cat")])
+
+
+@pytest.mark.parametrize("name", [NAME, "gru-bahdanau"])
+def test_a_record_of_an_edit_is_of_what_the_edit_makes(name: str) -> None:
+    one = translator(name)
+    edit = Edit(words=(("afcbd", "ponk"),), hidden=("ponk",), prefix="a")
+    found, looked = one.edit("afcbd", edit), one.inspect("afcbd", edit=edit)
+    assert looked.source.text == "ponk" and looked.target.ids == found.new.tokens
+    probable = np.log([step.chosen.probability for step in looked.facts.decoding.steps])
+    assert probable.tolist() == pytest.approx(list(found.new.after), abs=1e-4)
+    assert looked.facts.extras["edits"] == edit.to_lines() == list(found.edits)
+    assert "edits" not in one.inspect("afcbd").facts.extras
+    whole = complete(looked, one, Path("nowhere"), edit=edit)
+    assert {"attribution", "edits"} <= whole.facts.extras.keys()
+    with pytest.raises(ModelError, match="another model"):
+        complete(looked, one, Path("nowhere"))
+
+
+def test_a_record_made_while_a_model_is_edited_says_so() -> None:
+    one = translator(NAME)
+    with one.edited(off=iter(["encoder.0.self_attention:1"])), one.edited(hidden=[0]):
+        looked = one.inspect(TEXT, edit=Edit(prefix="pon"))
+    assert looked.facts.extras["edits"] == ["off: encoder.0.self_attention:1", "hidden: 0", "prefix: pon"]
+    assert not one.inspect(TEXT).facts.extras
+
+
+def test_search_and_prefix_are_those_of_both_translations() -> None:
+    one = translator(NAME)
+    narrow, wishes = SearchConfig(beams=1, max_length=3), Wishes(prefix="po")
+    found = one.edit(TEXT, Edit(off=("decoder.1",)), search=narrow, wishes=wishes)
+    assert found.old.text.startswith("po") and found.new.text.startswith("po")
+    assert found.old.tokens == one.inspect(TEXT, search=narrow, wishes=wishes).target.ids
+    assert one.edit(TEXT, Edit(prefix="ab"), search=narrow, wishes=wishes).new.text.startswith("ab")
 
 
 def test_a_prefix_is_forced() -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,8 @@ def test_the_record_holds_what_it_promises(kind: str) -> None:
     assert len(table["pieces"]) == len(table["counts"]) == len(table["neighbours"]) == len(table["coordinates"][0])
     assert table["counts"] == sorted(table["counts"], reverse=True)
     assert "linear CKA" in found.to_text() and "retrieval" in found.to_text()
+    piece, near = table["pieces"][0], table["neighbours"][0]
+    assert re.search(rf"^  {piece} +{near[0][0]} {near[0][1]:.2f}  {near[1][0]}", found.to_text().split("nearest")[1], re.MULTILINE)
 
 
 def test_likeness_is_that_of_means_within_a_model_and_between_two() -> None:

@@ -127,7 +127,10 @@ def test_attentions_by_kind_layer_and_head() -> None:
     source, target = len(deep.source_tokens), len(deep.target_tokens)
     assert deep.weights("encoder").shape == (3, 3, source, source) and deep.weights("cross", layer=0).shape == (3, target, source)
     np.testing.assert_array_equal(deep.weights("encoder", layer=2, head=1), deep["encoder.2.self_attention.weights"][1])
+    np.testing.assert_array_equal(deep.weights("encoder", head=1), deep.weights("encoder")[:, 1])
     for kind, layer, head, said in (
+        ("encoder", None, 3, "encoder head 3"),
+        ("crossed", None, None, "crossed"),
         ("cross", 1, None, "cross layer 1"),
         ("encoder", 0, 3, "encoder layer 0 head 3"),
         ("encoder", 0, -1, "head -1"),
@@ -136,6 +139,14 @@ def test_attentions_by_kind_layer_and_head() -> None:
             deep.weights(kind, layer=layer, head=head)  # pyright: ignore[reportArgumentType]
     with pytest.raises(UsageError, match="this model has none"):
         flat.weights("decoder")
+
+
+def test_its_repr_is_one_short_line() -> None:
+    one = record("gru-bahdanau")
+    assert repr(one) == f"<Inspection of recurrent: {one.source.text!r} -> {one.target.text!r}, {len(one.arrays)} arrays>"
+    facts = record("rnn").facts
+    endless = facts.model_copy(update={"source": facts.source.model_copy(update={"text": "word\n" * 300})})
+    assert len(repr(Inspection(endless, {}))) < 250 and "\n" not in repr(Inspection(endless, {}))
 
 
 def test_a_name_that_is_not_there_is_answered_by_those_like_it() -> None:

@@ -76,7 +76,7 @@ def test_t_sne_keeps_groups_together_and_is_repeatable(draw: np.random.Generator
     assert own < others
 
 
-@pytest.mark.parametrize(("method", "module", "remedy"), [("tsne", "sklearn.manifold", "vitrail[maps]"), ("umap", "umap", "umap-learn")])
+@pytest.mark.parametrize(("method", "module", "remedy"), [("tsne", "sklearn.manifold", "vitrail[maps]"), ("umap", "umap", "vitrail[umap]")])
 def test_a_missing_library_is_named(method: Method, module: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match="not installed") as caught:

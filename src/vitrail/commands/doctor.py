@@ -20,7 +20,8 @@ def doctor(
     """Say what is wrong with a training, and the remedy: cheap probes of its text, its course, its weights and what it says.
 
     Only the run's folder is read; a training at work there is not disturbed. Without RUN: versions, threads, memory, device, extras, disk.
-    Exit code 0: no fault; 1: a fault was found (warnings and notes are none); 4: the folder holds no run, or it is damaged.
+    Exit code 0: no fault; 1: a fault was found (warnings and notes are none); 4: the folder holds no run, or nothing that
+    could be checked, or it is damaged.
     """
     from vitrail.inspection.doctor.examine import examine
     from vitrail.inspection.doctor.machine import examine_machine

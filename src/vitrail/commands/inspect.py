@@ -7,13 +7,37 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 import typer
 
 from vitrail.commands import console
-from vitrail.errors import UsageError
+from vitrail.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from vitrail.decode.search import SearchConfig
+    from vitrail.inspection.change import Edit
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
 
-_PAGES, _FIGURES = (".html", ".htm"), (".png", ".svg", ".pdf")
+_PAGE, _RECORD, _FIGURE, _DRAWING, _FACTS = "-o FILE.html", "-o FILE.npz", "-o FILE.svg", "--text", "--json"
+_OUTLETS = {".html": _PAGE, ".htm": _PAGE, ".npz": _RECORD, ".png": _FIGURE, ".svg": _FIGURE, ".pdf": _FIGURE}
+_LOOKS = (_PAGE, _RECORD, _FIGURE, _DRAWING, _FACTS)
+_BLEU, _PRONOUNS = "--ablate heads", "--ablate heads --score pronouns"
+_READERS = {
+    "text": ("--edit", "--permute", *_LOOKS),
+    "translation": ("--edit", *_LOOKS),
+    "prefix": ("--edit", *_LOOKS),
+    "beams": ("--edit", *_LOOKS),
+    "kind": (_DRAWING, _FIGURE),
+    "layer": (_DRAWING, _FIGURE),
+    "head": (_DRAWING, _FIGURE),
+    "language": (_PAGE,),
+    "plain": (_PAGE, _RECORD, _DRAWING, _FACTS),
+    "score": (_BLEU, _PRONOUNS),
+    "source": (_BLEU, "--maps"),
+    "reference": (_BLEU, "--maps"),
+    "sentences": (_BLEU, _PRONOUNS, "--maps"),
+    "fresh": ("--aer",),
+    "layout": ("--maps", _PAGE),
+    "against": ("--maps", _PAGE),
+}
+"""What reads each option that not everything reads."""
 Kind = Literal["encoder", "decoder", "cross"]
 
 
@@ -25,6 +49,7 @@ class Result(Protocol):
 
 
 def inspect(
+    context: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
     text: Annotated[str, typer.Argument(metavar="[SENTENCE]", help="The sentence to look at.", show_default=False)] = "",
     output: Annotated[
@@ -64,7 +89,7 @@ def inspect(
     score: Annotated[Literal["bleu", "pronouns"], typer.Option(help="With --ablate; pronouns: on the phrasebook.")] = "bleu",
     source: Annotated[Path | None, typer.Option(metavar="FILE", help="With --ablate, --maps: sentences.", show_default="the run's")] = None,
     reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations.", show_default="the run's")] = None,
-    sentences: Annotated[int, typer.Option(min=1, help="With --ablate, --maps: so many of them.")] = 200,
+    sentences: Annotated[int | None, typer.Option(min=1, help="With --ablate, --maps: so many of them.", show_default="200, 1000")] = None,
     permute: Annotated[bool, typer.Option("--permute", help="Does the order of the words matter to the encoder?")] = False,
     antecedent: Annotated[
         bool, typer.Option("--antecedent", help="Which heads look from a pronoun to what it stands for (phrasebook)?")
@@ -75,6 +100,13 @@ def inspect(
         typer.Option(metavar="SEED", help="With --aer: not the test set, but new sentences of this seed.", show_default=False),
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="Likeness of layers, retrieval of translations, neighbours.")] = False,
+    layout: Annotated[
+        Literal["pca", "tsne", "umap"],
+        typer.Option(help="How --maps and the page lay out points; tsne needs the extra maps, umap the extra umap."),
+    ] = "pca",
+    against: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Hold its layers against this model's, in --maps and the page.", show_default=False)
+    ] = None,
     film: Annotated[bool, typer.Option("--film", help="What became of the probe sentences as the run was trained.")] = False,
     projector: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write embeddings for TensorBoard's projector.", show_default=False)
@@ -89,38 +121,81 @@ def inspect(
     """
     import vitrail
 
-    if fresh is not None and not aer:
-        raise UsageError("--fresh by itself", expected="--aer --fresh SEED")
+    outlet = _outlet(output)
+    studying = {
+        _PRONOUNS if score == "pronouns" else _BLEU: ablate is not None,
+        "--antecedent": antecedent,
+        "--aer": aer,
+        "--maps": maps,
+        "--film": film,
+        "--projector": projector is not None,
+        "--permute": permute,
+        "--edit": bool(edit),
+    }
+    looking = outlet is not None or draw or not any(studying.values())
+    if json and draw:
+        raise UsageError("--text and --json", expected="one of them")
+    looks = {outlet or "": outlet is not None, _FACTS: json and looking, _DRAWING: draw or (looking and outlet is None and not json)}
+    _refuse_unread(context, [use for use, wanted in (studying | looks).items() if wanted])
+
     translator = vitrail.load(model, device=device, threads=threads)
+    other = None if against is None else (str(against), vitrail.load(against, device=device, threads=threads))
+    search = _search(translator, beams)
+    edits = _parse(translator, edit) if edit else None
     studies: list[Result] = []
     if ablate is not None:
-        studies.append(_ablate(translator, model, score=score, source=source, reference=reference, sentences=sentences))
+        studies.append(_ablate(translator, model, score=score, source=source, reference=reference, sentences=sentences or 200))
     if antecedent:
         studies.append(_antecedents(translator))
     if aer:
         studies.append(_alignment_errors(translator, fresh))
     if maps:
-        studies.append(_maps(translator, model, source=source, reference=reference, sentences=sentences))
+        pairs = _pairs(model, source, reference, sentences or 1000)
+        studies.append(_maps(translator, pairs, layout=layout, against=other))
     if film:
         studies.append(_film(model))
     if projector is not None:
         _project(translator, projector)
     if permute:
         studies.append(_permute(translator, _required(text)))
-    if edit:
-        studies.append(_change(translator, _required(text), edit, translation=translation))
-    if studies or projector is not None:
+    if edits is not None:
+        studies.append(_change(translator, _required(text), edits, translation=translation, prefix=prefix, search=search))
+    if any(studying.values()):
         _show(studies, json=json)
-        if output is None and not draw:
-            return
-    inspection = _look(translator, _required(text), translation=translation, prefix=prefix, beams=beams)
+    if not looking:
+        return
+    inspection = _look(translator, _required(text), edits, translation=translation, prefix=prefix, search=search)
+    if not plain and outlet in (_PAGE, _RECORD):
+        from vitrail.inspection.whole import MAPPED, complete
+
+        mapped = MAPPED if outlet == _PAGE else 0
+        inspection = complete(inspection, translator, model, edit=edits, maps=mapped, layout=layout, against=other)
+    elif not plain and (outlet is None or draw or json):
+        inspection = _align(inspection, translator, model)
     if output is not None:
-        _write(inspection, translator, model, output, language=language, plain=plain, attention=(kind, layer, head))
-    if json:
-        if not studies:
-            console.show(inspection.facts.model_dump_json(indent=2))
-    elif draw or output is None:
-        _draw(inspection, translator, model, attention=(kind, layer, head), plain=plain)
+        _write(inspection, output, outlet, language=language, attention=(kind, layer, head))
+    if json and not studies:
+        console.show(inspection.facts.model_dump_json(indent=2))
+    if looks[_DRAWING]:
+        _draw(inspection, attention=(kind, layer, head))
+
+
+def _outlet(output: Path | None) -> str | None:
+    """What to write, by the name of the file."""
+    if output is None:
+        return None
+    if output.suffix.lower() not in _OUTLETS:
+        raise UsageError(f"{output}: how to write it, its name does not tell", expected=f"a name that ends in one of {', '.join(_OUTLETS)}")
+    return _OUTLETS[output.suffix.lower()]
+
+
+def _refuse_unread(context: typer.Context, uses: list[str]) -> None:
+    """Raises UsageError for an option that was given and that nothing asked for reads."""
+    for name, readers in _READERS.items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE" and not set(readers) & set(uses):
+            told = "a sentence" if name == "text" else f"--{name}"
+            raise UsageError(f"{told}, which {' and '.join(uses)} does not read", expected=f"with {' or '.join(readers)}")
 
 
 def _required(text: str) -> str:
@@ -129,65 +204,75 @@ def _required(text: str) -> str:
     return text
 
 
-def _look(translator: "InspectableTranslator", text: str, *, translation: str | None, prefix: str, beams: int | None) -> "Inspection":
+def _search(translator: "InspectableTranslator", beams: int | None) -> "SearchConfig":
     from vitrail.commands.translate import adapt_search
+
+    return adapt_search(translator.search, beams=beams, n_best=1, length_penalty=None, sampling=None)
+
+
+def _parse(translator: "InspectableTranslator", edits: list[str]) -> "Edit":
+    from vitrail.inspection.change import parse_edit
+
+    return parse_edit(translator, edits)
+
+
+def _look(
+    translator: "InspectableTranslator",
+    text: str,
+    edits: "Edit | None",
+    *,
+    translation: str | None,
+    prefix: str,
+    search: "SearchConfig",
+) -> "Inspection":
     from vitrail.decode.translate import Wishes
 
-    search = adapt_search(translator.search, beams=beams, n_best=1, length_penalty=None, sampling=None)
-    return translator.inspect(text, translation, search=search, wishes=Wishes(prefix=prefix))
+    return translator.inspect(text, translation, search=search, wishes=Wishes(prefix=prefix), edit=edits)
+
+
+def _align(inspection: "Inspection", translator: "InspectableTranslator", model: Path) -> "Inspection":
+    from vitrail.inspection.alignment import align, heads_for
+
+    return align(inspection, heads=heads_for(translator, model)) if inspection.attentions("cross") else inspection
 
 
 def _write(
-    inspection: "Inspection",
-    translator: "InspectableTranslator",
-    model: Path,
-    output: Path,
-    *,
-    language: str,
-    plain: bool,
-    attention: tuple[Kind, int | None, int | None],
+    inspection: "Inspection", output: Path, outlet: str | None, *, language: str, attention: tuple[Kind, int | None, int | None]
 ) -> None:
-    suffix = output.suffix.lower()
-    if suffix in _FIGURES:
+    if outlet == _FIGURE:
         from vitrail.inspection.figures import draw_attention
 
         kind, layer, head = attention
         draw_attention(inspection, output, kind=kind, layer=layer, head=head)
-    elif suffix in _PAGES:
+    elif outlet == _PAGE:
         from vitrail.files import write_file
         from vitrail.inspection.page import to_html
-        from vitrail.inspection.whole import complete
 
-        inspection = inspection if plain else complete(inspection, translator, model)
         write_file(output, to_html(inspection, language=language).encode("utf-8", "replace"))
     else:
-        from vitrail.inspection.whole import complete
-
-        (inspection if plain else complete(inspection, translator, model, maps=0)).save(output)
+        inspection.save(output)
     console.say(f"wrote {output}")
 
 
-def _draw(
-    inspection: "Inspection",
-    translator: "InspectableTranslator",
-    model: Path,
-    *,
-    attention: tuple[Kind, int | None, int | None],
-    plain: bool,
-) -> None:
-    from vitrail.inspection.alignment import align, heads_for
+def _draw(inspection: "Inspection", *, attention: tuple[Kind, int | None, int | None]) -> None:
     from vitrail.inspection.text import to_text
 
     kind, layer, head = attention
-    if not plain and inspection.attentions("cross"):
-        inspection = align(inspection, heads=heads_for(translator, model))
     console.show(to_text(inspection, kind=kind, layer=layer, head=head, colour=sys.stdout.isatty()))
 
 
-def _change(translator: "InspectableTranslator", text: str, edits: list[str], *, translation: str | None) -> Result:
-    from vitrail.inspection.change import parse_edit
+def _change(
+    translator: "InspectableTranslator",
+    text: str,
+    edits: "Edit",
+    *,
+    translation: str | None,
+    prefix: str,
+    search: "SearchConfig",
+) -> Result:
+    from vitrail.decode.translate import Wishes
 
-    return translator.edit(text, parse_edit(translator, edits), translation=translation)
+    return translator.edit(text, edits, translation=translation, search=search, wishes=Wishes(prefix=prefix))
 
 
 def _permute(translator: "InspectableTranslator", text: str) -> Result:
@@ -219,15 +304,20 @@ def _alignment_errors(translator: "InspectableTranslator", fresh: int | None) ->
     return phrasebook_aer(translator, fresh=fresh)
 
 
-def _maps(translator: "InspectableTranslator", model: Path, *, source: Path | None, reference: Path | None, sentences: int) -> Result:
+def _maps(
+    translator: "InspectableTranslator",
+    pairs: tuple[list[str], list[str]],
+    *,
+    layout: Literal["pca", "tsne", "umap"],
+    against: "tuple[str, InspectableTranslator] | None",
+) -> Result:
     from vitrail.inspection.maps import map_model
 
-    sources, references = _pairs(model, source, reference, max(sentences, 1000))
-    return map_model(translator, sources, translations=references)
+    name, other = against or ("", None)
+    return map_model(translator, pairs[0], translations=pairs[1], method=layout, other=other, other_name=name)
 
 
 def _film(model: Path) -> Result:
-    from vitrail.errors import ModelError
     from vitrail.inspection.film import read_film
 
     found = read_film(model)
@@ -251,7 +341,10 @@ def _pairs(model: Path, source: Path | None, reference: Path | None, count: int)
     if (source is None) != (reference is None):
         raise UsageError("one side of the text", expected="--source FILE and --reference FILE")
     if source is None or reference is None:
-        return dev_pairs(model, count=count)
+        try:
+            return dev_pairs(model, count=count)
+        except ModelError as error:
+            raise ModelError(error.found, expected=error.expected, remedy="give text: --source FILE --reference FILE") from None
     sources = read_lines(source)
     references = read_lines(reference, like=sources, beside=source)
     return list(sources[:count]), list(references[:count])

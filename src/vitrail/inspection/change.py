@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -120,38 +121,56 @@ class Change(Config):
 
 
 def change(
-    translator: "InspectableTranslator", text: str, edit: Edit, *, translation: str | None = None, search: SearchConfig | None = None
+    translator: "InspectableTranslator",
+    text: str,
+    edit: Edit,
+    *,
+    translation: str | None = None,
+    search: SearchConfig | None = None,
+    wishes: Wishes | None = None,
 ) -> Change:
     """Translate one sentence as ever and with an edit, and weigh both translations both ways.
 
-    Args:   translation: take this one for the old one rather than what the search finds.
+    Args:
+        translation: take this one for the old one rather than what the search finds.
+        search, wishes: of both searches, as for `translate`; where the edit has a prefix, the new translation begins with that one.
     Raises: UsageError for a text without tokens or too long, for words that do not occur, and for what the model does not have.
     Cost:   two searches and four passes over given translations.
     """
     model = translator.model
     edited_text = replace_words(text, edit.words)
     source, edited_source = translator.encode_source(text), translator.encode_source(edited_text)
-    side = make_side(edited_source, translator.vocabularies.source)
-    hidden = [place for one in edit.hidden for place in ([one] if isinstance(one, int) else _places(side.text, side.spans, one))]
-
-    def edited():
-        return applied(model, off=edit.off, hidden=hidden, patches=edit.patches)
-
-    old = translator.search_one(source, search=search)[0].tokens if translation is None else translator.encode_target(translation)
-    with edited():
-        new = translator.search_one(edited_source, wishes=Wishes(prefix=edit.prefix), search=search)[0].tokens
+    if translation is None:
+        old = translator.search_one(source, wishes=wishes, search=search)[0].tokens
+    else:
+        old = translator.encode_target(translation)
+    with edit_applied(translator, edited_text, edit):
+        new = translator.search_one(edited_source, wishes=begun(wishes, edit), search=search)[0].tokens
         after = [log_probabilities(model, edited_source, target) for target in (old, new)]
     before = [log_probabilities(model, source, target) for target in (old, new)]
     told = [_tell(translator, target, before=one, after=other) for target, one, other in zip((old, new), before, after, strict=True)]
     divergence = (before[0].exp() * (before[0] - after[0])).sum(-1).clamp(min=0)
     return Change(
         source=make_side(source, translator.vocabularies.source).text,
-        edited_source=side.text,
+        edited_source=make_side(edited_source, translator.vocabularies.source).text,
         edits=tuple(edit.to_lines()),
         old=told[0],
         new=told[1],
         divergence=tuple(divergence.tolist()),
     )
+
+
+def edit_applied(translator: "InspectableTranslator", text: str, edit: Edit) -> AbstractContextManager[None]:
+    """The model as an edit has it while this is open, see `applied`. Args: text: the sentence, its words changed already."""
+    side = make_side(translator.encode_source(text), translator.vocabularies.source)
+    hidden = [place for one in edit.hidden for place in ([one] if isinstance(one, int) else _places(side.text, side.spans, one))]
+    return applied(translator.model, off=edit.off, hidden=hidden, patches=edit.patches)
+
+
+def begun(wishes: Wishes | None, edit: Edit) -> Wishes:
+    """What is asked of a translation, but with the edit's prefix, where it has one."""
+    wishes = Wishes() if wishes is None else wishes
+    return replace(wishes, prefix=edit.prefix or wishes.prefix)
 
 
 @torch.inference_mode()

@@ -29,7 +29,7 @@ from vitrail.data.prepare import open_prepared
 from vitrail.data.subwords import EOS, Subwords
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import encodable, plain
-from vitrail.errors import UsageError
+from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.embeddings import EmbeddingMap, map_embeddings
 from vitrail.inspection.retrieval import Retrieval, retrieve_translations
@@ -42,6 +42,8 @@ SENTENCES = 200
 POSITIONS = 300
 """Points on a map of states."""
 _FEWEST = 8
+_FREQUENT, _NEAR = 12, 5
+"""Tokens whose neighbours are told in text, and so many of them."""
 
 Rows = tuple[tuple[float | None, ...], ...]
 
@@ -111,20 +113,31 @@ class Maps(Config):
         return self.model_dump(mode="json")
 
     def to_text(self) -> str:
-        """What can be told in numbers: retrieval, the likeness of layers, how much a plane shows."""
+        """What can be told in numbers: retrieval, the likeness of layers, how much a plane shows, neighbours of frequent tokens."""
         lines = [f"retrieval of translations by the mean over their positions, {self.cka.sentences} sentences"]
         lines += [f"  {one.to_text()}" for one in self.retrieval] + ["", self.cka.to_text()]
         shown = [(f"{_brief(one.place)}, positions", one.explained) for one in self.states]
         shown += [("memory, sentences", self.means.explained)]
         shown += [(f"embeddings, {one.side}", one.explained) for one in self.embeddings]
         told = [f"  {name}: {sum(shares[:2]):.0%}" for name, shares in shown if shares is not None]
-        return "\n".join([*lines, *(["", "variance that a plane shows", *told] if told else [])])
+        lines += ["", "variance that a plane shows", *told] if told else []
+        for one in self.embeddings:
+            lines += ["", f"nearest embeddings by cosine, {one.side}, of frequent tokens", *_nearest(one)]
+        return "\n".join(lines)
 
 
 def _table(rows: Sequence[str], names: Sequence[str], values: Rows) -> list[str]:
     head = " " * 10 + " ".join(f"{_brief(name):>6}" for name in names)
     cells = [" ".join("     -" if value is None else f"{value:6.2f}" for value in row) for row in values]
     return [head, *(f"  {_brief(name):<8}{row}" for name, row in zip(rows, cells, strict=True))]
+
+
+def _nearest(table: EmbeddingMap) -> list[str]:
+    """A line for each of the tokens with letters that occur most often."""
+    chosen = [number for number, piece in enumerate(table.pieces) if any(map(str.isalpha, piece))][:_FREQUENT]
+    width = max((len(table.pieces[number]) for number in chosen), default=0)
+    near = {number: "  ".join(f"{piece} {cosine:.2f}" for piece, cosine in table.neighbours[number][:_NEAR]) for number in chosen}
+    return [f"  {table.pieces[number]:<{width}}  {told}" for number, told in near.items()]
 
 
 def _brief(place: str) -> str:
@@ -170,6 +183,8 @@ def map_model(
 
 def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
     """The first sentences of a run's dev set and their translations, for `map_model`. Raises ModelError where the run keeps no data."""
+    if not (run / "data").is_dir():
+        raise ModelError(f"{run}: holds no dev set", expected="the folder of a run, with its data/")
     source, target = open_prepared(run / "data").dev
     return list(source[:count]), list(target[:count])
 

@@ -29,7 +29,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,9 @@ from vitrail.files import write_file
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.decoding import Decoding, piece_of
 from vitrail.inspection.words import group
+
+_SHOWN = 60
+"""Characters of each side in a record's repr."""
 
 FORMAT = 1
 """Of a saved record. It grows by one when a field changes its meaning or goes away."""
@@ -103,7 +106,7 @@ class Inspection:
     """One sentence, its translation, and all that a model computed for it."""
 
     facts: Facts
-    arrays: Arrays = field(repr=False)
+    arrays: Arrays
     """By the names above."""
 
     @property
@@ -131,6 +134,10 @@ class Inspection:
         """What the decoder is asked for at each position, T tokens: the pieces and <eos>."""
         return (*self.target.pieces, "<eos>")
 
+    def __repr__(self) -> str:
+        source, target = (text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…" for text in (self.source.text, self.target.text))
+        return f"<Inspection of {self.facts.model.get('kind')}: {source!r} -> {target!r}, {len(self.arrays)} arrays>"
+
     def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
         """An array by its name. Raises UsageError that lists near names."""
         if name not in self.arrays:
@@ -140,29 +147,34 @@ class Inspection:
         return self.arrays[name]
 
     def attentions(self, kind: Kind) -> dict[int, str]:
-        """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0."""
+        """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0.
+
+        Raises UsageError for a kind that there is not.
+        """
+        if kind not in PLACES:
+            raise UsageError(f"attention of kind {kind!r}", expected=f"one of {', '.join(PLACES)}")
         names = {name.removesuffix(".weights") for name in self.arrays if name.endswith(".weights")}
         found = {int(match[1] or 0): match[0] for name in names if (match := PLACES[kind].fullmatch(name)) is not None}
         return dict(sorted(found.items()))
 
     def weights(self, kind: Kind, *, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32]:
-        """Attention weights of a kind: (L H T S), or of one layer (H T S), or of one head in it (T S).
+        """Attention weights of a kind: (L H T S), or of one layer (H T S), or of one head (L T S), or of one head in a layer (T S).
 
         Raises UsageError where the model has no such attention, layer or head.
         """
         places = self.attentions(kind)
         if not places:
             raise UsageError(f"{kind} attention: this model has none")
-        if layer is None:
-            return np.stack([np.asarray(self.arrays[f"{place}.weights"], dtype=np.float32) for place in places.values()])
-        if layer not in places:
+        if layer is not None and layer not in places:
             raise UsageError(f"{kind} layer {layer}", expected=f"one of {', '.join(map(str, places))}")
-        found = np.asarray(self.arrays[f"{places[layer]}.weights"], dtype=np.float32)
-        if head is None:
-            return found
-        if not 0 <= head < len(found):
-            raise UsageError(f"{kind} layer {layer} head {head}", expected=f"0 to {len(found) - 1}")
-        return found[head]
+        chosen = places.values() if layer is None else [places[layer]]
+        found = np.stack([np.asarray(self.arrays[f"{place}.weights"], dtype=np.float32) for place in chosen])
+        if head is not None:
+            if not 0 <= head < found.shape[1]:
+                where = kind if layer is None else f"{kind} layer {layer}"
+                raise UsageError(f"{where} head {head}", expected=f"0 to {found.shape[1] - 1}")
+            found = found[:, head]
+        return found if layer is None else found[0]
 
     def with_arrays(self, arrays: Arrays, **extras: Any) -> "Inspection":
         """The same record with what an analysis found."""

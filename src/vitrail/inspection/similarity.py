@@ -68,7 +68,7 @@ def project(values: Matrix, *, method: Method = "pca", components: int = 3) -> P
         try:
             from umap import UMAP  # pyright: ignore[reportMissingImports]
         except ImportError:
-            raise UsageError("UMAP needs umap-learn, which is not installed", remedy="pip install umap-learn") from None
+            raise UsageError("UMAP needs umap-learn, which is not installed", remedy="pip install 'vitrail[umap]'") from None
         near = min(_NEIGHBOURS, len(values) - 1)
         fitted = UMAP(near, components, init="pca", random_state=0, n_jobs=1).fit_transform(np.asarray(values, dtype=np.float32))
     return Projection(np.asarray(fitted, dtype=np.float64), None)

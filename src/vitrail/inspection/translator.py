@@ -7,7 +7,7 @@ from vitrail.data.subwords import EOS
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import Translator, Wishes, encodable, plain
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.change import Change, Edit, change
+from vitrail.inspection.change import Change, Edit, begun, change, edit_applied, replace_words
 from vitrail.inspection.collect import collect
 from vitrail.inspection.decoding import Decoding, TreeRecorder, describe_steps
 from vitrail.inspection.edit import applied
@@ -23,6 +23,9 @@ LONGEST = 256
 class InspectableTranslator(Translator):
     """Translates as `Translator` does, and tells how."""
 
+    _edits: tuple[str, ...] = ()
+    """What `edited` has changed, while it is open."""
+
     @property
     def model(self) -> TranslationModel:
         """The one model behind it. Raises ModelError for an ensemble."""
@@ -31,16 +34,30 @@ class InspectableTranslator(Translator):
         return self._model
 
     def inspect(
-        self, text: str, translation: str | None = None, *, search: SearchConfig | None = None, wishes: Wishes | None = None
+        self,
+        text: str,
+        translation: str | None = None,
+        *,
+        search: SearchConfig | None = None,
+        wishes: Wishes | None = None,
+        edit: Edit | None = None,
     ) -> Inspection:
         """Translate one sentence and keep all that was computed on the way: every layer, head and gate, and the tree of hypotheses.
+
+        Of an edited model `extras["edits"]` tells what was changed, a line each as `Edit.to_lines` writes them.
 
         Args:
             translation: look at this one rather than at what the search finds; the search is recorded all the same.
             search, wishes: as for `translate`.
+            edit: look at the sentence and at the model with this changed.
         Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, and for wishes that cannot be granted;
             ModelError for an ensemble or a compiled model.
         """
+        if edit is not None:
+            text = replace_words(text, edit.words)
+            with edit_applied(self, text, edit):
+                found = self.inspect(text, translation, search=search, wishes=begun(wishes, edit))
+            return found.with_arrays({}, edits=[*self._edits, *edit.to_lines()])
         model = self.model
         source = self.encode_source(text)
         search = self.search if search is None else search
@@ -70,20 +87,34 @@ class InspectableTranslator(Translator):
             model=model.config.model_dump(mode="json"),
             languages=self.languages,
             decoding=decoding,
+            extras={"edits": list(self._edits)} if self._edits else {},
         )
         return Inspection(facts, arrays)
 
-    def edit(self, text: str, edit: Edit, *, translation: str | None = None, search: SearchConfig | None = None) -> Change:
+    def edit(
+        self,
+        text: str,
+        edit: Edit,
+        *,
+        translation: str | None = None,
+        search: SearchConfig | None = None,
+        wishes: Wishes | None = None,
+    ) -> Change:
         """What an edit does to the translation of one sentence, and to its probability; see `change`."""
-        return change(self, text, edit, translation=translation, search=search)
+        return change(self, text, edit, translation=translation, search=search, wishes=wishes)
 
     @contextmanager
     def edited(
         self, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
     ) -> "Generator[InspectableTranslator]":
         """This translator with parts of its model changed, whatever it is asked while this is open; see `applied`."""
-        with applied(self.model, off=off, hidden=hidden, patches=patches):
-            yield self
+        edit, before = Edit(off=tuple(off), hidden=tuple(hidden), patches=tuple(patches)), self._edits
+        with applied(self.model, off=edit.off, hidden=hidden, patches=edit.patches):
+            self._edits = (*before, *edit.to_lines())
+            try:
+                yield self
+            finally:
+                self._edits = before
 
     def encode_source(self, text: str) -> list[int]:
         """The token ids of one sentence, without EOS. Raises UsageError where there are none, or more than `LONGEST`."""

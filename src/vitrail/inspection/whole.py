@@ -1,43 +1,71 @@
 """A record with all that can be found out about its sentence, for a page that leaves nothing out."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.alignment import align, heads_for
 from vitrail.inspection.attribution import attribute
+from vitrail.inspection.change import Edit, edit_applied
 from vitrail.inspection.film import read_film
 from vitrail.inspection.lens import apply_lens
 from vitrail.inspection.maps import dev_pairs, map_model
 from vitrail.inspection.record import Inspection
+from vitrail.inspection.similarity import Method
 from vitrail.inspection.translator import InspectableTranslator
 
 MAPPED = 200
 """Sentences of a run's dev set that its maps are drawn from, unless maps are asked for by themselves."""
 
 
-def complete(inspection: Inspection, translator: InspectableTranslator, folder: Path, *, maps: int = MAPPED) -> Inspection:
+def complete(
+    inspection: Inspection,
+    translator: InspectableTranslator,
+    folder: Path,
+    *,
+    edit: Edit | None = None,
+    maps: int = MAPPED,
+    layout: Method = "pca",
+    against: tuple[str, InspectableTranslator] | None = None,
+) -> Inspection:
     """Add alignment, attribution, logit lens, maps of the dev set and the training film, as far as model and folder have them.
 
-    Args:   folder: the run, or a model folder, which holds neither dev set nor film. maps: sentences to map; 0: none.
-    Raises: ModelError where the record is of another model.
+    Args:
+        folder: the run, or a model folder, which holds neither dev set nor film.
+        edit: what the record was made with; maps, and the choice of heads that align, are of the model without it.
+        maps: sentences to map; 0: none. layout: how, see `similarity.project`.
+        against: another model by name, whose layers are held against these.
+    Raises: ModelError where the record is of another model; UsageError or ModelError where maps were asked for by layout or another
+            model and cannot be made.
     Cost:   some seconds for a small model, most of them for the maps.
     """
-    inspection = attribute(inspection, translator.model)
+    # A patch is of one sentence, and a hidden position may lie beyond the end of another.
+    with nullcontext() if edit is None else edit_applied(translator, inspection.facts.asked, edit):
+        inspection = attribute(inspection, translator.model)
     if inspection.attentions("cross"):
         inspection = align(inspection, heads=heads_for(translator, folder))
     if inspection.attentions("decoder"):
-        inspection = apply_lens(inspection, translator.model, translator.vocabularies.target)
-    extras = _maps(translator, folder, maps) | _film(folder)
+        try:
+            inspection = apply_lens(inspection, translator.model, translator.vocabularies.target)
+        except ModelError:
+            if edit is None:
+                raise  # else something behind the last layer was changed, where the lens does not look
+    extras = _maps(translator, folder, maps, layout, against) | _film(folder)
     return inspection.with_arrays({}, **extras)
 
 
-def _maps(translator: InspectableTranslator, folder: Path, sentences: int) -> dict[str, object]:
+def _maps(
+    translator: InspectableTranslator, folder: Path, sentences: int, layout: Method, against: tuple[str, InspectableTranslator] | None
+) -> dict[str, object]:
     if not sentences:
         return {}
+    name, other = against or ("", None)
     try:
         sources, targets = dev_pairs(folder, count=sentences)
-        return {"maps": map_model(translator, sources, translations=targets).to_record()}
+        return {"maps": map_model(translator, sources, translations=targets, method=layout, other=other, other_name=name).to_record()}
     except (ModelError, UsageError):  # no dev set beside the model, or too small a one
+        if layout != "pca" or against is not None:
+            raise
         return {}
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vitrail.data.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.files import publish_folder, verify_folder
+from vitrail.files import MANIFEST, publish_folder, verify_folder
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model, read_config
 
@@ -84,6 +84,8 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
         folder = folder / "model"
     if not folder.is_dir():
         raise ModelError(f"{folder}: no model is there", expected="a model folder, or the folder of a run that has validated once")
+    if not any((folder / name).exists() for name in ("FORMAT", MANIFEST)):
+        raise ModelError(f"{folder}: is no Vitrail model", expected="a model folder, or the folder of a run, that vitrail has written")
     verify_folder(folder)
     document = _read_document(folder / "config.json")
     vocabularies = Vocabularies.load(folder)

@@ -16,10 +16,19 @@ def test_the_gravest_comes_first_and_causes_stay_before_what_follows() -> None:
     assert found.to_text().splitlines()[-1] == "2 faults, 1 warning, 1 note; 1 well, 1 not checked"
 
 
-@pytest.mark.parametrize(("severity", "clean"), [("warning", False), ("note", True), ("ok", True), ("unchecked", True)])
+@pytest.mark.parametrize(("severity", "clean"), [("warning", False), ("note", True), ("ok", True)])
 def test_only_faults_change_the_exit_code(severity: str, clean: bool) -> None:
     found = diagnose("run", [Finding.model_validate({"check": "a", "severity": severity, "found": "1"})])
     assert found.exit_code == 0 and found.clean is clean
+
+
+def test_nothing_checked_is_not_nothing_wrong() -> None:
+    unchecked = Finding(check="a", severity="unchecked", found="there is no data/")
+    found = diagnose("run", [unchecked, unchecked])
+    assert found.exit_code == 4 and found.to_text().splitlines()[-1].startswith("nothing could be checked")
+    found = diagnose("run", [unchecked, Finding(check="b", severity="ok", found="1")])
+    assert found.exit_code == 0 and found.to_text().splitlines()[-1].startswith("no faults")
+    assert diagnose("run", []).exit_code == 0
 
 
 def test_a_finding_says_what_was_found_expected_and_to_be_done() -> None:

@@ -57,9 +57,14 @@ class Diagnosis(Config):
         return not self.of("fault") and not self.of("warning")
 
     @property
+    def unexamined(self) -> bool:
+        """Whether there was nothing that could be checked."""
+        return len(self.of("unchecked")) == len(self.findings) > 0
+
+    @property
     def exit_code(self) -> int:
-        """1 where there is a fault, else 0."""
-        return 1 if self.faults else 0
+        """1 where there is a fault, 4 where nothing could be checked, else 0."""
+        return 1 if self.faults else 4 if self.unexamined else 0
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         """The findings of a severity."""
@@ -71,6 +76,8 @@ class Diagnosis(Config):
         return "\n".join(lines) + "\n"
 
     def _summary(self) -> str:
+        if self.unexamined:
+            return "nothing could be checked: give the folder of a run, with its data/ and metrics.jsonl"
         counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
         told = [_count(counts["fault"], "fault"), _count(counts["warning"], "warning"), _count(counts["note"], "note")]
         unchecked = f", {counts['unchecked']} not checked" if counts["unchecked"] else ""
