@@ -316,9 +316,9 @@ def test_what_is_missing_is_told_by_name(run: Path) -> None:
     assert "heads" not in found
 
 
-def test_a_model_folder_by_itself_is_looked_over_as_far_as_it_goes(healthy: Path) -> None:
+def test_a_model_folder_by_itself_is_not_called_healthy(healthy: Path) -> None:
     found = examine(healthy / "model")
-    assert found.exit_code == 0
+    assert found.exit_code == 4
     assert {one.check for one in found.of("unchecked")} == {check.name for check in CHECKS}
 
 
