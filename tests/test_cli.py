@@ -95,7 +95,7 @@ def test_starts_at_once(statement: str) -> None:
 def test_help_lists_the_verbs_and_no_arguments_mean_help(vitrail: Run) -> None:
     shown = vitrail("--help")
     assert shown.code == 0
-    for verb in ("demo", "prepare", "train", "translate", "evaluate", "inspect", "doctor", "compare", "bench", "config"):
+    for verb in ("demo", "prepare", "train", "translate", "evaluate", "inspect", "doctor", "compare", "bench", "experiment", "config"):
         assert f"\n  {verb} " in shown.out
     assert vitrail() == shown
 
@@ -337,6 +337,8 @@ def test_evaluate_files_and_runs(vitrail: Run, trained: Path, text: Path, tmp_pa
 def test_config_lists_every_key(vitrail: Run, trained: Path) -> None:
     shown = vitrail("config").out
     assert "model.width = 128  (int)\n    Model width D" in shown
+    kinds = [shown.index(f"# with model.kind = {kind}") for kind in ("transformer", "recurrent")]
+    assert kinds[0] < shown.index("model.heads = ") < kinds[1] < shown.index("model.cell = ") < shown.index("# of every kind")
     assert "data.corpora = (required)" in shown and 'train.duration = "20 epochs"' in shown
     assert "RunConfig" in json.loads(vitrail("config", "--json").out)["title"]
     assert tomllib.loads(vitrail("config", trained).out)["model"]["width"] == 16

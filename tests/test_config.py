@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrail.config import Config, Duration, Override, build, merge, parse_override, read_toml, to_toml, with_overrides
+from vitrail.config import Config, Duration, Override, build, keys, merge, parse_override, read_toml, to_toml, with_overrides
 from vitrail.errors import UsageError
+from vitrail.train.config import RunConfig
 
 
 class Inner(Config):
@@ -70,6 +71,33 @@ def test_every_wrong_key_is_named() -> None:
     with pytest.raises(UsageError) as caught:
         build(Outer, {"inner": {"rat": 1, "rate": "x"}, "length": "3 days"}, origin="my.toml")
     assert all(part in str(caught.value) for part in ("my.toml", "inner.rat", "inner.rate", "length", "vitrail config"))
+
+
+DATA = {"corpora": [{"source": "a.en", "target": "a.fr"}]}
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ({"model": {"cell": "gru"}}, "model.cell: kind transformer has no such key, but recurrent has (model.kind)"),
+        ({"model": {"kind": "recurrent", "heads": 2}}, "model.heads: kind recurrent has no such key, but transformer has (model.kind)"),
+        ({"model": {"kind": "gru"}}, "model.kind: gru is none of 'transformer', 'recurrent'"),
+        ({"model": {"widht": 3}}, "model.widht: no such key of kind transformer; model.width?"),
+        ({"model": {"kind": "recurrent", "norn": 1}}, "model.norn: no such key of kind recurrent; model.norm?"),
+        ({"train": {"warmup": 3}}, "train.warmup: no such key; schedule.warmup?"),
+        ({"optimizer": {"lerning_rate": 3}}, "optimizer.lerning_rate: no such key; optimizer.learning_rate?"),
+        ({"zzz": 1}, "zzz: no such key\n"),
+    ],
+)
+def test_a_key_that_does_not_exist_is_told_with_the_kind_or_name_that_does(table: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        build(RunConfig, {"data": DATA, **table}, origin="settings")
+    assert f"settings: {told}" in str(caught.value)
+
+
+def test_keys_of_alternatives_carry_their_kind() -> None:
+    found = {(key.name, key.kind) for key in keys(RunConfig)}
+    assert {("model.heads", "transformer"), ("model.cell", "recurrent"), ("train.duration", ""), ("data.subwords.size", "")} <= found
 
 
 def test_configuration_cannot_be_changed() -> None:

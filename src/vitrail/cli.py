@@ -19,6 +19,7 @@ from vitrail.commands.config import config
 from vitrail.commands.demo import demo
 from vitrail.commands.doctor import doctor
 from vitrail.commands.evaluate import evaluate
+from vitrail.commands.experiment import experiment
 from vitrail.commands.inspect import inspect
 from vitrail.commands.prepare import prepare
 from vitrail.commands.train import train
@@ -43,6 +44,7 @@ def root(
 
 for verb in (demo, prepare, train, translate, align, evaluate, inspect, doctor, compare, config):
     app.command()(verb)
+app.add_typer(experiment)
 app.add_typer(bench)
 
 

@@ -3,11 +3,14 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
+from pydantic.fields import FieldInfo
 
 from vitrail.errors import UsageError
 
@@ -104,30 +107,86 @@ def with_overrides(table: dict[str, Any], overrides: Iterable[Override]) -> dict
     return table
 
 
+class Key(NamedTuple):
+    """One setting of a configuration, as `--set` names it."""
+
+    name: str
+    kind: str
+    """Of the alternative that has it, such as "recurrent"; empty where every alternative has it, or there is only one."""
+    field: FieldInfo
+
+
+def keys(model: type[BaseModel], prefix: str = "", kind: str = "") -> Iterator[Key]:
+    """Every key of a configuration, those of nested ones included. Lists of tables (`data.corpora`) are one key."""
+    for name, field in model.model_fields.items():
+        alternatives = _alternatives(field.annotation)
+        if not alternatives or field.default is None:
+            yield Key(prefix + name, kind, field)
+        for alternative in alternatives if field.default is not None else ():
+            own = str(alternative.model_fields["kind"].default) if len(alternatives) > 1 else kind
+            yield from keys(alternative, f"{prefix}{name}.", own)
+
+
+def _alternatives(annotation: Any) -> list[type[BaseModel]]:
+    """The configurations that a field can hold; none for a plain value. Those of a union are told apart by `kind`."""
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, Config) else []
+    if get_origin(annotation) is Annotated:
+        return _alternatives(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [found for part in get_args(annotation) for found in _alternatives(part)]
+    return []
+
+
 def build(config_type: type[ConfigType], table: dict[str, Any], *, origin: str) -> ConfigType:
     """Make a configuration from a nested table. Raises UsageError naming every key that is wrong, and the near one for a typing slip."""
     try:
         return config_type.model_validate(table)
     except ValidationError as error:
-        lines = [f"{_key(table, item['loc'])}: {item['msg'].removeprefix('Value error, ')}{_found(item)}" for item in error.errors()]
+        lines = [_line(config_type, table, item) for item in error.errors()]
         raise UsageError(f"{origin}: " + "; ".join(lines), remedy="vitrail config lists every key with its meaning") from None
+
+
+def _line(config_type: type[BaseModel], table: dict[str, Any], item: Any) -> str:
+    """What is wrong with one key, and what would be right."""
+    name, kind = _key(table, item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{name}: {_unknown(name, kind, list(keys(config_type)))}"
+    if item["type"] == "union_tag_invalid":
+        return f"{name}.kind: {item['ctx']['tag']} is none of {item['ctx']['expected_tags']}"
+    return f"{name}: {item['msg'].removeprefix('Value error, ')}{_found(item)}"
+
+
+def _unknown(name: str, kind: str, known: list[Key]) -> str:
+    """What to tell of a key that does not exist: the kind that has it, or the name that was probably meant."""
+    others = sorted({key.kind for key in known if key.name == name})
+    if others:
+        table = name.rpartition(".")[0]
+        return f"kind {kind} has no such key, but {' and '.join(others)} has ({table}.kind)"
+    names = list(dict.fromkeys(key.name for key in known if not kind or key.kind in ("", kind)))
+    last = name.rpartition(".")[2]
+    near = [one for one in names if one.rpartition(".")[2] == last] or get_close_matches(name, names, n=1)
+    of_kind = f" of kind {kind}" if kind else ""
+    return f"no such key{of_kind}" + (f"; {' or '.join(near)}?" if near else "")
 
 
 def _found(item: Any) -> str:
     """The value that was found, where it is short and its kind of error does not name it already."""
-    named = item["type"] in ("extra_forbidden", "missing", "value_error")
+    named = item["type"] in ("missing", "value_error")
     return f", not {item['input']!r}" if not named and isinstance(item["input"], str | int | float) else ""
 
 
-def _key(table: Any, location: tuple[int | str, ...]) -> str:
-    """Where an error is, as `--set` names it: pydantic also names the alternative of a union, which stands in no table."""
+def _key(table: Any, location: tuple[int | str, ...]) -> tuple[str, str]:
+    """Where an error is, as `--set` names it, and in which alternative of a union: pydantic names it, though it stands in no table."""
     parts: list[str] = []
+    kind = ""
     for place, part in enumerate(location):
         if isinstance(table, dict) and part not in table and place + 1 < len(location):
+            kind = str(part)
             continue
         parts.append(str(part))
         table = table.get(part) if isinstance(table, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
-    return ".".join(parts)
+    return ".".join(parts), kind
 
 
 def to_json(config: Config) -> str:

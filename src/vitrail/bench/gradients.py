@@ -1,4 +1,4 @@
-"""Vanishing and exploding gradients, seen: `vitrail bench gradients`.
+"""Vanishing and exploding gradients, seen: `vitrail experiment gradients`.
 
 Small models of each architecture are trained for a moment on long sentences, with clipping and without; before, meanwhile and after, the
 gradient is measured at every time step of the source.

@@ -1,4 +1,4 @@
-"""How far back each architecture can remember: `vitrail bench lag`.
+"""How far back each architecture can remember: `vitrail experiment lag`.
 
 A problem whose answer lies `lag` time steps back is learned from scratch, for longer and longer lags, under the same conditions for all.
 Each architecture and seed is a process of its own with one thread, so that as many run side by side as there are cores.

@@ -1,4 +1,4 @@
-"""What sequences cost as they grow longer, for each architecture: `vitrail bench length`.
+"""What sequences cost as they grow longer, for each architecture: `vitrail experiment length`.
 
 Time of a training step, time of a decoding step and peak memory, at equal tokens a batch and about equal parameters.
 """

@@ -1,4 +1,4 @@
-"""Batch norm against layer norm where lengths differ between training and use, or from batch to batch: `vitrail bench norms`.
+"""Batch norm against layer norm where lengths differ between training and use, or from batch to batch: `vitrail experiment norms`.
 
 Batch norm takes its mean and variance from whatever sentences are beside a token while training, and from running averages afterwards;
 layer norm takes both from the token itself, always. Small translators are trained on the built-in phrasebook with either.

@@ -1,10 +1,9 @@
 """vitrail config: every setting with its type, default and meaning; or those of a run."""
 
 import json as json_module
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,6 +18,8 @@ class Setting(NamedTuple):
     """One key, as `--set` takes it."""
 
     name: str
+    kind: str
+    """Of the model that has it, such as "recurrent"; empty: every kind."""
     type: str
     default: str
     meaning: str
@@ -46,32 +47,29 @@ def config(
     if json:
         console.show_json(RunConfig.model_json_schema())
         return
-    console.write_lines([setting.to_text() for setting in settings(RunConfig)])
+    console.write_lines(to_lines(settings(RunConfig)))
 
 
-def settings(model: "type[BaseModel]", prefix: str = "") -> Iterator[Setting]:
-    """Every key of a configuration, those of nested ones included. Lists of tables (`data.corpora`) are one key."""
-    for name, field in model.model_fields.items():
-        alternatives = _alternatives(field.annotation)
-        if alternatives and field.default is not None:
-            for alternative in alternatives:
-                yield from settings(alternative, f"{prefix}{name}.")
-            continue
+def settings(model: "type[BaseModel]") -> Iterator[Setting]:
+    """Every key of a configuration, with the kind that it belongs to."""
+    from vitrail.config import keys
+
+    for name, kind, field in keys(model):
         default = "(required)" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-        yield Setting(prefix + name, _type(field.annotation), default, field.description or "")
+        yield Setting(name, kind, _type(field.annotation), default, field.description or "")
 
 
-def _alternatives(annotation: Any) -> "list[type[BaseModel]]":
-    """The configurations that a field can hold; none for a plain value. Those of a union come one after the other, told apart by `kind`."""
-    from vitrail.config import Config
-
-    if isinstance(annotation, type):
-        return [annotation] if issubclass(annotation, Config) else []
-    if get_origin(annotation) is Annotated:
-        return _alternatives(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return [found for part in get_args(annotation) for found in _alternatives(part)]
-    return []
+def to_lines(found: Iterable[Setting]) -> Iterator[str]:
+    """The settings to read. Those that only one kind of model has stand under its name."""
+    told = ""
+    for setting in found:
+        if setting.kind and setting.kind != told:
+            table = setting.name.rpartition(".")[0]
+            yield f"\n# with {table}.kind = {setting.kind}"
+        elif told and not setting.kind:
+            yield "\n# of every kind"
+        told = setting.kind
+        yield setting.to_text()
 
 
 def _type(annotation: Any) -> str:

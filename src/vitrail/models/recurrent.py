@@ -57,6 +57,7 @@ class RecurrentConfig(CellsConfig):
     """The shape of a recurrent encoder-decoder."""
 
     kind: Literal["recurrent"] = "recurrent"
+    """Recurrent networks; another kind is `transformer`."""
     attention: AttentionKind = "none"
     """How the decoder looks back at the source: none (it hears the encoder's last state alone), bahdanau (additive, asked with the state
     before the step), luong-dot, luong-general or luong-concat (asked with the state after it)."""

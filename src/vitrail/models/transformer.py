@@ -27,6 +27,7 @@ class TransformerConfig(Config):
     """The shape of a Transformer encoder-decoder."""
 
     kind: Literal["transformer"] = "transformer"
+    """The Transformer; another kind is `recurrent`."""
     encoder_layers: int = Field(default=4, ge=1, le=1000)
     """Blocks in the encoder."""
     decoder_layers: int = Field(default=4, ge=1, le=1000)

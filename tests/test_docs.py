@@ -1,0 +1,77 @@
+"""The pages name every setting, and every command and link in them exists."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitrail.config import keys
+from vitrail.train.config import RunConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md"]
+}
+GUIDES = "".join(PAGES[name] for name in ("models.md", "optimization.md", "search.md", "training.md"))
+
+
+@pytest.mark.parametrize("key", sorted({key.name for key in keys(RunConfig) if not key.name.startswith("data.")}))
+def test_every_setting_is_explained(key: str) -> None:
+    assert f"`{key}" in GUIDES, f"no page speaks of {key}"
+
+
+def _commands() -> list[str]:
+    blocks = [block for text in PAGES.values() for block in re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)]
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    quoted = [found for text in PAGES.values() for found in re.findall(r"`(vitrail [a-z][^`\n]*)`", text)]
+    return sorted({line.split("#")[0].strip() for line in [*lines, *quoted] if line.startswith("vitrail ")})
+
+
+def _verb(command: str) -> tuple[str, ...]:
+    words = command.split()[1:]
+    return tuple(words[:2] if words[0] in ("bench", "experiment") else words[:1])
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[tuple[str, ...], str]:
+    """What `--help` of each verb says, gathered in one process."""
+    verbs = sorted({_verb(command) for command in _commands()})
+    code = (
+        "import sys, json; from typer.testing import CliRunner; from vitrail.cli import app\n"
+        "for verb in json.loads(sys.argv[1]):\n"
+        "    done = CliRunner().invoke(app, [*verb, '--help'], env={'COLUMNS': '500'})\n"
+        "    print(json.dumps([verb, done.output if done.exit_code == 0 else '']))\n"
+    )
+    import json
+
+    done = subprocess.run([sys.executable, "-c", code, json.dumps(verbs)], capture_output=True, text=True, check=True)
+    return {tuple(verb): text for verb, text in map(json.loads, done.stdout.splitlines())}
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_every_command_exists_with_its_options(command: str, helps: dict[tuple[str, ...], str]) -> None:
+    shown = helps[_verb(command)]
+    assert shown, command
+    for option in re.findall(r"(?<=\s)--?[a-z][a-z\-]*", command):
+        assert re.search(rf"(?<![\w\-]){option}(?![\w\-])", shown), f"{option} of: {command}"
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_links_of_pages_lead_somewhere(page: str) -> None:
+    home = ROOT if page in ("README.md", "SECURITY.md") else ROOT / "docs"
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = home / name if name else home / page
+        assert target.exists(), f"{page}: {link}"
+        if anchor:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in map(_anchor, titles), f"{page}: {link}"
