@@ -25,6 +25,7 @@ from vitrail.train.choose import (
     still_automatic,
     to_table,
 )
+from vitrail.train.optim import Warmup
 
 FACTS = st.builds(
     Facts,
@@ -71,7 +72,7 @@ def test_little_text_takes_many_epochs(facts: Facts) -> None:
     tokens = facts.pairs * facts.mean_target_words * TOKENS_PER_WORD
     steps = max(1, round(tokens / int(str(found["train.batch_tokens"])))) * int(str(found["train.duration"]).split()[0])
     assert steps >= LEAST_STEPS / 2
-    assert int(str(found["schedule.warmup"])) <= steps / 4
+    assert Warmup.parse(str(found["schedule.warmup"])).within(steps) <= steps / 10 + 1e-6
 
 
 def test_more_text_larger_vocabulary_less_dropout() -> None:

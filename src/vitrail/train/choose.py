@@ -1,7 +1,7 @@
 """Zero configuration: from facts about a corpus to settings, each with its reason and the option that changes it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -77,8 +77,10 @@ MANY_CORES = 8
 _RECURRENT = ("rnn", "gru", "lstm", "lstm-attention", "gru-attention")
 LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4} | dict.fromkeys(_RECURRENT, 3e-3)
 WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000} | dict.fromkeys(_RECURRENT, 200)
-WARMUP_SHARE = 0.1
-"""The warm-up is at most this share of the training."""
+WARMUP_SHARE = "10%"
+"""The warm-up is at most this share of the training, however long that turns out to be."""
+VALIDATION_SHARE = "25%"
+"""So is the time between two validations: also a training of a minute has four."""
 LEAST_STEPS = 2_000
 """Whatever the corpus, a training takes at least so many steps."""
 TOKENS_PER_WORD = 1.4
@@ -88,14 +90,16 @@ VALIDATE_STEPS = (200, 2_000)
 JOINT_FROM = 0.5
 """Share of letters in common from which on both languages share one vocabulary."""
 _SAMPLE = 2_000
+_BATCH = {"batch_tokens": None, "accumulate": 1}
 
 
-def choose(facts: Facts, *, preset: str | None = None) -> list[Choice]:
+def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] | None = None) -> list[Choice]:
     """Choose vocabulary, model, dropout, batch, schedule and length. A pure function.
 
     What the prepared data depends on (`data.*`) goes by the text alone, not by the machine.
 
     Args:   preset: the model, where the user chose it; the rest then goes by it.
+            asked: what the user set, a nested table: the length goes by the size of batches that was asked for.
     Raises: UsageError for a preset that does not exist.
     """
     if preset is not None and preset not in LEARNING_RATES:
@@ -106,27 +110,36 @@ def choose(facts: Facts, *, preset: str | None = None) -> list[Choice]:
     machine = "a GPU" if facts.gpu else f"{facts.cores} cores"
     joint = facts.shared_letters >= JOINT_FROM
     letters = f"{facts.shared_letters:.0%} of the target's letters are the source's too"
-    steps_per_epoch = max(1, math.ceil(facts.pairs * facts.mean_target_words * TOKENS_PER_WORD / row.batch_tokens))
+    a_step = _tokens_a_step(asked or {}, row.batch_tokens)
+    steps_per_epoch = max(1, math.ceil(facts.pairs * facts.mean_target_words * TOKENS_PER_WORD / a_step))
     epochs = max(row.epochs, math.ceil(LEAST_STEPS / steps_per_epoch))
     steps = epochs * steps_per_epoch
-    warmup = max(1, min(WARMUPS[model], round(steps * WARMUP_SHARE)))
     return [
         Choice("data.subwords.size", row.vocabulary, f"{corpus}: enough subwords to spell words short, few enough to see each often"),
         Choice("data.subwords.joint", joint, letters),
         *([] if preset else [Choice(PRESET, model, f"{corpus} on {machine}")]),
         *([] if joint else [Choice("model.tie", "target", "separate vocabularies cannot share one embedding")]),
-        Choice("model.dropout", row.dropout, f"{corpus}: the fewer, the sooner they are learned by heart"),
+        Choice("model.dropout", row.dropout, f"{corpus}: small corpora overfit sooner"),
         Choice("train.batch_tokens", row.batch_tokens, f"{corpus} make about {steps_per_epoch:,} steps an epoch so"),
         Choice("optimizer.learning_rate", LEARNING_RATES[model], f"what the {model} model bears"),
-        Choice("schedule.warmup", warmup, f"of about {steps:,} steps"),
+        Choice("schedule.warmup", f"{WARMUPS[model]} steps, at most {WARMUP_SHARE}", "a short training needs time to learn after it"),
         Choice("train.duration", f"{epochs} epochs", f"{corpus}: about {steps:,} steps"),
         Choice("train.validate_every", _validate_every(steps_per_epoch), f"an epoch has about {steps_per_epoch:,} steps"),
     ]
 
 
+def _tokens_a_step(asked: Mapping[str, Any], chosen: int) -> int:
+    """Target positions of one update. A setting that cannot be is refused later, with all others."""
+    table: Any = asked.get("train", {})
+    values = [table.get(name, default) if isinstance(table, dict) else default for name, default in _BATCH.items()]
+    batch, accumulate = (value if isinstance(value, int) and value > 0 else None for value in values)
+    return (batch or chosen) * (accumulate or 1)
+
+
 def _validate_every(steps_per_epoch: int) -> str:
     least, most = VALIDATE_STEPS
-    return "1 epochs" if least <= steps_per_epoch <= most else f"{min(max(steps_per_epoch, least), most)} steps"
+    interval = "1 epochs" if least <= steps_per_epoch <= most else f"{min(max(steps_per_epoch, least), most)} steps"
+    return f"{interval}, at most {VALIDATION_SHARE}"
 
 
 def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> Facts:
