@@ -191,7 +191,7 @@ def corpora_of(ask: Ask) -> tuple[ParallelText, ...]:
 def data_config(ask: Ask, facts: Facts) -> DataConfig:
     """The text that all rungs share, and how it is prepared."""
     asked = ask.request.table()
-    table = merge(to_table(still_automatic(choose(facts), asked)), asked)
+    table = merge(to_table(still_automatic(choose(facts, asked=asked), asked)), asked)
     return build(DataConfig, table["data"], origin="settings")
 
 
