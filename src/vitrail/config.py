@@ -50,6 +50,10 @@ class Duration(BaseModel):
     def __str__(self) -> str:
         return f"{self.amount:g} {self.unit}"
 
+    def parts(self) -> dict[str, Any]:
+        """Amount and unit by name."""
+        return {"amount": self.amount, "unit": self.unit}
+
     @classmethod
     def parse(cls, text: str) -> "Duration":
         """Read `"8000 steps"`. Raises UsageError when it is not a duration."""
@@ -57,6 +61,42 @@ class Duration(BaseModel):
             return cls.model_validate(text)
         except ValidationError as error:
             raise UsageError(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
+
+
+def split_share(text: str) -> tuple[str, float | None]:
+    """Take `"1 epochs, at most 25%"` apart: what stands before, and the share of the training, 0.25; None where the text has none.
+
+    Raises ValueError for a share that is none.
+    """
+    length, comma, limit = text.partition(",")
+    if not comma:
+        return text, None
+    match = re.fullmatch(r"\s*at most\s+(\d+(?:\.\d+)?)\s*%\s*", limit)
+    if match is None or not 0 < float(match[1]) <= 100:
+        raise ValueError(f"{limit.strip()!r} is not a share of the training; write for example 'at most 25%'")
+    return length, float(match[1]) / 100
+
+
+class Interval(Duration):
+    """How often something is done in a training: `"1 epochs"`, or with the largest share of the training: `"1 epochs, at most 25%"`."""
+
+    share: float | None = None
+    """Where this share of the training is shorter than the length, it is done as often as that."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            length, share = split_share(value)
+            return {**Duration.model_validate(length).parts(), "share": share}
+        return value
+
+    @model_serializer
+    def _write(self) -> str:
+        return str(self)
+
+    def __str__(self) -> str:
+        return super().__str__() + ("" if self.share is None else f", at most {100 * self.share:g}%")
 
 
 class Override(NamedTuple):

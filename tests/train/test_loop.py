@@ -1,5 +1,6 @@
 """The step and the loop: what a step may not touch, when things are due, what all ranks agree on."""
 
+import itertools
 import json
 import math
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitrail.config import Duration, build
+from vitrail.config import Duration, Interval, build
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import Stopped, TrainingError
@@ -218,7 +219,7 @@ def test_steps_are_due_at_their_multiples(every: int, steps: int) -> None:
     found = [
         step
         for step in range(1, steps + 1)
-        if due(lasting(f"{every} steps"), Progress(step=step - 1), Progress(step=step), steps_per_epoch=5)
+        if due(lasting(f"{every} steps"), Progress(step=step - 1), Progress(step=step), steps_per_epoch=5, whole=lasting("60 steps"))
     ]
     assert found == list(range(every, steps + 1, every))
 
@@ -229,7 +230,7 @@ def test_minutes_are_due_once_for_however_many_passed(times: list[float]) -> Non
     before, count, lines = Progress(), 0, set[int]()
     for seconds in times:
         now = Progress(seconds=before.seconds + seconds)
-        if due(lasting("1 minutes"), before, now, steps_per_epoch=5):
+        if due(lasting("1 minutes"), before, now, steps_per_epoch=5, whole=lasting("9 minutes")):
             count += 1
         if now.seconds // 60 > before.seconds // 60:
             lines.add(int(now.seconds // 60))
@@ -239,7 +240,47 @@ def test_minutes_are_due_once_for_however_many_passed(times: list[float]) -> Non
 
 def test_a_duration_of_nothing_is_never_due() -> None:
     for text in ("0 steps", "0 epochs", "0 minutes"):
-        assert not due(lasting(text), Progress(), Progress(step=9, seconds=99.0), steps_per_epoch=5)
+        assert not due(lasting(text), Progress(), Progress(step=9, seconds=99.0), steps_per_epoch=5, whole=lasting("9 steps"))
+
+
+def times_due(every: str, whole: str, progress: list[Progress]) -> list[int]:
+    interval = Interval.model_validate(every)
+    pairs = enumerate(itertools.pairwise(progress), 1)
+    return [place for place, (before, now) in pairs if due(interval, before, now, steps_per_epoch=12, whole=lasting(whole))]
+
+
+@pytest.mark.parametrize(
+    ("every", "whole", "steps"),
+    [
+        ("1 epochs, at most 25%", "30 steps", [8, 15, 23, 30]),
+        ("1 epochs, at most 25%", "2 epochs", [6, 12, 18, 24]),
+        ("1 epochs, at most 25%", "72 steps", [12, 24, 36, 48, 60, 72]),
+        ("500 steps, at most 50%", "3 epochs", [18, 36]),
+        ("5 minutes, at most 25%", "16 steps", [4, 8, 12, 16]),
+        ("1 epochs", "30 steps", [12, 24]),
+        ("500 steps", "30 steps", []),
+        ("0 steps, at most 25%", "30 steps", []),
+    ],
+)
+def test_a_share_of_the_training_brings_validations_to_a_short_one(every: str, whole: str, steps: list[int]) -> None:
+    last = round(lasting(whole).amount * (12 if "epochs" in whole else 1))
+    assert times_due(every, whole, [Progress(step=step) for step in range(last + 1)]) == steps
+
+
+@pytest.mark.parametrize(
+    ("every", "whole", "seconds"),
+    [
+        ("5 minutes, at most 25%", "1 minutes", [15, 30, 45, 60]),
+        ("1 minutes, at most 25%", "20 minutes", list(range(60, 1201, 60))),
+        ("1 epochs, at most 25%", "1 minutes", [15, 24, 30, 45, 48, 60]),
+        ("500 steps, at most 50%", "1 minutes", [30, 60]),
+    ],
+)
+def test_a_share_of_minutes_is_minutes(every: str, whole: str, seconds: list[int]) -> None:
+    """One step in two seconds, twelve in an epoch."""
+    end = round(lasting(whole).amount * 60)
+    progress = [Progress(step=second // 2, seconds=second) for second in range(end + 1)]
+    assert times_due(every, whole, progress) == seconds
 
 
 def test_patience_ends_a_training_even_right_after_it_went_on() -> None:

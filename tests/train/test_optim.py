@@ -7,12 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig
-from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, follow, rate
+from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, Warmup, follow, rate
 
 TINY = TransformerConfig(
     encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8, dropout=0.0, positions="learned", max_positions=9
@@ -218,6 +219,53 @@ def test_after_the_warm_up_no_schedule_rises(kind: Any, warmup: int, floor: floa
     assert all(0 <= share <= 1 for share in shares)
     assert all(later <= sooner + 1e-12 for sooner, later in zip(shares[warmup:], shares[warmup + 1 :], strict=False))
     assert shares == [rate(config, step=step, progress=step / total, plateau_halvings=halvings) for step in range(total)]
+
+
+@pytest.mark.parametrize(
+    ("written", "steps", "share", "kept"),
+    [
+        (600, 600, None, 600),
+        ("600", 600, None, 600),
+        (" 600 steps ", 600, None, 600),
+        ("1 step", 1, None, 1),
+        ("10%", None, 0.1, "10%"),
+        ("2.5 %", None, 0.025, "2.5%"),
+        ("600 steps, at most 10%", 600, 0.1, "600 steps, at most 10%"),
+        ("600,at most 100 %", 600, 1.0, "600 steps, at most 100%"),
+    ],
+)
+def test_a_warm_up_is_read_and_written(written: int | str, steps: int | None, share: float | None, kept: int | str) -> None:
+    assert Warmup.parse(written) == pytest.approx((steps, share))
+    assert ScheduleConfig(warmup=written).warmup == kept and Warmup.parse(kept) == Warmup.parse(written)
+
+
+@pytest.mark.parametrize("text", [0, -3, "0", "0%", "101%", "ten", "10%, at most 5%", "600, at most 0%", "600, 10%", "3 epochs", ""])
+def test_what_is_no_warm_up_is_refused(text: int | str) -> None:
+    with pytest.raises(ValidationError, match=r"warm-up|share of the training"):
+        ScheduleConfig(warmup=text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("warmup", "top"), [("10%", 20), ("50 steps, at most 10%", 20), ("8 steps, at most 10%", 8)])
+def test_a_warm_up_that_is_a_share_ends_where_so_many_steps_would(kind: Any, warmup: str, top: int) -> None:
+    """Of 200 steps, a tenth is 20: the same rates as with a warm-up of that many steps, and of as many minutes."""
+    by_share, by_steps = ScheduleConfig(kind=kind, warmup=warmup), ScheduleConfig(kind=kind, warmup=top)
+    for step in range(200):
+        now, after = step / 200, (step + 1) / 200
+        assert rate(by_share, step=step, progress=now, after=after) == pytest.approx(rate(by_steps, step=step, progress=now, after=after))
+    warm = [rate(by_share, step=step, progress=step / 200) for step in range(200)]
+    assert abs(warm.index(max(warm)) - (top - 1)) <= 1, "nobody knows in minutes how far the next step will lead"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_warm_up_in_steps_does_not_see_how_long_the_training_is(kind: Any) -> None:
+    """To the bit: what was trained with plain steps goes on as it was."""
+    config = ScheduleConfig(kind=kind, warmup=37)
+    for step in range(120):
+        decay = math.sqrt(37 / (step + 1)) if kind == "inverse_sqrt" else rate(ScheduleConfig(kind=kind, warmup=1), step=step, progress=0.4)
+        warm = min(1.0, (step + 1) / 37)
+        expected = min(warm, decay) if kind == "inverse_sqrt" else warm * decay
+        assert rate(config, step=step, progress=0.4, after=0.7) == expected
 
 
 # ---- the moving average ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,11 @@
 """Subword vocabularies: train, save, load, encode, decode, sample; and the vocabularies of a pair of languages."""
 
 import io
+import logging
+import math
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
+from pydantic import Field
 
 from vitrail.config import Config
 from vitrail.data.dropout import Merges, read_merges, segment
@@ -35,12 +39,21 @@ __all__ = [
     "train_vocabularies",
 ]
 
+_log = logging.getLogger(__name__)
+
 # SentencePiece writes a space as ▁ and cannot tell it from a ▁ in the text. U+FDD0 is a code point that Unicode keeps for such uses.
 _ESCAPE = "\ufdd0"
 # SentencePiece skips lines with these while training: its marks for unknown text and for the ends of sentences.
 _SKIPPED_BY_TRAINER = str.maketrans("\u2585\t", "  ")
 _LONGEST_TRAINING_TEXT = 4000
-_COVERED_FULLY = 400
+_BEFORE_CHARACTERS = len(SPECIAL) + 256
+COVERED_FULLY = 400
+"""Different characters up to which all of them get ids of their own."""
+_COVERAGE = 0.9995
+LEAST_COVERAGE = 0.98
+"""SentencePiece takes no less."""
+_CROWDED = 0.75
+"""Where not all characters have room, they take this share of the ids, and words and their parts the rest."""
 _SEGMENTATIONS = 8
 _SEGMENTATION_SMOOTHING = 0.2
 
@@ -54,9 +67,9 @@ class SubwordsConfig(Config):
     """Most ids of a vocabulary, the four special ones and the 256 bytes of SentencePiece included; a small corpus may give fewer."""
     joint: bool = True
     """One vocabulary for both languages."""
-    character_coverage: float | None = None
+    character_coverage: float | None = Field(default=None, ge=LEAST_COVERAGE, le=1)
     """Share of the text whose characters get ids of their own; the others are written as bytes. Empty: 1 with at most 400 different
-    characters, else 0.9995."""
+    characters, else 0.9995, and where `size` has no room for these, less, down to 0.98."""
     training_sentences: int = 2_000_000
     """Learn from at most this many sentences, drawn evenly from both languages."""
     least_count: int = 1
@@ -233,7 +246,7 @@ def train_sentencepiece(
         raise DataError("no text to learn a vocabulary from")
     require_text(kept)
     if character_coverage is None:
-        character_coverage = 1.0 if len(set[str]().union(*kept)) <= _COVERED_FULLY else 0.9995
+        character_coverage = _coverage_for(count_characters(kept), size=size)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -258,13 +271,71 @@ def train_sentencepiece(
     return SentencePieceSubwords.from_bytes(model.getvalue(), origin="the vocabulary just learned")
 
 
+def count_characters(texts: Iterable[str]) -> Counter[str]:
+    """How often each character stands in some texts, as SentencePiece counts them: with a space before each text."""
+    counts: Counter[str] = Counter()
+    lines = 0
+    for text in texts:
+        counts.update(text)
+        lines += 1
+    counts[" "] += lines
+    return counts
+
+
+def needed_characters(counts: Counter[str], *, coverage: float | None = None) -> int:
+    """How many characters make up a share of the text, the most frequent first; None: the share that is wanted of such a text."""
+    if coverage is None:
+        coverage = 1.0 if len(counts) <= COVERED_FULLY else _COVERAGE
+    wanted, found = coverage * counts.total(), 0
+    for place, number in enumerate(sorted(counts.values(), reverse=True)):
+        if found >= wanted:
+            return place
+        found += number
+    return len(counts)
+
+
+def _coverage_for(counts: Counter[str], *, size: int) -> float:
+    """The share of the text whose characters have room in a vocabulary: what is wanted, or as much as fits.
+
+    Raises UsageError where not even `LEAST_COVERAGE` fits.
+    """
+    room, wanted = size - _BEFORE_CHARACTERS, needed_characters(counts)
+    if wanted <= room:
+        return 1.0 if len(counts) <= COVERED_FULLY else _COVERAGE
+    least = needed_characters(counts, coverage=LEAST_COVERAGE)
+    if least > room:
+        raise _too_small(size, counts, least=_BEFORE_CHARACTERS + least)
+    held, total = max(least, int(_CROWDED * room)), counts.total()
+    covered = sum(sorted(counts.values(), reverse=True)[:held]) / total
+    _log.warning(
+        "subwords.size: %d has room for %d of the %d characters of this text, %.1f %% of it; the others are spelled in bytes. "
+        "All have room from %d on: --set data.subwords.size=%d",
+        *(size, held, len(counts), 100 * covered, _BEFORE_CHARACTERS + wanted, roomy_size(size, wanted)),
+    )
+    # A little less, so that rounding to 32 bits does not take in one character more.
+    return max(LEAST_COVERAGE, covered - max(0.5 / total, 1e-7))
+
+
+def roomy_size(size: int, characters: int) -> int:
+    """A vocabulary of `size`, and so many characters besides, in round numbers; few characters need no more than `size`."""
+    return size if characters <= COVERED_FULLY else 500 * math.ceil((size + characters) / 500)
+
+
+def _too_small(size: int, counts: Counter[str], *, least: int) -> UsageError:
+    return UsageError(
+        f"subwords.size: {size} is too small for the {len(counts)} different characters of this text",
+        expected=f"at least {least}: {len(SPECIAL)} special ids, 256 bytes and one for each character of {LEAST_COVERAGE:.0%} of the text",
+        remedy=f"--set data.subwords.size={max(least, roomy_size(least, needed_characters(counts)))}",
+    )
+
+
 def _explained(error: RuntimeError, *, size: int) -> UsageError:
     found = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
-    least = found[1] if found else str(2 * (len(SPECIAL) + 256))
+    least = found[1] if found else str(2 * _BEFORE_CHARACTERS)
     return UsageError(
         f"subwords.size: {size} is too small for the characters of this text",
         expected=f"at least {least}: {len(SPECIAL)} special ids, 256 bytes and one for each character",
-        remedy="a greater subwords.size or a lower subwords.character_coverage" if found else str(error),
+        remedy=f"--set data.subwords.size={least}, or leave subwords.character_coverage out" if found else str(error),
     )
 
 

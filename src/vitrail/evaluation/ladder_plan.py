@@ -18,7 +18,7 @@ from vitrail.errors import UsageError
 from vitrail.evaluation.flops import StepCost, step_cost
 from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_config
 from vitrail.train.api import Request, read_recipe, to_run_config
-from vitrail.train.choose import PRESET, WARMUP_SHARE, Facts, choose, still_automatic, to_table
+from vitrail.train.choose import PRESET, Facts, choose, still_automatic, to_table
 from vitrail.train.config import RunConfig
 
 CLOSE = 0.1
@@ -154,11 +154,8 @@ class Ask:
         if recipe.get(PRESET, preset) != preset:
             for part, key in _TUNED:
                 recipe = {**recipe, part: {name: value for name, value in recipe.get(part, {}).items() if name != key}}
-        return merge(recipe, self.own())
-
-    def own(self) -> dict[str, Any]:
-        """Of that, what the user said, not the recipe."""
-        return with_overrides(read_toml(self.request.file) if self.request.file else {}, self.request.overrides)
+        own = with_overrides(read_toml(self.request.file) if self.request.file else {}, self.request.overrides)
+        return merge(recipe, own)
 
 
 @dataclass(frozen=True)
@@ -194,7 +191,7 @@ def corpora_of(ask: Ask) -> tuple[ParallelText, ...]:
 def data_config(ask: Ask, facts: Facts) -> DataConfig:
     """The text that all rungs share, and how it is prepared."""
     asked = ask.request.table()
-    table = merge(to_table(still_automatic(choose(facts), asked)), asked)
+    table = merge(to_table(still_automatic(choose(facts, asked=asked), asked)), asked)
     return build(DataConfig, table["data"], origin="settings")
 
 
@@ -235,8 +232,6 @@ class _Draft:
     wanted: Wanted
     config: RunConfig
     own_width: bool
-    own_warmup: bool
-    """Somebody asked for this warm-up, not the recipe alone, which was made for its own length."""
     ignored: frozenset[str]
     """Settings of `model` made for all rungs that this one's architecture does not have."""
 
@@ -251,12 +246,11 @@ def _draft(ask: Ask, rung: Wanted, *, facts: Facts, data: DataConfig) -> _Draft:
     model: dict[str, Any] = shared.get("model", {})
     shared = {**shared, "model": {key: value for key, value in model.items() if key in known}}
     asked = with_overrides({**shared, PRESET: rung.preset}, rung.settings)
-    standing = still_automatic(choose(facts, preset=rung.preset), asked)
+    standing = still_automatic(choose(facts, preset=rung.preset, asked=asked), asked)
     table = {**merge(to_table(standing), asked), "data": data.model_dump(mode="json")}
     own_width = any(setting.path == ("model", "width") for setting in rung.settings)
-    own_warmup = "warmup" in with_overrides(ask.own(), rung.settings).get("schedule", {})
     config = to_run_config(table, origin=f"rung {rung.name}")
-    return _Draft(rung, config, own_width, own_warmup, frozenset(model.keys() - known))
+    return _Draft(rung, config, own_width, frozenset(model.keys() - known))
 
 
 def _unshared(ask: Ask, drafts: Sequence[_Draft]) -> list[str]:
@@ -294,7 +288,7 @@ def _with_width(table: Mapping[str, Any], width: int) -> ModelConfig | None:
 
 
 def _afford(ask: Ask, draft: _Draft, prepared: Prepared) -> Planned:
-    """Give a rung its share of the budget, and a warm-up that leaves time to learn."""
+    """Give a rung its share of the budget."""
     config, cost = draft.config, step_cost(draft.config, prepared)
     duration = config.train.duration
     if ask.budget is not None and ask.budget.unit == "FLOPs":
@@ -307,17 +301,13 @@ def _afford(ask: Ask, draft: _Draft, prepared: Prepared) -> Planned:
             )
     elif ask.budget is not None:
         duration = Duration(amount=ask.budget.amount, unit=ask.budget.unit)  # pyright: ignore[reportArgumentType]  # FLOPs are dealt with
-    update: dict[str, Any] = {"train": config.train.model_copy(update={"duration": duration})}
-    steps = {"steps": duration.amount, "epochs": duration.amount * cost.steps_per_epoch}.get(duration.unit)
-    if steps is not None and steps < 1:
+    steps = {"steps": duration.amount, "epochs": duration.amount * cost.steps_per_epoch}.get(duration.unit, 1)
+    if steps < 1:
         raise UsageError(
             f"--budget '{ask.budget}': {draft.wanted.name} cannot take a step within it",
             expected=f"at least {1 / cost.steps_per_epoch:.2g} epochs, which a step of it is",
         )
-    if steps is not None and not draft.own_warmup:
-        warmup = max(1, min(config.schedule.warmup, round(steps * WARMUP_SHARE)))
-        update["schedule"] = config.schedule.model_copy(update={"warmup": warmup})
-    config = config.model_copy(update=update)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"duration": duration})})
     return Planned(
         draft.wanted.name,
         draft.wanted.title,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
 from vitrail.data.prepare import DataConfig
-from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
 from vitrail.files import make_folder, write_file
 from vitrail.train.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
@@ -81,13 +80,9 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     choices = _kept_choices(folder)
     if choices is None:
         corpora = build(DataConfig, asked["data"], origin="settings").corpora
-        choices = _choose(corpora, preset=asked.get(PRESET), gpu=gpu)
+        choices = choose(gather_facts(corpora, cores=os.cpu_count() or 1, gpu=gpu), preset=asked.get(PRESET), asked=asked)
     standing = still_automatic(choices, asked)
     return Plan(merge(to_table(standing), asked), standing)
-
-
-def _choose(corpora: Sequence[ParallelText], *, preset: Any, gpu: bool) -> list[Choice]:
-    return choose(gather_facts(corpora, cores=os.cpu_count() or 1, gpu=gpu), preset=preset)
 
 
 def _own_table(folder: Path) -> dict[str, Any]:

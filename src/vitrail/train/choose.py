@@ -1,16 +1,26 @@
 """Zero configuration: from facts about a corpus to settings, each with its reason and the option that changes it."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from vitrail.config import Override, with_overrides
+from vitrail.data.subwords import count_characters, needed_characters, roomy_size
 from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
 
 PRESET = "preset"
 """Name of the choice that stands for a whole model; every other name is a configuration key."""
+
+
+class Needed(NamedTuple):
+    """Characters that a vocabulary should have: those that make up nearly all of a text."""
+
+    source: int
+    target: int
+    both: int
 
 
 class Facts(NamedTuple):
@@ -19,9 +29,10 @@ class Facts(NamedTuple):
     pairs: int
     mean_target_words: float
     shared_letters: float
-    """Share of the target's letters that the source is written with too, 0 to 1."""
+    """How much of both sides is written in the same letters, 0 to 1: see `shared_letters`."""
     cores: int
     gpu: bool
+    characters: Needed = Needed(0, 0, 0)
 
 
 class Choice(NamedTuple):
@@ -77,25 +88,30 @@ MANY_CORES = 8
 _RECURRENT = ("rnn", "gru", "lstm", "lstm-attention", "gru-attention")
 LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4} | dict.fromkeys(_RECURRENT, 3e-3)
 WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000} | dict.fromkeys(_RECURRENT, 200)
-WARMUP_SHARE = 0.1
-"""The warm-up is at most this share of the training."""
+WARMUP_SHARE = "10%"
+"""The warm-up is at most this share of the training, however long that turns out to be."""
+VALIDATION_SHARE = "25%"
+"""So is the time between two validations: also a training of a minute has four."""
 LEAST_STEPS = 2_000
 """Whatever the corpus, a training takes at least so many steps."""
 TOKENS_PER_WORD = 1.4
 """Subwords, ends and padding to a word, roughly."""
 VALIDATE_STEPS = (200, 2_000)
 """Steps between validations, at least and at most, where an epoch is shorter or longer."""
-JOINT_FROM = 0.5
-"""Share of letters in common from which on both languages share one vocabulary."""
-_SAMPLE = 2_000
+JOINT_FROM = 0.4
+"""Letters in common from which on both languages share one vocabulary. Of 128 languages against English, those in another script have
+0.18 at most (Chinese, with Latin names), those in the same 0.58 at least (Vietnamese)."""
+_SAMPLE = 10_000
+_BATCH = {"batch_tokens": None, "accumulate": 1}
 
 
-def choose(facts: Facts, *, preset: str | None = None) -> list[Choice]:
+def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] | None = None) -> list[Choice]:
     """Choose vocabulary, model, dropout, batch, schedule and length. A pure function.
 
     What the prepared data depends on (`data.*`) goes by the text alone, not by the machine.
 
     Args:   preset: the model, where the user chose it; the rest then goes by it.
+            asked: what the user set, a nested table: the length goes by the size of batches that was asked for.
     Raises: UsageError for a preset that does not exist.
     """
     if preset is not None and preset not in LEARNING_RATES:
@@ -105,43 +121,85 @@ def choose(facts: Facts, *, preset: str | None = None) -> list[Choice]:
     model = preset or (row.gpu if facts.gpu else row.many_cores if facts.cores >= MANY_CORES else row.few_cores)
     machine = "a GPU" if facts.gpu else f"{facts.cores} cores"
     joint = facts.shared_letters >= JOINT_FROM
-    letters = f"{facts.shared_letters:.0%} of the target's letters are the source's too"
-    steps_per_epoch = max(1, math.ceil(facts.pairs * facts.mean_target_words * TOKENS_PER_WORD / row.batch_tokens))
+    letters = f"source and target have {facts.shared_letters:.0%} of their letters in common"
+    characters = facts.characters.both if _asked_joint(asked or {}, joint) else max(facts.characters[:2])
+    a_step = _tokens_a_step(asked or {}, row.batch_tokens)
+    steps_per_epoch = max(1, math.ceil(facts.pairs * facts.mean_target_words * TOKENS_PER_WORD / a_step))
     epochs = max(row.epochs, math.ceil(LEAST_STEPS / steps_per_epoch))
     steps = epochs * steps_per_epoch
-    warmup = max(1, min(WARMUPS[model], round(steps * WARMUP_SHARE)))
     return [
-        Choice("data.subwords.size", row.vocabulary, f"{corpus}: enough subwords to spell words short, few enough to see each often"),
+        _vocabulary_size(row, corpus, characters),
         Choice("data.subwords.joint", joint, letters),
         *([] if preset else [Choice(PRESET, model, f"{corpus} on {machine}")]),
         *([] if joint else [Choice("model.tie", "target", "separate vocabularies cannot share one embedding")]),
-        Choice("model.dropout", row.dropout, f"{corpus}: the fewer, the sooner they are learned by heart"),
+        Choice("model.dropout", row.dropout, f"{corpus}: small corpora overfit sooner"),
         Choice("train.batch_tokens", row.batch_tokens, f"{corpus} make about {steps_per_epoch:,} steps an epoch so"),
         Choice("optimizer.learning_rate", LEARNING_RATES[model], f"what the {model} model bears"),
-        Choice("schedule.warmup", warmup, f"of about {steps:,} steps"),
+        Choice("schedule.warmup", f"{WARMUPS[model]} steps, at most {WARMUP_SHARE}", "a short training needs time to learn after it"),
         Choice("train.duration", f"{epochs} epochs", f"{corpus}: about {steps:,} steps"),
         Choice("train.validate_every", _validate_every(steps_per_epoch), f"an epoch has about {steps_per_epoch:,} steps"),
     ]
 
 
+def _vocabulary_size(row: Row, corpus: str, characters: int) -> Choice:
+    size = roomy_size(row.vocabulary, characters)
+    many = f"; {characters:,} characters need ids of their own" if size > row.vocabulary else ""
+    return Choice("data.subwords.size", size, f"{corpus}: few enough subwords to see each often{many}")
+
+
+def _asked_joint(asked: Mapping[str, Any], chosen: bool) -> bool:
+    """Whether there will be one vocabulary. A setting that cannot be is refused later, with all others."""
+    table: Any = asked
+    for name in ("data", "subwords", "joint"):
+        table = table.get(name) if isinstance(table, Mapping) else None  # pyright: ignore[reportUnknownVariableType]
+    return table if isinstance(table, bool) else chosen
+
+
+def _tokens_a_step(asked: Mapping[str, Any], chosen: int) -> int:
+    """Target positions of one update. A setting that cannot be is refused later, with all others."""
+    table: Any = asked.get("train", {})
+    values = [table.get(name, default) if isinstance(table, dict) else default for name, default in _BATCH.items()]
+    batch, accumulate = (value if isinstance(value, int) and value > 0 else None for value in values)
+    return (batch or chosen) * (accumulate or 1)
+
+
 def _validate_every(steps_per_epoch: int) -> str:
     least, most = VALIDATE_STEPS
-    return "1 epochs" if least <= steps_per_epoch <= most else f"{min(max(steps_per_epoch, least), most)} steps"
+    interval = "1 epochs" if least <= steps_per_epoch <= most else f"{min(max(steps_per_epoch, least), most)} steps"
+    return f"{interval}, at most {VALIDATION_SHARE}"
 
 
 def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> Facts:
     """Count the pairs of all corpora, and look at the first of each. Raises DataError, UsageError where a corpus cannot be read."""
     pairs = sum(corpus.count() for corpus in corpora)
     words = seen = 0
-    letters: tuple[set[str], set[str]] = (set(), set())
+    characters = Counter[str](), Counter[str]()
     for corpus in corpora:
         for pair in islice(corpus.pairs(), _SAMPLE):
-            words += len(pair.target.split())
             seen += 1
-            for side, text in zip(letters, pair[:2], strict=True):
-                side.update(character for character in text.lower() if character.isalpha())
-    shared = len(letters[0] & letters[1]) / len(letters[1]) if letters[1] else 1.0
-    return Facts(pairs, max(1.0, words / max(1, seen)), round(shared, 3), cores, gpu)
+            words += len(pair.target.split())
+            for counts, text in zip(characters, pair[:2], strict=True):
+                counts.update(count_characters([text]))
+    needed = Needed(*map(needed_characters, (*characters, characters[0] + characters[1])))
+    return Facts(pairs, max(1.0, words / max(1, seen)), shared_letters(*characters), cores, gpu, needed)
+
+
+def shared_letters(source: Counter[str], target: Counter[str]) -> float:
+    """How much of two texts is written in letters that both use: the sum over letters of the smaller share of the two; 0 to 1.
+
+    Letters count as often as they stand in the text: names in another script, a few in a hundred letters, make no common alphabet.
+    """
+    sides: list[Counter[str]] = []
+    for counts in (source, target):
+        letters: Counter[str] = Counter()
+        for character, number in counts.items():
+            if character.isalpha():
+                letters[character.lower()] += number
+        sides.append(letters)
+    totals = [side.total() for side in sides]
+    if not all(totals):
+        return 1.0
+    return round(sum(min(sides[0][letter] / totals[0], sides[1][letter] / totals[1]) for letter in sides[0].keys() & sides[1].keys()), 3)
 
 
 def to_table(choices: Iterable[Choice]) -> dict[str, Any]:

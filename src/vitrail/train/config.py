@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vitrail.config import Config, Duration
+from vitrail.config import Config, Duration, Interval
 from vitrail.data.prepare import DataConfig
 from vitrail.decode.search import SearchConfig
 from vitrail.models.build import AnyModelConfig
@@ -33,8 +33,9 @@ class TrainConfig(Config):
     """At the end, also try the mean of this many checkpoints, and keep it where its dev score is better. 0: do not."""
     average_which: Literal["last", "best"] = "last"
     """Which checkpoints the mean is taken of."""
-    validate_every: Duration = Duration(amount=1, unit="epochs")
-    """How often the dev set is scored and translated."""
+    validate_every: Interval = Interval(amount=1, unit="epochs", share=0.25)
+    """How often the dev set is scored and translated: "1 epochs", "500 steps", "5 minutes"; with "at most 25%" behind it, so often that
+    a short training has four validations, too. 0: at the end alone."""
     save_every: Duration = Duration(amount=5, unit="minutes")
     """How often a checkpoint is written besides those at validations."""
     log_every: int = Field(default=50, ge=1)

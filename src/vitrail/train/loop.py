@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.config import Duration
+from vitrail.config import Duration, Interval
 from vitrail.data.batches import Batch
 from vitrail.errors import TrainingError
 from vitrail.models.base import Model
@@ -159,11 +159,24 @@ def done_share(duration: Duration, progress: Progress, *, steps_per_epoch: int) 
     return min(1.0, now / whole) if whole else 1.0
 
 
-def due(duration: Duration, before: Progress, now: Progress, *, steps_per_epoch: int) -> bool:
-    """Whether a multiple of a duration lies between two states of progress; never one of a duration of 0."""
-    old, every = _measured(duration, before, steps_per_epoch)
-    new, _ = _measured(duration, now, steps_per_epoch)
-    return every > 0 and new // every > old // every
+def due(every: Duration, before: Progress, now: Progress, *, steps_per_epoch: int, whole: Duration) -> bool:
+    """Whether a multiple of an interval lies between two states of progress; never one of an interval of 0.
+
+    Args: whole: the training's duration, of which an interval may be at most a share.
+    """
+    old, length = _measured(every, before, steps_per_epoch)
+    new, _ = _measured(every, now, steps_per_epoch)
+    if length == 0:
+        return False
+    if not isinstance(every, Interval) or every.share is None:
+        return new // length > old // length
+    first, total = _measured(whole, before, steps_per_epoch)
+    last, _ = _measured(whole, now, steps_per_epoch)
+    share = every.share * total
+    if (every.unit == "minutes") == (whole.unit == "minutes"):
+        share = length = min(length, share)
+    # An epoch cannot be held against minutes before it is over: then it is due by either.
+    return new // length > old // length or (share > 0 and last // share > first // share)
 
 
 def _measured(duration: Duration, progress: Progress, steps_per_epoch: int) -> tuple[float, float]:
@@ -252,8 +265,9 @@ def stopping_place(progress: Progress, *, saved: bool) -> str:
 def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Iterable[tuple[int, Batch]], steps_per_epoch: int) -> None:
     """Take one step, or skip it."""
     started = time.perf_counter()
-    done = done_share(learner.config.train.duration, progress, steps_per_epoch=steps_per_epoch)
-    share = rate(learner.config.schedule, step=progress.step, progress=done, plateau_halvings=progress.halvings)
+    duration, following = learner.config.train.duration, replace(progress, step=progress.step + 1)
+    done, after = (done_share(duration, at, steps_per_epoch=steps_per_epoch) for at in (progress, following))
+    share = rate(learner.config.schedule, step=progress.step, progress=done, after=after, plateau_halvings=progress.halvings)
     result = update(learner, batches, share=share, step=progress.step)
     spent = time.perf_counter() - started
     progress.step += 1
@@ -275,13 +289,17 @@ def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Ite
 def _look(learner: Learner, progress: Progress, hooks: Hooks, *, since: Progress, steps_per_epoch: int) -> None:
     """Validate and save where that is due. What comes after a validation that was cut short saves too."""
     config, started = learner.config.train, time.perf_counter()
-    if progress.validation_due or due(config.validate_every, since, progress, steps_per_epoch=steps_per_epoch):
+
+    def is_due(every: Duration) -> bool:
+        return due(every, since, progress, steps_per_epoch=steps_per_epoch, whole=config.duration)
+
+    if progress.validation_due or is_due(config.validate_every):
         progress.validation_due = not hooks.validate(progress)
         learner.model.train()
         progress.seconds += time.perf_counter() - started
         if not progress.validation_due:
             hooks.save(progress)
-    elif due(config.save_every, since, progress, steps_per_epoch=steps_per_epoch):
+    elif is_due(config.save_every):
         hooks.save(progress)
         progress.seconds += time.perf_counter() - started
 

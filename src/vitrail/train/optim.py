@@ -1,14 +1,15 @@
 """Optimizers, learning-rate schedules as pure functions, clipping by norm and by value, weight penalties, weight averages."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
-from vitrail.config import Config
+from vitrail.config import Config, split_share
 
 
 class OptimizerConfig(Config):
@@ -34,29 +35,81 @@ class OptimizerConfig(Config):
     """Largest size of a single gradient element, cut after clipping by norm. 0: off."""
 
 
+class Warmup(NamedTuple):
+    """When a warm-up ends: after so many steps, or after a share of the training, whichever comes first."""
+
+    steps: int | None
+    share: float | None
+
+    @classmethod
+    def parse(cls, value: int | str) -> "Warmup":
+        """Read `600`, `"10%"` or `"600 steps, at most 10%"`. Raises ValueError for anything else."""
+        if isinstance(value, int):
+            value = str(value)
+        length, share = split_share(value)
+        match = re.fullmatch(r"\s*(?:(\d+)(?:\s*steps?)?|(\d+(?:\.\d+)?)\s*%)\s*", length)
+        if match is None or (match[2] and share is not None):
+            raise ValueError(f"{value!r} is not a warm-up; write for example 600, '10%' or '600 steps, at most 10%'")
+        if match[2] and not 0 < float(match[2]) <= 100:
+            raise ValueError(f"a warm-up of {match[2]}% of the training; it can be more than 0 and up to 100%")
+        if match[1] and int(match[1]) < 1:
+            raise ValueError("a warm-up of 0 steps; it has at least 1")
+        return cls(None, float(match[2]) / 100) if match[2] else cls(int(match[1]), share)
+
+    def written(self) -> int | str:
+        """The inverse of `parse`: a plain number where there are only steps."""
+        if self.share is None:
+            return self.steps or 1
+        share = f"{100 * self.share:g}%"
+        return share if self.steps is None else f"{self.steps} steps, at most {share}"
+
+    def within(self, steps: float) -> float:
+        """Its length in a training of so many steps."""
+        return min(math.inf if self.steps is None else self.steps, math.inf if self.share is None else self.share * steps)
+
+    def gone(self, *, steps: int, progress: float) -> float:
+        """How much of it is over after so many steps, which are this share of the training; 1 and more: all of it."""
+        by_steps = 0.0 if self.steps is None else steps / self.steps
+        return by_steps if self.share is None else max(by_steps, progress / self.share)
+
+    def past(self, *, steps: int, progress: float) -> float:
+        """1 / `gone`, as inverse_sqrt has it."""
+        by_steps = math.inf if self.steps is None else self.steps / steps
+        return by_steps if self.share is None or progress == 0 else min(by_steps, self.share / progress)
+
+
+def _written(value: int | str) -> int | str:
+    return Warmup.parse(value).written()
+
+
 class ScheduleConfig(Config):
     """How the learning rate moves, as a share of the optimizer's rate."""
 
     kind: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "linear"
     """After the warm-up: sqrt(warmup / step); cosine or straight line down to `floor` at the end of training; constant;
     or halved whenever the dev score (`train.select`) has not improved for `patience` validations (plateau)."""
-    warmup: int = Field(default=300, ge=1)
-    """Steps over which the rate climbs in a straight line from 0."""
+    warmup: Annotated[int | str, AfterValidator(_written)] = "300 steps, at most 10%"
+    """Over which the rate climbs in a straight line from 0: steps (600), a share of the training ("10%"), or the shorter of both
+    ("600 steps, at most 10%")."""
     floor: float = Field(default=0.0, ge=0, le=1)
     """Share of the rate that cosine and linear end at, and that plateau stops at."""
     patience: int = Field(default=3, ge=1)
     """Validations without improvement before plateau halves the rate."""
 
 
-def rate(config: ScheduleConfig, *, step: int, progress: float, plateau_halvings: int = 0) -> float:
+def rate(config: ScheduleConfig, *, step: int, progress: float, after: float | None = None, plateau_halvings: int = 0) -> float:
     """The share of the learning rate for update `step` (from 0), `progress` (0 to 1) of the training being done. A pure function.
 
     Source: warm-up and inverse square root: Vaswani et al. 2017, section 5.3; cosine: Loshchilov and Hutter 2017.
+    Args:   after: the progress once this update is done, by which a warm-up that is a share of the training goes; None where nobody
+            knows, as in a training of minutes: `progress` stands for it.
     """
-    warm = min(1.0, (step + 1) / config.warmup)
+    warmup = Warmup.parse(config.warmup)
+    reached = progress if after is None else after
+    warm = min(1.0, warmup.gone(steps=step + 1, progress=reached))
     match config.kind:
         case "inverse_sqrt":
-            return min(warm, math.sqrt(config.warmup / (step + 1)))
+            return min(warm, math.sqrt(warmup.past(steps=step + 1, progress=reached)))
         case "cosine":
             return warm * (config.floor + (1 - config.floor) * 0.5 * (1 + math.cos(math.pi * progress)))
         case "linear":

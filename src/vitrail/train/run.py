@@ -25,6 +25,7 @@ from vitrail.models.folder import fill, save_model, unique_tensors
 from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
 from vitrail.train import state
 from vitrail.train.config import RunConfig
+from vitrail.train.length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.loop import Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
 from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
@@ -143,7 +144,7 @@ class _Run:
         self.setup = _setup(config, prepared, world=self.ranks.world) | {"device": device.type, "dtype": str(dtype)}
         self.dev = DevSet(*prepared.dev)
         self.marks: Marks = {"metrics": 0, "samples": 0}
-        self.refused = 0
+        self.refused, self.warned = 0, False
         self.progress, self.finished = Progress(), False
 
     def _stream(self, first: int) -> Iterable[tuple[int, Batch]]:
@@ -161,6 +162,8 @@ class _Run:
             self._loop(self._silent_hooks())
             return Outcome(self.folder, self.progress, already_done=False)
         self.say(f"going on from step {self.progress.step}" if self.progress.step else self._introduction())
+        self.say(describe_length(self.config, steps_per_epoch=self.steps_per_epoch))
+        self._warn_of_warmup(steps_of(self.config.train.duration, steps_per_epoch=self.steps_per_epoch))
         write_file(self.folder / "config.toml", to_toml(self.config.model_dump(mode="json")).encode())
         with Records(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:
             self._loop(Hooks(self._validate, self._save, self._keep_bad_batch, self._observe))
@@ -217,8 +220,16 @@ class _Run:
 
         return Hooks(done, done, nothing, nothing)
 
+    def _warn_of_warmup(self, steps: float | None) -> None:
+        """Once in a process, as soon as the number of steps is known."""
+        if not self.warned and (warning := warn_of_warmup(self.config, steps=steps)) is not None:
+            self.warned = True
+            _log.warning("%s", warning)
+
     def _observe(self, event: Event) -> None:
         self.records.metric(event.record())
+        if self.config.train.duration.unit == "minutes" and event.kind == "train" and event.values["done_share"]:
+            self._warn_of_warmup(event.step / event.values["done_share"])
         for observe in self.observers:
             observe(event)
 

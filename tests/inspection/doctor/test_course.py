@@ -5,7 +5,18 @@ import math
 import pytest
 from planted_runs import dev_line, train_line
 
-from vitrail.inspection.doctor.course import Course, judge_completion, judge_learning, judge_overfitting, judge_steadiness, read_course
+from vitrail.config import build
+from vitrail.inspection.doctor.course import (
+    Course,
+    judge_completion,
+    judge_learning,
+    judge_overfitting,
+    judge_steadiness,
+    judge_warm_up,
+    planned_steps,
+    read_course,
+)
+from vitrail.train.config import RunConfig
 
 
 def course(dev: list[float], *, train: float = 1.0, finished: bool = True, done: float = 1.0) -> Course:
@@ -44,6 +55,11 @@ def test_overfitting(dev: list[float], train: float, severity: str) -> None:
 )
 def test_learning_is_held_against_the_entropy_of_single_words(best: float, done: float, severity: str) -> None:
     assert judge_learning(course([best], done=done, finished=done == 1.0), 5.0).severity == severity
+
+
+def test_few_steps_are_named_where_little_was_learned() -> None:
+    assert "300 steps are few: Vitrail plans 2,000" in judge_learning(course([4.8, 4.7, 4.6]), 5.0).remedy
+    assert "few" not in judge_learning(course([4.8] * 20), 5.0).remedy
 
 
 def test_losses_that_the_log_could_not_hold_count_as_infinite() -> None:
@@ -93,3 +109,28 @@ def test_an_empty_log_is_not_judged() -> None:
     nothing = read_course([])
     verdicts = [judge_overfitting(nothing), judge_learning(nothing, 5.0), judge_steadiness(nothing, warmup=0)]
     assert [one.severity for one in verdicts] == ["unchecked"] * 3
+
+
+@pytest.mark.parametrize(
+    ("warmup", "duration", "steps", "severity"),
+    [
+        (200, "3 epochs", 135.0, "fault"),
+        (200, "1 minutes", 135.0, "fault"),
+        (200, "230 steps", 230.0, "fault"),  # over before the end, but the decay has taken most of it
+        (13, "3 epochs", 135.0, "ok"),
+        ("10%", "1 minutes", 135.0, "ok"),
+        ("600 steps, at most 10%", "3 epochs", 135.0, "ok"),
+        (13, "3 epochs", 0.0, "unchecked"),
+    ],
+)
+def test_a_warm_up_is_held_against_the_steps_of_the_training(warmup: int | str, duration: str, steps: float, severity: str) -> None:
+    """A wrong remedy was "a longer schedule.warmup"."""
+    table = {"data": {"corpora": [{"source": "a.en", "target": "a.fr"}]}, "schedule": {"warmup": warmup}, "train": {"duration": duration}}
+    found = judge_warm_up(build(RunConfig, table, origin="test"), steps)
+    assert found.severity == severity
+    assert severity != "fault" or "schedule.warmup=10%" in found.remedy
+
+
+def test_the_steps_of_a_training_are_known_from_how_far_it_is() -> None:
+    lines = [train_line(place, nats=5.0, done=place / 400) for place in (50, 100)]
+    assert planned_steps(read_course(lines)) == 400 and planned_steps(read_course([])) == 0

@@ -9,6 +9,10 @@ import numpy as np
 from vitrail.data.subwords import EOS, SOS
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient, spread
+from vitrail.train.choose import LEAST_STEPS
+from vitrail.train.config import RunConfig
+from vitrail.train.length import LOW, WARMUP, highest_share, warn_of_warmup
+from vitrail.train.optim import Warmup
 
 NOTHING = 0.9
 """Dev loss, as a share of the entropy of single words, above which a model knows little more than how frequent each word is."""
@@ -93,6 +97,36 @@ def word_entropy(patient: Patient) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
+def planned_steps(course: Course) -> float:
+    """How many steps the whole training has, at the speed so far; 0 where the log has no line on training yet."""
+    return course.train_steps[-1] / course.done_share if course.train_steps and course.done_share else 0.0
+
+
+def warm_up(patient: Patient) -> list[Finding]:
+    """Whether the learning rate gets up in the time that the training has."""
+    assert patient.config is not None
+    return [judge_warm_up(patient.config, planned_steps(read_course(patient.metrics)))]
+
+
+def judge_warm_up(config: RunConfig, steps: float) -> Finding:
+    """Judge by the largest learning rate of the schedule in a training of so many steps."""
+    if steps < 1:
+        return Finding(check="warm-up", severity="unchecked", found="metrics.jsonl has no line on training yet")
+    length, highest = Warmup.parse(config.schedule.warmup).within(steps), highest_share(config, steps=steps)
+    told = f"{length:,.0f} of {steps:,.0f} steps; the learning rate gets up to {highest:.0%} of {config.optimizer.learning_rate:g}"
+    numbers = {"warmup_steps": length, "steps": steps, "highest_share": highest}
+    if warn_of_warmup(config, steps=steps) is None:
+        return Finding(check="warm-up", severity="ok", found=told, numbers=numbers)
+    return Finding(
+        check="warm-up",
+        severity="fault" if highest <= LOW else "warning",
+        found=told,
+        expected="a warm-up of about a tenth of the training",
+        remedy=f"train anew with --set schedule.warmup={WARMUP}, or longer (train.duration)",
+        numbers=numbers,
+    )
+
+
 def learning(patient: Patient) -> list[Finding]:
     """Whether the dev loss says that something was learned."""
     return [judge_learning(read_course(patient.metrics), word_entropy(patient))]
@@ -111,12 +145,15 @@ def judge_learning(course: Course, entropy: float) -> Finding:
         return Finding(check="learning", severity="ok", found=told, numbers=numbers)
     early = course.done_share < EARLY and not course.finished
     nothing = not share < NOTHING
+    steps = course.train_steps[-1] if course.train_steps else 0
+    few = f"{steps:,} steps are few: Vitrail plans {LEAST_STEPS:,} and more (train.duration)" if steps < LEAST_STEPS else ""
+    causes = "see to warm-up, learning rate and misaligned lines first; if they are well, train longer"
     return Finding(
         check="learning",
         severity="note" if early else "fault" if nothing else "warning",
         found=f"{told}, after {course.done_share:.0%} of the training",
         expected=f"under {LITTLE:.0%}",
-        remedy="wait" if early else "see to the learning rate and to misaligned lines first; if they are well, train longer, on more text",
+        remedy="wait" if early else f"{causes}; {few}" if few else f"{causes}, on more text",
         numbers=numbers,
     )
 
@@ -151,10 +188,12 @@ def judge_overfitting(course: Course) -> Finding:
 
 def steadiness(patient: Patient) -> list[Finding]:
     """Whether the loss jumps, steps had to be skipped, or gradients are cut all the time."""
-    return [judge_steadiness(read_course(patient.metrics), warmup=0 if patient.config is None else patient.config.schedule.warmup)]
+    course = read_course(patient.metrics)
+    warmup = 0.0 if patient.config is None else Warmup.parse(patient.config.schedule.warmup).within(planned_steps(course))
+    return [judge_steadiness(course, warmup=warmup)]
 
 
-def judge_steadiness(course: Course, *, warmup: int) -> Finding:
+def judge_steadiness(course: Course, *, warmup: float) -> Finding:
     """Judge by spikes of the loss, skipped steps and what clipping cuts away; the first `warmup` steps are not held against it."""
     lowest, spikes = math.inf, list[int]()
     for step, nats in zip(course.train_steps, course.train_nats, strict=True):

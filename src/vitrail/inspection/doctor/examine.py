@@ -8,7 +8,7 @@ import torch
 
 from vitrail.errors import VitrailError
 from vitrail.inspection.doctor.alignment import misalignment
-from vitrail.inspection.doctor.course import completion, learning, overfitting, steadiness
+from vitrail.inspection.doctor.course import completion, learning, overfitting, steadiness, warm_up
 from vitrail.inspection.doctor.findings import Diagnosis, Finding, diagnose
 from vitrail.inspection.doctor.flow import gradients
 from vitrail.inspection.doctor.inside import heads, neurons
@@ -30,6 +30,7 @@ CHECKS = (
     Check("vocabulary", vocabulary, ("data",)),
     Check("misaligned lines", misalignment, ("data",)),
     Check("leakage", leakage, ("data",)),
+    Check("warm-up", warm_up, ("config", "metrics")),
     Check("learning rate", learning_rate, ("config", "data", "state")),
     Check("steadiness", steadiness, ("metrics",)),
     Check("learning", learning, ("metrics", "data")),

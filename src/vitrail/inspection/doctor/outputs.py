@@ -53,7 +53,7 @@ def judge_variety(translations: Sequence[str], references: Sequence[str]) -> Fin
         severity="fault" if share < SAME else "warning",
         found=f"{told}; {times:,} times {text!r}",
         expected="a translation of its own for nearly every sentence",
-        remedy="see to the other findings first (learning rate, misaligned lines, unheard source); if there are none, train longer",
+        remedy="see to warm-up, learning rate, misaligned lines and unheard source first; if they are well, train longer",
         numbers=numbers,
     )
 
@@ -135,7 +135,7 @@ def judge_hearing(true_nats: float, shuffled_nats: float, *, sentences: int) -> 
         severity="fault" if deaf else "warning",
         found=f"{told}: the model writes {'without hearing' if deaf else 'and hardly hears'} the source",
         expected=f"{SOURCE_WEAK} nats or more",
-        remedy="look for misaligned lines; train longer, with a lower optimizer.learning_rate or a longer schedule.warmup; "
+        remedy="see to warm-up, learning rate and misaligned lines first; if they are well, train longer; "
         "a recurrent model gets attention by model.attention",
         numbers=numbers,
     )

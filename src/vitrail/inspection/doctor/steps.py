@@ -9,14 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.inspection.doctor.course import LITTLE, Course, read_course, word_entropy
+from vitrail.inspection.doctor.course import LITTLE, Course, planned_steps, read_course, word_entropy
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient
 from vitrail.models.build import build_model
 from vitrail.models.folder import fill, unique_tensors
 from vitrail.runtime import seed_all
 from vitrail.train.config import RunConfig
-from vitrail.train.optim import Optimizer
+from vitrail.train.optim import Optimizer, Warmup
 from vitrail.train.state import Checkpoint
 
 BIG_STEP = 0.02
@@ -111,15 +111,14 @@ def _update(parameter: Tensor, moments: Mapping[str, Tensor | None], config: Run
 def learning_rate(patient: Patient) -> list[Finding]:
     """Judge the learning rate by the newest checkpoint."""
     assert patient.config is not None and patient.checkpoint is not None
-    steps = patient.checkpoint.step
-    if steps < patient.config.schedule.warmup + FEW_STEPS:
+    steps, course = patient.checkpoint.step, read_course(patient.metrics)
+    if steps < Warmup.parse(patient.config.schedule.warmup).within(planned_steps(course) or math.inf) + FEW_STEPS:
         return [Finding(check="learning rate", severity="unchecked", found=f"step {steps:,} is too early to judge it")]
     if patient.checkpoint_is_foreign:
         return [Finding(check="learning rate", severity="unchecked", found="the checkpoint is not of this configuration")]
     layers = measure_steps(patient, patient.config, patient.checkpoint)
     if not layers:
         return [Finding(check="learning rate", severity="unchecked", found="the checkpoint holds no moments of the optimizer")]
-    course = read_course(patient.metrics)
     return [judge_rate(layers, learned_share(course, word_entropy(patient)), rate=patient.config.optimizer.learning_rate)]
 
 
