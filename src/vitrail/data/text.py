@@ -161,7 +161,7 @@ class ParallelText(Config):
                 open_text(self.source, limits=DEFAULT_LIMITS).close()  # says what it is where it is no text
             raise UsageError(
                 f"{shown_name(self.source)}: one file of unknown format",
-                expected=f"{_ONE_FILE}, or two plain files",
+                expected=f"a name ending in {' '.join(_SUFFIXES)}, or two plain files",
                 remedy="say its format: --corpus FILE,format=tsv; or give both files: --corpus FILE,FILE",
             )
         return found
