@@ -3,7 +3,7 @@
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -129,11 +129,27 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """Lay one nested table over another; tables merge key by key, anything else is replaced."""
+    """Lay one nested table over another; tables merge key by key, a table over a list by places ("0"), anything else is replaced.
+
+    Raises UsageError for a place that a list does not have.
+    """
     merged = dict(base)
     for key, value in overlay.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        if isinstance(value, dict) and isinstance(below, list | tuple):
+            merged[key] = _merge_list(key, below, value)  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            merged[key] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _merge_list(name: str, base: Sequence[Any], overlay: dict[str, Any]) -> list[Any]:
+    merged = list(base)
+    for place, value in overlay.items():
+        if not (place.isdecimal() and int(place) < len(merged)):
+            raise UsageError(f"{name}.{place}: {name} is a list of {len(merged)}", expected=f"a place from 0 to {len(merged) - 1}")
+        below = merged[int(place)]
+        merged[int(place)] = merge(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 
 

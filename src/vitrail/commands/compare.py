@@ -24,6 +24,8 @@ def compare(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison.")] = Path("comparison"),
     source: console.Source = None,
     target: console.Target = None,
+    dev: console.Dev = None,
+    test: console.Test = "",
     dev_source: console.DevSource = None,
     dev_target: console.DevTarget = None,
     test_source: console.TestSource = None,
@@ -58,7 +60,7 @@ def compare(
     vitrail compare --source a.en --target a.fr --budget "10 minutes" -o ladders/a, or existing runs: vitrail compare runs/a runs/b -o ab
     Writes report.html, report.md and report.json. The same command again goes on where it was stopped.
     """
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages)
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
     if runs:
         training = (source, target, dev_source, dev_target, corpus, languages, recipe, config, settings, rung, budget)
         if any(training) or seeds > 1 or pairs != PAIRS or not match:

@@ -22,6 +22,19 @@ ConfigFile = Annotated[
 ]
 Source = Annotated[Path | None, typer.Option(metavar="FILE", help="Sentences of the source language, one a line.", show_default=False)]
 Target = Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, line by line.", show_default=False)]
+_FORM = "FILE[,FILE][,KEY=VALUE...]"
+Dev = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dev",
+        metavar=_FORM,
+        help="Text to choose the best step by, in the form of --corpus. Given several times: the first chooses, the others are scored too.",
+        show_default=False,
+    ),
+]
+Test = Annotated[
+    str, typer.Option("--test", metavar=_FORM, help="Text to report the score on, in the form of --corpus.", show_default=False)
+]
 DevSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to choose the best step by.", show_default=False)]
 DevTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)]
 TestSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to report the score on.", show_default=False)]
@@ -29,8 +42,9 @@ TestTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its trans
 Corpus = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="FILE[,FILE]",
-        help="A TSV, JSONL or TMX file, or two plain files with a comma between them. May be given several times: corpora are mixed.",
+        metavar=_FORM,
+        help="A TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file, or two plain files; then what is to be said of it: format=tsv, columns=3:4,"
+        " languages=en:fr, name=web, weight=3, holdout=no. Given several times: corpora are mixed.",
         show_default=False,
     ),
 ]

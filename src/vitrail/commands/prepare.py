@@ -21,6 +21,8 @@ def prepare(
     ] = None,
     source: console.Source = None,
     target: console.Target = None,
+    dev: console.Dev = None,
+    test: console.Test = "",
     dev_source: console.DevSource = None,
     dev_target: console.DevTarget = None,
     test_source: console.TestSource = None,
@@ -41,7 +43,7 @@ def prepare(
     """
     if output is None and not explain:
         raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages)
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
     request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
     with tempfile.TemporaryDirectory() if output is None else nullcontext(output) as folder:
         _prepare(request, Path(folder), examples=examples if explain else 0, threads=threads, json=json)

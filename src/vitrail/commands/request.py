@@ -1,5 +1,9 @@
 """From the options of a verb to what is asked of a run."""
 
+import csv
+import difflib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,23 +27,34 @@ class Texts:
     test_target: Path | None
     corpora: list[str]
     languages: str
+    devs: Sequence[str] = ()
+    """In the form of a corpus: the first chooses, the others are scored beside it."""
+    test: str = ""
+    """In the form of a corpus."""
 
     def overrides(self) -> "list[Override]":
-        """The same as settings. Raises UsageError for one side without the other."""
+        """The same as settings. Raises UsageError for one side without the other, and for a text that is given in two ways."""
         from vitrail.config import Override
 
         languages = _languages(self.languages)
-        pairs = {
-            "dev": _pair("--dev-source", self.dev_source, "--dev-target", self.dev_target),
-            "test": _pair("--test-source", self.test_source, "--test-target", self.test_target),
-        }
+        devs = [parse_corpus(text, option="--dev", languages=languages) for text in self.devs]
+        tests = [parse_corpus(self.test, option="--test", languages=languages)] if self.test else []
+        dev = _one_way("--dev", devs, _pair("--dev-source", self.dev_source, "--dev-target", self.dev_target))
+        test = _one_way("--test", tests, _pair("--test-source", self.test_source, "--test-target", self.test_target))
         plain = _pair("--source", self.source, "--target", self.target)
-        corpora = [*([plain] if plain else []), *(_corpus(text, languages) for text in self.corpora)]
+        corpora = [*([plain] if plain else []), *(parse_corpus(text, option="--corpus", languages=languages) for text in self.corpora)]
         found = [Override(("data", "corpora"), corpora)] if corpora else []
-        found += [Override(("data", name), pair) for name, pair in pairs.items() if pair]
+        found += [Override(("data", name), pair) for name, pair in (("dev", dev), ("test", test)) if pair]
+        found += [Override(("data", "more_dev"), devs[1:])] if devs[1:] else []
         if languages:
             found += [Override(("data", f"{side}_language"), code) for side, code in zip(("source", "target"), languages, strict=True)]
         return found
+
+
+def _one_way(option: str, formed: list[dict[str, Any]], pair: dict[str, str]) -> dict[str, Any]:
+    if formed and pair:
+        raise UsageError(f"{option} and {option}-source", expected="one of the two")
+    return formed[0] if formed else pair
 
 
 def _pair(source_option: str, source: Path | None, target_option: str, target: Path | None) -> dict[str, str]:
@@ -51,13 +66,73 @@ def _pair(source_option: str, source: Path | None, target_option: str, target: P
     return {"source": str(source), "target": str(target)}
 
 
-def _corpus(text: str, languages: list[str]) -> dict[str, Any]:
-    files = [part.strip() for part in text.split(",")]
-    if len(files) == 2:
-        return {"source": files[0], "target": files[1]}
-    if len(files) > 2:
-        raise UsageError(f"--corpus {text}", expected="one TSV, JSONL or TMX file, or two plain files with a comma between them")
-    return {"source": text, **({"languages": languages} if languages else {})}
+# ---- FILE[,FILE][,KEY=VALUE...] ------------------------------------------------------------------------------------------------
+
+CORPUS_KEYS = ("format", "columns", "delimiter", "languages", "name", "weight", "holdout")
+_SETTING = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
+_FORM = "FILE[,FILE][,KEY=VALUE...], where KEY is one of " + " ".join(CORPUS_KEYS)
+
+
+def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> dict[str, Any]:
+    """Read `a.en,a.fr,weight=2` or `web.tsv,columns=3:4,holdout=no` as what stands in `[[data.corpora]]`.
+
+    A file's name with a comma stands in double quotes, as a field of CSV does; one that begins like a setting is written ./weight=3.
+    Args:    languages: of a single file that says none itself.
+    Raises:  UsageError.
+    """
+    try:
+        parts = next(csv.reader([text], strict=True, skipinitialspace=True), [])
+    except csv.Error as error:
+        raise UsageError(f"{option} {text}: {error}", expected=_FORM) from None
+    first = next((place for place, part in enumerate(parts) if _is_setting(part)), len(parts))
+    files = _files(parts[:first], text=text, option=option)
+    table: dict[str, Any] = dict(zip(("source", "target"), files, strict=False))
+    if languages and len(files) == 1:
+        table["languages"] = list(languages)
+    for part in parts[first:]:
+        match = _SETTING.fullmatch(part)
+        if match is None or match[1] not in CORPUS_KEYS:
+            raise _no_setting(part, text=text, option=option)
+        table[match[1]] = _value(match[1], match[2], text=text, option=option)
+    return table
+
+
+def _is_setting(part: str) -> bool:
+    match = _SETTING.fullmatch(part)
+    return match is not None and (match[1] in CORPUS_KEYS or not Path(part).exists())
+
+
+def _no_setting(part: str, *, text: str, option: str) -> UsageError:
+    near = difflib.get_close_matches(part.partition("=")[0], CORPUS_KEYS, 1)
+    remedy = f"{near[0]}={part.partition('=')[2]}" if near else "put a name with a comma in double quotes: '\"a,b.tsv\",weight=3'"
+    return UsageError(f"{option} {text}: {part!r} is no setting of a corpus", expected=_FORM, remedy=remedy)
+
+
+def _files(parts: Sequence[str], *, text: str, option: str) -> list[str]:
+    """One or two names; several parts that together are the name of a file that is there are one."""
+    together = ",".join(parts)
+    if len(parts) > 1 and Path(together).exists():
+        return [together]
+    if len(parts) not in (1, 2) or not all(parts):
+        found = f"{len(parts)} files" if parts and all(parts) else "a file's name is missing"
+        raise UsageError(
+            f"{option} {text}: {found}",
+            expected="one TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file, or two plain files with a comma between them",
+            remedy="put a name with a comma in double quotes: '\"a,b.tsv\",weight=3'",
+        )
+    return list(parts)
+
+
+def _value(key: str, value: str, *, text: str, option: str) -> Any:
+    if key in ("columns", "languages"):
+        both = [part.strip() for part in value.split(":")]
+        if len(both) != 2 or not all(both):
+            example = "3:4 or source:target" if key == "columns" else "en:fr"
+            raise UsageError(f"{option} {text}: {key}={value}", expected=f"two with a colon between them, such as {key}={example}")
+        return [int(part) if key == "columns" and part.isdecimal() else part for part in both]
+    if key == "delimiter":
+        return {"tab": "\t", "\\t": "\t"}.get(value, value)
+    return value
 
 
 def _languages(text: str) -> list[str]:

@@ -19,6 +19,8 @@ def train(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run.")],
     source: console.Source = None,
     target: console.Target = None,
+    dev: console.Dev = None,
+    test: console.Test = "",
     dev_source: console.DevSource = None,
     dev_target: console.DevTarget = None,
     test_source: console.TestSource = None,
@@ -50,7 +52,7 @@ def train(
     """
     from vitrail.config import Override
 
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages)
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
     more = [Override(("preset",), preset)] if preset else []
     more += [Override(("train", "duration"), duration)] if duration else []
     request = make_request(texts, recipe=recipe, file=config, settings=settings or [], more=more)

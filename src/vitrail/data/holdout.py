@@ -139,28 +139,34 @@ def split(pairs: Iterable[SentencePair], *, config: HoldoutConfig) -> Split:
     return split_keys(*_hash_keys(pairs), config=config)
 
 
-def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig) -> Split:
+def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: NDArray[np.bool_] | None = None) -> Split:
     """Choose dev and test such that no sentence of theirs, on either side, stands in train or in the other of the two.
 
     Pairs stand in the order of their source's key, which is as good as random: the first become test, the next dev, at most one pair
     for each source and each target. Every other pair with a source or a target of theirs is REMOVED. The same pairs in another order
     give the same dev, test and train; only where two pairs have both keys equal ("Oui." and "oui!") may the other one be taken.
 
-    Args:    the `sentence_key` of each source and each target.
+    Args:    the `sentence_key` of each source and each target. allowed: the pairs that may be held out; all, where it is left out.
     Raises:  DataError when the text is too small or too repetitive to leave something for each part.
     Cost:    two sorts; at its peak about 50 bytes a pair.
     """
-    dev, test = _wanted(config, len(sources))
+    places = np.arange(len(sources)) if allowed is None else np.flatnonzero(allowed)
+    dev, test = _wanted(config, len(places))
     roles = np.full(len(sources), Role.TRAIN, dtype=np.uint8)
     if not dev and not test:
         return Split(roles)
-    chosen = _choose(sources, targets, number=dev + test) if len(sources) >= _MIN_PAIRS else []
-    held = np.array(chosen, dtype=np.int64)
+    if not len(places) and len(sources):
+        raise DataError(
+            "no pair may be held out for dev and test: every corpus has holdout=no",
+            remedy="give dev and test texts (--dev FILE --test FILE), or ask for none: data.holdout.dev_pairs=0, data.holdout.test_pairs=0",
+        )
+    chosen = _choose(sources[places], targets[places], number=dev + test) if len(places) >= _MIN_PAIRS else []
+    held = places[np.array(chosen, dtype=np.int64)]
     roles[_contains(np.sort(sources[held]), sources) | _contains(np.sort(targets[held]), targets)] = Role.REMOVED
     roles[held[:test]], roles[held[test:]] = Role.TEST, Role.DEV
     if len(chosen) < dev + test or not np.any(roles == Role.TRAIN):
         raise DataError(
-            f"{len(sources):,} pairs are too few, or too alike, to hold out {dev:,} for dev and {test:,} for test and still train",
+            f"{len(places):,} pairs are too few, or too alike, to hold out {dev:,} for dev and {test:,} for test and still train",
             expected="sentences that differ",
             remedy="give dev and test texts of your own, ask for fewer dev_pairs and test_pairs, or add text",
         )

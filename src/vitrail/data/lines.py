@@ -1,4 +1,4 @@
-"""Read the lines of one file or of stdin, plain or zipped; refuse by name what is not text.
+"""Read the lines of one file or of stdin, plain or compressed; refuse by name what is not text.
 
 A line ends at the byte 0x0A and nowhere else: U+2028, U+0085, a lone carriage return, VT and FF stay inside their line, so that
 line n here is line n of `sed -n np`. Text is decoded with `surrogateescape`; bytes that are not UTF-8 become lone surrogates
@@ -6,18 +6,18 @@ line n here is line n of `sed -n np`. Text is decoded with `surrogateescape`; by
 (byte order mark, carriage returns, ...) is counted in Notes. Memory does not grow with the file or its lines.
 """
 
-import gzip
 import io
 import stat
 import sys
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
+from vitrail.data.foreign import foreign
+from vitrail.data.unpack import BUFFER_BYTES, Guarded, Limits, packing_of, unpack
 from vitrail.errors import DataError
 
 STDIN = Path("-")
@@ -25,34 +25,7 @@ STDIN = Path("-")
 CUT_MARK = "\ud800"
 """Ends a text that was longer than the line limit. No decoded file can hold it, and it cannot be encoded: LengthFilter drops it."""
 
-BUFFER_BYTES = 1 << 18
-"""Bytes read at a time."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_FOREIGN_STARTS = (
-    (b"\xff\xfe\x00\x00", "UTF-32"),
-    (b"\x00\x00\xfe\xff", "UTF-32"),
-    (b"\xff\xfe", "UTF-16"),
-    (b"\xfe\xff", "UTF-16"),
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\xfd7zXZ\x00", "xz-compressed"),
-    (b"\x28\xb5\x2f\xfd", "zstandard-compressed"),
-)
-_GZIP_START = b"\x1f\x8b"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How much one file may ask of the machine."""
-
-    line_bytes: int = 1 << 20
-    """A longer line is cut here and ends in CUT_MARK; the pair keeps its place."""
-    gzip_ratio: int = 200
-    """Unzipped over zipped bytes. Text reaches 3 to 10, gzip's greatest is 1032."""
-    gzip_ratio_from_bytes: int = 1 << 26
-    """The ratio is judged only beyond this many unzipped bytes."""
-    gzip_bytes: int = 1 << 40
-    """Unzipped bytes in all."""
-
 
 DEFAULT_LIMITS = Limits()
 
@@ -85,58 +58,11 @@ def shown_name(path: Path) -> str:
     return "stdin" if path == STDIN else str(path)
 
 
-class _Guarded(io.RawIOBase):
-    """A stream of bytes in which each way that reading can fail is a DataError that names the file."""
-
-    def __init__(self, read: Callable[[int], bytes], *, name: str, shut: Callable[[], None]) -> None:
-        self._read, self._name, self._shut, self.bytes_read = read, name, shut, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def close(self) -> None:
-        super().close()
-        self._shut()
-
-    def readinto(self, buffer: Any, /) -> int:
-        try:
-            data = self._read(len(buffer))
-        except EOFError:
-            raise DataError(f"{self._name}: the gzip data ends too early", remedy="copy or download the file again") from None
-        except (gzip.BadGzipFile, zlib.error) as error:
-            raise DataError(f"{self._name}: damaged gzip data ({error})", remedy="copy or download the file again") from None
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self._name}: cannot be read ({error})") from None
-        buffer[: len(data)] = data
-        self.bytes_read += len(data)
-        return len(data)
-
-
-def _unzip(zipped: io.BufferedReader, *, counter: _Guarded, name: str, limits: Limits) -> io.BufferedReader:
-    unzipped = gzip.GzipFile(fileobj=zipped)
-    size = 0
-
-    def read(wanted: int) -> bytes:
-        nonlocal size
-        data = unzipped.read(wanted)
-        size += len(data)
-        too_dense = size > limits.gzip_ratio_from_bytes and size > limits.gzip_ratio * counter.bytes_read
-        if too_dense or size > limits.gzip_bytes:
-            raise DataError(
-                f"{name}: unzips to more than {size:,} bytes from {counter.bytes_read:,}",
-                expected=f"at most {limits.gzip_ratio} times its size and {limits.gzip_bytes:,} bytes",
-                remedy="if you trust the file, unzip it and give the unzipped one",
-            )
-        return data
-
-    return io.BufferedReader(_Guarded(read, name=name, shut=zipped.close), BUFFER_BYTES)
-
-
-def _open_guarded(path: Path) -> _Guarded:
+def _open_guarded(path: Path) -> Guarded:
     if path == STDIN:
         if sys.stdin is None or sys.stdin.closed:  # pyright: ignore[reportUnnecessaryComparison]  None in a process without a terminal
             raise DataError("stdin: is closed", remedy="name a file, or pipe text in")
-        return _Guarded(cast(io.BufferedReader, sys.stdin.buffer).read1, name=shown_name(path), shut=lambda: None)
+        return Guarded(cast(io.BufferedReader, sys.stdin.buffer).read1, name=shown_name(path), shut=lambda: None)
     try:
         file = path.open("rb", buffering=0)
     except FileNotFoundError:
@@ -145,24 +71,17 @@ def _open_guarded(path: Path) -> _Guarded:
         raise DataError(f"{path}: is a directory", expected="a text file") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be opened ({error})") from None
-    return _Guarded(file.read, name=shown_name(path), shut=file.close)
-
-
-def _foreign(head: bytes) -> str:
-    for start, what in _FOREIGN_STARTS:
-        if head.startswith(start):
-            return what
-    zeros = max(head[::2].count(0) / len(head[::2]), head[1::2].count(0) / len(head[1::2])) if len(head) >= 16 else 0.0
-    return "UTF-16 or UTF-32" if zeros > 0.5 else ""
+    return Guarded(file.read, name=shown_name(path), shut=file.close)
 
 
 def open_text(path: Path, *, limits: Limits, allow_empty: bool = False, xml: bool = False) -> io.BufferedReader:
-    """Open a file or stdin, unzipped; refuse by name what is not text. XML says its own encoding, so UTF-16 is allowed there."""
+    """Open a file or stdin, decompressed; refuse by name what is not text. XML says its own encoding, so UTF-16 is allowed there."""
     guarded = _open_guarded(path)
     stream: io.BufferedReader = io.BufferedReader(guarded, BUFFER_BYTES)
     try:
-        if _is_zipped(stream, path):
-            stream = _unzip(stream, counter=guarded, name=shown_name(path), limits=limits)
+        packing = packing_of(stream, path, shown_name=shown_name(path))
+        if packing is not None:
+            stream = unpack(packing, stream, counter=guarded, name=shown_name(path), limits=limits)
         _require_text(stream.peek(4096)[:4096], name=shown_name(path), allow_empty=allow_empty, xml=xml)
     except DataError:
         stream.close()
@@ -170,28 +89,23 @@ def open_text(path: Path, *, limits: Limits, allow_empty: bool = False, xml: boo
     return stream
 
 
-def _is_zipped(stream: io.BufferedReader, path: Path) -> bool:
-    head, named = stream.peek(2)[:2], path.suffix == ".gz"
-    zipped = head == _GZIP_START
-    if zipped and not named:
-        raise DataError(f"{shown_name(path)}: is gzip-compressed", expected="a name ending in .gz", remedy="rename it, or unzip it first")
-    if named and not zipped and head:
-        raise DataError(f"{path}: is not gzip-compressed", expected="gzip, as its name says", remedy="rename it without .gz")
-    return zipped
-
-
 def _require_text(head: bytes, *, name: str, allow_empty: bool, xml: bool) -> None:
     if head in (b"", _BYTE_ORDER_MARK) and not allow_empty:
         raise DataError(f"{name}: is empty", expected="text, one sentence per line")
-    foreign = _foreign(head)
-    if foreign and not (xml and foreign.startswith("UTF-16")):
-        remedy = f"convert it: iconv -f {foreign[:6]} -t UTF-8 {name} > new-file" if foreign.startswith("UTF") else "unpack it first"
-        raise DataError(f"{name}: is {foreign}", expected="UTF-8 text", remedy=remedy)
+    found = foreign(head, xml=xml)
+    if found is not None:
+        raise DataError(f"{name}: is {found.what}", expected="UTF-8 text", remedy=found.remedy.format(name=name))
 
 
 def read_lines(path: Path, *, notes: Notes, limits: Limits, allow_empty: bool = False) -> Iterator[str]:
     """Yield every line without its end; what was repaired is in `notes` after the last one."""
-    stream, name, cap = open_text(path, limits=limits, allow_empty=allow_empty), shown_name(path), limits.line_bytes
+    stream = open_text(path, limits=limits, allow_empty=allow_empty)
+    yield from split_lines(stream, name=shown_name(path), notes=notes, limits=limits)
+
+
+def split_lines(stream: io.BufferedReader, *, name: str, notes: Notes, limits: Limits) -> Iterator[str]:
+    """Yield every line of an open file, as `read_lines` does, and close it."""
+    cap = limits.line_bytes
     returns = cut = 0
     with stream:
         if stream.peek(3).startswith(_BYTE_ORDER_MARK):
@@ -248,7 +162,7 @@ def require_unchanged(path: Path, before: tuple[int, int, int, int] | None) -> N
 
 
 def lines(path: Path, *, notes: Notes | None = None, limits: Limits = DEFAULT_LIMITS, allow_empty: bool = False) -> Iterator[str]:
-    """Yield the lines of one file (plain or .gz) or of stdin (`-`), by the same rules as parallel text.
+    """Yield the lines of one file (plain, .gz, .bz2, .xz or .zst) or of stdin (`-`), by the same rules as parallel text.
 
     Args:    allow_empty: a file without a line is no error (a translator answers nothing with nothing).
     Raises:  DataError when the file cannot be read, is not text, or changes while it is read.

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.data.check import check_texts
 from vitrail.data.clean import Example, show
 from vitrail.data.cleaning import Cleaned, clean_chunks
 from vitrail.data.filters import HashSet, Reason
@@ -36,6 +37,7 @@ from vitrail.data.prepared import (
     Prepared,
     Texts,
     make_report,
+    more_dev_name,
     open_prepared,
     report_to_text,
     store_name,
@@ -74,6 +76,7 @@ def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = la
     found = _open_same(folder, asked, say=say)
     if found is not None:
         return found
+    check_texts(config, say=say)
     work = folder.absolute().with_name(f"{folder.absolute().name}.preparing")
     with FolderLock(work):
         try:
@@ -160,7 +163,7 @@ class _Preparation:
     def run(self, asked: dict[str, Any]) -> None:
         """Make the whole folder at `tree`."""
         given = _read_given(self.config)
-        reports = [CorpusReport(corpus.label) for corpus in self.config.corpora]
+        reports = [CorpusReport(corpus.label, read_as=corpus.describe()) for corpus in self.config.corpora]
         with publish_folder(self.work / "scratch") as scratch:
             keys = [self._clean(place, given.keys, report=report, out=scratch) for place, report in enumerate(reports)]
         roles = self._split(keys)
@@ -215,7 +218,8 @@ class _Preparation:
             return [np.full(size, Role.TRAIN, dtype=np.uint8) for size in sizes]
         self.say("holding out dev and test")
         sources, targets = np.concatenate(keys).T
-        return np.split(split_keys(sources, targets, config=wanted).roles, np.cumsum(sizes)[:-1])
+        allowed = np.concatenate([np.full(size, corpus.holdout) for size, corpus in zip(sizes, self.config.corpora, strict=True)])
+        return np.split(split_keys(sources, targets, config=wanted, allowed=allowed).roles, np.cumsum(sizes)[:-1])
 
     def _hold_out(self, place: int, roles: npt.NDArray[np.uint8], *, texts: dict[str, Texts], report: CorpusReport) -> None:
         """Gather the pairs that became dev and test, and count those removed for their sake."""
@@ -278,7 +282,7 @@ class _Preparation:
         content[REPORT_TEXT] = report_to_text(report).encode()
         for name, data in content.items():
             write_file(self.tree / name, data)
-        index = {
+        index: dict[str, Any] = {
             "format": FORMAT,
             "fingerprint": asked,
             "facts": _facts(self.config, vocabularies=vocabularies, stores=stores, texts=texts, corpora=corpora),
@@ -288,6 +292,8 @@ class _Preparation:
             ],
             "files": {name: {"size": len(data), "sha256": sha256(data).hexdigest()} for name, data in sorted(content.items())},
         }
+        if self.config.more_dev:
+            index["more_dev"] = [text.label for text in self.config.more_dev]
         write_file(self.tree / INDEX, _to_json(index))
 
 
@@ -364,7 +370,8 @@ def _facts(
 def _read_given(config: DataConfig) -> _Given:
     texts: dict[str, Texts] = {}
     reports: dict[str, GivenReport] = {}
-    for name, text in (("dev", config.dev), ("test", config.test)):
+    more = [(more_dev_name(place), text) for place, text in enumerate(config.more_dev)]
+    for name, text in (("dev", config.dev), ("test", config.test), *more):
         if text is not None:
             texts[name], reports[name] = _read_whole(text)
     pairs = (SentencePair(s, t, 0) for held in texts.values() for s, t in zip(held.source, held.target, strict=True))
@@ -384,4 +391,4 @@ def _read_whole(text: ParallelText) -> tuple[Texts, GivenReport]:
         for side, line in zip(sides, readable, strict=True):
             side.append(line)
     kept = {what: number for what, number in found.items() if number}
-    return sides, GivenReport(text.label, len(sides.source), kept, _plain(notes))
+    return sides, GivenReport(text.label, len(sides.source), kept, _plain(notes), text.describe())

@@ -27,7 +27,7 @@ INDEX = "prepared.json"
 REPORT_JSON = "report.json"
 REPORT_TEXT = "report.txt"
 KNOWN_NAME = re.compile(
-    r"prepared\.json|report\.(?:json|txt)|(?:dev|test)\.(?:source|target)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
+    r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
 )
 """Every name that a prepared folder can hold. A folder with others is somebody else's."""
 
@@ -64,6 +64,8 @@ class CorpusReport:
     target_words: int = 0
     repaired: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     examples: dict[str, list[Example]] = field(default_factory=dict[str, list[Example]])
+    read_as: str = ""
+    """What was found out about how the text is written."""
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -92,7 +94,7 @@ class CorpusReport:
             "normalised": self.clean.normalised,
             "repaired": self.repaired,
             "examples": self.clean.as_dict()["examples"] | ({OVERLAP: overlaps} if overlaps else {}) | later,
-        }
+        } | ({"read_as": self.read_as} if self.read_as else {})
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,12 @@ class GivenReport:
     found: dict[str, int]
     """Lines with an empty side, with bytes that are not UTF-8 (replaced by U+FFFD), or cut for their length."""
     repaired: dict[str, dict[str, int]]
+    read_as: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"name": self.name, "pairs": self.pairs, "found": self.found, "repaired": self.repaired}
+        read_as = {"read_as": self.read_as} if self.read_as else {}
+        return {"name": self.name, "pairs": self.pairs, "found": self.found, "repaired": self.repaired} | read_as
 
 
 def make_report(corpora: list[CorpusReport], *, given: dict[str, GivenReport]) -> dict[str, Any]:
@@ -126,6 +130,7 @@ def report_to_text(report: dict[str, Any]) -> str:
     for part in report["corpora"]:
         total = max(part["read"], 1)
         lines += [f"{part['name']}: {part['read']:,} pairs read"]
+        lines += _read_as(part)
         rows = [(key, part[key]) for key in ("train", "dev", "test") if part[key] or key == "train"]
         rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
         lines += [f"  {name:<30} {number:>12,}  {number / total:8.3%}" for name, number in rows]
@@ -142,8 +147,12 @@ def report_to_text(report: dict[str, Any]) -> str:
     for key, part in report["given"].items():
         found = ", ".join(f"{number:,} {what}" for what, number in part["found"].items())
         lines += [f"{key}: {part['pairs']:,} pairs given by {part['name']}, all kept" + (f"; found: {found}" if found else "")]
-        lines += _repairs(part["repaired"])
+        lines += _read_as(part) + _repairs(part["repaired"])
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _read_as(part: dict[str, Any]) -> list[str]:
+    return [f"  {line}" for line in part.get("read_as", "").splitlines()]
 
 
 def _repairs(repaired: dict[str, dict[str, int]]) -> list[str]:
@@ -179,6 +188,8 @@ class Prepared:
     """How often each store is drawn from, relative to the others."""
     dev: Texts
     test: Texts
+    more_dev: dict[str, Texts]
+    """The further dev texts by their names."""
     report: PreparedReport
     facts: dict[str, Any]
     """What is known of the training pairs: languages, pairs, words, mean and greatest lengths in tokens, sizes of the vocabularies."""
@@ -212,6 +223,7 @@ def open_prepared(folder: Path) -> Prepared:
         weights=weights,
         dev=_read_texts(folder, "dev", entries),
         test=_read_texts(folder, "test", entries),
+        more_dev={name: _read_texts(folder, more_dev_name(place), entries) for place, name in enumerate(index.get("more_dev", []))},
         report=report,
         facts=index["facts"],
         fingerprint=index["fingerprint"],
@@ -222,6 +234,11 @@ def open_prepared(folder: Path) -> Prepared:
 def store_name(place: int) -> str:
     """The folder of the corpus at this place of the configuration."""
     return f"store-{place}"
+
+
+def more_dev_name(place: int) -> str:
+    """What the files of a further dev text are called."""
+    return f"dev-{place}"
 
 
 def _open_store(folder: Path, digest: str, vocabularies: Vocabularies) -> Store:

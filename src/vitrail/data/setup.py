@@ -14,10 +14,9 @@ from vitrail.data.holdout import HoldoutConfig
 from vitrail.data.prepared import FORMAT
 from vitrail.data.subwords import SubwordsConfig
 from vitrail.data.text import ParallelText
+from vitrail.data.unpack import bare_name
 from vitrail.errors import DataError, UsageError
-
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
-_NO_LANGUAGE = frozenset({"txt", "src", "tgt", "trg", "tok", "bpe", "raw", "low", "lc", "tsv", "tmx", "csv", "xml", "json", "snt"})
+from vitrail.languages import find_language, language_of_file, same_language
 
 
 class DataConfig(Config):
@@ -29,6 +28,8 @@ class DataConfig(Config):
     """Text to choose the best step by; left out, it is held out of the corpora."""
     test: ParallelText | None = None
     """Text to report the score on; left out, it is held out of the corpora."""
+    more_dev: tuple[ParallelText, ...] = ()
+    """More texts, such as one a domain: scored at each validation beside dev, by their names. The best step is chosen by dev alone."""
     source_language: str = ""
     """Such as "en"; empty: from the corpora's languages or the endings of their names (train.en)."""
     target_language: str = ""
@@ -49,19 +50,17 @@ class DataConfig(Config):
         for name, given, number in (("dev", self.dev, self.holdout.dev_pairs), ("test", self.test, self.holdout.test_pairs)):
             if given is not None and number:
                 raise UsageError(f"data.holdout.{name}_pairs: {number}, though data.{name} is given", remedy="give one of the two")
-        languages = self.languages
+        labels = [text.label for text in (self.dev, *self.more_dev) if text is not None]
+        if len(set(labels)) < len(labels):
+            twice = max(labels, key=labels.count)
+            raise UsageError(f"data.more_dev: two dev texts are called {twice}", remedy="give each a name: --dev FILE,name=news")
         for name, text in self.texts():
-            if all(languages) and languages[0] != languages[1] and _languages_of(text) == (languages[1], languages[0]):
-                raise UsageError(
-                    f"{name}: from {languages[1]} to {languages[0]}, by its names",
-                    expected=f"from {languages[0]} to {languages[1]}, as the rest",
-                    remedy="swap its source and target",
-                )
+            _require_languages(name, text, self.languages)
         return self
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source and target language; empty where nothing tells."""
+        """Source and target language as they are spelled; empty where nothing tells."""
         found = [_languages_of(corpus) for corpus in self.corpora]
         source = self.source_language or next((pair[0] for pair in found if pair[0]), "")
         target = self.target_language or next((pair[1] for pair in found if pair[1]), "")
@@ -70,7 +69,8 @@ class DataConfig(Config):
     def texts(self) -> list[tuple[str, ParallelText]]:
         """All input texts with their names in the configuration."""
         named = [(f"data.corpora.{place}", corpus) for place, corpus in enumerate(self.corpora)]
-        return named + [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
+        named += [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
+        return named + [(f"data.more_dev.{place}", text) for place, text in enumerate(self.more_dev)]
 
 
 def _languages_of(text: ParallelText) -> tuple[str, str]:
@@ -78,9 +78,43 @@ def _languages_of(text: ParallelText) -> tuple[str, str]:
         return text.languages
     if text.target is None:
         return "", ""
-    endings = [Path(path.name.removesuffix(".gz")).suffix[1:] for path in (text.source, text.target)]
-    source, target = (ending if _LANGUAGE.fullmatch(ending) and ending not in _NO_LANGUAGE else "" for ending in endings)
+    return language_of_file(text.source.name), language_of_file(text.target.name)
+
+
+_PAIR_IN_NAME = re.compile(r"(?:^|[._])([A-Za-z]{2,3}(?:_[A-Za-z]{4})?)-([A-Za-z]{2,3}(?:_[A-Za-z]{4})?)(?=$|[._])")
+
+
+def _named_languages(text: ParallelText) -> tuple[str, str]:
+    """As `_languages_of`, but also by a pair in the name of a single file: corpus.en-de.tsv."""
+    if text.languages is not None or text.target is not None:
+        return _languages_of(text)
+    pairs = _PAIR_IN_NAME.findall(bare_name(text.source).stem)
+    source, target = pairs[-1] if pairs and all(map(find_language, pairs[-1])) else ("", "")
     return source, target
+
+
+def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str]) -> None:
+    """Refuse a text whose languages, by its name or its own word, are the other way round, and one that by its name has others."""
+    found = _named_languages(text)
+    if not all(wanted) or same_language(*wanted):
+        return
+    named = " to ".join(code or "?" for code in found)
+    if all(found) and same_language(found[0], wanted[1]) and same_language(found[1], wanted[0]):
+        # The order in a single file's name says nothing of the order of its columns.
+        if text.target is None and text.languages is None:
+            return
+        raise UsageError(
+            f"{name}: from {named}, by its names",
+            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
+            remedy="swap its source and target",
+        )
+    either = text.target is None and set(map(find_language, found)) == set(map(find_language, wanted))
+    if text.languages is None and not either and not all(not f or same_language(f, w) for f, w in zip(found, wanted, strict=True)):
+        raise UsageError(
+            f"{name}: from {named}, by its names",
+            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
+            remedy=f"if it is right all the same, say so: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
+        )
 
 
 def fingerprint(config: DataConfig) -> dict[str, Any]:
@@ -94,13 +128,20 @@ def fingerprint(config: DataConfig) -> dict[str, Any]:
     table["corpora"] = {str(place): _text_fingerprint(corpus) for place, corpus in enumerate(config.corpora)}
     for name, text in (("dev", config.dev), ("test", config.test)):
         table[name] = None if text is None else _text_fingerprint(text)
+    del table["more_dev"]
+    if config.more_dev:
+        table["more_dev"] = {str(place): _text_fingerprint(text) for place, text in enumerate(config.more_dev)}
     return {"data.format": FORMAT} | dict(_flatten("data", table))
 
 
 def _text_fingerprint(text: ParallelText) -> dict[str, Any]:
     languages = list(text.languages) if text.languages else None
     hashes = {"source": _hash(text.source)} | ({"target": _hash(text.target)} if text.target else {})
-    return hashes | {"format": text.kind, "languages": languages, "weight": text.weight}
+    # A key that came later stands in a fingerprint only where it is used, so that data prepared before are still known.
+    told: dict[str, Any] = {"columns": list(text.columns)} if text.columns else {}
+    told |= {"delimiter": text.delimiter} if text.delimiter else {}
+    told |= {} if text.holdout else {"holdout": False}
+    return hashes | {"format": text.kind, "languages": languages, "weight": text.weight} | told
 
 
 def _hash(path: Path) -> str:

@@ -1,40 +1,42 @@
-"""Parallel text (two plain files, TSV, JSONL, TMX; gzip; stdin), one pair at a time, by the rules of `lines`."""
+"""Parallel text (two plain files, TSV, CSV, JSON, TMX, PO, XLIFF; compressed; stdin), one pair at a time, by the rules of `lines`."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice, zip_longest
 from math import log
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
 from vitrail.config import Config
+from vitrail.data.catalogues import read_catalogue
+from vitrail.data.layout import Asked, brief
 from vitrail.data.lines import (
     CUT_MARK,
     DEFAULT_LIMITS,
     STDIN,
-    Limits,
     Notes,
     count_lines,
     is_cut,
     is_stream,
     lines,
-    one_line,
     open_text,
     read_lines,
     require_unchanged,
     shown_name,
     stamp,
 )
+from vitrail.data.records import Records, open_records, read_records
+from vitrail.data.tables import Table, count_rows, open_table, read_table
 from vitrail.data.tmx import read_tmx
+from vitrail.data.unpack import Limits, bare_name
 from vitrail.errors import DataError, UsageError
 
 __all__ = ["CUT_MARK", "DEFAULT_LIMITS", "STDIN", "Limits", "Notes", "ParallelText", "SentencePair", "is_cut", "lines"]
 
 
 class SentencePair(NamedTuple):
-    """One sentence and its translation; `line` counts lines (TMX: translation units) from 1."""
+    """One sentence and its translation; `line` counts lines from 1 (TMX, PO, XLIFF, arrays: units; CSV: rows, its header among them)."""
 
     source: str
     target: str
@@ -87,90 +89,82 @@ def _read_plain(source: Path, target: Path, *, notes: Notes, limits: Limits) -> 
         yield left, right
 
 
-def _read_tsv(path: Path, *, notes: Notes, limits: Limits) -> Iterator[tuple[str, str]]:
-    """The first two columns. More are ignored and counted; a line without a tab is refused unless it is empty."""
-    extra = 0
-    for number, text in enumerate(read_lines(path, notes=notes, limits=limits), 1):
-        columns = text.split("\t", 2)
-        if is_cut(text):
-            yield CUT_MARK, CUT_MARK
-        elif len(columns) == 1 and text:
-            raise DataError(f"{shown_name(path)}:{number}: has no tab", expected="source, a tab, target")
-        else:
-            extra += len(columns) > 2
-            yield columns[0], columns[1] if text else ""
-    notes.add(shown_name(path), "line with further columns, ignored", extra)
-
-
-def _json_sides(record: Any, *, languages: tuple[str, str] | None) -> tuple[Any, Any]:
-    if languages is not None and "translation" in record:
-        return record["translation"][languages[0]], record["translation"][languages[1]]
-    return record["source"], record["target"]
-
-
-def _read_jsonl(path: Path, *, languages: tuple[str, str] | None, notes: Notes, limits: Limits) -> Iterator[tuple[str, str]]:
-    for number, text in enumerate(read_lines(path, notes=notes, limits=limits), 1):
-        if is_cut(text) or not text:
-            yield text[-1:], text[-1:]  # the mark alone, or an empty pair
-            continue
-        try:
-            sides = _json_sides(json.loads(text), languages=languages)
-            if not all(isinstance(side, str) for side in sides):
-                raise TypeError("a side is not text")
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            wanted = '{"source": "...", "target": "..."}' + (' or {"translation": {...}} with both languages' if languages else "")
-            raise DataError(f"{shown_name(path)}:{number}: not a pair ({type(error).__name__}: {error})", expected=wanted) from None
-        yield one_line(sides[0]), one_line(sides[1])
+Kind = Literal["plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"]
+_SUFFIXES: dict[str, Kind] = {
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".csv": "csv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".tmx": "tmx",
+    ".po": "po",
+    ".xliff": "xliff",
+    ".xlf": "xliff",
+}
+_ONE_FILE = "one TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file"
+_Number = Annotated[int, Field(ge=1)]
+_Name = Annotated[str, Field(min_length=1)]
 
 
 class ParallelText(Config):
     """Where parallel text is and how it is written."""
 
     source: Path
-    """The source sentences; or the one file of a TSV, JSONL or TMX; `-` is stdin. A name ending in .gz is unzipped while it is read."""
+    """The source sentences; or the one file of any other format; `-` is stdin. .gz, .bz2, .xz and .zst are unpacked while read."""
     target: Path | None = None
     """The target sentences, when they stand in a file of their own."""
-    format: Literal["auto", "plain", "tsv", "jsonl", "tmx"] = "auto"
-    """How pairs are written; auto goes by the name of the file."""
+    format: Literal["auto", "plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"] = "auto"
+    """How pairs are written; auto goes by the name of the file. `tsv`: no quotes; `csv`: fields may be quoted, also with tabs between."""
+    columns: tuple[_Number | _Name, _Number | _Name] | None = None
+    """Which columns of a TSV or CSV are source and target, by number from 1 or by name; of JSON, which keys. Unset: found out, and told."""
+    delimiter: str = Field(default="", max_length=1)
+    """What divides the fields of a CSV; empty: found out."""
     languages: tuple[str, str] | None = None
-    """Source and target language, such as ["en", "fr"]: needed for TMX, and for JSONL of {"translation": {"en": ..., "fr": ...}}."""
+    """Source and target language, such as ["en", "fr"]: needed for TMX, and for JSON of {"translation": {"en": ..., "fr": ...}}."""
     name: str = ""
     """What reports call this corpus; empty: the name of the source file."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """How often this corpus is drawn from when several are mixed, relative to the others."""
+    holdout: bool = True
+    """Whether pairs for dev and test may be held out of this corpus. No for text that is not to be scored on, such as back-translations."""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "ParallelText":
         kind = self.kind
         if (kind == "plain") != (self.target is not None):
             raise UsageError(
-                f"{self.source}: {kind} text with{'' if self.target else 'out'} a target file",
-                expected="two files, or one TSV, JSONL or TMX",
+                f"{self.source}: {kind} text with{'' if self.target else 'out'} a target file", expected=f"two files, or {_ONE_FILE}"
             )
         if self.source == self.target == STDIN:
-            raise UsageError("both sides from stdin", expected="at most one", remedy="pipe in TSV and set format to tsv")
+            raise UsageError("both sides from stdin", expected="at most one", remedy="pipe in TSV: --corpus -,format=tsv")
         if kind == "tmx" and self.languages is None:
-            raise UsageError(f"{self.source}: TMX without languages", remedy='set languages, for example ["en", "fr"]')
+            raise UsageError(f"{self.source}: TMX without languages", remedy="say them: --languages en,fr")
+        if self.columns is not None and kind not in ("tsv", "csv", "json", "jsonl"):
+            raise UsageError(f"{self.source}: columns of {kind} text", expected="columns with TSV, CSV or JSON")
+        if self.columns is not None and self.columns[0] == self.columns[1]:
+            raise UsageError(f"{self.source}: column {self.columns[0]} for both sides", expected="two columns")
+        if self.delimiter and kind != "csv":
+            raise UsageError(f"{self.source}: a delimiter of {kind} text", expected="a delimiter with format=csv")
         return self
 
     @property
-    def kind(self) -> Literal["plain", "tsv", "jsonl", "tmx"]:
+    def kind(self) -> Kind:
         """The format, found from the names where it is `auto`. Raises UsageError when they do not tell."""
         if self.format != "auto":
             return self.format
         if self.target is not None:
             return "plain"
-        match Path(self.source.name.removesuffix(".gz")).suffix.lower():
-            case ".tsv":
-                return "tsv"
-            case ".jsonl":
-                return "jsonl"
-            case ".tmx":
-                return "tmx"
-            case _:
-                raise UsageError(
-                    f"{self.source}: one file of unknown format", expected=".tsv, .jsonl or .tmx, or a target file", remedy="set format"
-                )
+        found = _SUFFIXES.get(bare_name(self.source).suffix.lower())
+        if found is None:
+            if self.source != STDIN and self.source.is_file():
+                open_text(self.source, limits=DEFAULT_LIMITS).close()  # says what it is where it is no text
+            raise UsageError(
+                f"{shown_name(self.source)}: one file of unknown format",
+                expected=f"a name ending in {' '.join(_SUFFIXES)}, or two plain files",
+                remedy="say its format: --corpus FILE,format=tsv; or give both files: --corpus FILE,FILE",
+            )
+        return found
 
     @property
     def label(self) -> str:
@@ -181,6 +175,10 @@ class ParallelText(Config):
     def _paths(self) -> tuple[Path, ...]:
         return (self.source,) if self.target is None else (self.source, self.target)
 
+    @property
+    def _asked(self) -> Asked:
+        return Asked(self.columns, self.languages)
+
     def count(self, *, limits: Limits = DEFAULT_LIMITS) -> int:
         """How many pairs there are, after a quick pass over the files.
 
@@ -190,7 +188,14 @@ class ParallelText(Config):
         streams = [shown_name(path) for path in self._paths if is_stream(path)]
         if streams:
             raise UsageError(f"{streams[0]}: cannot be counted and then read", expected="a file", remedy="store it in a file first")
-        if self.kind == "tmx":
+        if self.kind == "tsv":
+            table = self._table(Notes(), limits)
+            if not table.dialect.quoted:  # every line is a row
+                return count_lines(self.source, limits=limits) - table.layout.header
+            return count_rows(table)
+        if self.kind == "jsonl":
+            self._json(Notes(), limits)
+        elif self.target is None:
             return sum(1 for _ in self._records(Notes(), limits))
         counts = [count_lines(path, limits=limits) for path in self._paths]
         if self.target is not None and counts[0] != counts[1]:
@@ -210,21 +215,51 @@ class ParallelText(Config):
         if len(files) == 2:
             self.count(limits=limits)
         for path in files:
-            open_text(path, limits=limits, xml=self.kind == "tmx").close()
+            open_text(path, limits=limits, xml=self.kind in ("tmx", "xliff")).close()
         return self._checked(before, notes=Notes() if notes is None else notes, limits=limits)
 
+    def describe(self, *, limits: Limits = DEFAULT_LIMITS) -> str:
+        """What was found out about how the text is written, with its first three pairs; empty where nothing was guessed.
+
+        Raises: DataError where it cannot be found out.
+        """
+        guessed, shown = "", list[tuple[str, str]]()
+        if self.kind in ("tsv", "csv"):
+            table = self._table(Notes(), limits)
+            guessed, shown = "; ".join(filter(None, (table.dialect.guessed, table.layout.guessed))), table.shown
+        elif self.kind in ("json", "jsonl"):
+            records = self._json(Notes(), limits)
+            guessed, shown = records.guessed, records.shown
+        return "" if not guessed else "\n".join([f"{self.label}: {guessed}", *(f"  {brief(s)}  |  {brief(t)}" for s, t in shown)])
+
     def _checked(self, before: list[tuple[int, int, int, int] | None], *, notes: Notes, limits: Limits) -> Iterator[SentencePair]:
-        for number, (source, target) in enumerate(self._records(notes, limits), 1):
+        table = self._table(notes, limits) if self.kind in ("tsv", "csv") else None
+        records = self._records(notes, limits) if table is None else read_table(table, notes=notes, name=shown_name(self.source))
+        first = 2 if table is not None and table.layout.header else 1  # line n of the file, as an editor shows it
+        for number, (source, target) in enumerate(records, first):
             yield SentencePair(source, target, number)
         for path, stamped in zip(self._paths, before, strict=True):
             require_unchanged(path, stamped)
 
+    def _table(self, notes: Notes, limits: Limits) -> Table:
+        texts = read_lines(self.source, notes=notes, limits=limits)
+        kind = "auto" if self.kind == "tsv" and self.format == "auto" else self.kind
+        return open_table(texts, kind=kind, delimiter=self.delimiter, asked=self._asked, name=shown_name(self.source))
+
+    def _json(self, notes: Notes, limits: Limits) -> Records:
+        stream = open_text(self.source, limits=limits)
+        return open_records(stream, self._asked, name=shown_name(self.source), notes=notes, limits=limits)
+
     def _records(self, notes: Notes, limits: Limits) -> Iterator[tuple[str, str]]:
         if self.target is not None:
             return _read_plain(self.source, self.target, notes=notes, limits=limits)
-        if self.kind == "tsv":
-            return _read_tsv(self.source, notes=notes, limits=limits)
-        if self.kind == "jsonl":
-            return _read_jsonl(self.source, languages=self.languages, notes=notes, limits=limits)
-        assert self.languages is not None
-        return read_tmx(self.source, languages=self.languages, limits=limits)
+        match self.kind:
+            case "tsv" | "csv":
+                return read_table(self._table(notes, limits), notes=notes, name=shown_name(self.source))
+            case "json" | "jsonl":
+                return read_records(self._json(notes, limits), self._asked, name=shown_name(self.source))
+            case "po" | "xliff" as kind:
+                return read_catalogue(self.source, kind, languages=self.languages, notes=notes, limits=limits)
+            case _:
+                assert self.languages is not None
+                return read_tmx(self.source, languages=self.languages, limits=limits)

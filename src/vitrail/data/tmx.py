@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.parsers import expat
 
-from vitrail.data.lines import BUFFER_BYTES, CUT_MARK, Limits, one_line, open_text, shown_name
+from vitrail.data.lines import CUT_MARK, one_line, open_text, shown_name
+from vitrail.data.unpack import BUFFER_BYTES, Limits
 from vitrail.errors import DataError
 
 

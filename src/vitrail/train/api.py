@@ -75,7 +75,7 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     Raises: UsageError, DataError.
     """
     asked = request.table()
-    if "corpora" not in asked.get("data", {}):
+    if not isinstance(asked.get("data", {}).get("corpora"), list):  # a table of places changes those of the run that is there
         return Plan(_merge_preset(_own_table(folder), asked), [])
     choices = _kept_choices(folder)
     if choices is None:
