@@ -10,11 +10,13 @@ from vitrail.commands import console
 
 RESULT = "demo.json"
 PAGE = "inspection.html"
+RECIPE = "phrasebook"
 SENTENCES = ("I am good.", "I am good", "A dog ate the food because it was hungry.")
 
 
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run.")] = Path("runs/demo"),
+    recipe: Annotated[str, typer.Option(metavar="NAME|FILE", help="Such as phrasebook-lstm, for a recurrent model.")] = RECIPE,
     settings: console.Set = None,
     pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = 40_000,
     json: console.Json = False,
@@ -23,41 +25,42 @@ def demo(
 
     Takes minutes on two processor cores, and no network. Run again, it goes on, or shows what it found.
     """
-    result = _kept(output / RESULT, pairs=pairs, settings=settings or [])
+    asked = {"pairs": pairs, "settings": settings or [], **({"recipe": recipe} if recipe != RECIPE else {})}
+    result = _kept(output / RESULT, asked)
     if result is not None:
         console.say(f"already done in {output}; with -o ANOTHER it begins anew")
     else:
-        result = _run(output, pairs=pairs, settings=settings or [])
+        result = _run(output, asked, recipe=recipe)
     if json:
         console.show_json(result)
     else:
         console.write_lines(to_lines(result, output))
 
 
-def _kept(path: Path, *, pairs: int, settings: list[str]) -> dict[str, Any] | None:
+def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
     try:
         found: Any = json_module.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
-    same = isinstance(found, dict) and found.get("asked") == {"pairs": pairs, "settings": settings}  # pyright: ignore[reportUnknownMemberType]
+    same = isinstance(found, dict) and found.get("asked") == asked  # pyright: ignore[reportUnknownMemberType]
     return found if same else None  # pyright: ignore[reportUnknownVariableType]
 
 
-def _run(folder: Path, *, pairs: int, settings: list[str]) -> dict[str, Any]:
+def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
     from vitrail.commands.request import Texts, make_request
     from vitrail.commands.train import run
     from vitrail.data import phrasebook
     from vitrail.files import write_file
 
     console.say("writing the phrasebook: sentences and their translations, made by a grammar")
-    book = phrasebook.phrasebook(train_pairs=pairs)
+    book = phrasebook.phrasebook(train_pairs=asked["pairs"])
     text = folder / "phrasebook"
     phrasebook.write(text, book)
     sides = {part: (text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test")}
     texts = Texts(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
-    outcome = run(make_request(texts, recipe="phrasebook", file=None, settings=settings), folder, allow=[])
+    outcome = run(make_request(texts, recipe=recipe, file=None, settings=asked["settings"]), folder, allow=[])
     result = {
-        "asked": {"pairs": pairs, "settings": settings},
+        "asked": asked,
         **outcome,
         **_measure(folder, book, (folder / "test.translated").read_text(encoding="utf-8").split("\n")[:-1]),
     }

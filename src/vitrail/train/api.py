@@ -76,7 +76,7 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     """
     asked = request.table()
     if not isinstance(asked.get("data", {}).get("corpora"), list):  # a table of places changes those of the run that is there
-        return Plan(_merge_preset(_own_table(folder), asked), [])
+        return Plan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
     choices = _kept_choices(folder)
     if choices is None:
         corpora = build(DataConfig, asked["data"], origin="settings").corpora
@@ -85,12 +85,13 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     return Plan(merge(to_table(standing), asked), standing)
 
 
-def _own_table(folder: Path) -> dict[str, Any]:
+def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     path = folder / "config.toml"
     if not path.exists():
         raise UsageError(
             f"no text to train on, and {folder} holds no run to go on with",
             expected="--source FILE --target FILE, or --corpus FILE",
+            remedy=f"for the built-in phrasebook: vitrail demo --recipe {recipe}" if recipe.startswith("phrasebook") else "",
         )
     return read_toml(path)
 
