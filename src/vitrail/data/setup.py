@@ -15,9 +15,7 @@ from vitrail.data.prepared import FORMAT
 from vitrail.data.subwords import SubwordsConfig
 from vitrail.data.text import ParallelText
 from vitrail.errors import DataError, UsageError
-
-_LANGUAGE = re.compile(r"[a-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*")
-_NO_LANGUAGE = frozenset({"txt", "src", "tgt", "trg", "tok", "bpe", "raw", "low", "lc", "tsv", "tmx", "csv", "xml", "json", "snt"})
+from vitrail.languages import language_of_file, same_language
 
 
 class DataConfig(Config):
@@ -51,7 +49,7 @@ class DataConfig(Config):
                 raise UsageError(f"data.holdout.{name}_pairs: {number}, though data.{name} is given", remedy="give one of the two")
         languages = self.languages
         for name, text in self.texts():
-            if all(languages) and languages[0] != languages[1] and _languages_of(text) == (languages[1], languages[0]):
+            if _is_swapped(_languages_of(text), languages):
                 raise UsageError(
                     f"{name}: from {languages[1]} to {languages[0]}, by its names",
                     expected=f"from {languages[0]} to {languages[1]}, as the rest",
@@ -61,7 +59,7 @@ class DataConfig(Config):
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source and target language; empty where nothing tells."""
+        """Source and target language as they are spelled; empty where nothing tells."""
         found = [_languages_of(corpus) for corpus in self.corpora]
         source = self.source_language or next((pair[0] for pair in found if pair[0]), "")
         target = self.target_language or next((pair[1] for pair in found if pair[1]), "")
@@ -78,9 +76,13 @@ def _languages_of(text: ParallelText) -> tuple[str, str]:
         return text.languages
     if text.target is None:
         return "", ""
-    endings = [Path(path.name.removesuffix(".gz")).suffix[1:] for path in (text.source, text.target)]
-    source, target = (ending if _LANGUAGE.fullmatch(ending) and ending not in _NO_LANGUAGE else "" for ending in endings)
-    return source, target
+    return language_of_file(text.source.name), language_of_file(text.target.name)
+
+
+def _is_swapped(found: tuple[str, str], wanted: tuple[str, str]) -> bool:
+    if not (all(found) and all(wanted)) or same_language(*wanted):
+        return False
+    return same_language(found[0], wanted[1]) and same_language(found[1], wanted[0])
 
 
 def fingerprint(config: DataConfig) -> dict[str, Any]:
