@@ -40,6 +40,7 @@ SPACED = {"Latn", "Cyrl", "Arab", "Deva", "Ethi", "Kore"}
         ("yue yue-Hant yue_Hant zh-yue", "yue", "Hant"),
         ("ja jpn JPN jpn_Jpan ja_JP", "ja", "Jpan"),
         ("th tha tha_Thai", "th", "Thai"),
+        ("ko kor kor_Hang kor_Kore ko-KR", "ko", "Kore"),
         ("my mya bur mya_Mymr", "my", "Mymr"),
         ("bo bod tib bod_Tibt", "bo", "Tibt"),
         ("pt por pt_BR pt-PT por_Latn", "pt", "Latn"),

@@ -96,7 +96,7 @@ class Language:
 def find_language(code: str) -> Language | None:
     """Read a code of any usual form, in any case: en, eng, zho_Hans, zh-CN, pt_BR, jpn, cmn, yue-Hant. None where it is not one.
 
-    A well-formed code that nobody has registered is none either; special codes (und, mis, zxx) say nothing, hence neither.
+    A well-formed code that nobody has registered is none either; special and private codes (und, zxx, x-mine) say nothing, hence neither.
     """
     import langcodes
 
@@ -104,11 +104,12 @@ def find_language(code: str) -> Language | None:
         tag = langcodes.Language.get(langcodes.standardize_tag(code.strip(), macro=True))
     except (langcodes.LanguageTagError, ValueError):
         return None
-    if tag.language is None or tag.language in ("und", "mis", "mul", "zxx") or not tag.is_valid():
+    if tag.language is None or tag.language in ("und", "mis", "mul", "zxx") or tag.language.startswith("x-") or not tag.is_valid():
         return None
     # Where CLDR has no row for a language it answers "Latin, US", which is a guess about nothing.
     usual = tag.maximize().script if tag.language in _languages_with_script() else None
-    return Language(tag.language, tag.script or usual or "", tag.territory or "")
+    script = tag.script or usual or ""
+    return Language(tag.language, "Kore" if script == "Hang" else script, tag.territory or "")
 
 
 @cache

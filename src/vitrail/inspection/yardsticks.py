@@ -1,6 +1,7 @@
 """How a test set is judged while parts of a model are off: by a score, and by how probable the model finds what is right."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ from vitrail.decode.translate import encodable, plain
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
 from vitrail.inspection.translator import InspectableTranslator
+from vitrail.scoring import counting_for
 
 Numbers = NDArray[np.float64]
 Found = TypeVar("Found")
@@ -80,10 +82,13 @@ class Bleu:
 
     name, nats_name = "BLEU", "mean log p of a token of the reference"
 
-    def __init__(self, sources: Sequence[str], references: Sequence[str], *, tokenize: str = "13a") -> None:
+    def __init__(self, sources: Sequence[str], references: Sequence[str], *, language: str = "") -> None:
         self.sources, self.references = sources, references
+        counting = counting_for(language, references)
         # compare_statistics also shuffles, which nothing here reads.
-        self._recipe = Recipe(("bleu",), bootstrap=RESAMPLES, trials=1, tokenize=tokenize)
+        self._recipe = Recipe(
+            ("bleu",), bootstrap=RESAMPLES, trials=1, tokenize=counting.tokenize, effective_order=counting.effective_order
+        )
         self.judge(references)  # unequal counts are found before anything is translated
         if len(sources) != len(references):
             collect(list(sources), [list(references)], recipe=self._recipe)
@@ -94,7 +99,7 @@ class Bleu:
 
     def value(self, found: Statistics) -> float:
         """BLEU."""
-        return score(Statistics(Recipe(("bleu",), bootstrap=0, tokenize=self._recipe.tokenize), *_parts(found)))[0].value
+        return score(Statistics(replace(self._recipe, bootstrap=0), *_parts(found)))[0].value
 
     def lost(self, before: Statistics, after: Statistics) -> Interval:
         """Paired bootstrap."""

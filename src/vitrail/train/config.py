@@ -40,8 +40,9 @@ class TrainConfig(Config):
     """How often a checkpoint is written besides those at validations."""
     log_every: int = Field(default=50, ge=1)
     """Steps between lines of metrics."""
-    select: Literal["bleu", "chrf", "loss"] = "bleu"
-    """Dev score that says which model is best."""
+    select: Literal["auto", "bleu", "chrf", "loss"] = "auto"
+    """Dev score that says which model is best; of equal ones, the model with the lower loss is. auto: chrf, which counts characters, so
+    that it sees progress in lines of any length and script; a run that was started with another score goes on with that."""
     patience: int = Field(default=0, ge=0)
     """Stop after this many validations without a better dev score. 0: never."""
     validation_sentences: int = Field(default=1000, ge=1)

@@ -35,6 +35,8 @@ class Progress:
     """Real target tokens trained on."""
     best: float | None = None
     """Best dev score so far, higher being better."""
+    best_loss: float | None = None
+    """Dev loss of the best; None where it is not known."""
     best_step: int = 0
     waited: int = 0
     """Validations since the best."""
@@ -46,6 +48,8 @@ class Progress:
     """A validation was cut short by a wish to stop; it is done first when the training goes on."""
     scores: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """Step and dev score of each validation."""
+    losses: list[float] = field(default_factory=list[float])
+    """Dev loss of the last of these validations, or of all."""
     skipped: int = 0
     """Steps that were skipped since their loss or gradient was not finite."""
     recent_skips: list[int] = field(default_factory=list[int])
@@ -53,9 +57,17 @@ class Progress:
     window: Window = field(default_factory=Window)
     """What the next line of metrics will tell."""
 
+    def is_better(self, score: float, loss: float) -> bool:
+        """Whether a score is the best so far: higher, or equal with a lower loss."""
+        if self.best is None or score != self.best:
+            return self.best is None or score > self.best
+        return self.best_loss is not None and loss < self.best_loss
+
     def best_steps(self, count: int) -> list[int]:
-        """The steps of the highest scores, the earlier one of equals first."""
-        return [step for step, _ in sorted(self.scores, key=lambda item: (-item[1], item[0]))[:count]]
+        """The steps of the highest scores; of equal ones that with the lower loss first, then the later one."""
+        unknown = [math.inf] * (len(self.scores) - len(self.losses))  # a run of an earlier version did not keep them
+        judged = [(-score, loss, -step) for (step, score), loss in zip(self.scores, [*unknown, *self.losses], strict=True)]
+        return [-step for _, _, step in sorted(judged)[:count]]
 
     def last_steps(self, count: int) -> list[int]:
         """The last steps that have a score."""

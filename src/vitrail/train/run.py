@@ -23,6 +23,7 @@ from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model, count_parameters
 from vitrail.models.folder import fill, save_model, unique_tensors
 from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
+from vitrail.scoring import counting_for
 from vitrail.train import state
 from vitrail.train.config import RunConfig
 from vitrail.train.length import describe_length, steps_of, warn_of_warmup
@@ -37,6 +38,9 @@ _NOT_BEGUN = "stopped before a step was taken; what was there is intact"
 _REFUSALS_ALLOWED = 3
 _WORST = -1e30
 """Stands for a dev score that is not finite, which JSON cannot hold."""
+
+_SELECT_NAMES = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
+_SELECT_REASON = "it counts characters, so that it sees progress in lines of any length and script"
 
 Say = Callable[[str], None]
 _log = logging.getLogger(__name__)
@@ -141,8 +145,11 @@ class _Run:
         self.average = [tensor.clone() for tensor in unique_tensors(self.model).values()] if config.train.average_decay else []
         self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config)
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
-        self.setup = _setup(config, prepared, world=self.ranks.world) | {"device": device.type, "dtype": str(dtype)}
+        self.setup: dict[str, Any] = _setup(config, prepared, world=self.ranks.world) | {"device": device.type, "dtype": str(dtype)}
         self.dev = DevSet(*prepared.dev)
+        self.counting = counting_for(prepared.facts["target_language"], self.dev.first(config.train.validation_sentences).target)
+        self.select = "chrf" if config.train.select == "auto" else config.train.select
+        self.setup["train"]["select"] = self.select
         self.marks: Marks = {"metrics": 0, "samples": 0}
         self.refused, self.warned = 0, False
         self.progress, self.finished = Progress(), False
@@ -161,10 +168,13 @@ class _Run:
         if self.ranks.rank > 0:
             self._loop(self._silent_hooks())
             return Outcome(self.folder, self.progress, already_done=False)
-        self.say(f"going on from step {self.progress.step}" if self.progress.step else self._introduction())
+        for line in [f"going on from step {self.progress.step}"] if self.progress.step else self._introduction():
+            self.say(line)
         self.say(describe_length(self.config, steps_per_epoch=self.steps_per_epoch))
         self._warn_of_warmup(steps_of(self.config.train.duration, steps_per_epoch=self.steps_per_epoch))
-        write_file(self.folder / "config.toml", to_toml(self.config.model_dump(mode="json")).encode())
+        table = self.config.model_dump(mode="json")
+        table["train"]["select"] = self.select  # what was chosen stays so
+        write_file(self.folder / "config.toml", to_toml(table).encode())
         with Records(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:
             self._loop(Hooks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
@@ -176,6 +186,8 @@ class _Run:
         if checkpoint is None:
             return
         facts = checkpoint.facts
+        if self.config.train.select == "auto":  # what it was started with, whatever would be chosen now
+            self.select = self.setup["train"]["select"] = facts["setup"]["train"]["select"]
         for change in state.require_same(facts["setup"], self.setup, allow=allow):
             self.say(f"allowed: {change}")
         # After the settings: a model of another width is told as such, not as tensors of other shapes.
@@ -203,12 +215,17 @@ class _Run:
         steps = {"steps": duration.amount, "epochs": duration.amount * self.steps_per_epoch}.get(duration.unit, self.progress.step)
         return f"step {self.progress.step} of {round(steps)} ({duration})"
 
-    def _introduction(self) -> str:
+    def _introduction(self) -> list[str]:
         counts = count_parameters(self.model)
         pairs = sum(self.batches.sizes)
         where = f"{self.learner.device.type} in {str(self.learner.dtype).removeprefix('torch.')}"
         size = f"{pairs:,} pairs, {counts['total']:,} parameters, {self.steps_per_epoch:,} steps an epoch"
-        return f"{size}; {self.config.train.duration} of training on {where}"
+        lines = [f"{size}; {self.config.train.duration} of training on {where}"]
+        if self.dev.source:
+            reason = f": {_SELECT_REASON}  [--set train.select=bleu]" if self.config.train.select == "auto" else ""
+            lines.append(f"the best model is chosen by {_SELECT_NAMES[self.select]} on the dev set{reason}")
+            lines += [f"dev set: {note}" for note in self.counting.notes]
+        return lines
 
     def _silent_hooks(self) -> Hooks:
         """Other ranks compute; the first one looks and writes while they wait at the next sum."""
@@ -249,8 +266,9 @@ class _Run:
         if judged.score is None:
             return True
         progress.scores.append((progress.step, judged.score))
+        progress.losses.append(judged.loss)
         if judged.better:
-            progress.best, progress.best_step, progress.waited = judged.score, progress.step, 0
+            progress.best, progress.best_loss, progress.best_step, progress.waited = judged.score, judged.loss, progress.step, 0
             return True
         progress.waited += 1
         if self.config.schedule.kind == "plateau" and progress.waited % self.config.schedule.patience == 0:
@@ -260,12 +278,17 @@ class _Run:
     def _consider(self, weights: dict[str, Tensor], progress: Progress, *, averaged: int = 0) -> "_Judged":
         """Validate weights, and make them the run's model where they are its best so far, or where there is no dev set."""
         if not self.dev.source:
-            return _Judged(None, better=True, kept=self._keep_model(weights, {}))
+            return _Judged(None, -_WORST, better=True, kept=self._keep_model(weights, {}))
         with self.wish.at_once(stopping_place(progress, saved=True)):
             judged = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
             fill(judged, weights)
             found = validate(
-                judged, self.prepared.vocabularies, self.dev, device=self.learner.device, sentences=self.config.train.validation_sentences
+                judged,
+                self.prepared.vocabularies,
+                self.dev,
+                device=self.learner.device,
+                sentences=self.config.train.validation_sentences,
+                tokenize=self.counting.tokenize,
             )
             frame = None
             if self.watch is not None and not averaged:
@@ -274,13 +297,13 @@ class _Run:
             self.records.frame({"step": progress.step, **frame})
         for sample in found.samples:
             self.records.sample({"step": progress.step, **sample})
-        select = self.config.train.select
-        score = -found.values["dev_loss_nats_per_token"] if select == "loss" else found.values[f"dev_{select}"]
-        score = score if math.isfinite(score) else _WORST
-        better = progress.best is None or score > progress.best
+        loss = found.values["dev_loss_nats_per_token"]
+        score = -loss if self.select == "loss" else found.values[f"dev_{self.select}"]
+        score, loss = score if math.isfinite(score) else _WORST, loss if math.isfinite(loss) else -_WORST
+        better = progress.is_better(score, loss)
         mean_of = {"averaged_checkpoints": averaged} if averaged else {}
         self._observe(Event("validation", progress.step, {**found.values, "seconds": progress.seconds, "best": better, **mean_of}))
-        return _Judged(score, better=better, kept=not better or self._keep_model(weights, found.values))
+        return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values))
 
     def _keep_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> bool:
         try:
@@ -376,7 +399,7 @@ class _Run:
         weights = {name: tensor.to(self.learner.device) for name, tensor in mean.items()}
         judged = self._consider(weights, progress, averaged=len(paths))
         if judged.better and judged.kept:
-            progress.best, progress.best_step = judged.score, progress.step
+            progress.best, progress.best_loss, progress.best_step = judged.score, judged.loss, progress.step
 
 
 class _Judged(NamedTuple):
@@ -384,6 +407,7 @@ class _Judged(NamedTuple):
 
     score: float | None
     """None without a dev set."""
+    loss: float
     better: bool
     """Than all before."""
     kept: bool

@@ -62,8 +62,13 @@ def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *
 
 
 @torch.inference_mode()
-def validate(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device, sentences: int) -> Validation:
-    """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences."""
+def validate(
+    model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device, sentences: int, tokenize: str = "13a"
+) -> Validation:
+    """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
+
+    Args: tokenize: how BLEU finds words, by `vitrail.scoring.counting_for`.
+    """
     from sacrebleu.metrics import BLEU, CHRF
 
     model.eval()
@@ -72,11 +77,13 @@ def validate(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *
     greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
     results = Translator(model, vocabularies=vocabularies, config=greedy, device=device).translate(part.source)
     texts = [result.text for result in results]
-    # The 13a tokeniser with exponential smoothing is sacreBLEU's default; scripts without spaces are scored by characters.
+    # Exponential smoothing is sacreBLEU's default. Its BLEU is 0 where no translation has four words; with the effective order it counts
+    # the shorter runs then, and is the same number otherwise.
+    bleu = BLEU(tokenize=tokenize, effective_order=True, force=True)
     values = {
         "dev_loss_nats_per_token": nats / tokens,
         "dev_perplexity": perplexity(nats / tokens),
-        "dev_bleu": BLEU().corpus_score(texts, [list(part.target)]).score,
+        "dev_bleu": bleu.corpus_score(texts, [list(part.target)]).score,
         "dev_chrf": CHRF().corpus_score(texts, [list(part.target)]).score,
         "dev_truncated_share": sum(result.truncated for result in results) / len(results),
     }
