@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from vitrail.models.folder import unique_tensors
 from vitrail.nn.losses import LossSum
 from vitrail.runtime import Ranks
 from vitrail.train.config import RunConfig
-from vitrail.train.loop import Hooks, Learner, Progress, done_share, due, is_over, loop, try_longest, update
+from vitrail.train.loop import Hooks, Learner, Progress, calmer, done_share, due, is_over, loop, try_longest, update
 from vitrail.train.metrics import Event, Window
 from vitrail.train.optim import Optimizer
 from vitrail.train.stopping import StopWish
@@ -29,11 +30,17 @@ from vitrail.train.stopping import StopWish
 LETTERS = CharacterVocabulary(list("abcdefgh"))
 
 
-def configured(**train: Any) -> RunConfig:
+def configured(*, optimizer: dict[str, Any] | None = None, **train: Any) -> RunConfig:
     model = {"encoder_layers": 1, "decoder_layers": 1, "width": 8, "heads": 2, "feed_forward": 8, "dropout": 0.1, "norm": "batch"}
     corpora = [{"source": "a.en", "target": "a.fr"}]
     settings = {"duration": "4 steps", "validate_every": "2 steps", "save_every": "3 steps", "average_decay": 0.5, "log_every": 2}
-    table = {"data": {"corpora": corpora}, "model": model, "schedule": {"warmup": 1}, "train": settings | train}
+    table = {
+        "data": {"corpora": corpora},
+        "model": model,
+        "schedule": {"warmup": 1},
+        "train": settings | train,
+        "optimizer": optimizer or {},
+    }
     return build(RunConfig, table, origin="test")
 
 
@@ -318,9 +325,60 @@ def test_lines_of_metrics_tell_norms_rate_and_speed() -> None:
     assert progress.tokens == sum(int(batch(number).target_out.ne(0).sum()) for number in range(5))
 
 
+@pytest.mark.parametrize(
+    ("table", "least", "most"), [({}, 1, 1), ({"clip_norm": 0.0}, 0, 0), ({"clip_norm": 0.0, "clip_value": 0.01}, 1, 1)]
+)
+def test_clipping_leaves_a_trace(table: dict[str, float], least: float, most: float) -> None:
+    recorder = Recorder()
+    go(learner(configured(optimizer=table, log_every=1)), recorder)
+    assert all(event.values["clipped_share"] == share for event in recorder.events)
+    assert all(event.values["gradient_norm_highest"] == event.values["gradient_norm"] for event in recorder.events), "of a single step"
+
+
+def test_some_steps_are_clipped_and_the_highest_norm_is_told() -> None:
+    single, together = Recorder(), Recorder()
+    still = {"learning_rate": 1e-30}  # so that both see the same gradients
+    go(learner(configured(duration="6 steps", log_every=1, optimizer=still)), single)
+    norms = [event.values["gradient_norm"] for event in single.events]
+    threshold = float(np.median(norms))
+    go(learner(configured(duration="6 steps", log_every=6, optimizer={**still, "clip_norm": threshold})), together)
+    (line,) = together.events
+    assert line.values["gradient_norm_highest"] == pytest.approx(max(norms))
+    assert (
+        line.values["clipped_share"] == pytest.approx(sum(norm > threshold for norm in norms) / 6) and 0 < line.values["clipped_share"] < 1
+    )
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
+def test_penalties_and_weights_leave_a_trace(kind: str) -> None:
+    """Against numpy, over every matrix: embeddings are, biases and norms are not."""
+    one, recorder = learner(configured(optimizer={"kind": kind, "l1": 0.01, "weight_decay": 0.1})), Recorder()
+    go(one, recorder)
+    weights = np.concatenate([p.detach().double().numpy().ravel() for p in one.model.parameters() if p.ndim >= 2])
+    values = recorder.events[-1].values
+    assert values["weight_norm"] == pytest.approx(np.sqrt((weights**2).sum()), rel=1e-5)
+    assert values["l1_penalty"] == pytest.approx(0.01 * np.abs(weights).sum(), rel=1e-5)
+    assert values["l2_penalty"] == pytest.approx(0.05 * (weights**2).sum(), rel=1e-5)
+    go(learner(configured(optimizer={"kind": kind})), off := Recorder())
+    assert off.events[-1].values["l1_penalty"] == off.events[-1].values["l2_penalty"] == 0.0
+
+
+def test_advice_on_divergence_names_clipping() -> None:
+    assert "lower optimizer.clip_norm (now 1)" in calmer(configured())
+    assert "--set optimizer.clip_norm=1" in calmer(configured(optimizer={"clip_norm": 0.0}))
+
+
+def test_a_checkpoint_of_before_has_no_trace_of_clipping() -> None:
+    """A window that was saved without the later figures is read all the same."""
+    facts = Progress(step=3).facts()
+    for name in ("clipped_steps", "norm_highest"):
+        del facts["window"][name]
+    assert Progress.from_facts(facts) == Progress(step=3)
+
+
 def test_a_line_of_metrics_may_span_a_stop() -> None:
     unbroken, first, second = Recorder(), Recorder(), Recorder()
-    config = configured(duration="4 steps", log_every=4)
+    config = configured(duration="4 steps", log_every=4, optimizer={"clip_norm": 0.5, "l1": 0.01, "weight_decay": 0.1})
     go(learner(config), unbroken)
     one = learner(config)
     wish = StopWish()

@@ -520,7 +520,8 @@ def test_tensorboard_gets_every_figure(tmp_path: Path) -> None:
     board = EventAccumulator(str(tmp_path / "board"))
     board.Reload()
     lines = [line for line in logged(tmp_path / "run") if line["kind"] == "train"]
-    for name in ("loss_nats_per_token", "gradient_norm", "gradient_norm_clipped", "learning_rate"):
+    traces = ("gradient_norm", "gradient_norm_clipped", "gradient_norm_highest", "clipped_share", "weight_norm", "l1_penalty", "l2_penalty")
+    for name in ("loss_nats_per_token", "learning_rate", *traces):
         scalars = board.Scalars(f"train/{name}")
         assert [scalar.step for scalar in scalars] == [3, 6, 9]
         assert [scalar.value for scalar in scalars] == pytest.approx([line[name] for line in lines])

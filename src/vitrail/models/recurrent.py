@@ -45,8 +45,8 @@ class CellsConfig(Config):
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of words whose whole embedding is dropped."""
     truncate: int | None = Field(default=None, ge=1)
-    """Truncated back-propagation through time: target positions in a chunk. The state is carried from chunk to chunk, its gradient is
-    not. Empty: gradients go back to the first position."""
+    """Truncated back-propagation through time in the decoder alone: target positions in a chunk. The state is carried from chunk to
+    chunk, its gradient is not; there is one update a batch. Empty: gradients go back to the first position."""
 
     def make_cell(self, input_width: int, width: int) -> Cell:
         """A cell of this kind."""

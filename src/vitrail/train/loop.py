@@ -262,11 +262,11 @@ def loop(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epoch:
         if _agree(learner.ranks, progress, stop=wish.signal is not None):
             raise wish.error(stopping_place(progress, saved=hooks.save(progress)))
         if is_over(config, progress, steps_per_epoch=steps_per_epoch):
-            _report(progress, hooks, steps_per_epoch=steps_per_epoch, duration=config.duration)
+            _report(learner, progress, hooks, steps_per_epoch=steps_per_epoch)
             return
         _advance(learner, progress, hooks, batches=(next(stream) for _ in range(portion)), steps_per_epoch=steps_per_epoch)
         if progress.step % config.log_every == 0:
-            _report(progress, hooks, steps_per_epoch=steps_per_epoch, duration=config.duration)
+            _report(learner, progress, hooks, steps_per_epoch=steps_per_epoch)
 
 
 def stopping_place(progress: Progress, *, saved: bool) -> str:
@@ -285,7 +285,7 @@ def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Ite
     progress.step += 1
     progress.seconds += spent
     if not result.finite:
-        _skip(progress, hooks)
+        _skip(learner, progress, hooks)
         return
     progress.tokens += result.tokens
     progress.window.add(
@@ -331,19 +331,30 @@ def _agree(ranks: Ranks, progress: Progress, *, stop: bool) -> bool:
     return wishes > 0
 
 
-def _report(progress: Progress, hooks: Hooks, *, steps_per_epoch: int, duration: Duration) -> None:
+def _report(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epoch: int) -> None:
     """A line of metrics on the steps since the last one."""
     if progress.window.steps:
+        weights = learner.optimizer.weigh()
         place = {
             "seconds": progress.seconds,
             "epoch": progress.step / steps_per_epoch,
-            "done_share": done_share(duration, progress, steps_per_epoch=steps_per_epoch),
+            "done_share": done_share(learner.config.train.duration, progress, steps_per_epoch=steps_per_epoch),
+            "weight_norm": weights.norm,
+            "l1_penalty": weights.l1_penalty,
+            "l2_penalty": weights.l2_penalty,
         }
         hooks.observe(Event("train", progress.step, progress.window.values() | place))
         progress.window = Window()
 
 
-def _skip(progress: Progress, hooks: Hooks) -> None:
+def calmer(config: RunConfig) -> str:
+    """What to set differently where a training is not steady."""
+    clip, rate_now = config.optimizer.clip_norm, config.optimizer.learning_rate
+    clipping = f"lower optimizer.clip_norm (now {clip:g})" if clip else "clip the gradient: --set optimizer.clip_norm=1 (it is off)"
+    return f"lower optimizer.learning_rate (now {rate_now:g}), raise schedule.warmup (now {config.schedule.warmup}), {clipping}"
+
+
+def _skip(learner: Learner, progress: Progress, hooks: Hooks) -> None:
     """Count a step whose loss or gradient is not finite, and give up when they are many."""
     progress.skipped += 1
     progress.recent_skips = [step for step in [*progress.recent_skips, progress.step] if step > progress.step - _SKIPS_WINDOW]
@@ -353,5 +364,5 @@ def _skip(progress: Progress, hooks: Hooks) -> None:
         raise TrainingError(
             f"diverged at step {progress.step}: "
             f"loss or gradient not finite in {len(progress.recent_skips)} of the last {_SKIPS_WINDOW} steps",
-            remedy="lower optimizer.learning_rate or raise schedule.warmup; the last good checkpoint and bad_batches/ are kept",
+            remedy=f"{calmer(learner.config)}; the last good checkpoint and bad_batches/ are kept",
         )

@@ -37,6 +37,10 @@ class Window:
     seconds: float = 0.0
     learning_rate: float = 0.0
     """That of the last step."""
+    clipped_steps: int = 0
+    """Steps whose gradient was cut, by its norm or element by element."""
+    norm_highest: float = 0.0
+    """Largest norm before clipping."""
 
     def add(self, *, nats: float, plain_nats: float, tokens: int, norms: tuple[float, float], seconds: float, learning_rate: float) -> None:
         """Count one update."""
@@ -45,17 +49,21 @@ class Window:
         self.tokens += tokens
         self.norm_before += norms[0]
         self.norm_after += norms[1]
+        self.norm_highest = max(self.norm_highest, norms[0])
+        self.clipped_steps += norms[1] < norms[0]
         self.seconds += seconds
         self.steps += 1
         self.learning_rate = learning_rate
 
     def values(self) -> dict[str, float]:
-        """Means over the window: of losses per token, of norms per step. Precondition: at least one step."""
+        """Of the window: mean losses per token, mean and highest norms, share of clipped steps. Precondition: at least one step."""
         return {
             "loss_nats_per_token": self.nats / self.tokens,
             "perplexity": perplexity(self.plain_nats / self.tokens),
             "gradient_norm": self.norm_before / self.steps,
             "gradient_norm_clipped": self.norm_after / self.steps,
+            "gradient_norm_highest": self.norm_highest,
+            "clipped_share": self.clipped_steps / self.steps,
             "tokens_per_second": self.tokens / self.seconds if self.seconds else 0.0,
             "learning_rate": self.learning_rate,
         }

@@ -127,6 +127,17 @@ class ClippedNorm(NamedTuple):
     after: float
 
 
+class Weights(NamedTuple):
+    """The size of what penalties fall on: every matrix."""
+
+    norm: float
+    """L2 norm of all of them together."""
+    l1_penalty: float
+    """l1 · Σ|w|: what the gradient of the L1 penalty belongs to, in nats per token."""
+    l2_penalty: float
+    """weight_decay / 2 · Σw², of which decoupled weight decay follows the gradient apart from the loss."""
+
+
 class Optimizer:
     """The optimizers of one training, behind one step."""
 
@@ -178,6 +189,13 @@ class Optimizer:
                     if weight.grad is not None:
                         weight.grad.add_(weight.detach().sign(), alpha=self.config.l1)
         return ClippedNorm(before, after)
+
+    def weigh(self) -> Weights:
+        """The weights as they are now. Cost: a pass over all matrices, 1 ms for 1.6 million parameters."""
+        matrices = [weight.detach() for weight in self.matrices]
+        norm = float(torch.nn.utils.get_total_norm(matrices))
+        absolute = float(torch.nn.utils.get_total_norm(matrices, norm_type=1.0)) if self.config.l1 else 0.0
+        return Weights(norm, self.config.l1 * absolute, 0.5 * self.config.weight_decay * norm**2)
 
     def step(self, share: float) -> None:
         """One update at this share of the learning rate."""
