@@ -31,7 +31,7 @@ from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
 from vitrail.train.records import Marks, Records
 from vitrail.train.stopping import StopWish
-from vitrail.train.validate import DevSet, Validated, Watch, validate
+from vitrail.train.validate import DevSet, Validated, Watch, validate, validate_more
 
 _NOT_BEGUN = "stopped before a step was taken; what was there is intact"
 _REFUSALS_ALLOWED = 3
@@ -143,6 +143,7 @@ class _Run:
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
         self.setup = _setup(config, prepared, world=self.ranks.world) | {"device": device.type, "dtype": str(dtype)}
         self.dev = DevSet(*prepared.dev)
+        self.more_dev = {name: DevSet(*texts) for name, texts in prepared.more_dev.items()}
         self.marks: Marks = {"metrics": 0, "samples": 0}
         self.refused, self.warned = 0, False
         self.progress, self.finished = Progress(), False
@@ -267,6 +268,8 @@ class _Run:
             found = validate(
                 judged, self.prepared.vocabularies, self.dev, device=self.learner.device, sentences=self.config.train.validation_sentences
             )
+            sentences = self.config.train.validation_sentences
+            more = validate_more(judged, self.prepared.vocabularies, self.more_dev, device=self.learner.device, sentences=sentences)
             frame = None
             if self.watch is not None and not averaged:
                 frame = self.watch(Validated(progress.step, judged, self.prepared.vocabularies, self.dev))
@@ -279,8 +282,8 @@ class _Run:
         score = score if math.isfinite(score) else _WORST
         better = progress.best is None or score > progress.best
         mean_of = {"averaged_checkpoints": averaged} if averaged else {}
-        self._observe(Event("validation", progress.step, {**found.values, "seconds": progress.seconds, "best": better, **mean_of}))
-        return _Judged(score, better=better, kept=not better or self._keep_model(weights, found.values))
+        self._observe(Event("validation", progress.step, {**found.values, **more, "seconds": progress.seconds, "best": better, **mean_of}))
+        return _Judged(score, better=better, kept=not better or self._keep_model(weights, found.values | more))
 
     def _keep_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> bool:
         try:

@@ -83,3 +83,11 @@ def validate(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *
     shown = zip(part.source[:_SAMPLES], part.target[:_SAMPLES], texts[:_SAMPLES], strict=True)
     samples = [{"source": source, "reference": reference, "translation": text} for source, reference, text in shown]
     return Validation(values, samples)
+
+
+def validate_more(
+    model: TranslationModel, vocabularies: Vocabularies, devs: Mapping[str, DevSet], *, device: torch.device, sentences: int
+) -> dict[str, float]:
+    """The same figures of further dev texts, each under its name with that of the text: `dev_chrf/news`."""
+    found = {name: validate(model, vocabularies, dev, device=device, sentences=sentences).values for name, dev in devs.items()}
+    return {f"{figure}/{name}": value for name, values in found.items() for figure, value in values.items()}
