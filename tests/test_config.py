@@ -131,6 +131,16 @@ def test_merge_lets_the_overlay_win_and_loses_nothing(base: dict[str, object], o
     assert merge({}, overlay) == overlay
 
 
+def test_a_table_over_a_list_changes_its_places() -> None:
+    table = {"a": {"b": [{"c": 1, "d": 2}, {"c": 3}]}, "e": [1, 2]}
+    changed = with_overrides(table, [parse_override("a.b.0.c=5"), parse_override("a.b.1.d=x"), parse_override("e.1=7")])
+    assert changed == {"a": {"b": [{"c": 5, "d": 2}, {"c": 3, "d": "x"}]}, "e": [1, 7]}
+    assert table == {"a": {"b": [{"c": 1, "d": 2}, {"c": 3}]}, "e": [1, 2]}
+    for wrong in ("a.b.2.c=5", "a.b.c=5", "a.b.-1.c=5"):
+        with pytest.raises(UsageError, match="is a list of 2"):
+            with_overrides(table, [parse_override(wrong)])
+
+
 def test_overrides_go_deep() -> None:
     table = with_overrides({"a": {"b": 1, "c": 2}}, [parse_override("a.b=3"), parse_override("d.e.f=x")])
     assert table == {"a": {"b": 3, "c": 2}, "d": {"e": {"f": "x"}}}

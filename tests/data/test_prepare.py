@@ -140,6 +140,65 @@ def test_several_corpora_are_held_out_from_together_and_stored_apart(tmp_path: P
     assert without.dev.source == without.test.target == [] and without.report.train == 400
 
 
+def test_a_corpus_kept_out_of_hold_out_is_in_neither_dev_nor_test_but_rid_of_what_they_hold(tmp_path: Path) -> None:
+    pairs = sentences(400)
+    made = write(tmp_path, "back", pairs[100:]).model_copy(update={"holdout": False})
+    prepared = prepare(configure(write(tmp_path, "real", pairs[:200]), made), tmp_path / "out")
+    held = {*zip(*prepared.dev, strict=True), *zip(*prepared.test, strict=True)}
+    assert len(held) == 12 and held <= set(pairs[:200]) and held.isdisjoint(decoded(prepared))
+    back = prepared.report.details["corpora"][1]
+    assert (back["dev"], back["test"]) == (0, 0)
+    assert back["dropped"][NEIGHBOUR] >= len(held & set(pairs[100:])) > 0
+    assert back["train"] > 200
+    with pytest.raises(DataError, match="no pair may be held out"):
+        prepare(configure(made), tmp_path / "none")
+    given = write(tmp_path, "given", sentences(20, seed=1))
+    prepare(configure(made, dev=given, holdout=HoldoutConfig(test_pairs=0)), tmp_path / "with dev")
+
+
+def test_more_dev_texts_are_kept_by_their_names(tmp_path: Path) -> None:
+    pairs = sentences(300)
+    more = tuple(write(tmp_path, name, pairs[280 + 5 * place :][:5]) for place, name in enumerate(("news", "law")))
+    config = configure(write(tmp_path, "a", pairs), more_dev=more)
+    prepared = prepare(config, tmp_path / "out")
+    assert {name: list(zip(*texts, strict=True)) for name, texts in prepared.more_dev.items()} == {
+        "news": pairs[280:285],
+        "law": pairs[285:290],
+    }
+    assert set(decoded(prepared)).isdisjoint(pairs[280:290])
+    assert prepared.report.details["given"].keys() == {"dev-0", "dev-1"}
+    assert open_prepared(tmp_path / "out").more_dev == prepared.more_dev
+    with pytest.raises(UsageError, match="two dev texts are called law"):
+        configure(write(tmp_path, "a", pairs), more_dev=(more[1], more[1]))
+
+
+def test_what_was_guessed_of_a_text_is_told_and_reported(tmp_path: Path) -> None:
+    path = tmp_path / "x.tsv"
+    path.write_text("".join(f"https://a.b/{n}\t{source}\t{target}\n" for n, (source, target) in enumerate(sentences(60))))
+    said: list[str] = []
+    config = configure(ParallelText(source=path), subwords=SubwordsConfig(kind="character"))
+    prepared = prepare(config, tmp_path / "out", say=said.append)
+    told = next(line for line in said if "columns 2 and 3 of 3 are taken for the text" in line)
+    assert told.count("\n") == 3 and sentences(60)[0][0] in told
+    assert prepared.report.details["corpora"][0]["read_as"] == told
+    assert "columns 2 and 3 of 3" in prepared.report.to_text()
+
+
+def test_a_fingerprint_of_before_is_the_same_today(tmp_path: Path) -> None:
+    """What was prepared, and trained, before a key was there is still known: later keys stand in it only where they are used."""
+    corpus = write(tmp_path, "a", sentences(10))
+    asked = fingerprint(DataConfig(corpora=(corpus,)))
+    assert sorted(key for key in asked if not key.startswith(("data.clean.", "data.subwords."))) == [
+        *("data.corpora.0.format", "data.corpora.0.languages", "data.corpora.0.source", "data.corpora.0.target", "data.corpora.0.weight"),
+        *("data.dev", "data.format", "data.holdout.dev_pairs", "data.holdout.test_pairs", "data.max_length"),
+        *("data.source_language", "data.target_language", "data.temperature", "data.test"),
+    ]
+    changed = corpus.model_copy(update={"holdout": False})
+    assert differences(asked, fingerprint(DataConfig(corpora=(changed,)))) == ["data.corpora.0.holdout: absent, now False"]
+    more = fingerprint(DataConfig(corpora=(corpus,), more_dev=(corpus,)))
+    assert {key.split(".")[1] for key in more.keys() - asked.keys()} == {"more_dev"}
+
+
 def test_processes_that_clean_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [*sentences(300), ("", "vide"), ("<br>", "\udcff"), *sentences(80), ("a\tcat \u2028 sees", "un chat\rvoit")]
     config = configure(write(tmp_path, "a", pairs), test=write(tmp_path, "test", sentences(9, seed=3)), holdout=HoldoutConfig(dev_pairs=5))

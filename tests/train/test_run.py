@@ -526,3 +526,20 @@ def test_tensorboard_gets_every_figure(tmp_path: Path) -> None:
         assert [scalar.step for scalar in scalars] == [3, 6, 9]
         assert [scalar.value for scalar in scalars] == pytest.approx([line[name] for line in lines])
     assert board.Scalars("validation/dev_bleu")[0].step == 9
+
+
+def test_more_dev_texts_are_scored_at_each_validation_and_choose_nothing(tmp_path: Path) -> None:
+    config = tiny(tmp_path)
+    more = [write_text(tmp_path / name, pairs=pairs) | {"name": name} for name, pairs in (("news", 5), ("law", 9))]
+    table = config.model_dump(mode="json")
+    changed = type(config).model_validate(table | {"data": table["data"] | {"more_dev": more}})
+    run(changed, tmp_path / "run")
+    found = [line for line in logged(tmp_path / "run") if line["kind"] == "validation"]
+    assert found
+    for line in found:
+        assert all(
+            math.isfinite(line[f"{figure}/{name}"]) for figure in ("dev_chrf", "dev_loss_nats_per_token") for name in ("news", "law")
+        )
+    best = max((line for line in found if line["best"]), key=lambda line: line["step"])
+    facts = load_model(tmp_path / "run").facts
+    assert facts["step"] == best["step"] and facts["dev_chrf/news"] == pytest.approx(best["dev_chrf/news"], abs=1e-3)

@@ -3,7 +3,7 @@
 import json as json_module
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_args
 
 import typer
 
@@ -50,13 +50,15 @@ def config(
     console.write_lines(to_lines(settings(RunConfig)))
 
 
-def settings(model: "type[BaseModel]") -> Iterator[Setting]:
-    """Every key of a configuration, with the kind that it belongs to."""
+def settings(model: "type[BaseModel]", prefix: str = "") -> Iterator[Setting]:
+    """Every key of a configuration, with the kind that it belongs to, and those of each corpus; dev and test texts have the same."""
     from vitrail.config import keys
 
     for name, kind, field in keys(model):
         default = "(required)" if field.is_required() else _shown(field.get_default(call_default_factory=True))
-        yield Setting(name, kind, _type(field.annotation), default, field.description or "")
+        yield Setting(f"{prefix}{name}", kind, _type(field.annotation), default, field.description or "")
+        if name == "data.corpora":  # one table for each: `[[data.corpora]]` in a file, data.corpora.0.weight with --set
+            yield from settings(get_args(field.annotation)[0], f"{name}.N.")
 
 
 def to_lines(found: Iterable[Setting]) -> Iterator[str]:

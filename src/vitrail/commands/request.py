@@ -81,10 +81,10 @@ def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> di
     Raises:  UsageError.
     """
     try:
-        parts = next(csv.reader([text], strict=True, skipinitialspace=True), [])
+        parts = [part.strip() for part in next(csv.reader([text], strict=True, skipinitialspace=True), [])]
     except csv.Error as error:
         raise UsageError(f"{option} {text}: {error}", expected=_FORM) from None
-    first = next((place for place, part in enumerate(parts) if _is_setting(part)), len(parts))
+    first = next((place for place, part in enumerate(parts) if _is_setting(part, place)), len(parts))
     files = _files(parts[:first], text=text, option=option)
     table: dict[str, Any] = dict(zip(("source", "target"), files, strict=False))
     if languages and len(files) == 1:
@@ -97,9 +97,9 @@ def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> di
     return table
 
 
-def _is_setting(part: str) -> bool:
+def _is_setting(part: str, place: int) -> bool:
     match = _SETTING.fullmatch(part)
-    return match is not None and (match[1] in CORPUS_KEYS or not Path(part).exists())
+    return match is not None and (match[1] in CORPUS_KEYS or (place > 0 and not Path(part).exists()))
 
 
 def _no_setting(part: str, *, text: str, option: str) -> UsageError:

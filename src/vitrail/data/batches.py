@@ -252,7 +252,7 @@ class Batches:
         """Pairs of each corpus that are short enough."""
         self.left_out = sum(map(len, corpora)) - sum(self.sizes)
         if sum(self.sizes) == 0:
-            raise DataError(f"no sentence pair of at most {max_length} subwords a side", remedy="a greater max_length, or other data")
+            raise DataError(f"no sentence pair of at most {max_length} subwords a side", remedy="a greater data.max_length, or other text")
         self._starts = np.cumsum([0, *self.sizes])
         self._index = np.concatenate(kept)
         self._source_lengths, self._target_lengths = (

@@ -57,7 +57,9 @@ class CleanConfig(Config):
     def _keep_what_later_steps_need(self) -> "CleanConfig":
         needed = sorted(_ALWAYS.intersection(self.skip))
         if needed:
-            raise UsageError(f"skip: {', '.join(needed)} cannot be left out", remedy="raise max_words and max_characters instead")
+            raise UsageError(
+                f"skip: {', '.join(needed)} cannot be left out", remedy="raise data.clean.max_words and data.clean.max_characters instead"
+            )
         return self
 
 

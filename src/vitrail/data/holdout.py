@@ -158,7 +158,7 @@ def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: 
     if not len(places) and len(sources):
         raise DataError(
             "no pair may be held out for dev and test: every corpus has holdout=no",
-            remedy="give dev and test texts (--dev FILE --test FILE), or ask for none: data.holdout.dev_pairs=0, data.holdout.test_pairs=0",
+            remedy="give dev and test texts (--dev FILE --test FILE), or want none: --set data.holdout.dev_pairs=0 and test_pairs too",
         )
     chosen = _choose(sources[places], targets[places], number=dev + test) if len(places) >= _MIN_PAIRS else []
     held = places[np.array(chosen, dtype=np.int64)]
@@ -168,7 +168,8 @@ def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: 
         raise DataError(
             f"{len(places):,} pairs are too few, or too alike, to hold out {dev:,} for dev and {test:,} for test and still train",
             expected="sentences that differ",
-            remedy="give dev and test texts of your own, ask for fewer dev_pairs and test_pairs, or add text",
+            remedy="give texts of your own (--dev FILE --test FILE), ask for fewer pairs (--set data.holdout.dev_pairs=5 and "
+            "data.holdout.test_pairs=5), or add text",
         )
     return Split(roles)
 

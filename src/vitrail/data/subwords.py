@@ -335,7 +335,7 @@ def _explained(error: RuntimeError, *, size: int) -> UsageError:
     return UsageError(
         f"subwords.size: {size} is too small for the characters of this text",
         expected=f"at least {least}: {len(SPECIAL)} special ids, 256 bytes and one for each character",
-        remedy=f"--set data.subwords.size={least}, or leave subwords.character_coverage out" if found else str(error),
+        remedy=f"--set data.subwords.size={least}, or leave data.subwords.character_coverage out" if found else str(error),
     )
 
 

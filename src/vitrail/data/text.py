@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice, zip_longest
 from math import log
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -103,8 +103,6 @@ _SUFFIXES: dict[str, Kind] = {
     ".xlf": "xliff",
 }
 _ONE_FILE = "one TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file"
-_Number = Annotated[int, Field(ge=1)]
-_Name = Annotated[str, Field(min_length=1)]
 
 
 class ParallelText(Config):
@@ -116,7 +114,7 @@ class ParallelText(Config):
     """The target sentences, when they stand in a file of their own."""
     format: Literal["auto", "plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"] = "auto"
     """How pairs are written; auto goes by the name of the file. `tsv`: no quotes; `csv`: fields may be quoted, also with tabs between."""
-    columns: tuple[_Number | _Name, _Number | _Name] | None = None
+    columns: tuple[int | str, int | str] | None = None
     """Which columns of a TSV or CSV are source and target, by number from 1 or by name; of JSON, which keys. Unset: found out, and told."""
     delimiter: str = Field(default="", max_length=1)
     """What divides the fields of a CSV; empty: found out."""
@@ -142,8 +140,10 @@ class ParallelText(Config):
             raise UsageError(f"{self.source}: TMX without languages", remedy="say them: --languages en,fr")
         if self.columns is not None and kind not in ("tsv", "csv", "json", "jsonl"):
             raise UsageError(f"{self.source}: columns of {kind} text", expected="columns with TSV, CSV or JSON")
-        if self.columns is not None and self.columns[0] == self.columns[1]:
-            raise UsageError(f"{self.source}: column {self.columns[0]} for both sides", expected="two columns")
+        if self.columns is not None and (
+            self.columns[0] == self.columns[1] or any(column == "" or (isinstance(column, int) and column < 1) for column in self.columns)
+        ):
+            raise UsageError(f"{self.source}: columns {self.columns[0]} and {self.columns[1]}", expected="two, by number from 1 or by name")
         if self.delimiter and kind != "csv":
             raise UsageError(f"{self.source}: a delimiter of {kind} text", expected="a delimiter with format=csv")
         return self

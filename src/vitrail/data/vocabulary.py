@@ -72,7 +72,7 @@ class Subwords(ABC):
         if dropout > 0:
             raise UsageError(
                 "segmentations cannot be sampled from a vocabulary of whole words or characters",
-                remedy="set the dropout of subwords to 0, or prepare the data with kind bpe",
+                remedy="--set train.subword_dropout=0, or prepare the data with data.subwords.kind=bpe",
             )
         return self.encode_batch(texts)
 

@@ -106,12 +106,19 @@ class TrainingDisplay:
 
 
 def validation_line(step: int, values: dict[str, Any]) -> str:
-    """A validation on one line."""
+    """A validation on one line; below it, one for each further dev text."""
     mark = "  best so far" if values["best"] else ""
-    return (
+    names = [key.removeprefix("dev_chrf/") for key in values if key.startswith("dev_chrf/")]
+    more = [
+        f"    {name}: loss {values[f'dev_loss_nats_per_token/{name}']:.3f}"
+        f"  BLEU {values[f'dev_bleu/{name}']:.2f}  chrF {values[f'dev_chrf/{name}']:.2f}"
+        for name in names
+    ]
+    line = (
         f"step {step:,}  dev loss {values['dev_loss_nats_per_token']:.3f}  perplexity {values['dev_perplexity']:.2f}"
         f"  BLEU {values['dev_bleu']:.2f}  chrF {values['dev_chrf']:.2f}{mark}"
     )
+    return "\n".join([line, *more])
 
 
 def remaining(seconds: float, done_share: float) -> str:

@@ -32,7 +32,7 @@ from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
 from vitrail.train.records import Marks, Records
 from vitrail.train.stopping import StopWish
-from vitrail.train.validate import DevSet, Validated, Watch, validate
+from vitrail.train.validate import DevSet, Validated, Validation, Watch, named_values, validate
 
 _NOT_BEGUN = "stopped before a step was taken; what was there is intact"
 _REFUSALS_ALLOWED = 3
@@ -150,6 +150,7 @@ class _Run:
         self.counting = counting_for(prepared.facts["target_language"], self.dev.first(config.train.validation_sentences).target)
         self.select = "chrf" if config.train.select == "auto" else config.train.select
         self.setup["train"]["select"] = self.select
+        self.more_dev = {name: DevSet(*texts) for name, texts in prepared.more_dev.items()}
         self.marks: Marks = {"metrics": 0, "samples": 0}
         self.refused, self.warned = 0, False
         self.progress, self.finished = Progress(), False
@@ -282,14 +283,8 @@ class _Run:
         with self.wish.at_once(stopping_place(progress, saved=True)):
             judged = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
             fill(judged, weights)
-            found = validate(
-                judged,
-                self.prepared.vocabularies,
-                self.dev,
-                device=self.learner.device,
-                sentences=self.config.train.validation_sentences,
-                tokenize=self.counting.tokenize,
-            )
+            found = self._score(judged, self.dev)
+            more = named_values({name: self._score(judged, dev) for name, dev in self.more_dev.items()})
             frame = None
             if self.watch is not None and not averaged:
                 frame = self.watch(Validated(progress.step, judged, self.prepared.vocabularies, self.dev))
@@ -302,8 +297,12 @@ class _Run:
         score, loss = score if math.isfinite(score) else _WORST, loss if math.isfinite(loss) else -_WORST
         better = progress.is_better(score, loss)
         mean_of = {"averaged_checkpoints": averaged} if averaged else {}
-        self._observe(Event("validation", progress.step, {**found.values, "seconds": progress.seconds, "best": better, **mean_of}))
-        return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values))
+        self._observe(Event("validation", progress.step, {**found.values, **more, "seconds": progress.seconds, "best": better, **mean_of}))
+        return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values | more))
+
+    def _score(self, model: TranslationModel, dev: DevSet) -> Validation:
+        device, sentences = self.learner.device, self.config.train.validation_sentences
+        return validate(model, self.prepared.vocabularies, dev, device=device, sentences=sentences, tokenize=self.counting.tokenize)
 
     def _keep_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> bool:
         try:

@@ -90,3 +90,8 @@ def validate(
     shown = zip(part.source[:_SAMPLES], part.target[:_SAMPLES], texts[:_SAMPLES], strict=True)
     samples = [{"source": source, "reference": reference, "translation": text} for source, reference, text in shown]
     return Validation(values, samples)
+
+
+def named_values(validated: Mapping[str, Validation]) -> dict[str, float]:
+    """The figures of further dev texts, each under its name with that of the text: `dev_chrf/news`."""
+    return {f"{figure}/{name}": value for name, found in validated.items() for figure, value in found.values.items()}
