@@ -27,6 +27,7 @@ _SILENT = "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f
 INVISIBLE = regex.compile(f"[{_OF_LETTERS}{_SILENT}]")
 _ZERO_WIDTH_SPACE = "\u200b"
 _IN_EMOJI = r"(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic})"
+_GRAPHEME = regex.compile(r"\X")
 _LETTER = regex.compile(r"\p{L}")
 _LONGEST_COMPOSED = 4_096
 _TINY_SHARE = 0.005
@@ -80,6 +81,20 @@ class Normalisation(NamedTuple):
         if not text.isascii() or not text.isprintable() or "  " in text:
             text = _SPACES.sub(" ", text)
         return text.strip()
+
+    def origins(self, text: str) -> list[int]:
+        """For every character of `source(text)`, where in `text` the one that it comes from stands, or the first of its grapheme."""
+        if self.version == 0:
+            return list(range(len(text) - len(text.lstrip()), len(text.rstrip())))
+        found: list[int] = []
+        spaced = True
+        for cluster in _GRAPHEME.finditer(text):
+            piece = _SPACES.sub(" ", compose(_removed(self.kept).sub("", cluster.group())))
+            if piece.startswith(" ") and spaced:
+                piece = piece[1:]
+            found += [cluster.start()] * len(piece)
+            spaced = piece == " " or (spaced and not piece)
+        return found[: len(self.source(text))]
 
     def passes(self, text: str) -> bool:
         """Whether a text stays as it is: "-", "12:30", "***"."""
