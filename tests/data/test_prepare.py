@@ -74,7 +74,12 @@ def test_every_pair_arrives_where_the_report_says(tmp_path: Path) -> None:
         ("broken \udcff", "cassé"),
         (" a  cat\tsleeps ", "un chat dort"),
     ]
-    given_dev = [*sentences(3, seed=1), ("", "rien"), ("bad \udcfe byte", "mauvais"), ("  as it is ", "tel\u2028quel\r")]
+    given_dev = [
+        *sentences(3, seed=1),
+        ("", "rien"),
+        ("bad \udcfe byte", "mauvais"),
+        ("  as\u00a0the mo\u00addel reads it ", "tel\u2028quel\r"),
+    ]
     config = configure(
         write(tmp_path, "a", [*good, *dirty, LONG]),
         dev=write(tmp_path, "dev", given_dev),
@@ -95,7 +100,7 @@ def test_every_pair_arrives_where_the_report_says(tmp_path: Path) -> None:
     trained = decoded(prepared)
     assert ("a cat sleeps", "un chat dort") in trained + list(zip(*prepared.test, strict=True))
     assert set(trained) <= {*good, ("a cat sleeps", "un chat dort")}
-    assert prepared.dev.source == [*(pair[0] for pair in given_dev[:4]), "bad \ufffd byte", "  as it is "]
+    assert prepared.dev.source == [*(pair[0] for pair in given_dev[:4]), "bad \ufffd byte", "as the model reads it"]
     assert prepared.dev.target == [*(pair[1] for pair in given_dev[:5]), "tel\u2028quel"]  # \r\n is an end of line
     assert report.details["given"]["dev"]["found"] == {"with an empty side": 1, "not UTF-8": 1}
     for side in (0, 1):

@@ -189,6 +189,7 @@ def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json
             "text": found.text,
             "score": found.score,
             "truncated": found.truncated,
+            "passed_through": found.passed_through,
         }
         if n_best > 1:
             record["alternatives"] = [{"text": one.text, "score": one.score} for one in found.alternatives]

@@ -1,7 +1,6 @@
 """Clean parallel text: one normalisation step, then the filters; every drop is counted, with examples."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,10 @@ from pydantic import Field, model_validator
 
 from vitrail.config import Config
 from vitrail.data.filters import (
+    MAX_REPEATS,
+    MAX_WORD_CHARACTERS,
+    MIN_ALPHABET_RATIO,
+    RATIO_SLACK,
     AlphabetRatioFilter,
     DuplicateFilter,
     Filter,
@@ -20,36 +23,42 @@ from vitrail.data.filters import (
     LongWordFilter,
     Reason,
     RepetitionFilter,
+    UnusableCharacterFilter,
     drop_empty_side,
     drop_html_tag,
     drop_invalid_utf8,
-    drop_unusable_character,
 )
+from vitrail.data.normalise import CURRENT, Normalisation, normalise
 from vitrail.data.text import SentencePair
+from vitrail.data.typical import UNMEASURED, Typical
 from vitrail.errors import UsageError
 
 _ALWAYS = frozenset({Reason.LENGTH, Reason.INVALID_UTF8, Reason.EMPTY_SIDE})
 
 
 class CleanConfig(Config):
-    """Which pairs are kept. The defaults drop what cannot be a translation and keep anything that merely looks unusual."""
+    """Which pairs are kept. The defaults drop what cannot be a translation and keep anything that merely looks untypical."""
 
     max_words: int = Field(default=250, ge=1)
-    """LengthFilter: words, divided by white space, on either side."""
+    """LengthFilter: words, divided by white space, on the side that needs fewer; the other may have as many more as it usually has."""
     max_characters: int = Field(default=2_000, ge=1)
-    """LengthFilter: characters on either side; the limit that counts for text without spaces."""
-    max_length_ratio: float = Field(default=4.0, ge=1.0)
-    """LengthRatioFilter: longer side over shorter side, in UTF-8 bytes, each plus `length_ratio_slack`."""
-    length_ratio_slack: int = Field(default=20, ge=0)
-    """LengthRatioFilter: bytes added to both sides, so that "Oui ." may translate "Yes, of course I do."."""
-    max_word_characters: int = Field(default=80, ge=1)
-    """LongWordFilter: characters of one word; scripts written without spaces and addresses of web pages do not count."""
-    min_alphabet_ratio: float = Field(default=0.2, ge=0.0, le=1.0)
-    """AlphabetRatioFilter: letters of any script over all characters that are not white space, on either side."""
-    max_repeats: int = Field(default=5, ge=1)
+    """LengthFilter: characters, in the same way; the limit that counts for text without spaces."""
+    max_length_ratio: float | None = Field(default=None, ge=1.0)
+    """LengthRatioFilter: how many times longer than usual in the corpus either side may be, in characters, each plus
+    `length_ratio_slack`. Empty: 2.5 where most pairs are alike in this, up to 4 where they are not."""
+    length_ratio_slack: int = Field(default=RATIO_SLACK, ge=0)
+    """LengthRatioFilter: characters added to both sides, so that "Oui ." may translate "Yes, of course I do."."""
+    max_word_characters: int = Field(default=MAX_WORD_CHARACTERS, ge=1)
+    """LongWordFilter: characters of one word, or four times those of the longest word of a usual line, where that is more; scripts
+    written without spaces and addresses of web pages do not count."""
+    min_alphabet_ratio: float = Field(default=MIN_ALPHABET_RATIO, ge=0.0, le=1.0)
+    """AlphabetRatioFilter: letters of any script over all characters that are not white space, on either side; lower only where both
+    sides hold the same digits."""
+    max_repeats: int = Field(default=MAX_REPEATS, ge=1)
     """RepetitionFilter: how often in a row the same words or letters may stand; marks do not count."""
     identical_words: int = Field(default=2, ge=0)
-    """IdenticalFilter: sides of at most so many words may be the same, as names and many a short phrase are in both languages."""
+    """IdenticalFilter: sides of at most so many words may be the same, as names and many a short phrase are in both languages; more in a
+    corpus of two languages that have most words in common."""
     skip: tuple[Reason, ...] = ()
     """Filters to leave out, such as ["HtmlTagFilter"]."""
 
@@ -63,41 +72,29 @@ class CleanConfig(Config):
         return self
 
 
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_SPACES = re.compile(" {2,}")
+def normalise_pair(pair: SentencePair, normalisation: Normalisation = CURRENT) -> SentencePair:
+    """One way to write the same text, on both sides."""
+    return SentencePair(normalisation.source(pair.source), normalise(pair.target), pair.line)
 
 
-def normalise(text: str) -> str:
-    """Make each run of controls (C0 with NUL, tab and carriage return; C1 with U+0085; U+2028/9) and spaces one space, and strip.
+def make_filters(config: CleanConfig, typical: Typical = UNMEASURED) -> tuple[Filter, ...]:
+    """The pure filters of a configuration in the order of Reason: without DuplicateFilter, so that any process may apply them.
 
-    U+FEFF is removed. Other spaces inside the line stay: French sets U+00A0 and U+202F before punctuation, and a translation must
-    be able to give them back. Idempotent; a clean text is returned as it is.
+    Args: typical: what the corpus usually looks like; see `typical.measure`.
     """
-    if not text.isprintable():
-        text = _CONTROLS.sub(" ", text.replace("\ufeff", ""))
-    if "  " in text:
-        text = _SPACES.sub(" ", text)
-    return text.strip()
-
-
-def normalise_pair(pair: SentencePair) -> SentencePair:
-    """Normalise both sides."""
-    return SentencePair(normalise(pair.source), normalise(pair.target), pair.line)
-
-
-def make_filters(config: CleanConfig) -> tuple[Filter, ...]:
-    """The pure filters of a configuration in the order of Reason: without DuplicateFilter, so that any process may apply them."""
     filters: dict[Reason, Filter] = {
-        Reason.LENGTH: LengthFilter(config.max_words, config.max_characters),
+        Reason.LENGTH: LengthFilter(config.max_words, config.max_characters, typical.length_ratio, typical.word_ratio),
         Reason.INVALID_UTF8: drop_invalid_utf8,
-        Reason.UNUSABLE_CHARACTER: drop_unusable_character,
+        Reason.UNUSABLE_CHARACTER: UnusableCharacterFilter(typical.private_use),
         Reason.EMPTY_SIDE: drop_empty_side,
         Reason.HTML_TAG: drop_html_tag,
-        Reason.LENGTH_RATIO: LengthRatioFilter(config.max_length_ratio, config.length_ratio_slack),
-        Reason.LONG_WORD: LongWordFilter(config.max_word_characters),
+        Reason.LENGTH_RATIO: LengthRatioFilter(
+            config.max_length_ratio or typical.ratio_limit, config.length_ratio_slack, typical.length_ratio
+        ),
+        Reason.LONG_WORD: LongWordFilter(config.max_word_characters, typical.longest_words),
         Reason.ALPHABET_RATIO: AlphabetRatioFilter(config.min_alphabet_ratio),
         Reason.REPETITION: RepetitionFilter(config.max_repeats),
-        Reason.IDENTICAL: IdenticalFilter(config.identical_words),
+        Reason.IDENTICAL: IdenticalFilter(max(config.identical_words, typical.equal_words)),
     }
     return tuple(keep for reason, keep in filters.items() if reason not in config.skip)
 
@@ -203,19 +200,26 @@ class Report:
         return "\n".join(lines)
 
 
-def clean(pairs: Iterable[SentencePair], *, config: CleanConfig, report: Report) -> Iterator[SentencePair]:
+def clean(
+    pairs: Iterable[SentencePair],
+    *,
+    config: CleanConfig,
+    report: Report,
+    typical: Typical = UNMEASURED,
+    normalisation: Normalisation = CURRENT,
+) -> Iterator[SentencePair]:
     """Yield the normalised pairs that every filter keeps, and count all others in the report by the first reason against them.
 
-    Cost: 9 to 13 µs of one core a pair, reading included (6 to 12 words a side); 12 to 24 bytes a distinct pair for DuplicateFilter.
+    Args:    typical, normalisation: what the corpus usually looks like, and how its sources are read; see `typical.survey`.
+    Cost:    9 to 13 µs of one core a pair, reading included (6 to 12 words a side); 12 to 24 bytes a distinct pair for DuplicateFilter.
     """
-    filters = make_filters(config)
+    filters = make_filters(config, typical)
     if Reason.DUPLICATE not in config.skip:
         filters = (*filters, DuplicateFilter())
-    for pair in pairs:
+    for raw in pairs:
         report.total += 1
-        source, target = normalise(pair.source), normalise(pair.target)
-        if source != pair.source or target != pair.target:
-            raw, pair = pair, SentencePair(source, target, pair.line)
+        pair = normalise_pair(raw, normalisation)
+        if pair != raw:
             report.normalise(raw, pair)
         for keep in filters:
             reason = keep(pair)

@@ -10,6 +10,7 @@ from vitrail.data.prepare import DataConfig
 from vitrail.data.prepared import NEIGHBOUR, OVERLAP, TOO_LONG, Prepared
 from vitrail.data.subwords import Subwords
 from vitrail.data.text import SentencePair
+from vitrail.data.typical import survey
 
 
 class Explained(NamedTuple):
@@ -41,13 +42,15 @@ def explain(config: DataConfig, prepared: Prepared, *, pairs: int = 20) -> Itera
     Precondition: `prepared` was made with this configuration.
     """
     judge = _Judge(config, prepared)
-    for corpus in config.corpora:
-        every = max(1, corpus.count() // pairs)
-        filters = make_filters(config.clean)
+    counts = [corpus.count() for corpus in config.corpora]
+    found = survey(list(zip(config.corpora, counts, strict=True)))
+    for corpus, count, typical in zip(config.corpora, counts, found.typical, strict=True):
+        every = max(1, count // pairs)
+        filters = make_filters(config.clean, typical)
         if Reason.DUPLICATE not in config.clean.skip:
             filters = (*filters, DuplicateFilter())
         for raw in corpus.pairs():
-            pair = normalise_pair(raw)
+            pair = normalise_pair(raw, found.normalisation)
             reason = next((reason for keep in filters if (reason := keep(pair)) is not None), None)
             number, rest = divmod(raw.line - 1, every)
             if rest == 0 and number < pairs:

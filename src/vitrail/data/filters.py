@@ -5,11 +5,14 @@ Time is linear in the length of a line: no filter backtracks, and LengthFilter, 
 """
 
 import re
+import unicodedata
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import blake2b
+
+import regex
 
 from vitrail.data.text import SentencePair, is_cut
 
@@ -32,21 +35,34 @@ class Reason(StrEnum):
 
 Filter = Callable[[SentencePair], Reason | None]
 
+# What the filters allow unless they are told otherwise.
+RATIO_SLACK = 20
+MAX_WORD_CHARACTERS = 80
+MIN_ALPHABET_RATIO = 0.2
+MAX_REPEATS = 5
+
 
 @dataclass(frozen=True)
 class LengthFilter:
-    """Drop a pair with an overlong side, or one that the reader had to cut. (OpusFilter's also has a minimum: see EmptySide.)"""
+    """Drop a pair with an overlong side, or one that the reader had to cut. (OpusFilter's also has a minimum: see EmptySide.)
+
+    Args:    ratio, word_ratio: characters and words of the target for each of the source, usually. The side that needs more may have more.
+    """
 
     max_words: int
     max_characters: int
+    ratio: float = 1.0
+    word_ratio: float = 1.0
 
     def __call__(self, pair: SentencePair) -> Reason | None:
-        return Reason.LENGTH if self._too_long(pair.source) or self._too_long(pair.target) else None
+        source = self._too_long(pair.source, characters=1 / self.ratio, words=1 / self.word_ratio)
+        return Reason.LENGTH if source or self._too_long(pair.target, characters=self.ratio, words=self.word_ratio) else None
 
-    def _too_long(self, text: str) -> bool:
-        if len(text) > self.max_characters or is_cut(text):
+    def _too_long(self, text: str, *, characters: float, words: float) -> bool:
+        if len(text) > self.max_characters * max(1.0, characters) or is_cut(text):
             return True
-        return len(text) >= 2 * self.max_words and len(text.split()) > self.max_words  # n words take at least 2n-1 characters
+        most = self.max_words * max(1.0, words)
+        return len(text) >= 2 * most and len(text.split()) > most  # n words take at least 2n-1 characters
 
 
 _ESCAPED_BYTES = re.compile("[\ud800-\udfff]")
@@ -60,88 +76,127 @@ def drop_invalid_utf8(pair: SentencePair) -> Reason | None:
     return None
 
 
+PRIVATE_USE = re.compile("[\ue000-\uf8ff\U000f0000-\U000ffffd\U00100000-\U0010fffd]")
 # Unassigned characters are kept: which they are changes with the Python version, and with it the result would.
-_UNUSABLE = re.compile(
-    "[\ufffd\ue000-\uf8ff\ufdd0-\ufdef\ufffe\uffff\U000f0000-\U0010ffff"
-    + "".join(chr(plane * 0x10000 + 0xFFFE + n) for plane in range(1, 15) for n in (0, 1))
-    + "]"
-)
+_NO_TEXT = re.compile("[\ufffd\ufdd0-\ufdef" + "".join(chr(plane * 0x10000 + 0xFFFE + n) for plane in range(17) for n in (0, 1)) + "]")
 
 
-def drop_unusable_character(pair: SentencePair) -> Reason | None:
-    """Drop a pair with U+FFFD (a character already lost), private-use characters or Unicode's noncharacters."""
-    for text in (pair.source, pair.target):
-        if (not text.isprintable() or "\ufffd" in text) and _UNUSABLE.search(text):
-            return Reason.UNUSABLE_CHARACTER
-    return None
+@dataclass(frozen=True)
+class UnusableCharacterFilter:
+    """Drop a pair with U+FFFD (a character already lost), Unicode's noncharacters, or private-use ones, unless these are its letters."""
+
+    private_use: bool = False
+
+    def __call__(self, pair: SentencePair) -> Reason | None:
+        for text in (pair.source, pair.target):
+            suspicious = not text.isprintable() or "\ufffd" in text
+            if suspicious and (_NO_TEXT.search(text) or not (self.private_use or PRIVATE_USE.search(text) is None)):
+                return Reason.UNUSABLE_CHARACTER
+        return None
+
+
+# What shows: no space, control, stray byte or mark that Unicode says to ignore. Characters newer than Python's tables show, too.
+_VISIBLE = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}]")
 
 
 def drop_empty_side(pair: SentencePair) -> Reason | None:
-    """Drop a pair of which a side shows nothing: no character, or only white space, controls and zero-width ones."""
+    """Drop a pair of which a side shows nothing: no character, or only white space, controls and invisible ones."""
     for text in (pair.source, pair.target):
-        if not text or text.isspace() or not (text.isprintable() or any(map(str.isprintable, text.replace(" ", "")))):
+        if not text or text.isspace() or not (text.isascii() or _VISIBLE.search(text)):
             return Reason.EMPTY_SIDE
     return None
 
 
 @dataclass(frozen=True)
 class LengthRatioFilter:
-    """Drop a pair of very unequal sides.
+    """Drop a pair of sides more unequal than is usual in its corpus, in characters. (OpusFilter's knows no usual ratio.)
 
-    In UTF-8 bytes, where OpusFilter counts words or characters: the same meaning takes about as many bytes in English, French,
-    Japanese or Chinese, but three times fewer characters in the latter two, and they have no words between spaces.
+    Args:    ratio: characters of the target for each of the source, usually.
+             limit: how many times longer than that either side may be.
     """
 
-    threshold: float
+    limit: float
     slack: int
+    ratio: float = 1.0
 
     def __call__(self, pair: SentencePair) -> Reason | None:
-        sizes = [len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")) for text in (pair.source, pair.target)]
-        return Reason.LENGTH_RATIO if max(sizes) + self.slack > self.threshold * (min(sizes) + self.slack) else None
+        # As long as the side that usually takes more characters would be.
+        sizes = (len(pair.source) * max(self.ratio, 1.0) + self.slack, len(pair.target) / min(self.ratio, 1.0) + self.slack)
+        return Reason.LENGTH_RATIO if max(sizes) > self.limit * min(sizes) else None
 
 
-# Thai to Myanmar, Khmer; then kana, ideographs (all planes), full-width forms and what stands between them: written without spaces.
-_UNSPACED = re.compile("[\u0e00-\u109f\u1780-\u17ff\u2e80-\ua4cf\uf900-\ufaff\uff00-\uffef\U0001b000-\U0001b2ff\U00020000-\U0003ffff]+")
-
-
+# Written without spaces between words, or with none that a keyboard gives; with the punctuation and full-width forms among them.
+_SCRIPTS = (
+    "Ahom Balinese Bopomofo Brahmi Buginese Cham Han Hiragana Javanese Katakana Kawi Khmer Lao Myanmar New_Tai_Lue Nushu Tai_Le Tai_Tham "
+    "Tai_Viet Tangut Thai Tibetan Yi"
+)
+_UNSPACED = regex.compile(
+    "["
+    + "".join(f"\\p{{Script={name}}}" for name in _SCRIPTS.split())
+    + "\u1361\u2e80-\u303f\u30fb\u30fc\u31c0-\u33ff\ufe30-\ufe4f\uff00-\uffef]+"
+)
 _ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+", re.IGNORECASE)
+
+
+def longest_word(text: str) -> int:
+    """Characters of the longest word. A character of a script written without spaces ends a word, and the address of a web page is none."""
+    text = _ADDRESS.sub(" ", text)
+    return max(map(len, (text if text.isascii() else _UNSPACED.sub(" ", text)).split()), default=0)
 
 
 @dataclass(frozen=True)
 class LongWordFilter:
-    """Drop a pair with an overlong word. Unlike in OpusFilter's, a character of a script written without spaces ends a word, and the
-    address of a web page is none."""
+    """Drop a pair with an overlong word, see `longest_word`. (OpusFilter's counts whatever stands between spaces.)
+
+    Args:    usual: what a word of the source and of the target may have in this corpus, where that is more.
+    """
 
     threshold: int
+    usual: tuple[int, int] = (0, 0)
 
     def __call__(self, pair: SentencePair) -> Reason | None:
-        return Reason.LONG_WORD if self._has_long(pair.source) or self._has_long(pair.target) else None
+        sides = zip(pair[:2], self.usual, strict=True)
+        return Reason.LONG_WORD if any(self._has_long(text, max(self.threshold, usual)) for text, usual in sides) else None
 
-    def _has_long(self, text: str) -> bool:
-        if len(text) <= self.threshold or max(map(len, text.split()), default=0) <= self.threshold:
+    def _has_long(self, text: str, most: int) -> bool:
+        if len(text) <= most or max(map(len, text.split()), default=0) <= most:
             return False
-        words = _UNSPACED.sub(" ", _ADDRESS.sub(" ", text)).split()
-        return max(map(len, words), default=0) > self.threshold
+        return longest_word(text) > most
 
 
 _ASCII_NO_LETTER = bytes(code for code in range(256) if not chr(code).isascii() or not chr(code).isalpha())
 
 
+_LETTERS = regex.compile(r"[\p{L}\p{M}\p{Co}]")  # private-use characters have passed UnusableCharacterFilter
+
+
 @dataclass(frozen=True)
 class AlphabetRatioFilter:
-    """Drop a pair of which a side has too few letters. White space does not count (OpusFilter: exclude_whitespace=True)."""
+    """Drop a pair of which a side has too few letters; combining marks belong to theirs, white space does not count.
+
+    Unlike OpusFilter's it keeps sides that both have few and hold the same digits: a score, a row of a table.
+    """
 
     threshold: float
 
     def __call__(self, pair: SentencePair) -> Reason | None:
-        return Reason.ALPHABET_RATIO if self._too_few(pair.source) or self._too_few(pair.target) else None
+        few = [self._too_few(text) for text in pair[:2]]
+        return Reason.ALPHABET_RATIO if any(few) and not (all(few) and _same_digits(pair)) else None
 
     def _too_few(self, text: str) -> bool:
-        # ASCII letters over all characters is a lower bound of the ratio, and quick: it settles nearly every line of Latin script.
+        # Each of the first two is a lower bound of the ratio, and quick: they settle nearly every line.
         if len(text.encode("utf-8", "surrogatepass").translate(None, _ASCII_NO_LETTER)) >= self.threshold * len(text):
             return False
         visible = "".join(text.split())
-        return sum(map(str.isalpha, visible)) < self.threshold * len(visible)
+        if sum(map(str.isalpha, visible)) >= self.threshold * len(visible):
+            return False
+        return len(_LETTERS.findall(visible)) < self.threshold * len(visible)
+
+
+def _same_digits(pair: SentencePair) -> bool:
+    """Whether both sides hold the same digits, at least one, in any order and any script."""
+    source, target = (sorted(value for sign in text if (value := unicodedata.decimal(sign, -1)) >= 0) for text in pair[:2])
+    return source == target != []
 
 
 _MAX_PERIOD = 8
@@ -194,18 +249,26 @@ class RepetitionFilter:
 
 @dataclass(frozen=True)
 class IdenticalFilter:
-    """Drop a pair whose sides are the same but for case, text that was not translated; but keep short ones ("Ignore Tom.", "Paris")."""
+    """Drop a pair whose sides are the same but for case, text that was not translated; but keep short ones ("Ignore Tom.", "Paris").
 
-    most_words: int
+    Args:    most_words: how many words with letters may stand the same on both sides.
+    """
+
+    most_words: float
 
     def __call__(self, pair: SentencePair) -> Reason | None:
         same = len(pair.source) == len(pair.target) and pair.source.casefold() == pair.target.casefold()
-        return Reason.IDENTICAL if same and _count_words(pair.source) > self.most_words else None
+        return Reason.IDENTICAL if same and len(lettered_words(pair.source)) > self.most_words else None
 
 
-def _count_words(text: str) -> int:
-    """Words between spaces; each character of a script written without spaces counts as one."""
-    return len(_UNSPACED.sub(" ", text).split()) + sum(map(len, _UNSPACED.findall(text)))
+_WORDS = regex.compile(r"\w+")
+
+
+def lettered_words(text: str) -> list[str]:
+    """Words that hold a letter, without the marks around them; each character of a script written without spaces is one."""
+    spaced = text if text.isascii() else _UNSPACED.sub(" ", text)
+    words = [word for word in _WORDS.findall(spaced) if any(map(str.isalpha, word)) or _LETTERS.search(word)]
+    return words if text.isascii() else words + _LETTERS.findall("".join(_UNSPACED.findall(text)))
 
 
 # `s` is not here: <s>, <pad>, <unk> and <module> are ordinary text.

@@ -1,7 +1,8 @@
 """Keep dev and test apart from train: choose them when none are given, and remove from train what a given one holds.
 
 Two sentences are the same here when their keys are: 64-bit BLAKE2 hashes after NFKC, case folding, one kind of apostrophe, and without
-white space at the ends and between words beyond one space, nor final punctuation. So "Oui." in test keeps "oui !" out of train.
+invisible marks, white space at the ends and between words beyond one space, nor final punctuation. So "Oui." in test keeps "oui !" out
+of train.
 The choice depends on the sentences alone: not on the order of the file, the machine, or a random generator.
 """
 
@@ -20,6 +21,7 @@ from pydantic import Field
 from vitrail.config import Config
 from vitrail.data.clean import show
 from vitrail.data.filters import hash_text
+from vitrail.data.normalise import INVISIBLE
 from vitrail.data.text import SentencePair
 from vitrail.errors import DataError
 
@@ -84,12 +86,13 @@ class Split:
 
 
 def sentence_key(text: str) -> int:
-    """Hash a sentence so that the same words give the same key whatever their case, final marks, spaces and Unicode composition.
+    """Hash a sentence so that the same words give the same key whatever their case, final marks, spaces, invisible marks and composition.
 
     Text beyond 4,096 characters is not NFKC-composed: that takes quadratic time on a long run of combining marks.
     """
-    if not text.isascii() and len(text) <= _LONGEST_COMPOSED:
-        text = unicodedata.normalize("NFKC", text)
+    if not text.isascii():
+        text = INVISIBLE.sub("", text)
+        text = unicodedata.normalize("NFKC", text) if len(text) <= _LONGEST_COMPOSED else text
     folded = " ".join(text.replace("\u2019", "'").casefold().split())
     return hash_text(folded.rstrip(_FINAL_MARKS) or folded)
 

@@ -1,6 +1,7 @@
 """From raw parallel text to a prepared folder: check, clean, hold out, learn vocabularies, encode; whole or not at all.
 
-The text is read once: what cleaning keeps goes to a scratch file, from which the later passes read. All that is being made stands in
+The text is read twice: to see what it usually looks like, then to clean it. What cleaning keeps goes to a scratch file, from which
+the later passes read. All that is being made stands in
 `<folder>.preparing`, beside its place, and takes its name in one rename. The result depends on the configuration and the bytes of
 the input alone: not on the machine, the time, or the number of workers.
 """
@@ -24,6 +25,7 @@ from vitrail.data.clean import Example, show
 from vitrail.data.cleaning import Cleaned, clean_chunks
 from vitrail.data.filters import HashSet, Reason
 from vitrail.data.holdout import HeldOut, Keys, Role, held_out, split_keys
+from vitrail.data.normalise import Normalisation, compose
 from vitrail.data.prepared import (
     FORMAT,
     INDEX,
@@ -46,6 +48,7 @@ from vitrail.data.setup import DataConfig, differences, fingerprint, stamps
 from vitrail.data.store import Store, write_store
 from vitrail.data.subwords import Vocabularies, train_vocabularies
 from vitrail.data.text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
+from vitrail.data.typical import Survey, survey
 from vitrail.errors import DataError, UsageError
 from vitrail.files import Damaged, FolderLock, FolderWriter, NotWritten, publish_folder, remove_folder, rename, write_file
 
@@ -162,10 +165,14 @@ class _Preparation:
 
     def run(self, asked: dict[str, Any]) -> None:
         """Make the whole folder at `tree`."""
-        given = _read_given(self.config)
-        reports = [CorpusReport(corpus.label, read_as=corpus.describe()) for corpus in self.config.corpora]
+        found = survey(list(zip(self.config.corpora, self.counts, strict=False)))
+        given = _read_given(self.config, found.normalisation)
+        reports = [
+            CorpusReport(corpus.label, typical, read_as=corpus.describe())
+            for corpus, typical in zip(self.config.corpora, found.typical, strict=True)
+        ]
         with publish_folder(self.work / "scratch") as scratch:
-            keys = [self._clean(place, given.keys, report=report, out=scratch) for place, report in enumerate(reports)]
+            keys = [self._clean(place, given.keys, report=report, found=found, out=scratch) for place, report in enumerate(reports)]
         roles = self._split(keys)
         del keys
         texts = {"dev": Texts([], []), "test": Texts([], [])} | given.texts
@@ -175,9 +182,13 @@ class _Preparation:
         vocabularies = train_vocabularies(self._train_side(roles, 0), self._train_side(roles, 1), config=self.config.subwords)
         stores = [self._encode(place, roles[place], vocabularies, report=report) for place, report in enumerate(reports)]
         remove_folder(self.work / "scratch")
-        self._write(asked, vocabularies=vocabularies, stores=stores, texts=texts, corpora=reports, given=given.reports)
+        facts = _facts(self.config, vocabularies=vocabularies, stores=stores, texts=texts, corpora=reports)
+        facts["source_normalization"] = found.normalisation.to_fact()
+        self._write(
+            asked, vocabularies=vocabularies, stores=stores, texts=texts, report=make_report(reports, given=given.reports), facts=facts
+        )
 
-    def _clean(self, place: int, held: HeldOut, *, report: CorpusReport, out: FolderWriter) -> Keys:
+    def _clean(self, place: int, held: HeldOut, *, report: CorpusReport, found: Survey, out: FolderWriter) -> Keys:
         """Write the pairs that are kept to a scratch file: line, source, target, divided by tabs, which clean text cannot hold.
 
         Returns: the keys of their sources and targets, one row a pair.
@@ -185,7 +196,13 @@ class _Preparation:
         corpus, notes = self.config.corpora[place], Notes()
         self.say(f"cleaning {report.name}")
         seen = None if Reason.DUPLICATE in self.config.clean.skip else HashSet()
-        chunks = clean_chunks(corpus.pairs(notes=notes), config=self.config.clean, processes=self._processes(place))
+        chunks = clean_chunks(
+            corpus.pairs(notes=notes),
+            config=self.config.clean,
+            processes=self._processes(place),
+            typical=report.typical,
+            normalisation=found.normalisation,
+        )
         keys: list[Keys] = [np.empty((0, 2), dtype=np.uint64)]
         with closing(chunks), out.create(str(place)) as file:
             for chunk in chunks:
@@ -269,11 +286,10 @@ class _Preparation:
         vocabularies: Vocabularies,
         stores: list[Store],
         texts: dict[str, Texts],
-        corpora: list[CorpusReport],
-        given: dict[str, GivenReport],
+        report: dict[str, Any],
+        facts: dict[str, Any],
     ) -> None:
         """Write everything beside the stores, the index last."""
-        report = make_report(corpora, given=given)
         content = {name: side.to_bytes() for name, side in vocabularies.files().items()}
         for name, held in texts.items():
             if held.source:
@@ -285,7 +301,7 @@ class _Preparation:
         index: dict[str, Any] = {
             "format": FORMAT,
             "fingerprint": asked,
-            "facts": _facts(self.config, vocabularies=vocabularies, stores=stores, texts=texts, corpora=corpora),
+            "facts": facts,
             "stores": [
                 {"name": corpus.label, "weight": corpus.weight, "digest": store.digest}
                 for corpus, store in zip(self.config.corpora, stores, strict=True)
@@ -367,19 +383,19 @@ def _facts(
 # ---- dev and test that were given ------------------------------------------------------------------------------------------------
 
 
-def _read_given(config: DataConfig) -> _Given:
+def _read_given(config: DataConfig, normalisation: Normalisation) -> _Given:
     texts: dict[str, Texts] = {}
     reports: dict[str, GivenReport] = {}
     more = [(more_dev_name(place), text) for place, text in enumerate(config.more_dev)]
     for name, text in (("dev", config.dev), ("test", config.test), *more):
         if text is not None:
-            texts[name], reports[name] = _read_whole(text)
+            texts[name], reports[name] = _read_whole(text, normalisation)
     pairs = (SentencePair(s, t, 0) for held in texts.values() for s, t in zip(held.source, held.target, strict=True))
     return _Given(texts, reports, held_out(pairs))
 
 
-def _read_whole(text: ParallelText) -> tuple[Texts, GivenReport]:
-    """Every line of a text that scores are measured on: none left out, none altered but where it is not text at all."""
+def _read_whole(text: ParallelText, normalisation: Normalisation) -> tuple[Texts, GivenReport]:
+    """Every line of a text that scores are measured on, none left out: sources as the model reads them, references composed (NFC)."""
     notes, sides = Notes(), Texts([], [])
     found = {"with an empty side": 0, "not UTF-8": 0, "cut for their length": 0}
     for pair in text.pairs(notes=notes):
@@ -388,7 +404,7 @@ def _read_whole(text: ParallelText) -> tuple[Texts, GivenReport]:
         found["cut for their length"] += is_cut(pair.source) or is_cut(pair.target)
         found["not UTF-8"] += readable != whole
         found["with an empty side"] += not all(map(str.strip, readable))
-        for side, line in zip(sides, readable, strict=True):
-            side.append(line)
+        sides.source.append(normalisation.source(readable[0]))
+        sides.target.append(compose(readable[1]))
     kept = {what: number for what, number in found.items() if number}
     return sides, GivenReport(text.label, len(sides.source), kept, _plain(notes), text.describe())

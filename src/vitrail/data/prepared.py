@@ -19,6 +19,7 @@ from vitrail.data.clean import Example, Report
 from vitrail.data.holdout import Overlap
 from vitrail.data.store import Store
 from vitrail.data.subwords import Vocabularies
+from vitrail.data.typical import UNMEASURED, Typical
 from vitrail.errors import ModelError
 from vitrail.files import Damaged, FileEntry, verify_file
 
@@ -53,6 +54,7 @@ class CorpusReport:
     """What became of every pair of one corpus: read == train + dev + test + sum of dropped, always."""
 
     name: str
+    typical: Typical = UNMEASURED
     clean: Report = field(default_factory=Report)
     overlap: Overlap = field(default_factory=Overlap)
     neighbours: int = 0
@@ -92,6 +94,7 @@ class CorpusReport:
             "test": self.test,
             "dropped": self.dropped,
             "normalised": self.clean.normalised,
+            "typical": self.typical._asdict(),
             "repaired": self.repaired,
             "examples": self.clean.as_dict()["examples"] | ({OVERLAP: overlaps} if overlaps else {}) | later,
         } | ({"read_as": self.read_as} if self.read_as else {})
@@ -134,7 +137,8 @@ def report_to_text(report: dict[str, Any]) -> str:
         rows = [(key, part[key]) for key in ("train", "dev", "test") if part[key] or key == "train"]
         rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
         lines += [f"  {name:<30} {number:>12,}  {number / total:8.3%}" for name, number in rows]
-        lines += [f"  {part['normalised']:,} pairs had control characters or surplus spaces, which were normalised"] * bool(
+        lines += ["  " + Typical(**part["typical"]).to_text()]
+        lines += [f"  {part['normalised']:,} pairs were normalised: spaces, control characters, invisible marks, composed letters"] * bool(
             part["normalised"]
         )
         lines += _repairs(part["repaired"])

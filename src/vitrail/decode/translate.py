@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple, TypeVar, overload
 
@@ -14,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import Config, build
+from vitrail.data.normalise import BEFORE, Normalisation
 from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
 from vitrail.decode.constraints import UNCONSTRAINED, Constraints, repeats
 from vitrail.decode.ensemble import Ensemble, Translating
@@ -103,6 +105,8 @@ class Translation:
     """Whether a sentence had to be cut because it was too long."""
     stretches: tuple[Stretch, ...] = ()
     """The parts that have tokens, as they stand in `source` and `text`."""
+    passed_through: bool = False
+    """Whether there was nothing to translate, no letter, so that the text stayed as it is."""
 
 
 class _Job(NamedTuple):
@@ -113,11 +117,15 @@ class _Job(NamedTuple):
 
 
 class _Text(NamedTuple):
-    """One text and the jobs that its parts became; a part without tokens has None."""
+    """One text and the jobs that its parts became; a part that is not translated has None."""
 
     source: str
     parts: list[Part]
     jobs: list[int | None]
+    copies: list[str]
+    """What stands in the translation for each part without a job: the part itself where it has no letter to translate."""
+    starts: list[int]
+    """Where each part begins in the source."""
 
 
 class Translator:
@@ -127,6 +135,7 @@ class Translator:
         model: any translation model or `Ensemble`, in evaluation mode and on `device`.
         longest_source: tokens of the longest source that the model was trained on, if known.
         languages: of source and target, where they are known.
+        normalisation: how sources are read; as they were in training.
     """
 
     def __init__(
@@ -138,8 +147,9 @@ class Translator:
         device: torch.device | None = None,
         longest_source: int | None = None,
         languages: tuple[str, str] = ("", ""),
+        normalisation: Normalisation = BEFORE,
     ) -> None:
-        self.vocabularies, self.languages = vocabularies, languages
+        self.vocabularies, self.languages, self.normalisation = vocabularies, languages, normalisation
         self.config = TranslateConfig() if config is None else config
         self.search = self.config.search or SearchConfig()
         """How sentences are searched where a call does not say otherwise."""
@@ -176,8 +186,15 @@ class Translator:
             stored = build(SearchConfig, loaded[0].facts["search"], origin=f"{path}: search")
             config = config.model_copy(update={"search": stored})
         facts = loaded[0].facts
-        languages = (str(facts.get("source_language", "")), str(facts.get("target_language", "")))
-        return cls(model, vocabularies=loaded[0].vocabularies, config=config, device=place, longest_source=longest, languages=languages)
+        return cls(
+            model,
+            vocabularies=loaded[0].vocabularies,
+            config=config,
+            device=place,
+            longest_source=longest,
+            languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
+            normalisation=Normalisation.from_fact(facts.get("source_normalization")),
+        )
 
     @overload
     def translate(  # pyright: ignore[reportOverlappingOverload]  (a str is a sequence of str, too)
@@ -244,7 +261,10 @@ class Translator:
     def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:
         """Cut one text into parts and add a job for each to `jobs`."""
         encode = self.vocabularies.source.encode
-        text = encodable(source).strip()
+        text = self.read(source)
+        if self._stays(text, wanted):
+            whole = plain(encodable(source)).strip()
+            return _Text(source, [Part(whole, "")], [None], [whole], [0])
         parts = split_to_fit(
             text,
             length=lambda part: len(encode(plain(part))),
@@ -254,7 +274,7 @@ class Translator:
         numbers: list[int | None] = []
         for part in parts:
             tokens = encode(plain(part.text))
-            if not tokens:
+            if not tokens or self._stays(part.text, UNCONSTRAINED):
                 numbers.append(None)
                 continue
             constraints = wanted if not any(number is not None for number in numbers) else replace(wanted, prefix=(), forced=())
@@ -262,7 +282,24 @@ class Translator:
             seed = blake2b(f"{self.config.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
             numbers.append(len(jobs))
             jobs.append(_Job(tokens, Query(len(tokens), constraints, int.from_bytes(seed, "big"))))
-        return _Text(source, parts, numbers)
+        copies = [part.text if self._stays(part.text, UNCONSTRAINED) else "" for part in parts]
+        return _Text(source, parts, numbers, copies, self._starts(source, parts))
+
+    def read(self, source: str) -> str:
+        """A source as the model reads it."""
+        return self.normalisation.source(encodable(source))
+
+    def _stays(self, text: str, wanted: Constraints) -> bool:
+        """Whether a text is its own translation: nothing in it can be translated, and nothing else is asked for."""
+        return self.normalisation.passes(text) and wanted == UNCONSTRAINED
+
+    def _starts(self, source: str, parts: Sequence[Part]) -> list[int]:
+        ends = accumulate(len(part.text) + len(part.separator) for part in parts)
+        read = [0, *ends][:-1]
+        if len(parts) <= 1:
+            return [len(source) - len(source.lstrip())] * len(parts)
+        origins = self.normalisation.origins(encodable(source))
+        return [origins[place] if place < len(origins) else len(source) for place in read]
 
     def search_one(
         self,
@@ -300,9 +337,11 @@ class Translator:
         depth = max(map(len, found), default=0)
         # The n-th alternative is made of the n-th of each part, or the last where a part has fewer.
         ranked = [[items[min(rank, len(items) - 1)] if items else None for items in found] for rank in range(depth)]
-        joined = [self._join(text.parts, items, search) for items in ranked]
+        joined = [self._join(text, items, search) for items in ranked]
         if not joined:
-            return Translation(text.source, "", 0.0, 0.0, (), (), (), truncated=False, parts=0, cut=False)
+            copy = "".join(copy + part.separator for copy, part in zip(text.copies, text.parts, strict=True)).strip()
+            passed = bool(copy)
+            return Translation(text.source, copy, 0.0, 0.0, (), (), (), truncated=False, parts=0, cut=False, passed_through=passed)
         best = [item for item in ranked[0] if item is not None]
         return Translation(
             source=text.source,
@@ -320,13 +359,11 @@ class Translator:
 
     def _stretches(self, text: _Text, jobs: Sequence[_Job], items: Sequence[Hypothesis | None]) -> tuple[Stretch, ...]:
         """Where the parts and their translations stand; `_join` drops the white space at the ends of the whole."""
-        source = len(text.source) - len(text.source.lstrip())
         target, found = 0, list[Stretch]()
-        for part, number, item in zip(text.parts, text.jobs, items, strict=True):
-            spelled = "" if item is None else self._spell(item)
+        for part, number, item, copy, source in zip(text.parts, text.jobs, items, text.copies, text.starts, strict=True):
+            spelled = copy if item is None else self._spell(item)
             if number is not None and item is not None:
                 found.append(Stretch(source, tuple(jobs[number].tokens), target, item.tokens))
-            source += len(part.text) + len(part.separator)
             # White space before the first word of the whole is dropped.
             target += len(spelled) + len(part.separator) if target or spelled else 0
         return tuple(found)
@@ -335,10 +372,10 @@ class Translator:
         """Its text. A model with byte pieces can write any character; a line must stay a line."""
         return plain(self.vocabularies.target.decode(item.tokens)).strip()
 
-    def _join(self, parts: Sequence[Part], items: Sequence[Hypothesis | None], search: SearchConfig) -> Alternative:
+    def _join(self, whole: _Text, items: Sequence[Hypothesis | None], search: SearchConfig) -> Alternative:
         kept = [item for item in items if item is not None]
-        texts = ["" if item is None else self._spell(item) for item in items]
-        text = "".join(piece + part.separator for piece, part in zip(texts, parts, strict=True)).strip()
+        texts = [copy if item is None else self._spell(item) for item, copy in zip(items, whole.copies, strict=True)]
+        text = "".join(piece + part.separator for piece, part in zip(texts, whole.parts, strict=True)).strip()
         length = sum(len(item.token_log_probabilities) for item in kept)
         score = search.score(sum(item.log_probability for item in kept), length)
         return Alternative(text, score, tuple(token for item in kept for token in item.tokens))

@@ -6,6 +6,7 @@ on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n
 `layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -176,16 +177,28 @@ def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
 
 def make_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> Pair:
     """A sentence and its translation, given as text."""
-    sides = [
-        _cut(text, vocabulary, words)
-        for text, vocabulary in ((source, translator.vocabularies.source), (target, translator.vocabularies.target))
-    ]
-    return Pair(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+    read, target = _Read(translator, source), plain(encodable(target)).strip()
+    found = None if words is None else read.spans(words(plain(encodable(source))))
+    ids, source_words = _cut(read.text, translator.vocabularies.source, None if found is None else lambda _: found)
+    target_ids, target_words = _cut(target, translator.vocabularies.target, words)
+    return Pair(ids, target_ids, source_words, target_words)
+
+
+class _Read:
+    """A source as the model reads it, without marks that nobody sees, and where each of its characters stood before."""
+
+    def __init__(self, translator: InspectableTranslator, source: str) -> None:
+        read, origins = plain(translator.read(source)), translator.normalisation.origins(encodable(source))
+        kept = [place for place, sign in enumerate(read) if sign != " " or read[place - 1 : place] != " "]
+        self.text, self._origins = "".join(read[place] for place in kept), [origins[place] for place in kept]
+
+    def spans(self, spans: Iterable[Span]) -> list[Span]:
+        """Where stretches of the source stand in what is read; empty ones where nothing is left of them."""
+        return [(bisect_left(self._origins, first), bisect_left(self._origins, last)) for first, last in spans]
 
 
 def _cut(text: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
     """The tokens of a text, and those of each word."""
-    text = plain(encodable(text)).strip()
     ids = vocabulary.encode(text)
     return ids, group(ids, vocabulary)[2] if words is None else tokens_by_word(ids, vocabulary, words=words, text=text)
 
@@ -276,7 +289,7 @@ class Aligner:
         """The links of texts and their given translations, between words as spaces cut them."""
         vocabularies = self._translator.vocabularies
         pairs = [
-            (_half(source, vocabularies.source), _half(target, vocabularies.target))
+            (self._source(source, vocabularies.source.encode(plain(self._translator.read(source)))), _half(target, vocabularies.target))
             for source, target in zip(sources, targets, strict=True)
         ]
         return self._between_spaces(pairs)
@@ -287,12 +300,10 @@ class Aligner:
         numbers: list[int] = []
         vocabularies = self._translator.vocabularies
         for number, one in enumerate(translations):
-            source_words, target_words = between_spaces(plain(encodable(one.source))), between_spaces(one.text)
+            target_words = between_spaces(one.text)
             ends = [*(stretch.source_start for stretch in one.stretches), len(one.source)][1:]
             for stretch, end in zip(one.stretches, ends, strict=True):
-                text = plain(encodable(one.source[stretch.source_start : end]))
-                before = _before(source_words, stretch.source_start)
-                source = _cut_half(stretch.source_tokens, vocabularies.source, text=text, before=before)
+                source = self._source(one.source, stretch.source_tokens, first=stretch.source_start, last=end)
                 before = _before(target_words, stretch.target_start)
                 target = _cut_half(stretch.target_tokens, vocabularies.target, text=None, before=before)
                 parts.append((source, target))
@@ -301,6 +312,18 @@ class Aligner:
         for number, links in zip(numbers, self._between_spaces(parts), strict=True):
             found[number] |= links
         return [frozenset(links) for links in found]
+
+    def _source(self, source: str, ids: Sequence[int], *, first: int = 0, last: int | None = None) -> "_Half":
+        """One side of a pair from the tokens of a source, or of its characters from `first` to `last`; words are numbered in all of it."""
+        read = _Read(self._translator, source)
+        between = read.spans(between_spaces(plain(encodable(source))))
+        ((begin, end),) = read.spans([(first, len(source) if last is None else last)])
+        text = read.text[begin:end]
+        shown, spans = spell(ids, self._translator.vocabularies.source, text=text.strip())
+        words = group_spans(spans, text=shown)
+        lead = begin + len(text) - len(text.lstrip())
+        moved = [(max(0, one - lead), max(0, other - lead)) for one, other in between]
+        return _Half(ids, words, seats(words, spans, text=shown, between=moved))
 
     def _between_spaces(self, pairs: Sequence[tuple["_Half", "_Half"]]) -> list[Links]:
         """Words and marks are linked apart, as in a record, and their links then told of the words between spaces."""

@@ -118,7 +118,7 @@ class InspectableTranslator(Translator):
 
     def encode_source(self, text: str) -> list[int]:
         """The token ids of one sentence, without EOS. Raises UsageError where there are none, or more than `LONGEST`."""
-        tokens = self.vocabularies.source.encode(plain(encodable(text)).strip())
+        tokens = self.vocabularies.source.encode(plain(self.read(text)))
         if not tokens:
             raise UsageError(f"{text!r}: nothing to inspect", expected="a sentence")
         if len(tokens) > LONGEST:

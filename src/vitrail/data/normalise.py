@@ -1,0 +1,168 @@
+"""One way to write the same text: what becomes of sources and targets before anything else looks at them.
+
+Targets keep their typography: French sets U+00A0 and U+202F before punctuation, and a translation must be able to give them back.
+Sources need not be given back, and people type, copy and paste them in many ways: their spaces are all one space, and marks that nobody
+sees go. Training and translation read sources alike; how is among the facts of a model, so that older models read as they always did.
+"""
+
+import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import regex
+
+from vitrail.errors import ModelError
+
+VERSION = 1
+"""Grows when a source would be read in another way. 0: models from before, whose sources lost control characters and nothing else."""
+
+_CONTROLS = regex.compile(r"[\p{Cc}\u2028\u2029]+")
+_SPACES = regex.compile(r"[\p{Cc}\p{Z}]+")
+_SEVERAL = regex.compile(" {2,}")
+# Joiners, the combining grapheme joiner, Mongolian and other variation selectors decide how letters look, or which word is meant.
+_OF_LETTERS = "\u034f\u180b-\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
+# Soft hyphen, zero-width space, word joiner, byte order mark, marks of direction, annotation and invisible operators say nothing.
+_SILENT = "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+INVISIBLE = regex.compile(f"[{_OF_LETTERS}{_SILENT}]")
+_ZERO_WIDTH_SPACE = "\u200b"
+_IN_EMOJI = r"(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic})"
+_GRAPHEME = regex.compile(r"\X")
+_LETTER = regex.compile(r"\p{L}")
+_LONGEST_COMPOSED = 4_096
+_TINY_SHARE = 0.005
+_MOST = 0.5
+
+
+def compose(text: str) -> str:
+    """Unicode's form NFC. Words beyond 4,096 characters stay as they are: a long run of combining marks takes quadratic time."""
+    if text.isascii() or unicodedata.is_normalized("NFC", text):
+        return text
+    if len(text) <= _LONGEST_COMPOSED:
+        return unicodedata.normalize("NFC", text)
+    return " ".join(unicodedata.normalize("NFC", word) if len(word) <= _LONGEST_COMPOSED else word for word in text.split(" "))
+
+
+def normalise(text: str) -> str:
+    """Compose the text (NFC), make each run of controls (NUL, tab, carriage return, C1, U+2028/9 ...) and spaces one space, and strip.
+
+    U+FEFF is removed. Other spaces inside the line stay, and so do invisible marks. Idempotent; a clean text is returned as it is.
+    """
+    if not text.isprintable():
+        text = _CONTROLS.sub(" ", text.replace("\ufeff", ""))
+    if "  " in text:
+        text = _SEVERAL.sub(" ", text)
+    return compose(text).strip()
+
+
+def has_letters(text: str) -> bool:
+    """Whether there is something to translate: a letter of any script."""
+    return _LETTER.search(text) is not None
+
+
+class Normalisation(NamedTuple):
+    """How sources are read."""
+
+    version: int = VERSION
+    kept: str = ""
+    """Invisible marks that stay, since the training text uses them."""
+    pass_through: bool = True
+    """Whether text without a letter is its own translation."""
+
+    def source(self, text: str) -> str:
+        """A source as the model reads it: NFC, every space and control a plain space, one at a time, and no invisible marks but those kept.
+
+        A joiner between emoji stays, too. Idempotent.
+        """
+        if self.version == 0:
+            return normalise_before(text)
+        if not text.isascii():
+            text = compose(_removed(self.kept).sub("", text))
+        if not text.isascii() or not text.isprintable() or "  " in text:
+            text = _SPACES.sub(" ", text)
+        return text.strip()
+
+    def origins(self, text: str) -> list[int]:
+        """For every character of `source(text)`, where in `text` the one that it comes from stands, or the first of its grapheme."""
+        if self.version == 0:
+            return list(range(len(text) - len(text.lstrip()), len(text.rstrip())))
+        found: list[int] = []
+        spaced = True
+        for cluster in _GRAPHEME.finditer(text):
+            piece = _SPACES.sub(" ", compose(_removed(self.kept).sub("", cluster.group())))
+            if piece.startswith(" ") and spaced:
+                piece = piece[1:]
+            found += [cluster.start()] * len(piece)
+            spaced = piece == " " or (spaced and not piece)
+        return found[: len(self.source(text))]
+
+    def passes(self, text: str) -> bool:
+        """Whether a text stays as it is: "-", "12:30", "***"."""
+        return self.pass_through and not has_letters(text)
+
+    def to_fact(self) -> dict[str, Any]:
+        """Plain values, as the model folder keeps them."""
+        return {"version": self.version, "kept": [f"U+{ord(mark):04X}" for mark in self.kept], "pass_through": self.pass_through}
+
+    @classmethod
+    def from_fact(cls, fact: Any) -> "Normalisation":
+        """What `to_fact` gave; of None, as models were read before there was such a fact. Raises ModelError for anything else."""
+        match fact:
+            case None:
+                return BEFORE
+            case {"version": int(version), "kept": [*kept], "pass_through": bool(through)} if 0 <= version <= VERSION:
+                marks = [chr(int(one[2:], 16)) for one in kept if isinstance(one, str) and regex.fullmatch("U\\+[0-9A-F]{4,5}", one)]
+                if len(marks) == len(kept) and all(map(INVISIBLE.fullmatch, marks)):
+                    return cls(version, "".join(marks), through)
+            case _:
+                pass
+        raise ModelError(
+            f"the model's fact source_normalization is {str(fact)[:80]}",
+            expected=f"version {VERSION} or older",
+            remedy="update vitrail, or take a good copy of the folder",
+        )
+
+
+CURRENT = Normalisation()
+"""How sources are read where the training text uses no invisible marks."""
+BEFORE = Normalisation(version=0, pass_through=False)
+"""How sources were read before they were normalised."""
+
+_BEFORE_CONTROLS = regex.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
+
+
+def normalise_before(text: str) -> str:
+    """Control characters are spaces, and nothing else changes: see `BEFORE`."""
+    return _BEFORE_CONTROLS.sub(" ", text).strip()
+
+
+@lru_cache
+def _removed(kept: str) -> "regex.Pattern[str]":
+    return regex.compile(f"(?!{_IN_EMOJI})(?![{kept}\\0])[{_OF_LETTERS}{_SILENT}]")
+
+
+def learn(pairs: Iterable[tuple[str, str]]) -> Normalisation:
+    """How to read sources, from a sample of the training text.
+
+    Marks of letters (U+200C in Persian, U+200D in Sinhala and Hindi) stay where more than 1 line in 200, and more than one, uses them; the
+    zero-width space where most lines do, for it divides words then. Text without letters passes through unless the training text teaches
+    to translate it: it has such sources, and most of their targets are not the same.
+    """
+    lines = different = same = 0
+    uses: dict[str, int] = {}
+    for source, target in pairs:
+        lines += 1
+        for mark in set(INVISIBLE.findall(source)):
+            uses[mark] = uses.get(mark, 0) + 1
+        if not has_letters(source):
+            equal = "".join(source.split()) == "".join(target.split())
+            same, different = same + equal, different + (not equal)
+    kept = [mark for mark, number in uses.items() if _belongs(mark, number=number, lines=lines)]
+    taught = different > max(same, 1) and different > _TINY_SHARE * lines
+    return Normalisation(kept="".join(sorted(kept)), pass_through=not taught)
+
+
+def _belongs(mark: str, *, number: int, lines: int) -> bool:
+    if mark == _ZERO_WIDTH_SPACE:
+        return number > _MOST * lines
+    return number > max(1, _TINY_SHARE * lines) and regex.match(f"[{_OF_LETTERS}]", mark) is not None
