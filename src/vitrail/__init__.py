@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vitrail.cores import wait_briefly
+
 if TYPE_CHECKING:
     from vitrail.config import Duration
     from vitrail.decode.search import SamplingConfig, SearchConfig
@@ -55,6 +57,8 @@ _HOMES = {
     "vitrail.train.api": ("train_translator",),
     "vitrail.train.config": ("RunConfig",),
 }
+
+wait_briefly()  # before anything imports torch, and for every way in: the program, `python -m`, a script, a process that one starts
 
 
 def __getattr__(name: str) -> Any:

@@ -4,9 +4,10 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Annotated
+from functools import wraps
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +25,9 @@ from vitrail.commands.inspect import inspect
 from vitrail.commands.prepare import prepare
 from vitrail.commands.train import train
 from vitrail.commands.translate import translate
-from vitrail.errors import Interrupted, VitrailError
+from vitrail.errors import Interrupted, VitrailError, out_of_memory
+from vitrail.streams import NobodyReads, guard_streams
+from vitrail.train.stopping import stopping_at_once
 
 app = typer.Typer(name="vitrail", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -42,7 +45,21 @@ def root(
         console.show(context.get_help())
 
 
-for verb in (demo, prepare, train, translate, align, evaluate, inspect, doctor, compare, config):
+def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
+    """A verb that goes on when it is called again: a signal that asks it to stop ends it so that batch systems see that, at any time.
+
+    Its results are files: where nobody reads what it prints of them in the end, nothing is lost.
+    """
+
+    @wraps(verb)
+    def stoppable(*arguments: Any, **options: Any) -> None:
+        with stopping_at_once("stopped; what was done is kept"), suppress(NobodyReads):
+            verb(*arguments, **options)
+
+    return stoppable
+
+
+for verb in (_resumable(demo), prepare, _resumable(train), translate, align, evaluate, inspect, doctor, _resumable(compare), config):
     app.command()(verb)
 app.add_typer(experiment)
 app.add_typer(bench)
@@ -61,9 +78,14 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         console.say(f"error: {error.format_message()}\n  try: vitrail --help, or --help after a verb")
         return error.exit_code
+    except NobodyReads as error:
+        return error.exit_code
     except VitrailError as error:
         return _tell(error, str(error), debug=debug, code=error.exit_code)
     except Exception as error:
+        if out_of_memory(error):
+            text = "memory ran out\n  try: end other programs, give it less text at once, or raise the container's limit"
+            return _tell(error, text, debug=debug, code=VitrailError.exit_code)
         text = f"{type(error).__name__}: {error}\n  try: the same command with --debug, which shows where it happened"
         return _tell(error, text, debug=debug, code=VitrailError.exit_code)
 
@@ -77,10 +99,11 @@ def _tell(error: Exception, text: str, *, debug: bool, code: int) -> int:
 
 def main() -> None:
     """The entry point of the program."""
+    guard_streams()
     code = run(sys.argv[1:])
     if any(thread.daemon for thread in threading.enumerate()):
         # A thread that waits for input holds the lock of stdin, and on that the interpreter's own end would abort.
-        with suppress(OSError):
+        with suppress(OSError, VitrailError):
             sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

@@ -69,3 +69,14 @@ class Interrupted(VitrailError):
     """Stopped by Ctrl-C; running the same command again goes on from the saved step."""
 
     exit_code = 130
+
+
+_NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "cannot allocate memory", "bad_alloc", "bad allocation")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory ran out, whoever says it: Python and NumPy by a MemoryError; torch on processors ("can't allocate
+    memory" on Linux and macOS, "not enough memory" on Windows), on GPUs, C++ and the system by words of their own in another error.
+    """
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and any(words in text for words in _NO_MEMORY))

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vitrail.cores import usable_cores
 from vitrail.errors import UsageError
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -34,7 +35,14 @@ def choose_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
 
 
 def set_threads(threads: int) -> int:
-    """Use this many processor threads (0: as many as there are cores), and return how many are used."""
+    """Use this many processor threads, and return how many are used.
+
+    0: as many as there are cores that this process may use. Torch knows of its affinity, not of a quota: containers have one. Where
+    OMP_NUM_THREADS or its like asks for a number, or it was lowered before, that holds.
+    """
+    asked = any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    if not threads and not asked and (cores := usable_cores()) < torch.get_num_threads():
+        threads = cores
     if threads:
         torch.set_num_threads(threads)
     return torch.get_num_threads()

@@ -3,7 +3,11 @@
 import itertools
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +20,7 @@ from torch import Tensor
 from vitrail.config import Duration, Interval, build
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.errors import Stopped, TrainingError
+from vitrail.errors import Stopped, TrainingError, out_of_memory
 from vitrail.models.build import build_model
 from vitrail.models.folder import unique_tensors
 from vitrail.nn.losses import LossSum
@@ -168,21 +172,71 @@ def test_the_longest_batch_may_be_longer_than_the_table_of_positions() -> None:
     [
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried to allocate"),
+        RuntimeError("std::bad_alloc"),
     ],
-    ids=["python", "gpu", "cpu"],
+    ids=["python", "gpu", "cpu", "windows", "c++"],
 )
 def test_memory_that_does_not_suffice_names_the_setting(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the largest batch, which is tried before the first step, and in any later step: an optimizer takes its memory in the first."""
     one = learner(configured(batch_tokens=4096, accumulate=2))
 
     def loss(batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         raise error
 
     monkeypatch.setattr(one.model, "loss", loss)
-    with pytest.raises(TrainingError, match="out of memory") as caught:
-        try_longest(one, batch(0))
-    assert "train.batch_tokens (now 4096)" in caught.value.remedy
-    assert "train.batch_tokens=2048 --set train.accumulate=4" in caught.value.remedy
+    for run in (lambda: try_longest(one, batch(0)), lambda: go(one, Recorder())):
+        with pytest.raises(TrainingError, match="out of memory") as caught:
+            run()
+        assert "train.batch_tokens (now 4096)" in caught.value.remedy
+        assert "train.batch_tokens=2048 --set train.accumulate=4" in caught.value.remedy
+    with pytest.raises(TrainingError, match="1 sentences") as caught:  # halving does not help what is a batch by itself
+        try_longest(one, collate([[4] * 9], [[5] * 9]))
+    assert "data.max_length=128" in caught.value.remedy
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limit of address space is Linux's")
+def test_a_real_limit_of_memory_is_recognised() -> None:
+    """Whoever meets it: torch, NumPy, Python, and a training at its largest batch and in a step."""
+    script = """
+import resource, sys
+import numpy, torch
+from test_loop import Recorder, configured, go, learner
+from vitrail.data.batches import collate
+from vitrail.errors import TrainingError, out_of_memory
+from vitrail.train.loop import try_longest
+
+one = learner(configured(batch_tokens=4096))
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (held + (200 << 20),) * 2)
+for take in (lambda: torch.empty(1 << 40), lambda: numpy.empty(1 << 40), lambda: bytearray(1 << 40), lambda: [0] * (1 << 40)):
+    try:
+        take()
+    except Exception as error:
+        assert out_of_memory(error), repr(error)
+    else:
+        raise AssertionError("so much memory?")
+huge = collate([[4] * 200] * 1500, [[5] * 200] * 1500)
+for train in (lambda: try_longest(one, huge), lambda: go(one._replace(batches=lambda first: [(0, huge)]), Recorder())):
+    try:
+        train()
+    except TrainingError as error:
+        assert "--set train.batch_tokens=2048" in str(error), error
+        print(error.found)
+"""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "out of memory at the largest batch (1500 sentences of up to 201 tokens)",
+        "out of memory in step 1; what was saved before is intact",
+    ]
+
+
+def test_other_errors_are_not_taken_for_memory() -> None:
+    for error in (RuntimeError("shapes do not match"), ValueError("out of memory"), OSError("no such file")):
+        assert not out_of_memory(error)
 
 
 def test_another_error_at_the_longest_batch_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:

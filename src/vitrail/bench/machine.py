@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vitrail.cores import usable_cores
+
 _PACKAGES = ("vitrail", "torch", "transformers")
 
 
@@ -35,7 +37,7 @@ class Machine:
 def describe_machine() -> Machine:
     """Look at the machine that this runs on."""
     packages = {name: number for name in _PACKAGES if (number := _version(name))}
-    return Machine(_processor(), _cores(), f"{platform.system()} {platform.machine()}", platform.python_version(), packages, _load())
+    return Machine(_processor(), usable_cores(), f"{platform.system()} {platform.machine()}", platform.python_version(), packages, _load())
 
 
 def _version(package: str) -> str:
@@ -43,14 +45,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _cores() -> int:
-    """Cores that this process may use; where the system cannot say (macOS, Windows), those that there are."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
 
 
 def _load() -> float:

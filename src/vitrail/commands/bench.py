@@ -51,6 +51,38 @@ def bench_train(
     console.show(report.to_json() if json else report.to_text())
 
 
+@bench.command("busy")
+def bench_busy(
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm and others.")] = "tiny",
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of the training.")] = 2,
+    busy: Annotated[int | None, typer.Option(min=1, help="Busy threads of the process beside it.", show_default="as many as train")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 5.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every setting quiet and busy.")] = 5,
+    spin_counts: Annotated[
+        str, typer.Option("--spin-counts", metavar="N[,N]", help="Other settings of GOMP_SPINCOUNT to measure too.", show_default=False)
+    ] = "",
+    json: console.Json = False,
+) -> None:
+    """Training speed when the machine is quiet and beside another busy process, as OpenMP waits by itself and as Vitrail has it wait.
+
+    The busy process is started and ended here. Takes two minutes; nothing else should be at work.
+    """
+    from vitrail.bench.busy import read_counts, run
+
+    report = run(
+        preset=preset,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        busy_threads=busy,
+        seconds=seconds,
+        repeats=repeats,
+        spin_counts=read_counts(spin_counts),
+        say=console.say,
+    )
+    console.show(report.to_json() if json else report.to_text())
+
+
 @bench.command("start")
 def bench_start(
     repeats: Annotated[int, typer.Option(min=1, help="New processes of each command.")] = 5,

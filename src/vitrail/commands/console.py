@@ -1,7 +1,6 @@
 """What the verbs share: where they print, and options that several of them have."""
 
 import json
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -56,10 +55,6 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 
 
-_BROKEN_PIPE = 141
-"""128 + SIGPIPE, as shells report it."""
-
-
 def say(line: str) -> None:
     """A line for people, on stderr."""
     typer.echo(line, err=True)
@@ -76,13 +71,7 @@ def show_json(value: Any) -> None:
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Lines on stdout, in UTF-8 whatever the locale, flushed. Ends the program quietly when nobody reads them."""
-    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        # What is still buffered goes nowhere, or the interpreter would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(_BROKEN_PIPE) from None
+    """Lines on stdout, in UTF-8 whatever the locale, flushed."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+    sys.stdout.buffer.flush()

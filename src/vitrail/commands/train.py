@@ -74,6 +74,7 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     from vitrail.train.display import TrainingDisplay
     from vitrail.train.metrics import tensorboard as write_tensorboard
     from vitrail.train.run import train as train_run
+    from vitrail.train.stopping import stopping_at_once
 
     planned = plan(request, folder, gpu=torch.cuda.is_available())
     config = to_run_config(planned.table)
@@ -92,7 +93,8 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
         observers.append(display.observe)
         watch = Recorder() if film else None
         outcome = train_run(config, folder, allow=allow, observers=observers, watch=watch, say=display.say, begin=begin)
-        scores = score_run(folder, config, step=outcome.progress.step, say=display.say)
+        with stopping_at_once("stopped while the test set was scored; the training is complete"):
+            scores = score_run(folder, config, step=outcome.progress.step, say=display.say)
         for line in scores["lines"] if scores else []:
             display.note(line)
     return _facts(outcome) | ({"test": scores} if scores else {})

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.cores import usable_cores
 from vitrail.data.check import check_texts
 from vitrail.data.clean import Example, show
 from vitrail.data.cleaning import Cleaned, clean_chunks
@@ -87,7 +88,7 @@ def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = la
             for left_over in ("tree", "scratch", "old"):
                 if (work / left_over).exists():
                     remove_folder(work / left_over)
-            _Preparation(config, counts, work=work, workers=workers or os.cpu_count() or 1, say=say).run(asked)
+            _Preparation(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)
             if stamps(config) != before:
                 raise DataError("the text changed while it was read", remedy="run again when nothing writes to it")
             _put_in_place(work / "tree", folder, aside=work / "old")

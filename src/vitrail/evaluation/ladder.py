@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from vitrail.cores import usable_cores
 from vitrail.data.phrasebook import Phrasebook
 from vitrail.data.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
 from vitrail.data.prepared import Texts
@@ -55,7 +56,7 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
         TrainingError: some rung failed; the report tells of the others.
         Stopped, Interrupted: after saving; the same call goes on.
     """
-    facts = gather_facts(corpora_of(ask), cores=os.cpu_count() or 1, gpu=torch.cuda.is_available())
+    facts = gather_facts(corpora_of(ask), cores=usable_cores(), gpu=torch.cuda.is_available())
     data = data_config(ask, facts)
     require_possible(ask, facts=facts, data=data)
     _require_no_run(folder)

@@ -13,6 +13,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.files import make_folder, write_file
+from vitrail.streams import guard_streams
 from vitrail.train.config import RunConfig
 from vitrail.train.display import TrainingDisplay
 from vitrail.train.run import train
@@ -23,6 +24,7 @@ PROCESS = "process.json"
 
 def main() -> int:
     """Train as standard input says, in the folder that is the only argument; write down how it ended."""
+    guard_streams()
     folder = Path(sys.argv[1])
     config = RunConfig.model_validate_json(_read_line())
     threading.Thread(target=_stop_with_parent, name="lifeline", daemon=True).start()

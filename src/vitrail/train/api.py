@@ -4,7 +4,6 @@ Precedence: automatic choices < recipe < configuration file < --set and other op
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
+from vitrail.cores import usable_cores
 from vitrail.data.prepare import DataConfig
 from vitrail.errors import UsageError
 from vitrail.files import make_folder, write_file
@@ -80,7 +80,7 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     choices = _kept_choices(folder)
     if choices is None:
         corpora = build(DataConfig, asked["data"], origin="settings").corpora
-        choices = choose(gather_facts(corpora, cores=os.cpu_count() or 1, gpu=gpu), preset=asked.get(PRESET), asked=asked)
+        choices = choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=asked.get(PRESET), asked=asked)
     standing = still_automatic(choices, asked)
     return Plan(merge(to_table(standing), asked), standing)
 

@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -11,13 +12,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from vitrail.streams import unfailing
 from vitrail.train.metrics import Event
 
 _log = logging.getLogger("vitrail")
 
 
 class _LogFile(logging.FileHandler):
-    """A log that gives way: a full disk must not end a training, nor spill tracebacks over its output."""
+    """A log that gives way: a disk that refuses it must not end a training, nor spill tracebacks over its output."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with suppress(OSError):  # it is opened here, at the first line
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         pass
@@ -44,8 +50,7 @@ class TrainingDisplay:
     """
 
     def __init__(self, folder: Path, *, stream: TextIO | None = None) -> None:
-        stream = sys.stderr if stream is None else stream
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = Console(file=unfailing(sys.stderr if stream is None else stream), highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(None), TaskProgressColumn(), TextColumn("{task.fields[figures]}"))

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from vitrail.config import Duration, Interval
 from vitrail.data.batches import Batch
-from vitrail.errors import TrainingError
+from vitrail.errors import TrainingError, out_of_memory
 from vitrail.models.base import Model
 from vitrail.models.folder import unique_tensors
 from vitrail.runtime import Ranks, seed_all
@@ -216,21 +217,29 @@ def try_longest(learner: Learner, batch: Batch) -> None:
     buffers = _lasting_buffers(learner.model)
     before = [buffer.clone() for buffer in buffers]
     learner.model.train()
-    try:
+    rows, length = batch.target_out.shape
+    with _naming_memory(learner.config, f"out of memory at the largest batch ({rows} sentences of up to {length} tokens)", sentences=rows):
         gradients(learner._replace(ranks=Ranks(0, 1)), [(0, batch)])
-    except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and "not enough memory" not in str(error):
-            raise
-        rows, length = batch.target_out.shape
-        config = learner.config.train
-        raise TrainingError(
-            f"out of memory at the largest batch ({rows} sentences of up to {length} tokens)",
-            remedy=f"lower train.batch_tokens (now {config.batch_tokens}), for example "
-            f"--set train.batch_tokens={config.batch_tokens // 2} --set train.accumulate={config.accumulate * 2}",
-        ) from None
     for buffer, value in zip(buffers, before, strict=True):
         buffer.copy_(value)
     learner.optimizer.clear()
+
+
+@contextmanager
+def _naming_memory(config: RunConfig, found: str, *, sentences: int = 2) -> Generator[None, None, None]:
+    """Turn what says that memory ran out into a TrainingError that names the setting to lower, and its value to try."""
+    try:
+        yield
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        tokens, parts = config.train.batch_tokens, config.train.accumulate
+        if sentences > 1:
+            lower = f"lower train.batch_tokens (now {tokens}), for example "
+            lower += f"--set train.batch_tokens={max(1, tokens // 2)} --set train.accumulate={parts * 2}"
+        else:  # one pair is a batch by itself, however small batches are to be
+            lower = f"lower data.max_length (now {config.data.max_length}), for example --set data.max_length={config.data.max_length // 2}"
+        raise TrainingError(found, remedy=f"{lower}; or a smaller model, or end other programs") from None
 
 
 class Hooks(NamedTuple):
@@ -280,7 +289,8 @@ def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Ite
     duration, following = learner.config.train.duration, replace(progress, step=progress.step + 1)
     done, after = (done_share(duration, at, steps_per_epoch=steps_per_epoch) for at in (progress, following))
     share = rate(learner.config.schedule, step=progress.step, progress=done, after=after, plateau_halvings=progress.halvings)
-    result = update(learner, batches, share=share, step=progress.step)
+    with _naming_memory(learner.config, f"out of memory in step {progress.step + 1}; what was saved before is intact"):
+        result = update(learner, batches, share=share, step=progress.step)
     spent = time.perf_counter() - started
     progress.step += 1
     progress.seconds += spent

@@ -24,6 +24,7 @@ from vitrail.models.build import build_model, count_parameters
 from vitrail.models.folder import fill, save_model, unique_tensors
 from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
 from vitrail.scoring import counting_for
+from vitrail.streams import heard_or_not
 from vitrail.train import state
 from vitrail.train.config import RunConfig
 from vitrail.train.length import describe_length, steps_of, warn_of_warmup
@@ -80,6 +81,7 @@ def train(
     """
     keep_freed_memory()
     set_threads(config.train.threads)
+    say = heard_or_not(say)
     with StopWish() as wish, _joined_ranks(config) as ranks:
         if ranks.rank > 0:
             with wish.at_once(_NOT_BEGUN):

@@ -9,23 +9,32 @@ from types import FrameType, TracebackType
 
 from vitrail.errors import Interrupted, Stopped
 
-_SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGUSR1") if (number := getattr(signal, name, None)) is not None]
+_SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if (number := getattr(signal, name, None)) is not None]
 
 
 class StopWish:
-    """While open, SIGTERM, SIGUSR1 (what batch systems send before the end) and Ctrl-C set `signal` instead of ending the process.
+    """While open, these signals set `signal` instead of ending the process: SIGTERM, SIGHUP (a closed terminal, a dropped connection),
+    SIGUSR1 (what batch systems send before the end) and Ctrl-C.
 
     A second Ctrl-C leaves at once, without saving: what was saved before is intact, as nothing is ever written in place.
+    A signal that the process was started to ignore stays ignored, as `nohup` wants it. Wishes may be nested: the inner one knows what
+    the outer one was told, and tells it what it hears.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[int, object] = {}
+        self._outer: StopWish | None = None
         self._found = ""
 
     def __enter__(self) -> "StopWish":
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._wish) for number in _SIGNALS}
+            heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            outer = next(
+                (owner for number in heard if isinstance(owner := getattr(signal.getsignal(number), "__self__", None), StopWish)), None
+            )
+            self._outer, self.signal = outer, outer.signal if outer else None
+            self._before = {number: signal.signal(number, self._wish) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -46,7 +55,10 @@ class StopWish:
     def _wish(self, number: int, frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT == number:
             os._exit(Interrupted.exit_code)
-        first, self.signal = self.signal is None, number
+        first = self.signal is None
+        wish: StopWish | None = self
+        while wish is not None:
+            wish.signal, wish = number, wish._outer
         if first and self._found:
             raise self.error(self._found)
 
@@ -54,3 +66,10 @@ class StopWish:
         """What to raise, of the kind that the signal asks for; `found` says where the run stands."""
         kind = Interrupted if self.signal == signal.SIGINT else Stopped
         return kind(found, remedy="the same command again goes on from there")
+
+
+@contextmanager
+def stopping_at_once(found: str) -> Generator[StopWish, None, None]:
+    """A wish to stop ends what is done within by Stopped or Interrupted with these words; a StopWish that is opened within comes first."""
+    with StopWish() as wish, wish.at_once(found):
+        yield wish

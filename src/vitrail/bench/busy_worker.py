@@ -1,0 +1,80 @@
+"""One training that is timed again and again: a task as JSON on the first line of standard input, then a number of seconds on each line."""
+
+import hashlib
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from vitrail.bench.worker import fresh_model, load_batches, make_learner
+from vitrail.data.subwords import PAD
+from vitrail.models.build import read_config
+from vitrail.models.folder import unique_tensors
+from vitrail.runtime import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
+from vitrail.train.loop import update
+
+
+@dataclass(frozen=True)
+class BusyTask:
+    """What to train."""
+
+    model: dict[str, object]
+    vocabulary: int
+    batches: str
+    """The file of batches, as `vitrail.bench.worker.save_batches` wrote it."""
+    threads: int
+    precision: Precision
+    warmup: int
+    """Steps before the first answer, which gives the digest of the weights after them."""
+
+
+@dataclass(frozen=True)
+class BusySpeed:
+    """What was done in about as many seconds as were asked for: whole steps, at least one."""
+
+    tokens: int
+    """Real target tokens."""
+    seconds: float
+
+
+def main() -> None:
+    """Train a little, say so with the digest of the weights, then train for as long as each line says."""
+    task = BusyTask(**json.loads(sys.stdin.readline()))
+    keep_freed_memory()
+    set_threads(task.threads)
+    seed_all(1)
+    config = read_config(task.model)
+    model = fresh_model(config, task.vocabulary)
+    learner = make_learner(model, config, choose_dtype(task.precision, torch.device("cpu")))
+    batches, steps = load_batches(Path(task.batches)), count()
+    model.train()
+
+    def step() -> int:
+        number = next(steps)
+        batch = batches[number % len(batches)]
+        update(learner, [(number, batch)], share=0.1, step=number)
+        return int((batch.target_out != PAD).sum())
+
+    for _ in range(task.warmup):
+        step()
+    weights = b"".join(tensor.detach().numpy().tobytes() for tensor in unique_tensors(model).values())
+    _answer({"digest": hashlib.sha256(weights).hexdigest()})
+    for line in sys.stdin:
+        wanted, tokens, started = float(line), step(), time.perf_counter()
+        tokens = 0
+        while (spent := time.perf_counter() - started) < wanted or not tokens:
+            tokens += step()
+        _answer(asdict(BusySpeed(tokens, spent)))
+
+
+def _answer(record: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(record) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The processor cores that this process may use, and how OpenMP's threads wait for each other on them. Never imports torch."""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+SPIN_COUNT = 10_000
+"""How often a thread looks whether the others are ready before it sleeps. GNU's own 300,000 suits a machine with nothing else to do:
+beside another busy process, each thread burns the time that the one it waits for needs (docs/benchmarks.md, "Beside other work")."""
+WAITING = {"GOMP_SPINCOUNT": str(SPIN_COUNT), "KMP_BLOCKTIME": "1"}
+"""What tells GNU's OpenMP (Linux), and LLVM's and Intel's (macOS, Windows; the least number of milliseconds that is not 0)."""
+_SAID = ("OMP_WAIT_POLICY", *WAITING)
+
+
+def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Have OpenMP's threads sleep soon where they wait for each other; true when that was done. It changes speed and no bit of a result.
+
+    OpenMP reads this once, when torch loads it: too late after torch was imported. Processes started from here inherit it.
+    Whoever has said how threads are to wait is obeyed.
+    """
+    if "torch" in sys.modules or any(name in environment for name in _SAID):
+        return False
+    environment.update(WAITING)
+    return True
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Cores that this process may use: by its affinity, and by the quotas of its control groups, rounded up.
+
+    Args: root: where `proc` and `sys` are looked for.
+    """
+    try:
+        allowed = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        allowed = os.cpu_count() or 1
+    quotas = [_quota(group) for group in control_groups("cpu", root)]
+    return max(1, min([allowed, *(-(-quota // period) for quota, period in filter(None, quotas) if quota > 0 and period > 0)]))
+
+
+def _quota(group: Path) -> tuple[int, int] | None:
+    """Microseconds of processor time in each period; None where there is no limit."""
+    words = read_words(group / "cpu.max") or read_words(group / "cpu.cfs_quota_us") + read_words(group / "cpu.cfs_period_us")
+    return (int(words[0]), int(words[1])) if len(words) == 2 and all(word.isdecimal() for word in words) else None
+
+
+def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
+    """Where the limits of this process stand, of its own control group and all above: versions 1 and 2; none outside Linux."""
+    found: list[Path] = []
+    for line in read_lines(root / "proc/self/cgroup"):
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
+        if controllers and controller not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / controllers
+        own = top / path.lstrip("/")
+        found += [place for place in (own, *own.parents) if place == top or top in place.parents]
+    return found
+
+
+def read_words(path: Path) -> list[str]:
+    """The words of a small file; none where it cannot be read."""
+    return " ".join(read_lines(path)).split()
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a small file; none where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,123 @@
+"""Standard streams as users expect them: a line that cannot be told costs that line, a result that cannot be written is an error."""
+
+import io
+import os
+import select
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TextIO
+
+from vitrail.errors import VitrailError
+
+
+class NobodyReads(VitrailError):
+    """Whoever read the results has left, as `head` does: the program ends quietly."""
+
+    exit_code = 141
+    """128 + SIGPIPE, as shells report it."""
+
+
+class ResultNotWritten(VitrailError):
+    """Standard output refused a part of the result."""
+
+
+class _Raw(io.RawIOBase):
+    """What bytes for a standard stream pass through; `inner`: where they go, None where that was closed from the start."""
+
+    def __init__(self, inner: io.RawIOBase | None) -> None:
+        self.inner = inner
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.inner, "name", "closed"))
+
+    def writable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return self.inner is not None and self.inner.isatty()
+
+    def fileno(self) -> int:
+        if self.inner is None:
+            raise io.UnsupportedOperation("fileno")
+        return self.inner.fileno()
+
+
+class _Told(_Raw):
+    """Lines for people: those that cannot be written are lost, and nothing else is."""
+
+    def write(self, data: "memoryview | bytes", /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self.inner is not None:
+            with suppress(OSError, ValueError):
+                return self.inner.write(data) or len(data)
+        return len(data)
+
+
+class _Result(_Raw):
+    """What the program was called for: what cannot be written is an error, told once."""
+
+    _failed = False
+
+    def write(self, data: "memoryview | bytes", /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self._failed:
+            return len(data)  # what stood in buffers, when the interpreter ends
+        try:
+            if self.inner is None:
+                raise OSError("it is closed")
+            while (written := self.inner.write(data)) is None:  # others made the pipe refuse where it would have to wait
+                select.select([], [self.inner], [])
+            return written
+        except BrokenPipeError:
+            self._failed = True
+            raise NobodyReads("nobody reads the results") from None
+        except OSError as error:
+            self._failed = True
+            reason = error.strerror or str(error)
+            raise ResultNotWritten(
+                f"standard output cannot be written: {reason}", remedy="send it elsewhere: > FILE, on a disk with room"
+            ) from None
+
+
+def guard_streams() -> None:
+    """Make this process's standard output and error such streams. Standard input stays as it is, None where it is closed."""
+    for descriptor in range(3):  # or the next file that is opened would take the number, and be written what is meant for people
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdout = _guarded(sys.stdout, _Result)
+    sys.stderr = _guarded(sys.stderr, _Told)
+
+
+def unfailing(stream: TextIO | None) -> TextIO:
+    """The same stream, but what it cannot write is lost in silence."""
+    return _guarded(stream, _Told)
+
+
+def _guarded(stream: TextIO | None, kind: type[_Raw]) -> TextIO:
+    if stream is None:
+        return io.TextIOWrapper(io.BufferedWriter(kind(None)), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+    raw = getattr(getattr(stream, "buffer", None), "raw", getattr(stream, "buffer", None))
+    if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase) or isinstance(raw, kind):
+        return stream  # a stream in memory, another program's own, or one that is guarded already
+    with suppress(OSError):
+        stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(kind(raw)),
+        encoding=stream.encoding,
+        errors=stream.errors,
+        newline="\n",
+        line_buffering=stream.line_buffering,
+        write_through=stream.write_through,
+    )
+
+
+def heard_or_not(say: Callable[[str], None]) -> Callable[[str], None]:
+    """`say`, but a line that it cannot tell is lost in silence."""
+
+    def tell(line: str) -> None:
+        with suppress(OSError):
+            say(line)
+
+    return tell
