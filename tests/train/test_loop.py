@@ -385,7 +385,7 @@ def test_lines_of_metrics_tell_norms_rate_and_speed() -> None:
 def test_clipping_leaves_a_trace(table: dict[str, float], least: float, most: float) -> None:
     recorder = Recorder()
     go(learner(configured(optimizer=table, log_every=1)), recorder)
-    assert all(event.values["clipped_share"] == share for event in recorder.events)
+    assert all(least <= event.values["clipped_share"] <= most for event in recorder.events)
     assert all(event.values["gradient_norm_highest"] == event.values["gradient_norm"] for event in recorder.events), "of a single step"
 
 
