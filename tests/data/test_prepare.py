@@ -375,7 +375,7 @@ def test_contradictions_are_refused(tmp_path: Path) -> None:
     assert corpus.target is not None
     with pytest.raises(UsageError, match="from fr to en"):
         DataConfig(corpora=(corpus,), dev=ParallelText(source=corpus.target, target=corpus.source))
-    with pytest.raises(UsageError, match=r"data\.dev: from fr to en"):  # other codes of the same languages
+    with pytest.raises(UsageError, match="from fra_Latn to eng"):  # other codes of the same languages
         DataConfig(corpora=(corpus,), dev=ParallelText(source=tmp_path / "fra_Latn.dev", target=tmp_path / "d.eng"))
     DataConfig(corpora=(corpus,), dev=ParallelText(source=tmp_path / "eng_Latn.dev", target=tmp_path / "fra_Latn.dev"))
     plain = ParallelText(source=tmp_path / "train.txt", target=tmp_path / "train.src")
