@@ -16,6 +16,7 @@ from vitrail.errors import UsageError
 from vitrail.models.folder import load_model
 from vitrail.train import run as run_module
 from vitrail.train import validate as validate_module
+from vitrail.train.config import RunConfig
 from vitrail.train.loop import Progress
 from vitrail.train.validate import Validation
 
@@ -69,24 +70,30 @@ def script(monkeypatch: pytest.MonkeyPatch, targets: list[str], course: tuple[fl
     return outputs
 
 
-def trained(place: Path, targets: list[str], **train: Any) -> Path:
-    """A run of six validations whose dev set has these targets."""
-    for name, lines in (("dev.en", ["a boat"] * len(targets)), ("dev.xx", targets)):
+def configured(place: Path, targets: list[str], **train: Any) -> RunConfig:
+    """A training on lines much like these targets, which are its dev set; the names of the files tell no language."""
+    texts = {
+        "train.source": [f"line {number}" for number in range(60)],
+        "train.target": [f"{targets[number % len(targets)]} {number}" for number in range(60)],
+        "dev.source": ["a boat"] * len(targets),
+        "dev.target": targets,
+    }
+    for name, lines in texts.items():
         (place / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    dev = {"source": str(place / "dev.en"), "target": str(place / "dev.xx")}
+    corpus, dev = ({side: str(place / f"{name}.{side}") for side in ("source", "target")} for name in ("train", "dev"))
     changes = {
-        "data": {"dev": dev, "holdout": {"dev_pairs": 0}},
+        "data": {"corpora": [corpus], "dev": dev, "holdout": {"dev_pairs": 0}, "subwords": {"size": 400}},
         "train": {"duration": "12 steps", "validate_every": "2 steps", "keep_last": 1, **train},
     }
-    run(tiny(place, changes, pairs=60), place / "run")
-    return place / "run"
+    return tiny(place, changes, pairs=1)
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_the_model_that_is_kept_is_the_best_by_every_other_score(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     targets = TEXTS[name]
     outputs = script(monkeypatch, targets, COURSE)
-    chosen = int(load_model(trained(tmp_path, targets, patience=2)).facts["step"]) // 2 - 1
+    run(configured(tmp_path, targets, patience=2), tmp_path / "run")
+    chosen = int(load_model(tmp_path / "run").facts["step"]) // 2 - 1
     others = {
         "characters": [BLEU(tokenize="char").corpus_score(texts, [targets]).score for texts in outputs],
         "words": [BLEU(tokenize="13a", effective_order=True).corpus_score(texts, [targets]).score for texts in outputs],
@@ -113,14 +120,8 @@ def test_what_is_chosen_by_and_why_is_told_and_kept(tmp_path: Path) -> None:
 
 def test_dev_text_without_spaces_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(run_module, "_log", type("Log", (), {"info": said.append, "debug": said.append, "warning": said.append})())
     script(monkeypatch, TEXTS["th"], COURSE)
-    place = tmp_path
-    for name, lines in (("dev.en", ["a boat"] * 4), ("dev.th", TEXTS["th"])):
-        (place / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    dev = {"source": str(place / "dev.en"), "target": str(place / "dev.th")}
-    config = tiny(place, {"data": {"dev": dev, "holdout": {"dev_pairs": 0}}, "train": {"duration": "2 steps"}}, pairs=60)
-    run(config, place / "run", say=said.append)
+    run(configured(tmp_path, TEXTS["th"], duration="2 steps"), tmp_path / "run", say=said.append)
     assert any("dev set: BLEU tokenizer char" in line for line in said)
 
 
