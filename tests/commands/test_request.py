@@ -1,5 +1,6 @@
 """From `--corpus FILE,KEY=VALUE` to a table of settings."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,14 @@ def test_dev_and_test_take_the_same_form_and_more_dev_texts_are_scored_beside() 
         texts(devs=["d.tsv"], dev_source=Path("d.en"), dev_target=Path("d.fr")).overrides()
     with pytest.raises(UsageError, match=r"corpora\.1: corpora is a list of 1"):
         make_request(asked, recipe="", file=None, settings=["data.corpora.1.weight=3"]).table()
+
+
+def test_the_example_of_the_documentation_can_be() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    example = tomllib.loads(document.partition("```toml\n")[2].partition("```")[0])
+    data = DataConfig.model_validate(example["data"])
+    assert [corpus.holdout for corpus in data.corpora] == [True, True, False] and data.more_dev[0].label == "law"
+    assert all(f"| `{key}` |" in document for key in CORPUS_KEYS)
 
 
 def test_it_is_shown_by_config_and_by_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,6 +102,8 @@ def test_a_code_that_the_script_belies_is_told(text: Write) -> None:
         (("train.eng_Latn", "train.fra_Latn", "eng_Latn.dev", "deu_Latn.dev"), "from eng_Latn to deu_Latn"),
         (("newstest2019.eng", "newstest2019.fra", "corpus.en-de.en.gz", "corpus.en-de.de.gz"), "from en to de"),
         (("en.txt", "fr.txt", "corpus.en-de.tsv", ""), "from en to de"),
+        (("corpus.en-fr.tsv", "", "dev.en", "dev.de"), "from en to de"),
+        (("corpus.en-fr.tsv", "", "dev.fr", "dev.en"), ""),
         (("train.en", "train.fr", "eng.dev", "fra.dev"), ""),
         (("train.en", "train.fr", "corpus.fr-en.tsv", ""), ""),
         (("train.en", "train.pt", "dev.en_GB", "dev.pt_BR"), ""),
@@ -109,7 +111,7 @@ def test_a_code_that_the_script_belies_is_told(text: Write) -> None:
     ],
 )
 def test_names_tell_of_another_language(names: tuple[str, str, str, str], refused: str) -> None:
-    train = ParallelText(source=Path(names[0]), target=Path(names[1]))
+    train = ParallelText(source=Path(names[0]), target=Path(names[1]) if names[1] else None)
     dev = ParallelText(source=Path(names[2]), target=Path(names[3]) if names[3] else None)
     if not refused:
         DataConfig(corpora=(train,), dev=dev)

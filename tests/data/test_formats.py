@@ -124,12 +124,21 @@ def test_a_stray_tab_is_refused_by_its_line_or_left_out_when_the_columns_are_nam
     assert notes.counts[str(path)] == {"row of another number of columns left out (the first: line 10)": 1}
 
 
+def test_codes_of_languages_alone_are_a_header_but_words_are_none(write: Callable[[str, bytes], Path]) -> None:
+    body = "".join("\t".join(pair) + "\n" for pair in PAIRS)
+    with_header = write("x.tsv", f"en\tfr\n{body}".encode())
+    assert read(with_header) == PAIRS and "header" in ParallelText(source=with_header).describe()
+    assert read(write("y.tsv", f"one\ttwo\n{body}".encode())) == [("one", "two"), *PAIRS]
+    assert read(write("z.tsv", b"to\tla\nshe\telle\n")) == [("to", "la"), ("she", "elle")]
+
+
 @pytest.mark.parametrize(
-    ("header", "columns"), [("source\ttarget", None), ("id\tsrc\ttgt", None), ("FR\tEN", None), ("hyp\tbest", ("best", "hyp"))]
+    ("header", "columns"),
+    [("source\ttarget", None), ("id\tsrc\ttgt", None), ("FR\tEN", None), ("eng_Latn\tfra_Latn", None), ("hyp\tbest", ("best", "hyp"))],
 )
 def test_a_header_names_columns_and_is_no_pair(write: Callable[[str, bytes], Path], header: str, columns: Any) -> None:
     names = header.split("\t")
-    places = {"source": 0, "src": 0, "EN": 0, "best": 0, "target": 1, "tgt": 1, "FR": 1, "hyp": 1}
+    places = {"source": 0, "src": 0, "EN": 0, "eng_Latn": 0, "best": 0, "target": 1, "tgt": 1, "FR": 1, "fra_Latn": 1, "hyp": 1}
     rows = ["\t".join(pair[places[name]] if name in places else "17" for name in names) for pair in PAIRS]
     path = write("x.tsv", "\n".join([header, *rows]).encode())
     text = ParallelText(source=path, columns=columns, languages=("en", "fr"))

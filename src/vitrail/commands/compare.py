@@ -113,7 +113,13 @@ def _compare_runs(runs: list[Path], texts: Texts, folder: Path, *, phrasebook: b
     test, book = None, _make_phrasebook(0) if phrasebook else None
     if (texts.test_source is None) != (texts.test_target is None):
         raise UsageError("one side of the test text", expected="--test-source FILE and --test-target FILE")
-    if texts.test_source is not None and texts.test_target is not None:
+    if texts.test:
+        from vitrail.commands.request import parse_corpus
+        from vitrail.data.text import ParallelText
+
+        pairs = list(ParallelText.model_validate(parse_corpus(texts.test, option="--test")).pairs())
+        test = Sides([pair.source for pair in pairs], [pair.target for pair in pairs])
+    elif texts.test_source is not None and texts.test_target is not None:
         sources = read_lines(texts.test_source)
         test = Sides(sources, read_lines(texts.test_target, like=sources, beside=texts.test_source))
     return compare_runs(runs, folder, test=test, book=book, machine=describe_machine().to_text(), say=console.say)

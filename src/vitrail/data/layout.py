@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from vitrail.data.lines import CUT_MARK
 from vitrail.errors import DataError
+from vitrail.languages import find_language
 
 Column = int | str
 """A column by its number, from 1, or by its name in the header."""
@@ -48,6 +49,10 @@ _KINDS = (
 )
 
 
+# Not of three letters alone: nearly every such word is some language's code, "one" and "two" too.
+_CODE = re.compile(r"[a-z]{2}|[a-z]{2,3}[-_][a-z]{4}")
+
+
 class Layout(NamedTuple):
     """Where the two texts are in each row of a table."""
 
@@ -76,7 +81,7 @@ def find_layout(sample: Sequence[Row], asked: Asked, *, name: str) -> Layout:
     if not rows:
         return Layout((0, 1), 2, False, asked.columns is not None, "")
     width, share = _usual_width(rows)
-    header = _header(rows[0], asked) if rows[0] is sample[0] else None
+    header = _header(rows, asked) if rows[0] is sample[0] else None
     if asked.columns is not None:
         columns = _told_columns(rows[0], asked.columns, widest=max(map(len, rows)), name=name)
         named = any(isinstance(column, str) for column in asked.columns)
@@ -102,14 +107,18 @@ def _usual_width(rows: Sequence[Row]) -> tuple[int, float]:
     return width, number / len(rows)
 
 
-def _header(row: Row, asked: Asked) -> tuple[int, int] | None:
-    """The columns that a header names for source and target; twice the same one where the row is a header and names none; else None."""
-    names = [cell.strip().removeprefix("\ufeff").lower() for cell in row]
+def _header(rows: Sequence[Row], asked: Asked) -> tuple[int, int] | None:
+    """The columns that a header names for source and target; twice one where the first row is a header and names none; else None."""
+    names = [cell.strip().removeprefix("\ufeff").lower() for cell in rows[0]]
     if len(set(names)) != len(names):
         return None
     sides = [next((place for place, cell in enumerate(names) if cell in words), None) for words in _sides_of(asked)]
     if sides[0] is not None and sides[1] is not None:
         return sides[0], sides[1]
+    codes = [place for place, cell in enumerate(names) if _CODE.fullmatch(cell) and find_language(cell)]
+    sentences = any(" " in cell for row in rows[1:] for cell in row)  # in a list of words, codes are words
+    if len(codes) == 2 and sentences and all(place in codes or cell in _OTHER_NAMES for place, cell in enumerate(names)):
+        return codes[0], codes[1]
     known = sum(cell in _OTHER_NAMES or cell in _SIDES[0] | _SIDES[1] for cell in names)
     return (0, 0) if known >= 2 else None
 

@@ -54,8 +54,9 @@ class DataConfig(Config):
         if len(set(labels)) < len(labels):
             twice = max(labels, key=labels.count)
             raise UsageError(f"data.more_dev: two dev texts are called {twice}", remedy="give each a name: --dev FILE,name=news")
+        by_names = next((pair for pair in map(_named_languages, self.corpora) if all(pair)), ("", ""))
         for name, text in self.texts():
-            _require_languages(name, text, self.languages)
+            _require_languages(name, text, self.languages if all(self.languages) else by_names, ordered=all(self.languages))
         return self
 
     @property
@@ -93,15 +94,18 @@ def _named_languages(text: ParallelText) -> tuple[str, str]:
     return source, target
 
 
-def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str]) -> None:
-    """Refuse a text whose languages, by its name or its own word, are the other way round, and one that by its name has others."""
+def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *, ordered: bool) -> None:
+    """Refuse a text whose languages, by its name or its own word, are the other way round, and one that by its name has others.
+
+    Args: ordered: which of the wanted ones is the source is known; the name of a single file (corpus.en-fr.tsv) does not tell.
+    """
     found = _named_languages(text)
     if not all(wanted) or same_language(*wanted):
         return
     named = " to ".join(code or "?" for code in found)
     if all(found) and same_language(found[0], wanted[1]) and same_language(found[1], wanted[0]):
         # The order in a single file's name says nothing of the order of its columns.
-        if text.target is None and text.languages is None:
+        if not ordered or (text.target is None and text.languages is None):
             return
         raise UsageError(
             f"{name}: from {wanted[1]} to {wanted[0]}, by its names",
@@ -113,7 +117,7 @@ def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str]) -
         raise UsageError(
             f"{name}: from {named}, by its names",
             expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
-            remedy=f"if it is right all the same, say so: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
+            remedy=f"give another text; if it is right all the same, say so: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
         )
 
 
