@@ -265,7 +265,12 @@ class _Run:
             judged = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
             fill(judged, weights)
             found = validate(
-                judged, self.prepared.vocabularies, self.dev, device=self.learner.device, sentences=self.config.train.validation_sentences
+                judged,
+                self.prepared.vocabularies,
+                self.dev,
+                device=self.learner.device,
+                sentences=self.config.train.validation_sentences,
+                normalisation=self.prepared.normalisation,
             )
             frame = None
             if self.watch is not None and not averaged:
