@@ -15,6 +15,7 @@ from hashlib import blake2b
 import regex
 
 from vitrail.data.text import SentencePair, is_cut
+from vitrail.languages import UNSPACED_CLASS
 
 
 class Reason(StrEnum):
@@ -125,16 +126,8 @@ class LengthRatioFilter:
         return Reason.LENGTH_RATIO if max(sizes) > self.limit * min(sizes) else None
 
 
-# Written without spaces between words, or with none that a keyboard gives; with the punctuation and full-width forms among them.
-_SCRIPTS = (
-    "Ahom Balinese Bopomofo Brahmi Buginese Cham Han Hiragana Javanese Katakana Kawi Khmer Lao Myanmar New_Tai_Lue Nushu Tai_Le Tai_Tham "
-    "Tai_Viet Tangut Thai Tibetan Yi"
-)
-_UNSPACED = regex.compile(
-    "["
-    + "".join(f"\\p{{Script={name}}}" for name in _SCRIPTS.split())
-    + "\u1361\u2e80-\u303f\u30fb\u30fc\u31c0-\u33ff\ufe30-\ufe4f\uff00-\uffef]+"
-)
+# Scripts without spaces between words, the wordspace of Ethiopic, and the punctuation and full-width forms that stand among Han and kana.
+_UNSPACED = regex.compile(f"[{UNSPACED_CLASS}\u1361\u2e80-\u303f\u30fb\u31c0-\u33ff\ufe30-\ufe4f\uff00-\uffef]+")
 _ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+", re.IGNORECASE)
 
 

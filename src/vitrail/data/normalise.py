@@ -85,7 +85,8 @@ class Normalisation(NamedTuple):
     def origins(self, text: str) -> list[int]:
         """For every character of `source(text)`, where in `text` the one that it comes from stands, or the first of its grapheme."""
         if self.version == 0:
-            return list(range(len(text) - len(text.lstrip()), len(text.rstrip())))
+            plain = _BEFORE_CONTROLS.sub(" ", text)
+            return list(range(len(plain) - len(plain.lstrip()), len(plain.rstrip())))
         found: list[int] = []
         spaced = True
         for cluster in _GRAPHEME.finditer(text):

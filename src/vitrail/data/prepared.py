@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from vitrail.data.clean import Example, Report
 from vitrail.data.holdout import Overlap
+from vitrail.data.normalise import Normalisation
 from vitrail.data.store import Store
 from vitrail.data.subwords import Vocabularies
 from vitrail.data.typical import UNMEASURED, Typical
@@ -201,6 +202,11 @@ class Prepared:
     """What the folder was made from: see `prepare.fingerprint`."""
     digest: str
     """SHA-256 over all that training depends on: stores and their weights, vocabularies, dev and test texts."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """How sources were read."""
+        return Normalisation.from_fact(self.facts.get("source_normalization"))
 
 
 def open_prepared(folder: Path) -> Prepared:

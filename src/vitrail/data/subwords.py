@@ -352,6 +352,16 @@ class Vocabularies:
         """SHA-256 over the digests of both sides, in hexadecimal."""
         return sha256(f"{self.source.digest} {self.target.digest}".encode()).hexdigest()
 
+    @property
+    def has_unknown(self) -> bool:
+        """Whether a text may hold what they do not know."""
+        return not isinstance(self.source, SentencePieceSubwords) or not isinstance(self.target, SentencePieceSubwords)
+
+    def unknown_share(self, sources: Sequence[str], targets: Sequence[str]) -> float:
+        """Of the tokens of both sides, those that are unknown."""
+        rows = [*self.source.encode_batch(sources), *self.target.encode_batch(targets)]
+        return sum(row.count(UNK) for row in rows) / max(1, sum(map(len, rows)))
+
     def save(self, folder: Path) -> None:
         """Write `joint` or `source` and `target`, with the suffix of their kind, into a folder."""
         for name, side in self.files().items():

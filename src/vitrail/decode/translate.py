@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor
 
 from vitrail.config import Config, build
-from vitrail.data.normalise import BEFORE, Normalisation
+from vitrail.data.normalise import BEFORE, Normalisation, has_letters
 from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
-from vitrail.decode.constraints import UNCONSTRAINED, Constraints, repeats
+from vitrail.decode.constraints import UNCONSTRAINED, Constraints, contains, repeats
 from vitrail.decode.ensemble import Ensemble, Translating
 from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
 from vitrail.decode.split import Part, split_to_fit
@@ -271,18 +271,21 @@ class Translator:
             comfortable=self._comfortable,
             limit=self.config.max_source_tokens,
         )
-        numbers: list[int | None] = []
+        numbers, copies = list[int | None](), list[str]()
         for part in parts:
-            tokens = encode(plain(part.text))
-            if not tokens or self._stays(part.text, UNCONSTRAINED):
+            begun = any(number is not None for number in numbers)
+            constraints = replace(wanted, prefix=(), forced=()) if begun else wanted
+            # What must stand at the beginning keeps the first part from standing there as it is.
+            stays = self.normalisation.passes(part.text) and not constraints.prefix and has_letters(text)
+            tokens = [] if stays else encode(plain(part.text))
+            copies.append(part.text if stays else "")
+            if not tokens:
                 numbers.append(None)
                 continue
-            constraints = wanted if not any(number is not None for number in numbers) else replace(wanted, prefix=(), forced=())
             constraints = _unguarded(constraints, tokens, search)
             seed = blake2b(f"{self.config.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
             numbers.append(len(jobs))
             jobs.append(_Job(tokens, Query(len(tokens), constraints, int.from_bytes(seed, "big"))))
-        copies = [part.text if self._stays(part.text, UNCONSTRAINED) else "" for part in parts]
         return _Text(source, parts, numbers, copies, self._starts(source, parts))
 
     def read(self, source: str) -> str:
@@ -290,8 +293,10 @@ class Translator:
         return self.normalisation.source(encodable(source))
 
     def _stays(self, text: str, wanted: Constraints) -> bool:
-        """Whether a text is its own translation: nothing in it can be translated, and nothing else is asked for."""
-        return self.normalisation.passes(text) and wanted == UNCONSTRAINED
+        """Whether a text is its own translation: it has no letter, and nothing else is asked for."""
+        if not self.normalisation.passes(text) or wanted.prefix or wanted.forced:
+            return False
+        return not wanted.forbidden or not any(contains(self.vocabularies.target.encode(text), banned) for banned in wanted.forbidden)
 
     def _starts(self, source: str, parts: Sequence[Part]) -> list[int]:
         ends = accumulate(len(part.text) + len(part.separator) for part in parts)

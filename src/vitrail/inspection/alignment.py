@@ -322,8 +322,10 @@ class Aligner:
         shown, spans = spell(ids, self._translator.vocabularies.source, text=text.strip())
         words = group_spans(spans, text=shown)
         lead = begin + len(text) - len(text.lstrip())
-        moved = [(max(0, one - lead), max(0, other - lead)) for one, other in between]
-        return _Half(ids, words, seats(words, spans, text=shown, between=moved))
+        left = {number: (one - lead, other - lead) for number, (one, other) in enumerate(between) if lead < other > one}
+        numbers = list(left)
+        found = seats(words, spans, text=shown, between=list(left.values()))
+        return _Half(ids, words, [seat and seat._replace(number=numbers[seat.number]) for seat in found])
 
     def _between_spaces(self, pairs: Sequence[tuple["_Half", "_Half"]]) -> list[Links]:
         """Words and marks are linked apart, as in a record, and their links then told of the words between spaces."""

@@ -303,8 +303,15 @@ class _Run:
         return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values | more))
 
     def _score(self, model: TranslationModel, dev: DevSet) -> Validation:
-        device, sentences = self.learner.device, self.config.train.validation_sentences
-        return validate(model, self.prepared.vocabularies, dev, device=device, sentences=sentences, tokenize=self.counting.tokenize)
+        return validate(
+            model,
+            self.prepared.vocabularies,
+            dev,
+            device=self.learner.device,
+            sentences=self.config.train.validation_sentences,
+            tokenize=self.counting.tokenize,
+            normalisation=self.prepared.normalisation,
+        )
 
     def _keep_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> bool:
         try:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from vitrail.data.batches import Batch, collate, plan
+from vitrail.data.normalise import CURRENT, Normalisation
 from vitrail.data.subwords import Vocabularies
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translator
@@ -63,10 +64,18 @@ def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *
 
 @torch.inference_mode()
 def validate(
-    model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device, sentences: int, tokenize: str = "13a"
+    model: TranslationModel,
+    vocabularies: Vocabularies,
+    dev: DevSet,
+    *,
+    device: torch.device,
+    sentences: int,
+    tokenize: str = "13a",
+    normalisation: Normalisation = CURRENT,
 ) -> Validation:
     """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
 
+    Vocabularies with unknown words or characters are told of by `dev_unknown_share`, over the tokens of both sides.
     Args: tokenize: how BLEU finds words, by `vitrail.scoring.counting_for`.
     """
     from sacrebleu.metrics import BLEU, CHRF
@@ -75,7 +84,8 @@ def validate(
     nats, tokens = dev_loss(model, vocabularies, dev, device=device)
     part = dev.first(sentences)
     greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
-    results = Translator(model, vocabularies=vocabularies, config=greedy, device=device).translate(part.source)
+    translator = Translator(model, vocabularies=vocabularies, config=greedy, device=device, normalisation=normalisation)
+    results = translator.translate(part.source)
     texts = [result.text for result in results]
     # Exponential smoothing is sacreBLEU's default. Its BLEU is 0 where no translation has four words; with the effective order it counts
     # the shorter runs then, and is the same number otherwise.
@@ -87,6 +97,8 @@ def validate(
         "dev_chrf": CHRF().corpus_score(texts, [list(part.target)]).score,
         "dev_truncated_share": sum(result.truncated for result in results) / len(results),
     }
+    if vocabularies.has_unknown:
+        values["dev_unknown_share"] = vocabularies.unknown_share(dev.source, dev.target)
     shown = zip(part.source[:_SAMPLES], part.target[:_SAMPLES], texts[:_SAMPLES], strict=True)
     samples = [{"source": source, "reference": reference, "translation": text} for source, reference, text in shown]
     return Validation(values, samples)
