@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from vitrail.data.batches import Batch, collate, plan
+from vitrail.data.boundaries import count_sentences
 from vitrail.data.subwords import Vocabularies
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translator
@@ -75,7 +76,9 @@ def validate(
     nats, tokens = dev_loss(model, vocabularies, dev, device=device)
     part = dev.first(sentences)
     greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
-    results = Translator(model, vocabularies=vocabularies, config=greedy, device=device).translate(part.source)
+    several = sum(count_sentences(text) > 1 for text in dev.source) / len(dev.source)
+    translator = Translator(model, vocabularies=vocabularies, config=greedy, device=device, several_sentences=several)
+    results = translator.translate(part.source)
     texts = [result.text for result in results]
     # Exponential smoothing is sacreBLEU's default. Its BLEU is 0 where no translation has four words; with the effective order it counts
     # the shorter runs then, and is the same number otherwise.
