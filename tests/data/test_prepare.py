@@ -117,6 +117,18 @@ def test_every_pair_arrives_where_the_report_says(tmp_path: Path) -> None:
     assert any("learning" in line for line in said)
 
 
+@pytest.mark.parametrize("several", [0, 30])
+def test_how_many_lines_hold_several_sentences_is_known(tmp_path: Path, several: int) -> None:
+    single = sentences(120)
+    joined = [
+        (f"{one[0]} {two[0]}", f"{one[1]} {two[1]}") for one, two in zip(single[:several], single[several : 2 * several], strict=True)
+    ]
+    text = write(tmp_path, "a", joined + single[2 * several :])
+    config = configure(text, subwords=SubwordsConfig(kind="character"), holdout=HoldoutConfig(dev_pairs=0, test_pairs=0))
+    facts = prepare(config, tmp_path / "out").facts
+    assert facts["several_sentences_share"] == pytest.approx(several / facts["pairs"], abs=1e-4)
+
+
 noise_lines = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=12) | st.sampled_from(["A cat sees.", ""])
 
 

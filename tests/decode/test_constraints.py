@@ -1,10 +1,11 @@
 """What is asked for must be in the translation, what is forbidden must not, for any model."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from toy import ToyModel, every_translation
 
@@ -91,11 +92,69 @@ def test_forced_words_stand_in_the_best_place(seed: int) -> None:
     assert found.score == pytest.approx(best.score, abs=1e-5)
 
 
-def test_a_word_already_there_costs_nothing() -> None:
-    model = ToyModel(12, seed=4)
-    free = search(model, [Constraints()], beams=12**2, max_extra=4, min_length=2)[0][0]
-    forced = search(model, [Constraints(forced=((free.tokens[:2],),))], beams=12**2, max_extra=4, min_length=2)[0][0]
-    assert forced.tokens == free.tokens
+@st.composite
+def searches(draw: st.DrawFn) -> tuple[ToyModel, dict[str, object]]:
+    """A random model, and a way to search in it."""
+    model = ToyModel(12, seed=draw(SEEDS), end_bias=draw(st.sampled_from([-1.0, 0.0, 1.0, 2.0])))
+    beams = draw(st.integers(1, 5))
+    alpha = draw(st.sampled_from([0.0, 0.6, 1.0, 2.0]))
+    return model, {"beams": beams, "n_best": draw(st.integers(1, beams)), "length_penalty": alpha, "max_extra": 16}
+
+
+@given(searches(), st.data())
+@settings(max_examples=25, deadline=None)
+def test_a_wish_that_is_granted_anyway_costs_nothing(asked: tuple[ToyModel, dict[str, object]], data: st.DataObject) -> None:
+    """To force what the best holds never makes it worse, whatever else is asked for; nor does a prefix or a ban that it keeps."""
+    model, how = asked
+    tokens = st.integers(4, 11)
+    base = Constraints(
+        prefix=tuple(data.draw(st.lists(tokens, max_size=2))),
+        forbidden=tuple(data.draw(st.lists(st.lists(tokens, min_size=1, max_size=2).map(tuple), max_size=2))),
+    )
+    best = search(model, [base], **how)[0][0]
+    assume(not best.truncated and len(best.tokens) > len(base.prefix))
+    at = data.draw(st.integers(len(base.prefix), len(best.tokens) - 1))
+    absent = next((a, b) for a in range(4, 12) for b in range(4, 12) if not contains(best.tokens, (a, b)))
+    wishes = [replace(base, forced=((best.tokens[at : at + 2],),))]
+    if not base.asks:
+        wishes += [Constraints(prefix=best.tokens[: at + 1]), Constraints(forbidden=(absent,))]
+    for wish in wishes:
+        found = search(model, [wish], **how)[0]
+        assert not found[0].truncated
+        assert found[0].score >= best.score
+        assert all(wish.granted(item.tokens) for item in found if not item.truncated)
+        assert len({item.tokens for item in found}) == len(found)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_all_wishes_together_find_the_best_of_all_that_grant_them(seed: int, alpha: float) -> None:
+    model, cap = ToyModel(8, seed=seed), 5
+    wish = Constraints(prefix=(4,), forbidden=((5, 5), (7,)), forced=(((5, 6), (6, 5)), ((4, 4),)), joins=lambda left, right: right == 7)
+    found = search(model, [wish], beams=4**4, n_best=3, max_extra=cap - 1, length_penalty=alpha)[0]
+    start = model.sentences(1).hidden[0]
+    expected = [item for item in every_translation(model, start, cap=cap, alpha=alpha) if wish.granted(item.tokens)][:3]
+    assert [item.tokens for item in found if not item.truncated] == [item.tokens for item in expected]
+    assert [item.score for item in found if not item.truncated] == pytest.approx([item.score for item in expected], abs=1e-5)
+
+
+@given(seed=SEEDS, beams=st.integers(1, 3))
+@settings(max_examples=20, deadline=None)
+def test_no_sentence_feels_what_its_neighbours_wish(seed: int, beams: int) -> None:
+    """Sentences that need more beams than others do not lend them any."""
+    model = ToyModel(12, seed=seed, end_bias=1.0)
+    wishes = [Constraints(), Constraints(forced=(((4, 5, 6),), ((7,),))), Constraints(forbidden=((8,),)), Constraints(prefix=(9,))]
+    together = search(model, wishes, beams=beams, n_best=beams, max_extra=12)
+    for row, wish in enumerate(wishes):
+        alone = [wish if place == row else Constraints() for place in range(4)]
+        assert search(model, alone, beams=beams, n_best=beams, max_extra=12)[row] == together[row]
+
+
+def test_a_search_for_what_cannot_win_ends() -> None:
+    """The number of steps is bounded by the limit of length in each of the three searches."""
+    model = ToyModel(12, end_bias=-2.0)
+    search(model, [Constraints(forced=(((4,),),), forbidden=((5,),))], max_extra=30)
+    assert len(model.rows_seen) <= 3 * 30
 
 
 def test_a_word_inside_a_longer_one_does_not_count() -> None:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -104,6 +105,27 @@ def test_n_best_is_sorted_distinct_and_adds_up(seed: int, beams: int) -> None:
             assert item.score == settings_.score(item.log_probability, len(item.token_log_probabilities))
             assert len(item.token_log_probabilities) == len(item.tokens) + (not item.truncated)
             assert not set(item.tokens) & {*NEVER, EOS}
+
+
+@given(seed=st.integers(0, 10_000), beams=st.integers(2, 6))
+@settings(max_examples=30, deadline=None)
+def test_no_text_stands_twice_in_an_n_best_list(seed: int, beams: int) -> None:
+    """Token 2n and 2n + 1 write the same letter; the list is as long as one that does not look, and its best the same."""
+    model = ToyModel(10, seed=seed)
+
+    def spell(tokens: Sequence[int]) -> str:
+        return "".join("abcde"[token // 2] for token in tokens)
+
+    queries = [Query(5), Query(5, spell=spell)]
+    loose, found = (
+        beam_search(model.step, model.sentences(2), [queries[0]] * 2, config=config(beams=beams, n_best=beams))[1],
+        (beam_search(model.step, model.sentences(2), queries, config=config(beams=beams, n_best=beams))[1]),
+    )
+    assert found[0] == loose[0]
+    assert len({spell(item.tokens) for item in found}) == len(found) >= len({spell(item.tokens) for item in loose})
+    assert sorted(found, key=lambda item: (item.truncated, -item.score)) == found
+    best = {spell(item.tokens): item for item in reversed(loose)}
+    assert all(item.score >= best[text].score for item in found if (text := spell(item.tokens)) in best)
 
 
 @pytest.mark.parametrize("beams", [1, 4])

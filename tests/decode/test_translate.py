@@ -1,5 +1,6 @@
 """Texts in, translations out: one for each, in order, the same whatever they are batched with, and never an error."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def test_one_text_gives_one_translation() -> None:
     assert translator.translate(["the grey heron waits"]) == [one]
     assert one.text == translator.vocabularies.target.decode(one.tokens)
     assert len(one.pieces) == len(one.tokens) > 0
-    assert one.alternatives[0] == (one.text, one.score, one.tokens)
+    assert one.alternatives[0][:3] == (one.text, one.score, one.tokens)
+    assert sum(one.token_log_probabilities) == pytest.approx(one.log_probability)
     assert translator.translate([]) == []
 
 
@@ -201,6 +203,23 @@ def test_a_portion_is_answered_before_the_next_is_asked_for() -> None:
 # Long texts.
 
 
+@pytest.mark.parametrize(("share", "parts"), [(None, 2), (0.0, 2), (0.02, 2), (0.35, 1)])
+def test_sentences_are_parted_where_training_lines_hardly_had_several(share: float | None, parts: int) -> None:
+    vocabularies = words()
+    model = ToyModel(vocabularies.source.size, end_bias=2.0)
+    translator = Translator(model, vocabularies=vocabularies, longest_source=60, several_sentences=share)
+    assert translator.translate("The heron waits. Two boys throw bread.").parts == parts
+    assert translator.translate("The heron waits by Mr. Bread.").parts == 1
+
+
+@pytest.mark.parametrize("separator", ["\t", "\r", "\u2028", "\x85", "\f", "\v", "\x1c", "\n", "\u3000", "\u2029 "])
+def test_nothing_between_sentences_breaks_a_line(separator: str) -> None:
+    found = toy().translate(separator.join(["The grey heron waits.", "Two boys throw bread!", "Dawn"]), search=replace_search(n_best=2))
+    assert found.parts == 3
+    for one in found.alternatives:
+        assert "\t" not in one.text and len(one.text.splitlines()) == 1
+
+
 def test_long_text_is_translated_sentence_by_sentence() -> None:
     translator = toy(longest=6)
     sentences = ["the grey heron waits.", "Two boys throw bread!", "a slow river"]
@@ -280,6 +299,37 @@ def test_spellings_with_and_without_the_space_before() -> None:
     assert spellings("zebra", vocabulary) == ()
 
 
+def test_one_word_is_a_list_of_itself() -> None:
+    assert Wishes(forced="river").forced == ("river",)
+    assert Wishes(forbidden="the river").forbidden == ("the river",)
+    assert Wishes(forced=["river", "boys"]) == Wishes(forced=("river", "boys"))
+    assert "river" in toy().translate("dawn", wishes=Wishes(forced="river")).text
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_forced_words_of_a_text_in_parts(seed: int) -> None:
+    """A word stays where it stands by itself; one that stands nowhere spoils one part only, the one that it costs least."""
+    vocabularies = words()
+    translator = Translator(ToyModel(vocabularies.source.size, end_bias=2.0, sharpness=1.0, seed=seed), vocabularies=vocabularies)
+    search = SearchConfig(beams=4, max_ratio=1, max_extra=20)
+    parts = ["The grey heron waits.", "Two boys throw bread.", "Dawn by the river"]
+    text = " ".join(parts)
+    free = translator.translate(text, search=search)
+    alone = [translator.translate(part, search=search) for part in parts]
+    there = next(one.text.split()[0] for one in reversed(alone) if one.text)
+    assert translator.translate(text, wishes=Wishes(forced=(there,)), search=search).text == free.text
+    absent = next(word for word in WORDS if word not in free.text)
+    found = translator.translate(text, wishes=Wishes(forced=absent), search=search)
+    spoiled = [translator.translate(part, wishes=Wishes(forced=absent), search=search) for part in parts]
+    costs = [before.log_probability - after.log_probability for before, after in zip(alone, spoiled, strict=True)]
+    cheapest = costs.index(min(costs))
+    expected = [spoiled[place] if place == cheapest else one for place, one in enumerate(alone)]
+    assert found.text == " ".join(one.text for one in expected if one.text)
+    assert absent in found.text
+    listed = translator.translate(text, wishes=Wishes(forced=(there, absent)), search=search.model_copy(update={"n_best": 4}))
+    assert all(there in one.text.split() and absent in one.text for one in listed.alternatives if not one.truncated)
+
+
 def test_wishes_that_cannot_be_granted() -> None:
     with pytest.raises(UsageError, match="zebra"):
         toy().translate("dawn", wishes=Wishes(forced=("zebra",)))
@@ -301,15 +351,39 @@ def test_samples_depend_on_the_place_alone() -> None:
     assert toy(search=how, seed=1).translate(["dawn"] * 6) != found
 
 
-def test_alternatives_of_a_text_in_parts() -> None:
-    translator = toy(longest=4)
-    parts = ["the grey heron waits.", "Two boys throw bread."]
-    search = SearchConfig(beams=3, n_best=3, max_ratio=1, max_extra=4)
+@pytest.mark.parametrize("seed", range(4))
+def test_alternatives_of_a_text_in_parts(seed: int) -> None:
+    """The best combinations of the parts' alternatives, by their score as a whole; the first is made of the best."""
+    vocabularies = words()
+    model = ToyModel(vocabularies.source.size, end_bias=2.0, sharpness=1.0, seed=seed)
+    translator = Translator(model, vocabularies=vocabularies)
+    parts = ["the grey heron waits.", "Two boys throw bread.", "Dawn by the river"]
+    search = SearchConfig(beams=4, n_best=4, max_ratio=1, max_extra=4)
     found = translator.translate(" ".join(parts), search=search)
-    alone = [translator.translate(part, search=search) for part in parts]
-    assert [item.text for item in found.alternatives] == [
-        f"{one.text} {two.text}".strip() for one, two in zip(alone[0].alternatives, alone[1].alternatives, strict=True)
-    ]
+    alone = [translator.translate(part, search=search).alternatives for part in parts]
+    combined: dict[str, float] = {}
+    for chosen in itertools.product(*alone):
+        text = " ".join(one.text for one in chosen if one.text)
+        length = sum(len(one.token_log_probabilities) for one in chosen)
+        score = search.score(sum(one.log_probability for one in chosen), length)
+        combined[text] = max(score, combined.get(text, score))
+    best = " ".join(one[0].text for one in alone if one[0].text)
+    assert found.text == found.alternatives[0].text == best
+    assert found.text == translator.translate(" ".join(parts), search=search.model_copy(update={"n_best": 1})).text
+    assert len({one.text for one in found.alternatives}) == len(found.alternatives) == 4
+    scores = [one.score for one in found.alternatives]
+    assert scores == sorted(scores, reverse=True)
+    assert all(combined[one.text] == pytest.approx(one.score) for one in found.alternatives)
+
+
+def test_no_text_stands_twice_in_an_n_best_list() -> None:
+    """Characters that a line cannot hold are written as spaces, so that other tokens make the same text."""
+    vocabulary = CharacterVocabulary(list("ab\v\f"))
+    translator = Translator(ToyModel(vocabulary.size, end_bias=2.0), vocabularies=Vocabularies(vocabulary, vocabulary, joint=True))
+    for text in ("a", "ab", "ba", "aab"):
+        found = translator.translate(text, search=SearchConfig(beams=6, n_best=6, max_length=6))
+        assert len({one.text for one in found.alternatives}) == len(found.alternatives) >= 4
+        assert found.text == translator.translate(text, search=SearchConfig(beams=6, max_length=6)).text
 
 
 # Folders.
@@ -345,5 +419,7 @@ def test_load_several_as_an_ensemble(tmp_path: Path) -> None:
 def test_load_refuses_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ModelError):
         Translator.load(tmp_path / "nothing")
+    with pytest.raises(ModelError, match="several_sentences_share"):
+        Translator.load(saved(tmp_path / "share", characters(), several_sentences_share="few"))
     with pytest.raises(ModelError, match="longest_source"):
         Translator.load(saved(tmp_path / "odd", characters(), longest_source="long"))

@@ -63,6 +63,9 @@ class CorpusReport:
     dev: int = 0
     test: int = 0
     train: int = 0
+    looked_into: int = 0
+    several_sentences: int = 0
+    """Of so many source lines to train on that were looked into, so many hold several sentences."""
     source_words: int = 0
     target_words: int = 0
     repaired: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])

@@ -47,6 +47,20 @@ class Constraints:
             if all(any(contains(spelling, banned) for banned in self.forbidden) for spelling in word):
                 raise UsageError(f"the word {word[0]} is forced and forbidden at once", remedy="leave it out of one of the two lists")
 
+    @property
+    def asks(self) -> bool:
+        """Whether there is any wish."""
+        return bool(self.prefix or self.forbidden or self.forced)
+
+    def granted(self, tokens: Sequence[int]) -> bool:
+        """Whether a translation is as it is wanted."""
+        after = len(self.prefix)
+        return (
+            tuple(tokens[:after]) == self.prefix
+            and not any(contains(tokens[max(0, after - len(banned) + 1) :], banned) for banned in self.forbidden)
+            and progress(tokens, self).complete
+        )
+
 
 UNCONSTRAINED = Constraints()
 

@@ -1,7 +1,10 @@
 """Greedy search, beam search and sampling over a pure function step(last, state) -> Step; no model is known here."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Callable, Collection, Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, NamedTuple
 
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor
 
 from vitrail.config import Config
 from vitrail.data.subwords import EOS, SOS
-from vitrail.decode.constraints import UNCONSTRAINED, Constraints, TokenRules
+from vitrail.decode.constraints import UNCONSTRAINED, Constraints, TokenIds, TokenRules
 from vitrail.decode.selection import Selection, force_words, sample, select_best
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import State, Step
@@ -83,6 +86,18 @@ class Query:
     source_length: int
     constraints: Constraints = UNCONSTRAINED
     seed: int = 0
+    spell: Callable[[Sequence[int]], str] | None = None
+    """The text that tokens write. With it, an n-best list holds each text once, and is filled up with others."""
+
+    def loosened(self) -> tuple["Query", "Query", "Query"]:
+        """The same without wishes, with all but the forced words, and as it is."""
+        free, unforced = (replace(self.constraints, forced=(), **dropped) for dropped in ({"prefix": (), "forbidden": ()}, {}))
+        return replace(self, constraints=free), replace(self, constraints=unforced), self
+
+    def fewest_beams(self, config: SearchConfig) -> int:
+        """Beams to search with: every number of forced tokens that can stand is a bank, and each bank needs a beam."""
+        forced = self.constraints.forced
+        return max(config.beams, 1 + sum(min(map(len, word)) for word in forced)) if forced else config.beams
 
     def longest(self, config: SearchConfig) -> int:
         """The cap on this sentence's target tokens; a forced prefix does not use it up."""
@@ -140,13 +155,18 @@ class _Beams(NamedTuple):
 
 
 class _Results:
-    """The finished hypotheses of every sentence, and which sentences are done."""
+    """The finished hypotheses of every sentence, and which sentences are done.
 
-    def __init__(self, queries: Sequence[Query], config: SearchConfig) -> None:
-        self._config = config
+    A sentence is done once K hypotheses have ended. Forced words crowd the beams with hypotheses that end early and badly, so
+    that K ends say nothing: with them a sentence goes on until nothing alive can still enter its n-best list.
+    """
+
+    def __init__(self, queries: Sequence[Query], config: SearchConfig, *, wanted: Collection[int]) -> None:
+        self._config, self._queries = config, queries
         self._finished: list[list[Hypothesis]] = [[] for _ in queries]
+        self._ends = [0 for _ in queries]
         self.caps: Final = [query.longest(config) for query in queries]
-        self.done: Final = [False for _ in queries]
+        self.done: Final = [sentence not in wanted for sentence in range(len(queries))]
 
     def add(self, sentence: int, beams: _Beams, place: tuple[int, int], *, end_log_prob: float | None) -> None:
         """Keep the hypothesis at `place`; `end_log_prob` None says that it did not end by itself."""
@@ -154,24 +174,49 @@ class _Results:
         log_probs = (*beams.log_probs[place].tolist(), *ending)
         log_probability = beams.totals[place].item() + sum(ending)
         score = self._config.score(log_probability, len(log_probs))
-        self._finished[sentence].append(
-            Hypothesis(tuple(beams.tokens[place].tolist()), log_probability, score, log_probs, truncated=end_log_prob is None)
-        )
+        found = Hypothesis(tuple(beams.tokens[place].tolist()), log_probability, score, log_probs, truncated=end_log_prob is None)
+        finished = self._finished[sentence]
+        if self._full(sentence) and finished and not found.truncated and found.score > finished[0].score:
+            return  # It would only fill up the list: the best is what is found without filling up.
+        rank = _rank(self._queries[sentence].constraints)
+        if self._spelled_better(sentence, found, rank):
+            return
+        insort(finished, found, key=rank)
+        del finished[self._config.width :]
+
+    def _spelled_better(self, sentence: int, found: Hypothesis, rank: Callable[[Hypothesis], tuple[bool, bool, float]]) -> bool:
+        """Whether the same text is there already and ranks as high; one that ranks lower makes room."""
+        spell = self._queries[sentence].spell
+        finished = self._finished[sentence]
+        twin = None if spell is None else next((item for item in finished if spell(item.tokens) == spell(found.tokens)), None)
+        if twin is None or rank(twin) <= rank(found):
+            return twin is not None
+        finished.remove(twin)
+        return False
+
+    def _full(self, sentence: int) -> bool:
+        """Whether as many hypotheses have ended as end a search without forced words."""
+        return not self._queries[sentence].constraints.forced and self._ends[sentence] >= self._config.width
+
+    def _enough(self, sentence: int) -> bool:
+        """The same, and there are n different ones."""
+        return self._full(sentence) and len(self._finished[sentence]) >= min(self._config.n_best, self._config.width)
 
     def add_ended(self, sentences: Sequence[int], before: _Beams, selection: Selection) -> None:
-        """Keep the hypotheses that ended at this step, at most K of a sentence."""
+        """Keep the hypotheses that ended at this step, the best K of a sentence."""
         for row, column in selection.ended.nonzero().tolist():
             sentence = sentences[row]
-            if not self.done[sentence] and len(self._finished[sentence]) < self._config.width:
+            if not self.done[sentence] and not self._enough(sentence):
                 parent = min(int(selection.parents[row, column]), before.totals.shape[1] - 1)
                 self.add(sentence, before, (row, parent), end_log_prob=selection.log_probs[row, column].item())
+                self._ends[sentence] += 1
 
     def close(self, sentences: Sequence[int], before: _Beams, after: _Beams) -> None:
         """Decide for each sentence whether it is done.
 
-        It is when K hypotheses have ended; when nothing is alive; when its limit of length is reached; or when nothing alive can enter
-        the n-best list. Log-probabilities only fall and penalties only grow, so a live hypothesis will score at most its log-probability
-        of now divided by the penalty at the limit of length.
+        It is when nothing is alive; when its limit of length is reached; when nothing alive can enter the n-best list; or, without forced
+        words, when K hypotheses have ended and n of them differ. Log-probabilities only fall and penalties only grow, so a live
+        hypothesis will score at most its log-probability of now divided by the penalty at the limit of length.
         """
         length = after.tokens.shape[2]
         best_alive: list[float] = after.totals.amax(dim=1).tolist()
@@ -179,7 +224,7 @@ class _Results:
             finished, cap = self._finished[sentence], self.caps[sentence]
             if self.done[sentence]:
                 continue
-            if len(finished) >= self._config.width or (finished and self._hopeless(finished, alive, cap)):
+            if self._enough(sentence) or (finished and self._hopeless(finished, alive, cap)):
                 self.done[sentence] = True
             elif alive == -torch.inf or length >= cap:
                 self.done[sentence] = True
@@ -193,8 +238,7 @@ class _Results:
             return True
         if self._config.sampling is not None or not self._config.early_stop or len(finished) < self._config.n_best:
             return False
-        worst_kept = sorted((item.score for item in finished), reverse=True)[self._config.n_best - 1]
-        return self._config.score(alive, cap) <= worst_kept
+        return self._config.score(alive, cap) <= finished[self._config.n_best - 1].score
 
     def staying(self, sentences: Sequence[int], *, min_rows: int) -> list[int]:
         """The rows to go on with: those not done, and as many done ones as it takes to have `min_rows` rows."""
@@ -204,9 +248,21 @@ class _Results:
         return sorted(staying + fillers[: max(0, missing)])
 
     def best_first(self) -> list[list[Hypothesis]]:
-        """Complete hypotheses before truncated ones, then by score; the earlier one first among equals."""
-        ordered = (sorted(items, key=lambda item: (item.truncated, -item.score)) for items in self._finished)
-        return [items[: self._config.n_best] for items in ordered]
+        """The n best of every sentence."""
+        return [items[: self._config.n_best] for items in self._finished]
+
+
+def _rank(wish: Constraints) -> Callable[[Hypothesis], tuple[bool, bool, float]]:
+    """Complete hypotheses before truncated ones, of these first the ones that are as they are wanted, then by score."""
+    return lambda item: (item.truncated, item.truncated and not wish.granted(item.tokens), -item.score)
+
+
+def _in_order(found: Iterable[Hypothesis], query: Query) -> list[Hypothesis]:
+    """Best first, the earlier one first among equals; what is the same, or spells the same text, once."""
+    best: dict[str | TokenIds, Hypothesis] = {}
+    for item in sorted(found, key=_rank(query.constraints)):
+        best.setdefault(item.tokens if query.spell is None else query.spell(item.tokens), item)
+    return list(best.values())
 
 
 @torch.inference_mode()
@@ -225,11 +281,15 @@ def beam_search(
     A sentence ends when K hypotheses have ended, or earlier when the rest cannot matter (`SearchConfig.early_stop`), and at its limit of
     length in any case. Sentences that are done leave the batch. Among equals the earlier beam wins, then the lower token id.
 
+    A wish that is granted anyway changes nothing: a sentence is searched without wishes first, and with them only where not all of the
+    n best are as they are wanted; all that is as wanted is ranked together. A search with forced words goes on until nothing alive can win
+    and has at least one beam more than there are forced tokens.
+
     Args:
         step: scores every next token; called with SOS first.
         state: where decoding stands before the first token, one row a sentence.
         queries: one a sentence, in the order of the state's rows.
-        observe: called after each step with what was considered; costs nothing when None.
+        observe: called after each step with what was considered, where there are several searches of the last one only.
         min_rows: keep at least this many rows in the batch, if need be of sentences that are done, and have K rows a sentence from the
             first step on. Products of few rows round differently, so that the result would depend on a sentence's neighbours.
             Precondition: there are enough queries to begin with.
@@ -243,9 +303,59 @@ def beam_search(
     device = torch.device("cpu") if device is None else device
     if not queries:
         return []
-    forced = {sentence for sentence, query in enumerate(queries) if query.constraints.forced}
-    if config.sampling is not None and forced:
+    if config.sampling is not None and any(query.constraints.forced for query in queries):
         raise UsageError("forced words together with sampling", remedy="use beam search for forced words")
+    run = partial(_search, step, min_rows=min_rows, device=device)
+    if config.sampling is not None or not any(query.constraints.asks for query in queries):
+        return run(state, queries, config=config, observe=observe)
+    seen: list[Observation] = []
+
+    def search(asked: Sequence[Query], wanted: Collection[int], beams: int) -> list[list[Hypothesis]]:
+        seen.clear()
+        how = config.model_copy(update={"beams": beams})
+        return run(deepcopy(state), asked, config=how, observe=None if observe is None else seen.append, wanted=wanted)
+
+    found = _grant(queries, search, config=config)
+    if observe is not None:
+        for observation in seen:
+            observe(observation)
+    return found
+
+
+def _grant(
+    queries: Sequence[Query], search: Callable[[Sequence[Query], Collection[int], int], list[list[Hypothesis]]], *, config: SearchConfig
+) -> list[list[Hypothesis]]:
+    """Search without wishes, then, where the n best are not as they are wanted, with all but the forced words, then with all."""
+    kept: list[list[Hypothesis]] = [[] for _ in queries]
+    unmet, before = list(range(len(queries))), list[Query | None]([None] * len(queries))
+    for asked in zip(*(query.loosened() for query in queries), strict=True):
+        beams = {sentence: asked[sentence].fewest_beams(config) for sentence in unmet if asked[sentence] != before[sentence]}
+        # Sentences with as many beams go together: no sentence may feel what its neighbours need.
+        for width in sorted(set(beams.values())):
+            group = [sentence for sentence, needed in beams.items() if needed == width]
+            found = search(asked, group, width)
+            for sentence in group:
+                query, new = queries[sentence], found[sentence]
+                fit = new if asked[sentence] == query else [item for item in new if query.constraints.granted(item.tokens)]
+                kept[sentence] = _in_order((*kept[sentence], *fit), query)[: config.n_best]
+                if len(fit) == len(new):
+                    unmet.remove(sentence)
+        before = list(asked)
+    return kept
+
+
+def _search(
+    step: StepFunction,
+    state: State,
+    queries: Sequence[Query],
+    *,
+    config: SearchConfig,
+    observe: Callable[[Observation], None] | None,
+    min_rows: int,
+    device: torch.device,
+    wanted: Collection[int] | None = None,
+) -> list[list[Hypothesis]]:
+    """One search for those sentences that are wanted (None: all)."""
     rules = TokenRules(
         [query.constraints for query in queries],
         min_lengths=[query.shortest(config) for query in queries],
@@ -254,11 +364,13 @@ def beam_search(
         max_repeats=config.max_repeats,
         device=device,
     )
-    results = _Results(queries, config)
+    results = _Results(queries, config, wanted=range(len(queries)) if wanted is None else frozenset(wanted))
     noise = _noise(queries, results.caps, config).to(device) if config.sampling is not None else None
-    sentences = list(range(len(queries)))
+    sentences = results.staying(range(len(queries)), min_rows=min_rows)
+    if len(sentences) < len(queries):
+        state = state.keep(torch.tensor(sentences, device=device))
     # All beams begin alike, so one row a sentence is enough for the first step.
-    beams = _begin(len(queries), config.width if min_rows > 1 else 1, config, device)
+    beams = _begin(len(sentences), config.width if min_rows > 1 else 1, config, device)
     state = state.repeat(config.width) if beams.totals.shape[1] > 1 else state
     last = torch.full((beams.totals.numel(),), SOS, device=device)
     while True:
@@ -272,9 +384,10 @@ def beam_search(
             selection = sample(log_probs, beams.totals, uniform, temperature=how.temperature, top_k=how.top_k, top_p=how.top_p)
         else:
             selection = select_best(log_probs, beams.totals, config.beams)
-        for row in [row for row, sentence in enumerate(sentences) if sentence in forced and not results.done[sentence]]:
-            wish = queries[sentences[row]].constraints
-            force_words(selection, row, log_probs[row], beams.totals[row], beams.tokens[row], wish)
+        for row, sentence in enumerate(sentences):
+            wish = queries[sentence].constraints
+            if wish.forced and not results.done[sentence]:
+                force_words(selection, row, log_probs[row], beams.totals[row], beams.tokens[row], wish)
         if selection.totals.isnan().any():
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
         if observe is not None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 from jaxtyping import Int
@@ -17,8 +17,10 @@ from torch import Tensor
 from vitrail.config import Config, build
 from vitrail.data.normalise import BEFORE, Normalisation, has_letters
 from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
-from vitrail.decode.constraints import UNCONSTRAINED, Constraints, contains, repeats
+from vitrail.decode.constraints import UNCONSTRAINED, Constraints, TokenIds, contains, repeats
 from vitrail.decode.ensemble import Ensemble, Translating
+from vitrail.decode.forcing import share_out
+from vitrail.decode.joining import Alternative, Stretch, Translated, join, write
 from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
 from vitrail.decode.split import Part, split_to_fit
 from vitrail.errors import ModelError, UsageError
@@ -26,6 +28,12 @@ from vitrail.models.folder import LoadedModel, load_model
 from vitrail.runtime import Device, choose_device, fewest_rows, set_threads
 
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
+
+SEEN_SEVERAL = 0.05
+"""From this share of training lines with several sentences on, a model is trusted to translate them together. Corpora of sentences have
+0 to 0.02, of paragraphs 0.35 to 0.42 (Multi30k, Tatoeba, WMT news, the documentation of Python, Wikipedia)."""
+_BATCH_ROWS = 1024
+"""Hypotheses decoded side by side, at most, unless one sentence has more."""
 
 
 class TranslateConfig(Config):
@@ -36,13 +44,13 @@ class TranslateConfig(Config):
     exact: bool = True
     """Batch only sources of equal length, and never few rows: on the CPU the same tokens whatever is translated in the same call. When
     false, lengths are mixed and padded, which is faster on few or very different texts and may change a translation now and then."""
-    batch_sentences: int = Field(default=64, ge=1)
-    """Sentences decoded side by side, at most."""
-    batch_tokens: int = Field(default=4096, ge=1)
+    batch_sentences: int = Field(default=64, ge=1, le=4096)
+    """Sentences decoded side by side, at most; fewer with very many beams."""
+    batch_tokens: int = Field(default=4096, ge=1, le=1_000_000)
     """Source tokens with padding in one batch, at most, unless a single sentence has more."""
-    max_source_tokens: int = Field(default=256, ge=1)
-    """A sentence longer than this is cut between words. Texts of several sentences are cut at sentence ends already where they are longer
-    than anything that the model was trained on."""
+    max_source_tokens: int = Field(default=256, ge=1, le=4096)
+    """A sentence longer than this is cut between words. Texts of several sentences are cut at sentence ends: always where the lines that
+    the model was trained on hardly ever had several, else where they are longer than any of those."""
     window_lines: int = Field(default=1024, ge=1)
     """`translate_stream` reads this many lines before it translates them."""
     window_characters: int = Field(default=1_000_000, ge=1)
@@ -58,29 +66,25 @@ class Wishes:
     Args:
         prefix: the translation begins with this text. Of a text translated in parts, the first part does.
         forbidden: words or phrases that may not occur. Goes by subwords, so that longer words that begin the same way may go too.
-        forced: words or phrases that must occur, each on its own and not inside a longer word. Of a text in parts, in the first part.
+        forced: words or phrases that must occur, each on its own and not inside a longer word. Of a text in parts, each in the part that
+            holds it anyway, or else in the one where it costs least.
+
+    One text stands for a list of itself. Raises UsageError for anything else that is no text.
     """
 
     prefix: str = ""
-    forbidden: tuple[str, ...] = ()
-    forced: tuple[str, ...] = ()
+    forbidden: Sequence[str] = ()
+    forced: Sequence[str] = ()
 
-
-class Alternative(NamedTuple):
-    """One entry of the n-best list."""
-
-    text: str
-    score: float
-    tokens: tuple[int, ...]
-
-
-class Stretch(NamedTuple):
-    """One part of a text and its translation: where each begins, in characters, and its tokens without EOS."""
-
-    source_start: int
-    source_tokens: tuple[int, ...]
-    target_start: int
-    target_tokens: tuple[int, ...]
+    def __post_init__(self) -> None:
+        if not isinstance(self.prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"Wishes: prefix is {self.prefix!r}", expected="one text")
+        for name in ("forbidden", "forced"):
+            given: Any = getattr(self, name)
+            words: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+            if not all(isinstance(word, str) for word in words):
+                raise UsageError(f"Wishes: {name} is {given!r}", expected="words or phrases")
+            object.__setattr__(self, name, words)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,8 @@ class Translation:
     tokens: tuple[int, ...]
     pieces: tuple[str, ...]
     """The tokens as people read them."""
+    token_log_probabilities: tuple[float, ...]
+    """One for each token and, after those of each part, one for its end unless it was truncated."""
     alternatives: tuple[Alternative, ...]
     """The n-best list, best first; the first is the translation itself."""
     truncated: bool
@@ -112,7 +118,7 @@ class Translation:
 class _Job(NamedTuple):
     """One part of one text, ready for the model."""
 
-    tokens: list[int]
+    tokens: tuple[int, ...]
     query: Query
 
 
@@ -134,6 +140,7 @@ class Translator:
     Args:
         model: any translation model or `Ensemble`, in evaluation mode and on `device`.
         longest_source: tokens of the longest source that the model was trained on, if known.
+        several_sentences: share of the source lines that the model was trained on that hold several sentences, if known.
         languages: of source and target, where they are known.
         normalisation: how sources are read; as they were in training.
     """
@@ -146,6 +153,7 @@ class Translator:
         config: TranslateConfig | None = None,
         device: torch.device | None = None,
         longest_source: int | None = None,
+        several_sentences: float | None = None,
         languages: tuple[str, str] = ("", ""),
         normalisation: Normalisation = BEFORE,
     ) -> None:
@@ -156,7 +164,9 @@ class Translator:
         self._model = model
         self._device = torch.device("cpu") if device is None else device
         limit = self.config.max_source_tokens
-        self._comfortable = limit if longest_source is None else min(limit, longest_source)
+        # A model that has hardly seen two sentences in a line drops the second one. Nor is it known of a model that does not say.
+        seen = several_sentences is not None and several_sentences >= SEEN_SEVERAL
+        self._comfortable = (limit if longest_source is None else min(limit, longest_source)) if seen else 0
         self._joins = lru_cache(maxsize=65536)(_joining(vocabularies.target))
 
     @classmethod
@@ -180,7 +190,7 @@ class Translator:
         loaded = [load_model(Path(folder), device=place) for folder in (path, *others)]
         digests = [one.vocabularies.digest for one in loaded]
         model = loaded[0].model if len(loaded) == 1 else Ensemble([one.model for one in loaded], digests=digests)
-        longest = _longest_source(loaded)
+        longest, several = _longest_source(loaded), _several_sentences(loaded)
         config = TranslateConfig() if config is None else config
         if config.search is None and "search" in loaded[0].facts:
             stored = build(SearchConfig, loaded[0].facts["search"], origin=f"{path}: search")
@@ -192,6 +202,7 @@ class Translator:
             config=config,
             device=place,
             longest_source=longest,
+            several_sentences=several,
             languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
             normalisation=Normalisation.from_fact(facts.get("source_normalization")),
         )
@@ -249,14 +260,37 @@ class Translator:
     def _translate(self, texts: Sequence[str], wishes: Wishes | None, search: SearchConfig | None, *, first: int) -> list[Translation]:
         search = self.search if search is None else search
         wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
-        search = _with_banks(search, wanted)
         jobs: list[_Job] = []
         prepared = [self._prepare(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
+        results = self._search_all(jobs, search)
+        for text in prepared if wanted.forced else ():
+            numbers = [number for number in text.jobs if number is not None]
+            if len(numbers) > 1:
+                self._force(wanted, numbers, jobs, results, search)
+        return [self._assemble(text, jobs, results, search) for text in prepared]
+
+    def _search_all(self, jobs: Sequence[_Job], search: SearchConfig) -> list[list[Hypothesis]]:
+        """What is found for each job, batched by length."""
         results: list[list[Hypothesis]] = [[] for _ in jobs]
-        for batch in make_batches([len(job.tokens) for job in jobs], config=self.config):
+        for batch in make_batches([len(job.tokens) for job in jobs], config=self.config, width=search.width):
             for number, found in zip(batch, self._search([jobs[number] for number in batch], search), strict=True):
                 results[number] = found
-        return [self._assemble(text, jobs, results, search) for text in prepared]
+        return results
+
+    def _force(
+        self, wanted: Constraints, numbers: Sequence[int], jobs: Sequence[_Job], results: list[list[Hypothesis]], search: SearchConfig
+    ) -> None:
+        """Force each word in one part of a text, and put what is found instead in `results`."""
+
+        def again(places: Sequence[int], words: Sequence[tuple[tuple[TokenIds, ...], ...]]) -> list[list[Hypothesis]]:
+            asked = [jobs[numbers[place]] for place in places]
+            constraints = [replace(job.query.constraints, forced=forced) for job, forced in zip(asked, words, strict=True)]
+            queries = [replace(job.query, constraints=one) for job, one in zip(asked, constraints, strict=True)]
+            return self._search_all([job._replace(query=query) for job, query in zip(asked, queries, strict=True)], search)
+
+        found = share_out(wanted, [results[number] for number in numbers], search=again)
+        for number, items in zip(numbers, found, strict=True):
+            results[number] = items
 
     def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:
         """Cut one text into parts and add a job for each to `jobs`."""
@@ -282,10 +316,12 @@ class Translator:
             if not tokens:
                 numbers.append(None)
                 continue
+            # Of several parts, which one is to hold a forced word shows when all are translated.
+            constraints = constraints if len(parts) == 1 else replace(constraints, forced=())
             constraints = _unguarded(constraints, tokens, search)
             seed = blake2b(f"{self.config.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
             numbers.append(len(jobs))
-            jobs.append(_Job(tokens, Query(len(tokens), constraints, int.from_bytes(seed, "big"))))
+            jobs.append(_Job(tuple(tokens), self._query(tokens, constraints, search, seed=int.from_bytes(seed, "big"))))
         return _Text(source, parts, numbers, copies, self._starts(source, parts))
 
     def read(self, source: str) -> str:
@@ -320,8 +356,8 @@ class Translator:
         """
         search = self.search if search is None else search
         wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
-        job = _Job(list(source), Query(len(source), _unguarded(wanted, source, search), self.config.seed))
-        return self._search([job], _with_banks(search, wanted), observe)[0]
+        job = _Job(tuple(source), self._query(source, _unguarded(wanted, source, search), search, seed=self.config.seed))
+        return self._search([job], search, observe)[0]
 
     @torch.inference_mode()
     def _search(
@@ -336,54 +372,41 @@ class Translator:
         found = beam_search(self._model.step, state, queries, config=search, observe=observe, min_rows=min_rows, device=self._device)
         return found[: len(jobs)]
 
+    def _query(self, source: Sequence[int], constraints: Constraints, search: SearchConfig, *, seed: int) -> Query:
+        """An n-best list has each text once; draws are what they are."""
+        listed = search.n_best > 1 and search.sampling is None
+        return Query(len(source), constraints, seed, spell=self._spell if listed else None)
+
+    def _spell(self, tokens: Sequence[int]) -> str:
+        """Their text. A model with byte pieces can write any character; a line must stay a line."""
+        return plain(self.vocabularies.target.decode(tokens)).strip()
+
     def _assemble(self, text: _Text, jobs: Sequence[_Job], results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
-        """Join the translations of the parts by the white space that stood between them."""
-        found = [results[number] if number is not None else [] for number in text.jobs]
-        depth = max(map(len, found), default=0)
-        # The n-th alternative is made of the n-th of each part, or the last where a part has fewer.
-        ranked = [[items[min(rank, len(items) - 1)] if items else None for items in found] for rank in range(depth)]
-        joined = [self._join(text, items, search) for items in ranked]
+        """Join the translations of the parts."""
+        parts = [
+            Translated(part, start, copy) if number is None else Translated(part, start, copy, jobs[number].tokens, results[number])
+            for part, start, copy, number in zip(text.parts, text.starts, text.copies, text.jobs, strict=True)
+        ]
+        joined = join(parts, search=search, spell=lambda item: self._spell(item.tokens))
         if not joined:
-            copy = "".join(copy + part.separator for copy, part in zip(text.copies, text.parts, strict=True)).strip()
+            copy, _ = write(text.parts, text.copies)
             passed = bool(copy)
-            return Translation(text.source, copy, 0.0, 0.0, (), (), (), truncated=False, parts=0, cut=False, passed_through=passed)
-        best = [item for item in ranked[0] if item is not None]
+            return Translation(text.source, copy, 0.0, 0.0, (), (), (), (), truncated=False, parts=0, cut=False, passed_through=passed)
+        best = joined[0]
         return Translation(
             source=text.source,
-            text=joined[0].text,
-            score=joined[0].score,
-            log_probability=sum(item.log_probability for item in best),
-            tokens=joined[0].tokens,
-            pieces=tuple(self.vocabularies.target.pieces(joined[0].tokens)),
+            text=best.text,
+            score=best.score,
+            log_probability=best.log_probability,
+            tokens=best.tokens,
+            pieces=tuple(self.vocabularies.target.pieces(best.tokens)),
+            token_log_probabilities=best.token_log_probabilities,
             alternatives=tuple(joined),
-            truncated=any(item.truncated for item in best),
-            parts=len(best),
+            truncated=best.truncated,
+            parts=len(best.stretches),
             cut=any(part.cut for part in text.parts),
-            stretches=self._stretches(text, jobs, ranked[0]),
+            stretches=best.stretches,
         )
-
-    def _stretches(self, text: _Text, jobs: Sequence[_Job], items: Sequence[Hypothesis | None]) -> tuple[Stretch, ...]:
-        """Where the parts and their translations stand; `_join` drops the white space at the ends of the whole."""
-        target, found = 0, list[Stretch]()
-        for part, number, item, copy, source in zip(text.parts, text.jobs, items, text.copies, text.starts, strict=True):
-            spelled = copy if item is None else self._spell(item)
-            if number is not None and item is not None:
-                found.append(Stretch(source, tuple(jobs[number].tokens), target, item.tokens))
-            # White space before the first word of the whole is dropped.
-            target += len(spelled) + len(part.separator) if target or spelled else 0
-        return tuple(found)
-
-    def _spell(self, item: Hypothesis) -> str:
-        """Its text. A model with byte pieces can write any character; a line must stay a line."""
-        return plain(self.vocabularies.target.decode(item.tokens)).strip()
-
-    def _join(self, whole: _Text, items: Sequence[Hypothesis | None], search: SearchConfig) -> Alternative:
-        kept = [item for item in items if item is not None]
-        texts = [copy if item is None else self._spell(item) for item, copy in zip(items, whole.copies, strict=True)]
-        text = "".join(piece + part.separator for piece, part in zip(texts, whole.parts, strict=True)).strip()
-        length = sum(len(item.token_log_probabilities) for item in kept)
-        score = search.score(sum(item.log_probability for item in kept), length)
-        return Alternative(text, score, tuple(token for item in kept for token in item.tokens))
 
     def _constraints(self, wishes: Wishes) -> Constraints:
         target = self.vocabularies.target
@@ -396,27 +419,20 @@ class Translator:
         return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
 
 
-def _with_banks(search: SearchConfig, wanted: Constraints) -> SearchConfig:
-    """One bank of hypotheses for every number of forced tokens that stand; each bank needs a beam."""
-    if not wanted.forced:
-        return search
-    banks = 1 + sum(min(map(len, word)) for word in wanted.forced)
-    return search.model_copy(update={"beams": max(search.beams, banks)})
-
-
 def _unguarded(wanted: Constraints, source: Sequence[int], search: SearchConfig) -> Constraints:
     """Let a translation repeat itself as often as it likes where its source does."""
     repetitive = search.repeat_ngram and repeats(source, ngram=search.repeat_ngram, times=search.max_repeats)
     return replace(wanted, guard_repeats=False) if repetitive else wanted
 
 
-def make_batches(lengths: Sequence[int], *, config: TranslateConfig) -> Iterator[list[int]]:
-    """Group jobs into batches, longest first; in exact mode only those of equal length share one."""
+def make_batches(lengths: Sequence[int], *, config: TranslateConfig, width: int = 1) -> Iterator[list[int]]:
+    """Group jobs into batches, longest first; in exact mode only those of equal length share one. `width`: rows that each job takes."""
     batch: list[int] = []
+    most = min(config.batch_sentences, max(1, _BATCH_ROWS // width))
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
         if batch:
             longest = lengths[batch[0]] + 1
-            full = len(batch) >= config.batch_sentences or (len(batch) + 1) * longest > config.batch_tokens
+            full = len(batch) >= most or (len(batch) + 1) * longest > config.batch_tokens
             if full or (config.exact and lengths[number] != lengths[batch[0]]):
                 yield batch
                 batch = []
@@ -460,6 +476,14 @@ def _longest_source(loaded: Sequence[LoadedModel]) -> int | None:
     if any(type(length) is not int or length < 1 for length in known):
         raise ModelError(f"the model's fact longest_source is {known}", expected="a number of tokens")
     return min(known, default=None)
+
+
+def _several_sentences(loaded: Sequence[LoadedModel]) -> float | None:
+    """Of an ensemble, the smallest; None where one of them does not know."""
+    found: list[Any] = [one.facts.get("several_sentences_share") for one in loaded]
+    if any(type(share) not in (int, float, type(None)) for share in found):
+        raise ModelError(f"the model's fact several_sentences_share is {found}", expected="a number from 0 to 1")
+    return None if None in found else min(found)
 
 
 _SURROGATES = re.compile("[\ud800-\udfff]")

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from vitrail.data.batches import Batch, collate, plan
+from vitrail.data.boundaries import count_sentences
 from vitrail.data.normalise import CURRENT, Normalisation
 from vitrail.data.subwords import Vocabularies
 from vitrail.decode.search import SearchConfig
@@ -84,7 +85,10 @@ def validate(
     nats, tokens = dev_loss(model, vocabularies, dev, device=device)
     part = dev.first(sentences)
     greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
-    translator = Translator(model, vocabularies=vocabularies, config=greedy, device=device, normalisation=normalisation)
+    several = sum(count_sentences(text) > 1 for text in dev.source) / len(dev.source)
+    translator = Translator(
+        model, vocabularies=vocabularies, config=greedy, device=device, several_sentences=several, normalisation=normalisation
+    )
     results = translator.translate(part.source)
     texts = [result.text for result in results]
     # Exponential smoothing is sacreBLEU's default. Its BLEU is 0 where no translation has four words; with the effective order it counts

@@ -1,0 +1,106 @@
+"""Where sentences end, in any script: careful rather than complete."""
+
+import re
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """A stretch of text, the white space that followed it, and whether it was cut inside a sentence."""
+
+    text: str
+    separator: str
+    cut: bool = False
+
+
+# Unicode's Sentence_Terminal marks, by what has to follow them. Left out: the Burmese ၊ and others that part clauses as well.
+# Marks that belong to one script and end a sentence wherever they stand: full-width ones, danda, Khmer, Burmese, Ethiopic, ...
+_ALWAYS = (
+    "。！？｡︒﹖﹗।॥។៕။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫߹܀܁܂༎"
+    "\U00011047\U00011048\U000110c0\U000110c1\U00011141\U00011142\U000111c5\U00011238\U000115c2\U00011641\U0001144b"
+)
+# Marks that need white space after them, because they also stand in numbers, names and abbreviations.
+_BEFORE_SPACE = ".!?…‽‼⁇⁈⁉؟؞۔։⸮．"
+_CLOSING_MARKS = "\"'”’»›)]」』】）》〉"
+_OPENING_MARKS = "\"'“‘„«‹([¿¡—–-「『【（《〈"
+_GOES_ON = ",;:、，；："
+_CLOSING, _OPENING = re.escape(_CLOSING_MARKS), re.escape(_OPENING_MARKS)
+UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
+"""Characters of scripts that write no spaces between sentences, as a regular expression has them in brackets."""
+# Looking behind keeps a long row of marks from being tried again from each of them.
+_END = re.compile(
+    rf"[{_ALWAYS}]+[{_CLOSING}]*\s*"
+    rf"|(?<![{_BEFORE_SPACE}])[{_BEFORE_SPACE}]+[{_CLOSING}]*(?:\s+[»›”])?\s+"
+    rf"|(?<=[{UNSPACED}])[!?]+(?=[{UNSPACED}])"
+    r"|(?<!፡)፡፡\s*"
+    r"|(?<!།)།\s?།\s*"
+    r"|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]\s+(?=[«\"“]?[\u0386-\u03ab\u1f08-\u1fec])"
+    r"|(?<=[\u0561-\u0587]):\s+(?=[«\"“]?[\u0531-\u0556])",
+)
+_FIRST = re.compile(rf"[{_OPENING}\s]*(.?)", re.DOTALL)
+_AFTER_QUOTE = re.compile(rf"[」』][\u3040-\u309f]|[^」』][^{_OPENING}]")
+_LAST_WORD = re.compile(r"([^\s(\[\"'“‘„«‹’]*)\.$")
+# No word that often ends a sentence, and none that a number follows: before a digit nothing ends.
+_ENGLISH = "mr mrs ms dr prof st vs e.g i.e cf vol fig pp eds al approx dept est gen col capt lt sgt rev hon gov sen rep"
+_FRENCH = "mm mme mmes mlle mlles mgr p.ex env chap boul bd"
+_GERMAN = "hr frl z.b d.h u.a bzw ca nr str hrsg evtl ggf inkl sog vgl"
+_RUSSIAN = "т.е т.д т.п т.к им ул стр гр проф акад св"
+_OTHERS = """sra srta ud uds dña pág núm sig sigg dott avv ing geom dhr mevr drs nl bijv śp ul tzn tzw np mgr inż dr.hab tj např tzv
+sv bl.a t.ex dvs f.eks jf kts esim ang angl niem αρ κ.κ डॉ श्री প্রো ডা திரு দ্র"""
+_ABBREVIATIONS = frozenset(" ".join((_ENGLISH, _FRENCH, _GERMAN, _RUSSIAN, _OTHERS)).split())
+_INITIALS_OR_ORDINAL = re.compile(r"[^\W\d_]|(?:[^\W\d_]\.)+[^\W\d_]|\d{1,3}")
+_ROMAN = re.compile("[IVXLCDM]{2,}")
+
+
+def split_sentences(text: str) -> list[Part]:
+    """Cut text after its sentences; parts with their separators give the text back exactly.
+
+    Careful rather than complete: a full stop after an abbreviation, an initial or a number that stands alone, or before a small letter
+    or a digit, ends nothing; nor does what has no letter and no digit before it. Thai and Lao, which end sentences by a space that
+    also stands elsewhere, and a single Tibetan shad are left alone. A missed end makes a longer part, a false one breaks a sentence.
+    """
+    parts: list[Part] = []
+    start = 0
+    for end in _END.finditer(text):
+        upto = end.start() + len(end.group().rstrip())
+        if _is_end(text, start, upto, end.end()):
+            parts.append(Part(text[start:upto], text[upto : end.end()]))
+            start = end.end()
+    rest = text[start:]
+    if parts and rest and not _says_something(rest):
+        last = parts.pop()
+        rest = last.text + last.separator + rest
+    if rest or not parts:
+        parts.append(Part(rest.rstrip(), rest[len(rest.rstrip()) :]))
+    return parts
+
+
+def count_sentences(text: str) -> int:
+    """In how many sentences `split_sentences` cuts the text."""
+    return len(split_sentences(text)) if _END.search(text) else 1
+
+
+def _says_something(text: str) -> bool:
+    return any(map(str.isalnum, text))
+
+
+def _is_end(text: str, start: int, upto: int, following: int) -> bool:
+    said = text[start:upto].rstrip(_CLOSING_MARKS)
+    if not _says_something(said):
+        return False
+    first = _FIRST.match(text, following)
+    after = first[1] if first else ""
+    if after and after in _GOES_ON:
+        return False
+    if said[-1] not in _BEFORE_SPACE:
+        # What is quoted stands inside a sentence, unless more is said: 「…。」と…, “…。”他说
+        quoted = len(said) < upto - start and upto == following < len(text)
+        inside = quoted and bool(_AFTER_QUOTE.match(text, upto - 1))
+        return not inside and not text.startswith("ល។", upto) and not said.endswith("។ល។")  # Khmer for "and so on"
+    # A letter is small where it has a greater form; Georgian ones have none in running text.
+    if after.isdigit() or (after.islower() and after != after.title()):
+        return False
+    word = _LAST_WORD.search(text, max(start, upto - 20), upto)
+    if word is None:
+        return True
+    bare = word[1].casefold()
+    return not (bare in _ABBREVIATIONS or _INITIALS_OR_ORDINAL.fullmatch(bare) or _ROMAN.fullmatch(word[1]))

@@ -1,0 +1,54 @@
+"""Which part of a text that is translated in parts shall hold each forced word."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from vitrail.decode.constraints import Constraints, TokenIds
+from vitrail.decode.search import Hypothesis
+
+Word = tuple[TokenIds, ...]
+"""A forced word by all its spellings."""
+Again = Callable[[Sequence[int], Sequence[tuple[Word, ...]]], list[list[Hypothesis]]]
+"""Search some parts again, each with its own words forced."""
+
+_TRIED = 16
+"""Parts in which a word that none of them holds is tried, those with the least log-probability for each token: something is missing."""
+
+
+def share_out(wanted: Constraints, found: Sequence[Sequence[Hypothesis]], *, search: Again) -> list[list[Hypothesis]]:
+    """The n-best lists of all parts, with every forced word in one of them.
+
+    A word stays where it stands without being forced. A word that no part holds goes where it costs least log-probability, one word
+    after the other; then every part that was given words is searched with all of them, unless its list has them already.
+
+    Args: found: the n-best lists of the parts without forced words.
+    Cost: for each word that is nowhere, a search of at most 16 parts.
+    """
+    lists = [list(items) for items in found]
+    words: list[tuple[Word, ...]] = [() for _ in found]
+
+    def holds(place: int, word: Word) -> bool:
+        return replace(wanted, prefix=(), forbidden=(), forced=(word,)).granted(lists[place][0].tokens)
+
+    for word in wanted.forced:
+        place = next((place for place in range(len(lists)) if holds(place, word)), None)
+        if place is None:
+            tried = sorted(range(len(lists)), key=lambda place: _per_token(lists[place][0]))[:_TRIED]
+            forced = search(tried, [(*words[place], word) for place in tried])
+            # One that does not hold the word at its limit of length is the last choice.
+            costs = [
+                (items[0].truncated, lists[place][0].log_probability - items[0].log_probability, place)
+                for place, items in zip(tried, forced, strict=True)
+            ]
+            place = min(costs)[2]
+            lists[place] = forced[tried.index(place)]
+        words[place] = (*words[place], word)
+    asked = [replace(wanted, prefix=(), forbidden=(), forced=forced) for forced in words]
+    unmet = [place for place, items in enumerate(lists) if not all(asked[place].granted(item.tokens) for item in items)]
+    for place, items in zip(unmet, search(unmet, [words[place] for place in unmet]) if unmet else (), strict=True):
+        lists[place] = items
+    return lists
+
+
+def _per_token(item: Hypothesis) -> float:
+    return item.log_probability / max(1, len(item.token_log_probabilities))

@@ -1,0 +1,152 @@
+"""Put the translations of a text's parts together again: one text, its scores, and the best combinations of alternatives."""
+
+import re
+from collections.abc import Callable, Sequence
+from heapq import heappop, heappush
+from typing import NamedTuple
+
+from vitrail.data.boundaries import UNSPACED, Part
+from vitrail.decode.search import Hypothesis, SearchConfig
+
+_TRIES = 4
+"""So many combinations are looked at for every one that is wanted: some write the same text."""
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+_UNSPACED_END = re.compile(rf"(?:[{UNSPACED}]|[^\s][。！？｡、，：；」』】）》〉]+|[^\s\w][。！？｡])\Z")
+
+
+class Stretch(NamedTuple):
+    """One part of a text and its translation: where each begins, in characters, and its tokens without EOS."""
+
+    source_start: int
+    source_tokens: tuple[int, ...]
+    target_start: int
+    target_tokens: tuple[int, ...]
+
+
+class Alternative(NamedTuple):
+    """One entry of the n-best list."""
+
+    text: str
+    score: float
+    tokens: tuple[int, ...]
+    log_probability: float
+    token_log_probabilities: tuple[float, ...]
+    """See `Hypothesis`; those of one part after those of the other, each with its end."""
+    stretches: tuple[Stretch, ...]
+    truncated: bool
+
+
+class Translated(NamedTuple):
+    """One part of a text and what became of it."""
+
+    part: Part
+    start: int
+    """Where it begins in the source."""
+    copy: str
+    """What stands for it where nothing in it was translated."""
+    tokens: tuple[int, ...] = ()
+    """What was translated."""
+    found: Sequence[Hypothesis] = ()
+    """Best first."""
+
+
+def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[Hypothesis], str]) -> list[Alternative]:
+    """The best combinations, best first, at most `search.n_best`, no text twice; none where nothing was translated.
+
+    The first is made of the best of each part, and nothing that scores higher as a whole comes before it.
+
+    Args: spell: the text of a hypothesis, without white space at its ends.
+    """
+    if not any(one.found for one in parts):
+        return []
+    combined: dict[str, Alternative] = {}
+    best = first = _join(parts, {}, search=search, spell=spell)
+    combined[first.text] = first
+    alone = sum(1 for one in parts if one.found) == 1
+    if search.sampling is not None or alone:
+        # Draws stay as they were drawn, and a single part's list is in order already.
+        depth = max(len(one.found) for one in parts)
+        ranked = ({place: min(rank, len(one.found) - 1) for place, one in enumerate(parts) if one.found} for rank in range(depth))
+        return [_join(parts, ranks, search=search, spell=spell) for ranks in ranked]
+    for ranks in _combinations([[item.score for item in one.found] for one in parts], count=search.n_best * _TRIES):
+        one = _join(parts, ranks, search=search, spell=spell)
+        if one.text not in combined and (one.truncated, -one.score) >= (best.truncated, -best.score):
+            combined[one.text] = one
+        if len(combined) >= search.n_best:
+            break
+    return sorted(combined.values(), key=lambda one: (one is not first, one.truncated, -one.score))
+
+
+def _combinations(scores: Sequence[Sequence[float]], *, count: int) -> "Sequence[dict[int, int]]":
+    """Which alternative of which parts, those that lose least in score first; parts that are not named keep their best.
+
+    Among `count` combinations only the parts with the smallest first losses can differ, so that long texts cost no more than short ones.
+    """
+    losses = {place: [row[0] - score for score in row] for place, row in enumerate(scores) if len(row) > 1}
+    places = sorted(losses, key=lambda place: losses[place][1])[:count]
+    heap: list[tuple[float, tuple[int, ...]]] = [(losses[place][1], (0,) * at + (1,)) for at, place in enumerate(places[:1])]
+    found: list[dict[int, int]] = []
+    while heap and len(found) < count:
+        loss, ranks = heappop(heap)
+        found.append({places[at]: rank for at, rank in enumerate(ranks) if rank})
+        at = len(ranks) - 1
+        here = losses[places[at]]
+        # Each combination is reached in one way: the last part goes one further, or the next part begins, with or without this one.
+        if ranks[-1] + 1 < len(here):
+            heappush(heap, (loss - here[ranks[-1]] + here[ranks[-1] + 1], (*ranks[:-1], ranks[-1] + 1)))
+        if at + 1 < len(places):
+            further = losses[places[at + 1]][1]
+            heappush(heap, (loss + further, (*ranks, 1)))
+            if ranks[-1] == 1:
+                heappush(heap, (loss - here[1] + further, (*ranks[:-1], 0, 1)))
+    return found
+
+
+def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchConfig, spell: Callable[[Hypothesis], str]) -> Alternative:
+    chosen = [one.found[ranks.get(place, 0)] if one.found else None for place, one in enumerate(parts)]
+    text, starts = write(
+        [one.part for one in parts], [one.copy if item is None else spell(item) for one, item in zip(parts, chosen, strict=True)]
+    )
+    kept = [item for item in chosen if item is not None]
+    log_probability = sum(item.log_probability for item in kept)
+    log_probabilities = tuple(value for item in kept for value in item.token_log_probabilities)
+    return Alternative(
+        text,
+        search.score(log_probability, len(log_probabilities)),
+        tuple(token for item in kept for token in item.tokens),
+        log_probability,
+        log_probabilities,
+        tuple(
+            Stretch(one.start, one.tokens, target, item.tokens)
+            for one, target, item in zip(parts, starts, chosen, strict=True)
+            if item is not None
+        ),
+        truncated=any(item.truncated for item in kept),
+    )
+
+
+def write(parts: Sequence[Part], texts: Sequence[str]) -> tuple[str, list[int]]:
+    """The translations of parts as one line, and where each begins.
+
+    Between two stand the spaces that stood between their sources, for every tab or line break one; where sources of a script without
+    spaces had none, one space, unless the translation is of such a script: nothing stands after its full stops.
+    """
+    written: list[str] = []
+    starts: list[int] = []
+    length, last, before, between = 0, "", "", ""
+    for part, text in zip(parts, texts, strict=True):
+        if text and last:
+            space = "" if _UNSPACED_END.search(last) else " " * len(between) or (" " if _parted(before) else "")
+            written.append(space)
+            length += len(space)
+        starts.append(length)
+        if text:
+            written.append(text)
+            length, last, between = length + len(text), text, part.separator
+        between, before = between or part.separator, part.text
+    return "".join(written), starts
+
+
+def _parted(before: str) -> bool:
+    """Whether two parts without space between them are more than two halves of one long word."""
+    return not before[-1:].isalnum() or _UNSPACED.match(before[-1:]) is not None
