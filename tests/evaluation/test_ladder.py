@@ -19,9 +19,10 @@ from vitrail.data.prepared import Texts
 from vitrail.errors import TrainingError, UsageError
 from vitrail.evaluation import ladder as ladder_module
 from vitrail.evaluation.flops import Shape, training_flops
-from vitrail.evaluation.ladder import climb, compare_runs, distinguishing, names_of
+from vitrail.evaluation.ladder import RUNG, _Report, climb, compare_runs, distinguishing, names_of
 from vitrail.evaluation.ladder_plan import STANDARD, Ask, Budget, Plan, corpora_of, count, data_config, match_width, parse_rung, plan_ladder
-from vitrail.evaluation.measure import Run, read_training
+from vitrail.evaluation.ladder_report import to_text
+from vitrail.evaluation.measure import Measured, Run, from_json, read_training
 from vitrail.evaluation.rungs import Ladder
 from vitrail.files import FolderLock, JsonLines, read_lines, share_folder
 from vitrail.models.build import preset
@@ -110,7 +111,41 @@ def test_every_rung_is_trained_alike_and_measured(climbed: Climbed) -> None:
         assert rung.peak_memory_bytes is not None and 50e6 < rung.peak_memory_bytes < 5e9
         assert rung.gradients and all(curve.norms[0] == pytest.approx(1) for curve in rung.gradients)
         assert sum(band.sentences for band in rung.bands) == 12 and rung.shares == ()
-    assert [(pair.baseline, pair.system) for pair in climbed.ladder.pairs] == [("gru", "transformer")]
+        assert rung.learned is not None and rung.learned.doubts and not rung.comparable
+        assert rung.enough is not None and rung.enough.steps == 2_000
+        assert rung.enough.minutes == pytest.approx(rung.minutes * rung.enough.steps / STEPS)
+
+
+def test_nobody_wins_among_models_that_have_learned_nothing(climbed: Climbed) -> None:
+    """After six steps: no pair is tested, and text, page and JSON say why and what would be long enough."""
+    assert climbed.ladder.pairs == ()
+    for name in ("gru", "transformer"):
+        assert any(
+            f"{name} is not trained long enough to compare" in note and "minutes at its speed" in note for note in climbed.ladder.notes
+        )
+    pages = [(climbed.folder / f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "md")]
+    for told in (*pages, to_text(climbed.ladder)):
+        assert "Not trained long enough to compare: No rung has learned to translate" in told
+        assert "has the highest" not in told and "Paired tests" not in told and "overlap" not in told
+    kept = json.loads((climbed.folder / "report.json").read_text(encoding="utf-8"))
+    assert kept["pairs"] == [] and all(rung["learned"]["doubts"] and rung["enough"]["steps"] for rung in kept["rungs"])
+
+
+def learned_or_not(measured: Measured, name: str, *doubts: str) -> Measured:
+    learned = replace(measured.rung.learned, doubts=doubts) if measured.rung.learned else None
+    return measured._replace(rung=replace(measured.rung, name=name, learned=learned))
+
+
+def test_those_that_have_learned_are_compared_among_themselves(climbed: Climbed) -> None:
+    prepared = open_prepared(climbed.folder / "data")
+    _, measured = from_json((climbed.folder / "gru" / RUNG).read_bytes())
+    report = _Report(climbed.folder, "1 minutes each", (), "", prepared.test, ())
+    for one in (learned_or_not(measured, "a"), learned_or_not(measured, "b", "it says nothing"), learned_or_not(measured, "c")):
+        report.add(one, prepared)
+    assert [(pair.baseline, pair.system) for pair in report.pairs] == [("a", "c")]
+    assert [note.split(" is ")[0] for note in report.notes if "long enough" in note] == ["b"]
+    told = to_text(report.ladder())
+    assert "has the highest" in told and "Not trained long enough to compare, and left out: b." in told
 
 
 def test_speed_and_flops_are_those_of_the_log(climbed: Climbed) -> None:
@@ -195,7 +230,7 @@ def test_existing_runs_are_measured_as_their_ladder_was(climbed: Climbed, tmp_pa
     found = compare_runs(runs, tmp_path / "both")
     assert [rung.name for rung in found.rungs] == ["gru-seed-1", "transformer-seed-1"]
     assert [rung.scores for rung in found.rungs] == [rung.scores for rung in climbed.ladder.rungs]
-    assert found.pairs[0].comparisons == climbed.ladder.pairs[0].comparisons
+    assert [rung.learned for rung in found.rungs] == [rung.learned for rung in climbed.ladder.rungs] and found.pairs == ()
     assert "model.cell=gru" in found.rungs[0].settings and "model.kind=transformer" in found.rungs[1].settings
     assert [sorted(path.name for path in run.rglob("*")) for run in runs] == before
     said: list[str] = []

@@ -58,7 +58,8 @@ def compare(
     """Train a ladder of architectures on the same text within the same budget, and report what each step bought.
 
     vitrail compare --source a.en --target a.fr --budget "10 minutes" -o ladders/a, or existing runs: vitrail compare runs/a runs/b -o ab
-    Writes report.html, report.md and report.json. The same command again goes on where it was stopped.
+    Writes report.html, report.md and report.json. The same command again goes on where it was stopped. A rung that has learned nothing
+    yet is told, with what would be long enough, and compared with none.
     """
     texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
     if runs:

@@ -25,10 +25,10 @@ from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, Usag
 from vitrail.evaluation.ladder_plan import Ask, Plan, Planned, corpora_of, data_config, plan_ladder, require_possible
 from vitrail.evaluation.ladder_report import write_report
 from vitrail.evaluation.measure import Measured, Named, Run, compare, from_json, measure, read_training, to_json
-from vitrail.evaluation.rungs import Ladder, Pair
+from vitrail.evaluation.rungs import Ladder, Pair, Rung
 from vitrail.evaluation.worker import read_process
 from vitrail.files import FolderLock, share_folder, write_file
-from vitrail.train.choose import gather_facts
+from vitrail.train.choose import LEAST_STEPS, gather_facts
 from vitrail.train.config import RunConfig
 from vitrail.train.state import differences
 from vitrail.train.stopping import StopWish
@@ -148,10 +148,12 @@ class _Report:
             self.notes = (*self.notes, small)
 
     def add(self, one: Measured, prepared: Prepared) -> None:
-        """Take a rung in, and hold it against the one before it."""
-        if self.measured and self.test.source:
-            self.pairs.append(compare(prepared, self.test, baseline=self.measured[-1], system=one))
+        """Take a rung in, and hold it against the one before it, where both have learned to translate."""
+        before = [other for other in self.measured if other.rung.comparable]
+        if before and one.rung.comparable and self.test.source:
+            self.pairs.append(compare(prepared, self.test, baseline=before[-1], system=one))
         self.measured.append(one)
+        self.notes += not_learned(one.rung)
 
     def write(self, *, more: Sequence[str] = ()) -> None:
         """Write the report as far as it goes, with further notes."""
@@ -264,11 +266,22 @@ def read_rung(path: Path, *, asked: dict[str, Any]) -> Measured | None:
     return found if same else None
 
 
+def not_learned(rung: Rung) -> tuple[str, ...]:
+    """A note on a rung whose scores cannot be compared, and what would be long enough."""
+    if rung.comparable or rung.learned is None or rung.enough is None:
+        return ()
+    why = "; ".join(rung.learned.doubts)
+    enough = f"about {rung.enough.steps:,} steps would be, {rung.enough.minutes:,.1f} minutes at its speed"
+    short = "is not trained long enough to compare" if rung.steps < LEAST_STEPS else "has not learned to translate, and cannot be compared"
+    return (f"{rung.name} {short}, after {rung.steps:,} steps: {why}; {enough}",)
+
+
 def summary(measured: Measured) -> str:
     """A rung on one line."""
     rung = measured.rung
     parts = [f"dev perplexity {rung.dev_perplexity:.2f}", *(f"{score.name} {score.value:.2f}" for score in rung.scores)]
-    return ", ".join([*parts, f"{rung.tokens_per_second:,.0f} tokens/s", f"{rung.minutes:.1f} minutes"])
+    parts += [f"{rung.tokens_per_second:,.0f} tokens/s", f"{rung.minutes:.1f} minutes"]
+    return ", ".join([*parts, *([] if rung.comparable else ["not trained long enough to compare"])])
 
 
 def _json(table: dict[str, Any]) -> bytes:

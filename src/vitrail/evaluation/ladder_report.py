@@ -177,7 +177,10 @@ def _quality(ladder: Ladder) -> list[_Column]:
         return _Column(name, lambda rung: next((_percent(one.share, one.low, one.high) for one in rung.shares if one.name == name), ""))
 
     shares = dict.fromkeys(one.name for rung in ladder.rungs for one in rung.shares)
+    asked = any(rung.learned for rung in ladder.rungs)
+    learned = _Column("has learned", lambda rung: "" if rung.learned is None else "yes" if rung.comparable else "no")
     return [
+        *([learned] if asked else []),
         _Column("dev perplexity", lambda rung: _fixed(rung.dev_perplexity, 2)),
         _Column("test perplexity", lambda rung: _fixed(rung.test_perplexity, 2)),
         *map(metric, _metric_names(ladder)),
@@ -247,8 +250,9 @@ def _quality_drawing(ladder: Ladder, metric: str) -> _Drawing:
 def _quality_sentence(ladder: Ladder, metric: str) -> str:
     """Which rung is best, and which neighbours on the ladder the intervals tell apart."""
     scored = _scored(ladder, metric)
+    short = [rung for rung in ladder.rungs if not rung.comparable]
     if not scored:
-        return ""
+        return _none_learned(short)
     best, top = max(scored, key=lambda item: item[1].value)
     sentences = [f"{best} has {'the highest ' if len(scored) > 1 else ''}{metric}: {_with_interval(top)}."]
     apart: list[str] = []
@@ -260,7 +264,26 @@ def _quality_sentence(ladder: Ladder, metric: str) -> str:
         sentences.append(f"The intervals of {'; of '.join(apart)} do not overlap.")
     if close:
         sentences.append(f"The intervals of {'; of '.join(close)} overlap.")
+    if short:
+        left = _listed(rung.name for rung in short)
+        sentences.append(f"Not trained long enough to compare, and left out: {left}.{_longer(short)}")
     return " ".join(sentences)
+
+
+def _none_learned(short: Sequence[Rung]) -> str:
+    if not short:
+        return ""
+    none = "No rung has" if len(short) > 1 else f"{short[0].name} has not"
+    return f"Not trained long enough to compare: {none} learned to translate, and the scores are chance.{_longer(short)}"
+
+
+def _longer(short: Sequence[Rung]) -> str:
+    """The budget that would about be enough for all of them."""
+    needs = [rung.enough for rung in short if rung.enough]
+    if not needs:
+        return ""
+    steps, minutes = max(one.steps for one in needs), max(one.minutes for one in needs)
+    return f" About {steps:,} steps each would be enough, {minutes:,.1f} minutes for the slowest: a longer --budget, in a new folder."
 
 
 def _band_drawing(ladder: Ladder, metric: str, bands: Sequence[tuple[int, int | None]]) -> _Drawing:
@@ -303,7 +326,7 @@ def _curve_drawing(ladder: Ladder) -> _Drawing:
 
 def _overtaking(ladder: Ladder) -> str:
     """When the best rung passed the best that the worst one ever reached."""
-    curves = [(rung.name, [one for one in rung.curve if math.isfinite(one.dev_bleu)]) for rung in ladder.rungs]
+    curves = [(rung.name, [one for one in rung.curve if math.isfinite(one.dev_bleu)]) for rung in ladder.rungs if rung.comparable]
     peaks = sorted((max(one.dev_bleu for one in curve), place) for place, (_, curve) in enumerate(curves) if curve)
     if len(peaks) < 2 or peaks[0][0] == peaks[-1][0]:
         return ""
@@ -353,7 +376,8 @@ def _metric_names(ladder: Ladder) -> list[str]:
 
 
 def _scored(ladder: Ladder, metric: str) -> list[tuple[str, Score]]:
-    return [(rung.name, one) for rung in ladder.rungs if (one := _score(rung.scores, metric))]
+    """The scores of the rungs that have learned to translate: those of the others are chance."""
+    return [(rung.name, one) for rung in ladder.rungs if rung.comparable and (one := _score(rung.scores, metric))]
 
 
 def _all_scores(ladder: Ladder) -> list[Score]:

@@ -19,7 +19,8 @@ from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.errors import ModelError
 from vitrail.evaluation.flops import step_cost
 from vitrail.evaluation.gradients import source_gradients
-from vitrail.evaluation.rungs import Pair, Point, Rung
+from vitrail.evaluation.learned import estimate, judge, own_and_other, source_gain, word_entropy
+from vitrail.evaluation.rungs import Enough, Learned, Pair, Point, Rung
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
 from vitrail.evaluation.slices import Share, by_length_of, challenge, proportion
 from vitrail.evaluation.worker import read_process
@@ -108,6 +109,12 @@ def measure(runs: Sequence[Run], named: Named, *, test: Texts, book: Phrasebook 
     seconds = time.perf_counter() - started
     translations += [[one.text for one in run.translator().translate(test.source)] for run in runs[1:]]
     statistics = [count_words(first.prepared, texts, test) for texts in translations] if test.source else []
+    learned = judge(
+        dev_loss=dev,
+        entropy=word_entropy(first.prepared),
+        gain=source_gain(loaded.model, first.prepared),
+        chrf=own_and_other(translations[0], test.target),
+    )
     rung = Rung(
         **named._asdict(),
         seeds=tuple(run.config.seed for run in runs),
@@ -129,8 +136,14 @@ def measure(runs: Sequence[Run], named: Named, *, test: Texts, book: Phrasebook 
         sentences_per_second=len(test.source) / seconds if test.source else None,
         gradients=source_gradients(loaded.model, loaded.vocabularies, first.prepared.dev.source, first.prepared.dev.target),
         curve=trained.curve,
+        learned=learned,
+        enough=_enough(trained, learned) if learned.doubts else None,
     )
     return Measured(rung, translations[0])
+
+
+def _enough(trained: Trained, learned: Learned) -> Enough:
+    return estimate(trained.curve, entropy=learned.word_entropy, steps=trained.steps, minutes=trained.minutes)
 
 
 def _loss(run: Run, loaded: LoadedModel, texts: Texts) -> float:

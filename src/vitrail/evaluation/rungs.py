@@ -32,6 +32,30 @@ class GradientCurve:
 
 
 @dataclass(frozen=True)
+class Learned:
+    """What tells whether a model has learned to translate; None where it was not measured."""
+
+    word_entropy: float
+    """Nats per token: the loss of who only knows how frequent each word is."""
+    source_gain: float | None
+    """Nats per token by which the source of another sentence raises the dev loss."""
+    own_chrf: float | None
+    other_chrf: float | None
+    """chrF of the test translations against their own references, and against those of other sentences."""
+    doubts: tuple[str, ...]
+    """What speaks against it; empty: it has learned."""
+
+
+@dataclass(frozen=True)
+class Enough:
+    """An estimate of how long a training should have been."""
+
+    steps: int
+    minutes: float
+    """At the speed of this rung."""
+
+
+@dataclass(frozen=True)
 class Rung:
     """One architecture as it was measured; what was not measured is None or empty. Times and speeds are of the first seed's training."""
 
@@ -67,6 +91,15 @@ class Rung:
     """Decoding of the test set as the search is configured."""
     gradients: tuple[GradientCurve, ...]
     curve: tuple[Point, ...]
+    learned: Learned | None = None
+    """None: not asked."""
+    enough: Enough | None = None
+    """Where it has not learned: what would about be long enough."""
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its scores are those of a translator, as far as is known."""
+        return self.learned is None or not self.learned.doubts
 
 
 @dataclass(frozen=True)
@@ -89,6 +122,6 @@ class Ladder:
     machine: str
     rungs: tuple[Rung, ...]
     pairs: tuple[Pair, ...]
-    """Each rung against the one before it."""
+    """Each rung against the one before it, those left out that have not learned to translate."""
     notes: tuple[str, ...]
     """What a reader must know: parameters that could not be matched, rungs that are not finished, sets too small."""

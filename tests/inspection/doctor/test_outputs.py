@@ -7,7 +7,7 @@ import torch
 
 from vitrail.data.batches import collate
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.inspection.doctor.losses import nats_by_sentence
+from vitrail.evaluation.losses import nats_by_sentence
 from vitrail.inspection.doctor.outputs import judge_hearing, judge_loops, judge_variety, loops
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig

@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from vitrail.data.batches import Row
 from vitrail.data.store import Store
+from vitrail.evaluation.learned import LONGEST, spread
+from vitrail.evaluation.losses import nats_by_sentence
 from vitrail.inspection.doctor.findings import Finding
-from vitrail.inspection.doctor.losses import nats_by_sentence
-from vitrail.inspection.doctor.patient import LONGEST, Patient, spread
+from vitrail.inspection.doctor.patient import Patient
 from vitrail.models.base import TranslationModel
 
 Floats = npt.NDArray[np.float64]

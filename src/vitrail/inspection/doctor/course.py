@@ -6,24 +6,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitrail.data.subwords import EOS, SOS
+from vitrail.evaluation.learned import LITTLE, word_entropy
 from vitrail.inspection.doctor.findings import Finding
-from vitrail.inspection.doctor.patient import Patient, spread
+from vitrail.inspection.doctor.patient import Patient
 from vitrail.train.choose import LEAST_STEPS
 from vitrail.train.config import RunConfig
 from vitrail.train.length import LOW, WARMUP, highest_share, warn_of_warmup
+from vitrail.train.loop import calmer
 from vitrail.train.optim import Warmup
 
 NOTHING = 0.9
 """Dev loss, as a share of the entropy of single words, above which a model knows little more than how frequent each word is."""
-LITTLE = 0.6
-"""The same, above which it knows little. At the first of their validations, the models of the Multi30k ladder
-have 0.31 to 0.43."""
 EARLY = 0.2
 """Share of the planned training below which a poor loss is no surprise."""
-ENTROPY_PAIRS = 5_000
-"""Training targets whose words are counted."""
-
 RISEN = 0.2
 """Rise of the dev loss above its best that is a fault, if the training loss is also under half of it. From epoch to epoch, the dev loss of
 healthy runs rises by 1 % at most."""
@@ -87,16 +82,6 @@ def _log(value: float) -> float:
     return math.log(value) if value > 0 else 0.0
 
 
-def word_entropy(patient: Patient) -> float:
-    """Entropy of the training targets' tokens one by one, <eos> included, in nats: the loss of who only knows how frequent each is."""
-    store = max(patient.data.stores, key=len)
-    places = spread(len(store), ENTROPY_PAIRS)
-    counts = np.bincount(np.concatenate([store.target(place) for place in places]), minlength=SOS + 2).astype(np.float64)
-    counts[EOS] += len(places)
-    shares = counts[counts > 0] / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
-
-
 def planned_steps(course: Course) -> float:
     """How many steps the whole training has, at the speed so far; 0 where the log has no line on training yet."""
     return course.train_steps[-1] / course.done_share if course.train_steps and course.done_share else 0.0
@@ -129,7 +114,7 @@ def judge_warm_up(config: RunConfig, steps: float) -> Finding:
 
 def learning(patient: Patient) -> list[Finding]:
     """Whether the dev loss says that something was learned."""
-    return [judge_learning(read_course(patient.metrics), word_entropy(patient))]
+    return [judge_learning(read_course(patient.metrics), word_entropy(patient.data))]
 
 
 def judge_learning(course: Course, entropy: float) -> Finding:
@@ -189,11 +174,13 @@ def judge_overfitting(course: Course) -> Finding:
 def steadiness(patient: Patient) -> list[Finding]:
     """Whether the loss jumps, steps had to be skipped, or gradients are cut all the time."""
     course = read_course(patient.metrics)
-    warmup = 0.0 if patient.config is None else Warmup.parse(patient.config.schedule.warmup).within(planned_steps(course))
-    return [judge_steadiness(course, warmup=warmup)]
+    if patient.config is None:
+        return [judge_steadiness(course, warmup=0.0)]
+    warmup = Warmup.parse(patient.config.schedule.warmup).within(planned_steps(course))
+    return [judge_steadiness(course, warmup=warmup, remedy=calmer(patient.config))]
 
 
-def judge_steadiness(course: Course, *, warmup: float) -> Finding:
+def judge_steadiness(course: Course, *, warmup: float, remedy: str = "lower optimizer.learning_rate") -> Finding:
     """Judge by spikes of the loss, skipped steps and what clipping cuts away; the first `warmup` steps are not held against it."""
     lowest, spikes = math.inf, list[int]()
     for step, nats in zip(course.train_steps, course.train_nats, strict=True):
@@ -217,7 +204,7 @@ def judge_steadiness(course: Course, *, warmup: float) -> Finding:
         severity="fault" if diverged or course.skipped >= max(2.0, MANY_SKIPS * steps) else "warning",
         found=f"{told}{'; the loss has not come down again' if diverged else ''}",
         expected="a loss that falls, and gradients that are seldom cut",
-        remedy="lower optimizer.learning_rate or raise schedule.warmup; text of skipped steps is in bad_batches/",
+        remedy=f"{remedy}{'; text of skipped steps is in bad_batches/' if course.skipped else ''}",
         numbers=numbers,
     )
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vitrail.evaluation.learned import FEWEST, SOURCE_WEAK, losses_by_source
 from vitrail.inspection.doctor.findings import Finding
-from vitrail.inspection.doctor.losses import nats_by_sentence
 from vitrail.inspection.doctor.patient import Patient
 
 SAME = 0.1
@@ -13,14 +13,9 @@ SAME = 0.1
 model measured has 1.0, an Elman network that hardly hears the source 0.25; a constant one has 1 in the number of sentences."""
 ALIKE = 0.5
 """The same, below which many inputs are told alike."""
-FEWEST = 8
-"""Sentences below which nothing is said of shares."""
-
 SOURCE_NATS = 0.1
 """Nats per token by which a wrong source must make the right target less likely: parallel text shares 1 nat per token and more (the
-difference in loss between a language model and a translator), so this is a tenth. Healthy: 2.4 to 5.4; with cross-attention cut: 0."""
-SOURCE_WEAK = 0.4
-"""The same, below which the source is heard, but little."""
+difference in loss between a language model and a translator), so this is a tenth. With cross-attention cut: 0."""
 
 LOOPING = 0.1
 """Share of looping translations that is a fault."""
@@ -115,11 +110,8 @@ def unheard_source(patient: Patient) -> list[Finding]:
     pairs = patient.dev_pairs
     if len(pairs) < FEWEST:
         return [Finding(check="unheard source", severity="unchecked", found=f"{len(pairs)} dev sentences are too few")]
-    order = sorted(range(len(pairs)), key=lambda place: len(pairs.source[place]))  # another source of the same length or nearly
-    wrong = {place: pairs.source[order[(rank + 1) % len(order)]] for rank, place in enumerate(order)}
-    true, tokens = nats_by_sentence(patient.model, pairs.source, pairs.target)
-    other, _ = nats_by_sentence(patient.model, [wrong[place] for place in range(len(pairs))], pairs.target)
-    return [judge_hearing(float(true.sum() / tokens.sum()), float(other.sum() / tokens.sum()), sentences=len(pairs))]
+    own, other = losses_by_source(patient.model, pairs.source, pairs.target)
+    return [judge_hearing(own, other, sentences=len(pairs))]
 
 
 def judge_hearing(true_nats: float, shuffled_nats: float, *, sentences: int) -> Finding:

@@ -16,6 +16,7 @@ from vitrail.data.subwords import Vocabularies
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
+from vitrail.evaluation.learned import LONGEST, spread
 from vitrail.files import read_lines
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
@@ -26,8 +27,6 @@ from vitrail.train.config import RunConfig
 DEV_SENTENCES = 128
 """Dev sentences that are translated and whose loss is measured: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences,
 more than chance."""
-LONGEST = 100
-"""Tokens a side of the longest pairs that losses and heads are measured on, for the sake of memory; the rest are left out."""
 _A_RUN = "the folder of a run, as vitrail train -o FOLDER makes it"
 _TRIES = 4
 _WAIT_SECONDS = 0.25
@@ -116,12 +115,6 @@ class Patient:
 def reversed_sides(texts: Any) -> tuple[list[str], list[str]]:
     """Source and target, last pair first, so that the first of equal sources is the one that a dictionary keeps."""
     return texts.source[::-1], texts.target[::-1]
-
-
-def spread(total: int, most: int) -> list[int]:
-    """At most `most` places out of `total`, evenly spread."""
-    count = min(total, most)
-    return [place * total // count for place in range(count)] if count else []
 
 
 def admit(folder: Path, *, device: torch.device | None = None) -> Patient:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitrail.inspection.doctor.course import LITTLE, Course, planned_steps, read_course, word_entropy
+from vitrail.evaluation.learned import LITTLE, word_entropy
+from vitrail.inspection.doctor.course import Course, planned_steps, read_course
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient
 from vitrail.models.build import build_model
@@ -119,7 +120,7 @@ def learning_rate(patient: Patient) -> list[Finding]:
     layers = measure_steps(patient, patient.config, patient.checkpoint)
     if not layers:
         return [Finding(check="learning rate", severity="unchecked", found="the checkpoint holds no moments of the optimizer")]
-    return [judge_rate(layers, learned_share(course, word_entropy(patient)), rate=patient.config.optimizer.learning_rate)]
+    return [judge_rate(layers, learned_share(course, word_entropy(patient.data)), rate=patient.config.optimizer.learning_rate)]
 
 
 def learned_share(course: Course, entropy: float) -> float:

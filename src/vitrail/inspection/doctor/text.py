@@ -9,8 +9,9 @@ import numpy.typing as npt
 from vitrail.data.holdout import sentence_key
 from vitrail.data.prepared import Texts
 from vitrail.data.subwords import EOS, UNK, Subwords
+from vitrail.evaluation.learned import spread
 from vitrail.inspection.doctor.findings import Finding
-from vitrail.inspection.doctor.patient import Patient, spread
+from vitrail.inspection.doctor.patient import Patient
 
 LEAK_PAIRS = 30_000
 """Training pairs whose sentences are compared with dev and test, evenly spread over all: 2 s."""

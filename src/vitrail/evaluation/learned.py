@@ -1,0 +1,121 @@
+"""Whether a model has learned to translate at all: what is asked before scores are compared, and by the doctor of a training."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitrail.data.batches import Row
+from vitrail.data.prepared import Prepared
+from vitrail.data.subwords import EOS, SOS
+from vitrail.evaluation.losses import nats_by_sentence
+from vitrail.evaluation.rungs import Enough, Learned, Point
+from vitrail.models.base import TranslationModel
+from vitrail.train.choose import LEAST_STEPS
+
+LITTLE = 0.6
+"""Dev loss, as a share of the entropy of single words, above which a model knows little more than how frequent each word is. At the first
+of their validations, the models of the Multi30k ladder have 0.31 to 0.43; after 150 steps 0.67 to 0.74."""
+SOURCE_WEAK = 0.4
+"""Nats per token by which a wrong source must make the right target less likely, below which the source is heard but little: parallel text
+shares 1 nat per token and more (the difference in loss between a language model and a translator). Healthy: 2.4 to 5.4."""
+OWN = 0.1
+"""By how much the chrF against the own references is higher than against those of others, as a share of what is left up to 100."""
+SENTENCES = 256
+"""Dev pairs whose loss with another source is measured."""
+LONGEST = 100
+"""Tokens a side of the longest of them, for the sake of memory."""
+FEWEST = 8
+"""Sentences below which nothing is said of them."""
+_ENTROPY_PAIRS = 5_000
+_FURTHEST = 8.0
+"""Times as long as it was that a training may be estimated to need: a learning curve does not tell further."""
+
+
+def spread(total: int, most: int) -> list[int]:
+    """At most `most` places out of `total`, evenly spread."""
+    count = min(total, most)
+    return [place * total // count for place in range(count)] if count else []
+
+
+def word_entropy(data: Prepared) -> float:
+    """Entropy of the training targets' tokens one by one, <eos> included, in nats: the loss of who only knows how frequent each is."""
+    store = max(data.stores, key=len)
+    places = spread(len(store), _ENTROPY_PAIRS)
+    counts = np.bincount(np.concatenate([store.target(place) for place in places]), minlength=SOS + 2).astype(np.float64)
+    counts[EOS] += len(places)
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum())
+
+
+def losses_by_source(model: TranslationModel, source: Sequence[Row], target: Sequence[Row]) -> tuple[float, float]:
+    """Nats per token of the targets with their own sources, and with those of others, of the same length or nearly."""
+    order = sorted(range(len(source)), key=lambda place: len(source[place]))
+    other = {place: source[order[(rank + 1) % len(order)]] for rank, place in enumerate(order)}
+    own_nats, tokens = nats_by_sentence(model, source, target)
+    other_nats, _ = nats_by_sentence(model, [other[place] for place in range(len(source))], target)
+    return float(own_nats.sum() / tokens.sum()), float(other_nats.sum() / tokens.sum())
+
+
+def source_gain(model: TranslationModel, data: Prepared) -> float | None:
+    """By how many nats per token another source raises the dev loss; None where too few dev sentences are short enough."""
+    vocabularies = data.vocabularies
+    places = spread(len(data.dev.source), SENTENCES)
+    source, target = (
+        side.encode_batch([texts[place] for place in places])
+        for side, texts in zip((vocabularies.source, vocabularies.target), data.dev, strict=True)
+    )
+    short = [pair for pair in zip(source, target, strict=True) if all(0 < len(side) <= LONGEST for side in pair)]
+    if len(short) < FEWEST:
+        return None
+    own, other = losses_by_source(model, [source for source, _ in short], [target for _, target in short])
+    return other - own
+
+
+def own_and_other(translations: Sequence[str], references: Sequence[str]) -> tuple[float, float] | None:
+    """chrF of translations against their own references, and against those of other sentences; None where they are too few.
+
+    Who says the same for every sentence, or anything that does not go by the source, is as good by the one as by the other.
+    """
+    from sacrebleu.metrics import CHRF
+
+    if len(set(references)) < FEWEST:
+        return None
+    half = len(references) // 2
+    turned = [*references[half:], *references[:half]]
+    return tuple(CHRF().corpus_score(list(translations), [list(told)]).score for told in (references, turned))  # pyright: ignore[reportReturnType]
+
+
+def judge(*, dev_loss: float, entropy: float, gain: float | None, chrf: tuple[float, float] | None) -> Learned:
+    """What speaks against a model having learned to translate; nothing where it has."""
+    doubts: list[str] = []
+    if not dev_loss < LITTLE * entropy:
+        doubts.append(
+            f"its dev loss of {dev_loss:.2f} nats per token is {dev_loss / entropy:.0%} of the {entropy:.2f} of word frequencies alone"
+        )
+    if gain is not None and not gain >= SOURCE_WEAK:
+        doubts.append(f"the source of another sentence raises its dev loss by {gain:.2f} nats per token only")
+    if chrf is not None and (chrf[0] - chrf[1]) < OWN * (100 - chrf[1]):
+        told = f"chrF {chrf[1]:.1f} and {chrf[0]:.1f}"
+        doubts.append(f"its translations fit the references of other sentences nearly as well as their own ({told})")
+    return Learned(entropy, gain, *(chrf or (None, None)), doubts=tuple(doubts))
+
+
+def estimate(curve: Sequence[Point], *, entropy: float, steps: int, minutes: float) -> Enough:
+    """How long a training that was too short should about be: as long as is planned at least, and twice as long as it was; longer where
+    its loss, which falls in a straight line over the logarithm of the steps, would be at `LITTLE` of the entropy only later.
+    """
+    known = [(math.log(point.step), point.dev_loss) for point in curve if point.step > 0 and math.isfinite(point.dev_loss)][-3:]
+    wanted = float(max(LEAST_STEPS, 2 * steps))
+    if len(known) >= 2 and known[-1][1] < known[0][1]:
+        fall = (known[0][1] - known[-1][1]) / (known[-1][0] - known[0][0])
+        later = known[-1][0] + max(0.0, known[-1][1] - LITTLE * entropy) / fall
+        wanted = max(wanted, math.exp(min(later, math.log(_FURTHEST * steps))))
+    rounded = _round_up(wanted)
+    return Enough(rounded, minutes * rounded / steps)
+
+
+def _round_up(value: float) -> int:
+    """To two digits."""
+    unit = 10 ** max(0, math.floor(math.log10(value)) - 1)
+    return unit * math.ceil(round(value / unit, 6))  # exp(log(x)) is a little off
