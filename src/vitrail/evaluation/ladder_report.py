@@ -274,7 +274,7 @@ def _none_learned(short: Sequence[Rung]) -> str:
     if not short:
         return ""
     none = "No rung has" if len(short) > 1 else f"{short[0].name} has not"
-    return f"Not trained long enough to compare: {none} learned to translate, and the scores are chance.{_longer(short)}"
+    return f"Not trained long enough to compare: {none} learned to translate yet, so scores cannot be compared.{_longer(short)}"
 
 
 def _longer(short: Sequence[Rung]) -> str:
