@@ -1,6 +1,7 @@
 """Vocabularies of whole words and of single characters."""
 
 import json
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +39,45 @@ def test_words_keep_apostrophes_and_hyphens_and_stand_apart_from_marks() -> None
     assert learned.pieces(learned.encode("<s> l’eau")) == ["▁<", "s", ">", "▁l’eau"]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("मेरा भाई गिटार बजाता है।", ["मेरा", "भाई", "गिटार", "बजाता", "है", "।"]),
+        ("நான் தமிழ் படிக்கிறேன்.", ["நான்", "தமிழ்", "படிக்கிறேன்", "."]),
+        ("كَتَبَ الطالِبُ رِسالَةً،", ["كَتَبَ", "الطالِبُ", "رِسالَةً", "،"]),
+        ("Mo fẹ́ràn ọ̀rẹ́ mi.", ["Mo", "fẹ́ràn", "ọ̀rẹ́", "mi", "."]),
+        (unicodedata.normalize("NFD", "Où est l’élève ?"), [*unicodedata.normalize("NFD", "Où est l’élève").split(), "?"]),
+        ("می\u200cخواهم بروم", ["می\u200cخواهم", "بروم"]),
+        ("저는 한국어를 합니다", ["저는", "한국어를", "합니다"]),
+        (unicodedata.normalize("NFD", "한국어를"), [unicodedata.normalize("NFD", "한국어를")]),
+        ("東京タワーへ", ["東", "京", "タワー", "へ"]),
+        ("มานี มา", ["ม", "า", "นี", "ม", "า"]),
+        ("ශ්\u200dරී ලංකාව", ["ශ්\u200dරී", "ලංකාව"]),
+        ("שָׁלוֹם עוֹלָם", ["שָׁלוֹם", "עוֹלָם"]),
+        ("3.14 isn't 1,000 €", ["3.14", "isn't", "1,000", "€"]),
+        (
+            "\U0001f468\u200d\U0001f469\u200d\U0001f467 and \u2764\ufe0f!",
+            ["\U0001f468\u200d\U0001f469\u200d\U0001f467", "and", "\u2764\ufe0f", "!"],
+        ),
+    ],
+)
+def test_words_are_whole_in_every_script(text: str, words: list[str]) -> None:
+    learned = WordVocabulary.train([text], size=1000)
+    assert [piece.removeprefix("▁") for piece in learned.pieces(learned.encode(text))] == words
+    assert learned.decode(learned.encode(text)) == text
+
+
+def test_a_vocabulary_of_before_reads_as_it_was_learned() -> None:
+    content = {"format": "vitrail vocabulary 1", "kind": "word", "tokens": [" म", "े", "र", "ा", " e", "\u0301"]}
+    data = (json.dumps(content, ensure_ascii=False, indent=0) + "\n").encode()
+    old = WordVocabulary.from_bytes(data, origin="x")
+    assert old.encode("मेरा e\u0301") == [4, 5, 6, 7, 8, 9]
+    assert old.to_bytes() == data
+    new = WordVocabulary.train(["मेरा e\u0301"], size=99)
+    assert len(new.encode("मेरा e\u0301")) == 2
+    assert WordVocabulary.from_bytes(new.to_bytes(), origin="x").encode("मेरा") == new.encode("मेरा")
+
+
 def test_the_most_frequent_are_kept_and_the_others_unknown() -> None:
     learned = WordVocabulary.train(["the the the end end here"], size=6)
     assert learned.size == 6
@@ -71,7 +111,8 @@ GOOD = {"format": "vitrail vocabulary 1", "kind": "word", "tokens": ["a", "b"]}
         GOOD | {"tokens": ["a", ""]},
         GOOD | {"tokens": ["a", 1]},
         GOOD | {"tokens": "ab"},
-        GOOD | {"format": "vitrail vocabulary 2"},
+        GOOD | {"format": "vitrail vocabulary 3"},
+        GOOD | {"format": "vitrail vocabulary 2", "kind": "character"},
         [],
     ],
 )

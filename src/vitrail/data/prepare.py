@@ -27,6 +27,7 @@ from vitrail.data.clean import Example, show
 from vitrail.data.cleaning import Cleaned, clean_chunks
 from vitrail.data.filters import HashSet, Reason
 from vitrail.data.holdout import HeldOut, Keys, Role, held_out, split_keys
+from vitrail.data.losses import WARNING, conversion, tell_losses
 from vitrail.data.normalise import Normalisation, compose
 from vitrail.data.prepared import (
     FORMAT,
@@ -48,7 +49,7 @@ from vitrail.data.prepared import (
 )
 from vitrail.data.setup import DataConfig, differences, fingerprint, stamps
 from vitrail.data.store import Store, write_store
-from vitrail.data.subwords import Vocabularies, train_vocabularies
+from vitrail.data.subwords import UNK, Vocabularies, train_vocabularies
 from vitrail.data.text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.data.typical import Survey, survey
 from vitrail.errors import DataError, UsageError
@@ -82,6 +83,7 @@ def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = la
     asked = fingerprint(config)
     found = _open_same(folder, asked, say=say)
     if found is not None:
+        _tell(found, config, say, only=WARNING)
         return found
     check_texts(config, say=say)
     work = folder.absolute().with_name(f"{folder.absolute().name}.preparing")
@@ -98,7 +100,15 @@ def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = la
         finally:
             if folder.exists() or not (work / "old").exists():
                 remove_folder(work)  # syncs the folder around it too, so that the new name is durable
-    return open_prepared(folder)
+    found = open_prepared(folder)
+    _tell(found, config, say)
+    return found
+
+
+def _tell(prepared: Prepared, config: DataConfig, say: Say, *, only: str = "") -> None:
+    for line in tell_losses(prepared.report.details, config):
+        if line.startswith(only):
+            say(line)
 
 
 def _open_same(folder: Path, asked: dict[str, Any], *, say: Say) -> Prepared | None:
@@ -216,7 +226,7 @@ class _Preparation:
                 keys.append(kept.keys[:, 1:].copy())
             report.repaired = _plain(notes)
             if file.size == 0:
-                _refuse_empty(report)
+                _refuse_empty(report, cure=conversion(corpus, self.config.languages) if report.clean.dropped[Reason.INVALID_UTF8] else "")
         return np.concatenate(keys)
 
     def _processes(self, place: int) -> int:
@@ -275,6 +285,9 @@ class _Preparation:
                 looked_into = chunk[::every]
                 report.looked_into += len(looked_into)
                 report.several_sentences += sum(count_sentences(pair.source) > 1 for pair in looked_into)
+                if vocabularies.has_unknown:
+                    report.tokens += sum(map(len, (*sources, *targets)))
+                    report.unknown += sum(int(np.count_nonzero(row == UNK)) for row in (*sources, *targets))
                 for pair, fit in zip(chunk, fits, strict=True):
                     if fit:
                         report.source_words += len(pair.source.split())
@@ -347,11 +360,11 @@ def _where(rows: list[npt.NDArray[np.int32]], fits: list[bool]) -> list[npt.NDAr
     return [row for row, fit in zip(rows, fits, strict=True) if fit]
 
 
-def _refuse_empty(report: CorpusReport) -> None:
+def _refuse_empty(report: CorpusReport, *, cure: str = "") -> None:
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in report.dropped.items()) or "held out for dev and test"
     raise DataError(
         f"{report.name}: of {report.clean.total:,} pairs none is left to train on ({reasons})",
-        remedy="look at the text, or at the limits in data.clean and data.max_length",
+        remedy=cure or "look at the text, or at the limits in data.clean and data.max_length",
     )
 
 

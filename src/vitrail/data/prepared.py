@@ -66,6 +66,9 @@ class CorpusReport:
     looked_into: int = 0
     several_sentences: int = 0
     """Of so many source lines to train on that were looked into, so many hold several sentences."""
+    tokens: int = 0
+    unknown: int = 0
+    """Of the tokens, those that the vocabulary does not know; counted for vocabularies of words and characters."""
     source_words: int = 0
     target_words: int = 0
     repaired: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
@@ -99,6 +102,7 @@ class CorpusReport:
             "dropped": self.dropped,
             "normalised": self.clean.normalised,
             "typical": self.typical._asdict(),
+            **({"unknown_share": round(self.unknown / self.tokens, 6)} if self.tokens else {}),
             "repaired": self.repaired,
             "examples": self.clean.as_dict()["examples"] | ({OVERLAP: overlaps} if overlaps else {}) | later,
         } | ({"read_as": self.read_as} if self.read_as else {})
@@ -141,7 +145,8 @@ def report_to_text(report: dict[str, Any]) -> str:
         rows = [(key, part[key]) for key in ("train", "dev", "test") if part[key] or key == "train"]
         rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
         lines += [f"  {name:<30} {number:>12,}  {number / total:8.3%}" for name, number in rows]
-        lines += ["  " + Typical(**part["typical"]).to_text()]
+        lines += [f"  {part['unknown_share']:.2%} of the tokens are unknown to the vocabulary"] if "unknown_share" in part else []
+        lines += ["  " + Typical(**part["typical"]).to_text()] if "typical" in part else []
         lines += [f"  {part['normalised']:,} pairs were normalised: spaces, control characters, invisible marks, composed letters"] * bool(
             part["normalised"]
         )

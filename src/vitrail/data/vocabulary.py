@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.files import write_file
@@ -116,10 +117,12 @@ class _TokenVocabulary(Subwords):
     """A list of tokens, the most frequent first; token n has the id n + 4. Saved as JSON."""
 
     kind: ClassVar[str]
+    formats: ClassVar[tuple[str, ...]] = ("vitrail vocabulary 1",)
+    """The first lines of files that can be read; the last one is written."""
     suffix = ".vocab.json"
 
-    def __init__(self, tokens: Sequence[str]) -> None:
-        self._tokens = tuple(tokens)
+    def __init__(self, tokens: Sequence[str], *, format: str = "") -> None:
+        self._tokens, self._format = tuple(tokens), format or self.formats[-1]
         self._ids = {token: id for id, token in enumerate(self._tokens, start=len(SPECIAL))}
 
     @classmethod
@@ -131,15 +134,16 @@ class _TokenVocabulary(Subwords):
         counts: Counter[str] = Counter()
         for text in texts:
             require_text([text])
-            counts.update(cls._split(text))
+            counts.update(cls.split(text))
         if not counts:
             raise DataError("no text to learn a vocabulary from")
         ranked = sorted((-count, token) for token, count in counts.items() if count >= least_count)
         return cls([token for _, token in ranked[: size - len(SPECIAL)]])
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def _split(text: str) -> list[str]: ...
+    def split(cls, text: str, *, format: str = "") -> list[str]:
+        """The tokens of a text, as files of a format have them; empty: of the newest."""
 
     @staticmethod
     @abstractmethod
@@ -151,7 +155,7 @@ class _TokenVocabulary(Subwords):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         require_text(texts)
-        return [[self._ids.get(token, UNK) for token in self._split(text)] for text in texts]
+        return [[self._ids.get(token, UNK) for token in self.split(text, format=self._format)] for text in texts]
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._join(self._tokens[id - len(SPECIAL)] for id in ids if id > EOS)
@@ -160,7 +164,7 @@ class _TokenVocabulary(Subwords):
         return [SPECIAL[id] if id <= EOS else self._tokens[id - len(SPECIAL)].replace(" ", "▁") for id in ids]
 
     def to_bytes(self) -> bytes:
-        content = {"format": "vitrail vocabulary 1", "kind": self.kind, "tokens": self._tokens}
+        content = {"format": self._format, "kind": self.kind, "tokens": self._tokens}
         return (json.dumps(content, ensure_ascii=False, indent=0) + "\n").encode()
 
     @classmethod
@@ -171,10 +175,10 @@ class _TokenVocabulary(Subwords):
         except (ValueError, RecursionError):
             raise refusal from None
         match content:
-            case {"format": "vitrail vocabulary 1", "kind": cls.kind, "tokens": [*tokens]} if len(content) == 3:
+            case {"format": str(format), "kind": cls.kind, "tokens": [*tokens]} if len(content) == 3 and format in cls.formats:
                 if not all(isinstance(token, str) and token for token in tokens) or len(set(tokens)) < len(tokens):
                     raise refusal
-                return cls(tokens)
+                return cls(tokens, format=format)
             case _:
                 raise refusal
 
@@ -182,16 +186,26 @@ class _TokenVocabulary(Subwords):
 class WordVocabulary(_TokenVocabulary):
     """Whole words and marks of punctuation.
 
-    A token is a run of letters and digits, inner apostrophes and hyphens included (`l'eau-de-vie`), or any one other character. The space
-    before it belongs to it, and a text is read as if a space stood before it. Thus joining tokens gives back the text.
+    A token is a word by Unicode's rules (UAX 29) with its combining marks and joiners, words with hyphens between them being one
+    (`l'eau-de-vie`), or any one other sign with its marks. Where words stand without spaces, a Han character, a run of katakana or a
+    letter of Thai is a word.
+    The space before a token belongs to it, and a text is read as if a space stood before it. Thus joining tokens gives back the text.
+
+    Files of format 1 had words of letters and digits alone, cut at combining marks; they are read as they were learned.
     """
 
     kind = "word"
-    _token = re.compile(r" ?(?:\w+(?:['’-]\w+)*|[^\w ])")
+    formats = ("vitrail vocabulary 1", "vitrail vocabulary 2")
+    _patterns: ClassVar[dict[str, "re.Pattern[str] | regex.Pattern[str]"]] = {
+        formats[0]: re.compile(r" ?(?:\w+(?:['’-]\w+)*|[^\w ])"),
+        # (?w): \B is where no word ends or begins, so that what follows a letter up to its word's end is taken whatever it is.
+        formats[1]: regex.compile(r"(?ws) ?(?:\w(?:\B.)*+(?:[-\u2010\u2011]\w(?:\B.)*+)*+|\X)"),
+    }
 
-    @staticmethod
-    def _split(text: str) -> list[str]:
-        return WordVocabulary._token.findall(" " + collapse(text)) if text else []
+    @classmethod
+    def split(cls, text: str, *, format: str = "") -> list[str]:
+        text = collapse(text)
+        return cls._patterns[format or cls.formats[-1]].findall(f" {text}") if text else []
 
     @staticmethod
     def _join(tokens: Iterable[str]) -> str:
@@ -199,12 +213,16 @@ class WordVocabulary(_TokenVocabulary):
 
 
 class CharacterVocabulary(_TokenVocabulary):
-    """Single characters (code points), the space among them."""
+    """Single characters (code points), the space among them.
+
+    Not grapheme clusters: a letter with its marks is one code point where there is one (text is composed, NFC), and syllables of Hindi or
+    Tamil are too many to be known, while their signs are few.
+    """
 
     kind = "character"
 
-    @staticmethod
-    def _split(text: str) -> list[str]:
+    @classmethod
+    def split(cls, text: str, *, format: str = "") -> list[str]:
         return list(collapse(text))
 
     @staticmethod

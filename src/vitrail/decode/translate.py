@@ -9,6 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
+import regex
 import torch
 from jaxtyping import Int
 from pydantic import Field
@@ -453,13 +454,16 @@ def spellings(word: str, vocabulary: Subwords) -> tuple[tuple[int, ...], ...]:
     return tuple(dict.fromkeys(spelling for spelling in found if spelling and UNK not in spelling))
 
 
+_WORD_SIGN = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d]")
+
+
 def _joining(vocabulary: Subwords) -> Callable[[int, int], bool]:
-    """Tell whether two neighbouring tokens write letters or digits without a space between them."""
+    """Tell whether two neighbouring tokens write letters, their marks or digits without a space between them."""
 
     def joins(previous: int, following: int) -> bool:
         left, both = vocabulary.decode([previous]), vocabulary.decode([previous, following])
         right = both.removeprefix(left)
-        return left[-1:].isalnum() and right[:1].isalnum() and both.startswith(left)
+        return both.startswith(left) and _WORD_SIGN.match(left[-1:]) is not None and _WORD_SIGN.match(right[:1]) is not None
 
     return joins
 
