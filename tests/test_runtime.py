@@ -30,8 +30,10 @@ def test_numbers_are_chosen_as_asked() -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"torch sees no GPU[^$]*train\.device=cpu"):
+    with pytest.raises(UsageError, match=r"torch sees no GPU[^$]*--device cpu"):
         choose_device("cuda")
+    with pytest.raises(UsageError, match=r"torch sees no GPU[^$]*--set train\.device=cpu"):
+        choose_device("cuda", instead="--set train.device=cpu")
 
 
 def test_one_process_alone_needs_no_group() -> None:

@@ -5,6 +5,7 @@ translator = vitrail.train_translator("corpus.en", "corpus.fr", "runs/en-fr")
 print(translator.translate("I am good.").text)
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -75,13 +76,21 @@ def __dir__() -> list[str]:
 
 
 def load(
-    path: str | Path, *others: str | Path, device: Literal["auto", "cpu", "cuda"] = "cpu", threads: int | None = None
+    path: str | Path,
+    *others: str | Path,
+    device: Literal["auto", "cpu", "cuda"] = "cpu",
+    threads: int | None = None,
+    config: "TranslateConfig | None" = None,
+    search: "SearchConfig | Mapping[str, Any] | None" = None,
 ) -> "InspectableTranslator":
     """Load a translator from a run's folder or a model folder; several of the same vocabulary translate together.
 
-    Args:    threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+    Args:
+        threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+        config: how texts are cut and batched.
+        search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1, "max_length": 80}.
     Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
     """
     from vitrail.inspection.translator import InspectableTranslator
 
-    return InspectableTranslator.load(path, *others, device=device, threads=threads)
+    return InspectableTranslator.load(path, *others, device=device, threads=threads, config=config, search=search)

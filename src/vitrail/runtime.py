@@ -17,10 +17,13 @@ Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 
-def choose_device(wanted: Device) -> torch.device:
-    """The device to compute on; auto takes a GPU when there is one. Raises UsageError when a GPU is asked for and absent."""
+def choose_device(wanted: Device, *, instead: str = "--device cpu") -> torch.device:
+    """The device to compute on; auto takes a GPU when there is one. Raises UsageError when a GPU is asked for and absent.
+
+    Args: instead: the option by which the processor is asked for.
+    """
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise UsageError("train.device = cuda, but torch sees no GPU", remedy="--set train.device=cpu")
+        raise UsageError("device cuda, but torch sees no GPU", remedy=instead)
     if wanted == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,6 +1,7 @@
 """SentencePiece vocabularies: the same bytes every time, text that comes back, sampling that can be repeated."""
 
 import hashlib
+import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -207,13 +209,30 @@ def test_a_damaged_file_is_refused(data: bytes, tmp_path: Path) -> None:
 
 
 def test_a_foreign_model_is_refused() -> None:
-    import io
-
-    import sentencepiece
-
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(CORPUS), model_writer=model, vocab_size=100, minloglevel=2)
     with pytest.raises(ModelError, match="special ids"):
+        SentencePieceSubwords.from_bytes(model.getvalue(), origin="foreign.model")
+
+
+@pytest.mark.parametrize("rule", ["nfkc", "nmt_nfkc_cf", "a table"])
+def test_a_model_that_rewrites_text_is_refused(rule: str, tmp_path: Path) -> None:
+    """Its table may make one letter twenty thousand; ours have none, whatever texts they were learned from."""
+    (tmp_path / "table.tsv").write_text("61\t" + " ".join(["62"] * 2000) + "\n")
+    how = {"normalization_rule_tsv": str(tmp_path / "table.tsv")} if rule == "a table" else {"normalization_rule_name": rule}
+    model = io.BytesIO()
+    special = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS),
+        model_writer=model,
+        vocab_size=400,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        minloglevel=2,
+        **special,
+        **how,
+    )
+    with pytest.raises(ModelError, match="rewrites text"):
         SentencePieceSubwords.from_bytes(model.getvalue(), origin="foreign.model")
 
 

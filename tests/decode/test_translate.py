@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import ToyModel
 
+import vitrail
 from vitrail.data.subwords import EOS, CharacterVocabulary, Vocabularies, WordVocabulary
 from vitrail.decode.search import SamplingConfig, SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translation, Translator, Wishes, fewest_rows, make_batches, spellings
@@ -414,6 +415,31 @@ def test_load_several_as_an_ensemble(tmp_path: Path) -> None:
     assert [item.tokens for item in twice] == [item.tokens for item in Translator.load(first, config=config).translate(TEXTS)]
     with pytest.raises(ModelError, match="vocabulary"):
         Translator.load(first, saved(tmp_path / "c", words()))
+
+
+def test_how_to_search_is_said_at_loading(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "model", characters(), search={"beams": 3, "max_length": 9})
+    assert Translator.load(folder).search == SearchConfig(beams=3, max_length=9)
+    assert Translator.load(folder, search={"beams": 2}).search == SearchConfig(beams=2, max_length=9)
+    assert Translator.load(folder, search=SearchConfig(beams=7)).search == SearchConfig(beams=7)
+    assert vitrail.load(folder, search={"n_best": 2}).search == SearchConfig(beams=3, max_length=9, n_best=2)
+    with pytest.raises(UsageError, match="beam"):
+        Translator.load(folder, search={"beam": 2})
+
+
+@pytest.mark.parametrize("asked", [{"beams": 10**9}, {"beams": 5000}, {"max_extra": 10**9}, {"max_ratio": 1e300}, {"beems": 2}, 3])
+def test_a_model_that_asks_for_too_much_is_refused_unless_told_otherwise(tmp_path: Path, asked: object) -> None:
+    folder = saved(tmp_path / "model", characters(), search=asked)
+    with pytest.raises(ModelError):
+        Translator.load(folder)
+    assert Translator.load(folder, search=SearchConfig(beams=2)).search.beams == 2
+    if isinstance(asked, dict) and "beams" in asked:
+        assert Translator.load(folder, search={"beams": 2}).search.beams == 2
+
+
+def test_batches_of_many_beams_hold_few_sentences() -> None:
+    batches = list(make_batches([4] * 300, config=TranslateConfig(), width=500))
+    assert {len(batch) for batch in batches} == {2}
 
 
 def test_load_refuses_what_is_not_there(tmp_path: Path) -> None:

@@ -150,6 +150,22 @@ def test_what_is_no_configuration_is_refused(folder: Path, data: bytes) -> None:
         load_model(folder)
 
 
+def test_more_layers_than_tensors_are_refused_before_any_is_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vitrail.models.folder.build_model", lambda *_: pytest.fail("a model was built"))
+    with_document(folder, model=CONFIG.model_dump(mode="json") | {"encoder_layers": 150, "decoder_layers": 100})
+    with pytest.raises(ModelError, match="250 layers"):
+        load_model(folder)
+    with_document(folder, model=CONFIG.model_dump(mode="json") | {"encoder_layers": 10**9})
+    with pytest.raises(ModelError, match="encoder_layers"):
+        load_model(folder)
+
+
+def test_a_configuration_of_many_megabytes_is_refused(folder: Path) -> None:
+    with_document(folder, facts={"note": "x" * (17 << 20)})
+    with pytest.raises(ModelError, match="larger than"):
+        load_model(folder)
+
+
 def test_the_vocabulary_of_another_model_is_refused(folder: Path) -> None:
     republish(folder, joint__vocab__json=CharacterVocabulary(list("abcdfe")).to_bytes())
     with pytest.raises(ModelError, match="vocabulary is of another model"):

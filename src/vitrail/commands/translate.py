@@ -2,24 +2,25 @@
 
 import json as json_module
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from queue import Empty, Queue
-from threading import Thread
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from vitrail.commands import console
-from vitrail.errors import UsageError
+from vitrail.commands.feed import Feed
+from vitrail.commands.progress import count_lines, progress
+from vitrail.errors import DataError, Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from vitrail.decode.joining import Alternative
     from vitrail.decode.search import SearchConfig
     from vitrail.decode.translate import Translation, Translator, Wishes
 
-_WINDOW = 1024
-"""Lines translated together, at most; fewer where they come in more slowly than they are translated."""
+_MOST_BEAMS = 1000
 
 
 def translate(
@@ -27,10 +28,23 @@ def translate(
     source: Annotated[
         Path, typer.Option("--source", metavar="FILE", help="Text to translate, one sentence a line.", show_default="stdin")
     ] = Path("-"),
-    n_best: Annotated[int, typer.Option(min=1, help="Translations of each line: line number, rank, score and text between tabs.")] = 1,
+    n_best: Annotated[
+        int,
+        typer.Option(min=1, max=_MOST_BEAMS, help="Different translations of each line: line number, rank, score and text between tabs."),
+    ] = 1,
     scores: Annotated[bool, typer.Option("--scores", help="Each translation's score and a tab before it.")] = False,
+    token_scores: Annotated[
+        bool, typer.Option("--token-scores", help="After each translation a tab and its tokens, each with its log-probability: ▁I:-0.12.")
+    ] = False,
     beams: Annotated[
-        int | None, typer.Option(min=1, help="Hypotheses kept side by side; 1 is greedy.", show_default="the model's own")
+        int | None,
+        typer.Option(min=1, max=_MOST_BEAMS, help="Hypotheses kept side by side; 1 is greedy.", show_default="the model's own"),
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Tokens of a sentence's translation, at most.", show_default="the model's own")
+    ] = None,
+    min_length: Annotated[
+        int | None, typer.Option(min=0, max=100_000, help="Tokens of a sentence's translation, at least.", show_default="the model's own")
     ] = None,
     length_penalty: Annotated[
         float | None, typer.Option(min=0, help="Above 0 favours long translations.", show_default="the model's own")
@@ -57,56 +71,100 @@ def translate(
 
     vitrail translate runs/en-fr < input.en > output.fr
     """
-    drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    if not sample and any(value is not None for value in drawing.values()):
-        name = next(name for name, value in drawing.items() if value is not None)
-        raise UsageError(f"--{name.replace('_', '-')} without --sample", remedy="add --sample")
-    if alignment and (n_best > 1 or len(models) > 1):
-        other = "--n-best" if n_best > 1 else f"{len(models)} models"
-        raise UsageError(f"--alignment with {other}", expected="one model and one translation of each line")
-    translator = load(models, fast=fast, seed=seed, threads=threads, device=device, inspectable=alignment)
-    search = adapt_search(
-        translator.search,
-        beams=beams,
-        n_best=n_best,
-        length_penalty=length_penalty,
-        sampling={name: value for name, value in drawing.items() if value is not None} if sample else None,
-    )
+    drawing = _drawing({"temperature": temperature, "top_k": top_k, "top_p": top_p}, sample=sample)
+    if alignment and len(models) > 1:
+        raise UsageError(f"--alignment with {len(models)} models", expected="one model")
+    if beams is not None and n_best > beams and not sample:
+        raise UsageError(f"--n-best {n_best} with --beams {beams}", expected="at least as many beams", remedy=f"--beams {n_best}")
+    translator = load(models, fast=fast, seed=seed, threads=threads, device=device, inspectable=alignment, beams=beams)
+    lengths = {"length_penalty": length_penalty, "max_length": max_length, "min_length": min_length}
+    search = adapt_search(translator.search, beams=beams, n_best=n_best, sampling=drawing, lengths=lengths)
     from vitrail.decode.translate import Wishes
 
-    wishes = Wishes(prefix, tuple(forbid or ()), tuple(force or ()))
-    interactive = sys.stdin.isatty() and source == Path("-")
-    if interactive:
+    wishes = Wishes(prefix, forbid or (), force or ())
+    if sys.stdin.isatty() and source == Path("-"):
         console.say("type a line to translate it; Ctrl-D ends")
-    doubtful: list[int] = []
+    feed = Feed(source)
     if alignment:
-        answers = aligned(translator, windows(source), folder=models[0], search=search, wishes=wishes)
+        answers = aligned(translator, feed.portions(), folder=models[0], search=search, wishes=wishes)
     else:
-        answers = ((found, None) for found in translator.translate_portions(windows(source), search=search, wishes=wishes))
-    for number, (found, links) in enumerate(answers, start=1):
-        console.write_lines(_lines(found, number=number, n_best=n_best, scores=scores, json=json, links=links))
-        if found.truncated or found.cut:
-            doubtful.append(number)
+        answers = ((found, None) for found in translator.translate_portions(feed.portions(), search=search, wishes=wishes))
+    columns = _Columns(translator, json=json, n_best=n_best > 1, scores=scores, token_scores=token_scores)
+    doubtful = _write(answers, columns, total=count_lines(source), feed=feed)
     if doubtful:
-        shown = ", ".join(map(str, doubtful[:5])) + (", ..." if len(doubtful) > 5 else "")
-        console.say(f"warning: {len(doubtful):,} translations may be incomplete, too long for the model (lines {shown})")
+        console.say(f"warning: {len(doubtful):,} translations may be incomplete, too long for the model (lines {_some(doubtful)})")
+    if feed.cut:
+        raise DataError(
+            f"{len(feed.cut):,} lines are too long, and only their beginnings were translated (lines {_some(feed.cut)})",
+            expected="lines of at most 1,048,576 bytes",
+            remedy="put line breaks between sentences",
+        )
 
 
-def load(models: list[Path], *, fast: bool, seed: int, threads: int, device: console.DeviceName, inspectable: bool = False) -> "Translator":
-    """The translator, searching as its first model was configured to; `inspectable`: one that can be looked into."""
+def _write(
+    answers: Iterable[tuple["Translation", Sequence[str] | None]], columns: "_Columns", *, total: int | None, feed: Feed
+) -> list[int]:
+    """Write each answer as it comes. Returns the numbers of those that may be incomplete."""
+    doubtful: list[int] = []
+    done = 0
+    try:
+        with progress(total) as advance:
+            for found, links in answers:
+                console.write_lines(columns.lines(found, number=done + 1, links=links))
+                done += 1
+                advance(done)
+                if found.truncated or found.cut:
+                    doubtful.append(done)
+    except KeyboardInterrupt:
+        if feed.unanswered(done):
+            of = "" if total is None else f" of {total:,}"
+            console.say(f"interrupted: {done:,}{of} lines are translated and written")
+        raise typer.Exit(Interrupted.exit_code) from None
+    return doubtful
+
+
+def _some(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers[:5])) + (", ..." if len(numbers) > 5 else "")
+
+
+def _drawing(options: dict[str, float | None], *, sample: bool) -> dict[str, float] | None:
+    """How to sample. Raises UsageError for an option that says how where nothing is drawn, and for what it cannot be."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if not sample:
+            raise UsageError(f"{option} without --sample", remedy="add --sample")
+        if not (value > 0 or name == "top_k") or not value <= (1 if name == "top_p" else 1e9):
+            expected = "more than 0 and at most 1" if name == "top_p" else "more than 0"
+            raise UsageError(f"{option} {value:g}", expected=expected, remedy="without --sample the best is searched for")
+    return given if sample else None
+
+
+def load(
+    models: list[Path],
+    *,
+    fast: bool,
+    seed: int,
+    threads: int,
+    device: console.DeviceName,
+    inspectable: bool = False,
+    beams: int | None = None,
+) -> "Translator":
+    """The translator, searching as its first model was configured to, but with so many beams; `inspectable`: one to look into."""
     from vitrail.decode.translate import TranslateConfig, Translator
 
     kind = Translator
     if inspectable:
         from vitrail.inspection.translator import InspectableTranslator as kind
     config = TranslateConfig(exact=not fast, seed=seed)
-    return kind.load(models[0], *models[1:], device=device, threads=threads, config=config)
+    search = {} if beams is None else {"beams": beams, "n_best": 1}
+    return kind.load(models[0], *models[1:], device=device, threads=threads, config=config, search=search)
 
 
 def aligned(
     translator: "Translator", portions: Iterable[list[str]], *, folder: Path, search: "SearchConfig", wishes: "Wishes"
-) -> Iterator[tuple["Translation", str]]:
-    """Each translation with its word alignment, aligned in portions as they were translated.
+) -> Iterator[tuple["Translation", list[str]]]:
+    """Each translation with the word alignment of each of its alternatives, aligned in portions as they were translated.
 
     The heads are those that align best on a run's development set; of a model folder by itself, all.
     """
@@ -128,77 +186,81 @@ def aligned(
     stream = translator.translate_portions(counted(), search=search, wishes=wishes)
     for first in stream:
         batch = [first, *islice(stream, sizes[-1] - 1)]
-        for found, links in zip(batch, aligner.align_translations(batch), strict=True):
-            yield found, to_pharaoh(links)
+        listed = [[replace(found, text=one.text, stretches=one.stretches) for one in found.alternatives] or [found] for found in batch]
+        links = iter(aligner.align_translations([one for ones in listed for one in ones]))
+        for found, ones in zip(batch, listed, strict=True):
+            yield found, [to_pharaoh(next(links)) for _ in ones]
 
 
 def adapt_search(
-    search: "SearchConfig", *, beams: int | None, n_best: int, length_penalty: float | None, sampling: dict[str, Any] | None
+    search: "SearchConfig",
+    *,
+    beams: int | None,
+    n_best: int,
+    sampling: dict[str, Any] | None = None,
+    lengths: dict[str, Any] | None = None,
+    length_penalty: float | None = None,
 ) -> "SearchConfig":
     """The model's own search, with what the options change. Raises UsageError for what cannot be."""
     from vitrail.config import build, merge
     from vitrail.decode.search import SearchConfig
 
     changes: dict[str, Any] = {"n_best": n_best, "beams": beams or max(search.beams, n_best)}
-    if length_penalty is not None:
-        changes["length_penalty"] = length_penalty
-    if sampling is not None:
-        changes["sampling"] = sampling
+    more = {"sampling": sampling, "length_penalty": length_penalty, **(lengths or {})}
+    changes |= {name: value for name, value in more.items() if value is not None}
     return build(SearchConfig, merge(search.model_dump(mode="json"), changes), origin="options")
 
 
-def windows(source: Path) -> Iterator[list[str]]:
-    """Lines in portions: as many as have come while the last portion was translated, so that whoever waits for an answer gets it."""
-    from vitrail.data.text import lines
+class _Columns(NamedTuple):
+    """What is printed of a translation."""
 
-    queue: Queue[str | BaseException | None] = Queue(maxsize=4 * _WINDOW)
+    translator: "Translator"
+    json: bool
+    n_best: bool
+    scores: bool
+    token_scores: bool
 
-    def read() -> None:
-        try:
-            for line in lines(source, allow_empty=True):
-                queue.put(line)
-            queue.put(None)
-        except BaseException as error:
-            queue.put(error)
-
-    Thread(target=read, daemon=True).start()
-    window: list[str] = []
-    while True:
-        try:
-            item = queue.get(block=not window)
-        except Empty:
-            yield window
-            window = []
-            continue
-        if not isinstance(item, str):
-            break
-        window.append(item)
-        if len(window) == _WINDOW:
-            yield window
-            window = []
-    yield window
-    if item is not None:
-        raise item
-
-
-def _lines(found: "Translation", *, number: int, n_best: int, scores: bool, json: bool, links: str | None) -> list[str]:
-    if json:
-        record: dict[str, Any] = {
-            "line": number,
-            "source": found.source,
-            "text": found.text,
-            "score": found.score,
-            "truncated": found.truncated,
-            "passed_through": found.passed_through,
-        }
-        if n_best > 1:
-            record["alternatives"] = [{"text": one.text, "score": one.score} for one in found.alternatives]
-        if links is not None:
-            record["alignment"] = links
-        return [json_module.dumps(record, ensure_ascii=False)]
-    if n_best > 1:
+    def lines(self, found: "Translation", *, number: int, links: Sequence[str] | None) -> list[str]:
+        """The lines for one line of the input: one, or one for each of the n best."""
+        if self.json:
+            return [json_module.dumps(self._record(found, number=number, links=links), ensure_ascii=False)]
         # An empty line has an empty translation, and no others.
-        ranked = [(one.score, one.text) for one in found.alternatives] or [(found.score, found.text)]
-        return [f"{number}\t{rank}\t{score:.4f}\t{text}" for rank, (score, text) in enumerate(ranked, start=1)]
-    fields = [f"{found.score:.4f}"] * scores + [found.text] + ([] if links is None else [links])
-    return ["\t".join(fields)]
+        ranked = found.alternatives if self.n_best else found.alternatives[:1]
+        rows: list[list[str]] = []
+        for rank in range(max(1, len(ranked))):
+            one = ranked[rank] if ranked else None
+            score = f"{0.0 if one is None else one.score:.4f}"
+            fields = [str(number), str(rank + 1), score] if self.n_best else [score] * self.scores
+            fields += [found.text if one is None else one.text] + [self._scored(one)] * self.token_scores
+            rows.append(fields + ([] if links is None else [links[rank]]))
+        return ["\t".join(row) for row in rows]
+
+    def _record(self, found: "Translation", *, number: int, links: Sequence[str] | None) -> dict[str, Any]:
+        record: dict[str, Any] = {"line": number, "source": found.source, "text": found.text, "score": found.score}
+        best = found.alternatives[0] if found.alternatives else None
+        record |= {"log_probability": found.log_probability, "length": len(found.token_log_probabilities), "truncated": found.truncated}
+        record["tokens"] = [{"token": token, "log_probability": value} for token, value in self._tokens(best)]
+        if self.n_best:
+            record["alternatives"] = [
+                {
+                    "text": one.text,
+                    "score": one.score,
+                    "log_probability": one.log_probability,
+                    "length": len(one.token_log_probabilities),
+                    **({} if links is None else {"alignment": links[rank]}),
+                }
+                for rank, one in enumerate(found.alternatives)
+            ]
+        if links is not None:
+            record["alignment"] = links[0]
+        return record
+
+    def _scored(self, one: "Alternative | None") -> str:
+        # A piece has no white space; should one of a stranger's model have any, the columns stay what they are.
+        return " ".join(f"{'▁'.join(token.split()) or '▁'}:{value:.4f}" for token, value in self._tokens(one))
+
+    def _tokens(self, one: "Alternative | None") -> Iterator[tuple[str, float]]:
+        """Each token as people read it with its log-probability, <eos> where a part ends."""
+        for part in () if one is None else one.stretches:
+            pieces = self.translator.vocabularies.target.pieces(part.target_tokens)
+            yield from zip([*pieces, "<eos>"], part.log_probabilities, strict=False)

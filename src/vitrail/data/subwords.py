@@ -55,6 +55,7 @@ LEAST_COVERAGE = 0.98
 _CROWDED = 0.75
 """Where not all characters have room, they take this share of the ids, and words and their parts the rest."""
 _SEGMENTATIONS = 8
+_LONGEST_PIECE = 4096
 _SEGMENTATION_SMOOTHING = 0.2
 
 
@@ -107,6 +108,14 @@ class SentencePieceSubwords(Subwords):
                 f"{origin}: a SentencePiece model with special ids {special}" + ("" if has_bytes else " and without pieces for bytes"),
                 expected=f"pad, unk, sos, eos = {(PAD, UNK, SOS, EOS)}, then 256 bytes, as vitrail prepare makes them",
             )
+        if _rewrites(data):
+            raise ModelError(
+                f"{origin}: a SentencePiece model that rewrites text by a table of its own",
+                expected="none: text is normalised before, and a table can make it any number of times as long",
+            )
+        longest = max(map(len, processor.id_to_piece(list(range(processor.get_piece_size())))))
+        if longest > _LONGEST_PIECE:
+            raise ModelError(f"{origin}: has a piece of {longest:,} characters", expected=f"at most {_LONGEST_PIECE:,}")
         return cls(processor, data)
 
     def to_bytes(self) -> bytes:
@@ -197,6 +206,38 @@ class SentencePieceSubwords(Subwords):
             return None
         pieces = self._processor.id_to_piece(plain)
         return read_merges(dict(zip(pieces, scores, strict=True)), dict(zip(pieces, plain, strict=True)), size=self.size)
+
+
+def _rewrites(data: bytes) -> bool:
+    """Whether a SentencePiece model holds a table of normalisation: `precompiled_charsmap` or `normalization_rule_tsv` (2 and 6) of
+    `normalizer_spec` or `denormalizer_spec` (3 and 5 of a ModelProto)."""
+    specs = [value for number, value in _fields(data) if number in (3, 5)]
+    return any(number in (2, 6) and value for spec in specs for number, value in _fields(spec))
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and content of each field of a message in protobuf's wire format; of a field without length, no content."""
+    at = 0
+
+    def varint() -> int:
+        nonlocal at
+        value = shift = 0
+        while True:
+            byte = message[at]
+            value |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                return value
+
+    while at < len(message):
+        number, kind = divmod(varint(), 8)
+        content = b""
+        if kind == 0:
+            varint()
+        else:
+            size = {1: 8, 5: 4}.get(kind) or varint()
+            content, at = message[at : at + size], at + size
+        yield number, content if kind == 2 else b""
 
 
 def _escape(text: str) -> str:

@@ -21,6 +21,8 @@ class Stretch(NamedTuple):
     source_tokens: tuple[int, ...]
     target_start: int
     target_tokens: tuple[int, ...]
+    log_probabilities: tuple[float, ...] = ()
+    """Of the target's tokens and, unless it was truncated, of the end."""
 
 
 class Alternative(NamedTuple):
@@ -117,7 +119,7 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
         log_probability,
         log_probabilities,
         tuple(
-            Stretch(one.start, one.tokens, target, item.tokens)
+            Stretch(one.start, one.tokens, target, item.tokens, item.token_log_probabilities)
             for one, target, item in zip(parts, starts, chosen, strict=True)
             if item is not None
         ),

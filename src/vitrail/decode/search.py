@@ -25,7 +25,7 @@ StepFunction = Callable[[Tensor, State], Step]
 class SamplingConfig(Config):
     """Draw the next token at random instead of searching for the best."""
 
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    temperature: float = Field(default=1.0, gt=0, le=1e9, allow_inf_nan=False)
     """Divides the log-probabilities before drawing: below 1 is more careful, above 1 more varied."""
     top_k: int = Field(default=0, ge=0)
     """Draw among this many of the most probable tokens only; 0 draws among all."""
@@ -36,29 +36,29 @@ class SamplingConfig(Config):
 class SearchConfig(Config):
     """How a translation is looked for."""
 
-    beams: int = Field(default=5, ge=1)
+    beams: int = Field(default=5, ge=1, le=10_000)
     """Hypotheses kept side by side; 1 is greedy search. Not used when sampling."""
-    n_best: int = Field(default=1, ge=1)
-    """Translations returned for a sentence; when sampling, the number of samples drawn."""
-    length_penalty: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    n_best: int = Field(default=1, ge=1, le=10_000)
+    """Translations returned for a sentence, of different texts; when sampling, the number of samples drawn."""
+    length_penalty: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
     """Alpha in score = log-probability / ((5 + length) / 6) ** alpha (Wu et al. 2016); length counts the end. 0 prefers short ones."""
     early_stop: bool = True
     """End a sentence as soon as nothing alive can still enter its n-best list. Saves time and never changes the result."""
-    max_ratio: float = Field(default=2.0, ge=0, allow_inf_nan=False)
+    max_ratio: float = Field(default=2.0, ge=0, le=100, allow_inf_nan=False)
     """A translation has at most max_ratio * source + max_extra tokens, its end included; one cut off there is marked truncated."""
-    max_extra: int = Field(default=50, ge=1)
+    max_extra: int = Field(default=50, ge=1, le=10_000)
     """See max_ratio."""
-    max_length: int | None = Field(default=None, ge=1)
+    max_length: int | None = Field(default=None, ge=1, le=100_000)
     """At most this many tokens whatever the source; None sets no such limit."""
-    min_ratio: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    min_ratio: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
     """A translation has at least min_ratio * source tokens, its end not included."""
-    min_length: int = Field(default=0, ge=0)
+    min_length: int = Field(default=0, ge=0, le=100_000)
     """At least this many tokens whatever the source, its end not included."""
     allow_unknown: bool = False
     """Whether the unknown token may be produced."""
-    repeat_ngram: int = Field(default=3, ge=0)
+    repeat_ngram: int = Field(default=3, ge=0, le=1000)
     """The repetition guard counts sequences of this many tokens; 0 switches it off."""
-    max_repeats: int = Field(default=8, ge=1)
+    max_repeats: int = Field(default=8, ge=1, le=1_000_000)
     """How often the same sequence of repeat_ngram tokens may occur in one translation."""
     sampling: SamplingConfig | None = None
     """Draw at random instead of searching."""

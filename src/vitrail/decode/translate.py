@@ -1,7 +1,7 @@
 """The translator: text in, `Translation` out, in the order of the input whatever was batched with what."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
@@ -15,7 +15,7 @@ from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
-from vitrail.config import Config, build
+from vitrail.config import Config, build, merge
 from vitrail.data.normalise import BEFORE, Normalisation, has_letters
 from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
 from vitrail.decode.constraints import UNCONSTRAINED, Constraints, TokenIds, contains, repeats
@@ -33,6 +33,7 @@ AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 SEEN_SEVERAL = 0.05
 """From this share of training lines with several sentences on, a model is trusted to translate them together. Corpora of sentences have
 0 to 0.02, of paragraphs 0.35 to 0.42 (Multi30k, Tatoeba, WMT news, the documentation of Python, Wikipedia)."""
+_MOST_STORED_BEAMS = 1000
 _BATCH_ROWS = 1024
 """Hypotheses decoded side by side, at most, unless one sentence has more."""
 
@@ -178,11 +179,13 @@ class Translator:
         device: Device = "cpu",
         threads: int | None = None,
         config: TranslateConfig | None = None,
+        search: SearchConfig | Mapping[str, Any] | None = None,
     ) -> AnyTranslator:
         """Load a run's folder or a model folder; several make an ensemble.
 
         Args:
             threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+            search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1}.
         Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
         """
         if threads is not None:
@@ -193,9 +196,7 @@ class Translator:
         model = loaded[0].model if len(loaded) == 1 else Ensemble([one.model for one in loaded], digests=digests)
         longest, several = _longest_source(loaded), _several_sentences(loaded)
         config = TranslateConfig() if config is None else config
-        if config.search is None and "search" in loaded[0].facts:
-            stored = build(SearchConfig, loaded[0].facts["search"], origin=f"{path}: search")
-            config = config.model_copy(update={"search": stored})
+        config = config.model_copy(update={"search": _search_of(loaded[0].facts, config.search, search, origin=str(path))})
         facts = loaded[0].facts
         return cls(
             model,
@@ -480,6 +481,26 @@ def _longest_source(loaded: Sequence[LoadedModel]) -> int | None:
     if any(type(length) is not int or length < 1 for length in known):
         raise ModelError(f"the model's fact longest_source is {known}", expected="a number of tokens")
     return min(known, default=None)
+
+
+def _search_of(
+    facts: dict[str, Any], own: SearchConfig | None, wanted: SearchConfig | Mapping[str, Any] | None, *, origin: str
+) -> SearchConfig:
+    """How to search: as is wanted, else as the configuration says, else as the model's facts do. What comes with a model has a ceiling."""
+    if isinstance(wanted, SearchConfig):
+        return wanted
+    table = own.model_dump(mode="json") if own is not None else facts.get("search", {})
+    if not isinstance(table, dict):
+        raise ModelError(f"{origin}: the model's fact search is no table", remedy="take a good copy of the folder")
+    try:
+        found = build(SearchConfig, merge(table, dict(wanted or {})), origin=f"{origin}: search")
+    except UsageError as error:
+        raise (UsageError if wanted or own is not None else ModelError)(error.found, remedy="search with settings of your own") from None
+    if own is None and max(found.beams, found.n_best) > _MOST_STORED_BEAMS:
+        raise ModelError(
+            f"{origin}: asks for {found.beams:,} beams", expected=f"at most {_MOST_STORED_BEAMS:,}", remedy="say how many beams you want"
+        )
+    return found
 
 
 def _several_sentences(loaded: Sequence[LoadedModel]) -> float | None:

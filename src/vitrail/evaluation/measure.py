@@ -68,7 +68,7 @@ class Run:
 
     def device(self) -> torch.device:
         """Where it is measured: where it was trained, if that is here."""
-        return choose_device(self.config.train.device)
+        return choose_device(self.config.train.device, instead="--set train.device=cpu")
 
 
 class Trained(NamedTuple):

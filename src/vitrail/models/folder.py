@@ -25,6 +25,7 @@ FORMAT = 1
 
 
 _ANOTHER_COPY = "take a good copy of the folder"
+_MOST_DOCUMENT_BYTES = 16 << 20
 
 
 class LoadedModel(NamedTuple):
@@ -95,6 +96,7 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
         config = read_config(document["model"])
     except ValidationError as error:
         raise ModelError(f"{folder / 'config.json'}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    _require_layers(folder / "model.safetensors", config)
     try:
         with torch.device("meta"):
             wanted = unique_tensors(build_model(config, vocabularies))
@@ -114,8 +116,22 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             place.copy_(tensors[name])
 
 
+def _require_layers(path: Path, config: ModelConfig) -> None:
+    """Refuse, before anything is built, a configuration of more layers than there are tensors: each layer has several."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as content:
+            tensors = len(list(content.keys()))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: {error}", remedy=_ANOTHER_COPY) from None
+    layers = config.encoder_layers + config.decoder_layers
+    if layers > tensors:
+        raise ModelError(f"{path}: {tensors} tensors", expected=f"those of {layers} layers", remedy=_ANOTHER_COPY)
+
+
 def _read_document(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > _MOST_DOCUMENT_BYTES:
+            raise ModelError(f"{path}: is larger than {_MOST_DOCUMENT_BYTES:,} bytes", remedy=_ANOTHER_COPY)
         document = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: {error}") from None

@@ -28,9 +28,9 @@ class CellsConfig(Config):
 
     cell: CellKind = "lstm"
     """Recurrent cell: rnn (Elman, tanh), gru or lstm."""
-    embedding_width: int = Field(default=128, ge=1)
+    embedding_width: int = Field(default=128, ge=1, le=65_536)
     """Length of the vector that stands for one token."""
-    width: int = Field(default=256, ge=1)
+    width: int = Field(default=256, ge=1, le=65_536)
     """Width D of the hidden state; a bidirectional encoder halves it between its directions."""
     residual: bool = False
     """Add the input of every layer but the first to its output."""

@@ -28,17 +28,17 @@ class TransformerConfig(Config):
 
     kind: Literal["transformer"] = "transformer"
     """The Transformer; another kind is `recurrent`."""
-    encoder_layers: int = Field(default=4, ge=1, le=1000)
+    encoder_layers: int = Field(default=4, ge=1, le=200)
     """Blocks in the encoder."""
-    decoder_layers: int = Field(default=4, ge=1, le=1000)
+    decoder_layers: int = Field(default=4, ge=1, le=200)
     """Blocks in the decoder; fewer of them translate faster."""
-    width: int = Field(default=128, ge=1)
+    width: int = Field(default=128, ge=1, le=65_536)
     """Model width D: length of the vector that stands for one token."""
-    heads: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1, le=4096)
     """Attention heads H in each attention."""
-    head_width: int | None = Field(default=None, ge=1)
+    head_width: int | None = Field(default=None, ge=1, le=65_536)
     """Width E of one head; width / heads when not given."""
-    feed_forward: int = Field(default=256, ge=1)
+    feed_forward: int = Field(default=256, ge=1, le=1_000_000)
     """Width F of the feed-forward layer."""
     activation: Activation = "relu"
     """Function inside the feed-forward: relu (the paper), gelu, or swiglu (adds a gate)."""
@@ -48,7 +48,7 @@ class TransformerConfig(Config):
     """Norm before each sublayer (pre: trains without care) or after the residual sum (post: the paper)."""
     positions: Positions = "sinusoidal"
     """How order is told: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
-    max_positions: int = Field(default=1024, ge=1)
+    max_positions: int = Field(default=1024, ge=1, le=1_000_000)
     """Positions that exist with learned positions; the others know no limit."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share dropped of every sublayer's output before the residual sum, and of the embeddings."""

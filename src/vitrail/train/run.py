@@ -138,7 +138,7 @@ class _Run:
         self.config, self.folder, self.prepared, self.wish, self.say = config, folder, prepared, wish, say
         self.observers, self.watch = observers, watch
         self.ranks = join_ranks()
-        device = choose_device(config.train.device)
+        device = choose_device(config.train.device, instead="--set train.device=cpu")
         dtype = choose_dtype(config.train.precision, device)
         seed_all(config.seed, 0)
         self.model: TranslationModel = build_model(config.model, prepared.vocabularies).to(device)
