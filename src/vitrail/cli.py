@@ -1,5 +1,6 @@
 """The program `vitrail`: its verbs, and what becomes of an error. Never imports torch at the top."""
 
+import errno
 import os
 import sys
 import threading
@@ -25,7 +26,7 @@ from vitrail.commands.inspect import inspect
 from vitrail.commands.prepare import prepare
 from vitrail.commands.train import train
 from vitrail.commands.translate import translate
-from vitrail.errors import Interrupted, VitrailError, out_of_memory
+from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
 from vitrail.streams import NobodyReads, guard_streams
 from vitrail.train.stopping import stopping_at_once
 
@@ -83,11 +84,23 @@ def run(arguments: Sequence[str]) -> int:
     except VitrailError as error:
         return _tell(error, str(error), debug=debug, code=error.exit_code)
     except Exception as error:
-        if out_of_memory(error):
-            text = "memory ran out\n  try: end other programs, give it less text at once, or raise the container's limit"
-            return _tell(error, text, debug=debug, code=VitrailError.exit_code)
-        text = f"{type(error).__name__}: {error}\n  try: the same command with --debug, which shows where it happened"
-        return _tell(error, text, debug=debug, code=VitrailError.exit_code)
+        text, code = _explain(error)
+        return _tell(error, text, debug=debug, code=code)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What is told of an error that nobody put in words where it happened, and its exit code."""
+    if out_of_memory(error):
+        return (
+            "memory ran out\n  try: end other programs, give it less text at once, or raise the container's limit",
+            VitrailError.exit_code,
+        )
+    if (
+        isinstance(error, OSError) and error.filename is not None
+    ):  # looking whether a file is there may fail, whatever it was to be used for
+        code = UsageError.exit_code if error.errno == errno.ENAMETOOLONG else VitrailError.exit_code
+        return f"{os.fsdecode(error.filename)}: {error.strerror}\n  try: check the name, and who may read and write there", code
+    return f"{type(error).__name__}: {error}\n  try: the same command with --debug, which shows where it happened", VitrailError.exit_code
 
 
 def _tell(error: Exception, text: str, *, debug: bool, code: int) -> int:

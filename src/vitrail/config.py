@@ -196,6 +196,7 @@ def _alternatives(annotation: Any) -> list[type[BaseModel]]:
 
 def build(config_type: type[ConfigType], table: dict[str, Any], *, origin: str) -> ConfigType:
     """Make a configuration from a nested table. Raises UsageError naming every key that is wrong, and the near one for a typing slip."""
+    _require_text(table, origin=origin)
     try:
         return config_type.model_validate(table)
     except ValidationError as error:
@@ -224,6 +225,22 @@ def _unknown(name: str, kind: str, known: list[Key]) -> str:
     near = [one for one in names if one.rpartition(".")[2] == last] or get_close_matches(name, names, n=1)
     of_kind = f" of kind {kind}" if kind else ""
     return f"no such key{of_kind}" + (f"; {' or '.join(near)}?" if near else "")
+
+
+def _require_text(value: Any, *, origin: str, key: str = "") -> None:
+    """Refuse bytes that are not UTF-8, in names of files too: no configuration could be written that holds them."""
+    if isinstance(value, dict):
+        for name, below in value.items():  # pyright: ignore[reportUnknownVariableType]
+            _require_text(name, origin=origin, key=key)
+            _require_text(below, origin=origin, key=f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list | tuple):
+        for place, below in enumerate(value):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            _require_text(below, origin=origin, key=f"{key}.{place}".lstrip("."))
+    elif isinstance(value, str | Path):
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            raise UsageError(f"{origin}: {key}: {str(value)!a} is not UTF-8", remedy="give the file a name in UTF-8") from None
 
 
 def _found(item: Any) -> str:

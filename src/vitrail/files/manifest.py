@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitrail.errors import ModelError
+from vitrail.files.system import is_utf8
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -79,6 +80,8 @@ def _entry_of(path: Path, name: str, value: Any) -> FileEntry:
 def read_manifest(folder: Path) -> dict[str, FileEntry]:
     """What a published folder should hold. Raises Damaged (no manifest, or not a sound one); ModelError (newer release)."""
     path = folder / MANIFEST
+    if not is_utf8(folder):  # the libraries that read tensors cannot open a file there
+        raise ModelError(f"{folder}: this name is not UTF-8", remedy="give the folder another name")
     try:
         table = json.loads(_read_regular(path, most=_MANIFEST_MOST_BYTES))
     except (ValueError, RecursionError):

@@ -73,9 +73,10 @@ def explaining(path: Path, needed: int = 0) -> Generator[None, None, None]:
 
 
 def _free_bytes(path: Path) -> int | str:
-    for folder in path.absolute().parents:
-        with suppress(OSError):
-            return shutil.disk_usage(folder).free
+    with suppress(OSError):  # the current folder may be gone
+        for folder in path.absolute().parents:
+            with suppress(OSError):
+                return shutil.disk_usage(folder).free
     return "unknown"
 
 
@@ -117,6 +118,15 @@ def remove_tree(path: Path) -> None:
     system().rmdir(path)
 
 
+def is_utf8(path: Path) -> bool:
+    """Whether a name is text; in a file system it may be any bytes, which Python shows as lone surrogates."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _make_folder(path: Path) -> None:
     if path.is_dir():
         return
@@ -127,6 +137,8 @@ def _make_folder(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its missing parents, durably. Raises NotWritten when it cannot be made."""
+    """Make a folder and its missing parents, durably. Raises NotWritten when it cannot be made, or its name is not UTF-8."""
+    if not is_utf8(path):  # the libraries that read tensors cannot open a file there
+        raise NotWritten(f"{path}: this name is not UTF-8", remedy="another name")
     with explaining(path):
         _make_folder(path)

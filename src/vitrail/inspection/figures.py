@@ -3,11 +3,16 @@
 Drawn by matplotlib, which the extra `plot` brings; it is imported when a figure is drawn, and its settings are left as they were.
 """
 
+import atexit
 import io
+import os
 import re
+import shutil
+import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -305,6 +310,23 @@ def _printable(text: str) -> str:
     return "".join(one if one.isprintable() else "\ufffd" for one in text)
 
 
+def _keep_out_of_home() -> None:
+    """Let matplotlib keep its list of fonts in a folder that goes with this process, where nobody has said which and it is not loaded yet.
+
+    It would write to the user's own folders, and take settings from there, so that a figure would not be the same everywhere. A list of
+    fonts that is there already is read: making one takes seconds.
+    """
+    if "matplotlib" in sys.modules or "MPLCONFIGDIR" in os.environ:
+        return
+    folder = tempfile.mkdtemp(prefix="vitrail-figures-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["MPLCONFIGDIR"] = folder
+    with suppress(OSError, RuntimeError):  # no home
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "matplotlib"
+        for fonts in cache.glob("fontlist-v*.json"):
+            shutil.copyfile(fonts, Path(folder, fonts.name))
+
+
 @contextmanager
 def _page(path: str | Path, *, width: Width) -> Generator[tuple["Figure", float]]:
     """A figure to draw on, and its width in inches; written when the block ends well."""
@@ -313,6 +335,7 @@ def _page(path: str | Path, *, width: Width) -> Generator[tuple["Figure", float]
     if suffix not in _METADATA:
         raise UsageError(f"{path}: how to draw it, its name does not tell", expected="a name that ends in .png, .svg or .pdf")
     try:
+        _keep_out_of_home()
         import matplotlib
         from matplotlib.figure import Figure
         from matplotlib.font_manager import fontManager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
 from vitrail.cores import usable_cores
+from vitrail.data.places import find_texts
 from vitrail.data.prepare import DataConfig
 from vitrail.errors import UsageError
 from vitrail.files import make_folder, write_file
@@ -93,7 +94,7 @@ def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
             expected="--source FILE --target FILE, or --corpus FILE",
             remedy=f"for the built-in phrasebook: vitrail demo --recipe {recipe}" if recipe.startswith("phrasebook") else "",
         )
-    return read_toml(path)
+    return find_texts(read_toml(path), folder)
 
 
 def _merge_preset(own: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:

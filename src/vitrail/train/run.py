@@ -16,6 +16,7 @@ from torch import Tensor
 import vitrail
 from vitrail.config import to_toml
 from vitrail.data.batches import Batch, Batches, SubwordDropout, prefetch
+from vitrail.data.places import with_full_names
 from vitrail.data.prepare import Prepared, fingerprint, open_prepared, prepare
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
@@ -175,7 +176,7 @@ class _Run:
             self.say(line)
         self.say(describe_length(self.config, steps_per_epoch=self.steps_per_epoch))
         self._warn_of_warmup(steps_of(self.config.train.duration, steps_per_epoch=self.steps_per_epoch))
-        table = self.config.model_dump(mode="json")
+        table = self.config.model_copy(update={"data": with_full_names(self.config.data)}).model_dump(mode="json")
         table["train"]["select"] = self.select  # what was chosen stays so
         write_file(self.folder / "config.toml", to_toml(table).encode())
         with Records(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:

@@ -1,0 +1,74 @@
+"""Where a run's text lies: written down in full, and found again when the run and its text were moved together."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from vitrail.data.lines import STDIN
+from vitrail.data.setup import DataConfig
+from vitrail.data.text import ParallelText
+
+
+def with_full_names(config: DataConfig) -> DataConfig:
+    """The same with the full names of all files, so that they are found from any folder."""
+    parts = {"dev": config.dev, "test": config.test}
+    changed = {name: _in_full(text) for name, text in parts.items() if text is not None}
+    return config.model_copy(update={"corpora": tuple(map(_in_full, config.corpora)), **changed})
+
+
+def _in_full(text: ParallelText) -> ParallelText:
+    return text.model_copy(update={side: _full(path) for side in ("source", "target") if (path := getattr(text, side)) is not None})
+
+
+def _full(path: Path) -> Path:
+    if path == STDIN:
+        return path
+    with suppress(OSError):  # the current folder was deleted
+        return Path(os.path.normpath(path.absolute()))
+    return path
+
+
+def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The configuration of the run in `folder`, its text where it is now.
+
+    A file that is not where it was is looked for beside the run: under the folders above it, by as much of its name as leads to one. So a
+    project may be moved with its text and its runs, and names in configurations of old, which were relative, are good from anywhere.
+    What is found is only taken for the same text where it has the same bytes: that is checked when the training goes on.
+    """
+    data = table.get("data")
+    if not isinstance(data, dict):
+        return table
+    parts: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
+    if isinstance(parts.get("corpora"), list):
+        parts["corpora"] = [_found(text, folder) for text in parts["corpora"]]
+    for name in ("dev", "test"):
+        if name in parts:
+            parts[name] = _found(parts[name], folder)
+    return {**table, "data": parts}
+
+
+def _found(text: Any, folder: Path) -> Any:
+    if not isinstance(text, dict):
+        return text
+    named: dict[str, Any] = dict(text)  # pyright: ignore[reportUnknownArgumentType]
+    for side in ("source", "target"):
+        if isinstance(named.get(side), str):
+            named[side] = str(_near(Path(named[side]), folder))
+    return named
+
+
+def _near(path: Path, folder: Path) -> Path:
+    with suppress(OSError, ValueError):
+        if path == STDIN or path.exists():
+            return path
+        return next((place for place in _places(path, folder.absolute()) if place.is_file()), path)
+    return path
+
+
+def _places(path: Path, folder: Path) -> Iterator[Path]:
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    for start in range(len(parts)):
+        for above in (folder, *folder.parents):
+            yield above.joinpath(*parts[start:])
