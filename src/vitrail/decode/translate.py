@@ -79,6 +79,12 @@ class Stretch(NamedTuple):
     source_tokens: tuple[int, ...]
     target_start: int
     target_tokens: tuple[int, ...]
+    source_text: str
+    """The part as the model reads it."""
+    source_end: int
+    target_end: int
+    cut: bool
+    """Whether it begins or ends inside a sentence, which was too long."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +111,30 @@ class Translation:
     """The parts that have tokens, as they stand in `source` and `text`."""
 
 
+class SearchedPart(NamedTuple):
+    """One part of a text that has tokens, with all that the search found for it."""
+
+    stretch: Stretch
+    query: Query
+    hypotheses: tuple[Hypothesis, ...]
+    """Best first; the first one is in the translation."""
+
+
+class Searched(NamedTuple):
+    """A translation with its parts, and the search as it was done: with more beams where words are forced."""
+
+    translation: Translation
+    parts: tuple[SearchedPart, ...]
+    search: SearchConfig
+
+
 class _Job(NamedTuple):
     """One part of one text, ready for the model."""
 
     tokens: list[int]
     query: Query
+    text: str = ""
+    """What was encoded."""
 
 
 class _Text(NamedTuple):
@@ -235,11 +260,60 @@ class Translator:
         search = _with_banks(search, wanted)
         jobs: list[_Job] = []
         prepared = [self._prepare(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
+        results = self._search_all(jobs, search)
+        return [self._assemble(text, jobs, results, search) for text in prepared]
+
+    def _search_all(
+        self, jobs: list[_Job], search: SearchConfig, observe: Callable[[Observation], None] | None = None
+    ) -> list[list[Hypothesis]]:
+        """The n-best list of each job; `observe` sees every step, the sentences being numbers of jobs, -1 for a row that only fills up."""
         results: list[list[Hypothesis]] = [[] for _ in jobs]
         for batch in make_batches([len(job.tokens) for job in jobs], config=self.config):
-            for number, found in zip(batch, self._search([jobs[number] for number in batch], search), strict=True):
+            watch = None if observe is None else _renumbered(observe, batch)
+            for number, found in zip(batch, self._search([jobs[number] for number in batch], search, watch), strict=True):
                 results[number] = found
-        return [self._assemble(text, jobs, results, search) for text in prepared]
+        return results
+
+    def translate_parts(
+        self,
+        text: str,
+        *,
+        wishes: Wishes | None = None,
+        search: SearchConfig | None = None,
+        observe: Callable[[Observation], None] | None = None,
+        only: int | None = None,
+    ) -> Searched:
+        """Translate one text as `translate` does, and tell what was found for each of its parts that have tokens.
+
+        Args:
+            observe: sees every step of the search; the sentences are the numbers of the parts, -1 for a row that only fills a batch.
+            only: the number of the one part to translate; the others are left out.
+        Raises:  UsageError for wishes that cannot be granted.
+        """
+        search = self.search if search is None else search
+        wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
+        search = _with_banks(search, wanted)
+        jobs: list[_Job] = []
+        prepared = self._prepare(text, wanted, search, jobs, place=0)
+        if only is None:
+            results = self._search_all(jobs, search, observe)
+        else:
+            watch = None if observe is None else _renumbered(observe, [only])
+            results = [self._search([job], search, watch)[0] if number == only else [] for number, job in enumerate(jobs)]
+        whole = self._assemble(prepared, jobs, results, search)
+        done = [(job.query, tuple(found)) for job, found in zip(jobs, results, strict=True) if found]
+        parts = [SearchedPart(stretch, *one) for stretch, one in zip(whole.stretches, done, strict=True)]
+        return Searched(whole, tuple(parts), search)
+
+    def cut(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        """The parts that a text is translated in, as the model reads them: the text and the tokens of each that has any."""
+        jobs: list[_Job] = []
+        self._prepare(text, UNCONSTRAINED, self.search, jobs, place=0)
+        return [(job.text, tuple(job.tokens)) for job in jobs]
+
+    def read(self, text: str) -> str:
+        """A whole text as the model reads it."""
+        return plain(encodable(text)).strip()
 
     def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:
         """Cut one text into parts and add a job for each to `jobs`."""
@@ -253,7 +327,8 @@ class Translator:
         )
         numbers: list[int | None] = []
         for part in parts:
-            tokens = encode(plain(part.text))
+            read = plain(part.text)
+            tokens = encode(read)
             if not tokens:
                 numbers.append(None)
                 continue
@@ -261,7 +336,7 @@ class Translator:
             constraints = _unguarded(constraints, tokens, search)
             seed = blake2b(f"{self.config.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
             numbers.append(len(jobs))
-            jobs.append(_Job(tokens, Query(len(tokens), constraints, int.from_bytes(seed, "big"))))
+            jobs.append(_Job(tokens, Query(len(tokens), constraints, int.from_bytes(seed, "big")), read))
         return _Text(source, parts, numbers)
 
     def search_one(
@@ -325,7 +400,8 @@ class Translator:
         for part, number, item in zip(text.parts, text.jobs, items, strict=True):
             spelled = "" if item is None else self._spell(item)
             if number is not None and item is not None:
-                found.append(Stretch(source, tuple(jobs[number].tokens), target, item.tokens))
+                job, ends = jobs[number], (source + len(part.text), target + len(spelled))
+                found.append(Stretch(source, tuple(job.tokens), target, item.tokens, job.text, *ends, part.cut))
             source += len(part.text) + len(part.separator)
             # White space before the first word of the whole is dropped.
             target += len(spelled) + len(part.separator) if target or spelled else 0
@@ -352,6 +428,11 @@ class Translator:
         forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
         prefix = tuple(target.encode(plain(encodable(wishes.prefix))))
         return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
+
+
+def _renumbered(observe: Callable[[Observation], None], batch: Sequence[int]) -> Callable[[Observation], None]:
+    """Tell of the sentences of a batch by other numbers."""
+    return lambda seen: observe(seen._replace(sentences=tuple(batch[row] if 0 <= row < len(batch) else -1 for row in seen.sentences)))
 
 
 def _with_banks(search: SearchConfig, wanted: Constraints) -> SearchConfig:

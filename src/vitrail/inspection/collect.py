@@ -23,14 +23,14 @@ COLUMNS = 8
 
 
 @torch.inference_mode(mode=False)  # whatever mode the caller is in: gradients are asked for
-def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Arrays:
+def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Arrays:
     """Run a model over a sentence and a given translation, and keep everything that its equations name. See `record.NAMES`.
 
-    Args:   source, target: token ids without SOS and EOS. Precondition: the model is in evaluation mode.
+    Args:   source, target: token ids without SOS and EOS. ended: see `pair_batch`. Precondition: the model is in evaluation mode.
     Raises: ModelError for a compiled model.
     Cost:   one pass on the explicit path, and one forward and backward pass for the gradients.
     """
-    batch = _on(model, collate([list(source)], [list(target)]))
+    batch = pair_batch(model, source, target, ended=ended)
     with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
         hidden = model.decode(batch.target_in, model.encode(batch.source))
         logits = model.read_out(hidden)
@@ -41,9 +41,14 @@ def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int
     return arrays | _gradients(model, batch) | _parameters(model) | _output(model, hidden, batch.target_out)
 
 
-def _on(model: nn.Module, batch: Batch) -> Batch:
+def pair_batch(model: nn.Module, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Batch:
+    """One sentence and its translation, on the model's device.
+
+    Args: ended: whether the translation ends, in <eos>; one that was cut at the limit of length does not.
+    """
     device = next(model.parameters()).device
-    return Batch(*(part.to(device) for part in batch))
+    source_row, target_in, target_out = (part.to(device) for part in collate([list(source)], [list(target)]))
+    return Batch(source_row, target_in, target_out) if ended else Batch(source_row, target_in[:, :-1], target_out[:, :-1])
 
 
 @contextmanager
