@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 from jaxtyping import Int
@@ -18,10 +18,11 @@ from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
 from vitrail.decode.constraints import UNCONSTRAINED, Constraints, repeats
 from vitrail.decode.ensemble import Ensemble, Translating
 from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
+from vitrail.decode.sending import Packed, pack, unpack
 from vitrail.decode.split import Part, split_to_fit
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import LoadedModel, load_model
-from vitrail.runtime import Device, choose_device, fewest_rows, set_threads
+from vitrail.runtime import Device, choose_device, fewest_rows, set_threads, survive_forks
 
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 
@@ -173,6 +174,18 @@ class Translator:
         limit = self.config.max_source_tokens
         self._comfortable = limit if longest_source is None else min(limit, longest_source)
         self._joins = lru_cache(maxsize=65536)(_joining(vocabularies.target))
+        survive_forks()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: plain bytes in place of models and vocabularies. See docs/programs.md."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("_model", "_device", "_joins", "vocabularies")}
+        return {**kept, "packed": tuple(pack(self._model, self.vocabularies, self._device))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._model, self.vocabularies, self._device = unpack(Packed(*state.pop("packed")))
+        self._joins = lru_cache(maxsize=65536)(_joining(self.vocabularies.target))
+        vars(self).update(state)
+        survive_forks()
 
     @classmethod
     def load(

@@ -13,8 +13,8 @@ the place of a token that is not there, is the mean of all source embeddings: at
 Extra `attribution`: {"methods": {name: Description}, "integrated_gradients_gap": by how many nats a row misses its sum at most}.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -30,7 +30,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.collect import pair_batch
 from vitrail.inspection.record import PLACES, Inspection, Kind
 from vitrail.models.base import TranslationModel
-from vitrail.nn.probe import Probe, refuse_compiled, trace
+from vitrail.nn.probe import Probe, listen, refuse_compiled, trace
 
 Matrix = npt.NDArray[np.float32]
 """(T S)."""
@@ -196,8 +196,7 @@ class _Question:
         return table.mean(dim=0) * table.shape[1] ** 0.5
 
 
-@contextmanager
-def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Generator[None]:
+def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> AbstractContextManager[None]:
     """Let something else go on from Probes than what came to them: name -> change."""
 
     def changer(change: Callable[[Tensor], Tensor]):
@@ -206,12 +205,7 @@ def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(changer(change)) for name, change in changes.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return listen((model.get_submodule(name), changer(change)) for name, change in changes.items())
 
 
 def _embedding(model: nn.Module, variants: Float[Tensor, "B S D"]):

@@ -1,7 +1,8 @@
 """Every named value of a model for one sentence and one translation, as arrays without a batch axis."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,8 @@ from vitrail.evaluation.gradients import SOURCE_PLACES, TARGET_PLACES, record_gr
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward, MaskedBatchNorm, Residual, TokenNorm
-from vitrail.nn.probe import trace
-from vitrail.nn.recurrent import Carry, Cell
+from vitrail.nn.probe import Hook, listen, trace
+from vitrail.nn.recurrent import Cell
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -56,36 +57,29 @@ def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     """Hear what has no Probe, since it can be heard at an ordinary module: these cost nothing while nobody listens."""
     heard: dict[str, list[Tensor]] = {}
 
-    def taking(inward: str | None, outward: str | None) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def taking(inward: str | None, outward: str | None) -> Hook:
+        def listener(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if inward is not None:
                 heard.setdefault(inward, []).append(inputs[0].detach())
             if outward is not None:
                 heard.setdefault(outward, []).append(output.detach())
 
-        return listen
+        return listener
 
-    def starting(name: str) -> Callable[[nn.Module, tuple[Tensor, Tensor, Carry] | tuple[Tensor, Tensor]], None]:
+    def starting(name: str) -> Hook:
         """Where a cell that is given a carry starts from: a decoder's, at its first step."""
 
-        def listen(module: nn.Module, inputs: tuple[Tensor, Tensor, Carry] | tuple[Tensor, Tensor]) -> None:
+        def listener(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if len(inputs) == 3:
                 for what, values in zip(("first_hidden", "first_cell"), inputs[2], strict=False):
                     heard.setdefault(f"{name}.{what}", [values.detach()])
 
-        return listen
+        return listener
 
-    handles = [
-        module.register_forward_hook(taking(inward, outward))
-        for name, part in model.named_modules()
-        for module, inward, outward in _places(name, part)
-    ]
-    handles += [part.register_forward_pre_hook(starting(name)) for name, part in model.named_modules() if isinstance(part, Cell)]
-    try:
+    hooks = [(module, taking(inward, outward)) for name, part in model.named_modules() for module, inward, outward in _places(name, part)]
+    hooks += [(part, starting(name)) for name, part in model.named_modules() if isinstance(part, Cell)]
+    with listen(hooks):
         yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _places(name: str, part: nn.Module) -> list[tuple[nn.Module, str | None, str | None]]:

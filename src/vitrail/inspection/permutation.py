@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from vitrail.inspection.record import Side, make_side
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
 from vitrail.nn.positions import Rotary
-from vitrail.nn.probe import Probe, refuse_compiled
+from vitrail.nn.probe import Hooked, Probe, listen, refuse_compiled
 
 TOLERANCE = 1e-5
 """Numbers that differ by less than this share of the largest count as equal: sums in another order are rounded otherwise."""
@@ -161,13 +161,10 @@ def without_positions(model: TranslationModel) -> Generator[None]:
         return inputs[0]
 
     hooks = {"source_embedded": keep, "source_input": leave_out}
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            hook = hooks.get(name) if isinstance(module, Probe) else None
-            if isinstance(module, Rotary) and name.startswith("encoder."):
-                hook = stand_still
-            if hook is not None:
-                stack.callback(module.register_forward_hook(hook).remove)
+    modules = dict(model.named_modules())
+    hooked: list[Hooked] = [(modules[name], hook) for name, hook in hooks.items() if isinstance(modules.get(name), Probe)]
+    hooked += [(module, stand_still) for name, module in modules.items() if isinstance(module, Rotary) and name.startswith("encoder.")]
+    with listen(hooked):
         yield
 
 

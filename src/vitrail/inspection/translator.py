@@ -2,6 +2,8 @@
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
 
 from vitrail.data.subwords import EOS
 from vitrail.decode.search import SearchConfig
@@ -20,11 +22,21 @@ LONGEST = 256
 """Tokens of a sentence, or of a translation, that can be inspected: arrays and pages grow with their square."""
 
 
+_EDITED: ContextVar[tuple[tuple[TranslationModel, tuple[str, ...]], ...]] = ContextVar("edited", default=())
+
+
 class InspectableTranslator(Translator):
     """Translates as `Translator` does, and tells how."""
 
-    _edits: tuple[str, ...] = ()
-    """What `edited` has changed, while it is open."""
+    @property
+    def _edits(self) -> tuple[str, ...]:
+        """What `edited` has changed in the model, while it is open, for whoever asks from the same thread."""
+        return tuple(line for model, lines in _EDITED.get() if model is self._model for line in lines)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._edits:
+            raise UsageError("a translator cannot be sent to another process while it is edited", remedy="edit it there")
+        return super().__getstate__()
 
     @property
     def model(self) -> TranslationModel:
@@ -122,14 +134,14 @@ class InspectableTranslator(Translator):
     def edited(
         self, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
     ) -> "Generator[InspectableTranslator]":
-        """This translator with parts of its model changed, whatever it is asked while this is open; see `applied`."""
-        edit, before = Edit(off=tuple(off), hidden=tuple(hidden), patches=tuple(patches)), self._edits
+        """This translator with parts of its model changed, whatever this thread asks of it while this is open; see `applied`."""
+        edit = Edit(off=tuple(off), hidden=tuple(hidden), patches=tuple(patches))
         with applied(self.model, off=edit.off, hidden=hidden, patches=edit.patches):
-            self._edits = (*before, *edit.to_lines())
+            token = _EDITED.set((*_EDITED.get(), (self.model, tuple(edit.to_lines()))))
             try:
                 yield self
             finally:
-                self._edits = before
+                _EDITED.reset(token)
 
     def choose_part(self, text: str, part: int | None = None, *, given: bool = False, edit: Edit | None = None) -> Chosen:
         """One of the parts that a text is translated in. Args: given: a translation of that part is given. edit: what is to be changed.
