@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -113,6 +114,16 @@ def leave_ranks() -> None:
     """Leave the group of processes, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+@cache
+def survive_forks() -> None:
+    """Let every process that is forked from this one compute with one thread.
+
+    Of a forked process only the thread that forked is there: the first computation with several would wait for the others for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def fewest_rows(threads: int) -> int:

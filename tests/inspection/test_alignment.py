@@ -277,7 +277,8 @@ def spaced() -> InspectableTranslator:
 
 def part(looker: InspectableTranslator, source: str, target: str, *, source_start: int, target_start: int) -> Stretch:
     encode = looker.vocabularies.source.encode
-    return Stretch(source_start, tuple(encode(source)), target_start, tuple(encode(target)))
+    ends = source_start + len(source), target_start + len(target)
+    return Stretch(source_start, tuple(encode(source)), target_start, tuple(encode(target)), source, *ends, cut=False)
 
 
 def translation(source: str, text: str, stretches: tuple[Stretch, ...]) -> Translation:

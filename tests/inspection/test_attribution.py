@@ -167,7 +167,8 @@ def test_a_record_gains_all_that_its_model_can_be_asked_by(name: str) -> None:
         assert np.isfinite(values).all() and np.abs(values).max() > 0
     extra = after.facts.extras["attribution"]
     assert extra["methods"] == {method: DESCRIPTIONS[method].model_dump() for method in possible}
-    gap = completeness_gap(model(name), after.source.ids, after.target.ids, after["attribution.integrated_gradients"])  # pyright: ignore
+    values = np.asarray(after["attribution.integrated_gradients"], dtype=np.float32)
+    gap = completeness_gap(model(name), after.source.ids, after.target.ids, values, ended=not after.facts.truncated)
     assert extra["integrated_gradients_gap"] == gap
     assert not any(part._forward_hooks for part in model(name).modules()) and "attribution" not in before.facts.extras
 

@@ -25,7 +25,8 @@ def test_numbers_are_those_of_two_inspections() -> None:
     plain = one.inspect(TEXT, found.old.text)
     assert plain.target.ids == found.old.tokens
     p, q = (np.asarray(record["probabilities"], dtype=np.float64) for record in (plain, edited))
-    predicted = [*found.old.tokens, 3]
+    assert found.old.truncated and not plain.facts.truncated  # what is given ends, what the search found did not come so far
+    p, q, predicted = p[:-1], q[:-1], found.old.tokens
     rows = range(len(predicted))
     assert found.old.before == pytest.approx(np.log(p[rows, predicted]).tolist(), abs=1e-5)
     assert found.old.after == pytest.approx(np.log(q[rows, predicted]).tolist(), abs=1e-5)

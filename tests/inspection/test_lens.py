@@ -6,9 +6,8 @@ import torch
 from builders import KINDS, settled
 from recorded import RECURRENT, TRANSFORMERS, exact, model, record, translator
 
-from vitrail.data.batches import collate
-from vitrail.data.subwords import EOS
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.collect import pair_batch
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.lens import apply_lens, layer_names
 from vitrail.inspection.record import Inspection
@@ -26,14 +25,14 @@ def cut_off(name: str, layers: int) -> np.ndarray:
     """The distribution of a model that has only the first decoder layers, its weights being those of the whole one."""
     short = build_model(TRANSFORMERS[name].model_copy(update={"decoder_layers": layers}), KINDS[name].vocabularies).eval()
     short.load_state_dict({key: value for key, value in model(name).state_dict().items() if key in short.state_dict()})
-    pairs = collate([list(record(name).source.ids)], [list(record(name).target.ids)])
+    pairs = pair_batch(short, record(name).source.ids, record(name).target.ids, ended=not record(name).facts.truncated)
     return short.read_out(short.decode(pairs.target_in, short.encode(pairs.source)))[0].double().softmax(1).numpy()
 
 
 @every_transformer
 def test_each_layer_says_what_a_model_cut_off_there_would(name: str) -> None:
     found, layers = seen_through(name), TRANSFORMERS[name].decoder_layers
-    predicted = np.array([*found.target.ids, EOS])
+    predicted = np.array(found.predicted_ids)
     last = cut_off(name, layers)
     for layer in range(1, layers + 1):
         expected = cut_off(name, layer)

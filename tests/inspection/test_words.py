@@ -3,7 +3,7 @@
 import pytest
 
 from vitrail.data.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
-from vitrail.inspection.words import Seat, between_spaces, group, seats, token_spans, tokens_by_word, words_and_marks
+from vitrail.inspection.words import Seat, between_spaces, group, seats, tokens_by_word, words_and_marks
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +15,7 @@ def bytewise() -> SentencePieceSubwords:
 @pytest.mark.parametrize("text", ["a 🎉 dog", "🎉🎉 dog", "naïve dog", "a dog ate", "مرحبا بك", "猫 dog", ""])
 def test_spans_are_in_order_and_spell_the_text(bytewise: SentencePieceSubwords, text: str) -> None:
     ids = bytewise.encode(text)
-    spans = token_spans(ids, bytewise)
+    spans = bytewise.locate(ids)
     assert "".join(text[slice(*span)] for span in spans) == text
     assert all(0 <= first <= last <= len(text) for first, last in spans)
 
@@ -50,10 +50,10 @@ def test_signs_upon_letters_do_not_cut_words(text: str) -> None:
 def test_words_and_marks_know_their_place_between_spaces() -> None:
     text = "qu'il (a faim). ?!"
     spans = words_and_marks(text)
-    found = seats([[place] for place in range(len(spans))], spans, text=text, between=between_spaces(text), before=2)
+    found = seats([[place] for place in range(len(spans))], spans, text=text, between=between_spaces(text))
     word = [Seat(number, mark=False, speaks=True) for number in range(6)]
     hushed = [Seat(number, mark=True, speaks=False) for number in range(6)]
-    assert found == [word[2], hushed[3], word[3], word[4], hushed[4], Seat(5, mark=True, speaks=True)]
+    assert found == [word[0], hushed[1], word[1], word[2], hushed[2], Seat(3, mark=True, speaks=True)]
 
 
 @pytest.mark.parametrize("kind", [WordVocabulary, CharacterVocabulary])

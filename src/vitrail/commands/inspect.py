@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import typer
 
@@ -24,6 +24,7 @@ _READERS = {
     "translation": ("--edit", *_LOOKS),
     "prefix": ("--edit", *_LOOKS),
     "beams": ("--edit", *_LOOKS),
+    "part": ("--edit", "--permute", *_LOOKS),
     "kind": (_DRAWING, _FIGURE),
     "layer": (_DRAWING, _FIGURE),
     "head": (_DRAWING, _FIGURE),
@@ -68,6 +69,9 @@ def inspect(
     prefix: Annotated[str, typer.Option(metavar="TEXT", help="The translation begins with it.", show_default=False)] = "",
     beams: Annotated[
         int | None, typer.Option(min=1, help="Hypotheses kept side by side; 1 is greedy.", show_default="the model's own")
+    ] = None,
+    part: Annotated[
+        int | None, typer.Option(min=1, help="Which part of a text that is translated in several.", show_default="the first")
     ] = None,
     edit: Annotated[
         list[str] | None,
@@ -157,14 +161,14 @@ def inspect(
     if projector is not None:
         _project(translator, projector)
     if permute:
-        studies.append(_permute(translator, _required(text)))
+        studies.append(_permute(translator, _required(text), part))
     if edits is not None:
-        studies.append(_change(translator, _required(text), edits, translation=translation, prefix=prefix, search=search))
+        studies.append(_change(translator, _required(text), edits, _Asked(translation, part, prefix, search)))
     if any(studying.values()):
         _show(studies, json=json)
     if not looking:
         return
-    inspection = _look(translator, _required(text), edits, translation=translation, prefix=prefix, search=search)
+    inspection = _look(translator, _required(text), edits, _Asked(translation, part, prefix, search))
     if not plain and outlet in (_PAGE, _RECORD):
         from vitrail.inspection.whole import MAPPED, complete
 
@@ -216,18 +220,20 @@ def _parse(translator: "InspectableTranslator", edits: list[str]) -> "Edit":
     return parse_edit(translator, edits)
 
 
-def _look(
-    translator: "InspectableTranslator",
-    text: str,
-    edits: "Edit | None",
-    *,
-    translation: str | None,
-    prefix: str,
-    search: "SearchConfig",
-) -> "Inspection":
+class _Asked(NamedTuple):
+    """What the options say of the translation to look at."""
+
+    translation: str | None
+    part: int | None
+    prefix: str
+    search: "SearchConfig"
+
+
+def _look(translator: "InspectableTranslator", text: str, edits: "Edit | None", asked: _Asked) -> "Inspection":
     from vitrail.decode.translate import Wishes
 
-    return translator.inspect(text, translation, search=search, wishes=Wishes(prefix=prefix), edit=edits)
+    wishes = Wishes(prefix=asked.prefix)
+    return translator.inspect(text, asked.translation, part=asked.part, search=asked.search, wishes=wishes, edit=edits)
 
 
 def _align(inspection: "Inspection", translator: "InspectableTranslator", model: Path) -> "Inspection":
@@ -261,24 +267,17 @@ def _draw(inspection: "Inspection", *, attention: tuple[Kind, int | None, int | 
     console.show(to_text(inspection, kind=kind, layer=layer, head=head, colour=sys.stdout.isatty()))
 
 
-def _change(
-    translator: "InspectableTranslator",
-    text: str,
-    edits: "Edit",
-    *,
-    translation: str | None,
-    prefix: str,
-    search: "SearchConfig",
-) -> Result:
+def _change(translator: "InspectableTranslator", text: str, edits: "Edit", asked: _Asked) -> Result:
     from vitrail.decode.translate import Wishes
 
-    return translator.edit(text, edits, translation=translation, search=search, wishes=Wishes(prefix=prefix))
+    wishes = Wishes(prefix=asked.prefix)
+    return translator.edit(text, edits, translation=asked.translation, part=asked.part, search=asked.search, wishes=wishes)
 
 
-def _permute(translator: "InspectableTranslator", text: str) -> Result:
+def _permute(translator: "InspectableTranslator", text: str, part: int | None) -> Result:
     from vitrail.inspection.permutation import permute
 
-    return permute(translator, text)
+    return permute(translator, text, part=part)
 
 
 def _ablate(

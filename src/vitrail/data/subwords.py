@@ -6,7 +6,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -415,6 +415,14 @@ class Vocabularies:
         return {"source" + self.source.suffix: self.source, "target" + self.target.suffix: self.target}
 
     @classmethod
+    def from_bytes(cls, files: Mapping[str, bytes]) -> "Vocabularies":
+        """Of what `files` names, by name, the bytes of each. Raises ModelError where they are anything else."""
+        sides = {name.partition(".")[0]: _read_any(name, data) for name, data in files.items()}
+        if "joint" in sides:
+            return cls(sides["joint"], sides["joint"], joint=True)
+        return cls(sides["source"], sides["target"], joint=False)
+
+    @classmethod
     def load(cls, folder: Path) -> "Vocabularies":
         """Read what `save` wrote. Raises ModelError when files are missing, damaged, or there are both joint and separate ones."""
         found = {side: _find(folder, side) for side in ("joint", "source", "target")}
@@ -442,6 +450,15 @@ def _find(folder: Path, side: str) -> Path | None:
 def _load_any(path: Path) -> Subwords:
     suffix = next(suffix for suffix in _READERS if path.name.endswith(suffix))
     return _READERS[suffix](path)
+
+
+def _read_any(name: str, data: bytes) -> Subwords:
+    if name.endswith(SentencePieceSubwords.suffix):
+        return SentencePieceSubwords.from_bytes(data, origin=name)
+    try:
+        return WordVocabulary.from_bytes(data, origin=name)
+    except ModelError:
+        return CharacterVocabulary.from_bytes(data, origin=name)
 
 
 def _load_tokens(path: Path) -> Subwords:

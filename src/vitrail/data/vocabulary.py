@@ -2,11 +2,13 @@
 
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -81,9 +83,32 @@ class Subwords(ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; special ids are skipped."""
 
+    def written(self, ids: Iterable[int]) -> str:
+        """The same with U+FFFD where a token is unknown: for ids whose text is not at hand. Encoded again, it gives these ids."""
+        return self.decode(ids)
+
     @abstractmethod
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Each id as it is shown to people; a space is shown as ▁."""
+
+    def locate(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """Where each token stands in what all of them spell: its first character and the one after the last; leading spaces belong to it.
+
+        Of the tokens that spell one character byte by byte, the first has it and the others are empty. Cost: a decoding for every token.
+        """
+        ends = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
+        # Bytes that are no character yet are decoded as several marks: a text that grows shorter again had not come so far.
+        settled = list(accumulate(reversed(ends), min))[::-1]
+        return list(zip([0, *settled], settled, strict=False))
+
+    def locate_in(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of `encode(text)` stands in the text itself, which must be as `collapse` leaves it.
+
+        A vocabulary that rewrites text (a SentencePiece model with a normaliser of its own) is held against it character by character.
+        """
+        ids = self.encode(text)
+        at = places_in(text, self.decode(ids))
+        return [(at[first], at[last]) for first, last in self.locate(ids)]
 
     def save(self, path: Path) -> None:
         """Write the vocabulary to a file, whole or not at all."""
@@ -104,6 +129,47 @@ def collapse(text: str) -> str:
     return " ".join(filter(None, text.split(" ")))
 
 
+def places_in(text: str, rewritten: str) -> list[int]:
+    """Where each character of a rewritten text, and its end, stands in the text that it was made from.
+
+    Both are gone through side by side, composed characters taken apart and every space being one; where they differ, the nearest place
+    from which they are the same again is taken. Cost: linear, with up to 2,000 comparisons for each difference.
+    """
+    (signs, origins), (wanted, owners) = _signs(text), _signs(rewritten)
+    places: list[int] = []
+    at = 0
+    while (here := len(places)) < len(wanted):
+        if signs[at : at + 1] == wanted[here]:
+            places.append(at)
+            at += 1
+            continue
+        gone, instead = _next_match(signs[at : at + _REACH + 3], wanted[here : here + _REACH + 3])
+        places += [min(at + min(step, gone), len(signs)) for step in range(instead)]
+        at += gone
+    origins.append(len(text))
+    first = [number for number, owner in enumerate(owners) if number == 0 or owners[number - 1] != owner]
+    return [*(origins[places[number]] for number in first), len(text)]
+
+
+def _signs(text: str) -> tuple[str, list[int]]:
+    """The text taken apart (NFD), every white space a plain one, and the character that each sign comes from."""
+    pieces = [" " if character.isspace() else unicodedata.normalize("NFD", character) for character in text]
+    return "".join(pieces), [place for place, piece in enumerate(pieces) for _ in piece]
+
+
+_REACH = 60
+"""Characters that may be gone, or be others, at one place."""
+
+
+def _next_match(text: str, rewritten: str) -> tuple[int, int]:
+    """How many characters of each are to be passed over until three of them, or all to the end, are the same."""
+    for total in range(1, _REACH):
+        for gone in range(total + 1):
+            if text[gone : gone + 3] == rewritten[total - gone : total - gone + 3]:
+                return gone, total - gone
+    return 1, 1
+
+
 def require_text(texts: Sequence[str]) -> None:
     """Raise DataError when a text holds a lone surrogate (bytes that were not UTF-8)."""
     try:
@@ -119,6 +185,7 @@ class _TokenVocabulary(Subwords):
     kind: ClassVar[str]
     formats: ClassVar[tuple[str, ...]] = ("vitrail vocabulary 1",)
     """The first lines of files that can be read; the last one is written."""
+    _unknown: ClassVar[str] = "\ufffd"
     suffix = ".vocab.json"
 
     def __init__(self, tokens: Sequence[str], *, format: str = "") -> None:
@@ -159,6 +226,18 @@ class _TokenVocabulary(Subwords):
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._join(self._tokens[id - len(SPECIAL)] for id in ids if id > EOS)
+
+    def written(self, ids: Iterable[int]) -> str:
+        return self._join(self._unknown if id == UNK else self._tokens[id - len(SPECIAL)] for id in ids if id > EOS or id == UNK)
+
+    def locate_in(self, text: str) -> list[tuple[int, int]]:
+        # One by one, as a token may be unknown. A word is read as if a space stood before the text.
+        padded, at, spans = " " + text, 0, list[tuple[int, int]]()
+        for token in self.split(text, format=self._format):
+            first = padded.index(token, at)
+            at = first + len(token)
+            spans.append((max(0, first - 1), at - 1))
+        return spans
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return [SPECIAL[id] if id <= EOS else self._tokens[id - len(SPECIAL)].replace(" ", "▁") for id in ids]
@@ -201,6 +280,7 @@ class WordVocabulary(_TokenVocabulary):
         # (?w): \B is where no word ends or begins, so that what follows a letter up to its word's end is taken whatever it is.
         formats[1]: regex.compile(r"(?ws) ?(?:\w(?:\B.)*+(?:[-\u2010\u2011]\w(?:\B.)*+)*+|\X)"),
     }
+    _unknown = " \ufffd"
 
     @classmethod
     def split(cls, text: str, *, format: str = "") -> list[str]:

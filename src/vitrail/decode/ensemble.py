@@ -68,6 +68,11 @@ class Ensemble:
                 )
         self._models = tuple(models)
 
+    @property
+    def members(self) -> tuple[Translating, ...]:
+        """The models, in their order."""
+        return self._models
+
     def encode(self, source: Int[Tensor, "B S"]) -> tuple[Any, ...]:
         """Read the source with every model."""
         return tuple(model.encode(source) for model in self._models)

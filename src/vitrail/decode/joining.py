@@ -15,12 +15,18 @@ _UNSPACED_END = re.compile(rf"(?:[{UNSPACED}]|[^\s][。！？｡、，：；」�
 
 
 class Stretch(NamedTuple):
-    """One part of a text and its translation: where each begins, in characters, and its tokens without EOS."""
+    """One part of a text and its translation: where each stands, in characters, and its tokens without EOS."""
 
     source_start: int
     source_tokens: tuple[int, ...]
     target_start: int
     target_tokens: tuple[int, ...]
+    source_text: str
+    """The part as the model reads it."""
+    source_end: int
+    target_end: int
+    cut: bool
+    """Whether it begins or ends inside a sentence, which was too long."""
     log_probabilities: tuple[float, ...] = ()
     """Of the target's tokens and, unless it was truncated, of the end."""
 
@@ -42,12 +48,14 @@ class Translated(NamedTuple):
     """One part of a text and what became of it."""
 
     part: Part
-    start: int
-    """Where it begins in the source."""
+    place: tuple[int, int]
+    """Where it begins and ends in the source."""
     copy: str
     """What stands for it where nothing in it was translated."""
-    tokens: tuple[int, ...] = ()
+    text: str = ""
     """What was translated."""
+    tokens: tuple[int, ...] = ()
+    """The same as token ids."""
     found: Sequence[Hypothesis] = ()
     """Best first."""
 
@@ -106,9 +114,8 @@ def _combinations(scores: Sequence[Sequence[float]], *, count: int) -> "Sequence
 
 def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchConfig, spell: Callable[[Hypothesis], str]) -> Alternative:
     chosen = [one.found[ranks.get(place, 0)] if one.found else None for place, one in enumerate(parts)]
-    text, starts = write(
-        [one.part for one in parts], [one.copy if item is None else spell(item) for one, item in zip(parts, chosen, strict=True)]
-    )
+    written = [one.copy if item is None else spell(item) for one, item in zip(parts, chosen, strict=True)]
+    text, starts = write([one.part for one in parts], written)
     kept = [item for item in chosen if item is not None]
     log_probability = sum(item.log_probability for item in kept)
     log_probabilities = tuple(value for item in kept for value in item.token_log_probabilities)
@@ -119,8 +126,15 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
         log_probability,
         log_probabilities,
         tuple(
-            Stretch(one.start, one.tokens, target, item.tokens, item.token_log_probabilities)
-            for one, target, item in zip(parts, starts, chosen, strict=True)
+            Stretch(
+                *(one.place[0], one.tokens, start, item.tokens),
+                source_text=one.text,
+                source_end=one.place[1],
+                target_end=start + len(said),
+                cut=one.part.cut,
+                log_probabilities=item.token_log_probabilities,
+            )
+            for one, start, said, item in zip(parts, starts, written, chosen, strict=True)
             if item is not None
         ),
         truncated=any(item.truncated for item in kept),

@@ -132,7 +132,7 @@ class Observation(NamedTuple):
     length: int
     """Tokens in every hypothesis before this step."""
     sentences: tuple[int, ...]
-    """Which sentence of the batch each row b is."""
+    """Which sentence of the batch each row b is; -1 for one that is done and only fills the batch."""
     selection: Selection
 
 
@@ -391,7 +391,7 @@ def _search(
         if selection.totals.isnan().any():
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
         if observe is not None:
-            observe(Observation(length, tuple(sentences), selection))
+            observe(Observation(length, tuple(-1 if results.done[one] else one for one in sentences), selection))
         results.add_ended(sentences, beams, selection)
         following = beams.follow(selection)
         results.close(sentences, beams, following)

@@ -23,10 +23,11 @@ from vitrail.decode.ensemble import Ensemble, Translating
 from vitrail.decode.forcing import share_out
 from vitrail.decode.joining import Alternative, Stretch, Translated, join, write
 from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
+from vitrail.decode.sending import Packed, pack, unpack
 from vitrail.decode.split import Part, split_to_fit
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import LoadedModel, load_model
-from vitrail.runtime import Device, choose_device, fewest_rows, set_threads
+from vitrail.runtime import Device, choose_device, fewest_rows, set_threads, survive_forks
 
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 
@@ -117,11 +118,30 @@ class Translation:
     """Whether there was nothing to translate, no letter, so that the text stayed as it is."""
 
 
+class SearchedPart(NamedTuple):
+    """One part of a text that has tokens, with all that the search found for it."""
+
+    stretch: Stretch
+    query: Query
+    hypotheses: tuple[Hypothesis, ...]
+    """Best first; the first one is in the translation."""
+
+
+class Searched(NamedTuple):
+    """A translation with its parts, and the search as it was done: with more beams where words are forced."""
+
+    translation: Translation
+    parts: tuple[SearchedPart, ...]
+    search: SearchConfig
+
+
 class _Job(NamedTuple):
     """One part of one text, ready for the model."""
 
     tokens: tuple[int, ...]
     query: Query
+    text: str = ""
+    """What was encoded."""
 
 
 class _Text(NamedTuple):
@@ -132,8 +152,8 @@ class _Text(NamedTuple):
     jobs: list[int | None]
     copies: list[str]
     """What stands in the translation for each part without a job: the part itself where it has no letter to translate."""
-    starts: list[int]
-    """Where each part begins in the source."""
+    places: list[tuple[int, int]]
+    """Where each part begins and ends in the source."""
 
 
 class Translator:
@@ -170,6 +190,18 @@ class Translator:
         seen = several_sentences is not None and several_sentences >= SEEN_SEVERAL
         self._comfortable = (limit if longest_source is None else min(limit, longest_source)) if seen else 0
         self._joins = lru_cache(maxsize=65536)(_joining(vocabularies.target))
+        survive_forks()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: plain bytes in place of models and vocabularies. See docs/programs.md."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("_model", "_device", "_joins", "vocabularies")}
+        return {**kept, "packed": tuple(pack(self._model, self.vocabularies, self._device))}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._model, self.vocabularies, self._device = unpack(Packed(*state.pop("packed")))
+        self._joins = lru_cache(maxsize=65536)(_joining(self.vocabularies.target))
+        vars(self).update(state)
+        survive_forks()
 
     @classmethod
     def load(
@@ -271,11 +303,14 @@ class Translator:
                 self._force(wanted, numbers, jobs, results, search)
         return [self._assemble(text, jobs, results, search) for text in prepared]
 
-    def _search_all(self, jobs: Sequence[_Job], search: SearchConfig) -> list[list[Hypothesis]]:
-        """What is found for each job, batched by length."""
+    def _search_all(
+        self, jobs: list[_Job], search: SearchConfig, observe: Callable[[Observation], None] | None = None
+    ) -> list[list[Hypothesis]]:
+        """The n-best list of each job; `observe` sees every step, the sentences being numbers of jobs, -1 for a row that only fills up."""
         results: list[list[Hypothesis]] = [[] for _ in jobs]
         for batch in make_batches([len(job.tokens) for job in jobs], config=self.config, width=search.width):
-            for number, found in zip(batch, self._search([jobs[number] for number in batch], search), strict=True):
+            watch = None if observe is None else _renumbered(observe, batch)
+            for number, found in zip(batch, self._search([jobs[number] for number in batch], search, watch), strict=True):
                 results[number] = found
         return results
 
@@ -294,13 +329,51 @@ class Translator:
         for number, items in zip(numbers, found, strict=True):
             results[number] = items
 
+    def translate_parts(
+        self,
+        text: str,
+        *,
+        wishes: Wishes | None = None,
+        search: SearchConfig | None = None,
+        observe: Callable[[Observation], None] | None = None,
+        only: int | None = None,
+    ) -> Searched:
+        """Translate one text as `translate` does, and tell what was found for each of its parts that have tokens.
+
+        Args:
+            observe: sees every step of the search; the sentences are the numbers of the parts, -1 for a row that only fills a batch.
+            only: the number of the one part to translate; the others are left out.
+        Raises:  UsageError for wishes that cannot be granted.
+        """
+        search = self.search if search is None else search
+        wanted = UNCONSTRAINED if wishes is None else self._constraints(wishes)
+        jobs: list[_Job] = []
+        prepared = self._prepare(text, wanted, search, jobs, place=0)
+        if wanted.forced and len(jobs) > 1:
+            raise UsageError(f"forced words in a text of {len(jobs)} parts", expected="one part", remedy="give the sentence by itself")
+        if only is None:
+            results = self._search_all(jobs, search, observe)
+        else:
+            watch = None if observe is None else _renumbered(observe, [only])
+            results = [self._search([job], search, watch)[0] if number == only else [] for number, job in enumerate(jobs)]
+        whole = self._assemble(prepared, jobs, results, search)
+        done = [(job.query, tuple(found)) for job, found in zip(jobs, results, strict=True) if found]
+        parts = [SearchedPart(stretch, *one) for stretch, one in zip(whole.stretches, done, strict=True)]
+        return Searched(whole, tuple(parts), search)
+
+    def cut(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
+        """The parts that a text is translated in, as the model reads them: the text and the tokens of each that has any."""
+        jobs: list[_Job] = []
+        self._prepare(text, UNCONSTRAINED, self.search, jobs, place=0)
+        return [(job.text, tuple(job.tokens)) for job in jobs]
+
     def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:
         """Cut one text into parts and add a job for each to `jobs`."""
         encode = self.vocabularies.source.encode
         text = self.read(source)
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()
-            return _Text(source, [Part(whole, "")], [None], [whole], [0])
+            return _Text(source, [Part(whole, "")], [None], [whole], [(0, len(source))])
         parts = split_to_fit(
             text,
             length=lambda part: len(encode(plain(part))),
@@ -313,7 +386,8 @@ class Translator:
             constraints = replace(wanted, prefix=(), forced=()) if begun else wanted
             # What must stand at the beginning keeps the first part from standing there as it is.
             stays = self.normalisation.passes(part.text) and not constraints.prefix and has_letters(text)
-            tokens = [] if stays else encode(plain(part.text))
+            read = plain(part.text)
+            tokens = [] if stays else encode(read)
             copies.append(part.text if stays else "")
             if not tokens:
                 numbers.append(None)
@@ -323,8 +397,8 @@ class Translator:
             constraints = _unguarded(constraints, tokens, search)
             seed = blake2b(f"{self.config.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
             numbers.append(len(jobs))
-            jobs.append(_Job(tuple(tokens), self._query(tokens, constraints, search, seed=int.from_bytes(seed, "big"))))
-        return _Text(source, parts, numbers, copies, self._starts(source, parts))
+            jobs.append(_Job(tuple(tokens), self._query(tokens, constraints, search, seed=int.from_bytes(seed, "big")), read))
+        return _Text(source, parts, numbers, copies, self._places(source, parts))
 
     def read(self, source: str) -> str:
         """A source as the model reads it."""
@@ -336,13 +410,16 @@ class Translator:
             return False
         return not wanted.forbidden or not any(contains(self.vocabularies.target.encode(text), banned) for banned in wanted.forbidden)
 
-    def _starts(self, source: str, parts: Sequence[Part]) -> list[int]:
-        ends = accumulate(len(part.text) + len(part.separator) for part in parts)
-        read = [0, *ends][:-1]
+    def _places(self, source: str, parts: Sequence[Part]) -> list[tuple[int, int]]:
+        """Where each part begins and ends in the source, as it was given."""
         if len(parts) <= 1:
-            return [len(source) - len(source.lstrip())] * len(parts)
-        origins = self.normalisation.origins(encodable(source))
-        return [origins[place] if place < len(origins) else len(source) for place in read]
+            return [(len(source) - len(source.lstrip()), len(source.rstrip()))] * len(parts)
+        origins = [*self.normalisation.origins(encodable(source)), len(source)]
+        starts = [0, *accumulate(len(part.text) + len(part.separator) for part in parts)]
+        ends = [start + len(part.text) for start, part in zip(starts, parts, strict=False)]
+        return [
+            (origins[min(start, len(origins) - 1)], origins[min(end, len(origins) - 1)]) for start, end in zip(starts, ends, strict=False)
+        ]
 
     def search_one(
         self,
@@ -386,8 +463,10 @@ class Translator:
     def _assemble(self, text: _Text, jobs: Sequence[_Job], results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
         """Join the translations of the parts."""
         parts = [
-            Translated(part, start, copy) if number is None else Translated(part, start, copy, jobs[number].tokens, results[number])
-            for part, start, copy, number in zip(text.parts, text.starts, text.copies, text.jobs, strict=True)
+            Translated(part, where, copy)
+            if number is None
+            else Translated(part, where, copy, jobs[number].text, jobs[number].tokens, results[number])
+            for part, where, copy, number in zip(text.parts, text.places, text.copies, text.jobs, strict=True)
         ]
         joined = join(parts, search=search, spell=lambda item: self._spell(item.tokens))
         if not joined:
@@ -419,6 +498,11 @@ class Translator:
         forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
         prefix = tuple(target.encode(plain(encodable(wishes.prefix))))
         return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
+
+
+def _renumbered(observe: Callable[[Observation], None], batch: Sequence[int]) -> Callable[[Observation], None]:
+    """Tell of the sentences of a batch by other numbers."""
+    return lambda seen: observe(seen._replace(sentences=tuple(batch[row] if 0 <= row < len(batch) else -1 for row in seen.sentences)))
 
 
 def _unguarded(wanted: Constraints, source: Sequence[int], search: SearchConfig) -> Constraints:

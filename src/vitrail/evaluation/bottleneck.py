@@ -141,7 +141,7 @@ def training_texts(prepared: Prepared) -> list[str]:
     texts: list[str] = []
     for store in prepared.stores:
         places = np.linspace(0, len(store) - 1, min(len(store), FITTING // len(prepared.stores))).astype(int)
-        texts += [prepared.vocabularies.source.decode(store.source(int(place)).tolist()) for place in places]
+        texts += [prepared.vocabularies.source.written(store.source(int(place)).tolist()) for place in places]
     return texts
 
 

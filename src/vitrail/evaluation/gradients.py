@@ -18,7 +18,7 @@ from vitrail.data.subwords import PAD, Vocabularies
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.rungs import GradientCurve
 from vitrail.models.base import Model
-from vitrail.nn.probe import Probe
+from vitrail.nn.probe import Probe, listen
 
 SOURCE_PLACES = re.compile(r"encoder\.\d+\.(?:forward_cell\.hidden|residual_2\.sum)")
 """What each layer of an encoder hands on: a forward cell's h_t, or the residual stream after a Transformer's block."""
@@ -76,18 +76,14 @@ def record_gradients(model: nn.Module, *, places: Callable[[str], object] = lamb
     record = GradientRecord()
 
     def listener(name: str):
-        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hear(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             record.expect(name, output)
 
-        return listen
+        return hear
 
     probes = [(name, module) for name, module in model.named_modules() if isinstance(module, Probe) and places(name)]
-    handles = [module.register_forward_hook(listener(name)) for name, module in probes]
-    try:
+    with listen((module, listener(name)) for name, module in probes):
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n
 `layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,12 +15,13 @@ import numpy as np
 from vitrail.config import Config
 from vitrail.data.subwords import Subwords
 from vitrail.data.text import lines
+from vitrail.data.vocabulary import places_in
 from vitrail.decode.translate import Translation, encodable, plain
 from vitrail.errors import UsageError
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.forced import Weights, cross_attention, cross_layers
 from vitrail.inspection.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, project, to_pharaoh
-from vitrail.inspection.record import Inspection, Side
+from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import Seat, Span, Words, between_spaces, group, group_spans, seats, spell, tokens_by_word
 
@@ -177,30 +177,22 @@ def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
 
 def make_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> Pair:
     """A sentence and its translation, given as text."""
-    read, target = _Read(translator, source), plain(encodable(target)).strip()
-    found = None if words is None else read.spans(words(plain(encodable(source))))
-    ids, source_words = _cut(read.text, translator.vocabularies.source, None if found is None else lambda _: found)
-    target_ids, target_words = _cut(target, translator.vocabularies.target, words)
-    return Pair(ids, target_ids, source_words, target_words)
-
-
-class _Read:
-    """A source as the model reads it, without marks that nobody sees, and where each of its characters stood before."""
-
-    def __init__(self, translator: InspectableTranslator, source: str) -> None:
-        read, origins = plain(translator.read(source)), translator.normalisation.origins(encodable(source))
-        kept = [place for place, sign in enumerate(read) if sign != " " or read[place - 1 : place] != " "]
-        self.text, self._origins = "".join(read[place] for place in kept), [origins[place] for place in kept]
-
-    def spans(self, spans: Iterable[Span]) -> list[Span]:
-        """Where stretches of the source stand in what is read; empty ones where nothing is left of them."""
-        return [(bisect_left(self._origins, first), bisect_left(self._origins, last)) for first, last in spans]
+    sides = [
+        _cut(text, vocabulary, words)
+        for text, vocabulary in ((translator.read(source), translator.vocabularies.source), (_read(target), translator.vocabularies.target))
+    ]
+    return Pair(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
 
 
 def _cut(text: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
     """The tokens of a text, and those of each word."""
     ids = vocabulary.encode(text)
-    return ids, group(ids, vocabulary)[2] if words is None else tokens_by_word(ids, vocabulary, words=words, text=text)
+    return ids, group(ids, vocabulary, text=text)[2] if words is None else tokens_by_word(ids, vocabulary, words=words, text=text)
+
+
+def _read(target: str) -> str:
+    """A translation as a model reads it."""
+    return plain(encodable(target)).strip()
 
 
 def _predicting(weights: Weights, row: Row) -> Weights:
@@ -226,7 +218,7 @@ def align(
     """The record with links between its words; see the module for what is added.
 
     Args:   heads: as `choose_heads` found them, or (layer, head) pairs; None averages all.
-    Words that the vocabulary does not know are missing in a record, and are not counted in the Pharaoh line.
+    The Pharaoh line counts words in the text as it was given and in the whole translation; of one part it has the links of that part.
     Raises: UsageError for a record without cross-attention, and for a layer or head that is not there.
     """
     layers = list(inspection.attentions("cross"))
@@ -243,7 +235,7 @@ def align(
     links = sorted(link(pool(average, sources=source.words, targets=target.words), method=method))
     extra = {
         "how": chosen.how,
-        "pharaoh": to_pharaoh(project(links, sources=_seats(source, asked=inspection.facts.asked), targets=_seats(target, asked=""))),
+        "pharaoh": to_pharaoh(project(links, sources=_source_seats(inspection), targets=_target_seats(inspection))),
         "layer_head_scores": [list(row) for row in chosen.scores],
     }
     arrays: Arrays = {
@@ -254,8 +246,30 @@ def align(
     return inspection.with_arrays(arrays, alignment=extra)
 
 
-def _seats(side: Side, *, asked: str) -> list[Seat | None]:
-    return seats(side.words, side.spans, text=side.text, between=_as_read(side.text), before=_unread(plain(encodable(asked))))
+def _source_seats(inspection: Inspection) -> list[Seat | None]:
+    facts, side = inspection.facts, inspection.source
+    where = (facts.source_start, len(facts.asked) if facts.source_end is None else facts.source_end)
+    return _seats(side.words, side.spans, text=side.text, whole=facts.asked, where=where)
+
+
+def _target_seats(inspection: Inspection) -> list[Seat | None]:
+    facts, side = inspection.facts, inspection.target
+    said = _read(side.text)
+    whole = said if facts.translation is None else facts.translation
+    where = (facts.target_start, facts.target_start + len(said))
+    return _seats(side.words, side.spans, text=side.text, whole=whole, where=where)
+
+
+def _seats(words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int]) -> list[Seat | None]:
+    """Where the words of a text that a model has read or said stand between the spaces of the whole text that people see.
+
+    Args: where: the part of `whole` that became `text`, which may have other spaces, and no marks that cannot be seen.
+    """
+    whole = plain(encodable(whole))
+    first, last = where
+    at = places_in(whole[first:last], text)
+    there = [(first + at[begin], first + at[end]) for begin, end in spans]
+    return seats(words, there, text=whole, between=between_spaces(whole))
 
 
 def link_pairs(
@@ -288,8 +302,9 @@ class Aligner:
     def align_texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Links]:
         """The links of texts and their given translations, between words as spaces cut them."""
         vocabularies = self._translator.vocabularies
+        read = self._translator.read
         pairs = [
-            (self._source(source, vocabularies.source.encode(plain(self._translator.read(source)))), _half(target, vocabularies.target))
+            (_half(source, vocabularies.source, read=read), _half(target, vocabularies.target, read=_read))
             for source, target in zip(sources, targets, strict=True)
         ]
         return self._between_spaces(pairs)
@@ -300,32 +315,16 @@ class Aligner:
         numbers: list[int] = []
         vocabularies = self._translator.vocabularies
         for number, one in enumerate(translations):
-            target_words = between_spaces(one.text)
-            ends = [*(stretch.source_start for stretch in one.stretches), len(one.source)][1:]
-            for stretch, end in zip(one.stretches, ends, strict=True):
-                source = self._source(one.source, stretch.source_tokens, first=stretch.source_start, last=end)
-                before = _before(target_words, stretch.target_start)
-                target = _cut_half(stretch.target_tokens, vocabularies.target, text=None, before=before)
+            for part in one.stretches:
+                there, said = (part.source_start, part.source_end), (part.target_start, part.target_end)
+                source = _cut_half(part.source_tokens, vocabularies.source, text=part.source_text, whole=one.source, where=there)
+                target = _cut_half(part.target_tokens, vocabularies.target, text=None, whole=one.text, where=said)
                 parts.append((source, target))
                 numbers.append(number)
         found: list[set[Link]] = [set() for _ in translations]
         for number, links in zip(numbers, self._between_spaces(parts), strict=True):
             found[number] |= links
         return [frozenset(links) for links in found]
-
-    def _source(self, source: str, ids: Sequence[int], *, first: int = 0, last: int | None = None) -> "_Half":
-        """One side of a pair from the tokens of a source, or of its characters from `first` to `last`; words are numbered in all of it."""
-        read = _Read(self._translator, source)
-        between = read.spans(between_spaces(plain(encodable(source))))
-        ((begin, end),) = read.spans([(first, len(source) if last is None else last)])
-        text = read.text[begin:end]
-        shown, spans = spell(ids, self._translator.vocabularies.source, text=text.strip())
-        words = group_spans(spans, text=shown)
-        lead = begin + len(text) - len(text.lstrip())
-        left = {number: (one - lead, other - lead) for number, (one, other) in enumerate(between) if lead < other > one}
-        numbers = list(left)
-        found = seats(words, spans, text=shown, between=list(left.values()))
-        return _Half(ids, words, [seat and seat._replace(number=numbers[seat.number]) for seat in found])
 
     def _between_spaces(self, pairs: Sequence[tuple["_Half", "_Half"]]) -> list[Links]:
         """Words and marks are linked apart, as in a record, and their links then told of the words between spaces."""
@@ -341,34 +340,18 @@ class _Half(NamedTuple):
     seats: list[Seat | None]
 
 
-def _half(text: str, vocabulary: Subwords) -> _Half:
-    text = plain(encodable(text))
-    return _cut_half(vocabulary.encode(text.strip()), vocabulary, text=text.strip(), before=_unread(text))
+def _half(text: str, vocabulary: Subwords, *, read: Callable[[str], str]) -> _Half:
+    made = read(text)
+    return _cut_half(vocabulary.encode(made), vocabulary, text=made, whole=text, where=(0, len(text)))
 
 
-def _cut_half(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, before: int) -> _Half:
+def _cut_half(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, whole: str, where: tuple[int, int]) -> _Half:
+    """See `spell` and `_seats`."""
     shown, spans = spell(ids, vocabulary, text=text)
     words = group_spans(spans, text=shown)
-    return _Half(ids, words, seats(words, spans, text=shown, between=_as_read(shown), before=before))
+    return _Half(ids, words, _seats(words, spans, text=shown, whole=whole, where=where))
 
 
 def count_words(text: str) -> int:
     """How many words a text has as spaces cut them, read as translations read it."""
     return len(between_spaces(plain(encodable(text))))
-
-
-def _unread(text: str) -> int:
-    """How many words between spaces stand before all that a model reads: no-break spaces may."""
-    return _before(between_spaces(text), len(text) - len(text.lstrip()))
-
-
-def _before(words: Sequence[Span], at: int) -> int:
-    """How many words end before a character: the number of the word that stands there, or begins next."""
-    return sum(1 for _, end in words if end <= at)
-
-
-def _as_read(text: str) -> list[Span]:
-    """Words between spaces once a translation is a line: control characters are spaces, and white space at its ends goes."""
-    text = plain(text)
-    lead = len(text) - len(text.lstrip())
-    return [(first + lead, last + lead) for first, last in between_spaces(text.strip())]

@@ -1,6 +1,7 @@
 """How much each source token matters to each target token, by methods that ask in different ways and need not agree.
 
-Arrays that `attribute` adds, all float32 (T S): a row for each predicted token (the pieces and <eos>), a column for each source token.
+Arrays that `attribute` adds, all float32 (T S): a row for each predicted token (the pieces and <eos>, where the translation ends), a column
+for each source token.
     attribution.attention               mean over decoder layers and heads of the cross-attention weights; rows sum to 1
     attribution.gradient_x_input        Σ_d x_sd · ∂log p_t/∂x_sd, in nats, signed
     attribution.integrated_gradients    Σ_d (x - b)_sd · ∫ ∂log p_t/∂x_sd at b + α(x - b) dα, α from 0 to 1, in nats, signed
@@ -12,10 +13,10 @@ the place of a token that is not there, is the mean of all source embeddings: at
 Extra `attribution`: {"methods": {name: Description}, "integrated_gradients_gap": by how many nats a row misses its sum at most}.
 """
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +26,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitrail.config import Config
-from vitrail.data.batches import collate
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.collect import pair_batch
 from vitrail.inspection.record import PLACES, Inspection, Kind
 from vitrail.models.base import TranslationModel
-from vitrail.nn.probe import Probe, refuse_compiled, trace
+from vitrail.nn.probe import Probe, listen, refuse_compiled, trace
 
 Matrix = npt.NDArray[np.float32]
 """(T S)."""
@@ -117,12 +118,12 @@ def attribute(inspection: Inspection, model: TranslationModel, *, methods: Seque
         if asked not in possible:
             why = "this model has no attention" if asked in METHODS else "no such method"
             raise UsageError(f"attribution by {asked!r}: {why}", expected=f"one of {', '.join(possible)}")
-    source, target = inspection.source.ids, inspection.target.ids
+    source, target, ended = inspection.source.ids, inspection.target.ids, not inspection.facts.truncated
     chosen: list[Method] = [method for method in possible if methods is None or method in methods]
-    arrays = {method: _FUNCTIONS[method](model, source, target) for method in chosen}
+    arrays = {method: _FUNCTIONS[method](model, source, target, ended=ended) for method in chosen}
     facts: dict[str, Any] = {"methods": {method: DESCRIPTIONS[method].model_dump() for method in chosen}}
     if "integrated_gradients" in arrays:
-        facts["integrated_gradients_gap"] = completeness_gap(model, source, target, arrays["integrated_gradients"])
+        facts["integrated_gradients_gap"] = completeness_gap(model, source, target, arrays["integrated_gradients"], ended=ended)
     return inspection.with_arrays({f"attribution.{method}": values for method, values in arrays.items()}, attribution=facts)
 
 
@@ -133,7 +134,7 @@ def _check_same(inspection: Inspection, model: TranslationModel) -> None:
     if same:
         try:
             with torch.inference_mode():
-                question = _Question.of(model, inspection.source.ids, inspection.target.ids)
+                question = _Question.of(model, inspection.source.ids, inspection.target.ids, ended=not inspection.facts.truncated)
                 found = question.log_p(question.decode(1))[0].exp().cpu().numpy()
             predicted = [step.chosen.probability for step in inspection.facts.decoding.steps]
             same = bool(np.abs(found - predicted).max() < _SAME)
@@ -156,11 +157,10 @@ class _Question:
     target_out: Int[Tensor, "1 T"]
 
     @classmethod
-    def of(cls, model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> "_Question":
-        """Token ids without SOS and EOS. Precondition: the model is in evaluation mode."""
-        device = next(model.parameters()).device
+    def of(cls, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> "_Question":
+        """Token ids without SOS and EOS; `ended`: see `pair_batch`. Precondition: the model is in evaluation mode."""
         with torch.inference_mode(False):  # no gradient could be computed from ids that were made in the inference mode of a caller
-            return cls(model, *(part.to(device) for part in collate([list(source)], [list(target)])))
+            return cls(model, *pair_batch(model, source, target, ended=ended))
 
     @property
     def rows(self) -> int:
@@ -196,8 +196,7 @@ class _Question:
         return table.mean(dim=0) * table.shape[1] ** 0.5
 
 
-@contextmanager
-def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Generator[None]:
+def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> AbstractContextManager[None]:
     """Let something else go on from Probes than what came to them: name -> change."""
 
     def changer(change: Callable[[Tensor], Tensor]):
@@ -206,12 +205,7 @@ def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]
 
         return hook
 
-    handles = [model.get_submodule(name).register_forward_hook(changer(change)) for name, change in changes.items()]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    return listen((model.get_submodule(name), changer(change)) for name, change in changes.items())
 
 
 def _embedding(model: nn.Module, variants: Float[Tensor, "B S D"]):
@@ -234,32 +228,34 @@ def _readers(model: nn.Module, kinds: Sequence[Kind] = ("encoder", "cross")) -> 
 # The methods: each a function of a model in evaluation mode and of token ids without SOS and EOS.
 
 
-def attention(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Matrix:
+def attention(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
     """Mean of the cross-attention weights over decoder layers and heads. Precondition: the model has attention."""
     with torch.inference_mode(), trace(model) as seen:
-        _Question.of(model, source, target).decode(1)
+        _Question.of(model, source, target, ended=ended).decode(1)
     layers = [torch.cat(seen[name], dim=2)[0] for name in _readers(model, ["cross"])]  # (H T S); a recurrent decoder asks once a step
     return torch.cat(layers).mean(dim=0).float().cpu().numpy()
 
 
-def gradient_x_input(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Matrix:
+def gradient_x_input(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
     """Σ_d x_sd · ∂log p_t/∂x_sd, signed. Source: Shrikumar et al. 2017 (Denil et al. 2014 for words).
 
     Cost: a forward pass, and a backward pass for each target token.
     """
-    question = _Question.of(model, source, target)
+    question = _Question.of(model, source, target, ended=ended)
     embedded = question.embedded()
     return _array(_slopes(question, embedded, embedded[0])[0])
 
 
-def integrated_gradients(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, points: int = POINTS) -> Matrix:
+def integrated_gradients(
+    model: TranslationModel, source: Sequence[int], target: Sequence[int], *, points: int = POINTS, ended: bool = True
+) -> Matrix:
     """Σ_d (x - b)_sd · ∫ ∂log p_t/∂x_sd at b + α(x - b) dα, by Gauss and Legendre's rule; a row sums to log p_t(x) - log p_t(b).
 
     Source: Sundararajan et al. 2017, eq. 1. Differs from it: the baseline b is the mean embedding, not zeros (see above), and the rule
     is not Riemann's: `completeness_gap` tells how near it comes. b stands at every source position, <eos> among them.
     Cost: for each point a forward pass, and a backward pass for each target token.
     """
-    question = _Question.of(model, source, target)
+    question = _Question.of(model, source, target, ended=ended)
     absent = question.absent()
     difference = question.embedded() - absent
     nodes, weights = np.polynomial.legendre.leggauss(points)
@@ -271,9 +267,9 @@ def integrated_gradients(model: TranslationModel, source: Sequence[int], target:
     return _array(total)
 
 
-def completeness_gap(model: TranslationModel, source: Sequence[int], target: Sequence[int], values: Matrix) -> float:
+def completeness_gap(model: TranslationModel, source: Sequence[int], target: Sequence[int], values: Matrix, *, ended: bool = True) -> float:
     """By how many nats the rows of integrated gradients miss log p_t(x) - log p_t(b) at most: 0 for the integral itself."""
-    question = _Question.of(model, source, target)
+    question = _Question.of(model, source, target, ended=ended)
     both = torch.cat([question.absent().expand_as(question.embedded()), question.embedded()])
     with torch.inference_mode(), _embedding(model, both):
         without, whole = question.log_p(question.decode(2)).double().cpu()
@@ -297,9 +293,9 @@ def _slopes(question: _Question, variants: Float[Tensor, "B S D"], along: Float[
         return torch.stack([(gradient * along).sum(dim=2) for gradient in gradients], dim=1)
 
 
-def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Matrix:
+def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
     """log p_t - log p_t with b in the place of x_s. Source: Zeiler and Fergus 2014; Li et al. 2016 for words. Cost: S forward passes."""
-    question = _Question.of(model, source, target)
+    question = _Question.of(model, source, target, ended=ended)
     embedded, absent = question.embedded(), question.absent()
     with torch.inference_mode():
         whole, columns = question.log_p(question.decode(1))[0], list[Tensor]()
@@ -311,14 +307,14 @@ def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[i
     return _array(torch.cat(columns).t())
 
 
-def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Matrix:
+def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
     """1 - cos(h_t, h_t with every attention's weight on position s set to 0, the others as they were), h the decoder's vectors.
 
     That is what a value vector of 0 at s does in every head of the encoder's self-attention and of cross-attention.
     Source: Mohebbi et al. 2023, eq. 3. Differs from it: there one layer at a time, measured at that layer; here all at once, measured at
     the end, so that one number tells what came from s by any way. Precondition: the model has attention. Cost: S forward passes.
     """
-    question, names = _Question.of(model, source, target), _readers(model)
+    question, names = _Question.of(model, source, target, ended=ended), _readers(model)
     with torch.inference_mode():
         with trace(model):  # the explicit path, as below
             whole, columns = question.decode(1), list[Tensor]()
@@ -338,7 +334,11 @@ def _array(values: Float[Tensor, "T S"]) -> Matrix:
     return np.ascontiguousarray(values.float().cpu().numpy())
 
 
-_FUNCTIONS: dict[Method, Callable[[TranslationModel, Sequence[int], Sequence[int]], Matrix]] = {
+class _Function(Protocol):
+    def __call__(self, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool) -> Matrix: ...
+
+
+_FUNCTIONS: dict[Method, _Function] = {
     "attention": attention,
     "gradient_x_input": gradient_x_input,
     "integrated_gradients": integrated_gradients,

@@ -4,27 +4,39 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from vitrail.config import Config
-from vitrail.data.batches import collate
 from vitrail.data.subwords import EOS
+from vitrail.data.vocabulary import collapse
 from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import Wishes
+from vitrail.decode.translate import Wishes, encodable, plain
 from vitrail.errors import UsageError
+from vitrail.inspection.collect import pair_batch
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.edit import applied
 from vitrail.inspection.parts import Head, Part, parse_numbers, parse_part
 from vitrail.inspection.patching import Patch
-from vitrail.inspection.record import make_side
+from vitrail.inspection.record import Side, make_side
 from vitrail.models.base import TranslationModel
 
 if TYPE_CHECKING:
     from vitrail.inspection.translator import InspectableTranslator
+
+
+class Chosen(NamedTuple):
+    """The part of a text that is looked at, as the model reads it."""
+
+    number: int
+    """From 1."""
+    parts: int
+    """In how many the text is translated."""
+    text: str
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,9 @@ class Told(Config):
     tokens: tuple[int, ...]
     """Without EOS."""
     pieces: tuple[str, ...]
-    """The tokens as people read them, and <eos>."""
+    """The tokens as people read them, and <eos>, if it was said."""
+    truncated: bool = False
+    """Whether the translation reached the limit of length, so that no <eos> was said."""
     before: tuple[float, ...]
     """log p of each token, given those before it, in nats."""
     after: tuple[float, ...]
@@ -85,6 +99,9 @@ class Change(Config):
     """The same as `source` unless words were changed."""
     edits: tuple[str, ...]
     """What was changed."""
+    part: int = 1
+    """Which of the parts that the text is translated in."""
+    parts: int = 1
     old: Told
     """The translation before the edit, or the given one."""
     new: Told
@@ -107,11 +124,11 @@ class Change(Config):
 
     def to_text(self) -> str:
         """To read in a terminal."""
-        lines = [self.source, *self.edits]
+        lines = [*([f"part {self.part} of {self.parts}"] if self.parts > 1 else []), self.source, *self.edits]
         lines += [f"-> {self.edited_source}"] if self.edited_source != self.source else []
         shown = (("before", self.old), ("after", self.new)) if self.changed else (("as before", self.old),)
         for which, told in shown:
-            lines.append(f"{which}: {told.text}")
+            lines.append(f"{which}: {told.text}" + (" (cut at the limit of length)" if told.truncated else ""))
             lines.append(f"  log p {told.log_probability_before:.3f} -> {told.log_probability_after:.3f} nats")
         wide = max(map(len, self.old.pieces))
         lines += ["", f"{'token':<{wide}}  p before  p after      KL"]
@@ -126,45 +143,68 @@ def change(
     edit: Edit,
     *,
     translation: str | None = None,
+    part: int | None = None,
     search: SearchConfig | None = None,
     wishes: Wishes | None = None,
 ) -> Change:
-    """Translate one sentence as ever and with an edit, and weigh both translations both ways.
+    """Translate one part of a text as ever and with an edit, and weigh both translations both ways.
 
     Args:
-        translation: take this one for the old one rather than what the search finds.
+        translation: take this one for the old one, of the part, rather than what the search finds.
+        part: which of the parts that the text is translated in, from 1; None: the first.
         search, wishes: of both searches, as for `translate`; where the edit has a prefix, the new translation begins with that one.
-    Raises: UsageError for a text without tokens or too long, for words that do not occur, and for what the model does not have.
+    Raises: UsageError for a text without tokens or too long, for a part that there is not, for words that do not occur or whose change
+        leads to other parts, and for what the model does not have.
     Cost:   two searches and four passes over given translations.
     """
-    model = translator.model
     edited_text = replace_words(text, edit.words)
-    source, edited_source = translator.encode_source(text), translator.encode_source(edited_text)
+    old_part = translator.choose_part(text, part, given=translation is not None, edit=edit)
+    new_part = translator.choose_part(edited_text, old_part.number)
+    if old_part.parts != new_part.parts:
+        found = f"words whose change makes {new_part.parts} parts of a text that is translated in {old_part.parts}"
+        raise UsageError(found, remedy="edit one sentence at a time")
     if translation is None:
-        old = translator.search_one(source, wishes=wishes, search=search)[0].tokens
+        old = _search(translator, text, old_part, search=search, wishes=wishes)
     else:
-        old = translator.encode_target(translation)
-    with edit_applied(translator, edited_text, edit):
-        new = translator.search_one(edited_source, wishes=begun(wishes, edit), search=search)[0].tokens
-        after = [log_probabilities(model, edited_source, target) for target in (old, new)]
-    before = [log_probabilities(model, source, target) for target in (old, new)]
-    told = [_tell(translator, target, before=one, after=other) for target, one, other in zip((old, new), before, after, strict=True)]
+        old = _Said(translator.encode_target(translation), plain(encodable(translation)).strip())
+    side = make_side(new_part.ids, translator.vocabularies.source, text=new_part.text)
+    with edit_applied(translator.model, side, edit):
+        new = _search(translator, edited_text, new_part, search=search, wishes=begun(wishes, edit))
+        after = [_weigh(translator.model, new_part, said) for said in (old, new)]
+    before = [_weigh(translator.model, old_part, said) for said in (old, new)]
+    told = [_tell(translator, said, before=one, after=other) for said, one, other in zip((old, new), before, after, strict=True)]
     divergence = (before[0].exp() * (before[0] - after[0])).sum(-1).clamp(min=0)
     return Change(
-        source=make_side(source, translator.vocabularies.source).text,
-        edited_source=make_side(edited_source, translator.vocabularies.source).text,
+        source=collapse(old_part.text),
+        edited_source=side.text,
         edits=tuple(edit.to_lines()),
+        part=old_part.number,
+        parts=old_part.parts,
         old=told[0],
         new=told[1],
         divergence=tuple(divergence.tolist()),
     )
 
 
-def edit_applied(translator: "InspectableTranslator", text: str, edit: Edit) -> AbstractContextManager[None]:
-    """The model as an edit has it while this is open, see `applied`. Args: text: the sentence, its words changed already."""
-    side = make_side(translator.encode_source(text), translator.vocabularies.source)
+class _Said(NamedTuple):
+    """A translation, found or given."""
+
+    tokens: tuple[int, ...]
+    text: str | None = None
+    """As it was given; None where it was found."""
+    truncated: bool = False
+
+
+def _search(translator: "InspectableTranslator", text: str, chosen: Chosen, *, search: SearchConfig | None, wishes: Wishes | None) -> _Said:
+    """What `translate` says of one part."""
+    (found,) = translator.translate_parts(text, wishes=wishes, search=search, only=chosen.number - 1).parts
+    return _Said(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
+
+
+def edit_applied(model: TranslationModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
+    """The model as an edit has it while this is open, see `applied`. Args: side: the sentence, its words changed already."""
     hidden = [place for one in edit.hidden for place in ([one] if isinstance(one, int) else _places(side.text, side.spans, one))]
-    return applied(translator.model, off=edit.off, hidden=hidden, patches=edit.patches)
+    return applied(model, off=edit.off, hidden=hidden, patches=edit.patches)
 
 
 def begun(wishes: Wishes | None, edit: Edit) -> Wishes:
@@ -173,23 +213,31 @@ def begun(wishes: Wishes | None, edit: Edit) -> Wishes:
     return replace(wishes, prefix=edit.prefix or wishes.prefix)
 
 
+def _weigh(model: TranslationModel, chosen: Chosen, said: _Said) -> Float[Tensor, "T V"]:
+    return log_probabilities(model, chosen.ids, said.tokens, ended=not said.truncated)
+
+
 @torch.inference_mode()
-def log_probabilities(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Float[Tensor, "T V"]:
-    """log p(token | source, target before it) at each position of a given translation, its end included; in float64 from the logits on."""
-    device = next(model.parameters()).device
-    batch = collate([list(source)], [list(target)])
-    hidden = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
+def log_probabilities(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Float[Tensor, "T V"]:
+    """log p(token | source, target before it) at each position of a given translation, its end included; in float64 from the logits on.
+
+    Args: ended: see `pair_batch`.
+    """
+    batch = pair_batch(model, source, target, ended=ended)
+    hidden = model.decode(batch.target_in, model.encode(batch.source))
     return model.read_out(hidden)[0].double().log_softmax(-1).cpu()
 
 
-def _tell(translator: "InspectableTranslator", target: Sequence[int], *, before: Tensor, after: Tensor) -> Told:
-    vocabulary, predicted = translator.vocabularies.target, torch.tensor([*target, EOS])[:, None]
+def _tell(translator: "InspectableTranslator", said: _Said, *, before: Tensor, after: Tensor) -> Told:
+    vocabulary, predicted = translator.vocabularies.target, (*said.tokens, *(() if said.truncated else (EOS,)))
+    chosen = torch.tensor(predicted)[:, None]
     return Told(
-        text=vocabulary.decode(target),
-        tokens=tuple(target),
-        pieces=tuple(piece_of(token, vocabulary) for token in (*target, EOS)),
-        before=tuple(before.gather(1, predicted)[:, 0].tolist()),
-        after=tuple(after.gather(1, predicted)[:, 0].tolist()),
+        text=plain(vocabulary.decode(said.tokens)).strip() if said.text is None else said.text,
+        tokens=said.tokens,
+        pieces=tuple(piece_of(token, vocabulary) for token in predicted),
+        truncated=said.truncated,
+        before=tuple(before.gather(1, chosen)[:, 0].tolist()),
+        after=tuple(after.gather(1, chosen)[:, 0].tolist()),
     )
 
 

@@ -1,7 +1,8 @@
 """Every named value of a model for one sentence and one translation, as arrays without a batch axis."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,8 @@ from vitrail.evaluation.gradients import SOURCE_PLACES, TARGET_PLACES, record_gr
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward, MaskedBatchNorm, Residual, TokenNorm
-from vitrail.nn.probe import trace
-from vitrail.nn.recurrent import Carry, Cell
+from vitrail.nn.probe import Hook, listen, trace
+from vitrail.nn.recurrent import Cell
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -23,14 +24,14 @@ COLUMNS = 8
 
 
 @torch.inference_mode(mode=False)  # whatever mode the caller is in: gradients are asked for
-def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int]) -> Arrays:
+def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Arrays:
     """Run a model over a sentence and a given translation, and keep everything that its equations name. See `record.NAMES`.
 
-    Args:   source, target: token ids without SOS and EOS. Precondition: the model is in evaluation mode.
+    Args:   source, target: token ids without SOS and EOS. ended: see `pair_batch`. Precondition: the model is in evaluation mode.
     Raises: ModelError for a compiled model.
     Cost:   one pass on the explicit path, and one forward and backward pass for the gradients.
     """
-    batch = _on(model, collate([list(source)], [list(target)]))
+    batch = pair_batch(model, source, target, ended=ended)
     with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
         hidden = model.decode(batch.target_in, model.encode(batch.source))
         logits = model.read_out(hidden)
@@ -41,9 +42,14 @@ def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int
     return arrays | _gradients(model, batch) | _parameters(model) | _output(model, hidden, batch.target_out)
 
 
-def _on(model: nn.Module, batch: Batch) -> Batch:
+def pair_batch(model: nn.Module, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Batch:
+    """One sentence and its translation, on the model's device.
+
+    Args: ended: whether the translation ends, in <eos>; one that was cut at the limit of length does not.
+    """
     device = next(model.parameters()).device
-    return Batch(*(part.to(device) for part in batch))
+    source_row, target_in, target_out = (part.to(device) for part in collate([list(source)], [list(target)]))
+    return Batch(source_row, target_in, target_out) if ended else Batch(source_row, target_in[:, :-1], target_out[:, :-1])
 
 
 @contextmanager
@@ -51,36 +57,29 @@ def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     """Hear what has no Probe, since it can be heard at an ordinary module: these cost nothing while nobody listens."""
     heard: dict[str, list[Tensor]] = {}
 
-    def taking(inward: str | None, outward: str | None) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def taking(inward: str | None, outward: str | None) -> Hook:
+        def listener(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             if inward is not None:
                 heard.setdefault(inward, []).append(inputs[0].detach())
             if outward is not None:
                 heard.setdefault(outward, []).append(output.detach())
 
-        return listen
+        return listener
 
-    def starting(name: str) -> Callable[[nn.Module, tuple[Tensor, Tensor, Carry] | tuple[Tensor, Tensor]], None]:
+    def starting(name: str) -> Hook:
         """Where a cell that is given a carry starts from: a decoder's, at its first step."""
 
-        def listen(module: nn.Module, inputs: tuple[Tensor, Tensor, Carry] | tuple[Tensor, Tensor]) -> None:
+        def listener(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             if len(inputs) == 3:
                 for what, values in zip(("first_hidden", "first_cell"), inputs[2], strict=False):
                     heard.setdefault(f"{name}.{what}", [values.detach()])
 
-        return listen
+        return listener
 
-    handles = [
-        module.register_forward_hook(taking(inward, outward))
-        for name, part in model.named_modules()
-        for module, inward, outward in _places(name, part)
-    ]
-    handles += [part.register_forward_pre_hook(starting(name)) for name, part in model.named_modules() if isinstance(part, Cell)]
-    try:
+    hooks = [(module, taking(inward, outward)) for name, part in model.named_modules() for module, inward, outward in _places(name, part)]
+    hooks += [(part, starting(name)) for name, part in model.named_modules() if isinstance(part, Cell)]
+    with listen(hooks):
         yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _places(name: str, part: nn.Module) -> list[tuple[nn.Module, str | None, str | None]]:

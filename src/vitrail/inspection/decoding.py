@@ -9,6 +9,7 @@ import numpy.typing as npt
 from vitrail.config import Config
 from vitrail.data.subwords import EOS, Subwords
 from vitrail.decode.search import Hypothesis, Observation, SearchConfig
+from vitrail.decode.translate import plain
 
 CANDIDATES = 10
 """Told of each step of the translation."""
@@ -142,7 +143,7 @@ class TreeRecorder:
             found.append(
                 Finished(
                     node=at,
-                    text=self._target.decode(one.tokens),
+                    text=plain(self._target.decode(one.tokens)).strip(),
                     length=length,
                     log_probability=one.log_probability,
                     divisor=((5 + length) / 6) ** self._search.length_penalty,

@@ -1,19 +1,19 @@
 """Change what a model computes while it translates: switch parts off, hide positions of the source, put in values of another sentence."""
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from vitrail.errors import UsageError
-from vitrail.inspection.parts import Head, Hook, Hooked, Part, as_part, existing, summary_of_parts, units_of
+from vitrail.inspection.parts import Head, Part, as_part, existing, summary_of_parts, units_of
 from vitrail.inspection.patching import Patch, patch_hooks, place_of
 from vitrail.inspection.record import PLACES
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.layers import FeedForward
-from vitrail.nn.probe import Probe, refuse_compiled
+from vitrail.nn.probe import Hook, Hooked, Probe, listen, refuse_compiled
 from vitrail.nn.recurrent import Cell
 
 
@@ -21,7 +21,8 @@ from vitrail.nn.recurrent import Cell
 def applied(
     model: TranslationModel, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
 ) -> Generator[None]:
-    """Change what a model computes, for whatever it is asked while this is open: search of any kind, in any batch, or a given translation.
+    """Change what a model computes, for whatever this thread asks of it while this is open: search of any kind, in any batch, or a given
+    translation. See `listen`: other threads get the model as it is.
 
     An attention, feed-forward or layer that is off adds nothing to the residual stream; heads, neurons and hidden units that are off are 0.
     A hidden position of the source is read by nobody; recurrent encoders, which cannot skip it, read a zero vector there.
@@ -36,9 +37,7 @@ def applied(
     hooks = [hook for one in off for hook in _switch_off(model, as_part(one))]
     hooks += _hide(model, tuple(hidden)) if hidden else []
     hooks += patch_hooks(model, list(patches))
-    with ExitStack() as stack:
-        for module, hook in hooks:
-            stack.callback(module.register_forward_hook(hook).remove)
+    with listen(hooks):
         yield
 
 

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitrail.data.subwords import EOS, Subwords
+from vitrail.data.subwords import Subwords
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.record import Inspection
@@ -40,7 +40,7 @@ def apply_lens(inspection: Inspection, model: TranslationModel, vocabulary: Subw
     """
     names = layer_names(inspection)
     log_p = np.stack([_read(model, inspection, name) for name in names])
-    predicted = np.array([*inspection.target.ids, EOS])
+    predicted = np.array(inspection.predicted_ids)
     last = log_p[-1]
     if last.shape != inspection["probabilities"].shape or np.abs(np.exp(last) - inspection["probabilities"]).max() > _SAME:
         raise ModelError("this record was made by another model", remedy="inspect the sentence anew with this one")

@@ -197,7 +197,7 @@ def _choose(
         translations = [found.text for found in translator.translate(list(sentences), search=SearchConfig(beams=1))]
     if len(translations) != len(sentences):
         raise UsageError(f"{len(sentences)} sentences and {len(translations)} translations", expected="one for each")
-    texts, answers = ([plain(encodable(text)).strip() for text in side] for side in (sentences, translations))
+    texts, answers = [translator.read(text) for text in sentences], [plain(encodable(text)).strip() for text in translations]
     found, chosen, seen = list[Sentence](), list[Pair](), set[tuple[int, ...]]()
     for text, answer, pair in zip(texts, answers, _encode(translator, texts, answers), strict=True):
         keys = {(0, *pair[0]), (1, *pair[1])}

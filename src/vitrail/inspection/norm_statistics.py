@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.nn.layers import MaskedBatchNorm
+from vitrail.nn.probe import listen
 
 UNITS = 16
 """Features, the first of each norm, whose mean and deviation are kept one by one, so that their shift from frame to frame is known."""
@@ -88,17 +89,13 @@ def record_norms(model: nn.Module) -> Generator[NormRecord]:
     record = NormRecord(model)
 
     def listener(name: str):
-        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hear(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             record.passed.setdefault(name, []).append((inputs[0].detach(), output.detach()))
 
-        return listen
+        return hear
 
-    handles = [norm.register_forward_hook(listener(name)) for name, norm in record.norms.items()]
-    try:
+    with listen((norm, listener(name)) for name, norm in record.norms.items()):
         yield record
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _merge(calls: Sequence[Tensor], real: Bool[Tensor, "B T"]) -> Float[Tensor, "N D"]:

@@ -1,20 +1,16 @@
 """The parts of a model that can be switched off, and how they are written: `encoder.0.self_attention:2`."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 
 from vitrail.errors import UsageError
 from vitrail.inspection.record import PLACES, Kind
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.layers import FeedForward
 from vitrail.nn.recurrent import Cell
-
-Hook = Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]
-"""What answers a module's output with another; None leaves it."""
-Hooked = tuple[nn.Module, Hook]
 
 _PART = re.compile(r"\s*([a-z_0-9.]+?)\s*(?::\s*([\d\s,-]+))?\s*")
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.errors import UsageError
-from vitrail.inspection.parts import Hook, Hooked, Part, existing
+from vitrail.inspection.parts import Part, existing
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward
-from vitrail.nn.probe import Probe
+from vitrail.nn.probe import Hook, Hooked, Probe
 
 if TYPE_CHECKING:
     from vitrail.inspection.record import Inspection

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from vitrail.inspection.record import Side, make_side
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
 from vitrail.nn.positions import Rotary
-from vitrail.nn.probe import Probe, refuse_compiled
+from vitrail.nn.probe import Hooked, Probe, listen, refuse_compiled
 
 TOLERANCE = 1e-5
 """Numbers that differ by less than this share of the largest count as equal: sums in another order are rounded otherwise."""
@@ -50,6 +50,9 @@ class Permutation(Config):
     """Does the order of the words matter to an encoder?"""
 
     text: str
+    part: int = 1
+    """Which of the parts that a text is translated in."""
+    parts: int = 1
     shuffled: str
     """The same tokens in another order; <eos> stays last."""
     positions: str
@@ -69,6 +72,7 @@ class Permutation(Config):
     def to_text(self) -> str:
         """The experiment in words."""
         lines = [
+            *([f"part {self.part} of {self.parts}"] if self.parts > 1 else []),
             f"sentence:    {self.text}",
             f"other order: {self.shuffled}",
             "",
@@ -91,20 +95,23 @@ def _tell(how: str, found: Orders) -> list[str]:
     ]
 
 
-def permute(translator: InspectableTranslator, text: str, *, seed: int = 1, search: SearchConfig | None = None) -> Permutation:
+def permute(
+    translator: InspectableTranslator, text: str, *, part: int | None = None, seed: int = 1, search: SearchConfig | None = None
+) -> Permutation:
     """Encode a sentence and its words in another order, as the model is and with its positions taken away, and compare.
 
     Self-attention asks every word about every other and sums over them, and all else in a block looks at one word by itself, so that
     Encoder(P·X) = P·Encoder(X) for every permutation P. Source: Vaswani et al. 2017, section 3.5; Lee et al. 2019, property 1.
     Positions that are added are left out (P = 0), rotary ones do not turn.
-    The subwords of a word stay together where there are several words.
+    The subwords of a word stay together where there are several words. Of a text that is translated in parts, one of them is taken.
 
     Raises: UsageError for a sentence without two different words or tokens.
     """
     model = translator.model
     refuse_compiled(model)
-    ids = translator.encode_source(text)
-    side = make_side(ids, translator.vocabularies.source)
+    chosen = translator.choose_part(text, part)
+    ids = list(chosen.ids)
+    side = make_side(ids, translator.vocabularies.source, text=chosen.text)
     order = shuffle(side, seed=seed)
     kind = str(model.config.model_dump().get("positions", "recurrent"))
     found = _compare(translator, ids, order, search=search)
@@ -112,8 +119,12 @@ def permute(translator: InspectableTranslator, text: str, *, seed: int = 1, sear
     if kind not in ("none", "recurrent"):
         with without_positions(model):
             without = _compare(translator, ids, order, search=search)
-    shuffled = translator.vocabularies.source.decode([ids[place] for place in order])
-    return Permutation(text=side.text, shuffled=shuffled, positions=kind, as_it_is=found, without=without)
+    # Where tokens bring the spaces before them along, one is read as if it stood before the first of them.
+    lead = " " if any(side.text[first] == " " for first, last in side.spans if last > first + 1) else ""
+    shuffled = "".join((lead if side.spans[place][0] == 0 else "") + side.text[slice(*side.spans[place])] for place in order).strip()
+    return Permutation(
+        text=side.text, part=chosen.number, parts=chosen.parts, shuffled=shuffled, positions=kind, as_it_is=found, without=without
+    )
 
 
 def shuffle(side: Side, *, seed: int) -> list[int]:
@@ -150,13 +161,10 @@ def without_positions(model: TranslationModel) -> Generator[None]:
         return inputs[0]
 
     hooks = {"source_embedded": keep, "source_input": leave_out}
-    with ExitStack() as stack:
-        for name, module in model.named_modules():
-            hook = hooks.get(name) if isinstance(module, Probe) else None
-            if isinstance(module, Rotary) and name.startswith("encoder."):
-                hook = stand_still
-            if hook is not None:
-                stack.callback(module.register_forward_hook(hook).remove)
+    modules = dict(model.named_modules())
+    hooked: list[Hooked] = [(modules[name], hook) for name, hook in hooks.items() if isinstance(modules.get(name), Probe)]
+    hooked += [(module, stand_still) for name, module in modules.items() if isinstance(module, Rotary) and name.startswith("encoder.")]
+    with listen(hooked):
         yield
 
 

@@ -25,7 +25,7 @@ def source_words(translator: "InspectableTranslator", text: str) -> tuple[list[i
     What stands in no word, such as a space of its own, and <eos> count to one more word after the last.
     """
     ids = translator.encode_source(text)
-    side = make_side(ids, translator.vocabularies.source)
+    side = make_side(ids, translator.vocabularies.source, text=translator.read(text))
     words = word_spans(side.text)
     owners = words_of(side.spans, text=side.text, words=words)
     return ids, [len(words) if owner is None else owner for owner in [*owners, None]]

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.data.subwords import EOS
-from vitrail.decode.translate import encodable, plain
 from vitrail.errors import UsageError
 from vitrail.files import write_file
 from vitrail.inspection.decoding import piece_of
@@ -100,7 +99,7 @@ def _embeddings(translator: InspectableTranslator, which: str) -> Table:
 
 def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> Table:
     """The memory at every position of the first sentences that fit."""
-    texts = [plain(encodable(text)).strip() for text in sentences]
+    texts = [translator.read(text) for text in sentences]
     vocabulary = translator.vocabularies.source
     encoded = [(text, ids) for text, ids in zip(texts, vocabulary.encode_batch(texts), strict=True) if 0 < len(ids) <= LONGEST]
     ends = np.cumsum([len(ids) + 1 for _, ids in encoded])

@@ -38,7 +38,7 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError
 
 from vitrail.config import Config
-from vitrail.data.subwords import Subwords
+from vitrail.data.subwords import EOS, Subwords
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import write_file
 from vitrail.inspection.collect import Arrays
@@ -66,7 +66,7 @@ class Side(Config):
     """One side of a translation, as the model and as people read it."""
 
     text: str
-    """What the tokens spell."""
+    """The text as it was read, unknown words among it; of a translation that the model found, what its tokens spell."""
     ids: tuple[int, ...]
     """Token ids, without SOS and EOS."""
     pieces: tuple[str, ...]
@@ -92,6 +92,22 @@ class Facts(Config):
     """Whether the translation was given, rather than found by search."""
     asked: str
     """The text as it was given."""
+    part: int = 1
+    """Which of its parts this is: a text of several sentences, or one that is too long, is translated in parts."""
+    parts: int = 1
+    """In how many it is translated."""
+    source_start: int = 0
+    """Where this part begins in the text as it was given, in characters."""
+    source_end: int | None = None
+    """Where it ends; None: at the end of the text."""
+    cut: bool = False
+    """Whether it begins or ends inside a sentence, which was too long."""
+    truncated: bool = False
+    """Whether its translation reached the limit of length: then no <eos> was said."""
+    translation: str | None = None
+    """Of the whole text, as `translate` returns it; None where a translation was given, or the model was edited for this part alone."""
+    target_start: int = 0
+    """Where the translation of this part begins in that of the whole text."""
     model: dict[str, Any]
     """The configuration of the model; `kind` tells the architecture."""
     languages: tuple[str, str] = ("", "")
@@ -126,13 +142,28 @@ class Inspection:
 
     @property
     def target_tokens(self) -> tuple[str, ...]:
-        """What the decoder reads, T tokens: <sos> and the pieces."""
-        return ("<sos>", *self.target.pieces)
+        """What the decoder reads, T tokens: <sos> and the pieces; without the last one where the translation does not end."""
+        return ("<sos>", *self.target.pieces)[: len(self.predicted_tokens)]
 
     @property
     def predicted_tokens(self) -> tuple[str, ...]:
-        """What the decoder is asked for at each position, T tokens: the pieces and <eos>."""
-        return (*self.target.pieces, "<eos>")
+        """What the decoder is asked for at each position, T tokens: the pieces and, where the translation ends, <eos>."""
+        return self.target.pieces if self.facts.truncated else (*self.target.pieces, "<eos>")
+
+    @property
+    def predicted_ids(self) -> tuple[int, ...]:
+        """The same as token ids."""
+        return self.target.ids if self.facts.truncated else (*self.target.ids, EOS)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the text or of the translation is not here, a phrase each: other parts, a sentence or a translation that was cut."""
+        facts = self.facts
+        return (
+            *([f"part {facts.part} of {facts.parts}"] if facts.parts > 1 else []),
+            *(["cut inside a sentence that was too long"] if facts.cut else []),
+            *(["the translation reached the limit of length: it does not end"] if facts.truncated else []),
+        )
 
     def __repr__(self) -> str:
         source, target = (text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…" for text in (self.source.text, self.target.text))
@@ -263,9 +294,9 @@ def _entry(name: str) -> zipfile.ZipInfo:
     return info
 
 
-def make_side(ids: Sequence[int], vocabulary: Subwords) -> Side:
-    """What token ids spell, token by token and word by word."""
-    text, spans, words = group(ids, vocabulary)
+def make_side(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> Side:
+    """A text token by token and word by word. Args: text: what was encoded; None: what the tokens spell."""
+    text, spans, words = group(ids, vocabulary, text=text)
     pieces = tuple(piece_of(token, vocabulary) for token in ids)
     return Side(text=text, ids=tuple(ids), pieces=pieces, spans=tuple(spans), words=tuple(map(tuple, words)))
 

@@ -107,10 +107,12 @@ def _sentences(inspection: Inspection, pen: _Pen) -> list[str]:
     decoding = inspection.facts.decoding
     nats = sum(np.log(max(step.chosen.probability, 1e-45)) for step in decoding.steps)
     how = "given" if inspection.facts.given else "greedy" if decoding.beams == 1 else f"best of {decoding.beams} beams"
-    lines: list[str] = []
+    lines = _wrapped("; ".join(inspection.notes), pen) if inspection.notes else list[str]()
     for text in (inspection.source.text, inspection.target.text):
         lines += _wrapped(pen.safe(text), pen)
     told = _wrapped(f"{how}, log-probability {nats:.2f}, probability {np.exp(nats):.3g}", pen)
+    if inspection.facts.parts > 1 and inspection.facts.translation is not None:
+        told += _wrapped(f"the whole translation: {pen.safe(inspection.facts.translation)}", pen)
     return [*(pen.bold(line) for line in lines), *told]
 
 

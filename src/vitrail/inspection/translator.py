@@ -1,14 +1,16 @@
 """A translator that can be looked into: what `vitrail.load` gives."""
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import Any
 
 from vitrail.data.subwords import EOS
 from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import Translator, Wishes, encodable, plain
+from vitrail.decode.translate import SearchedPart, Translator, Wishes, encodable, plain
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.change import Change, Edit, begun, change, edit_applied, replace_words
-from vitrail.inspection.collect import collect
+from vitrail.inspection.change import Change, Chosen, Edit, begun, change, edit_applied, replace_words
+from vitrail.inspection.collect import Arrays, collect
 from vitrail.inspection.decoding import Decoding, TreeRecorder, describe_steps
 from vitrail.inspection.edit import applied
 from vitrail.inspection.parts import Head, Part
@@ -20,11 +22,21 @@ LONGEST = 256
 """Tokens of a sentence, or of a translation, that can be inspected: arrays and pages grow with their square."""
 
 
+_EDITED: ContextVar[tuple[tuple[TranslationModel, tuple[str, ...]], ...]] = ContextVar("edited", default=())
+
+
 class InspectableTranslator(Translator):
     """Translates as `Translator` does, and tells how."""
 
-    _edits: tuple[str, ...] = ()
-    """What `edited` has changed, while it is open."""
+    @property
+    def _edits(self) -> tuple[str, ...]:
+        """What `edited` has changed in the model, while it is open, for whoever asks from the same thread."""
+        return tuple(line for model, lines in _EDITED.get() if model is self._model for line in lines)
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._edits:
+            raise UsageError("a translator cannot be sent to another process while it is edited", remedy="edit it there")
+        return super().__getstate__()
 
     @property
     def model(self) -> TranslationModel:
@@ -38,58 +50,72 @@ class InspectableTranslator(Translator):
         text: str,
         translation: str | None = None,
         *,
+        part: int | None = None,
         search: SearchConfig | None = None,
         wishes: Wishes | None = None,
         edit: Edit | None = None,
     ) -> Inspection:
-        """Translate one sentence and keep all that was computed on the way: every layer, head and gate, and the tree of hypotheses.
+        """Translate a text and keep all that was computed on the way: every layer, head and gate, and the tree of hypotheses.
 
+        What is kept is of one part: `translate` cuts a text of several sentences, and a sentence that is too long. `Facts.part`, `parts`,
+        `cut` and `truncated` tell, `Facts.translation` is that of the whole text.
         Of an edited model `extras["edits"]` tells what was changed, a line each as `Edit.to_lines` writes them.
 
         Args:
-            translation: look at this one rather than at what the search finds; the search is recorded all the same.
-            search, wishes: as for `translate`.
-            edit: look at the sentence and at the model with this changed.
-        Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, and for wishes that cannot be granted;
-            ModelError for an ensemble or a compiled model.
+            translation: look at this one, of the part, rather than at what the search finds; the search is recorded all the same.
+            part: which one, from 1; None: the first.
+            search, wishes: as for `translate`; a prefix and forced words are of the first part.
+            edit: look at the part and at the model with this changed.
+        Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, for a part that there is not, for a
+            translation of a text in several parts of which none was chosen, and for wishes that cannot be granted; ModelError for an
+            ensemble or a compiled model.
         """
-        if edit is not None:
-            text = replace_words(text, edit.words)
-            with edit_applied(self, text, edit):
-                found = self.inspect(text, translation, search=search, wishes=begun(wishes, edit))
-            return found.with_arrays({}, edits=[*self._edits, *edit.to_lines()])
         model = self.model
-        source = self.encode_source(text)
-        search = self.search if search is None else search
-        recorder = TreeRecorder(self.vocabularies.target, search)
-        found = self.search_one(source, wishes=wishes, search=search, observe=recorder.observe)
-        target = found[0].tokens if translation is None else self.encode_target(translation)
-        if len(target) > LONGEST:
-            raise UsageError(
-                f"a translation of {len(target)} tokens", expected=f"at most {LONGEST}", remedy="inspect one sentence at a time"
-            )
-        arrays = collect(model, source, target)
-        vocabulary = self.vocabularies.target
-        decoding = Decoding(
+        if edit is not None:
+            text, wishes = replace_words(text, edit.words), begun(wishes, edit)
+        chosen = self.choose_part(text, part, given=translation is not None, edit=edit)
+        side = make_side(chosen.ids, self.vocabularies.source, text=chosen.text)
+        recorder = TreeRecorder(self.vocabularies.target, self.search if search is None else search, sentence=chosen.number - 1)
+        with nullcontext() if edit is None else edit_applied(model, side, edit):
+            only = None if edit is None else chosen.number - 1
+            searched = self.translate_parts(text, wishes=wishes, search=search, observe=recorder.observe, only=only)
+            found = searched.parts[0 if only is not None else chosen.number - 1]
+            target = found.stretch.target_tokens if translation is None else self.encode_target(translation)
+            truncated = translation is None and found.hypotheses[0].truncated
+            _check_length(len(target), "a translation")
+            arrays = collect(model, chosen.ids, target, ended=not truncated)
+        facts = Facts(
+            source=side,
+            target=make_side(target, self.vocabularies.target, text=None if translation is None else plain(encodable(translation)).strip()),
+            given=translation is not None,
+            asked=text,
+            part=chosen.number,
+            parts=chosen.parts,
+            source_start=found.stretch.source_start,
+            source_end=found.stretch.source_end,
+            cut=found.stretch.cut,
+            truncated=truncated,
+            translation=searched.translation.text if translation is None and edit is None else None,
+            target_start=found.stretch.target_start if translation is None and edit is None else 0,
+            model=model.config.model_dump(mode="json"),
+            languages=self.languages,
+            decoding=self._tell_search(recorder, searched.search, found, arrays, [*target, *([] if truncated else [EOS])]),
+        )
+        edits = [*self._edits, *(() if edit is None else edit.to_lines())]
+        return Inspection(facts, arrays).with_arrays({}, **({"edits": edits} if edits or edit is not None else {}))
+
+    def _tell_search(
+        self, recorder: TreeRecorder, search: SearchConfig, found: SearchedPart, arrays: Arrays, predicted: Sequence[int]
+    ) -> Decoding:
+        return Decoding(
             beams=search.width,
             length_penalty=search.length_penalty,
             sampled=search.sampling is not None,
-            prefix=0 if wishes is None else len(self.encode_target(wishes.prefix)),
+            prefix=len(found.query.constraints.prefix),
             nodes=tuple(recorder.nodes),
-            finished=recorder.finish(found),
-            steps=describe_steps(arrays["probabilities"], [*target, EOS], vocabulary),
+            finished=recorder.finish(found.hypotheses),
+            steps=describe_steps(arrays["probabilities"], predicted, self.vocabularies.target),
         )
-        facts = Facts(
-            source=make_side(source, self.vocabularies.source),
-            target=make_side(target, vocabulary),
-            given=translation is not None,
-            asked=text,
-            model=model.config.model_dump(mode="json"),
-            languages=self.languages,
-            decoding=decoding,
-            extras={"edits": list(self._edits)} if self._edits else {},
-        )
-        return Inspection(facts, arrays)
 
     def edit(
         self,
@@ -97,34 +123,61 @@ class InspectableTranslator(Translator):
         edit: Edit,
         *,
         translation: str | None = None,
+        part: int | None = None,
         search: SearchConfig | None = None,
         wishes: Wishes | None = None,
     ) -> Change:
-        """What an edit does to the translation of one sentence, and to its probability; see `change`."""
-        return change(self, text, edit, translation=translation, search=search, wishes=wishes)
+        """What an edit does to the translation of one part of a text, and to its probability; see `change`."""
+        return change(self, text, edit, translation=translation, part=part, search=search, wishes=wishes)
 
     @contextmanager
     def edited(
         self, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
     ) -> "Generator[InspectableTranslator]":
-        """This translator with parts of its model changed, whatever it is asked while this is open; see `applied`."""
-        edit, before = Edit(off=tuple(off), hidden=tuple(hidden), patches=tuple(patches)), self._edits
+        """This translator with parts of its model changed, whatever this thread asks of it while this is open; see `applied`."""
+        edit = Edit(off=tuple(off), hidden=tuple(hidden), patches=tuple(patches))
         with applied(self.model, off=edit.off, hidden=hidden, patches=edit.patches):
-            self._edits = (*before, *edit.to_lines())
+            token = _EDITED.set((*_EDITED.get(), (self.model, tuple(edit.to_lines()))))
             try:
                 yield self
             finally:
-                self._edits = before
+                _EDITED.reset(token)
+
+    def choose_part(self, text: str, part: int | None = None, *, given: bool = False, edit: Edit | None = None) -> Chosen:
+        """One of the parts that a text is translated in. Args: given: a translation of that part is given. edit: what is to be changed.
+
+        Raises UsageError for a part that there is not or that is too long, for a text without tokens, and where it must be said which.
+        """
+        parts = self.cut(text)
+        if not parts:
+            raise UsageError(f"{text!r}: nothing to inspect", expected="a sentence")
+        number = 1 if part is None else part
+        if not 1 <= number <= len(parts):
+            raise UsageError(f"part {number} of a text that is translated in {len(parts)}", expected=f"1 to {len(parts)}")
+        if part is None and given and len(parts) > 1:
+            raise UsageError(
+                f"a translation of a text that is translated in {len(parts)} parts",
+                expected="the translation of one of them",
+                remedy=f"say which: part 1 to {len(parts)}",
+            )
+        if edit is not None and edit.prefix and number > 1:
+            raise UsageError(f"a prefix for part {number}", expected="part 1, which begins the translation")
+        _check_length(len(parts[number - 1][1]), "a text")
+        return Chosen(number, len(parts), *parts[number - 1])
 
     def encode_source(self, text: str) -> list[int]:
-        """The token ids of one sentence, without EOS. Raises UsageError where there are none, or more than `LONGEST`."""
-        tokens = self.vocabularies.source.encode(plain(self.read(text)))
+        """The token ids of one sentence, without EOS, in one part. Raises UsageError where there are none, or more than `LONGEST`."""
+        tokens = self.vocabularies.source.encode(self.read(text))
         if not tokens:
             raise UsageError(f"{text!r}: nothing to inspect", expected="a sentence")
-        if len(tokens) > LONGEST:
-            raise UsageError(f"a text of {len(tokens)} tokens", expected=f"at most {LONGEST}", remedy="inspect one sentence at a time")
+        _check_length(len(tokens), "a text")
         return tokens
 
     def encode_target(self, text: str) -> tuple[int, ...]:
         """The token ids of a translation, without SOS and EOS."""
         return tuple(self.vocabularies.target.encode(plain(encodable(text)).strip()))
+
+
+def _check_length(tokens: int, what: str) -> None:
+    if tokens > LONGEST:
+        raise UsageError(f"{what} of {tokens} tokens", expected=f"at most {LONGEST}", remedy="inspect one sentence at a time")

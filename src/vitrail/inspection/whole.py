@@ -40,7 +40,7 @@ def complete(
     Cost:   some seconds for a small model, most of them for the maps.
     """
     # A patch is of one sentence, and a hidden position may lie beyond the end of another.
-    with nullcontext() if edit is None else edit_applied(translator, inspection.facts.asked, edit):
+    with nullcontext() if edit is None else edit_applied(translator.model, inspection.source, edit):
         inspection = attribute(inspection, translator.model)
     if inspection.attentions("cross"):
         inspection = align(inspection, heads=heads_for(translator, folder))

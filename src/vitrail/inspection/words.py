@@ -3,11 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
-from vitrail.data.subwords import UNK, Subwords
+from vitrail.data.subwords import Subwords
 from vitrail.data.vocabulary import collapse
+from vitrail.decode.translate import plain
 
 Span = tuple[int, int]
 """First character, and the one after the last."""
@@ -41,17 +41,6 @@ def between_spaces(text: str) -> list[Span]:
     return [match.span() for match in _BETWEEN_SPACES.finditer(text)]
 
 
-def token_spans(ids: Sequence[int], vocabulary: Subwords) -> list[Span]:
-    """Where each token stands in what all of them spell; leading spaces belong to the token.
-
-    Of the tokens that spell one character byte by byte, the first has it and the others are empty. Cost: a decoding for every token.
-    """
-    ends = [len(vocabulary.decode(ids[: count + 1])) for count in range(len(ids))]
-    # Bytes that are no character yet are decoded as several marks: a text that grows shorter again had not come so far.
-    settled = list(accumulate(reversed(ends), min))[::-1]
-    return list(zip([0, *settled], settled, strict=False))
-
-
 def words_of(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list[int | None]:
     """The number of the word that each token belongs to, None where there is none.
 
@@ -71,14 +60,14 @@ def words_of(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list
     return found
 
 
-def group(ids: Sequence[int], vocabulary: Subwords) -> tuple[str, list[Span], list[list[int]]]:
-    """What tokens spell, where each stands, and the tokens of each word; in a script without spaces each token is a word."""
-    text, spans = spell(ids, vocabulary)
-    return text, spans, group_spans(spans, text=text)
+def group(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> tuple[str, list[Span], list[list[int]]]:
+    """A text, where each token stands, and the tokens of each word; in a script without spaces each token is a word. See `spell`."""
+    shown, spans = spell(ids, vocabulary, text=text)
+    return shown, spans, group_spans(spans, text=shown)
 
 
 def group_spans(spans: Sequence[Span], *, text: str) -> list[list[int]]:
-    """The same for tokens that stand in a text already."""
+    """The tokens of each word, for tokens that stand in a text already."""
     words = words_and_marks(text)
     found: list[list[int]] = []
     owned = _owned(spans, text=text, words=words)
@@ -103,38 +92,34 @@ class Seat(NamedTuple):
     """Its links are those of the word between spaces: it is no mark, or nothing but marks stands there."""
 
 
-def seats(
-    words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, between: Sequence[Span], before: int = 0
-) -> list[Seat | None]:
-    """Where each word stands, given by its tokens; None outside of all.
-
-    Args: between: the words between spaces of this text, the first of them being number `before`.
-    """
+def seats(words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, between: Sequence[Span]) -> list[Seat | None]:
+    """Where each word, given by its tokens, stands among the words between spaces of a text; None outside of all."""
     owners = words_of(spans, text=text, words=between)
     marks = [not any(map(str.isalnum, text[spans[tokens[0]][0] : spans[tokens[-1]][1]])) for tokens in words]
     lettered = {owners[tokens[0]] for tokens, mark in zip(words, marks, strict=True) if not mark}
     found: list[Seat | None] = []
     for tokens, mark in zip(words, marks, strict=True):
         number = owners[tokens[0]]
-        found.append(None if number is None else Seat(before + number, mark, speaks=not mark or number not in lettered))
+        found.append(None if number is None else Seat(number, mark, speaks=not mark or number not in lettered))
     return found
 
 
 def tokens_by_word(ids: Sequence[int], vocabulary: Subwords, *, words: Words, text: str | None = None) -> list[list[int]]:
-    """The tokens of each word that `words` finds; a word may have none.
-
-    Args: text: what was encoded, from which words are cut where some of its tokens are unknown to the vocabulary.
-    """
+    """The tokens of each word that `words` finds; a word may have none. See `spell`."""
     shown, spans = spell(ids, vocabulary, text=text)
     return _owned(spans, text=shown, words=words(shown))
 
 
 def spell(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> tuple[str, list[Span]]:
-    """What tokens spell, and where each stands; where some are unknown to the vocabulary, in the text that was encoded, if it is given."""
-    if text is not None and UNK in ids:
-        shown = collapse(text)
-        return shown, _spans_in(shown, ids, vocabulary)
-    return vocabulary.decode(ids), token_spans(ids, vocabulary)
+    """A text without idle spaces (see `collapse`), and where each of its tokens stands in it.
+
+    Args: text: what was encoded, where there was such a text: words that the vocabulary does not know stand in it and nowhere else.
+          Without it, what the tokens spell, as a translation is written: with spaces for control characters.
+    """
+    if text is None:
+        return plain(vocabulary.decode(ids)), vocabulary.locate(ids)
+    shown = collapse(text)
+    return shown, vocabulary.locate_in(shown)
 
 
 def _owned(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list[list[int]]:
@@ -143,13 +128,3 @@ def _owned(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list[l
         if number is not None:
             found[number].append(place)
     return found
-
-
-def _spans_in(text: str, ids: Sequence[int], vocabulary: Subwords) -> list[Span]:
-    """Where tokens stand in a text that they do not spell: character by character, or each as the whole of what stands between spaces.
-
-    Only vocabularies of characters and of words have unknown tokens, and no word of the latter reaches over a space.
-    """
-    if len(ids) == len(text):
-        return [(place, place + 1) for place in range(len(text))]
-    return [span for span in between_spaces(text) for _ in vocabulary.encode(text[slice(*span)])]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vitrail.data.batches import collate
 from vitrail.data.phrasebook import Challenge, phrasebook, pronoun_accuracy
 from vitrail.data.subwords import PAD
-from vitrail.decode.translate import plain
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
 from vitrail.inspection.translator import InspectableTranslator
@@ -217,4 +216,4 @@ def given_log_probabilities(translator: InspectableTranslator, pairs: Sequence[t
 
 def _encode(translator: InspectableTranslator, text: str) -> list[int]:
     """Token ids of any text, as translating it would make them."""
-    return translator.vocabularies.source.encode(plain(translator.read(text)))
+    return translator.vocabularies.source.encode(translator.read(text))

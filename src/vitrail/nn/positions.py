@@ -18,6 +18,12 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "T D"]:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+def longer(table: Float[Tensor, "T D"], length: int) -> Float[Tensor, "T2 D"]:
+    """A table of sinusoids for texts of this length and more, also for gradients where it was a search that needed it first."""
+    with torch.inference_mode(False):
+        return sinusoids(2 * length, table.shape[1]).to(table)
+
+
 class SinusoidalPositions(nn.Module):
     """Adds the sinusoid table to token embeddings: X + P. Nothing is learned; the table grows to any length."""
 
@@ -30,10 +36,11 @@ class SinusoidalPositions(nn.Module):
 
     def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
         """Add the positions `start`, `start + 1`, ... to the tokens of each row."""
-        end = start + embedded.shape[1]
-        if end > self.table.shape[0]:
-            self.table = sinusoids(2 * end, embedded.shape[2]).to(self.table)
-        return embedded + self.table[start:end].to(embedded.dtype)
+        # Another thread may put its own table there meanwhile: what was looked at is used.
+        table, end = self.table, start + embedded.shape[1]
+        if end > table.shape[0]:
+            self.table = table = longer(table, end)
+        return embedded + table[start:end].to(embedded.dtype)
 
 
 class LearnedPositions(nn.Module):
@@ -79,9 +86,9 @@ class Rotary(nn.Module):
 
     def forward(self, heads: Float[Tensor, "B H T E"], start: int = 0) -> Float[Tensor, "B H T E"]:
         """Turn each vector by the angle of its position, the first of them being `start`."""
-        end = start + heads.shape[2]
-        if end > self.table.shape[0]:
-            self.table = sinusoids(2 * end, 2 * self.half_width).to(self.table)
-        sine, cosine = self.table[start:end].to(heads.dtype).split(self.half_width, dim=1)
+        table, end = self.table, start + heads.shape[2]
+        if end > table.shape[0]:
+            self.table = table = longer(table, end)
+        sine, cosine = table[start:end].to(heads.dtype).split(self.half_width, dim=1)
         first, second = heads.split(self.half_width, dim=3)
         return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=3)

@@ -1,12 +1,28 @@
 """Look inside by listening: named places in a model, and a way to hear what passes through them."""
 
-from collections.abc import Callable, Generator
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from vitrail.errors import ModelError
+
+Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
+"""What hears a module's inputs and its output, and answers with another output; None leaves it."""
+Hooked = tuple[nn.Module, Hook]
+
+_HOOKS: ContextVar[Mapping[nn.Module, tuple[Hook, ...]]] = ContextVar("hooks", default={})  # noqa: B039  (never changed in place)
+"""Who listens where, in this thread or task: others that use the same model meanwhile are not heard, and their values not changed."""
+_installed: dict[nn.Module, tuple[int, RemovableHandle]] = {}
+"""Modules that somebody listens to: how many do, and what takes `_tell` away again."""
+_installing = Lock()
 
 
 class Probe(nn.Identity):
@@ -17,8 +33,10 @@ class Probe(nn.Identity):
 
     @property
     def heard(self) -> bool:
-        """Whether somebody listens: then code may compute what it would otherwise skip."""
-        return bool(self._forward_hooks)
+        """Whether the caller listens: then code may compute what it would otherwise skip."""
+        if not self._forward_hooks:
+            return False
+        return self in _HOOKS.get() or any(hook is not _tell for hook in tuple(self._forward_hooks.values()))
 
     def __call__(self, values: Tensor) -> Tensor:
         """Pass a tensor on; through nn.Module, which made decoding one sentence 17 % slower, only where a hook wants to hear it."""
@@ -53,9 +71,64 @@ def refuse_compiled(model: nn.Module) -> None:
 
 
 @contextmanager
+def listen(hooks: Iterable[Hooked]) -> Generator[None]:
+    """Let hooks hear modules, and change what they give, for whatever this thread (or asyncio task) asks of them while this is open.
+
+    Another thread may use the same modules meanwhile: it neither is heard nor sees anything changed. Of several hooks of a module each
+    gets what the one before made of the output; those of an outer `listen` come first. Afterwards nothing is left behind.
+    """
+    hooks = list(hooks)
+    _wait_with_forks()
+    ours = dict(_HOOKS.get())
+    for module, hook in hooks:
+        ours[module] = (*ours.get(module, ()), hook)
+    modules = [module for module, _ in hooks]
+    _install(modules)
+    token = _HOOKS.set(ours)
+    try:
+        yield
+    finally:
+        _HOOKS.reset(token)
+        _uninstall(modules)
+
+
+def _tell(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    """The one hook that torch knows of: hand on to those of this thread."""
+    for hook in _HOOKS.get().get(module, ()):
+        answer = hook(module, inputs, output)
+        output = output if answer is None else answer
+    return output
+
+
+def _install(modules: Iterable[nn.Module]) -> None:
+    with _installing:
+        for module in modules:
+            count, handle = _installed.get(module) or (0, module.register_forward_hook(_tell))
+            _installed[module] = (count + 1, handle)
+
+
+def _uninstall(modules: Iterable[nn.Module]) -> None:
+    with _installing:
+        for module in modules:
+            count, handle = _installed.pop(module)
+            if count > 1:
+                _installed[module] = (count - 1, handle)
+            else:
+                handle.remove()
+
+
+@cache
+def _wait_with_forks() -> None:
+    """No process is forked while another thread holds the lock: in the child nobody would ever give it back."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_installing.acquire, after_in_parent=_installing.release, after_in_child=_installing.release)
+
+
+@contextmanager
 def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Generator[dict[str, list[Tensor]]]:
     """Record what passes through a model's Probes, all or those whose names `only` takes: name -> one tensor per call, detached, in order.
 
+    Only what this thread asks of the model is recorded; see `listen`.
     While it is open, attention whose probes are heard takes the explicit path, which computes every intermediate value; it agrees with
     the fused one.
     Raises ModelError for a model that is compiled, wholly or in part: its probes would be silent.
@@ -64,15 +137,11 @@ def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Gen
     seen: dict[str, list[Tensor]] = {}
 
     def listener(name: str):
-        def listen(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def hear(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             seen.setdefault(name, []).append(output.detach())
 
-        return listen
+        return hear
 
     probes = {name: module for name, module in model.named_modules() if isinstance(module, Probe) and (only is None or only(name))}
-    handles = [module.register_forward_hook(listener(name)) for name, module in probes.items()]
-    try:
+    with listen((module, listener(name)) for name, module in probes.items()):
         yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -59,8 +59,8 @@ class Records:
         """One file of `bad_batches/`: a batch as ids and as text, so that somebody can look at what broke its step."""
         record = {
             "step": step,
-            "sources": [{"ids": row, "text": vocabularies.source.decode(row)} for row in batch.source.tolist()],
-            "targets": [{"ids": row, "text": vocabularies.target.decode(row)} for row in batch.target_out.tolist()],
+            "sources": [{"ids": row, "text": vocabularies.source.written(row)} for row in batch.source.tolist()],
+            "targets": [{"ids": row, "text": vocabularies.target.written(row)} for row in batch.target_out.tolist()],
         }
         path = self._folder / "bad_batches" / f"step-{step:06d}-batch-{number}.json"
         data = (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")

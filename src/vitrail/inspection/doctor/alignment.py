@@ -246,8 +246,8 @@ def _nearer(model: TranslationModel, store: Store, shift: Shift) -> int:
 
 def _misaligned(patient: Patient, store: Store, name: str, shift: Shift, *, evidence: str, runs: int) -> Finding:
     vocabularies, pairs = patient.data.vocabularies, len(store)
-    source = vocabularies.source.decode(store.source(shift.first).tolist())
-    target = vocabularies.target.decode(store.target(shift.first).tolist())
+    source = vocabularies.source.written(store.source(shift.first).tolist())
+    target = vocabularies.target.written(store.target(shift.first).tolist())
     where = "to the end" if shift.last >= pairs - 1 else f"to about pair {shift.last + 1:,}"
     side = "target" if shift.by > 0 else "source"
     more = f"; {runs - 1} more such stretches" if runs > 1 else ""

@@ -38,8 +38,8 @@ def leakage(patient: Patient) -> list[Finding]:
     """Whether dev or test sentences, compared without case, final marks and spacing, stand in the training text."""
     data = patient.data
     places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(patient)))]
-    source = {sentence_key(data.vocabularies.source.decode(store.source(place).tolist())) for store, place in places}
-    target = {sentence_key(data.vocabularies.target.decode(store.target(place).tolist())) for store, place in places}
+    source = {sentence_key(data.vocabularies.source.written(store.source(place).tolist())) for store, place in places}
+    target = {sentence_key(data.vocabularies.target.written(store.target(place).tolist())) for store, place in places}
     found: list[Finding] = []
     for name, texts in (("dev", data.dev), ("test", data.test)):
         if not texts.source:
@@ -128,7 +128,7 @@ def vocabulary(patient: Patient) -> list[Finding]:
         subwords = data.vocabularies.source if side == "source" else data.vocabularies.target
         train = [rows(place).tolist() for place in places]
         dev = [texts[place] for place in spread(len(texts), SAMPLE)]
-        known = describe([subwords.decode(row) for row in train], train, subwords)
+        known = describe([subwords.written(row) for row in train], train, subwords)
         met = describe(dev, subwords.encode_batch(dev), subwords)
         sides.append((known, met))
         found.append(judge_tokens(side, known, met))

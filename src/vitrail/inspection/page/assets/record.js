@@ -98,9 +98,9 @@ class VitrailRecord {
     /** What the encoder reads. */
     this.sourceTokens = [...meta.source.pieces, "<eos>"];
     /** What the decoder reads. */
-    this.targetTokens = ["<sos>", ...meta.target.pieces];
+    this.targetTokens = ["<sos>", ...meta.target.pieces.slice(0, meta.truncated ? -1 : undefined)];
     /** What the decoder is asked for, position by position. */
-    this.predictedTokens = [...meta.target.pieces, "<eos>"];
+    this.predictedTokens = meta.truncated ? [...meta.target.pieces] : [...meta.target.pieces, "<eos>"];
   }
 
   static async read(text) {

@@ -151,8 +151,29 @@ const Vitrail = (() => {
       t(`length penalty ${tools.number(penalty, 2)}`, `pénalité de longueur ${tools.number(penalty, 2)}`)];
   }
 
+  /** What of the text or of its translation this page does not show. */
+  function partRemarks(meta) {
+    const {part, parts, cut, truncated, translation} = meta;
+    const found = [];
+    if (parts > 1) {
+      found.push(t(`Part ${part} of ${parts}: the text is translated in parts, each by itself.`,
+        `Partie ${part} sur ${parts} : le texte est traduit par parties, chacune pour elle-même.`)
+        + (translation ? t(` The whole translation: “${translation}”`, ` La traduction entière : « ${translation} »`) : ""));
+    }
+    if (cut) {
+      found.push(t("This part begins or ends inside a sentence, which was too long to be translated at once.",
+        "Cette partie commence ou finit au milieu d'une phrase trop longue pour être traduite d'un coup."));
+    }
+    if (truncated) {
+      found.push(t("The translation reached the limit of length: it does not end, no <eos> was said.",
+        "La traduction a atteint la longueur limite : elle ne finit pas, aucun <eos> n'a été dit."));
+    }
+    return found;
+  }
+
   function remarks(record) {
-    const found = (record.meta.notes ?? []).map((one) => tools.note("note", one[tools.state.language]));
+    const found = [...partRemarks(record.meta), ...(record.meta.notes ?? []).map((one) => one[tools.state.language])]
+      .map((one) => tools.note("note", one));
     const any = ["encoder", "decoder", "cross"].some((kind) => record.attentions(kind).length > 0);
     if (!any) {
       found.unshift(tools.note("note", t(
