@@ -169,3 +169,15 @@ def test_the_verb_can_be_wired() -> None:
     app.command()(align)
     app.command()(lambda: console.say("another"))
     assert typer.main.get_command(app) is not None
+
+
+def test_a_pair_that_is_too_long_is_told(folder: Path, texts: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    """The weights of 3,000 words by 3,000 would take gigabytes."""
+    source, target = texts
+    source.write_text("ab cd\n" + "ab " * 3000 + "\nab cd\n")
+    target.write_text("ba dc\n" + "ba " * 3000 + "\nba dc\n")
+    align(folder, source, target, threads=1)
+    told = capfd.readouterr()
+    lines = told.out.splitlines()
+    assert len(lines) == 3 and lines[1] == "" and lines[0] == lines[2] != ""
+    assert "1 pairs of more than 1,024 tokens on a side have no links (lines 2)" in told.err

@@ -109,7 +109,7 @@ def test_steps_tell_what_the_model_thought_of_saying(name: str) -> None:
     found, vocabulary = record(name), KINDS[name].vocabularies.target
     probabilities = exact(found["probabilities"])
     assert len(found.facts.decoding.steps) == len(found.predicted_tokens) == len(probabilities)
-    for step, row, token in zip(found.facts.decoding.steps, probabilities, (*found.target.ids, EOS), strict=True):
+    for step, row, token in zip(found.facts.decoding.steps, probabilities, found.predicted_ids, strict=True):
         assert (step.chosen.token, step.chosen.probability) == (token, pytest.approx(row[token]))
         assert step.rank == 1 + (row > row[token]).sum() and step.entropy == pytest.approx(-(row * np.log(row)).sum(), abs=1e-6)
         assert [one.token for one in step.candidates] == np.argsort(-row, kind="stable")[:10].tolist()

@@ -35,7 +35,7 @@ def digest(record: object) -> object:
     return record.to_npz() if hasattr(record, "to_npz") else record  # pyright: ignore[reportUnknownMemberType, reportAttributeAccessIssue]
 
 
-@pytest.mark.parametrize("calls", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("calls", [2, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", OFF)
 def test_threads_get_what_one_after_the_other_gives(name: str, calls: int) -> None:
     one = translator(name, beams=2, max_extra=3)

@@ -265,3 +265,18 @@ def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(vitrail, "load", lambda path: translator("pre-layer-sinusoidal"))
     exec(text.replace("A dog ate the food because it was hungry.", "afc bd"), {})
     assert {path.name for path in tmp_path.iterdir()} == {"dog.html", "dog.npz"} and capsys.readouterr().out.count("\n") > 7
+
+
+def test_a_small_archive_that_holds_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.npz"
+    monkeypatch.setattr("vitrail.inspection.record.MOST_BYTES", 10_000_000)
+    monkeypatch.setattr("vitrail.inspection.record.MOST_FACTS", 1_000_000)
+    for name, size, told in (
+        ("facts.json", 1_000_001, "1,000,001 bytes of facts"),
+        ("memory.npy", 10_000_001, "10,000,001 bytes unpacked"),
+    ):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name, bytes(size))
+        assert path.stat().st_size < 20_000
+        with pytest.raises(ModelError, match=rf"a record of {told}[\s\S]*at most 10?,000,000"):
+            Inspection.load(path)

@@ -44,6 +44,7 @@ def align(
     import vitrail
     from vitrail.evaluation.report import read_lines
     from vitrail.inspection.alignment import Aligner
+    from vitrail.inspection.forced import LONGEST
     from vitrail.inspection.links import to_pharaoh
 
     if json and gold is None:
@@ -54,12 +55,17 @@ def align(
     right = None if gold is None else _read_gold(gold, sources, targets, first=first)
     heads = _heads(translator, model, sources, targets)
     console.say(f"alignment: {heads.how}")
-    found = _links(Aligner(translator, heads, method=method), sources, targets)
+    aligner = Aligner(translator, heads, method=method)
+    found = _links(aligner, sources, targets)
     if right is None:
         for links in found:
             console.write_lines([to_pharaoh(links)])
-        return
-    _judge(list(found), right, json=json)
+    else:
+        _judge(list(found), right, json=json)
+    if aligner.too_long:
+        shown = ", ".join(str(number + 1) for number in aligner.too_long[:5]) + (", ..." if len(aligner.too_long) > 5 else "")
+        told = f"of more than {LONGEST:,} tokens on a side have no links (lines {shown}): cut them into sentences"
+        console.say(f"warning: {len(aligner.too_long):,} pairs {told}")
 
 
 def _heads(translator: "InspectableTranslator", model: Path, sources: Sequence[str], targets: Sequence[str]) -> "ChosenHeads":

@@ -19,7 +19,7 @@ from vitrail.data.vocabulary import places_in
 from vitrail.decode.translate import Translation, encodable, plain
 from vitrail.errors import UsageError
 from vitrail.inspection.collect import Arrays
-from vitrail.inspection.forced import Weights, cross_attention, cross_layers
+from vitrail.inspection.forced import LONGEST, Weights, cross_attention, cross_layers
 from vitrail.inspection.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, project, to_pharaoh
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
@@ -111,7 +111,7 @@ def choose_heads(
             heads.
     """
     pairs = [make_pair(translator, source, target, words=words) for source, target in zip(sources, targets, strict=True)]
-    kept = [number for number, pair in enumerate(pairs) if pair.source and pair.target]
+    kept = [number for number, pair in enumerate(pairs) if pair.source and pair.target and _fits(pair)]
     if not kept:
         raise UsageError("no sentence with its translation to choose heads on", expected="a few hundred")
     right = None if gold is None else [list(gold[number]) for number in kept]
@@ -156,6 +156,10 @@ def _choose_in(row: Row, attention: Sequence[Weights], pairs: Sequence[Pair], go
     else:
         value = worth
     return _Choice(heads, worth, stack.single(), len(stack.lengths), value)
+
+
+def _fits(pair: Pair) -> bool:
+    return max(len(pair.source), len(pair.target)) <= LONGEST
 
 
 def _token_by_token(pair: Pair) -> Pair:
@@ -292,12 +296,24 @@ class Aligner:
     def __init__(self, translator: InspectableTranslator, heads: ChosenHeads, *, method: Method = "grow-diag") -> None:
         self._translator, self._heads = translator, heads
         self._method: Method = method
+        self._seen = 0
+        self.too_long: list[int] = []
+        """Numbers, from 0, of those pairs among all that were ever asked for that have more than `LONGEST` tokens on a side."""
         self._layers = list(cross_layers(translator.model))
 
     def align(self, pairs: Sequence[Pair]) -> list[Links]:
-        """The links of given pairs, between the words that each pair names."""
-        attention = cross_attention(self._translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
-        return link_pairs(attention, pairs, layers=self._layers, heads=self._heads, method=self._method)
+        """The links of given pairs, between the words that each pair names; none of a pair that is too long, see `too_long`."""
+        fitting = [number for number, pair in enumerate(pairs) if _fits(pair)]
+        kept = [pairs[number] for number in fitting]
+        self.too_long += [self._seen + number for number, pair in enumerate(pairs) if not _fits(pair)]
+        self._seen += len(pairs)
+        attention = cross_attention(self._translator.model, [pair.source for pair in kept], [pair.target for pair in kept])
+        found: list[Links] = [frozenset() for _ in pairs]
+        for number, links in zip(
+            fitting, link_pairs(attention, kept, layers=self._layers, heads=self._heads, method=self._method), strict=True
+        ):
+            found[number] = links
+        return found
 
     def align_texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Links]:
         """The links of texts and their given translations, between words as spaces cut them."""

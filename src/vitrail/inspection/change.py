@@ -305,4 +305,7 @@ def parse_edit(translator: "InspectableTranslator", texts: Sequence[str]) -> Edi
 def _parse_patch(translator: "InspectableTranslator", text: str) -> Patch:
     place, _, sentence = text.partition(":")
     name, at, positions = place.partition("@")
-    return Patch.take(translator.inspect(sentence), name.strip(), at=parse_numbers(positions) if at else None)
+    record = translator.inspect(sentence)
+    if record.facts.parts > 1:
+        raise UsageError(f"a patch from a text that is translated in {record.facts.parts} parts", expected="one sentence")
+    return Patch.take(record, name.strip(), at=parse_numbers(positions) if at else None)

@@ -16,6 +16,10 @@ Weights = npt.NDArray[np.float32]
 
 BATCH_TOKENS = 4096
 """Target positions with padding in one batch, at most, unless a single pair has more."""
+BATCH_CELLS = 1_000_000
+"""Weights of one head with padding in one batch, at most, unless a single pair has more: memory grows with the square of the length."""
+LONGEST = 1024
+"""Tokens of a side, <eos> not counted, at most: with 6 layers of 8 heads their weights alone take 200 MB."""
 
 
 def cross_layers(model: TranslationModel) -> dict[int, str]:
@@ -36,10 +40,13 @@ def cross_attention(
     Row t is from where token t is predicted: the decoder has read <sos> and the tokens before t.
 
     Args:   sources, targets: token ids without SOS and EOS. Precondition: the model is in evaluation mode.
-    Raises: UsageError for a model without attention; ModelError for a compiled one.
+    Raises: UsageError for a model without attention, or a side of more than `LONGEST` tokens; ModelError for a compiled one.
     Cost:   one pass of encoder and decoder, in batches of like length; 1,000 sentences of 10 tokens in 1 s on one thread (tiny).
     """
     layers = cross_layers(model)
+    longest = max(map(len, (*sources, *targets)), default=0)
+    if longest > LONGEST:
+        raise UsageError(f"a text of {longest} tokens", expected=f"at most {LONGEST}", remedy="align one sentence at a time")
     found: list[Weights] = [np.empty(0, dtype=np.float32)] * len(sources)
     for batch in _batches([(len(target), len(source)) for source, target in zip(sources, targets, strict=True)], batch_tokens):
         device = next(model.parameters()).device
@@ -60,7 +67,8 @@ def _batches(lengths: Sequence[tuple[int, int]], batch_tokens: int) -> list[list
     for number in sorted(range(len(lengths)), key=lambda number: lengths[number], reverse=True):
         size = max(lengths[number]) + 1
         longest = max(longest, size)
-        if batches and (len(batches[-1]) + 1) * longest <= batch_tokens:
+        rows = len(batches[-1]) + 1 if batches else 1
+        if batches and rows * longest <= batch_tokens and rows * longest**2 <= BATCH_CELLS:
             batches[-1].append(number)
         else:
             batches.append([number])

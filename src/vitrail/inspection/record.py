@@ -48,6 +48,9 @@ from vitrail.inspection.words import group
 _SHOWN = 60
 """Characters of each side in a record's repr."""
 
+MOST_BYTES, MOST_FACTS = 1 << 30, 1 << 27
+"""That a record may hold once it is unpacked, in all and as facts: ten times what the longest sentence and a large model make."""
+
 FORMAT = 1
 """Of a saved record. It grows by one when a field changes its meaning or goes away."""
 
@@ -241,6 +244,7 @@ class Inspection:
         path = Path(path)
         try:
             with zipfile.ZipFile(path) as content:
+                _refuse_large(path, content.infolist())
                 document: Any = json.loads(content.read("facts.json"))
                 newer = isinstance(document, dict) and type(document.get("format")) is int and document["format"] > FORMAT  # pyright: ignore[reportUnknownMemberType]
                 if newer:
@@ -285,6 +289,15 @@ class Inspection:
 
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error)
 """What damage to the archive, or to what is packed in it, comes out as; encryption and unknown packing are RuntimeErrors."""
+
+
+def _refuse_large(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
+    """A small archive may hold what fills the memory."""
+    facts = sum(one.file_size for one in entries if one.filename == "facts.json")
+    whole = sum(one.file_size for one in entries)
+    for size, most, what in ((facts, MOST_FACTS, "of facts"), (whole, MOST_BYTES, "unpacked")):
+        if size > most:
+            raise ModelError(f"{path}: a record of {size:,} bytes {what}", expected=f"at most {most:,}")
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
