@@ -102,8 +102,6 @@ class Translation:
     tokens: tuple[int, ...]
     pieces: tuple[str, ...]
     """The tokens as people read them."""
-    token_log_probabilities: tuple[float, ...]
-    """One for each token and, after those of each part, one for its end unless it was truncated."""
     alternatives: tuple[Alternative, ...]
     """The n-best list, best first; the first is the translation itself."""
     truncated: bool
@@ -116,6 +114,8 @@ class Translation:
     """The parts that have tokens, as they stand in `source` and `text`."""
     passed_through: bool = False
     """Whether there was nothing to translate, no letter, so that the text stayed as it is."""
+    token_log_probabilities: tuple[float, ...] = ()
+    """One for each token and, after those of each part, one for its end unless it was truncated."""
 
 
 class SearchedPart(NamedTuple):
@@ -472,7 +472,7 @@ class Translator:
         if not joined:
             copy, _ = write(text.parts, text.copies)
             passed = bool(copy)
-            return Translation(text.source, copy, 0.0, 0.0, (), (), (), (), truncated=False, parts=0, cut=False, passed_through=passed)
+            return Translation(text.source, copy, 0.0, 0.0, (), (), (), truncated=False, parts=0, cut=False, passed_through=passed)
         best = joined[0]
         return Translation(
             source=text.source,
