@@ -1,7 +1,9 @@
 """vitrail translate: lines in, lines out, in their order."""
 
 import json as json_module
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -106,21 +108,52 @@ def _write(
 ) -> list[int]:
     """Write each answer as it comes. Returns the numbers of those that may be incomplete."""
     doubtful: list[int] = []
-    done = 0
+    writer = _Writer()
     try:
-        with progress(total) as advance:
+        with progress(total) as advance, writer:
             for found, links in answers:
-                console.write_lines(columns.lines(found, number=done + 1, links=links))
-                done += 1
-                advance(done)
+                writer.write(columns.lines(found, number=writer.done + 1, links=links))
+                advance(writer.done)
                 if found.truncated or found.cut:
-                    doubtful.append(done)
+                    doubtful.append(writer.done)
     except KeyboardInterrupt:
-        if feed.unanswered(done):
+        if feed.unanswered(writer.done):
             of = "" if total is None else f" of {total:,}"
-            console.say(f"interrupted: {done:,}{of} lines are translated and written")
+            console.say(f"interrupted: {writer.done:,}{of} lines are translated and written")
         raise typer.Exit(Interrupted.exit_code) from None
     return doubtful
+
+
+class _Writer:
+    """Writes answers and counts them; Ctrl-C waits until an answer is written and counted, unless it is pressed twice."""
+
+    def __init__(self) -> None:
+        self.done = 0
+        self._writing = self._asked = self._listens = False
+
+    def __enter__(self) -> None:
+        # Where a shell has interrupts ignored, they stay so.
+        if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._interrupt)
+            self._listens = True
+
+    def __exit__(self, *_: object) -> None:
+        if self._listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def write(self, lines: list[str]) -> None:
+        """Write the lines of one answer."""
+        self._writing = True
+        console.write_lines(lines)
+        self.done += 1
+        self._writing = False
+        if self._asked:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, *_: object) -> None:
+        if self._asked or not self._writing:
+            raise KeyboardInterrupt
+        self._asked = True
 
 
 def _some(numbers: Sequence[int]) -> str:
