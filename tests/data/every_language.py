@@ -80,7 +80,7 @@ def main() -> int:
     pivot = files.pop(asked.pivot)
     settings = [Override(("data", "subwords", "size"), asked.size)] if asked.size else []
     bad: list[str] = []
-    worst = ("", Outcome(1, {}, 0, 0))
+    outcomes: list[tuple[str, Outcome]] = []
     for language in asked.languages or files:
         path = files[language]
         for name, sides in ((f"{asked.pivot}-{language}", (pivot, path)), (f"{language}-{asked.pivot}", (path, pivot))):
@@ -88,7 +88,8 @@ def main() -> int:
             sys.stdout.write(f"{name:<20} {script(path):<12} {found.to_text()}\n")
             sys.stdout.flush()
             bad += [name] if found.failure or found.share > asked.most else []
-            worst = max(worst, (name, found), key=lambda one: (bool(one[1].failure), one[1].share))
+            outcomes.append((name, found))
+    worst = max(outcomes, key=lambda one: (bool(one[1].failure), one[1].share))
     sys.stdout.write(f"\nworst: {worst[0]}: {worst[1].to_text().strip()}\n")
     sys.stdout.write(f"{len(bad)} beyond {asked.most:.1%} or failed{': ' + ', '.join(bad) if bad else ''}\n")
     return 1 if bad else 0

@@ -75,7 +75,8 @@ def test_latin_1_is_told_with_the_command_that_cures_it(tmp_path: Path) -> None:
     french = [f"Le numéro {number} de cette maison-là est rouge.".encode("utf-8" if number > 29 else "latin-1") for number in range(100)]
     told = prepared(write(tmp_path, (english, french)), tmp_path)
     assert len(told) == 2
-    assert "dropped 30 of 100 pairs (30.0%): bytes that are not UTF-8, such as line 1: " in told[0]
+    assert "dropped 30 of 100 pairs (30.0%): bytes that are not UTF-8, such as line 1: The number 0 of the house" in told[0]
+    assert r"Le num\xe9ro 0 de cette maison-l\xe0 es…" in told[0]
     assert f"iconv -f latin1 -t utf-8 {tmp_path / 'a.fr'} > a-utf8.fr" in told[0]
     assert told[1].startswith("WARNING") and "30%" in told[1]
 

@@ -1,5 +1,7 @@
 """Parts put together give the text back, sentence ends are found with care, and every part fits."""
 
+import unicodedata
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -95,3 +97,13 @@ def test_a_huge_word_is_cut_in_linear_time() -> None:
 def test_a_long_tail_of_marks_does_not_take_for_ever() -> None:
     assert texts("." * 100_000) == ["." * 100_000]
     assert len(texts("A. " * 30_000)) == 1
+
+
+def test_text_without_spaces_is_cut_between_signs_and_not_within_one() -> None:
+    for text in ("क्षेत्रीयसङ्गठनप्रमुखकार्यालयः", "ကျွန်ုပ်တို့သည်မြန်မာစာကိုလေ့လာသည်", "e\u0301" * 20, "மொழிபெயர்ப்பாளர்களுக்கு"):
+        parts = [part.text for part in split_to_fit(text, length=len, comfortable=4, limit=9)]
+        assert "".join(parts) == text and len(parts) > 1
+        assert not any(unicodedata.category(part[0]).startswith("M") for part in parts), parts
+    stacked = "a" + "\u0301" * 30
+    parts = [part.text for part in split_to_fit(stacked, length=len, comfortable=4, limit=9)]
+    assert "".join(parts) == stacked and max(map(len, parts)) <= 9

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import run, tiny
+from training_runs import logged, run, tiny
 from typer.testing import CliRunner
 
 import vitrail
@@ -89,6 +89,13 @@ def test_text_without_letters_passes_through(trained: Path, tmp_path: Path) -> N
     assert shown.exit_code == 0, shown.output
     records = [json.loads(line) for line in shown.stdout.splitlines()]
     assert [(one["text"], one["passed_through"]) for one in records] == [("-", True), ("12:30", True)]
+
+
+def test_unknown_words_of_the_dev_set_are_measured(trained: Path, tmp_path: Path) -> None:
+    assert "dev_unknown_share" not in next(line for line in logged(trained) if line["kind"] == "validation")
+    changes = {"data": {"subwords": {"kind": "word", "size": 12}}, "train": {"duration": "2 steps", "validate_every": "2 steps"}}
+    run(tiny(tmp_path, changes), tmp_path / "run")
+    assert 0.3 < next(line for line in logged(tmp_path / "run") if line["kind"] == "validation")["dev_unknown_share"] < 1
 
 
 def test_words_of_the_line_as_it_was_are_aligned(trained: Path) -> None:

@@ -272,6 +272,7 @@ class _Columns(NamedTuple):
         record: dict[str, Any] = {"line": number, "source": found.source, "text": found.text, "score": found.score}
         best = found.alternatives[0] if found.alternatives else None
         record |= {"log_probability": found.log_probability, "length": len(found.token_log_probabilities), "truncated": found.truncated}
+        record["passed_through"] = found.passed_through
         record["tokens"] = [{"token": token, "log_probability": value} for token, value in self._tokens(best)]
         if self.n_best:
             record["alternatives"] = [

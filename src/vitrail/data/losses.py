@@ -1,5 +1,6 @@
 """What preparation left out, told at once: a line for each reason with its most telling example and the cure; loudly where it is much."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -72,9 +73,11 @@ def _line(corpus: ParallelText, part: dict[str, Any], reason: str, number: int, 
 
 
 def _brief(text: str) -> str:
+    text = _STRAY_BYTE.sub(r"\\x\1", text)
     return text if len(text) <= 40 else text[:39] + "…"
 
 
+_STRAY_BYTE = re.compile(r"\\udc([89a-f][0-9a-f])")
 _MOST_LINES = 1_000
 
 

@@ -121,10 +121,6 @@ def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *
         )
 
 
-READING = 2
-"""Grows when the same text would be read, normalised or cleaned otherwise. 1 was not written down."""
-
-
 def fingerprint(config: DataConfig) -> dict[str, Any]:
     """What the prepared folder depends on, by name: every value of the configuration, and for each input file the SHA-256 of its bytes.
 
@@ -139,7 +135,7 @@ def fingerprint(config: DataConfig) -> dict[str, Any]:
     del table["more_dev"]
     if config.more_dev:
         table["more_dev"] = {str(place): _text_fingerprint(text) for place, text in enumerate(config.more_dev)}
-    return {"data.format": FORMAT, "data.reading": READING} | dict(_flatten("data", table))
+    return {"data.format": FORMAT} | dict(_flatten("data", table))
 
 
 def _text_fingerprint(text: ParallelText) -> dict[str, Any]:

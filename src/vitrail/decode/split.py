@@ -1,11 +1,15 @@
 """Cut long text at sentence ends, or where there are none between words, so that the parts put together are the text again."""
 
-import re
 from collections.abc import Callable, Iterator
+
+import regex
 
 from vitrail.data.boundaries import Part, split_sentences
 
 __all__ = ["Part", "split_sentences", "split_to_fit"]
+
+
+_SIGN = regex.compile(r"\X")
 
 
 def split_to_fit(text: str, *, length: Callable[[str], int], comfortable: int, limit: int) -> list[Part]:
@@ -33,12 +37,15 @@ def _halve(part: Part, length: Callable[[str], int], limit: int) -> Iterator[Par
 
 
 def _middle(text: str) -> tuple[int, int]:
-    """Where to cut: at the white space after a comma, else at white space, else after a mark, nearest to the middle and within its half."""
+    """Where to cut: at the white space after a comma, else at white space, else after a mark of punctuation, else between two signs with
+    their marks; nearest to the middle and within its half."""
     middle = len(text) // 2
     low, high = len(text) // 4, len(text) - len(text) // 4
     for pattern in (r"(?<=[,;:、，；：])\s+", r"\s+", r"(?<=[^\w\s])(?=\w)"):
-        places = [match.span() for match in re.finditer(pattern, text[low:high])]
+        places = [match.span() for match in regex.finditer(pattern, text[low:high])]
         cuts = [(low + begin, low + end) for begin, end in places if low + begin > 0 and low + end < len(text)]
         if cuts:
             return min(cuts, key=lambda cut: abs(cut[0] - middle))
-    return middle, middle
+    signs = [match.start() for match in _SIGN.finditer(text)]
+    at = min(signs[1:], key=lambda at: abs(at - middle), default=middle)
+    return at, at
