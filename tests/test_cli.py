@@ -367,3 +367,63 @@ def test_recipes_of_the_built_in_text_are_trained_by_the_demo(vitrail: Run, tmp_
     ran = vitrail("demo", "-o", tmp_path / "demo", *arguments)
     assert ran.code == 0, ran.err
     assert json.loads(vitrail("config", tmp_path / "demo", "--json").out)["model"]["cell"] == "lstm"
+
+
+# --- what nobody foresaw ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["translate", "{long}"],
+        ["config", "{long}"],
+        ["doctor", "{long}"],
+        ["train", "-o", "{long}", "--source", "good.en", "--target", "good.en"],
+        ["evaluate", "{long}", "--reference", "good.en"],
+        ["train", "-o", "caf\udce9", "--source", "good.en", "--target", "good.en"],
+        ["train", "-o", "new", "--source", "caf\udce9.en", "--target", "good.en"],
+        ["train", "-o", "good.en", "--source", "good.en", "--target", "good.en"],
+        ["prepare", "-o", "good.en/below", "--source", "good.en", "--target", "good.en"],
+        ["train", "-o", "new", "--source", "folder", "--target", "good.en"],
+        ["translate", "good.en"],
+        ["inspect", "folder", "x"],
+    ],
+)
+def test_names_that_cannot_be_are_told_in_words(
+    vitrail: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("good.en").write_text("".join(f"line {number}\n" for number in range(30)))
+    ran = vitrail(*(argument.format(long="n" * 300) for argument in arguments))
+    assert ran.code in (1, 2, 3, 4) and ran.out == ""
+    assert "error: " in ran.err and "--debug" not in ran.err and "Traceback" not in ran.err and "Errno" not in ran.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "good.en"], "nothing is made"
+
+
+def test_a_deleted_working_directory_is_told(vitrail: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    for arguments in (["translate", "run"], ["train", "-o", "new", "--source", "a.en", "--target", "a.fr"], ["doctor"], ["config", "run"]):
+        ran = vitrail(*arguments)
+        assert ran.code in (1, 3, 4), arguments
+        assert "--debug" not in ran.err and "Errno" not in ran.err, ran.err
+
+
+def test_a_run_goes_on_from_any_folder(vitrail: Run, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Started with relative names, gone on with from elsewhere, and after the whole project was moved."""
+    project = tmp_path / "project"
+    project.mkdir()
+    for name in ("train.en", "train.fr"):
+        (project / name).write_bytes((text / name).read_bytes())
+    monkeypatch.chdir(project)
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    assert vitrail("train", "--source", "train.en", "--target", "train.fr", "-o", "runs/a", "--duration", "2 steps", *settings).code == 0
+    assert str(project / "train.en") in (project / "runs/a/config.toml").read_text()
+    monkeypatch.chdir("/")
+    again = vitrail("train", "-o", project / "runs/a")
+    assert again.code == 0 and "already at step 2" in again.err
+    project.rename(tmp_path / "moved")
+    again = vitrail("train", "-o", tmp_path / "moved/runs/a")
+    assert again.code == 0 and "already at step 2" in again.err

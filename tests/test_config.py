@@ -144,3 +144,12 @@ def test_a_table_over_a_list_changes_its_places() -> None:
 def test_overrides_go_deep() -> None:
     table = with_overrides({"a": {"b": 1, "c": 2}}, [parse_override("a.b=3"), parse_override("d.e.f=x")])
     assert table == {"a": {"b": 3, "c": 2}, "d": {"e": {"f": "x"}}}
+
+
+@pytest.mark.parametrize(
+    "table", [{"data": {"corpora": [{"source": "caf\udce9.tsv"}]}}, {"data": {"source_language": "\udcff"}}, {"\udcff": 1}]
+)
+def test_bytes_that_are_not_utf8_are_refused(table: dict[str, object]) -> None:
+    """Names of files may hold such; no configuration that is written down can."""
+    with pytest.raises(UsageError, match="not UTF-8"):
+        build(RunConfig, table, origin="settings")

@@ -21,7 +21,19 @@ from hypothesis import strategies as st
 
 from vitrail import files
 from vitrail.errors import ModelError, TrainingError, VitrailError
-from vitrail.files import Damaged, FileSystem, FolderLock, JsonLines, NotWritten, publish_folder, read_lines, verify_folder, write_file
+from vitrail.files import (
+    Damaged,
+    FileSystem,
+    FolderLock,
+    JsonLines,
+    NotWritten,
+    make_folder,
+    publish_folder,
+    read_lines,
+    read_manifest,
+    verify_folder,
+    write_file,
+)
 
 ERRORS = [errno.ENOSPC, errno.EIO, errno.EROFS, errno.EACCES]
 
@@ -696,3 +708,37 @@ def test_many_writers_of_one_file_in_turn_never_show_half(tmp_path: Path) -> Non
     done.set()
     reader.join()
     assert seen == {(10_000, 1)}
+
+
+# ---- what is no file -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pipe_or_device_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_file(pipe, b"through the pipe")
+        assert os.read(reading, 100) == b"through the pipe"
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo() and [path.name for path in tmp_path.iterdir()] == ["pipe"]
+    target = tmp_path / "target"
+    with target.open("wb") as file:
+        write_file(Path(f"/proc/self/fd/{file.fileno()}") if Path("/proc/self/fd").exists() else target, b"by its number")
+    assert target.read_bytes() == b"by its number"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="no /dev/full")
+def test_a_full_device_is_told() -> None:
+    with pytest.raises(NotWritten, match="No space left"):
+        write_file(Path("/dev/full"), b"x")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(NotWritten, match="not UTF-8"):
+        make_folder(tmp_path / "caf\udce9")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ModelError, match="not UTF-8"):
+        read_manifest(tmp_path / "caf\udce9")

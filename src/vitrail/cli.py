@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -100,7 +101,16 @@ def _explain(error: Exception) -> tuple[str, int]:
     ):  # looking whether a file is there may fail, whatever it was to be used for
         code = UsageError.exit_code if error.errno == errno.ENAMETOOLONG else VitrailError.exit_code
         return f"{os.fsdecode(error.filename)}: {error.strerror}\n  try: check the name, and who may read and write there", code
+    if isinstance(error, FileNotFoundError) and not _is_somewhere():
+        return "the folder that this runs in was deleted\n  try: cd to another", VitrailError.exit_code
     return f"{type(error).__name__}: {error}\n  try: the same command with --debug, which shows where it happened", VitrailError.exit_code
+
+
+def _is_somewhere() -> bool:
+    try:
+        return Path.cwd().exists()
+    except OSError:
+        return False
 
 
 def _tell(error: Exception, text: str, *, debug: bool, code: int) -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -61,8 +62,17 @@ def write_file(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: temporary name, write, fsync, rename, fsync of the folder. Missing parents are made.
 
     The mode is 0644 under the umask, so that a server of another user may read it (safetensors' own writer makes 0600).
+    A device or a pipe (/dev/stdout) is no file: it is written to, never replaced.
     Raises: NotWritten naming path, bytes needed and bytes free; the previous version is then intact and no temporary file remains.
     """
+    if _is_device(path):
+        with explaining(path, len(data)):
+            descriptor = system().open(path, os.O_WRONLY, 0)
+            try:
+                write_all(descriptor, data)
+            finally:
+                system().close(descriptor)
+        return
     temporary = _beside(path, "tmp")
     make_folder(path.parent)
     try:
@@ -77,6 +87,15 @@ def write_file(path: Path, data: bytes) -> None:
         with suppress(OSError):
             remove_tree(temporary)
         raise
+
+
+def _is_device(path: Path) -> bool:
+    """Whether a name stands for a device, a pipe, or an open file of a process: what takes bytes without being a file of that name."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or (path.is_symlink() and path.absolute().parts[1] in ("dev", "proc"))
 
 
 class FolderWriter:

@@ -1,9 +1,12 @@
 """What is said of machines that were made up, and that this one can be looked at."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from vitrail.cores import usable_cores
 from vitrail.inspection.doctor.machine import Machine, examine_machine, judge_machine, look, read_requirements
 
 WELL = Machine(
@@ -14,6 +17,9 @@ WELL = Machine(
     cores=4,
     threads=4,
     omp_threads="",
+    load=0.2,
+    share=0.97,
+    waiting="GOMP_SPINCOUNT=10000",
     memory=8e9,
     device="cpu",
     device_memory=-1,
@@ -43,6 +49,7 @@ def test_a_machine_that_is_well() -> None:
         ({"packages": {"torch": "2.11.0"}}, "versions", "fault"),
         ({"threads": 8}, "threads", "warning"),
         ({"threads": 1, "omp_threads": "1"}, "threads", "note"),
+        ({"share": 0.55, "load": 9.0}, "other work", "warning"),
         ({"memory": 5e8}, "memory", "fault"),
         ({"memory": 1.5e9}, "memory", "warning"),
         ({"memory": -1.0}, "memory", "unchecked"),
@@ -84,3 +91,24 @@ def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_a_fault(tmp_path: Path) -> None:
     assert [one.check for one in examine_machine(tmp_path / "nothing").faults] == ["folder"]
+
+
+def test_other_work_is_told_with_threads_that_fit_beside_it() -> None:
+    def told(**changes: object) -> str:
+        findings = judge_machine(WELL._replace(**changes))  # pyright: ignore[reportArgumentType]
+        return next(f"{one.found}; try {one.remedy}" for one in findings if one.check == "other work")
+
+    assert "51% of its 4 cores" in told(share=0.51) and "train.threads=2" in told(share=0.51) and "GOMP_SPINCOUNT" not in told(share=0.51)
+    assert "train.threads=1" in told(share=0.01) and "GOMP_SPINCOUNT=10000" in told(share=0.5, waiting="")
+    assert "load" not in told(load=-1.0)
+
+
+def test_the_share_is_measured() -> None:
+    """Three times as many busy threads of another process as there are cores leave at most a half of them, whatever else is at work."""
+    command = [sys.executable, "-m", "vitrail.bench.neighbour", str(3 * usable_cores())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdin is not None
+        other.stdout.readline()
+        beside = min(look(Path()).share for _ in range(2))
+        other.stdin.close()
+    assert 0 < beside < 0.75

@@ -7,14 +7,17 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 from pathlib import Path
+from threading import Thread
 from typing import NamedTuple
 
 import torch
 
+from vitrail.cores import SPIN_COUNT, WAITING, control_groups, read_lines, read_words, usable_cores
 from vitrail.inspection.doctor.findings import Diagnosis, Finding, diagnose
-from vitrail.runtime import choose_device, choose_dtype
+from vitrail.runtime import choose_device, choose_dtype, set_threads
 
 LITTLE_MEMORY, NO_MEMORY = 3e9, 1e9
 """Bytes below which there is a warning, a fault. A training of the Transformer `tiny` on Multi30k took 2.9 GB at its peak."""
@@ -23,6 +26,9 @@ LITTLE_DISK, NO_DISK = 2e9, 2e8
 parameters more adds 16 MB for each checkpoint that is kept."""
 SLOWER = 1.5
 """How many times the other number type must be faster to be recommended: timings this short waver."""
+FAIR_SHARE = 0.8
+"""Of the cores: with less of them, others are at work."""
+_SHARE_SECONDS = 0.3
 _MATRIX = 512
 _TIMES = 5
 _REQUIREMENT = re.compile(r"([A-Za-z0-9_.-]+)(?:\[[^]]*\])?>=([0-9.]+)(?:; extra == '([\w-]+)')?")
@@ -52,6 +58,12 @@ class Machine(NamedTuple):
     """That torch uses for a product."""
     omp_threads: str
     """OMP_NUM_THREADS; empty where it is not set."""
+    load: float
+    """Processes of the whole machine that wanted to run, on the average of the last minute."""
+    share: float
+    """How much of its cores this process got when it wanted all of them."""
+    waiting: str
+    """What the environment says of how OpenMP's threads wait for each other; empty: they look for a long time before they sleep."""
     memory: float
     """Bytes that can still be had: of the machine, and of its cgroup."""
     device: str
@@ -79,15 +91,18 @@ def look(folder: Path) -> Machine:
     """Measure what `judge_machine` judges."""
     needed, extras = read_requirements(requires("vitrail") or [])
     wanted = needed | {name: least for part in extras.values() for name, least in part.items()}
-    device = choose_device("auto")
+    device, cores = choose_device("auto"), usable_cores()
     return Machine(
         python=tuple(sys.version_info[:3]),
         packages={name: found for name in wanted if (found := _version(name))},
         requirements={"python": str(metadata("vitrail")["Requires-Python"]).removeprefix(">="), **needed},
         extras=extras,
-        cores=_cores(),
-        threads=torch.get_num_threads(),
+        cores=cores,
+        threads=set_threads(0),
         omp_threads=os.environ.get("OMP_NUM_THREADS", ""),
+        load=_load(),
+        share=_share(cores),
+        waiting=_waiting(),
         memory=_memory(),
         device="cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
         device_memory=-1.0 if device.type == "cpu" else float(torch.cuda.mem_get_info(device)[0]),
@@ -121,35 +136,43 @@ def _version(package: str) -> str:
         return ""
 
 
-def _cores() -> int:
+def _load() -> float:
     try:
-        allowed = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        allowed = os.cpu_count() or 1
-    quota = _words("/sys/fs/cgroup/cpu.max")
-    if len(quota) == 2 and quota[0].isdecimal():
-        allowed = min(allowed, max(1, -(-int(quota[0]) // int(quota[1]))))
-    return allowed
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return -1.0
+
+
+def _share(cores: int) -> float:
+    """How much of its cores this process gets when it wants all of them: one busy thread a core, for a moment."""
+    end = time.perf_counter() + _SHARE_SECONDS
+    block = bytes(1 << 18)
+
+    def work() -> None:
+        while time.perf_counter() < end:
+            sha256(block)  # gives up the interpreter's lock
+
+    threads = [Thread(target=work) for _ in range(cores)]
+    started, used = time.perf_counter(), time.process_time()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return min(1.0, (time.process_time() - used) / (time.perf_counter() - started) / cores)
+
+
+def _waiting() -> str:
+    return ", ".join(f"{name}={os.environ[name]}" for name in ("OMP_WAIT_POLICY", *WAITING) if name in os.environ)
 
 
 def _memory() -> float:
-    found = [float(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable:")]
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        numbers = [word for name in (limit, used) for word in _words(f"/sys/fs/cgroup/{name}")]
-        if len(numbers) == 2 and all(word.isdecimal() for word in numbers):
-            found.append(float(numbers[0]) - float(numbers[1]))
+    found = [float(line.split()[1]) * 1024 for line in read_lines(Path("/proc/meminfo")) if line.startswith("MemAvailable:")]
+    for group in control_groups("memory"):
+        for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+            numbers = [word for name in (limit, used) for word in read_words(group / name)]
+            if len(numbers) == 2 and all(word.isdecimal() for word in numbers):
+                found.append(float(numbers[0]) - float(numbers[1]))
     return min(found, default=-1.0)
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-
-
-def _words(path: str) -> list[str]:
-    return " ".join(_lines(path)).split()
 
 
 def _time_product(kind: torch.dtype, device: torch.device) -> float:
@@ -168,6 +191,7 @@ def judge_machine(machine: Machine) -> list[Finding]:
     return [
         _versions(machine),
         _threads(machine),
+        _other_work(machine),
         _free_memory(machine),
         _device(machine),
         _precision(machine),
@@ -214,6 +238,25 @@ def _threads(machine: Machine) -> Finding:
         remedy = f"--set train.threads={machine.cores}, unless others work here too"
         return Finding(check="threads", severity="note", found=f"{told}: cores lie idle", remedy=remedy, numbers=numbers)
     return Finding(check="threads", severity="ok", found=told, numbers=numbers)
+
+
+def _other_work(machine: Machine) -> Finding:
+    told = f"this process gets {machine.share:.0%} of its {machine.cores} core{'s' * (machine.cores != 1)} when it wants all"
+    told += f"; load {machine.load:.1f}" if machine.load >= 0 else ""
+    numbers = {"share": machine.share, "load": machine.load}
+    if machine.share >= FAIR_SHARE:
+        return Finding(check="other work", severity="ok", found=told, numbers=numbers)
+    patient = "" if machine.waiting else "; OpenMP's threads look long before they sleep, so that training all but stops"
+    spins = "" if machine.waiting else f"GOMP_SPINCOUNT={SPIN_COUNT} before torch is imported, or import vitrail first; "
+    fewer = max(1, round(machine.cores * machine.share))
+    return Finding(
+        check="other work",
+        severity="warning",
+        found=f"{told}: others are at work, or a container's share is smaller{patient}",
+        expected=f"{FAIR_SHARE:.0%} or more",
+        remedy=f"{spins}end the other work, or --set train.threads={fewer}; speeds that are measured now say little",
+        numbers=numbers,
+    )
 
 
 def _free_memory(machine: Machine) -> Finding:
