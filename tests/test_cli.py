@@ -332,6 +332,11 @@ def test_evaluate_files_and_runs(vitrail: Run, trained: Path, text: Path, tmp_pa
     assert ran.code == 0 and "5 sentences, 1 reference" in ran.out and "chrF2|nrefs:1" in ran.out
     assert len((tmp_path / "out").read_text().splitlines()) == 5
     assert "6 sentences" in vitrail("evaluate", trained, "--bootstrap", "0").out
+    assert vitrail("evaluate", trained, *few, "--metrics", "chrf", "-o", tmp_path / "out").code == 0, "its own, again"
+    for name, content in (("notes.txt", "one line\n"), ("few.fr", first["fr"])):
+        (tmp_path / name).write_text(content)
+        assert vitrail("evaluate", trained, *few, "-o", tmp_path / name).code == 2
+        assert (tmp_path / name).read_text() == content
 
 
 def test_config_lists_every_key(vitrail: Run, trained: Path) -> None:

@@ -269,6 +269,11 @@ def test_folders_that_hold_something_else_are_left_alone(climbed: Climbed, text:
             compare_runs(runs, folder)
     with pytest.raises(UsageError, match="is a run"):
         climb(ask(text), runs[0])
+    (tmp_path / "report.html").write_text("<h1>A thesis</h1>")
+    for write in (lambda: climb(ask(text), tmp_path), lambda: compare_runs(runs, tmp_path)):
+        with pytest.raises(UsageError, match=r"holds report\.html, which vitrail did not write"):
+            write()
+        assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_settings_that_cannot_be_are_told_before_the_text_is_read(text: Path, tmp_path: Path) -> None:

@@ -49,6 +49,18 @@ def test_the_same_record_gives_the_same_bytes(suffix: str, tmp_path: Path) -> No
     assert b"CreationDate" not in first
 
 
+@pytest.mark.parametrize("suffix", ["svg", "pdf", "png"])
+def test_a_figure_takes_the_place_of_a_figure_alone(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(b"drawn by hand")
+    with pytest.raises(UsageError, match="which vitrail did not write"):
+        draw_heads(record(NAMES[0]), path)
+    assert path.read_bytes() == b"drawn by hand"
+    path.unlink()
+    draw_heads(record(NAMES[0]), path)
+    draw_heads(record(NAMES[0]), path)
+
+
 def test_pdf_keeps_text_as_truetype(tmp_path: Path) -> None:
     draw_heads(record(NAMES[0]), tmp_path / "a.pdf")
     content = (tmp_path / "a.pdf").read_bytes()

@@ -50,6 +50,17 @@ def test_analyses_are_kept_with_it(tmp_path: Path) -> None:
     assert set(record(name).facts.extras) == set(), "the record that was analysed is as before"
 
 
+@pytest.mark.parametrize("name", ["a.html", "a.npz"])
+def test_a_record_takes_the_place_of_a_record_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"PK\x03\x04 <title>mine</title>")
+    with pytest.raises(UsageError, match="which vitrail did not write"):
+        record("lstm").save(tmp_path / name)
+    assert (tmp_path / name).read_bytes() == b"PK\x03\x04 <title>mine</title>"
+    (tmp_path / name).unlink()
+    record("lstm").save(tmp_path / name)
+    record("rnn").save(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["x.npy", "x", "x.json", "npz"])
 def test_a_name_that_tells_no_format_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"\.html or \.npz"):

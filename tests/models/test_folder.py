@@ -1,9 +1,14 @@
 """The model folder: what is not exactly a model is refused by name, and nothing in it is ever run."""
 
+import errno
+import itertools
 import json
+import logging
 import shutil
 import struct
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +17,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from vitrail import files
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.errors import ModelError
+from vitrail.errors import ModelError, UsageError
 from vitrail.files import publish_folder
 from vitrail.models.build import build_model, count_parameters
 from vitrail.models.folder import FORMAT, fill, load_model, save_model, unique_tensors
@@ -71,7 +77,7 @@ def test_it_holds_what_it_says(good: Path) -> None:
     assert (good / "FORMAT").read_text() == f"{FORMAT}\n"
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "joint.vocab.json", "FORMAT", "README.md", "manifest.json"])
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "joint.vocab.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "longer", "empty", "link"])
 def test_damaged_files_are_refused_by_name(folder: Path, name: str, damage: str, tmp_path: Path) -> None:
     path = folder / name
@@ -98,10 +104,104 @@ def test_damaged_files_are_refused_by_name(folder: Path, name: str, damage: str,
         load_model(folder)
 
 
-def test_foreign_files_are_refused(folder: Path) -> None:
-    (folder / "extra.bin").write_bytes(b"x")
-    with pytest.raises(ModelError, match=r"extra\.bin"):
-        load_model(folder)
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "LICENSE", "config.json~", ".README.md.swp", "source.spm", "notes/a.txt"])
+def test_what_other_people_and_programs_put_there_is_told_and_not_read(folder: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"x")
+    with caplog.at_level(logging.INFO):
+        assert load_model(folder).config == CONFIG
+    assert caplog.messages == [f"{folder}: holds {name.partition('/')[0]} besides; not read"]
+
+
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("# Our model\n\nCC BY 4.0, écrit à la main\n")])
+def test_files_for_people_may_be_edited_or_gone(folder: Path, change: Callable[[Path], object]) -> None:
+    for name in ("README.md", "FORMAT"):
+        change(folder / name)
+    assert load_model(folder).vocabularies.digest == VOCABULARIES.digest
+
+
+def test_what_people_put_into_a_model_outlives_the_next_model(folder: Path) -> None:
+    (folder / "README.md").write_text("# Notre modèle\n")
+    (folder / "LICENSE").write_text("CC0")
+    (folder / "notes").mkdir()
+    (folder / "notes" / "a.txt").write_text("x")
+    model = load_model(folder).model
+    for step in (1, 2):
+        save_model(folder, tensors=unique_tensors(model), config=CONFIG, vocabularies=VOCABULARIES, facts={"step": step})
+        assert load_model(folder).facts == {"step": step}
+        assert (folder / "README.md").read_text() == "# Notre modèle\n"
+        assert (folder / "LICENSE").read_text() == "CC0" and (folder / "notes" / "a.txt").read_text() == "x"
+
+
+@pytest.mark.parametrize("names", [("config.json", "model.safetensors", "README.md"), ("pytorch_model.bin",), ("thesis.tex",), ("FORMAT",)])
+def test_a_model_is_not_saved_over_somebody_elses_folder(good: Path, tmp_path: Path, names: tuple[str, ...]) -> None:
+    theirs = tmp_path / "model"
+    theirs.mkdir()
+    for name in names:
+        (theirs / name).write_text('{"architectures": ["MarianMTModel"], "format": "pt", "model": "x"}')
+    model = load_model(good).model
+    with pytest.raises(UsageError, match=rf"holds model/ \(with {names[0] if len(names) == 1 else 'README'}(?s:.*)nothing was changed"):
+        save_model(theirs, tensors=unique_tensors(model), config=CONFIG, vocabularies=VOCABULARIES, facts={})
+    assert sorted(path.name for path in theirs.iterdir()) == sorted(names)
+    assert {path.read_text()[:16] for path in theirs.iterdir()} == {'{"architectures"'}
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / ".DS_Store").write_bytes(b"\0")
+    save_model(tmp_path / "empty", tensors=unique_tensors(model), config=CONFIG, vocabularies=VOCABULARIES, facts={})
+    assert load_model(tmp_path / "empty").config == CONFIG
+
+
+def test_what_the_manifest_does_not_list_is_not_loaded(folder: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        copy = Path(shutil.copytree(folder, folder.with_name(f"without-{name}")))
+        manifest = json.loads((copy / "manifest.json").read_text())
+        del manifest["files"][name]
+        (copy / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(ModelError, match=f"{name}: is not in the manifest"):
+            load_model(copy)
+
+
+def test_a_reader_finds_the_old_or_the_new_model_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(folder).model
+    zeros = {name: torch.zeros_like(tensor) for name, tensor in unique_tensors(model).items()}
+    ones = {name: torch.ones_like(tensor) for name, tensor in unique_tensors(model).items()}
+    done = threading.Event()
+
+    def publish() -> None:
+        for step in itertools.count():
+            save_model(folder, tensors=ones if step % 2 else zeros, config=CONFIG, vocabularies=VOCABULARIES, facts={"step": step})
+            if done.wait(0.02):
+                return
+
+    def no_exchange(one: Path, other: Path) -> None:
+        raise OSError(errno.ENOSYS, "no such call")
+
+    for system in (files.FileSystem(), files.FileSystem(exchange=no_exchange)):
+        monkeypatch.setattr(files, "SYSTEM", system)
+        done.clear()
+        save_model(folder, tensors=zeros, config=CONFIG, vocabularies=VOCABULARIES, facts={"step": 0})
+        writer = threading.Thread(target=publish)
+        writer.start()
+        seen: set[int] = set()
+        try:
+            while len(seen) < 12:
+                loaded = load_model(folder)
+                step = loaded.facts["step"]
+                seen.add(step)
+                assert {float(tensor.mean()) for tensor in unique_tensors(loaded.model).values()} == {step % 2}, (
+                    "facts and weights of one step"
+                )
+        finally:
+            done.set()
+            writer.join()
+
+
+def test_a_model_that_stays_damaged_is_told_at_once(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"x")
+    started = time.perf_counter()
+    for _ in range(20):
+        with pytest.raises(ModelError, match=r"model\.safetensors: is truncated"):
+            load_model(folder)
+    assert time.perf_counter() - started < 1.0
 
 
 @pytest.mark.parametrize("content", ["folder", "nothing", "pickle"])

@@ -164,7 +164,7 @@ def test_the_same_step_can_be_saved_again(tmp_path: Path) -> None:
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert load_latest(tmp_path, expected=EXPECTED) is None
-    for name in ("step-000001.tmp-7", "step-1", "step-x", "other"):
+    for name in ("step-000001.vitrail-tmp-7", "step-1", "step-x", "other"):
         (tmp_path / "state" / name).mkdir(parents=True)
     assert load_latest(tmp_path, expected=EXPECTED) is None
 
@@ -223,7 +223,6 @@ def test_missing_swapped_and_linked_files_fall_back(tmp_path: Path, caplog: pyte
     for spoil, reason in (
         (lambda path: (path / "model.safetensors").unlink(), "model.safetensors: is missing"),
         (lambda path: shutil.copy(path / "model.safetensors", path / "optimizer.safetensors"), "optimizer.safetensors: "),
-        (lambda path: (path / "evil.pt").write_bytes(b"x"), "evil.pt: is not in the manifest"),
         (
             lambda path: ((path / "model.safetensors").unlink(), (path / "model.safetensors").symlink_to("/dev/zero")),
             "model.safetensors: is a symbolic link",

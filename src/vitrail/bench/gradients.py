@@ -22,8 +22,8 @@ from vitrail.data.prepared import open_prepared
 from vitrail.data.subwords import SubwordsConfig, Vocabularies, train_vocabularies
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.gradients import SOURCE_PLACES, PlaceNorms, longest_batches, measure
-from vitrail.evaluation.plots import Section, Series, figure, line_chart, page, paragraph, series_table, table
-from vitrail.files import write_file
+from vitrail.evaluation.plots import Section, Series, figure, is_page, line_chart, page, paragraph, series_table, table
+from vitrail.files import Recognise, is_json_with, require_own, write_file
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.build import preset as named_model
@@ -194,9 +194,15 @@ def measure_run(folder: Path, *, sentences: int = 64) -> GradientReport:
     return GradientReport(describe_machine(), f"{places[0].sentences} of the longest sentences of the dev set", (course,))
 
 
+def places(folder: Path) -> dict[Path, Recognise]:
+    """The files of a report, and how each is known to be one."""
+    return {folder / "gradients.html": is_page, folder / "gradients.json": is_json_with("machine", "conditions", "courses")}
+
+
 def write_report(report: GradientReport, folder: Path) -> tuple[Path, Path]:
     """Write `gradients.html` and `gradients.json` into a folder. Raises NotWritten when the disk refuses."""
-    html, numbers = folder / "gradients.html", folder / "gradients.json"
+    require_own(places(folder), what="the report")
+    html, numbers = places(folder)
     write_file(html, report.to_html().encode())
     write_file(numbers, (report.to_json() + "\n").encode())
     return html, numbers

@@ -16,8 +16,8 @@ from vitrail.bench.apart import measure_apart
 from vitrail.bench.lag_job import SHORTEST, Architecture, Job, LagConditions, Trial
 from vitrail.bench.machine import Machine, describe_machine
 from vitrail.errors import UsageError
-from vitrail.evaluation.plots import Section, Series, figure, line_chart, page, paragraph, table
-from vitrail.files.writing import write_file
+from vitrail.evaluation.plots import Section, Series, figure, is_page, line_chart, page, paragraph, table
+from vitrail.files import Recognise, is_json_with, require_own, write_file
 
 LENGTHS = (5, 10, 20, 40, 80, 160, 320)
 SEEDS = (1, 2, 3)
@@ -209,9 +209,15 @@ def run(
     return LagReport(machine, conditions, ordered, tuple(seeds), trials, time.perf_counter() - started)
 
 
+def places(folder: Path) -> dict[Path, Recognise]:
+    """The files of a report, and how each is known to be one."""
+    return {folder / "lag.html": is_page, folder / "lag.json": is_json_with("machine", "trials", "reach")}
+
+
 def write_report(report: LagReport, folder: Path) -> tuple[Path, Path]:
     """Write `lag.html` and `lag.json` into a folder. Raises NotWritten when the disk refuses."""
-    html, numbers = folder / "lag.html", folder / "lag.json"
+    require_own(places(folder), what="the report")
+    html, numbers = places(folder)
     write_file(html, report.to_html().encode())
     write_file(numbers, (report.to_json() + "\n").encode())
     return html, numbers

@@ -16,8 +16,8 @@ from vitrail.bench.length_worker import DECODE_WARMUP, TRAIN_WARMUP, LengthMeasu
 from vitrail.bench.machine import Machine, describe_machine
 from vitrail.bench.worker import fresh_model
 from vitrail.errors import UsageError
-from vitrail.evaluation.plots import Section, Series, bullets, figure, line_chart, page, paragraph, series_table
-from vitrail.files import write_file
+from vitrail.evaluation.plots import Section, Series, bullets, figure, is_page, line_chart, page, paragraph, series_table
+from vitrail.files import Recognise, is_json_with, require_own, write_file
 from vitrail.models.build import ModelConfig, preset
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
@@ -155,10 +155,16 @@ class LengthReport:
 
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write length.html and length.json into a folder, and say where."""
-        files = {folder / "length.html": self.to_html(), folder / "length.json": self.to_json()}
+        require_own(places(folder), what="the report")
+        files = dict(zip(places(folder), (self.to_html(), self.to_json()), strict=True))
         for path, text in files.items():
             write_file(path, text.encode("utf-8"))
         return tuple(files)
+
+
+def places(folder: Path) -> dict[Path, Recognise]:
+    """The files of a report, and how each is known to be one."""
+    return {folder / "length.html": is_page, folder / "length.json": is_json_with("machine", "conditions", "points")}
 
 
 def read_lengths(text: str) -> tuple[int, ...]:

@@ -68,6 +68,7 @@ def compare(
             raise UsageError("runs that exist, and how to train others", expected="either runs, or text and settings to train rungs with")
         ladder = _compare_runs(runs, texts, output, phrasebook=phrasebook)
     else:
+        from vitrail.evaluation.ladder import require_own_comparison
         from vitrail.evaluation.ladder_plan import STANDARD, Ask, Budget, parse_rung
 
         wanted = tuple(map(parse_rung, rung)) if rung else tuple(STANDARD.values())
@@ -75,6 +76,7 @@ def compare(
         named = bool(texts.source or texts.target or texts.corpora)
         if phrasebook and named:
             raise UsageError("--phrasebook and another text", expected="one of the two")
+        require_own_comparison(output, [one.name for one in wanted])
         book = None if named else _make_phrasebook(pairs)
         if book is not None:
             texts, recipe = _write_phrasebook(book, output), recipe or "phrasebook"

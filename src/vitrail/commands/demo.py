@@ -25,6 +25,7 @@ def demo(
 
     Takes minutes on two processor cores, and no network. Run again, it goes on, or shows what it found.
     """
+    _require_own(output)
     asked = {"pairs": pairs, "settings": settings or [], **({"recipe": recipe} if recipe != RECIPE else {})}
     result = _kept(output / RESULT, asked)
     if result is not None:
@@ -35,6 +36,16 @@ def demo(
         console.show_json(result)
     else:
         console.write_lines(to_lines(result, output))
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder where something else stands under the names that are written. Nothing is changed."""
+    from vitrail.files import is_json_with, require_own
+    from vitrail.inspection.page import is_page
+    from vitrail.train.folder import require_own_run
+
+    require_own_run(folder)
+    require_own({folder / RESULT: is_json_with("asked", "pronouns", "agreement"), folder / PAGE: is_page}, what="the demonstration")
 
 
 def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:

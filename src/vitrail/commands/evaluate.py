@@ -60,6 +60,8 @@ def evaluate(
                 source, references = own_test(hypothesis)
             if source is None:
                 raise UsageError(f"{hypothesis}: a model, but no --source to translate", remedy="add --source FILE")
+            if output is not None:
+                _require_own(output, read=[source, *references, *(path for path in (baseline, tokenised) if path is not None)])
             translated = output or Path(scratch) / "translations"
             found = _translate(hypothesis, source, translated, beams=beams, threads=threads, device=device)
             hypothesis, language = translated, language or found
@@ -71,6 +73,15 @@ def evaluate(
             hypothesis, references, source=source, baseline=baseline, tokenised=tokenised, language=language or None, recipe=recipe
         )
     console.show(found.to_json() if json else found.to_text())
+
+
+def _require_own(output: Path, *, read: list[Path]) -> None:
+    """Refuse to write translations over a file that holds anything but as many lines as there are sentences, or that is read."""
+    from vitrail.evaluation.report import read_lines
+    from vitrail.files import require_own
+
+    count = len(read_lines(read[0]))
+    require_own({output: lambda path: path.is_file() and path.read_bytes().count(b"\n") == count}, what="the translations", inputs=read)
 
 
 def own_test(folder: Path) -> tuple[Path, list[Path]]:

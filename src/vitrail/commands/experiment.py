@@ -2,17 +2,28 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vitrail.commands import console
+
+if TYPE_CHECKING:
+    from vitrail.files import Recognise
 
 experiment = typer.Typer(
     name="experiment",
     help="See the problems that attention and gates were made for: memory, gradients, one vector, length, norms.",
     no_args_is_help=True,
 )
+
+
+def _require_own(places: "Callable[[Path], dict[Path, Recognise]]", output: Path | None) -> None:
+    """Look first whether the report may be written, not after minutes of trainings."""
+    from vitrail.files import require_own
+
+    if output is not None:
+        require_own(places(output), what="the report")
 
 
 def lag(
@@ -32,6 +43,9 @@ def lag(
 
     Takes three minutes on two cores.
     """
+    from vitrail.bench.lag import places
+
+    _require_own(places, output)
     from vitrail.bench.lag import LagConditions, read_lengths, run, write_report
 
     conditions = LagConditions(task=task, exact=exact, steps=steps)
@@ -68,6 +82,9 @@ def gradients(
 
     Takes three minutes on two cores, with clipping by norm, by value and without. Of a run: seconds.
     """
+    from vitrail.bench.gradients import places
+
+    _require_own(places, output)
     from vitrail.bench import gradients
 
     if folder is not None:
@@ -124,6 +141,9 @@ def length(
 
     Takes some minutes on two cores.
     """
+    from vitrail.bench.length import places
+
+    _require_own(places, output)
     from vitrail.bench.length import ARCHITECTURES, Conditions, read_lengths, run
 
     conditions = Conditions(batch_tokens=batch_tokens, threads=threads, repeats=repeats, precision=precision)

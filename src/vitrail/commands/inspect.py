@@ -252,9 +252,9 @@ def _write(
         draw_attention(inspection, output, kind=kind, layer=layer, head=head)
     elif outlet == _PAGE:
         from vitrail.files import write_file
-        from vitrail.inspection.page import to_html
+        from vitrail.inspection.page import is_page, to_html
 
-        write_file(output, to_html(inspection, language=language).encode("utf-8", "replace"))
+        write_file(output, to_html(inspection, language=language).encode("utf-8", "replace"), ours=is_page)
     else:
         inspection.save(output)
     console.say(f"wrote {output}")

@@ -55,7 +55,9 @@ def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, j
     from vitrail.data.prepare import DataConfig
     from vitrail.data.prepare import prepare as prepare_data
     from vitrail.train.api import plan
+    from vitrail.train.folder import require_own_run
 
+    require_own_run(folder, settings=request.files())
     planned = plan(request, folder, gpu=False)
     for choice in planned.choices:
         if choice.name.startswith("data."):

@@ -32,7 +32,11 @@ def train(
     settings: console.Set = None,
     allow_change: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Go on although this differs from how the run was started.", show_default=False),
+        typer.Option(
+            metavar="NAME",
+            help="Go on although this differs from how the run was started; state: train anew where a model has lost its checkpoints.",
+            show_default=False,
+        ),
     ] = None,
     preset: Annotated[
         str,
@@ -68,10 +72,11 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     import torch
 
     from vitrail.commands.scoring import score_run
-    from vitrail.files import make_folder
+    from vitrail.data.setup import stamps
     from vitrail.inspection.filming import Recorder
     from vitrail.train.api import keep_choices, plan, to_run_config
     from vitrail.train.display import TrainingDisplay
+    from vitrail.train.folder import require_own_run
     from vitrail.train.metrics import tensorboard as write_tensorboard
     from vitrail.train.run import train as train_run
     from vitrail.train.stopping import stopping_at_once
@@ -81,13 +86,15 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     if int(os.environ.get("RANK", "0")) > 0:  # under torchrun, the first process speaks and writes for all
         return _facts(train_run(config, folder, allow=allow))
     observers: list[Observe] = [write_tensorboard(folder / "tensorboard")] if tensorboard else []
-    make_folder(folder)
-
-    def begin() -> None:
-        if planned.choices:
-            keep_choices(folder, planned.choices)
+    require_own_run(folder, inputs=stamps(config.data), settings=request.files())
 
     with TrainingDisplay(folder) as display:
+
+        def begin() -> None:
+            display.keep()
+            if planned.choices:
+                keep_choices(folder, planned.choices)
+
         for choice in planned.choices:
             display.say(f"chosen: {choice.to_text()}")
         observers.append(display.observe)

@@ -6,7 +6,7 @@ how well a model does here says little about how well it does on the language th
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from random import Random
 from typing import Literal, NamedTuple
@@ -17,7 +17,7 @@ from vitrail.data.grammar import PhrasebookPair, agree_participle, clause, noun_
 from vitrail.data.lexicon import Gender
 from vitrail.data.sentences import draw
 from vitrail.errors import DataError
-from vitrail.files import write_file
+from vitrail.files import require_own, start_of, write_file
 
 HELD_SIZE = 1_000
 """Sentences in dev, and in test."""
@@ -294,7 +294,8 @@ def must_match(expected: int, found: int) -> None:
 def write(folder: Path, book: Phrasebook) -> None:
     """Write the corpus as plain parallel text: train.en, train.fr, likewise dev, test and pronouns.
 
-    pronouns.contrast.fr holds the challenge set with the wrong pronouns. UTF-8, one sentence a line. Raises NotWritten.
+    pronouns.contrast.fr holds the challenge set with the wrong pronouns. UTF-8, one sentence a line.
+    Raises: UsageError where other files stand under these names; NotWritten.
     """
     parts: tuple[tuple[str, Sequence[PhrasebookPair | Challenge]], ...] = (
         ("train", book.train),
@@ -302,11 +303,22 @@ def write(folder: Path, book: Phrasebook) -> None:
         ("test", book.test),
         ("pronouns", book.pronouns),
     )
+    contrast = folder / "pronouns.contrast.fr"
+    contents = {contrast: _to_lines(item.contrast for item in book.pronouns)}
     for name, pairs in parts:
-        write_lines(folder / f"{name}.en", (pair.source for pair in pairs))
-        write_lines(folder / f"{name}.fr", (pair.target for pair in pairs))
-    write_lines(folder / "pronouns.contrast.fr", (item.contrast for item in book.pronouns))
+        contents[folder / f"{name}.en"] = _to_lines(pair.source for pair in pairs)
+        contents[folder / f"{name}.fr"] = _to_lines(pair.target for pair in pairs)
+    # The challenge set is the same in a phrasebook of any size: where it stands, the rest is a phrasebook's, too.
+    own = start_of(contrast, len(contents[contrast]) + 1) == contents[contrast]
+    same = {path: partial(_is_same, content=content) for path, content in contents.items()}
+    require_own({path: (lambda _: True) if own else recognise for path, recognise in same.items()}, what="the phrasebook")
+    for path, content in contents.items():
+        write_file(path, content)
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    write_file(path, "".join(f"{line}\n" for line in lines).encode())
+def _to_lines(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _is_same(path: Path, *, content: bytes) -> bool:
+    return start_of(path, len(content) + 1) == content

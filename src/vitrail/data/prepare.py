@@ -9,7 +9,7 @@ the input alone: not on the machine, the time, or the number of workers.
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -26,6 +26,7 @@ from vitrail.data.check import check_texts
 from vitrail.data.clean import Example, show
 from vitrail.data.cleaning import Cleaned, clean_chunks
 from vitrail.data.filters import HashSet, Reason
+from vitrail.data.holder import owning, require_scratch, require_untrained
 from vitrail.data.holdout import HeldOut, Keys, Role, held_out, split_keys
 from vitrail.data.losses import WARNING, conversion, tell_losses
 from vitrail.data.normalise import Normalisation, compose
@@ -41,6 +42,7 @@ from vitrail.data.prepared import (
     GivenReport,
     Prepared,
     Texts,
+    is_prepared,
     make_report,
     more_dev_name,
     open_prepared,
@@ -52,8 +54,21 @@ from vitrail.data.store import Store, write_store
 from vitrail.data.subwords import UNK, Vocabularies, train_vocabularies
 from vitrail.data.text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.data.typical import Survey, survey
-from vitrail.errors import DataError, UsageError
-from vitrail.files import Damaged, FolderLock, FolderWriter, NotWritten, publish_folder, remove_folder, rename, write_file
+from vitrail.errors import DataError
+from vitrail.files import (
+    Damaged,
+    FolderLock,
+    FolderWriter,
+    NotWritten,
+    exchange,
+    keep_entries,
+    publish_folder,
+    remove_folder,
+    rename,
+    require_own,
+    seal,
+    write_file,
+)
 
 __all__ = ["DataConfig", "Prepared", "differences", "fingerprint", "open_prepared", "prepare"]
 
@@ -67,42 +82,61 @@ _LOOKED_INTO = 20_000
 _CHUNK = 50_000
 
 
-def prepare(config: DataConfig, folder: Path, *, workers: int = 0, say: Say = lambda _: None) -> Prepared:
+def prepare(
+    config: DataConfig,
+    folder: Path,
+    *,
+    workers: int = 0,
+    say: Say = lambda _: None,
+    accept: Callable[[Prepared], object] | None = None,
+) -> Prepared:
     """Prepare text in a folder, or open the folder when it was prepared from the same text in the same way.
 
-    A folder made from anything else, or damaged, is replaced when the new one is complete; a folder that holds other things is refused.
+    A folder made from anything else, or damaged, is replaced when the new one is complete; what other people put in it is kept. A folder
+    that holds other things alone is refused, and so is one that a model was trained on.
 
     Args:    workers: processes that clean, then threads that encode; 0: one a core. They change no byte.
              say: is told what is being done, a line at a time.
+             accept: given by who holds the lock of the folder around this one: called with what was made before it takes its place; what
+             it raises leaves everything as it was. Left out, that lock is taken here, where the folder around has one.
     Raises:  DataError, UsageError before anything is written when the text cannot be read or its sides are unequal; DataError when too
-             little is left; TrainingError when another process prepares the same folder; NotWritten.
+             little is left; TrainingError when another process prepares the same folder, or trains on it; NotWritten.
     Cost:    53 µs of processor time a pair of 7 words (162,000 pairs: 8.6 s, 230 MB); cleaning and encoding, half of it, use all workers.
     """
     counts = [text.count() for _, text in config.texts()]
     before = stamps(config)
     asked = fingerprint(config)
-    found = _open_same(folder, asked, say=say)
-    if found is not None:
-        _tell(found, config, say, only=WARNING)
+    require_own({folder: is_prepared}, what="prepared data", inputs=before)
+    with owning(folder) if accept is None else nullcontext():
+        found, told = _open_same(folder, asked)
+        if found is None and accept is None:
+            require_untrained(folder)
+        if told:
+            say(told)
+        if found is not None:
+            _tell(found, config, say, only=WARNING)
+            return found
+        check_texts(config, say=say)
+        work = folder.absolute().with_name(f"{folder.absolute().name}.preparing")
+        require_scratch(work)
+        with FolderLock(work):
+            try:
+                _restore(work / "old", folder)
+                for left_over in ("tree", "scratch", "old"):
+                    if (work / left_over).exists():
+                        remove_folder(work / left_over)
+                _Preparation(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)
+                if stamps(config) != before:
+                    raise DataError("the text changed while it was read", remedy="run again when nothing writes to it")
+                if accept is not None:
+                    accept(open_prepared(work / "tree"))
+                _put_in_place(work / "tree", folder, aside=work / "old")
+            finally:
+                if folder.exists() or not (work / "old").exists():
+                    remove_folder(work)  # syncs the folder around it too, so that the new name is durable
+        found = open_prepared(folder)
+        _tell(found, config, say)
         return found
-    check_texts(config, say=say)
-    work = folder.absolute().with_name(f"{folder.absolute().name}.preparing")
-    with FolderLock(work):
-        try:
-            _restore(work / "old", folder)
-            for left_over in ("tree", "scratch", "old"):
-                if (work / left_over).exists():
-                    remove_folder(work / left_over)
-            _Preparation(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)
-            if stamps(config) != before:
-                raise DataError("the text changed while it was read", remedy="run again when nothing writes to it")
-            _put_in_place(work / "tree", folder, aside=work / "old")
-        finally:
-            if folder.exists() or not (work / "old").exists():
-                remove_folder(work)  # syncs the folder around it too, so that the new name is durable
-    found = open_prepared(folder)
-    _tell(found, config, say)
-    return found
 
 
 def _tell(prepared: Prepared, config: DataConfig, say: Say, *, only: str = "") -> None:
@@ -111,30 +145,18 @@ def _tell(prepared: Prepared, config: DataConfig, say: Say, *, only: str = "") -
             say(line)
 
 
-def _open_same(folder: Path, asked: dict[str, Any], *, say: Say) -> Prepared | None:
-    """The folder when it is what is asked for; None when it has to be made. Raises UsageError when it may not be replaced."""
-    if not os.path.lexists(folder):
-        return None
-    foreign = sorted(path.name for path in folder.iterdir() if not KNOWN_NAME.fullmatch(path.name)) if folder.is_dir() else [folder.name]
-    if foreign:
-        raise UsageError(
-            f"{folder}: holds {', '.join(foreign[:3])}, which prepared data does not", expected="a new folder, or one prepared before"
-        )
+def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[Prepared | None, str]:
+    """The folder when it is what is asked for, or None when it has to be made; and what to tell of it."""
     if not (folder / INDEX).exists():
-        if any(folder.iterdir()):
-            raise UsageError(f"{folder}: holds files, but no {INDEX}", expected="a new folder, or one prepared before")
-        return None
+        return None, ""
     try:
         found = open_prepared(folder)
     except Damaged as error:
-        say(f"{error.found}; preparing it again")
-        return None
+        return None, f"{error.found}; preparing it again"
     changed = differences(found.fingerprint, asked)
-    if not changed:
-        say(f"{folder}: is prepared from this text already")
-        return found
-    say("preparing again: " + "; ".join(changed))
-    return None
+    if changed:
+        return None, "preparing again: " + "; ".join(changed)
+    return found, f"{folder}: is prepared from this text already"
 
 
 def _restore(aside: Path, folder: Path) -> None:
@@ -146,6 +168,9 @@ def _restore(aside: Path, folder: Path) -> None:
 def _put_in_place(tree: Path, folder: Path, *, aside: Path) -> None:
     try:
         if os.path.lexists(folder):
+            keep_entries(folder, tree, [path.name for path in folder.iterdir() if not KNOWN_NAME.fullmatch(path.name)])
+            if exchange(tree, folder):
+                return
             rename(folder, aside)
         rename(tree, folder)
     except BaseException:
@@ -331,7 +356,7 @@ class _Preparation:
         }
         if self.config.more_dev:
             index["more_dev"] = [text.label for text in self.config.more_dev]
-        write_file(self.tree / INDEX, _to_json(index))
+        write_file(self.tree / INDEX, seal(index))
 
 
 def _sift(chunk: Cleaned, *, seen: HashSet | None, held: HeldOut, report: CorpusReport) -> Cleaned:

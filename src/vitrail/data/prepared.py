@@ -3,11 +3,12 @@
 data/  prepared.json  report.json  report.txt  joint.spm | source.spm + target.spm  store-0/ store-1/ ...
        dev.source  dev.target  test.source  test.target
 
-`prepared.json` is written last and holds the SHA-256 of every other file, so that damage is found and half a folder is never taken
-for a whole one.
+`prepared.json` is written last and holds the SHA-256 of every other file and of itself, so that damage is found and half a folder is
+never taken for a whole one.
 """
 
 import json
+import logging
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from vitrail.data.store import Store
 from vitrail.data.subwords import Vocabularies
 from vitrail.data.typical import UNMEASURED, Typical
 from vitrail.errors import ModelError
-from vitrail.files import Damaged, FileEntry, verify_file
+from vitrail.files import Damaged, FileEntry, is_json_with, is_published, unseal, verify_file
 
 FORMAT = 1
 INDEX = "prepared.json"
@@ -31,7 +32,7 @@ REPORT_TEXT = "report.txt"
 KNOWN_NAME = re.compile(
     r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
 )
-"""Every name that a prepared folder can hold. A folder with others is somebody else's."""
+"""Every name that a prepared folder can hold. Others are somebody else's: they are not read, and kept."""
 
 OVERLAP = "OverlapsGivenText"
 """Reason: a sentence of the pair stands in the dev or test text that was given."""
@@ -41,6 +42,7 @@ TOO_LONG = "TooManySubwords"
 """Reason: a side has more subword tokens than `max_length`."""
 
 _EXAMPLES = 5
+_log = logging.getLogger(__name__)
 
 
 class Texts(NamedTuple):
@@ -217,8 +219,14 @@ class Prepared:
         return Normalisation.from_fact(self.facts.get("source_normalization"))
 
 
+def is_prepared(folder: Path) -> bool:
+    """Whether a folder was written by `prepare`, though it may be damaged since."""
+    index = is_json_with("format", "fingerprint", "facts", "stores", "files")(folder / INDEX)
+    return index or is_published(folder / store_name(0))
+
+
 def open_prepared(folder: Path) -> Prepared:
-    """Open a prepared folder after reading every file and comparing it with its SHA-256.
+    """Open a prepared folder after reading every file that something is loaded from and comparing it with its SHA-256.
 
     Raises: ModelError when it is no prepared folder, Damaged naming the file that is missing or not as it was written.
     Cost:   1.2 GB/s; the ids are memory-mapped, dev and test are in memory.
@@ -226,8 +234,11 @@ def open_prepared(folder: Path) -> Prepared:
     index = _read_index(folder)
     entries = {name: FileEntry(entry["size"], entry["sha256"]) for name, entry in index["files"].items()}
     for name, entry in entries.items():
-        verify_file(folder / name, entry)
-    vocabularies = Vocabularies.load(folder)
+        if name != REPORT_TEXT:  # for people
+            verify_file(folder / name, entry)
+    if others := sorted(path.name for path in folder.iterdir() if not KNOWN_NAME.fullmatch(path.name)):
+        _log.info("%s: holds %s besides; not read", folder, ", ".join(others))
+    vocabularies = Vocabularies.load(folder, listed=entries)
     stores = tuple(_open_store(folder / store_name(place), part["digest"], vocabularies) for place, part in enumerate(index["stores"]))
     weights = tuple(float(part["weight"]) for part in index["stores"])
     details = json.loads((folder / REPORT_JSON).read_bytes())
@@ -279,18 +290,19 @@ def _read_texts(folder: Path, name: str, entries: dict[str, FileEntry]) -> Texts
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     try:
-        index: Any = json.loads(path.read_bytes())
+        index = unseal(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(f"{folder}: is not a prepared folder: it has no {INDEX}", remedy="make one: vitrail prepare") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise Damaged(f"{path}: is not valid JSON", remedy="prepare the data again") from None
+    except ValueError as error:
+        reason = "is not valid JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
+        raise Damaged(f"{path}: {reason}", remedy="prepare the data again") from None
     match index:
         case {"format": int(number)} if number > FORMAT:
             raise ModelError(f"{path}: has format {number}", expected=f"format {FORMAT} or older", remedy="update vitrail")
-        case {"format": 1, "fingerprint": dict(), "facts": dict(), "files": dict(files), "stores": [_, *_] as stores} if (
-            REPORT_JSON in files and all(map(_is_file, files.items())) and all(map(_is_store, stores))
+        case {"format": 1, "fingerprint": dict(), "facts": dict(), "files": dict(files), "stores": [_, *_] as stores, **rest} if (
+            rest.keys() <= {"more_dev"} and REPORT_JSON in files and all(map(_is_file, files.items())) and all(map(_is_store, stores))
         ):
             return index
         case _:

@@ -6,7 +6,7 @@ import math
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -423,9 +423,12 @@ class Vocabularies:
         return cls(sides["source"], sides["target"], joint=False)
 
     @classmethod
-    def load(cls, folder: Path) -> "Vocabularies":
-        """Read what `save` wrote. Raises ModelError when files are missing, damaged, or there are both joint and separate ones."""
-        found = {side: _find(folder, side) for side in ("joint", "source", "target")}
+    def load(cls, folder: Path, *, listed: Collection[str] | None = None) -> "Vocabularies":
+        """Read what `save` wrote. Raises ModelError when files are missing, damaged, or there are both joint and separate ones.
+
+        Args: listed: the files that were verified; others are not looked at.
+        """
+        found = {side: _find(folder, side, listed) for side in ("joint", "source", "target")}
         match found["joint"], found["source"], found["target"]:
             case Path() as path, None, None:
                 joint = _load_any(path)
@@ -440,8 +443,9 @@ class Vocabularies:
                 )
 
 
-def _find(folder: Path, side: str) -> Path | None:
-    present = [path for suffix in _READERS if (path := folder / (side + suffix)).exists()]
+def _find(folder: Path, side: str, listed: Collection[str] | None) -> Path | None:
+    names = [side + suffix for suffix in _READERS if listed is None or side + suffix in listed]
+    present = [folder / name for name in names if (folder / name).exists()]
     if len(present) > 1:
         raise ModelError(f"{folder}: holds {' and '.join(path.name for path in present)}", expected="one of them")
     return present[0] if present else None

@@ -20,14 +20,15 @@ import torch
 from vitrail.cores import usable_cores
 from vitrail.data.phrasebook import Phrasebook
 from vitrail.data.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
-from vitrail.data.prepared import Texts
+from vitrail.data.prepared import Texts, is_prepared
+from vitrail.data.setup import stamps
 from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
 from vitrail.evaluation.ladder_plan import Ask, Plan, Planned, corpora_of, data_config, plan_ladder, require_possible
-from vitrail.evaluation.ladder_report import write_report
+from vitrail.evaluation.ladder_report import places, write_report
 from vitrail.evaluation.measure import Measured, Named, Run, compare, from_json, measure, read_training, to_json
 from vitrail.evaluation.rungs import Ladder, Pair, Rung
 from vitrail.evaluation.worker import read_process
-from vitrail.files import FolderLock, share_folder, write_file
+from vitrail.files import FolderLock, is_json_with, require_folder, require_own, share_folder, write_file
 from vitrail.train.choose import LEAST_STEPS, gather_facts
 from vitrail.train.config import RunConfig
 from vitrail.train.state import differences
@@ -59,11 +60,11 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
     facts = gather_facts(corpora_of(ask), cores=usable_cores(), gpu=torch.cuda.is_available())
     data = data_config(ask, facts)
     require_possible(ask, facts=facts, data=data)
-    _require_no_run(folder)
+    require_own_comparison(folder, [rung.name for rung in ask.rungs], inputs=stamps(data))
     with FolderLock(folder), StopWish() as wish:
         with wish.at_once(_STOPPED):
             _require_same_data(data, folder)
-            prepared = prepare(data, folder / "data", say=say)
+            prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
             if not prepared.dev.source:
                 raise UsageError("no dev text", expected="some to choose the best step by", remedy="--dev-source and --dev-target")
             plan = plan_ladder(ask, prepared, facts=facts, data=data)
@@ -78,6 +79,15 @@ def _require_no_run(folder: Path) -> None:
     """Refuse a folder whose data/ are those of a training."""
     if any((folder / name).exists() for name in ("config.toml", "model")):
         raise UsageError(f"{folder}: is a run", expected="a folder for the comparison alone", remedy="-o another folder")
+
+
+def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a folder where a run, or something else, stands under the names that a comparison writes. Nothing is changed."""
+    require_folder(folder)
+    _require_no_run(folder)
+    asked, measured = is_json_with("train", "seed", "data"), is_json_with("asked", "rung", "translations")
+    named = {folder / name / ASKED: asked for name in rungs} | {folder / name / RUNG: measured for name in rungs}
+    require_own({folder / "data": is_prepared, **places(folder), **named}, what="a comparison", inputs=inputs)
 
 
 def _require_same_data(data: DataConfig, folder: Path) -> None:
@@ -309,7 +319,7 @@ def compare_runs(
     runs = [Run.open(one) for one in folders]
     if len(runs) < 2:
         raise UsageError("only one run" if runs else "no run", expected="at least two", remedy="vitrail evaluate scores one run")
-    _require_no_run(folder)
+    require_own_comparison(folder, names_of(folders))
     if any(folder.glob(f"*/{ASKED}")) or any(folder.resolve() in run.folder.resolve().parents for run in runs):
         raise UsageError(
             f"{folder}: holds runs, or another comparison", expected="a folder for this comparison alone", remedy="-o another folder"

@@ -15,7 +15,7 @@ from vitrail.evaluation.plots import Bar, Section, Series
 from vitrail.evaluation.rungs import Ladder, Pair, Rung
 from vitrail.evaluation.scales import is_numeric, number
 from vitrail.evaluation.scores import Comparison, Score
-from vitrail.files import write_file
+from vitrail.files import Recognise, holds, is_json_with, require_own, write_file
 
 FORMAT = 1
 """Of report.json. It grows by one when a field changes its meaning or goes away."""
@@ -66,11 +66,22 @@ class _Part:
     drawings: tuple[_Drawing, ...] = ()
 
 
+def places(folder: Path) -> dict[Path, Recognise]:
+    """The files of a report, and how each is known to be one."""
+    tells = holds(b" on the same data: ", b"## Results")
+    return {
+        folder / "report.json": is_json_with("format", "budget", "rungs", "pairs"),
+        folder / "report.md": tells,
+        folder / "report.html": plots.is_page,
+    }
+
+
 def write_report(ladder: Ladder, folder: Path) -> None:
     """Write report.json, report.md and report.html; each is replaced whole or not at all. The same ladder gives the same bytes.
 
     Raises: NotWritten when the disk refuses.
     """
+    require_own(places(folder), what="the report")
     for name, text in (("report.json", to_json(ladder)), ("report.md", to_markdown(ladder)), ("report.html", to_html(ladder))):
         write_file(folder / name, text.encode("utf-8", errors="replace"))  # "replace": names of files need not be Unicode
 

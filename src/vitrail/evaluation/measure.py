@@ -36,6 +36,12 @@ from vitrail.train.validate import DevSet, dev_loss
 
 _METRICS = ("bleu", "chrf")
 _RESAMPLES = 1000
+_NEEDS = {
+    "train": ("step", "epoch", "tokens_per_second"),
+    "validation": ("step", "seconds", "dev_loss_nats_per_token", "dev_bleu"),
+    "finished": ("step", "tokens"),
+}
+"""What is read of each kind of line in the log of a training; a line without it is damaged."""
 _RUNG: TypeAdapter[Rung] = TypeAdapter(Rung)
 
 
@@ -158,7 +164,7 @@ def read_training(run: Run) -> Trained:
 
     Raises ModelError where nothing was trained.
     """
-    log = list(read_lines(run.folder / "metrics.jsonl"))
+    log = read_lines(run.folder / "metrics.jsonl", needs=_NEEDS)
     windows = [line for line in log if line["kind"] == "train" and line["tokens_per_second"]]
     if not windows:
         raise ModelError(f"{run.folder}: its metrics.jsonl tells of no training", remedy=f"vitrail train -o {run.folder}")

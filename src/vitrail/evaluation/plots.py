@@ -19,6 +19,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from vitrail.evaluation.scales import Axis, drawable, interval, is_numeric, number, scale
+from vitrail.files import holds
 
 WIDTH, HEIGHT = 640, 380
 _FONT, _ROW = 14, 18  # text and the distance of two labels, in the units of WIDTH
@@ -206,6 +207,10 @@ def page(title: str, sections: Sequence[Section], *, language: str = "en") -> st
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
         f"<title>{_text(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n<main>\n<h1>{_text(title)}</h1>\n{body}</main>\n</body>\n</html>\n"
     )
+
+
+is_page = holds(b"default-src 'none'; img-src data:; style-src 'unsafe-inline'", b"--ground:#fff;--ink:#1b1b1b")
+"""Whether a file is a page that `page` made."""
 
 
 def _style() -> str:

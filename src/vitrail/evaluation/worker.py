@@ -32,7 +32,7 @@ def main() -> int:
     told, code = "", 0
     try:
         with TrainingDisplay(folder) as display:
-            train(config, folder, observers=[display.observe], say=display.say)
+            train(config, folder, observers=[display.observe], say=display.say, begin=display.keep)
     except VitrailError as error:
         told, code = str(error), error.exit_code
     before = read_process(folder).get("peak_memory_bytes", 0)

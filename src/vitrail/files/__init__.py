@@ -1,16 +1,44 @@
 """The only code that writes: whole files and whole folders or nothing, a manifest that detects damage, log lines, a lock.
 
+Before anything is written, what stands there is looked at (`owner`): what is not ours is refused, and stays as it is.
+
 What is written here survives `kill -9` and, where the disk keeps its promises, a power cut: everything goes to a temporary name
 beside its place, is synced, and only then renamed. A reader meets the previous version or the new one, never half of one.
 """
 
 from vitrail.files.jsonlines import JsonLines, read_lines
-from vitrail.files.lock import FolderLock
+from vitrail.files.lock import LOCK, FolderLock
 from vitrail.files.manifest import MANIFEST, MANIFEST_FORMAT, Damaged, FileEntry, read_manifest, verify_file, verify_folder
+from vitrail.files.owner import (
+    Recognise,
+    holds,
+    holds_others,
+    is_json_with,
+    is_log_with,
+    is_published,
+    require_folder,
+    require_own,
+    start_of,
+)
+from vitrail.files.reading import read_whole
+from vitrail.files.sealed import seal, unseal
 from vitrail.files.system import FileSystem, NotWritten, make_folder
-from vitrail.files.writing import FileWriter, FolderWriter, publish_folder, remove_folder, rename, share_folder, sweep, write_file
+from vitrail.files.writing import (
+    FileWriter,
+    FolderWriter,
+    exchange,
+    is_being_replaced,
+    keep_entries,
+    publish_folder,
+    remove_folder,
+    rename,
+    share_folder,
+    sweep,
+    write_file,
+)
 
 __all__ = [
+    "LOCK",
     "MANIFEST",
     "MANIFEST_FORMAT",
     "SYSTEM",
@@ -22,14 +50,29 @@ __all__ = [
     "FolderWriter",
     "JsonLines",
     "NotWritten",
+    "Recognise",
+    "exchange",
+    "holds",
+    "holds_others",
+    "is_being_replaced",
+    "is_json_with",
+    "is_log_with",
+    "is_published",
+    "keep_entries",
     "make_folder",
     "publish_folder",
     "read_lines",
     "read_manifest",
+    "read_whole",
     "remove_folder",
     "rename",
+    "require_folder",
+    "require_own",
+    "seal",
     "share_folder",
+    "start_of",
     "sweep",
+    "unseal",
     "verify_file",
     "verify_folder",
     "write_file",

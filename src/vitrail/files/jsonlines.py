@@ -1,16 +1,19 @@
 """Logs of JSON objects, one a line, that a killed process cannot spoil."""
 
 import json
+import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from vitrail.errors import ModelError
 from vitrail.files.system import explaining, make_folder, system, write_all
+
+_log = logging.getLogger(__name__)
 
 
 def _finite(value: Any) -> Any:
@@ -57,28 +60,29 @@ class JsonLines:
                 raise
         self._size += len(line)
 
-    def truncate_after(self, step: int) -> None:
-        """Forget everything from the first line whose "step" is later: a run that goes on from `step` will write it again."""
+    def go_back(self, step: int, *, size: int | None = None) -> None:
+        """Forget everything that came after a step: a run that goes on from there will write it again.
+
+        Args: size: how long the log was then, where that is known; else, or where the file was altered since, the "step" of the lines
+              decides. A line that cannot be read decides nothing, and one that stays is told of.
+        """
         assert self._descriptor is not None, "the log is closed"
-        end = 0
-        for number, line in enumerate(_whole_lines(self.path), start=1):
-            recorded = _record(self.path, number, line).get("step")
-            if isinstance(recorded, int | float) and recorded > step:
-                break
-            end += len(line)
+        lines = list(_lines(self.path))
+        ends = {0, *(line.end for line in lines)}
+        last = max((line.end for line in lines if line.step is not None and line.step <= step), default=0)
+        after = next((line.end - line.size for line in lines if line.end > last and line.step is not None), self._size)
+        end = size if size in ends else after
+        if size is not None and size > self._size:
+            _log.warning("%s: is shorter than it was at step %d; the lines that are gone are lost, the training goes on", self.path, step)
+        _tell_unreadable(self.path, [line for line in lines if line.end <= end])
         with explaining(self.path):
             self._cut(end)
             system().fsync(self._descriptor)
 
     @property
     def size(self) -> int:
-        """Bytes of the lines so far: where `rewind` can go back to."""
+        """Bytes of the lines so far, for `go_back`."""
         return self._size
-
-    def rewind(self, size: int) -> None:
-        """Forget everything after the first `size` bytes; a log that is shorter stays as it is."""
-        with explaining(self.path):
-            self._cut(min(size, self._size))
 
     def sync(self) -> None:
         """Make the lines durable against a power cut too; call it before saving the checkpoint that they lead to."""
@@ -106,6 +110,22 @@ class JsonLines:
         self.close()
 
 
+class _Line(NamedTuple):
+    """A whole line of a log."""
+
+    number: int
+    size: int
+    end: int
+    record: dict[str, Any] | None
+    """None where it cannot be read."""
+
+    @property
+    def step(self) -> float | None:
+        """What its "step" says, where there is one."""
+        step = None if self.record is None else self.record.get("step")
+        return step if isinstance(step, int | float) else None
+
+
 def _whole_lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         yield from (line for line in file if line.endswith(b"\n"))
@@ -115,19 +135,45 @@ def _whole_bytes(path: Path) -> int:
     return sum(len(line) for line in _whole_lines(path))
 
 
-def _record(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _lines(path: Path) -> Iterator[_Line]:
+    """Every line but half a last one; blank ones, which say nothing, among them as empty records."""
+    end = 0
+    for number, line in enumerate(_whole_lines(path), start=1):
+        end += len(line)
+        yield _Line(number, len(line), end, _record(line) if line.strip() else {})
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
     try:
-        record = json.loads(line)
+        record: Any = json.loads(line)
     except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise ModelError(f"{path}:{number}: is not a JSON object", remedy="delete that line")
-    return record  # pyright: ignore[reportUnknownVariableType]
+        return None
+    return record if isinstance(record, dict) else None  # pyright: ignore[reportUnknownVariableType]
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a `JsonLines` log; half a last line is left out. Raises ModelError naming a damaged line, or a missing file."""
+def _tell_unreadable(path: Path, lines: list[_Line]) -> None:
+    lost = [line.number for line in lines if line.record is None]
+    if lost:
+        many = f"line {lost[0]} is" if len(lost) == 1 else f"{len(lost)} lines, the first of them line {lost[0]}, are"
+        _log.warning("%s: %s no JSON object; left out", path, many)
+
+
+def read_lines(path: Path, *, needs: Mapping[str, tuple[str, ...]] | None = None) -> list[dict[str, Any]]:
+    """The records of a `JsonLines` log. What cannot be read is left out with a warning: half a last line, in silence; damaged lines.
+
+    Args:    needs: keys without which a record counts as damaged, by its "kind"; a record of another kind needs none.
+    Raises:  ModelError where there is no such file.
+    """
     try:
-        return [_record(path, number, line) for number, line in enumerate(_whole_lines(path), start=1)]
+        lines = list(_lines(path))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
+    if needs is not None:
+        lines = [line._replace(record=None) if _lacks(line.record, needs) else line for line in lines]
+    _tell_unreadable(path, lines)
+    return [line.record for line in lines if line.record]
+
+
+def _lacks(record: dict[str, Any] | None, needs: Mapping[str, tuple[str, ...]]) -> bool:
+    kind = None if record is None else record.get("kind")
+    return bool(record) and (not isinstance(kind, str) or any(key not in record for key in needs.get(kind, ())))

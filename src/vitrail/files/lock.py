@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from vitrail.errors import TrainingError
+from vitrail.files.owner import require_own, start_of
 from vitrail.files.system import NO_SUCH_CALL, explaining, make_folder, system, write_all
 from vitrail.files.writing import sweep
 
@@ -43,13 +44,21 @@ def _started(pid: int) -> str | None:
     return ""
 
 
+LOCK = ".lock"
+
+
+def _is_lock(path: Path) -> bool:
+    return start_of(path, 1) in (b"{", b"[")
+
+
 class FolderLock:
     """One process at a time in a folder: `with FolderLock(run): ...`
 
     The kernel's lock on `.lock` decides where there is one (it dies with its process, on any host of a sound network disk).
     Elsewhere the record in the file decides: a live process on this host, or any on another host, keeps us out; a dead one does
     not, nor a live one that merely has its number. Once inside, what a killed process left half written is cleared away (`sweep`).
-    Raises: TrainingError "in use by pid P on host H"; NotWritten when the folder cannot be written.
+    Raises: TrainingError "in use by pid P on host H"; NotWritten when the folder cannot be written; UsageError where somebody else's
+            `.lock` stands there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,8 +66,9 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> "FolderLock":
+        file = self.path / LOCK
+        require_own({file: _is_lock}, what="the lock of a folder")
         make_folder(self.path)
-        file = self.path / ".lock"
         with explaining(file):
             descriptor = system().open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         try:
@@ -94,7 +104,7 @@ class FolderLock:
         return TrainingError(
             f"{self.path}: in use by {by}",
             expected="one process at a time in a folder",
-            remedy=f"wait for it, stop it, or use another folder; if it is certainly dead, delete {self.path / '.lock'}",
+            remedy=f"wait for it, stop it, or use another folder; if it is certainly dead, delete {self.path / LOCK}",
         )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ MANIFEST_FORMAT = 1
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 """What a file in a published folder may be called: nothing that leads out of it."""
 _MANIFEST_MOST_BYTES = 1 << 20
+_log = logging.getLogger(__name__)
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -116,19 +118,26 @@ def verify_file(path: Path, entry: FileEntry) -> None:
         raise _damaged(path, "is altered: its SHA-256 is not the one in the manifest")
 
 
-def verify_folder(path: Path) -> dict[str, FileEntry]:
-    """Check every file of a published folder against its manifest, and that there is nothing else.
+def verify_folder(path: Path, *, unused: Collection[str] = ()) -> dict[str, FileEntry]:
+    """Check every file of a published folder that something is loaded from against its manifest.
 
+    Files that the manifest does not list (.DS_Store, a licence, an editor's backup) are never read; one line of the log names them.
+    Args:    unused: listed files that nothing is loaded from, such as a README that people edit.
     Returns: the manifest's entries. Cost: reads everything once, about 1.2 GB/s.
-    Raises:  Damaged (a ModelError) naming the first file that is missing, truncated, empty, altered, not listed, a link, or ill named.
+    Raises:  Damaged (a ModelError) naming the first file that is missing, truncated, empty, altered, a link, or ill named.
     """
     entries = read_manifest(path)
+    for name, entry in entries.items():
+        if name not in unused:
+            verify_file(path / name, entry)
+    if others := others_in(path, entries):
+        _log.info("%s: holds %s besides; not read", path, ", ".join(others))
+    return entries
+
+
+def others_in(path: Path, entries: Collection[str]) -> list[str]:
+    """The names in a published folder that its manifest does not list: what other people or programs put there."""
     try:
-        present = {entry.name for entry in path.iterdir()}
+        return sorted(entry.name for entry in path.iterdir() if entry.name not in entries and entry.name != MANIFEST)
     except OSError as error:
         raise _damaged(path, f"cannot be read: {error.strerror}") from None
-    for name in sorted(present - entries.keys() - {MANIFEST}):
-        raise _damaged(path / name, "is not in the manifest")
-    for name, entry in entries.items():
-        verify_file(path / name, entry)
-    return entries

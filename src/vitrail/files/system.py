@@ -30,6 +30,23 @@ def _try_lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _exchange(one: Path, other: Path) -> None:
+    """Let two names of one folder change places in a single step. Raises OSError(ENOSYS) where the system has no such call."""
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
+    at_working_folder, swap = -100, 2
+    names = os.fsencode(one.absolute()), os.fsencode(other.absolute())
+    if (call := getattr(library, "renameat2", None)) is not None:  # Linux
+        failed = call(at_working_folder, names[0], at_working_folder, names[1], swap)
+    elif (call := getattr(library, "renamex_np", None)) is not None:  # macOS
+        failed = call(*names, swap)
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
 @dataclass(frozen=True)
 class FileSystem:
     """Every system call by which this package changes a disk. Tests replace `vitrail.files.SYSTEM` to record them or to make one fail."""
@@ -40,6 +57,7 @@ class FileSystem:
     close: Callable[[int], None] = os.close
     truncate: Callable[[int, int], None] = os.ftruncate
     rename: Callable[[Path, Path], None] = os.replace
+    exchange: Callable[[Path, Path], None] = _exchange
     link: Callable[[Path, Path], None] = os.link
     mkdir: Callable[[Path, int], None] = os.mkdir
     unlink: Callable[[Path], None] = os.unlink

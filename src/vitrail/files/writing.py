@@ -4,20 +4,26 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from vitrail.files.manifest import FILE_NAME, MANIFEST, FileEntry, manifest_text
-from vitrail.files.system import explaining, make_folder, remove_tree, sync_folder, system, write_all
+from vitrail.errors import ModelError
+from vitrail.files.manifest import FILE_NAME, MANIFEST, FileEntry, manifest_text, others_in, read_manifest, verify_file
+from vitrail.files.owner import LEFT_OVER, Recognise, is_published, require_own
+from vitrail.files.system import NO_SUCH_CALL, explaining, make_folder, remove_tree, sync_folder, system, write_all
 
-_LEFT_OVER = re.compile(r"(?P<name>.+)\.(?P<kind>tmp|old)-\d+")
 _PIECE_BYTES = 1 << 24
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 def _beside(path: Path, kind: str) -> Path:
-    return path.with_name(f"{path.name}.{kind}-{os.getpid()}")
+    return path.with_name(f"{path.name}.vitrail-{kind}-{os.getpid()}")
+
+
+def is_being_replaced(path: Path) -> bool:
+    """Whether a folder has no name just now, since another process puts a new one in its place."""
+    return not path.exists() and any(path.parent.glob(f"{path.name}.vitrail-old-*"))
 
 
 class FileWriter:
@@ -58,12 +64,14 @@ def _new_file(path: Path, *, shown: Path) -> Generator[FileWriter, None, None]:
         system().close(descriptor)
 
 
-def write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes, *, ours: Recognise | None = None) -> None:
     """Write a whole file or nothing: temporary name, write, fsync, rename, fsync of the folder. Missing parents are made.
 
     The mode is 0644 under the umask, so that a server of another user may read it (safetensors' own writer makes 0600).
     A device or a pipe (/dev/stdout) is no file: it is written to, never replaced.
-    Raises: NotWritten naming path, bytes needed and bytes free; the previous version is then intact and no temporary file remains.
+    Args:   ours: whether a file that is there already may be replaced; left out where that was looked at before.
+    Raises: UsageError where it may not; NotWritten naming path, bytes needed and bytes free; the previous version is then intact and no
+            temporary file remains.
     """
     if _is_device(path):
         with explaining(path, len(data)):
@@ -73,6 +81,8 @@ def write_file(path: Path, data: bytes) -> None:
             finally:
                 system().close(descriptor)
         return
+    if ours is not None:
+        require_own({path: ours}, what=path.name)
     temporary = _beside(path, "tmp")
     make_folder(path.parent)
     try:
@@ -121,16 +131,20 @@ class FolderWriter:
 
 
 @contextmanager
-def publish_folder(path: Path) -> Generator[FolderWriter, None, None]:
+def publish_folder(path: Path, *, ours: Recognise = is_published, edited: Collection[str] = ()) -> Generator[FolderWriter, None, None]:
     """Write a whole folder or nothing; it appears under its name, complete with its manifest, when the block ends well.
 
         with publish_folder(run / "model") as folder:
             folder.write("config.json", config)
 
-    Order: each file written and synced, the manifest last, the temporary folder synced, renamed, the parent synced. A folder that
-    had the name is first set aside, and comes back if the rename fails; if we die between the two renames, `sweep` brings it back.
-    Raises: NotWritten as `write_file`; the previous version is then intact and the temporary folder gone.
+    Order: each file written and synced, the manifest last, the temporary folder synced, put in its place, the parent synced. A folder that
+    had the name changes places with it in one step, so that a reader always finds one of the two. Where the system cannot do that, it is
+    first set aside, and comes back if the rename fails; if we die between the two renames, `sweep` brings it back. What other people or
+    programs had put in it is kept.
+    Args:   ours: whether a folder that is there already may be replaced. edited: files that people edit; so they are kept, too.
+    Raises: UsageError where it may not; NotWritten as `write_file`; the previous version is then intact and the temporary folder gone.
     """
+    require_own({path: ours}, what=f"{path.name}/")
     temporary = _beside(path, "tmp")
     make_folder(path.parent)
     try:
@@ -142,6 +156,7 @@ def publish_folder(path: Path) -> Generator[FolderWriter, None, None]:
         needed = sum(entry.size for entry in writer.entries.values())
         writer.write(MANIFEST, manifest_text(writer.entries))
         with explaining(path, needed):
+            keep_entries(path, temporary, _not_ours(path, writer.entries, edited=edited))
             sync_folder(temporary)
             _put_in_place(temporary, path)
     except BaseException:
@@ -150,10 +165,56 @@ def publish_folder(path: Path) -> Generator[FolderWriter, None, None]:
         raise
 
 
+def _not_ours(path: Path, written: Collection[str], *, edited: Collection[str]) -> list[str]:
+    """What stands in a published folder and is not as we wrote it there, where the new one has nothing of that name, or people edit it."""
+    if not path.is_dir():
+        return []
+    try:
+        before = read_manifest(path)
+    except ModelError:
+        before = dict[str, FileEntry]()
+    by_hand = [name for name in edited if name in before and _is_edited(path / name, before[name])]
+    return [*others_in(path, before.keys() | set(written)), *by_hand]
+
+
+def _is_edited(path: Path, entry: FileEntry) -> bool:
+    try:
+        verify_file(path, entry)
+    except ModelError:
+        return path.is_file() and not path.is_symlink() and path.stat().st_size > 0
+    return False
+
+
+def keep_entries(path: Path, into: Path, names: Collection[str]) -> None:
+    """Let some entries of a folder stand in another one as well, in place of what has their name there. Raises NotWritten."""
+    for name in names:
+        with explaining(path / name):
+            remove_tree(into / name)
+            _share(path / name, into / name)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two entries of one folder change places in a single step, durably; False where the system cannot. Raises NotWritten."""
+    with explaining(other):
+        try:
+            system().exchange(one, other)
+        except OSError as error:
+            if error.errno not in NO_SUCH_CALL:
+                raise
+            return False
+        sync_folder(other.parent)
+        return True
+
+
 def _put_in_place(temporary: Path, path: Path) -> None:
+    there = os.path.lexists(path)
+    if there and exchange(temporary, path):
+        with suppress(OSError):  # `sweep` removes what is left of the old
+            remove_tree(temporary)
+        return
     aside = _beside(path, "old")
     try:
-        if os.path.lexists(path):
+        if there:
             remove_tree(aside)
             system().rename(path, aside)
         system().rename(temporary, path)
@@ -163,7 +224,7 @@ def _put_in_place(temporary: Path, path: Path) -> None:
                 system().rename(aside, path)
         raise
     sync_folder(path.parent)
-    with suppress(OSError):  # the new one is in place; `sweep` removes what is left of the old
+    with suppress(OSError):
         remove_tree(aside)
 
 
@@ -189,16 +250,20 @@ def share_folder(path: Path, into: Path) -> None:
 def _share_tree(path: Path, into: Path) -> None:
     system().mkdir(into, 0o777)
     for entry in sorted(path.iterdir()):
-        if entry.is_dir():
-            _share_tree(entry, into / entry.name)
-            continue
-        try:
-            system().link(entry, into / entry.name)
-        except OSError:  # another disk, or a file system without links
-            with _new_file(into / entry.name, shown=into / entry.name) as copy, entry.open("rb") as original:
-                while piece := original.read(_PIECE_BYTES):
-                    copy.write(piece)
+        _share(entry, into / entry.name)
     sync_folder(into)
+
+
+def _share(entry: Path, into: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        _share_tree(entry, into)
+        return
+    try:
+        system().link(entry, into)
+    except OSError:  # another disk, or a file system without links
+        with _new_file(into, shown=into) as copy, entry.open("rb") as original:
+            while piece := original.read(_PIECE_BYTES):
+                copy.write(piece)
 
 
 def rename(before: Path, after: Path) -> None:
@@ -224,10 +289,10 @@ def sweep(folder: Path) -> None:
     Precondition: nobody else is writing there. `FolderLock` calls it when it has the lock. Raises NotWritten.
     """
     with explaining(folder):
-        inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink() and not _LEFT_OVER.fullmatch(entry.name)]
+        inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink() and not LEFT_OVER.fullmatch(entry.name)]
         for parent in (folder, *inner):
             for entry in sorted(parent.iterdir()):
-                match = _LEFT_OVER.fullmatch(entry.name)
+                match = LEFT_OVER.fullmatch(entry.name)
                 if match is None:
                     continue
                 if match["kind"] == "old" and not os.path.lexists(parent / match["name"]):

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.errors import UsageError
-from vitrail.files import write_file
+from vitrail.files import holds, write_file
 from vitrail.inspection.links import pool
 from vitrail.inspection.record import Inspection, Kind, Side
 
@@ -56,7 +56,13 @@ _SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "vitrail",
     "savefig.dpi": 300,
 }
-_METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None, "Creator": "Vitrail"},
+    "pdf": {"CreationDate": None, "Creator": "Vitrail"},
+    "png": {"Software": "Vitrail"},
+}
+is_figure = holds(b"Vitrail")
+"""Whether a file is a figure that was drawn here; until now they were Matplotlib's alone by what they say."""
 _DECADE = 10
 """Gradients that differ by more than this factor are drawn on a logarithmic axis, others from zero."""
 _MOST_NUMBERED = 160
@@ -353,4 +359,4 @@ def _page(path: str | Path, *, width: Width) -> Generator[tuple["Figure", float]
     missing = [match[1] for one in warned if (match := re.search(r"Glyph \d+ \((.*?)\) missing", str(one.message)))]
     if missing:
         raise UsageError(f"no installed font has {', '.join(dict.fromkeys(missing))[:200]}", remedy="install a Noto font of that script")
-    write_file(path, buffer.getvalue())
+    write_file(path, buffer.getvalue(), ours=is_figure)

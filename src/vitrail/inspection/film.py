@@ -22,6 +22,7 @@ The record, `extras["film"]` of an inspection and `Film.to_record()`; F frames, 
 Numbers that were not finite are null. Of a long film `FRAMES` frames are kept, evenly; the first and the last stay.
 """
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ UNITS = 4
 
 Entropies = dict[Kind, tuple[tuple[float | None, ...], ...]]
 Plain = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 class Probe(Config):
@@ -128,22 +130,22 @@ class Film:
 
 
 def read_film(folder: Path) -> Film:
-    """Read the film of a run; half a last line is left out. Without a film there are no frames.
+    """Read the film of a run; what cannot be read is left out, and told in the log. Without a film there are no frames.
 
-    Raises: ModelError naming what is damaged, or of a newer format.
+    Raises: ModelError where it is of a newer format.
     """
     path = folder / FILE
     if not path.is_file():
         return Film((), {})
     frames: list[Frame] = []
-    for number, line in enumerate(read_lines(path), start=1):
+    for line in read_lines(path):
         if type(line.get("format")) is int and line["format"] > FORMAT:
-            raise ModelError(f"{path}:{number}: format {line['format']}", expected=f"format {FORMAT}", remedy="a newer vitrail reads it")
+            raise ModelError(f"{path}: format {line['format']}", expected=f"format {FORMAT}", remedy="a newer vitrail reads it")
         try:
             frames.append(Frame.model_validate(line))
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
-            raise ModelError(f"{path}:{number}: not a frame of a film: {place}", remedy="delete that line") from None
+            _log.warning("%s: a line of step %s is no frame of a film (%s); left out", path, line.get("step"), place)
     same = [frame for frame in frames if frame.probes == frames[-1].probes]
     return Film(tuple(same), _scores(folder / "metrics.jsonl"))
 
@@ -151,7 +153,7 @@ def read_film(folder: Path) -> Film:
 def _scores(path: Path) -> dict[int, dict[str, float]]:
     """Step -> what its validation gave; the mean of checkpoints, which is tried at the end, is another model."""
     found: dict[int, dict[str, float]] = {}
-    for line in read_lines(path) if path.is_file() else []:
+    for line in read_lines(path, needs={"validation": ("step",)}) if path.is_file() else []:
         if line.get("kind") == "validation" and "averaged_checkpoints" not in line:
             values = {name: float(value) for name, value in line.items() if name.startswith("dev_") and isinstance(value, int | float)}
             found[line["step"]] = values

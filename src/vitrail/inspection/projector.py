@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vitrail.data.subwords import EOS
 from vitrail.errors import UsageError
-from vitrail.files import write_file
+from vitrail.files import holds, require_own, write_file
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.embeddings import pieces_of, table_of, vocabulary_of
 from vitrail.inspection.states import read_states
@@ -45,7 +45,7 @@ class Exported(NamedTuple):
 def export_embeddings(translator: InspectableTranslator, folder: Path, *, sentences: Sequence[str] = ()) -> Exported:
     """Write the embeddings of every token, and the encoder's states at the positions of some sentences, for TensorBoard's projector.
 
-    Files of the same names are replaced; others in the folder stay. Raises NotWritten; UsageError where no sentence has 1 to 256 tokens.
+    What an export wrote before is replaced, the rest stays. Raises NotWritten; UsageError where no sentence has 1 to 256 tokens.
     """
     shared = translator.vocabularies.joint and _is_shared(translator)
     tables = [_embeddings(translator, "both" if shared else "source")]
@@ -59,8 +59,16 @@ def write_projector(folder: Path, tables: Sequence[Table]) -> Exported:
 
     Format: tab-separated; vectors have no header, metadata has one unless it has a single column (TensorBoard's rule). The projector
     skips blank lines and trims the others, so white space other than a plain space inside is written as \\t, \\n, \\xa0, ...
-    Raises: NotWritten.
+    Raises: UsageError where other files stand there; NotWritten.
     """
+    sides = {f"{table.name}.{kind}.tsv" for table in tables for kind in ("vectors", "metadata")}
+    ours = holds(b"embeddings {", b"tensor_name:")
+
+    def is_named(path: Path) -> bool:
+        return ours(path.with_name(CONFIG))  # it is written last, and names the others
+
+    places = dict.fromkeys((folder / name for name in sides), is_named)
+    require_own(places | {folder / CONFIG: ours}, what="the projector's files")
     described: list[str] = []
     for table in tables:
         assert len(table.vectors) == len(table.rows)

@@ -40,7 +40,7 @@ from pydantic import Field, ValidationError
 from vitrail.config import Config
 from vitrail.data.subwords import EOS, Subwords
 from vitrail.errors import ModelError, UsageError
-from vitrail.files import write_file
+from vitrail.files import holds, write_file
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.decoding import Decoding, piece_of
 from vitrail.inspection.words import group
@@ -216,14 +216,17 @@ class Inspection:
         return replace(self, facts=facts, arrays={**self.arrays, **arrays})
 
     def save(self, path: str | Path) -> None:
-        """Write the record: a page for people where the name ends in .html, else a .npz that `load` reads. Raises NotWritten."""
+        """Write the record: a page for people where the name ends in .html, else a .npz that `load` reads.
+
+        Raises: UsageError where another file stands there; NotWritten.
+        """
         path = Path(path)
         if path.suffix.lower() in (".html", ".htm"):
-            from vitrail.inspection.page import to_html
+            from vitrail.inspection.page import is_page, to_html
 
-            write_file(path, to_html(self).encode("utf-8", "replace"))
+            write_file(path, to_html(self).encode("utf-8", "replace"), ours=is_page)
         elif path.suffix.lower() == ".npz":
-            write_file(path, self.to_npz())
+            write_file(path, self.to_npz(), ours=is_record)
         else:
             raise UsageError(f"{path}: how to write it, its name does not tell", expected="a name that ends in .html or .npz")
 
@@ -286,6 +289,9 @@ class Inspection:
             'sandbox="allow-scripts" style="width:100%;height:46rem;border:0"></iframe>'
         )
 
+
+is_record = holds(b"PK\x03\x04", b"facts.json")
+"""Whether a file is a record that `save` wrote."""
 
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error)
 """What damage to the archive, or to what is packed in it, comes out as; encryption and unknown packing are RuntimeErrors."""

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 
 from vitrail.data.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.files import MANIFEST, publish_folder, verify_folder
+from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model, read_config
 
 FORMAT = 1
 """Grows when an older program could not read the folder any more; each number gets an upgrade step and a golden folder in the tests."""
 
-
+CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
+_UNUSED = (README, "FORMAT")
+"""Files for people: nothing is loaded from them."""
 _ANOTHER_COPY = "take a good copy of the folder"
 _MOST_DOCUMENT_BYTES = 16 << 20
 
@@ -52,10 +54,10 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 def save_model(
     folder: Path, *, tensors: Mapping[str, Tensor], config: ModelConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
 ) -> None:
-    """Write the model folder, all of it or nothing; one that is there is replaced.
+    """Write the model folder, all of it or nothing; one that is there is replaced, but for what other people put in it.
 
     Args:    tensors: what `unique_tensors` gives, or an average of it. facts: plain JSON values.
-    Raises:  NotWritten when the disk refuses; the folder that was there is intact.
+    Raises:  UsageError where something else stands there; NotWritten when the disk refuses; the folder that was there is intact.
     """
     document = {
         "format": FORMAT,
@@ -64,49 +66,71 @@ def save_model(
         "vocabularies": vocabularies.digest,
         "facts": dict(facts),
     }
-    with publish_folder(folder) as out:
+    with publish_folder(folder, ours=is_model, edited=(README,)) as out:
         plain = {
             name: tensor.detach().float().cpu().contiguous() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
         }
-        out.write("model.safetensors", safetensors.torch.save(plain))
+        out.write(WEIGHTS, safetensors.torch.save(plain))
         for name, vocabulary in vocabularies.files().items():
             out.write(name, vocabulary.to_bytes())
-        out.write("config.json", (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        out.write(CONFIG, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
         out.write("FORMAT", f"{FORMAT}\n".encode())
-        out.write("README.md", _readme(facts).encode())
+        out.write(README, _readme(facts).encode())
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder was written by `save_model`, though it may be damaged since."""
+    return (
+        is_published(folder)
+        or is_json_with("format", "model", "vocabularies", "facts")(folder / CONFIG)
+        or start_of(folder / "FORMAT", 8).strip().isdigit()
+    )
+
+
+def model_folder(folder: Path) -> Path:
+    """The model folder that is meant: the one inside, where a run's folder is named."""
+    inner = folder / "model"
+    return inner if not (folder / CONFIG).exists() and (inner.is_dir() or is_being_replaced(inner)) else folder
 
 
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
-    """Read a model folder, or the one inside a run's folder, after checking every file against its manifest.
+    """Read a model folder, or the one inside a run's folder, after checking what is loaded from it against its manifest.
 
+    One that a training replaces at this moment is read again, so that it is whole, and of one step.
     Raises ModelError naming the file and the reason: missing, damaged, of a newer format, or a vocabulary of another model.
     """
-    if not (folder / "config.json").exists() and (folder / "model").is_dir():
-        folder = folder / "model"
+    place = model_folder(folder)
+    return read_whole(place, lambda: _load(place, device or torch.device("cpu")))
+
+
+def _load(folder: Path, device: torch.device) -> LoadedModel:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no model is there", expected="a model folder, or the folder of a run that has validated once")
     if not any((folder / name).exists() for name in ("FORMAT", MANIFEST)):
         raise ModelError(f"{folder}: is no Vitrail model", expected="a model folder, or the folder of a run, that vitrail has written")
-    verify_folder(folder)
-    document = _read_document(folder / "config.json")
-    vocabularies = Vocabularies.load(folder)
+    entries = verify_folder(folder, unused=_UNUSED)
+    for name in (CONFIG, WEIGHTS):
+        if name not in entries:
+            raise ModelError(f"{folder / name}: is not in the manifest", remedy=_ANOTHER_COPY)
+    document = _read_document(folder / CONFIG)
+    vocabularies = Vocabularies.load(folder, listed=entries)
     if document["vocabularies"] != vocabularies.digest:
         raise ModelError(f"{folder}: its vocabulary is of another model", remedy=_ANOTHER_COPY)
     try:
         config = read_config(document["model"])
     except ValidationError as error:
-        raise ModelError(f"{folder / 'config.json'}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-    _require_layers(folder / "model.safetensors", config)
+        raise ModelError(f"{folder / CONFIG}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    _require_layers(folder / WEIGHTS, config)
     try:
         with torch.device("meta"):
             wanted = unique_tensors(build_model(config, vocabularies))
     except (UsageError, RuntimeError, TypeError) as error:  # torch raises the last two for sizes beyond 64 bits
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{folder / 'config.json'}: no model can be built from it: {reason}", remedy=_ANOTHER_COPY) from None
-    tensors = _read_tensors(folder / "model.safetensors", wanted)
+        raise ModelError(f"{folder / CONFIG}: no model can be built from it: {reason}", remedy=_ANOTHER_COPY) from None
+    tensors = _read_tensors(folder / WEIGHTS, wanted)
     model = build_model(config, vocabularies)
     fill(model, tensors)
-    return LoadedModel(model.to(device or torch.device("cpu")).eval(), config, vocabularies, document["facts"])
+    return LoadedModel(model.to(device).eval(), config, vocabularies, document["facts"])
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -4,6 +4,7 @@ Precedence: automatic choices < recipe < configuration file < --set and other op
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,7 +16,7 @@ from vitrail.cores import usable_cores
 from vitrail.data.places import find_texts
 from vitrail.data.prepare import DataConfig
 from vitrail.errors import UsageError
-from vitrail.files import make_folder, write_file
+from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.train.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CHOICES = "choices.json"
 """Where a run's folder keeps what was chosen for it, so that going on does not choose anew."""
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,10 @@ class Request:
     """A TOML file of settings."""
     overrides: tuple[Override, ...] = ()
     """`--set` and the options that stand for one."""
+
+    def files(self) -> list[Path]:
+        """The files of settings that are read."""
+        return [path for path in (self.file, Path(self.recipe)) if path is not None and path.suffix]
 
     def table(self) -> dict[str, Any]:
         """All of it as one nested table. Raises UsageError where a file cannot be read."""
@@ -78,23 +84,29 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     asked = request.table()
     if not isinstance(asked.get("data", {}).get("corpora"), list):  # a table of places changes those of the run that is there
         return Plan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
-    choices = _kept_choices(folder)
+    begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing would be lost by choosing anew
+    choices = _kept_choices(folder) if begun else None
     if choices is None:
         corpora = build(DataConfig, asked["data"], origin="settings").corpora
         choices = choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=asked.get(PRESET), asked=asked)
+        choices = _as_begun(folder, choices) if begun else choices
     standing = still_automatic(choices, asked)
     return Plan(merge(to_table(standing), asked), standing)
 
 
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     path = folder / "config.toml"
+    expected = "--source FILE --target FILE, or --corpus FILE"
     if not path.exists():
         raise UsageError(
             f"no text to train on, and {folder} holds no run to go on with",
-            expected="--source FILE --target FILE, or --corpus FILE",
+            expected=expected,
             remedy=f"for the built-in phrasebook: vitrail demo --recipe {recipe}" if recipe.startswith("phrasebook") else "",
         )
-    return find_texts(read_toml(path), folder)
+    try:
+        return find_texts(read_toml(path), folder)
+    except UsageError as error:  # it is written anew as soon as the text is named
+        raise UsageError(error.found, expected="the configuration that vitrail wrote", remedy=f"name the text again: {expected}") from None
 
 
 def _merge_preset(own: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
@@ -103,21 +115,43 @@ def _merge_preset(own: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept_choices(folder: Path) -> list[Choice] | None:
-    """What was chosen for the run in this folder; None before its first checkpoint, when nothing would be lost by choosing anew."""
-    if not any((folder / "state").glob("step-*")):
-        return None
+    """What was chosen for the run in this folder; None where that cannot be read."""
     try:
-        kept: list[dict[str, Any]] = json.loads((folder / CHOICES).read_bytes())
+        data = (folder / CHOICES).read_bytes()
+        kept: Any = json.loads(data) if data.startswith(b"[") else unseal(data)["choices"]  # older releases wrote the bare list
         return [Choice(**one) for one in kept]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
+
+
+def _as_begun(folder: Path, choices: list[Choice]) -> list[Choice]:
+    """The choices with the values that the run's newest checkpoint was trained with; the preset becomes the model that it stood for."""
+    from vitrail.train import state
+
+    checkpoint = state.load_latest(folder, expected={})
+    if checkpoint is None:
+        return choices
+    _log.warning("%s: is lost or damaged; made again from %s", folder / CHOICES, checkpoint.path.name)
+    setup = checkpoint.facts["setup"]
+    found = [choice._replace(value=_saved(setup, choice)) for choice in choices if choice.name != PRESET]
+    if len(found) < len(choices):
+        names = {choice.name for choice in found}
+        model = {f"model.{name}": value for name, value in setup["model"].items() if value is not None}
+        found += [Choice(name, value, "as the run was begun") for name, value in model.items() if name not in names]
+    return found
+
+
+def _saved(setup: dict[str, Any], choice: Choice) -> Any:
+    """What a setup says of a choice; settings of data stand there under their full names."""
+    part, _, name = choice.name.partition(".")
+    value = setup.get(choice.name, setup.get(part, {}).get(name) if part != "data" else None)
+    return choice.value if value is None else value
 
 
 def keep_choices(folder: Path, choices: Iterable[Choice]) -> None:
     """Write down what was chosen, for when the run goes on."""
     make_folder(folder)
-    text = json.dumps([choice._asdict() for choice in choices], indent=2, ensure_ascii=False)
-    write_file(folder / CHOICES, f"{text}\n".encode())
+    write_file(folder / CHOICES, seal({"choices": [choice._asdict() for choice in choices]}))
 
 
 def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunConfig":

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -16,6 +17,8 @@ from vitrail.streams import unfailing
 from vitrail.train.metrics import Event
 
 _log = logging.getLogger("vitrail")
+_MOST_HELD = 10_000
+"""Lines from before the folder is known to be ours; a preparation says a dozen."""
 
 
 class _LogFile(logging.FileHandler):
@@ -41,12 +44,10 @@ class _Shown(logging.Handler):
 
 
 class TrainingDisplay:
-    """Shows events and lines on stderr, and keeps them in `log.txt`.
+    """Shows events and lines on stderr, and keeps them in `log.txt` once the folder is known to be this training's.
 
-        with TrainingDisplay(folder) as display:
-            train(config, folder, observers=[display.observe], say=display.say)
-
-    Args: folder: exists.
+    with TrainingDisplay(folder) as display:
+        train(config, folder, observers=[display.observe], say=display.say, begin=display.keep)
     """
 
     def __init__(self, folder: Path, *, stream: TextIO | None = None) -> None:
@@ -58,21 +59,30 @@ class TrainingDisplay:
             self._task = self._bar.add_task("training", total=1.0, figures="")
         self._file = _LogFile(folder / "log.txt", encoding="utf-8", errors="backslashreplace", delay=True)
         self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._held = MemoryHandler(_MOST_HELD, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._shown = _Shown(self._print)
 
     def __enter__(self) -> "TrainingDisplay":
         _log.setLevel(logging.INFO)
-        for handler in (self._file, self._shown):
+        for handler in (self._held, self._shown):
             _log.addHandler(handler)
         return self
+
+    def keep(self) -> None:
+        """From now on lines go to `log.txt`, those from before, too."""
+        _log.addHandler(self._file)
+        _log.removeHandler(self._held)
+        self._held.setTarget(self._file)
+        self._held.flush()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
         if error is not None:
             _log.info("%s", error)
-        for handler in (self._file, self._shown):
+        for handler in (self._held, self._file, self._shown):
             _log.removeHandler(handler)
+        self._held.close()
         self._file.close()
 
     def say(self, line: str) -> None:

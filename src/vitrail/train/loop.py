@@ -74,6 +74,11 @@ class Progress:
         """The last steps that have a score."""
         return [step for step, _ in self.scores[max(0, len(self.scores) - count) :]]
 
+    def forget_scores(self) -> None:
+        """Forget every dev score, where they are worth nothing beside those to come."""
+        self.best, self.best_loss, self.best_step, self.waited = None, None, 0, 0
+        self.scores, self.losses = [], []
+
     def facts(self) -> dict[str, Any]:
         """As plain JSON values."""
         return asdict(self)

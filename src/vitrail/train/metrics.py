@@ -75,14 +75,16 @@ def perplexity(nats_per_token: float) -> float:
 
 
 def tensorboard(folder: Path) -> Observe:
-    """An observer that writes TensorBoard files. Raises UsageError where the extra is not installed."""
+    """An observer that writes TensorBoard files from the first event on. Raises UsageError where the extra is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise UsageError("TensorBoard is not installed", remedy="pip install 'vitrail[track]'") from None
-    writer = SummaryWriter(str(folder))
+    writers: list[SummaryWriter] = []
 
     def observe(event: Event) -> None:
+        writer = writers[0] if writers else SummaryWriter(str(folder))
+        writers[:] = [writer]
         for name, value in event.values.items():
             if isinstance(value, int | float):
                 writer.add_scalar(f"{event.kind}/{name}", value, event.step)

@@ -33,8 +33,7 @@ class Records:
         names = ("metrics", "samples", *(("film",) if film or (folder / "film.jsonl").exists() else ()))
         self._logs = {name: JsonLines(folder / f"{name}.jsonl") for name in names}
         for name, log in self._logs.items():
-            log.truncate_after(step)
-            log.rewind(marks.get(name, log.size))
+            log.go_back(step, size=marks.get(name))
 
     def __enter__(self) -> "Records":
         return self

@@ -1,33 +1,36 @@
-"""A run: its folder, from two text files to a model that translates, and on from wherever it was stopped.
+"""A run: from two text files to a model that translates, and on from wherever it was stopped. `folder` says what stands where.
 
-runs/en-fr/  config.toml  data/  log.txt  metrics.jsonl  samples.jsonl  film.jsonl  state/  model/  bad_batches/
+First everything is checked: whose the folder is, settings, text, data, what differs from before, memory. Only then anything is changed.
 """
 
 import logging
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-import vitrail
 from vitrail.config import to_toml
 from vitrail.data.batches import Batch, Batches, SubwordDropout, prefetch
 from vitrail.data.places import with_full_names
-from vitrail.data.prepare import Prepared, fingerprint, open_prepared, prepare
+from vitrail.data.prepare import Prepared, open_prepared, prepare
+from vitrail.data.setup import stamps
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model, count_parameters
-from vitrail.models.folder import fill, save_model, unique_tensors
+from vitrail.models.folder import fill, load_model, save_model, unique_tensors
 from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
 from vitrail.scoring import counting_for
 from vitrail.streams import heard_or_not
 from vitrail.train import state
+from vitrail.train.changes import best_weights, change_the_measure, newest_checkpoint, require_goes_on, require_workable, setup_of
 from vitrail.train.config import RunConfig
+from vitrail.train.folder import CONFIG, require_own_run
 from vitrail.train.length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.loop import Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
 from vitrail.train.metrics import Event, Observe
@@ -38,6 +41,8 @@ from vitrail.train.validate import DevSet, Validated, Validation, Watch, named_v
 
 _NOT_BEGUN = "stopped before a step was taken; what was there is intact"
 _REFUSALS_ALLOWED = 3
+_HYPERPARAMETERS = ("betas", "eps", "weight_decay", "momentum")
+"""What a group of an optimizer is told by the configuration; its learning rate is told at each step."""
 _WORST = -1e30
 """Stands for a dev score that is not finite, which JSON cannot hold."""
 
@@ -70,13 +75,15 @@ def train(
     """Train a translator in a folder, or go on with the training that is in it.
 
     Args:
-        allow: settings that may differ from those the run was saved with, by name ("train.threads").
+        allow: settings that may differ from those the run was saved with, by name ("train.threads"), where that can work; "state": a model
+            whose checkpoints are gone may be trained anew.
         observers: called with every Event.
         watch: called after each validation; what it returns is written to `film.jsonl`. It changes no bit of the training.
         say: called with each line meant for the user.
-        begin: called once the folder is this process's alone: what else is to be written there is written then.
+        begin: called once the folder is this process's alone and all is checked: what else is to be written there is written then.
     Raises:
-        UsageError: the folder holds a run with another setup (every difference is named), or the configuration cannot be.
+        UsageError: the folder holds a run with another setup (every difference is named), a model without its run, or what is not ours;
+            or the configuration cannot be. Nothing was changed then.
         DataError: the text cannot be used. TrainingError: it diverged, memory ran out, or another process trains here.
         Stopped, Interrupted: after saving; the same call goes on.
     """
@@ -88,14 +95,21 @@ def train(
             with wish.at_once(_NOT_BEGUN):
                 ranks.wait()  # the first rank prepares the data for all
                 prepared = open_prepared(folder / "data")
-            return _Run(config, folder, prepared=prepared, wish=wish, observers=(), watch=None, say=_log.debug).train(allow)
+            run = _Run(config, folder, prepared=prepared, wish=wish, observers=(), watch=None, say=_log.debug)
+            return run.train(newest_checkpoint(folder), allow, begin=begin)
+        require_own_run(folder, inputs=stamps(config.data))
         with FolderLock(folder):
+            run = partial(_Run, config, folder, wish=wish, observers=observers, watch=watch, say=say)
             with wish.at_once(_NOT_BEGUN):
-                _require_same_data(config, folder, allow=allow)
-                begin()
-                prepared = prepare(config.data, folder / "data", say=say)
+                checkpoint = require_goes_on(config, folder, world=ranks.world, allow=allow)
+                prepared = prepare(
+                    config.data,
+                    folder / "data",
+                    say=say,
+                    accept=lambda made: None if checkpoint is None else run(prepared=made).check(checkpoint, allow),
+                )
                 ranks.wait()
-            return _Run(config, folder, prepared=prepared, wish=wish, observers=observers, watch=watch, say=say).train(allow)
+            return run(prepared=prepared).train(checkpoint, allow, begin=begin)
 
 
 @contextmanager
@@ -110,16 +124,6 @@ def _joined_ranks(config: RunConfig) -> Generator[Ranks, None, None]:
         yield ranks
     finally:
         leave_ranks()
-
-
-def _require_same_data(config: RunConfig, folder: Path, *, allow: Collection[str]) -> None:
-    """Refuse other data before it takes the place of that which a run was trained on."""
-    if state.checkpoints(folder):
-        try:
-            saved = open_prepared(folder / "data").fingerprint
-        except ModelError:
-            return  # nothing is left to protect; the checkpoint knows what it was trained on
-        state.require_same(saved, fingerprint(config.data), allow=allow)
 
 
 class _Run:
@@ -148,7 +152,8 @@ class _Run:
         self.average = [tensor.clone() for tensor in unique_tensors(self.model).values()] if config.train.average_decay else []
         self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config)
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
-        self.setup: dict[str, Any] = _setup(config, prepared, world=self.ranks.world) | {"device": device.type, "dtype": str(dtype)}
+        self.setup: dict[str, Any] = setup_of(config, prepared.fingerprint, world=self.ranks.world)
+        self.setup |= {"data.digest": prepared.digest, "vocabularies": prepared.vocabularies.digest}
         self.dev = DevSet(*prepared.dev)
         self.counting = counting_for(prepared.facts["target_language"], self.dev.first(config.train.validation_sentences).target)
         self.select = "chrf" if config.train.select == "auto" else config.train.select
@@ -162,37 +167,48 @@ class _Run:
         numbered = enumerate(self.batches.sequence(first, rank=self.ranks.rank, world=self.ranks.world))
         return prefetch((first + self.ranks.rank + place * self.ranks.world, batch) for place, batch in numbered)
 
-    def train(self, allow: Collection[str]) -> Outcome:
-        """Go from where the run stands to its end. Raises UsageError where its setup is another one and that is not allowed."""
+    def check(self, checkpoint: state.Checkpoint | None, allow: Collection[str]) -> bool:
+        """Go back to a checkpoint and try the longest batch; nothing is written. Returns whether scores have to be measured anew.
+
+        Raises UsageError where the setup is another one and that is not allowed, TrainingError where memory does not suffice.
+        """
         with self.wish.at_once(_NOT_BEGUN):
-            self._restore(allow)
+            remeasure = checkpoint is not None and self._restore(checkpoint, allow)
+            if not self._is_over():
+                try_longest(self.learner, self.batches.longest())
+        return remeasure
+
+    def train(self, checkpoint: state.Checkpoint | None, allow: Collection[str], *, begin: Callable[[], None]) -> Outcome:
+        """Go from where the run stands to its end. Raises what `check` raises."""
+        remeasure = self.check(checkpoint, allow)
+        if self.ranks.rank > 0:
+            if not self.finished:
+                self._loop(self._silent_hooks())
+            return Outcome(self.folder, self.progress, already_done=self.finished)
+        begin()
+        self._tend_model(remeasure=remeasure)
         if self.finished:
             self.say(f"already at {self._total()}: nothing to do")
             return Outcome(self.folder, self.progress, already_done=True)
-        if self.ranks.rank > 0:
-            self._loop(self._silent_hooks())
-            return Outcome(self.folder, self.progress, already_done=False)
         for line in [f"going on from step {self.progress.step}"] if self.progress.step else self._introduction():
             self.say(line)
         self.say(describe_length(self.config, steps_per_epoch=self.steps_per_epoch))
         self._warn_of_warmup(steps_of(self.config.train.duration, steps_per_epoch=self.steps_per_epoch))
         table = self.config.model_copy(update={"data": with_full_names(self.config.data)}).model_dump(mode="json")
         table["train"]["select"] = self.select  # what was chosen stays so
-        write_file(self.folder / "config.toml", to_toml(table).encode())
+        write_file(self.folder / CONFIG, to_toml(table).encode())
         with Records(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:
             self._loop(Hooks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
 
-    def _restore(self, allow: Collection[str]) -> None:
-        """Go back to the newest good checkpoint, if there is one, and it is of the same setup."""
-        checkpoint = state.load_latest(self.folder, expected={"model": None, "optimizer": None, "average": None})
-        if checkpoint is None:
-            return
+    def _restore(self, checkpoint: state.Checkpoint, allow: Collection[str]) -> bool:
+        """Go back to a checkpoint of the same setup, or one that it can go on with; whether the scores so far are worth nothing now."""
         facts = checkpoint.facts
         if self.config.train.select == "auto":  # what it was started with, whatever would be chosen now
             self.select = self.setup["train"]["select"] = facts["setup"]["train"]["select"]
-        for change in state.require_same(facts["setup"], self.setup, allow=allow):
+        changes = require_workable(facts["setup"], self.setup, allow=allow)
+        for change in changes:
             self.say(f"allowed: {change}")
         # After the settings: a model of another width is told as such, not as tensors of other shapes.
         if state.specs(checkpoint.tensors["model"]) != state.specs(unique_tensors(self.model)):
@@ -203,15 +219,59 @@ class _Run:
         for number, optimizer in enumerate(self.optimizer.optimizers):
             prefix = f"{number}/"
             mine = {key.removeprefix(prefix): value for key, value in checkpoint.tensors["optimizer"].items() if key.startswith(prefix)}
+            asked = [{key: group[key] for key in _HYPERPARAMETERS if key in group} for group in optimizer.param_groups]
             state.restore_optimizer(optimizer, tensors=mine, facts=facts["optimizers"][number])
+            for group, values in zip(optimizer.param_groups, asked, strict=True):
+                group.update(values)  # a change that was allowed
         self.progress, self.marks = Progress.from_facts(facts["progress"]), facts["marks"]
+        remeasure = change_the_measure(changes)
+        if remeasure:
+            self.progress.forget_scores()
         # A finished run goes on when it is allowed to be longer than it was.
-        self.finished = facts["finished"] and is_over(self.config.train, self.progress, steps_per_epoch=self.steps_per_epoch)
+        self.finished = facts["finished"] and self._is_over()
+        return remeasure
+
+    def _is_over(self) -> bool:
+        return is_over(self.config.train, self.progress, steps_per_epoch=self.steps_per_epoch)
+
+    def _tend_model(self, *, remeasure: bool) -> None:
+        """Make the run's model again where it is lost or damaged; measure it where the scores so far are worth nothing now."""
+        if self.progress.validated < 0:
+            return  # there is none yet
+        try:
+            loaded = load_model(self.folder / "model", device=self.learner.device)
+        except ModelError as error:
+            self._make_model_again(error)
+            return
+        if remeasure and self.dev.source and loaded.vocabularies.digest == self.prepared.vocabularies.digest:
+            step = int(loaded.facts.get("step", 0))
+            self._measure_best(loaded.model, step=step)
+            self.say(f"the model so far, of step {step}, measured anew: {_SELECT_NAMES[self.select]} {self.progress.best:.2f}")
+
+    def _make_model_again(self, reason: ModelError) -> None:
+        step, weights = best_weights(self.folder, self.progress) or (self.progress.step, self._weights())
+        values = dict[str, float]()
+        if self.dev.source:
+            model = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
+            fill(model, weights)
+            values = self._measure_best(model, step=step)
+        try:
+            self._save_model(weights, values, step=step)
+        except NotWritten as error:
+            _log.warning("%s; it cannot be made again yet: %s", reason.found, error.found)
+        else:
+            _log.warning("%s; the model is made again, of step %d", reason.found, step)
+
+    def _measure_best(self, model: TranslationModel, *, step: int) -> dict[str, float]:
+        """Take this model for the best so far."""
+        with self.wish.at_once(stopping_place(self.progress, saved=True)):
+            found = self._score(model, self.dev)
+            more = named_values({name: self._score(model, dev) for name, dev in self.more_dev.items()})
+        self.progress.best, self.progress.best_loss = self._figures(found)
+        self.progress.best_step = step
+        return found.values | more
 
     def _loop(self, hooks: Hooks) -> None:
-        if not is_over(self.config.train, self.progress, steps_per_epoch=self.steps_per_epoch):
-            with self.wish.at_once(_NOT_BEGUN):
-                try_longest(self.learner, self.batches.longest())
         loop(self.learner, self.progress, hooks, steps_per_epoch=self.steps_per_epoch, wish=self.wish)
 
     def _total(self) -> str:
@@ -281,6 +341,9 @@ class _Run:
 
     def _consider(self, weights: dict[str, Tensor], progress: Progress, *, averaged: int = 0) -> "_Judged":
         """Validate weights, and make them the run's model where they are its best so far, or where there is no dev set."""
+        if not state.checkpoints(self.folder):
+            # A model never stands in a run's folder without a checkpoint to go on from: killed now, the run validates first of all.
+            self._save(replace(progress, validation_due=True))
         if not self.dev.source:
             return _Judged(None, -_WORST, better=True, kept=self._keep_model(weights, {}))
         with self.wish.at_once(stopping_place(progress, saved=True)):
@@ -295,13 +358,17 @@ class _Run:
             self.records.frame({"step": progress.step, **frame})
         for sample in found.samples:
             self.records.sample({"step": progress.step, **sample})
-        loss = found.values["dev_loss_nats_per_token"]
-        score = -loss if self.select == "loss" else found.values[f"dev_{self.select}"]
-        score, loss = score if math.isfinite(score) else _WORST, loss if math.isfinite(loss) else -_WORST
+        score, loss = self._figures(found)
         better = progress.is_better(score, loss)
         mean_of = {"averaged_checkpoints": averaged} if averaged else {}
         self._observe(Event("validation", progress.step, {**found.values, **more, "seconds": progress.seconds, "best": better, **mean_of}))
         return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values | more))
+
+    def _figures(self, found: Validation) -> tuple[float, float]:
+        """The dev score by which the best model is chosen, higher being better, and the loss, which decides between equals."""
+        loss = found.values["dev_loss_nats_per_token"]
+        score = -loss if self.select == "loss" else found.values[f"dev_{self.select}"]
+        return score if math.isfinite(score) else _WORST, loss if math.isfinite(loss) else -_WORST
 
     def _score(self, model: TranslationModel, dev: DevSet) -> Validation:
         return validate(
@@ -322,9 +389,9 @@ class _Run:
             return False
         return True
 
-    def _save_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> None:
+    def _save_model(self, weights: dict[str, Tensor], values: dict[str, float], *, step: int | None = None) -> None:
         finite = {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
-        facts = {**self.prepared.facts, "step": self.progress.step, **finite}
+        facts = {**self.prepared.facts, "step": self.progress.step if step is None else step, **finite}
         facts["search"] = self.config.search.model_dump(mode="json")
         save_model(self.folder / "model", tensors=weights, config=self.config.model, vocabularies=self.prepared.vocabularies, facts=facts)
 
@@ -421,21 +488,6 @@ class _Judged(NamedTuple):
     """Than all before."""
     kept: bool
     """False where the disk refused the model."""
-
-
-def _setup(config: RunConfig, prepared: Prepared, *, world: int) -> dict[str, Any]:
-    """What decides the bits of a training, under the names that `--set` knows. Text goes by its bytes, not by where it lies."""
-    table = config.model_dump(mode="json", exclude={"data"})
-    return {
-        **table,
-        **prepared.fingerprint,
-        "train": table["train"] | {"threads": torch.get_num_threads()},
-        "data.digest": prepared.digest,
-        "vocabularies": prepared.vocabularies.digest,
-        "processes": world,
-        "torch": torch.__version__,
-        "vitrail": vitrail.__version__,
-    }
 
 
 def _batches(config: RunConfig, prepared: Prepared) -> Batches:

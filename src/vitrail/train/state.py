@@ -20,7 +20,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitrail.errors import ModelError, UsageError
-from vitrail.files import Damaged, FileEntry, publish_folder, read_manifest, remove_folder, verify_file, verify_folder
+from vitrail.files import (
+    Damaged,
+    FileEntry,
+    holds_others,
+    is_published,
+    publish_folder,
+    read_manifest,
+    remove_folder,
+    verify_file,
+    verify_folder,
+)
 
 FORMAT = 1
 STATE = "state.json"
@@ -80,13 +90,18 @@ def save_checkpoint(folder: Path, *, step: int, tensors: Mapping[str, Mapping[st
     """
     path = folder / "state" / f"step-{step:06d}"
     aliases: dict[str, dict[str, str]] = {}
-    with publish_folder(path) as target:
+    with publish_folder(path, ours=_is_checkpoint) as target:
         for group, named in tensors.items():
             kept, aliases[group] = _without_ties(named)
             target.write(group + _SUFFIX, safetensors.torch.save(kept))
         state = {"format": FORMAT, "step": step, "aliases": aliases, "facts": dict(facts)}
         target.write(STATE, (json.dumps(state, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return path
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a folder under a checkpoint's name is one, though it may be damaged."""
+    return is_published(path) or (path / STATE).exists() or any(path.glob(f"*{_SUFFIX}"))
 
 
 def _without_ties(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -149,6 +164,8 @@ def load_checkpoint(path: Path, *, expected: Mapping[str, Mapping[str, Spec] | N
     Raises: Damaged naming the file; ModelError when it is of a newer format or its tensors are not as expected.
     """
     entries = verify_folder(path)
+    if STATE not in entries:
+        raise Damaged(f"{path / STATE}: is not in the manifest", remedy=_ANOTHER_COPY)
     state = _read_state(path)
     tensors: dict[str, dict[str, Tensor]] = {}
     for group, wanted in expected.items():
@@ -321,6 +338,8 @@ def _no_metric(facts: Facts) -> float | None:
 def prune(folder: Path, *, keep_last: int, keep_best: int = 0, metric: Callable[[Facts], float | None] = _no_metric) -> list[Path]:
     """Remove the checkpoints that are neither among the last nor among the best; the newest good one stays in any case.
 
+    One in which somebody put a file of his own stays, too.
+
     Args:    metric: from a checkpoint's facts to the figure that says how good it is, lower is better; None: it has none.
     Returns: the removed folders. Nothing is removed when none is good.
     Raises:  NotWritten when one cannot be removed; no half of it is visible.
@@ -333,7 +352,7 @@ def prune(folder: Path, *, keep_last: int, keep_best: int = 0, metric: Callable[
         return []
     ranked = sorted((value, -int(path.name[5:]), path) for path in found if (value := _figure(path, metric)) is not None)
     keep = {good, *found[-keep_last:], *(path for _, _, path in ranked[:keep_best])}
-    removed = [path for path in found if path not in keep]
+    removed = [path for path in found if path not in keep and not holds_others(path)]
     for path in removed:
         remove_folder(path)
     return removed

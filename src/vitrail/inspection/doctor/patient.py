@@ -1,11 +1,9 @@
 """A run's folder as a doctor reads it: without a lock, since nothing is written, and with what is missing told by name."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
@@ -20,7 +18,7 @@ from vitrail.evaluation.learned import LONGEST, spread
 from vitrail.files import read_lines
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
-from vitrail.models.folder import LoadedModel, load_model, unique_tensors
+from vitrail.models.folder import LoadedModel, load_model, model_folder, unique_tensors
 from vitrail.train import state
 from vitrail.train.config import RunConfig
 
@@ -28,10 +26,8 @@ DEV_SENTENCES = 128
 """Dev sentences that are translated and whose loss is measured: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences,
 more than chance."""
 _A_RUN = "the folder of a run, as vitrail train -o FOLDER makes it"
-_TRIES = 4
-_WAIT_SECONDS = 0.25
-
-Result = TypeVar("Result")
+_NEEDS = {"train": ("step",), "validation": ("step",)}
+"""What a line of metrics tells in any case."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +125,7 @@ def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
     here = {
         "config": (folder / "config.toml").exists(),
         "data": (folder / "data" / "prepared.json").exists(),
-        "model": is_model or (folder / "model").is_dir(),
+        "model": is_model or model_folder(folder) != folder,
         "metrics": (folder / "metrics.jsonl").exists(),
         "state": bool(state.checkpoints(folder)),
     }
@@ -147,8 +143,8 @@ def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
         device=place,
         config=_config(folder / "config.toml") if here["config"] else None,
         prepared=prepared,
-        loaded=_again(lambda: load_model(folder, device=place)) if here["model"] else None,
-        metrics=read_lines(folder / "metrics.jsonl") if here["metrics"] else [],
+        loaded=load_model(folder, device=place) if here["model"] else None,
+        metrics=read_lines(folder / "metrics.jsonl", needs=_NEEDS) if here["metrics"] else [],
         checkpoint=checkpoint,
         missing=missing,
         damaged=damaged,
@@ -169,16 +165,6 @@ def _config(path: Path) -> RunConfig:
         return build(RunConfig, read_toml(path), origin=str(path))
     except UsageError as error:  # of the user's making elsewhere; here a file of the run is damaged, or of another version
         raise ModelError(error.found, expected="the configuration that vitrail train wrote", remedy="take a good copy") from None
-
-
-def _again(read: Callable[[], Result]) -> Result:
-    """Read what a training may be replacing at this very moment: a folder that is gone now is there again an instant later."""
-    for _ in range(_TRIES - 1):
-        try:
-            return read()
-        except ModelError:
-            time.sleep(_WAIT_SECONDS)
-    return read()
 
 
 def _newest(folder: Path) -> tuple[state.Checkpoint | None, tuple[str, ...]]:

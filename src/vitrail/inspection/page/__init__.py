@@ -6,6 +6,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from vitrail.errors import UsageError
+from vitrail.files import holds
 from vitrail.inspection.page.payload import make_payload, to_json
 from vitrail.inspection.record import Inspection
 
@@ -37,6 +38,10 @@ _WITHOUT_SCRIPT = {
     "en": "This page draws what a translator computed; it needs JavaScript to do so. It sends nothing anywhere.",
     "fr": "Cette page dessine ce qu'un traducteur a calculé ; il lui faut JavaScript. Elle n'envoie rien nulle part.",
 }
+
+
+is_page = holds(b"<title>Vitrail</title>", b"Content-Security-Policy")
+"""Whether a file is a page that `to_html` made."""
 
 
 def to_html(inspection: Inspection, *, language: str = "en") -> str:

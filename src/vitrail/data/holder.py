@@ -1,0 +1,34 @@
+"""Whose prepared data are: those in a run's folder belong to the run, and to who holds its lock."""
+
+import os
+import re
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+from vitrail.errors import UsageError
+from vitrail.files import LOCK, FolderLock, require_own
+
+_SCRATCH = re.compile(r"tree|scratch|old|\.lock|.+\.(?:vitrail-)?(?:tmp|old)-\d+")
+"""What may stand in the folder where data are made."""
+
+
+def owning(folder: Path) -> AbstractContextManager[object]:
+    """The lock of the folder around, where it has one: data in a run's folder belong to the run."""
+    return FolderLock(folder.parent) if (folder.parent / LOCK).exists() else nullcontext()
+
+
+def require_untrained(folder: Path) -> None:
+    """Refuse to replace the data that a model was trained on, by which alone its training can go on."""
+    around = folder.parent
+    if os.path.lexists(folder) and (any((around / "state").glob("step-*")) or (around / "model" / "config.json").exists()):
+        raise UsageError(
+            f"{around}: a model was trained here, on the data that are there; they stay as they are",
+            expected="the same text and settings, or another folder",
+            remedy="-o with another name",
+        )
+
+
+def require_scratch(work: Path) -> None:
+    """Refuse somebody else's folder under the name where data are made."""
+    ours = _SCRATCH.fullmatch
+    require_own({work: lambda path: path.is_dir() and all(ours(entry.name) for entry in path.iterdir())}, what="data in preparation")

@@ -1,0 +1,92 @@
+"""A run's folder: what stands in it under which name, and how each is known to be a run's.
+
+runs/en-fr/  config.toml  choices.json  log.txt  metrics.jsonl  samples.jsonl  film.jsonl  scores.json  test.translated
+             data/  state/  model/  bad_batches/  tensorboard/  .lock
+
+Whoever trains or prepares there holds the lock of the folder; data/, state/ and model/ belong to it.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vitrail.config import to_toml
+from vitrail.data.prepared import is_prepared
+from vitrail.errors import UsageError
+from vitrail.files import Recognise, holds, is_json_with, is_log_with, is_published, require_folder, require_own, start_of
+from vitrail.models.folder import is_model
+from vitrail.train import state
+
+CONFIG, CHOICES = "config.toml", "choices.json"
+_HALF_SAVED = re.compile(r"step-\d{6,18}\.(?:vitrail-)?(?:tmp|old)-\d+")
+"""What a process left that was killed at its first checkpoint; earlier releases gave it a shorter name."""
+_TABLES = frozenset({"data", "model", "optimizer", "schedule", "train", "search", "seed"})
+"""What the configuration of a run has in any case; a file of settings that a user wrote has some of them."""
+
+
+def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iterable[Path] = ()) -> None:
+    """Refuse to train in a folder where somebody else's files stand under the names that a run writes. Nothing is changed.
+
+    Args:
+        inputs: files that are read: text.
+        settings: files of settings. One that is the run's own, as the run wrote it, may be named: what is written is the same again.
+    Raises: UsageError that names what stands there.
+    """
+    require_folder(folder)
+    own = folder / CONFIG
+    if not _is_config(own) and any(path.exists() and own.exists() and path.samefile(own) for path in settings):
+        raise UsageError(
+            f"{own}: is to be read, and stands where the run writes its own configuration",
+            expected="settings in a file of another name or place; nothing was changed",
+            remedy="-o with another name, or rename the file",
+        )
+    places: dict[str, Recognise] = {"state": _is_state, "model": is_model, "data": is_prepared}
+    if not state.checkpoints(folder):  # a run that was once begun has taken these names; they may be damaged since
+        places |= _FILES
+    require_own({folder / name: recognise for name, recognise in places.items()}, what="a run", inputs=inputs)
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a model stands in a run's folder, sound or damaged."""
+    return is_model(folder / "model")
+
+
+def _is_state(path: Path) -> bool:
+    """Checkpoints of ours, perhaps beside other things, which are then left alone."""
+    ours = any(is_published(step) or (step / state.STATE).exists() for step in state.checkpoints(path.parent))
+    return ours or all(_HALF_SAVED.fullmatch(entry.name) for entry in path.iterdir())
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a file is a run's whole configuration to the letter: what somebody wrote or edited by hand is not."""
+    try:
+        text = path.read_bytes().decode()
+        table: dict[str, Any] = tomllib.loads(text)
+    except (OSError, ValueError):
+        return False
+    return table.keys() >= _TABLES and to_toml(table) == text
+
+
+def _is_choices(path: Path) -> bool:
+    data = start_of(path)
+    return not data.strip(b"[]\n ") or holds(b'"name":', b'"value":', b'"reason":')(path)
+
+
+def _holds_batches(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("step-*-batch-*.json"))
+
+
+_FILES: dict[str, Recognise] = {
+    CONFIG: _is_config,
+    CHOICES: _is_choices,
+    "metrics.jsonl": is_log_with("step", "kind"),
+    "samples.jsonl": is_log_with("step", "source", "reference", "translation"),
+    "film.jsonl": is_log_with("step", "format", "probes"),
+    "log.txt": holds(b" INFO "),
+    "scores.json": is_json_with("step", "lines"),
+    "test.translated": lambda path: is_json_with("step", "lines")(path.with_name("scores.json")),
+    "bad_batches": _holds_batches,
+    "tensorboard": lambda path: path.is_dir() and any(path.glob("events.out.tfevents.*")),
+}
