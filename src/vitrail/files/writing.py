@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Collection, Generator
 from contextlib import contextmanager, suppress
