@@ -11,7 +11,7 @@ from toy import ToyModel, every_translation
 
 from vitrail.data.subwords import EOS
 from vitrail.decode.constraints import Constraints, contains, progress, repeats
-from vitrail.decode.search import Hypothesis, Query, SearchConfig, beam_search
+from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
 from vitrail.errors import UsageError
 
 SEEDS = st.integers(0, 10_000)
@@ -148,6 +148,24 @@ def test_no_sentence_feels_what_its_neighbours_wish(seed: int, beams: int) -> No
     for row, wish in enumerate(wishes):
         alone = [wish if place == row else Constraints() for place in range(4)]
         assert search(model, alone, beams=beams, n_best=beams, max_extra=12)[row] == together[row]
+
+
+def test_an_observer_sees_the_last_search_of_each_sentence() -> None:
+    """Of a sentence whose wish is granted anyway, the search without it; each from its first step to its end, whoever is beside it."""
+    model = ToyModel(12, seed=2, end_bias=1.0)
+    free = search(model, [Constraints()] * 3)
+    absent = next(token for token in range(4, 12) if all(token not in items[0].tokens for items in free))
+    wishes = [Constraints(forbidden=((absent,),)), Constraints(forced=(((absent, absent),),)), Constraints()]
+    seen: list[Observation] = []
+    queries = [Query(5, wish) for wish in wishes]
+    how = SearchConfig(beams=2, repeat_ngram=0, max_ratio=0, max_extra=8)
+    found = beam_search(model.step, model.sentences(3), queries, config=how, observe=seen.append)
+    for sentence, beams in enumerate((2, 3, 2)):
+        own = [one for one in seen if sentence in one.sentences]
+        assert [one.length for one in own] == list(range(len(own))) and own
+        assert {one.selection.live.shape[1] for one in own} == {beams}
+        ended = [one.length for one in own if one.selection.ended.any()]
+        assert len(found[sentence][0].tokens) in ended or found[sentence][0].truncated
 
 
 def test_a_search_for_what_cannot_win_ends() -> None:

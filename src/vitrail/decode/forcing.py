@@ -15,8 +15,10 @@ _TRIED = 16
 """Parts in which a word that none of them holds is tried, those with the least log-probability for each token: something is missing."""
 
 
-def share_out(wanted: Constraints, found: Sequence[Sequence[Hypothesis]], *, search: Again) -> list[list[Hypothesis]]:
-    """The n-best lists of all parts, with every forced word in one of them.
+def share_out(
+    wanted: Constraints, found: Sequence[Sequence[Hypothesis]], *, search: Again
+) -> tuple[list[list[Hypothesis]], list[tuple[Word, ...]]]:
+    """The n-best lists of all parts, with every forced word in one of them, and the words that each was given.
 
     A word stays where it stands without being forced. A word that no part holds goes where it costs least log-probability, one word
     after the other; then every part that was given words is searched with all of them, unless its list has them already.
@@ -47,7 +49,7 @@ def share_out(wanted: Constraints, found: Sequence[Sequence[Hypothesis]], *, sea
     unmet = [place for place, items in enumerate(lists) if not all(asked[place].granted(item.tokens) for item in items)]
     for place, items in zip(unmet, search(unmet, [words[place] for place in unmet]) if unmet else (), strict=True):
         lists[place] = items
-    return lists
+    return lists, words
 
 
 def _per_token(item: Hypothesis) -> float:

@@ -289,7 +289,7 @@ def beam_search(
         step: scores every next token; called with SOS first.
         state: where decoding stands before the first token, one row a sentence.
         queries: one a sentence, in the order of the state's rows.
-        observe: called after each step with what was considered, where there are several searches of the last one only.
+        observe: called after each step with what was considered; of several searches, with the last one of each sentence.
         min_rows: keep at least this many rows in the batch, if need be of sentences that are done, and have K rows a sentence from the
             first step on. Products of few rows round differently, so that the result would depend on a sentence's neighbours.
             Precondition: there are enough queries to begin with.
@@ -308,17 +308,21 @@ def beam_search(
     run = partial(_search, step, min_rows=min_rows, device=device)
     if config.sampling is not None or not any(query.constraints.asks for query in queries):
         return run(state, queries, config=config, observe=observe)
-    seen: list[Observation] = []
+    last: dict[int, list[Observation]] = {}
 
     def search(asked: Sequence[Query], wanted: Collection[int], beams: int) -> list[list[Hypothesis]]:
-        seen.clear()
+        seen: list[Observation] = []
+        last.update(dict.fromkeys(wanted, seen))
         how = config.model_copy(update={"beams": beams})
         return run(deepcopy(state), asked, config=how, observe=None if observe is None else seen.append, wanted=wanted)
 
     found = _grant(queries, search, config=config)
     if observe is not None:
-        for observation in seen:
-            observe(observation)
+        for sentence, seen in last.items():
+            for one in seen:
+                if sentence in one.sentences:
+                    row = one.sentences.index(sentence)
+                    observe(Observation(one.length, (sentence,), Selection(*(part[row : row + 1] for part in one.selection))))
     return found
 
 

@@ -315,19 +315,19 @@ class Translator:
         return results
 
     def _force(
-        self, wanted: Constraints, numbers: Sequence[int], jobs: Sequence[_Job], results: list[list[Hypothesis]], search: SearchConfig
+        self, wanted: Constraints, numbers: Sequence[int], jobs: list[_Job], results: list[list[Hypothesis]], search: SearchConfig
     ) -> None:
-        """Force each word in one part of a text, and put what is found instead in `results`."""
+        """Force each word in one part of a text: in `jobs`, and put what is found instead in `results`."""
+
+        def forcing(job: _Job, words: tuple[tuple[TokenIds, ...], ...]) -> _Job:
+            return job._replace(query=replace(job.query, constraints=replace(job.query.constraints, forced=words)))
 
         def again(places: Sequence[int], words: Sequence[tuple[tuple[TokenIds, ...], ...]]) -> list[list[Hypothesis]]:
-            asked = [jobs[numbers[place]] for place in places]
-            constraints = [replace(job.query.constraints, forced=forced) for job, forced in zip(asked, words, strict=True)]
-            queries = [replace(job.query, constraints=one) for job, one in zip(asked, constraints, strict=True)]
-            return self._search_all([job._replace(query=query) for job, query in zip(asked, queries, strict=True)], search)
+            return self._search_all([forcing(jobs[numbers[place]], forced) for place, forced in zip(places, words, strict=True)], search)
 
         found = share_out(wanted, [results[number] for number in numbers], search=again)
-        for number, items in zip(numbers, found, strict=True):
-            results[number] = items
+        for number, items, words in zip(numbers, *found, strict=True):
+            jobs[number], results[number] = forcing(jobs[number], words), items
 
     def translate_parts(
         self,
@@ -350,7 +350,8 @@ class Translator:
         jobs: list[_Job] = []
         prepared = self._prepare(text, wanted, search, jobs, place=0)
         if wanted.forced and len(jobs) > 1:
-            raise UsageError(f"forced words in a text of {len(jobs)} parts", expected="one part", remedy="give the sentence by itself")
+            # Which part is to hold which word shows when all are translated; then each is searched with its words, to be observed.
+            self._force(wanted, range(len(jobs)), jobs, self._search_all(jobs, search), search)
         if only is None:
             results = self._search_all(jobs, search, observe)
         else:

@@ -92,6 +92,8 @@ class TreeRecorder:
 
     def __init__(self, target: Subwords, search: SearchConfig, *, sentence: int = 0) -> None:
         self.nodes: list[Node] = []
+        self.beams = search.width
+        """Hypotheses kept side by side: forced words need more than others."""
         self._target, self._search, self._sentence = target, search, sentence
         self._alive: list[int | None] = [None]
         self._pieces: dict[int, str] = {}
@@ -101,6 +103,7 @@ class TreeRecorder:
         if self._sentence not in seen.sentences:
             return
         row, chosen = seen.sentences.index(self._sentence), seen.selection
+        self.beams = chosen.live.shape[1]
         parents, tokens, ended = chosen.parents[row].tolist(), chosen.tokens[row].tolist(), chosen.ended[row].tolist()
         log_probs, totals, live = chosen.log_probs[row].tolist(), chosen.totals[row].tolist(), chosen.live[row].tolist()
         made: dict[int, int] = {}

@@ -108,7 +108,7 @@ class InspectableTranslator(Translator):
         self, recorder: TreeRecorder, search: SearchConfig, found: SearchedPart, arrays: Arrays, predicted: Sequence[int]
     ) -> Decoding:
         return Decoding(
-            beams=search.width,
+            beams=recorder.beams,
             length_penalty=search.length_penalty,
             sampled=search.sampling is not None,
             prefix=len(found.query.constraints.prefix),
