@@ -8,7 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.data.holdout import sentence_key
-from vitrail.data.normalise import BEFORE, CURRENT, INVISIBLE, Normalisation, has_letters, learn, normalise
+from vitrail.data.normalise import (
+    BEFORE,
+    CURRENT,
+    INVISIBLE,
+    Normalisation,
+    ends_in_word,
+    has_letters,
+    learn,
+    normalise,
+    says_something,
+)
 from vitrail.errors import ModelError
 
 PLAIN = {
@@ -124,6 +134,14 @@ def test_what_has_no_letter_passes_through_unless_training_taught_otherwise() ->
     assert not learn([("1 2 3", "3 2 1"), ("4 5", "5 4")]).pass_through
     assert not learn([*words, ("17", "seventeen"), ("3", "three")]).pass_through
     assert not BEFORE.passes("-")
+
+
+def test_marks_belong_to_words_and_new_scripts_are_scripts() -> None:
+    for text in ("वह गाता", "நான் தமிழ்", "e\u0301", "\U00011f12", "2"):
+        assert ends_in_word(text) and says_something(text)
+    for text in ("", "।", "\u0301", "a.", "« »"):
+        assert not ends_in_word(text) or text == "\u0301"
+    assert not says_something("\u0301 ...")
 
 
 def test_how_sources_are_read_is_a_fact_of_the_model() -> None:

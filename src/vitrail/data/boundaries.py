@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from vitrail.data.normalise import says_something
+
 
 class Part(NamedTuple):
     """A stretch of text, the white space that followed it, and whether it was cut inside a sentence."""
@@ -66,7 +68,7 @@ def split_sentences(text: str) -> list[Part]:
             parts.append(Part(text[start:upto], text[upto : end.end()]))
             start = end.end()
     rest = text[start:]
-    if parts and rest and not _says_something(rest):
+    if parts and rest and not says_something(rest):
         last = parts.pop()
         rest = last.text + last.separator + rest
     if rest or not parts:
@@ -79,13 +81,9 @@ def count_sentences(text: str) -> int:
     return len(split_sentences(text)) if _END.search(text) else 1
 
 
-def _says_something(text: str) -> bool:
-    return any(map(str.isalnum, text))
-
-
 def _is_end(text: str, start: int, upto: int, following: int) -> bool:
     said = text[start:upto].rstrip(_CLOSING_MARKS)
-    if not _says_something(said):
+    if not says_something(said):
         return False
     first = _FIRST.match(text, following)
     after = first[1] if first else ""

@@ -14,6 +14,7 @@ from hashlib import blake2b
 
 import regex
 
+from vitrail.data.normalise import says_something
 from vitrail.data.text import SentencePair, is_cut
 from vitrail.languages import UNSPACED_CLASS
 
@@ -208,14 +209,10 @@ def _repeats(units: Sequence[str], *, times: int, at_least: int = 0) -> bool:
         for place, (unit, later) in enumerate(zip(units, units[period:], strict=False), 1):
             run = run + 1 if unit == later else 0
             if run >= wanted:
-                if any(map(_says_something, units[place - period : place])):
+                if any(map(says_something, units[place - period : place])):
                     return True
                 run = 0
     return False
-
-
-def _says_something(unit: str) -> bool:
-    return any(map(str.isalnum, unit))
 
 
 @dataclass(frozen=True)

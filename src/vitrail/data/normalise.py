@@ -29,6 +29,8 @@ _ZERO_WIDTH_SPACE = "\u200b"
 _IN_EMOJI = r"(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic})"
 _GRAPHEME = regex.compile(r"\X")
 _LETTER = regex.compile(r"\p{L}")
+_ALPHANUMERIC = regex.compile(r"[\p{L}\p{N}]")
+_ENDS_IN_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]")
 _LONGEST_COMPOSED = 4_096
 _TINY_SHARE = 0.005
 _MOST = 0.5
@@ -58,6 +60,16 @@ def normalise(text: str) -> str:
 def has_letters(text: str) -> bool:
     """Whether there is something to translate: a letter of any script."""
     return _LETTER.search(text) is not None
+
+
+def says_something(text: str) -> bool:
+    """Whether there is a letter or a digit. Unlike str.isalnum it knows scripts that are newer than Python's tables."""
+    return _ALPHANUMERIC.search(text) is not None
+
+
+def ends_in_word(text: str) -> bool:
+    """Whether its last sign is a letter, a mark upon one, or a digit. Marks are none for str.isalnum."""
+    return _ENDS_IN_WORD.match(text[-1:]) is not None
 
 
 class Normalisation(NamedTuple):

@@ -26,6 +26,7 @@ from vitrail.data.lines import (
     shown_name,
     stamp,
 )
+from vitrail.data.normalise import ends_in_word
 from vitrail.data.records import Records, open_records, read_records
 from vitrail.data.tables import Table, count_rows, open_table, read_table
 from vitrail.data.tmx import read_tmx
@@ -48,7 +49,7 @@ def _fit(source: str, target: str, ratio: float) -> float:
     if not source or not target:
         return 0.0 if source == target else -3.0
     score = -min(abs(log((len(source) + 5) / (len(target) + 5) / ratio)), 2.0)
-    score += source[-1] == target[-1] or (source[-1].isalnum() and target[-1].isalnum())
+    score += source[-1] == target[-1] or (ends_in_word(source) and ends_in_word(target))
     return score + (any(map(str.isdigit, source)) == any(map(str.isdigit, target)))
 
 

@@ -6,6 +6,7 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from vitrail.data.boundaries import UNSPACED, Part
+from vitrail.data.normalise import ends_in_word
 from vitrail.decode.search import Hypothesis, SearchConfig
 
 _TRIES = 4
@@ -165,4 +166,4 @@ def write(parts: Sequence[Part], texts: Sequence[str]) -> tuple[str, list[int]]:
 
 def _parted(before: str) -> bool:
     """Whether two parts without space between them are more than two halves of one long word."""
-    return not before[-1:].isalnum() or _UNSPACED.match(before[-1:]) is not None
+    return not ends_in_word(before) or _UNSPACED.match(before[-1:]) is not None
