@@ -9,7 +9,22 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "vitrail"
 ORDER = (
-    *("errors", "cores", "streams", "config", "files", "runtime", "languages", "scoring", "nn", "data", "models", "decode", "train"),
+    *(
+        "errors",
+        "cores",
+        "streams",
+        "config",
+        "files",
+        "heartbeat",
+        "runtime",
+        "languages",
+        "scoring",
+        "nn",
+        "data",
+        "models",
+        "decode",
+        "train",
+    ),
     *("evaluation", "inspection", "export", "serving", "bench", "commands", "cli"),
 )
 # The public names and `python -m vitrail`, which may name any room.

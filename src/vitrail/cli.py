@@ -123,6 +123,8 @@ def _tell(error: Exception, text: str, *, debug: bool, code: int) -> int:
 def main() -> None:
     """The entry point of the program."""
     guard_streams()
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # where another process died, torch's warnings would bury what is told of it
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     code = run(sys.argv[1:])
     if any(thread.daemon for thread in threading.enumerate()):
         # A thread that waits for input holds the lock of stdin, and on that the interpreter's own end would abort.

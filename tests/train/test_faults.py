@@ -142,6 +142,32 @@ def test_ranks_decide_alike(changes: dict[str, Any], tmp_path: Path) -> None:
     assert logged(tmp_path / "run")[-1]["kind"] == "finished"
 
 
+_EITHER = [1, pytest.param(0, marks=pytest.mark.slow)]  # the first one keeps the store by which the others hear
+
+
+@pytest.mark.parametrize("killed", _EITHER)
+def test_a_rank_that_was_killed_is_named_by_the_others(killed: int, tmp_path: Path) -> None:
+    config = tiny(tmp_path, {"train": {"duration": "12 steps"}})
+    ranks = train_in_ranks(config, tmp_path / "run", faults={killed: Fault(9)})
+    other = ranks[1 - killed]
+    assert (ranks[killed].wait(), other.wait()) == (-9, 1)
+    assert f"rank {killed} of 2 has ended without a word" in other.text() and "same command" in other.text(), other.text()
+    assert "Traceback" not in other.text() and "gloo" not in other.text()
+    assert codes(train_in_ranks(config, tmp_path / "run")) == [0, 0]
+
+
+@pytest.mark.parametrize("stopped", _EITHER)
+def test_a_rank_that_hangs_is_named_and_the_others_leave(stopped: int, tmp_path: Path) -> None:
+    ranks = train_in_ranks(tiny(tmp_path), tmp_path / "run", faults={stopped: Fault(9, signals=(signal.SIGSTOP,))}, silence=4)
+    try:
+        assert ranks[1 - stopped].wait() == 1
+        text = ranks[1 - stopped].text()
+        assert f"rank {stopped} of 2 (pid {ranks[stopped].pid} on host " in text and "hangs: nothing was heard of it for" in text, text
+    finally:
+        os.kill(ranks[stopped].pid, signal.SIGKILL)
+    assert ranks[stopped].wait() == -9
+
+
 def test_one_pair_is_enough_for_two_ranks(tmp_path: Path) -> None:
     config = tiny(
         tmp_path, {"data": {"holdout": {"dev_pairs": 0}, "subwords": {"kind": "character"}}, "train": {"duration": "3 steps"}}, pairs=1
@@ -153,4 +179,4 @@ def test_no_pair_is_refused_by_all_ranks(tmp_path: Path) -> None:
     config = tiny(tmp_path, {"data": {"holdout": {"dev_pairs": 0}, "max_length": 1}}, pairs=3)
     ranks = train_in_ranks(config, tmp_path / "run")
     assert 3 in codes(ranks) and 0 not in codes(ranks)
-    assert any("max_length" in one.text() for one in ranks)
+    assert all("none is left to train on" in one.text() for one in ranks), "the others tell why the first one left"

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TextIO
 
-from vitrail import files
+from vitrail import files, heartbeat
 from vitrail.config import build, merge
 from vitrail.errors import VitrailError
 from vitrail.files import read_lines
@@ -169,17 +169,20 @@ class Trainer:
             time.sleep(0.01)
 
 
-def train_in_ranks(config: RunConfig, folder: Path, *, world: int = 2, faults: Mapping[int, Fault] | None = None) -> list[Trainer]:
+def train_in_ranks(
+    config: RunConfig, folder: Path, *, world: int = 2, faults: Mapping[int, Fault] | None = None, silence: float = 60
+) -> list[Trainer]:
     """Start one process a rank, as torchrun does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SILENCE": str(silence)}
     return [Trainer(config, folder, fault=(faults or {}).get(rank), environment=shared | {"RANK": str(rank)}) for rank in range(world)]
 
 
 def _work(config: str, folder: Path, told: Path, fault: Fault | None, environment: dict[str, str]) -> None:
     os.environ.update(environment)
+    heartbeat.SILENCE_SECONDS = float(environment.get("SILENCE", heartbeat.SILENCE_SECONDS))
     with told.open("a", encoding="utf-8", buffering=1) as out:
         logging.basicConfig(stream=out, level=logging.WARNING, format="%(levelname)s %(message)s", force=True)
         _tell_the_end(out)

@@ -122,8 +122,10 @@ def _joined_ranks(config: RunConfig) -> Generator[Ranks, None, None]:
                 expected=f"a multiple of {ranks.world}, so that all do equally much",
             )
         yield ranks
-    finally:
-        leave_ranks()
+    except BaseException as error:
+        leave_ranks(str(error).partition("\n")[0] or type(error).__name__)
+        raise
+    leave_ranks()
 
 
 class _Run:

@@ -1,0 +1,125 @@
+"""Which of the processes that train together are alive: each tells the others, so that one that hangs or died can be named."""
+
+import os
+import socket
+import threading
+import time
+from contextlib import suppress
+from datetime import timedelta
+from typing import NamedTuple
+
+import torch.distributed as dist
+
+from vitrail.errors import TrainingError
+
+BEAT_SECONDS = 1.0
+SILENCE_SECONDS = 60.0
+"""After so long without a word a process hangs: it was stopped, or its machine does not answer."""
+_LOOK_SECONDS = 6.0
+"""After a connection broke: how long to look who it was."""
+_AGAIN = "start all processes again with the same command: it goes on from the last checkpoint"
+
+
+class _Rank(NamedTuple):
+    """What is known of a process."""
+
+    beats: int = 0
+    since: float = 0.0
+    """When its last beat was heard."""
+    where: str = ""
+    last_words: str | None = None
+    """Why it left; None while it has not."""
+
+
+class Heartbeat:
+    """Beats for this process, and listens to the others, in a thread of its own; the store is that of the group.
+
+    Raises nothing by itself: `require_all` and `lost` say what became of the others, from what the thread has heard.
+    """
+
+    def __init__(self, store: dist.Store, *, rank: int, world: int) -> None:
+        self._store, self._rank, self._world = store, rank, world
+        now = time.monotonic()
+        self._ranks = [_Rank(since=now) for _ in range(world)]
+        self._heard, self._ended = now, threading.Event()
+        store.set(f"where/{rank}", f"pid {os.getpid()} on host {socket.gethostname()}")
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        with suppress(RuntimeError):  # the process that holds the store has ended
+            while not self._ended.wait(BEAT_SECONDS):
+                self._store.add(f"beats/{self._rank}", 1)
+                for rank in range(self._world):
+                    self._ranks[rank] = self._listen(rank)
+                self._heard = time.monotonic()
+
+    def _listen(self, rank: int) -> _Rank:
+        before, beats = self._ranks[rank], self._store.add(f"beats/{rank}", 0)
+        if beats == before.beats:
+            return before._replace(last_words=self._last_words(rank)) if before.last_words is None else before
+        where = before.where or self._store.get(f"where/{rank}").decode()
+        return _Rank(beats, time.monotonic(), where, before.last_words)
+
+    def _last_words(self, rank: int) -> str | None:
+        return self._store.get(f"words/{rank}").decode() if self._store.add(f"left/{rank}", 0) else None
+
+    def require_all(self) -> None:
+        """Raises TrainingError that names a process which has left, or been silent for too long, though it is waited for."""
+        now = time.monotonic()
+        if self._rank and now - self._heard > SILENCE_SECONDS:  # no answer at all: it is the first process that keeps the store
+            raise self._hangs(0, now - self._heard)
+        for rank, known in enumerate(self._ranks):
+            if rank != self._rank and known.last_words is not None:
+                raise self._left(rank, known.last_words)
+            if rank != self._rank and self._heard - known.since > SILENCE_SECONDS:
+                raise self._hangs(rank, now - known.since)
+
+    def _left(self, rank: int, last_words: str) -> TrainingError:
+        return TrainingError(f"rank {rank} of {self._world} has left: {last_words}", remedy=_AGAIN)
+
+    def _hangs(self, rank: int, seconds: float) -> TrainingError:
+        where = f" ({self._ranks[rank].where})" if self._ranks[rank].where else ""
+        return TrainingError(
+            f"rank {rank} of {self._world}{where} hangs: nothing was heard of it for {seconds:.0f} seconds",
+            remedy=f"end it where it still runs, and {_AGAIN}",
+        )
+
+    def lost(self) -> TrainingError:
+        """What to raise when a connection to another process broke; looks for some seconds who it was."""
+        started = time.monotonic()
+        while time.monotonic() - started < _LOOK_SECONDS and self._thread.is_alive():
+            for rank, known in enumerate(self._ranks):
+                if rank != self._rank and known.last_words is not None:
+                    return self._left(rank, known.last_words)
+            time.sleep(0.1)
+        dead = [rank for rank, known in enumerate(self._ranks) if rank != self._rank and known.since < started + 2 * BEAT_SECONDS]
+        if not self._thread.is_alive() and self._rank:
+            dead = [0]
+        names = ", ".join(map(str, dead)) or "another"
+        return TrainingError(
+            f"rank {names} of {self._world} has ended without a word: killed, short of memory, or its machine is gone", remedy=_AGAIN
+        )
+
+    def leave(self, last_words: str) -> None:
+        """Stop beating, and tell the others why."""
+        self._ended.set()
+        self._thread.join(2 * BEAT_SECONDS)
+        if self._thread.is_alive():  # it waits for a store that does not answer
+            return
+        with suppress(RuntimeError):
+            self._store.set(f"words/{self._rank}", last_words)
+            self._store.add(f"left/{self._rank}", 1)
+            end = time.monotonic() + _LOOK_SECONDS
+            while self._rank == 0 and time.monotonic() < end:  # the store ends with the first process: let the others hear
+                if all(self._store.add(f"left/{rank}", 0) for rank in range(self._world)):
+                    return
+                time.sleep(0.05)
+
+
+def open_store(seconds: float = 30) -> dist.Store:
+    """A connection of our own to the store that the environment names; the thread may then wait on it while others use theirs."""
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=seconds))
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what processes of an earlier attempt said does not count
+    return dist.PrefixStore(f"vitrail/{attempt}", store)
