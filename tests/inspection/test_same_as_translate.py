@@ -8,6 +8,7 @@ import pytest
 import torch
 from builders import KINDS
 
+from vitrail.data.normalise import BEFORE, CURRENT
 from vitrail.data.subwords import UNK, CharacterVocabulary, SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
 from vitrail.data.vocabulary import collapse
 from vitrail.decode.search import SamplingConfig, SearchConfig
@@ -44,6 +45,7 @@ TEXTS = [
     "مرحبا بك. مرحبا. dog",
     "zebra",
     "zebra. Zebra! Zebra?",
+    "12:30. The\u200b dog ate\u00ad it.  42! \ufeffWas it?",
     "...",
     "👩‍👩‍👧 dog 🍎.",
     "dog \udcff dog",
@@ -67,7 +69,12 @@ def looker(model: str, kind: str, beams: int) -> InspectableTranslator:
     made = build_model(KINDS[model].config, both).eval()
     search = SearchConfig(beams=beams, max_ratio=0.5, max_extra=6)
     return InspectableTranslator(
-        made, vocabularies=both, config=TranslateConfig(search=search, max_source_tokens=24, seed=3), longest_source=7
+        made,
+        vocabularies=both,
+        config=TranslateConfig(search=search, max_source_tokens=24, seed=3),
+        longest_source=7,
+        several_sentences=0.5 if model == MODELS[1] else None,
+        normalisation=BEFORE if model == MODELS[2] else CURRENT,
     )
 
 
@@ -84,15 +91,14 @@ def check(one: InspectableTranslator, text: str, **asked: object) -> int:
         facts = found.facts
         assert (facts.asked, facts.part, facts.parts, facts.translation) == (text, number, whole.parts, whole.text)
         assert found.source.ids == stretch.source_tokens and found.target.ids == stretch.target_tokens
-        there = text[facts.source_start : facts.source_end].replace("\udcff", "\ufffd")
-        assert found.source.text == collapse("".join(" " if one in "\t\r\n\u2028" else one for one in there).strip())
+        assert found.source.text == collapse(one.read(text[facts.source_start : facts.source_end]))
         assert whole.text[facts.target_start :].startswith(found.target.text.strip())
         ending = () if facts.truncated else ("<eos>",)
         assert found.predicted_tokens == (*found.target.pieces, *ending) and len(found.target_tokens) == len(found.predicted_tokens)
         assert [step.chosen.token for step in facts.decoding.steps] == [*found.target.ids, *([3] if ending else [])]
         assert len(found["logits"]) == len(found.predicted_tokens)
         best = facts.decoding.finished[0]
-        assert best.truncated == facts.truncated and best.length == len(found.predicted_tokens) and best.node is not None
+        assert best.truncated == facts.truncated and best.length == len(found.predicted_tokens) and (best.node is not None or asked)
         nats = float(np.log([step.chosen.probability for step in facts.decoding.steps]).sum())
         assert nats == pytest.approx(best.log_probability, abs=1e-3)
         said += nats
@@ -104,30 +110,33 @@ def check(one: InspectableTranslator, text: str, **asked: object) -> int:
     (expected,) = Aligner(one, all_heads(one)).align_translations([whole])
     assert links == {f"{i}-{j}" for i, j in expected}
     sources, targets = (len(list(filter(None, re.split("[ \t\r\n\u2028]", one)))) for one in (text, whole.text))
-    assert all(i < sources and j < targets for i, j in expected) and (expected or not targets)
+    assert all(i < sources and j < targets for i, j in expected)
     return sum(found.facts.truncated for found in records)
 
 
+@pytest.mark.parametrize("every", [9, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", VOCABULARIES)
 @pytest.mark.parametrize("model", MODELS)
-def test_every_part_is_what_translate_returns(model: str, kind: str) -> None:
+def test_every_part_is_what_translate_returns(model: str, kind: str, every: int) -> None:
+    """All texts, each with one of the models and vocabularies, or with all of them."""
     one = looker(model, kind, 3 if model == MODELS[0] else 1)
-    # Each text with every model, and with every vocabulary.
-    texts = TEXTS[(MODELS.index(model) + VOCABULARIES.index(kind)) % 3 :: 3]
+    texts = TEXTS[(3 * MODELS.index(model) + VOCABULARIES.index(kind)) % every :: every]
     cut_off = [check(one, text) for text in texts]
-    parts = [found.parts for found in one.translate(texts)]
-    assert max(parts) > 1 and 1 in parts and sum(cut_off) > 0
+    if every == 1:
+        parts = [found.parts for found in one.translate(texts)]
+        assert max(parts) > 2 and 1 in parts and 0 in parts and sum(cut_off) > 0
 
 
 def test_however_it_is_searched() -> None:
     one = looker(MODELS[0], "character", 3)
-    several = "The dog ate it. A zebra ate the dog! Was it hungry?"
+    several = "The dog ate it. A cat."
     check(one, several, wishes=Wishes(prefix="a dog"))
+    check(one, "***! The dog ate it.", wishes=Wishes(prefix="a dog"))  # no letter, but to begin with the prefix
     check(one, several, wishes=Wishes(forbidden=("a", "e"), forced=("dog",)))
     assert check(one, several, search=SearchConfig(beams=30, n_best=2, max_length=6)) < 3  # so many beams find an end
     check(one, several, search=SearchConfig(sampling=SamplingConfig(), max_length=9))
     found = one.inspect(several, wishes=Wishes(forced=("dog",)))
-    assert found.facts.decoding.beams == 4 and "dog" in found.target.text  # a bank for each number of forced tokens that stand
+    assert found.facts.decoding.beams == 4 and "dog" in found.facts.translation  # a bank for each number of forced tokens that stand
 
 
 def test_a_given_translation_is_of_a_part_that_is_named() -> None:

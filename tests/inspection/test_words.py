@@ -2,8 +2,9 @@
 
 import pytest
 
+from vitrail.data.normalise import CURRENT
 from vitrail.data.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
-from vitrail.inspection.words import Seat, between_spaces, group, seats, tokens_by_word, words_and_marks
+from vitrail.inspection.words import Seat, between_spaces, group, seats, spell, stand_in, tokens_by_word, words_and_marks
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +63,31 @@ def test_unknown_tokens_keep_their_word(kind: type[WordVocabulary | CharacterVoc
     text = "the  zebra ate, zig-zag dog ."
     ids = vocabulary.encode(text)
     assert UNK in ids
-    words = tokens_by_word(ids, vocabulary, words=between_spaces, text=text)
+    shown, spans = spell(ids, vocabulary, text=text)
+    words = tokens_by_word(spans, text=shown, words=between_spaces)
     assert len(words) == len(text.split())
     assert all(words)
     known = [number for number, tokens in enumerate(words) if all(ids[place] != UNK for place in tokens)]
     assert {0, 4} <= set(known)
     assert [vocabulary.decode([ids[place] for place in words[number]]).strip() for number in (0, 4)] == ["the", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "text"),
+    [
+        ("the  dog \u00a0 ate", "the dog ate"),
+        ("\ufeffthe\u200b dog\u00ad", "the dog"),
+        ("e\u0301te\u0301 dog", "été dog"),
+        ("می\u200cخواهم", "میخواهم"),
+        ("the dog", "the dog"),
+        ("", ""),
+        ("dog" + "\u200b" * 200 + " ate", "dog ate"),
+    ],
+)
+def test_what_was_read_is_found_in_what_was_written(whole: str, text: str) -> None:
+    words = between_spaces(text)
+    found = stand_in(words, text=text, whole=f"ab {whole} cd", where=(3, 3 + len(whole)))
+    for (first, last), (begin, end) in zip(words, found, strict=True):
+        assert 3 <= begin <= end <= 3 + len(whole)
+        shown = f"ab {whole} cd"[begin:end]
+        assert CURRENT._replace(kept="").source(shown) == text[first:last]

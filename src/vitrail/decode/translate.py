@@ -362,10 +362,10 @@ class Translator:
         parts = [SearchedPart(stretch, *one) for stretch, one in zip(whole.stretches, done, strict=True)]
         return Searched(whole, tuple(parts), search)
 
-    def cut(self, text: str) -> list[tuple[str, tuple[int, ...]]]:
-        """The parts that a text is translated in, as the model reads them: the text and the tokens of each that has any."""
+    def cut(self, text: str, *, wishes: Wishes | None = None) -> list[tuple[str, tuple[int, ...]]]:
+        """The parts that a text is translated in, as the model reads them: the text and the tokens of each; none that stays as it is."""
         jobs: list[_Job] = []
-        self._prepare(text, UNCONSTRAINED, self.search, jobs, place=0)
+        self._prepare(text, UNCONSTRAINED if wishes is None else self._constraints(wishes), self.search, jobs, place=0)
         return [(job.text, tuple(job.tokens)) for job in jobs]
 
     def _prepare(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[_Job], *, place: int) -> _Text:

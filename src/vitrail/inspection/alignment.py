@@ -15,7 +15,6 @@ import numpy as np
 from vitrail.config import Config
 from vitrail.data.subwords import Subwords
 from vitrail.data.text import lines
-from vitrail.data.vocabulary import places_in
 from vitrail.decode.translate import Translation, encodable, plain
 from vitrail.errors import UsageError
 from vitrail.inspection.collect import Arrays
@@ -23,7 +22,7 @@ from vitrail.inspection.forced import LONGEST, Weights, cross_attention, cross_l
 from vitrail.inspection.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, project, to_pharaoh
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.inspection.words import Seat, Span, Words, between_spaces, group, group_spans, seats, spell, tokens_by_word
+from vitrail.inspection.words import Seat, Span, Words, between_spaces, group_spans, seats, spell, stand_in, tokens_by_word
 
 Row = Literal["predicted", "read"]
 """Where a token's weights are looked up: in the row that predicts it, or in the next one, which has read it (Chen et al. 2020)."""
@@ -180,18 +179,21 @@ def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
 
 
 def make_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> Pair:
-    """A sentence and its translation, given as text."""
-    sides = [
-        _cut(text, vocabulary, words)
-        for text, vocabulary in ((translator.read(source), translator.vocabularies.source), (_read(target), translator.vocabularies.target))
-    ]
-    return Pair(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+    """A sentence and its translation, given as text; `words` cuts them as they are given."""
+    vocabularies = translator.vocabularies
+    ids, source_words = _cut(source, translator.read(source), vocabularies.source, words)
+    target_ids, target_words = _cut(target, _read(target), vocabularies.target, words)
+    return Pair(ids, target_ids, source_words, target_words)
 
 
-def _cut(text: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
+def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
     """The tokens of a text, and those of each word."""
-    ids = vocabulary.encode(text)
-    return ids, group(ids, vocabulary, text=text)[2] if words is None else tokens_by_word(ids, vocabulary, words=words, text=text)
+    ids = vocabulary.encode(read)
+    shown, spans = spell(ids, vocabulary, text=read)
+    if words is None:
+        return ids, group_spans(spans, text=shown)
+    whole = plain(encodable(text))
+    return ids, tokens_by_word(stand_in(spans, text=shown, whole=whole), text=whole, words=words)
 
 
 def _read(target: str) -> str:
@@ -270,10 +272,7 @@ def _seats(words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, 
     Args: where: the part of `whole` that became `text`, which may have other spaces, and no marks that cannot be seen.
     """
     whole = plain(encodable(whole))
-    first, last = where
-    at = places_in(whole[first:last], text)
-    there = [(first + at[begin], first + at[end]) for begin, end in spans]
-    return seats(words, there, text=whole, between=between_spaces(whole))
+    return seats(words, stand_in(spans, text=text, whole=whole, where=where), text=whole, between=between_spaces(whole))
 
 
 def link_pairs(

@@ -158,8 +158,8 @@ def change(
     Cost:   two searches and four passes over given translations.
     """
     edited_text = replace_words(text, edit.words)
-    old_part = translator.choose_part(text, part, given=translation is not None, edit=edit)
-    new_part = translator.choose_part(edited_text, old_part.number)
+    old_part = translator.choose_part(text, part, wishes=wishes, given=translation is not None, edit=edit)
+    new_part = translator.choose_part(edited_text, old_part.number, wishes=begun(wishes, edit))
     if old_part.parts != new_part.parts:
         found = f"words whose change makes {new_part.parts} parts of a text that is translated in {old_part.parts}"
         raise UsageError(found, remedy="edit one sentence at a time")

@@ -64,7 +64,7 @@ class InspectableTranslator(Translator):
         Args:
             translation: look at this one, of the part, rather than at what the search finds; the search is recorded all the same.
             part: which one, from 1; None: the first.
-            search, wishes: as for `translate`; a prefix and forced words are of the first part.
+            search, wishes: as for `translate`; a prefix is of the first part.
             edit: look at the part and at the model with this changed.
         Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, for a part that there is not, for a
             translation of a text in several parts of which none was chosen, and for wishes that cannot be granted; ModelError for an
@@ -73,7 +73,7 @@ class InspectableTranslator(Translator):
         model = self.model
         if edit is not None:
             text, wishes = replace_words(text, edit.words), begun(wishes, edit)
-        chosen = self.choose_part(text, part, given=translation is not None, edit=edit)
+        chosen = self.choose_part(text, part, wishes=wishes, given=translation is not None, edit=edit)
         side = make_side(chosen.ids, self.vocabularies.source, text=chosen.text)
         recorder = TreeRecorder(self.vocabularies.target, self.search if search is None else search, sentence=chosen.number - 1)
         with nullcontext() if edit is None else edit_applied(model, side, edit):
@@ -143,14 +143,16 @@ class InspectableTranslator(Translator):
             finally:
                 _EDITED.reset(token)
 
-    def choose_part(self, text: str, part: int | None = None, *, given: bool = False, edit: Edit | None = None) -> Chosen:
+    def choose_part(
+        self, text: str, part: int | None = None, *, wishes: Wishes | None = None, given: bool = False, edit: Edit | None = None
+    ) -> Chosen:
         """One of the parts that a text is translated in. Args: given: a translation of that part is given. edit: what is to be changed.
 
         Raises UsageError for a part that there is not or that is too long, for a text without tokens, and where it must be said which.
         """
-        parts = self.cut(text)
+        parts = self.cut(text, wishes=wishes)
         if not parts:
-            raise UsageError(f"{text!r}: nothing to inspect", expected="a sentence")
+            raise UsageError(f"{text!r}: nothing to inspect", expected="a sentence; text without letters stays as it is")
         number = 1 if part is None else part
         if not 1 <= number <= len(parts):
             raise UsageError(f"part {number} of a text that is translated in {len(parts)}", expected=f"1 to {len(parts)}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from vitrail.data.subwords import Subwords
-from vitrail.data.vocabulary import collapse
+from vitrail.data.vocabulary import collapse, places_in
 from vitrail.decode.translate import plain
 
 Span = tuple[int, int]
@@ -104,10 +104,19 @@ def seats(words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, b
     return found
 
 
-def tokens_by_word(ids: Sequence[int], vocabulary: Subwords, *, words: Words, text: str | None = None) -> list[list[int]]:
-    """The tokens of each word that `words` finds; a word may have none. See `spell`."""
-    shown, spans = spell(ids, vocabulary, text=text)
-    return _owned(spans, text=shown, words=words(shown))
+def tokens_by_word(spans: Sequence[Span], *, text: str, words: Words) -> list[list[int]]:
+    """The tokens of each word that `words` finds; a word may have none."""
+    return _owned(spans, text=text, words=words(text))
+
+
+def stand_in(spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int] | None = None) -> list[Span]:
+    """Where spans of a text stand in the one that it was read from, which may have other spaces, and marks that nobody sees.
+
+    Args: where: the part of `whole` that became `text`; None: all.
+    """
+    first, last = (0, len(whole)) if where is None else where
+    at = places_in(whole[first:last], text)
+    return [(first + at[begin], first + at[end]) for begin, end in spans]
 
 
 def spell(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> tuple[str, list[Span]]:
