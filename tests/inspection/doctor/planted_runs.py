@@ -94,12 +94,12 @@ def other_model(
 
 def rewrite_texts(run: Path, name: str, source: Sequence[str], target: Sequence[str]) -> None:
     """Put other sentences in place of the run's dev or test text."""
-    index = json.loads((run / "data" / "prepared.json").read_text(encoding="utf-8"))
+    index = unseal((run / "data" / "prepared.json").read_bytes())
     for side, lines in (("source", source), ("target", target)):
         data = "".join(f"{line}\n" for line in lines).encode()
         (run / "data" / f"{name}.{side}").write_bytes(data)
         index["files"][f"{name}.{side}"] = {"size": len(data), "sha256": sha256(data).hexdigest()}
-    (run / "data" / "prepared.json").write_text(json.dumps(index), encoding="utf-8")
+    (run / "data" / "prepared.json").write_bytes(seal(index))
 
 
 def rewrite_metrics(run: Path, lines: Sequence[Mapping[str, Any]]) -> None:
