@@ -1,6 +1,5 @@
 """Tiny runs on the phrasebook, and faults that are planted in copies of them."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -13,7 +12,7 @@ from torch import Tensor
 from vitrail.config import build, merge
 from vitrail.data.phrasebook import phrasebook
 from vitrail.data.subwords import Vocabularies
-from vitrail.files import JsonLines
+from vitrail.files import JsonLines, seal, unseal
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.folder import load_model, save_model, unique_tensors
 from vitrail.train.config import RunConfig
