@@ -265,6 +265,19 @@ def test_a_folder_with_the_wrong_files_is_refused(tmp_path: Path) -> None:
         Vocabularies.load(tmp_path)
 
 
+@pytest.mark.parametrize("vocabulary", [BPE, WordVocabulary(["été", "犬"])], ids=["bpe", "word"])
+def test_a_vocabulary_takes_the_place_of_a_vocabulary_alone(vocabulary: Subwords, tmp_path: Path) -> None:
+    path = tmp_path / f"joint{vocabulary.suffix}"
+    path.write_bytes(b"a thesis")
+    with pytest.raises(UsageError, match=f"holds {path.name}, which vitrail did not write"):
+        vocabulary.save(path)
+    assert path.read_bytes() == b"a thesis"
+    path.unlink()
+    vocabulary.save(path)
+    vocabulary.save(path)
+    assert type(vocabulary).load(path).digest == vocabulary.digest
+
+
 def test_the_digest_is_that_of_the_file(tmp_path: Path) -> None:
     BPE.save(tmp_path / "joint.spm")
     assert (

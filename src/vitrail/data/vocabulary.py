@@ -111,8 +111,15 @@ class Subwords(ABC):
         return [(at[first], at[last]) for first, last in self.locate(ids)]
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary to a file, whole or not at all."""
-        write_file(path, self.to_bytes())
+        """Write the vocabulary to a file, whole or not at all. Raises UsageError where a file stands there that is none; NotWritten."""
+        write_file(path, self.to_bytes(), ours=self._is_one)
+
+    def _is_one(self, path: Path) -> bool:
+        try:
+            self.load(path)
+        except ModelError:
+            return False
+        return True
 
     @classmethod
     def load(cls, path: Path) -> "Subwords":

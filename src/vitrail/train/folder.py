@@ -87,6 +87,7 @@ _FILES: dict[str, Recognise] = {
     "log.txt": holds(b" INFO "),
     "scores.json": is_json_with("step", "lines"),
     "test.translated": lambda path: is_json_with("step", "lines")(path.with_name("scores.json")),
+    "process.json": is_json_with("peak_memory_bytes", "error"),
     "bad_batches": _holds_batches,
     "tensorboard": lambda path: path.is_dir() and any(path.glob("events.out.tfevents.*")),
 }

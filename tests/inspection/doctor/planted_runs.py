@@ -1,6 +1,5 @@
 """Tiny runs on the phrasebook, and faults that are planted in copies of them."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
@@ -13,7 +12,7 @@ from torch import Tensor
 from vitrail.config import build, merge
 from vitrail.data.phrasebook import phrasebook
 from vitrail.data.subwords import Vocabularies
-from vitrail.files import JsonLines
+from vitrail.files import JsonLines, seal, unseal
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.folder import load_model, save_model, unique_tensors
 from vitrail.train.config import RunConfig
@@ -94,12 +93,12 @@ def other_model(
 
 def rewrite_texts(run: Path, name: str, source: Sequence[str], target: Sequence[str]) -> None:
     """Put other sentences in place of the run's dev or test text."""
-    index = json.loads((run / "data" / "prepared.json").read_text(encoding="utf-8"))
+    index = unseal((run / "data" / "prepared.json").read_bytes())
     for side, lines in (("source", source), ("target", target)):
         data = "".join(f"{line}\n" for line in lines).encode()
         (run / "data" / f"{name}.{side}").write_bytes(data)
         index["files"][f"{name}.{side}"] = {"size": len(data), "sha256": sha256(data).hexdigest()}
-    (run / "data" / "prepared.json").write_text(json.dumps(index), encoding="utf-8")
+    (run / "data" / "prepared.json").write_bytes(seal(index))
 
 
 def rewrite_metrics(run: Path, lines: Sequence[Mapping[str, Any]]) -> None:
