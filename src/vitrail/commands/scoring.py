@@ -30,14 +30,21 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
     decided_by = _decided_by(folder, config, prepared)
     kept = _read(folder / SCORES)
     if kept is not None and kept.get("decided_by") == decided_by:
-        return kept
+        # A run that went further without finding a better model keeps its score, and is told as far as it is.
+        return kept if kept["step"] == step else _write(folder, kept | {"step": step})
     say(f"translating the test set ({len(prepared.test.source):,} sentences)")
     texts = _translate(folder, config, prepared.test.source)
     found = _evaluate(texts, prepared.test.target, prepared.test.source, language=prepared.facts["target_language"])
     lines = ["on the test set:", *found.to_text().splitlines()]
     result: dict[str, Any] = {"step": step, "decided_by": decided_by, "lines": lines, **asdict(found)}
-    write_file(folder / SCORES, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
     write_file(folder / "test.translated", "".join(f"{text}\n" for text in texts).encode())
+    return _write(folder, result)
+
+
+def _write(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    from vitrail.files import write_file
+
+    write_file(folder / SCORES, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
     return result
 
 

@@ -79,7 +79,8 @@ class TrainingDisplay:
         if self._bar is not None:
             self._bar.stop()
         if error is not None:
-            _log.info("%s", error)
+            # A file's name may hold bytes that are no text, which a log cannot.
+            _log.info("%s", str(error).encode("utf-8", "backslashreplace").decode())
         for handler in (self._held, self._file, self._shown):
             _log.removeHandler(handler)
         self._held.close()
