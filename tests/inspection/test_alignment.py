@@ -282,7 +282,7 @@ def part(looker: InspectableTranslator, source: str, target: str, *, source_star
 
 
 def translation(source: str, text: str, stretches: tuple[Stretch, ...]) -> Translation:
-    return Translation(source, text, 0.0, 0.0, (), (), (), (), truncated=False, parts=len(stretches), cut=False, stretches=stretches)
+    return Translation(source, text, 0.0, 0.0, (), (), (), truncated=False, parts=len(stretches), cut=False, stretches=stretches)
 
 
 def test_links_of_parts_are_put_together() -> None:

@@ -256,9 +256,10 @@ def test_the_keyboard_walks_from_position_to_position(tab: Tab) -> None:
     page = tab.open(plain(), "decoding")
     page.locator(".dec-stop").first.focus()
     page.keyboard.press("End")
-    assert page.locator(".dec-stop[aria-pressed=true]").inner_text().startswith("<eos>")
+    last = plain().predicted_tokens
+    assert page.locator(".dec-stop[aria-pressed=true]").inner_text().startswith(last[-1])
     page.keyboard.press("ArrowLeft")
-    assert f"Position {len(plain().target.ids)} of" in page.locator(".dec-panel").inner_text()
+    assert f"Position {len(last) - 1} of" in page.locator(".dec-panel").inner_text()
 
 
 def test_the_winners_score_is_recomputed_and_a_false_one_is_found_out(tab: Tab) -> None:
