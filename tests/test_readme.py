@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (place / f"{name}.en").write_text("".join(f"{pair.source}\n" for pair in chosen), encoding="utf-8")
         (place / f"{name}.fr").write_text("".join(f"{pair.target}\n" for pair in chosen), encoding="utf-8")
     train = next(command for command in COMMANDS if command.startswith("vitrail train"))
-    run(train + " --duration '4 steps' --set model.width=32 --set model.feed_forward=32", place)
+    run(train + " --duration '4 steps' --set model.width=32 --set model.feed_forward=32 --set search.min_length=3", place)
     (place / "runs" / "demo").symlink_to("en-fr")
     return place
 

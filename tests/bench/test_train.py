@@ -216,7 +216,7 @@ def test_recurrent_systems_are_measured_on_the_same_tokens() -> None:
 def test_settings_change_the_model_and_are_checked() -> None:
     model = bench.sized_model("lstm-attention", [parse_override("model.embedding_width=256")])
     assert model == PRESETS["lstm-attention"].model_copy(update={"embedding_width": 256})
-    with pytest.raises(UsageError, match=r"widht: Extra"):
+    with pytest.raises(UsageError, match=r"widht: no such key of kind recurrent; model\.width"):
         bench.sized_model("lstm", [parse_override("model.widht=3")])
 
 

@@ -108,7 +108,7 @@ def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *
         if not ordered or (text.target is None and text.languages is None):
             return
         raise UsageError(
-            f"{name}: from {wanted[1]} to {wanted[0]}, by its names",
+            f"{name}: from {named}, by its names",
             expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
             remedy="swap its source and target",
         )
