@@ -1,6 +1,11 @@
 """Shared by all tests: the shapes that tensors are annotated with are checked at run time, and tests use few threads."""
 
 import os
+import signal
+
+# In the background of a script SIGINT is ignored, and so it would be in every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
