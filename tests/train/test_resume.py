@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from training_runs import Fault, Trainer, differing, logged, tiny
 
-KILLS = 8
 CHANGES_IN_A_SAVE = 45
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -32,22 +31,23 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def kills(seed: int, steps: int) -> list[Fault]:
+def kills(number: int, *, seed: int, steps: int) -> list[Fault]:
     """Half of them in the middle of a step, half in the middle of writing what the step after it brings about."""
     draw = random.Random(seed)
-    places = sorted(draw.sample(range(1, steps), KILLS))
-    in_saves = set(draw.sample(range(KILLS), KILLS // 2))
+    places = sorted(draw.sample(range(1, steps), number))
+    in_saves = set(draw.sample(range(number), number // 2))
     return [
-        Fault(step, change=draw.randint(1, CHANGES_IN_A_SAVE)) if number in in_saves else Fault(step, delay=draw.uniform(0.001, 0.02))
-        for number, step in enumerate(places)
+        Fault(step, change=draw.randint(1, CHANGES_IN_A_SAVE)) if place in in_saves else Fault(step, delay=draw.uniform(0.001, 0.02))
+        for place, step in enumerate(places)
     ]
 
 
+@pytest.mark.parametrize("number", [3, pytest.param(8, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_eight_times_and_started_again(kind: str, tmp_path: Path) -> None:
+def test_killed_again_and_again(kind: str, number: int, tmp_path: Path) -> None:
     config = tiny(tmp_path, KINDS[kind])
     unbroken = Trainer(config, tmp_path / "unbroken")
-    for fault in kills(seed=len(kind), steps=34):
+    for fault in kills(number, seed=len(kind), steps=34):
         killed = Trainer(config, tmp_path / "killed", fault=fault)
         assert killed.wait() == -9, (fault, killed.text())
     assert Trainer(config, tmp_path / "killed").wait() == 0
