@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vitrail.config import merge, with_overrides
+from vitrail.data.subwords import BEFORE_CHARACTERS
 from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
 from vitrail.models.build import PRESETS
@@ -38,6 +40,7 @@ FACTS = st.builds(
     shared_letters=st.floats(0, 1),
     cores=st.integers(1, 256),
     gpu=st.booleans(),
+    unparted_letters=st.none() | st.floats(0, 5_000),
 )
 # A busy machine is no fault of these laws.
 law = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -171,3 +174,43 @@ def test_the_length_goes_by_the_batches_that_were_asked_for() -> None:
         assert f"about {steps:,} steps" in found["train.validate_every"].reason
         assert int(str(found["train.duration"].value).split()[0]) * steps >= LEAST_STEPS
     assert choose(facts, asked={"train": {"batch_tokens": "many"}}) == choose(facts)
+
+
+# ---- writings without spaces -------------------------------------------------------------------------------------------------------
+
+WORDS = {
+    "Hani": ("农夫", "老师", "卖", "买", "一本书", "热茶", "新房子", "在家", "每天"),
+    "Jpan": ("先生", "りんご", "を", "は", "パン", "買います", "見つけます", "毎日", "村で"),
+    "Thai": ("ชาวนา", "ครู", "ขาย", "ซื้อ", "หนังสือ", "ชาร้อน", "บ้าน", "ทุกวัน", "ตลาด"),
+    "Khmr": ("កសិករ", "គ្រូ", "លក់", "ទិញ", "សៀវភៅ", "តែ", "ផ្ទះ", "ផ្សារ", "នំប៉័ង"),
+}
+
+
+def facts_of(tmp_path: Path, script: str, joint: str, *, words: int = 6, lines: int = 3_000) -> Facts:
+    """Of random sentences of a few words of a script, English lines as their sources, and with something between the words."""
+    draw = random.Random(3)
+    (tmp_path / "a.en").write_text("the farmer sells old bread\n" * lines)
+    sentences = [joint.join(draw.choices(WORDS[script], k=words)) for _ in range(lines)]
+    (tmp_path / "a.xx").write_text("\n".join(sentences) + "\n", encoding="utf-8")
+    return gather_facts([ParallelText(source=tmp_path / "a.en", target=tmp_path / "a.xx")], cores=2, gpu=False)
+
+
+@pytest.mark.parametrize("script", WORDS)
+def test_words_are_estimated_where_no_spaces_part_them(script: str, tmp_path: Path) -> None:
+    without, parted = facts_of(tmp_path, script, ""), facts_of(tmp_path, script, " ")
+    assert parted.mean_target_words == 6 and parted.unparted_letters is None
+    assert 3 <= without.mean_target_words <= 14
+    epochs = [int(str(by_name(choose(facts))["train.duration"]).split()[0]) for facts in (without, parted)]
+    assert epochs[0] < 3 * epochs[1]
+
+
+@pytest.mark.parametrize("script", WORDS)
+def test_subwords_stay_about_as_long_as_words_where_no_spaces_end_them(script: str, tmp_path: Path) -> None:
+    facts = facts_of(tmp_path, script, "")
+    size = by_name(choose(facts))["data.subwords.size"]
+    assert facts.unparted_letters is not None
+    room = size - BEFORE_CHARACTERS - facts.characters.target
+    assert facts.pairs * facts.unparted_letters / 100 <= room <= facts.pairs * facts.unparted_letters / 100 + 100
+    assert by_name(choose(facts_of(tmp_path, script, " ")))["data.subwords.size"] == TABLE[0].vocabulary
+    many = facts._replace(pairs=5_000, unparted_letters=90.0)
+    assert by_name(choose(many))["data.subwords.size"] == TABLE[0].vocabulary, "text of many letters has room for as many as any"

@@ -46,7 +46,7 @@ _ESCAPE = "\ufdd0"
 # SentencePiece skips lines with these while training: its marks for unknown text and for the ends of sentences.
 _SKIPPED_BY_TRAINER = str.maketrans("\u2585\t", "  ")
 _LONGEST_TRAINING_TEXT = 4000
-_BEFORE_CHARACTERS = len(SPECIAL) + 256
+BEFORE_CHARACTERS = len(SPECIAL) + 256
 COVERED_FULLY = 400
 """Different characters up to which all of them get ids of their own."""
 _COVERAGE = 0.9995
@@ -340,18 +340,18 @@ def _coverage_for(counts: Counter[str], *, size: int) -> float:
 
     Raises UsageError where not even `LEAST_COVERAGE` fits.
     """
-    room, wanted = size - _BEFORE_CHARACTERS, needed_characters(counts)
+    room, wanted = size - BEFORE_CHARACTERS, needed_characters(counts)
     if wanted <= room:
         return 1.0 if len(counts) <= COVERED_FULLY else _COVERAGE
     least = needed_characters(counts, coverage=LEAST_COVERAGE)
     if least > room:
-        raise _too_small(size, counts, least=_BEFORE_CHARACTERS + least)
+        raise _too_small(size, counts, least=BEFORE_CHARACTERS + least)
     held, total = max(least, int(_CROWDED * room)), counts.total()
     covered = sum(sorted(counts.values(), reverse=True)[:held]) / total
     _log.warning(
         "subwords.size: %d has room for %d of the %d characters of this text, %.1f %% of it; the others are spelled in bytes. "
         "All have room from %d on: --set data.subwords.size=%d",
-        *(size, held, len(counts), 100 * covered, _BEFORE_CHARACTERS + wanted, roomy_size(size, wanted)),
+        *(size, held, len(counts), 100 * covered, BEFORE_CHARACTERS + wanted, roomy_size(size, wanted)),
     )
     # A little less, so that rounding to 32 bits does not take in one character more.
     return max(LEAST_COVERAGE, covered - max(0.5 / total, 1e-7))
@@ -372,7 +372,7 @@ def _too_small(size: int, counts: Counter[str], *, least: int) -> UsageError:
 
 def _explained(error: RuntimeError, *, size: int) -> UsageError:
     found = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
-    least = found[1] if found else str(2 * _BEFORE_CHARACTERS)
+    least = found[1] if found else str(2 * BEFORE_CHARACTERS)
     return UsageError(
         f"subwords.size: {size} is too small for the characters of this text",
         expected=f"at least {least}: {len(SPECIAL)} special ids, 256 bytes and one for each character",

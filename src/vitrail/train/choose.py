@@ -3,13 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 from vitrail.config import Override, with_overrides
-from vitrail.data.subwords import count_characters, needed_characters, roomy_size
+from vitrail.data.subwords import BEFORE_CHARACTERS, count_characters, needed_characters, roomy_size
 from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
+from vitrail.languages import writing_of
 
 PRESET = "preset"
 """Name of the choice that stands for a whole model; every other name is a configuration key."""
@@ -28,11 +29,14 @@ class Facts(NamedTuple):
 
     pairs: int
     mean_target_words: float
+    """Where nothing parts the words, they are estimated: see LETTERS_PER_WORD."""
     shared_letters: float
     """How much of both sides is written in the same letters, 0 to 1: see `shared_letters`."""
     cores: int
     gpu: bool
     characters: Needed = Needed(0, 0, 0)
+    unparted_letters: float | None = None
+    """Letters a pair, of the longer side whose words nothing parts; None where both sides' words stand between spaces."""
 
 
 class Choice(NamedTuple):
@@ -101,6 +105,12 @@ VALIDATE_STEPS = (200, 2_000)
 JOINT_FROM = 0.4
 """Letters in common from which on both languages share one vocabulary. Of 128 languages against English, those in another script have
 0.18 at most (Chinese, with Latin names), those in the same 0.58 at least (Vietnamese)."""
+LETTERS_PER_WORD = 2.5
+"""In scripts without spaces, roughly: 2 in Japanese and Chinese, 4 in Thai."""
+LETTERS_PER_SUBWORD = 100
+"""Where no space ends a subword, it grows over words: of 3,000 sentences that are much alike, 2,000 subwords are whole phrases, and a
+model of them learns sentences by heart (BLEU 91 on new ones, falling while it trains). So many letters of text for each subword keep these
+about as short as words."""
 _SAMPLE = 10_000
 _BATCH = {"batch_tokens": None, "accumulate": 1}
 
@@ -128,7 +138,7 @@ def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] 
     epochs = max(row.epochs, math.ceil(LEAST_STEPS / steps_per_epoch))
     steps = epochs * steps_per_epoch
     return [
-        _vocabulary_size(row, corpus, characters),
+        _vocabulary_size(row, facts, characters),
         Choice("data.subwords.joint", joint, letters),
         *([] if preset else [Choice(PRESET, model, f"{corpus} on {machine}")]),
         *([] if joint else [Choice("model.tie", "target", "separate vocabularies cannot share one embedding")]),
@@ -141,10 +151,18 @@ def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] 
     ]
 
 
-def _vocabulary_size(row: Row, corpus: str, characters: int) -> Choice:
+def _vocabulary_size(row: Row, facts: Facts, characters: int) -> Choice:
+    name, corpus = "data.subwords.size", f"{facts.pairs:,} pairs"
     size = roomy_size(row.vocabulary, characters)
+    if facts.unparted_letters is not None:
+        letters = facts.pairs * facts.unparted_letters
+        most = 100 * math.ceil((BEFORE_CHARACTERS + characters + letters / LETTERS_PER_SUBWORD) / 100)
+        if most < size:
+            return Choice(
+                name, most, f"{corpus} with {letters:,.0f} letters and no spaces between words: subwords about as long as these"
+            )
     many = f"; {characters:,} characters need ids of their own" if size > row.vocabulary else ""
-    return Choice("data.subwords.size", size, f"{corpus}: few enough subwords to see each often{many}")
+    return Choice(name, size, f"{corpus}: few enough subwords to see each often{many}")
 
 
 def _asked_joint(asked: Mapping[str, Any], chosen: bool) -> bool:
@@ -172,16 +190,25 @@ def _validate_every(steps_per_epoch: int) -> str:
 def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> Facts:
     """Count the pairs of all corpora, and look at the first of each. Raises DataError, UsageError where a corpus cannot be read."""
     pairs = sum(corpus.count() for corpus in corpora)
-    words = seen = 0
-    characters = Counter[str](), Counter[str]()
+    sides: tuple[list[str], list[str]] = ([], [])
     for corpus in corpora:
         for pair in islice(corpus.pairs(), _SAMPLE):
-            seen += 1
-            words += len(pair.target.split())
-            for counts, text in zip(characters, pair[:2], strict=True):
-                counts.update(count_characters([text]))
+            sides[0].append(pair.source)
+            sides[1].append(pair.target)
+    characters = tuple(map(count_characters, sides))
     needed = Needed(*map(needed_characters, (*characters, characters[0] + characters[1])))
-    return Facts(pairs, max(1.0, words / max(1, seen)), shared_letters(*characters), cores, gpu, needed)
+    source, target = map(_unparted_letters, sides)
+    words = sum(len(text.split()) for text in sides[1]) / max(1, len(sides[1])) if target is None else target / LETTERS_PER_WORD
+    unparted = max((letters for letters in (source, target) if letters is not None), default=None)
+    return Facts(pairs, max(1.0, words), shared_letters(*characters), cores, gpu, needed, unparted)
+
+
+def _unparted_letters(texts: Sequence[str]) -> float | None:
+    """Letters in a text of a writing without spaces, a mean; None where spaces part the words, were it by a tokeniser."""
+    writing = writing_of(texts)
+    if not writing.unspaced or writing.parted:
+        return None
+    return sum(map(str.isalpha, chain.from_iterable(texts))) / len(texts)
 
 
 def shared_letters(source: Counter[str], target: Counter[str]) -> float:
