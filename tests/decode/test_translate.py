@@ -106,7 +106,9 @@ def test_neighbours_change_nothing() -> None:
         assert [translator.translate(text) for text in TEXTS] == together[: len(TEXTS)]
 
 
-@pytest.mark.parametrize(("beams", "threads"), [(1, 1), (2, 1), (5, 1), (2, 2), *(pytest.param(one, 2, marks=pytest.mark.slow) for one in (1, 5))])
+@pytest.mark.parametrize(
+    ("beams", "threads"), [(1, 1), (2, 1), (5, 1), (2, 2), *(pytest.param(one, 2, marks=pytest.mark.slow) for one in (1, 5))]
+)
 def test_exact_mode_of_a_transformer(beams: int, threads: int) -> None:
     vocabularies = characters()
     model = transformer(vocabularies)

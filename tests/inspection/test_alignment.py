@@ -17,7 +17,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection import alignment
 from vitrail.inspection.alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for
 from vitrail.inspection.collect import collect
-from vitrail.inspection.forced import Weights, cross_attention, cross_layers
+from vitrail.inspection.cross import Weights, cross_attention, cross_layers
 from vitrail.inspection.links import Method, Stack, link, mutual_information, pool, project, to_pharaoh
 from vitrail.inspection.record import PLACES
 from vitrail.inspection.translator import InspectableTranslator

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import collate
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.decode.forced import distributions
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.change import log_probabilities
 from vitrail.inspection.collect import collect
 from vitrail.inspection.edit import applied
 from vitrail.inspection.parts import Head, Part, heads_of, parse_part, parts_of, write_numbers
@@ -64,7 +64,7 @@ def translator(name: str, **config: object) -> InspectableTranslator:
 
 
 def forced(model: TranslationModel, source: list[int] = SOURCE, target: list[int] = TARGET) -> Tensor:
-    return log_probabilities(model, source, target)
+    return distributions(model, source, target)
 
 
 def stepped(model: TranslationModel, source: list[int] = SOURCE, target: list[int] = TARGET) -> Tensor:

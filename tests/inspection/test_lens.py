@@ -6,8 +6,8 @@ import torch
 from builders import KINDS, settled
 from recorded import RECURRENT, TRANSFORMERS, exact, model, record, translator
 
+from vitrail.decode.forced import make_batch
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.collect import pair_batch
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.lens import apply_lens, layer_names
 from vitrail.inspection.record import Inspection
@@ -25,7 +25,7 @@ def cut_off(name: str, layers: int) -> np.ndarray:
     """The distribution of a model that has only the first decoder layers, its weights being those of the whole one."""
     short = build_model(TRANSFORMERS[name].model_copy(update={"decoder_layers": layers}), KINDS[name].vocabularies).eval()
     short.load_state_dict({key: value for key, value in model(name).state_dict().items() if key in short.state_dict()})
-    pairs = pair_batch(short, record(name).source.ids, record(name).target.ids, ended=not record(name).facts.truncated)
+    pairs = make_batch(short, [record(name).source.ids], [record(name).target.ids], ended=not record(name).facts.truncated)
     return short.read_out(short.decode(pairs.target_in, short.encode(pairs.source)))[0].double().softmax(1).numpy()
 
 

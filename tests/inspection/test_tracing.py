@@ -5,7 +5,7 @@ import torch
 from grammatical import SHORT, TINY, untrained
 
 from vitrail.data.grammar import tokenise
-from vitrail.inspection.change import log_probabilities
+from vitrail.decode.forced import distributions
 from vitrail.inspection.edit import applied
 from vitrail.inspection.tracing import REGIONS, make_pair, trace_pair, trace_pronouns, with_antecedent
 from vitrail.inspection.yardsticks import challenge_set
@@ -37,7 +37,7 @@ def test_the_embeddings_of_the_antecedent_carry_the_whole_effect(name: str) -> N
     pairs = [pair for challenge in challenges if (pair := make_pair(one, challenge, "pig")) is not None][:2]
     assert len(pairs) == 2
     for pair in pairs:
-        logs = log_probabilities(one.model, pair.other, pair.prefix)[-1]
+        logs = distributions(one.model, pair.other, pair.prefix)[-1]
         assert pair.other_margin == pytest.approx(float(logs[pair.right] - logs[pair.wrong]), abs=1e-5)
         found = trace_pair(one, pair)
         values = list(dict.fromkeys(value for value, _ in found))
@@ -77,5 +77,5 @@ def test_hidden_words_are_read_by_nobody() -> None:
     pair = make_pair(one, OPENING, "pig") or pytest.fail("no pair")
     padded = [0 if place in pair.regions["antecedent"] else token for place, token in enumerate(pair.source)]
     with applied(one.model, hidden=pair.regions["antecedent"]):
-        hidden = log_probabilities(one.model, pair.source, pair.prefix)
-    assert torch.allclose(hidden, log_probabilities(one.model, padded, pair.prefix), atol=1e-6)
+        hidden = distributions(one.model, pair.source, pair.prefix)
+    assert torch.allclose(hidden, distributions(one.model, padded, pair.prefix), atol=1e-6)

@@ -7,8 +7,8 @@ import torch
 from grammatical import untrained
 
 from vitrail.data.phrasebook import phrasebook, pronoun_accuracy
+from vitrail.decode.forced import distributions
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.change import log_probabilities
 from vitrail.inspection.yardsticks import Bleu, Pronouns, challenge_set, interval_of_mean, pronoun_place
 
 REFERENCES = ["Un chien a mangé la nourriture parce qu'il avait faim.", "La pie est petite.", "Cette vache est grande et vieille."]
@@ -50,7 +50,7 @@ def test_margins_are_differences_of_log_probabilities() -> None:
     for challenge, margin in list(zip(challenges, found, strict=True))[::7]:
         target, contrast = one.encode_target(challenge.target), one.encode_target(challenge.contrast)
         at = next(place for place in range(len(target)) if target[place] != contrast[place])
-        logs = log_probabilities(one.model, one.encode_source(challenge.source), target)
+        logs = distributions(one.model, one.encode_source(challenge.source), target)
         assert margin == pytest.approx(float(logs[at, target[at]] - logs[at, contrast[at]]), abs=1e-5)
         assert one.vocabularies.target.decode([target[at]]).strip().endswith(challenge.pronoun[-2:])
 
@@ -61,7 +61,7 @@ def test_references_are_weighed_by_token() -> None:
     found = Bleu([x for x, _ in pairs], [y for _, y in pairs]).nats(one)
     for (x, y), nats in zip(pairs, found, strict=True):
         source = one.encode_source(x) if x else []
-        logs = log_probabilities(one.model, source, one.encode_target(y))
+        logs = distributions(one.model, source, one.encode_target(y))
         chosen = logs.gather(1, torch.tensor([*one.encode_target(y), 3])[:, None])
         assert nats == pytest.approx(float(chosen.mean()), abs=1e-5)
 

@@ -44,7 +44,7 @@ def align(
     import vitrail
     from vitrail.evaluation.report import read_lines
     from vitrail.inspection.alignment import Aligner
-    from vitrail.inspection.forced import LONGEST
+    from vitrail.inspection.cross import LONGEST
     from vitrail.inspection.links import to_pharaoh
 
     if json and gold is None:

@@ -18,7 +18,7 @@ from vitrail.data.subwords import PAD, Vocabularies
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.rungs import GradientCurve
 from vitrail.models.base import Model
-from vitrail.nn.probe import Probe, listen
+from vitrail.nn.probe import Hook, listen, probes_of
 
 SOURCE_PLACES = re.compile(r"encoder\.\d+\.(?:forward_cell\.hidden|residual_2\.sum)")
 """What each layer of an encoder hands on: a forward cell's h_t, or the residual stream after a Transformer's block."""
@@ -75,14 +75,10 @@ def record_gradients(model: nn.Module, *, places: Callable[[str], object] = lamb
     """
     record = GradientRecord()
 
-    def listener(name: str):
-        def hear(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            record.expect(name, output)
+    def listener(name: str) -> Hook:
+        return lambda output, inputs: record.expect(name, output)
 
-        return hear
-
-    probes = [(name, module) for name, module in model.named_modules() if isinstance(module, Probe) and places(name)]
-    with listen((module, listener(name)) for name, module in probes):
+    with listen(model, ((name, listener(name)) for name in probes_of(model) if places(name))):
         yield record
 
 

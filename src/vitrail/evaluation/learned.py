@@ -8,7 +8,7 @@ import numpy as np
 from vitrail.data.batches import Row
 from vitrail.data.prepared import Prepared
 from vitrail.data.subwords import EOS, SOS
-from vitrail.evaluation.losses import nats_by_sentence
+from vitrail.decode.forced import losses
 from vitrail.evaluation.rungs import Enough, Learned, Point
 from vitrail.models.base import TranslationModel
 from vitrail.train.choose import LEAST_STEPS
@@ -52,9 +52,9 @@ def losses_by_source(model: TranslationModel, source: Sequence[Row], target: Seq
     """Nats per token of the targets with their own sources, and with those of others, of the same length or nearly."""
     order = sorted(range(len(source)), key=lambda place: len(source[place]))
     other = {place: source[order[(rank + 1) % len(order)]] for rank, place in enumerate(order)}
-    own_nats, tokens = nats_by_sentence(model, source, target)
-    other_nats, _ = nats_by_sentence(model, [other[place] for place in range(len(source))], target)
-    return float(own_nats.sum() / tokens.sum()), float(other_nats.sum() / tokens.sum())
+    nats, tokens = losses(model, source, target)
+    other_nats, _ = losses(model, [other[place] for place in range(len(source))], target)
+    return float(nats.sum() / tokens.sum()), float(other_nats.sum() / tokens.sum())
 
 
 def source_gain(model: TranslationModel, data: Prepared) -> float | None:

@@ -18,7 +18,7 @@ from vitrail.data.text import lines
 from vitrail.decode.translate import Translation, encodable, plain
 from vitrail.errors import UsageError
 from vitrail.inspection.collect import Arrays
-from vitrail.inspection.forced import LONGEST, Weights, cross_attention, cross_layers
+from vitrail.inspection.cross import LONGEST, Weights, cross_attention, cross_layers
 from vitrail.inspection.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, project, to_pharaoh
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator

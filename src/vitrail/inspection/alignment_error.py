@@ -11,7 +11,7 @@ from vitrail.data.phrasebook import fresh_pairs, phrasebook
 from vitrail.data.text import lines
 from vitrail.errors import DataError
 from vitrail.inspection.alignment import SENTENCES, ChosenHeads, all_heads, choose_heads, link_pairs, make_pair
-from vitrail.inspection.forced import cross_attention, cross_layers
+from vitrail.inspection.cross import cross_attention, cross_layers
 from vitrail.inspection.links import Link, Links, Method
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import Span

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from vitrail.config import Config
-from vitrail.data.batches import collate
 from vitrail.data.phrasebook import Challenge
+from vitrail.decode.forced import force, make_batch
 from vitrail.decode.search import SearchConfig
 from vitrail.errors import DataError, UsageError
 from vitrail.inspection.ablation import GREEDY, Lost, Trial, to_line
@@ -279,10 +279,8 @@ def read_heads(translator: InspectableTranslator, challenges: Sequence[Challenge
 def _weights(translator: InspectableTranslator, items: Sequence[_Item], heads: Sequence[Head]) -> dict[Head, list[Numbers]]:
     """The weights from the pronoun over all source tokens, sentence by sentence."""
     model = translator.model
-    device = next(model.parameters()).device
-    batch = collate([one.source for one in items], [one.shown for one in items])
     with trace(model) as seen:
-        model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
+        force(model, make_batch(model, [one.source for one in items], [one.shown for one in items]))
     found: dict[Head, list[Numbers]] = {}
     whole = {place: torch.cat(seen[f"{place}.weights"], dim=2).double().cpu().numpy() for place in {head.place for head in heads}}
     for head in heads:

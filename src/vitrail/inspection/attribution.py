@@ -26,11 +26,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitrail.config import Config
+from vitrail.data.batches import Batch
+from vitrail.decode.forced import force, log_p, make_batch
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.collect import pair_batch
 from vitrail.inspection.record import PLACES, Inspection, Kind
 from vitrail.models.base import TranslationModel
-from vitrail.nn.probe import Probe, listen, refuse_compiled, trace
+from vitrail.nn.probe import Hook, listen, probes_of, refuse_compiled, trace
 
 Matrix = npt.NDArray[np.float32]
 """(T S)."""
@@ -158,9 +159,9 @@ class _Question:
 
     @classmethod
     def of(cls, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> "_Question":
-        """Token ids without SOS and EOS; `ended`: see `pair_batch`. Precondition: the model is in evaluation mode."""
+        """Token ids without SOS and EOS; `ended`: see `make_batch`. Precondition: the model is in evaluation mode."""
         with torch.inference_mode(False):  # no gradient could be computed from ids that were made in the inference mode of a caller
-            return cls(model, *pair_batch(model, source, target, ended=ended))
+            return cls(model, *make_batch(model, [source], [target], ended=ended))
 
     @property
     def rows(self) -> int:
@@ -173,14 +174,11 @@ class _Question:
 
     def decode(self, rows: int) -> Float[Tensor, "B T D"]:
         """The decoder's vectors for equal sentences, which differ by what hooks do to them."""
-        encoded = self.model.encode(self.source.expand(rows, -1))
-        return self.model.decode(self.target_in.expand(rows, -1), encoded)
+        return force(self.model, Batch(*(part.expand(rows, -1) for part in (self.source, self.target_in, self.target_out))))
 
     def log_p(self, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
         """log p(y_t | y_<t, x) from the decoder's vectors."""
-        logits = self.model.read_out(hidden)
-        asked = self.target_out.expand(len(hidden), -1)
-        return -F.cross_entropy(logits.flatten(0, 1), asked.flatten(), reduction="none").view_as(asked)
+        return log_p(self.model, hidden, self.target_out.expand(len(hidden), -1))
 
     def embedded(self) -> Float[Tensor, "1 S D"]:
         """The scaled source embeddings."""
@@ -199,13 +197,10 @@ class _Question:
 def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> AbstractContextManager[None]:
     """Let something else go on from Probes than what came to them: name -> change."""
 
-    def changer(change: Callable[[Tensor], Tensor]):
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return change(output)
+    def changer(change: Callable[[Tensor], Tensor]) -> Hook:
+        return lambda output, inputs: change(output)
 
-        return hook
-
-    return listen((model.get_submodule(name), changer(change)) for name, change in changes.items())
+    return listen(model, ((name, changer(change)) for name, change in changes.items()))
 
 
 def _embedding(model: nn.Module, variants: Float[Tensor, "B S D"]):
@@ -221,7 +216,7 @@ def _embedding(model: nn.Module, variants: Float[Tensor, "B S D"]):
 
 def _readers(model: nn.Module, kinds: Sequence[Kind] = ("encoder", "cross")) -> list[str]:
     """The Probes of all attention weights of some kinds: by default of those that read the source."""
-    probes = [name for name, part in model.named_modules() if isinstance(part, Probe) and name.endswith(".weights")]
+    probes = [name for name in probes_of(model) if name.endswith(".weights")]
     return [name for name in probes for kind in kinds if PLACES[kind].fullmatch(name.removesuffix(".weights"))]
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from vitrail.config import Config
 from vitrail.data.subwords import EOS
 from vitrail.data.vocabulary import collapse
+from vitrail.decode.forced import distributions
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import Wishes, encodable, plain
 from vitrail.errors import UsageError
-from vitrail.inspection.collect import pair_batch
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.edit import applied
 from vitrail.inspection.parts import Head, Part, parse_numbers, parse_part
@@ -214,18 +214,7 @@ def begun(wishes: Wishes | None, edit: Edit) -> Wishes:
 
 
 def _weigh(model: TranslationModel, chosen: Chosen, said: _Said) -> Float[Tensor, "T V"]:
-    return log_probabilities(model, chosen.ids, said.tokens, ended=not said.truncated)
-
-
-@torch.inference_mode()
-def log_probabilities(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Float[Tensor, "T V"]:
-    """log p(token | source, target before it) at each position of a given translation, its end included; in float64 from the logits on.
-
-    Args: ended: see `pair_batch`.
-    """
-    batch = pair_batch(model, source, target, ended=ended)
-    hidden = model.decode(batch.target_in, model.encode(batch.source))
-    return model.read_out(hidden)[0].double().log_softmax(-1).cpu()
+    return distributions(model, chosen.ids, said.tokens, ended=not said.truncated)
 
 
 def _tell(translator: "InspectableTranslator", said: _Said, *, before: Tensor, after: Tensor) -> Told:

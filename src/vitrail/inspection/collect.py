@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vitrail.data.batches import Batch, collate
+from vitrail.data.batches import Batch
+from vitrail.decode.forced import force, make_batch
 from vitrail.evaluation.gradients import SOURCE_PLACES, TARGET_PLACES, record_gradients
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention
@@ -27,13 +28,13 @@ COLUMNS = 8
 def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Arrays:
     """Run a model over a sentence and a given translation, and keep everything that its equations name. See `record.NAMES`.
 
-    Args:   source, target: token ids without SOS and EOS. ended: see `pair_batch`. Precondition: the model is in evaluation mode.
+    Args:   source, target: token ids without SOS and EOS. ended: see `make_batch`. Precondition: the model is in evaluation mode.
     Raises: ModelError for a compiled model.
     Cost:   one pass on the explicit path, and one forward and backward pass for the gradients.
     """
-    batch = pair_batch(model, source, target, ended=ended)
+    batch = make_batch(model, [source], [target], ended=ended)
     with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
-        hidden = model.decode(batch.target_in, model.encode(batch.source))
+        hidden = force(model, batch)
         logits = model.read_out(hidden)
     arrays = {name: _merge(calls) for name, calls in {**seen, **heard}.items()}
     arrays = {name: _in_source_order(model, name, values) for name, values in arrays.items()}
@@ -42,23 +43,13 @@ def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int
     return arrays | _gradients(model, batch) | _parameters(model) | _output(model, hidden, batch.target_out)
 
 
-def pair_batch(model: nn.Module, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Batch:
-    """One sentence and its translation, on the model's device.
-
-    Args: ended: whether the translation ends, in <eos>; one that was cut at the limit of length does not.
-    """
-    device = next(model.parameters()).device
-    source_row, target_in, target_out = (part.to(device) for part in collate([list(source)], [list(target)]))
-    return Batch(source_row, target_in, target_out) if ended else Batch(source_row, target_in[:, :-1], target_out[:, :-1])
-
-
 @contextmanager
 def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     """Hear what has no Probe, since it can be heard at an ordinary module: these cost nothing while nobody listens."""
     heard: dict[str, list[Tensor]] = {}
 
     def taking(inward: str | None, outward: str | None) -> Hook:
-        def listener(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        def listener(output: Tensor, inputs: tuple[Tensor, ...]) -> None:
             if inward is not None:
                 heard.setdefault(inward, []).append(inputs[0].detach())
             if outward is not None:
@@ -69,27 +60,28 @@ def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
     def starting(name: str) -> Hook:
         """Where a cell that is given a carry starts from: a decoder's, at its first step."""
 
-        def listener(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        def listener(output: Any, inputs: tuple[Any, ...]) -> None:
             if len(inputs) == 3:
                 for what, values in zip(("first_hidden", "first_cell"), inputs[2], strict=False):
                     heard.setdefault(f"{name}.{what}", [values.detach()])
 
         return listener
 
-    hooks = [(module, taking(inward, outward)) for name, part in model.named_modules() for module, inward, outward in _places(name, part)]
-    hooks += [(part, starting(name)) for name, part in model.named_modules() if isinstance(part, Cell)]
-    with listen(hooks):
+    hooks = [(path, taking(inward, outward)) for name, part in model.named_modules() for path, inward, outward in _places(name, part)]
+    hooks += [(name, starting(name)) for name, part in model.named_modules() if isinstance(part, Cell)]
+    with listen(model, hooks):
         yield heard
 
 
-def _places(name: str, part: nn.Module) -> list[tuple[nn.Module, str | None, str | None]]:
+def _places(name: str, part: nn.Module) -> list[tuple[str, str | None, str | None]]:
+    """Paths of modules, and under which names what they are given and what they give is kept."""
     match part:
         case MultiHeadAttention():
-            return [(part.output, f"{name}.concatenation", f"{name}.projection")]
+            return [(f"{name}.output", f"{name}.concatenation", f"{name}.projection")]
         case FeedForward():
-            return [(part, None, f"{name}.output")]
+            return [(name, None, f"{name}.output")]
         case Residual():
-            return [(part, f"{name}.input", None)]
+            return [(name, f"{name}.input", None)]
         case _:
             return []
 

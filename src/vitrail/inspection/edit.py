@@ -13,7 +13,7 @@ from vitrail.inspection.record import PLACES
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.layers import FeedForward
-from vitrail.nn.probe import Hook, Hooked, Probe, listen, refuse_compiled
+from vitrail.nn.probe import Hook, Probe, listen
 from vitrail.nn.recurrent import Cell
 
 
@@ -33,36 +33,35 @@ def applied(
         patches: for one sentence at a time (all rows of a batch get them). Positions of the target are counted from the last `encode` on.
     Raises: UsageError for what the model does not have, at once where that can be told at once; ModelError for a compiled model.
     """
-    refuse_compiled(model)
     hooks = [hook for one in off for hook in _switch_off(model, as_part(one))]
     hooks += _hide(model, tuple(hidden)) if hidden else []
     hooks += patch_hooks(model, list(patches))
-    with listen(hooks):
+    with listen(model, hooks):
         yield
 
 
 # Switching off
 
 
-def _switch_off(model: nn.Module, part: Part) -> list[Hooked]:
+def _switch_off(model: nn.Module, part: Part) -> list[tuple[str, Hook]]:
     """Where to listen, and what to answer with, so that a part is off."""
     module = dict(model.named_modules()).get(part.place)
     match module:
         case MultiHeadAttention() if not part.units:
-            return [(module.output, _zero)]
+            return [(f"{part.place}.output", _zero)]
         case MultiHeadAttention():
-            return [(module.context, _zeroing(existing(part, units_of(module))))]
+            return [(f"{part.place}.context", _zeroing(existing(part, units_of(module))))]
         case StepAttention():
             existing(part, 1)
-            return [(module.context, _zero)]
+            return [(f"{part.place}.context", _zero)]
         case FeedForward() if not part.units:
-            return [(module, _zero)]
+            return [(part.place, _zero)]
         case FeedForward():
-            return [(module.activation, _zeroing(existing(part, units_of(module))))]
+            return [(f"{part.place}.activation", _zeroing(existing(part, units_of(module))))]
         case Cell():
-            return [(module.hidden, _zeroing(existing(part, units_of(module))))]
+            return [(f"{part.place}.hidden", _zeroing(existing(part, units_of(module))))]
         case Probe() if not part.place.endswith("keep"):
-            return [(module, _zeroing(part))]
+            return [(part.place, _zeroing(part))]
         case nn.Module() if part.place and not part.units:
             inner = [name for name, child in module.named_children() if units_of(child)]
             if inner:
@@ -76,14 +75,14 @@ def _unknown(model: nn.Module, text: str) -> UsageError:
     return UsageError(f"{text!r}: this model has no such part", expected=summary_of_parts(model))
 
 
-def _zero(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _zero(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
     return torch.zeros_like(output)
 
 
 def _zeroing(part: Part) -> Hook:
     """Answer with the same values, but zeros for some units (none named: all), along the heads' axis where there is one, else the width."""
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         axis = 1 if output.ndim == 4 else output.ndim - 1
         units = existing(part, output.shape[axis]).units
         return output.index_fill(axis, torch.tensor(units, device=output.device), 0.0) if units else torch.zeros_like(output)
@@ -94,13 +93,13 @@ def _zeroing(part: Part) -> Hook:
 # Hiding positions of the source
 
 
-def _hide(model: nn.Module, positions: tuple[int, ...]) -> list[Hooked]:
-    readers = {
-        name: part
+def _hide(model: nn.Module, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+    readers = [
+        name
         for name, part in model.named_modules()
         if isinstance(part, MultiHeadAttention | StepAttention) and (PLACES["encoder"].fullmatch(name) or PLACES["cross"].fullmatch(name))
-    }
-    hooks: list[Hooked] = [(part.scores, _unread(positions)) for part in readers.values()]
+    ]
+    hooks: list[tuple[str, Hook]] = [(f"{name}.scores", _unread(positions)) for name in readers]
     if not any(PLACES["encoder"].fullmatch(name) for name in readers):
         hooks.append((place_of(model, "source_embedded"), _blank(positions)))
     return hooks
@@ -109,7 +108,7 @@ def _hide(model: nn.Module, positions: tuple[int, ...]) -> list[Hooked]:
 def _unread(positions: tuple[int, ...]) -> Hook:
     """Give some keys the lowest score that there is, so that their weight is exactly 0."""
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         _check_positions(positions, output.shape[3])
         return output.index_fill(3, torch.tensor(positions, device=output.device), torch.finfo(output.dtype).min)
 
@@ -117,7 +116,7 @@ def _unread(positions: tuple[int, ...]) -> Hook:
 
 
 def _blank(positions: tuple[int, ...]) -> Hook:
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         _check_positions(positions, output.shape[1])
         return output.index_fill(1, torch.tensor(positions, device=output.device), 0.0)
 

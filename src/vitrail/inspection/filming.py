@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import PAD, Vocabularies
+from vitrail.decode.forced import force
 from vitrail.decode.search import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.inspection.decoding import piece_of
@@ -78,7 +79,7 @@ def take(model: TranslationModel, vocabularies: Vocabularies, probes: DevSet, ba
     device = next(model.parameters()).device
     batch = Batch(*(part.to(device) for part in batch))
     with torch.enable_grad(), trace(model, only=_is_attention) as seen, record_norms(model) as norms:
-        hidden = model.decode(batch.target_in, model.encode(batch.source))
+        hidden = force(model, batch)
     logits = model.read_out(hidden).float()
     nats = F.cross_entropy(logits.transpose(1, 2), batch.target_out, ignore_index=PAD, reduction="none")
     real_source, real_target = batch.source.ne(PAD), batch.target_out.ne(PAD)

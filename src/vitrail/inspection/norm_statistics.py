@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.nn.layers import MaskedBatchNorm
-from vitrail.nn.probe import listen
+from vitrail.nn.probe import Hook, listen
 
 UNITS = 16
 """Features, the first of each norm, whose mean and deviation are kept one by one, so that their shift from frame to frame is known."""
@@ -88,13 +88,13 @@ def record_norms(model: nn.Module) -> Generator[NormRecord]:
     """Hear what every norm of a model receives and gives: layer, RMS and batch norm, inside recurrent cells as well."""
     record = NormRecord(model)
 
-    def listener(name: str):
-        def hear(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def listener(name: str) -> Hook:
+        def hear(output: Tensor, inputs: tuple[Tensor, ...]) -> None:
             record.passed.setdefault(name, []).append((inputs[0].detach(), output.detach()))
 
         return hear
 
-    with listen((norm, listener(name)) for name, norm in record.norms.items()):
+    with listen(model, ((name, listener(name)) for name in record.norms)):
         yield record
 
 

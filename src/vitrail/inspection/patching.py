@@ -15,7 +15,7 @@ from vitrail.inspection.parts import Part, existing
 from vitrail.models.base import TranslationModel
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward
-from vitrail.nn.probe import Hook, Hooked, Probe
+from vitrail.nn.probe import Hook, Probe, probes_of
 
 if TYPE_CHECKING:
     from vitrail.inspection.record import Inspection
@@ -52,7 +52,7 @@ class Patch:
         return f"{self.name}{heads}{'@' if where else ''}{where} of {self.origin!r}"
 
 
-def patch_hooks(model: TranslationModel, patches: Sequence[Patch]) -> list[Hooked]:
+def patch_hooks(model: TranslationModel, patches: Sequence[Patch]) -> list[tuple[str, Hook]]:
     """Where to listen, and what to answer with. Raises UsageError for a value that the model does not have."""
     if not patches:
         return []
@@ -67,33 +67,33 @@ class _Clock:
         self.first, self.length, self.calls, self.source_length = 0, 0, 0, 0
         """`calls` tells one pass over target positions from the next."""
 
-    def hooks(self, model: nn.Module) -> list[Hooked]:
+    def hooks(self, model: nn.Module) -> list[tuple[str, Hook]]:
         return [(place_of(model, "source_embedded"), self._encode), (place_of(model, "target_embedded"), self._advance)]
 
-    def _encode(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _encode(self, output: Tensor, inputs: tuple[Tensor, ...]) -> None:
         self.first, self.length, self.source_length = 0, 0, output.shape[1]
         self.calls += 1
 
-    def _advance(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _advance(self, output: Tensor, inputs: tuple[Tensor, ...]) -> None:
         # Several positions at once are a whole given translation; one at a time they go on from each other.
         self.first = 0 if output.shape[1] > 1 else self.first + self.length
         self.length = output.shape[1]
         self.calls += 1
 
 
-def place_of(model: nn.Module, name: str) -> nn.Module:
-    """The module whose output a record has under a name."""
+def place_of(model: nn.Module, name: str) -> str:
+    """The path of the module whose output a record has under a name."""
     modules = dict(model.named_modules())
     owner, _, what = name.rpartition(".")
     match modules.get(name), what, modules.get(owner):
-        case Probe() as found, _, _ if what != "keep":
-            return found
-        case _, "projection", MultiHeadAttention() as attention:
-            return attention.output
-        case _, "output", FeedForward() as feed_forward:
-            return feed_forward
+        case Probe(), _, _ if what != "keep":
+            return name
+        case _, "projection", MultiHeadAttention():
+            return f"{owner}.output"
+        case _, "output", FeedForward():
+            return owner
         case _:
-            probes = [known for known, part in modules.items() if isinstance(part, Probe) and not known.endswith("keep")]
+            probes = [known for known in probes_of(model) if not known.endswith("keep")]
             shown = [known for known in probes if known.rpartition(".")[2] == what] or [known for known in probes if "." not in known]
             expected = ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
             raise UsageError(f"{name!r}: this model has no such value to replace", expected=expected)
@@ -106,7 +106,7 @@ def _patching(model: TranslationModel, patch: Patch, clock: _Clock) -> Hook:
     keys = patch.name.endswith((".k", ".v"))
     heard = {"pass": -1, "positions": 0}
 
-    def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         size = 1 if output.ndim == 2 else output.shape[-2]
         if heard["pass"] != clock.calls:
             heard.update({"pass": clock.calls, "positions": 0})

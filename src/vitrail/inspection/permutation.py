@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.config import Config
 from vitrail.data.batches import collate
@@ -16,7 +16,7 @@ from vitrail.inspection.record import Side, make_side
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
 from vitrail.nn.positions import Rotary
-from vitrail.nn.probe import Hooked, Probe, listen, refuse_compiled
+from vitrail.nn.probe import Hook, Probe, listen, refuse_compiled
 
 TOLERANCE = 1e-5
 """Numbers that differ by less than this share of the largest count as equal: sums in another order are rounded otherwise."""
@@ -151,20 +151,20 @@ def without_positions(model: TranslationModel) -> Generator[None]:
     """Take the encoder's positions away for a while: added ones are left out, rotary ones do not turn."""
     embedded: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def keep(output: Tensor, inputs: tuple[Tensor, ...]) -> None:
         embedded[:] = [output]
 
-    def leave_out(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def leave_out(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return embedded[0]
 
-    def stand_still(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def stand_still(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return inputs[0]
 
     hooks = {"source_embedded": keep, "source_input": leave_out}
     modules = dict(model.named_modules())
-    hooked: list[Hooked] = [(modules[name], hook) for name, hook in hooks.items() if isinstance(modules.get(name), Probe)]
-    hooked += [(module, stand_still) for name, module in modules.items() if isinstance(module, Rotary) and name.startswith("encoder.")]
-    with listen(hooked):
+    found: list[tuple[str, Hook]] = [(name, hook) for name, hook in hooks.items() if isinstance(modules.get(name), Probe)]
+    found += [(name, stand_still) for name, module in modules.items() if isinstance(module, Rotary) and name.startswith("encoder.")]
+    with listen(model, found):
         yield
 
 

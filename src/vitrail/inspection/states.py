@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitrail.data.batches import Batch, collate
+from vitrail.data.batches import Batch
+from vitrail.decode.forced import batches, force, make_batch
 from vitrail.models.base import TranslationModel
 from vitrail.nn.probe import trace
 
@@ -43,10 +44,9 @@ def read_states(model: TranslationModel, pairs: Sequence[Pair]) -> Generator[Sta
     Places are those of record.NAMES: the embeddings, what each layer hands on (the norm's output where norms come after the sum), and
     `memory` and `decoder_output`. Precondition: the model is in evaluation mode. Raises ModelError for a compiled model.
     """
-    order = sorted(range(len(pairs)), key=lambda number: (-len(pairs[number][0]), -len(pairs[number][1]), number))
-    for chosen in _batches(order, [max(len(source), len(target)) + 1 for source, target in pairs]):
-        batch = collate([list(pairs[number][0]) for number in chosen], [list(pairs[number][1]) for number in chosen])
-        source, target = _read(model, batch)
+    sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
+    for chosen in batches(sources, targets, rows=ROWS, cells=_CELLS):
+        source, target = _read(model, make_batch(model, [sources[number] for number in chosen], [targets[number] for number in chosen]))
         for row, number in enumerate(chosen):
             sizes = len(pairs[number][0]) + 1, len(pairs[number][1]) + 1
             yield States(
@@ -54,19 +54,6 @@ def read_states(model: TranslationModel, pairs: Sequence[Pair]) -> Generator[Sta
                 {name: _ordered(model, name, values[row, : sizes[0]].numpy()) for name, values in source.items()},
                 {name: values[row, : sizes[1]].numpy() for name, values in target.items()},
             )
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> Generator[list[int]]:
-    """Cut an order into batches, so that what is traced fits into memory whatever the lengths."""
-    batch, longest = list[int](), 0
-    for number in order:
-        longest = max(longest, lengths[number])
-        if batch and (len(batch) == ROWS or (len(batch) + 1) * longest**2 > _CELLS):
-            yield batch
-            batch, longest = [], lengths[number]
-        batch.append(number)
-    if batch:
-        yield batch
 
 
 class Pooled:
@@ -97,9 +84,8 @@ def pool(model: TranslationModel, pairs: Sequence[Pair]) -> Pooled:
 
 def _read(model: TranslationModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What stood at the places of each side, (B T D)."""
-    device = next(model.parameters()).device
     with torch.inference_mode(), trace(model, only=_is_place) as seen:
-        output = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
+        output = force(model, batch)
     rows, after = len(batch.source), model.config.model_dump().get("norm_position") == "post"
 
     def pick(pattern: re.Pattern[str]) -> dict[str, Tensor]:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from vitrail.config import Config
-from vitrail.data.batches import collate
 from vitrail.data.phrasebook import Challenge
+from vitrail.decode.forced import force, make_batch
 from vitrail.decode.search import SearchConfig
 from vitrail.inspection.ablation import GREEDY
 from vitrail.inspection.collect import Arrays, collect
@@ -257,9 +257,7 @@ def _margin(
 ) -> float:
     """log p(right) - log p(wrong) as the next token."""
     model = translator.model
-    device = next(model.parameters()).device
-    batch = collate([list(source)], [list(prefix)])
     with applied(model, patches=patches) if patches else nullcontext():
-        hidden = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
+        hidden = force(model, make_batch(model, [source], [prefix]))
         logits = model.read_out(hidden[:, -1])[0].double()
     return float(logits[pronouns[0]] - logits[pronouns[1]])

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrail.data.batches import collate
 from vitrail.data.phrasebook import Challenge, phrasebook, pronoun_accuracy
-from vitrail.data.subwords import PAD
+from vitrail.decode.forced import force, losses, make_batch
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
 from vitrail.inspection.translator import InspectableTranslator
@@ -23,7 +22,7 @@ Found = TypeVar("Found")
 RESAMPLES = 300
 """Of the paired bootstrap behind every interval."""
 _ROWS = 32
-"""Given translations that are weighed at once: their logits, for every word of the vocabulary, must fit into memory."""
+"""Sentences that are weighed at once: their logits, for every word of the vocabulary, must fit into memory."""
 
 
 class Interval(NamedTuple):
@@ -107,8 +106,8 @@ class Bleu:
 
     def nats(self, translator: InspectableTranslator) -> Numbers:
         """Of each reference, its end included."""
-        pairs = [(_encode(translator, x), translator.encode_target(y)) for x, y in zip(self.sources, self.references, strict=True)]
-        return given_log_probabilities(translator, pairs)
+        sources = [_encode(translator, text) for text in self.sources]
+        return -losses(translator.model, sources, [translator.encode_target(text) for text in self.references]).per_token
 
     @property
     def signature(self) -> str:
@@ -189,29 +188,11 @@ def _margins(translator: InspectableTranslator, challenges: Sequence[Challenge])
     model = translator.model
     device = next(model.parameters()).device
     sources = [_encode(translator, one.source) for one in challenges]
-    batch = collate(sources, [one.target[: one.place] for one in found])
-    hidden = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
+    hidden = force(model, make_batch(model, sources, [one.target[: one.place] for one in found]))
     rows = torch.arange(len(challenges), device=device)
     logits = model.read_out(hidden[rows, torch.tensor(places, device=device)]).double().cpu()
     chosen = logits.gather(1, torch.tensor([(one.right, one.wrong) for one in found]))
     return (chosen[:, 0] - chosen[:, 1]).tolist()
-
-
-@torch.inference_mode()
-def given_log_probabilities(translator: InspectableTranslator, pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> Numbers:
-    """The mean of log p over the tokens of each given translation, its end included, in nats."""
-    model = translator.model
-    device = next(model.parameters()).device
-    found: list[float] = []
-    for start in range(0, len(pairs), _ROWS):
-        sources, targets = zip(*pairs[start : start + _ROWS], strict=True)
-        batch = collate(sources, targets)
-        target = batch.target_out.to(device)
-        hidden = model.decode(batch.target_in.to(device), model.encode(batch.source.to(device)))
-        logs = model.read_out(hidden).log_softmax(-1).gather(2, target[:, :, None])[:, :, 0].double()
-        real = target != PAD
-        found += ((logs * real).sum(1) / real.sum(1)).tolist()
-    return np.array(found)
 
 
 def _encode(translator: InspectableTranslator, text: str) -> list[int]:

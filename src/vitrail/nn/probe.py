@@ -14,9 +14,8 @@ from torch.utils.hooks import RemovableHandle
 
 from vitrail.errors import ModelError
 
-Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
-"""What hears a module's inputs and its output, and answers with another output; None leaves it."""
-Hooked = tuple[nn.Module, Hook]
+Hook = Callable[[Any, tuple[Any, ...]], Any]
+"""`hook(output, inputs)`: hears what a part of a model gave, and what it was given. What it returns goes on instead; None leaves it."""
 
 _HOOKS: ContextVar[Mapping[nn.Module, tuple[Hook, ...]]] = ContextVar("hooks", default={})  # noqa: B039  (never changed in place)
 """Who listens where, in this thread or task: others that use the same model meanwhile are not heard, and their values not changed."""
@@ -71,18 +70,23 @@ def refuse_compiled(model: nn.Module) -> None:
 
 
 @contextmanager
-def listen(hooks: Iterable[Hooked]) -> Generator[None]:
-    """Let hooks hear modules, and change what they give, for whatever this thread (or asyncio task) asks of them while this is open.
+def listen(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Generator[None]:
+    """Let hooks hear parts of a model, and change what they give, for whatever this thread (or asyncio task) asks while this is open.
 
-    Another thread may use the same modules meanwhile: it neither is heard nor sees anything changed. Of several hooks of a module each
-    gets what the one before made of the output; those of an outer `listen` come first. Afterwards nothing is left behind.
+    It is the only way in: tracing, gradients, statistics and edits are hooks. Another thread may use the same model meanwhile: it neither
+    is heard nor sees anything changed. Of several hooks of a part each gets what the one before made of the output; those of an outer
+    `listen` come first. Afterwards nothing is left behind.
+
+    Args:   hooks: (path of a Probe or of any other submodule, what hears it).
+    Raises: ModelError for a model that is compiled, wholly or in part: its probes would be silent.
     """
-    hooks = list(hooks)
+    refuse_compiled(model)
     _wait_with_forks()
-    ours = dict(_HOOKS.get())
-    for module, hook in hooks:
+    ours, modules = dict(_HOOKS.get()), list[nn.Module]()
+    for name, hook in hooks:
+        module = model.get_submodule(name)
         ours[module] = (*ours.get(module, ()), hook)
-    modules = [module for module, _ in hooks]
+        modules.append(module)
     _install(modules)
     token = _HOOKS.set(ours)
     try:
@@ -95,7 +99,7 @@ def listen(hooks: Iterable[Hooked]) -> Generator[None]:
 def _tell(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
     """The one hook that torch knows of: hand on to those of this thread."""
     for hook in _HOOKS.get().get(module, ()):
-        answer = hook(module, inputs, output)
+        answer = hook(output, inputs)
         output = output if answer is None else answer
     return output
 
@@ -133,15 +137,18 @@ def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Gen
     the fused one.
     Raises ModelError for a model that is compiled, wholly or in part: its probes would be silent.
     """
-    refuse_compiled(model)
     seen: dict[str, list[Tensor]] = {}
 
-    def listener(name: str):
-        def hear(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def listener(name: str) -> Hook:
+        def hear(output: Tensor, inputs: tuple[Tensor, ...]) -> None:
             seen.setdefault(name, []).append(output.detach())
 
         return hear
 
-    probes = {name: module for name, module in model.named_modules() if isinstance(module, Probe) and (only is None or only(name))}
-    with listen((module, listener(name)) for name, module in probes.items()):
+    with listen(model, ((name, listener(name)) for name in probes_of(model) if only is None or only(name))):
         yield seen
+
+
+def probes_of(model: nn.Module) -> list[str]:
+    """The names of all Probes of a model, in the order of its parts."""
+    return [name for name, module in model.named_modules() if isinstance(module, Probe)]

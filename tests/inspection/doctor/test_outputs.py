@@ -7,7 +7,7 @@ import torch
 
 from vitrail.data.batches import collate
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.evaluation.losses import nats_by_sentence
+from vitrail.decode.forced import losses
 from vitrail.inspection.doctor.outputs import judge_hearing, judge_loops, judge_variety, loops
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig
@@ -60,7 +60,7 @@ def test_the_loss_of_single_sentences_adds_up_to_the_models_own() -> None:
     torch.manual_seed(0)
     model = build_model(config, Vocabularies(letters, letters, joint=True)).eval()
     rows = [[4 + (place * step) % 8 for place in range(1 + step % 9)] for step in range(1, 40)]
-    nats, tokens = nats_by_sentence(model, rows, rows[::-1])
+    nats, tokens = losses(model, rows, rows[::-1])
     with torch.no_grad():
         whole = model.loss(collate(rows, rows[::-1]))
         alone = model.loss(collate(rows[7:8], rows[::-1][7:8]))

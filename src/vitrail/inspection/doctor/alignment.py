@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from vitrail.data.batches import Row
 from vitrail.data.store import Store
+from vitrail.decode.forced import losses
 from vitrail.evaluation.learned import LONGEST, spread
-from vitrail.evaluation.losses import nats_by_sentence
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient
 from vitrail.models.base import TranslationModel
@@ -221,8 +221,7 @@ def ahead(model: TranslationModel, store: Store, places: Sequence[int]) -> Float
 
 def _per_token(model: TranslationModel, source: Sequence[Row], target: Sequence[Row]) -> Floats:
     """Nats per token of each pair, sides cut to `LONGEST` tokens."""
-    nats, tokens = nats_by_sentence(model, [row[:LONGEST] for row in source], [row[:LONGEST] for row in target])
-    return nats / tokens
+    return losses(model, [row[:LONGEST] for row in source], [row[:LONGEST] for row in target]).per_token
 
 
 def _bisected(model: TranslationModel, store: Store, run: Shift, *, step: int) -> int:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitrail.data.batches import Batch, collate
+from vitrail.decode.forced import force, make_batch
 from vitrail.errors import DataError
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import LONGEST, Patient
@@ -181,8 +181,8 @@ def _watch(patient: Patient) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     if not len(pairs):
         raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
     model: TranslationModel = patient.model
-    batch = Batch(*(part.to(patient.device) for part in collate(pairs.source[:SENTENCES], pairs.target[:SENTENCES])))
+    batch = make_batch(model, pairs.source[:SENTENCES], pairs.target[:SENTENCES])
     with trace(model) as seen:
-        model.decode(batch.target_in, model.encode(batch.source))
+        force(model, batch)
     heard = {name: calls[0] for name, calls in seen.items() if len(calls) == 1}
     return heard, (batch.source != 0, batch.target_in != 0)

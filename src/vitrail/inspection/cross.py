@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vitrail.data.batches import collate
+from vitrail.decode.forced import batches, force, make_batch
 from vitrail.errors import UsageError
 from vitrail.inspection.record import PLACES
 from vitrail.models.base import TranslationModel
-from vitrail.nn.probe import Probe, trace
+from vitrail.nn.probe import probes_of, trace
 
 Weights = npt.NDArray[np.float32]
 
@@ -24,8 +24,7 @@ LONGEST = 1024
 
 def cross_layers(model: TranslationModel) -> dict[int, str]:
     """The Probes that hear cross-attention's weights: layer -> name. Raises UsageError for a model that has no such attention."""
-    names = (name for name, module in model.named_modules() if isinstance(module, Probe) and name.endswith(".weights"))
-    matches = (PLACES["cross"].fullmatch(name.removesuffix(".weights")) for name in names)
+    matches = (PLACES["cross"].fullmatch(name.removesuffix(".weights")) for name in probes_of(model) if name.endswith(".weights"))
     found = {int(match[1] or 0): f"{match[0]}.weights" for match in matches if match is not None}
     if not found:
         raise UsageError("a model without attention to its source", expected="one with it", remedy="model.attention, when it is trained")
@@ -48,29 +47,12 @@ def cross_attention(
     if longest > LONGEST:
         raise UsageError(f"a text of {longest} tokens", expected=f"at most {LONGEST}", remedy="align one sentence at a time")
     found: list[Weights] = [np.empty(0, dtype=np.float32)] * len(sources)
-    for batch in _batches([(len(target), len(source)) for source, target in zip(sources, targets, strict=True)], batch_tokens):
-        device = next(model.parameters()).device
-        padded = collate([sources[number] for number in batch], [targets[number] for number in batch])
+    for batch in batches(sources, targets, rows=batch_tokens, tokens=batch_tokens, cells=BATCH_CELLS):
+        padded = make_batch(model, [sources[number] for number in batch], [targets[number] for number in batch])
         with torch.inference_mode(), trace(model, only=set(layers.values()).__contains__) as seen:
-            model.decode(padded.target_in.to(device), model.encode(padded.source.to(device)))
+            force(model, padded)
         # A recurrent decoder that feeds attention back is heard once a step; the rows of others come in one call.
         weights = torch.stack([torch.cat(seen[name], dim=2) for name in layers.values()], dim=1).float().cpu().numpy()
         for row, number in enumerate(batch):
             found[number] = weights[row, :, :, : len(targets[number]) + 1, : len(sources[number]) + 1].copy()
     return found
-
-
-def _batches(lengths: Sequence[tuple[int, int]], batch_tokens: int) -> list[list[int]]:
-    """Numbers of pairs, in batches of like length, the longest first."""
-    batches: list[list[int]] = []
-    longest = 0
-    for number in sorted(range(len(lengths)), key=lambda number: lengths[number], reverse=True):
-        size = max(lengths[number]) + 1
-        longest = max(longest, size)
-        rows = len(batches[-1]) + 1 if batches else 1
-        if batches and rows * longest <= batch_tokens and rows * longest**2 <= BATCH_CELLS:
-            batches[-1].append(number)
-        else:
-            batches.append([number])
-            longest = size
-    return batches

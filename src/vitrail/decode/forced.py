@@ -1,0 +1,105 @@
+"""Forced decoding: what a model computes for translations that are given, not searched for."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from vitrail.data.batches import Batch, Row, collate
+from vitrail.data.subwords import PAD
+from vitrail.models.base import TranslationModel
+
+_UNBOUNDED = sys.maxsize
+
+
+class Losses(NamedTuple):
+    """-log p(target | source) of each pair in nats, summed over its tokens, <eos> included; and how many tokens these are."""
+
+    nats: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.int64]
+
+    @property
+    def per_token(self) -> npt.NDArray[np.float64]:
+        """The mean over each pair's tokens."""
+        return self.nats / self.tokens
+
+
+def make_batch(model: nn.Module, sources: Sequence[Row], targets: Sequence[Row], *, ended: bool = True) -> Batch:
+    """Pairs of token ids without SOS and EOS as one batch, where a model's weights are.
+
+    Args: ended: whether translations end, in <eos>. One that was cut at the limit of length does not: of a single pair this can be said.
+    """
+    device = next(model.parameters()).device
+    source, target_in, target_out = (part.to(device) for part in collate(sources, targets))
+    if ended:
+        return Batch(source, target_in, target_out)
+    assert len(sources) == 1
+    return Batch(source, target_in[:, :-1], target_out[:, :-1])
+
+
+def force(model: TranslationModel, batch: Batch) -> Float[Tensor, "B T D"]:
+    """The decoder's last vectors for given translations, every position at once: position t has seen targets 0 to t.
+
+    Gradients are recorded or not as the caller has it; `nn.probe` hears what is computed on the way.
+    Precondition: the batch is where the model's weights are.
+    """
+    return model.decode(batch.target_in, model.encode(batch.source))
+
+
+def log_p(model: TranslationModel, hidden: Float[Tensor, "B T D"], target: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    """log p(y_t | y_<t, x) in nats, from the decoder's vectors; what stands at padding means nothing."""
+    logits = model.read_out(hidden).float()
+    return -F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
+
+
+@torch.inference_mode()
+def distributions(model: TranslationModel, source: Row, target: Row, *, ended: bool = True) -> Float[Tensor, "T V"]:
+    """log p(token | source, target before it) of every token at each position, the end included; in float64 from the logits on.
+
+    Args: source, target: ids without SOS and EOS. ended: see `make_batch`. Precondition: the model is in evaluation mode.
+    """
+    hidden = force(model, make_batch(model, [source], [target], ended=ended))
+    return model.read_out(hidden)[0].double().log_softmax(-1).cpu()
+
+
+@torch.inference_mode()
+def losses(model: TranslationModel, sources: Sequence[Row], targets: Sequence[Row]) -> Losses:
+    """The loss of each pair of ids without SOS and EOS, without smoothing.
+
+    Precondition: the model is in evaluation mode. Cost: one forward pass over all pairs, in batches of like length.
+    """
+    found = Losses(np.zeros(len(sources)), np.zeros(len(sources), dtype=np.int64))
+    for numbers in batches(sources, targets):
+        batch = make_batch(model, [sources[number] for number in numbers], [targets[number] for number in numbers])
+        real = batch.target_out != PAD
+        values = log_p(model, force(model, batch), batch.target_out).double() * real
+        found.nats[numbers] = -values.sum(1).cpu().numpy()
+        found.tokens[numbers] = real.sum(1).cpu().numpy()
+    return found
+
+
+def batches(
+    sources: Sequence[Row], targets: Sequence[Row], *, rows: int = 32, tokens: int = _UNBOUNDED, cells: int = _UNBOUNDED
+) -> Iterator[list[int]]:
+    """Numbers of pairs in batches of like length, the longest first.
+
+    Args: rows: pairs in a batch, at most. tokens: positions of the longer side with padding, at most. cells: attention weights of one head
+    with padding, rows times the square of the longest, at most; memory grows with these. A single pair may have more of both.
+    """
+    lengths = [(len(target) + 1, len(source) + 1) for source, target in zip(sources, targets, strict=True)]
+    batch, longest = list[int](), 0
+    for number in sorted(range(len(lengths)), key=lambda number: (max(lengths[number]), *lengths[number]), reverse=True):
+        size = max(lengths[number])
+        longest, count = max(longest, size), len(batch) + 1
+        if batch and (count > rows or count * longest > tokens or count * longest**2 > cells):
+            yield batch
+            batch, longest = [], size
+        batch.append(number)
+    if batch:
+        yield batch
