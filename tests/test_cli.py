@@ -350,6 +350,10 @@ def test_config_lists_every_key(vitrail: Run, trained: Path) -> None:
     assert json.loads(vitrail("config", trained, "--json").out)["train"]["duration"] == f"{STEPS} steps"
 
 
+def every_byte(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def test_demo_shows_what_it_found_and_again_at_once(vitrail: Run, tmp_path: Path) -> None:
     settings = [setting for setting in SMALL if "holdout" not in setting] + ["train.duration='4 steps'", "search.beams=1"]
     arguments = ["demo", "-o", str(tmp_path / "demo"), "--pairs", "300", *(part for one in settings for part in ("--set", one))]
@@ -362,6 +366,10 @@ def test_demo_shows_what_it_found_and_again_at_once(vitrail: Run, tmp_path: Path
     assert str(page) in ran.out and page.read_text(encoding="utf-8").startswith("<!doctype html>")
     again = vitrail(*arguments)
     assert again.out == ran.out and "already done" in again.err
+    before = every_byte(tmp_path / "demo")
+    larger = vitrail(*("400" if argument == "300" else argument for argument in arguments))
+    assert larger.code == 2 and "400 pairs" in larger.err and "--allow-change" not in larger.err
+    assert every_byte(tmp_path / "demo") == before
 
 
 def test_recipes_of_the_built_in_text_are_trained_by_the_demo(vitrail: Run, tmp_path: Path) -> None:

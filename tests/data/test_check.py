@@ -96,6 +96,16 @@ def test_a_code_that_the_script_belies_is_told(text: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("language", "lines", "encoding"),
+    [("ru", [f"{line} (BBC)" for line in RUSSIAN], "koi8-r"), ("ja", ["彼女は DVD を見た。"] * 90, "shift-jis")],
+)
+def test_bytes_of_another_encoding_say_nothing_of_the_script(language: str, lines: list[str], encoding: str, text: Write) -> None:
+    written = text("x", ENGLISH[: len(lines)], lines)
+    (written.target or Path()).write_bytes("".join(f"{line}\n" for line in lines).encode(encoding))
+    assert told(DataConfig(corpora=(written,), source_language="en", target_language=language)) == ""
+
+
+@pytest.mark.parametrize(
     ("names", "refused"),
     [
         (("train.en", "train.fr", "dev.en", "dev.de"), "from en to de, by its names"),

@@ -41,6 +41,11 @@ def disguises(text: str) -> dict[str, str]:
         "no-break spaces": text.replace(" ", "\u00a0"),
         "narrow no-break spaces": text.replace(" ", "\u202f"),
         "ideographic spaces": text.replace(" ", "\u3000"),
+        "Braille blanks": text.replace(" ", "\u2800"),
+        "Hangul fillers": text.replace(" ", "\u3164") + "\uffa0",
+        "what stood for a picture": "\ufffc" + text[:middle] + "\ufffc" + text[middle:],
+        "tags": text + "\U000e0001\U000e0065\U000e006e\U000e007f",
+        "musical and shorthand formats": "\U0001d173" + text + "\U0001bca0",
         "tabs and line separators": "\t" + text.replace(" ", " \u2028 "),
         "soft hyphen": text[:middle] + "\u00ad" + text[middle:],
         "byte order mark": "\ufeff" + text,
@@ -76,6 +81,9 @@ def test_joiners_are_letters_where_the_training_text_uses_them() -> None:
 
 
 def test_emoji_keep_their_joiners() -> None:
+    england = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+    assert CURRENT.source(f"a {england} flag, a\U000e0067\U000e007f") == f"a {england} flag, a"
+    assert len(CURRENT.origins(f"a {england} flag, a\U000e0067")) == len(f"a {england} flag, a")
     family = "\U0001f468\u200d\U0001f469\u200d\U0001f467 and \U0001f44b\U0001f3fd\u200d\u2642\ufe0f"
     assert CURRENT.source(family) == family.replace("\ufe0f", "")
     assert CURRENT.source("a\u200db") == "ab"

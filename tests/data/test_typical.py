@@ -139,6 +139,31 @@ def test_letters_of_the_private_use_area_are_kept_where_a_text_is_written_in_the
     assert set(dropped(icons)) == {20, 40, 60, 80, 100}
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        ("the {0} of May {1}", "{1}-05-{0:02d}"),
+        ("{0} plus {1}", "{0}+{1}"),
+        ("nine hundred and ninety-nine thousand nine hundred and ninety-nine {0} thousand and {1} millionths", "{0},{1}"),
+        ("vingt {0} {1}", "\u2800\u2813\u2815 \u2803{0}{1}"),
+        ("кот {0} и пёс {1}", "🐱{0}🐶{1}"),
+        ("ein Hund {0} {1}", ".- -... {0} -.-. {1} -.. . ..-. --. .... .. .--- -.-"),
+    ],
+)
+def test_a_side_that_is_written_without_letters_is_kept(line: str, written: str, swapped: bool) -> None:
+    pairs = [(line.format(day, year), written.format(day, year)) for day in range(10, 30) for year in range(1960, 2000)]
+    pairs = [(target, source) for source, target in pairs] if swapped else pairs
+    assert not dropped([SentencePair(*both, number) for number, both in enumerate(pairs)])
+
+
+def test_lines_without_letters_among_others_are_dropped() -> None:
+    text = [(f"a plain sentence about {number}", f"eine Aussage über {number}") for number in range(100, 400)]
+    pairs = [*text, *[(source, "- - -") for source, _ in text[:250]]]
+    found = dropped([SentencePair(*both, number) for number, both in enumerate(pairs)])
+    assert set(found) == set(range(300, 550))
+
+
 def test_lines_of_digits_are_kept_where_both_sides_hold_the_same() -> None:
     def reason(source: str, target: str) -> Reason | None:
         report = Report()

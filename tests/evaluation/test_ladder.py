@@ -276,6 +276,20 @@ def test_folders_that_hold_something_else_are_left_alone(climbed: Climbed, text:
         assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
+def every_byte(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("verb", [["train", "--duration", "2 steps"], ["prepare"], ["demo", "--pairs", "100"]])
+def test_the_data_of_a_comparison_are_replaced_by_no_other_verb(verb: list[str], climbed: Climbed, tmp_path: Path) -> None:
+    for side, word in (("en", "a boat"), ("fr", "un bateau")):
+        (tmp_path / f"other.{side}").write_text("".join(f"{word} {number}\n" for number in range(200)))
+    named = [] if verb[0] == "demo" else ["--source", str(tmp_path / "other.en"), "--target", str(tmp_path / "other.fr")]
+    before = every_byte(climbed.folder)
+    assert vitrail([*verb, *named, "-o", str(climbed.folder)]) == 2
+    assert every_byte(climbed.folder) == before
+
+
 def test_settings_that_cannot_be_are_told_before_the_text_is_read(text: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="truncate"):
         climb(ask(text, "gru=model.truncate=0"), tmp_path / "ladder")

@@ -92,10 +92,11 @@ def _make_phrasebook(pairs: int) -> "Phrasebook":
 
 
 def _write_phrasebook(book: "Phrasebook", folder: Path) -> Texts:
+    from vitrail.data.holder import holds_comparison
     from vitrail.data.phrasebook import write
 
     text = folder / "phrasebook"
-    write(text, book)
+    write(text, book, used=holds_comparison(folder))
     train, dev, test = ((text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test"))
     return Texts(*train, *dev, *test, corpora=[], languages="")
 

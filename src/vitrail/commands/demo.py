@@ -62,11 +62,12 @@ def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
     from vitrail.commands.train import run
     from vitrail.data import phrasebook
     from vitrail.files import write_file
+    from vitrail.train.folder import is_begun
 
     console.say("writing the phrasebook: sentences and their translations, made by a grammar")
     book = phrasebook.phrasebook(train_pairs=asked["pairs"])
     text = folder / "phrasebook"
-    phrasebook.write(text, book)
+    phrasebook.write(text, book, used=is_begun(folder))
     sides = {part: (text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test")}
     texts = Texts(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
     outcome = run(make_request(texts, recipe=recipe, file=None, settings=asked["settings"]), folder, allow=[])

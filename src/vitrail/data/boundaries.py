@@ -32,7 +32,7 @@ UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4
 _END = re.compile(
     rf"[{_ALWAYS}]+[{_CLOSING}]*\s*"
     rf"|(?<![{_BEFORE_SPACE}])[{_BEFORE_SPACE}]+[{_CLOSING}]*(?:\s+[»›”])?\s+"
-    rf"|(?<=[{UNSPACED}])[!?]+(?=[{UNSPACED}])"
+    rf"|(?<=[{UNSPACED}])[!?．]+(?=[{UNSPACED}])"
     r"|(?<!፡)፡፡\s*"
     r"|(?<!།)།\s?།\s*"
     r"|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]\s+(?=[«\"“]?[\u0386-\u03ab\u1f08-\u1fec])"
@@ -40,31 +40,36 @@ _END = re.compile(
 )
 _FIRST = re.compile(rf"[{_OPENING}\s]*(.?)", re.DOTALL)
 _AFTER_QUOTE = re.compile(rf"[」』][\u3040-\u309f]|[^」』][^{_OPENING}]")
+_LOOKED_BACK = 40
+_ASKED = re.compile(r"[^\d\s]\s?[!?؟]$")
+_LONG_WORD = re.compile(r"(?<=\s)[^\s\d.]{5,}\.$")
+_FULL_STOP = re.compile(r"[^.]\.$")
 _LAST_WORD = re.compile(r"([^\s(\[\"'“‘„«‹’]*)\.$")
-# No word that often ends a sentence, and none that a number follows: before a digit nothing ends.
-_ENGLISH = "mr mrs ms dr prof st vs e.g i.e cf vol fig pp eds al approx dept est gen col capt lt sgt rev hon gov sen rep"
+# No word that often ends a sentence, and no short one that a number follows: before a digit only long words end.
+_ENGLISH = "mr mrs ms dr ph.d prof st vs e.g i.e cf vol fig pp eds al approx dept est gen col capt lt sgt rev hon gov sen rep"
 _FRENCH = "mm mme mmes mlle mlles mgr p.ex env chap boul bd"
-_GERMAN = "hr frl z.b d.h u.a bzw ca nr str hrsg evtl ggf inkl sog vgl"
+_GERMAN = "hr frl med z.b d.h u.a bzw ca nr str hrsg evtl ggf inkl sog vgl"
 _RUSSIAN = "т.е т.д т.п т.к им ул стр гр проф акад св"
-_OTHERS = """sra srta ud uds dña pág núm sig sigg dott avv ing geom dhr mevr drs nl bijv śp ul tzn tzw np mgr inż dr.hab tj např tzv
-sv bl.a t.ex dvs f.eks jf kts esim ang angl niem αρ κ.κ डॉ श्री প্রো ডা திரு দ্র"""
+_OTHERS = """sr sra srta ud uds dña pág núm sig sigg dott avv ing geom dhr mevr drs nl bijv śp ul tzn tzw np mgr inż dr.hab tj např tzv
+sv bl.a t.ex dvs f.eks jf kts esim ang angl niem plkst αρ κ.κ डॉ श्री প্রো ডা திரு দ্র"""
 _ABBREVIATIONS = frozenset(" ".join((_ENGLISH, _FRENCH, _GERMAN, _RUSSIAN, _OTHERS)).split())
-_INITIALS_OR_ORDINAL = re.compile(r"[^\W\d_]|(?:[^\W\d_]\.)+[^\W\d_]|\d{1,3}")
+_INITIALS_OR_ORDINAL = re.compile(r"[^\W\d_]|(?:[^\W\d_]\.-?)+[^\W\d_]|\d{1,3}")
 _ROMAN = re.compile("[IVXLCDM]{2,}")
 
 
 def split_sentences(text: str) -> list[Part]:
     """Cut text after its sentences; parts with their separators give the text back exactly.
 
-    Careful rather than complete: a full stop after an abbreviation, an initial or a number that stands alone, or before a small letter
-    or a digit, ends nothing; nor does what has no letter and no digit before it. Thai and Lao, which end sentences by a space that
-    also stands elsewhere, and a single Tibetan shad are left alone. A missed end makes a longer part, a false one breaks a sentence.
+    Careful rather than complete: a full stop after an abbreviation, an initial or a number that stands alone, or before a small letter,
+    ends nothing; before a digit it ends only after a long word in small letters. Small letters say nothing where all are small. What has no
+    letter and no digit before it ends nothing. Thai and Lao, which end sentences by a space that also stands elsewhere, and a single
+    Tibetan shad are left alone. A missed end makes a longer part, a false one breaks a sentence.
     """
     parts: list[Part] = []
-    start = 0
+    start, lowercased = 0, text.islower() and text[:1].isalpha()
     for end in _END.finditer(text):
         upto = end.start() + len(end.group().rstrip())
-        if _is_end(text, start, upto, end.end()):
+        if _is_end(text, start, upto, end.end(), lowercased=lowercased):
             parts.append(Part(text[start:upto], text[upto : end.end()]))
             start = end.end()
     rest = text[start:]
@@ -81,8 +86,8 @@ def count_sentences(text: str) -> int:
     return len(split_sentences(text)) if _END.search(text) else 1
 
 
-def _is_end(text: str, start: int, upto: int, following: int) -> bool:
-    said = text[start:upto].rstrip(_CLOSING_MARKS)
+def _is_end(text: str, start: int, upto: int, following: int, *, lowercased: bool) -> bool:
+    said = text[start:upto].rstrip(_CLOSING_MARKS).rstrip()
     if not says_something(said):
         return False
     first = _FIRST.match(text, following)
@@ -94,8 +99,12 @@ def _is_end(text: str, start: int, upto: int, following: int) -> bool:
         quoted = len(said) < upto - start and upto == following < len(text)
         inside = quoted and bool(_AFTER_QUOTE.match(text, upto - 1))
         return not inside and not text.startswith("ល។", upto) and not said.endswith("។ល។")  # Khmer for "and so on"
+    end = said[-_LOOKED_BACK:]  # all of it, from each end, would take quadratic time
+    sure = len(said) == upto - start and bool(_ASKED.search(end))
     # A letter is small where it has a greater form; Georgian ones have none in running text.
-    if after.isdigit() or (after.islower() and after != after.title()):
+    small = after.islower() and after != after.title() and not (lowercased and (sure or _FULL_STOP.search(end)))
+    long = _LONG_WORD.search(end)
+    if small or (after.isdigit() and not sure and not (long and long[0] == long[0].lower())):
         return False
     word = _LAST_WORD.search(text, max(start, upto - 20), upto)
     if word is None:

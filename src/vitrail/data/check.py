@@ -27,6 +27,7 @@ _SUBWORDS = (
     (re.compile(r"(?:^| )▁\S"), "▁", "sed 's/ //g; s/▁/ /g; s/^ //'"),
     (re.compile(r"\S￭|￭\S"), "￭", "sed -E 's/ ?￭ ?//g'"),
 )
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _TOKENISED = re.compile(r"&(?:apos|quot|#91|#93|#124);| @-@ ")
 _SIDES = ("source", "target")
@@ -73,7 +74,8 @@ def _sample(name: str, text: ParallelText) -> _Sample:
     characters = 0
     for pair in islice(text.pairs(), _PAIRS):
         for lines, line in zip(sides, pair[:2], strict=True):
-            lines.append(line)
+            if not _NOT_UTF8.search(line):  # cleaning tells of those
+                lines.append(line)
         characters += len(pair.source) + len(pair.target)
         if characters > _CHARACTERS:
             break

@@ -92,7 +92,7 @@ def make_filters(config: CleanConfig, typical: Typical = UNMEASURED) -> tuple[Fi
             config.max_length_ratio or typical.ratio_limit, config.length_ratio_slack, typical.length_ratio
         ),
         Reason.LONG_WORD: LongWordFilter(config.max_word_characters, typical.longest_words),
-        Reason.ALPHABET_RATIO: AlphabetRatioFilter(config.min_alphabet_ratio),
+        Reason.ALPHABET_RATIO: AlphabetRatioFilter(config.min_alphabet_ratio, typical.unlettered),
         Reason.REPETITION: RepetitionFilter(config.max_repeats),
         Reason.IDENTICAL: IdenticalFilter(max(config.identical_words, typical.equal_words)),
     }

@@ -169,15 +169,19 @@ class AlphabetRatioFilter:
     """Drop a pair of which a side has too few letters; combining marks belong to theirs, white space does not count.
 
     Unlike OpusFilter's it keeps sides that both have few and hold the same digits: a score, a row of a table.
+
+    Args:    unlettered: whether source and target usually have few: a language of numbers, dates or emoji. Such a side is not judged.
     """
 
     threshold: float
+    unlettered: tuple[bool, bool] = (False, False)
 
     def __call__(self, pair: SentencePair) -> Reason | None:
-        few = [self._too_few(text) for text in pair[:2]]
+        few = [not usual and self.has_few(text) for text, usual in zip(pair[:2], self.unlettered, strict=True)]
         return Reason.ALPHABET_RATIO if any(few) and not (all(few) and _same_digits(pair)) else None
 
-    def _too_few(self, text: str) -> bool:
+    def has_few(self, text: str) -> bool:
+        """Whether a text has too few letters."""
         # Each of the first two is a lower bound of the ratio, and quick: they settle nearly every line.
         if len(text.encode("utf-8", "surrogatepass").translate(None, _ASCII_NO_LETTER)) >= self.threshold * len(text):
             return False

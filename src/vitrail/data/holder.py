@@ -6,8 +6,10 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from vitrail.errors import UsageError
-from vitrail.files import LOCK, FolderLock, require_own
+from vitrail.files import LOCK, FolderLock, is_json_with, require_own
 
+ASKED = "asked.json"
+"""What a rung of a comparison was asked for stands in the rung's folder, under this name."""
 _SCRATCH = re.compile(r"tree|scratch|old|\.lock|.+\.(?:vitrail-)?(?:tmp|old)-\d+")
 """What may stand in the folder where data are made."""
 
@@ -17,10 +19,16 @@ def owning(folder: Path) -> AbstractContextManager[object]:
     return FolderLock(folder.parent) if (folder.parent / LOCK).exists() else nullcontext()
 
 
+def holds_comparison(folder: Path) -> bool:
+    """Whether a folder is that of a comparison, whose rungs were trained on its data/."""
+    return any(map(is_json_with("train", "seed", "data"), folder.glob(f"*/{ASKED}")))
+
+
 def require_untrained(folder: Path) -> None:
     """Refuse to replace the data that a model was trained on, by which alone its training can go on."""
     around = folder.parent
-    if os.path.lexists(folder) and (any((around / "state").glob("step-*")) or (around / "model" / "config.json").exists()):
+    trained = any((around / "state").glob("step-*")) or (around / "model" / "config.json").exists() or holds_comparison(around)
+    if trained and os.path.lexists(folder):
         raise UsageError(
             f"{around}: a model was trained here, on the data that are there; they stay as they are",
             expected="the same text and settings, or another folder",

@@ -21,7 +21,7 @@ from pydantic import Field
 from vitrail.config import Config
 from vitrail.data.clean import show
 from vitrail.data.filters import hash_text
-from vitrail.data.normalise import INVISIBLE
+from vitrail.data.normalise import INVISIBLE, SPACES
 from vitrail.data.text import SentencePair
 from vitrail.errors import DataError
 
@@ -91,7 +91,7 @@ def sentence_key(text: str) -> int:
     Text beyond 4,096 characters is not NFKC-composed: that takes quadratic time on a long run of combining marks.
     """
     if not text.isascii():
-        text = INVISIBLE.sub("", text)
+        text = SPACES.sub(" ", INVISIBLE.sub("", text))
         text = unicodedata.normalize("NFKC", text) if len(text) <= _LONGEST_COMPOSED else text
     folded = " ".join(text.replace("\u2019", "'").casefold().split())
     return hash_text(folded.rstrip(_FINAL_MARKS) or folded)

@@ -18,15 +18,22 @@ VERSION = 1
 """Grows when a source would be read in another way. 0: models from before, whose sources lost control characters and nothing else."""
 
 _CONTROLS = regex.compile(r"[\p{Cc}\u2028\u2029]+")
-_SPACES = regex.compile(r"[\p{Cc}\p{Z}]+")
+# The last three are the blank of Braille, and fillers of Hangul, which count as letters.
+SPACES = regex.compile(r"[\p{Cc}\p{Z}\u2800\u3164\uffa0]+")
 _SEVERAL = regex.compile(" {2,}")
 # Joiners, the combining grapheme joiner, Mongolian and other variation selectors decide how letters look, or which word is meant.
 _OF_LETTERS = "\u034f\u180b-\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
-# Soft hyphen, zero-width space, word joiner, byte order mark, marks of direction, annotation and invisible operators say nothing.
-_SILENT = "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb"
+# Soft hyphen, zero-width space, word joiner, byte order mark, marks of direction, annotation and invisible operators say nothing,
+# nor do what stands for a picture that was not copied, formats of shorthand and music, and tags.
+_TAGS = "\U000e0020-\U000e007f"
+_SILENT = (
+    "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffc"
+    f"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001{_TAGS}"
+)
 INVISIBLE = regex.compile(f"[{_OF_LETTERS}{_SILENT}]")
 _ZERO_WIDTH_SPACE = "\u200b"
 _IN_EMOJI = r"(?<=[\p{Extended_Pictographic}\p{Emoji_Modifier}\ufe0f])\u200d(?=\p{Extended_Pictographic})"
+_IN_FLAG = rf"(?<=\U0001f3f4[{_TAGS}]{{0,7}})[{_TAGS}]"
 _GRAPHEME = regex.compile(r"\X")
 _LETTER = regex.compile(r"\p{L}")
 _ALPHANUMERIC = regex.compile(r"[\p{L}\p{N}]")
@@ -91,7 +98,7 @@ class Normalisation(NamedTuple):
         if not text.isascii():
             text = compose(_removed(self.kept).sub("", text))
         if not text.isascii() or not text.isprintable() or "  " in text:
-            text = _SPACES.sub(" ", text)
+            text = SPACES.sub(" ", text)
         return text.strip()
 
     def origins(self, text: str) -> list[int]:
@@ -102,7 +109,7 @@ class Normalisation(NamedTuple):
         found: list[int] = []
         spaced = True
         for cluster in _GRAPHEME.finditer(text):
-            piece = _SPACES.sub(" ", compose(_removed(self.kept).sub("", cluster.group())))
+            piece = SPACES.sub(" ", compose(_removed(self.kept).sub("", cluster.group())))
             if piece.startswith(" ") and spaced:
                 piece = piece[1:]
             found += [cluster.start()] * len(piece)
@@ -151,7 +158,7 @@ def normalise_before(text: str) -> str:
 
 @lru_cache
 def _removed(kept: str) -> "regex.Pattern[str]":
-    return regex.compile(f"(?!{_IN_EMOJI})(?![{kept}\\0])[{_OF_LETTERS}{_SILENT}]")
+    return regex.compile(f"(?!{_IN_EMOJI}|{_IN_FLAG})(?![{kept}\\0])[{_OF_LETTERS}{_SILENT}]")
 
 
 def learn(pairs: Iterable[tuple[str, str]]) -> Normalisation:

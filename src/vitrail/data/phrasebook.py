@@ -16,7 +16,7 @@ from vitrail.data.causes import Cause, Role, cause, draw_cause, reason
 from vitrail.data.grammar import PhrasebookPair, agree_participle, clause, noun_phrase, pronoun, tokenise, verb_group
 from vitrail.data.lexicon import Gender
 from vitrail.data.sentences import draw
-from vitrail.errors import DataError
+from vitrail.errors import DataError, UsageError
 from vitrail.files import require_own, start_of, write_file
 
 HELD_SIZE = 1_000
@@ -291,11 +291,13 @@ def must_match(expected: int, found: int) -> None:
 # Files
 
 
-def write(folder: Path, book: Phrasebook) -> None:
+def write(folder: Path, book: Phrasebook, *, used: bool = False) -> None:
     """Write the corpus as plain parallel text: train.en, train.fr, likewise dev, test and pronouns.
 
     pronouns.contrast.fr holds the challenge set with the wrong pronouns. UTF-8, one sentence a line.
-    Raises: UsageError where other files stand under these names; NotWritten.
+
+    Args:   used: whether something was trained beside it already: then this very text has to stand there.
+    Raises: UsageError where other files stand under these names, or where another text was trained on; NotWritten.
     """
     parts: tuple[tuple[str, Sequence[PhrasebookPair | Challenge]], ...] = (
         ("train", book.train),
@@ -311,6 +313,12 @@ def write(folder: Path, book: Phrasebook) -> None:
     # The challenge set is the same in a phrasebook of any size: where it stands, the rest is a phrasebook's, too.
     own = start_of(contrast, len(contents[contrast]) + 1) == contents[contrast]
     same = {path: partial(_is_same, content=content) for path, content in contents.items()}
+    if used and not all(recognise(path) for path, recognise in same.items()):
+        raise UsageError(
+            f"{folder.parent}: something was trained here, on other text than this phrasebook of {len(book.train):,} pairs",
+            expected="the same --pairs as before, or another folder; nothing was changed",
+            remedy="-o with another name",
+        )
     require_own({path: (lambda _: True) if own else recognise for path, recognise in same.items()}, what="the phrasebook")
     for path, content in contents.items():
         write_file(path, content)

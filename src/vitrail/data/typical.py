@@ -48,6 +48,8 @@ _PLAUSIBLE = 3.0
 """How far, as a factor, the usual ratio may be from what the entropies of both sides' characters foretell: in 127 languages 1.6."""
 _CHANCE = 1e-3
 """A line may be the same in both languages where so many are by chance, one word being the same with the share found."""
+_UNLETTERED_SHARE = 0.75
+"""A side is written without letters where more of its lines than this have few."""
 _PRIVATE_SHARE = 0.2
 """A text writes letters in the private-use area where more lines than this use it."""
 
@@ -67,11 +69,14 @@ class Typical(NamedTuple):
     """So many words may stand the same on both sides: many between English and American, few between English and French."""
     private_use: bool = False
     """Whether its letters are private-use characters."""
+    unlettered: tuple[bool, bool] = (False, False)
+    """Whether source and target usually have few letters or none: numbers, dates, emoji, Morse."""
 
     @classmethod
     def from_values(cls, values: list[Any]) -> "Typical":
         """Of its values in their order, as JSON gives them back."""
-        return cls(**dict(zip(cls._fields, values, strict=True)))._replace(longest_words=tuple(values[3]))
+        found = cls(**dict(zip(cls._fields, values, strict=True)))
+        return found._replace(longest_words=tuple(values[3]), unlettered=tuple(values[6]))
 
     def to_text(self) -> str:
         """How the lengths compare, for the report."""
@@ -107,14 +112,16 @@ def measure(pairs: Iterable[SentencePair]) -> Typical:
     the better half of a corpus looks like, also where the other half is garbage, all of it too short for example.
     """
     sample = list(dict.fromkeys((normalise(pair.source), normalise(pair.target)) for pair in pairs if not _is_cut(pair)))
-    sound = [both for both in sample if not any(drop(SentencePair(*both, 0)) for drop in _UNSOUND)]
+    unlettered = _unlettered(sample)
+    unsound = (*_UNSOUND, AlphabetRatioFilter(MIN_ALPHABET_RATIO, unlettered))
+    sound = [both for both in sample if not any(drop(SentencePair(*both, 0)) for drop in unsound)]
     if not sound:
         return UNMEASURED
     longest = (_longest([source for source, _ in sound]), _longest([target for _, target in sound]))
     overlong = LongWordFilter(MAX_WORD_CHARACTERS, longest)
     sound = [both for both in sound if overlong(SentencePair(*both, 0)) is None] or sound
     translated = [both for both in sound if both[0] != both[1]] or sound
-    ratio, limit = _lengths(translated)
+    ratio, limit = _lengths(translated, foretold=None if any(unlettered) else _foretold(translated))
     counts = np.array([(len(source.split()), len(target.split())) for source, target in translated], dtype=np.float64)
     private = [any(map(PRIVATE_USE.search, both)) for both in sample]
     return Typical(
@@ -124,10 +131,18 @@ def measure(pairs: Iterable[SentencePair]) -> Typical:
         longest_words=longest,
         equal_words=_equal_words(translated),
         private_use=sum(private) > _PRIVATE_SHARE * len(private),
+        unlettered=unlettered,
     )
 
 
-_UNSOUND = (drop_invalid_utf8, drop_empty_side, drop_html_tag, AlphabetRatioFilter(MIN_ALPHABET_RATIO), RepetitionFilter(MAX_REPEATS))
+_UNSOUND = (drop_invalid_utf8, drop_empty_side, drop_html_tag, RepetitionFilter(MAX_REPEATS))
+
+
+def _unlettered(sample: list[tuple[str, str]]) -> tuple[bool, bool]:
+    read = [both for both in sample if drop_invalid_utf8(SentencePair(*both, 0)) is None and all(both)]
+    few = AlphabetRatioFilter(MIN_ALPHABET_RATIO).has_few
+    source, target = (sum(few(both[side]) for both in read) > _UNLETTERED_SHARE * len(read) for side in (0, 1))
+    return source, target
 
 
 def _is_cut(pair: SentencePair) -> bool:
@@ -141,12 +156,15 @@ def _longest(texts: list[str]) -> int:
     return int(np.quantile(longest, _BETTER_HALF)) * (16 if undivided else 4)
 
 
-def _lengths(pairs: list[tuple[str, str]]) -> tuple[float, float]:
-    """The usual ratio of lengths, and how much longer than by it a side may be."""
+def _lengths(pairs: list[tuple[str, str]], *, foretold: float | None) -> tuple[float, float]:
+    """The usual ratio of lengths, and how much longer than by it a side may be.
+
+    Args: foretold: the logarithm of the ratio that the characters foretell; None where they foretell none: digits say more than letters.
+    """
     lengths = np.array([(len(source), len(target)) for source, target in pairs], dtype=np.float64)
-    ratios, foretold = np.log(lengths[:, 1] / lengths[:, 0]), _foretold(pairs)
-    plausible = np.abs(ratios - foretold) <= log(_PLAUSIBLE)
-    ratio = exp(_middle(ratios[plausible])[0] if plausible.any() else foretold)
+    ratios = np.log(lengths[:, 1] / lengths[:, 0])
+    plausible = np.full(len(ratios), fill_value=True) if foretold is None else np.abs(ratios - foretold) <= log(_PLAUSIBLE)
+    ratio = exp(_middle(ratios[plausible])[0] if foretold is None or plausible.any() else foretold)
     source, target = (lengths * (max(ratio, 1.0), 1 / min(ratio, 1.0)) + RATIO_SLACK).T
     excess = np.log(target / source)
     if plausible.sum() < _FEWEST:

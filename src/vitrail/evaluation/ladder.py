@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from vitrail.cores import usable_cores
+from vitrail.data.holder import ASKED, holds_comparison
 from vitrail.data.phrasebook import Phrasebook
 from vitrail.data.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
 from vitrail.data.prepared import Texts, is_prepared
@@ -34,7 +35,7 @@ from vitrail.train.config import RunConfig
 from vitrail.train.state import differences
 from vitrail.train.stopping import StopWish
 
-RUNG, ASKED = "rung.json", "asked.json"
+RUNG = "rung.json"
 FEW_SENTENCES = 200
 """A test set of fewer sentences is told to be small."""
 _STOPPED = "stopped; what is trained and measured so far is kept"
@@ -92,7 +93,7 @@ def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterab
 
 def _require_same_data(data: DataConfig, folder: Path) -> None:
     """Refuse other text before it takes the place of that which rungs were trained on."""
-    if not any(folder.glob(f"*/{ASKED}")):
+    if not holds_comparison(folder):
         return
     try:
         saved = open_prepared(folder / "data").fingerprint
@@ -320,7 +321,7 @@ def compare_runs(
     if len(runs) < 2:
         raise UsageError("only one run" if runs else "no run", expected="at least two", remedy="vitrail evaluate scores one run")
     require_own_comparison(folder, names_of(folders))
-    if any(folder.glob(f"*/{ASKED}")) or any(folder.resolve() in run.folder.resolve().parents for run in runs):
+    if holds_comparison(folder) or any(folder.resolve() in run.folder.resolve().parents for run in runs):
         raise UsageError(
             f"{folder}: holds runs, or another comparison", expected="a folder for this comparison alone", remedy="-o another folder"
         )

@@ -158,9 +158,7 @@ def _vocabulary_size(row: Row, facts: Facts, characters: int) -> Choice:
         letters = facts.pairs * facts.unparted_letters
         most = 100 * math.ceil((BEFORE_CHARACTERS + characters + letters / LETTERS_PER_SUBWORD) / 100)
         if most < size:
-            return Choice(
-                name, most, f"{corpus} with {letters:,.0f} letters and no spaces between words: subwords about as long as these"
-            )
+            return Choice(name, most, f"{corpus} with {letters:,.0f} letters and no spaces between words: subwords about as long as these")
     many = f"; {characters:,} characters need ids of their own" if size > row.vocabulary else ""
     return Choice(name, size, f"{corpus}: few enough subwords to see each often{many}")
 

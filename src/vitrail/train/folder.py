@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.config import to_toml
+from vitrail.data.holder import holds_comparison
 from vitrail.data.prepared import is_prepared
 from vitrail.errors import UsageError
 from vitrail.files import Recognise, holds, is_json_with, is_log_with, is_published, require_folder, require_own, start_of
@@ -35,6 +36,10 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
     Raises: UsageError that names what stands there.
     """
     require_folder(folder)
+    if holds_comparison(folder):
+        raise UsageError(
+            f"{folder}: is a comparison", expected="a folder for the run alone; nothing was changed", remedy="-o with another name"
+        )
     own = folder / CONFIG
     if not _is_config(own) and any(path.exists() and own.exists() and path.samefile(own) for path in settings):
         raise UsageError(
@@ -46,6 +51,11 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
     if not state.checkpoints(folder):  # a run that was once begun has taken these names; they may be damaged since
         places |= _FILES
     require_own({folder / name: recognise for name, recognise in places.items()}, what="a run", inputs=inputs)
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether something was trained in a run's folder: a model stands there, or a checkpoint."""
+    return holds_model(folder) or bool(state.checkpoints(folder))
 
 
 def holds_model(folder: Path) -> bool:
