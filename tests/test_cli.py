@@ -367,7 +367,14 @@ def test_demo_shows_what_it_found_and_again_at_once(vitrail: Run, tmp_path: Path
 def test_recipes_of_the_built_in_text_are_trained_by_the_demo(vitrail: Run, tmp_path: Path) -> None:
     refused = vitrail("train", "--recipe", "phrasebook-lstm", "-o", tmp_path / "no-text")
     assert refused.code == 2 and "vitrail demo --recipe phrasebook-lstm" in refused.err
-    settings = ["model.width=16", "model.embedding_width=16", "train.duration='2 steps'", "search.beams=1", "search.max_ratio=0", "search.max_extra=8"]
+    settings = [
+        "model.width=16",
+        "model.embedding_width=16",
+        "train.duration='2 steps'",
+        "search.beams=1",
+        "search.max_ratio=0",
+        "search.max_extra=8",
+    ]
     arguments = ["--recipe", "phrasebook-lstm", "--pairs", "200", *(part for one in settings for part in ("--set", one))]
     ran = vitrail("demo", "-o", tmp_path / "demo", *arguments)
     assert ran.code == 0, ran.err

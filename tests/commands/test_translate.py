@@ -154,6 +154,9 @@ def test_limits_of_length(vitrail: Call, folder: Path) -> None:
         (["--n-best", "3", "--beams", "2"], "--beams 3"),
         (["--beams", "1000000000"], "1000"),
         (["--alignment", "MODEL"], "one model"),
+        (["--min-length", "9", "--max-length", "5"], "min_length = 9 is more than max_length = 5"),
+        (["--force", "caf\udce9"], r"'caf\udce9' is not UTF-8"),
+        (["--force", "ab", "--forbid", "ab"], "'ab' is forced and forbidden at once"),
     ],
 )
 def test_what_cannot_be_is_refused_in_options_that_exist(vitrail: Call, folder: Path, options: list[str], told: str) -> None:

@@ -106,7 +106,9 @@ def test_neighbours_change_nothing() -> None:
         assert [translator.translate(text) for text in TEXTS] == together[: len(TEXTS)]
 
 
-@pytest.mark.parametrize(("beams", "threads"), [(1, 1), (2, 1), (5, 1), (2, 2), *(pytest.param(one, 2, marks=pytest.mark.slow) for one in (1, 5))])
+@pytest.mark.parametrize(
+    ("beams", "threads"), [(1, 1), (2, 1), (5, 1), (2, 2), *(pytest.param(one, 2, marks=pytest.mark.slow) for one in (1, 5))]
+)
 def test_exact_mode_of_a_transformer(beams: int, threads: int) -> None:
     vocabularies = characters()
     model = transformer(vocabularies)
@@ -333,7 +335,7 @@ def test_forced_words_of_a_text_in_parts(seed: int) -> None:
 def test_wishes_that_cannot_be_granted() -> None:
     with pytest.raises(UsageError, match="zebra"):
         toy().translate("dawn", wishes=Wishes(forced=("zebra",)))
-    with pytest.raises(UsageError, match="forced and forbidden"):
+    with pytest.raises(UsageError, match="'river' is forced and forbidden"):
         toy().translate("dawn", wishes=Wishes(forced=("river",), forbidden=("river",)))
 
 

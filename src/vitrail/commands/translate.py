@@ -83,7 +83,7 @@ def translate(
     from vitrail.decode.translate import Wishes
 
     wishes = Wishes(prefix, forbid or (), force or ())
-    if sys.stdin.isatty() and source == Path("-"):
+    if source == Path("-") and sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  None: closed
         console.say("type a line to translate it; Ctrl-D ends")
     feed = Feed(source)
     if alignment:
