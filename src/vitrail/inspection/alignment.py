@@ -187,7 +187,7 @@ def make_pair(translator: InspectableTranslator, source: str, target: str, *, wo
 
 
 def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
-    """The tokens of a text, and those of each word; no words of a text that is too long to be aligned: to find them takes quadratic time."""
+    """The tokens of a text, and those of each word; no words of a text that is too long to be aligned: finding them is quadratic."""
     ids = vocabulary.encode(read)
     if len(ids) > LONGEST:
         return ids, []
