@@ -86,6 +86,9 @@ DATA = {"corpora": [{"source": "a.en", "target": "a.fr"}]}
         ({"model": {"kind": "recurrent", "norn": 1}}, "model.norn: no such key of kind recurrent; model.norm?"),
         ({"train": {"warmup": 3}}, "train.warmup: no such key; schedule.warmup?"),
         ({"optimizer": {"lerning_rate": 3}}, "optimizer.lerning_rate: no such key; optimizer.learning_rate?"),
+        ({"train": {"clip": 1}}, "train.clip: no such key; optimizer.clip_norm?"),
+        ({"train": {"optimizer": {"l1": 1}}}, "train.optimizer: no such key; optimizer?"),
+        ({"trian": {"patience": 1}}, "trian: no such key; train?"),
         ({"zzz": 1}, "zzz: no such key\n"),
     ],
 )
@@ -153,3 +156,12 @@ def test_bytes_that_are_not_utf8_are_refused(table: dict[str, object]) -> None:
     """Names of files may hold such; no configuration that is written down can."""
     with pytest.raises(UsageError, match="not UTF-8"):
         build(RunConfig, table, origin="settings")
+
+
+def test_of_a_corpus_that_is_wrong_only_what_is_wrong_is_told() -> None:
+    with pytest.raises(UsageError) as caught:
+        build(RunConfig, {"data": {"corpora": [{"source": "a.en", "target": "a.fr", "weight": "abc"}]}}, origin="settings")
+    assert str(caught.value).startswith("settings: data.corpora.0.weight: Input should be a valid number")
+    assert "at least 1 item" not in str(caught.value)
+    with pytest.raises(UsageError, match="at least 1 item"):
+        build(RunConfig, {"data": {"corpora": []}}, origin="settings")

@@ -122,6 +122,18 @@ def test_closed_standard_input_is_told(tmp_path: Path) -> None:
     assert b"stdin: is closed" in done.stderr
 
 
+def test_translate_from_a_closed_standard_input_is_told() -> None:
+    model = Path(__file__).parent / "golden" / "format_1" / "model"
+    done = run(VITRAIL, "translate", str(model), close=(0,))
+    assert b"error: stdin: is closed" in done.stderr and done.returncode == 3, done.stderr
+
+
+def test_a_deleted_working_directory_is_told_before_torch_ends_the_process(tmp_path: Path) -> None:
+    code = "import os, sys; os.chdir(sys.argv.pop()); os.rmdir(os.getcwd()); " + VITRAIL
+    done = run(code, "translate", "run", str(tmp_path))
+    assert done.stderr == b"error: the folder that this runs in was deleted\n  try: cd to another\n" and done.returncode == 1
+
+
 def test_other_streams_stay_what_they_are() -> None:
     memory = io.StringIO()
     assert unfailing(memory) is memory

@@ -47,6 +47,9 @@ def root(
         console.show(context.get_help())
 
 
+_NOWHERE = "the folder that this runs in was deleted\n  try: cd to another"
+
+
 def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
     """A verb that goes on when it is called again: a signal that asks it to stop ends it so that batch systems see that, at any time.
 
@@ -71,6 +74,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: 0 done, or that of the error, which is told on stderr."""
     upto = arguments.index("--") if "--" in arguments else len(arguments)
     debug = "--debug" in arguments[:upto]
+    if not _is_somewhere():  # torch's libraries would end the process in words of their own
+        console.say(f"error: {_NOWHERE}")
+        return VitrailError.exit_code
     wanted = [argument for place, argument in enumerate(arguments) if argument != "--debug" or place > upto]
     try:
         return app(wanted, prog_name="vitrail", standalone_mode=False) or 0
@@ -102,7 +108,7 @@ def _explain(error: Exception) -> tuple[str, int]:
         code = UsageError.exit_code if error.errno == errno.ENAMETOOLONG else VitrailError.exit_code
         return f"{os.fsdecode(error.filename)}: {error.strerror}\n  try: check the name, and who may read and write there", code
     if isinstance(error, FileNotFoundError) and not _is_somewhere():
-        return "the folder that this runs in was deleted\n  try: cd to another", VitrailError.exit_code
+        return _NOWHERE, VitrailError.exit_code
     return f"{type(error).__name__}: {error}\n  try: the same command with --debug, which shows where it happened", VitrailError.exit_code
 
 

@@ -200,8 +200,16 @@ def build(config_type: type[ConfigType], table: dict[str, Any], *, origin: str) 
     try:
         return config_type.model_validate(table)
     except ValidationError as error:
-        lines = [_line(config_type, table, item) for item in error.errors()]
+        items = error.errors()
+        deeper = [item["loc"] for item in items]
+        # A list whose items are wrong counts as empty, too: of that there is nothing to tell.
+        told = [one for one in items if not (one["type"] == "too_short" and any(_stands_in(loc, one["loc"]) for loc in deeper))]
+        lines = [_line(config_type, table, item) for item in told]
         raise UsageError(f"{origin}: " + "; ".join(lines), remedy="vitrail config lists every key with its meaning") from None
+
+
+def _stands_in(place: tuple[int | str, ...], around: tuple[int | str, ...]) -> bool:
+    return len(place) > len(around) and place[: len(around)] == around
 
 
 def _line(config_type: type[BaseModel], table: dict[str, Any], item: Any) -> str:
@@ -222,7 +230,10 @@ def _unknown(name: str, kind: str, known: list[Key]) -> str:
         return f"kind {kind} has no such key, but {' and '.join(others)} has ({table}.kind)"
     names = list(dict.fromkeys(key.name for key in known if not kind or key.kind in ("", kind)))
     last = name.rpartition(".")[2]
-    near = [one for one in names if one.rpartition(".")[2] == last] or get_close_matches(name, names, n=1)
+    names += [table for table in dict.fromkeys(one.rpartition(".")[0] for one in names) if table]
+    lasts = get_close_matches(last, [one.rpartition(".")[2] for one in names], n=1)
+    near = [one for one in names if one.rpartition(".")[2] == last]
+    near = near or get_close_matches(name, names, n=1, cutoff=0.85) or [one for one in names if one.rpartition(".")[2] in lasts]
     of_kind = f" of kind {kind}" if kind else ""
     return f"no such key{of_kind}" + (f"; {' or '.join(near)}?" if near else "")
 

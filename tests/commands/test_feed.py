@@ -34,6 +34,31 @@ def test_a_line_that_is_cut_is_known(tmp_path: Path) -> None:
     assert count_lines(path) == 3
 
 
+@pytest.mark.parametrize(
+    ("text", "language", "encoding"),
+    [
+        ("L'été, où es-tu allée ?", "fr", "latin1"),
+        ("Кошка спит на старом диване.", "ru", "windows-1251"),
+        ("猫は古いソファの上で寝ています。", "ja", "shift-jis"),
+    ],
+)
+def test_lines_that_are_not_utf8_are_known(tmp_path: Path, text: str, language: str, encoding: str) -> None:
+    path = tmp_path / "in"
+    path.write_bytes("Ünïcode é\n".encode() + f"{text}\n".encode(encoding) + b"plain\n" + f"{text}\n".encode(encoding) + text.encode())
+    one = Feed(path)
+    assert len([line for portion in one.portions() for line in portion]) == 5
+    assert one.not_utf8 == [2, 4]
+    assert one.cure(language=language) == f"iconv -f {encoding} -t UTF-8 {path} > new-file"
+
+
+def test_lines_that_are_utf8_are_not_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "in"
+    path.write_text("a\n\ufffd \ue000 \U0010ffff é नमस्ते 你好\n", encoding="utf-8")
+    one = Feed(path)
+    list(one.portions())
+    assert one.not_utf8 == []
+
+
 def test_long_lines_are_not_all_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in characters, whoever is slow: a queue of so many lines held gigabytes."""
     monkeypatch.setattr(feed, "MOST_HELD", 50_000)

@@ -121,6 +121,22 @@ def test_a_line_that_is_cut_is_told_and_the_others_are_translated(vitrail: Call,
     assert ran.out.split("\n")[0] == ran.out.split("\n")[1]
 
 
+def test_lines_that_are_not_utf8_are_told(vitrail: Call, folder: Path) -> None:
+    ran = vitrail("translate", folder, stdin=b"abc\n" + "été là-bas\n".encode("latin-1") * 7)
+    assert (ran.code, ran.out.count("\n")) == (0, 8)
+    assert "warning: 7 lines are not UTF-8, and are not read as meant (lines 2, 3, 4, 5, 6, ...)" in ran.err
+    assert "try: iconv -f latin1 -t UTF-8 FILE > new-file" in ran.err
+    assert "not UTF-8" not in vitrail("translate", folder, stdin="abc\nété\n".encode()).err
+
+
+@pytest.mark.parametrize("end", ["\u2028", "\u2029", "\x85"])
+def test_records_are_lines_for_every_reader(vitrail: Call, folder: Path, end: str) -> None:
+    source = f"abc{end}नमस्ते{end}def"
+    rows = vitrail("translate", folder, "--json", stdin=f"{source}\n".encode()).out.splitlines()
+    assert [json.loads(row)["source"] for row in rows] == [source]
+    assert "नमस्ते" in rows[0]
+
+
 def test_limits_of_length(vitrail: Call, folder: Path) -> None:
     free, short, long = (
         json.loads(vitrail("translate", folder, "--json", *options, stdin=b"abc\n").out)["length"]
@@ -138,6 +154,9 @@ def test_limits_of_length(vitrail: Call, folder: Path) -> None:
         (["--n-best", "3", "--beams", "2"], "--beams 3"),
         (["--beams", "1000000000"], "1000"),
         (["--alignment", "MODEL"], "one model"),
+        (["--min-length", "9", "--max-length", "5"], "min_length = 9 is more than max_length = 5"),
+        (["--force", "caf\udce9"], r"'caf\udce9' is not UTF-8"),
+        (["--force", "ab", "--forbid", "ab"], "'ab' is forced and forbidden at once"),
     ],
 )
 def test_what_cannot_be_is_refused_in_options_that_exist(vitrail: Call, folder: Path, options: list[str], told: str) -> None:

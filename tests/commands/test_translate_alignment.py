@@ -5,9 +5,9 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -16,8 +16,10 @@ import typer
 from vitrail.cli import run
 from vitrail.commands import console
 from vitrail.commands.align import align
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.subwords import CharacterVocabulary, Subwords, Vocabularies
 from vitrail.errors import DataError, UsageError
+from vitrail.inspection import alignment
+from vitrail.inspection.forced import LONGEST
 from vitrail.models.build import build_model
 from vitrail.models.folder import save_model, unique_tensors
 from vitrail.models.recurrent import RecurrentConfig
@@ -171,8 +173,18 @@ def test_the_verb_can_be_wired() -> None:
     assert typer.main.get_command(app) is not None
 
 
-def test_a_pair_that_is_too_long_is_told(folder: Path, texts: tuple[Path, Path], capfd: pytest.CaptureFixture[str]) -> None:
-    """The weights of 3,000 words by 3,000 would take gigabytes."""
+def test_a_pair_that_is_too_long_is_told(
+    folder: Path, texts: tuple[Path, Path], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights of 3,000 words by 3,000 would take gigabytes, and to find the words of 20,000 takes a minute."""
+    spelled: list[int] = []
+
+    def spell(ids: Sequence[int], vocabulary: Subwords, *, text: str | None) -> Any:
+        spelled.append(len(ids))
+        return usual(ids, vocabulary, text=text)
+
+    usual = alignment.spell
+    monkeypatch.setattr(alignment, "spell", spell)
     source, target = texts
     source.write_text("ab cd\n" + "ab " * 3000 + "\nab cd\n")
     target.write_text("ba dc\n" + "ba " * 3000 + "\nba dc\n")
@@ -181,3 +193,4 @@ def test_a_pair_that_is_too_long_is_told(folder: Path, texts: tuple[Path, Path],
     lines = told.out.splitlines()
     assert len(lines) == 3 and lines[1] == "" and lines[0] == lines[2] != ""
     assert "1 pairs of more than 1,024 tokens on a side have no links (lines 2)" in told.err
+    assert spelled and max(spelled) <= LONGEST

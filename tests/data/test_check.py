@@ -46,6 +46,7 @@ CUTS: dict[str, Callable[[str], str]] = {
     "@@": lambda word: f"{word[:2]}@@ {word[2:]}",
     "▁": lambda word: f"▁{word[:2]} {word[2:]}",
     "￭": lambda word: f"{word[:2]} ￭{word[2:]}",
+    "##": lambda word: f"{word[:2]} ##{word[2:]}",
 }
 
 
@@ -149,3 +150,12 @@ def test_no_language_is_taken_for_another(tmp_path: Path, every: int) -> None:
             DataConfig(corpora=(texts[0],), dev=texts[1], target_language=code), say=lambda line, c=code: said.append(f"{c} {line}")
         )
     assert [line for line in said if not line.startswith("shi ")] == []  # Tachelhit, which CLDR has in Tifinagh, is in Latin letters
+
+
+def test_the_same_text_twice_is_told(text: Write) -> None:
+    said = told(DataConfig(corpora=(text("train", ENGLISH, FRENCH), text("twice", FRENCH, [f" {line} " for line in FRENCH]))))
+    assert (
+        said.startswith("warning: data.corpora.1 (") and "twice.a1): source and target are the same in 400 of the first 400 pairs" in said
+    )
+    some = [english if place % 5 else french for place, (english, french) in enumerate(zip(ENGLISH, FRENCH, strict=True))]
+    assert "are the same" not in told(DataConfig(corpora=(text("some", ENGLISH, some),)))

@@ -128,6 +128,10 @@ def test_codes_of_languages_alone_are_a_header_but_words_are_none(write: Callabl
     body = "".join("\t".join(pair) + "\n" for pair in PAIRS)
     with_header = write("x.tsv", f"en\tfr\n{body}".encode())
     assert read(with_header) == PAIRS and "header" in ParallelText(source=with_header).describe()
+    several = write("s.tsv", ("en\tfr\tde\n" + "".join("\t".join((*pair, "Guten Tag.")) + "\n" for pair in PAIRS)).encode())
+    assert [pair[:2] for pair in ParallelText(source=several, columns=(1, 2)).pairs()] == PAIRS
+    with pytest.raises(DataError, match="which two are the text is not plain"):
+        ParallelText(source=several).count()
     assert read(write("y.tsv", f"one\ttwo\n{body}".encode())) == [("one", "two"), *PAIRS]
     assert read(write("z.tsv", b"to\tla\nshe\telle\n")) == [("to", "la"), ("she", "elle")]
 
@@ -266,6 +270,7 @@ def test_json_that_is_wrong_is_refused_with_its_line(write: Callable[[str, bytes
         ("[" * 100_000, "nested too deep"),
         ('{\n"source": "a",\n"target": "b"}', r"x\.json:1: not a pair"),
         ('{"en": "a", "fr": "b", "de": "c"}', "its keys are en, fr, de"),
+        ('{"data": [{"en": "a", "fr": "b"}], "version": 2}', "no text stands under its keys data, version"),
         ('[{"source": "' + "y" * 3_000_000 + '", "target": "b"}]', "more than 1,048,576 characters"),
     ):
         with pytest.raises(DataError, match=found):

@@ -335,7 +335,7 @@ def test_forced_words_of_a_text_in_parts(seed: int) -> None:
 def test_wishes_that_cannot_be_granted() -> None:
     with pytest.raises(UsageError, match="zebra"):
         toy().translate("dawn", wishes=Wishes(forced=("zebra",)))
-    with pytest.raises(UsageError, match="forced and forbidden"):
+    with pytest.raises(UsageError, match="'river' is forced and forbidden"):
         toy().translate("dawn", wishes=Wishes(forced=("river",), forbidden=("river",)))
 
 

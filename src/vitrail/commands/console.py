@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+_LINE_ENDS = {sign: f"\\u{sign:04x}" for sign in (0x85, 0x2028, 0x2029)}
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Set = Annotated[
     list[str] | None,
@@ -68,6 +69,11 @@ def show(text: str) -> None:
 def show_json(value: Any) -> None:
     """The result for programs, on stdout."""
     show(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def json_line(value: Any) -> str:
+    """JSON on one line for every reader: some end lines at U+0085, U+2028 and U+2029, which JSON may leave as they are."""
+    return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS)
 
 
 def write_lines(lines: Iterable[str]) -> None:

@@ -1,5 +1,6 @@
 """The lines that `translate` is given, in portions: as many as have come, and no more than are translated in a few seconds."""
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ MOST_HELD = 4_000_000
 """Characters that are read ahead, at most, unless a single line has more."""
 _FIRST_LINES, _MOST_LINES = 128, 1024
 _MOST_CHARACTERS = 1_000_000
+_STRAY = re.compile("[\udc80-\udcff]")
+_LOOKED_AT = 200
+"""Lines that are not UTF-8, to guess the encoding from."""
 _SECONDS = 10.0
 """What is finished is written after each portion, so that whoever stops a long translation keeps all but a few seconds of it. Portions of
 few lines make small batches: of Multi30k, 64 lines at a time are translated at 47 lines/s, 128 at 59, 256 at 80, 1,024 at 87."""
@@ -30,6 +34,9 @@ class Feed:
         self._error: BaseException | None = None
         self.cut: list[int] = []
         """Numbers of the lines that were longer than the limit: only their beginnings are in the portions. Complete at the end."""
+        self.not_utf8: list[int] = []
+        """Numbers of the lines with bytes that are not UTF-8, which no model can read. Complete at the end."""
+        self._strange: list[bytes] = []
 
     def portions(self) -> Iterator[list[str]]:
         """The lines in their order. Raises DataError, when those before have been handed out, where reading failed."""
@@ -48,6 +55,14 @@ class Feed:
         """Whether lines have come to which there is no answer when so many have one."""
         return self._taken > done or bool(self._waiting)
 
+    def cure(self, *, language: str) -> str:
+        """The command that makes UTF-8 of the lines that are none, where their encoding can be guessed; `language`: of the source."""
+        from vitrail.data.encodings import guess_encoding
+
+        found = guess_encoding(self._strange, language=language)
+        file = "FILE" if str(self._source) == "-" else str(self._source)
+        return f"iconv -f {found or 'THEIR-ENCODING'} -t UTF-8 {file} > new-file"
+
     def _read(self) -> None:
         from vitrail.data.text import CUT_MARK, lines
 
@@ -56,6 +71,9 @@ class Feed:
                 if line.endswith(CUT_MARK):
                     self.cut.append(number)
                     line = line.removesuffix(CUT_MARK)
+                if not line.isascii() and _STRAY.search(line):
+                    self.not_utf8.append(number)
+                    self._strange += [line.encode("utf-8", "surrogateescape")] * (len(self._strange) < _LOOKED_AT)
                 with self._change:
                     self._change.wait_for(lambda: not self._waiting or self._held < MOST_HELD)
                     self._waiting.append(line)

@@ -1,6 +1,5 @@
 """vitrail translate: lines in, lines out, in their order."""
 
-import json as json_module
 import signal
 import sys
 import threading
@@ -84,7 +83,7 @@ def translate(
     from vitrail.decode.translate import Wishes
 
     wishes = Wishes(prefix, forbid or (), force or ())
-    if sys.stdin.isatty() and source == Path("-"):
+    if source == Path("-") and sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  None: closed
         console.say("type a line to translate it; Ctrl-D ends")
     feed = Feed(source)
     if alignment:
@@ -95,6 +94,9 @@ def translate(
     doubtful = _write(answers, columns, total=count_lines(source), feed=feed)
     if doubtful:
         console.say(f"warning: {len(doubtful):,} translations may be incomplete, too long for the model (lines {_some(doubtful)})")
+    if feed.not_utf8:
+        console.say(f"warning: {len(feed.not_utf8):,} lines are not UTF-8, and are not read as meant (lines {_some(feed.not_utf8)})")
+        console.say(f"  try: {feed.cure(language=translator.languages[0])}")
     if feed.cut:
         raise DataError(
             f"{len(feed.cut):,} lines are too long, and only their beginnings were translated (lines {_some(feed.cut)})",
@@ -256,7 +258,7 @@ class _Columns(NamedTuple):
     def lines(self, found: "Translation", *, number: int, links: Sequence[str] | None) -> list[str]:
         """The lines for one line of the input: one, or one for each of the n best."""
         if self.json:
-            return [json_module.dumps(self._record(found, number=number, links=links), ensure_ascii=False)]
+            return [console.json_line(self._record(found, number=number, links=links))]
         # An empty line has an empty translation, and no others.
         ranked = found.alternatives if self.n_best else found.alternatives[:1]
         rows: list[list[str]] = []

@@ -26,8 +26,10 @@ _SUBWORDS = (
     (re.compile(r"\S@@(?= |$)"), "@@", "sed -E 's/@@( |$)//g'"),
     (re.compile(r"(?:^| )▁\S"), "▁", "sed 's/ //g; s/▁/ /g; s/^ //'"),
     (re.compile(r"\S￭|￭\S"), "￭", "sed -E 's/ ?￭ ?//g'"),
+    (re.compile(r"\S ##[^\W_]"), "##", "sed 's/ ##//g'"),
 )
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_COPIES = 0.9
 _NO_LETTERS = re.compile(r"[\W\d_]+")
 _TOKENISED = re.compile(r"&(?:apos|quot|#91|#93|#124);| @-@ ")
 _SIDES = ("source", "target")
@@ -64,6 +66,7 @@ def check_texts(config: DataConfig, *, say: Callable[[str], None]) -> None:
             say(told)
         for side, looks in zip(_SIDES, sample.sides, strict=True):
             _require_words(sample, side, looks, words_wanted=config.subwords.kind == "word", say=say)
+        _tell_copies(sample, say=say)
     _check_codes(samples[0], config.languages, say=say)
     for sample in samples[1:]:
         _compare(sample, samples[0], say=say)
@@ -126,6 +129,15 @@ def _require_words(sample: _Sample, side: str, looks: _Side, *, words_wanted: bo
     escaped = [line for line in looks.lines if _TOKENISED.search(line)]
     if len(escaped) >= max(3, 0.05 * len(looks.lines)):
         say(f"{where} was tokenised by Moses, as what is translated later must be too: {brief(escaped[0])}")
+
+
+def _tell_copies(sample: _Sample, *, say: Callable[[str], None]) -> None:
+    """What is trained on the same text twice copies. Some of it is common: names, and what nobody translated."""
+    source, target = (side.lines for side in sample.sides)
+    same = [one for one, other in zip(source, target, strict=True) if one.strip() and one.split() == other.split()]
+    if len(same) >= max(20, _COPIES * len(source)):
+        where = f"{sample.name} ({sample.text.label})"
+        say(f"warning: {where}: source and target are the same in {len(same)} of the first {len(source)} pairs: {brief(same[0])}")
 
 
 # ---- languages -----------------------------------------------------------------------------------------------------------------

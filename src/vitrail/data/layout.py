@@ -117,8 +117,8 @@ def _header(rows: Sequence[Row], asked: Asked) -> tuple[int, int] | None:
         return sides[0], sides[1]
     codes = [place for place, cell in enumerate(names) if _CODE.fullmatch(cell) and find_language(cell)]
     sentences = any(" " in cell for row in rows[1:] for cell in row)  # in a list of words, codes are words
-    if len(codes) == 2 and sentences and all(place in codes or cell in _OTHER_NAMES for place, cell in enumerate(names)):
-        return codes[0], codes[1]
+    if len(codes) >= 2 and sentences and all(place in codes or cell in _OTHER_NAMES for place, cell in enumerate(names)):
+        return (codes[0], codes[1]) if len(codes) == 2 else (0, 0)
     known = sum(cell in _OTHER_NAMES or cell in _SIDES[0] | _SIDES[1] for cell in names)
     return (0, 0) if known >= 2 else None
 

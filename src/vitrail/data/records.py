@@ -88,7 +88,10 @@ def pair_of(record: Record, records: Records, asked: Asked, *, name: str) -> tup
 
 def _no_pair(record: Record, why: str, asked: Asked, *, name: str) -> DataError:
     nested = ' or {"translation": {...}} with both languages' if asked.languages else ""
-    keys = f"; its keys are {', '.join(map(brief, _keys(record.value)))}" if isinstance(record.value, dict) else ""
+    texts = _keys(record.value) if isinstance(record.value, dict) else []
+    keys = f"; its keys are {', '.join(map(brief, texts))}" if texts else ""
+    if isinstance(record.value, dict) and not texts:
+        keys = f"; no text stands under its keys {', '.join(map(brief, list(record.value)[:40]))}"
     return DataError(
         f"{name}:{record.line}: not a pair ({why}){keys}",
         expected=f"{_EXPECTED}{nested}",

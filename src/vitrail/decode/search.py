@@ -67,6 +67,8 @@ class SearchConfig(Config):
     def _consistent(self) -> "SearchConfig":
         if self.sampling is None and self.n_best > self.beams:
             raise ValueError(f"n_best = {self.n_best} needs at least as many beams, not {self.beams}")
+        if self.max_length is not None and self.min_length > self.max_length:
+            raise ValueError(f"min_length = {self.min_length} is more than max_length = {self.max_length}")
         return self
 
     @property

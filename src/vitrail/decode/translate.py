@@ -88,6 +88,9 @@ class Wishes:
             if not all(isinstance(word, str) for word in words):
                 raise UsageError(f"Wishes: {name} is {given!r}", expected="words or phrases")
             object.__setattr__(self, name, words)
+        for text in (self.prefix, *self.forbidden, *self.forced):
+            if encodable(text) != text:
+                raise UsageError(f"Wishes: {text!a} is not UTF-8", remedy="set the terminal to UTF-8, or write the words anew")
 
 
 @dataclass(frozen=True)
@@ -497,6 +500,9 @@ class Translator:
             if not found:
                 raise UsageError(f"the forced word {word!r} cannot be written in this model's vocabulary", remedy="choose another word")
         forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
+        for word, found in zip(wishes.forced, forced, strict=True):
+            if all(any(contains(spelling, banned) for banned in forbidden) for spelling in found):
+                raise UsageError(f"{word!r} is forced and forbidden at once", remedy="leave it out of one of the two lists")
         prefix = tuple(target.encode(plain(encodable(wishes.prefix))))
         return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=self._joins)
 

@@ -187,8 +187,10 @@ def make_pair(translator: InspectableTranslator, source: str, target: str, *, wo
 
 
 def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
-    """The tokens of a text, and those of each word."""
+    """The tokens of a text, and those of each word; no words of a text that is too long to be aligned: finding them is quadratic."""
     ids = vocabulary.encode(read)
+    if len(ids) > LONGEST:
+        return ids, []
     shown, spans = spell(ids, vocabulary, text=read)
     if words is None:
         return ids, group_spans(spans, text=shown)
@@ -357,7 +359,10 @@ class _Half(NamedTuple):
 
 def _half(text: str, vocabulary: Subwords, *, read: Callable[[str], str]) -> _Half:
     made = read(text)
-    return _cut_half(vocabulary.encode(made), vocabulary, text=made, whole=text, where=(0, len(text)))
+    ids = vocabulary.encode(made)
+    if len(ids) > LONGEST:  # see `_cut`
+        return _Half(ids, [], [])
+    return _cut_half(ids, vocabulary, text=made, whole=text, where=(0, len(text)))
 
 
 def _cut_half(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, whole: str, where: tuple[int, int]) -> _Half:
