@@ -19,7 +19,7 @@ from vitrail.commands.align import align
 from vitrail.data.subwords import CharacterVocabulary, Subwords, Vocabularies
 from vitrail.errors import DataError, UsageError
 from vitrail.inspection import alignment
-from vitrail.inspection.forced import LONGEST
+from vitrail.inspection.cross import LONGEST
 from vitrail.models.build import build_model
 from vitrail.models.folder import save_model, unique_tensors
 from vitrail.models.recurrent import RecurrentConfig
