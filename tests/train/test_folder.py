@@ -240,18 +240,18 @@ def scores(monkeypatch: pytest.MonkeyPatch, found: list[tuple[float, float]]) ->
 
 
 def test_a_score_of_another_kind_keeps_no_better_model_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BLEU 30 is no bar for a chrF of 0.4: the model so far is measured by the new score, and the next better one takes its place."""
+    """BLEU 30 is no bar for a chrF of 24: the model so far is measured by the new score, and the next better one takes its place."""
     short = {"train": {"duration": "4 steps", "validate_every": "2 steps", "select": "bleu"}}
     scores(monkeypatch, [(30.0, 0.1), (29.0, 0.5)])
     outcome = run(tiny(tmp_path, short), tmp_path / "run")
     assert (outcome.progress.best, load_model(tmp_path / "run").facts["step"]) == (30.0, 2)
     longer = {"train": {"duration": "8 steps", "validate_every": "2 steps", "select": "chrf"}}
     said: list[str] = []
-    scores(monkeypatch, [(28.0, 0.2), (27.0, 0.1), (26.0, 0.4)])
+    scores(monkeypatch, [(28.0, 22.0), (27.0, 21.0), (26.0, 24.0)])
     outcome = run(tiny(tmp_path, longer), tmp_path / "run", allow=["train"], say=said.append)
-    assert "the model so far, of step 2, measured anew: chrF 0.20" in said
-    assert (outcome.progress.best, outcome.progress.best_step, load_model(tmp_path / "run").facts["step"]) == (0.4, 8, 8)
-    assert outcome.progress.scores == [(6, 0.1), (8, 0.4)]
+    assert "the model so far, of step 2, measured anew: chrF 22.00" in said
+    assert (outcome.progress.best, outcome.progress.best_step, load_model(tmp_path / "run").facts["step"]) == (24.0, 8, 8)
+    assert outcome.progress.scores == [(6, 21.0), (8, 24.0)]
 
 
 def test_another_dev_text_measures_anew(tmp_path: Path) -> None:

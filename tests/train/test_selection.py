@@ -148,6 +148,27 @@ def test_of_equal_scores_the_lower_loss_is_better_and_then_the_later() -> None:
     assert progress.best_steps(4) == [3, 2, 1, 4]
 
 
+@pytest.mark.parametrize("select", ["auto", "bleu"])
+def test_scores_of_translations_that_say_nothing_decide_nothing(select: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As measured: the first babble scored higher than all that came until the model had learned, so that a plateau was seen."""
+    scale = 1.0 if select == "auto" else 1 / 15
+    left = iter([(5.3, 6.2), (2.8, 5.5), (1.7, 4.8), (1.2, 4.4), (4.2, 4.3), (30.0, 3.9), (31.0, 4.0), (30.5, 3.8)])
+
+    def validate(*_: Any, **__: Any) -> Validation:
+        score, loss = next(left)
+        score *= scale
+        names = {"dev_loss_nats_per_token": loss, "dev_perplexity": 1.0, "dev_bleu": score, "dev_chrf": score, "dev_truncated_share": 0.0}
+        return Validation(names, [])
+
+    monkeypatch.setattr(run_module, "validate", validate)
+    changes = {
+        "train": {"duration": "16 steps", "validate_every": "2 steps", "patience": 2, "select": select},
+        "schedule": {"kind": "plateau", "patience": 1},
+    }
+    progress = run(tiny(tmp_path, changes), tmp_path / "run").progress
+    assert progress.best_step == 14 and progress.halvings == 1
+
+
 def test_equal_scores_and_falling_loss_keep_the_later_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left = iter([(0.0, 3.0), (0.0, 2.0), (0.0, 2.5), (0.0, 1.0)])
 

@@ -58,16 +58,19 @@ class Progress:
     window: Window = field(default_factory=Window)
     """What the next line of metrics will tell."""
 
-    def is_better(self, score: float, loss: float) -> bool:
-        """Whether a score is the best so far: higher, or equal with a lower loss."""
-        if self.best is None or score != self.best:
-            return self.best is None or score > self.best
+    def is_better(self, score: float, loss: float, *, noise: float = -math.inf) -> bool:
+        """Whether a score is the best so far: higher, or equal with a lower loss. All scores up to `noise` are equal."""
+        if self.best is None:
+            return True
+        found, best = max(score, noise), max(self.best, noise)
+        if found != best:
+            return found > best
         return self.best_loss is not None and loss < self.best_loss
 
-    def best_steps(self, count: int) -> list[int]:
-        """The steps of the highest scores; of equal ones that with the lower loss first, then the later one."""
+    def best_steps(self, count: int, *, noise: float = -math.inf) -> list[int]:
+        """The steps of the highest scores; of equal ones that with the lower loss first, then the later one. `noise`: see `is_better`."""
         unknown = [math.inf] * (len(self.scores) - len(self.losses))  # a run of an earlier version did not keep them
-        judged = [(-score, loss, -step) for (step, score), loss in zip(self.scores, [*unknown, *self.losses], strict=True)]
+        judged = [(-max(score, noise), loss, -step) for (step, score), loss in zip(self.scores, [*unknown, *self.losses], strict=True)]
         return [-step for _, _, step in sorted(judged)[:count]]
 
     def last_steps(self, count: int) -> list[int]:

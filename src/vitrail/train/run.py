@@ -47,6 +47,8 @@ _WORST = -1e30
 """Stands for a dev score that is not finite, which JSON cannot hold."""
 
 _SELECT_NAMES = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
+_NOISE = {"bleu": 1.0, "chrf": 15.0, "loss": -math.inf}
+"""Up to this dev score translations say nothing of their sources: chrF 0 to 13 and BLEU 0 to 0.5 come and go while the loss falls."""
 _SELECT_REASON = "it counts characters, so that it sees progress in lines of any length and script"
 
 Say = Callable[[str], None]
@@ -361,7 +363,7 @@ class _Run:
         for sample in found.samples:
             self.records.sample({"step": progress.step, **sample})
         score, loss = self._figures(found)
-        better = progress.is_better(score, loss)
+        better = progress.is_better(score, loss, noise=_NOISE[self.select])
         mean_of = {"averaged_checkpoints": averaged} if averaged else {}
         self._observe(Event("validation", progress.step, {**found.values, **more, "seconds": progress.seconds, "best": better, **mean_of}))
         return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values | more))
@@ -429,7 +431,7 @@ class _Run:
                 "finished": finished,
             },
         )
-        kept = {*progress.best_steps(self.config.train.keep_best), *self._steps_to_average()}
+        kept = {*progress.best_steps(self.config.train.keep_best, noise=_NOISE[self.select]), *self._steps_to_average()}
         state.prune(
             self.folder,
             keep_last=self.config.train.keep_last,
@@ -440,7 +442,9 @@ class _Run:
     def _steps_to_average(self) -> list[int]:
         """Those of validations alone: where a run happened to be stopped and saved must not matter."""
         count = self.config.train.average_checkpoints
-        return self.progress.best_steps(count) if self.config.train.average_which == "best" else self.progress.last_steps(count)
+        if self.config.train.average_which == "best":
+            return self.progress.best_steps(count, noise=_NOISE[self.select])
+        return self.progress.last_steps(count)
 
     def _keep_bad_batch(self, step: int) -> None:
         first = (step - 1) * self.config.train.accumulate
