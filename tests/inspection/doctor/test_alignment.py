@@ -9,7 +9,8 @@ import torch
 
 from vitrail.data.prepared import open_prepared
 from vitrail.data.store import Store, write_store
-from vitrail.inspection.doctor.alignment import WINDOW, ahead, by_lengths, by_loss, probe_loss
+from vitrail.inspection.doctor.alignment import WINDOW, ahead, by_lengths, by_loss, misalignment, probe_loss
+from vitrail.inspection.doctor.patient import admit
 from vitrail.models.folder import load_model
 
 Lengths = npt.NDArray[np.int64]
@@ -108,3 +109,13 @@ def test_a_model_that_knows_nothing_is_not_asked(healthy: Path, tmp_path: Path) 
             elif name == "output_weight":
                 weight.mul_(200)
     assert probe_loss(model, store) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_sound_text_is_not_called_misaligned_by_a_model_that_diverged(healthy: Path, seed: int) -> None:
+    patient = admit(healthy)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for weight in patient.model.parameters():
+            weight.normal_(std=3)
+    assert {finding.severity for finding in misalignment(patient)} <= {"ok", "unchecked"}

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vitrail.data.batches import Row
 from vitrail.data.store import Store
 from vitrail.decode.forced import losses
-from vitrail.evaluation.learned import LONGEST, spread
+from vitrail.evaluation.learned import LONGEST, spread, word_entropy
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient
 from vitrail.models.base import TranslationModel
@@ -39,6 +39,7 @@ PROBES = 24
 """Windows that the model's loss is measured in, evenly spread."""
 PROBE_PAIRS = 12
 """Pairs of such a window; each source is also scored with the target of the pair after it and before it."""
+_DEV_PAIRS = 64
 NATS = 0.3
 """Nats per token by which neighbours' targets must suit better, in the mean of a window, for it to be shifted."""
 DEAF_NATS = 0.4
@@ -153,8 +154,16 @@ def by_loss(leads: Floats) -> dict[int, int]:
 def misalignment(patient: Patient) -> list[Finding]:
     """Look through every corpus of the training text: all of it by lengths, a sample of it by the model's loss."""
     knows = patient.loaded is not None and patient.vocabularies.digest == patient.data.vocabularies.digest
-    model = patient.model if knows else None
+    model = patient.model if knows and _beats_frequencies(patient) else None
     return [_examine(patient, store, name, model) for store, name in zip(patient.data.stores, corpus_names(patient), strict=True)]
+
+
+def _beats_frequencies(patient: Patient) -> bool:
+    """Whether dev text is likelier to the model than by how frequent each token is: what one that diverged says of pairs is noise."""
+    pairs = patient.dev_pairs
+    source, target = pairs.source[:_DEV_PAIRS], pairs.target[:_DEV_PAIRS]
+    nats, tokens = losses(patient.model, source, target)
+    return len(source) == 0 or float(nats.sum() / tokens.sum()) < word_entropy(patient.data)
 
 
 def corpus_names(patient: Patient) -> list[str]:
