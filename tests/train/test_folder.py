@@ -14,7 +14,7 @@ from training_runs import Trainer, differing, every_byte, logged, run, tiny, wri
 from vitrail.cli import run as command
 from vitrail.data.prepare import prepare
 from vitrail.data.prepared import open_prepared
-from vitrail.errors import ModelError, Stopped, TrainingError, UsageError
+from vitrail.errors import DataError, ModelError, Stopped, TrainingError, UsageError
 from vitrail.files import FolderLock
 from vitrail.models.folder import load_model
 from vitrail.train import loop as loop_module
@@ -480,6 +480,36 @@ def test_choices_are_made_again_from_the_checkpoint(
         train_translator(*text, tmp_path / "run", settings=[*fixed, "data.holdout.dev_pairs=4"])
         assert any("choices.json: is lost or damaged; made again from step-000002" in message for message in caplog.messages)
         assert (tmp_path / "run" / "config.toml").read_bytes() == before
+
+
+def test_text_that_is_gone_stops_no_training(tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was prepared from it is all that a training needs."""
+    config, folder = tiny(tmp_path), tmp_path / "run"
+    stop_at(monkeypatch, 19)
+    with pytest.raises(Stopped):
+        run(config, folder)
+    named = {path for _, text in config.data.texts() for path in (text.source, text.target) if path is not None}
+    for path in named:
+        path.unlink()
+    before = every_byte(folder)
+    other = config.data.corpora[0].model_copy(update={"source": tmp_path / "mistyped.en"})
+    with pytest.raises(DataError, match=r"mistyped\.en: cannot be read"):
+        run(config.model_copy(update={"data": config.data.model_copy(update={"corpora": (other,)})}), folder)
+    assert every_byte(folder) == before
+    run(config, folder)
+    assert not differing(folder, unbroken)
+    assert command(["train", "-o", str(folder)]) == 0
+
+
+def test_text_that_is_gone_is_missed_where_data_are_damaged(tmp_path: Path) -> None:
+    config, folder = tiny(tmp_path), tmp_path / "run"
+    run(config, folder)
+    config.data.corpora[0].source.unlink()
+    (folder / "data" / "prepared.json").write_text("{}")
+    before = every_byte(folder)
+    with pytest.raises(DataError, match="cannot be read"):
+        run(config, folder)
+    assert every_byte(folder) == before
 
 
 def test_without_a_good_checkpoint_nothing_is_touched(copied: Path) -> None:

@@ -76,7 +76,7 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     from vitrail.inspection.filming import Recorder
     from vitrail.train.api import keep_choices, plan, to_run_config
     from vitrail.train.display import TrainingDisplay
-    from vitrail.train.folder import require_own_run
+    from vitrail.train.folder import kept_fingerprint, require_own_run
     from vitrail.train.metrics import tensorboard as write_tensorboard
     from vitrail.train.run import train as train_run
     from vitrail.train.stopping import stopping_at_once
@@ -86,7 +86,7 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     if int(os.environ.get("RANK", "0")) > 0:  # under torchrun, the first process speaks and writes for all
         return _facts(train_run(config, folder, allow=allow))
     observers: list[Observe] = [write_tensorboard(folder / "tensorboard")] if tensorboard else []
-    require_own_run(folder, inputs=stamps(config.data), settings=request.files())
+    require_own_run(folder, inputs=stamps(config.data, gone=kept_fingerprint(folder, config.data) is not None), settings=request.files())
 
     with TrainingDisplay(folder) as display:
 

@@ -41,8 +41,9 @@ def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         return table
     parts: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
-    if isinstance(parts.get("corpora"), list):
-        parts["corpora"] = [_found(text, folder) for text in parts["corpora"]]
+    for name in ("corpora", "more_dev"):
+        if isinstance(parts.get(name), list):
+            parts[name] = [_found(text, folder) for text in parts[name]]
     for name in ("dev", "test"):
         if name in parts:
             parts[name] = _found(parts[name], folder)

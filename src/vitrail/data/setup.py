@@ -1,7 +1,8 @@
 """What is to be prepared, and the fingerprint that tells whether it was: every setting, and the SHA-256 of every input file."""
 
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -121,26 +122,35 @@ def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *
         )
 
 
-def fingerprint(config: DataConfig) -> dict[str, Any]:
+def fingerprint(config: DataConfig, *, kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What the prepared folder depends on, by name: every value of the configuration, and for each input file the SHA-256 of its bytes.
 
         {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}
 
-    Where a file lies, and what reports call it, does not count. Raises DataError when a file cannot be read. Cost: reads all of it.
+    Where a file lies, and what reports call it, does not count.
+
+    Args:   kept: what was prepared from these very files, by their names: what it says of one that is gone by now is taken for true.
+    Raises: DataError when a file cannot be read. Cost: reads all of it.
     """
     table = config.model_dump(mode="json") | dict(zip(("source_language", "target_language"), config.languages, strict=True))
-    table["corpora"] = {str(place): _text_fingerprint(corpus) for place, corpus in enumerate(config.corpora)}
+    kept = kept or {}
+
+    def several(name: str, texts: Sequence[ParallelText]) -> dict[str, Any]:
+        return {str(place): _text_fingerprint(text, f"data.{name}.{place}", kept) for place, text in enumerate(texts)}
+
+    table["corpora"] = several("corpora", config.corpora)
     for name, text in (("dev", config.dev), ("test", config.test)):
-        table[name] = None if text is None else _text_fingerprint(text)
+        table[name] = None if text is None else _text_fingerprint(text, f"data.{name}", kept)
     del table["more_dev"]
     if config.more_dev:
-        table["more_dev"] = {str(place): _text_fingerprint(text) for place, text in enumerate(config.more_dev)}
+        table["more_dev"] = several("more_dev", config.more_dev)
     return {"data.format": FORMAT} | dict(_flatten("data", table))
 
 
-def _text_fingerprint(text: ParallelText) -> dict[str, Any]:
+def _text_fingerprint(text: ParallelText, name: str, kept: Mapping[str, Any]) -> dict[str, Any]:
     languages = list(text.languages) if text.languages else None
-    hashes = {"source": _hash(text.source)} | ({"target": _hash(text.target)} if text.target else {})
+    files = {"source": text.source} | ({"target": text.target} if text.target else {})
+    hashes = {side: _hash(path, kept.get(f"{name}.{side}")) for side, path in files.items()}
     # A key that came later stands in a fingerprint only where it is used, so that data prepared before are still known.
     told: dict[str, Any] = {"columns": list(text.columns)} if text.columns else {}
     told |= {"delimiter": text.delimiter} if text.delimiter else {}
@@ -148,7 +158,9 @@ def _text_fingerprint(text: ParallelText) -> dict[str, Any]:
     return hashes | {"format": text.kind, "languages": languages, "weight": text.weight} | told
 
 
-def _hash(path: Path) -> str:
+def _hash(path: Path, kept: str | None) -> str:
+    if kept is not None and not os.path.lexists(path):
+        return kept
     try:
         with path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest()
@@ -180,9 +192,10 @@ def _brief(value: Any) -> str:
     return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
-def stamps(config: DataConfig) -> dict[Path, tuple[int, int, int]]:
-    """What changes of each input file when it is replaced or written to. Raises DataError when one is not there."""
+def stamps(config: DataConfig, *, gone: bool = False) -> dict[Path, tuple[int, int, int]]:
+    """What changes of each input file when it is replaced or written to. Raises DataError when one is not there and may not be `gone`."""
     paths = [path for _, text in config.texts() for path in (text.source, text.target) if path is not None]
+    paths = [path for path in paths if not gone or os.path.lexists(path)]
     try:
         return {path: (found.st_ino, found.st_size, found.st_mtime_ns) for path in paths if (found := path.stat())}
     except OSError as error:

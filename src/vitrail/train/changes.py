@@ -57,14 +57,17 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     return state.load_latest(folder, expected={"model": None, "optimizer": None, "average": None})
 
 
-def require_goes_on(config: RunConfig, folder: Path, *, world: int, allow: Collection[str]) -> Checkpoint | None:
+def require_goes_on(
+    config: RunConfig, folder: Path, *, world: int, allow: Collection[str], kept: Mapping[str, Any] | None = None
+) -> Checkpoint | None:
     """The newest good checkpoint, once all that can be known before data are prepared was held against it; None where nothing was trained.
 
-    Raises UsageError where this setup cannot go on from it, or where there is a model but no checkpoint.
+    Args:   kept: see `fingerprint`.
+    Raises: UsageError where this setup cannot go on from it, or where there is a model but no checkpoint.
     """
     checkpoint = newest_checkpoint(folder)
     if checkpoint is not None:
-        saved, asked = checkpoint.facts["setup"], setup_of(config, fingerprint(config.data), world=world)
+        saved, asked = checkpoint.facts["setup"], setup_of(config, fingerprint(config.data, kept=kept), world=world)
         if config.train.select == "auto":
             asked["train"]["select"] = saved["train"]["select"]
         require_workable(saved, asked, allow=allow)

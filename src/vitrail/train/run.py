@@ -30,7 +30,7 @@ from vitrail.streams import heard_or_not
 from vitrail.train import state
 from vitrail.train.changes import best_weights, change_the_measure, newest_checkpoint, require_goes_on, require_workable, setup_of
 from vitrail.train.config import RunConfig
-from vitrail.train.folder import CONFIG, require_own_run
+from vitrail.train.folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.loop import Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
 from vitrail.train.metrics import Event, Observe
@@ -99,16 +99,18 @@ def train(
                 prepared = open_prepared(folder / "data")
             run = _Run(config, folder, prepared=prepared, wish=wish, observers=(), watch=None, say=_log.debug)
             return run.train(newest_checkpoint(folder), allow, begin=begin)
-        require_own_run(folder, inputs=stamps(config.data))
+        kept = kept_fingerprint(folder, config.data)
+        require_own_run(folder, inputs=stamps(config.data, gone=kept is not None))
         with FolderLock(folder):
             run = partial(_Run, config, folder, wish=wish, observers=observers, watch=watch, say=say)
             with wish.at_once(_NOT_BEGUN):
-                checkpoint = require_goes_on(config, folder, world=ranks.world, allow=allow)
+                checkpoint = require_goes_on(config, folder, world=ranks.world, allow=allow, kept=kept)
                 prepared = prepare(
                     config.data,
                     folder / "data",
                     say=say,
                     accept=lambda made: None if checkpoint is None else run(prepared=made).check(checkpoint, allow),
+                    kept=kept,
                 )
                 ranks.wait()
             return run(prepared=prepared).train(checkpoint, allow, begin=begin)
