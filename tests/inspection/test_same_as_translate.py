@@ -169,7 +169,7 @@ def test_edits_are_of_one_part(model: str) -> None:
     with pytest.raises(UsageError, match="does not occur"):
         one.edit(several, edit)
     with pytest.raises(UsageError, match="makes 1 parts of a text that is translated in 2"):
-        one.edit("the dog ate it. The dog ate", Edit(words=(("The", "the"),)))
+        one.edit("the dog ate it. The dog ate", Edit(words=(("it", "Mr"),)))
     with pytest.raises(UsageError, match=r"a prefix for part 2[\s\S]*part 1"):
         one.edit(several, Edit(prefix="a"), part=2)
 

@@ -77,8 +77,7 @@ def _sample(name: str, text: ParallelText) -> _Sample:
     characters = 0
     for pair in islice(text.pairs(), _PAIRS):
         for lines, line in zip(sides, pair[:2], strict=True):
-            if not _NOT_UTF8.search(line):  # cleaning tells of those
-                lines.append(line)
+            lines.append("" if _NOT_UTF8.search(line) else line)  # cleaning tells of those
         characters += len(pair.source) + len(pair.target)
         if characters > _CHARACTERS:
             break

@@ -316,7 +316,7 @@ def write(folder: Path, book: Phrasebook, *, used: bool = False) -> None:
     if used and not all(recognise(path) for path, recognise in same.items()):
         raise UsageError(
             f"{folder.parent}: something was trained here, on other text than this phrasebook of {len(book.train):,} pairs",
-            expected="the same --pairs as before, or another folder; nothing was changed",
+            expected="as many pairs as before, or another folder; nothing was changed",
             remedy="-o with another name",
         )
     require_own({path: (lambda _: True) if own else recognise for path, recognise in same.items()}, what="the phrasebook")

@@ -105,9 +105,9 @@ def prepare(
              little is left; TrainingError when another process prepares the same folder, or trains on it; NotWritten.
     Cost:    53 µs of processor time a pair of 7 words (162,000 pairs: 8.6 s, 230 MB); cleaning and encoding, half of it, use all workers.
     """
+    counts = [] if kept is not None else _count(config)
     before = stamps(config, gone=kept is not None)
     asked = fingerprint(config, kept=kept)
-    counts = [] if kept is not None else _count(config)
     require_own({folder: is_prepared}, what="prepared data", inputs=before)
     with owning(folder) if accept is None else nullcontext():
         found, told = _open_same(folder, asked)
