@@ -7,11 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.cores import WAITING, usable_cores, wait_briefly
+from vitrail.cores import KERNELS, WAITING, keep_few_kernels, usable_cores, wait_briefly
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SHOW = "import os, {first}, vitrail; print(*(os.environ.get(name) for name in ('GOMP_SPINCOUNT', 'KMP_BLOCKTIME')))"
-UNSAID = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", *WAITING)}
+UNSAID = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", *WAITING, *KERNELS)}
+SHAPES = """
+import sys, vitrail, torch
+torch.set_num_threads(1)
+weight = torch.randn(128, 256, dtype=torch.bfloat16)
+for rows in range(1, 1001):
+    torch.randn(rows, 128, dtype=torch.bfloat16) @ weight
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmRSS")))
+"""
 
 
 def shown(code: str, **said: str) -> list[str]:
@@ -33,6 +41,19 @@ def test_nothing_is_said_when_torch_has_read_it_already(monkeypatch: pytest.Monk
     monkeypatch.delitem(sys.modules, "torch")
     assert wait_briefly(environment) and environment == WAITING
     assert not wait_briefly(environment)
+
+
+def test_few_kernels_are_kept_unless_somebody_has_said_how_many() -> None:
+    environment: dict[str, str] = {}
+    assert keep_few_kernels(environment) and environment == KERNELS
+    for name in ("DNNL_PRIMITIVE_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        assert not keep_few_kernels(said := {name: "9"}) and said == {name: "9"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_batches_of_many_shapes_hold_little() -> None:
+    held, held_by_default = (int(shown(SHAPES, **said)[0]) for said in ({}, {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}))
+    assert held < held_by_default - 20_000  # kB
 
 
 @pytest.mark.parametrize(

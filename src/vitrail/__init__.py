@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitrail.cores import wait_briefly
+from vitrail.cores import keep_few_kernels, wait_briefly
 
 if TYPE_CHECKING:
     from vitrail.config import Duration
@@ -59,6 +59,7 @@ _HOMES = {
     "vitrail.train.config": ("RunConfig",),
 }
 
+keep_few_kernels()
 wait_briefly()  # before anything imports torch, and for every way in: the program, `python -m`, a script, a process that one starts
 
 

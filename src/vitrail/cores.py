@@ -1,4 +1,7 @@
-"""The processor cores that this process may use, and how OpenMP's threads wait for each other on them. Never imports torch."""
+"""The processor cores that this process may use, how OpenMP's threads wait for each other on them, and how many kernels are kept.
+
+Never imports torch.
+"""
 
 import os
 import sys
@@ -11,6 +14,10 @@ beside another busy process, each thread burns the time that the one it waits fo
 WAITING = {"GOMP_SPINCOUNT": str(SPIN_COUNT), "KMP_BLOCKTIME": "1"}
 """What tells GNU's OpenMP (Linux), and LLVM's and Intel's (macOS, Windows; the least number of milliseconds that is not 0)."""
 _SAID = ("OMP_WAIT_POLICY", *WAITING)
+KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+"""How many compiled kernels oneDNN keeps. It makes one for every shape, and batches of text have ever other shapes: of its own 1,024 a
+training that needs 1.4 GB comes to hold 2.3, and is no faster (docs/experiments.md, "What a training holds")."""
+_KERNELS_SAID = ("DNNL_PRIMITIVE_CACHE_CAPACITY", *KERNELS)
 
 
 def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> bool:
@@ -22,6 +29,17 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> bool:
     if "torch" in sys.modules or any(name in environment for name in _SAID):
         return False
     environment.update(WAITING)
+    return True
+
+
+def keep_few_kernels(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Bound the memory that oneDNN's kernels take; true when that was done. Whoever has said how many to keep is obeyed.
+
+    oneDNN reads this once, as torch first asks it for something.
+    """
+    if any(name in environment for name in _KERNELS_SAID):
+        return False
+    environment.update(KERNELS)
     return True
 
 
