@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unicodedata import category
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ def texts(text: str) -> list[str]:
 def test_parts_give_the_text_back_and_each_says_something(text: str) -> None:
     parts = split_sentences(text)
     assert "".join(part.text + part.separator for part in parts) == text
-    assert all(part.separator == "" or part.separator.isspace() for part in parts)
+    assert all(sign.isspace() or category(sign) == "Cf" for part in parts for sign in part.separator)
     assert len(parts) == 1 or all(any(map(str.isalnum, part.text)) for part in parts)
     assert count_sentences(text) == len(parts)
 
@@ -62,6 +63,12 @@ def test_parts_give_the_text_back_and_each_says_something(text: str) -> None:
         (["he slept.", "is it late?", "she read!", "then it rained."], " "),
         (["he slept .", "она спит .", "it rained ."], " "),
         (["彼は寝た．", "彼女は読んだ．", "雨は３．５ミリだ"], ""),
+        (["He slept.", "She read!", "Did it rain?"], "\u200b"),
+        (["He slept.", "She read!", "Did it rain?"], "\u202e"),
+        (["He slept.", "She read!", "Did it rain?"], "\ufeff "),
+        (["نام الولد.", "هل أمطرت؟", "قرأت البنت."], "\u200f "),
+        (["הוא ישן.", "היא קראה?", "ירד גשם."], "\u2069\u200f \u2067"),
+        (["គាត់គេង។", "នាងអាន។"], "\u200b"),
     ],
 )
 def test_sentences_of_many_scripts(sentences: list[str], between: str) -> None:
@@ -98,6 +105,7 @@ def test_sentences_of_many_scripts(sentences: list[str], between: str) -> None:
         "... and then?!",
         "เขานอน เธออ่าน",
         "3.",
+        "He has 3.\u200b5 dogs at ex.\u200bample.org",
         "?!",
         "",
     ],

@@ -158,6 +158,18 @@ def test_a_run_killed_in_its_first_checkpoint_goes_on_by_itself(ending: str, tmp
     assert run(tiny(tmp_path, {"train": {"duration": "1 steps"}}), tmp_path / "run").progress.step == 1
 
 
+@pytest.mark.parametrize("part", ["data", "model", "state", "tensorboard"])
+def test_no_run_begins_within_a_run(part: str, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = every_byte(copied)
+    text = ["--source", str(tmp_path / "new.en"), "--target", str(tmp_path / "new.fr")]
+    for path in text[1::2]:
+        Path(path).write_text("a line\nanother\n")
+    for verb in ("train", "prepare"):
+        assert command([verb, "-o", str(copied / part), *text]) == 2
+        assert "is a part of the run" in capsys.readouterr().err
+    assert every_byte(copied) == before
+
+
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     (tmp_path / "work").write_text("x")

@@ -7,7 +7,7 @@ from vitrail.data.normalise import says_something
 
 
 class Part(NamedTuple):
-    """A stretch of text, the white space that followed it, and whether it was cut inside a sentence."""
+    """A stretch of text, the white space and unseen marks that followed it, and whether it was cut inside a sentence."""
 
     text: str
     separator: str
@@ -28,17 +28,21 @@ _GOES_ON = ",;:、，；："
 _CLOSING, _OPENING = re.escape(_CLOSING_MARKS), re.escape(_OPENING_MARKS)
 UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
 """Characters of scripts that write no spaces between sentences, as a regular expression has them in brackets."""
+# Marks that nobody sees stand between sentences as spaces do: of direction after Arabic and Hebrew ones, others in what was copied.
+_UNSEEN = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _UNSEEN
+_BLANK = rf"[\s{_UNSEEN}]"
 # Looking behind keeps a long row of marks from being tried again from each of them.
 _END = re.compile(
-    rf"[{_ALWAYS}]+[{_CLOSING}]*\s*"
-    rf"|(?<![{_BEFORE_SPACE}])[{_BEFORE_SPACE}]+[{_CLOSING}]*(?:\s+[»›”])?\s+"
+    rf"[{_ALWAYS}]+[{_CLOSING}]*{_BLANK}*"
+    rf"|(?<![{_BEFORE_SPACE}])[{_BEFORE_SPACE}]+[{_CLOSING}]*(?:\s+[»›”])?{_BLANK}+"
     rf"|(?<=[{UNSPACED}])[!?．]+(?=[{UNSPACED}])"
     r"|(?<!፡)፡፡\s*"
     r"|(?<!།)།\s?།\s*"
     r"|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]\s+(?=[«\"“]?[\u0386-\u03ab\u1f08-\u1fec])"
     r"|(?<=[\u0561-\u0587]):\s+(?=[«\"“]?[\u0531-\u0556])",
 )
-_FIRST = re.compile(rf"[{_OPENING}\s]*(.?)", re.DOTALL)
+_FIRST = re.compile(rf"[{_OPENING}\s{_UNSEEN}]*(.?)", re.DOTALL)
 _AFTER_QUOTE = re.compile(rf"[」』][\u3040-\u309f]|[^」』][^{_OPENING}]")
 _LOOKED_BACK = 40
 _ASKED = re.compile(r"[^\d\s]\s?[!?؟]$")
@@ -68,7 +72,7 @@ def split_sentences(text: str) -> list[Part]:
     parts: list[Part] = []
     start, lowercased = 0, text.islower() and text[:1].isalpha()
     for end in _END.finditer(text):
-        upto = end.start() + len(end.group().rstrip())
+        upto = end.start() + len(end.group().rstrip(_BLANKS))
         if _is_end(text, start, upto, end.end(), lowercased=lowercased):
             parts.append(Part(text[start:upto], text[upto : end.end()]))
             start = end.end()

@@ -145,15 +145,16 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
 def write(parts: Sequence[Part], texts: Sequence[str]) -> tuple[str, list[int]]:
     """The translations of parts as one line, and where each begins.
 
-    Between two stand the spaces that stood between their sources, for every tab or line break one; where sources of a script without
-    spaces had none, one space, unless the translation is of such a script: nothing stands after its full stops.
+    Between two stand the spaces that stood between their sources, for every tab or line break one, and one for marks that nobody sees.
+    Where sources of a script without spaces had none, one space, unless the translation is of such a script: nothing stands after its
+    full stops.
     """
     written: list[str] = []
     starts: list[int] = []
     length, last, before, between = 0, "", "", ""
     for part, text in zip(parts, texts, strict=True):
         if text and last:
-            space = "" if _UNSPACED_END.search(last) else " " * len(between) or (" " if _parted(before) else "")
+            space = "" if _UNSPACED_END.search(last) else " " * _spaces(between) or (" " if _parted(before) else "")
             written.append(space)
             length += len(space)
         starts.append(length)
@@ -162,6 +163,10 @@ def write(parts: Sequence[Part], texts: Sequence[str]) -> tuple[str, list[int]]:
             length, last, between = length + len(text), text, part.separator
         between, before = between or part.separator, part.text
     return "".join(written), starts
+
+
+def _spaces(separator: str) -> int:
+    return sum(map(str.isspace, separator)) or int(bool(separator))
 
 
 def _parted(before: str) -> bool:

@@ -44,7 +44,7 @@ def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable
         inside = next((place for place in places if place.exists() and (place.resolve() == at or place.resolve() in at.parents)), None)
         if inside is not None:
             raise UsageError(
-                f"{given}: is to be read, and stands where {what} is written",
+                f"{given}: is to be read, and stands where {what} would be written",
                 expected="text and settings in another place; nothing was changed",
                 remedy="-o with another name, or move the file",
             )

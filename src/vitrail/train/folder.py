@@ -30,6 +30,9 @@ _TABLES = frozenset({"data", "model", "optimizer", "schedule", "train", "search"
 """What the configuration of a run has in any case; a file of settings that a user wrote has some of them."""
 
 
+_FOLDERS = frozenset({"data", "state", "model", "bad_batches", "tensorboard"})
+
+
 def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iterable[Path] = ()) -> None:
     """Refuse to train in a folder where somebody else's files stand under the names that a run writes. Nothing is changed.
 
@@ -43,6 +46,9 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
         raise UsageError(
             f"{folder}: is a comparison", expected="a folder for the run alone; nothing was changed", remedy="-o with another name"
         )
+    around = folder.absolute().parent
+    if folder.absolute().name in _FOLDERS and _is_config(around / CONFIG):
+        raise UsageError(f"{folder}: is a part of the run {around}", expected="a folder for the run alone", remedy="-o with another name")
     own = folder / CONFIG
     if not _is_config(own) and any(path.exists() and own.exists() and path.samefile(own) for path in settings):
         raise UsageError(
