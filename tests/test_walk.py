@@ -55,6 +55,6 @@ def test_from_clone_to_translation(tmp_path: Path) -> None:
     pairs = phrasebook(7, train_pairs=400).train
     (clone / "mine.en").write_text("".join(f"{pair.source}\n" for pair in pairs), encoding="utf-8")
     (clone / "mine.fr").write_text("".join(f"{pair.target}\n" for pair in pairs), encoding="utf-8")
-    walk(".venv/bin/vitrail train --source mine.en --target mine.fr -o runs/mine --duration '1 epoch'", clone, minutes=10)
+    walk(".venv/bin/vitrail train --source mine.en --target mine.fr -o runs/mine --duration '20 epochs'", clone, minutes=10)
     lines = walk(".venv/bin/vitrail translate runs/mine", clone, minutes=2, stdin="I am good.\n\nThe dog sleeps.\n").split("\n")
     assert len(lines) == 4 and lines[0] and lines[1] == "" and lines[2] and lines[3] == ""
