@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from vitrail.contention import start_watching
 from vitrail.cores import usable_cores
 from vitrail.errors import UsageError
 from vitrail.heartbeat import Heartbeat, open_store
@@ -44,13 +45,15 @@ def set_threads(threads: int) -> int:
     """Use this many processor threads, and return how many are used.
 
     0: as many as there are cores that this process may use. Torch knows of its affinity, not of a quota: containers have one. Where
-    OMP_NUM_THREADS or its like asks for a number, or it was lowered before, that holds.
+    OMP_NUM_THREADS or its like asks for a number, or it was lowered before, that holds. While other programs want the same cores, threads
+    wait for each other more briefly (`contention`).
     """
     asked = any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     if not threads and not asked and (cores := usable_cores()) < torch.get_num_threads():
         threads = cores
     if threads:
         torch.set_num_threads(threads)
+    start_watching()
     return torch.get_num_threads()
 
 

@@ -17,6 +17,9 @@ from vitrail.models.folder import unique_tensors
 from vitrail.runtime import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.loop import update
 
+_SETTLING = 1.0
+"""Seconds of training before each measurement: what goes by the load, such as `vitrail.contention`, has noticed it by then."""
+
 
 @dataclass(frozen=True)
 class BusyTask:
@@ -64,8 +67,10 @@ def main() -> None:
     weights = b"".join(tensor.detach().numpy().tobytes() for tensor in unique_tensors(model).values())
     _answer({"digest": hashlib.sha256(weights).hexdigest()})
     for line in sys.stdin:
-        wanted, tokens, started = float(line), step(), time.perf_counter()
-        tokens = 0
+        wanted, tokens, begun = float(line), 0, time.perf_counter()
+        while time.perf_counter() - begun < _SETTLING:
+            step()
+        started = time.perf_counter()
         while (spent := time.perf_counter() - started) < wanted or not tokens:
             tokens += step()
         _answer(asdict(BusySpeed(tokens, spent)))
