@@ -16,6 +16,7 @@ ORDER = (
         "config",
         "files",
         "heartbeat",
+        "contention",
         "runtime",
         "languages",
         "scoring",
