@@ -1,4 +1,5 @@
 # make demo   trains on the built-in phrasebook and translates: minutes on two cores, no network after the installation
+# make docs   builds the pages and the reference into docs/_build/html; warnings are errors
 # make measure  measures the sources against their aims; make equal COMMIT=x compares results and speed with a commit
 # make lock, make sbom, make audit   pin what is installed by hash, list it, and look it up (SECURITY.md)
 # make test   runs every check; make test-slow runs the long ones too
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 TOOLS := $(VENV)-tools
 LOCK := requirements.lock
 
-.PHONY: demo test test-slow lint measure equal clean lock sbom audit
+.PHONY: demo test test-slow lint docs measure equal clean lock sbom audit
 
 demo: $(VENV)/.demo
 	$(BIN)/vitrail demo
@@ -27,6 +28,9 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests tools
 	$(BIN)/ruff format --check src tests tools
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 measure: $(VENV)/.dev
 	$(BIN)/python tools/measure.py

@@ -15,7 +15,7 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8")
     for path in [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md"]
 }
-GUIDES = "".join(PAGES[name] for name in ("models.md", "optimization.md", "search.md", "training.md"))
+GUIDES = "".join(PAGES[name] for name in ("models.md", "optimization.md", "translation.md", "training.md"))
 
 
 @pytest.mark.parametrize("key", sorted({key.name for key in keys(RunConfig) if not key.name.startswith("data.")}))
@@ -75,3 +75,50 @@ def test_links_of_pages_lead_somewhere(page: str) -> None:
         if anchor:
             titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
             assert anchor in map(_anchor, titles), f"{page}: {link}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    assert not {"search.md", "genindex.md", "py-modindex.md"} & PAGES.keys(), "Sphinx has pages of these names"
+    index = PAGES["index.md"]
+    listed = set(re.findall(r"^([a-z]+)$", index, flags=re.MULTILINE))
+    assert listed == {name.removesuffix(".md") for name in PAGES if name.islower()} - {"index"}
+
+
+def test_files_that_the_recipes_name_exist() -> None:
+    named = set(re.findall(r"`((?:src|tests)/[^`\s]+)`", PAGES["howto.md"]))
+    assert len(named) > 15
+    for name in named:
+        if not re.search("NN_|SUBJECT", name):
+            assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("name", ["test_every_reason_can_occur", "DROPPED", "KINDS", "make_filters", "_CELLS", "CHECKS", "make_cell"])
+def test_names_that_the_recipes_name_exist(name: str) -> None:
+    assert f"`{name}`" in PAGES["howto.md"]
+    assert any(
+        re.search(rf"\b{name}\b", path.read_text(encoding="utf-8"))
+        for top in ("src", "tests")
+        for path in (ROOT / top).rglob("*.py")
+        if path != Path(__file__)
+    )
+
+
+@pytest.mark.slow
+def test_the_pages_build_without_a_warning(tmp_path: Path) -> None:
+    """With the reference: a docstring that is no good text is a warning."""
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-b",
+        "html",
+        "--fail-on-warning",
+        "--keep-going",
+        "--quiet",
+        str(ROOT / "docs"),
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "reference" / "nn.html").read_text(encoding="utf-8")
+    assert "MultiHeadAttention" in page and "Vaswani et al. 2017" in page

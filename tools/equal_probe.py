@@ -1,7 +1,7 @@
 """What one version of the sources computes, written down for `equal.py`: run once with each version on PYTHONPATH.
 
 python tools/equal_probe.py results GOLDEN    # in an empty folder: writes results.json and the .npz records
-python tools/equal_probe.py train             # a turn of ten training steps for each line on stdin
+python tools/equal_probe.py train             # a turn of five training steps for each line on stdin
 python tools/equal_probe.py translate RUN     # a turn of translations for each line on stdin
 
 Only the command line, the names of the package `vitrail` and the files of a run are used, so that both versions understand it.
@@ -199,7 +199,7 @@ def turns(work: Callable[[], Any]) -> None:
 
 
 def train_in_turns() -> None:
-    """A training that stands still after every ten steps and one small validation, until the next line comes."""
+    """A training that stands still after every five steps and one small validation, until the next line comes."""
     begun: list[tuple[float, float]] = []
 
     def watch(*_: Any, **__: Any) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def train_in_turns() -> None:
         begun.append((time.process_time(), time.perf_counter()))
         return {}
 
-    settings = [*SETTINGS, "preset=tiny", "train.duration=100000 steps", "train.validate_every=10 steps", "train.validation_sentences=1"]
+    settings = [*SETTINGS, "preset=tiny", "train.duration=100000 steps", "train.validate_every=5 steps", "train.validation_sentences=1"]
     vitrail.train_translator("train.en", "train.fr", "speed", settings=settings, watch=watch)
 
 
