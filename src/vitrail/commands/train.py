@@ -72,7 +72,7 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     import torch
 
     from vitrail.commands.scoring import score_run
-    from vitrail.data.setup import stamps
+    from vitrail.data.fingerprints import stamps
     from vitrail.inspection.filming import Recorder
     from vitrail.train.api import keep_choices, plan, to_run_config
     from vitrail.train.display import TrainingDisplay

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import vitrail
-from vitrail.data.setup import fingerprint
+from vitrail.data.fingerprints import fingerprint
 from vitrail.errors import ModelError, UsageError
 from vitrail.runtime import choose_device, choose_dtype
 from vitrail.train import state

@@ -18,7 +18,7 @@ from vitrail.config import to_toml
 from vitrail.data.batches import Batch, Batches, SubwordDropout, prefetch
 from vitrail.data.places import with_full_names
 from vitrail.data.prepare import Prepared, open_prepared, prepare
-from vitrail.data.setup import stamps
+from vitrail.data.fingerprints import stamps
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
 from vitrail.models.base import TranslationModel
