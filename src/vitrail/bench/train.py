@@ -26,7 +26,7 @@ from vitrail.data.phrasebook import phrasebook
 from vitrail.data.subwords import SubwordsConfig, train_vocabularies
 from vitrail.data.text import ParallelText
 from vitrail.errors import DataError, UsageError
-from vitrail.models.build import AnyModelConfig, ModelConfig
+from vitrail.models.build import AnyModelConfig, ModelConfig, require_translator
 from vitrail.models.build import preset as named_model
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
@@ -165,7 +165,7 @@ class _Wanted(Config):
 def sized_model(preset: str, overrides: Sequence[Override]) -> ModelConfig:
     """A model of a named size with some settings changed. Raises UsageError."""
     table = {"model": named_model(preset).model_dump(mode="json")}
-    return build(_Wanted, with_overrides(table, overrides), origin="--set").model
+    return require_translator(build(_Wanted, with_overrides(table, overrides), origin="--set").model)
 
 
 def read_pairs(source: Path | None, target: Path | None) -> list[tuple[str, str]]:

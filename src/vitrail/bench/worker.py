@@ -24,7 +24,7 @@ from vitrail.data.prepare import DataConfig
 from vitrail.data.subwords import PAD
 from vitrail.data.text import ParallelText
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig, read_config
+from vitrail.models.build import ModelConfig, read_translator
 from vitrail.models.folder import unique_tensors
 from vitrail.models.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.transformer import Transformer, TransformerConfig
@@ -125,7 +125,7 @@ def make_learner(model: TranslationModel, config: ModelConfig, dtype: torch.dtyp
 
 def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
     """Our model, and one update as `vitrail train` makes it: metrics, checks and moving average included."""
-    config = read_config(task.model)
+    config = read_translator(task.model)
     model = fresh_model(config, task.vocabulary)
     learner = make_learner(model, config, dtype)
 
@@ -162,7 +162,7 @@ def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Bat
 
 def _peer_model(task: Task) -> PeerModel:
     """The peer of the same kind as our model."""
-    config = read_config(task.model)
+    config = read_translator(task.model)
     match config:
         case TransformerConfig():
             if task.maker == "marian":

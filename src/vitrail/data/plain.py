@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from vitrail.config import Config
-from vitrail.data.lines import DEFAULT_LIMITS, Notes, count_lines, is_stream, lines, shown_name
 from vitrail.data.fingerprints import flatten, hash_file
+from vitrail.data.lines import DEFAULT_LIMITS, Notes, count_lines, is_stream, lines, shown_name
 from vitrail.data.prepared import TEXT_FORMAT
 from vitrail.data.subwords import SubwordsConfig
 from vitrail.errors import UsageError
@@ -55,6 +55,8 @@ class HoldoutLines(Config):
 class TextConfig(Config):
     """Which text a language model learns from, and how it is prepared."""
 
+    kind: Literal["text"] = "text"
+    """Plain text, for a language model; another kind is `pairs`, for a translator."""
     text: tuple[TextFile, ...] = Field(min_length=1)
     """The training text: one file or several, which are read one after the other."""
     dev: TextFile | None = None
@@ -83,5 +85,5 @@ class TextConfig(Config):
     def fingerprint(self, kept: Mapping[str, Any]) -> dict[str, Any]:
         """See `fingerprints.fingerprint`."""
         hashes = {f"{name}.source": hash_file(text.source, kept.get(f"{name}.source")) for name, text in self.texts()}
-        settings = self.model_dump(mode="json", exclude={"text", "dev", "test"})
+        settings = self.model_dump(mode="json", exclude={"kind", "text", "dev", "test"})
         return {"data.format": TEXT_FORMAT} | hashes | dict(flatten("data", settings))

@@ -6,13 +6,11 @@ the later passes read. All that is being made stands in
 the input alone: not on the machine, the time, or the number of workers.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -26,10 +24,13 @@ from vitrail.data.check import check_texts
 from vitrail.data.clean import Example, show
 from vitrail.data.cleaning import Cleaned, clean_chunks
 from vitrail.data.filters import HashSet, Reason
+from vitrail.data.fingerprints import differences, fingerprint, stamps
 from vitrail.data.holder import owning, require_scratch, require_untrained
 from vitrail.data.holdout import HeldOut, Keys, Role, held_out, split_keys
 from vitrail.data.losses import WARNING, conversion, tell_losses
 from vitrail.data.normalise import Normalisation, compose
+from vitrail.data.plain import TextConfig
+from vitrail.data.prepare_text import TextPreparation, tell_lines
 from vitrail.data.prepared import (
     FORMAT,
     INDEX,
@@ -55,9 +56,6 @@ from vitrail.data.prepared import (
     to_lines,
     write_index,
 )
-from vitrail.data.fingerprints import differences, fingerprint, stamps
-from vitrail.data.plain import TextConfig
-from vitrail.data.prepare_text import TextPreparation, tell_lines
 from vitrail.data.setup import DataConfig
 from vitrail.data.store import Store, write_store
 from vitrail.data.subwords import UNK, Vocabularies, train_vocabularies
@@ -75,8 +73,6 @@ from vitrail.files import (
     remove_folder,
     rename,
     require_own,
-    seal,
-    write_file,
 )
 
 __all__ = ["DataConfig", "Prepared", "differences", "fingerprint", "open_prepared", "prepare"]

@@ -205,7 +205,7 @@ class PreparedData:
     """How often each store is drawn from, relative to the others."""
     report: PreparedReport
     facts: dict[str, Any]
-    """What is known of the training text: languages, pairs or lines, words, mean and greatest lengths in tokens, sizes of the vocabularies."""
+    """What is known of the training text: languages, pairs or lines, words, mean and greatest lengths in tokens, sizes of vocabularies."""
     fingerprint: dict[str, Any]
     """What the folder was made from: see `fingerprints.fingerprint`."""
     digest: str

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,8 @@ from vitrail.languages import find_language, language_of_file, same_language
 class DataConfig(Config):
     """Which text a translator learns from, and how it is prepared."""
 
+    kind: Literal["pairs"] = "pairs"
+    """Pairs of sentences, for a translator; another kind is `text`, for a language model."""
     corpora: tuple[ParallelText, ...] = Field(min_length=1)
     """The training text: one corpus or several, which are then mixed by weight. Each is cleaned, and rid of duplicates, by itself."""
     dev: ParallelText | None = None
@@ -72,10 +74,10 @@ class DataConfig(Config):
         named += [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
         return named + [(f"data.more_dev.{place}", text) for place, text in enumerate(self.more_dev)]
 
-
     def fingerprint(self, kept: Mapping[str, Any]) -> dict[str, Any]:
         """See `fingerprints.fingerprint`: {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}."""
-        table = self.model_dump(mode="json") | dict(zip(("source_language", "target_language"), self.languages, strict=True))
+        table = self.model_dump(mode="json", exclude={"kind"})
+        table |= dict(zip(("source_language", "target_language"), self.languages, strict=True))
 
         def several(name: str, texts: Sequence[ParallelText]) -> dict[str, Any]:
             return {str(place): _text_fingerprint(text, f"data.{name}.{place}", kept) for place, text in enumerate(texts)}

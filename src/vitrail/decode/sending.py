@@ -11,7 +11,7 @@ from vitrail.data.subwords import Vocabularies
 from vitrail.decode.ensemble import Ensemble, Translating
 from vitrail.errors import ModelError
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import build_model, read_config
+from vitrail.models.build import build_model, read_translator
 from vitrail.models.folder import fill, unique_tensors
 
 
@@ -54,7 +54,7 @@ def _unpack_model(config: str, weights: bytes, vocabularies: Vocabularies) -> Tr
     document: Any = json.loads(config)
     tensors = safetensors.torch.load(weights)
     kinds = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-    model = build_model(read_config(document), vocabularies)
+    model = build_model(read_translator(document), vocabularies)
     if len(kinds) == 1:
         model.to(kinds.pop())
     fill(model, tensors)

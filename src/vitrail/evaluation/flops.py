@@ -113,7 +113,7 @@ def step_cost(config: RunConfig, prepared: Prepared) -> StepCost:
 
     Several corpora are counted as if each pair came once an epoch; subword dropout, which makes rows longer, is not counted.
     """
-    kept = [fitting(store.source_lengths, store.target_lengths, max_length=config.data.max_length) for store in prepared.stores]
+    kept = [fitting(store.source_lengths, store.target_lengths, max_length=config.pairs.max_length) for store in prepared.stores]
     sources, targets = (
         np.concatenate([lengths[rows] for lengths, rows in zip(sides, kept, strict=True)])
         for sides in ([store.source_lengths for store in prepared.stores], [store.target_lengths for store in prepared.stores])
@@ -124,6 +124,6 @@ def step_cost(config: RunConfig, prepared: Prepared) -> StepCost:
         for rows in batches
     ]
     vocabulary, portion = prepared.vocabularies.target.size, config.train.accumulate / len(shapes)
-    flops = sum(training_flops(config.model, shape, vocabulary=vocabulary) for shape in shapes)
+    flops = sum(training_flops(config.translator, shape, vocabulary=vocabulary) for shape in shapes)
     tokens = sum(shape.real for shape in shapes)
     return StepCost(flops * portion, tokens * portion, max(1, len(shapes) // config.train.accumulate))

@@ -1,6 +1,6 @@
 """Recurrent causal language models, trained on sentences or on one endless stream by truncated back-propagation through time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -25,8 +25,19 @@ class LanguageConfig(CellsConfig):
     kind: Literal["recurrent-language"] = "recurrent-language"
     layers: int = Field(default=1, ge=1, le=100)
     """Recurrent layers."""
-    tie: bool = True
-    """Let the output share the embeddings."""
+    tie: Literal["target", "none"] = "target"
+    """Let the output share the embeddings, or not."""
+
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.layers
+
+
+PRESETS: dict[str, LanguageConfig] = {
+    f"{cell}-lm": LanguageConfig(cell=cell, layers=2, embedding_width=256, width=512, dropout=0.3) for cell in ("rnn", "gru", "lstm")
+}
+"""Recurrent language models by name."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,16 @@ class LanguageState:
         """See `State.keep`."""
         return self.reorder((sentences[:, None] * self.beams + torch.arange(self.beams, device=sentences.device)).flatten())
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is to save, by layer and part."""
+        return {f"{layer}.{part}": value for layer, carry in enumerate(self.carries) for part, value in enumerate(carry)}
+
+    def filled(self, tensors: Mapping[str, Tensor]) -> "LanguageState":
+        """A state of the same shape with saved values."""
+        device = self.carries[0][0].device
+        saved = (tuple(tensors[f"{layer}.{part}"].to(device) for part in range(len(carry))) for layer, carry in enumerate(self.carries))
+        return replace(self, carries=tuple(saved))
+
     def detached(self) -> "LanguageState":
         """The same numbers, through which no gradient goes back to earlier steps."""
         return replace(self, carries=tuple(tuple(part.detach() for part in carry) for carry in self.carries))
@@ -65,7 +86,8 @@ class RecurrentLanguageModel(Model):
         self.config = config
         width = config.width
         self.embedding = nn.Embedding(vocabulary, config.embedding_width)
-        self.output_weight = self.embedding.weight if config.tie else nn.Parameter(torch.empty(vocabulary, config.embedding_width))
+        own = config.tie == "none"
+        self.output_weight = nn.Parameter(torch.empty(vocabulary, config.embedding_width)) if own else self.embedding.weight
         self.output_bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
         self.cells = nn.ModuleList(config.make_cell(width if layer else config.embedding_width, width) for layer in range(config.layers))

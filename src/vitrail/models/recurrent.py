@@ -74,6 +74,11 @@ class RecurrentConfig(CellsConfig):
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.encoder_layers + self.decoder_layers
+
     @model_validator(mode="after")
     def _consistent(self) -> "RecurrentConfig":
         if self.bidirectional and self.width % 2:

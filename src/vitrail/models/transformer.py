@@ -59,6 +59,11 @@ class TransformerConfig(Config):
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.encoder_layers + self.decoder_layers
+
     @model_validator(mode="after")
     def _consistent(self) -> "TransformerConfig":
         if self.head_width is None and self.width % self.heads:

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
 from vitrail.cores import usable_cores
 from vitrail.data.places import find_texts
-from vitrail.data.prepare import DataConfig
+from vitrail.data.plain import TextConfig
+from vitrail.data.setup import DataConfig
 from vitrail.errors import UsageError
 from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.train.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
     from vitrail.decode.translate import Translator
@@ -82,21 +84,34 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     Raises: UsageError, DataError.
     """
     asked = request.table()
-    if not isinstance(asked.get("data", {}).get("corpora"), list):  # a table of places changes those of the run that is there
+    data = asked.get("data", {})
+    if not any(
+        isinstance(data.get(name), list) for name in ("corpora", "text")
+    ):  # a table of places changes those of the run that is there
         return Plan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
     begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing would be lost by choosing anew
     choices = _kept_choices(folder) if begun else None
     if choices is None:
-        corpora = build(DataConfig, asked["data"], origin="settings").corpora
-        choices = choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=asked.get(PRESET), asked=asked)
+        choices = _choose(asked, gpu=gpu)
         choices = _as_begun(folder, choices) if begun else choices
     standing = still_automatic(choices, asked)
     return Plan(merge(to_table(standing), asked), standing)
 
 
+def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
+    data, preset = asked["data"], asked.get(PRESET)
+    if "text" in data:
+        if "corpora" in data:
+            raise UsageError("--text together with pairs", expected="plain text for a language model, or two sides for a translator")
+        facts = gather_text_facts(build(TextConfig, data, origin="settings").text)
+        return choose_for_text(facts, preset=preset, asked=asked)
+    corpora = build(DataConfig, data, origin="settings").corpora
+    return choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+
+
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     path = folder / "config.toml"
-    expected = "--source FILE --target FILE, or --corpus FILE"
+    expected = "--source FILE --target FILE, --corpus FILE, or --text FILE for a language model"
     if not path.exists():
         raise UsageError(
             f"no text to train on, and {folder} holds no run to go on with",
@@ -164,7 +179,7 @@ def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunCon
 
     rest = {key: value for key, value in table.items() if key != PRESET}
     if PRESET in table:
-        rest["model"] = merge(preset(str(table[PRESET])).model_dump(mode="json"), rest.get("model", {}))
+        rest["model"] = merge(preset(str(table[PRESET]), task=None).model_dump(mode="json"), rest.get("model", {}))
     return build(RunConfig, rest, origin=origin)
 
 

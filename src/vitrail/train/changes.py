@@ -54,7 +54,7 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest good checkpoint of a run with all that a training needs of it. Raises ModelError where there are only damaged ones."""
-    return state.load_latest(folder, expected={"model": None, "optimizer": None, "average": None})
+    return state.load_latest(folder, expected={"model": None, "optimizer": None, "average": None, "carried": None}, optional={"carried"})
 
 
 def require_goes_on(

@@ -1,0 +1,63 @@
+"""How well a language model expects a given text: cross-entropy, perplexity per token and word, bits per byte."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from vitrail.data.subwords import EOS, Subwords
+from vitrail.models.language import RecurrentLanguageModel
+
+_CHUNK, _LANE_TOKENS, _MOST_LANES = 128, 1_000, 8
+"""A text is read in several places at once where each has a thousand tokens: what came before is unknown at the start of each alone."""
+
+
+class TextPerplexity(NamedTuple):
+    """What a text costs a model. Every line's end is counted as a token, and as a byte."""
+
+    nats: float
+    """-log p of the whole text."""
+    tokens: int
+    words: int
+    """Between spaces."""
+    bytes: int
+    """Of UTF-8."""
+
+    def figures(self) -> dict[str, float]:
+        """By name. Losses per token depend on the vocabulary; those per word and per byte can be compared between models of any."""
+        return {
+            "loss_nats_per_token": self.nats / self.tokens,
+            "perplexity": _exp(self.nats / self.tokens),
+            "perplexity_per_word": _exp(self.nats / max(1, self.words)),
+            "bits_per_byte": self.nats / math.log(2) / self.bytes,
+        }
+
+
+@torch.inference_mode()
+def measure_text(model: RecurrentLanguageModel, vocabulary: Subwords, lines: Sequence[str]) -> TextPerplexity:
+    """Read lines one after the other, the state carried on, and add up what each token cost.
+
+    Precondition: evaluation mode; at least one line. Cost: one forward pass.
+    """
+    rows = vocabulary.encode_batch(list(lines))
+    ids = np.concatenate([np.array([EOS]), *(np.array([*row, EOS]) for row in rows)])
+    lanes = max(1, min(_MOST_LANES, (len(ids) - 1) // _LANE_TOKENS))
+    device, nats = next(model.parameters()).device, 0.0
+    size = -(-(len(ids) - 1) // lanes)
+    whole, rest = divmod(len(ids) - 1, size)
+    parts = [np.stack([ids[lane * size : (lane + 1) * size + 1] for lane in range(whole)])] if whole else []
+    parts += [ids[None, whole * size :]] if rest else []
+    for part in parts:
+        tokens = torch.from_numpy(part.astype(np.int64)).to(device)
+        state = model.start(len(tokens))
+        for before, after in zip(tokens[:, :-1].split(_CHUNK, dim=1), tokens[:, 1:].split(_CHUNK, dim=1), strict=True):
+            loss, state = model.loss_from(before, after, state)
+            nats += float(loss.plain_nats)
+    words = sum(len(line.split()) for line in lines)
+    return TextPerplexity(nats, len(ids) - 1, words, sum(len(line.encode()) + 1 for line in lines))
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf
