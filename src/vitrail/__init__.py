@@ -14,8 +14,8 @@ from vitrail.cores import keep_few_kernels, wait_briefly
 
 if TYPE_CHECKING:
     from vitrail.config import Duration
-    from vitrail.decode.search import SamplingConfig, SearchConfig
-    from vitrail.decode.translate import TranslateConfig, Translation, Translator, Wishes
+    from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
+    from vitrail.decode.translate import Translation, Translator, Wishes
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
@@ -50,8 +50,8 @@ __all__ = [
 # Importing torch takes seconds, so each public name is fetched when it is first used (PEP 562).
 _HOMES = {
     "vitrail.config": ("Duration",),
-    "vitrail.decode.search": ("SamplingConfig", "SearchConfig"),
-    "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator", "Wishes"),
+    "vitrail.decode.config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
+    "vitrail.decode.translate": ("Translation", "Translator", "Wishes"),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),

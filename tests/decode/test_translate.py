@@ -12,8 +12,8 @@ from toy import ToyModel
 
 import vitrail
 from vitrail.data.subwords import EOS, CharacterVocabulary, Vocabularies, WordVocabulary
-from vitrail.decode.search import SamplingConfig, SearchConfig
-from vitrail.decode.translate import TranslateConfig, Translation, Translator, Wishes, fewest_rows, make_batches, spellings
+from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
+from vitrail.decode.translate import Translation, Translator, Wishes, fewest_rows, make_batches, spellings
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import save_model, unique_tensors
 from vitrail.models.transformer import Transformer, TransformerConfig

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import EOS, SOS
-from vitrail.decode.search import Query, SearchConfig, beam_search
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.query import Query
+from vitrail.decode.search import beam_search
 from vitrail.errors import DataError, UsageError
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.nn.layers import Dropout
@@ -115,7 +117,7 @@ def test_steps_are_the_whole_and_search_takes_them() -> None:
         logits, state = ours.step(token[None], state)
         nats -= float(logits.log_softmax(1)[0, expected])
     assert nats == pytest.approx(float(ours.loss(batch).nats), rel=1e-6)
-    found = beam_search(ours.step, ours.start(2), [Query(5), Query(5)], config=SearchConfig(beams=3, max_length=8))
+    found = beam_search(ours.step, ours.start(2), [Query(longest=8)] * 2, config=SearchConfig(beams=3))
     assert found[0][0].tokens == found[1][0].tokens and found[0][0].log_probability <= 0
 
 

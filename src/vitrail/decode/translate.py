@@ -12,17 +12,18 @@ from typing import Any, NamedTuple, TypeVar, overload
 import regex
 import torch
 from jaxtyping import Int
-from pydantic import Field
 from torch import Tensor
 
-from vitrail.config import Config, build, merge
+from vitrail.config import build, merge
 from vitrail.data.normalise import BEFORE, Normalisation, has_letters
 from vitrail.data.subwords import EOS, PAD, UNK, Subwords, Vocabularies
+from vitrail.decode.config import SearchConfig, TranslateConfig
 from vitrail.decode.constraints import UNCONSTRAINED, Constraints, TokenIds, contains, repeats
 from vitrail.decode.ensemble import Ensemble, Translating
 from vitrail.decode.forcing import share_out
 from vitrail.decode.joining import Alternative, Stretch, Translated, join, write
-from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
+from vitrail.decode.query import Hypothesis, Query
+from vitrail.decode.search import Observation, beam_search
 from vitrail.decode.sending import Packed, pack, unpack
 from vitrail.decode.split import Part, split_to_fit
 from vitrail.errors import ModelError, UsageError
@@ -37,29 +38,6 @@ SEEN_SEVERAL = 0.05
 _MOST_STORED_BEAMS = 1000
 _BATCH_ROWS = 1024
 """Hypotheses decoded side by side, at most, unless one sentence has more."""
-
-
-class TranslateConfig(Config):
-    """How texts are cut, batched and searched."""
-
-    search: SearchConfig | None = None
-    """How each sentence's translation is looked for; None: as the run of the (first) model was configured."""
-    exact: bool = True
-    """Batch only sources of equal length, and never few rows: on the CPU the same tokens whatever is translated in the same call. When
-    false, lengths are mixed and padded, which is faster on few or very different texts and may change a translation now and then."""
-    batch_sentences: int = Field(default=64, ge=1, le=4096)
-    """Sentences decoded side by side, at most; fewer with very many beams."""
-    batch_tokens: int = Field(default=4096, ge=1, le=1_000_000)
-    """Source tokens with padding in one batch, at most, unless a single sentence has more."""
-    max_source_tokens: int = Field(default=256, ge=1, le=4096)
-    """A sentence longer than this is cut between words. Texts of several sentences are cut at sentence ends: always where the lines that
-    the model was trained on hardly ever had several, else where they are longer than any of those."""
-    window_lines: int = Field(default=1024, ge=1)
-    """`translate_stream` reads this many lines before it translates them."""
-    window_characters: int = Field(default=1_000_000, ge=1)
-    """`translate_stream` translates sooner when it has read this many characters."""
-    seed: int = 0
-    """For sampling. Each text draws from its own generator, made of this and its place in the input."""
 
 
 @dataclass(frozen=True)
@@ -457,8 +435,9 @@ class Translator:
 
     def _query(self, source: Sequence[int], constraints: Constraints, search: SearchConfig, *, seed: int) -> Query:
         """An n-best list has each text once; draws are what they are."""
-        listed = search.n_best > 1 and search.sampling is None
-        return Query(len(source), constraints, seed, spell=self._spell if listed else None)
+        longest, shortest = search.lengths(len(source))
+        spell = self._spell if search.n_best > 1 and search.sampling is None else None
+        return Query(longest=longest, shortest=shortest, constraints=constraints, seed=seed, spell=spell)
 
     def _spell(self, tokens: Sequence[int]) -> str:
         """Their text. A model with byte pieces can write any character; a line must stay a line."""

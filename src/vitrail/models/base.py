@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -11,25 +12,48 @@ from vitrail.data.subwords import PAD
 from vitrail.nn.losses import LossSum, token_cross_entropy
 
 
-@runtime_checkable
-class State(Protocol):
+class Rows(NamedTuple):
+    """What a state has: one row for each beam, the same number of beams for each sentence."""
+
+    sentences: int
+    rows: int
+
+
+class State(ABC):
     """Where a decoding stands: keys and values of attention, or the hidden state of a recurrent model.
 
+    A model's state says how many rows it has and how some are chosen; what search does with rows follows from these.
     Every method returns the new state and may reuse the memory of the old one, which must not be used again.
     Rows are sentence-major: row = sentence * K + beam.
     """
 
+    @property
+    @abstractmethod
+    def size(self) -> Rows:
+        """How many sentences and rows there are."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+
+    @abstractmethod
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "State":
+        """Let new row i continue old row `rows[i]`, and new sentence j be old sentence `sentences[j]`; None: the sentences stay."""
+
     def repeat(self, beams: int) -> "State":
         """Go from one row a sentence to `beams` equal rows a sentence."""
-        ...
+        return self.select(torch.arange(self.size.rows, device=self.device).repeat_interleave(beams))
 
     def reorder(self, rows: Int[Tensor, " N"]) -> "State":
         """Let new row i continue old row `rows[i]`. Precondition: both belong to the same sentence."""
-        ...
+        return self.select(rows)
 
     def keep(self, sentences: Int[Tensor, " B"]) -> "State":
         """Keep only these sentences, with all their beams, in this order."""
-        ...
+        count, rows = self.size
+        beams = rows // count
+        return self.select((sentences[:, None] * beams + torch.arange(beams, device=sentences.device)).flatten(), sentences)
 
 
 class Step(NamedTuple):
@@ -37,6 +61,27 @@ class Step(NamedTuple):
 
     logits: Float[Tensor, "N V"]
     state: State
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """All that search needs of a model."""
+
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
+        """Score every possible next token. Owns `state`: callers keep only the returned one."""
+        ...
+
+
+@runtime_checkable
+class Reads(Protocol):
+    """A model that reads several tokens in one pass."""
+
+    def read(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B T E"], State]:
+        """What the next token is read from after each token, and the state after the last one of each row.
+
+        Padding comes last in a row and leaves the row's state as it was; a row may be all padding.
+        """
+        ...
 
 
 class Encoded(NamedTuple):

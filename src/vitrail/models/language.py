@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Model, State, Step, target_loss
+from vitrail.models.base import Model, Rows, State, Step, target_loss
 from vitrail.models.recurrent import CellsConfig
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
@@ -41,7 +41,7 @@ PRESETS: dict[str, LanguageConfig] = {
 
 
 @dataclass(frozen=True)
-class LanguageState:
+class LanguageState(State):
     """The carry of every layer."""
 
     carries: tuple[Carry, ...]
@@ -50,18 +50,21 @@ class LanguageState:
     masks: tuple[Tensor | None, ...] = ()
     """Variational dropout's masks, which hold for the whole of a training sentence."""
 
-    def repeat(self, beams: int) -> "LanguageState":
-        """See `State.repeat`."""
-        rows = torch.arange(len(self.carries[0][0]), device=self.carries[0][0].device)
-        return replace(self.reorder(rows.repeat_interleave(beams)), beams=self.beams * beams)
+    @property
+    def size(self) -> Rows:
+        """See `State.size`."""
+        rows = len(self.carries[0][0])
+        return Rows(rows // self.beams, rows)
 
-    def reorder(self, rows: Int[Tensor, " N"]) -> "LanguageState":
-        """See `State.reorder`."""
-        return replace(self, carries=tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries))
+    @property
+    def device(self) -> torch.device:
+        """See `State.device`."""
+        return self.carries[0][0].device
 
-    def keep(self, sentences: Int[Tensor, " B"]) -> "LanguageState":
-        """See `State.keep`."""
-        return self.reorder((sentences[:, None] * self.beams + torch.arange(self.beams, device=sentences.device)).flatten())
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "LanguageState":
+        """See `State.select`."""
+        carries = tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries)
+        return replace(self, carries=carries, beams=len(rows) // (self.size.sentences if sentences is None else len(sentences)))
 
     def tensors(self) -> dict[str, Tensor]:
         """What there is to save, by layer and part."""
@@ -103,8 +106,9 @@ class RecurrentLanguageModel(Model):
         like = self.output_bias
         return LanguageState(tuple(cell.start(rows, like) for cell in cast(Iterable[Cell], self.cells)))
 
-    def read(self, tokens: Int[Tensor, "B T"], state: LanguageState) -> tuple[Float[Tensor, "B T E"], LanguageState]:
+    def read(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B T E"], LanguageState]:
         """What the next token is read from after each token, and the state after the last; padding must come last in a row."""
+        assert isinstance(state, LanguageState)
         keep = tokens != PAD
         values = self.embedded(self.embedding(tokens) * self.config.embedding_width**0.5)
         words = self.word_dropout.draw((*tokens.shape, 1), values)
@@ -149,6 +153,5 @@ class RecurrentLanguageModel(Model):
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """Score every possible next token."""
-        assert isinstance(state, LanguageState)
         hidden, state = self.read(last[:, None], state)
         return Step(self.logits(hidden[:, 0] @ self.output_weight.t() + self.output_bias), state)

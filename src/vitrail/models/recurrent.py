@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Encoded, State, Step, TranslationModel, target_loss
+from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
 from vitrail.nn.attention import AdditiveAttention, DotAttention, GeneralAttention, Mask, StepAttention, padding_mask
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
@@ -155,7 +155,7 @@ class Bridge(nn.Module):
 
 
 @dataclass(frozen=True)
-class RecurrentState:
+class RecurrentState(State):
     """The decoder's carry, layer by layer, and the source that attention asks: the latter is kept once a sentence, not once a beam."""
 
     carries: tuple[tuple[Float[Tensor, "N D"], ...], ...]
@@ -167,22 +167,24 @@ class RecurrentState:
     masks: tuple[Tensor | None, ...] = ()
     """Variational dropout's masks, which hold for the whole of a training sentence."""
 
-    def repeat(self, beams: int) -> "RecurrentState":
-        """See `State.repeat`."""
-        rows = torch.arange(len(self.carries[0][0]), device=self.memory.device)
-        return self.reorder(rows.repeat_interleave(beams))
+    @property
+    def size(self) -> Rows:
+        """See `State.size`."""
+        return Rows(len(self.memory), len(self.carries[0][0]))
 
-    def reorder(self, rows: Int[Tensor, " N"]) -> "RecurrentState":
-        """See `State.reorder`."""
+    @property
+    def device(self) -> torch.device:
+        """See `State.device`."""
+        return self.memory.device
+
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "RecurrentState":
+        """See `State.select`."""
         carries = tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries)
-        return replace(self, carries=carries, fed=None if self.fed is None else self.fed.index_select(0, rows))
-
-    def keep(self, sentences: Int[Tensor, " B"]) -> "RecurrentState":
-        """See `State.keep`."""
-        beams = len(self.carries[0][0]) // len(self.memory)
-        rows = (sentences[:, None] * beams + torch.arange(beams, device=sentences.device)).flatten()
+        moved = replace(self, carries=carries, fed=None if self.fed is None else self.fed.index_select(0, rows))
+        if sentences is None:
+            return moved
         mask = Mask(self.mask.keep[sentences], self.mask.bias[sentences])
-        return replace(self.reorder(rows), memory=self.memory[sentences], keys=self.keys[sentences], mask=mask)
+        return replace(moved, memory=self.memory[sentences], keys=self.keys[sentences], mask=mask)
 
     def detached(self) -> "RecurrentState":
         """The same numbers, through which no gradient goes back to earlier steps; the source stays attached."""
@@ -298,7 +300,8 @@ class Recurrent(TranslationModel):
         fed = memory.new_zeros(len(memory), self.config.embedding_width) if self.config.input_feeding else None
         keys = memory if self.attention is None else self.attention.read(memory)
         state = RecurrentState(carries, fed, memory, keys, padding_mask(keep, memory.dtype))
-        return state if len(memory) == rows else state.keep(torch.arange(rows, device=memory.device))
+        kept = torch.arange(rows, device=memory.device)
+        return state if len(memory) == rows else state.select(kept, kept)
 
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T E"]:
         """What the output is read from at every position of a given target; position t has seen targets 0 to t."""

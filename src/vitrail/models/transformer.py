@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Encoded, State, Step, TranslationModel, target_loss
+from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
 from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
 from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
 from vitrail.nn.losses import LossSum
@@ -172,31 +172,35 @@ class DecoderBlock(nn.Module):
 
 
 @dataclass(frozen=True)
-class TransformerState:
-    """Keys and values of every decoder block, up to `position`; the memory behind them grows by doubling."""
+class TransformerState(State):
+    """Keys and values of every decoder block, up to `position`; the memory behind them grows by doubling.
+
+    Keys and values of the source stay one a sentence.
+    """
 
     layers: list[LayerState]
     memory_mask: Mask
     position: int
 
-    def repeat(self, beams: int) -> "TransformerState":
-        """See `State.repeat`; keys and values of the source stay one a sentence."""
-        rows = torch.arange(self.layers[0].key.shape[0], device=self.layers[0].key.device)
-        return self.reorder(rows.repeat_interleave(beams))
+    @property
+    def size(self) -> Rows:
+        """See `State.size`."""
+        return Rows(len(self.layers[0].source_key), len(self.layers[0].key))
 
-    def reorder(self, rows: Int[Tensor, " N"]) -> "TransformerState":
-        """See `State.reorder`."""
-        return self._with_own([(layer.key.index_select(0, rows), layer.value.index_select(0, rows)) for layer in self.layers])
+    @property
+    def device(self) -> torch.device:
+        """See `State.device`."""
+        return self.layers[0].key.device
 
-    def keep(self, sentences: Int[Tensor, " B"]) -> "TransformerState":
-        """See `State.keep`."""
-        beams = self.layers[0].key.shape[0] // self.layers[0].source_key.shape[0]
-        rows = (sentences[:, None] * beams + torch.arange(beams, device=sentences.device)).flatten()
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "TransformerState":
+        """See `State.select`."""
+        moved = self._with_own([(layer.key.index_select(0, rows), layer.value.index_select(0, rows)) for layer in self.layers])
+        if sentences is None:
+            return moved
         layers = [
-            LayerState(layer.key[rows], layer.value[rows], layer.source_key[sentences], layer.source_value[sentences])
-            for layer in self.layers
+            layer._replace(source_key=layer.source_key[sentences], source_value=layer.source_value[sentences]) for layer in moved.layers
         ]
-        return replace(self, layers=layers, memory_mask=Mask(self.memory_mask.keep[sentences], self.memory_mask.bias[sentences]))
+        return replace(moved, layers=layers, memory_mask=Mask(self.memory_mask.keep[sentences], self.memory_mask.bias[sentences]))
 
     def with_room(self) -> "TransformerState":
         """The same state with room for one more position."""
