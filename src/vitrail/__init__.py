@@ -15,6 +15,7 @@ from vitrail.cores import keep_few_kernels, wait_briefly
 if TYPE_CHECKING:
     from vitrail.config import Duration
     from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
+    from vitrail.decode.generate import Generated, Generator
     from vitrail.decode.translate import Translation, Translator, Wishes
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.record import Inspection
@@ -27,6 +28,8 @@ __version__ = "0.1.0"
 __all__ = [
     "DataError",
     "Duration",
+    "Generated",
+    "Generator",
     "InspectableTranslator",
     "Inspection",
     "Interrupted",
@@ -52,6 +55,7 @@ _HOMES = {
     "vitrail.config": ("Duration",),
     "vitrail.decode.config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
     "vitrail.decode.translate": ("Translation", "Translator", "Wishes"),
+    "vitrail.decode.generate": ("Generated", "Generator"),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),

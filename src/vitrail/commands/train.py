@@ -54,7 +54,8 @@ def train(
 ) -> None:
     """Train a translator from parallel text, or a language model from plain text.
 
-    Two files are enough: vitrail train --source a.en --target a.fr -o runs/a. One for a language model: vitrail train --text a.txt -o runs/lm.
+    Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
+    One for a language model: vitrail train --text a.txt -o runs/a.
     What is not set is chosen from the text, and told.
     The same command again goes on with a stopped run.
     """

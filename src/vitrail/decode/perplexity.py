@@ -34,6 +34,14 @@ class TextPerplexity(NamedTuple):
             "bits_per_byte": self.nats / math.log(2) / self.bytes,
         }
 
+    def to_text(self) -> str:
+        """The figures on a line."""
+        found = self.figures()
+        return (
+            f"perplexity {found['perplexity']:.2f} a token ({self.tokens:,}), {found['perplexity_per_word']:,.1f} a word ({self.words:,}); "
+            f"{found['bits_per_byte']:.3f} bits a byte"
+        )
+
 
 @torch.inference_mode()
 def measure_text(model: RecurrentLanguageModel, vocabulary: Subwords, lines: Sequence[str]) -> TextPerplexity:

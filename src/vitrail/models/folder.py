@@ -109,7 +109,9 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
     model, config, vocabularies, facts = load_folder(folder, device=device)
     if not isinstance(model, TranslationModel) or isinstance(config, LanguageConfig):
         raise ModelError(
-            f"{folder}: holds a language model ({config.kind})", expected="a model that translates", remedy=f"vitrail generate {folder}"
+            f"{folder}: holds a language model ({config.kind})",
+            expected="a model that translates",
+            remedy=f"vitrail generate {folder}",
         )
     return LoadedModel(model, config, vocabularies, facts)
 
@@ -235,5 +237,5 @@ def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
 
 _USES = {
     "translation": ("A translator", '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.'),
-    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.load("PATH").generate("...")`.'),
+    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.Generator.load("PATH").generate("...")`.'),
 }

@@ -25,8 +25,8 @@ class LanguageConfig(CellsConfig):
     kind: Literal["recurrent-language"] = "recurrent-language"
     layers: int = Field(default=1, ge=1, le=100)
     """Recurrent layers."""
-    tie: Literal["target", "none"] = "target"
-    """Let the output share the embeddings, or not."""
+    tie: bool = True
+    """Let the output share the embeddings."""
 
     @property
     def depth(self) -> int:
@@ -89,8 +89,7 @@ class RecurrentLanguageModel(Model):
         self.config = config
         width = config.width
         self.embedding = nn.Embedding(vocabulary, config.embedding_width)
-        own = config.tie == "none"
-        self.output_weight = nn.Parameter(torch.empty(vocabulary, config.embedding_width)) if own else self.embedding.weight
+        self.output_weight = self.embedding.weight if config.tie else nn.Parameter(torch.empty(vocabulary, config.embedding_width))
         self.output_bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
         self.cells = nn.ModuleList(config.make_cell(width if layer else config.embedding_width, width) for layer in range(config.layers))
