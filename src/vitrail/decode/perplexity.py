@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ _CHUNK, _LANE_TOKENS, _MOST_LANES = 128, 1_000, 8
 """A text is read in several places at once where each has a thousand tokens: what came before is unknown at the start of each alone."""
 
 
-class TextPerplexity(NamedTuple):
+@dataclass(frozen=True)
+class TextPerplexity:
     """What a text costs a model. Every line's end is counted as a token, and as a byte."""
 
     nats: float

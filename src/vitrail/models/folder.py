@@ -18,7 +18,7 @@ from vitrail.data.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
 from vitrail.models.base import Model, TranslationModel
-from vitrail.models.build import KINDS, AnyConfig, ModelConfig, build_model, read_config
+from vitrail.models.build import KINDS, AnyConfig, ModelConfig, Task, build_model, read_config
 from vitrail.models.language import LanguageConfig
 
 FORMAT = 2
@@ -102,6 +102,14 @@ def model_folder(folder: Path) -> Path:
     """The model folder that is meant: the one inside, where a run's folder is named."""
     inner = folder / "model"
     return inner if not (folder / CONFIG).exists() and (inner.is_dir() or is_being_replaced(inner)) else folder
+
+
+def task_of(folder: Path) -> Task | None:
+    """What the model of a folder, or of a run's folder, was trained for; None where there is none that can be read."""
+    try:
+        return KINDS[_read_document(model_folder(folder) / CONFIG)["kind"]].task
+    except (ModelError, KeyError):
+        return None
 
 
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
