@@ -79,6 +79,7 @@ def __dir__() -> list[str]:
 def load(
     path: str | Path,
     *others: str | Path,
+    engine: str = "auto",
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     threads: int | None = None,
     config: "TranslateConfig | None" = None,
@@ -87,6 +88,7 @@ def load(
     """Load a translator from a run's folder or a model folder; several of the same vocabulary translate together.
 
     Args:
+        engine: what computes: auto or torch; only torch can be looked into.
         threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
         config: how texts are cut and batched.
         search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1, "max_length": 80}.
@@ -94,4 +96,4 @@ def load(
     """
     from vitrail.inspection.translator import InspectableTranslator
 
-    return InspectableTranslator.load(path, *others, device=device, threads=threads, config=config, search=search)
+    return InspectableTranslator.load(path, *others, engine=engine, device=device, threads=threads, config=config, search=search)
