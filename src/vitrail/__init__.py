@@ -15,7 +15,9 @@ from vitrail.cores import keep_few_kernels, wait_briefly
 if TYPE_CHECKING:
     from vitrail.config import Duration
     from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
-    from vitrail.decode.translate import Translation, Translator, Wishes
+    from vitrail.decode.textual.results import Translation
+    from vitrail.decode.textual.wishes import Wishes
+    from vitrail.decode.translate import Translator
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
@@ -51,7 +53,9 @@ __all__ = [
 _HOMES = {
     "vitrail.config": ("Duration",),
     "vitrail.decode.config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
-    "vitrail.decode.translate": ("Translation", "Translator", "Wishes"),
+    "vitrail.decode.textual.results": ("Translation",),
+    "vitrail.decode.textual.wishes": ("Wishes",),
+    "vitrail.decode.translate": ("Translator",),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
