@@ -12,7 +12,8 @@ from recorded import ATTENTIVE, RECURRENT, model, record, translator
 
 from vitrail.data.subwords import UNK, CharacterVocabulary, Vocabularies
 from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import Stretch, TranslateConfig, Translation
+from vitrail.decode.textual.joining import Stretch
+from vitrail.decode.translate import TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection import alignment
 from vitrail.inspection.alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for

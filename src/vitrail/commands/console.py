@@ -59,6 +59,8 @@ Text = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")]
 DeviceName = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "torch"]
+Engine = Annotated[EngineName, typer.Option(help="What computes the translations.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 
 

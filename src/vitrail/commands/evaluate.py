@@ -127,7 +127,7 @@ def _translate(model: Path, source: Path, output: Path, *, beams: int | None, th
     from vitrail.files import write_file
 
     texts = read_lines(source)
-    translator = load([model], fast=False, seed=0, threads=threads, device=device)
+    translator = load([model], threads=threads, device=device)
     search = adapt_search(translator.search, beams=beams, n_best=1, length_penalty=None, sampling=None)
     console.say(f"translating {len(texts):,} sentences")
     found = translator.translate(texts, search=search)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitrail.data.subwords import EOS, PAD
+from vitrail.decode.config import SamplingConfig as SamplingConfig
 from vitrail.decode.config import SearchConfig
 from vitrail.decode.constraints import Constraints, TokenIds, TokenRules
 from vitrail.decode.query import Hypothesis, Query

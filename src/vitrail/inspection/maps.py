@@ -28,7 +28,7 @@ from vitrail.config import Config
 from vitrail.data.prepare import open_prepared
 from vitrail.data.subwords import EOS, Subwords
 from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import encodable, plain
+from vitrail.decode.textual.plain import encodable, plain
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.embeddings import EmbeddingMap, map_embeddings
