@@ -14,6 +14,7 @@ from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
 from vitrail.models.base import Encoded, State, Step, TranslationModel, target_loss
+from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
 from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
 from vitrail.nn.losses import LossSum
@@ -69,6 +70,33 @@ class TransformerConfig(Config):
     def width_of_head(self) -> int:
         """E: the width of one head."""
         return self.head_width or self.width // self.heads
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        found = [*self._around("source"), *self._around("target"), Place("memory", "memory", "source"), Place("logits", "logits", "target")]
+        for layer in range(self.encoder_layers):
+            found += self._block("source", layer, {"self_attention": "source"})
+        for layer in range(self.decoder_layers):
+            found += self._block("target", layer, {"self_attention": "target", "cross_attention": "source"})
+        return tuple(found)
+
+    def _around(self, side: Side) -> list[Place]:
+        return [Place(f"{side}_embedded", "embedded", side), Place(f"{side}_input", "position", side)]
+
+    def _block(self, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
+        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
+        path = f"{'encoder' if side == 'source' else 'decoder'}.{layer}"
+        found: list[Place] = []
+        for name, reads in attentions.items():
+            found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
+        found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
+        last, pre = len(attentions) + 1, self.norm_position == "pre"
+        for number in range(1, last + 1):
+            # A norm before a sublayer is no part of what goes on; one after the sum is.
+            at_end = number == last
+            found.append(Place(f"{path}.residual_{number}.normed", "norm", side, layer, layer_output=at_end and not pre))
+            found.append(Place(f"{path}.residual_{number}.sum", "residual", side, layer, layer_output=at_end and pre))
+        return found
 
 
 PRESETS: dict[str, TransformerConfig] = {
@@ -231,6 +259,10 @@ class Transformer(TranslationModel):
         self.source_input, self.target_input = Probe(), Probe()
         self.memory, self.logits = Probe(), Probe()
         self._initialise()
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
 
     def _positions(self) -> SinusoidalPositions | LearnedPositions | NoPositions:
         match self.config.positions:
