@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.places import Place
+from vitrail.models.places import Place, Side
 from vitrail.nn.losses import LossSum, token_cross_entropy
 
 
@@ -78,6 +78,14 @@ class TranslationModel(Model):
     @abstractmethod
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Logits of the next token from what `decode` gives."""
+
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """What `read_out` takes, from what a layer of the decoder hands on at real positions: the last norm, where there is one."""
+        return values
+
+    def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
+        """The embeddings of a side, a row a token; the same tensor for both where they are shared."""
+        return self.get_parameter(f"{side}_embedding.weight")
 
     def reading_order(self, probe: str, length: int) -> list[int] | None:
         """See `Place.reading_order`; None for what is no Probe.

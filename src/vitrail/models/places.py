@@ -213,6 +213,12 @@ def rank(group: str) -> tuple[int, int]:
     return place, int(match[2]) if match else 0
 
 
+def numbered(path: str) -> tuple[str, int]:
+    """A path with {} for the number of its layer, and that number: encoder.{}.self_attention, 0. Without a layer: 0."""
+    match = _LAYER.match(path)
+    return (f"{path[: match.start(2)]}{{}}{path[match.end(2) :]}", int(match[2])) if match else (path, 0)
+
+
 def side_of(path: str) -> Side:
     """The half of the model that a module, a weight or a value belongs to, by its path."""
     return "source" if path.startswith(("encoder", "source_")) or path == "memory" else "target"

@@ -84,6 +84,11 @@ class RecurrentConfig(CellsConfig):
         return self
 
     @property
+    def word_order(self) -> str:
+        """How the model knows the order of words: it reads one after the other."""
+        return "recurrent"
+
+    @property
     def feeds(self) -> bool:
         """Whether a step reads what attention found, so that steps can only be taken one after the other."""
         return self.input_feeding or self.attention == "bahdanau"

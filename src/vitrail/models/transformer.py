@@ -67,21 +67,26 @@ class TransformerConfig(Config):
         return self
 
     @property
+    def word_order(self) -> str:
+        """How the model knows the order of words: sinusoidal, learned or rotary positions, or none."""
+        return self.positions
+
+    @property
     def width_of_head(self) -> int:
         """E: the width of one head."""
         return self.head_width or self.width // self.heads
 
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`."""
-        found = [*self._around("source"), *self._around("target"), Place("memory", "memory", "source"), Place("logits", "logits", "target")]
+        sides: tuple[Side, Side] = ("source", "target")
+        found = [Place(f"{side}_embedded", "embedded", side) for side in sides]
+        found += [Place(f"{side}_input", "position", side) for side in sides]
+        found += [Place("memory", "memory", "source"), Place("logits", "logits", "target")]
         for layer in range(self.encoder_layers):
             found += self._block("source", layer, {"self_attention": "source"})
         for layer in range(self.decoder_layers):
             found += self._block("target", layer, {"self_attention": "target", "cross_attention": "source"})
         return tuple(found)
-
-    def _around(self, side: Side) -> list[Place]:
-        return [Place(f"{side}_embedded", "embedded", side), Place(f"{side}_input", "position", side)]
 
     def _block(self, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
         """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
@@ -313,6 +318,12 @@ class Transformer(TranslationModel):
             values = block(values, keep, mask, encoded.memory, memory_mask)
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """See `TranslationModel.finish`."""
+        if self.decoder_norm is None:
+            return values
+        return self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Logits: the likeness of a vector to each token's output vector."""
         return self.logits(hidden @ self.output_weight.t())
@@ -342,6 +353,4 @@ class Transformer(TranslationModel):
         values = self._embed_target(last[:, None], state.position)
         for block, layer in zip(self._decoder_blocks(), state.layers, strict=True):
             values = block.step(values, layer, state.memory_mask, position=state.position)
-        if self.decoder_norm is not None:
-            values = self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
-        return Step(self.read_out(values[:, 0]), replace(state, position=state.position + 1))
+        return Step(self.read_out(self.finish(values)[:, 0]), replace(state, position=state.position + 1))
