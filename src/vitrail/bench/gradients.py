@@ -21,7 +21,7 @@ from vitrail.data.phrasebook import phrasebook
 from vitrail.data.prepared import open_prepared
 from vitrail.data.subwords import SubwordsConfig, Vocabularies, train_vocabularies
 from vitrail.errors import DataError, UsageError
-from vitrail.evaluation.gradients import SOURCE_PLACES, PlaceNorms, longest_batches, measure
+from vitrail.evaluation.gradients import PlaceNorms, longest_batches, measure
 from vitrail.evaluation.plots import Section, Series, figure, is_page, line_chart, page, paragraph, series_table, table
 from vitrail.files import Recognise, is_json_with, require_own, write_file
 from vitrail.models.base import TranslationModel
@@ -103,7 +103,7 @@ class Course:
 
     def encoder(self, milestone: Milestone) -> tuple[PlaceNorms, ...]:
         """The layers of the encoder, the lowest first."""
-        return tuple(place for place in milestone.places if SOURCE_PLACES.fullmatch(place.name))
+        return tuple(place for place in milestone.places if place.side == "source")
 
 
 @dataclass(frozen=True)

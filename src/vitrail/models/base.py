@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
+from vitrail.models.places import Place, Side
 from vitrail.nn.losses import LossSum, token_cross_entropy
 
 
@@ -100,6 +101,10 @@ class Model(nn.Module, ABC):
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum the loss over the real target tokens of a batch; the caller divides by their global count."""
 
+    def places(self) -> tuple[Place, ...]:
+        """What each Probe of this model records, every Probe once; none for a model without Probes."""
+        return ()
+
 
 class TranslationModel(Model):
     """A model that can be decoded one token at a time; search sees nothing of it but `encode`, `start` and `step`."""
@@ -119,12 +124,20 @@ class TranslationModel(Model):
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Logits of the next token from what `decode` gives."""
 
-    def reading_order(self, probe: str, length: int) -> list[int] | None:
-        """Where, among the values that a Probe heard one after the other, that of each source position is; None: as they came.
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """What `read_out` takes, from what a layer of the decoder hands on at real positions: the last norm, where there is one."""
+        return values
 
-        Args: probe: name of the Probe. length: source positions, the end included; there is no padding.
+    def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
+        """The embeddings of a side, a row a token; the same tensor for both where they are shared."""
+        return self.get_parameter(f"{side}_embedding.weight")
+
+    def reading_order(self, probe: str, length: int) -> list[int] | None:
+        """See `Place.reading_order`; None for what is no Probe.
+
+        Args: probe: name of the Probe. length: positions, the end included; there is no padding.
         """
-        return None
+        return next((place.reading_order(length) for place in self.places() if place.name == probe), None)
 
     @abstractmethod
     def start(self, encoded: Encoded) -> State:

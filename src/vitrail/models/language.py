@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
 from vitrail.models.base import Model, Rows, State, Step, target_loss
+from vitrail.models.places import Place, cell_places
 from vitrail.models.recurrent import CellsConfig
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
@@ -32,6 +33,11 @@ class LanguageConfig(CellsConfig):
     def depth(self) -> int:
         """How many layers there are."""
         return self.layers
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`; a text is written as a target is."""
+        cells = [cell_places(f"cells.{layer}", self.cell, side="target", layer=layer, layer_output=True) for layer in range(self.layers)]
+        return (Place("embedded", "embedded", "target"), *(place for cell in cells for place in cell), Place("logits", "logits", "target"))
 
 
 PRESETS: dict[str, LanguageConfig] = {
@@ -99,6 +105,10 @@ class RecurrentLanguageModel(Model):
         nn.init.zeros_(self.readout.bias)
         for weight in dict.fromkeys((self.embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=config.embedding_width**-0.5)
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
 
     def start(self, rows: int) -> LanguageState:
         """The state before the first token of each row."""

@@ -13,6 +13,7 @@ from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
 from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
+from vitrail.models.places import Order, Place, cell_places, step_attention_places
 from vitrail.nn.attention import AdditiveAttention, DotAttention, GeneralAttention, Mask, StepAttention, padding_mask
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
@@ -88,9 +89,30 @@ class RecurrentConfig(CellsConfig):
         return self
 
     @property
+    def word_order(self) -> str:
+        """How the model knows the order of words: it reads one after the other."""
+        return "recurrent"
+
+    @property
     def feeds(self) -> bool:
         """Whether a step reads what attention found, so that steps can only be taken one after the other."""
         return self.input_feeding or self.attention == "bahdanau"
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        forward: Order = "reversed" if self.reverse_source else "forward"
+        backward: Order = "reversed_backward" if self.reverse_source else "backward"
+        found = [Place("source_embedded", "embedded", "source"), Place("target_embedded", "embedded", "target")]
+        for layer in range(self.encoder_layers):
+            cells: list[tuple[str, Order]] = [("forward_cell", forward), ("backward_cell", backward)]
+            for name, order in cells if self.bidirectional else cells[:1]:
+                found += cell_places(f"encoder.{layer}.{name}", self.cell, side="source", layer=layer, order=order, layer_output=False)
+            found.append(Place(f"encoder.{layer}.output", "output", "source", layer, order=forward, layer_output=True))
+        for layer in range(self.decoder_layers):
+            found += cell_places(f"decoder.{layer}", self.cell, side="target", layer=layer, layer_output=True)
+        found += step_attention_places("attention") if self.attention != "none" else []
+        tail = [Place("memory", "memory", "source"), Place("attentional", "output", "target"), Place("logits", "logits", "target")]
+        return (*found, *tail)
 
 
 PRESETS: dict[str, RecurrentConfig] = {
@@ -249,6 +271,10 @@ class Recurrent(TranslationModel):
         words = self.word_dropout.draw((*tokens.shape, 1), values)
         return values if words is None else values * words
 
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
+
     def _mask(self, like: Float[Tensor, "B T D"], width: int) -> Tensor | None:
         """A mask for all time steps of each sentence, where dropout is variational."""
         return self.dropout.draw((len(like), 1, width), like) if self.config.variational else None
@@ -271,16 +297,6 @@ class Recurrent(TranslationModel):
             last += carry
         values = values if order is None else _flip(values, order)
         return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
-
-    def reading_order(self, probe: str, length: int) -> list[int] | None:
-        """See `TranslationModel.reading_order`: backward cells read from the end, and a reversed source has only its <eos> at its place."""
-        if not probe.startswith("encoder."):
-            return None
-        keep = torch.ones(1, length, dtype=torch.bool)
-        order = _backwards(keep, ends=1)[0] if self.config.reverse_source else torch.arange(length)
-        if ".backward_cell." in probe:
-            order = _backwards(keep)[0][order]
-        return order.tolist()
 
     def _enough_rows(self, values: Tensor) -> Tensor:
         """Repeat the last row of a few, so that a sentence's numbers do not depend on which it is encoded with; see `fewest_rows`."""

@@ -14,6 +14,7 @@ from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
 from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
+from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
 from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
 from vitrail.nn.losses import LossSum
@@ -71,9 +72,41 @@ class TransformerConfig(Config):
         return self
 
     @property
+    def word_order(self) -> str:
+        """How the model knows the order of words: sinusoidal, learned or rotary positions, or none."""
+        return self.positions
+
+    @property
     def width_of_head(self) -> int:
         """E: the width of one head."""
         return self.head_width or self.width // self.heads
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        sides: tuple[Side, Side] = ("source", "target")
+        found = [Place(f"{side}_embedded", "embedded", side) for side in sides]
+        found += [Place(f"{side}_input", "position", side) for side in sides]
+        found += [Place("memory", "memory", "source"), Place("logits", "logits", "target")]
+        for layer in range(self.encoder_layers):
+            found += self._block("source", layer, {"self_attention": "source"})
+        for layer in range(self.decoder_layers):
+            found += self._block("target", layer, {"self_attention": "target", "cross_attention": "source"})
+        return tuple(found)
+
+    def _block(self, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
+        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
+        path = f"{'encoder' if side == 'source' else 'decoder'}.{layer}"
+        found: list[Place] = []
+        for name, reads in attentions.items():
+            found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
+        found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
+        last, pre = len(attentions) + 1, self.norm_position == "pre"
+        for number in range(1, last + 1):
+            # A norm before a sublayer is no part of what goes on; one after the sum is.
+            at_end = number == last
+            found.append(Place(f"{path}.residual_{number}.normed", "norm", side, layer, layer_output=at_end and not pre))
+            found.append(Place(f"{path}.residual_{number}.sum", "residual", side, layer, layer_output=at_end and pre))
+        return found
 
 
 PRESETS: dict[str, TransformerConfig] = {
@@ -241,6 +274,10 @@ class Transformer(TranslationModel):
         self.memory, self.logits = Probe(), Probe()
         self._initialise()
 
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
+
     def _positions(self) -> SinusoidalPositions | LearnedPositions | NoPositions:
         match self.config.positions:
             case "sinusoidal":
@@ -290,6 +327,12 @@ class Transformer(TranslationModel):
             values = block(values, keep, mask, encoded.memory, memory_mask)
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """See `TranslationModel.finish`."""
+        if self.decoder_norm is None:
+            return values
+        return self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Logits: the likeness of a vector to each token's output vector."""
         return self.logits(hidden @ self.output_weight.t())
@@ -319,6 +362,4 @@ class Transformer(TranslationModel):
         values = self._embed_target(last[:, None], state.position)
         for block, layer in zip(self._decoder_blocks(), state.layers, strict=True):
             values = block.step(values, layer, state.memory_mask, position=state.position)
-        if self.decoder_norm is not None:
-            values = self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
-        return Step(self.read_out(values[:, 0]), replace(state, position=state.position + 1))
+        return Step(self.read_out(self.finish(values)[:, 0]), replace(state, position=state.position + 1))
