@@ -1,4 +1,5 @@
 # make demo   trains on the built-in phrasebook and translates: minutes on two cores, no network after the installation
+# make measure  measures the sources against their aims; make equal COMMIT=x compares results and speed with a commit
 # make lock, make sbom, make audit   pin what is installed by hash, list it, and look it up (SECURITY.md)
 # make test   runs every check; make test-slow runs the long ones too
 # Needs Python 3.11 or newer, git and make. Everything is installed into .venv with the versions of constraints.txt.
@@ -11,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 TOOLS := $(VENV)-tools
 LOCK := requirements.lock
 
-.PHONY: demo test test-slow lint clean lock sbom audit
+.PHONY: demo test test-slow lint measure equal clean lock sbom audit
 
 demo: $(VENV)/.demo
 	$(BIN)/vitrail demo
@@ -23,9 +24,15 @@ test-slow: lint
 	$(BIN)/python -m pytest -n auto -m "slow or not slow"
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests tools
+	$(BIN)/ruff format --check src tests tools
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+measure: $(VENV)/.dev
+	$(BIN)/python tools/measure.py
+
+equal: $(VENV)/.dev
+	$(BIN)/python tools/equal.py $(COMMIT)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -117,7 +117,7 @@ def test_mode_is_0644_under_the_umask(tmp_path: Path, umask: int, mode: int) -> 
 
 def test_a_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Fault()
-    monkeypatch.setattr(files, "SYSTEM", log.system)
+    monkeypatch.setattr(files.system, "SYSTEM", log.system)
     write_file(tmp_path / "a", b"text")
     temporary, parent = f"a.vitrail-tmp-{os.getpid()}", tmp_path.name
     assert log.calls == [
@@ -134,7 +134,7 @@ def test_a_file_is_synced_before_it_gets_its_name_and_the_folder_after(tmp_path:
 
 def test_a_folder_gets_its_manifest_last_and_its_name_after_all_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = Fault()
-    monkeypatch.setattr(files, "SYSTEM", log.system)
+    monkeypatch.setattr(files.system, "SYSTEM", log.system)
     publish(tmp_path / "f", b"text")
     temporary = f"f.vitrail-tmp-{os.getpid()}"
     order = [call for call in log.calls if call[0] in ("fsync", "rename")]
@@ -155,7 +155,7 @@ def test_a_folder_gets_its_manifest_last_and_its_name_after_all_is_synced(tmp_pa
 def test_a_removed_folder_loses_its_name_durably_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path / "f", b"text")
     log = Fault()
-    monkeypatch.setattr(files, "SYSTEM", log.system)
+    monkeypatch.setattr(files.system, "SYSTEM", log.system)
     files.remove_folder(tmp_path / "f")
     assert [name for name, _ in log.calls][:4] == ["rename", "open", "fsync", "close"]
     assert names(tmp_path) == []
@@ -177,7 +177,7 @@ def test_whatever_call_fails_the_old_or_the_new_version_is_whole(
         folder.mkdir()
         if what != "new folder":
             write(path, old)
-        monkeypatch.setattr(files, "SYSTEM", fault.system)
+        monkeypatch.setattr(files.system, "SYSTEM", fault.system)
         try:
             write(path, new)
         except NotWritten as caught:
@@ -186,7 +186,7 @@ def test_whatever_call_fails_the_old_or_the_new_version_is_whole(
             assert "bytes needed" in caught.found and "bytes free" in caught.found
         else:
             assert read(path) == new
-        monkeypatch.setattr(files, "SYSTEM", FileSystem())
+        monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
         if not for_good and what != "folder":
             assert names(folder) in (["x"], [])  # nothing temporary is left
         files.sweep(folder)
@@ -202,24 +202,24 @@ def test_a_single_fault_leaves_nothing_temporary_beside_a_replaced_folder(tmp_pa
     for fault in every_fault(error=errno.ENOSPC):
         path = tmp_path / str(fault.number) / "x"
         publish(path, b"old")
-        monkeypatch.setattr(files, "SYSTEM", fault.system)
+        monkeypatch.setattr(files.system, "SYSTEM", fault.system)
         try:
             publish(path, b"new")
         except NotWritten:
             assert [name for name in names(path.parent) if ".vitrail-tmp-" in name] == []
-        monkeypatch.setattr(files, "SYSTEM", FileSystem())
+        monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
         assert content_of(path) in (b"old", b"new")
 
 
 def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for fault in every_fault(short=True, for_good=True):
-        monkeypatch.setattr(files, "SYSTEM", fault.system)
+        monkeypatch.setattr(files.system, "SYSTEM", fault.system)
         publish(tmp_path / str(fault.number), b"some bytes in many pieces")
         assert content_of(tmp_path / str(fault.number)) == b"some bytes in many pieces"
 
 
 def test_a_disk_that_takes_nothing_is_an_error_not_an_endless_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SYSTEM", dataclasses.replace(files.SYSTEM, write=lambda descriptor, data: 0))
+    monkeypatch.setattr(files.system, "SYSTEM", dataclasses.replace(files.system.SYSTEM, write=lambda descriptor, data: 0))
     with pytest.raises(NotWritten, match="nothing could be written"):
         write_file(tmp_path / "a", b"text")
 
@@ -230,7 +230,7 @@ def test_a_disk_that_cannot_sync_names_is_used_all_the_same(tmp_path: Path, monk
             raise OSError(errno.EINVAL, "no")
         os.fsync(descriptor)
 
-    monkeypatch.setattr(files, "SYSTEM", dataclasses.replace(files.SYSTEM, fsync=fsync))
+    monkeypatch.setattr(files.system, "SYSTEM", dataclasses.replace(files.system.SYSTEM, fsync=fsync))
     publish(tmp_path / "f", b"text")
     assert content_of(tmp_path / "f") == b"text"
 
@@ -314,7 +314,7 @@ def replace(source, target):
     rename(source, target)
 def exchange(one, other):
     raise OSError(errno.ENOSYS, "no such call")
-files.SYSTEM = files.FileSystem(rename=replace, exchange=exchange)
+files.system.SYSTEM = files.FileSystem(rename=replace, exchange=exchange)
 with files.publish_folder(path / "run" / "model") as folder:
     folder.write("a.bin", b"new")
 os.kill(os.getpid(), signal.SIGKILL)
@@ -493,7 +493,7 @@ def test_half_a_last_line_is_left_out_and_cut_off(tmp_path: Path) -> None:
 
 def test_each_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fault = Fault()
-    monkeypatch.setattr(files, "SYSTEM", fault.system)
+    monkeypatch.setattr(files.system, "SYSTEM", fault.system)
     with JsonLines(tmp_path / "a.jsonl") as log:
         for step in range(5):
             log.append({"step": step, "text": "x" * 1000})
@@ -527,10 +527,10 @@ def test_a_line_that_fits_half_leaves_the_lines_before(tmp_path: Path, monkeypat
             raise outcome
         return os.write(descriptor, data[:outcome])
 
-    monkeypatch.setattr(files, "SYSTEM", dataclasses.replace(files.SYSTEM, write=write))
+    monkeypatch.setattr(files.system, "SYSTEM", dataclasses.replace(files.system.SYSTEM, write=write))
     with pytest.raises(NotWritten, match="No space left"):
         log.append({"step": 2})
-    monkeypatch.setattr(files, "SYSTEM", FileSystem())
+    monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
     log.append({"step": 3})
     log.close()
     assert path.read_text() == '{"step": 1}\n{"step": 3}\n'
@@ -540,7 +540,7 @@ def test_log_faults_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for fault in every_fault(error=errno.ENOSPC):
         path = tmp_path / f"{fault.number}.jsonl"
         path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-        monkeypatch.setattr(files, "SYSTEM", fault.system)
+        monkeypatch.setattr(files.system, "SYSTEM", fault.system)
         try:
             with JsonLines(path) as log:
                 log.go_back(1)
@@ -548,7 +548,7 @@ def test_log_faults_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 log.sync()
         except NotWritten:
             assert fault.fired
-        monkeypatch.setattr(files, "SYSTEM", FileSystem())
+        monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
         assert [record["step"] for record in read_lines(path)] in ([1], [1, 2])
 
 
@@ -571,7 +571,7 @@ from vitrail import files
 def no_lock(descriptor):
     raise OSError(errno.ENOSYS, "no")
 if sys.argv[2] == "record":
-    files.SYSTEM = files.FileSystem(lock=no_lock)
+    files.system.SYSTEM = files.FileSystem(lock=no_lock)
 with files.FolderLock(Path(sys.argv[1])):
     print("locked", flush=True)
     sys.stdin.read()
@@ -586,7 +586,7 @@ def no_lock(descriptor: int) -> None:
 def locking(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to lock: by the kernel, and by the record where the disk has no locks."""
     if request.param == "record":
-        monkeypatch.setattr(files, "SYSTEM", FileSystem(lock=no_lock))
+        monkeypatch.setattr(files.system, "SYSTEM", FileSystem(lock=no_lock))
     return request.param
 
 
@@ -638,7 +638,7 @@ def record(path: Path, pid: int, host: str, started: str) -> None:
 
 
 def test_a_record_decides_where_the_disk_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "SYSTEM", FileSystem(lock=no_lock))
+    monkeypatch.setattr(files.system, "SYSTEM", FileSystem(lock=no_lock))
     host = socket.gethostname()
     record(tmp_path, os.getppid(), host, "another boot:1")  # alive, but not the one that wrote this
     with FolderLock(tmp_path):
@@ -670,20 +670,20 @@ def test_of_two_that_take_a_dead_ones_place_one_is_refused(tmp_path: Path, monke
         record(tmp_path, os.getppid(), socket.gethostname(), "")
         return written
 
-    monkeypatch.setattr(files, "SYSTEM", FileSystem(lock=no_lock, write=write))
+    monkeypatch.setattr(files.system, "SYSTEM", FileSystem(lock=no_lock, write=write))
     with pytest.raises(TrainingError, match=f"in use by pid {os.getppid()}"), FolderLock(tmp_path):
         pass
 
 
 def test_lock_faults_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for fault in every_fault(error=errno.EIO):
-        monkeypatch.setattr(files, "SYSTEM", fault.system)
+        monkeypatch.setattr(files.system, "SYSTEM", fault.system)
         try:
             with FolderLock(tmp_path / "run"):
                 pass
         except VitrailError as caught:
             assert fault.fired and str(tmp_path) in caught.found
-        monkeypatch.setattr(files, "SYSTEM", FileSystem())
+        monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
         with FolderLock(tmp_path / "run"):
             pass
 

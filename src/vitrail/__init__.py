@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitrail.cores import keep_few_kernels, wait_briefly
+from vitrail.version import __version__
 
 if TYPE_CHECKING:
     from vitrail.config import Duration
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.api import train_translator
     from vitrail.train.config import RunConfig
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DataError",

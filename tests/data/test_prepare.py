@@ -257,7 +257,7 @@ def rename(before, after):
 def exchange(one, other):
     raise OSError(errno.ENOSYS, "no such call")
 
-files.SYSTEM = replace(files.SYSTEM, rename=rename, exchange=exchange)
+files.system.SYSTEM = replace(files.system.SYSTEM, rename=rename, exchange=exchange)
 prepare(config, folder, say=lambda line: line.startswith(moment) and die())
 """
 
@@ -331,7 +331,7 @@ def test_a_failing_disk_leaves_the_older_folder(tmp_path: Path, monkeypatch: pyt
         raise OSError(errno.ENOSYS, "no such call")
 
     for system in (files.FileSystem(exchange=rename), files.FileSystem(rename=rename, exchange=no_exchange)):
-        monkeypatch.setattr(files, "SYSTEM", system)
+        monkeypatch.setattr(files.system, "SYSTEM", system)
         with pytest.raises(NotWritten):
             prepare(configure(write(tmp_path, "a", sentences(101))), tmp_path / "out")
         assert contents(tmp_path / "out") == before

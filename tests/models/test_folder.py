@@ -176,7 +176,7 @@ def test_a_reader_finds_the_old_or_the_new_model_whole(folder: Path, monkeypatch
         raise OSError(errno.ENOSYS, "no such call")
 
     for system in (files.FileSystem(), files.FileSystem(exchange=no_exchange)):
-        monkeypatch.setattr(files, "SYSTEM", system)
+        monkeypatch.setattr(files.system, "SYSTEM", system)
         done.clear()
         save_model(folder, tensors=zeros, config=CONFIG, vocabularies=VOCABULARIES, facts={"step": 0})
         writer = threading.Thread(target=publish)

@@ -299,7 +299,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str]
     """Make the disk full for the files whose path a function chooses."""
 
     def install(is_refused: Callable[[str], bool]) -> None:
-        real, paths = files.SYSTEM, dict[int, str]()
+        real, paths = files.system.SYSTEM, dict[int, str]()
 
         def opened(path: Path, flags: int, mode: int) -> int:
             descriptor = real.open(path, flags, mode)
@@ -311,7 +311,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[str]
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return real.write(descriptor, data)
 
-        monkeypatch.setattr(files, "SYSTEM", replace(real, open=opened, write=write))
+        monkeypatch.setattr(files.system, "SYSTEM", replace(real, open=opened, write=write))
 
     yield install
 
@@ -342,11 +342,11 @@ def test_the_third_refusal_in_a_row_ends_the_training(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with monkeypatch.context() as patch:
-        real = files.SYSTEM
+        real = files.system.SYSTEM
         refuse(lambda path: "state/step-" in path and int(path.partition("state/step-")[2][:6]) >= 12)
         with caplog.at_level(logging.WARNING), pytest.raises(NotWritten, match="step-000018"):
             run(tiny(tmp_path), tmp_path / "run")
-        patch.setattr(files, "SYSTEM", real)
+        patch.setattr(files.system, "SYSTEM", real)
         assert len(caplog.messages) == 2 and steps_saved(tmp_path / "run") == [8, 9]
         run(tiny(tmp_path), tmp_path / "run")
     assert not differing(tmp_path / "run", unbroken)

@@ -421,13 +421,13 @@ def test_whatever_call_fails_the_previous_checkpoint_loads(
 
         names = ("open", "write", "fsync", "close", "rename", "mkdir", "unlink", "rmdir")
         real = FileSystem()
-        monkeypatch.setattr(files, "SYSTEM", FileSystem(**{name: failing(getattr(real, name)) for name in names}))
+        monkeypatch.setattr(files.system, "SYSTEM", FileSystem(**{name: failing(getattr(real, name)) for name in names}))
         try:
             save(tmp_path, 2)
         except NotWritten:
             refused += 1
         finally:
-            monkeypatch.setattr(files, "SYSTEM", real)
+            monkeypatch.setattr(files.system, "SYSTEM", real)
         visible = [path.name for path in checkpoints(tmp_path)]
         assert visible[0] == "step-000001" and is_step(tmp_path, len(visible)) and not caplog.messages
         files.sweep(tmp_path)
@@ -623,10 +623,10 @@ def test_a_kill_while_removing_leaves_no_half_checkpoint(tmp_path: Path, monkeyp
             raise KeyboardInterrupt
         path.unlink()
 
-    monkeypatch.setattr(files, "SYSTEM", FileSystem(unlink=unlink))
+    monkeypatch.setattr(files.system, "SYSTEM", FileSystem(unlink=unlink))
     with pytest.raises(KeyboardInterrupt):
         prune(tmp_path, keep_last=1)
-    monkeypatch.setattr(files, "SYSTEM", FileSystem())
+    monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
     assert kept(tmp_path) == [1] and is_step(tmp_path, 1)
     files.sweep(tmp_path)
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000001"]

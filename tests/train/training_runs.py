@@ -216,7 +216,7 @@ def _arm(fault: Fault) -> None:
         if step >= fault.step and not armed.is_set():
             armed.set()
             if fault.change:
-                files.SYSTEM = ending_at(fault.change)
+                files.system.SYSTEM = ending_at(fault.change)
             elif fault.delay:
                 threading.Timer(fault.delay, _send, (fault.signals,)).start()
             else:
@@ -233,7 +233,7 @@ def _send(signals: tuple[int, ...]) -> None:
 
 def ending_at(change: int) -> files.FileSystem:
     """A file system during whose n-th change the process is killed; a write is half done by then."""
-    real, count = files.SYSTEM, 0
+    real, count = files.system.SYSTEM, 0
 
     def counted(name: str) -> Any:
         call = getattr(real, name)

@@ -20,7 +20,6 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-import vitrail
 from vitrail.data.clean import CleanConfig, Report, clean
 from vitrail.data.filters import Reason, hash_text
 from vitrail.data.holdout import Keys, sentence_key
@@ -120,7 +119,7 @@ _Worker = subprocess.Popen[bytes]
 
 def _start(rules: _Rules) -> _Worker:
     # -P: a file in the current folder must not stand in for a module of ours.
-    home = str(Path(vitrail.__file__).parents[1])
+    home = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH", ""))))
     command = [sys.executable, "-P", "-m", "vitrail.data.cleaning", rules.to_json()]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": paths})

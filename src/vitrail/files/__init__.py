@@ -41,7 +41,6 @@ __all__ = [
     "LOCK",
     "MANIFEST",
     "MANIFEST_FORMAT",
-    "SYSTEM",
     "Damaged",
     "FileEntry",
     "FileSystem",
@@ -77,6 +76,3 @@ __all__ = [
     "verify_folder",
     "write_file",
 ]
-
-SYSTEM = FileSystem()
-"""Every call that changes a disk goes through it. Tests replace it to record the calls, or to make one fail."""

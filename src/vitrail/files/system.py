@@ -49,7 +49,7 @@ def _exchange(one: Path, other: Path) -> None:
 
 @dataclass(frozen=True)
 class FileSystem:
-    """Every system call by which this package changes a disk. Tests replace `vitrail.files.SYSTEM` to record them or to make one fail."""
+    """Every system call by which this package changes a disk. Tests replace `SYSTEM` to record them or to make one fail."""
 
     open: Callable[[Path, int, int], int] = os.open
     write: Callable[[int, memoryview], int] = os.write
@@ -65,11 +65,13 @@ class FileSystem:
     lock: Callable[[int], None] = _try_lock
 
 
-def system() -> FileSystem:
-    """The file system in use: `vitrail.files.SYSTEM`, looked up at each call, so that a test may replace it there."""
-    from vitrail import files  # not at the top: that package imports this module
+SYSTEM = FileSystem()
+"""Every call that changes a disk goes through it. Tests replace it to record the calls, or to make one fail."""
 
-    return files.SYSTEM
+
+def system() -> FileSystem:
+    """The file system in use: `SYSTEM`, looked up at each call, so that a test may replace it."""
+    return SYSTEM
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import vitrail
 from vitrail.data.fingerprints import fingerprint
 from vitrail.errors import ModelError, UsageError
 from vitrail.runtime import choose_device, choose_dtype
@@ -22,6 +21,7 @@ from vitrail.train.config import RunConfig
 from vitrail.train.folder import holds_model
 from vitrail.train.loop import Progress
 from vitrail.train.state import Checkpoint, Difference, differences, require_same
+from vitrail.version import __version__
 
 STATE = "state"
 """Allowed by name, a training may begin anew in a folder whose model has no checkpoint left to go on from."""
@@ -46,7 +46,7 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
         "train": table["train"] | {"threads": torch.get_num_threads()},
         "processes": world,
         "torch": torch.__version__,
-        "vitrail": vitrail.__version__,
+        "vitrail": __version__,
         "device": device.type,
         "dtype": str(choose_dtype(config.train.precision, device)),
     }
