@@ -94,7 +94,6 @@ def test_what_looks_inside_has_a_torch_engine(folder: Path, monkeypatch: pytest.
 def test_a_translator_is_sent_with_its_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engines = {"other": OtherEngine, "torch": TorchEngine}
     monkeypatch.setattr(table, "ENGINES", engines)
-    monkeypatch.setattr("vitrail.decode.translate.ENGINES", table)
     for name, kind in engines.items():
         one = Translator.load(folder, engine=name, config=TranslateConfig(batch_sentences=1))
         other = pickle.loads(pickle.dumps(one))  # noqa: S301  (made here)

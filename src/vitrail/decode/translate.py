@@ -13,7 +13,7 @@ from vitrail.data.subwords import Vocabularies
 from vitrail.decode.config import SearchConfig, TranslateConfig
 from vitrail.decode.constraints import Constraints, TokenIds
 from vitrail.decode.engines.base import Engine, Observe, renumbered
-from vitrail.decode.engines.table import ENGINES, engine_kind
+from vitrail.decode.engines.table import engine_kind
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.ensemble import Translating
 from vitrail.decode.query import Hypothesis
@@ -91,7 +91,7 @@ class Translator:
         name, packed, files = state.pop("packed")
         vars(self).update(state)
         self.vocabularies = Vocabularies.from_bytes(files)
-        self.engine = ENGINES[name].unpack(packed, self.vocabularies, config=self.config)
+        self.engine = engine_kind(name).unpack(packed, self.vocabularies, config=self.config)
         self._begin()
 
     @classmethod
