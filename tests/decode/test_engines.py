@@ -13,7 +13,7 @@ import vitrail
 from vitrail.commands import console
 from vitrail.data.subwords import EOS, SOS, Vocabularies, WordVocabulary
 from vitrail.decode.config import BatchConfig, SamplingConfig, SearchConfig, TranslateConfig
-from vitrail.decode.engines import choose
+from vitrail.decode.engines import table
 from vitrail.decode.engines.torch import TorchEngine, make_batches
 from vitrail.decode.ensemble import Ensemble
 from vitrail.decode.query import Hypothesis, Query
@@ -74,14 +74,14 @@ def test_engines_are_chosen_by_name(folder: Path, monkeypatch: pytest.MonkeyPatc
         assert type(one.engine) is TorchEngine and one.translate(texts) == expected
     with pytest.raises(UsageError, match=r"engine 'jax'[\s\S]*auto or torch"):
         Translator.load(folder, engine="jax")
-    monkeypatch.setattr(choose, "ENGINES", {"other": OtherEngine, "torch": TorchEngine})
+    monkeypatch.setattr(table, "ENGINES", {"other": OtherEngine, "torch": TorchEngine})
     for name in ("auto", "other"):
         one = Translator.load(folder, engine=name)
         assert type(one.engine) is OtherEngine and one.translate(texts) == expected
 
 
 def test_what_looks_inside_has_a_torch_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "ENGINES", {"other": OtherEngine, "torch": TorchEngine})
+    monkeypatch.setattr(table, "ENGINES", {"other": OtherEngine, "torch": TorchEngine})
     assert type(vitrail.load(folder).engine) is TorchEngine, "auto takes one that will do"
     for ask in (vitrail.load, InspectableTranslator.load):
         with pytest.raises(UsageError, match="engine other, which cannot be looked into"):
@@ -92,10 +92,9 @@ def test_what_looks_inside_has_a_torch_engine(folder: Path, monkeypatch: pytest.
 
 
 def test_a_translator_is_sent_with_its_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = {"other": OtherEngine, "torch": TorchEngine}
-    monkeypatch.setattr(choose, "ENGINES", table)
-    monkeypatch.setattr("vitrail.decode.translate.ENGINES", table)
-    for name, kind in table.items():
+    engines = {"other": OtherEngine, "torch": TorchEngine}
+    monkeypatch.setattr(table, "ENGINES", engines)
+    for name, kind in engines.items():
         one = Translator.load(folder, engine=name, config=TranslateConfig(batch_sentences=1))
         other = pickle.loads(pickle.dumps(one))  # noqa: S301  (made here)
         assert type(other.engine) is kind and other.config == one.config
@@ -103,7 +102,7 @@ def test_a_translator_is_sent_with_its_engine(folder: Path, monkeypatch: pytest.
 
 
 def test_the_command_line_knows_every_engine() -> None:
-    assert get_args(console.EngineName) == ("auto", *choose.ENGINES)
+    assert get_args(console.EngineName) == ("auto", *table.ENGINES)
 
 
 def test_an_engine_continues_texts() -> None:

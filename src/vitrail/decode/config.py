@@ -18,7 +18,7 @@ class SamplingConfig(Config):
     """Draw among the fewest most probable tokens that together reach this probability (after temperature and top_k)."""
 
 
-class Lengths(NamedTuple):
+class LengthLimits(NamedTuple):
     """How long a result may be, in tokens."""
 
     longest: int
@@ -74,11 +74,11 @@ class SearchConfig(Config):
         """Normalise by length: log_probability / ((5 + length) / 6) ** alpha."""
         return log_probability / ((5 + length) / 6) ** self.length_penalty
 
-    def lengths(self, source: int = 0) -> "Lengths":
+    def lengths(self, source: int = 0) -> "LengthLimits":
         """The limits of length for a source of so many tokens, its end not counted; without a source, max_extra is the limit."""
         cap = int(self.max_ratio * source) + self.max_extra
         longest = cap if self.max_length is None else min(cap, self.max_length)
-        return Lengths(longest, max(self.min_length, round(self.min_ratio * source)))
+        return LengthLimits(longest, max(self.min_length, round(self.min_ratio * source)))
 
 
 class BatchConfig(Config):

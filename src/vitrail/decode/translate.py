@@ -13,13 +13,13 @@ from vitrail.data.subwords import Vocabularies
 from vitrail.decode.config import SearchConfig, TranslateConfig
 from vitrail.decode.constraints import Constraints, TokenIds
 from vitrail.decode.engines.base import Engine, Observe, renumbered
-from vitrail.decode.engines.choose import ENGINES, engine_kind
+from vitrail.decode.engines.table import engine_kind
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.ensemble import Translating
 from vitrail.decode.query import Hypothesis
 from vitrail.decode.textual.facts import longest_source, search_of, several_sentences
 from vitrail.decode.textual.forcing import share_out
-from vitrail.decode.textual.jobs import CutText, Job, Reader
+from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, write
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
 from vitrail.decode.textual.wishes import Wishes, joining, to_constraints
@@ -77,13 +77,13 @@ class Translator:
     def _begin(self) -> None:
         """What is not sent to another process."""
         limit, seed = self.config.max_source_tokens, self.config.seed
-        self._reader = Reader(self.vocabularies, self.normalisation, self._comfortable, limit, seed)
+        self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed)
         self._joins = lru_cache(maxsize=65536)(joining(self.vocabularies.target))
         survive_forks()
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs: plain bytes in place of models and vocabularies. See docs/programs.md."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("engine", "_reader", "_joins", "vocabularies")}
+        kept = {name: value for name, value in vars(self).items() if name not in ("engine", "_cutter", "_joins", "vocabularies")}
         files = {name: vocabulary.to_bytes() for name, vocabulary in self.vocabularies.files().items()}
         return {**kept, "packed": (self.engine.name, self.engine.pack(self.vocabularies), files)}
 
@@ -91,7 +91,7 @@ class Translator:
         name, packed, files = state.pop("packed")
         vars(self).update(state)
         self.vocabularies = Vocabularies.from_bytes(files)
-        self.engine = ENGINES[name].unpack(packed, self.vocabularies, config=self.config)
+        self.engine = engine_kind(name).unpack(packed, self.vocabularies, config=self.config)
         self._begin()
 
     @classmethod
@@ -184,8 +184,8 @@ class Translator:
     def _translate(self, texts: Sequence[str], wishes: Wishes | None, search: SearchConfig | None, *, first: int) -> list[Translation]:
         search = self.search if search is None else search
         wanted = self._constraints(wishes)
-        jobs: list[Job] = []
-        prepared = [self._reader.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
+        jobs: list[PartJob] = []
+        prepared = [self._cutter.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
         results = self._search(jobs, search)
         for text in prepared if wanted.forced else ():
             numbers = [number for number in text.jobs if number is not None]
@@ -196,16 +196,16 @@ class Translator:
     def _constraints(self, wishes: Wishes | None) -> Constraints:
         return to_constraints(wishes, self.vocabularies.target, joins=self._joins)
 
-    def _search(self, jobs: Sequence[Job], search: SearchConfig, observe: Observe | None = None) -> list[list[Hypothesis]]:
+    def _search(self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each job; `observe` sees every step, the sentences being numbers of jobs."""
         return self.engine.search([job.tokens for job in jobs], [job.query for job in jobs], config=search, observe=observe)
 
     def _force(
-        self, wanted: Constraints, numbers: Sequence[int], jobs: list[Job], results: list[list[Hypothesis]], search: SearchConfig
+        self, wanted: Constraints, numbers: Sequence[int], jobs: list[PartJob], results: list[list[Hypothesis]], search: SearchConfig
     ) -> None:
         """Force each word in one part of a text: in `jobs`, and put what is found instead in `results`."""
 
-        def forcing(job: Job, words: tuple[tuple[TokenIds, ...], ...]) -> Job:
+        def forcing(job: PartJob, words: tuple[tuple[TokenIds, ...], ...]) -> PartJob:
             return job._replace(query=replace(job.query, constraints=replace(job.query.constraints, forced=words)))
 
         def again(places: Sequence[int], words: Sequence[tuple[tuple[TokenIds, ...], ...]]) -> list[list[Hypothesis]]:
@@ -233,8 +233,8 @@ class Translator:
         """
         search = self.search if search is None else search
         wanted = self._constraints(wishes)
-        jobs: list[Job] = []
-        prepared = self._reader.cut(text, wanted, search, jobs, place=0)
+        jobs: list[PartJob] = []
+        prepared = self._cutter.cut(text, wanted, search, jobs, place=0)
         if wanted.forced and len(jobs) > 1:
             # Which part is to hold which word shows when all are translated; then each is searched with its words, to be observed.
             self._force(wanted, range(len(jobs)), jobs, self._search(jobs, search), search)
@@ -250,8 +250,8 @@ class Translator:
 
     def cut(self, text: str, *, wishes: Wishes | None = None) -> list[tuple[str, tuple[int, ...]]]:
         """The parts that a text is translated in, as the model reads them: the text and the tokens of each; none that stays as it is."""
-        jobs: list[Job] = []
-        self._reader.cut(text, self._constraints(wishes), self.search, jobs, place=0)
+        jobs: list[PartJob] = []
+        self._cutter.cut(text, self._constraints(wishes), self.search, jobs, place=0)
         return [(job.text, tuple(job.tokens)) for job in jobs]
 
     def search_one(
@@ -267,14 +267,14 @@ class Translator:
         Precondition: at least one token. Raises UsageError for wishes that cannot be granted.
         """
         search = self.search if search is None else search
-        job = self._reader.job(source, self._constraints(wishes), search, seed=self.config.seed)
+        job = self._cutter.job(source, self._constraints(wishes), search, seed=self.config.seed)
         return self._search([job], search, observe)[0]
 
     def read(self, source: str) -> str:
         """A source as the model reads it."""
-        return self._reader.read(source)
+        return self._cutter.read(source)
 
-    def _assemble(self, text: CutText, jobs: Sequence[Job], results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
+    def _assemble(self, text: CutText, jobs: Sequence[PartJob], results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
         """Join the translations of the parts."""
         parts = [
             Translated(part, where, copy)
@@ -282,7 +282,7 @@ class Translator:
             else Translated(part, where, copy, jobs[number].text, jobs[number].tokens, results[number])
             for part, where, copy, number in zip(text.parts, text.places, text.copies, text.jobs, strict=True)
         ]
-        joined = join(parts, search=search, spell=lambda item: self._reader.spell(item.tokens))
+        joined = join(parts, search=search, spell=lambda item: self._cutter.spell(item.tokens))
         if not joined:
             copy, _ = write(text.parts, text.copies)
             passed = bool(copy)

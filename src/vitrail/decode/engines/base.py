@@ -1,7 +1,7 @@
 """What an engine is: token ids in, n-best lists out.
 
 A `Translator` does text and asks its engine for everything else; so does whatever continues texts with a language model, which has no
-sources and puts its texts into `Query.prompt`. `choose.py` lists the engines.
+sources and puts its texts into `Query.prompt`. `table.py` lists the engines.
 """
 
 from abc import ABC, abstractmethod

@@ -15,7 +15,7 @@ from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.split import Part, split_to_fit
 
 
-class Job(NamedTuple):
+class PartJob(NamedTuple):
     """One part of one text, ready for the model."""
 
     tokens: tuple[int, ...]
@@ -37,7 +37,7 @@ class CutText(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reader:
+class TextCutter:
     """Reads texts as a model was trained to, and cuts those that are too long for it.
 
     Args:
@@ -56,7 +56,7 @@ class Reader:
         """A source as the model reads it."""
         return self.normalisation.source(encodable(source))
 
-    def cut(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[Job], *, place: int) -> CutText:
+    def cut(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[PartJob], *, place: int) -> CutText:
         """Cut one text into parts and add a job for each to `jobs`; `place`: its number in the input."""
         encode = self.vocabularies.source.encode
         text = self.read(source)
@@ -83,12 +83,12 @@ class Reader:
             jobs.append(self.job(tokens, constraints, search, seed=int.from_bytes(seed, "big"), text=read))
         return CutText(source, parts, numbers, copies, self._places(source, parts))
 
-    def job(self, tokens: Sequence[int], wanted: Constraints, search: SearchConfig, *, seed: int, text: str = "") -> Job:
+    def job(self, tokens: Sequence[int], wanted: Constraints, search: SearchConfig, *, seed: int, text: str = "") -> PartJob:
         """The job of one part. An n-best list has each text once; draws are what they are."""
         longest, shortest = search.lengths(len(tokens))
         spell = self.spell if search.n_best > 1 and search.sampling is None else None
         asked = _unguarded(wanted, tokens, search)
-        return Job(tuple(tokens), Query(longest=longest, shortest=shortest, constraints=asked, seed=seed, spell=spell), text)
+        return PartJob(tuple(tokens), Query(longest=longest, shortest=shortest, constraints=asked, seed=seed, spell=spell), text)
 
     def spell(self, tokens: Sequence[int]) -> str:
         """Their text. A model with byte pieces can write any character; a line must stay a line."""
