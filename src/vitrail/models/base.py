@@ -10,6 +10,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
 from vitrail.models.places import Place, Side
 from vitrail.nn.losses import LossSum, token_cross_entropy
+from vitrail.nn.positions import LearnedPositions
 
 
 @runtime_checkable
@@ -49,6 +50,17 @@ class Encoded(NamedTuple):
     """The last states of a recurrent encoder, side by side: all that a decoder without attention hears of the source."""
 
 
+class Shape(NamedTuple):
+    """What a batch makes a translator compute."""
+
+    rows: int
+    source: int
+    """Positions in each row, <eos> and padding counted."""
+    target: int
+    real: int
+    """Target positions of all rows that are not padding."""
+
+
 class Model(nn.Module, ABC):
     """Anything that is trained: it turns a batch into a summed loss."""
 
@@ -59,6 +71,12 @@ class Model(nn.Module, ABC):
     def places(self) -> tuple[Place, ...]:
         """What each Probe of this model records, every Probe once; none for a model without Probes."""
         return ()
+
+    def inner_matrices(self) -> list[nn.Parameter]:
+        """The matrices that map one space to another: not those whose rows are tokens or positions. Muon is for these alone."""
+        tables = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding | LearnedPositions)}
+        named = self.named_parameters()
+        return [weight for name, weight in named if weight.ndim == 2 and id(weight) not in tables and name != "output_weight"]
 
 
 class TranslationModel(Model):

@@ -50,12 +50,13 @@ def build_model(config: ModelConfig, vocabularies: Vocabularies) -> TranslationM
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",
         )
-    model = _make(config, source=vocabularies.source.size, target=vocabularies.target.size)
+    model = make_model(config, source=vocabularies.source.size, target=vocabularies.target.size)
     shorten_lookups(model)
     return model
 
 
-def _make(config: ModelConfig, *, source: int, target: int) -> TranslationModel:
+def make_model(config: ModelConfig, *, source: int, target: int) -> TranslationModel:
+    """A freshly initialised model for vocabularies of these sizes."""
     match config:
         case TransformerConfig():
             return Transformer(config, source_vocabulary=source, target_vocabulary=target)

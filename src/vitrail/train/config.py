@@ -7,8 +7,7 @@ from pydantic import Field
 from vitrail.config import Config, Duration, Interval
 from vitrail.data.prepare import DataConfig
 from vitrail.decode.search import SearchConfig
-from vitrail.models.build import AnyModelConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.build import PRESETS, AnyModelConfig
 from vitrail.runtime import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 
@@ -64,7 +63,7 @@ class RunConfig(Config):
 
     data: DataConfig
     """Text, cleaning, hold-out, vocabulary."""
-    model: AnyModelConfig = TransformerConfig()
+    model: AnyModelConfig = PRESETS["tiny"]
     """The architecture and its size."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights follow their gradients."""
