@@ -105,13 +105,6 @@ class TranslationModel(Model):
         """The embeddings of a side, a row a token; the same tensor for both where they are shared."""
         return self.get_parameter(f"{side}_embedding.weight")
 
-    def reading_order(self, probe: str, length: int) -> list[int] | None:
-        """See `Place.reading_order`; None for what is no Probe.
-
-        Args: probe: name of the Probe. length: positions, the end included; there is no padding.
-        """
-        return next((place.reading_order(length) for place in self.places() if place.name == probe), None)
-
     @abstractmethod
     def start(self, encoded: Encoded) -> State:
         """The state before the first target token, one row a sentence."""
