@@ -208,7 +208,7 @@ def plan_ladder(ask: Ask, prepared: Prepared, *, facts: Facts, data: DataConfig)
     drafts = [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs]
     notes = _unshared(ask, drafts)
     counts = [count(draft.config.translator, prepared.vocabularies) for draft in drafts]
-    reference = next((place for place, draft in enumerate(drafts) if draft.config.model.kind == "transformer"), len(drafts) - 1)
+    reference = next((place for place, draft in enumerate(drafts) if draft.config.translator.is_reference), len(drafts) - 1)
     planned: list[Planned] = []
     for place, draft in enumerate(drafts):
         if ask.match and place != reference and not draft.own_width:

@@ -11,6 +11,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
 from vitrail.models.places import Place, Side
 from vitrail.nn.losses import LossSum, token_cross_entropy
+from vitrail.nn.positions import LearnedPositions
 
 
 class Rows(NamedTuple):
@@ -94,6 +95,17 @@ class Encoded(NamedTuple):
     """The last states of a recurrent encoder, side by side: all that a decoder without attention hears of the source."""
 
 
+class Shape(NamedTuple):
+    """What a batch makes a translator compute."""
+
+    rows: int
+    source: int
+    """Positions in each row, <eos> and padding counted."""
+    target: int
+    real: int
+    """Target positions of all rows that are not padding."""
+
+
 class Model(nn.Module, ABC):
     """Anything that is trained: it turns a batch into a summed loss."""
 
@@ -104,6 +116,12 @@ class Model(nn.Module, ABC):
     def places(self) -> tuple[Place, ...]:
         """What each Probe of this model records, every Probe once; none for a model without Probes."""
         return ()
+
+    def inner_matrices(self) -> list[nn.Parameter]:
+        """The matrices that map one space to another: not those whose rows are tokens or positions. Muon is for these alone."""
+        tables = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding | LearnedPositions)}
+        named = self.named_parameters()
+        return [weight for name, weight in named if weight.ndim == 2 and id(weight) not in tables and name != "output_weight"]
 
 
 class TranslationModel(Model):
@@ -131,13 +149,6 @@ class TranslationModel(Model):
     def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
         """The embeddings of a side, a row a token; the same tensor for both where they are shared."""
         return self.get_parameter(f"{side}_embedding.weight")
-
-    def reading_order(self, probe: str, length: int) -> list[int] | None:
-        """See `Place.reading_order`; None for what is no Probe.
-
-        Args: probe: name of the Probe. length: positions, the end included; there is no padding.
-        """
-        return next((place.reading_order(length) for place in self.places() if place.name == probe), None)
 
     @abstractmethod
     def start(self, encoded: Encoded) -> State:

@@ -29,22 +29,23 @@ class Kind(NamedTuple):
     """One kind of model: the one place that says what belongs together."""
 
     config: type[Config]
-    make: Callable[[Any, Vocabularies], Model]
+    make: Callable[[Any, int, int], Model]
+    """Of a configuration and the sizes of the source's and the target's vocabulary."""
     presets: Mapping[str, AnyConfig]
     task: Task
     """What it is trained for."""
 
 
-def _make_transformer(config: TransformerConfig, words: Vocabularies) -> Model:
-    return Transformer(config, source_vocabulary=words.source.size, target_vocabulary=words.target.size)
+def _make_transformer(config: TransformerConfig, source: int, target: int) -> Model:
+    return Transformer(config, source_vocabulary=source, target_vocabulary=target)
 
 
-def _make_recurrent(config: RecurrentConfig, words: Vocabularies) -> Model:
-    return Recurrent(config, source_vocabulary=words.source.size, target_vocabulary=words.target.size)
+def _make_recurrent(config: RecurrentConfig, source: int, target: int) -> Model:
+    return Recurrent(config, source_vocabulary=source, target_vocabulary=target)
 
 
-def _make_language(config: LanguageConfig, words: Vocabularies) -> Model:
-    return RecurrentLanguageModel(config, vocabulary=words.target.size)
+def _make_language(config: LanguageConfig, source: int, target: int) -> Model:
+    return RecurrentLanguageModel(config, vocabulary=target)
 
 
 KINDS: dict[str, Kind] = {
@@ -119,9 +120,18 @@ def build_model(config: AnyConfig, vocabularies: Vocabularies) -> Model:
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",
         )
-    model = KINDS[config.kind].make(config, vocabularies)
+    model = make_model(config, source=vocabularies.source.size, target=vocabularies.target.size)
     shorten_lookups(model)
     return model
+
+
+@overload
+def make_model(config: ModelConfig, *, source: int, target: int) -> TranslationModel: ...
+@overload
+def make_model(config: AnyConfig, *, source: int, target: int) -> Model: ...
+def make_model(config: AnyConfig, *, source: int, target: int) -> Model:
+    """A freshly initialised model for vocabularies of these sizes; the text of a language model is a target."""
+    return KINDS[config.kind].make(config, source, target)
 
 
 def preset(name: str, *, task: Task | None = "translation") -> Any:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
+from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
 from vitrail.models.places import Order, Place, cell_places, step_attention_places
 from vitrail.nn.attention import AdditiveAttention, DotAttention, GeneralAttention, Mask, StepAttention, padding_mask
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-from vitrail.nn.recurrent import Carry, Cell, CellKind, CellNorm, make_cell
+from vitrail.nn.recurrent import CELLS, Carry, Cell, CellKind, CellNorm, make_cell
 from vitrail.runtime import fewest_rows
 
 AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
@@ -87,6 +87,57 @@ class RecurrentConfig(CellsConfig):
         if self.input_feeding and not self.attention.startswith("luong"):
             raise ValueError(f"input_feeding with attention = {self.attention}: it belongs to luong-dot, luong-general and luong-concat")
         return self
+
+    @property
+    def recurrent_cell(self) -> CellKind:
+        """The kind of its cells."""
+        return self.cell
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons give the other models as many parameters as this one has, rather than change its own width."""
+        return False
+
+    def with_width(self, width: int) -> "RecurrentConfig":
+        """The same architecture at another width, embeddings as wide."""
+        return RecurrentConfig.model_validate(self.model_dump() | {"width": width, "embedding_width": width})
+
+    def describe(self) -> str:
+        """The sizes that its speed depends on."""
+        layers = f"{self.encoder_layers}+{self.decoder_layers} layers"
+        attention = "no attention" if self.attention == "none" else f"attention {self.attention}"
+        fed = ", input feeding" if self.input_feeding else ""
+        sides = "bidirectional" if self.bidirectional else "left to right"
+        return f"{layers} of {self.cell} ({sides}), width {self.width}, embeddings {self.embedding_width}, {attention}{fed}"
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `evaluation.flops`, where the formula is told."""
+        rows, source, target, real = shape
+        width, embedding, cell = self.width, self.embedding_width, CELLS[self.cell]
+        each = width // 2 if self.bidirectional else width
+        fed = (width if self.attention == "bahdanau" else embedding) if self.feeds else 0
+        read_by_encoder = embedding + (self.encoder_layers - 1) * width
+        read_by_decoder = embedding + fed + (self.decoder_layers - 1) * width
+        encoder = rows * source * cell.gates * width * (read_by_encoder + self.encoder_layers * each)
+        decoder = rows * target * cell.gates * width * (read_by_decoder + self.decoder_layers * width)
+        bridge = rows * self.decoder_layers * cell.parts * width * width
+        attends, embeds = self.attention != "none", self.attention == "bahdanau"
+        readout = rows * target * embedding * (width + attends * width + embeds * embedding)
+        return encoder + decoder + bridge + self._attention_products(shape) + readout + real * embedding * vocabulary
+
+    def _attention_products(self, shape: Shape) -> int:
+        square = self.width * self.width
+        keys, queries = shape.rows * shape.source * square, shape.rows * shape.target * square
+        mixing = shape.rows * shape.target * 2 * shape.source * self.width
+        match self.attention:
+            case "none":
+                return 0
+            case "luong-dot":
+                return mixing
+            case "luong-general":
+                return mixing + keys
+            case "luong-concat" | "bahdanau":
+                return mixing + keys + queries
 
     @property
     def word_order(self) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
+from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
 from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
 from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
@@ -70,6 +70,35 @@ class TransformerConfig(Config):
         if self.head_width is None and self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads; change one or give head_width")
         return self
+
+    @property
+    def recurrent_cell(self) -> None:
+        """It has none."""
+        return None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons give the other models as many parameters as this one has, rather than change its own width."""
+        return True
+
+    def with_width(self, width: int) -> "TransformerConfig":
+        """The same architecture at another width, with 4 heads and a feed-forward twice as wide."""
+        return TransformerConfig.model_validate(self.model_dump() | {"width": width, "heads": 4, "feed_forward": 2 * width})
+
+    def describe(self) -> str:
+        """The sizes that its speed depends on."""
+        layers = f"{self.encoder_layers}+{self.decoder_layers} layers"
+        return f"{layers}, width {self.width}, feed-forward {self.feed_forward}, {self.heads} heads"
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `evaluation.flops`, where the formula is told."""
+        rows, source, target, real = shape
+        width, heads = self.width, self.heads * self.width_of_head
+        feed_forward = (3 if self.activation == "swiglu" else 2) * width * self.feed_forward
+        encoder = rows * source * (4 * width * heads + feed_forward + 2 * source * heads)
+        own = rows * target * (4 * width * heads + feed_forward + 2 * target * heads)
+        cross = rows * (target * 2 * width * heads + source * 2 * width * heads + target * 2 * source * heads)
+        return self.encoder_layers * encoder + self.decoder_layers * (own + cross) + real * width * vocabulary
 
     @property
     def word_order(self) -> str:

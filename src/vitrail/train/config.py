@@ -9,8 +9,7 @@ from vitrail.data.plain import TextConfig
 from vitrail.data.setup import DataConfig
 from vitrail.decode.search import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.models.build import KINDS, AnyModelConfig, ModelConfig, Task, require_translator
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.build import KINDS, PRESETS, AnyModelConfig, ModelConfig, Task, require_translator
 from vitrail.runtime import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 
@@ -77,7 +76,7 @@ class RunConfig(Config):
 
     data: AnyDataConfig
     """Text, cleaning, hold-out, vocabulary."""
-    model: AnyModelConfig = TransformerConfig()
+    model: AnyModelConfig = PRESETS["tiny"]
     """The architecture and its size."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights follow their gradients."""

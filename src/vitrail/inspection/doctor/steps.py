@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.evaluation.learned import LITTLE, word_entropy
 from vitrail.inspection.doctor.course import Course, planned_steps, read_course
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient
+from vitrail.models.base import Model
 from vitrail.models.build import build_model
 from vitrail.models.folder import fill, unique_tensors
 from vitrail.models.places import group_of
@@ -73,7 +74,7 @@ def _root(upper: float, lower: float) -> float:
     return math.sqrt(upper / lower) if lower > 0 else math.inf
 
 
-def _updates(model: nn.Module, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
+def _updates(model: Model, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The next update of each parameter at the top of the schedule, from the moments of the checkpoint."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found: dict[str, Tensor] = {}
