@@ -15,6 +15,8 @@ NAMES = [
     *(
         "DataError",
         "Duration",
+        "Generated",
+        "Generator",
         "InspectableTranslator",
         "Inspection",
         "Interrupted",
