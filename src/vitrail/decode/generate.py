@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import torch
+import numpy as np
 
 from vitrail.data.normalise import normalise
 from vitrail.data.subwords import EOS, Subwords
 from vitrail.decode.config import SamplingConfig, SearchConfig
+from vitrail.decode.constraints import TokenIds
+from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.perplexity import TextPerplexity, measure_text
 from vitrail.decode.query import Hypothesis, Query
-from vitrail.decode.search import beam_search, read_prompts
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import load_folder
 from vitrail.models.language import RecurrentLanguageModel
@@ -20,8 +21,6 @@ from vitrail.runtime import Device, choose_device, set_threads
 
 MOST_TOKENS = 200
 """Of a line, unless more are asked for."""
-_ROWS = 64
-"""Rows computed side by side."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Generator:
 
     def __init__(self, model: RecurrentLanguageModel, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
         self.model, self.vocabulary, self.facts = model.eval(), vocabulary, facts or {}
-        self._device = next(model.parameters()).device
+        self.engine = TorchEngine(self.model, device=next(model.parameters()).device)
 
     @classmethod
     def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Generator":
@@ -95,31 +94,32 @@ class Generator:
         if lines < 1:
             raise UsageError(f"{lines} lines", expected="at least 1")
         search = default_search() if search is None else search
-        several = [prompts] if isinstance(prompts, str) else list(prompts)
-        texts = [normalise(prompt) for prompt in several]
-        found: list[list[Generated]] = []
-        portion = max(1, _ROWS // search.width)
-        for first in range(0, len(texts), portion):
-            rows = [self._first(text, seed=seed + first + place) for place, text in enumerate(texts[first : first + portion])]
-            found += self._search(rows, texts[first : first + portion], search)
-        if lines > 1:
-            found = [[self._go_on(one, search, lines=lines, seed=seed + place) for one in row] for place, row in enumerate(found)]
+        texts = [normalise(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+        contexts = [(EOS, *self.vocabulary.encode(text)) for text in texts]
+        seeds = [seed + place for place in range(len(texts))]
+        results = self._search(contexts, texts, search, seeds=seeds)
+        found = [[self._written(text, one) for one in row] for text, row in zip(texts, results, strict=True)]
+        one_more = search.model_copy(update={"n_best": 1})
+        for number in range(1, lines):
+            places = [(row, place) for row, many in enumerate(found) for place, one in enumerate(many) if not one.truncated]
+            before = [found[row][place] for row, place in places]
+            contexts = [(EOS, *self.vocabulary.encode(one.prompt), *one.tokens, EOS) for one in before]
+            seeds = [int(np.random.SeedSequence((seed, number, row, place)).generate_state(1)[0]) for row, place in places]
+            further = self._search(contexts, [""] * len(places), one_more, seeds=seeds)
+            for (row, place), one, (more, *_) in zip(places, before, further, strict=True):
+                found[row][place] = self._with_line(one, more)
         return found[0] if isinstance(prompts, str) else found
 
-    def _first(self, text: str, *, seed: int, before: Sequence[int] = ()) -> tuple[tuple[int, ...], int]:
-        """The ids that come before what is written: the end of the line before, and the beginning of this one."""
-        return (*before, EOS, *self.vocabulary.encode(text)), seed
-
-    def _search(self, rows: Sequence[tuple[tuple[int, ...], int]], texts: Sequence[str], search: SearchConfig) -> list[list[Generated]]:
+    def _search(
+        self, contexts: Sequence[TokenIds], texts: Sequence[str], search: SearchConfig, *, seeds: Sequence[int]
+    ) -> list[list[Hypothesis]]:
+        """Continue each context to the end of its line; `texts` is what of the line is there already."""
         longest, shortest = search.lengths()
         queries = [
-            Query(prompt, longest=longest, shortest=shortest, seed=seed, spell=None if search.sampling else self._speller(text))
-            for (prompt, seed), text in zip(rows, texts, strict=True)
+            Query(context, longest=longest, shortest=shortest, seed=seed, spell=None if search.sampling else self._speller(text))
+            for context, text, seed in zip(contexts, texts, seeds, strict=True)
         ]
-        with torch.inference_mode():
-            state = read_prompts(self.model, self.model.start(len(queries)), queries)
-            results = beam_search(self.model.step, state, queries, config=search, device=self._device)
-        return [[self._written(text, one) for one in row] for text, row in zip(texts, results, strict=True)]
+        return self.engine.search([()] * len(queries), queries, config=search)
 
     def _speller(self, text: str) -> Callable[[Sequence[int]], str]:
         start = self.vocabulary.encode(text)
@@ -130,23 +130,14 @@ class Generator:
         return spell
 
     def _written(self, text: str, found: Hypothesis) -> Generated:
-        whole = self.vocabulary.decode([*self.vocabulary.encode(text), *found.tokens])
+        whole = self._speller(text)(found.tokens)
         return Generated(text, whole, found.tokens, found.log_probability, found.token_log_probabilities, found.truncated)
 
-    def _go_on(self, first: Generated, search: SearchConfig, *, lines: int, seed: int) -> Generated:
-        """Write further lines, each from all that came before."""
-        one = search.model_copy(update={"n_best": 1})
-        text, tokens, log_probs, truncated = first.text, list(first.tokens), list(first.token_log_probabilities), first.truncated
-        context = [EOS, *self.vocabulary.encode(first.prompt), *first.tokens]
-        for number in range(1, lines):
-            if truncated:
-                break
-            (found,) = self._search([((*context, EOS), seed + number * 1_000_003)], [""], one)[0]
-            context += [EOS, *found.tokens]
-            text, truncated = f"{text}\n{found.text}", found.truncated
-            tokens += [EOS, *found.tokens]
-            log_probs += found.token_log_probabilities
-        return Generated(first.prompt, text, tuple(tokens), sum(log_probs), tuple(log_probs), truncated)
+    def _with_line(self, one: Generated, more: Hypothesis) -> Generated:
+        """With a further line, which was written from all that came before."""
+        scores = (*one.token_log_probabilities, *more.token_log_probabilities)
+        text, tokens = f"{one.text}\n{self.vocabulary.decode(more.tokens)}", (*one.tokens, EOS, *more.tokens)
+        return Generated(one.prompt, text, tokens, one.log_probability + more.log_probability, scores, more.truncated)
 
     def measure(self, lines: Sequence[str]) -> TextPerplexity:
         """How well the model expects a text: perplexity per token and word, bits per byte. Raises UsageError for no line."""
