@@ -27,7 +27,8 @@ NAMES = [
         "Stopped",
         "TrainingError",
     ),
-    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "Wishes", "__version__", "load", "train_translator"),
+    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "Wishes", "__version__", "load"),
+    *("train_language_model", "train_translator"),
 ]
 
 EARLIER = {

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
-    from vitrail.train.api import train_translator
+    from vitrail.train.api import train_language_model, train_translator
     from vitrail.train.config import RunConfig
 
 __all__ = [
@@ -48,6 +48,7 @@ __all__ = [
     "Wishes",
     "__version__",
     "load",
+    "train_language_model",
     "train_translator",
 ]
 
@@ -62,7 +63,7 @@ _HOMES = {
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
-    "vitrail.train.api": ("train_translator",),
+    "vitrail.train.api": ("train_language_model", "train_translator"),
     "vitrail.train.config": ("RunConfig",),
 }
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import vitrail
 from vitrail import cli
 from vitrail.decode.generate import Generator
 from vitrail.errors import Interrupted, UsageError
@@ -215,6 +216,17 @@ def test_what_cannot_be_is_told(
     assert told in error and "Traceback" not in error and not (tmp_path / "run" / "model").exists()
 
 
+def test_prepared_by_itself_and_trained_from_python(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    changed = ("data.subwords.kind=character", "data.subwords.size=60", "model.width=24", "train.threads=1", "train.duration=2 steps")
+    common = [part for setting in changed for part in ("--set", setting)]
+    assert run("prepare", "--text", text, "-o", tmp_path / "run", *common[:4]) == 0
+    assert "400 lines read" in " ".join(capfd.readouterr().out.split()) and not (tmp_path / "run" / "model").exists()
+    said: list[str] = []
+    generator = vitrail.train_language_model(text, tmp_path / "run", settings=changed, say=said.append)
+    assert isinstance(generator, Generator) and any("already" in line for line in said)
+    assert run("prepare", "--text", text, "--explain") != 0 and "--explain with --text" in capfd.readouterr().err
+
+
 def test_each_verb_knows_its_kind(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(to_run_config(settings(text, duration="2 steps")), tmp_path / "run")
     for verb in ("translate", "inspect", "doctor", "align"):
@@ -228,5 +240,5 @@ def test_each_verb_knows_its_kind(tmp_path: Path, text: Path, capfd: pytest.Capt
     assert "bits a byte" in capfd.readouterr().out
     assert run("evaluate", tmp_path / "run", "--source", text, "--json") == 0
     assert json.loads(capfd.readouterr().out)["tokens"] == sum(len(line) + 1 for line in text.read_text().splitlines())
-    with pytest.raises(UsageError, match=r"model\.kind"):
+    with pytest.raises(UsageError, match="a model for translation"):
         to_run_config(settings(text) | {"model": {"kind": "recurrent"}})

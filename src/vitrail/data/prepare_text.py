@@ -24,6 +24,7 @@ from vitrail.data.prepared import (
     REPORT_TEXT,
     TEXT_FORMAT,
     PreparedReport,
+    report_to_text,
     store_name,
     to_json,
     to_lines,
@@ -191,7 +192,7 @@ class TextPreparation:
         }
         content = {name: side.to_bytes() for name, side in vocabularies.files().items()}
         content |= {f"{name}.text": to_lines(lines) for name, lines in held.items() if lines}
-        content |= {REPORT_JSON: to_json(report), REPORT_TEXT: _to_text(report).encode()}
+        content |= {REPORT_JSON: to_json(report), REPORT_TEXT: report_to_text(report).encode()}
         stored = [{"name": part["name"], "weight": 1.0, "digest": store.digest} for part, store in zip(reports, stores, strict=True)]
         write_index(self.work / "tree", {"format": TEXT_FORMAT, "fingerprint": asked, "facts": facts, "stores": stored}, content)
 
@@ -240,17 +241,3 @@ _MEANING = {
     OVERLAP: "stand in the dev or test text that was given",
     NEIGHBOUR: "stand in dev or test, which were held out",
 }
-
-
-def _to_text(report: dict[str, Any]) -> str:
-    lines: list[str] = []
-    for part in report["texts"]:
-        lines.append(f"{part['name']}: {part['read']:,} lines read")
-        rows = [(key, part[key]) for key in ("train", "dev", "test")]
-        rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
-        lines += [f"  {name:<30} {number:>12,}  {number / max(1, part['read']):8.3%}" for name, number in rows]
-        lines += [f"  {name}: {repair}: {number:,}" for name, seen in part["repaired"].items() for repair, number in seen.items()]
-    for name, part in report["given"].items():
-        found = ", ".join(f"{number:,} {what}" for what, number in part["found"].items())
-        lines.append(f"{name}: {part['lines']:,} lines given by {part['name']}" + (f"; left out: {found}" if found else ""))
-    return "\n".join(lines) + "\n"

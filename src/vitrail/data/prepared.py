@@ -140,7 +140,9 @@ def make_report(corpora: list[CorpusReport], *, given: dict[str, GivenReport]) -
 
 
 def report_to_text(report: dict[str, Any]) -> str:
-    """The report to read: where every pair went, then examples of each reason."""
+    """The report to read: where every pair went, then examples of each reason; or where every line of a text went."""
+    if "texts" in report:
+        return _lines_to_text(report)
     lines: list[str] = []
     for part in report["corpora"]:
         total = max(part["read"], 1)
@@ -166,6 +168,20 @@ def report_to_text(report: dict[str, Any]) -> str:
         lines += [f"{key}: {part['pairs']:,} pairs given by {part['name']}, all kept" + (f"; found: {found}" if found else "")]
         lines += _read_as(part) + _repairs(part["repaired"])
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _lines_to_text(report: dict[str, Any]) -> str:
+    lines: list[str] = []
+    for part in report["texts"]:
+        lines.append(f"{part['name']}: {part['read']:,} lines read")
+        rows = [(key, part[key]) for key in ("train", "dev", "test")]
+        rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
+        lines += [f"  {name:<30} {number:>12,}  {number / max(1, part['read']):8.3%}" for name, number in rows]
+        lines += [f"  {name}: {repair}: {number:,}" for name, seen in part["repaired"].items() for repair, number in seen.items()]
+    for name, part in report["given"].items():
+        found = ", ".join(f"{number:,} {what}" for what, number in part["found"].items())
+        lines.append(f"{name}: {part['lines']:,} lines given by {part['name']}" + (f"; left out: {found}" if found else ""))
+    return "\n".join(lines) + "\n"
 
 
 def _read_as(part: dict[str, Any]) -> list[str]:

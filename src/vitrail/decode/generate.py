@@ -15,8 +15,8 @@ from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.perplexity import TextPerplexity, measure_text
 from vitrail.decode.query import Hypothesis, Query
 from vitrail.errors import ModelError, UsageError
+from vitrail.models.base import LanguageModel
 from vitrail.models.folder import load_folder
-from vitrail.models.language import RecurrentLanguageModel
 from vitrail.runtime import Device, choose_device, set_threads
 
 MOST_TOKENS = 200
@@ -52,7 +52,7 @@ class Generator:
     print(generator.generate("The cat")[0].text)
     """
 
-    def __init__(self, model: RecurrentLanguageModel, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
+    def __init__(self, model: LanguageModel, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
         self.model, self.vocabulary, self.facts = model.eval(), vocabulary, facts or {}
         self.engine = TorchEngine(self.model, device=next(model.parameters()).device)
 
@@ -66,7 +66,7 @@ class Generator:
         if threads is not None:
             set_threads(threads)
         loaded = load_folder(Path(path), device=choose_device(device))
-        if not isinstance(loaded.model, RecurrentLanguageModel):
+        if not isinstance(loaded.model, LanguageModel):
             raise ModelError(
                 f"{path}: holds a model that translates ({loaded.config.kind})",
                 expected="a language model",

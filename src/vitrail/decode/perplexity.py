@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from vitrail.data.subwords import EOS, Subwords
-from vitrail.models.language import RecurrentLanguageModel
+from vitrail.models.base import LanguageModel
 
 _CHUNK, _LANE_TOKENS, _MOST_LANES = 128, 1_000, 8
 """A text is read in several places at once where each has a thousand tokens: what came before is unknown at the start of each alone."""
@@ -45,7 +45,7 @@ class TextPerplexity:
 
 
 @torch.inference_mode()
-def measure_text(model: RecurrentLanguageModel, vocabulary: Subwords, lines: Sequence[str]) -> TextPerplexity:
+def measure_text(model: LanguageModel, vocabulary: Subwords, lines: Sequence[str]) -> TextPerplexity:
     """Read lines one after the other, the state carried on, and add up what each token cost.
 
     Precondition: evaluation mode; at least one line. Cost: one forward pass.

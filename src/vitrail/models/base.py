@@ -1,6 +1,7 @@
 """The two interfaces of a model: `Model.loss(batch)`, and for translators `encode / start / step`."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -122,6 +123,51 @@ class Model(nn.Module, ABC):
         tables = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding | LearnedPositions)}
         named = self.named_parameters()
         return [weight for name, weight in named if weight.ndim == 2 and id(weight) not in tables and name != "output_weight"]
+
+
+class CarriedState(State):
+    """A state that is also handed on from one block of a text to the next, and saved between them."""
+
+    @abstractmethod
+    def detached(self) -> "CarriedState":
+        """The same numbers, through which no gradient goes back to earlier blocks."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is to save, by name."""
+
+    @abstractmethod
+    def filled(self, tensors: Mapping[str, Tensor]) -> "CarriedState":
+        """A state of the same shape with saved values."""
+
+
+class LanguageModel(Model):
+    """A model that continues a text: it has no source."""
+
+    config: Any
+    """Its shape: a Config, each model's own."""
+
+    @abstractmethod
+    def start(self, rows: int) -> CarriedState:
+        """The state before the first token of each row."""
+
+    @abstractmethod
+    def read(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B T E"], State]:
+        """See `Reads.read`."""
+
+    @abstractmethod
+    def loss_from(
+        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: State, *, label_smoothing: float = 0.0
+    ) -> tuple[LossSum, CarriedState]:
+        """Sum of -log p over a stretch of text that goes on from a state, and the state after it.
+
+        Gradients reach what the given state was computed from: hand over `state.detached()` to cut them, as truncated
+        back-propagation through time does.
+        """
+
+    @abstractmethod
+    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
+        """See `Continues.step`."""
 
 
 class TranslationModel(Model):

@@ -99,6 +99,18 @@ def read_translator(table: Any) -> ModelConfig:
     return require_translator(read_config(table))
 
 
+def require_language(config: AnyConfig) -> LanguageConfig:
+    """The configuration of a language model. Raises UsageError for one of another kind."""
+    if not isinstance(config, LanguageConfig):
+        raise UsageError(f"model.kind = {config.kind}: a model that translates", expected="a language model")
+    return config
+
+
+def task_of(config: AnyConfig) -> Task:
+    """What a model of this shape is trained for."""
+    return KINDS[config.kind].task
+
+
 def require_translator(config: AnyConfig) -> ModelConfig:
     """The configuration of a model that translates. Raises UsageError for one of another kind."""
     if isinstance(config, LanguageConfig):

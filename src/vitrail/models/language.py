@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Model, Rows, State, Step, target_loss
+from vitrail.models.base import CarriedState, LanguageModel, Rows, State, Step, target_loss
 from vitrail.models.places import Place, cell_places
 from vitrail.models.recurrent import CellsConfig
 from vitrail.nn.layers import Dropout
@@ -47,7 +47,7 @@ PRESETS: dict[str, LanguageConfig] = {
 
 
 @dataclass(frozen=True)
-class LanguageState(State):
+class LanguageState(CarriedState):
     """The carry of every layer."""
 
     carries: tuple[Carry, ...]
@@ -87,7 +87,7 @@ class LanguageState(State):
         return replace(self, carries=tuple(tuple(part.detach() for part in carry) for carry in self.carries))
 
 
-class RecurrentLanguageModel(Model):
+class RecurrentLanguageModel(LanguageModel):
     """p(y_t | y_<t) = softmax(E·tanh(W·h_t + b) + c), h_t from stacked recurrent cells (Mikolov et al. 2010)."""
 
     def __init__(self, config: LanguageConfig, *, vocabulary: int) -> None:
@@ -139,16 +139,12 @@ class RecurrentLanguageModel(Model):
         return self.dropout(values) if mask is None else values * mask
 
     def loss_from(
-        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: LanguageState, *, label_smoothing: float = 0.0
+        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: State, *, label_smoothing: float = 0.0
     ) -> tuple[LossSum, LanguageState]:
-        """Sum of -log p over a stretch of text that goes on from a state, and the state after it.
-
-        Gradients reach what the given state was computed from: hand over `state.detached()` to cut them, as truncated
-        back-propagation through time does.
-        """
-        hidden, state = self.read(tokens, state)
+        """See `LanguageModel.loss_from`."""
+        hidden, after = self.read(tokens, state)
         loss = target_loss(hidden, following, weight=self.output_weight, bias=self.output_bias, label_smoothing=label_smoothing)
-        return loss, state
+        return loss, after
 
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum of -log p of the target sentences, each by itself, in chunks of `truncate` tokens; their sources are not read."""

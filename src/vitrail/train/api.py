@@ -22,6 +22,7 @@ from vitrail.train.choose import PRESET, Choice, choose, gather_facts, still_aut
 from vitrail.train.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
+    from vitrail.decode.generate import Generator
     from vitrail.decode.translate import Translator
     from vitrail.train.config import RunConfig
     from vitrail.train.validate import Watch
@@ -202,17 +203,42 @@ def train_translator(
              say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
+    from vitrail.decode.translate import Translator
+
+    corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
+    _train(Request(recipe=recipe, overrides=(corpus, *map(parse_override, settings))), Path(folder), watch=watch, say=say)
+    return Translator.load(folder)
+
+
+def train_language_model(
+    text: str | Path,
+    folder: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> "Generator":
+    """Train a language model from a file of plain text, one sentence or paragraph a line.
+
+    What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
+
+    Args:    folder: where the run lives. settings: such as "preset=gru-lm" or "train.duration=30 minutes".
+             say: called with each line meant for the user.
+    Raises:  the exceptions of `vitrail.errors`.
+    """
+    from vitrail.decode.generate import Generator
+
+    source = Override(("data", "text"), [{"source": str(text)}])
+    _train(Request(overrides=(source, *map(parse_override, settings))), Path(folder), watch=None, say=say)
+    return Generator.load(folder)
+
+
+def _train(request: Request, folder: Path, *, watch: "Watch | None", say: Callable[[str], None]) -> None:
     import torch
 
-    from vitrail.decode.translate import Translator
     from vitrail.train.run import train
 
-    place = Path(folder)
-    corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
-    request = Request(recipe=recipe, overrides=(corpus, *map(parse_override, settings)))
-    planned = plan(request, place, gpu=torch.cuda.is_available())
+    planned = plan(request, folder, gpu=torch.cuda.is_available())
     for choice in planned.choices:
         say(choice.to_text())
     config = to_run_config(planned.table)
-    train(config, place, watch=watch, say=say, begin=lambda: keep_choices(place, planned.choices))
-    return Translator.load(place)
+    train(config, folder, watch=watch, say=say, begin=lambda: keep_choices(folder, planned.choices))

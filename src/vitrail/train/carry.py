@@ -1,43 +1,12 @@
 """States that are handed on from batch to batch: truncated back-propagation through time over a long text."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
-from jaxtyping import Int
 from torch import Tensor
 
 from vitrail.data.blocks import Block
+from vitrail.models.base import CarriedState, LanguageModel
 from vitrail.nn.losses import LossSum
-
-
-class CarriedState(Protocol):
-    """A state that goes on from one block of a text to the next."""
-
-    def detached(self) -> "CarriedState":
-        """The same numbers, through which no gradient goes back to earlier blocks."""
-        ...
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What there is to save, by name."""
-        ...
-
-    def filled(self, tensors: Mapping[str, Tensor], /) -> "CarriedState":
-        """A state of the same kind with saved values."""
-        ...
-
-
-class ReadsOn(Protocol):
-    """A model that reads a text block by block and carries its state."""
-
-    def start(self, rows: int, /) -> CarriedState:
-        """The state before the first token of each row."""
-        ...
-
-    def loss_from(
-        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: CarriedState, /, *, label_smoothing: float = 0.0
-    ) -> tuple[LossSum, CarriedState]:
-        """Sum of -log p over a block that goes on from a state, and the state after it."""
-        ...
 
 
 class Carried:
@@ -48,7 +17,7 @@ class Carried:
     Args: goes_on: whether a block of this number goes on where the last one of its group ended; else it begins with a fresh state.
     """
 
-    def __init__(self, model: ReadsOn, *, groups: int, lanes: int, goes_on: Callable[[int], bool]) -> None:
+    def __init__(self, model: LanguageModel, *, groups: int, lanes: int, goes_on: Callable[[int], bool]) -> None:
         self._model, self._groups, self._lanes, self._goes_on = model, groups, lanes, goes_on
         self._states: dict[int, CarriedState] = {}
         self._new: dict[int, CarriedState] = {}

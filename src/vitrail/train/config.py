@@ -9,7 +9,7 @@ from vitrail.data.plain import TextConfig
 from vitrail.data.setup import DataConfig
 from vitrail.decode.search import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.models.build import KINDS, PRESETS, AnyModelConfig, ModelConfig, Task, require_translator
+from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, Task, require_translator, task_of
 from vitrail.runtime import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 
@@ -92,7 +92,7 @@ class RunConfig(Config):
     @property
     def task(self) -> Task:
         """What is trained: the model's kind says it."""
-        return KINDS[self.model.kind].task
+        return task_of(self.model)
 
     @property
     def translator(self) -> ModelConfig:
@@ -111,7 +111,7 @@ class RunConfig(Config):
         needed = "pairs" if self.task == "translation" else "text"
         if self.data.kind != needed:
             raise UsageError(
-                f"model.kind = {self.model.kind} with data of kind {self.data.kind}",
+                f"a model for {self.task} (model.kind) with data of kind {self.data.kind}",
                 expected="two sides of a text for a translator, plain text for a language model",
                 remedy="--text FILE --preset lstm-lm, or --source FILE --target FILE",
             )

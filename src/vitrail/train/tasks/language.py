@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,11 +11,10 @@ from vitrail.data.blocks import Block, Blocks
 from vitrail.data.prepared import PreparedText
 from vitrail.decode.perplexity import measure_text
 from vitrail.errors import UsageError
-from vitrail.models.base import Model
-from vitrail.models.build import build_model
-from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.base import LanguageModel, Model
+from vitrail.models.build import build_model, require_language
 from vitrail.runtime import join_ranks
-from vitrail.train.carry import Carried, ReadsOn
+from vitrail.train.carry import Carried
 from vitrail.train.config import RunConfig
 from vitrail.train.tasks.base import Task
 from vitrail.train.validate import Validation
@@ -30,14 +29,14 @@ class Language(Task):
 
     def __init__(self, config: RunConfig, prepared: PreparedText, device: torch.device) -> None:
         super().__init__(config, device)
-        assert isinstance(config.model, LanguageConfig)
+        shape = require_language(config.model)
         if join_ranks().world > 1:
             raise UsageError("a recurrent language model in several processes", expected="one: states are carried from block to block")
         self.prepared, self._dev = prepared, prepared.dev
         self.batches = self._blocks = Blocks(
             prepared.stores,
             tokens=config.train.batch_tokens,
-            length=config.model.truncate or config.train.batch_tokens,
+            length=shape.truncate or config.train.batch_tokens,
             groups=config.train.accumulate,
             seed=config.seed,
         )
@@ -53,11 +52,12 @@ class Language(Task):
 
     def carried(self, model: Model) -> Carried:
         """See `Task`."""
-        return Carried(cast(ReadsOn, model), groups=self._blocks.groups, lanes=self._blocks.lanes, goes_on=self._blocks.goes_on)
+        assert isinstance(model, LanguageModel)
+        return Carried(model, groups=self._blocks.groups, lanes=self._blocks.lanes, goes_on=self._blocks.goes_on)
 
     def validate(self, model: Model) -> Validation:
         """See `Task`."""
-        assert isinstance(model, RecurrentLanguageModel)
+        assert isinstance(model, LanguageModel)
         found = measure_text(model.eval(), self.prepared.vocabularies.target, self._dev)
         return Validation({f"dev_{name}": value for name, value in found.figures().items()}, [])
 
