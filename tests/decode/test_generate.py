@@ -11,6 +11,7 @@ from vitrail.decode.config import SamplingConfig, SearchConfig
 from vitrail.decode.generate import Generator
 from vitrail.errors import UsageError
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.train.display import validation_line
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +84,23 @@ def test_a_long_text_is_read_in_several_places_and_loses_little(generator: Gener
     found = generator.measure(lines)
     assert found.tokens == len(ids) - 1 > 7_000
     assert found.nats == pytest.approx(-log_probability(generator, ids, given=1), rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("彼女は昨日の夜に東京の駅で友達に会いました", 0),
+        ("เมื่อวานนี้ฉันไปตลาดกับเพื่อนของฉัน", 0),
+        ("кот видит птицу у дома", 5),
+        ("彼女 は 昨日 東京 に 行き まし た", 8),
+    ],
+)
+def test_words_are_counted_where_spaces_part_them(line: str, words: int) -> None:
+    vocabulary = CharacterVocabulary(sorted(set(line)))
+    torch.manual_seed(1)
+    model = RecurrentLanguageModel(LanguageConfig(embedding_width=4, width=4), vocabulary=vocabulary.size)
+    found = Generator(model, vocabulary).measure([line] * 30)
+    assert found.words == 30 * words and ("perplexity_per_word" in found.figures()) == bool(words)
+    assert ("a word" in found.to_text()) == bool(words) and found.bytes == 30 * (len(line.encode()) + 1)
+    shown = validation_line(3, {f"dev_{name}": value for name, value in found.figures().items()} | {"best": True})
+    assert ("a word" in shown) == bool(words) and "bits a byte" in shown

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from vitrail.data.subwords import EOS, Subwords
+from vitrail.languages import writing_of
 from vitrail.models.base import LanguageModel
 
 _CHUNK, _LANE_TOKENS, _MOST_LANES = 128, 1_000, 8
@@ -22,26 +23,25 @@ class TextPerplexity:
     """-log p of the whole text."""
     tokens: int
     words: int
-    """Between spaces."""
+    """Between spaces; 0 where nothing parts the words, as in Japanese and Thai."""
     bytes: int
     """Of UTF-8."""
 
     def figures(self) -> dict[str, float]:
         """By name. Losses per token depend on the vocabulary; those per word and per byte can be compared between models of any."""
+        words = {"perplexity_per_word": _exp(self.nats / self.words)} if self.words else {}
         return {
             "loss_nats_per_token": self.nats / self.tokens,
             "perplexity": _exp(self.nats / self.tokens),
-            "perplexity_per_word": _exp(self.nats / max(1, self.words)),
+            **words,
             "bits_per_byte": self.nats / math.log(2) / self.bytes,
         }
 
     def to_text(self) -> str:
         """The figures on a line."""
         found = self.figures()
-        return (
-            f"perplexity {found['perplexity']:.2f} a token ({self.tokens:,}), {found['perplexity_per_word']:,.1f} a word ({self.words:,}); "
-            f"{found['bits_per_byte']:.3f} bits a byte"
-        )
+        words = f", {found['perplexity_per_word']:.4g} a word ({self.words:,})" if self.words else ""
+        return f"perplexity {found['perplexity']:.2f} a token ({self.tokens:,}){words}; {found['bits_per_byte']:.3f} bits a byte"
 
 
 @torch.inference_mode()
@@ -64,7 +64,8 @@ def measure_text(model: LanguageModel, vocabulary: Subwords, lines: Sequence[str
         for before, after in zip(tokens[:, :-1].split(_CHUNK, dim=1), tokens[:, 1:].split(_CHUNK, dim=1), strict=True):
             loss, state = model.loss_from(before, after, state)
             nats += float(loss.plain_nats)
-    words = sum(len(line.split()) for line in lines)
+    writing = writing_of(lines)
+    words = 0 if writing.unspaced and not writing.parted else sum(len(line.split()) for line in lines)
     return TextPerplexity(nats, len(ids) - 1, words, sum(len(line.encode()) + 1 for line in lines))
 
 

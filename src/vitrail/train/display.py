@@ -134,7 +134,8 @@ def validation_line(step: int, values: dict[str, Any]) -> str:
     if "dev_bleu" in values:
         line += f"  BLEU {values['dev_bleu']:.2f}  chrF {values['dev_chrf']:.2f}"
     if "dev_bits_per_byte" in values:
-        line += f" a token, {values['dev_perplexity_per_word']:,.1f} a word  {values['dev_bits_per_byte']:.3f} bits a byte"
+        words = f", {values['dev_perplexity_per_word']:.4g} a word" if "dev_perplexity_per_word" in values else ""
+        line += f" a token{words}  {values['dev_bits_per_byte']:.3f} bits a byte"
     return "\n".join([line + mark, *more])
 
 
