@@ -343,7 +343,7 @@ def test_config_lists_every_key(vitrail: Run, trained: Path) -> None:
     shown = vitrail("config").out
     assert "model.width = 128  (int)\n    Model width D" in shown
     kinds = [shown.index(f"# with model.kind = {kind}") for kind in ("transformer", "recurrent")]
-    assert kinds[0] < shown.index("model.heads = ") < kinds[1] < shown.index("model.cell = ") < shown.index("# of every kind")
+    assert kinds[0] < shown.index("model.heads = ") < kinds[1] < shown.index("model.cell = ") < shown.index("# of every kind", kinds[1])
     assert "data.corpora = (required)" in shown and 'train.duration = "20 epochs"' in shown
     assert "RunConfig" in json.loads(vitrail("config", "--json").out)["title"]
     assert tomllib.loads(vitrail("config", trained).out)["model"]["width"] == 16

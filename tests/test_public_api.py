@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ NAMES = [
     *(
         "DataError",
         "Duration",
+        "Generated",
+        "Generator",
         "InspectableTranslator",
         "Inspection",
         "Interrupted",
@@ -24,8 +27,14 @@ NAMES = [
         "Stopped",
         "TrainingError",
     ),
-    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "Wishes", "__version__", "load", "train_translator"),
+    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "Wishes", "__version__", "load"),
+    *("train_language_model", "train_translator"),
 ]
+
+EARLIER = {
+    "vitrail.decode.search": ("SamplingConfig", "SearchConfig"),
+    "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator", "Wishes"),
+}
 
 
 def test_the_public_names() -> None:
@@ -34,6 +43,19 @@ def test_the_public_names() -> None:
         assert getattr(vitrail, name) is not None
     with pytest.raises(AttributeError, match="trane"):
         _ = vitrail.trane  # pyright: ignore
+
+
+def test_every_public_name_is_fetched_from_where_it_is_written() -> None:
+    """And from where earlier releases had it."""
+    fetched = {name: home for home, names in vitrail._HOMES.items() for name in names}  # pyright: ignore[reportPrivateUsage]
+    assert sorted([*fetched, "__version__", "load"]) == NAMES
+    for name, home in fetched.items():
+        found = getattr(import_module(home), name)
+        assert found is getattr(vitrail, name)
+        assert getattr(found, "__module__", home) in (home, "typing")
+    for home, names in EARLIER.items():
+        for name in names:
+            assert getattr(import_module(home), name) is getattr(vitrail, name)
 
 
 def test_importing_fetches_nothing() -> None:

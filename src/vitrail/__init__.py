@@ -15,17 +15,22 @@ from vitrail.version import __version__
 
 if TYPE_CHECKING:
     from vitrail.config import Duration
-    from vitrail.decode.search import SamplingConfig, SearchConfig
-    from vitrail.decode.translate import TranslateConfig, Translation, Translator, Wishes
+    from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
+    from vitrail.decode.generate import Generated, Generator
+    from vitrail.decode.textual.results import Translation
+    from vitrail.decode.textual.wishes import Wishes
+    from vitrail.decode.translate import Translator
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
-    from vitrail.train.api import train_translator
+    from vitrail.train.api import train_language_model, train_translator
     from vitrail.train.config import RunConfig
 
 __all__ = [
     "DataError",
     "Duration",
+    "Generated",
+    "Generator",
     "InspectableTranslator",
     "Inspection",
     "Interrupted",
@@ -43,18 +48,22 @@ __all__ = [
     "Wishes",
     "__version__",
     "load",
+    "train_language_model",
     "train_translator",
 ]
 
 # Importing torch takes seconds, so each public name is fetched when it is first used (PEP 562).
 _HOMES = {
     "vitrail.config": ("Duration",),
-    "vitrail.decode.search": ("SamplingConfig", "SearchConfig"),
-    "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator", "Wishes"),
+    "vitrail.decode.config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
+    "vitrail.decode.generate": ("Generated", "Generator"),
+    "vitrail.decode.textual.results": ("Translation",),
+    "vitrail.decode.textual.wishes": ("Wishes",),
+    "vitrail.decode.translate": ("Translator",),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
-    "vitrail.train.api": ("train_translator",),
+    "vitrail.train.api": ("train_language_model", "train_translator"),
     "vitrail.train.config": ("RunConfig",),
 }
 
@@ -78,6 +87,7 @@ def __dir__() -> list[str]:
 def load(
     path: str | Path,
     *others: str | Path,
+    engine: str = "auto",
     device: Literal["auto", "cpu", "cuda"] = "cpu",
     threads: int | None = None,
     config: "TranslateConfig | None" = None,
@@ -86,6 +96,7 @@ def load(
     """Load a translator from a run's folder or a model folder; several of the same vocabulary translate together.
 
     Args:
+        engine: what computes: auto or torch; only torch can be looked into.
         threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
         config: how texts are cut and batched.
         search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1, "max_length": 80}.
@@ -93,4 +104,4 @@ def load(
     """
     from vitrail.inspection.translator import InspectableTranslator
 
-    return InspectableTranslator.load(path, *others, device=device, threads=threads, config=config, search=search)
+    return InspectableTranslator.load(path, *others, engine=engine, device=device, threads=threads, config=config, search=search)

@@ -23,6 +23,7 @@ from vitrail.commands.demo import demo
 from vitrail.commands.doctor import doctor
 from vitrail.commands.evaluate import evaluate
 from vitrail.commands.experiment import experiment
+from vitrail.commands.generate import generate
 from vitrail.commands.inspect import inspect
 from vitrail.commands.prepare import prepare
 from vitrail.commands.train import train
@@ -64,7 +65,19 @@ def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
     return stoppable
 
 
-for verb in (_resumable(demo), prepare, _resumable(train), translate, align, evaluate, inspect, doctor, _resumable(compare), config):
+for verb in (
+    _resumable(demo),
+    prepare,
+    _resumable(train),
+    translate,
+    generate,
+    align,
+    evaluate,
+    inspect,
+    doctor,
+    _resumable(compare),
+    config,
+):
     app.command()(verb)
 app.add_typer(experiment)
 app.add_typer(bench)

@@ -178,9 +178,21 @@ def keys(model: type[BaseModel], prefix: str = "", kind: str = "") -> Iterator[K
         alternatives = _alternatives(field.annotation)
         if not alternatives or field.default is None:
             yield Key(prefix + name, kind, field)
-        for alternative in alternatives if field.default is not None else ():
-            own = str(alternative.model_fields["kind"].default) if len(alternatives) > 1 else kind
-            yield from keys(alternative, f"{prefix}{name}.", own)
+        if field.default is None:
+            continue
+        found = [list(keys(alternative, f"{prefix}{name}.", kind)) for alternative in alternatives]
+        common = [key for key in found[0] if all(any(_same(key, other) for other in others) for others in found[1:])] if found else []
+        for alternative, own in zip(alternatives, found, strict=True):
+            for key in own:
+                if not any(_same(key, other) for other in common):
+                    yield key._replace(kind=str(alternative.model_fields["kind"].default))
+        yield from common
+
+
+def _same(one: Key, other: Key) -> bool:
+    """Whether two alternatives have a key in common."""
+    said = [(key.name, key.field.annotation, key.field.default, key.field.description) for key in (one, other)]
+    return said[0] == said[1]
 
 
 def _alternatives(annotation: Any) -> list[type[BaseModel]]:
@@ -227,7 +239,7 @@ def _unknown(name: str, kind: str, known: list[Key]) -> str:
     others = sorted({key.kind for key in known if key.name == name})
     if others:
         table = name.rpartition(".")[0]
-        return f"kind {kind} has no such key, but {' and '.join(others)} has ({table}.kind)"
+        return f"kind {kind} has no such key, but {' and '.join(others)} {'has' if len(others) == 1 else 'have'} ({table}.kind)"
     names = list(dict.fromkeys(key.name for key in known if not kind or key.kind in ("", kind)))
     last = name.rpartition(".")[2]
     names += [table for table in dict.fromkeys(one.rpartition(".")[0] for one in names) if table]

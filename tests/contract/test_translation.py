@@ -8,8 +8,10 @@ from builders import KINDS, Kind, greedy, logits_by_steps, nats_by_row, random_b
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import EOS
-from vitrail.decode.search import Query, SearchConfig, beam_search
-from vitrail.decode.translate import TranslateConfig, Translator
+from vitrail.decode.config import SearchConfig, TranslateConfig
+from vitrail.decode.query import Query
+from vitrail.decode.search import beam_search
+from vitrail.decode.translate import Translator
 from vitrail.models.folder import load_model, save_model, unique_tensors
 
 pytestmark = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
@@ -74,8 +76,8 @@ def test_repeat_reorder_and_keep_follow_their_rows(kind: Kind) -> None:
 @torch.no_grad()
 def test_beam_one_is_greedy(kind: Kind) -> None:
     model, source = settled(kind), random_batch(kind).source
-    queries = [Query(int((row != 0).sum()) - 1) for row in source]
-    config = SearchConfig(beams=1, max_length=12, repeat_ngram=0)
+    config = SearchConfig(beams=1, repeat_ngram=0)
+    queries = [Query(longest=12)] * len(source)
     found = beam_search(model.step, model.start(model.encode(source)), queries, config=config)
     assert [list(one.tokens) for (one,) in found] == greedy(model, source, steps=12)
 

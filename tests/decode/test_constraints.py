@@ -7,11 +7,13 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from toy import ToyModel, every_translation
+from toy import ToyModel, every_translation, query
 
 from vitrail.data.subwords import EOS
+from vitrail.decode.config import SearchConfig
 from vitrail.decode.constraints import Constraints, contains, progress, repeats
-from vitrail.decode.search import Hypothesis, Observation, Query, SearchConfig, beam_search
+from vitrail.decode.query import Hypothesis, Query
+from vitrail.decode.search import Observation, beam_search
 from vitrail.errors import UsageError
 
 SEEDS = st.integers(0, 10_000)
@@ -19,7 +21,7 @@ SEEDS = st.integers(0, 10_000)
 
 def search(model: ToyModel, wishes: list[Constraints], **changes: object) -> list[list[Hypothesis]]:
     how = SearchConfig.model_validate({"beams": 4, "repeat_ngram": 0, "max_ratio": 0.0, "max_extra": 8} | changes)
-    return beam_search(model.step, model.sentences(len(wishes)), [Query(5, wish) for wish in wishes], config=how)
+    return beam_search(model.step, model.sentences(len(wishes)), [query(how, constraints=wish) for wish in wishes], config=how)
 
 
 @given(seed=SEEDS, prefix=st.lists(st.integers(4, 11), max_size=4), beams=st.integers(1, 4))
@@ -157,8 +159,8 @@ def test_an_observer_sees_the_last_search_of_each_sentence() -> None:
     absent = next(token for token in range(4, 12) if all(token not in items[0].tokens for items in free))
     wishes = [Constraints(forbidden=((absent,),)), Constraints(forced=(((absent, absent),),)), Constraints()]
     seen: list[Observation] = []
-    queries = [Query(5, wish) for wish in wishes]
-    how = SearchConfig(beams=2, repeat_ngram=0, max_ratio=0, max_extra=8)
+    how = SearchConfig(beams=2, repeat_ngram=0)
+    queries = [Query(longest=8, constraints=wish) for wish in wishes]
     found = beam_search(model.step, model.sentences(3), queries, config=how, observe=seen.append)
     for sentence, beams in enumerate((2, 3, 2)):
         own = [one for one in seen if sentence in one.sentences]

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
-from toy import ToyModel
+from toy import ToyModel, query
 
 from vitrail.data.subwords import EOS, SOS
+from vitrail.decode.config import SearchConfig
 from vitrail.decode.ensemble import Ensemble
-from vitrail.decode.search import Query, SearchConfig, beam_search
+from vitrail.decode.search import beam_search
 from vitrail.errors import ModelError
 
 SOURCE = torch.tensor([[5, 6, 7, EOS], [8, 4, EOS, 0], [9, 9, 9, EOS]])
@@ -16,7 +17,7 @@ HOW = SearchConfig(beams=3, n_best=3)
 def test_twice_the_same_model_is_that_model() -> None:
     model = ToyModel(12, seed=1)
     both = Ensemble([model, model], digests=["x", "x"])
-    queries = [Query(3), Query(2), Query(3)]
+    queries = [query(HOW, 3), query(HOW, 2), query(HOW, 3)]
     alone = beam_search(model.step, model.start(model.encode(SOURCE)), queries, config=HOW)
     together = beam_search(both.step, both.start(both.encode(SOURCE)), queries, config=HOW)
     for one, two in zip(alone, together, strict=True):
@@ -27,7 +28,7 @@ def test_twice_the_same_model_is_that_model() -> None:
 def test_probabilities_are_averaged_at_every_step() -> None:
     models = [ToyModel(12, seed=seed, width=6 + seed) for seed in range(3)]
     ensemble = Ensemble(models, digests=["x"] * 3)
-    found = beam_search(ensemble.step, ensemble.start(ensemble.encode(SOURCE)), [Query(3)] * 3, config=HOW)
+    found = beam_search(ensemble.step, ensemble.start(ensemble.encode(SOURCE)), [query(HOW, 3)] * 3, config=HOW)
     for row, items in enumerate(found):
         for item in items:
             for at, log_prob in enumerate(item.token_log_probabilities):

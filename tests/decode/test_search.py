@@ -8,11 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import NEVER, ToyModel, ToyState, every_translation, plain_beam_search
+from toy import NEVER, ToyModel, ToyState, every_translation, plain_beam_search, query
 
 from vitrail.data.subwords import EOS, UNK
+from vitrail.decode.config import SamplingConfig, SearchConfig
 from vitrail.decode.constraints import Constraints
-from vitrail.decode.search import Hypothesis, Observation, Query, SamplingConfig, SearchConfig, beam_search
+from vitrail.decode.query import Hypothesis, Query
+from vitrail.decode.search import Observation, beam_search
 from vitrail.decode.selection import top_tokens
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import Step
@@ -24,8 +26,9 @@ def config(**changes: object) -> SearchConfig:
 
 
 def search(model: ToyModel, sentences: int = 3, *, wish: Constraints | None = None, **changes: object) -> list[list[Hypothesis]]:
-    queries = [Query(5, wish or Constraints(), seed=row) for row in range(sentences)]
-    return beam_search(model.step, model.sentences(sentences), queries, config=config(**changes))
+    how = config(**changes)
+    queries = [query(how, constraints=wish or Constraints(), seed=row) for row in range(sentences)]
+    return beam_search(model.step, model.sentences(sentences), queries, config=how)
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])
@@ -116,7 +119,7 @@ def test_no_text_stands_twice_in_an_n_best_list(seed: int, beams: int) -> None:
     def spell(tokens: Sequence[int]) -> str:
         return "".join("abcde"[token // 2] for token in tokens)
 
-    queries = [Query(5), Query(5, spell=spell)]
+    queries = [query(config()), query(config(), spell=spell)]
     loose, found = (
         beam_search(model.step, model.sentences(2), [queries[0]] * 2, config=config(beams=beams, n_best=beams))[1],
         (beam_search(model.step, model.sentences(2), queries, config=config(beams=beams, n_best=beams))[1]),
@@ -131,7 +134,8 @@ def test_no_text_stands_twice_in_an_n_best_list(seed: int, beams: int) -> None:
 @pytest.mark.parametrize("beams", [1, 4])
 def test_never_ending_decode_ends_and_is_marked(beams: int) -> None:
     model = ToyModel(9, end_bias=-1e9)
-    found = beam_search(model.step, model.sentences(2), [Query(3), Query(7)], config=SearchConfig(beams=beams, repeat_ngram=0))
+    how = SearchConfig(beams=beams, repeat_ngram=0)
+    found = beam_search(model.step, model.sentences(2), [query(how, 3), query(how, 7)], config=how)
     assert [len(items[0].tokens) for items in found] == [2 * 3 + 50, 2 * 7 + 50]
     assert all(items[0].truncated for items in found)
 
@@ -145,15 +149,17 @@ def test_complete_comes_before_truncated() -> None:
 
 def test_limits_of_length() -> None:
     model = ToyModel(9, end_bias=4.0)
-    queries = [Query(2), Query(8)]
-    short = beam_search(model.step, model.sentences(2), queries, config=SearchConfig(repeat_ngram=0))
+
+    def limited(model: ToyModel, **limits: object) -> list[list[Hypothesis]]:
+        how = SearchConfig.model_validate(limits)
+        return beam_search(model.step, model.sentences(2), [query(how, 2), query(how, 8)], config=how)
+
+    short = limited(model, repeat_ngram=0)
     assert all(len(items[0].tokens) < 4 for items in short)
-    long = beam_search(model.step, model.sentences(2), queries, config=SearchConfig(repeat_ngram=0, min_ratio=1.5, min_length=6))
+    long = limited(model, repeat_ngram=0, min_ratio=1.5, min_length=6)
     assert len(long[0][0].tokens) >= 6
     assert len(long[1][0].tokens) >= 12
-    capped = beam_search(
-        ToyModel(9, end_bias=-99).step, model.sentences(2), queries, config=SearchConfig(max_ratio=1, max_extra=1, max_length=5)
-    )
+    capped = limited(ToyModel(9, end_bias=-99), max_ratio=1, max_extra=1, max_length=5)
     assert [len(items[0].tokens) for items in capped] == [3, 5]
 
 
@@ -161,7 +167,7 @@ def test_a_sentence_does_not_feel_its_neighbours() -> None:
     model = ToyModel(15, end_bias=1.0)
     together = search(model, 5, n_best=4)
     for row, start in enumerate(model.sentences(5).hidden):
-        alone = beam_search(model.step, ToyState(start[None], 1), [Query(5)], config=config(n_best=4))
+        alone = beam_search(model.step, ToyState(start[None], 1), [query(config())], config=config(n_best=4))
         assert alone[0] == together[row]
 
 
@@ -176,7 +182,7 @@ def test_finished_sentences_leave_the_batch() -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_min_rows_keeps_rows_and_changes_nothing(beams: int) -> None:
     model = ToyModel(15, end_bias=1.0)
-    queries = [Query(5)] * 6
+    queries = [query(config())] * 6
     plain = beam_search(model.step, model.sentences(6), queries, config=config(beams=beams))
     model.rows_seen.clear()
     padded = beam_search(model.step, model.sentences(6), queries, config=config(beams=beams), min_rows=4)
@@ -187,7 +193,7 @@ def test_min_rows_keeps_rows_and_changes_nothing(beams: int) -> None:
 
 def test_min_rows_does_not_change_samples() -> None:
     model = ToyModel(15, end_bias=1.0)
-    queries = [Query(5, seed=seed) for seed in range(6)]
+    queries = [query(config(), seed=seed) for seed in range(6)]
     how = config(n_best=3, sampling={})
     plain, padded = (beam_search(model.step, model.sentences(6), queries, config=how, min_rows=rows) for rows in (1, 4))
     assert padded == plain
@@ -242,7 +248,7 @@ def test_ties_between_hypotheses_are_decided() -> None:
         logits[:, EOS] = -5.0
         return Step(logits, state)
 
-    found = beam_search(step, ToyState(torch.zeros(1, 1), 1), [Query(1)], config=config(beams=3, n_best=3, max_extra=3))
+    found = beam_search(step, ToyState(torch.zeros(1, 1), 1), [Query(longest=3)], config=config(beams=3, n_best=3))
     assert [item.tokens for item in found[0]] == [(4, 4, 4), (4, 4, 5), (4, 4, 6)]
 
 
@@ -252,7 +258,7 @@ def test_ties_between_hypotheses_are_decided() -> None:
 def test_observer_can_rebuild_the_tree() -> None:
     model = ToyModel(12, seed=3, end_bias=1.0)
     seen: list[Observation] = []
-    queries = [Query(5)] * 2
+    queries = [query(config())] * 2
     found = beam_search(model.step, model.sentences(2), queries, config=config(n_best=4), observe=seen.append)
     assert found == search(model, 2, n_best=4)
     assert [item.length for item in seen] == list(range(len(seen)))
@@ -281,9 +287,9 @@ def test_sampling_is_reproducible_and_independent_of_the_batch() -> None:
     together = search(model, 4, **how)
     assert together == search(model, 4, **how)
     for row, start in enumerate(model.sentences(4).hidden):
-        alone = beam_search(model.step, ToyState(start[None], 1), [Query(5, seed=row)], config=config(**how))
+        alone = beam_search(model.step, ToyState(start[None], 1), [query(config(), seed=row)], config=config(**how))
         assert alone[0] == together[row]
-    other = beam_search(model.step, model.sentences(4), [Query(5, seed=row + 100) for row in range(4)], config=config(**how))
+    other = beam_search(model.step, model.sentences(4), [query(config(), seed=row + 100) for row in range(4)], config=config(**how))
     assert other != together
 
 
@@ -295,10 +301,9 @@ def test_sampled_frequencies_follow_the_probabilities(top_k: int, top_p: float, 
         return Step(logits.expand(len(last), -1).clone(), state)
 
     draws = 4000
-    how = SearchConfig(n_best=20, max_ratio=0, max_extra=1, sampling=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p))
-    found = beam_search(
-        step, ToyState(torch.zeros(draws // 20, 1), draws // 20), [Query(1, seed=seed) for seed in range(draws // 20)], config=how
-    )
+    how = SearchConfig(n_best=20, sampling=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p))
+    queries = [Query(longest=1, seed=seed) for seed in range(draws // 20)]
+    found = beam_search(step, ToyState(torch.zeros(draws // 20, 1), draws // 20), queries, config=how)
     counts = Counter(item.tokens[0] if item.tokens else EOS for items in found for item in items)
 
     allowed = [token for token in range(10) if token not in NEVER]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.decode.split import Part, split_sentences, split_to_fit
+from vitrail.decode.textual.split import Part, split_sentences, split_to_fit
 
 TEXTS = st.one_of(st.text(), st.text(alphabet='ab A.!?…。 \n\t,"»)1'))
 

@@ -12,11 +12,14 @@ from toy import ToyModel
 
 import vitrail
 from vitrail.data.subwords import EOS, CharacterVocabulary, Vocabularies, WordVocabulary
-from vitrail.decode.search import SamplingConfig, SearchConfig
-from vitrail.decode.translate import TranslateConfig, Translation, Translator, Wishes, fewest_rows, make_batches, spellings
+from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
+from vitrail.decode.engines.torch import make_batches
+from vitrail.decode.textual.wishes import Wishes, spellings
+from vitrail.decode.translate import Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.folder import save_model, unique_tensors
 from vitrail.models.transformer import Transformer, TransformerConfig
+from vitrail.runtime import fewest_rows
 
 SENTENCE = "the grey heron waits by a slow river and two boys throw bread"
 WORDS = [*SENTENCE.split(), *".,!?", "Mr", "dawn"]

@@ -3,33 +3,37 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vitrail.data.subwords import EOS, PAD, SOS, UNK
-from vitrail.models.base import Step
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.query import Query
+from vitrail.models.base import Rows, State, Step
 
 
 @dataclass(frozen=True)
-class ToyState:
+class ToyState(State):
     """Recurrent state, sentence-major; it checks that callers keep the promises of `State`."""
 
     hidden: Tensor
     sentences: int
 
-    def repeat(self, beams: int) -> "ToyState":
-        return replace(self, hidden=self.hidden.repeat_interleave(beams, 0))
+    @property
+    def size(self) -> Rows:
+        return Rows(self.sentences, len(self.hidden))
 
-    def reorder(self, rows: Tensor) -> "ToyState":
+    @property
+    def device(self) -> torch.device:
+        return self.hidden.device
+
+    def select(self, rows: Tensor, sentences: Tensor | None = None) -> "ToyState":
         beams = len(self.hidden) // self.sentences
-        assert torch.equal(rows // beams, torch.arange(len(self.hidden)) // beams), "a row crossed into another sentence"
-        return replace(self, hidden=self.hidden[rows])
-
-    def keep(self, sentences: Tensor) -> "ToyState":
-        by_sentence = self.hidden.unflatten(0, (self.sentences, -1))
-        return ToyState(by_sentence[sentences].flatten(0, 1), len(sentences))
+        after = torch.arange(self.sentences) if sentences is None else sentences
+        assert torch.equal(rows // beams, after.repeat_interleave(len(rows) // len(after))), "a row crossed into another sentence"
+        return ToyState(self.hidden[rows], len(after))
 
 
 class ToyModel:
@@ -70,6 +74,11 @@ class ToyModel:
         for token in (SOS, *prefix):
             logits, state = self.step(torch.tensor([token]), state)
         return logits[0].double().log_softmax(-1).tolist()
+
+
+def query(config: SearchConfig, source: int = 5, **asked: Any) -> Query:
+    """A query with the limits of length for a source of so many tokens."""
+    return Query(**config.lengths(source)._asdict(), **asked)
 
 
 class Scored(NamedTuple):

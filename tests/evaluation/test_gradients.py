@@ -253,9 +253,9 @@ def test_rows_are_turned_round_at_their_own_ends(lengths: list[int]) -> None:
 
 
 def test_a_curve_is_relative_to_the_last_step() -> None:
-    curve = PlaceNorms("x", (4.0, 2.0, 1.0), 3).curve()
+    curve = PlaceNorms("x", (4.0, 2.0, 1.0), 3, "source", "hidden").curve()
     assert curve.norms == (1.0, 0.5, 0.25) and (curve.name, curve.sentences) == ("x", 3)
-    assert PlaceNorms("x", (0.0, 0.0), 3).curve().norms == (0.0, 0.0)
+    assert PlaceNorms("x", (0.0, 0.0), 3, "source", "hidden").curve().norms == (0.0, 0.0)
 
 
 def test_attention_is_a_shorter_way_back() -> None:

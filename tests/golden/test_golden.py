@@ -18,7 +18,7 @@ from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import EOS, CharacterVocabulary, Vocabularies
 from vitrail.decode.translate import Translator
 from vitrail.models.build import build_model
-from vitrail.models.folder import load_model, save_model, unique_tensors
+from vitrail.models.folder import FORMAT, load_model, save_model, unique_tensors
 from vitrail.models.transformer import TransformerConfig
 
 HERE = Path(__file__).parent
@@ -96,8 +96,6 @@ def test_yesterdays_model_translates_as_it_did(folder: Path) -> None:
 
 
 def test_there_is_a_folder_of_every_format() -> None:
-    from vitrail.models.folder import FORMAT
-
     assert sorted(path.name for path in HERE.glob("format_*")) == [f"format_{number}" for number in range(1, FORMAT + 1)]
 
 
@@ -105,7 +103,7 @@ def write_anew() -> None:
     CURVE.write_text(
         json.dumps({name: [round(x, 6) for x in learn(config_named(name), steps=STEPS)[1]] for name in ("pre", "post")}) + "\n"
     )
-    folder = HERE / "format_1"
+    folder = HERE / f"format_{FORMAT}"
     if folder.exists():
         return
     model, _ = learn(config_named("pre"), steps=1500)

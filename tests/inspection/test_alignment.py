@@ -12,14 +12,14 @@ from recorded import ATTENTIVE, RECURRENT, model, record, translator
 
 from vitrail.data.subwords import UNK, CharacterVocabulary, Vocabularies
 from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import Stretch, TranslateConfig, Translation
+from vitrail.decode.textual.joining import Stretch
+from vitrail.decode.translate import TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection import alignment
 from vitrail.inspection.alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for
 from vitrail.inspection.collect import collect
 from vitrail.inspection.cross import Weights, cross_attention, cross_layers
 from vitrail.inspection.links import Method, Stack, link, mutual_information, pool, project, to_pharaoh
-from vitrail.inspection.record import PLACES
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import Seat
 from vitrail.models.build import build_model
@@ -36,7 +36,7 @@ def test_a_batch_gives_each_pair_what_it_gets_alone(name: str) -> None:
     alone: list[Weights | None] = []
     for source, target in PAIRS:
         seen = collect(model(name), source, target) if source and target else {}
-        places = sorted(place for place in seen if re.fullmatch(PLACES["cross"].pattern + r"\.weights", place))
+        places = sorted(place for place in seen if re.fullmatch(r"(?:decoder\.\d+\.cross_)?attention\.weights", place))
         alone.append(np.stack([seen[place] for place in places]) if places else None)
     for batch_tokens in (1, 12, 4096):
         found = cross_attention(model(name), [source for source, _ in PAIRS], [target for _, target in PAIRS], batch_tokens=batch_tokens)

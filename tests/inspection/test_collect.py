@@ -1,5 +1,6 @@
 """What is recorded is what the equations say, by numpy in float64 or by torch's own layers, and it stands where it belongs."""
 
+import re
 from collections.abc import Callable
 from copy import deepcopy
 
@@ -12,7 +13,6 @@ from recorded import ATTENTIVE, RECURRENT, SOURCE, TARGET, TRANSFORMERS, S, T, a
 from torch import nn
 
 from vitrail.errors import ModelError
-from vitrail.evaluation.gradients import SOURCE_PLACES, TARGET_PLACES
 from vitrail.inspection.collect import COLUMNS, collect
 from vitrail.nn.probe import Probe
 
@@ -90,6 +90,13 @@ def test_weights_are_the_softmax_of_scores_over_what_may_be_read(name: str) -> N
         assert (keep == (np.tri(T, dtype=bool) if causal else np.ones(keep.shape, bool))).all()
 
 
+def is_measured(probe: str, part: nn.Module) -> bool:
+    """What each layer hands on: the last residual sum of a Transformer's block, the state of a recurrent layer's forward cell."""
+    return isinstance(part, Probe) and bool(
+        re.fullmatch(r"encoder\.\d+\.(?:forward_cell\.hidden|residual_2\.sum)|decoder\.\d+\.(?:hidden|residual_3\.sum)", probe)
+    )
+
+
 @every_kind
 def test_gradients_are_those_of_the_sentences_own_loss(name: str) -> None:
     """By torch's own `retain_grad`, put into order by what a change of one token reaches; see `reading`."""
@@ -103,15 +110,14 @@ def test_gradients_are_those_of_the_sentences_own_loss(name: str) -> None:
         return hook
 
     one = deepcopy(model(name))  # backward() leaves gradients and hooks behind, and other tests look at the model too
-    for probe, part in one.named_modules():
-        if isinstance(part, Probe) and (SOURCE_PLACES.fullmatch(probe) or TARGET_PLACES.fullmatch(probe)):
-            part.register_forward_hook(keeper(probe))
+    for probe in [probe for probe, part in one.named_modules() if is_measured(probe, part)]:
+        one.get_submodule(probe).register_forward_hook(keeper(probe))
     one.loss(batch()).nats.backward()
     assert {f"gradients.{probe}" for probe in kept} == {one for one in arrays(name) if one.startswith("gradients.")}
     for probe, calls in kept.items():
         gradients = [torch.zeros_like(call) if call.grad is None else call.grad for call in calls]
         norms = torch.cat([one[0].norm(dim=-1).reshape(-1) for one in gradients])
-        order = reading(name) if SOURCE_PLACES.fullmatch(probe) else list(range(T))
+        order = reading(name) if probe.startswith("encoder") else list(range(T))
         close(arrays(name)[f"gradients.{probe}"], norms[np.argsort(order)] if name in RECURRENT else norms)
 
 

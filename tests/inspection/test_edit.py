@@ -345,7 +345,7 @@ def test_a_value_patched_with_what_it_was_changes_nothing(name: str) -> None:
             # Other values at one position alone tell a wrong place from a right one; what was computed before stays as it was.
             with applied(model, patches=[Patch(probe, arrays[probe] + 1, at=((1, 1),))]):
                 moved = abs(collect(model, SOURCE, TARGET)[probe] - arrays[probe]).max(1)
-            order = model.reading_order(probe, len(moved)) or list(range(len(moved)))
+            order = next(place for place in model.places() if place.name == probe).reading_order(len(moved))
             assert moved[1] == pytest.approx(1, abs=1e-4), probe
             assert all(moved[place] < 1e-5 for place in range(len(moved)) if order[place] < order[1]), probe
 

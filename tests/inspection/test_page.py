@@ -155,7 +155,7 @@ def test_checks_are_made_before_rounding() -> None:
     place = "decoder.1.self_attention"
     arrays[f"{place}.weights"] = np.array(arrays[f"{place}.weights"])
     arrays[f"{place}.weights"][1, 0, 3] = 1e-12
-    checks = check_weights(arrays)
+    checks = check_weights(arrays, plain().places)
     assert checks[place]["later"] == checks[place]["masked"] == pytest.approx(1e-12)
     others = [check for name, check in checks.items() if name != place]
     assert len(others) == 5

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page
 from scipy.stats import spearmanr  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.decode.search import SamplingConfig, SearchConfig
+from vitrail.decode.config import SamplingConfig, SearchConfig
 from vitrail.decode.translate import TranslateConfig, Wishes
 from vitrail.inspection.alignment import ChosenHeads, align
 from vitrail.inspection.attribution import attribute

@@ -152,6 +152,12 @@ def test_attentions_by_kind_layer_and_head() -> None:
         flat.weights("decoder")
 
 
+def test_a_record_of_an_unknown_model_is_told() -> None:
+    strange = record("rnn").facts.model_copy(update={"model": {"kind": "perceptron"}})
+    with pytest.raises(ModelError, match="perceptron"):
+        Inspection(strange, record("rnn").arrays).attentions("cross")
+
+
 def test_its_repr_is_one_short_line() -> None:
     one = record("gru-bahdanau")
     assert repr(one) == f"<Inspection of recurrent: {one.source.text!r} -> {one.target.text!r}, {len(one.arrays)} arrays>"

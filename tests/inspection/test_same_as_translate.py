@@ -11,7 +11,7 @@ from builders import KINDS
 from vitrail.data.normalise import BEFORE, CURRENT
 from vitrail.data.subwords import UNK, CharacterVocabulary, SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
 from vitrail.data.vocabulary import collapse
-from vitrail.decode.search import SamplingConfig, SearchConfig
+from vitrail.decode.config import SamplingConfig, SearchConfig
 from vitrail.decode.translate import TranslateConfig, Wishes
 from vitrail.errors import UsageError
 from vitrail.inspection.alignment import Aligner, align, all_heads

@@ -1,4 +1,4 @@
-"""Recurrent language models, and truncated back-propagation through time over a stream."""
+"""Recurrent language models, and truncated back-propagation through time over a long text."""
 
 import math
 from dataclasses import replace
@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
+from vitrail.data.blocks import Blocks
 from vitrail.data.subwords import EOS, SOS
-from vitrail.decode.search import Query, SearchConfig, beam_search
-from vitrail.errors import DataError, UsageError
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.query import Query
+from vitrail.decode.search import beam_search
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.nn.layers import Dropout
-from vitrail.train.stream import stretches, train_epoch
+from vitrail.train.carry import Carried
 
 V = 12
 
@@ -53,12 +55,6 @@ def test_variational_dropout_drops_the_same_in_every_chunk_of_a_sentence(monkeyp
     monkeypatch.setattr(Dropout, "draw", count)
     ours.loss(collate([[4]] * 2, [[4, 5, 6, 7, 8]] * 2))
     assert [shape for shape in drawn if shape[1:] != (2, 1)] == [(2, 1, 8), (2, 1, 10), (2, 1, 10)]
-
-
-@pytest.mark.parametrize("sizes", [{"lanes": 0, "chunk": 3}, {"lanes": 2, "chunk": 0}])
-def test_lanes_and_chunks_of_nothing_are_refused(sizes: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match="at least 1"):
-        next(stretches(text(30), **sizes))
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
@@ -115,41 +111,74 @@ def test_steps_are_the_whole_and_search_takes_them() -> None:
         logits, state = ours.step(token[None], state)
         nats -= float(logits.log_softmax(1)[0, expected])
     assert nats == pytest.approx(float(ours.loss(batch).nats), rel=1e-6)
-    found = beam_search(ours.step, ours.start(2), [Query(5), Query(5)], config=SearchConfig(beams=3, max_length=8))
+    found = beam_search(ours.step, ours.start(2), [Query(longest=8)] * 2, config=SearchConfig(beams=3))
     assert found[0][0].tokens == found[1][0].tokens and found[0][0].log_probability <= 0
 
 
-def test_a_stream_goes_on_where_it_stopped_in_every_lane() -> None:
-    ids = np.arange(23, dtype=np.int32)
-    parts = list(stretches(ids, lanes=3, chunk=3))
-    tokens = torch.cat([part.tokens for part in parts], dim=1)
-    following = torch.cat([part.following for part in parts], dim=1)
-    assert tokens.tolist() == [list(range(7)), list(range(7, 14)), list(range(14, 21))]
-    assert torch.equal(following, tokens + 1)
-    with pytest.raises(DataError, match="at least 5 tokens"):
-        list(stretches(ids[:4], lanes=4, chunk=2))
+class Ring:
+    """Blocks of ids that were never on disk."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self._ids = np.array(ids, dtype="<u2")
+
+    def ids(self, role: str) -> np.ndarray:
+        assert role == "text"
+        return self._ids
+
+    def lengths(self, role: str) -> np.ndarray:
+        assert role == "text"
+        return np.array([len(self._ids)])
 
 
 def test_what_is_carried_is_remembered() -> None:
-    """A text that repeats every 4 tokens after 3 coin flips in its first cycle: a chunk of 2 shows too little of it, the state the rest.
+    """A text in which every other token is decided by the one before the last: blocks of 1 show too little of it, the state the rest.
 
-    Trained in chunks of 2, a model that carries its state comes near the entropy of 0; one that forgets at every chunk does not.
+    Trained in blocks of 1, a model that carries its state comes near the entropy of 0; one that forgets at every block does not.
     """
-    ids = np.array([4, 5, 6, 6, 7, 5] * 120, dtype=np.int32)  # after 5 comes 6 or 4, after 6 comes 6 or 7: one more step decides
+    blocks = Blocks([Ring(([4, 5, 6, 6, 7, 5] * 120)[:-1])], tokens=4, length=1, groups=1, seed=0)  # pyright: ignore[reportArgumentType]
     losses: dict[bool, float] = {}
     for carried in (True, False):
         torch.manual_seed(3)
         ours = RecurrentLanguageModel(LanguageConfig(cell="gru", embedding_width=8, width=16, dropout=0.0), vocabulary=V)
         optimizer = torch.optim.Adam(ours.parameters(), lr=0.02)
-        nats = tokens = 0.0
-        for _ in range(6):
-            if carried:
-                nats, tokens = train_epoch(ours, stretches(ids, lanes=4, chunk=1), optimizer)
-            else:
-                totals = [train_epoch(ours, [part], optimizer) for part in stretches(ids, lanes=4, chunk=1)]
-                nats, tokens = sum(one[0] for one in totals), sum(one[1] for one in totals)
-        losses[carried] = nats / tokens
+        state = Carried(ours, groups=1, lanes=4, goes_on=blocks.goes_on if carried else lambda number: False)
+        nats = 0.0
+        for number in range(6 * blocks.epoch_length(0)):
+            loss = state.loss(number, blocks.at(*blocks.locate(number)), label_smoothing=0.0)
+            optimizer.zero_grad()
+            (loss.nats / loss.tokens).backward()
+            optimizer.step()
+            state.keep()
+            nats = (
+                float(loss.plain_nats / loss.tokens)
+                if number % blocks.epoch_length(0) == 0
+                else nats + float(loss.plain_nats / loss.tokens)
+            )
+        losses[carried] = nats / blocks.epoch_length(0)
     assert losses[True] < 0.15 < 0.4 < losses[False] < math.log(V)
+
+
+def test_a_skipped_update_carries_nothing_on_and_a_saved_state_is_the_same() -> None:
+    ours = model().float().eval()
+    blocks = Blocks([Ring(text(400).tolist())], tokens=12, length=4, groups=2, seed=0)  # pyright: ignore[reportArgumentType]
+    carried = Carried(ours, groups=2, lanes=blocks.lanes, goes_on=blocks.goes_on)
+
+    def loss(state: Carried, number: int) -> float:
+        return float(state.loss(number, blocks.at(*blocks.locate(number)), label_smoothing=0.0).nats.detach())
+
+    for number in (0, 1):
+        loss(carried, number)
+    carried.keep()
+    kept = {name: tensor.clone() for name, tensor in carried.tensors().items()}
+    first = loss(carried, 2)
+    carried.forget()
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in carried.tensors().items())
+    assert loss(carried, 2) == first
+    again = Carried(ours, groups=2, lanes=blocks.lanes, goes_on=blocks.goes_on)
+    again.restore(kept)
+    assert loss(again, 2) == first and loss(again, 3) != first
+    fresh = Carried(ours, groups=2, lanes=blocks.lanes, goes_on=blocks.goes_on)
+    assert loss(fresh, 2) != first
 
 
 def test_tokens_begin_and_end_as_everywhere() -> None:

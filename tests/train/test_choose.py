@@ -14,7 +14,8 @@ from vitrail.config import merge, with_overrides
 from vitrail.data.subwords import BEFORE_CHARACTERS
 from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
-from vitrail.models.build import PRESETS
+from vitrail.models.build import KINDS, PRESETS
+from vitrail.train import choose_text
 from vitrail.train.api import to_run_config
 from vitrail.train.choose import (
     LEARNING_RATES,
@@ -86,7 +87,8 @@ def test_more_text_larger_vocabulary_less_dropout() -> None:
     assert [row.pairs for row in TABLE] == sorted(row.pairs for row in TABLE)
     assert [row.vocabulary for row in TABLE] == sorted(row.vocabulary for row in TABLE)
     assert [row.dropout for row in TABLE] == sorted((row.dropout for row in TABLE), reverse=True)
-    assert LEARNING_RATES.keys() == WARMUPS.keys() == PRESETS.keys()
+    assert LEARNING_RATES.keys() == WARMUPS.keys() == {name for name, config in PRESETS.items() if KINDS[config.kind].task == "translation"}
+    assert choose_text.LEARNING_RATES.keys() == {name for name, config in PRESETS.items() if KINDS[config.kind].task == "language"}
 
 
 def test_another_script_has_a_vocabulary_of_its_own() -> None:

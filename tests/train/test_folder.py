@@ -22,6 +22,7 @@ from vitrail.train import run as run_module
 from vitrail.train import state
 from vitrail.train.api import train_translator
 from vitrail.train.config import RunConfig
+from vitrail.train.tasks import translation as translation_module
 from vitrail.train.validate import Validation
 
 
@@ -248,7 +249,7 @@ def scores(monkeypatch: pytest.MonkeyPatch, found: list[tuple[float, float]]) ->
         bleu, chrf = next(left)
         return Validation({"dev_loss_nats_per_token": 1.0, "dev_perplexity": 2.7, "dev_bleu": bleu, "dev_chrf": chrf}, [])
 
-    monkeypatch.setattr(run_module, "validate", validate)
+    monkeypatch.setattr(translation_module, "validate", validate)
 
 
 def test_a_score_of_another_kind_keeps_no_better_model_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

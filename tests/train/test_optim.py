@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from vitrail.data.batches import Batch
 from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.models.base import Model
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig
+from vitrail.nn.losses import LossSum
 from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, Warmup, follow, rate
 
 TINY = TransformerConfig(
@@ -20,9 +23,18 @@ TINY = TransformerConfig(
 )
 
 
-def small_model(seed: int = 0) -> nn.Module:
+class Small(Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2, bias=False))
+
+    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        raise NotImplementedError
+
+
+def small_model(seed: int = 0) -> Small:
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2, bias=False))
+    return Small()
 
 
 def give_gradients(model: nn.Module, *, size: float, seed: int = 1) -> None:

@@ -28,6 +28,7 @@ from vitrail.train import loop as loop_module
 from vitrail.train import run as run_module
 from vitrail.train import state
 from vitrail.train.metrics import Event, tensorboard
+from vitrail.train.tasks import translation as translation_module
 from vitrail.train.validate import Validation
 
 STEPS_PER_EPOCH = 16
@@ -135,7 +136,7 @@ def test_stopped_and_started_again(steps: list[int], tmp_path: Path, unbroken: P
 
 @pytest.mark.parametrize("place", [0, 3], ids=["on the way", "at the end"])
 def test_stopped_in_the_middle_of_a_validation(place: int, tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, count = run_module.validate, 0
+    real, count = translation_module.validate, 0
 
     def validate(*arguments: Any, **more: Any) -> Validation:
         nonlocal count
@@ -144,7 +145,7 @@ def test_stopped_in_the_middle_of_a_validation(place: int, tmp_path: Path, unbro
             os.kill(os.getpid(), signal.SIGINT)
         return real(*arguments, **more)
 
-    monkeypatch.setattr(run_module, "validate", validate)
+    monkeypatch.setattr(translation_module, "validate", validate)
     with pytest.raises(Interrupted, match="which is saved"):
         run(tiny(tmp_path), tmp_path / "run")
     assert steps_saved(tmp_path / "run")[-1] == (9, 18, 27, 30)[place]
@@ -447,7 +448,7 @@ def score_with(monkeypatch: pytest.MonkeyPatch, scores: list[float]) -> None:
         names = ("dev_loss_nats_per_token", "dev_perplexity", "dev_bleu", "dev_chrf", "dev_truncated_share")
         return Validation(dict.fromkeys(names, score), [])
 
-    monkeypatch.setattr(run_module, "validate", validate)
+    monkeypatch.setattr(translation_module, "validate", validate)
 
 
 @pytest.mark.parametrize(("which", "averaged"), [("last", [18, 27, 30]), ("best", [9, 18, 30])])

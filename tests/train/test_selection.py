@@ -14,10 +14,10 @@ from training_runs import logged, run, tiny
 from vitrail.config import read_toml
 from vitrail.errors import UsageError
 from vitrail.models.folder import load_model
-from vitrail.train import run as run_module
 from vitrail.train import validate as validate_module
 from vitrail.train.config import RunConfig
 from vitrail.train.loop import Progress
+from vitrail.train.tasks import translation as translation_module
 from vitrail.train.validate import Validation
 
 TEXTS = {
@@ -160,7 +160,7 @@ def test_scores_of_translations_that_say_nothing_decide_nothing(select: str, tmp
         names = {"dev_loss_nats_per_token": loss, "dev_perplexity": 1.0, "dev_bleu": score, "dev_chrf": score, "dev_truncated_share": 0.0}
         return Validation(names, [])
 
-    monkeypatch.setattr(run_module, "validate", validate)
+    monkeypatch.setattr(translation_module, "validate", validate)
     changes = {
         "train": {"duration": "16 steps", "validate_every": "2 steps", "patience": 2, "select": select},
         "schedule": {"kind": "plateau", "patience": 1},
@@ -177,7 +177,7 @@ def test_equal_scores_and_falling_loss_keep_the_later_model(tmp_path: Path, monk
         names = {"dev_loss_nats_per_token": loss, "dev_perplexity": 1.0, "dev_bleu": score, "dev_chrf": score, "dev_truncated_share": 0.0}
         return Validation(names, [])
 
-    monkeypatch.setattr(run_module, "validate", validate)
+    monkeypatch.setattr(translation_module, "validate", validate)
     config = tiny(tmp_path, {"train": {"duration": "8 steps", "validate_every": "2 steps", "patience": 2, "select": "bleu"}})
     assert run(config, tmp_path / "run").progress.best_step == 8
 

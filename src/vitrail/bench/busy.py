@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from vitrail.bench.busy_worker import BusySpeed, BusyTask
 from vitrail.bench.machine import Machine, describe_machine
-from vitrail.bench.train import describe_model, make_corpus, read_pairs, sized_model
+from vitrail.bench.train import make_corpus, read_pairs, sized_model
 from vitrail.bench.worker import save_batches
 from vitrail.cores import SPIN_COUNT, WAITING
 from vitrail.errors import UsageError, VitrailError
@@ -142,9 +142,7 @@ def run(
             Way(name, setting, tuple(speeds[name, False]), tuple(speeds[name, True]), trainings[name].digest)
             for name, setting in settings.items()
         ]
-    conditions = (
-        f"{describe_model(model)}, vocabulary {corpus.vocabulary:,}; {threads} threads; batches of up to {batch_tokens:,} positions"
-    )
+    conditions = f"{model.describe()}, vocabulary {corpus.vocabulary:,}; {threads} threads; batches of up to {batch_tokens:,} positions"
     return BusyReport(machine, f"{conditions}; {repeats} rounds of {seconds:g} s", threads, busy_threads, tuple(found))
 
 

@@ -12,7 +12,7 @@ import torch
 
 from vitrail.bench.worker import fresh_model, load_batches, make_learner
 from vitrail.data.subwords import PAD
-from vitrail.models.build import read_config
+from vitrail.models.build import read_translator
 from vitrail.models.folder import unique_tensors
 from vitrail.runtime import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.loop import update
@@ -50,7 +50,7 @@ def main() -> None:
     keep_freed_memory()
     set_threads(task.threads)
     seed_all(1)
-    config = read_config(task.model)
+    config = read_translator(task.model)
     model = fresh_model(config, task.vocabulary)
     learner = make_learner(model, config, choose_dtype(task.precision, torch.device("cpu")))
     batches, steps = load_batches(Path(task.batches)), count()

@@ -21,13 +21,14 @@ from vitrail.data.phrasebook import phrasebook
 from vitrail.data.prepared import open_prepared
 from vitrail.data.subwords import SubwordsConfig, Vocabularies, train_vocabularies
 from vitrail.errors import DataError, UsageError
-from vitrail.evaluation.gradients import SOURCE_PLACES, PlaceNorms, longest_batches, measure
+from vitrail.evaluation.gradients import PlaceNorms, longest_batches, measure
 from vitrail.evaluation.plots import Section, Series, figure, is_page, line_chart, page, paragraph, series_table, table
 from vitrail.files import Recognise, is_json_with, require_own, write_file
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.build import preset as named_model
 from vitrail.models.folder import load_model
+from vitrail.nn.recurrent import Cell
 from vitrail.runtime import seed_all, set_threads
 from vitrail.train.optim import ClippedNorm, Optimizer, OptimizerConfig
 
@@ -103,7 +104,7 @@ class Course:
 
     def encoder(self, milestone: Milestone) -> tuple[PlaceNorms, ...]:
         """The layers of the encoder, the lowest first."""
-        return tuple(place for place in milestone.places if SOURCE_PLACES.fullmatch(place.name))
+        return tuple(place for place in milestone.places if place.side == "source")
 
 
 @dataclass(frozen=True)
@@ -210,20 +211,14 @@ def write_report(report: GradientReport, folder: Path) -> tuple[Path, Path]:
 
 def narrow(config: ModelConfig, *, width: int) -> ModelConfig:
     """The same architecture at a width that a benchmark can train, without dropout."""
-    changed = {"width": width, "dropout": 0.0}
-    match config.kind:
-        case "transformer":
-            changed |= {"heads": 4, "feed_forward": 2 * width}
-        case "recurrent":
-            changed |= {"embedding_width": width}
-    return type(config).model_validate(config.model_dump() | changed)
+    return config.with_width(width).model_copy(update={"dropout": 0.0})
 
 
 def _systems(configs: dict[str, ModelConfig], scale: float) -> Iterator[tuple[str, ModelConfig, float]]:
     """Name, configuration and scale of the recurrent weights."""
     for name, config in configs.items():
         yield name, config, 1.0
-        if config.kind == "recurrent" and config.cell == "rnn" and scale != 1:
+        if config.recurrent_cell == "rnn" and scale != 1:
             yield f"{name}, U x {scale:g}", config, scale
 
 
@@ -232,9 +227,9 @@ def start_model(config: ModelConfig, vocabularies: Vocabularies, *, recurrent_sc
     seed_all(1)
     model = build_model(config, vocabularies)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if name.endswith("hidden_weight"):
-                weight *= recurrent_scale
+        for part in model.modules():
+            if isinstance(part, Cell):
+                part.hidden_weight.mul_(recurrent_scale)
     return model
 
 

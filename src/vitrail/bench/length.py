@@ -19,8 +19,6 @@ from vitrail.errors import UsageError
 from vitrail.evaluation.plots import Section, Series, bullets, figure, is_page, line_chart, page, paragraph, series_table
 from vitrail.files import Recognise, is_json_with, require_own, write_file
 from vitrail.models.build import ModelConfig, preset
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
 from vitrail.runtime import Precision
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
@@ -232,19 +230,17 @@ def matched_models(names: Sequence[str], *, vocabulary: int) -> Mapping[str, Mod
 
 
 def _sized(config: ModelConfig, *, wanted: int, vocabulary: int) -> ModelConfig:
-    match config:
-        case TransformerConfig():
-            return config
-        case RecurrentConfig():
-            widths = range(16, 2048, 16)
-            # Sizes grow with widths, so the first width that is large enough is found by halving.
-            enough = bisect_left(widths, wanted, key=lambda width: count_trained(_as_wide(config, width), vocabulary))
-            near = [_as_wide(config, width) for width in widths[max(0, enough - 1) : enough + 1]]
-            return min(near, key=lambda one: abs(count_trained(one, vocabulary) - wanted))
+    if config.is_reference:
+        return config
 
+    def as_wide(width: int) -> ModelConfig:
+        return config.model_copy(update={"width": width})
 
-def _as_wide(config: RecurrentConfig, width: int) -> RecurrentConfig:
-    return config.model_copy(update={"width": width})
+    widths = range(16, 2048, 16)
+    # Sizes grow with widths, so the first width that is large enough is found by halving.
+    enough = bisect_left(widths, wanted, key=lambda width: count_trained(as_wide(width), vocabulary))
+    near = [as_wide(width) for width in widths[max(0, enough - 1) : enough + 1]]
+    return min(near, key=lambda one: abs(count_trained(one, vocabulary) - wanted))
 
 
 def count_trained(config: ModelConfig, vocabulary: int) -> int:

@@ -16,7 +16,7 @@ from vitrail.bench.worker import fresh_model, make_learner
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import EOS, SOS
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import read_config
+from vitrail.models.build import read_translator
 from vitrail.runtime import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.loop import update
 
@@ -63,7 +63,7 @@ def measure(task: LengthTask) -> LengthMeasured:
     set_threads(task.threads)
     seed_all(1)
     dtype = choose_dtype(task.precision, torch.device("cpu"))
-    config = read_config(task.model)
+    config = read_translator(task.model)
     model = fresh_model(config, task.vocabulary)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     learner = make_learner(model, config, dtype)

@@ -26,10 +26,8 @@ from vitrail.data.phrasebook import phrasebook
 from vitrail.data.subwords import SubwordsConfig, train_vocabularies
 from vitrail.data.text import ParallelText
 from vitrail.errors import DataError, UsageError
-from vitrail.models.build import AnyModelConfig, ModelConfig
+from vitrail.models.build import AnyModelConfig, ModelConfig, require_translator
 from vitrail.models.build import preset as named_model
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
 from vitrail.runtime import Precision
 
 WARMUP_STEPS = 4
@@ -165,7 +163,7 @@ class _Wanted(Config):
 def sized_model(preset: str, overrides: Sequence[Override]) -> ModelConfig:
     """A model of a named size with some settings changed. Raises UsageError."""
     table = {"model": named_model(preset).model_dump(mode="json")}
-    return build(_Wanted, with_overrides(table, overrides), origin="--set").model
+    return require_translator(build(_Wanted, with_overrides(table, overrides), origin="--set").model)
 
 
 def read_pairs(source: Path | None, target: Path | None) -> list[tuple[str, str]]:
@@ -258,21 +256,8 @@ def _row(system: System, title: str, results: Sequence[Measured]) -> Row:
 def _conditions(corpus: Corpus, model: ModelConfig, *, threads: int, warmup: int) -> str:
     positions = max(batch.target_out.numel() for batch in corpus.batches)
     return (
-        f"{describe_model(model)}, vocabulary {corpus.vocabulary:,}, tie {model.tie}; {threads} threads;\n"
+        f"{model.describe()}, vocabulary {corpus.vocabulary:,}, tie {model.tie}; {threads} threads;\n"
         f"{len(corpus.batches) - warmup} steps a round after {warmup} uncounted, batches of up to {positions:,} target positions;"
         f" fused AdamW, clipping at 1.0, dropout {model.dropout},"
         f" label smoothing {LABEL_SMOOTHING}"
     )
-
-
-def describe_model(model: ModelConfig) -> str:
-    """The sizes that its speed depends on."""
-    layers = f"{model.encoder_layers}+{model.decoder_layers} layers"
-    match model:
-        case TransformerConfig():
-            return f"{layers}, width {model.width}, feed-forward {model.feed_forward}, {model.heads} heads"
-        case RecurrentConfig():
-            attention = "no attention" if model.attention == "none" else f"attention {model.attention}"
-            fed = ", input feeding" if model.input_feeding else ""
-            sides = "bidirectional" if model.bidirectional else "left to right"
-            return f"{layers} of {model.cell} ({sides}), width {model.width}, embeddings {model.embedding_width}, {attention}{fed}"

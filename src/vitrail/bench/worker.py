@@ -24,10 +24,10 @@ from vitrail.data.prepare import DataConfig
 from vitrail.data.subwords import PAD
 from vitrail.data.text import ParallelText
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig, read_config
+from vitrail.models.build import ModelConfig, make_model, read_translator
 from vitrail.models.folder import unique_tensors
-from vitrail.models.recurrent import Recurrent, RecurrentConfig
-from vitrail.models.transformer import Transformer, TransformerConfig
+from vitrail.models.recurrent import RecurrentConfig
+from vitrail.models.transformer import TransformerConfig
 from vitrail.runtime import Precision, Ranks, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.config import RunConfig, TrainConfig
 from vitrail.train.loop import Learner, update
@@ -104,11 +104,7 @@ def measure(task: Task) -> Measured:
 
 def fresh_model(config: ModelConfig, vocabulary: int) -> TranslationModel:
     """An untrained model with one vocabulary for both languages."""
-    match config:
-        case TransformerConfig():
-            return Transformer(config, source_vocabulary=vocabulary, target_vocabulary=vocabulary)
-        case RecurrentConfig():
-            return Recurrent(config, source_vocabulary=vocabulary, target_vocabulary=vocabulary)
+    return make_model(config, source=vocabulary, target=vocabulary)
 
 
 def make_learner(model: TranslationModel, config: ModelConfig, dtype: torch.dtype) -> Learner:
@@ -125,7 +121,7 @@ def make_learner(model: TranslationModel, config: ModelConfig, dtype: torch.dtyp
 
 def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
     """Our model, and one update as `vitrail train` makes it: metrics, checks and moving average included."""
-    config = read_config(task.model)
+    config = read_translator(task.model)
     model = fresh_model(config, task.vocabulary)
     learner = make_learner(model, config, dtype)
 
@@ -162,7 +158,7 @@ def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Bat
 
 def _peer_model(task: Task) -> PeerModel:
     """The peer of the same kind as our model."""
-    config = read_config(task.model)
+    config = read_translator(task.model)
     match config:
         case TransformerConfig():
             if task.maker == "marian":

@@ -51,8 +51,16 @@ Corpus = Annotated[
 Languages = Annotated[
     str, typer.Option(metavar="FROM,TO", help="Languages, such as en,fr, where the files' names do not tell.", show_default=False)
 ]
+Text = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE", help="Plain text, for a language model. Given several times: read one after the other.", show_default=False
+    ),
+]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")]
 DeviceName = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "torch"]
+Engine = Annotated[EngineName, typer.Option(help="What computes the translations.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 
 

@@ -44,7 +44,7 @@ def evaluate(
     """Score translations: BLEU, chrF and TER with 95 % intervals and signatures.
 
     vitrail evaluate output.fr --reference right.fr, or vitrail evaluate runs/en-fr --source test.en --reference test.fr.
-    A run without files is scored on its own test set.
+    A run without files is scored on its own test set. Of a language model: perplexity, on its own test text or on --source FILE.
     """
     from vitrail.evaluation.report import evaluate_files
     from vitrail.evaluation.scores import USUAL_METRICS, Recipe
@@ -52,6 +52,11 @@ def evaluate(
 
     if language:
         parse_language(language)
+    if hypothesis.is_dir() and _is_language_model(hypothesis):
+        if reference or baseline is not None or tokenised is not None or output is not None or beams is not None:
+            raise UsageError(f"{hypothesis}: a language model", expected="--source FILE alone: its perplexity on that text")
+        _measure(hypothesis, source, threads=threads, device=device, json=json)
+        return
     recipe = Recipe(tuple(name.strip() for name in metrics.split(",")) if metrics else USUAL_METRICS, bootstrap=bootstrap)
     references = reference or []
     with tempfile.TemporaryDirectory() as scratch:
@@ -84,6 +89,29 @@ def _require_own(output: Path, *, read: list[Path]) -> None:
     require_own({output: lambda path: path.is_file() and path.read_bytes().count(b"\n") == count}, what="the translations", inputs=read)
 
 
+def _is_language_model(folder: Path) -> bool:
+    from vitrail.models.folder import task_of
+
+    return task_of(folder) == "language"
+
+
+def _measure(folder: Path, source: Path | None, *, threads: int, device: console.DeviceName, json: bool) -> None:
+    """The perplexity of a language model on a text, or on its own test text."""
+    from dataclasses import asdict
+
+    from vitrail.data.lines import lines
+    from vitrail.decode.generate import Generator
+
+    own = folder / "data" / "test.text"
+    if source is None and not own.exists():
+        raise UsageError(f"{folder}: a language model without a test text of its own", expected="--source FILE")
+    found = Generator.load(folder, threads=threads, device=device).measure(list(lines(source or own)))
+    if json:
+        console.show_json(asdict(found) | found.figures())
+    else:
+        console.show(found.to_text())
+
+
 def own_test(folder: Path) -> tuple[Path, list[Path]]:
     """The test set that a run holds. Raises UsageError where it has none."""
     source, target = folder / "data" / "test.source", folder / "data" / "test.target"
@@ -99,7 +127,7 @@ def _translate(model: Path, source: Path, output: Path, *, beams: int | None, th
     from vitrail.files import write_file
 
     texts = read_lines(source)
-    translator = load([model], fast=False, seed=0, threads=threads, device=device)
+    translator = load([model], threads=threads, device=device)
     search = adapt_search(translator.search, beams=beams, n_best=1, length_penalty=None, sampling=None)
     console.say(f"translating {len(texts):,} sentences")
     found = translator.translate(texts, search=search)

@@ -28,6 +28,7 @@ def prepare(
     test_source: console.TestSource = None,
     test_target: console.TestTarget = None,
     corpus: console.Corpus = None,
+    text: console.Text = None,
     languages: console.Languages = "",
     recipe: console.Recipe = "",
     config: console.ConfigFile = None,
@@ -37,13 +38,13 @@ def prepare(
     threads: console.Threads = 0,
     json: console.Json = False,
 ) -> None:
-    """Prepare parallel text for training, and report what became of every pair.
+    """Prepare parallel text, or plain text for a language model, and report what became of every pair or line.
 
     `vitrail train` with the same options does so by itself, and uses what is prepared.
     """
     if output is None and not explain:
         raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or [])
     request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
     with tempfile.TemporaryDirectory() if output is None else nullcontext(output) as folder:
         _prepare(request, Path(folder), examples=examples if explain else 0, threads=threads, json=json)
@@ -51,9 +52,11 @@ def prepare(
 
 def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, json: bool) -> None:
     from vitrail.config import build
-    from vitrail.data.explain import explain
-    from vitrail.data.prepare import DataConfig
+    from vitrail.data.explain import Explained, explain
+    from vitrail.data.plain import TextConfig
     from vitrail.data.prepare import prepare as prepare_data
+    from vitrail.data.prepared import Prepared
+    from vitrail.data.setup import DataConfig
     from vitrail.train.api import plan
     from vitrail.train.folder import require_own_run
 
@@ -62,9 +65,13 @@ def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, j
     for choice in planned.choices:
         if choice.name.startswith("data."):
             console.say(f"chosen: {choice.to_text()}")
-    data = build(DataConfig, planned.table["data"], origin="data")
+    data = build(TextConfig if "text" in planned.table["data"] else DataConfig, planned.table["data"], origin="data")
+    if examples and not isinstance(data, DataConfig):
+        raise UsageError("--explain with --text", expected="pairs; of plain text, report.txt says what was left out")
     prepared = prepare_data(data, folder / "data", workers=threads, say=console.say)
-    explained = list(explain(data, prepared, pairs=examples)) if examples else []
+    explained: list[Explained] = []
+    if examples and isinstance(data, DataConfig) and isinstance(prepared, Prepared):
+        explained = list(explain(data, prepared, pairs=examples))
     if json:
         result: dict[str, Any] = {"facts": prepared.facts, **prepared.report.details}
         console.show_json(result | ({"explained": [one._asdict() for one in explained]} if explained else {}))

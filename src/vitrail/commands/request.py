@@ -31,11 +31,15 @@ class Texts:
     """In the form of a corpus: the first chooses, the others are scored beside it."""
     test: str = ""
     """In the form of a corpus."""
+    text: Sequence[Path] = ()
+    """Of a language model; dev and test are then one file each."""
 
     def overrides(self) -> "list[Override]":
         """The same as settings. Raises UsageError for one side without the other, and for a text that is given in two ways."""
         from vitrail.config import Override
 
+        if self.text:
+            return self._plain_text()
         languages = _languages(self.languages)
         devs = [parse_corpus(text, option="--dev", languages=languages) for text in self.devs]
         tests = [parse_corpus(self.test, option="--test", languages=languages)] if self.test else []
@@ -49,6 +53,17 @@ class Texts:
         if languages:
             found += [Override(("data", f"{side}_language"), code) for side, code in zip(("source", "target"), languages, strict=True)]
         return found
+
+    def _plain_text(self) -> "list[Override]":
+        from vitrail.config import Override
+
+        sides = (self.source, self.target, self.dev_source, self.dev_target, self.test_source, self.test_target)
+        if any(side is not None for side in sides) or self.corpora or len(self.devs) > 1:
+            raise UsageError("--text together with pairs", expected="--text FILE, and --dev FILE and --test FILE of plain text")
+        found = [Override(("data", "text"), [{"source": str(path)} for path in self.text])]
+        held = (("dev", self.devs[0] if self.devs else ""), ("test", self.test))
+        found += [Override(("data", name), {"source": path}) for name, path in held if path]
+        return found + ([Override(("data", "language"), self.languages)] if self.languages else [])
 
 
 def _one_way(option: str, formed: list[dict[str, Any]], pair: dict[str, str]) -> dict[str, Any]:

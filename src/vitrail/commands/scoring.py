@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.data.prepared import Prepared
+    from vitrail.data.prepared import Prepared, PreparedText
     from vitrail.evaluation.report import Evaluation
     from vitrail.train.config import RunConfig
 
@@ -21,10 +21,12 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
     Returns: plain values, with `lines` to read; what was kept, where everything that decides the score is the same (`decided_by`).
              None where there is no test set.
     """
-    from vitrail.data.prepare import open_prepared
+    from vitrail.data.prepared import PreparedText, open_data
     from vitrail.files import write_file
 
-    prepared = open_prepared(folder / "data")
+    prepared = open_data(folder / "data")
+    if isinstance(prepared, PreparedText):
+        return _score_text(folder, prepared, step=step) if prepared.test else None
     if not prepared.test.source:
         return None
     decided_by = _decided_by(folder, config, prepared)
@@ -39,6 +41,14 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
     result: dict[str, Any] = {"step": step, "decided_by": decided_by, "lines": lines, **asdict(found)}
     write_file(folder / "test.translated", "".join(f"{text}\n" for text in texts).encode())
     return _write(folder, result)
+
+
+def _score_text(folder: Path, prepared: "PreparedText", *, step: int) -> dict[str, Any]:
+    from vitrail.decode.generate import Generator
+
+    found = Generator.load(folder).measure(prepared.test)
+    lines = [f"on the test text ({len(prepared.test):,} lines):", found.to_text()]
+    return _write(folder, {"step": step, "lines": lines, **found.figures()})
 
 
 def _write(folder: Path, result: dict[str, Any]) -> dict[str, Any]:

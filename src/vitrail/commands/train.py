@@ -26,6 +26,7 @@ def train(
     test_source: console.TestSource = None,
     test_target: console.TestTarget = None,
     corpus: console.Corpus = None,
+    text: console.Text = None,
     languages: console.Languages = "",
     recipe: console.Recipe = "",
     config: console.ConfigFile = None,
@@ -41,7 +42,9 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.", show_default=False
+            metavar="NAME",
+            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm.",
+            show_default=False,
         ),
     ] = "",
     duration: Annotated[str, typer.Option(metavar="TEXT", help='Such as "30 minutes", "20 epochs".', show_default=False)] = "",
@@ -49,14 +52,16 @@ def train(
     film: Annotated[bool, typer.Option(help="Keep what probe sentences became at each validation, for inspect.")] = True,
     json: console.Json = False,
 ) -> None:
-    """Train a translator from parallel text.
+    """Train a translator from parallel text, or a language model from plain text.
 
-    Two files are enough: vitrail train --source a.en --target a.fr -o runs/a. What is not set is chosen from the text, and told.
+    Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
+    One for a language model: vitrail train --text a.txt -o runs/a.
+    What is not set is chosen from the text, and told.
     The same command again goes on with a stopped run.
     """
     from vitrail.config import Override
 
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or [])
     more = [Override(("preset",), preset)] if preset else []
     more += [Override(("train", "duration"), duration)] if duration else []
     request = make_request(texts, recipe=recipe, file=config, settings=settings or [], more=more)
@@ -72,7 +77,7 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     import torch
 
     from vitrail.commands.scoring import score_run
-    from vitrail.data.setup import stamps
+    from vitrail.data.fingerprints import stamps
     from vitrail.inspection.filming import Recorder
     from vitrail.train.api import keep_choices, plan, to_run_config
     from vitrail.train.display import TrainingDisplay

@@ -17,8 +17,8 @@ from vitrail.commands.progress import count_lines, progress
 from vitrail.errors import DataError, Interrupted, UsageError
 
 if TYPE_CHECKING:
-    from vitrail.decode.joining import Alternative
-    from vitrail.decode.search import SearchConfig
+    from vitrail.decode.config import SearchConfig, TranslateConfig
+    from vitrail.decode.textual.joining import Alternative
     from vitrail.decode.translate import Translation, Translator, Wishes
 
 _MOST_BEAMS = 1000
@@ -66,6 +66,7 @@ def translate(
     fast: Annotated[bool, typer.Option("--fast", help="Batch lines of unequal length; may change a translation now and then.")] = False,
     threads: console.Threads = 0,
     device: console.Device = "cpu",
+    engine: console.Engine = "auto",
     json: Annotated[bool, typer.Option("--json", help="A JSON object for each line.")] = False,
 ) -> None:
     """Translate a file or stdin, line for line; an empty line stays empty.
@@ -77,7 +78,10 @@ def translate(
         raise UsageError(f"--alignment with {len(models)} models", expected="one model")
     if beams is not None and n_best > beams and not sample:
         raise UsageError(f"--n-best {n_best} with --beams {beams}", expected="at least as many beams", remedy=f"--beams {n_best}")
-    translator = load(models, fast=fast, seed=seed, threads=threads, device=device, inspectable=alignment, beams=beams)
+    from vitrail.decode.config import TranslateConfig
+
+    config = TranslateConfig(exact=not fast, seed=seed)
+    translator = load(models, config=config, engine=engine, threads=threads, device=device, inspectable=alignment, beams=beams)
     lengths = {"length_penalty": length_penalty, "max_length": max_length, "min_length": min_length}
     search = adapt_search(translator.search, beams=beams, n_best=n_best, sampling=drawing, lengths=lengths)
     from vitrail.decode.translate import Wishes
@@ -178,22 +182,21 @@ def _drawing(options: dict[str, float | None], *, sample: bool) -> dict[str, flo
 def load(
     models: list[Path],
     *,
-    fast: bool,
-    seed: int,
     threads: int,
     device: console.DeviceName,
+    config: "TranslateConfig | None" = None,
+    engine: console.EngineName = "auto",
     inspectable: bool = False,
     beams: int | None = None,
 ) -> "Translator":
     """The translator, searching as its first model was configured to, but with so many beams; `inspectable`: one to look into."""
-    from vitrail.decode.translate import TranslateConfig, Translator
+    from vitrail.decode.translate import Translator
 
     kind = Translator
     if inspectable:
         from vitrail.inspection.translator import InspectableTranslator as kind
-    config = TranslateConfig(exact=not fast, seed=seed)
     search = {} if beams is None else {"beams": beams, "n_best": 1}
-    return kind.load(models[0], *models[1:], device=device, threads=threads, config=config, search=search)
+    return kind.load(models[0], *models[1:], engine=engine, device=device, threads=threads, config=config, search=search)
 
 
 def aligned(
@@ -238,7 +241,7 @@ def adapt_search(
 ) -> "SearchConfig":
     """The model's own search, with what the options change. Raises UsageError for what cannot be."""
     from vitrail.config import build, merge
-    from vitrail.decode.search import SearchConfig
+    from vitrail.decode.config import SearchConfig
 
     changes: dict[str, Any] = {"n_best": n_best, "beams": beams or max(search.beams, n_best)}
     more = {"sampling": sampling, "length_penalty": length_penalty, **(lengths or {})}

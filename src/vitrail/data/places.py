@@ -4,21 +4,26 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vitrail.data.lines import STDIN
+from vitrail.data.plain import TextConfig, TextFile
 from vitrail.data.setup import DataConfig
 from vitrail.data.text import ParallelText
 
+AnyData = TypeVar("AnyData", bound=DataConfig | TextConfig)
+AnyText = TypeVar("AnyText", bound=ParallelText | TextFile)
+_LISTS = ("corpora", "more_dev", "text")
 
-def with_full_names(config: DataConfig) -> DataConfig:
+
+def with_full_names(config: AnyData) -> AnyData:
     """The same with the full names of all files, so that they are found from any folder."""
-    parts = {"dev": config.dev, "test": config.test}
-    changed = {name: _in_full(text) for name, text in parts.items() if text is not None}
-    return config.model_copy(update={"corpora": tuple(map(_in_full, config.corpora)), **changed})
+    changed: dict[str, Any] = {name: _in_full(text) for name in ("dev", "test") if (text := getattr(config, name)) is not None}
+    several = {name: tuple(map(_in_full, texts)) for name in _LISTS if (texts := getattr(config, name, None)) is not None}
+    return config.model_copy(update=changed | several)
 
 
-def _in_full(text: ParallelText) -> ParallelText:
+def _in_full(text: AnyText) -> AnyText:
     return text.model_copy(update={side: _full(path) for side in ("source", "target") if (path := getattr(text, side)) is not None})
 
 
@@ -41,7 +46,7 @@ def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         return table
     parts: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
-    for name in ("corpora", "more_dev"):
+    for name in _LISTS:
         if isinstance(parts.get(name), list):
             parts[name] = [_found(text, folder) for text in parts[name]]
     for name in ("dev", "test"):

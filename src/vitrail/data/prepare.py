@@ -6,16 +6,14 @@ the later passes read. All that is being made stands in
 the input alone: not on the machine, the time, or the number of workers.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from itertools import compress, islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -26,10 +24,13 @@ from vitrail.data.check import check_texts
 from vitrail.data.clean import Example, show
 from vitrail.data.cleaning import Cleaned, clean_chunks
 from vitrail.data.filters import HashSet, Reason
+from vitrail.data.fingerprints import differences, fingerprint, stamps
 from vitrail.data.holder import owning, require_scratch, require_untrained
 from vitrail.data.holdout import HeldOut, Keys, Role, held_out, split_keys
 from vitrail.data.losses import WARNING, conversion, tell_losses
 from vitrail.data.normalise import Normalisation, compose
+from vitrail.data.plain import TextConfig
+from vitrail.data.prepare_text import TextPreparation, tell_lines
 from vitrail.data.prepared import (
     FORMAT,
     INDEX,
@@ -41,15 +42,21 @@ from vitrail.data.prepared import (
     CorpusReport,
     GivenReport,
     Prepared,
+    PreparedData,
+    PreparedText,
     Texts,
     is_prepared,
     make_report,
     more_dev_name,
+    open_data,
     open_prepared,
     report_to_text,
     store_name,
+    to_json,
+    to_lines,
+    write_index,
 )
-from vitrail.data.setup import DataConfig, differences, fingerprint, stamps
+from vitrail.data.setup import DataConfig
 from vitrail.data.store import Store, write_store
 from vitrail.data.subwords import UNK, Vocabularies, train_vocabularies
 from vitrail.data.text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
@@ -66,8 +73,6 @@ from vitrail.files import (
     remove_folder,
     rename,
     require_own,
-    seal,
-    write_file,
 )
 
 __all__ = ["DataConfig", "Prepared", "differences", "fingerprint", "open_prepared", "prepare"]
@@ -82,15 +87,35 @@ _LOOKED_INTO = 20_000
 _CHUNK = 50_000
 
 
+@overload
 def prepare(
     config: DataConfig,
     folder: Path,
     *,
     workers: int = 0,
-    say: Say = lambda _: None,
-    accept: Callable[[Prepared], object] | None = None,
+    say: Say = ...,
+    accept: Callable[[Any], object] | None = None,
     kept: Mapping[str, Any] | None = None,
-) -> Prepared:
+) -> Prepared: ...
+@overload
+def prepare(
+    config: DataConfig | TextConfig,
+    folder: Path,
+    *,
+    workers: int = 0,
+    say: Say = ...,
+    accept: Callable[[Any], object] | None = None,
+    kept: Mapping[str, Any] | None = None,
+) -> Prepared | PreparedText: ...
+def prepare(
+    config: DataConfig | TextConfig,
+    folder: Path,
+    *,
+    workers: int = 0,
+    say: Say = lambda _: None,
+    accept: Callable[[Any], object] | None = None,
+    kept: Mapping[str, Any] | None = None,
+) -> Prepared | PreparedText:
     """Prepare text in a folder, or open the folder when it was prepared from the same text in the same way.
 
     A folder made from anything else, or damaged, is replaced when the new one is complete; what other people put in it is kept. A folder
@@ -119,7 +144,8 @@ def prepare(
             _tell(found, config, say, only=WARNING)
             return found
         counts = counts or _count(config)
-        check_texts(config, say=say)
+        if isinstance(config, DataConfig):
+            check_texts(config, say=say)
         work = folder.absolute().with_name(f"{folder.absolute().name}.preparing")
         require_scratch(work)
         with FolderLock(work):
@@ -128,37 +154,38 @@ def prepare(
                 for left_over in ("tree", "scratch", "old"):
                     if (work / left_over).exists():
                         remove_folder(work / left_over)
-                _Preparation(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)
+                making = _Preparation if isinstance(config, DataConfig) else TextPreparation
+                making(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)  # pyright: ignore[reportArgumentType]
                 if stamps(config) != before:
                     raise DataError("the text changed while it was read", remedy="run again when nothing writes to it")
                 if accept is not None:
-                    accept(open_prepared(work / "tree"))
+                    accept(open_data(work / "tree"))
                 _put_in_place(work / "tree", folder, aside=work / "old")
             finally:
                 if folder.exists() or not (work / "old").exists():
                     remove_folder(work)  # syncs the folder around it too, so that the new name is durable
-        found = open_prepared(folder)
+        found = open_data(folder)
         _tell(found, config, say)
         return found
 
 
-def _count(config: DataConfig) -> list[int]:
+def _count(config: DataConfig | TextConfig) -> list[int]:
     """Pairs of each text. Raises DataError where one cannot be read, or its sides are unequal."""
     return [text.count() for _, text in config.texts()]
 
 
-def _tell(prepared: Prepared, config: DataConfig, say: Say, *, only: str = "") -> None:
-    for line in tell_losses(prepared.report.details, config):
+def _tell(prepared: PreparedData, config: DataConfig | TextConfig, say: Say, *, only: str = "") -> None:
+    for line in tell_losses(prepared.report.details, config) if isinstance(config, DataConfig) else tell_lines(prepared.report):
         if line.startswith(only):
             say(line)
 
 
-def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[Prepared | None, str]:
+def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[Prepared | PreparedText | None, str]:
     """The folder when it is what is asked for, or None when it has to be made; and what to tell of it."""
     if not (folder / INDEX).exists():
         return None, ""
     try:
-        found = open_prepared(folder)
+        found = open_data(folder)
     except Damaged as error:
         return None, f"{error.found}; preparing it again"
     changed = differences(found.fingerprint, asked)
@@ -347,11 +374,7 @@ class _Preparation:
         content = {name: side.to_bytes() for name, side in vocabularies.files().items()}
         for name, held in texts.items():
             if held.source:
-                content |= {f"{name}.{side}": _to_lines(text) for side, text in zip(("source", "target"), held, strict=True)}
-        content[REPORT_JSON] = _to_json(report)
-        content[REPORT_TEXT] = report_to_text(report).encode()
-        for name, data in content.items():
-            write_file(self.tree / name, data)
+                content |= {f"{name}.{side}": to_lines(text) for side, text in zip(("source", "target"), held, strict=True)}
         index: dict[str, Any] = {
             "format": FORMAT,
             "fingerprint": asked,
@@ -360,11 +383,10 @@ class _Preparation:
                 {"name": corpus.label, "weight": corpus.weight, "digest": store.digest}
                 for corpus, store in zip(self.config.corpora, stores, strict=True)
             ],
-            "files": {name: {"size": len(data), "sha256": sha256(data).hexdigest()} for name, data in sorted(content.items())},
         }
         if self.config.more_dev:
             index["more_dev"] = [text.label for text in self.config.more_dev]
-        write_file(self.tree / INDEX, seal(index))
+        write_index(self.tree, index, content | {REPORT_JSON: to_json(report), REPORT_TEXT: report_to_text(report).encode()})
 
 
 def _sift(chunk: Cleaned, *, seen: HashSet | None, held: HeldOut, report: CorpusReport) -> Cleaned:
@@ -407,14 +429,6 @@ def _example(pair: SentencePair) -> Example:
 
 def _plain(notes: Notes) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(seen.items())) for name, seen in notes.counts.items()}
-
-
-def _to_lines(texts: list[str]) -> bytes:
-    return "".join(f"{text}\n" for text in texts).encode()
-
-
-def _to_json(value: dict[str, Any]) -> bytes:
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def _facts(

@@ -1,7 +1,7 @@
 """The prepared folder: vocabularies, encoded pairs, dev and test texts and the report, opened and checked.
 
 data/  prepared.json  report.json  report.txt  joint.spm | source.spm + target.spm  store-0/ store-1/ ...
-       dev.source  dev.target  test.source  test.target
+       dev.source  dev.target  test.source  test.target  (pairs), or  dev.text  test.text  (the text of a language model)
 
 `prepared.json` is written last and holds the SHA-256 of every other file and of itself, so that damage is found and half a folder is
 never taken for a whole one.
@@ -23,14 +23,16 @@ from vitrail.data.store import Store
 from vitrail.data.subwords import Vocabularies
 from vitrail.data.typical import UNMEASURED, Typical
 from vitrail.errors import ModelError
-from vitrail.files import Damaged, FileEntry, is_json_with, is_published, unseal, verify_file
+from vitrail.files import Damaged, FileEntry, is_json_with, is_published, seal, unseal, verify_file, write_file
 
 FORMAT = 1
+TEXT_FORMAT = 2
+"""Of a prepared folder of text. An older program then says that it is too old."""
 INDEX = "prepared.json"
 REPORT_JSON = "report.json"
 REPORT_TEXT = "report.txt"
 KNOWN_NAME = re.compile(
-    r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
+    r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target|text)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
 )
 """Every name that a prepared folder can hold. Others are somebody else's: they are not read, and kept."""
 
@@ -138,7 +140,9 @@ def make_report(corpora: list[CorpusReport], *, given: dict[str, GivenReport]) -
 
 
 def report_to_text(report: dict[str, Any]) -> str:
-    """The report to read: where every pair went, then examples of each reason."""
+    """The report to read: where every pair went, then examples of each reason; or where every line of a text went."""
+    if "texts" in report:
+        return _lines_to_text(report)
     lines: list[str] = []
     for part in report["corpora"]:
         total = max(part["read"], 1)
@@ -164,6 +168,20 @@ def report_to_text(report: dict[str, Any]) -> str:
         lines += [f"{key}: {part['pairs']:,} pairs given by {part['name']}, all kept" + (f"; found: {found}" if found else "")]
         lines += _read_as(part) + _repairs(part["repaired"])
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _lines_to_text(report: dict[str, Any]) -> str:
+    lines: list[str] = []
+    for part in report["texts"]:
+        lines.append(f"{part['name']}: {part['read']:,} lines read")
+        rows = [(key, part[key]) for key in ("train", "dev", "test")]
+        rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
+        lines += [f"  {name:<30} {number:>12,}  {number / max(1, part['read']):8.3%}" for name, number in rows]
+        lines += [f"  {name}: {repair}: {number:,}" for name, seen in part["repaired"].items() for repair, number in seen.items()]
+    for name, part in report["given"].items():
+        found = ", ".join(f"{number:,} {what}" for what, number in part["found"].items())
+        lines.append(f"{name}: {part['lines']:,} lines given by {part['name']}" + (f"; left out: {found}" if found else ""))
+    return "\n".join(lines) + "\n"
 
 
 def _read_as(part: dict[str, Any]) -> list[str]:
@@ -192,8 +210,8 @@ class PreparedReport:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything that training reads."""
+class PreparedData:
+    """What is prepared for a training of any kind."""
 
     folder: Path
     vocabularies: Vocabularies
@@ -201,22 +219,37 @@ class Prepared:
     """One for each corpus, in the order of the configuration."""
     weights: tuple[float, ...]
     """How often each store is drawn from, relative to the others."""
+    report: PreparedReport
+    facts: dict[str, Any]
+    """What is known of the training text: languages, pairs or lines, words, mean and greatest lengths in tokens, sizes of vocabularies."""
+    fingerprint: dict[str, Any]
+    """What the folder was made from: see `fingerprints.fingerprint`."""
+    digest: str
+    """SHA-256 over all that training depends on: stores and their weights, vocabularies, dev and test texts."""
+
+
+@dataclass(frozen=True)
+class Prepared(PreparedData):
+    """Everything that the training of a translator reads."""
+
     dev: Texts
     test: Texts
     more_dev: dict[str, Texts]
     """The further dev texts by their names."""
-    report: PreparedReport
-    facts: dict[str, Any]
-    """What is known of the training pairs: languages, pairs, words, mean and greatest lengths in tokens, sizes of the vocabularies."""
-    fingerprint: dict[str, Any]
-    """What the folder was made from: see `prepare.fingerprint`."""
-    digest: str
-    """SHA-256 over all that training depends on: stores and their weights, vocabularies, dev and test texts."""
 
     @property
     def normalisation(self) -> Normalisation:
         """How sources were read."""
         return Normalisation.from_fact(self.facts.get("source_normalization"))
+
+
+@dataclass(frozen=True)
+class PreparedText(PreparedData):
+    """Everything that the training of a language model reads."""
+
+    dev: list[str]
+    """Lines."""
+    test: list[str]
 
 
 def is_prepared(folder: Path) -> bool:
@@ -226,6 +259,14 @@ def is_prepared(folder: Path) -> bool:
 
 
 def open_prepared(folder: Path) -> Prepared:
+    """Open a prepared folder of pairs. Raises ModelError where it holds other text; see `open_data`."""
+    found = open_data(folder)
+    if not isinstance(found, Prepared):
+        raise ModelError(f"{folder}: holds the text of a language model", expected="pairs of sentences, prepared for a translator")
+    return found
+
+
+def open_data(folder: Path) -> Prepared | PreparedText:
     """Open a prepared folder after reading every file that something is loaded from and comparing it with its SHA-256.
 
     Raises: ModelError when it is no prepared folder, Damaged naming the file that is missing or not as it was written.
@@ -245,18 +286,24 @@ def open_prepared(folder: Path) -> Prepared:
     report = PreparedReport(**{key: details[key] for key in ("read", "train", "dev", "test", "dropped")}, details=details)
     held = [f"{name} {entries[name].sha256}" for name in sorted(entries) if name.startswith(("dev.", "test."))]
     parts = [vocabularies.digest, *(f"{store.digest} {weight!r}" for store, weight in zip(stores, weights, strict=True)), *held]
-    return Prepared(
+    data = PreparedData(
         folder=folder,
         vocabularies=vocabularies,
         stores=stores,
         weights=weights,
-        dev=_read_texts(folder, "dev", entries),
-        test=_read_texts(folder, "test", entries),
-        more_dev={name: _read_texts(folder, more_dev_name(place), entries) for place, name in enumerate(index.get("more_dev", []))},
         report=report,
         facts=index["facts"],
         fingerprint=index["fingerprint"],
         digest=sha256("\n".join(parts).encode()).hexdigest(),
+    )
+    if index["format"] == TEXT_FORMAT:
+        dev, test = (_read_side(folder, f"{name}.text", entries) for name in ("dev", "test"))
+        return PreparedText(**vars(data), dev=dev, test=test)
+    return Prepared(
+        **vars(data),
+        dev=_read_texts(folder, "dev", entries),
+        test=_read_texts(folder, "test", entries),
+        more_dev={name: _read_texts(folder, more_dev_name(place), entries) for place, name in enumerate(index.get("more_dev", []))},
     )
 
 
@@ -280,11 +327,12 @@ def _open_store(folder: Path, digest: str, vocabularies: Vocabularies) -> Store:
 
 
 def _read_texts(folder: Path, name: str, entries: dict[str, FileEntry]) -> Texts:
-    if f"{name}.source" not in entries:
-        return Texts([], [])
+    return Texts(*(_read_side(folder, f"{name}.{side}", entries) for side in ("source", "target")))
+
+
+def _read_side(folder: Path, name: str, entries: dict[str, FileEntry]) -> list[str]:
     # Lines end at \n alone, also where a text holds U+2028 or a carriage return: no splitlines, no universal newlines.
-    sides = [(folder / f"{name}.{side}").read_bytes().decode().split("\n")[:-1] for side in ("source", "target")]
-    return Texts(sides[0], sides[1])
+    return (folder / name).read_bytes().decode().split("\n")[:-1] if name in entries else []
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
@@ -299,9 +347,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
         reason = "is not valid JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
         raise Damaged(f"{path}: {reason}", remedy="prepare the data again") from None
     match index:
-        case {"format": int(number)} if number > FORMAT:
-            raise ModelError(f"{path}: has format {number}", expected=f"format {FORMAT} or older", remedy="update vitrail")
-        case {"format": 1, "fingerprint": dict(), "facts": dict(), "files": dict(files), "stores": [_, *_] as stores, **rest} if (
+        case {"format": int(number)} if number > TEXT_FORMAT:
+            raise ModelError(f"{path}: has format {number}", expected=f"format {TEXT_FORMAT} or older", remedy="update vitrail")
+        case {"format": 1 | 2, "fingerprint": dict(), "facts": dict(), "files": dict(files), "stores": [_, *_] as stores, **rest} if (
             rest.keys() <= {"more_dev"} and REPORT_JSON in files and all(map(_is_file, files.items())) and all(map(_is_store, stores))
         ):
             return index
@@ -323,3 +371,21 @@ def _is_store(part: Any) -> bool:
             return True
         case _:
             return False
+
+
+def write_index(folder: Path, index: dict[str, Any], content: dict[str, bytes]) -> None:
+    """Write the files beside the stores, and last the index that holds the SHA-256 of each."""
+    for name, data in content.items():
+        write_file(folder / name, data)
+    files = {name: {"size": len(data), "sha256": sha256(data).hexdigest()} for name, data in sorted(content.items())}
+    write_file(folder / INDEX, seal(index | {"files": files}))
+
+
+def to_lines(texts: list[str]) -> bytes:
+    """One text a line."""
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def to_json(value: dict[str, Any]) -> bytes:
+    """As a file that people can read."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,28 +1,28 @@
-"""What is to be prepared, and the fingerprint that tells whether it was: every setting, and the SHA-256 of every input file."""
+"""Which text a translator learns from, and how it is prepared."""
 
-import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from hashlib import file_digest
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from vitrail.config import Config
 from vitrail.data.clean import CleanConfig
+from vitrail.data.fingerprints import flatten, hash_file
 from vitrail.data.holdout import HoldoutConfig
 from vitrail.data.prepared import FORMAT
 from vitrail.data.subwords import SubwordsConfig
 from vitrail.data.text import ParallelText
 from vitrail.data.unpack import bare_name
-from vitrail.errors import DataError, UsageError
+from vitrail.errors import UsageError
 from vitrail.languages import find_language, language_of_file, same_language
 
 
 class DataConfig(Config):
     """Which text a translator learns from, and how it is prepared."""
 
+    kind: Literal["pairs"] = "pairs"
+    """Pairs of sentences, for a translator; another kind is `text`, for a language model."""
     corpora: tuple[ParallelText, ...] = Field(min_length=1)
     """The training text: one corpus or several, which are then mixed by weight. Each is cleaned, and rid of duplicates, by itself."""
     dev: ParallelText | None = None
@@ -74,6 +74,22 @@ class DataConfig(Config):
         named += [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
         return named + [(f"data.more_dev.{place}", text) for place, text in enumerate(self.more_dev)]
 
+    def fingerprint(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """See `fingerprints.fingerprint`: {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}."""
+        table = self.model_dump(mode="json", exclude={"kind"})
+        table |= dict(zip(("source_language", "target_language"), self.languages, strict=True))
+
+        def several(name: str, texts: Sequence[ParallelText]) -> dict[str, Any]:
+            return {str(place): _text_fingerprint(text, f"data.{name}.{place}", kept) for place, text in enumerate(texts)}
+
+        table["corpora"] = several("corpora", self.corpora)
+        for name, text in (("dev", self.dev), ("test", self.test)):
+            table[name] = None if text is None else _text_fingerprint(text, f"data.{name}", kept)
+        del table["more_dev"]
+        if self.more_dev:
+            table["more_dev"] = several("more_dev", self.more_dev)
+        return {"data.format": FORMAT} | dict(flatten("data", table))
+
 
 def _languages_of(text: ParallelText) -> tuple[str, str]:
     if text.languages is not None:
@@ -122,81 +138,12 @@ def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *
         )
 
 
-def fingerprint(config: DataConfig, *, kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the prepared folder depends on, by name: every value of the configuration, and for each input file the SHA-256 of its bytes.
-
-        {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}
-
-    Where a file lies, and what reports call it, does not count.
-
-    Args:   kept: what was prepared from these very files, by their names: what it says of one that is gone by now is taken for true.
-    Raises: DataError when a file cannot be read. Cost: reads all of it.
-    """
-    table = config.model_dump(mode="json") | dict(zip(("source_language", "target_language"), config.languages, strict=True))
-    kept = kept or {}
-
-    def several(name: str, texts: Sequence[ParallelText]) -> dict[str, Any]:
-        return {str(place): _text_fingerprint(text, f"data.{name}.{place}", kept) for place, text in enumerate(texts)}
-
-    table["corpora"] = several("corpora", config.corpora)
-    for name, text in (("dev", config.dev), ("test", config.test)):
-        table[name] = None if text is None else _text_fingerprint(text, f"data.{name}", kept)
-    del table["more_dev"]
-    if config.more_dev:
-        table["more_dev"] = several("more_dev", config.more_dev)
-    return {"data.format": FORMAT} | dict(_flatten("data", table))
-
-
 def _text_fingerprint(text: ParallelText, name: str, kept: Mapping[str, Any]) -> dict[str, Any]:
     languages = list(text.languages) if text.languages else None
     files = {"source": text.source} | ({"target": text.target} if text.target else {})
-    hashes = {side: _hash(path, kept.get(f"{name}.{side}")) for side, path in files.items()}
+    hashes = {side: hash_file(path, kept.get(f"{name}.{side}")) for side, path in files.items()}
     # A key that came later stands in a fingerprint only where it is used, so that data prepared before are still known.
     told: dict[str, Any] = {"columns": list(text.columns)} if text.columns else {}
     told |= {"delimiter": text.delimiter} if text.delimiter else {}
     told |= {} if text.holdout else {"holdout": False}
     return hashes | {"format": text.kind, "languages": languages, "weight": text.weight} | told
-
-
-def _hash(path: Path, kept: str | None) -> str:
-    if kept is not None and not os.path.lexists(path):
-        return kept
-    try:
-        with path.open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, below in value.items():
-            yield from _flatten(f"{prefix}.{key}", below)
-    else:
-        yield prefix, value
-
-
-def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """What differs between two fingerprints, one line each: `data.max_length: 256, now 128`."""
-    absent = "absent"
-    names = [*recorded, *(name for name in asked if name not in recorded)]
-    return [
-        f"{name}: {_brief(recorded.get(name, absent))}, now {_brief(asked.get(name, absent))}"
-        for name in names
-        if recorded.get(name, absent) != asked.get(name, absent)
-    ]
-
-
-def _brief(value: Any) -> str:
-    text = str(value)
-    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
-
-
-def stamps(config: DataConfig, *, gone: bool = False) -> dict[Path, tuple[int, int, int]]:
-    """What changes of each input file when it is replaced or written to. Raises DataError when one is not there and may not be `gone`."""
-    paths = [path for _, text in config.texts() for path in (text.source, text.target) if path is not None]
-    paths = [path for path in paths if not gone or os.path.lexists(path)]
-    try:
-        return {path: (found.st_ino, found.st_size, found.st_mtime_ns) for path in paths if (found := path.stat())}
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from None

@@ -21,8 +21,8 @@ from vitrail.files import Damaged, FileWriter, publish_folder, read_manifest, ve
 FORMAT = 1
 META = "meta.json"
 _MAGIC = b"vitrids\x01"
-_SIDES = ("source", "target")
-_FILES = (META, *(f"{side}.{kind}" for side in _SIDES for kind in ("ids", "offsets")))
+PAIRS, TEXT = ("source", "target"), ("text",)
+"""The streams of a store, by role: a translator's pairs; the lines of a language model's text."""
 _REMEDY = "prepare the data again: vitrail prepare"
 # Pairs that are encoded at a time: enough for all threads of a large machine, about 20 MB of text. The files do not depend on it.
 _CHUNK = 50_000
@@ -55,38 +55,39 @@ class _SideWriter:
 class StoreWriter:
     """A store being written. Got from `write_store`."""
 
-    def __init__(self, source: _SideWriter, target: _SideWriter) -> None:
-        self._sides = (source, target)
+    def __init__(self, sides: dict[str, _SideWriter]) -> None:
+        self._sides = sides
         self.pairs = 0
 
-    def append(self, source: Sequence[npt.NDArray[np.int32]], target: Sequence[npt.NDArray[np.int32]]) -> None:
-        """Add some pairs, without SOS and EOS. How they are divided over calls changes nothing on disk."""
-        assert len(source) == len(target)
-        if source:
-            for side, rows in zip(self._sides, (source, target), strict=True):
+    def append(self, *streams: Sequence[npt.NDArray[np.int32]]) -> None:
+        """Add some rows of each stream, in the order of the roles. How they are divided over calls changes nothing on disk."""
+        assert len(streams) == len(self._sides) and len(set(map(len, streams))) == 1
+        if streams[0]:
+            for side, rows in zip(self._sides.values(), streams, strict=True):
                 side.append(rows)
-            self.pairs += len(source)
+            self.pairs += len(streams[0])
 
     def describe(self, vocabularies: Vocabularies) -> bytes:
         """What `meta.json` says."""
-        sides = {name: side.describe() for name, side in zip(_SIDES, self._sides, strict=True)}
+        sides = {role: side.describe() for role, side in self._sides.items()}
         meta = {"format": FORMAT, "pairs": self.pairs, **sides, "vocabularies": vocabularies.digest}
         return (json.dumps(meta, indent=2) + "\n").encode()
 
 
 @contextmanager
-def write_store(folder: Path, vocabularies: Vocabularies) -> Generator[StoreWriter, None, None]:
+def write_store(folder: Path, vocabularies: Vocabularies, *, roles: Sequence[str] = PAIRS) -> Generator[StoreWriter, None, None]:
     """Write a store, a piece at a time; it appears under its name, synced and with its manifest, when the block ends well.
 
+    Args:   roles: of its streams.
     Raises: DataError when there is not one pair; NotWritten when the disk refuses. An older store of that name is then intact.
     """
     with publish_folder(folder) as out:
         with ExitStack() as stack:
-            sides: list[_SideWriter] = []
-            for name, subwords in zip(_SIDES, (vocabularies.source, vocabularies.target), strict=True):
-                files = [stack.enter_context(out.create(f"{name}.{kind}")) for kind in ("ids", "offsets")]
-                sides.append(_SideWriter(files[0], files[1], dtype=ids_dtype(subwords.size)))
-            writer = StoreWriter(sides[0], sides[1])
+            sides: dict[str, _SideWriter] = {}
+            for role in roles:
+                ids, offsets = (stack.enter_context(out.create(f"{role}.{kind}")) for kind in ("ids", "offsets"))
+                sides[role] = _SideWriter(ids, offsets, dtype=ids_dtype(vocabularies.of(role).size))
+            writer = StoreWriter(sides)
             yield writer
             if writer.pairs == 0:
                 raise DataError(
@@ -130,12 +131,15 @@ class _Side:
 
 
 class Store:
-    """Encoded pairs, read from disk as they are asked for. Ids are those of `vocabularies` (a digest), without SOS and EOS."""
+    """Streams of encoded rows by role, read from disk as they are asked for. Ids are those of `vocabularies` (a digest).
 
-    def __init__(self, folder: Path, *, sides: tuple[_Side, _Side], vocabularies: str, digest: str) -> None:
+    Pairs are stored without SOS and EOS; a line of text ends in EOS.
+    """
+
+    def __init__(self, folder: Path, *, sides: dict[str, _Side], vocabularies: str, digest: str) -> None:
         self.folder, self.vocabularies, self.digest = folder, vocabularies, digest
-        self._source, self._target = sides
-        self.source_lengths, self.target_lengths = (np.diff(side.offsets).astype(np.int32) for side in sides)
+        self._sides = sides
+        self._lengths = {role: np.diff(side.offsets).astype(np.int32) for role, side in sides.items()}
 
     @classmethod
     def open(cls, folder: Path) -> "Store":
@@ -145,14 +149,16 @@ class Store:
         Cost:   reads the offsets, and keeps 8 bytes a pair for the lengths; ids stay on disk.
         """
         entries = read_manifest(folder)
-        for name in _FILES:
+        roles = PAIRS if "source.ids" in entries else TEXT if "text.ids" in entries else PAIRS
+        files = (META, *(f"{role}.{kind}" for role in roles for kind in ("ids", "offsets")))
+        for name in files:
             if name not in entries:
                 raise _damaged(folder / name, "is not in the manifest")
             if (size := _size(folder / name)) != entries[name].size:
                 raise _damaged(folder / name, f"has {size} bytes, {entries[name].size} by the manifest")
-        meta = _read_meta(folder / META)
-        sides = _open_side(folder, "source", meta), _open_side(folder, "target", meta)
-        digest = sha256("".join(f"{name} {entries[name].sha256}\n" for name in sorted(_FILES)).encode()).hexdigest()
+        meta = _read_meta(folder / META, roles)
+        sides = {role: _open_side(folder, role, meta) for role in roles}
+        digest = sha256("".join(f"{name} {entries[name].sha256}\n" for name in sorted(files)).encode()).hexdigest()
         return cls(folder, sides=sides, vocabularies=meta["vocabularies"], digest=digest)
 
     def verify(self) -> None:
@@ -169,15 +175,37 @@ class Store:
             )
 
     def __len__(self) -> int:
-        return len(self.source_lengths)
+        return len(next(iter(self._lengths.values())))
+
+    def row(self, role: str, index: int) -> npt.NDArray[np.int32]:
+        """The ids of a row. Precondition: 0 <= index < len(self)."""
+        return self._sides[role].row(index)
+
+    def lengths(self, role: str) -> npt.NDArray[np.int32]:
+        """The number of ids of each row."""
+        return self._lengths[role]
+
+    def ids(self, role: str) -> npt.NDArray[Any]:
+        """All rows, one after the other, as they lie on disk."""
+        return self._sides[role].ids
+
+    @property
+    def source_lengths(self) -> npt.NDArray[np.int32]:
+        """Of a store of pairs."""
+        return self._lengths["source"]
+
+    @property
+    def target_lengths(self) -> npt.NDArray[np.int32]:
+        """Of a store of pairs."""
+        return self._lengths["target"]
 
     def source(self, index: int) -> npt.NDArray[np.int32]:
         """The source ids of a pair. Precondition: 0 <= index < len(self)."""
-        return self._source.row(index)
+        return self.row("source", index)
 
     def target(self, index: int) -> npt.NDArray[np.int32]:
         """The target ids of a pair. Precondition: 0 <= index < len(self)."""
-        return self._target.row(index)
+        return self.row("target", index)
 
 
 def _damaged(path: Path, reason: str) -> Damaged:
@@ -191,7 +219,7 @@ def _size(path: Path) -> int:
         raise _damaged(path, f"cannot be read: {error.strerror}") from None
 
 
-def _read_meta(path: Path) -> dict[str, Any]:
+def _read_meta(path: Path, roles: Sequence[str]) -> dict[str, Any]:
     try:
         meta: Any = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
@@ -201,16 +229,18 @@ def _read_meta(path: Path) -> dict[str, Any]:
             raise ModelError(
                 f"{path}: has format {number}", expected=f"format {FORMAT} or older", remedy="update vitrail: pip install -U vitrail"
             )
-        case {
-            "format": 1,
-            "pairs": int(),
-            "source": {"dtype": "<u2" | "<i4", "ids": int()},
-            "target": {"dtype": "<u2" | "<i4", "ids": int()},
-            "vocabularies": str(),
-        }:
+        case {"format": 1, "pairs": int(), "vocabularies": str(), **streams} if all(map(_is_stream, map(streams.get, roles))):
             return meta
         case _:
             raise _damaged(path, "does not describe a store")
+
+
+def _is_stream(value: Any) -> bool:
+    match value:
+        case {"dtype": "<u2" | "<i4", "ids": int()}:
+            return True
+        case _:
+            return False
 
 
 def _open_side(folder: Path, side: str, meta: dict[str, Any]) -> _Side:

@@ -393,6 +393,10 @@ class Vocabularies:
         """SHA-256 over the digests of both sides, in hexadecimal."""
         return sha256(f"{self.source.digest} {self.target.digest}".encode()).hexdigest()
 
+    def of(self, role: str) -> Subwords:
+        """The vocabulary of a stream: of a translator's source or target, or of a language model's text."""
+        return self.source if role == "source" else self.target
+
     @property
     def has_unknown(self) -> bool:
         """Whether a text may hold what they do not know."""
@@ -486,6 +490,12 @@ def train_vocabularies(source: Iterable[str], target: Iterable[str], *, config: 
         joint = _train(chain.from_iterable(sides), config)
         return Vocabularies(joint, joint, joint=True)
     return Vocabularies(_train(sides[0], config), _train(sides[1], config), joint=False)
+
+
+def train_vocabulary(texts: Iterable[str], *, config: SubwordsConfig) -> Vocabularies:
+    """Learn the one vocabulary of a text, from at most `config.training_sentences` of its lines."""
+    text = _train(draw_texts(texts, count=config.training_sentences, seed=config.seed), config)
+    return Vocabularies(text, text, joint=True)
 
 
 def _train(texts: Iterable[str], config: SubwordsConfig) -> Subwords:

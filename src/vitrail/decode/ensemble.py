@@ -10,12 +10,12 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vitrail.errors import ModelError
-from vitrail.models.base import State, Step
+from vitrail.models.base import Continues, Rows, State, Step
 
 
 @runtime_checkable
-class Translating(Protocol):
-    """What decoding needs of a model; only the model itself looks inside what its `encode` returns."""
+class Translating(Continues, Protocol):
+    """A model that reads a source; only the model itself looks inside what its `encode` returns."""
 
     def encode(self, source: Int[Tensor, "B S"]) -> Any:
         """Read the source once. Rows end in EOS, then PAD."""
@@ -25,28 +25,26 @@ class Translating(Protocol):
         """The state before the first target token, one row a sentence."""
         ...
 
-    def step(self, last: Int[Tensor, " N"], state: State) -> Step:
-        """Score every possible next token."""
-        ...
-
 
 @dataclass(frozen=True)
-class EnsembleState:
+class EnsembleState(State):
     """One state for each model."""
 
     members: tuple[State, ...]
 
-    def repeat(self, beams: int) -> "EnsembleState":
-        """See `State.repeat`."""
-        return EnsembleState(tuple(state.repeat(beams) for state in self.members))
+    @property
+    def size(self) -> Rows:
+        """See `State.size`."""
+        return self.members[0].size
 
-    def reorder(self, rows: Int[Tensor, " N"]) -> "EnsembleState":
-        """See `State.reorder`."""
-        return EnsembleState(tuple(state.reorder(rows) for state in self.members))
+    @property
+    def device(self) -> torch.device:
+        """See `State.device`."""
+        return self.members[0].device
 
-    def keep(self, sentences: Int[Tensor, " B"]) -> "EnsembleState":
-        """See `State.keep`."""
-        return EnsembleState(tuple(state.keep(sentences) for state in self.members))
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "EnsembleState":
+        """See `State.select`."""
+        return EnsembleState(tuple(state.select(rows, sentences) for state in self.members))
 
 
 class Ensemble:

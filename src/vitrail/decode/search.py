@@ -1,131 +1,32 @@
-"""Greedy search, beam search and sampling over a pure function step(last, state) -> Step; no model is known here."""
+"""Greedy search, beam search and sampling over a pure function step(last, state) -> Step; no model is known here.
+
+A translation and the continuation of a text are searched alike. With a language model:
+
+    queries = [Query((SOS, *ids), longest=40) for ids in prompts]
+    state = read_prompts(model, model.start(len(queries)), queries)
+    found = beam_search(model.step, state, queries, config=SearchConfig(beams=4))
+"""
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, model_validator
 from torch import Tensor
 
-from vitrail.config import Config
-from vitrail.data.subwords import EOS, SOS
-from vitrail.decode.constraints import UNCONSTRAINED, Constraints, TokenIds, TokenRules
+from vitrail.data.subwords import EOS, PAD
+from vitrail.decode.config import SamplingConfig as SamplingConfig
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.constraints import Constraints, TokenIds, TokenRules
+from vitrail.decode.query import Hypothesis, Query
 from vitrail.decode.selection import Selection, force_words, sample, select_best
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.base import State, Step
+from vitrail.models.base import Continues, Reads, State, Step
 
 StepFunction = Callable[[Tensor, State], Step]
-
-
-class SamplingConfig(Config):
-    """Draw the next token at random instead of searching for the best."""
-
-    temperature: float = Field(default=1.0, gt=0, le=1e9, allow_inf_nan=False)
-    """Divides the log-probabilities before drawing: below 1 is more careful, above 1 more varied."""
-    top_k: int = Field(default=0, ge=0)
-    """Draw among this many of the most probable tokens only; 0 draws among all."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    """Draw among the fewest most probable tokens that together reach this probability (after temperature and top_k)."""
-
-
-class SearchConfig(Config):
-    """How a translation is looked for."""
-
-    beams: int = Field(default=5, ge=1, le=10_000)
-    """Hypotheses kept side by side; 1 is greedy search. Not used when sampling."""
-    n_best: int = Field(default=1, ge=1, le=10_000)
-    """Translations returned for a sentence, of different texts; when sampling, the number of samples drawn."""
-    length_penalty: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
-    """Alpha in score = log-probability / ((5 + length) / 6) ** alpha (Wu et al. 2016); length counts the end. 0 prefers short ones."""
-    early_stop: bool = True
-    """End a sentence as soon as nothing alive can still enter its n-best list. Saves time and never changes the result."""
-    max_ratio: float = Field(default=2.0, ge=0, le=100, allow_inf_nan=False)
-    """A translation has at most max_ratio * source + max_extra tokens, its end included; one cut off there is marked truncated."""
-    max_extra: int = Field(default=50, ge=1, le=10_000)
-    """See max_ratio."""
-    max_length: int | None = Field(default=None, ge=1, le=100_000)
-    """At most this many tokens whatever the source; None sets no such limit."""
-    min_ratio: float = Field(default=0.0, ge=0, le=100, allow_inf_nan=False)
-    """A translation has at least min_ratio * source tokens, its end not included."""
-    min_length: int = Field(default=0, ge=0, le=100_000)
-    """At least this many tokens whatever the source, its end not included."""
-    allow_unknown: bool = False
-    """Whether the unknown token may be produced."""
-    repeat_ngram: int = Field(default=3, ge=0, le=1000)
-    """The repetition guard counts sequences of this many tokens; 0 switches it off."""
-    max_repeats: int = Field(default=8, ge=1, le=1_000_000)
-    """How often the same sequence of repeat_ngram tokens may occur in one translation."""
-    sampling: SamplingConfig | None = None
-    """Draw at random instead of searching."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "SearchConfig":
-        if self.sampling is None and self.n_best > self.beams:
-            raise ValueError(f"n_best = {self.n_best} needs at least as many beams, not {self.beams}")
-        if self.max_length is not None and self.min_length > self.max_length:
-            raise ValueError(f"min_length = {self.min_length} is more than max_length = {self.max_length}")
-        return self
-
-    @property
-    def width(self) -> int:
-        """Rows a sentence takes in a batch."""
-        return self.beams if self.sampling is None else self.n_best
-
-    def score(self, log_probability: float, length: int) -> float:
-        """Normalise by length: log_probability / ((5 + length) / 6) ** alpha."""
-        return log_probability / ((5 + length) / 6) ** self.length_penalty
-
-
-@dataclass(frozen=True)
-class Query:
-    """One sentence of a batch, as search needs to know it: source tokens (without EOS), what is asked of the result, seed for sampling."""
-
-    source_length: int
-    constraints: Constraints = UNCONSTRAINED
-    seed: int = 0
-    spell: Callable[[Sequence[int]], str] | None = None
-    """The text that tokens write. With it, an n-best list holds each text once, and is filled up with others."""
-
-    def loosened(self) -> tuple["Query", "Query", "Query"]:
-        """The same without wishes, with all but the forced words, and as it is."""
-        free, unforced = (replace(self.constraints, forced=(), **dropped) for dropped in ({"prefix": (), "forbidden": ()}, {}))
-        return replace(self, constraints=free), replace(self, constraints=unforced), self
-
-    def fewest_beams(self, config: SearchConfig) -> int:
-        """Beams to search with: every number of forced tokens that can stand is a bank, and each bank needs a beam."""
-        forced = self.constraints.forced
-        return max(config.beams, 1 + sum(min(map(len, word)) for word in forced)) if forced else config.beams
-
-    def longest(self, config: SearchConfig) -> int:
-        """The cap on this sentence's target tokens; a forced prefix does not use it up."""
-        cap = int(config.max_ratio * self.source_length) + config.max_extra
-        return len(self.constraints.prefix) + (cap if config.max_length is None else min(cap, config.max_length))
-
-    def shortest(self, config: SearchConfig) -> int:
-        """How many tokens must come before the end."""
-        wanted = max(config.min_length, round(config.min_ratio * self.source_length))
-        return min(wanted, self.longest(config) - 1)
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """One result of a search."""
-
-    tokens: tuple[int, ...]
-    """Without SOS and EOS."""
-    log_probability: float
-    """Natural logarithm, summed over the tokens and the EOS."""
-    score: float
-    """The log-probability normalised by length."""
-    token_log_probabilities: tuple[float, ...]
-    """One for each token and, unless truncated, one for the EOS; the model's own, whatever constraints and temperature were used."""
-    truncated: bool
-    """True when the limit of length came before the EOS."""
 
 
 class Observation(NamedTuple):
@@ -167,7 +68,7 @@ class _Results:
         self._config, self._queries = config, queries
         self._finished: list[list[Hypothesis]] = [[] for _ in queries]
         self._ends = [0 for _ in queries]
-        self.caps: Final = [query.longest(config) for query in queries]
+        self.caps: Final = [query.cap for query in queries]
         self.done: Final = [sentence not in wanted for sentence in range(len(queries))]
 
     def add(self, sentence: int, beams: _Beams, place: tuple[int, int], *, end_log_prob: float | None) -> None:
@@ -278,7 +179,7 @@ def beam_search(
     min_rows: int = 1,
     device: torch.device | None = None,
 ) -> list[list[Hypothesis]]:
-    """Find the n best translations of each sentence: by beam search, greedily (`beams=1`), or by drawing (`config.sampling`).
+    """Find the n best results of each sentence: by beam search, greedily (`beams=1`), or by drawing (`config.sampling`).
 
     A sentence ends when K hypotheses have ended, or earlier when the rest cannot matter (`SearchConfig.early_stop`), and at its limit of
     length in any case. Sentences that are done leave the batch. Among equals the earlier beam wins, then the lower token id.
@@ -288,8 +189,8 @@ def beam_search(
     and has at least one beam more than there are forced tokens.
 
     Args:
-        step: scores every next token; called with SOS first.
-        state: where decoding stands before the first token, one row a sentence.
+        step: scores every next token; called with the last token of each prompt first.
+        state: where decoding stands before that token, one row a sentence; see `read_prompts`.
         queries: one a sentence, in the order of the state's rows.
         observe: called after each step with what was considered; of several searches, with the last one of each sentence.
         min_rows: keep at least this many rows in the batch, if need be of sentences that are done, and have K rows a sentence from the
@@ -364,7 +265,7 @@ def _search(
     """One search for those sentences that are wanted (None: all)."""
     rules = TokenRules(
         [query.constraints for query in queries],
-        min_lengths=[query.shortest(config) for query in queries],
+        min_lengths=[query.floor for query in queries],
         allow_unknown=config.allow_unknown,
         repeat_ngram=config.repeat_ngram,
         max_repeats=config.max_repeats,
@@ -378,7 +279,7 @@ def _search(
     # All beams begin alike, so one row a sentence is enough for the first step.
     beams = _begin(len(sentences), config.width if min_rows > 1 else 1, config, device)
     state = state.repeat(config.width) if beams.totals.shape[1] > 1 else state
-    last = torch.full((beams.totals.numel(),), SOS, device=device)
+    last = _last_of_prompts(queries, sentences, device).repeat_interleave(beams.totals.shape[1])
     while True:
         logits, state = step(last, state)
         log_probs = logits.float().log_softmax(dim=-1).view(*beams.totals.shape, -1)
@@ -411,6 +312,36 @@ def _search(
             sentences = [sentences[row] for row in staying]
         state = _advance(state, parents, width_before=beams.totals.shape[1])
         beams, last = following, following.tokens[:, :, -1].flatten()
+
+
+@torch.inference_mode()
+def read_prompts(model: Continues, state: State, queries: Sequence[Query], *, device: torch.device | None = None) -> State:
+    """Read the prompts, all but the last token of each, which the first step of `beam_search` takes.
+
+    A model that can read several tokens at once reads all prompts in one pass, of whatever lengths; another reads token by token.
+
+    Args: state: where decoding stands before the first token, one row a sentence.
+    Raises UsageError for prompts of unequal lengths where the model reads token by token.
+    """
+    rows = [query.prompt[:-1] for query in queries]
+    longest = max(map(len, rows), default=0)
+    if longest == 0:
+        return state
+    tokens = torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in rows], device=device)
+    if isinstance(model, Reads):
+        return model.read(tokens, state)[1]
+    if min(map(len, rows)) < longest:
+        raise UsageError(
+            f"prompts of {min(map(len, rows)) + 1} to {longest + 1} tokens side by side",
+            expected="prompts of one length, for a model that reads one token at a time",
+        )
+    for column in tokens.unbind(1):
+        state = model.step(column, state).state
+    return state
+
+
+def _last_of_prompts(queries: Sequence[Query], sentences: Sequence[int], device: torch.device) -> Int[Tensor, " B"]:
+    return torch.tensor([queries[sentence].prompt[-1] for sentence in sentences], device=device)
 
 
 def _begin(sentences: int, width: int, config: SearchConfig, device: torch.device) -> _Beams:

@@ -26,24 +26,9 @@ import numpy as np
 
 from vitrail.data.batches import fitting, plan
 from vitrail.data.prepare import Prepared
+from vitrail.models.base import Shape
 from vitrail.models.build import ModelConfig
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
-from vitrail.nn.recurrent import Cell, CellKind, ElmanCell, GRUCell, LSTMCell
 from vitrail.train.config import RunConfig
-
-_CELLS: dict[CellKind, type[Cell]] = {"rnn": ElmanCell, "gru": GRUCell, "lstm": LSTMCell}
-
-
-class Shape(NamedTuple):
-    """What a batch makes a model compute."""
-
-    rows: int
-    source: int
-    """Positions in each row, <eos> and padding counted."""
-    target: int
-    real: int
-    """Target positions of all rows that are not padding."""
 
 
 class StepCost(NamedTuple):
@@ -60,52 +45,7 @@ def training_flops(config: ModelConfig, shape: Shape, *, vocabulary: int) -> int
 
     Args: vocabulary: of the target.
     """
-    match config:
-        case TransformerConfig():
-            products = _transformer(config, shape, vocabulary)
-        case RecurrentConfig():
-            products = _recurrent(config, shape, vocabulary)
-    return 3 * 2 * products
-
-
-def _transformer(config: TransformerConfig, shape: Shape, vocabulary: int) -> int:
-    rows, source, target, real = shape
-    width, heads = config.width, config.heads * config.width_of_head
-    feed_forward = (3 if config.activation == "swiglu" else 2) * width * config.feed_forward
-    encoder = rows * source * (4 * width * heads + feed_forward + 2 * source * heads)
-    own = rows * target * (4 * width * heads + feed_forward + 2 * target * heads)
-    cross = rows * (target * 2 * width * heads + source * 2 * width * heads + target * 2 * source * heads)
-    return config.encoder_layers * encoder + config.decoder_layers * (own + cross) + real * width * vocabulary
-
-
-def _recurrent(config: RecurrentConfig, shape: Shape, vocabulary: int) -> int:
-    rows, source, target, real = shape
-    width, embedding, cell = config.width, config.embedding_width, _CELLS[config.cell]
-    each = width // 2 if config.bidirectional else width
-    fed = (width if config.attention == "bahdanau" else embedding) if config.feeds else 0
-    read_by_encoder = embedding + (config.encoder_layers - 1) * width
-    read_by_decoder = embedding + fed + (config.decoder_layers - 1) * width
-    encoder = rows * source * cell.gates * width * (read_by_encoder + config.encoder_layers * each)
-    decoder = rows * target * cell.gates * width * (read_by_decoder + config.decoder_layers * width)
-    bridge = rows * config.decoder_layers * cell.parts * width * width
-    attends, embeds = config.attention != "none", config.attention == "bahdanau"
-    readout = rows * target * embedding * (width + attends * width + embeds * embedding)
-    return encoder + decoder + bridge + _attention(config, shape) + readout + real * embedding * vocabulary
-
-
-def _attention(config: RecurrentConfig, shape: Shape) -> int:
-    square = config.width * config.width
-    keys, queries = shape.rows * shape.source * square, shape.rows * shape.target * square
-    mixing = shape.rows * shape.target * 2 * shape.source * config.width
-    match config.attention:
-        case "none":
-            return 0
-        case "luong-dot":
-            return mixing
-        case "luong-general":
-            return mixing + keys
-        case "luong-concat" | "bahdanau":
-            return mixing + keys + queries
+    return 3 * 2 * config.products(shape, vocabulary=vocabulary)
 
 
 def step_cost(config: RunConfig, prepared: Prepared) -> StepCost:
@@ -113,7 +53,7 @@ def step_cost(config: RunConfig, prepared: Prepared) -> StepCost:
 
     Several corpora are counted as if each pair came once an epoch; subword dropout, which makes rows longer, is not counted.
     """
-    kept = [fitting(store.source_lengths, store.target_lengths, max_length=config.data.max_length) for store in prepared.stores]
+    kept = [fitting(store.source_lengths, store.target_lengths, max_length=config.pairs.max_length) for store in prepared.stores]
     sources, targets = (
         np.concatenate([lengths[rows] for lengths, rows in zip(sides, kept, strict=True)])
         for sides in ([store.source_lengths for store in prepared.stores], [store.target_lengths for store in prepared.stores])
@@ -124,6 +64,6 @@ def step_cost(config: RunConfig, prepared: Prepared) -> StepCost:
         for rows in batches
     ]
     vocabulary, portion = prepared.vocabularies.target.size, config.train.accumulate / len(shapes)
-    flops = sum(training_flops(config.model, shape, vocabulary=vocabulary) for shape in shapes)
+    flops = sum(training_flops(config.translator, shape, vocabulary=vocabulary) for shape in shapes)
     tokens = sum(shape.real for shape in shapes)
     return StepCost(flops * portion, tokens * portion, max(1, len(shapes) // config.train.accumulate))

@@ -4,7 +4,6 @@ In a recurrent network dL/dh_t reaches an early step through one Jacobian for ea
 their number (Bengio et al. 1994); gates, attention and the Transformer are each a shorter way back. This is where that is measured.
 """
 
-import re
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,12 +17,8 @@ from vitrail.data.subwords import PAD, Vocabularies
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.rungs import GradientCurve
 from vitrail.models.base import Model
+from vitrail.models.places import Role, Side, gradient_places
 from vitrail.nn.probe import Hook, listen, probes_of
-
-SOURCE_PLACES = re.compile(r"encoder\.\d+\.(?:forward_cell\.hidden|residual_2\.sum)")
-"""What each layer of an encoder hands on: a forward cell's h_t, or the residual stream after a Transformer's block."""
-TARGET_PLACES = re.compile(r"decoder\.\d+\.(?:hidden|residual_3\.sum)")
-"""The same of a decoder."""
 
 LONGEST = 100
 """Tokens of the longest sentences that `source_gradients` looks at, for the sake of memory."""
@@ -91,6 +86,10 @@ class PlaceNorms:
     norms: tuple[float, ...]
     """norms[k]: k steps before the last real one, in the order of reading."""
     sentences: int
+    side: Side
+    """Whether it is in the encoder or in the decoder."""
+    role: Role
+    """`hidden`, the state of a recurrent cell, or `residual`, the residual stream after a Transformer's block."""
 
     def curve(self) -> GradientCurve:
         """The same relative to the last step; all 0 where nothing at all flows back to that."""
@@ -113,26 +112,24 @@ def measure(model: Model, batches: Sequence[Batch]) -> tuple[PlaceNorms, ...]:
         parts = [_measure_batch(model.eval(), batch) for batch in batches]
     finally:
         model.train(training)
+    places = {place.name: place for place in gradient_places(model.places())}
     found: list[PlaceNorms] = []
     for name in parts[0]:
         reach = min(part[name].shape[1] for part in parts)
         rows = torch.cat([part[name][:, :reach] for part in parts])
-        found.append(PlaceNorms(name, tuple(rows.mean(dim=0).tolist()), len(rows)))
+        found.append(PlaceNorms(name, tuple(rows.mean(dim=0).tolist()), len(rows), places[name].side, places[name].role))
     return tuple(found)
-
-
-def _is_place(name: str) -> bool:
-    return bool(SOURCE_PLACES.fullmatch(name) or TARGET_PLACES.fullmatch(name))
 
 
 def _measure_batch(model: Model, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
     """The norms by place, a column for each step back from the last."""
-    with torch.enable_grad(), record_gradients(model, places=_is_place) as record:
+    sides = {place.name: place.side for place in gradient_places(model.places())}
+    with torch.enable_grad(), record_gradients(model, places=sides.__contains__) as record:
         loss = model.loss(batch)
         # Not backward(): that would add to the gradients of a training.
         torch.autograd.grad(loss.nats, [weight for weight in model.parameters() if weight.requires_grad], allow_unused=True)
     return {
-        name: from_last(norms, (batch.source if SOURCE_PLACES.fullmatch(name) else batch.target_in).ne(PAD).sum(dim=1).cpu())
+        name: from_last(norms, (batch.source if sides[name] == "source" else batch.target_in).ne(PAD).sum(dim=1).cpu())
         for name, norms in record.norms().items()
     }
 
@@ -155,7 +152,7 @@ def source_gradients(
     Cost:   one forward and one backward pass on the explicit path.
     """
     batches = longest_batches(vocabularies, sources, targets, sentences=sentences, device=next(model.parameters()).device)
-    return tuple(place.curve() for place in measure(model, batches) if SOURCE_PLACES.fullmatch(place.name))
+    return tuple(place.curve() for place in measure(model, batches) if place.side == "source")
 
 
 def longest_batches(

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 
 from vitrail.cores import usable_cores
+from vitrail.data.fingerprints import stamps
 from vitrail.data.holder import ASKED, holds_comparison
 from vitrail.data.phrasebook import Phrasebook
 from vitrail.data.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
 from vitrail.data.prepared import Texts, is_prepared
-from vitrail.data.setup import stamps
 from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
 from vitrail.evaluation.ladder_plan import Ask, Plan, Planned, corpora_of, data_config, plan_ladder, require_possible
 from vitrail.evaluation.ladder_report import places, write_report

@@ -16,7 +16,7 @@ from vitrail.data.subwords import Vocabularies
 from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
 from vitrail.evaluation.flops import StepCost, step_cost
-from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_config
+from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_translator
 from vitrail.train.api import Request, read_recipe, to_run_config
 from vitrail.train.choose import PRESET, Facts, choose, still_automatic, to_table
 from vitrail.train.config import RunConfig
@@ -207,12 +207,12 @@ def plan_ladder(ask: Ask, prepared: Prepared, *, facts: Facts, data: DataConfig)
     """
     drafts = [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs]
     notes = _unshared(ask, drafts)
-    counts = [count(draft.config.model, prepared.vocabularies) for draft in drafts]
-    reference = next((place for place, draft in enumerate(drafts) if draft.config.model.kind == "transformer"), len(drafts) - 1)
+    counts = [count(draft.config.translator, prepared.vocabularies) for draft in drafts]
+    reference = next((place for place, draft in enumerate(drafts) if draft.config.translator.is_reference), len(drafts) - 1)
     planned: list[Planned] = []
     for place, draft in enumerate(drafts):
         if ask.match and place != reference and not draft.own_width:
-            model = match_width(draft.config.model, counts[reference], prepared.vocabularies)
+            model = match_width(draft.config.translator, counts[reference], prepared.vocabularies)
             draft = draft.with_model(model)
         planned.append(_afford(ask, draft, prepared))
     wanted = planned[reference].parameters
@@ -282,7 +282,7 @@ def match_width(model: ModelConfig, parameters: int, vocabularies: Vocabularies)
 
 def _with_width(table: Mapping[str, Any], width: int) -> ModelConfig | None:
     try:
-        return read_config({**table, "width": width})
+        return read_translator({**table, "width": width})
     except ValidationError:
         return None
 
@@ -313,7 +313,7 @@ def _afford(ask: Ask, draft: _Draft, prepared: Prepared) -> Planned:
         draft.wanted.title,
         config,
         _settings(draft.wanted, config, own_duration=ask.budget is not None and ask.budget.unit == "FLOPs"),
-        parameters=count(config.model, prepared.vocabularies),
+        parameters=count(config.translator, prepared.vocabularies),
         cost=cost,
     )
 

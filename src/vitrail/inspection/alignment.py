@@ -15,7 +15,8 @@ import numpy as np
 from vitrail.config import Config
 from vitrail.data.subwords import Subwords
 from vitrail.data.text import lines
-from vitrail.decode.translate import Translation, encodable, plain
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.decode.textual.results import Translation
 from vitrail.errors import UsageError
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.cross import LONGEST, Weights, cross_attention, cross_layers

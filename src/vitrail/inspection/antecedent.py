@@ -19,10 +19,10 @@ from vitrail.inspection.ablation import GREEDY, Lost, Trial, to_line
 from vitrail.inspection.edit import applied
 from vitrail.inspection.parts import Head, heads_of
 from vitrail.inspection.phrasebook_words import source_words
-from vitrail.inspection.record import Kind
 from vitrail.inspection.tracing import Tracing, trace_pronouns
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.yardsticks import Pronouns, challenge_set, pronoun_place
+from vitrail.models.places import Kind, attentions
 from vitrail.nn.probe import trace
 
 Numbers = NDArray[np.float64]
@@ -282,7 +282,9 @@ def _weights(translator: InspectableTranslator, items: Sequence[_Item], heads: S
     with trace(model) as seen:
         force(model, make_batch(model, [one.source for one in items], [one.shown for one in items]))
     found: dict[Head, list[Numbers]] = {}
-    whole = {place: torch.cat(seen[f"{place}.weights"], dim=2).double().cpu().numpy() for place in {head.place for head in heads}}
+    asked = {head.place for head in heads}
+    weights = {one.path: one.weights for one in attentions(model.places()) if one.path in asked}
+    whole = {path: torch.cat(seen[probe], dim=2).double().cpu().numpy() for path, probe in weights.items()}
     for head in heads:
         rows = whole[head.place][:, head.number]
         found[head] = [rows[number, _asker(head, item), : len(item.owners)] for number, item in enumerate(items)]

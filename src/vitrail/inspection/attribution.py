@@ -29,9 +29,10 @@ from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.decode.forced import force, log_p, make_batch
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.record import PLACES, Inspection, Kind
+from vitrail.inspection.record import Inspection
 from vitrail.models.base import TranslationModel
-from vitrail.nn.probe import Hook, listen, probes_of, refuse_compiled, trace
+from vitrail.models.places import Kind, attentions, find
+from vitrail.nn.probe import Hook, listen, refuse_compiled, trace
 
 Matrix = npt.NDArray[np.float32]
 """(T S)."""
@@ -184,13 +185,11 @@ class _Question:
         """The scaled source embeddings."""
         with torch.inference_mode(), trace(self.model) as seen:
             self.model.encode(self.source)
-        if "source_embedded" not in seen:
-            raise ModelError("attribution to source tokens: the model has no Probe source_embedded")
-        return seen["source_embedded"][0][:1]  # models may read more rows than they are asked to
+        return seen[_embedded(self.model)][0][:1]  # models may read more rows than they are asked to
 
     def absent(self) -> Float[Tensor, " D"]:
         """b: the mean of all source embeddings, times the square root of their width, as embeddings are."""
-        table = self.model.get_submodule("source_embedding").get_parameter("weight").detach()
+        table = self.model.embedding_of("source").detach()
         return table.mean(dim=0) * table.shape[1] ** 0.5
 
 
@@ -203,7 +202,15 @@ def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]
     return listen(model, ((name, changer(change)) for name, change in changes.items()))
 
 
-def _embedding(model: nn.Module, variants: Float[Tensor, "B S D"]):
+def _embedded(model: TranslationModel) -> str:
+    """The Probe of the source embeddings."""
+    place = find(model.places(), "embedded", "source")
+    if place is None:
+        raise ModelError("attribution to source tokens: nothing records this model's source embeddings")
+    return place.name
+
+
+def _embedding(model: TranslationModel, variants: Float[Tensor, "B S D"]):
     """Let the encoder read these embeddings, a sentence each."""
 
     def change(values: Tensor) -> Tensor:
@@ -211,13 +218,12 @@ def _embedding(model: nn.Module, variants: Float[Tensor, "B S D"]):
         surplus = len(values) - len(variants)
         return torch.cat([variants, variants[-1:].expand(surplus, -1, -1)])
 
-    return _changing(model, {"source_embedded": change})
+    return _changing(model, {_embedded(model): change})
 
 
-def _readers(model: nn.Module, kinds: Sequence[Kind] = ("encoder", "cross")) -> list[str]:
+def _readers(model: TranslationModel, kinds: Sequence[Kind] = ("encoder", "cross")) -> list[str]:
     """The Probes of all attention weights of some kinds: by default of those that read the source."""
-    probes = [name for name in probes_of(model) if name.endswith(".weights")]
-    return [name for name in probes for kind in kinds if PLACES[kind].fullmatch(name.removesuffix(".weights"))]
+    return [one.weights for one in attentions(model.places(), *kinds)]
 
 
 # The methods: each a function of a model in evaluation mode and of token ids without SOS and EOS.

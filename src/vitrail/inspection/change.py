@@ -15,7 +15,8 @@ from vitrail.data.subwords import EOS
 from vitrail.data.vocabulary import collapse
 from vitrail.decode.forced import distributions
 from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import Wishes, encodable, plain
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.decode.textual.wishes import Wishes
 from vitrail.errors import UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.edit import applied

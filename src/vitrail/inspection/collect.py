@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.decode.forced import force, make_batch
-from vitrail.evaluation.gradients import SOURCE_PLACES, TARGET_PLACES, record_gradients
+from vitrail.evaluation.gradients import record_gradients
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import Place, find, gradient_places, probes_at
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward, MaskedBatchNorm, Residual, TokenNorm
 from vitrail.nn.probe import Hook, listen, trace
@@ -37,8 +38,9 @@ def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int
         hidden = force(model, batch)
         logits = model.read_out(hidden)
     arrays = {name: _merge(calls) for name, calls in {**seen, **heard}.items()}
-    arrays = {name: _in_source_order(model, name, values) for name, values in arrays.items()}
-    arrays |= _derive(arrays)
+    places = {place.name: place for place in model.places()}
+    arrays = {name: _in_text_order(places.get(name), values) for name, values in arrays.items()}
+    arrays |= _derive(places, arrays)
     arrays |= {"decoder_output": _array(hidden[0]), "probabilities": _array(logits[0].double().softmax(-1).float())}
     return arrays | _gradients(model, batch) | _parameters(model) | _output(model, hidden, batch.target_out)
 
@@ -102,39 +104,37 @@ def _array(values: Tensor) -> npt.NDArray[np.generic]:
     return values.float().numpy() if values.is_floating_point() else values.numpy()
 
 
-def _in_source_order(model: TranslationModel, name: str, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    order = model.reading_order(name, len(values)) if values.ndim == 2 else None
-    return values if order is None else values[order]
+def _in_text_order(place: Place | None, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Positions as they are in the text, in whatever order the model read them."""
+    return values if place is None or place.order == "forward" else values[place.reading_order(len(values))]
 
 
-def _derive(arrays: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
+def _derive(places: Mapping[str, Place], arrays: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
     """What follows from what was heard: P, QKᵀ before it is divided, and masks with a row for every query."""
     found: Arrays = {}
-    for name, values in arrays.items():
-        place, _, what = name.rpartition(".")
-        if what == "keep":
-            rows, columns = arrays[f"{place}.weights"].shape[1:]
-            found[name] = np.broadcast_to(values[0], (rows, columns)).copy()
-        elif what == "q":
-            found[f"{place}.raw_scores"] = np.matmul(values, np.swapaxes(arrays[f"{place}.k"], 1, 2))
-        elif what.endswith("_input") and not place:
-            side = what.removesuffix("_input")
-            found[f"{side}_positions"] = np.subtract(values, arrays[f"{side}_embedded"])
+    for place in (places[name] for name in arrays if name in places):
+        values, beside = arrays[place.name], probes_at(places.values(), place.path)
+        match place.role:
+            case "mask":
+                found[place.name] = np.broadcast_to(values[0], arrays[beside["attention"]].shape[1:]).copy()
+            case "query":
+                found[f"{place.path}.raw_scores"] = np.matmul(values, np.swapaxes(arrays[beside["key"]], 1, 2))
+            case "position":
+                embedded = find(places.values(), "embedded", place.side)
+                assert embedded is not None
+                found[f"{place.side}_positions"] = np.subtract(values, arrays[embedded.name])
+            case _:
+                pass
     return found
 
 
 def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
     """||d(-log p(y | x)) / dh_t|| at what each layer hands on, one number a time step, under `gradients.` and the Probe's name."""
-
-    def is_place(name: str) -> bool:
-        return bool(SOURCE_PLACES.fullmatch(name) or TARGET_PLACES.fullmatch(name))
-
-    with torch.enable_grad(), record_gradients(model, places=is_place) as record:
+    places = {place.name: place for place in gradient_places(model.places())}
+    with torch.enable_grad(), record_gradients(model, places=places.__contains__) as record:
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         torch.autograd.grad(model.loss(batch).nats, weights, allow_unused=True)
-    found = {name: _array(norms[0]) for name, norms in record.norms().items()}
-    ordered = {name: model.reading_order(name, len(norms)) for name, norms in found.items()}
-    return {f"gradients.{name}": norms if ordered[name] is None else norms[ordered[name]] for name, norms in found.items()}
+    return {f"gradients.{name}": _in_text_order(places[name], _array(norms[0])) for name, norms in record.norms().items()}
 
 
 def _output(model: TranslationModel, hidden: Tensor, target: Tensor) -> Arrays:

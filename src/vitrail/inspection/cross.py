@@ -8,9 +8,9 @@ import torch
 
 from vitrail.decode.forced import batches, force, make_batch
 from vitrail.errors import UsageError
-from vitrail.inspection.record import PLACES
 from vitrail.models.base import TranslationModel
-from vitrail.nn.probe import probes_of, trace
+from vitrail.models.places import attentions
+from vitrail.nn.probe import trace
 
 Weights = npt.NDArray[np.float32]
 
@@ -24,11 +24,10 @@ LONGEST = 1024
 
 def cross_layers(model: TranslationModel) -> dict[int, str]:
     """The Probes that hear cross-attention's weights: layer -> name. Raises UsageError for a model that has no such attention."""
-    matches = (PLACES["cross"].fullmatch(name.removesuffix(".weights")) for name in probes_of(model) if name.endswith(".weights"))
-    found = {int(match[1] or 0): f"{match[0]}.weights" for match in matches if match is not None}
+    found = {one.layer: one.weights for one in attentions(model.places(), "cross")}
     if not found:
         raise UsageError("a model without attention to its source", expected="one with it", remedy="model.attention, when it is trained")
-    return dict(sorted(found.items()))
+    return found
 
 
 def cross_attention(

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vitrail.config import Config
 from vitrail.data.subwords import EOS, Subwords
 from vitrail.decode.search import Hypothesis, Observation, SearchConfig
-from vitrail.decode.translate import plain
+from vitrail.decode.textual.plain import plain
 
 CANDIDATES = 10
 """Told of each step of the translation."""

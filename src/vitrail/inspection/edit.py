@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from vitrail.errors import UsageError
 from vitrail.inspection.parts import Head, Part, as_part, existing, summary_of_parts, units_of
-from vitrail.inspection.patching import Patch, patch_hooks, place_of
-from vitrail.inspection.record import PLACES
+from vitrail.inspection.patching import Patch, patch_hooks
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import attentions, find, probes_at
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.layers import FeedForward
-from vitrail.nn.probe import Hook, Probe, listen
+from vitrail.nn.probe import Hook, listen
 from vitrail.nn.recurrent import Cell
 
 
@@ -43,25 +43,26 @@ def applied(
 # Switching off
 
 
-def _switch_off(model: nn.Module, part: Part) -> list[tuple[str, Hook]]:
+def _switch_off(model: TranslationModel, part: Part) -> list[tuple[str, Hook]]:
     """Where to listen, and what to answer with, so that a part is off."""
-    module = dict(model.named_modules()).get(part.place)
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    module, probes = modules.get(part.place), probes_at(model.places(), part.place)
+    if any(place.name == part.place and place.role != "mask" for place in model.places()):
+        return [(part.place, _zeroing(part))]
     match module:
         case MultiHeadAttention() if not part.units:
             return [(f"{part.place}.output", _zero)]
         case MultiHeadAttention():
-            return [(f"{part.place}.context", _zeroing(existing(part, units_of(module))))]
+            return [(probes["context"], _zeroing(existing(part, units_of(module))))]
         case StepAttention():
             existing(part, 1)
-            return [(f"{part.place}.context", _zero)]
+            return [(probes["context"], _zero)]
         case FeedForward() if not part.units:
             return [(part.place, _zero)]
         case FeedForward():
-            return [(f"{part.place}.activation", _zeroing(existing(part, units_of(module))))]
+            return [(probes["feed_forward"], _zeroing(existing(part, units_of(module))))]
         case Cell():
-            return [(f"{part.place}.hidden", _zeroing(existing(part, units_of(module))))]
-        case Probe() if not part.place.endswith("keep"):
-            return [(part.place, _zeroing(part))]
+            return [(probes["hidden"], _zeroing(existing(part, units_of(module))))]
         case nn.Module() if part.place and not part.units:
             inner = [name for name, child in module.named_children() if units_of(child)]
             if inner:
@@ -93,15 +94,11 @@ def _zeroing(part: Part) -> Hook:
 # Hiding positions of the source
 
 
-def _hide(model: nn.Module, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
-    readers = [
-        name
-        for name, part in model.named_modules()
-        if isinstance(part, MultiHeadAttention | StepAttention) and (PLACES["encoder"].fullmatch(name) or PLACES["cross"].fullmatch(name))
-    ]
-    hooks: list[tuple[str, Hook]] = [(f"{name}.scores", _unread(positions)) for name in readers]
-    if not any(PLACES["encoder"].fullmatch(name) for name in readers):
-        hooks.append((place_of(model, "source_embedded"), _blank(positions)))
+def _hide(model: TranslationModel, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+    readers, embedded = attentions(model.places(), "encoder", "cross"), find(model.places(), "embedded", "source")
+    hooks: list[tuple[str, Hook]] = [(one.probes["score"], _unread(positions)) for one in readers]
+    if not any(one.kind == "encoder" for one in readers) and embedded is not None:
+        hooks.append((embedded.name, _blank(positions)))
     return hooks
 
 

@@ -71,8 +71,7 @@ def find_neighbours(translator: InspectableTranslator, text: str, *, side: Side 
 def map_embeddings(translator: InspectableTranslator, pairs: Sequence[Pair], *, method: Method) -> list[EmbeddingMap]:
     """The tokens that pairs use most on a map: one where both sides share their embeddings, else one a side."""
     model, used = translator.model, {"source": _count(source for source, _ in pairs), "target": _count(target for _, target in pairs)}
-    shared = model.get_parameter("source_embedding.weight") is model.get_parameter("target_embedding.weight")
-    if shared:
+    if model.embedding_of("source") is model.embedding_of("target"):
         return [_map(translator, "both", used["source"] + used["target"], method)]
     return [_map(translator, side, used[side], method) for side in ("source", "target")]
 
@@ -113,7 +112,7 @@ def _is_byte(piece: str) -> bool:
 
 def table_of(model: TranslationModel, side: Side) -> npt.NDArray[np.float32]:
     """(V D): a row for each token of a side."""
-    return model.get_parameter(f"{side}_embedding.weight").detach().float().cpu().numpy()
+    return model.embedding_of(side).detach().float().cpu().numpy()
 
 
 def pieces_of(vocabulary: Subwords) -> list[str]:

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from vitrail.errors import UsageError
 from vitrail.files import holds, write_file
 from vitrail.inspection.links import pool
-from vitrail.inspection.record import Inspection, Kind, Side
+from vitrail.inspection.record import Inspection, Side
+from vitrail.models.places import Kind, Place, gradient_places, layer_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,11 +186,8 @@ def draw_alignment(inspection: Inspection, path: str | Path) -> None:
 
 def draw_gradients(inspection: Inspection, path: str | Path) -> None:
     """Norm of the gradient of -log p(translation) at each position of what each layer hands on. See `figure`."""
-    names = [name for name in inspection.arrays if name.startswith("gradients.")]
-    sides = {
-        "source position": [name for name in names if len(inspection.arrays[name]) == len(inspection.source_tokens) and _is_source(name)],
-        "target position": [name for name in names if not _is_source(name)],
-    }
+    places = [place for place in gradient_places(inspection.places) if f"gradients.{place.name}" in inspection.arrays]
+    sides = {f"{side} position": [place for place in places if place.side == side] for side in ("source", "target")}
     labels = {"source position": inspection.source_tokens, "target position": inspection.predicted_tokens}
     kept = {side: some for side, some in sides.items() if some}
     if not kept:
@@ -197,10 +195,10 @@ def draw_gradients(inspection: Inspection, path: str | Path) -> None:
     with _page(path, width="page" if len(kept) > 1 else "column") as (sheet, inches):
         sheet.set_size_inches(inches, 1.9 + _room(max(labels.values(), key=_room)))
         for axes, (side, some) in zip(sheet.subplots(1, len(kept), squeeze=False)[0], kept.items(), strict=True):
-            for number, name in enumerate(some):
+            for number, place in enumerate(some):
                 colour, dash = _LINES[number % len(_LINES)]
-                values = np.maximum(np.asarray(inspection.arrays[name], dtype=np.float64), 1e-30)
-                axes.plot(range(len(values)), values, color=colour, linestyle=dash, label=_short(name))
+                values = np.maximum(np.asarray(inspection.arrays[f"gradients.{place.name}"], dtype=np.float64), 1e-30)
+                axes.plot(range(len(values)), values, color=colour, linestyle=dash, label=_short(place))
             low, high = axes.dataLim.intervaly
             if high > _DECADE * low:
                 axes.set_yscale("log")
@@ -249,13 +247,10 @@ def _words(side: Side) -> list[str]:
     return [side.word(number) for number in range(len(side.words))]
 
 
-def _short(name: str) -> str:
-    """`gradients.encoder.0.residual_2.sum` is told as `encoder 0`."""
-    return re.sub(r"\.(?:residual_\d+\.sum|hidden|output)$", "", name.removeprefix("gradients.")).replace(".", " ").replace("_cell", "")
-
-
-def _is_source(name: str) -> bool:
-    return name.startswith(("gradients.encoder", "gradients.source", "gradients.memory"))
+def _short(place: Place) -> str:
+    """`encoder.0.residual_2.sum` is told as `encoder 0`, `encoder.0.forward_cell.hidden` as `encoder 0 forward`."""
+    told = place.path if place.role == "hidden" else layer_of(place.name) or place.name
+    return told.replace(".", " ").replace("_cell", "")
 
 
 def _entropies(weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

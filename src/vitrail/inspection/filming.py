@@ -1,13 +1,12 @@
 """How a training is filmed: probe sentences are chosen once, and one look is taken at every validation."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.subwords import PAD, Vocabularies
@@ -17,8 +16,8 @@ from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.film import Entropies, Frame, Probe
 from vitrail.inspection.norm_statistics import record_norms, short
-from vitrail.inspection.record import PLACES, Kind
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import KINDS, Attention, attentions, group_of, rank
 from vitrail.nn.probe import trace
 from vitrail.train.validate import DevSet, Validated
 
@@ -78,7 +77,9 @@ def take(model: TranslationModel, vocabularies: Vocabularies, probes: DevSet, ba
     """Look at a model once. Precondition: it is in evaluation mode; its weights, their `grad` and its mode stay as they are."""
     device = next(model.parameters()).device
     batch = Batch(*(part.to(device) for part in batch))
-    with torch.enable_grad(), trace(model, only=_is_attention) as seen, record_norms(model) as norms:
+    readers = attentions(model.places(), *KINDS)
+    wanted = {one.probes[role] for one in readers for role in ("attention", "mask")}
+    with torch.enable_grad(), trace(model, only=wanted.__contains__) as seen, record_norms(model) as norms:
         hidden = force(model, batch)
     logits = model.read_out(hidden).float()
     nats = F.cross_entropy(logits.transpose(1, 2), batch.target_out, ignore_index=PAD, reduction="none")
@@ -93,16 +94,11 @@ def take(model: TranslationModel, vocabularies: Vocabularies, probes: DevSet, ba
         probes=tuple(shown),
         translations=tuple(one.text for one in found),
         losses=tuple(short(value) for value in each[: len(shown)].tolist()),
-        attention=_attention(seen, shown),
-        entropies=_entropies(seen, real_source, real_target),
+        attention=_attention(seen, readers, shown),
+        entropies=_entropies(seen, readers, real_source, real_target),
         gradients=gradients,
         norms=norms.statistics(real_source, real_target),
     )
-
-
-def _is_attention(name: str) -> bool:
-    place, _, what = name.rpartition(".")
-    return what in ("weights", "keep") and any(pattern.fullmatch(place) for pattern in PLACES.values())
 
 
 def _show(batch: Batch, row: int, probes: DevSet, vocabularies: Vocabularies) -> Probe:
@@ -118,44 +114,24 @@ def _show(batch: Batch, row: int, probes: DevSet, vocabularies: Vocabularies) ->
     )
 
 
-def _gradients(model: nn.Module, loss: Tensor) -> dict[str, float | None]:
-    """||dL/dW|| of each group of weights, in the order of `_rank`; tied weights are one, by the first of their names in that order."""
+def _gradients(model: TranslationModel, loss: Tensor) -> dict[str, float | None]:
+    """||dL/dW|| of each group of weights, in the order of `rank`; tied weights are one, by the first of their names in that order."""
     groups: dict[Tensor, str] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
-        groups[weight] = min(group_of(name), groups.get(weight, group_of(name)), key=_rank)
+        groups[weight] = min(group_of(name), groups.get(weight, group_of(name)), key=rank)
     # Not backward(): that would leave gradients behind.
     found = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, list(groups), allow_unused=True))
     squares: dict[str, float] = {}
     for group, gradient in zip(groups.values(), found, strict=True):
         squares[group] = squares.get(group, 0.0) + (0.0 if gradient is None else float(gradient.double().square().sum()))
-    return {group: short(squares[group] ** 0.5) for group in sorted(squares, key=_rank)}
+    return {group: short(squares[group] ** 0.5) for group in sorted(squares, key=rank)}
 
 
-_ORDER = ("source_", "target_", "encoder.", "encoder_", "bridge", "attention", "decoder.", "decoder_", "readout", "output")
-
-
-def group_of(parameter: str) -> str:
-    """Where a weight belongs: a layer of encoder or decoder, or what else the model has: encoder.0.residual_1.norm.weight -> encoder.0."""
-    layer = re.match(r"(?:encoder|decoder)\.\d+", parameter)
-    return layer[0] if layer else parameter.split(".")[0]
-
-
-def _rank(group: str) -> tuple[int, int]:
-    """From input to output, layers in their order."""
-    place = next((number for number, start in enumerate(_ORDER) if group.startswith(start)), len(_ORDER))
-    layer = re.search(r"\.(\d+)$", group)
-    return place, int(layer[1]) if layer else 0
-
-
-def _places(seen: Mapping[str, object], kind: Kind) -> list[str]:
-    """The attentions of a kind, layer by layer."""
-    found = [(int(match[1] or 0), match[0]) for name in seen if (match := PLACES[kind].fullmatch(name.removesuffix(".weights")))]
-    return [place for _, place in sorted(found)]
-
-
-def _attention(seen: Mapping[str, Sequence[Tensor]], probes: Sequence[Probe]) -> tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]:
+def _attention(
+    seen: Mapping[str, Sequence[Tensor]], readers: Sequence[Attention], probes: Sequence[Probe]
+) -> tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]:
     """Mean of the heads of each layer's cross-attention, for the first probes that are not too long."""
-    layers = [torch.cat(list(seen[f"{place}.weights"]), dim=2)[:ATTENDED].mean(dim=1) for place in _places(seen, "cross")]
+    layers = [torch.cat(list(seen[one.weights]), dim=2)[:ATTENDED].mean(dim=1) for one in readers if one.kind == "cross"]
     found: list[tuple[tuple[tuple[int, ...], ...], ...]] = []
     for row, probe in enumerate(probes):
         sizes = len(probe.target_tokens), len(probe.source_tokens)
@@ -165,16 +141,15 @@ def _attention(seen: Mapping[str, Sequence[Tensor]], probes: Sequence[Probe]) ->
     return tuple(found)
 
 
-def _entropies(seen: Mapping[str, Sequence[Tensor]], source: Bool[Tensor, "B S"], target: Bool[Tensor, "B T"]) -> Entropies:
+def _entropies(
+    seen: Mapping[str, Sequence[Tensor]], readers: Sequence[Attention], source: Bool[Tensor, "B S"], target: Bool[Tensor, "B T"]
+) -> Entropies:
     found: Entropies = {}
-    for kind in PLACES:
-        layers: list[tuple[float | None, ...]] = []
-        for place in _places(seen, kind):
-            weights = torch.cat(list(seen[f"{place}.weights"]), dim=2)
-            keep = seen[f"{place}.keep"][0]  # heard at every time step of a recurrent decoder, and always the same
-            layers.append(tuple(short(value) for value in spread(weights, keep, source if kind == "encoder" else target).tolist()))
-        if layers:
-            found[kind] = tuple(layers)
+    for one in readers:
+        weights = torch.cat(list(seen[one.weights]), dim=2)
+        keep = seen[one.probes["mask"]][0]  # heard at every time step of a recurrent decoder, and always the same
+        shares = spread(weights, keep, source if one.kind == "encoder" else target)
+        found[one.kind] = (*found.get(one.kind, ()), tuple(short(value) for value in shares.tolist()))
     return found
 
 

@@ -24,6 +24,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.record import Inspection
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import find, layer_outputs
 
 TOP = 5
 """Tokens that are told of each layer and position; fewer where the vocabulary is smaller."""
@@ -66,15 +67,13 @@ def layer_names(inspection: Inspection) -> list[str]:
     With norms before the sublayers that is the last residual sum; with norms after them, what its norm made of that. Raises UsageError
     where there is no such thing: a recurrent decoder's state is not in the space of the output's vectors.
     """
-    blocks = inspection.attentions("decoder")
-    if not blocks:
+    first = find(inspection.places, "position", "target")
+    if first is None or find(inspection.places, "residual", "target") is None:
         raise UsageError(
             "the logit lens: this model has no residual stream to look at",
             expected="a Transformer; a recurrent decoder's states only become comparable to the output's vectors in its attentional vector",
         )
-    # The next block, or the last norm, reads it: where the two differ, the input of the sublayer that follows tells which.
-    pre = np.array_equal(inspection["decoder.0.residual_2.input"], inspection["decoder.0.residual_1.sum"])
-    return ["target_input", *(f"decoder.{layer}.residual_3.{'sum' if pre else 'normed'}" for layer in blocks)]
+    return [place.name for place in (first, *layer_outputs(inspection.places, "target"))]
 
 
 @torch.inference_mode()
@@ -82,7 +81,4 @@ def _read(model: TranslationModel, inspection: Inspection, name: str) -> npt.NDA
     """log p(token) (T V), from one layer of the record."""
     device = next(model.parameters()).device
     values: Float[Tensor, "1 T D"] = torch.as_tensor(inspection[name])[None].to(device)
-    ends = dict(model.named_children())
-    if "decoder_norm" in ends:  # with norms before the sublayers alone
-        values = ends["decoder_norm"](values, torch.ones(values.shape[:2], dtype=torch.bool, device=device))
-    return model.read_out(values)[0].double().log_softmax(-1).cpu().numpy()
+    return model.read_out(model.finish(values))[0].double().log_softmax(-1).cpu().numpy()

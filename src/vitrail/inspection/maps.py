@@ -28,7 +28,7 @@ from vitrail.config import Config
 from vitrail.data.prepare import open_prepared
 from vitrail.data.subwords import EOS, Subwords
 from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import encodable, plain
+from vitrail.decode.textual.plain import encodable, plain
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.embeddings import EmbeddingMap, map_embeddings
@@ -36,6 +36,7 @@ from vitrail.inspection.retrieval import Retrieval, retrieve_translations
 from vitrail.inspection.similarity import Coordinates, Method, Projection, cka_matrix, columns, project
 from vitrail.inspection.states import Pair, Pooled, States, pool, read_states
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
+from vitrail.models.places import brief
 
 SENTENCES = 200
 """Of which a record tells the text and the mean."""
@@ -116,7 +117,7 @@ class Maps(Config):
         """What can be told in numbers: retrieval, the likeness of layers, how much a plane shows, neighbours of frequent tokens."""
         lines = [f"retrieval of translations by the mean over their positions, {self.cka.sentences} sentences"]
         lines += [f"  {one.to_text()}" for one in self.retrieval] + ["", self.cka.to_text()]
-        shown = [(f"{_brief(one.place)}, positions", one.explained) for one in self.states]
+        shown = [(f"{brief(one.place)}, positions", one.explained) for one in self.states]
         shown += [("memory, sentences", self.means.explained)]
         shown += [(f"embeddings, {one.side}", one.explained) for one in self.embeddings]
         told = [f"  {name}: {sum(shares[:2]):.0%}" for name, shares in shown if shares is not None]
@@ -127,9 +128,9 @@ class Maps(Config):
 
 
 def _table(rows: Sequence[str], names: Sequence[str], values: Rows) -> list[str]:
-    head = " " * 10 + " ".join(f"{_brief(name):>6}" for name in names)
+    head = " " * 10 + " ".join(f"{brief(name):>6}" for name in names)
     cells = [" ".join("     -" if value is None else f"{value:6.2f}" for value in row) for row in values]
-    return [head, *(f"  {_brief(name):<8}{row}" for name, row in zip(rows, cells, strict=True))]
+    return [head, *(f"  {brief(name):<8}{row}" for name, row in zip(rows, cells, strict=True))]
 
 
 def _nearest(table: EmbeddingMap) -> list[str]:
@@ -138,13 +139,6 @@ def _nearest(table: EmbeddingMap) -> list[str]:
     width = max((len(table.pieces[number]) for number in chosen), default=0)
     near = {number: "  ".join(f"{piece} {cosine:.2f}" for piece, cosine in table.neighbours[number][:_NEAR]) for number in chosen}
     return [f"  {table.pieces[number]:<{width}}  {told}" for number, told in near.items()]
-
-
-def _brief(place: str) -> str:
-    """encoder.0.residual_2.sum as enc 0."""
-    side, _, rest = place.partition(".")
-    whole = {"source_embedded": "X", "target_embedded": "Y", "decoder_output": "out"}
-    return f"{side[:3]} {rest.partition('.')[0]}" if rest else whole.get(place, place)
 
 
 def map_model(

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitrail.config import Config
+from vitrail.models.places import side_of
 from vitrail.nn.layers import MaskedBatchNorm
 from vitrail.nn.probe import Hook, listen
 
@@ -59,7 +60,7 @@ class NormRecord:
         """
         found: dict[str, NormStatistics] = {}
         for name, calls in self.passed.items():
-            real = source if name.startswith("encoder") else target
+            real = source if side_of(name) == "source" else target
             before, after = (_merge([call[side] for call in calls], real) for side in (0, 1))
             norm = self.norms[name]
             running = _drift(norm, before) if isinstance(norm, MaskedBatchNorm) else None

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from torch import nn
 
 from vitrail.errors import UsageError
-from vitrail.inspection.record import PLACES, Kind
+from vitrail.models.base import Model
+from vitrail.models.places import KINDS, Kind, attentions, numbered
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.layers import FeedForward
 from vitrail.nn.recurrent import Cell
@@ -92,15 +93,11 @@ def units_of(part: nn.Module) -> int:
             return 0
 
 
-def heads_of(model: nn.Module, *kinds: Kind) -> list[Head]:
+def heads_of(model: Model, *kinds: Kind) -> list[Head]:
     """Every attention head of these kinds, or of all, layer by layer: those of the encoder first."""
-    found: list[Head] = []
-    for kind in kinds or PLACES:
-        for place, heads in parts_of(model).items():
-            match = PLACES[kind].fullmatch(place)
-            if match is not None:
-                found += [Head(kind, int(match[1] or 0), number, place) for number in range(heads)]
-    return sorted(found, key=lambda head: (list(PLACES).index(head.kind), head.layer, head.number))
+    wanted: list[Kind] = [kind for kind in KINDS if not kinds or kind in kinds]
+    found = attentions(model.places(), *wanted)
+    return [Head(one.kind, one.layer, number, one.path) for one in found for number in range(one.heads)]
 
 
 def as_part(one: str | Part | Head) -> Part:
@@ -126,9 +123,8 @@ def summary_of_parts(model: nn.Module) -> str:
     """What can be switched off, layers of the same kind together: `encoder.0-3.self_attention (:0-3)`, ..."""
     layers: dict[tuple[str, int], list[int]] = {}
     for place, units in parts_of(model).items():
-        match = re.search(r"\.(\d+)", place)
-        pattern = place if match is None else f"{place[: match.start()]}.{{}}{place[match.end() :]}"
-        layers.setdefault((pattern, units), []).append(int(match[1]) if match else 0)
+        pattern, number = numbered(place)
+        layers.setdefault((pattern, units), []).append(number)
     told: list[str] = []
     for (pattern, units), numbers in layers.items():
         shown = f"{numbers[0]}-{numbers[-1]}" if len(numbers) > 1 else str(numbers[0])

@@ -1,6 +1,5 @@
 """Activation patching: values that were computed for one sentence, put in their place in another."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,14 +12,13 @@ from torch import Tensor, nn
 from vitrail.errors import UsageError
 from vitrail.inspection.parts import Part, existing
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import find, side_of
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward
-from vitrail.nn.probe import Hook, Probe, probes_of
+from vitrail.nn.probe import Hook
 
 if TYPE_CHECKING:
     from vitrail.inspection.record import Inspection
-
-_SOURCE_SIDE = re.compile(r"(?:encoder\.|source_|memory$).*")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +65,10 @@ class _Clock:
         self.first, self.length, self.calls, self.source_length = 0, 0, 0, 0
         """`calls` tells one pass over target positions from the next."""
 
-    def hooks(self, model: nn.Module) -> list[tuple[str, Hook]]:
-        return [(place_of(model, "source_embedded"), self._encode), (place_of(model, "target_embedded"), self._advance)]
+    def hooks(self, model: TranslationModel) -> list[tuple[str, Hook]]:
+        source, target = (find(model.places(), "embedded", side) for side in ("source", "target"))
+        assert source is not None and target is not None, "a translator embeds both sides"
+        return [(source.name, self._encode), (target.name, self._advance)]
 
     def _encode(self, output: Tensor, inputs: tuple[Tensor, ...]) -> None:
         self.first, self.length, self.source_length = 0, 0, output.shape[1]
@@ -81,19 +81,19 @@ class _Clock:
         self.calls += 1
 
 
-def place_of(model: nn.Module, name: str) -> str:
+def place_of(model: TranslationModel, name: str) -> str:
     """The path of the module whose output a record has under a name."""
-    modules = dict(model.named_modules())
+    probes = [place.name for place in model.places() if place.role != "mask"]
+    if name in probes:
+        return name
     owner, _, what = name.rpartition(".")
-    match modules.get(name), what, modules.get(owner):
-        case Probe(), _, _ if what != "keep":
-            return name
-        case _, "projection", MultiHeadAttention():
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    match what, modules.get(owner):
+        case "projection", MultiHeadAttention():
             return f"{owner}.output"
-        case _, "output", FeedForward():
+        case "output", FeedForward():
             return owner
         case _:
-            probes = [known for known in probes_of(model) if not known.endswith("keep")]
             shown = [known for known in probes if known.rpartition(".")[2] == what] or [known for known in probes if "." not in known]
             expected = ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "")
             raise UsageError(f"{name!r}: this model has no such value to replace", expected=expected)
@@ -102,8 +102,9 @@ def place_of(model: nn.Module, name: str) -> str:
 def _patching(model: TranslationModel, patch: Patch, clock: _Clock) -> Hook:
     """Answer with the patch's values at its positions."""
     values = torch.from_numpy(np.ascontiguousarray(patch.values))
-    source_side = _SOURCE_SIDE.fullmatch(patch.name) is not None
-    keys = patch.name.endswith((".k", ".v"))
+    source_side = side_of(patch.name) == "source"
+    place = next((one for one in model.places() if one.name == patch.name), None)
+    keys = place is not None and place.role in ("key", "value")
     heard = {"pass": -1, "positions": 0}
 
     def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
@@ -115,9 +116,8 @@ def _patching(model: TranslationModel, patch: Patch, clock: _Clock) -> Hook:
         if keys:
             where = list(range(size))
         elif source_side:
-            order = model.reading_order(patch.name, clock.source_length)
-            heard_at = list(range(first, first + size))
-            where = heard_at if order is None else [order.index(time) for time in heard_at]
+            order = list(range(clock.source_length)) if place is None else place.reading_order(clock.source_length)
+            where = [order.index(time) for time in range(first, first + size)]
         elif clock.length == 1:  # a step: beams of one sentence stand where positions would
             where = [clock.first] * size
         else:

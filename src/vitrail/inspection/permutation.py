@@ -15,8 +15,9 @@ from vitrail.errors import UsageError
 from vitrail.inspection.record import Side, make_side
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import attentions, find
 from vitrail.nn.positions import Rotary
-from vitrail.nn.probe import Hook, Probe, listen, refuse_compiled
+from vitrail.nn.probe import Hook, listen, refuse_compiled
 
 TOLERANCE = 1e-5
 """Numbers that differ by less than this share of the largest count as equal: sums in another order are rounded otherwise."""
@@ -113,7 +114,7 @@ def permute(
     ids = list(chosen.ids)
     side = make_side(ids, translator.vocabularies.source, text=chosen.text)
     order = shuffle(side, seed=seed)
-    kind = str(model.config.model_dump().get("positions", "recurrent"))
+    kind = model.config.word_order
     found = _compare(translator, ids, order, search=search)
     without: Orders | None = None
     if kind not in ("none", "recurrent"):
@@ -160,10 +161,12 @@ def without_positions(model: TranslationModel) -> Generator[None]:
     def stand_still(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         return inputs[0]
 
-    hooks = {"source_embedded": keep, "source_input": leave_out}
-    modules = dict(model.named_modules())
-    found: list[tuple[str, Hook]] = [(name, hook) for name, hook in hooks.items() if isinstance(modules.get(name), Probe)]
-    found += [(name, stand_still) for name, module in modules.items() if isinstance(module, Rotary) and name.startswith("encoder.")]
+    embeddings, placed = (find(model.places(), role, "source") for role in ("embedded", "position"))
+    readers = {one.path for one in attentions(model.places(), "encoder")}
+    rotary = [name for name, module in model.named_modules() if isinstance(module, Rotary) and name.rpartition(".")[0] in readers]
+    found: list[tuple[str, Hook]] = [(name, stand_still) for name in rotary]
+    if embeddings is not None and placed is not None:
+        found += [(embeddings.name, keep), (placed.name, leave_out)]
     with listen(model, found):
         yield
 

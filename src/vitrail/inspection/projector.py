@@ -93,8 +93,7 @@ def _cell(text: str) -> str:
 
 
 def _is_shared(translator: InspectableTranslator) -> bool:
-    model = translator.model
-    return model.get_parameter("source_embedding.weight") is model.get_parameter("target_embedding.weight")
+    return translator.model.embedding_of("source") is translator.model.embedding_of("target")
 
 
 def _embeddings(translator: InspectableTranslator, which: str) -> Table:

@@ -25,13 +25,13 @@ Analyses add theirs under attribution. , logit_lens. , alignment. , each told in
 
 import io
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,8 @@ from vitrail.files import holds, write_file
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.decoding import Decoding, piece_of
 from vitrail.inspection.words import group
+from vitrail.models.build import read_config
+from vitrail.models.places import KINDS, Attention, Kind, Place, attentions
 
 _SHOWN = 60
 """Characters of each side in a record's repr."""
@@ -53,16 +55,6 @@ MOST_BYTES, MOST_FACTS = 1 << 30, 1 << 27
 
 FORMAT = 1
 """Of a saved record. It grows by one when a field changes its meaning or goes away."""
-
-Kind = Literal["encoder", "decoder", "cross"]
-"""Encoder self-attention, masked decoder self-attention, cross-attention (the only kind of a recurrent model)."""
-
-PLACES: dict[Kind, re.Pattern[str]] = {
-    "encoder": re.compile(r"encoder\.(\d+)\.self_attention"),
-    "decoder": re.compile(r"decoder\.(\d+)\.self_attention"),
-    "cross": re.compile(r"(?:decoder\.(\d+)\.cross_)?attention"),
-}
-"""What the attentions of each kind are called in a model and in a record."""
 
 
 class Side(Config):
@@ -180,29 +172,39 @@ class Inspection:
             raise UsageError(f"no array {name!r} in this record", expected=", ".join(shown[:12]) + (", ..." if len(shown) > 12 else ""))
         return self.arrays[name]
 
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """The places of the model that it is of. Raises ModelError for a model that this release does not know."""
+        try:
+            return read_config(self.facts.model).places()
+        except ValidationError:
+            kind, remedy = self.facts.model.get("kind"), "open it with the vitrail that made it"
+            raise ModelError(f"a record of a model {kind!r} that is not known here", remedy=remedy) from None
+
     def attentions(self, kind: Kind) -> dict[int, str]:
         """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0.
 
         Raises UsageError for a kind that there is not.
         """
-        if kind not in PLACES:
-            raise UsageError(f"attention of kind {kind!r}", expected=f"one of {', '.join(PLACES)}")
-        names = {name.removesuffix(".weights") for name in self.arrays if name.endswith(".weights")}
-        found = {int(match[1] or 0): match[0] for name in names if (match := PLACES[kind].fullmatch(name)) is not None}
-        return dict(sorted(found.items()))
+        return {layer: attention.path for layer, attention in self._attentions(kind).items()}
+
+    def _attentions(self, kind: Kind) -> dict[int, Attention]:
+        if kind not in KINDS:
+            raise UsageError(f"attention of kind {kind!r}", expected=f"one of {', '.join(KINDS)}")
+        return {one.layer: one for one in attentions(self.places, kind) if one.weights in self.arrays}
 
     def weights(self, kind: Kind, *, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32]:
         """Attention weights of a kind: (L H T S), or of one layer (H T S), or of one head (L T S), or of one head in a layer (T S).
 
         Raises UsageError where the model has no such attention, layer or head.
         """
-        places = self.attentions(kind)
+        places = self._attentions(kind)
         if not places:
             raise UsageError(f"{kind} attention: this model has none")
         if layer is not None and layer not in places:
             raise UsageError(f"{kind} layer {layer}", expected=f"one of {', '.join(map(str, places))}")
         chosen = places.values() if layer is None else [places[layer]]
-        found = np.stack([np.asarray(self.arrays[f"{place}.weights"], dtype=np.float32) for place in chosen])
+        found = np.stack([np.asarray(self.arrays[attention.weights], dtype=np.float32) for attention in chosen])
         if head is not None:
             if not 0 <= head < found.shape[1]:
                 where = kind if layer is None else f"{kind} layer {layer}"

@@ -1,7 +1,6 @@
 """What the layers of a model make of many sentences and their translations: states by position, read in batches."""
 
-import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,15 +11,13 @@ from torch import Tensor
 from vitrail.data.batches import Batch
 from vitrail.decode.forced import batches, force, make_batch
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import Place, Side
 from vitrail.nn.probe import trace
 
 ROWS = 32
 """Sentences that are read side by side, at most."""
 _CELLS = 1 << 17
 """Pairs of positions in a batch, at most, unless one sentence has more: every head of every layer leaves a few numbers for each."""
-
-_SOURCE = re.compile(r"source_embedded|encoder\.\d+\.(?:residual_2\.(?:sum|normed)|output)|memory")
-_TARGET = re.compile(r"target_embedded|decoder\.\d+\.(?:residual_3\.(?:sum|normed)|hidden)")
 
 Pair = tuple[Sequence[int], Sequence[int]]
 """Token ids of a sentence and of its translation, without SOS and EOS."""
@@ -45,13 +42,15 @@ def read_states(model: TranslationModel, pairs: Sequence[Pair]) -> Generator[Sta
     `memory` and `decoder_output`. Precondition: the model is in evaluation mode. Raises ModelError for a compiled model.
     """
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
+    places = {place.name: place for place in model.places() if place.layer_output or place.role in ("embedded", "memory")}
     for chosen in batches(sources, targets, rows=ROWS, cells=_CELLS):
-        source, target = _read(model, make_batch(model, [sources[number] for number in chosen], [targets[number] for number in chosen]))
+        batch = make_batch(model, [sources[number] for number in chosen], [targets[number] for number in chosen])
+        source, target = _read(model, batch, places)
         for row, number in enumerate(chosen):
             sizes = len(pairs[number][0]) + 1, len(pairs[number][1]) + 1
             yield States(
                 number,
-                {name: _ordered(model, name, values[row, : sizes[0]].numpy()) for name, values in source.items()},
+                {name: _ordered(places[name], values[row, : sizes[0]].numpy()) for name, values in source.items()},
                 {name: values[row, : sizes[1]].numpy() for name, values in target.items()},
             )
 
@@ -82,25 +81,15 @@ def pool(model: TranslationModel, pairs: Sequence[Pair]) -> Pooled:
     return found
 
 
-def _read(model: TranslationModel, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What stood at the places of each side, (B T D)."""
-    with torch.inference_mode(), trace(model, only=_is_place) as seen:
+def _read(model: TranslationModel, batch: Batch, places: Mapping[str, Place]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What the places of each side recorded, (B T D)."""
+    with torch.inference_mode(), trace(model, only=places.__contains__) as seen:
         output = force(model, batch)
-    rows, after = len(batch.source), model.config.model_dump().get("norm_position") == "post"
 
-    def pick(pattern: re.Pattern[str]) -> dict[str, Tensor]:
-        return {name: _merge(calls)[:rows] for name, calls in seen.items() if pattern.fullmatch(name) and _is_last(name, after=after)}
+    def pick(side: Side) -> dict[str, Tensor]:
+        return {name: _merge(calls)[: len(batch.source)] for name, calls in seen.items() if places[name].side == side}
 
-    return pick(_SOURCE), pick(_TARGET) | {"decoder_output": output.float().cpu()}
-
-
-def _is_place(name: str) -> bool:
-    return bool(_SOURCE.fullmatch(name) or _TARGET.fullmatch(name))
-
-
-def _is_last(name: str, *, after: bool) -> bool:
-    """Whether a residual's Probe is the one whose values go on to the next layer."""
-    return not name.endswith(".sum" if after else ".normed")
+    return pick("source"), pick("target") | {"decoder_output": output.float().cpu()}
 
 
 def _merge(calls: Sequence[Tensor]) -> Tensor:
@@ -109,6 +98,5 @@ def _merge(calls: Sequence[Tensor]) -> Tensor:
     return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)).float().cpu()
 
 
-def _ordered(model: TranslationModel, name: str, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    order = model.reading_order(name, len(values))
-    return values if order is None else values[order]
+def _ordered(place: Place, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return values[place.reading_order(len(values))]

@@ -14,17 +14,17 @@ from vitrail.data.phrasebook import Challenge
 from vitrail.decode.forced import force, make_batch
 from vitrail.decode.search import SearchConfig
 from vitrail.inspection.ablation import GREEDY
-from vitrail.inspection.collect import Arrays, collect
+from vitrail.inspection.collect import collect
 from vitrail.inspection.edit import applied
 from vitrail.inspection.patching import Patch
 from vitrail.inspection.phrasebook_words import source_words, word_spans
 from vitrail.inspection.yardsticks import pronoun_place
+from vitrail.models.places import layer_outputs
 
 if TYPE_CHECKING:
     from vitrail.inspection.translator import InspectableTranslator
 
 REGIONS = ("antecedent", "other noun", "it", "after it", "elsewhere")
-_LAYER = re.compile(r"encoder\.(\d+)\.(?:residual_2\.(?:sum|normed)|output)")
 _DONORS = 4
 """Nouns that are tried for each sentence before it is given up."""
 
@@ -169,7 +169,7 @@ def trace_pair(translator: "InspectableTranslator", pair: Pair) -> dict[tuple[st
     """By value and region: the share of the way to the partner's margin, and whether the wrong pronoun is the more probable one."""
     arrays = collect(translator.model, pair.other, pair.prefix)
     found: dict[tuple[str, str], tuple[float, bool]] = {}
-    for value in traced_values(translator, arrays):
+    for value in traced_values(translator):
         for region, positions in pair.regions.items():
             patch = Patch(value, arrays[value], at=tuple((one, one) for one in positions))
             margin = _margin(translator, pair.source, pair.prefix, (pair.right, pair.wrong), [patch] if positions else [])
@@ -187,11 +187,11 @@ def _hide(translator: "InspectableTranslator", pairs: Sequence[Pair], region: st
     return Unread(region=region, lost=float(np.mean(lost)), flipped=float(np.mean([margin < 0 for margin in margins])))
 
 
-def traced_values(translator: "InspectableTranslator", arrays: Arrays) -> list[str]:
-    """What the encoder's layers hand on, from the embeddings to the memory. After a post-norm block that is `normed`, not `sum`."""
-    post = translator.model.config.model_dump().get("norm_position") == "post"
-    layers = [name for name in arrays if _LAYER.fullmatch(name) and not name.endswith(".sum" if post else ".normed")]
-    return ["source_embedded", *sorted(layers, key=lambda name: int(name.split(".")[1])), "memory"]
+def traced_values(translator: "InspectableTranslator") -> list[str]:
+    """What the encoder's layers hand on, from the embeddings to the memory."""
+    places = translator.model.places()
+    ends = [place for place in places if place.side == "source" and place.role in ("embedded", "memory")]
+    return [place.name for place in (*ends[:1], *layer_outputs(places, "source"), *ends[1:])]
 
 
 def _find_pair(

@@ -6,8 +6,12 @@ from contextvars import ContextVar
 from typing import Any
 
 from vitrail.data.subwords import EOS
-from vitrail.decode.search import SearchConfig
-from vitrail.decode.translate import SearchedPart, Translator, Wishes, encodable, plain
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.decode.textual.results import SearchedPart
+from vitrail.decode.textual.wishes import Wishes
+from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.change import Change, Chosen, Edit, begun, change, edit_applied, replace_words
 from vitrail.inspection.collect import Arrays, collect
@@ -26,7 +30,14 @@ _EDITED: ContextVar[tuple[tuple[TranslationModel, tuple[str, ...]], ...]] = Cont
 
 
 class InspectableTranslator(Translator):
-    """Translates as `Translator` does, and tells how."""
+    """Translates as `Translator` does, with torch, and tells how."""
+
+    engines = (TorchEngine.name,)
+
+    @property
+    def _model(self) -> object:
+        assert isinstance(self.engine, TorchEngine), "no other is accepted"
+        return self.engine.model
 
     @property
     def _edits(self) -> tuple[str, ...]:
@@ -41,9 +52,10 @@ class InspectableTranslator(Translator):
     @property
     def model(self) -> TranslationModel:
         """The one model behind it. Raises ModelError for an ensemble."""
-        if not isinstance(self._model, TranslationModel):
+        model = self._model
+        if not isinstance(model, TranslationModel):
             raise ModelError("an ensemble has no inside of its own", remedy="load one of its models by itself")
-        return self._model
+        return model
 
     def inspect(
         self,

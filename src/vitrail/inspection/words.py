@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from vitrail.data.subwords import Subwords
 from vitrail.data.vocabulary import collapse, places_in
-from vitrail.decode.translate import plain
+from vitrail.decode.textual.plain import plain
 
 Span = tuple[int, int]
 """First character, and the one after the last."""

@@ -1,46 +1,128 @@
 """From a configuration to a model, and where its parameters are."""
 
 from collections import Counter
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, NamedTuple, overload
 
 from pydantic import Discriminator, Tag, TypeAdapter
 from torch import nn
 
+from vitrail.config import Config
 from vitrail.data.subwords import Vocabularies
 from vitrail.errors import UsageError
-from vitrail.models import recurrent, transformer
-from vitrail.models.base import TranslationModel
+from vitrail.models import language, recurrent, transformer
+from vitrail.models.base import Model, TranslationModel
+from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.models.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.transformer import Transformer, TransformerConfig
 from vitrail.nn.probe import shorten_lookups
 
+Task = Literal["translation", "language"]
+
+ModelConfig = TransformerConfig | RecurrentConfig
+"""Every architecture that translates."""
+AnyConfig = ModelConfig | LanguageConfig
+"""Every architecture that can be built."""
+
+
+class Kind(NamedTuple):
+    """One kind of model: the one place that says what belongs together."""
+
+    config: type[Config]
+    make: Callable[[Any, int, int], Model]
+    """Of a configuration and the sizes of the source's and the target's vocabulary."""
+    presets: Mapping[str, AnyConfig]
+    task: Task
+    """What it is trained for."""
+
+
+def _make_transformer(config: TransformerConfig, source: int, target: int) -> Model:
+    return Transformer(config, source_vocabulary=source, target_vocabulary=target)
+
+
+def _make_recurrent(config: RecurrentConfig, source: int, target: int) -> Model:
+    return Recurrent(config, source_vocabulary=source, target_vocabulary=target)
+
+
+def _make_language(config: LanguageConfig, source: int, target: int) -> Model:
+    return RecurrentLanguageModel(config, vocabulary=target)
+
+
+KINDS: dict[str, Kind] = {
+    "transformer": Kind(
+        TransformerConfig,
+        _make_transformer,
+        transformer.PRESETS,
+        "translation",
+    ),
+    "recurrent": Kind(
+        RecurrentConfig,
+        _make_recurrent,
+        recurrent.PRESETS,
+        "translation",
+    ),
+    "recurrent-language": Kind(
+        LanguageConfig,
+        _make_language,
+        language.PRESETS,
+        "language",
+    ),
+}
+PRESETS: dict[str, AnyConfig] = {name: config for kind in KINDS.values() for name, config in kind.presets.items()}
+
 
 def _kind(value: Any) -> str:
     """A table that does not say its kind is a Transformer's."""
-    if isinstance(value, TransformerConfig | RecurrentConfig):
-        return value.kind
+    if isinstance(value, Config):
+        return str(getattr(value, "kind", "none"))
     return str(value.get("kind", "transformer")) if isinstance(value, dict) else "none"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
 
-ModelConfig = TransformerConfig | RecurrentConfig
-"""Every architecture that can be built."""
-
 AnyModelConfig = Annotated[
-    Annotated[TransformerConfig, Tag("transformer")] | Annotated[RecurrentConfig, Tag("recurrent")], Discriminator(_kind)
+    Annotated[TransformerConfig, Tag("transformer")]
+    | Annotated[RecurrentConfig, Tag("recurrent")]
+    | Annotated[LanguageConfig, Tag("recurrent-language")],
+    Discriminator(_kind),
 ]
 """The same as a field of a configuration: `kind` says which, so that errors speak of the one that was meant."""
 
-PRESETS: dict[str, ModelConfig] = {**transformer.PRESETS, **recurrent.PRESETS}
-
-_ADAPTER: TypeAdapter[ModelConfig] = TypeAdapter(AnyModelConfig)
+_ADAPTER: TypeAdapter[AnyConfig] = TypeAdapter(AnyModelConfig)
 
 
-def read_config(table: Any) -> ModelConfig:
+def read_config(table: Any) -> AnyConfig:
     """The configuration that a table stands for. Raises pydantic's ValidationError."""
     return _ADAPTER.validate_python(table)
 
 
-def build_model(config: ModelConfig, vocabularies: Vocabularies) -> TranslationModel:
+def read_translator(table: Any) -> ModelConfig:
+    """The same for a model that translates. Raises UsageError for one of another kind."""
+    return require_translator(read_config(table))
+
+
+def require_language(config: AnyConfig) -> LanguageConfig:
+    """The configuration of a language model. Raises UsageError for one of another kind."""
+    if not isinstance(config, LanguageConfig):
+        raise UsageError(f"model.kind = {config.kind}: a model that translates", expected="a language model")
+    return config
+
+
+def task_of(config: AnyConfig) -> Task:
+    """What a model of this shape is trained for."""
+    return KINDS[config.kind].task
+
+
+def require_translator(config: AnyConfig) -> ModelConfig:
+    """The configuration of a model that translates. Raises UsageError for one of another kind."""
+    if isinstance(config, LanguageConfig):
+        raise UsageError(f"model.kind = {config.kind}: a language model", expected="a model that translates")
+    return config
+
+
+@overload
+def build_model(config: ModelConfig, vocabularies: Vocabularies) -> TranslationModel: ...
+@overload
+def build_model(config: AnyConfig, vocabularies: Vocabularies) -> Model: ...
+def build_model(config: AnyConfig, vocabularies: Vocabularies) -> Model:
     """A freshly initialised model (by torch's global generator) for these vocabularies.
 
     Raises UsageError where the configuration does not fit the vocabularies.
@@ -50,23 +132,28 @@ def build_model(config: ModelConfig, vocabularies: Vocabularies) -> TranslationM
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",
         )
-    model = _make(config, source=vocabularies.source.size, target=vocabularies.target.size)
+    model = make_model(config, source=vocabularies.source.size, target=vocabularies.target.size)
     shorten_lookups(model)
     return model
 
 
-def _make(config: ModelConfig, *, source: int, target: int) -> TranslationModel:
-    match config:
-        case TransformerConfig():
-            return Transformer(config, source_vocabulary=source, target_vocabulary=target)
-        case RecurrentConfig():
-            return Recurrent(config, source_vocabulary=source, target_vocabulary=target)
+@overload
+def make_model(config: ModelConfig, *, source: int, target: int) -> TranslationModel: ...
+@overload
+def make_model(config: AnyConfig, *, source: int, target: int) -> Model: ...
+def make_model(config: AnyConfig, *, source: int, target: int) -> Model:
+    """A freshly initialised model for vocabularies of these sizes; the text of a language model is a target."""
+    return KINDS[config.kind].make(config, source, target)
 
 
-def preset(name: str) -> ModelConfig:
-    """A model of a named size. Raises UsageError that lists the names."""
-    if name not in PRESETS:
-        raise UsageError(f"preset {name!r}", expected=" ".join(PRESETS))
+def preset(name: str, *, task: Task | None = "translation") -> Any:
+    """A model of a named size. Raises UsageError that lists the names.
+
+    Args: task: what it has to be for; None: anything.
+    """
+    fitting = [known for kind in KINDS.values() if task in (None, kind.task) for known in kind.presets]
+    if name not in fitting:
+        raise UsageError(f"preset {name!r}", expected=" ".join(fitting))
     return PRESETS[name]
 
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from vitrail.data.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
-from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig, build_model, read_config
+from vitrail.models.base import Model, TranslationModel
+from vitrail.models.build import KINDS, AnyConfig, ModelConfig, Task, build_model, read_config
+from vitrail.models.language import LanguageConfig
 
-FORMAT = 1
+FORMAT = 2
 """Grows when an older program could not read the folder any more; each number gets an upgrade step and a golden folder in the tests."""
 
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
@@ -28,6 +29,16 @@ _UNUSED = (README, "FORMAT")
 """Files for people: nothing is loaded from them."""
 _ANOTHER_COPY = "take a good copy of the folder"
 _MOST_DOCUMENT_BYTES = 16 << 20
+
+
+class LoadedFolder(NamedTuple):
+    """A model of any kind, with what it was made of."""
+
+    model: Model
+    config: AnyConfig
+    vocabularies: Vocabularies
+    facts: dict[str, Any]
+    """What its training wrote down."""
 
 
 class LoadedModel(NamedTuple):
@@ -52,7 +63,7 @@ def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_model(
-    folder: Path, *, tensors: Mapping[str, Tensor], config: ModelConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
+    folder: Path, *, tensors: Mapping[str, Tensor], config: AnyConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
 ) -> None:
     """Write the model folder, all of it or nothing; one that is there is replaced, but for what other people put in it.
 
@@ -61,9 +72,9 @@ def save_model(
     """
     document = {
         "format": FORMAT,
+        "kind": config.kind,
         "model": config.model_dump(mode="json"),
-        "joint_vocabulary": vocabularies.joint,
-        "vocabularies": vocabularies.digest,
+        "vocabularies": {"files": list(vocabularies.files()), "digest": vocabularies.digest},
         "facts": dict(facts),
     }
     with publish_folder(folder, ours=is_model, edited=(README,)) as out:
@@ -75,7 +86,7 @@ def save_model(
             out.write(name, vocabulary.to_bytes())
         out.write(CONFIG, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
         out.write("FORMAT", f"{FORMAT}\n".encode())
-        out.write(README, _readme(facts).encode())
+        out.write(README, _readme(config, facts).encode())
 
 
 def is_model(folder: Path) -> bool:
@@ -93,7 +104,27 @@ def model_folder(folder: Path) -> Path:
     return inner if not (folder / CONFIG).exists() and (inner.is_dir() or is_being_replaced(inner)) else folder
 
 
+def task_of(folder: Path) -> Task | None:
+    """What the model of a folder, or of a run's folder, was trained for; None where there is none that can be read."""
+    try:
+        return KINDS[_read_document(model_folder(folder) / CONFIG)["kind"]].task
+    except (ModelError, KeyError):
+        return None
+
+
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
+    """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
+    model, config, vocabularies, facts = load_folder(folder, device=device)
+    if not isinstance(model, TranslationModel) or isinstance(config, LanguageConfig):
+        raise ModelError(
+            f"{folder}: holds a language model ({config.kind})",
+            expected="a model that translates",
+            remedy=f"vitrail generate {folder}",
+        )
+    return LoadedModel(model, config, vocabularies, facts)
+
+
+def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:
     """Read a model folder, or the one inside a run's folder, after checking what is loaded from it against its manifest.
 
     One that a training replaces at this moment is read again, so that it is whole, and of one step.
@@ -103,7 +134,7 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
     return read_whole(place, lambda: _load(place, device or torch.device("cpu")))
 
 
-def _load(folder: Path, device: torch.device) -> LoadedModel:
+def _load(folder: Path, device: torch.device) -> LoadedFolder:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no model is there", expected="a model folder, or the folder of a run that has validated once")
     if not any((folder / name).exists() for name in ("FORMAT", MANIFEST)):
@@ -114,12 +145,14 @@ def _load(folder: Path, device: torch.device) -> LoadedModel:
             raise ModelError(f"{folder / name}: is not in the manifest", remedy=_ANOTHER_COPY)
     document = _read_document(folder / CONFIG)
     vocabularies = Vocabularies.load(folder, listed=entries)
-    if document["vocabularies"] != vocabularies.digest:
+    if document["vocabularies"]["digest"] != vocabularies.digest:
         raise ModelError(f"{folder}: its vocabulary is of another model", remedy=_ANOTHER_COPY)
     try:
         config = read_config(document["model"])
     except ValidationError as error:
         raise ModelError(f"{folder / CONFIG}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    if config.kind != document["kind"]:
+        raise ModelError(f"{folder / CONFIG}: kind {document['kind']}, but a model of kind {config.kind}", remedy=_ANOTHER_COPY)
     _require_layers(folder / WEIGHTS, config)
     try:
         with torch.device("meta"):
@@ -130,7 +163,7 @@ def _load(folder: Path, device: torch.device) -> LoadedModel:
     tensors = _read_tensors(folder / WEIGHTS, wanted)
     model = build_model(config, vocabularies)
     fill(model, tensors)
-    return LoadedModel(model.to(device).eval(), config, vocabularies, document["facts"])
+    return LoadedFolder(model.to(device).eval(), config, vocabularies, document["facts"])
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -140,16 +173,15 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             place.copy_(tensors[name])
 
 
-def _require_layers(path: Path, config: ModelConfig) -> None:
+def _require_layers(path: Path, config: AnyConfig) -> None:
     """Refuse, before anything is built, a configuration of more layers than there are tensors: each layer has several."""
     try:
         with safe_open(path, framework="pt", device="cpu") as content:
             tensors = len(list(content.keys()))
     except (OSError, SafetensorError) as error:
         raise ModelError(f"{path}: {error}", remedy=_ANOTHER_COPY) from None
-    layers = config.encoder_layers + config.decoder_layers
-    if layers > tensors:
-        raise ModelError(f"{path}: {tensors} tensors", expected=f"those of {layers} layers", remedy=_ANOTHER_COPY)
+    if config.depth > tensors:
+        raise ModelError(f"{path}: {tensors} tensors", expected=f"those of {config.depth} layers", remedy=_ANOTHER_COPY)
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -168,7 +200,20 @@ def _read_document(path: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: lacks {', '.join(sorted(missing))}", remedy=_ANOTHER_COPY)
     if not isinstance(document["facts"], dict):
         raise ModelError(f"{path}: facts is not a table", remedy=_ANOTHER_COPY)
-    return document  # pyright: ignore[reportUnknownVariableType]
+    if document["format"] == 1:
+        document = _from_format_1(document)  # pyright: ignore[reportUnknownArgumentType]
+    match document:
+        case {"kind": str(), "model": dict(), "vocabularies": {"digest": str()}}:
+            return document  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            raise ModelError(f"{path}: kind, model or vocabularies are not what they should be", remedy=_ANOTHER_COPY)
+
+
+def _from_format_1(document: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 said the kind inside `model`, or not at all for a Transformer, and of the vocabularies their digest alone."""
+    model = document["model"]
+    kind = model.get("kind", "transformer") if isinstance(model, dict) else "none"  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return document | {"kind": kind, "vocabularies": {"digest": document["vocabularies"]}}
 
 
 def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -192,15 +237,13 @@ def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]
     return tensors
 
 
-def _readme(facts: Mapping[str, Any]) -> str:
+def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
+    what, use = _USES[KINDS[config.kind].task]
     lines = [f"- {name}: {value}" for name, value in facts.items()]
-    return "\n".join(
-        [
-            "# A translator trained with Vitrail",
-            "",
-            *lines,
-            "",
-            '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.',
-            "",
-        ]
-    )
+    return "\n".join([f"# {what} trained with Vitrail", "", *lines, "", use, ""])
+
+
+_USES = {
+    "translation": ("A translator", '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.'),
+    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.Generator.load("PATH").generate("...")`.'),
+}

@@ -1,6 +1,6 @@
 """Recurrent causal language models, trained on sentences or on one endless stream by truncated back-propagation through time."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Model, State, Step, target_loss
+from vitrail.models.base import CarriedState, LanguageModel, Rows, State, Step, target_loss
+from vitrail.models.places import Place, cell_places
 from vitrail.models.recurrent import CellsConfig
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
@@ -28,9 +29,25 @@ class LanguageConfig(CellsConfig):
     tie: bool = True
     """Let the output share the embeddings."""
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.layers
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`; a text is written as a target is."""
+        cells = [cell_places(f"cells.{layer}", self.cell, side="target", layer=layer, layer_output=True) for layer in range(self.layers)]
+        return (Place("embedded", "embedded", "target"), *(place for cell in cells for place in cell), Place("logits", "logits", "target"))
+
+
+PRESETS: dict[str, LanguageConfig] = {
+    f"{cell}-lm": LanguageConfig(cell=cell, layers=2, embedding_width=256, width=512, dropout=0.3) for cell in ("rnn", "gru", "lstm")
+}
+"""Recurrent language models by name."""
+
 
 @dataclass(frozen=True)
-class LanguageState:
+class LanguageState(CarriedState):
     """The carry of every layer."""
 
     carries: tuple[Carry, ...]
@@ -39,25 +56,38 @@ class LanguageState:
     masks: tuple[Tensor | None, ...] = ()
     """Variational dropout's masks, which hold for the whole of a training sentence."""
 
-    def repeat(self, beams: int) -> "LanguageState":
-        """See `State.repeat`."""
-        rows = torch.arange(len(self.carries[0][0]), device=self.carries[0][0].device)
-        return replace(self.reorder(rows.repeat_interleave(beams)), beams=self.beams * beams)
+    @property
+    def size(self) -> Rows:
+        """See `State.size`."""
+        rows = len(self.carries[0][0])
+        return Rows(rows // self.beams, rows)
 
-    def reorder(self, rows: Int[Tensor, " N"]) -> "LanguageState":
-        """See `State.reorder`."""
-        return replace(self, carries=tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries))
+    @property
+    def device(self) -> torch.device:
+        """See `State.device`."""
+        return self.carries[0][0].device
 
-    def keep(self, sentences: Int[Tensor, " B"]) -> "LanguageState":
-        """See `State.keep`."""
-        return self.reorder((sentences[:, None] * self.beams + torch.arange(self.beams, device=sentences.device)).flatten())
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "LanguageState":
+        """See `State.select`."""
+        carries = tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries)
+        return replace(self, carries=carries, beams=len(rows) // (self.size.sentences if sentences is None else len(sentences)))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What there is to save, by layer and part."""
+        return {f"{layer}.{part}": value for layer, carry in enumerate(self.carries) for part, value in enumerate(carry)}
+
+    def filled(self, tensors: Mapping[str, Tensor]) -> "LanguageState":
+        """A state of the same shape with saved values."""
+        device = self.carries[0][0].device
+        saved = (tuple(tensors[f"{layer}.{part}"].to(device) for part in range(len(carry))) for layer, carry in enumerate(self.carries))
+        return replace(self, carries=tuple(saved))
 
     def detached(self) -> "LanguageState":
         """The same numbers, through which no gradient goes back to earlier steps."""
         return replace(self, carries=tuple(tuple(part.detach() for part in carry) for carry in self.carries))
 
 
-class RecurrentLanguageModel(Model):
+class RecurrentLanguageModel(LanguageModel):
     """p(y_t | y_<t) = softmax(E·tanh(W·h_t + b) + c), h_t from stacked recurrent cells (Mikolov et al. 2010)."""
 
     def __init__(self, config: LanguageConfig, *, vocabulary: int) -> None:
@@ -76,13 +106,18 @@ class RecurrentLanguageModel(Model):
         for weight in dict.fromkeys((self.embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=config.embedding_width**-0.5)
 
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
+
     def start(self, rows: int) -> LanguageState:
         """The state before the first token of each row."""
         like = self.output_bias
         return LanguageState(tuple(cell.start(rows, like) for cell in cast(Iterable[Cell], self.cells)))
 
-    def read(self, tokens: Int[Tensor, "B T"], state: LanguageState) -> tuple[Float[Tensor, "B T E"], LanguageState]:
+    def read(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B T E"], LanguageState]:
         """What the next token is read from after each token, and the state after the last; padding must come last in a row."""
+        assert isinstance(state, LanguageState)
         keep = tokens != PAD
         values = self.embedded(self.embedding(tokens) * self.config.embedding_width**0.5)
         words = self.word_dropout.draw((*tokens.shape, 1), values)
@@ -104,16 +139,12 @@ class RecurrentLanguageModel(Model):
         return self.dropout(values) if mask is None else values * mask
 
     def loss_from(
-        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: LanguageState, *, label_smoothing: float = 0.0
+        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: State, *, label_smoothing: float = 0.0
     ) -> tuple[LossSum, LanguageState]:
-        """Sum of -log p over a stretch of text that goes on from a state, and the state after it.
-
-        Gradients reach what the given state was computed from: hand over `state.detached()` to cut them, as truncated
-        back-propagation through time does.
-        """
-        hidden, state = self.read(tokens, state)
+        """See `LanguageModel.loss_from`."""
+        hidden, after = self.read(tokens, state)
         loss = target_loss(hidden, following, weight=self.output_weight, bias=self.output_bias, label_smoothing=label_smoothing)
-        return loss, state
+        return loss, after
 
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum of -log p of the target sentences, each by itself, in chunks of `truncate` tokens; their sources are not read."""
@@ -127,6 +158,5 @@ class RecurrentLanguageModel(Model):
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """Score every possible next token."""
-        assert isinstance(state, LanguageState)
         hidden, state = self.read(last[:, None], state)
         return Step(self.logits(hidden[:, 0] @ self.output_weight.t() + self.output_bias), state)

@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Encoded, State, Step, TranslationModel, target_loss
+from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
+from vitrail.models.places import Order, Place, cell_places, step_attention_places
 from vitrail.nn.attention import AdditiveAttention, DotAttention, GeneralAttention, Mask, StepAttention, padding_mask
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-from vitrail.nn.recurrent import Carry, Cell, CellKind, CellNorm, make_cell
+from vitrail.nn.recurrent import CELLS, Carry, Cell, CellKind, CellNorm, make_cell
 from vitrail.runtime import fewest_rows
 
 AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
@@ -74,6 +75,11 @@ class RecurrentConfig(CellsConfig):
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.encoder_layers + self.decoder_layers
+
     @model_validator(mode="after")
     def _consistent(self) -> "RecurrentConfig":
         if self.bidirectional and self.width % 2:
@@ -83,9 +89,81 @@ class RecurrentConfig(CellsConfig):
         return self
 
     @property
+    def recurrent_cell(self) -> CellKind:
+        """The kind of its cells."""
+        return self.cell
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons give the other models as many parameters as this one has, rather than change its own width."""
+        return False
+
+    def with_width(self, width: int) -> "RecurrentConfig":
+        """The same architecture at another width, embeddings as wide."""
+        return RecurrentConfig.model_validate(self.model_dump() | {"width": width, "embedding_width": width})
+
+    def describe(self) -> str:
+        """The sizes that its speed depends on."""
+        layers = f"{self.encoder_layers}+{self.decoder_layers} layers"
+        attention = "no attention" if self.attention == "none" else f"attention {self.attention}"
+        fed = ", input feeding" if self.input_feeding else ""
+        sides = "bidirectional" if self.bidirectional else "left to right"
+        return f"{layers} of {self.cell} ({sides}), width {self.width}, embeddings {self.embedding_width}, {attention}{fed}"
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `evaluation.flops`, where the formula is told."""
+        rows, source, target, real = shape
+        width, embedding, cell = self.width, self.embedding_width, CELLS[self.cell]
+        each = width // 2 if self.bidirectional else width
+        fed = (width if self.attention == "bahdanau" else embedding) if self.feeds else 0
+        read_by_encoder = embedding + (self.encoder_layers - 1) * width
+        read_by_decoder = embedding + fed + (self.decoder_layers - 1) * width
+        encoder = rows * source * cell.gates * width * (read_by_encoder + self.encoder_layers * each)
+        decoder = rows * target * cell.gates * width * (read_by_decoder + self.decoder_layers * width)
+        bridge = rows * self.decoder_layers * cell.parts * width * width
+        attends, embeds = self.attention != "none", self.attention == "bahdanau"
+        readout = rows * target * embedding * (width + attends * width + embeds * embedding)
+        return encoder + decoder + bridge + self._attention_products(shape) + readout + real * embedding * vocabulary
+
+    def _attention_products(self, shape: Shape) -> int:
+        square = self.width * self.width
+        keys, queries = shape.rows * shape.source * square, shape.rows * shape.target * square
+        mixing = shape.rows * shape.target * 2 * shape.source * self.width
+        match self.attention:
+            case "none":
+                return 0
+            case "luong-dot":
+                return mixing
+            case "luong-general":
+                return mixing + keys
+            case "luong-concat" | "bahdanau":
+                return mixing + keys + queries
+
+    @property
+    def word_order(self) -> str:
+        """How the model knows the order of words: it reads one after the other."""
+        return "recurrent"
+
+    @property
     def feeds(self) -> bool:
         """Whether a step reads what attention found, so that steps can only be taken one after the other."""
         return self.input_feeding or self.attention == "bahdanau"
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        forward: Order = "reversed" if self.reverse_source else "forward"
+        backward: Order = "reversed_backward" if self.reverse_source else "backward"
+        found = [Place("source_embedded", "embedded", "source"), Place("target_embedded", "embedded", "target")]
+        for layer in range(self.encoder_layers):
+            cells: list[tuple[str, Order]] = [("forward_cell", forward), ("backward_cell", backward)]
+            for name, order in cells if self.bidirectional else cells[:1]:
+                found += cell_places(f"encoder.{layer}.{name}", self.cell, side="source", layer=layer, order=order, layer_output=False)
+            found.append(Place(f"encoder.{layer}.output", "output", "source", layer, order=forward, layer_output=True))
+        for layer in range(self.decoder_layers):
+            found += cell_places(f"decoder.{layer}", self.cell, side="target", layer=layer, layer_output=True)
+        found += step_attention_places("attention") if self.attention != "none" else []
+        tail = [Place("memory", "memory", "source"), Place("attentional", "output", "target"), Place("logits", "logits", "target")]
+        return (*found, *tail)
 
 
 PRESETS: dict[str, RecurrentConfig] = {
@@ -150,7 +228,7 @@ class Bridge(nn.Module):
 
 
 @dataclass(frozen=True)
-class RecurrentState:
+class RecurrentState(State):
     """The decoder's carry, layer by layer, and the source that attention asks: the latter is kept once a sentence, not once a beam."""
 
     carries: tuple[tuple[Float[Tensor, "N D"], ...], ...]
@@ -162,22 +240,24 @@ class RecurrentState:
     masks: tuple[Tensor | None, ...] = ()
     """Variational dropout's masks, which hold for the whole of a training sentence."""
 
-    def repeat(self, beams: int) -> "RecurrentState":
-        """See `State.repeat`."""
-        rows = torch.arange(len(self.carries[0][0]), device=self.memory.device)
-        return self.reorder(rows.repeat_interleave(beams))
+    @property
+    def size(self) -> Rows:
+        """See `State.size`."""
+        return Rows(len(self.memory), len(self.carries[0][0]))
 
-    def reorder(self, rows: Int[Tensor, " N"]) -> "RecurrentState":
-        """See `State.reorder`."""
+    @property
+    def device(self) -> torch.device:
+        """See `State.device`."""
+        return self.memory.device
+
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "RecurrentState":
+        """See `State.select`."""
         carries = tuple(tuple(part.index_select(0, rows) for part in carry) for carry in self.carries)
-        return replace(self, carries=carries, fed=None if self.fed is None else self.fed.index_select(0, rows))
-
-    def keep(self, sentences: Int[Tensor, " B"]) -> "RecurrentState":
-        """See `State.keep`."""
-        beams = len(self.carries[0][0]) // len(self.memory)
-        rows = (sentences[:, None] * beams + torch.arange(beams, device=sentences.device)).flatten()
+        moved = replace(self, carries=carries, fed=None if self.fed is None else self.fed.index_select(0, rows))
+        if sentences is None:
+            return moved
         mask = Mask(self.mask.keep[sentences], self.mask.bias[sentences])
-        return replace(self.reorder(rows), memory=self.memory[sentences], keys=self.keys[sentences], mask=mask)
+        return replace(moved, memory=self.memory[sentences], keys=self.keys[sentences], mask=mask)
 
     def detached(self) -> "RecurrentState":
         """The same numbers, through which no gradient goes back to earlier steps; the source stays attached."""
@@ -242,6 +322,10 @@ class Recurrent(TranslationModel):
         words = self.word_dropout.draw((*tokens.shape, 1), values)
         return values if words is None else values * words
 
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
+
     def _mask(self, like: Float[Tensor, "B T D"], width: int) -> Tensor | None:
         """A mask for all time steps of each sentence, where dropout is variational."""
         return self.dropout.draw((len(like), 1, width), like) if self.config.variational else None
@@ -265,16 +349,6 @@ class Recurrent(TranslationModel):
         values = values if order is None else _flip(values, order)
         return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
 
-    def reading_order(self, probe: str, length: int) -> list[int] | None:
-        """See `TranslationModel.reading_order`: backward cells read from the end, and a reversed source has only its <eos> at its place."""
-        if not probe.startswith("encoder."):
-            return None
-        keep = torch.ones(1, length, dtype=torch.bool)
-        order = _backwards(keep, ends=1)[0] if self.config.reverse_source else torch.arange(length)
-        if ".backward_cell." in probe:
-            order = _backwards(keep)[0][order]
-        return order.tolist()
-
     def _enough_rows(self, values: Tensor) -> Tensor:
         """Repeat the last row of a few, so that a sentence's numbers do not depend on which it is encoded with; see `fewest_rows`."""
         missing = 0 if self.training else fewest_rows(torch.get_num_threads()) - len(values)
@@ -293,7 +367,8 @@ class Recurrent(TranslationModel):
         fed = memory.new_zeros(len(memory), self.config.embedding_width) if self.config.input_feeding else None
         keys = memory if self.attention is None else self.attention.read(memory)
         state = RecurrentState(carries, fed, memory, keys, padding_mask(keep, memory.dtype))
-        return state if len(memory) == rows else state.keep(torch.arange(rows, device=memory.device))
+        kept = torch.arange(rows, device=memory.device)
+        return state if len(memory) == rows else state.select(kept, kept)
 
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T E"]:
         """What the output is read from at every position of a given target; position t has seen targets 0 to t."""

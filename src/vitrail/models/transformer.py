@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.subwords import PAD
-from vitrail.models.base import Encoded, State, Step, TranslationModel, target_loss
+from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
+from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
 from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
 from vitrail.nn.losses import LossSum
@@ -59,6 +60,11 @@ class TransformerConfig(Config):
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
 
+    @property
+    def depth(self) -> int:
+        """How many layers there are."""
+        return self.encoder_layers + self.decoder_layers
+
     @model_validator(mode="after")
     def _consistent(self) -> "TransformerConfig":
         if self.head_width is None and self.width % self.heads:
@@ -66,9 +72,70 @@ class TransformerConfig(Config):
         return self
 
     @property
+    def recurrent_cell(self) -> None:
+        """It has none."""
+        return None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons give the other models as many parameters as this one has, rather than change its own width."""
+        return True
+
+    def with_width(self, width: int) -> "TransformerConfig":
+        """The same architecture at another width, with 4 heads and a feed-forward twice as wide."""
+        return TransformerConfig.model_validate(self.model_dump() | {"width": width, "heads": 4, "feed_forward": 2 * width})
+
+    def describe(self) -> str:
+        """The sizes that its speed depends on."""
+        layers = f"{self.encoder_layers}+{self.decoder_layers} layers"
+        return f"{layers}, width {self.width}, feed-forward {self.feed_forward}, {self.heads} heads"
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `evaluation.flops`, where the formula is told."""
+        rows, source, target, real = shape
+        width, heads = self.width, self.heads * self.width_of_head
+        feed_forward = (3 if self.activation == "swiglu" else 2) * width * self.feed_forward
+        encoder = rows * source * (4 * width * heads + feed_forward + 2 * source * heads)
+        own = rows * target * (4 * width * heads + feed_forward + 2 * target * heads)
+        cross = rows * (target * 2 * width * heads + source * 2 * width * heads + target * 2 * source * heads)
+        return self.encoder_layers * encoder + self.decoder_layers * (own + cross) + real * width * vocabulary
+
+    @property
+    def word_order(self) -> str:
+        """How the model knows the order of words: sinusoidal, learned or rotary positions, or none."""
+        return self.positions
+
+    @property
     def width_of_head(self) -> int:
         """E: the width of one head."""
         return self.head_width or self.width // self.heads
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        sides: tuple[Side, Side] = ("source", "target")
+        found = [Place(f"{side}_embedded", "embedded", side) for side in sides]
+        found += [Place(f"{side}_input", "position", side) for side in sides]
+        found += [Place("memory", "memory", "source"), Place("logits", "logits", "target")]
+        for layer in range(self.encoder_layers):
+            found += self._block("source", layer, {"self_attention": "source"})
+        for layer in range(self.decoder_layers):
+            found += self._block("target", layer, {"self_attention": "target", "cross_attention": "source"})
+        return tuple(found)
+
+    def _block(self, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
+        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
+        path = f"{'encoder' if side == 'source' else 'decoder'}.{layer}"
+        found: list[Place] = []
+        for name, reads in attentions.items():
+            found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
+        found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
+        last, pre = len(attentions) + 1, self.norm_position == "pre"
+        for number in range(1, last + 1):
+            # A norm before a sublayer is no part of what goes on; one after the sum is.
+            at_end = number == last
+            found.append(Place(f"{path}.residual_{number}.normed", "norm", side, layer, layer_output=at_end and not pre))
+            found.append(Place(f"{path}.residual_{number}.sum", "residual", side, layer, layer_output=at_end and pre))
+        return found
 
 
 PRESETS: dict[str, TransformerConfig] = {
@@ -167,31 +234,35 @@ class DecoderBlock(nn.Module):
 
 
 @dataclass(frozen=True)
-class TransformerState:
-    """Keys and values of every decoder block, up to `position`; the memory behind them grows by doubling."""
+class TransformerState(State):
+    """Keys and values of every decoder block, up to `position`; the memory behind them grows by doubling.
+
+    Keys and values of the source stay one a sentence.
+    """
 
     layers: list[LayerState]
     memory_mask: Mask
     position: int
 
-    def repeat(self, beams: int) -> "TransformerState":
-        """See `State.repeat`; keys and values of the source stay one a sentence."""
-        rows = torch.arange(self.layers[0].key.shape[0], device=self.layers[0].key.device)
-        return self.reorder(rows.repeat_interleave(beams))
+    @property
+    def size(self) -> Rows:
+        """See `State.size`."""
+        return Rows(len(self.layers[0].source_key), len(self.layers[0].key))
 
-    def reorder(self, rows: Int[Tensor, " N"]) -> "TransformerState":
-        """See `State.reorder`."""
-        return self._with_own([(layer.key.index_select(0, rows), layer.value.index_select(0, rows)) for layer in self.layers])
+    @property
+    def device(self) -> torch.device:
+        """See `State.device`."""
+        return self.layers[0].key.device
 
-    def keep(self, sentences: Int[Tensor, " B"]) -> "TransformerState":
-        """See `State.keep`."""
-        beams = self.layers[0].key.shape[0] // self.layers[0].source_key.shape[0]
-        rows = (sentences[:, None] * beams + torch.arange(beams, device=sentences.device)).flatten()
+    def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "TransformerState":
+        """See `State.select`."""
+        moved = self._with_own([(layer.key.index_select(0, rows), layer.value.index_select(0, rows)) for layer in self.layers])
+        if sentences is None:
+            return moved
         layers = [
-            LayerState(layer.key[rows], layer.value[rows], layer.source_key[sentences], layer.source_value[sentences])
-            for layer in self.layers
+            layer._replace(source_key=layer.source_key[sentences], source_value=layer.source_value[sentences]) for layer in moved.layers
         ]
-        return replace(self, layers=layers, memory_mask=Mask(self.memory_mask.keep[sentences], self.memory_mask.bias[sentences]))
+        return replace(moved, layers=layers, memory_mask=Mask(self.memory_mask.keep[sentences], self.memory_mask.bias[sentences]))
 
     def with_room(self) -> "TransformerState":
         """The same state with room for one more position."""
@@ -231,6 +302,10 @@ class Transformer(TranslationModel):
         self.source_input, self.target_input = Probe(), Probe()
         self.memory, self.logits = Probe(), Probe()
         self._initialise()
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
 
     def _positions(self) -> SinusoidalPositions | LearnedPositions | NoPositions:
         match self.config.positions:
@@ -281,6 +356,12 @@ class Transformer(TranslationModel):
             values = block(values, keep, mask, encoded.memory, memory_mask)
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """See `TranslationModel.finish`."""
+        if self.decoder_norm is None:
+            return values
+        return self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Logits: the likeness of a vector to each token's output vector."""
         return self.logits(hidden @ self.output_weight.t())
@@ -310,6 +391,4 @@ class Transformer(TranslationModel):
         values = self._embed_target(last[:, None], state.position)
         for block, layer in zip(self._decoder_blocks(), state.layers, strict=True):
             values = block.step(values, layer, state.memory_mask, position=state.position)
-        if self.decoder_norm is not None:
-            values = self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
-        return Step(self.read_out(values[:, 0]), replace(state, position=state.position + 1))
+        return Step(self.read_out(self.finish(values)[:, 0]), replace(state, position=state.position + 1))

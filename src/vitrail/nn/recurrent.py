@@ -220,6 +220,10 @@ class LSTMCell(Cell):
         return outputs, (self._last(outputs, keep, carry[0]), after[1])
 
 
+CELLS: dict[CellKind, type[Cell]] = {"rnn": ElmanCell, "gru": GRUCell, "lstm": LSTMCell}
+"""The class of each kind of cell."""
+
+
 def make_cell(kind: CellKind, input_width: int, width: int, *, norm: CellNorm = "none", forget_bias: float = 1.0) -> Cell:
     """The cell that a configuration names."""
     match kind:

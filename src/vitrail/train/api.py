@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
 from vitrail.cores import usable_cores
 from vitrail.data.places import find_texts
-from vitrail.data.prepare import DataConfig
+from vitrail.data.plain import TextConfig
+from vitrail.data.setup import DataConfig
 from vitrail.errors import UsageError
 from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.train.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
+    from vitrail.decode.generate import Generator
     from vitrail.decode.translate import Translator
     from vitrail.train.config import RunConfig
     from vitrail.train.validate import Watch
@@ -82,21 +85,34 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     Raises: UsageError, DataError.
     """
     asked = request.table()
-    if not isinstance(asked.get("data", {}).get("corpora"), list):  # a table of places changes those of the run that is there
+    data = asked.get("data", {})
+    if not any(
+        isinstance(data.get(name), list) for name in ("corpora", "text")
+    ):  # a table of places changes those of the run that is there
         return Plan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
     begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing would be lost by choosing anew
     choices = _kept_choices(folder) if begun else None
     if choices is None:
-        corpora = build(DataConfig, asked["data"], origin="settings").corpora
-        choices = choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=asked.get(PRESET), asked=asked)
+        choices = _choose(asked, gpu=gpu)
         choices = _as_begun(folder, choices) if begun else choices
     standing = still_automatic(choices, asked)
     return Plan(merge(to_table(standing), asked), standing)
 
 
+def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
+    data, preset = asked["data"], asked.get(PRESET)
+    if "text" in data:
+        if "corpora" in data:
+            raise UsageError("--text together with pairs", expected="plain text for a language model, or two sides for a translator")
+        facts = gather_text_facts(build(TextConfig, data, origin="settings").text)
+        return choose_for_text(facts, preset=preset, asked=asked)
+    corpora = build(DataConfig, data, origin="settings").corpora
+    return choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+
+
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     path = folder / "config.toml"
-    expected = "--source FILE --target FILE, or --corpus FILE"
+    expected = "--source FILE --target FILE, --corpus FILE, or --text FILE for a language model"
     if not path.exists():
         raise UsageError(
             f"no text to train on, and {folder} holds no run to go on with",
@@ -164,7 +180,7 @@ def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunCon
 
     rest = {key: value for key, value in table.items() if key != PRESET}
     if PRESET in table:
-        rest["model"] = merge(preset(str(table[PRESET])).model_dump(mode="json"), rest.get("model", {}))
+        rest["model"] = merge(preset(str(table[PRESET]), task=None).model_dump(mode="json"), rest.get("model", {}))
     return build(RunConfig, rest, origin=origin)
 
 
@@ -187,17 +203,42 @@ def train_translator(
              say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
+    from vitrail.decode.translate import Translator
+
+    corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
+    _train(Request(recipe=recipe, overrides=(corpus, *map(parse_override, settings))), Path(folder), watch=watch, say=say)
+    return Translator.load(folder)
+
+
+def train_language_model(
+    text: str | Path,
+    folder: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> "Generator":
+    """Train a language model from a file of plain text, one sentence or paragraph a line.
+
+    What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
+
+    Args:    folder: where the run lives. settings: such as "preset=gru-lm" or "train.duration=30 minutes".
+             say: called with each line meant for the user.
+    Raises:  the exceptions of `vitrail.errors`.
+    """
+    from vitrail.decode.generate import Generator
+
+    source = Override(("data", "text"), [{"source": str(text)}])
+    _train(Request(overrides=(source, *map(parse_override, settings))), Path(folder), watch=None, say=say)
+    return Generator.load(folder)
+
+
+def _train(request: Request, folder: Path, *, watch: "Watch | None", say: Callable[[str], None]) -> None:
     import torch
 
-    from vitrail.decode.translate import Translator
     from vitrail.train.run import train
 
-    place = Path(folder)
-    corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
-    request = Request(recipe=recipe, overrides=(corpus, *map(parse_override, settings)))
-    planned = plan(request, place, gpu=torch.cuda.is_available())
+    planned = plan(request, folder, gpu=torch.cuda.is_available())
     for choice in planned.choices:
         say(choice.to_text())
     config = to_run_config(planned.table)
-    train(config, place, watch=watch, say=say, begin=lambda: keep_choices(place, planned.choices))
-    return Translator.load(place)
+    train(config, folder, watch=watch, say=say, begin=lambda: keep_choices(folder, planned.choices))

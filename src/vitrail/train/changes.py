@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitrail.data.setup import fingerprint
+from vitrail.data.fingerprints import fingerprint
 from vitrail.errors import ModelError, UsageError
 from vitrail.runtime import choose_device, choose_dtype
 from vitrail.train import state
@@ -54,7 +54,7 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest good checkpoint of a run with all that a training needs of it. Raises ModelError where there are only damaged ones."""
-    return state.load_latest(folder, expected={"model": None, "optimizer": None, "average": None})
+    return state.load_latest(folder, expected={"model": None, "optimizer": None, "average": None, "carried": None}, optional={"carried"})
 
 
 def require_goes_on(

@@ -133,7 +133,7 @@ def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] 
     joint = facts.shared_letters >= JOINT_FROM
     letters = f"source and target have {facts.shared_letters:.0%} of their letters in common"
     characters = facts.characters.both if _asked_joint(asked or {}, joint) else max(facts.characters[:2])
-    a_step = _tokens_a_step(asked or {}, row.batch_tokens)
+    a_step = tokens_a_step(asked or {}, row.batch_tokens)
     steps_per_epoch = max(1, math.ceil(facts.pairs * facts.mean_target_words * TOKENS_PER_WORD / a_step))
     epochs = max(row.epochs, math.ceil(LEAST_STEPS / steps_per_epoch))
     steps = epochs * steps_per_epoch
@@ -147,7 +147,7 @@ def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] 
         Choice("optimizer.learning_rate", LEARNING_RATES[model], f"what the {model} model bears"),
         Choice("schedule.warmup", f"{WARMUPS[model]} steps, at most {WARMUP_SHARE}", "a short training needs time to learn after it"),
         Choice("train.duration", f"{epochs} epochs", f"{corpus}: about {steps:,} steps"),
-        Choice("train.validate_every", _validate_every(steps_per_epoch), f"an epoch has about {steps_per_epoch:,} steps"),
+        Choice("train.validate_every", validate_every(steps_per_epoch), f"an epoch has about {steps_per_epoch:,} steps"),
     ]
 
 
@@ -171,7 +171,7 @@ def _asked_joint(asked: Mapping[str, Any], chosen: bool) -> bool:
     return table if isinstance(table, bool) else chosen
 
 
-def _tokens_a_step(asked: Mapping[str, Any], chosen: int) -> int:
+def tokens_a_step(asked: Mapping[str, Any], chosen: int) -> int:
     """Target positions of one update. A setting that cannot be is refused later, with all others."""
     table: Any = asked.get("train", {})
     values = [table.get(name, default) if isinstance(table, dict) else default for name, default in _BATCH.items()]
@@ -179,7 +179,8 @@ def _tokens_a_step(asked: Mapping[str, Any], chosen: int) -> int:
     return (batch or chosen) * (accumulate or 1)
 
 
-def _validate_every(steps_per_epoch: int) -> str:
+def validate_every(steps_per_epoch: int) -> str:
+    """How often to validate, as a setting."""
     least, most = VALIDATE_STEPS
     interval = "1 epochs" if least <= steps_per_epoch <= most else f"{min(max(steps_per_epoch, least), most)} steps"
     return f"{interval}, at most {VALIDATION_SHARE}"
@@ -195,13 +196,13 @@ def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> F
             sides[1].append(pair.target)
     characters = tuple(map(count_characters, sides))
     needed = Needed(*map(needed_characters, (*characters, characters[0] + characters[1])))
-    source, target = map(_unparted_letters, sides)
+    source, target = map(unparted_letters, sides)
     words = sum(len(text.split()) for text in sides[1]) / max(1, len(sides[1])) if target is None else target / LETTERS_PER_WORD
     unparted = max((letters for letters in (source, target) if letters is not None), default=None)
     return Facts(pairs, max(1.0, words), shared_letters(*characters), cores, gpu, needed, unparted)
 
 
-def _unparted_letters(texts: Sequence[str]) -> float | None:
+def unparted_letters(texts: Sequence[str]) -> float | None:
     """Letters in a text of a writing without spaces, a mean; None where spaces part the words, were it by a tokeniser."""
     writing = writing_of(texts)
     if not writing.unspaced or writing.parted:

@@ -1,16 +1,28 @@
 """Everything that a training is told, in one frozen object."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from vitrail.config import Config, Duration, Interval
-from vitrail.data.prepare import DataConfig
+from vitrail.data.plain import TextConfig
+from vitrail.data.setup import DataConfig
 from vitrail.decode.search import SearchConfig
-from vitrail.models.build import AnyModelConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.errors import UsageError
+from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, Task, require_translator, task_of
 from vitrail.runtime import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
+
+
+def _data_kind(value: Any) -> str:
+    """A table that does not say its kind is one of pairs, unless there is plain text in it."""
+    if isinstance(value, DataConfig | TextConfig):
+        return value.kind
+    return str(value.get("kind", "text" if "text" in value else "pairs")) if isinstance(value, dict) else "pairs"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+AnyDataConfig = Annotated[Annotated[DataConfig, Tag("pairs")] | Annotated[TextConfig, Tag("text")], Discriminator(_data_kind)]
+"""Text of any kind as a field of a configuration."""
 
 
 class TrainConfig(Config):
@@ -62,9 +74,9 @@ class TrainConfig(Config):
 class RunConfig(Config):
     """A whole run."""
 
-    data: DataConfig
+    data: AnyDataConfig
     """Text, cleaning, hold-out, vocabulary."""
-    model: AnyModelConfig = TransformerConfig()
+    model: AnyModelConfig = PRESETS["tiny"]
     """The architecture and its size."""
     optimizer: OptimizerConfig = OptimizerConfig()
     """How weights follow their gradients."""
@@ -76,3 +88,31 @@ class RunConfig(Config):
     """How the trained model translates unless told otherwise."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random: initial weights, dropout, order of batches."""
+
+    @property
+    def task(self) -> Task:
+        """What is trained: the model's kind says it."""
+        return task_of(self.model)
+
+    @property
+    def translator(self) -> ModelConfig:
+        """The model's shape. Raises UsageError where it does not translate."""
+        return require_translator(self.model)
+
+    @property
+    def pairs(self) -> DataConfig:
+        """The text of a translator. Raises UsageError where the run is of another kind."""
+        if not isinstance(self.data, DataConfig):
+            raise UsageError("a language model's run", expected="the run of a translator")
+        return self.data
+
+    @model_validator(mode="after")
+    def _one_task(self) -> "RunConfig":
+        needed = "pairs" if self.task == "translation" else "text"
+        if self.data.kind != needed:
+            raise UsageError(
+                f"a model for {self.task} (model.kind) with data of kind {self.data.kind}",
+                expected="two sides of a text for a translator, plain text for a language model",
+                remedy="--text FILE --preset lstm-lm, or --source FILE --target FILE",
+            )
+        return self

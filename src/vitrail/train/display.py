@@ -130,11 +130,13 @@ def validation_line(step: int, values: dict[str, Any]) -> str:
         f"  BLEU {values[f'dev_bleu/{name}']:.2f}  chrF {values[f'dev_chrf/{name}']:.2f}"
         for name in names
     ]
-    line = (
-        f"step {step:,}  dev loss {values['dev_loss_nats_per_token']:.3f}  perplexity {values['dev_perplexity']:.2f}"
-        f"  BLEU {values['dev_bleu']:.2f}  chrF {values['dev_chrf']:.2f}{mark}"
-    )
-    return "\n".join([line, *more])
+    line = f"step {step:,}  dev loss {values['dev_loss_nats_per_token']:.3f}  perplexity {values['dev_perplexity']:.2f}"
+    if "dev_bleu" in values:
+        line += f"  BLEU {values['dev_bleu']:.2f}  chrF {values['dev_chrf']:.2f}"
+    if "dev_bits_per_byte" in values:
+        words = f", {values['dev_perplexity_per_word']:.4g} a word" if "dev_perplexity_per_word" in values else ""
+        line += f" a token{words}  {values['dev_bits_per_byte']:.3f} bits a byte"
+    return "\n".join([line + mark, *more])
 
 
 def remaining(seconds: float, done_share: float) -> str:

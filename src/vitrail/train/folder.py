@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.config import build, read_toml, to_toml
+from vitrail.data.fingerprints import input_files
 from vitrail.data.holder import holds_comparison
 from vitrail.data.places import find_texts
-from vitrail.data.prepared import is_prepared, open_prepared
+from vitrail.data.plain import TextConfig
+from vitrail.data.prepared import is_prepared, open_data
 from vitrail.data.setup import DataConfig
 from vitrail.errors import UsageError, VitrailError
 from vitrail.files import Recognise, holds, is_json_with, is_log_with, is_published, require_folder, require_own, start_of
@@ -62,17 +64,16 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
     require_own({folder / name: recognise for name, recognise in places.items()}, what="a run", inputs=inputs)
 
 
-def kept_fingerprint(folder: Path, data: DataConfig) -> dict[str, Any] | None:
+def kept_fingerprint(folder: Path, data: DataConfig | TextConfig) -> dict[str, Any] | None:
     """What a run's data were prepared from, where the run was begun with the text that is asked for, by its names, and some of it is gone.
 
     Then the run can go on without it; None wherever text has to be read.
     """
-    files = [path for _, text in data.texts() for path in (text.source, text.target) if path is not None]
-    if all(map(os.path.lexists, files)):
+    if all(map(os.path.lexists, input_files(data))):
         return None
     try:
-        own = build(DataConfig, find_texts(read_toml(folder / CONFIG), folder)["data"], origin=str(folder / CONFIG))
-        return open_prepared(folder / "data").fingerprint if own.texts() == data.texts() else None
+        own = build(type(data), find_texts(read_toml(folder / CONFIG), folder)["data"], origin=str(folder / CONFIG))
+        return open_data(folder / "data").fingerprint if own.texts() == data.texts() else None
     except (VitrailError, KeyError):
         return None
 

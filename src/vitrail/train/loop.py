@@ -5,21 +5,28 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from vitrail.config import Duration, Interval
 from vitrail.data.batches import Batch
+from vitrail.data.blocks import Block
+from vitrail.data.setup import DataConfig
 from vitrail.errors import TrainingError, out_of_memory
 from vitrail.models.base import Model
 from vitrail.models.folder import unique_tensors
+from vitrail.nn.losses import LossSum
 from vitrail.runtime import Ranks, seed_all
+from vitrail.train.carry import Carried
 from vitrail.train.config import RunConfig, TrainConfig
 from vitrail.train.metrics import Event, Observe, Window
 from vitrail.train.optim import ClippedNorm, Optimizer, follow, rate
 from vitrail.train.stopping import StopWish
+
+AnyBatch = Batch | Block
+"""What models learn from."""
 
 _SKIPS_ALLOWED, _SKIPS_WINDOW = 10, 100
 
@@ -101,12 +108,22 @@ class Learner(NamedTuple):
     optimizer: Optimizer
     average: list[Tensor]
     """The moving average of the weights; empty when it is off."""
-    batches: Callable[[int], Iterable[tuple[int, Batch]]]
+    batches: Callable[[int], Iterable[tuple[int, AnyBatch]]]
     """From the index of a first batch: that batch and all later ones of this rank, each with its index in the global order."""
     ranks: Ranks
     device: torch.device
     dtype: torch.dtype
     config: RunConfig
+    carried: Carried | None = None
+    """The states that are carried from batch to batch, where the model reads one long text."""
+
+    def loss(self, number: int, batch: AnyBatch) -> LossSum:
+        """The loss of a batch."""
+        smoothing = self.config.train.label_smoothing
+        if self.carried is not None:
+            assert isinstance(batch, Block)
+            return self.carried.loss(number, batch, label_smoothing=smoothing)
+        return self.model.loss(cast(Batch, batch), label_smoothing=smoothing)
 
 
 class Update(NamedTuple):
@@ -123,7 +140,7 @@ class Update(NamedTuple):
         return math.isfinite(self.nats) and math.isfinite(self.norms.before)
 
 
-def gradients(learner: Learner, batches: Iterable[tuple[int, Batch]]) -> tuple[float, float, int]:
+def gradients(learner: Learner, batches: Iterable[tuple[int, AnyBatch]]) -> tuple[float, float, int]:
     """Add up the gradient of the summed loss over batches and ranks, and divide it once by their real target tokens.
 
     Returns: the sums (smoothed nats, plain nats, tokens). Each batch draws its dropout from (seed, its global index) alone.
@@ -132,9 +149,9 @@ def gradients(learner: Learner, batches: Iterable[tuple[int, Batch]]) -> tuple[f
     learner.optimizer.clear()
     for index, batch in batches:
         seed_all(learner.config.seed, index)
-        batch = Batch(*(part.to(learner.device, non_blocking=True) for part in batch))
+        batch = type(batch)(*(part.to(learner.device, non_blocking=True) for part in batch))
         with torch.autocast(learner.device.type, learner.dtype, enabled=learner.dtype != torch.float32):
-            loss = learner.model.loss(batch, label_smoothing=learner.config.train.label_smoothing)
+            loss = learner.loss(index, batch)
         loss.nats.backward()  # pyright: ignore[reportUnknownMemberType]
         totals += torch.stack([loss.nats.detach().cpu().double(), loss.plain_nats.detach().cpu().double(), loss.tokens.cpu().double()])
     for parameter in learner.optimizer.parameters:
@@ -147,7 +164,7 @@ def gradients(learner: Learner, batches: Iterable[tuple[int, Batch]]) -> tuple[f
     return nats, plain_nats, int(tokens)
 
 
-def update(learner: Learner, batches: Iterable[tuple[int, Batch]], *, share: float, step: int) -> Update:
+def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: float, step: int) -> Update:
     """One optimizer step at a share of the learning rate; where loss or gradient is not finite, everything stays as it was."""
     buffers = _lasting_buffers(learner.model)
     before = [buffer.clone() for buffer in buffers]
@@ -157,7 +174,11 @@ def update(learner: Learner, batches: Iterable[tuple[int, Batch]], *, share: flo
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
         learner.optimizer.clear()
+        if learner.carried is not None:
+            learner.carried.forget()
         return result
+    if learner.carried is not None:
+        learner.carried.keep()
     if learner.ranks.world > 1:  # each rank has seen other batches: all go on from the mean of their running statistics
         learner.ranks.sum(*buffers)
         for buffer in buffers:
@@ -217,7 +238,7 @@ def is_over(config: TrainConfig, progress: Progress, *, steps_per_epoch: int) ->
     return impatient or done_share(config.duration, progress, steps_per_epoch=steps_per_epoch) >= 1.0
 
 
-def try_longest(learner: Learner, batch: Batch) -> None:
+def try_longest(learner: Learner, batch: AnyBatch) -> None:
     """Run the largest batch once without learning from it, so that memory that does not suffice shows at once.
 
     Raises TrainingError that names the setting to lower.
@@ -225,12 +246,14 @@ def try_longest(learner: Learner, batch: Batch) -> None:
     buffers = _lasting_buffers(learner.model)
     before = [buffer.clone() for buffer in buffers]
     learner.model.train()
-    rows, length = batch.target_out.shape
+    rows, length = batch[-1].shape
     with _naming_memory(learner.config, f"out of memory at the largest batch ({rows} sentences of up to {length} tokens)", sentences=rows):
         gradients(learner._replace(ranks=Ranks(0, 1)), [(0, batch)])
     for buffer, value in zip(buffers, before, strict=True):
         buffer.copy_(value)
     learner.optimizer.clear()
+    if learner.carried is not None:
+        learner.carried.forget()
 
 
 @contextmanager
@@ -245,8 +268,10 @@ def _naming_memory(config: RunConfig, found: str, *, sentences: int = 2) -> Gene
         if sentences > 1:
             lower = f"lower train.batch_tokens (now {tokens}), for example "
             lower += f"--set train.batch_tokens={max(1, tokens // 2)} --set train.accumulate={parts * 2}"
-        else:  # one pair is a batch by itself, however small batches are to be
+        elif isinstance(config.data, DataConfig):  # one pair is a batch by itself, however small batches are to be
             lower = f"lower data.max_length (now {config.data.max_length}), for example --set data.max_length={config.data.max_length // 2}"
+        else:
+            lower = "lower model.truncate"
         raise TrainingError(found, remedy=f"{lower}; or a smaller model, or end other programs") from None
 
 
@@ -291,7 +316,7 @@ def stopping_place(progress: Progress, *, saved: bool) -> str:
     return f"stopped at step {progress.step}, which {'is' if saved else 'could not be'} saved"
 
 
-def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Iterable[tuple[int, Batch]], steps_per_epoch: int) -> None:
+def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Iterable[tuple[int, AnyBatch]], steps_per_epoch: int) -> None:
     """Take one step, or skip it."""
     started = time.perf_counter()
     duration, following = learner.config.train.duration, replace(progress, step=progress.step + 1)

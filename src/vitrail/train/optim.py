@@ -7,9 +7,10 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.config import Config, split_share
+from vitrail.models.base import Model
 
 
 class OptimizerConfig(Config):
@@ -141,16 +142,12 @@ class Weights(NamedTuple):
 class Optimizer:
     """The optimizers of one training, behind one step."""
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(self, model: Model, config: OptimizerConfig) -> None:
         self.config = config
-        named = list(model.named_parameters())
-        self.parameters = [parameter for _, parameter in named]
-        self.matrices = [parameter for _, parameter in named if parameter.ndim >= 2]
+        self.parameters = list(model.parameters())
+        self.matrices = [parameter for parameter in self.parameters if parameter.ndim >= 2]
         # Muon makes all directions of a matrix equally strong: right for maps between spaces, wrong for tables whose rows are words.
-        tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
-        ends = ("output_weight", "source_positions", "target_positions")
-        inner = [p for name, p in named if p.ndim == 2 and id(p) not in tables and not name.startswith(ends)]
-        self.optimizers = self._build(inner if config.kind == "muon" else [])
+        self.optimizers = self._build(model.inner_matrices() if config.kind == "muon" else [])
 
     def _build(self, inner: Sequence[Tensor]) -> list[torch.optim.Optimizer]:
         config = self.config

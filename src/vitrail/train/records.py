@@ -7,8 +7,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from vitrail.data.batches import Batch
-from vitrail.data.subwords import Vocabularies
 from vitrail.files import JsonLines, NotWritten, write_file
 
 Marks = dict[str, int]
@@ -54,13 +52,9 @@ class Records:
         """One line of `film.jsonl`."""
         self._try(lambda: self._logs["film"].append(record))
 
-    def bad_batch(self, step: int, number: int, *, batch: Batch, vocabularies: Vocabularies) -> None:
+    def bad_batch(self, step: int, number: int, written: Mapping[str, Any]) -> None:
         """One file of `bad_batches/`: a batch as ids and as text, so that somebody can look at what broke its step."""
-        record = {
-            "step": step,
-            "sources": [{"ids": row, "text": vocabularies.source.written(row)} for row in batch.source.tolist()],
-            "targets": [{"ids": row, "text": vocabularies.target.written(row)} for row in batch.target_out.tolist()],
-        }
+        record = {"step": step, **written}
         path = self._folder / "bad_batches" / f"step-{step:06d}-batch-{number}.json"
         data = (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
         self._try(lambda: write_file(path, data))

@@ -1,4 +1,4 @@
-"""A run: from two text files to a model that translates, and on from wherever it was stopped. `folder` says what stands where.
+"""A run: from text to a model, and on from wherever it was stopped. `folder` says what stands where.
 
 First everything is checked: whose the folder is, settings, text, data, what differs from before, memory. Only then anything is changed.
 """
@@ -10,34 +10,35 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
 from vitrail.config import to_toml
-from vitrail.data.batches import Batch, Batches, SubwordDropout, prefetch
+from vitrail.data.batches import prefetch
+from vitrail.data.fingerprints import stamps
 from vitrail.data.places import with_full_names
-from vitrail.data.prepare import Prepared, open_prepared, prepare
-from vitrail.data.setup import stamps
+from vitrail.data.prepare import prepare
+from vitrail.data.prepared import Prepared, PreparedText, open_data
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
-from vitrail.models.base import TranslationModel
-from vitrail.models.build import build_model, count_parameters
+from vitrail.models.base import Model
+from vitrail.models.build import count_parameters
 from vitrail.models.folder import fill, load_model, save_model, unique_tensors
 from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
-from vitrail.scoring import counting_for
 from vitrail.streams import heard_or_not
 from vitrail.train import state
 from vitrail.train.changes import best_weights, change_the_measure, newest_checkpoint, require_goes_on, require_workable, setup_of
 from vitrail.train.config import RunConfig
 from vitrail.train.folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.length import describe_length, steps_of, warn_of_warmup
-from vitrail.train.loop import Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
+from vitrail.train.loop import AnyBatch, Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
 from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
 from vitrail.train.records import Marks, Records
 from vitrail.train.stopping import StopWish
-from vitrail.train.validate import DevSet, Validated, Validation, Watch, named_values, validate
+from vitrail.train.tasks import make_task
+from vitrail.train.validate import Validation, Watch
 
 _NOT_BEGUN = "stopped before a step was taken; what was there is intact"
 _REFUSALS_ALLOWED = 3
@@ -46,9 +47,6 @@ _HYPERPARAMETERS = ("betas", "eps", "weight_decay", "momentum")
 _WORST = -1e30
 """Stands for a dev score that is not finite, which JSON cannot hold."""
 
-_SELECT_NAMES = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
-_NOISE = {"bleu": 1.0, "chrf": 15.0, "loss": -math.inf}
-"""Up to this dev score translations say nothing of their sources: chrF 0 to 13 and BLEU 0 to 0.5 come and go while the loss falls."""
 _SELECT_REASON = "it counts characters, so that it sees progress in lines of any length and script"
 
 Say = Callable[[str], None]
@@ -96,7 +94,7 @@ def train(
         if ranks.rank > 0:
             with wish.at_once(_NOT_BEGUN):
                 ranks.wait()  # the first rank prepares the data for all
-                prepared = open_prepared(folder / "data")
+                prepared = open_data(folder / "data")
             run = _Run(config, folder, prepared=prepared, wish=wish, observers=(), watch=None, say=_log.debug)
             return run.train(newest_checkpoint(folder), allow, begin=begin)
         kept = kept_fingerprint(folder, config.data)
@@ -140,7 +138,7 @@ class _Run:
         config: RunConfig,
         folder: Path,
         *,
-        prepared: Prepared,
+        prepared: Prepared | PreparedText,
         wish: StopWish,
         observers: Sequence[Observe],
         watch: Watch | None,
@@ -152,26 +150,32 @@ class _Run:
         device = choose_device(config.train.device, instead="--set train.device=cpu")
         dtype = choose_dtype(config.train.precision, device)
         seed_all(config.seed, 0)
-        self.model: TranslationModel = build_model(config.model, prepared.vocabularies).to(device)
+        self.task = make_task(config, prepared, device)
+        self.model = self.task.build()
         self.optimizer = Optimizer(self.model, config.optimizer)
-        self.batches = _batches(config, prepared)
+        self.batches = self.task.batches
         self.average = [tensor.clone() for tensor in unique_tensors(self.model).values()] if config.train.average_decay else []
-        self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config)
+        carried = self.task.carried(self.model)
+        self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config, carried)
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
         self.setup: dict[str, Any] = setup_of(config, prepared.fingerprint, world=self.ranks.world)
         self.setup |= {"data.digest": prepared.digest, "vocabularies": prepared.vocabularies.digest}
-        self.dev = DevSet(*prepared.dev)
-        self.counting = counting_for(prepared.facts["target_language"], self.dev.first(config.train.validation_sentences).target)
-        self.select = "chrf" if config.train.select == "auto" else config.train.select
+        self.select = self._known_score(config.train.select)
         self.setup["train"]["select"] = self.select
-        self.more_dev = {name: DevSet(*texts) for name, texts in prepared.more_dev.items()}
         self.marks: Marks = {"metrics": 0, "samples": 0}
         self.refused, self.warned = 0, False
         self.progress, self.finished = Progress(), False
 
-    def _stream(self, first: int) -> Iterable[tuple[int, Batch]]:
+    def _known_score(self, asked: str) -> str:
+        """The dev score that chooses. Raises UsageError for one that this kind of training has not."""
+        name = self.task.preferred if asked == "auto" else asked
+        if name not in self.task.scores:
+            raise UsageError(f"train.select = {asked}", expected=" or ".join(("auto", *self.task.scores)))
+        return name
+
+    def _stream(self, first: int) -> Iterable[tuple[int, AnyBatch]]:
         numbered = enumerate(self.batches.sequence(first, rank=self.ranks.rank, world=self.ranks.world))
-        return prefetch((first + self.ranks.rank + place * self.ranks.world, batch) for place, batch in numbered)
+        return prefetch((first + self.ranks.rank + place * self.ranks.world, cast(AnyBatch, batch)) for place, batch in numbered)
 
     def check(self, checkpoint: state.Checkpoint | None, allow: Collection[str]) -> bool:
         """Go back to a checkpoint and try the longest batch; nothing is written. Returns whether scores have to be measured anew.
@@ -181,7 +185,7 @@ class _Run:
         with self.wish.at_once(_NOT_BEGUN):
             remeasure = checkpoint is not None and self._restore(checkpoint, allow)
             if not self._is_over():
-                try_longest(self.learner, self.batches.longest())
+                try_longest(self.learner, cast(AnyBatch, self.batches.longest()))
         return remeasure
 
     def train(self, checkpoint: state.Checkpoint | None, allow: Collection[str], *, begin: Callable[[], None]) -> Outcome:
@@ -203,7 +207,9 @@ class _Run:
         table = self.config.model_copy(update={"data": with_full_names(self.config.data)}).model_dump(mode="json")
         table["train"]["select"] = self.select  # what was chosen stays so
         write_file(self.folder / CONFIG, to_toml(table).encode())
-        with Records(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:
+        with Records(
+            self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None and self.task.films
+        ) as self.records:
             self._loop(Hooks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
@@ -222,6 +228,8 @@ class _Run:
         fill(self.model, checkpoint.tensors["model"])
         for (name, own), mean in zip(unique_tensors(self.model).items(), self.average, strict=False):
             mean.copy_(checkpoint.tensors["average"].get(name, own))
+        if self.learner.carried is not None:
+            self.learner.carried.restore(checkpoint.tensors.get("carried", {}))
         for number, optimizer in enumerate(self.optimizer.optimizers):
             prefix = f"{number}/"
             mine = {key.removeprefix(prefix): value for key, value in checkpoint.tensors["optimizer"].items() if key.startswith(prefix)}
@@ -249,16 +257,16 @@ class _Run:
         except ModelError as error:
             self._make_model_again(error)
             return
-        if remeasure and self.dev.source and loaded.vocabularies.digest == self.prepared.vocabularies.digest:
+        if remeasure and self.task.has_dev and loaded.vocabularies.digest == self.prepared.vocabularies.digest:
             step = int(loaded.facts.get("step", 0))
             self._measure_best(loaded.model, step=step)
-            self.say(f"the model so far, of step {step}, measured anew: {_SELECT_NAMES[self.select]} {self.progress.best:.2f}")
+            self.say(f"the model so far, of step {step}, measured anew: {self.task.scores[self.select]} {self.progress.best:.2f}")
 
     def _make_model_again(self, reason: ModelError) -> None:
         step, weights = best_weights(self.folder, self.progress) or (self.progress.step, self._weights())
         values = dict[str, float]()
-        if self.dev.source:
-            model = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
+        if self.task.has_dev:
+            model = self.task.build()
             fill(model, weights)
             values = self._measure_best(model, step=step)
         try:
@@ -268,14 +276,13 @@ class _Run:
         else:
             _log.warning("%s; the model is made again, of step %d", reason.found, step)
 
-    def _measure_best(self, model: TranslationModel, *, step: int) -> dict[str, float]:
+    def _measure_best(self, model: Model, *, step: int) -> dict[str, float]:
         """Take this model for the best so far."""
         with self.wish.at_once(stopping_place(self.progress, saved=True)):
-            found = self._score(model, self.dev)
-            more = named_values({name: self._score(model, dev) for name, dev in self.more_dev.items()})
+            found = self.task.validate(model)
         self.progress.best, self.progress.best_loss = self._figures(found)
         self.progress.best_step = step
-        return found.values | more
+        return found.values
 
     def _loop(self, hooks: Hooks) -> None:
         loop(self.learner, self.progress, hooks, steps_per_epoch=self.steps_per_epoch, wish=self.wish)
@@ -287,14 +294,15 @@ class _Run:
 
     def _introduction(self) -> list[str]:
         counts = count_parameters(self.model)
-        pairs = sum(self.batches.sizes)
+        amount, notes = self.task.introduce()
         where = f"{self.learner.device.type} in {str(self.learner.dtype).removeprefix('torch.')}"
-        size = f"{pairs:,} pairs, {counts['total']:,} parameters, {self.steps_per_epoch:,} steps an epoch"
+        size = f"{amount}, {counts['total']:,} parameters, {self.steps_per_epoch:,} steps an epoch"
         lines = [f"{size}; {self.config.train.duration} of training on {where}"]
-        if self.dev.source:
-            reason = f": {_SELECT_REASON}  [--set train.select=bleu]" if self.config.train.select == "auto" else ""
-            lines.append(f"the best model is chosen by {_SELECT_NAMES[self.select]} on the dev set{reason}")
-            lines += [f"dev set: {note}" for note in self.counting.notes]
+        if self.task.has_dev:
+            chosen = self.config.train.select == "auto" and len(self.task.scores) > 1
+            reason = f": {_SELECT_REASON}  [--set train.select=bleu]" if chosen else ""
+            lines.append(f"the best model is chosen by {self.task.scores[self.select]} on the dev set{reason}")
+            lines += [f"dev set: {note}" for note in notes]
         return lines
 
     def _silent_hooks(self) -> Hooks:
@@ -350,42 +358,28 @@ class _Run:
         if not state.checkpoints(self.folder):
             # A model never stands in a run's folder without a checkpoint to go on from: killed now, the run validates first of all.
             self._save(replace(progress, validation_due=True))
-        if not self.dev.source:
+        if not self.task.has_dev:
             return _Judged(None, -_WORST, better=True, kept=self._keep_model(weights, {}))
         with self.wish.at_once(stopping_place(progress, saved=True)):
-            judged = build_model(self.config.model, self.prepared.vocabularies).to(self.learner.device)
+            judged = self.task.build()
             fill(judged, weights)
-            found = self._score(judged, self.dev)
-            more = named_values({name: self._score(judged, dev) for name, dev in self.more_dev.items()})
-            frame = None
-            if self.watch is not None and not averaged:
-                frame = self.watch(Validated(progress.step, judged, self.prepared.vocabularies, self.dev))
+            found = self.task.validate(judged)
+            frame = None if self.watch is None or averaged else self.task.watched(self.watch, progress.step, judged)
         if frame is not None:
             self.records.frame({"step": progress.step, **frame})
         for sample in found.samples:
             self.records.sample({"step": progress.step, **sample})
         score, loss = self._figures(found)
-        better = progress.is_better(score, loss, noise=_NOISE[self.select])
+        better = progress.is_better(score, loss, noise=self.task.noise[self.select])
         mean_of = {"averaged_checkpoints": averaged} if averaged else {}
-        self._observe(Event("validation", progress.step, {**found.values, **more, "seconds": progress.seconds, "best": better, **mean_of}))
-        return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values | more))
+        self._observe(Event("validation", progress.step, {**found.values, "seconds": progress.seconds, "best": better, **mean_of}))
+        return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values))
 
     def _figures(self, found: Validation) -> tuple[float, float]:
         """The dev score by which the best model is chosen, higher being better, and the loss, which decides between equals."""
         loss = found.values["dev_loss_nats_per_token"]
-        score = -loss if self.select == "loss" else found.values[f"dev_{self.select}"]
+        score = self.task.score_of(found.values, self.select)
         return score if math.isfinite(score) else _WORST, loss if math.isfinite(loss) else -_WORST
-
-    def _score(self, model: TranslationModel, dev: DevSet) -> Validation:
-        return validate(
-            model,
-            self.prepared.vocabularies,
-            dev,
-            device=self.learner.device,
-            sentences=self.config.train.validation_sentences,
-            tokenize=self.counting.tokenize,
-            normalisation=self.prepared.normalisation,
-        )
 
     def _keep_model(self, weights: dict[str, Tensor], values: dict[str, float]) -> bool:
         try:
@@ -424,6 +418,7 @@ class _Run:
                 "model": own,
                 "average": dict(zip(own, self.average, strict=True)) if self.average else {},
                 "optimizer": {f"{number}/{name}": tensor for number, part in enumerate(flat) for name, tensor in part.tensors.items()},
+                **({} if self.learner.carried is None else {"carried": self.learner.carried.tensors()}),
             },
             facts={
                 "setup": self.setup,
@@ -433,7 +428,7 @@ class _Run:
                 "finished": finished,
             },
         )
-        kept = {*progress.best_steps(self.config.train.keep_best, noise=_NOISE[self.select]), *self._steps_to_average()}
+        kept = {*progress.best_steps(self.config.train.keep_best, noise=self.task.noise[self.select]), *self._steps_to_average()}
         state.prune(
             self.folder,
             keep_last=self.config.train.keep_last,
@@ -445,15 +440,13 @@ class _Run:
         """Those of validations alone: where a run happened to be stopped and saved must not matter."""
         count = self.config.train.average_checkpoints
         if self.config.train.average_which == "best":
-            return self.progress.best_steps(count, noise=_NOISE[self.select])
+            return self.progress.best_steps(count, noise=self.task.noise[self.select])
         return self.progress.last_steps(count)
 
     def _keep_bad_batch(self, step: int) -> None:
         first = (step - 1) * self.config.train.accumulate
         for number in range(first, first + self.config.train.accumulate):
-            self.records.bad_batch(
-                step, number, batch=self.batches.at(*self.batches.locate(number)), vocabularies=self.prepared.vocabularies
-            )
+            self.records.bad_batch(step, number, self.task.written(self.batches.at(*self.batches.locate(number))))
         self.say(f"step {step} skipped: its loss or gradient is not finite; its text is in bad_batches/")
 
     def _finish(self) -> None:
@@ -496,16 +489,3 @@ class _Judged(NamedTuple):
     """Than all before."""
     kept: bool
     """False where the disk refused the model."""
-
-
-def _batches(config: RunConfig, prepared: Prepared) -> Batches:
-    dropout = config.train.subword_dropout
-    return Batches(
-        prepared.stores,
-        budget=config.train.batch_tokens,
-        seed=config.seed,
-        max_length=config.data.max_length,
-        weights=prepared.weights,
-        temperature=config.data.temperature,
-        resample=SubwordDropout(prepared.vocabularies, dropout) if dropout else None,
-    )

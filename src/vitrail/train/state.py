@@ -133,11 +133,12 @@ def checkpoints(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found)]
 
 
-def load_latest(folder: Path, *, expected: Mapping[str, Mapping[str, Spec] | None]) -> Checkpoint | None:
+def load_latest(folder: Path, *, expected: Mapping[str, Mapping[str, Spec] | None], optional: Collection[str] = ()) -> Checkpoint | None:
     """The newest good checkpoint of a run's folder; each newer one that is damaged costs one warning line with file and reason.
 
     Args:    expected: the groups to load, with the shape and dtype of every tensor in them; None where the caller checks
              those itself, as `restore_optimizer` does.
+             optional: which of these groups may be absent.
     Returns: None where nothing was saved yet.
     Raises:  ModelError when all are damaged, when one is of a newer format, or when tensors are not as expected: an older
              checkpoint would not be either, and going back in silence would lose work.
@@ -145,7 +146,7 @@ def load_latest(folder: Path, *, expected: Mapping[str, Mapping[str, Spec] | Non
     refused: list[str] = []
     for path in reversed(checkpoints(folder)):
         try:
-            found = load_checkpoint(path, expected=expected)
+            found = load_checkpoint(path, expected=expected, optional=optional)
         except Damaged as error:
             refused.append(error.found)
             continue
@@ -157,10 +158,10 @@ def load_latest(folder: Path, *, expected: Mapping[str, Mapping[str, Spec] | Non
     return None
 
 
-def load_checkpoint(path: Path, *, expected: Mapping[str, Mapping[str, Spec] | None]) -> Checkpoint:
+def load_checkpoint(path: Path, *, expected: Mapping[str, Mapping[str, Spec] | None], optional: Collection[str] = ()) -> Checkpoint:
     """Load one checkpoint, verified: manifest, shapes and dtypes before any tensor is read, then finite values.
 
-    Args:   expected: as for `load_latest`.
+    Args:   expected, optional: as for `load_latest`.
     Raises: Damaged naming the file; ModelError when it is of a newer format or its tensors are not as expected.
     """
     entries = verify_folder(path)
@@ -171,6 +172,8 @@ def load_checkpoint(path: Path, *, expected: Mapping[str, Mapping[str, Spec] | N
     for group, wanted in expected.items():
         file = path / (group + _SUFFIX)
         if file.name not in entries:
+            if group in optional:
+                continue
             raise ModelError(f"{path}: has no {file.name}", remedy=_ANOTHER_COPY)
         with _opened(file) as content:
             aliases = _checked_aliases(file, content, state.aliases.get(group, {}))

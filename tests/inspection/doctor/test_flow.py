@@ -9,7 +9,8 @@ from vitrail.inspection.doctor.flow import describe_flow, judge_flow
 
 
 def place(name: str, norms: list[float]) -> PlaceNorms:
-    return PlaceNorms(name, tuple(norms), 8)
+    side = "source" if name.startswith("encoder") else "target"
+    return PlaceNorms(name, tuple(norms), 8, side, "hidden" if name.endswith("hidden") else "residual")
 
 
 def falling(factor: float, *, steps: int = 20, start: float = 1.0) -> list[float]:

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from vitrail.inspection.doctor.patient import admit
-from vitrail.inspection.doctor.steps import Steps, judge_rate, layer_of, measure_steps
+from vitrail.inspection.doctor.steps import Steps, judge_rate, measure_steps
 from vitrail.models.build import build_model
 from vitrail.models.folder import fill, unique_tensors
+from vitrail.models.places import group_of
 from vitrail.runtime import seed_all
 from vitrail.train import state
 from vitrail.train.config import RunConfig
@@ -43,7 +44,7 @@ def test_the_size_of_a_step_is_what_the_optimizer_moves(healthy: Path, tmp_path:
     step()
     moved = {name: tensor - before[name] for name, tensor in model.named_parameters() if tensor.ndim > 1}
     for layer, steps in found.items():
-        names = [name for name in moved if layer_of(name) == layer]
+        names = [name for name in moved if group_of(name) == layer]
         real = sum(float(moved[name].detach().square().sum()) for name in names) ** 0.5
         size = sum(float(before[name].square().sum()) for name in names) ** 0.5
         # A constant gradient: the momentum of SGD is still growing (by a tenth of what is left), Muon's steps are 0.2·lr by design.
@@ -82,4 +83,4 @@ def test_verdicts(ratio: float, moved: float, share: float, severity: str) -> No
 
 
 def test_a_layer_is_named_by_its_side_and_number() -> None:
-    assert layer_of("encoder.3.self_attention.query.weight") == "encoder.3" and layer_of("readout.weight") == "readout"
+    assert group_of("encoder.3.self_attention.query.weight") == "encoder.3" and group_of("readout.weight") == "readout"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.errors import DataError
-from vitrail.evaluation.gradients import SOURCE_PLACES, PlaceNorms, longest_batches, measure
+from vitrail.evaluation.gradients import PlaceNorms, longest_batches, measure
 from vitrail.inspection.doctor.findings import Finding, Severity
 from vitrail.inspection.doctor.patient import Patient
 
@@ -72,15 +72,15 @@ def describe_flow(place: PlaceNorms) -> Flow:
 def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
     """Judge by the worst place and by how layers compare; the gravest matter is told."""
     flows = [describe_flow(place) for place in places]
-    encoder = [flow for flow in flows if SOURCE_PLACES.fullmatch(flow.name)]
-    decoder = [flow for flow in flows if flow not in encoder]
-    recurrent = [flow for flow in encoder if flow.name.endswith(".hidden")]
+    encoder, decoder = ([flow for flow, place in zip(flows, places, strict=True) if place.side == side] for side in ("source", "target"))
+    states = [flow for flow, place in zip(flows, places, strict=True) if place.role == "hidden"]
+    recurrent = [flow for flow in states if flow in encoder]
     reach = max((flow.largest for flow in encoder), default=0.0) / max([_TINY, *(flow.largest for flow in decoder)])
     ratio = max(_between_layers(encoder), _between_layers(decoder))
     numbers = {f"factor {flow.name}": flow.factor for flow in flows} | {f"growth {flow.name}": flow.growth for flow in flows}
     numbers |= {"encoder_share": reach, "between_layers": ratio}
     slowest = min((flow.factor for flow in recurrent), default=1.0)
-    growth = max((flow for flow in flows if flow.name.endswith(".hidden")), key=lambda flow: flow.growth, default=None)
+    growth = max(states, key=lambda flow: flow.growth, default=None)
     told = f"largest gradient in the encoder {reach:.2g} of that in the decoder; layers differ by {ratio:.2g} times"
     if recurrent:
         told += f"; one time step back leaves {slowest:.2f} of it in the encoder"

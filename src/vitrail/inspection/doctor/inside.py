@@ -1,7 +1,6 @@
 """Parts of a model that do nothing: heads that look nowhere, say nothing or say the same as another, and neurons that are never active."""
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -15,6 +14,8 @@ from vitrail.errors import DataError
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import LONGEST, Patient
 from vitrail.models.base import TranslationModel
+from vitrail.models.places import attentions
+from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.probe import trace
 
 Floats = npt.NDArray[np.float64]
@@ -38,9 +39,6 @@ INACTIVE = 1e-3
 """Largest activation of a neuron, as a share of the root mean square of its layer, below which it was never active."""
 DEAD_MANY, DEAD_SOME = 0.9, 0.5
 """Share of a layer's neurons that were never active: a fault, a warning. The demo, and the Transformer on Multi30k, have not one."""
-
-_ATTENTION = re.compile(r"((?:encoder|decoder)\.\d+\.(?:self|cross)_attention)\.weights")
-_ACTIVATION = re.compile(r"((?:encoder|decoder)\.\d+\.feed_forward)\.activation")
 
 
 class Head(NamedTuple):
@@ -67,18 +65,19 @@ class Twins(NamedTuple):
 def heads(patient: Patient) -> list[Finding]:
     """Whether heads look everywhere alike, say nothing, or say what another one says."""
     seen, real = _watch(patient)
-    places = [match[1] for name in seen if (match := _ATTENTION.fullmatch(name))]
-    if not places:
-        return [Finding(check="heads", severity="ok", found="this model has no attention with several heads")]
-    parameters = {name: weight.detach() for name, weight in patient.model.named_parameters()}
     found: list[Head] = []
     twins: list[Twins] = []
-    for place in places:
-        queries = real[0] if place.startswith("encoder") else real[1]
-        weights, context = seen[f"{place}.weights"], seen[f"{place}.context"]
-        keep = seen[f"{place}.keep"].expand(-1, 1, weights.shape[2], -1)
-        found += describe_heads(place, weights, context, output=parameters[f"{place}.output.weight"], keep=keep, queries=queries)
-        twins += find_twins(place, weights, context, queries=queries)
+    for attention in attentions(patient.model.places()):
+        module = patient.model.get_submodule(attention.path)
+        if not isinstance(module, MultiHeadAttention):
+            continue
+        queries = real[0] if attention.kind == "encoder" else real[1]
+        weights, context = seen[attention.weights], seen[attention.probes["context"]]
+        keep = seen[attention.probes["mask"]].expand(-1, 1, weights.shape[2], -1)
+        found += describe_heads(attention.path, weights, context, output=module.output.weight.detach(), keep=keep, queries=queries)
+        twins += find_twins(attention.path, weights, context, queries=queries)
+    if not found:
+        return [Finding(check="heads", severity="ok", found="this model has no attention with several heads")]
     return [judge_heads(found, twins)]
 
 
@@ -142,10 +141,9 @@ def neurons(patient: Patient) -> list[Finding]:
     """Whether neurons of feed-forward layers are ever active."""
     seen, real = _watch(patient)
     shares: dict[str, float] = {}
-    for name, values in seen.items():
-        if match := _ACTIVATION.fullmatch(name):
-            queries = real[0] if name.startswith("encoder") else real[1]
-            shares[match[1]] = dead_share(values[queries])
+    for place in patient.model.places():
+        if place.role == "feed_forward":
+            shares[place.path] = dead_share(seen[place.name][real[0] if place.side == "source" else real[1]])
     return [judge_neurons(shares)]
 
 

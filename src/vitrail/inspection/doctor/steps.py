@@ -1,20 +1,21 @@
 """The size of an optimizer's steps against the size of the weights, layer by layer: whether the learning rate is too high or too low."""
 
 import math
-import re
 import statistics
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.evaluation.learned import LITTLE, word_entropy
 from vitrail.inspection.doctor.course import Course, planned_steps, read_course
 from vitrail.inspection.doctor.findings import Finding
 from vitrail.inspection.doctor.patient import Patient
+from vitrail.models.base import Model
 from vitrail.models.build import build_model
 from vitrail.models.folder import fill, unique_tensors
+from vitrail.models.places import group_of
 from vitrail.runtime import seed_all
 from vitrail.train.config import RunConfig
 from vitrail.train.optim import Optimizer, Warmup
@@ -35,8 +36,6 @@ NEAR = 0.25
 FEW_STEPS = 100
 """Steps after the warm-up before which nothing is said."""
 
-_LAYER = re.compile(r"(?:encoder|decoder)\.\d+")
-
 
 class Steps(NamedTuple):
     """What is known of the steps of one layer's matrices."""
@@ -45,12 +44,6 @@ class Steps(NamedTuple):
     """Root mean square of one update at the top of the schedule over that of the weights."""
     moved: float
     """Distance from the initial weights over their size: ||w - w0|| / ||w0||."""
-
-
-def layer_of(parameter: str) -> str:
-    """The layer that a parameter belongs to: encoder.0, decoder.1, or its first name."""
-    match = _LAYER.match(parameter)
-    return match[0] if match else parameter.split(".")[0]
 
 
 def measure_steps(patient: Patient, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Steps]:
@@ -70,7 +63,7 @@ def measure_steps(patient: Patient, config: RunConfig, checkpoint: Checkpoint) -
     for name, weight in model.named_parameters():
         if weight.ndim < 2 or name not in updates:
             continue
-        sums = squares.setdefault(layer_of(name), [0.0] * 4)
+        sums = squares.setdefault(group_of(name), [0.0] * 4)
         parts = (updates[name], weight.detach(), weight.detach() - initial[name], initial[name])
         for place, part in enumerate(parts):
             sums[place] += float(part.double().square().sum())
@@ -81,7 +74,7 @@ def _root(upper: float, lower: float) -> float:
     return math.sqrt(upper / lower) if lower > 0 else math.inf
 
 
-def _updates(model: nn.Module, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
+def _updates(model: Model, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The next update of each parameter at the top of the schedule, from the moments of the checkpoint."""
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found: dict[str, Tensor] = {}

@@ -2,27 +2,23 @@
 
 import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vitrail.inspection.page.packing import Group, Precision, Values, deflate, least_size, pack
 from vitrail.inspection.record import Inspection
+from vitrail.models.places import Place, Side, attentions, layer_of, rank, side_of
 
 BUDGET = 1_950_000
 """Bytes of a page: what is promised is less than 2 MB."""
 
 _NOT_SENT = ("logits", "probabilities")
 """Of every position and the whole vocabulary; the decoding steps hold the best candidates."""
-_LAYER = re.compile(r"(?:parameters\.)?((?:encoder|decoder)\.\d+)\.")
-_BEFORE = {
-    "encoder.0": ("source_embedded", "source_positions", "source_input"),
-    "decoder.0": ("target_embedded", "target_positions", "target_input", "memory", "attentional", "attention.scores", "attention.context"),
-}
-"""What is no layer's own, and goes with the layer that reads it."""
-_WEIGHTS = re.compile(r"(?:(encoder|decoder)\.(\d+)\.(?:self|cross)_)?attention\.(weights|keep)")
+
+_POSITIONS: dict[str, Side] = {"source_positions": "source", "target_positions": "target"}
+"""What a record adds to what a model's places record, before the first layer."""
 
 _INDEX = 40
 """Bytes that an array's name, shape and place take in the page, about."""
@@ -70,11 +66,14 @@ def make_payload(inspection: Inspection, *, reserved: int = 0, budget: int = BUD
     Args: reserved: bytes of the page that are taken already.
     """
     arrays = {name: values for name, values in inspection.arrays.items() if name not in _NOT_SENT}
-    meta: dict[str, Any] = _shorten(inspection.facts.model_dump(mode="json")) | {"checks": check_weights(arrays)}
+    weights = {place.name: place for place in inspection.places if place.role in ("attention", "mask")}
+    layers = _layers_of(arrays, inspection.places)
+    meta: dict[str, Any] = _shorten(inspection.facts.model_dump(mode="json")) | {"checks": check_weights(arrays, inspection.places)}
     room = _Room(budget - reserved - len(_text(meta)) - _INDEX * len(arrays))
-    notes = _add_attention(room, {name: values for name, values in arrays.items() if _WEIGHTS.fullmatch(name)}, budget)
-    notes += _add_small(room, {name: values for name, values in arrays.items() if _layer_of(name, arrays) == ""}, budget)
-    walk, more = _add_layers(room, arrays)
+    notes = _add_attention(room, {name: values for name, values in arrays.items() if name in weights}, budget, places=weights)
+    notes += _add_small(room, {name: values for name, values in arrays.items() if not layers.get(name, name in weights)}, budget)
+    by_head = any(place.role == "query" and place.name in arrays for place in inspection.places)
+    walk, more = _add_layers(room, arrays, layers=layers, by_head=by_head)
     meta |= {"walk": walk, "notes": notes + more}
     entries = {name: entry | {"blob": number} for number, group in enumerate(room.groups) for name, entry in group.entries.items()}
     return {"meta": meta, "arrays": entries, "blobs": [group.data for group in room.groups]}
@@ -90,20 +89,20 @@ def _text(value: Any) -> str:
     return deflate(json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii"))
 
 
-def check_weights(arrays: Mapping[str, Values]) -> dict[str, dict[str, float | None]]:
+def check_weights(arrays: Mapping[str, Values], places: Sequence[Place]) -> dict[str, dict[str, float | None]]:
     """By attention: `rows`, the largest |sum of a row - 1|; `masked`, the largest weight where the mask says no; `later`, the largest
     weight of decoder self-attention on a later position (None for the others). All three should be 0 but for rounding in `rows`."""
     found: dict[str, dict[str, float | None]] = {}
+    readers = {one.weights: one for one in attentions(places)}
     for name, weights in arrays.items():
-        place, _, what = name.rpartition(".")
-        if what != "weights" or not _WEIGHTS.fullmatch(name):
+        one = readers.get(name)
+        if one is None:
             continue
         wide = weights.astype(np.float64)
-        keep = arrays.get(f"{place}.keep")
+        keep = arrays.get(one.probes["mask"])
         masked = 0.0 if keep is None else float(np.abs(wide * ~keep.astype(bool)).max(initial=0))
-        causal = place.startswith("decoder") and place.endswith("self_attention")
-        later = float(np.abs(np.triu(wide, 1)).max(initial=0)) if causal else None
-        found[place] = {"rows": float(np.abs(wide.sum(axis=-1) - 1).max(initial=0)), "masked": masked, "later": later}
+        later = float(np.abs(np.triu(wide, 1)).max(initial=0)) if one.kind == "decoder" else None
+        found[one.path] = {"rows": float(np.abs(wide.sum(axis=-1) - 1).max(initial=0)), "masked": masked, "later": later}
     return found
 
 
@@ -120,31 +119,48 @@ def _shorten(value: Any) -> Any:
             return value
 
 
-def _layer_of(name: str, arrays: Mapping[str, Values]) -> str | None:
-    """The layer that an array goes with: "encoder.0", ...; "" where it goes alone; None for attention, which goes first."""
-    if _WEIGHTS.fullmatch(name):
-        return None
-    if (match := _LAYER.match(name)) is not None:
-        return match[1]
-    if name == "decoder_output":
-        return f"decoder.{max(number for side, number in _layers(arrays) if side == 'decoder')}" if _layers(arrays) else ""
-    return next((layer for layer, names in _BEFORE.items() if name in names), "")
+def _layers_of(arrays: Mapping[str, Values], places: Sequence[Place]) -> dict[str, str]:
+    """The layer that an array goes with: "encoder.0", ... What is no layer's own goes with the layer that reads it.
+
+    What goes alone is left out, and so are attention weights and masks, which go first.
+    """
+    known = {place.name: place for place in places}
+    own = {name: layer for name in arrays if (layer := layer_of(name.removeprefix("parameters."))) is not None}
+    order = _order(own.values())
+    ends: dict[tuple[Side, bool], str] = {}
+    for layer in sorted(order, key=rank):
+        ends.setdefault((side_of(layer), True), layer)
+        ends[side_of(layer), False] = layer
+    found: dict[str, str] = {}
+    for name in arrays:
+        place = known.get(name)
+        layer = own.get(name)
+        if place is not None and place.role in ("attention", "mask"):
+            continue
+        if layer is None and name == "decoder_output":
+            layer = ends.get(("target", False))
+        elif layer is None and place is not None:
+            layer = ends.get(("target" if place.role == "memory" else place.side, True))
+        elif layer is None and name in _POSITIONS:
+            layer = ends.get((_POSITIONS[name], True))
+        if layer is not None:
+            found[name] = layer
+    return found
 
 
-def _layers(arrays: Mapping[str, Values]) -> list[tuple[str, int]]:
+def _order(layers: Iterable[str]) -> list[str]:
     """First and last of each side, then the rest from below."""
-    layers = {match[1] for name in arrays if (match := _LAYER.match(name)) is not None}
-    found = sorted((side, int(number)) for side, number in (layer.split(".") for layer in layers))
-    last = {side: max(number for own, number in found if own == side) for side, _ in found}
+    found = sorted(set(layers))
+    last = {side: max(rank(own)[1] for own in found if side_of(own) == side) for side in map(side_of, found)}
 
-    def rank(layer: tuple[str, int]) -> tuple[int, int, bool]:
-        side, number = layer
-        return 0 if number == 0 else 1 if number == last[side] else 2, number, side == "decoder"
+    def key(layer: str) -> tuple[int, int, bool]:
+        number, side = rank(layer)[1], side_of(layer)
+        return 0 if number == 0 else 1 if number == last[side] else 2, number, side == "target"
 
-    return sorted(found, key=rank)
+    return sorted(found, key=key)
 
 
-def _add_attention(room: _Room, arrays: Mapping[str, Values], budget: int) -> list[dict[str, str]]:
+def _add_attention(room: _Room, arrays: Mapping[str, Values], budget: int, *, places: Mapping[str, Place]) -> list[dict[str, str]]:
     """Every weight exactly where that fits, else rounded, else the mean of the heads, else that of the last layers alone."""
     if not arrays:
         return []
@@ -154,7 +170,8 @@ def _add_attention(room: _Room, arrays: Mapping[str, Values], budget: int) -> li
         return values if values.dtype == np.bool_ else values.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
 
     def last() -> dict[str, Values]:
-        kinds: dict[str, str] = {re.sub(r"\d+", "", name): name for name in sorted(arrays, key=_number)}
+        ordered = sorted((places[name] for name in arrays), key=lambda place: place.layer or 0)
+        kinds = {(place.side, place.reads, place.role): place.name for place in ordered}
         return {name: mean(arrays[name]) for name in kinds.values()}
 
     heads = {name: mean(values) for name, values in arrays.items()}
@@ -166,11 +183,6 @@ def _add_attention(room: _Room, arrays: Mapping[str, Values], budget: int) -> li
     if chosen is None:
         room.add(room.pack(last(), "rounded8"))
     return [_ATTENTION_NOTES[2 if chosen is None else chosen]]
-
-
-def _number(name: str) -> int:
-    match = re.search(r"\d+", name)
-    return int(match[0]) if match else 0
 
 
 _ATTENTION_NOTES = (
@@ -201,15 +213,17 @@ def _add_small(room: _Room, arrays: Mapping[str, Values], budget: int) -> list[d
     return [{"en": f"Left out, so that the page stays small: {names}.", "fr": f"Laissé de côté, pour que la page reste petite : {names}."}]
 
 
-def _add_layers(room: _Room, arrays: Mapping[str, Values]) -> tuple[list[str], list[dict[str, str]]]:
-    """Layer by layer: the first of each side as exactly as they fit together, then the others in the same way."""
-    order = [f"{side}.{number}" for side, number in _layers(arrays)]
-    members: dict[str, dict[str, Values]] = {layer: {} for layer in order}
-    for name, values in arrays.items():
-        if (layer := _layer_of(name, arrays)) in members:
-            members[layer][name] = values
+def _add_layers(
+    room: _Room, arrays: Mapping[str, Values], *, layers: Mapping[str, str], by_head: bool
+) -> tuple[list[str], list[dict[str, str]]]:
+    """Layer by layer: the first of each side as exactly as they fit together, then the others in the same way.
+
+    Args: layers: which array goes with which layer. by_head: whether attention is recorded head by head.
+    """
+    order = _order(layers.values())
+    members = {layer: {name: values for name, values in arrays.items() if layers.get(name) == layer} for layer in order}
     first = {name: values for layer in order[:2] for name, values in members[layer].items()}
-    ways = _ways(first)
+    ways = _ways(by_head=by_head)
     way = room.try_all([(_columns(first, columns), precision) for precision, columns in ways])
     walk = [] if way is None else order[:2]
     precision, columns = ways[-1 if way is None else way]
@@ -227,9 +241,9 @@ def _add_layers(room: _Room, arrays: Mapping[str, Values]) -> tuple[list[str], l
     return walk, notes
 
 
-def _ways(arrays: Mapping[str, Values]) -> tuple[tuple[Precision, int], ...]:
+def _ways(*, by_head: bool) -> tuple[tuple[Precision, int], ...]:
     """How exactly, with how many columns of the parameters. What no equation is computed from again may be rounded further."""
-    if any(name.endswith("attention.q") for name in arrays):
+    if by_head:
         return (("float32", 8), ("float16", 8), ("float16", 4), ("float16", 2), ("float16", 1))
     return (("float32", 8), ("float16", 8), ("rounded8", 8))
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from vitrail.data.boundaries import UNSPACED, Part
 from vitrail.data.normalise import ends_in_word
-from vitrail.decode.search import Hypothesis, SearchConfig
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.query import Hypothesis
 
 _TRIES = 4
 """So many combinations are looked at for every one that is wanted: some write the same text."""

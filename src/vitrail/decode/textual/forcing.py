@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from vitrail.decode.constraints import Constraints, TokenIds
-from vitrail.decode.search import Hypothesis
+from vitrail.decode.query import Hypothesis
 
 Word = tuple[TokenIds, ...]
 """A forced word by all its spellings."""

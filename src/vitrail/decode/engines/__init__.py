@@ -1,0 +1,1 @@
+"""What computes searches: engines behind one interface, of which `torch` is the first."""

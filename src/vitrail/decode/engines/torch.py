@@ -1,0 +1,126 @@
+"""Searches computed by torch: batches of like length, a model's `encode` and `start`, then `beam_search` over its `step`."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vitrail.data.subwords import EOS, PAD, Vocabularies
+from vitrail.decode.config import BatchConfig, SearchConfig
+from vitrail.decode.constraints import TokenIds
+from vitrail.decode.engines.base import Engine, Observe, renumbered
+from vitrail.decode.engines.sending import pack, unpack
+from vitrail.decode.ensemble import Ensemble, Translating
+from vitrail.decode.query import Hypothesis, Query
+from vitrail.decode.search import beam_search, read_prompts
+from vitrail.models.base import Continues, Reads, State
+from vitrail.models.folder import LoadedModel
+from vitrail.runtime import fewest_rows
+
+_BATCH_ROWS = 1024
+"""Hypotheses decoded side by side, at most, unless one sentence has more."""
+
+
+class Generating(Continues, Protocol):
+    """A model without a source: a language model."""
+
+    def start(self, rows: int) -> State:
+        """The state before the first token of each row."""
+        ...
+
+
+class TorchEngine(Engine):
+    """Searches with a model of torch.
+
+    Args:
+        model: any translation model or `Ensemble`, or a language model, in evaluation mode and on `device`.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: Translating | Generating, *, device: torch.device | None = None, config: BatchConfig | None = None) -> None:
+        self.model = model
+        self.device = torch.device("cpu") if device is None else device
+        self._config = BatchConfig() if config is None else config
+
+    @classmethod
+    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig) -> "TorchEngine":
+        """See `Engine.of`; the models are on `device`."""
+        digests = [one.vocabularies.digest for one in loaded]
+        model = loaded[0].model if len(loaded) == 1 else Ensemble([one.model for one in loaded], digests=digests)
+        return cls(model, device=device, config=config)
+
+    def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
+        """See `Engine.pack`."""
+        return tuple(pack(self.model, vocabularies)), self.device.type
+
+    @classmethod
+    def unpack(cls, packed: tuple[Any, ...], vocabularies: Vocabularies, *, config: BatchConfig) -> "TorchEngine":
+        """See `Engine.unpack`; on the kind of device that it was on."""
+        models, kind = packed
+        device = torch.device(kind)
+        return cls(unpack(models, vocabularies, device), device=device, config=config)
+
+    def search(
+        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
+    ) -> list[list[Hypothesis]]:
+        """See `Engine.search`."""
+        found: list[list[Hypothesis]] = [[] for _ in queries]
+        prompts = [len(query.prompt) for query in queries]
+        lengths = [max(len(source), prompt - 1) for source, prompt in zip(sources, prompts, strict=True)]
+        # A model that reads token by token reads prompts of one length only; and padding may change the last bit of a number.
+        apart = prompts if self._config.exact or not isinstance(self.model, Reads) else None
+        for batch in make_batches(lengths, config=self._config, width=config.width, apart=apart):
+            watch = None if observe is None else renumbered(observe, batch)
+            chosen = [sources[number] for number in batch], [queries[number] for number in batch]
+            for number, items in zip(batch, self._search_batch(*chosen, config, watch), strict=True):
+                found[number] = items
+        return found
+
+    @torch.inference_mode()
+    def _search_batch(
+        self, sources: list[TokenIds], queries: list[Query], config: SearchConfig, observe: Observe | None
+    ) -> list[list[Hypothesis]]:
+        min_rows = fewest_rows(torch.get_num_threads()) if self._config.exact else 1
+        # The decoder has a row for each beam but one where it reads prompts, the encoder one for each token and the end.
+        width = config.width if len(queries[0].prompt) == 1 else 1
+        missing = -(-min_rows // min(width, len(sources[0]) + 1)) - len(sources)
+        padded, asked = sources + sources[:1] * missing, queries + queries[:1] * missing
+        state = read_prompts(self.model, self._start(padded), asked, device=self.device)
+        found = beam_search(self.model.step, state, asked, config=config, observe=observe, min_rows=min_rows, device=self.device)
+        return found[: len(sources)]
+
+    def _start(self, sources: Sequence[TokenIds]) -> State:
+        if isinstance(self.model, Translating):
+            return self.model.start(self.model.encode(_stack(sources).to(self.device)))
+        return self.model.start(len(sources))
+
+
+def _stack(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
+    source = torch.full((len(rows), max(map(len, rows)) + 1), PAD)
+    for place, row in enumerate(rows):
+        source[place, : len(row) + 1] = torch.tensor([*row, EOS])
+    return source
+
+
+def make_batches(lengths: Sequence[int], *, config: BatchConfig, width: int = 1, apart: Sequence[int] | None = None) -> Iterator[list[int]]:
+    """Group rows into batches, longest first; in exact mode only those of equal length share one.
+
+    Args: width: hypotheses of each row. apart: rows for which this differs share no batch.
+    """
+    batch: list[int] = []
+    most = min(config.batch_sentences, max(1, _BATCH_ROWS // width))
+    kinds = [0] * len(lengths) if apart is None else apart
+    for number in sorted(range(len(lengths)), key=lambda number: (-lengths[number], kinds[number])):
+        if batch:
+            longest = lengths[batch[0]] + 1
+            full = len(batch) >= most or (len(batch) + 1) * longest > config.batch_tokens
+            unlike = kinds[number] != kinds[batch[0]] or (config.exact and lengths[number] != lengths[batch[0]])
+            if full or unlike:
+                yield batch
+                batch = []
+        batch.append(number)
+    if batch:
+        yield batch

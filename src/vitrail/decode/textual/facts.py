@@ -1,0 +1,46 @@
+"""What a model's folder says of how to translate with it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitrail.config import build, merge
+from vitrail.decode.config import SearchConfig
+from vitrail.errors import ModelError, UsageError
+from vitrail.models.folder import LoadedModel
+
+_MOST_STORED_BEAMS = 1000
+
+
+def longest_source(loaded: Sequence[LoadedModel]) -> int | None:
+    known = [one.facts["longest_source"] for one in loaded if "longest_source" in one.facts]
+    if any(type(length) is not int or length < 1 for length in known):
+        raise ModelError(f"the model's fact longest_source is {known}", expected="a number of tokens")
+    return min(known, default=None)
+
+
+def search_of(
+    facts: dict[str, Any], own: SearchConfig | None, wanted: SearchConfig | Mapping[str, Any] | None, *, origin: str
+) -> SearchConfig:
+    """How to search: as is wanted, else as the configuration says, else as the model's facts do. What comes with a model has a ceiling."""
+    if isinstance(wanted, SearchConfig):
+        return wanted
+    table = own.model_dump(mode="json") if own is not None else facts.get("search", {})
+    if not isinstance(table, dict):
+        raise ModelError(f"{origin}: the model's fact search is no table", remedy="take a good copy of the folder")
+    try:
+        found = build(SearchConfig, merge(table, dict(wanted or {})), origin=f"{origin}: search")
+    except UsageError as error:
+        raise (UsageError if wanted or own is not None else ModelError)(error.found, remedy="search with settings of your own") from None
+    if own is None and max(found.beams, found.n_best) > _MOST_STORED_BEAMS:
+        raise ModelError(
+            f"{origin}: asks for {found.beams:,} beams", expected=f"at most {_MOST_STORED_BEAMS:,}", remedy="say how many beams you want"
+        )
+    return found
+
+
+def several_sentences(loaded: Sequence[LoadedModel]) -> float | None:
+    """Of an ensemble, the smallest; None where one of them does not know."""
+    found: list[Any] = [one.facts.get("several_sentences_share") for one in loaded]
+    if any(type(share) not in (int, float, type(None)) for share in found):
+        raise ModelError(f"the model's fact several_sentences_share is {found}", expected="a number from 0 to 1")
+    return None if None in found else min(found)

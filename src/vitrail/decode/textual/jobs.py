@@ -1,0 +1,118 @@
+"""From a text to what an engine is asked: its parts as token ids, each with its query."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import accumulate
+from typing import NamedTuple
+
+from vitrail.data.normalise import Normalisation, has_letters
+from vitrail.data.subwords import Vocabularies
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.constraints import Constraints, contains, repeats
+from vitrail.decode.query import Query
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.decode.textual.split import Part, split_to_fit
+
+
+class PartJob(NamedTuple):
+    """One part of one text, ready for the model."""
+
+    tokens: tuple[int, ...]
+    query: Query
+    text: str
+    """What was encoded."""
+
+
+class CutText(NamedTuple):
+    """One text and the jobs that its parts became; a part that is not translated has None."""
+
+    source: str
+    parts: list[Part]
+    jobs: list[int | None]
+    copies: list[str]
+    """What stands in the translation for each part without a job: the part itself where it has no letter to translate."""
+    places: list[tuple[int, int]]
+    """Where each part begins and ends in the source."""
+
+
+@dataclass(frozen=True)
+class TextCutter:
+    """Reads texts as a model was trained to, and cuts those that are too long for it.
+
+    Args:
+        comfortable: tokens of a text that needs no cutting. 0: sentences never go together.
+        limit: tokens that no part may exceed.
+        seed: for sampling; each part draws by this and its place in the input.
+    """
+
+    vocabularies: Vocabularies
+    normalisation: Normalisation
+    comfortable: int
+    limit: int
+    seed: int
+
+    def read(self, source: str) -> str:
+        """A source as the model reads it."""
+        return self.normalisation.source(encodable(source))
+
+    def cut(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[PartJob], *, place: int) -> CutText:
+        """Cut one text into parts and add a job for each to `jobs`; `place`: its number in the input."""
+        encode = self.vocabularies.source.encode
+        text = self.read(source)
+        if self._stays(text, wanted):
+            whole = plain(encodable(source)).strip()
+            return CutText(source, [Part(whole, "")], [None], [whole], [(0, len(source))])
+        parts = split_to_fit(text, length=lambda part: len(encode(plain(part))), comfortable=self.comfortable, limit=self.limit)
+        numbers, copies = list[int | None](), list[str]()
+        for part in parts:
+            begun = any(number is not None for number in numbers)
+            constraints = replace(wanted, prefix=(), forced=()) if begun else wanted
+            # What must stand at the beginning keeps the first part from standing there as it is.
+            stays = self.normalisation.passes(part.text) and not constraints.prefix and has_letters(text)
+            read = plain(part.text)
+            tokens = [] if stays else encode(read)
+            copies.append(part.text if stays else "")
+            if not tokens:
+                numbers.append(None)
+                continue
+            # Of several parts, which one is to hold a forced word shows when all are translated.
+            constraints = constraints if len(parts) == 1 else replace(constraints, forced=())
+            seed = blake2b(f"{self.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
+            numbers.append(len(jobs))
+            jobs.append(self.job(tokens, constraints, search, seed=int.from_bytes(seed, "big"), text=read))
+        return CutText(source, parts, numbers, copies, self._places(source, parts))
+
+    def job(self, tokens: Sequence[int], wanted: Constraints, search: SearchConfig, *, seed: int, text: str = "") -> PartJob:
+        """The job of one part. An n-best list has each text once; draws are what they are."""
+        longest, shortest = search.lengths(len(tokens))
+        spell = self.spell if search.n_best > 1 and search.sampling is None else None
+        asked = _unguarded(wanted, tokens, search)
+        return PartJob(tuple(tokens), Query(longest=longest, shortest=shortest, constraints=asked, seed=seed, spell=spell), text)
+
+    def spell(self, tokens: Sequence[int]) -> str:
+        """Their text. A model with byte pieces can write any character; a line must stay a line."""
+        return plain(self.vocabularies.target.decode(tokens)).strip()
+
+    def _stays(self, text: str, wanted: Constraints) -> bool:
+        """Whether a text is its own translation: it has no letter, and nothing else is asked for."""
+        if not self.normalisation.passes(text) or wanted.prefix or wanted.forced:
+            return False
+        return not wanted.forbidden or not any(contains(self.vocabularies.target.encode(text), banned) for banned in wanted.forbidden)
+
+    def _places(self, source: str, parts: Sequence[Part]) -> list[tuple[int, int]]:
+        """Where each part begins and ends in the source, as it was given."""
+        if len(parts) <= 1:
+            return [(len(source) - len(source.lstrip()), len(source.rstrip()))] * len(parts)
+        origins = [*self.normalisation.origins(encodable(source)), len(source)]
+        starts = [0, *accumulate(len(part.text) + len(part.separator) for part in parts)]
+        ends = [start + len(part.text) for start, part in zip(starts, parts, strict=False)]
+        return [
+            (origins[min(start, len(origins) - 1)], origins[min(end, len(origins) - 1)]) for start, end in zip(starts, ends, strict=False)
+        ]
+
+
+def _unguarded(wanted: Constraints, source: Sequence[int], search: SearchConfig) -> Constraints:
+    """Let a translation repeat itself as often as it likes where its source does."""
+    repetitive = search.repeat_ngram and repeats(source, ngram=search.repeat_ngram, times=search.max_repeats)
+    return replace(wanted, guard_repeats=False) if repetitive else wanted

@@ -1,0 +1,53 @@
+"""What a translation is: its text, its scores, its alternatives, and the search behind each of its parts."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from vitrail.decode.config import SearchConfig
+from vitrail.decode.query import Hypothesis, Query
+from vitrail.decode.textual.joining import Alternative, Stretch
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One text translated. An empty text has an empty translation of score 0."""
+
+    source: str
+    text: str
+    score: float
+    """Natural logarithm of the probability, normalised by length as `SearchConfig.length_penalty` says."""
+    log_probability: float
+    tokens: tuple[int, ...]
+    pieces: tuple[str, ...]
+    """The tokens as people read them."""
+    alternatives: tuple[Alternative, ...]
+    """The n-best list, best first; the first is the translation itself."""
+    truncated: bool
+    """Whether some part reached the limit of length before its end."""
+    parts: int
+    """In how many pieces the text was translated."""
+    cut: bool
+    """Whether a sentence had to be cut because it was too long."""
+    stretches: tuple[Stretch, ...] = ()
+    """The parts that have tokens, as they stand in `source` and `text`."""
+    passed_through: bool = False
+    """Whether there was nothing to translate, no letter, so that the text stayed as it is."""
+    token_log_probabilities: tuple[float, ...] = ()
+    """One for each token and, after those of each part, one for its end unless it was truncated."""
+
+
+class SearchedPart(NamedTuple):
+    """One part of a text that has tokens, with all that the search found for it."""
+
+    stretch: Stretch
+    query: Query
+    hypotheses: tuple[Hypothesis, ...]
+    """Best first; the first one is in the translation."""
+
+
+class Searched(NamedTuple):
+    """A translation with its parts, and the search as it was done: with more beams where words are forced."""
+
+    translation: Translation
+    parts: tuple[SearchedPart, ...]
+    search: SearchConfig

@@ -1,0 +1,89 @@
+"""What a user asks of every translation, and the same in token ids."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+
+from vitrail.data.subwords import UNK, Subwords
+from vitrail.decode.constraints import UNCONSTRAINED, Constraints, contains
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What is asked of every translation of a call.
+
+    Args:
+        prefix: the translation begins with this text. Of a text translated in parts, the first part does.
+        forbidden: words or phrases that may not occur. Goes by subwords, so that longer words that begin the same way may go too.
+        forced: words or phrases that must occur, each on its own and not inside a longer word. Of a text in parts, each in the part that
+            holds it anyway, or else in the one where it costs least.
+
+    One text stands for a list of itself. Raises UsageError for anything else that is no text.
+    """
+
+    prefix: str = ""
+    forbidden: Sequence[str] = ()
+    forced: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(f"Wishes: prefix is {self.prefix!r}", expected="one text")
+        for name in ("forbidden", "forced"):
+            given: Any = getattr(self, name)
+            words: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
+            if not all(isinstance(word, str) for word in words):
+                raise UsageError(f"Wishes: {name} is {given!r}", expected="words or phrases")
+            object.__setattr__(self, name, words)
+        for text in (self.prefix, *self.forbidden, *self.forced):
+            if encodable(text) != text:
+                raise UsageError(f"Wishes: {text!a} is not UTF-8", remedy="set the terminal to UTF-8, or write the words anew")
+
+
+def to_constraints(wishes: Wishes | None, target: Subwords, *, joins: Callable[[int, int], bool]) -> Constraints:
+    """The same in token ids of the target's vocabulary.
+
+    Args:    joins: what `joining` gives of the vocabulary.
+    Raises:  UsageError for wishes that cannot be granted.
+    """
+    if wishes is None:
+        return UNCONSTRAINED
+    forced = tuple(spellings(word, target) for word in wishes.forced)
+    for word, found in zip(wishes.forced, forced, strict=True):
+        if not found:
+            raise UsageError(f"the forced word {word!r} cannot be written in this model's vocabulary", remedy="choose another word")
+    forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
+    for word, found in zip(wishes.forced, forced, strict=True):
+        if all(any(contains(spelling, banned) for banned in forbidden) for spelling in found):
+            raise UsageError(f"{word!r} is forced and forbidden at once", remedy="leave it out of one of the two lists")
+    prefix = tuple(target.encode(plain(encodable(wishes.prefix))))
+    return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=joins)
+
+
+def spellings(word: str, vocabulary: Subwords) -> tuple[tuple[int, ...], ...]:
+    """The token sequences that write a word: after a space, and right after another character, as in "(word"."""
+    word = plain(encodable(word)).strip()
+    found = [tuple(vocabulary.encode(word))]
+    for lead in ("(", "-", '"'):
+        alone, together = vocabulary.encode(lead), vocabulary.encode(lead + word)
+        if together[: len(alone)] == alone:
+            found.append(tuple(together[len(alone) :]))
+            break
+    return tuple(dict.fromkeys(spelling for spelling in found if spelling and UNK not in spelling))
+
+
+_WORD_SIGN = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d]")
+
+
+def joining(vocabulary: Subwords) -> Callable[[int, int], bool]:
+    """Tell whether two neighbouring tokens write letters, their marks or digits without a space between them."""
+
+    def joins(previous: int, following: int) -> bool:
+        left, both = vocabulary.decode([previous]), vocabulary.decode([previous, following])
+        right = both.removeprefix(left)
+        return both.startswith(left) and _WORD_SIGN.match(left[-1:]) is not None and _WORD_SIGN.match(right[:1]) is not None
+
+    return joins

@@ -1,0 +1,232 @@
+"""The places of a model: which value each Probe records, told by role, side and layer, so that nobody has to read names.
+
+A model keeps its layers in lists, `encoder` and `decoder` (`cells` in a language model), so that the path of a layer is
+such as `encoder.0`. Nobody but this module and the models knows it.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from vitrail.nn.recurrent import CellKind
+
+Side = Literal["source", "target"]
+"""Which half of a translator: what reads the source, or what writes the target."""
+
+Role = Literal[
+    "embedded",
+    "position",
+    "query",
+    "key",
+    "value",
+    "score",
+    "mask",
+    "attention",
+    "context",
+    "residual",
+    "norm",
+    "feed_forward",
+    "hidden",
+    "cell",
+    "gate",
+    "memory",
+    "output",
+    "logits",
+]
+"""What the value of a place is:
+
+embedded      token embeddings, scaled
+position      embeddings to which positions were added: what the first layer reads
+query, key, value    of an attention, head by head
+score         of every query with every key, before the softmax
+mask          which keys may be read: truth values
+attention     weights: softmax of the scores, each row of which sums to 1
+context       what attention found: the values, weighted
+residual      a residual sum
+norm          what the norm of a residual connection gave
+feed_forward  the neurons of a feed-forward layer, after the activation
+hidden        h, the state of a recurrent cell
+cell          c, the second state of an LSTM cell
+gate          a gate of a recurrent cell, or its candidate
+memory        what the encoder hands to the decoder
+output        what several parts give together: both directions of a recurrent layer, or a recurrent decoder with its attention
+logits        scores of the next token
+"""
+
+Order = Literal["forward", "backward", "reversed", "reversed_backward"]
+"""In which order the positions of a sentence are recorded: from the first to the last, or from the last to the first; of a source that is
+read in reverse, the words from the last to the first and then <eos>, or, by a cell that reads it backward, <eos> and then the words."""
+
+Kind = Literal["encoder", "decoder", "cross"]
+"""Encoder self-attention, masked decoder self-attention, cross-attention (the only kind of a recurrent model)."""
+
+KINDS: dict[Kind, tuple[Side, Side]] = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
+"""The side of each kind's queries, and the side of its keys."""
+
+
+class Place(NamedTuple):
+    """Where a Probe records one value of a model."""
+
+    name: str
+    """The path of the Probe."""
+    role: Role
+    side: Side
+    """The half of the model that it belongs to."""
+    layer: int | None = None
+    """From 0; None for what belongs to no layer. The attention of a recurrent model counts as layer 0."""
+    heads: int = 0
+    """Of an attention; 0 elsewhere."""
+    order: Order = "forward"
+    """In which order positions are recorded, where they are recorded one after the other."""
+    reads: Side | None = None
+    """The side that an attention looks at; its keys and values have that side's positions."""
+    layer_output: bool = False
+    """Whether it is what its layer hands on to the next one."""
+
+    @property
+    def path(self) -> str:
+        """The module that the Probe belongs to; empty for the model itself."""
+        return self.name.rpartition(".")[0]
+
+    def reading_order(self, length: int) -> list[int]:
+        """Where among the recorded values that of each position is. Args: length: positions, <eos> included, no padding."""
+        last = length - 1
+        match self.order:
+            case "forward":
+                return list(range(length))
+            case "backward":
+                return list(range(last, -1, -1))
+            case "reversed":
+                return [*range(last - 1, -1, -1), last]
+            case "reversed_backward":
+                return [*range(1, length), 0]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One attention of a model, with the names of its Probes."""
+
+    kind: Kind
+    layer: int
+    heads: int
+    path: str
+    """Of its module."""
+    probes: dict[Role, str]
+    """Their names by role."""
+
+    @property
+    def weights(self) -> str:
+        """The name of the Probe that records its weights."""
+        return self.probes["attention"]
+
+
+def attentions(places: Sequence[Place], *kinds: Kind) -> list[Attention]:
+    """The attentions of these kinds, kind by kind and layer by layer; of all kinds in the order of the model where none is given."""
+    by_sides: dict[tuple[Side, Side], Kind] = {sides: kind for kind, sides in KINDS.items()}
+    found = [
+        Attention(by_sides[place.side, place.reads], place.layer or 0, place.heads, place.path, probes_at(places, place.path))
+        for place in places
+        if place.role == "attention" and place.reads is not None
+    ]
+    return [one for kind in kinds for one in found if one.kind == kind] if kinds else found
+
+
+def probes_at(places: Iterable[Place], path: str) -> dict[Role, str]:
+    """The names of one module's Probes, by role; of several gates the last one's."""
+    return {place.role: place.name for place in places if place.path == path}
+
+
+def find(places: Iterable[Place], role: Role, side: Side) -> Place | None:
+    """The first place of a role and a side; None where the model has none."""
+    return next((place for place in places if (place.role, place.side) == (role, side)), None)
+
+
+def layer_outputs(places: Iterable[Place], side: Side) -> list[Place]:
+    """What the layers of a side hand on, from the first layer to the last."""
+    return [place for place in places if place.layer_output and place.side == side]
+
+
+def gradient_places(places: Iterable[Place]) -> list[Place]:
+    """Where gradients are compared over time steps and layers: the last residual sum of each layer, or the state of its forward cell."""
+    found: dict[tuple[Side, int | None], Place] = {}
+    for place in places:
+        forward = place.role == "hidden" and place.order in ("forward", "reversed")
+        if place.role == "residual" or forward:
+            found[place.side, place.layer] = place
+    return list(found.values())
+
+
+def attention_places(path: str, *, side: Side, reads: Side, layer: int, heads: int) -> list[Place]:
+    """The places of a MultiHeadAttention."""
+    roles: dict[str, Role] = {"q": "query", "k": "key", "v": "value"}
+    projections = [Place(f"{path}.{name}", role, side, layer, heads, reads=reads) for name, role in roles.items()]
+    return [*projections, *_weighing(path, side=side, reads=reads, layer=layer, heads=heads)]
+
+
+def step_attention_places(path: str) -> list[Place]:
+    """The places of a StepAttention, which has one head."""
+    return _weighing(path, side="target", reads="source", layer=0, heads=1)
+
+
+def _weighing(path: str, *, side: Side, reads: Side, layer: int, heads: int) -> list[Place]:
+    roles: dict[str, Role] = {"scores": "score", "keep": "mask", "weights": "attention", "context": "context"}
+    return [Place(f"{path}.{name}", role, side, layer, heads, reads=reads) for name, role in roles.items()]
+
+
+_STATES: dict[CellKind, dict[str, Role]] = {
+    "rnn": {},
+    "gru": {"reset_gate": "gate", "update_gate": "gate", "candidate": "gate"},
+    "lstm": {"input_gate": "gate", "forget_gate": "gate", "output_gate": "gate", "candidate": "gate", "cell": "cell"},
+}
+"""What each cell records beside its hidden state."""
+
+
+def cell_places(path: str, kind: CellKind, *, side: Side, layer: int, order: Order = "forward", layer_output: bool) -> list[Place]:
+    """The places of a recurrent cell. Args: layer_output: whether its hidden state is what the layer hands on."""
+    hidden = Place(f"{path}.hidden", "hidden", side, layer, order=order, layer_output=layer_output)
+    return [hidden, *(Place(f"{path}.{name}", role, side, layer, order=order) for name, role in _STATES[kind].items())]
+
+
+# Paths of modules, weights and what is derived from a value, which no Probe records.
+
+_LAYER = re.compile(r"((?:encoder|decoder|cells)\.(\d+))(?:\.|$)")
+_ORDER = ("source_", "target_", "encoder.", "encoder_", "bridge", "attention", "decoder.", "decoder_", "readout", "output")
+"""How the paths of parts begin, from input to output."""
+
+
+def layer_of(path: str) -> str | None:
+    """The path of the layer that something belongs to: encoder.0.residual_1.norm.weight -> encoder.0; None for what belongs to none."""
+    match = _LAYER.match(path)
+    return match[1] if match else None
+
+
+def group_of(path: str) -> str:
+    """The layer that a weight belongs to, or else the part of the model: encoder.0, readout."""
+    return layer_of(path) or path.partition(".")[0]
+
+
+def rank(group: str) -> tuple[int, int]:
+    """To sort what `group_of` gives: from input to output, layers in their order."""
+    place = next((number for number, start in enumerate(_ORDER) if group.startswith(start)), len(_ORDER))
+    match = _LAYER.match(group)
+    return place, int(match[2]) if match else 0
+
+
+def numbered(path: str) -> tuple[str, int]:
+    """A path with {} for the number of its layer, and that number: encoder.{}.self_attention, 0. Without a layer: 0."""
+    match = _LAYER.match(path)
+    return (f"{path[: match.start(2)]}{{}}{path[match.end(2) :]}", int(match[2])) if match else (path, 0)
+
+
+def side_of(path: str) -> Side:
+    """The half of the model that a module, a weight or a value belongs to, by its path."""
+    return "source" if path.startswith(("encoder", "source_")) or path == "memory" else "target"
+
+
+def brief(name: str) -> str:
+    """A place in a few letters: encoder.0.residual_2.sum as enc 0, source_embedded as X."""
+    match = _LAYER.match(name)
+    if match is not None:
+        return f"{name[:3]} {match[2]}"
+    return {"source_embedded": "X", "target_embedded": "Y", "decoder_output": "out"}.get(name, name)

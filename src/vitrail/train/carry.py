@@ -1,0 +1,55 @@
+"""States that are handed on from batch to batch: truncated back-propagation through time over a long text."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from vitrail.data.blocks import Block
+from vitrail.models.base import CarriedState, LanguageModel
+from vitrail.nn.losses import LossSum
+
+
+class Carried:
+    """The states of all groups of lanes (see `Blocks`), each as the last block of its group left it.
+
+    An update is taken per block, the state is carried on and its gradient is not (Williams and Peng 1990, with k1 = k2 = the block).
+
+    Args: goes_on: whether a block of this number goes on where the last one of its group ended; else it begins with a fresh state.
+    """
+
+    def __init__(self, model: LanguageModel, *, groups: int, lanes: int, goes_on: Callable[[int], bool]) -> None:
+        self._model, self._groups, self._lanes, self._goes_on = model, groups, lanes, goes_on
+        self._states: dict[int, CarriedState] = {}
+        self._new: dict[int, CarriedState] = {}
+
+    def loss(self, number: int, block: Block, *, label_smoothing: float) -> LossSum:
+        """The loss of block `number`. What its state becomes counts once `keep` is called."""
+        group = number % self._groups
+        known = self._states.get(group) if self._goes_on(number) else None
+        state = self._model.start(len(block.tokens)) if known is None else known
+        loss, after = self._model.loss_from(block.tokens, block.following, state, label_smoothing=label_smoothing)
+        self._new[group] = after.detached()
+        return loss
+
+    def keep(self) -> None:
+        """The update was taken: go on from the states after it."""
+        self._states |= self._new
+        self._new = {}
+
+    def forget(self) -> None:
+        """The update was skipped, or was a trial: go on from the states before it."""
+        self._new = {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint holds of the states."""
+        return {f"{group}/{name}": tensor for group, state in self._states.items() for name, tensor in state.tensors().items()}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `tensors` gave."""
+        groups = {int(name.partition("/")[0]) for name in tensors}
+        self._states = {
+            group: self._model.start(self._lanes).filled(
+                {name.removeprefix(f"{group}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{group}/")}
+            )
+            for group in groups
+        }

@@ -1,0 +1,18 @@
+"""Tasks: what is particular to each kind of training. `make_task` is the way in."""
+
+import torch
+
+from vitrail.data.prepared import Prepared, PreparedText
+from vitrail.train.config import RunConfig
+from vitrail.train.tasks.base import Task
+from vitrail.train.tasks.language import Language
+from vitrail.train.tasks.translation import Translation
+
+
+def make_task(config: RunConfig, prepared: Prepared | PreparedText, device: torch.device) -> Task:
+    """The task that prepared data are for."""
+    match prepared:
+        case Prepared():
+            return Translation(config, prepared, device)
+        case PreparedText():
+            return Language(config, prepared, device)

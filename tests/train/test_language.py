@@ -1,0 +1,244 @@
+"""A language model is trained, stopped, resumed, scored and used through the run, loop and folder of translators."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vitrail
+from vitrail import cli
+from vitrail.decode.generate import Generator
+from vitrail.errors import Interrupted, UsageError
+from vitrail.models.folder import load_folder, unique_tensors
+from vitrail.train import state
+from vitrail.train.api import to_run_config
+from vitrail.train.metrics import Event
+from vitrail.train.run import train
+
+NAMES, VERBS, THINGS = ["ann", "bob", "cleo", "dan"], ["sees", "likes", "has", "wants"], ["apples", "birds", "cats", "dogs"]
+
+
+def lines(count: int, *, seed: int = 0) -> list[str]:
+    draw = np.random.default_rng(seed)
+    return [" ".join(str(draw.choice(words)) for words in (NAMES, VERBS, THINGS)) for _ in range(count)]
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text("\n".join(lines(400)) + "\n")
+    return path
+
+
+TRAIN = """
+import json, sys
+from pathlib import Path
+from vitrail.train.api import to_run_config
+from vitrail.train.metrics import Event
+from vitrail.train.run import train
+train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
+"""
+
+
+def settings(text: Path, **train_settings: object) -> dict[str, object]:
+    return {
+        "data": {
+            "text": [{"source": str(text)}],
+            "subwords": {"kind": "character", "size": 60},
+            "holdout": {"dev_lines": 20, "test_lines": 20},
+        },
+        "model": {"kind": "recurrent-language", "embedding_width": 12, "width": 24, "layers": 2, "dropout": 0.1, "truncate": 8},
+        "train": {
+            "duration": "40 steps",
+            "batch_tokens": 64,
+            "validate_every": "15 steps",
+            "save_every": "7 steps",
+            "threads": 1,
+            "log_every": 1,
+            "precision": "fp32",
+            "label_smoothing": 0.0,
+            **train_settings,
+        },
+        "optimizer": {"learning_rate": 0.01},
+        "schedule": {"warmup": "5 steps"},
+    }
+
+
+def final(folder: Path) -> dict[str, torch.Tensor]:
+    checkpoint = state.load_latest(folder, expected={"model": None, "optimizer": None, "average": None, "carried": None})
+    assert checkpoint is not None and checkpoint.facts["finished"]
+    return {f"{group}/{name}": tensor for group, part in checkpoint.tensors.items() for name, tensor in part.items()}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, accumulate: int) -> None:
+    config = to_run_config(settings(text, accumulate=accumulate))
+    train(config, tmp_path / "whole")
+    expected = final(tmp_path / "whole")
+    assert sum(name.startswith("carried/") for name in expected) == 4 * accumulate  # two layers with h and c, for each group of lanes
+    for steps in (1, 9, 23):
+        part = tmp_path / str(steps)
+
+        def stop(event: Event, after: int = steps) -> None:
+            if event.step == after:
+                signal.raise_signal(signal.SIGINT)
+
+        with pytest.raises(Interrupted, match=f"step {steps}"):
+            train(config, part, observers=[stop])
+        train(config, part)
+        found = final(part)
+        assert found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path) -> None:
+    config = settings(text, duration="400 steps", save_every="20 steps", validate_every="100 steps")
+    train(to_run_config(config), tmp_path / "whole")
+    command = [sys.executable, "-c", TRAIN, json.dumps(config), str(tmp_path / "killed")]
+    kills = 0
+    for _ in range(3):
+        with subprocess.Popen(command) as process:
+            deadline = time.monotonic() + 90
+            while process.poll() is None and time.monotonic() < deadline:
+                reached = max((int(path.name[5:]) for path in state.checkpoints(tmp_path / "killed")), default=0)
+                if kills < 2 and reached >= 60 * (kills + 1):
+                    os.kill(process.pid, signal.SIGKILL)
+                    kills += 1
+                    break
+                time.sleep(0.01)
+    assert kills == 2 and process.returncode == 0
+    expected, found = final(tmp_path / "whole"), final(tmp_path / "killed")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_it_learns_the_grammar_and_the_best_step_is_kept(tmp_path: Path, text: Path) -> None:
+    train(to_run_config(settings(text, duration="600 steps", validate_every="100 steps", batch_tokens=256)), tmp_path / "run")
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    validations = [line for line in log if line["kind"] == "validation"]
+    assert validations[-1]["dev_perplexity"] < 1.8 < validations[0]["dev_perplexity"]
+    assert (
+        min(line["dev_loss_nats_per_token"] for line in validations)
+        == next(line for line in reversed(validations) if line["best"])["dev_loss_nats_per_token"]
+    )
+    generator = Generator.load(tmp_path / "run")
+    written = [one[0].text for one in generator.generate([""] * 40)]
+    right = [one for one in written if len(one.split()) == 3 and all(map(list.__contains__, (NAMES, VERBS, THINGS), one.split()))]
+    assert len(right) >= 36
+    assert generator.measure(lines(30, seed=9)).figures()["perplexity"] < 1.8 < generator.measure(["xxxxx", "yyy"]).figures()["perplexity"]
+
+
+def test_a_block_that_covers_the_text_is_full_backpropagation(tmp_path: Path, text: Path) -> None:
+    """One lane, one block as long as the text: one step by the run has the gradient of the whole text in one pass."""
+    table = settings(text, duration="1 steps", batch_tokens=100_000, average_decay=0.0, validate_every="0 steps")
+    table["model"] |= {"truncate": 100_000, "dropout": 0.0}  # pyright: ignore[reportOperatorIssue]
+    table["optimizer"] = {"kind": "sgd", "learning_rate": 0.5, "weight_decay": 0.0, "clip_norm": 0.0}
+    table["schedule"] = {"kind": "constant", "warmup": "1 steps"}
+    config = to_run_config(table)
+    train(config, tmp_path / "run")
+    from vitrail.data.prepared import open_data
+    from vitrail.models.build import build_model
+    from vitrail.runtime import seed_all
+
+    prepared = open_data(tmp_path / "run" / "data")
+    seed_all(config.seed, 0)
+    ours = build_model(config.model, prepared.vocabularies)
+    ids = torch.from_numpy(prepared.stores[0].ids("text").astype(np.int64))
+    hidden, _ = ours.read(ids.roll(1)[None], ours.start(1))  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue]
+    logits = hidden @ ours.output_weight.t() + ours.output_bias  # pyright: ignore[reportAttributeAccessIssue, reportOperatorIssue, reportCallIssue]
+    torch.nn.functional.cross_entropy(logits[0], ids).backward()
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter -= 0.5 * parameter.grad  # pyright: ignore[reportOperatorIssue]
+    trained = final(tmp_path / "run")
+    for name, tensor in unique_tensors(ours).items():
+        torch.testing.assert_close(trained[f"model/{name}"], tensor, atol=2e-6, rtol=1e-4)
+
+
+def test_folder_of_a_language_model(tmp_path: Path, text: Path) -> None:
+    train(to_run_config(settings(text)), tmp_path / "run")
+    loaded = load_folder(tmp_path / "run")
+    assert loaded.config.kind == "recurrent-language" and loaded.facts["dev_perplexity"] > 1
+    document = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
+    assert (document["format"], document["kind"]) == (2, "recurrent-language")
+
+
+def run(*arguments: object) -> int:
+    return cli.run([str(argument) for argument in arguments])
+
+
+def test_from_the_command_line(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    common = [
+        "--set",
+        "data.subwords.kind=character",
+        "--set",
+        "data.subwords.size=60",
+        "--set",
+        "model.width=24",
+        "--set",
+        "train.threads=1",
+    ]
+    assert run("train", "--text", text, "--preset", "gru-lm", "-o", tmp_path / "run", "--duration", "30 steps", *common) == 0
+    told = capfd.readouterr()
+    assert "bits a byte" in told.err and "perplexity" in told.out and "chosen: model.truncate" in told.err
+    assert run("train", "-o", tmp_path / "run") == 0 and "nothing to do" in capfd.readouterr().err
+    assert run("generate", tmp_path / "run", "--prompt", "ann", "--prompt", "bob", "--samples", 2, "--seed", 1, "--json") == 0
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [one["prompt"] for one in found] == ["ann", "ann", "bob", "bob"] and all(one["text"].startswith(one["prompt"]) for one in found)
+    (tmp_path / "beginnings").write_text("ann\nbob\n")
+    assert run("generate", tmp_path / "run", "--prompts", tmp_path / "beginnings", "--beams", 3) == 0
+    assert [line[:3] for line in capfd.readouterr().out.splitlines()] == ["ann", "bob"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--text", "TEXT", "--preset", "tiny"), "lstm-lm"),
+        (("--text", "TEXT", "--source", "TEXT", "--target", "TEXT"), "--text together with pairs"),
+        (("--text", "TEXT", "--dev-source", "TEXT"), "--text together with pairs"),
+        (("--source", "TEXT", "--target", "TEXT", "--preset", "lstm-lm"), "lstm-lm"),
+        (("--text", "MISSING"), "no such file"),
+        (("--text", "TEXT", "--set", "train.select=bleu"), "train.select = bleu"),
+    ],
+)
+def test_what_cannot_be_is_told(
+    tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str], arguments: tuple[str, ...], told: str
+) -> None:
+    named = [str(text) if one == "TEXT" else str(tmp_path / "missing") if one == "MISSING" else one for one in arguments]
+    assert run("train", *named, "-o", tmp_path / "run", "--duration", "1 steps") != 0
+    error = capfd.readouterr().err
+    assert told in error and "Traceback" not in error and not (tmp_path / "run" / "model").exists()
+
+
+def test_prepared_by_itself_and_trained_from_python(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    changed = ("data.subwords.kind=character", "data.subwords.size=60", "model.width=24", "train.threads=1", "train.duration=2 steps")
+    common = [part for setting in changed for part in ("--set", setting)]
+    assert run("prepare", "--text", text, "-o", tmp_path / "run", *common[:4]) == 0
+    assert "400 lines read" in " ".join(capfd.readouterr().out.split()) and not (tmp_path / "run" / "model").exists()
+    said: list[str] = []
+    generator = vitrail.train_language_model(text, tmp_path / "run", settings=changed, say=said.append)
+    assert isinstance(generator, Generator) and any("already" in line for line in said)
+    assert run("prepare", "--text", text, "--explain") != 0 and "--explain with --text" in capfd.readouterr().err
+
+
+def test_each_verb_knows_its_kind(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(to_run_config(settings(text, duration="2 steps")), tmp_path / "run")
+    for verb in ("translate", "inspect", "doctor", "align"):
+        more = {"inspect": ["ann"], "align": ["--source", text, "--target", text]}
+        arguments = [tmp_path / "run", *more.get(verb, [])]
+        capfd.readouterr()
+        assert run(verb, *arguments) != 0
+        error = capfd.readouterr().err
+        assert "language model" in error and "Traceback" not in error, verb
+    assert run("evaluate", tmp_path / "run") == 0
+    assert "bits a byte" in capfd.readouterr().out
+    assert run("evaluate", tmp_path / "run", "--source", text, "--json") == 0
+    assert json.loads(capfd.readouterr().out)["tokens"] == sum(len(line) + 1 for line in text.read_text().splitlines())
+    with pytest.raises(UsageError, match="a model for translation"):
+        to_run_config(settings(text) | {"model": {"kind": "recurrent"}})
