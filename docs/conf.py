@@ -94,3 +94,6 @@ def setup(app: Sphinx) -> None:
     """What Sphinx calls."""
     app.connect("builder-inited", write_reference)
     app.connect("autodoc-process-docstring", to_rst)
+
+# The strings of a Literal are taken for names: `Literal["pairs"]` for the several attributes of that name.
+suppress_warnings = ["ref.python"]
