@@ -106,11 +106,11 @@ def test_gnu_looks_less_while_a_team_is_idle() -> None:
 @pytest.mark.skipif(not LINUX or len(os.sched_getaffinity(0)) < 2 or waited_seconds() is None, reason="the kernel tells of waiting")
 def test_a_busy_neighbour_is_noticed() -> None:
     cores = str(min(4, len(os.sched_getaffinity(0))))
-    command = [sys.executable, "-m", "vitrail.bench.neighbour", str(2 * len(os.sched_getaffinity(0)))]
+    command = [sys.executable, "-m", "vitrail.bench.neighbour", str(len(os.sched_getaffinity(0)))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as neighbour:
         try:
             assert neighbour.stdout is not None and neighbour.stdout.readline() == b"busy\n"
-            watched, most = shown(WATCHED, cores, "3")
+            watched, most = shown(WATCHED, cores, "2")
         finally:
             neighbour.kill()
     assert watched == "True" and int(most) >= (teams_needed(int(cores), len(os.sched_getaffinity(0))) > 0)

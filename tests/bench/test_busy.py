@@ -25,7 +25,9 @@ TWO_CORES = Machine("a processor", 2, "Linux", "3.11", {}, 0.1)
 
 def test_both_states_are_measured() -> None:
     said: list[str] = []
-    report = busy.run(pairs=PAIRS, vocabulary=600, batch_tokens=128, threads=1, seconds=0.01, repeats=1, spin_counts=(50,), say=said.append)
+    report = busy.run(
+        pairs=PAIRS, vocabulary=600, batch_tokens=128, threads=1, seconds=0.01, repeats=1, spin_counts=(50,), settle=0, say=said.append
+    )
     assert [way.setting for way in report.ways] == [{}, WAITING, {"GOMP_SPINCOUNT": "50"}]
     assert all(len(way.quiet) == len(way.busy) == 1 and min(way.quiet + way.busy) > 0 for way in report.ways)
     assert report.same_bits and len(report.ways[0].digest) == 64

@@ -106,6 +106,7 @@ def run(
     repeats: int = 5,
     precision: Precision = "auto",
     spin_counts: Sequence[int] = (),
+    settle: float = 1.0,
     pairs: Sequence[tuple[str, str]] | None = None,
     vocabulary: int = 10_000,
     say: Callable[[str], None] = lambda _: None,
@@ -115,7 +116,7 @@ def run(
     Args:
         busy_threads: of the other process, which is started and ended here; None: as many as train.
         seconds: of each measurement; whole steps are counted. repeats: rounds; in each, every way is measured in both states.
-        spin_counts: more ways to measure. pairs: None: the built-in phrasebook.
+        spin_counts: more ways to measure. settle: seconds of training before each measurement. pairs: None: the built-in phrasebook.
     Raises: UsageError. VitrailError: a training failed.
     """
     if min(batch_tokens, threads, repeats, *spin_counts, 1) < 1 or seconds <= 0 or (busy_threads is not None and busy_threads < 1):
@@ -128,7 +129,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="vitrail-bench-") as folder, ExitStack() as stack:
         file = Path(folder, "batches.safetensors")
         save_batches(file, corpus.batches)
-        task = BusyTask(model.model_dump(mode="json"), corpus.vocabulary, str(file), threads, precision, _WARMUP_STEPS)
+        task = BusyTask(model.model_dump(mode="json"), corpus.vocabulary, str(file), threads, precision, _WARMUP_STEPS, settle)
         trainings = {name: stack.enter_context(_training(name, task, setting)) for name, setting in settings.items()}
         say(f"{len(trainings)} trainings are ready")
         speeds: dict[tuple[str, bool], list[float]] = {(name, busy): [] for name in settings for busy in (False, True)}

@@ -17,9 +17,6 @@ from vitrail.models.folder import unique_tensors
 from vitrail.runtime import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.loop import update
 
-_SETTLING = 1.0
-"""Seconds of training before each measurement: what goes by the load, such as `vitrail.contention`, has noticed it by then."""
-
 
 @dataclass(frozen=True)
 class BusyTask:
@@ -33,6 +30,8 @@ class BusyTask:
     precision: Precision
     warmup: int
     """Steps before the first answer, which gives the digest of the weights after them."""
+    settle: float = 1.0
+    """Seconds of training before each measurement: what goes by the load, such as `vitrail.contention`, has noticed it by then."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def main() -> None:
     _answer({"digest": hashlib.sha256(weights).hexdigest()})
     for line in sys.stdin:
         wanted, tokens, begun = float(line), 0, time.perf_counter()
-        while time.perf_counter() - begun < _SETTLING:
+        while time.perf_counter() - begun < task.settle:
             step()
         started = time.perf_counter()
         while (spent := time.perf_counter() - started) < wanted or not tokens:
