@@ -216,6 +216,23 @@ def test_what_cannot_be_is_told(
     assert told in error and "Traceback" not in error and not (tmp_path / "run" / "model").exists()
 
 
+def test_going_on_leaves_a_sound_model_alone_and_makes_a_damaged_one_again(
+    tmp_path: Path, text: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = to_run_config(settings(text))
+    train(config, tmp_path / "run")
+    model = tmp_path / "run" / "model"
+    before = {path.name: (path.stat().st_ino, path.read_bytes()) for path in model.iterdir()}
+    caplog.clear()
+    assert train(config, tmp_path / "run").already_done
+    assert before == {path.name: (path.stat().st_ino, path.read_bytes()) for path in model.iterdir()}
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
+    train(config, tmp_path / "run")
+    assert "made again" in caplog.text and load_folder(tmp_path / "run").config.kind == "recurrent-language"
+
+
 def test_prepared_by_itself_and_trained_from_python(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     changed = ("data.subwords.kind=character", "data.subwords.size=60", "model.width=24", "train.threads=1", "train.duration=2 steps")
     common = [part for setting in changed for part in ("--set", setting)]

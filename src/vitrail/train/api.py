@@ -86,9 +86,8 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     """
     asked = request.table()
     data = asked.get("data", {})
-    if not any(
-        isinstance(data.get(name), list) for name in ("corpora", "text")
-    ):  # a table of places changes those of the run that is there
+    # A table of places changes those of the run that is there.
+    if not any(isinstance(data.get(name), list) for name in ("corpora", "text")):
         return Plan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
     begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing would be lost by choosing anew
     choices = _kept_choices(folder) if begun else None

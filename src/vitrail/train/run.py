@@ -24,7 +24,7 @@ from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
 from vitrail.models.base import Model
 from vitrail.models.build import count_parameters
-from vitrail.models.folder import fill, load_model, save_model, unique_tensors
+from vitrail.models.folder import fill, load_folder, save_model, unique_tensors
 from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
 from vitrail.streams import heard_or_not
 from vitrail.train import state
@@ -253,7 +253,7 @@ class _Run:
         if self.progress.validated < 0:
             return  # there is none yet
         try:
-            loaded = load_model(self.folder / "model", device=self.learner.device)
+            loaded = load_folder(self.folder / "model", device=self.learner.device)
         except ModelError as error:
             self._make_model_again(error)
             return
