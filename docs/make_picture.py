@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vitrail.data.batches import collate
 from vitrail.decode.translate import Translator
-from vitrail.models.folder import load_model
+from vitrail.models.model_folder import load_model
 from vitrail.nn.probe import trace
 
 SENTENCE = "A dog ate the food because it was hungry."

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from vitrail.cli import run
-from vitrail.data.phrasebook import phrasebook
-from vitrail.train.display import TrainingDisplay
+from vitrail.phrasebook.corpus import phrasebook
+from vitrail.train.log.display import TrainingDisplay
 
 SMALL = [
     *("model.width=16", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1", "model.feed_forward=16"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vitrail.config import Config, Duration, Override, build, keys, merge, parse_override, read_toml, to_toml, with_overrides
 from vitrail.errors import UsageError
-from vitrail.train.config import RunConfig
+from vitrail.train.run_config import RunConfig
 
 
 class Inner(Config):

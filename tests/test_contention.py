@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.contention import Contention, IdleTeams, bring_together, teams_needed, waited_seconds
-from vitrail.cores import WAITING
+from vitrail.runtime.contention import Contention, IdleTeams, bring_together, teams_needed, waited_seconds
+from vitrail.runtime.cores import WAITING
 
 LINUX = sys.platform.startswith("linux")
 UNSAID = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", *WAITING)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.cores import KERNELS, WAITING, keep_few_kernels, usable_cores, wait_briefly
+from vitrail.runtime.cores import KERNELS, WAITING, keep_few_kernels, usable_cores, wait_briefly
 
 ALLOWED = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 SHOW = "import os, {first}, vitrail; print(*(os.environ.get(name) for name in ('GOMP_SPINCOUNT', 'KMP_BLOCKTIME')))"
@@ -83,9 +83,8 @@ def test_a_quota_limits_the_cores(tmp_path: Path, own: str, files: dict[str, str
 
 def test_where_nothing_is_told_affinity_holds(tmp_path: Path) -> None:
     assert usable_cores(tmp_path) == ALLOWED
-    code = (
-        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from vitrail.runtime import set_threads; print(set_threads(0))"
-    )
+    bound = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    code = f"{bound}; from vitrail.runtime.device import set_threads; print(set_threads(0))"
     if hasattr(os, "sched_setaffinity"):
         environment = {name: value for name, value in UNSAID.items() if not name.endswith("_NUM_THREADS")}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vitrail.config import keys
-from vitrail.train.config import RunConfig
+from vitrail.train.run_config import RunConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -113,7 +113,7 @@ def test_names_that_the_recipes_name_are_in_their_files(file: str, name: str) ->
 
 def test_the_recipes_name_enough_to_be_held() -> None:
     rows = _recipe_rows()
-    assert len(rows) > 20 and {("src/vitrail/nn/recurrent.py", "_kernel"), ("tests/data/test_clean.py", "DROPPED")} <= set(rows)
+    assert len(rows) > 20 and {("src/vitrail/nn/cells.py", "_kernel"), ("tests/data/test_clean.py", "DROPPED")} <= set(rows)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from vitrail.cli import run
-from vitrail.data.phrasebook import phrasebook
+from vitrail.phrasebook.corpus import phrasebook
 
 SMALL = [
     *("model.width=16", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1", "model.feed_forward=16"),

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import pytest
 
 from vitrail.cli import run
-from vitrail.data.phrasebook import phrasebook
 from vitrail.inspection.record import Inspection
+from vitrail.phrasebook.corpus import phrasebook
 
 SENTENCE = "The dog eats."
 

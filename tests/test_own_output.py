@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vitrail.bench import gradients, lag, length
 from vitrail.cli import run
-from vitrail.data.phrasebook import phrasebook, write
 from vitrail.errors import UsageError
-from vitrail.evaluation import ladder_report, plots
+from vitrail.experiments import gradients, lag, length
 from vitrail.files import Recognise, holds_others, is_json_with, is_log_with, publish_folder, require_own, seal, unseal, write_file
 from vitrail.inspection import page
-from vitrail.inspection.projector import Table, write_projector
+from vitrail.inspection.maps.projector import Table, write_projector
+from vitrail.ladder import ladder_report
+from vitrail.phrasebook.corpus import phrasebook, write
+from vitrail.reports import charts
 
 
 def every_byte(folder: Path) -> dict[str, bytes]:
@@ -51,8 +52,8 @@ def test_experiments_look_before_they_train(verb: str, tmp_path: Path, capfd: py
 
 
 def test_our_own_pages_are_known(tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text(plots.page("Ein Titel", [plots.Section("Überschrift", "<p>x</p>")]))
-    assert plots.is_page(tmp_path / "a.html") and not page.is_page(tmp_path / "a.html")
+    (tmp_path / "a.html").write_text(charts.page("Ein Titel", [charts.Section("Überschrift", "<p>x</p>")]))
+    assert charts.is_page(tmp_path / "a.html") and not page.is_page(tmp_path / "a.html")
 
 
 def test_a_phrasebook_is_not_written_over_a_corpus(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 import subprocess
 import sys
 import tomllib
+import warnings
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import vitrail
-from vitrail.data.phrasebook import phrasebook
+from vitrail.phrasebook.corpus import phrasebook
 
 NAMES = [
     *(
@@ -32,9 +33,35 @@ NAMES = [
 ]
 
 EARLIER = {
-    "vitrail.decode.search": ("SamplingConfig", "SearchConfig"),
     "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator", "Wishes"),
 }
+RENAMED = [
+    ("vitrail.decode.search", "SearchConfig", "vitrail.decode.search_config"),
+    ("vitrail.decode.search", "beam_search", "vitrail.decode.search.beams"),
+    ("vitrail.inspection.alignment", "align", "vitrail.inspection.alignment.word_alignment"),
+    ("vitrail.inspection.attribution", "attribute", "vitrail.inspection.causes.attribution"),
+    ("vitrail.inspection.change", "Edit", "vitrail.inspection.causes.change"),
+    ("vitrail.inspection.doctor.examine", "examine", "vitrail.doctor.examine"),
+    ("vitrail.inspection.figures", "draw_heads", "vitrail.inspection.drawing.figures"),
+    ("vitrail.inspection.lens", "apply_lens", "vitrail.inspection.causes.lens"),
+    ("vitrail.inspection.maps", "map_model", "vitrail.inspection.maps.model_map"),
+    ("vitrail.models.folder", "load_model", "vitrail.models.model_folder"),
+]
+"""Names that the pages told, where the last release had them, and where they are now."""
+
+
+@pytest.mark.parametrize(("home", "name", "new"), RENAMED)
+def test_an_old_name_works_with_a_warning(home: str, name: str, new: str) -> None:
+    code = f"from {home} import {name} as old; from {new} import {name}; assert old is {name}"
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("DeprecationWarning") >= 1 and home in done.stderr and new in done.stderr
+
+
+def test_what_was_never_there_is_not_found() -> None:
+    for home, name in (("vitrail.inspection.maps", "mapp"), ("vitrail.models.folder", "lode_model"), ("vitrail.inspection.figurs", "x")):
+        with pytest.raises((ImportError, AttributeError)), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            getattr(import_module(home), name)
 
 
 def test_the_public_names() -> None:
@@ -62,7 +89,7 @@ def test_importing_fetches_nothing() -> None:
     """But the version, and what says how OpenMP's threads wait, which must be said before torch is there."""
     code = "import sys, vitrail; print(sorted(name for name in sys.modules if name.startswith(('vitrail.', 'torch'))))"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stdout.strip() == "['vitrail.cores', 'vitrail.version']"
+    assert done.stdout.strip() == "['vitrail.renamed', 'vitrail.runtime', 'vitrail.runtime.cores', 'vitrail.version']"
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.data.phrasebook import phrasebook
+from vitrail.phrasebook.corpus import phrasebook
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

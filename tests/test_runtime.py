@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from vitrail.errors import UsageError
-from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, seed_all
+from vitrail.runtime.device import choose_device, choose_dtype, seed_all
+from vitrail.runtime.ranks import Ranks, join_ranks
 
 
 def drawn(*key: int) -> list[float]:

@@ -11,10 +11,10 @@ from typing import IO, Any
 
 import pytest
 
-from vitrail.data.phrasebook import phrasebook
 from vitrail.errors import VitrailError
+from vitrail.phrasebook.corpus import phrasebook
 from vitrail.streams import heard_or_not, unfailing
-from vitrail.train.display import TrainingDisplay
+from vitrail.train.log.display import TrainingDisplay
 
 SAYING = """
 import logging, sys, warnings
@@ -117,8 +117,11 @@ def test_a_pipe_that_does_not_wait_gets_all_of_a_result() -> None:
 
 
 def test_closed_standard_input_is_told(tmp_path: Path) -> None:
-    done = run("from vitrail.streams import guard_streams; guard_streams()\nfrom vitrail.data.text import lines\nfrom pathlib import Path\n"
-               "next(lines(Path('-')))", close=(0,))  # fmt: skip
+    code = (
+        "from vitrail.streams import guard_streams; guard_streams()\nfrom vitrail.data.reading.parallel_text import lines\n"
+        "from pathlib import Path\nnext(lines(Path('-')))"
+    )
+    done = run(code, close=(0,))
     assert b"stdin: is closed" in done.stderr
 
 

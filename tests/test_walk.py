@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.data.phrasebook import opening, phrasebook
+from vitrail.phrasebook.corpus import opening, phrasebook
 
 ROOT = Path(__file__).parents[1]
 SENTENCES = {"I am good.": "Je vais bien.", "I am good": "Je vais bien"}

@@ -61,7 +61,7 @@ def counted(what: str, aim: int, places: list[str], note: str = "") -> Measure:
 
 
 def short(module: str) -> str:
-    """`data.text` for `vitrail.data.text`."""
+    """`data.text` for `vitrail.data.reading.parallel_text`."""
     return module.removeprefix("vitrail.")
 
 

@@ -13,7 +13,7 @@ class Import(NamedTuple):
     """One imported name."""
 
     module: str
-    """In full: `vitrail.train.state`, or a name in a module, `vitrail.errors.DataError`."""
+    """In full: `vitrail.train.resume.checkpoints`, or a name in a module, `vitrail.errors.DataError`."""
     line: int
     at_top: bool
     """It runs as soon as the module is imported: not inside a function, and not for types alone."""
@@ -25,7 +25,7 @@ def module_files() -> list[Path]:
 
 
 def module_name(path: Path) -> str:
-    """`vitrail.data.text`; of a package's `__init__`, the package."""
+    """`vitrail.data.reading.parallel_text`; of a package's `__init__`, the package."""
     return ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 

@@ -10,13 +10,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vitrail.cores import keep_few_kernels, wait_briefly
+from vitrail import renamed
+from vitrail.runtime.cores import keep_few_kernels, wait_briefly
 from vitrail.version import __version__
 
 if TYPE_CHECKING:
     from vitrail.config import Duration
-    from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
     from vitrail.decode.generate import Generated, Generator
+    from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
     from vitrail.decode.textual.results import Translation
     from vitrail.decode.textual.wishes import Wishes
     from vitrail.decode.translate import Translator
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.api import train_language_model, train_translator
-    from vitrail.train.config import RunConfig
+    from vitrail.train.run_config import RunConfig
 
 __all__ = [
     "DataError",
@@ -55,7 +56,7 @@ __all__ = [
 # Importing torch takes seconds, so each public name is fetched when it is first used (PEP 562).
 _HOMES = {
     "vitrail.config": ("Duration",),
-    "vitrail.decode.config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
+    "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
     "vitrail.decode.generate": ("Generated", "Generator"),
     "vitrail.decode.textual.results": ("Translation",),
     "vitrail.decode.textual.wishes": ("Wishes",),
@@ -64,9 +65,10 @@ _HOMES = {
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
     "vitrail.train.api": ("train_language_model", "train_translator"),
-    "vitrail.train.config": ("RunConfig",),
+    "vitrail.train.run_config": ("RunConfig",),
 }
 
+renamed.install()
 keep_few_kernels()
 wait_briefly()  # before anything imports torch, and for every way in: the program, `python -m`, a script, a process that one starts
 

@@ -14,20 +14,20 @@ from typing import Annotated, Any
 import typer
 
 import vitrail
-from vitrail.commands import console
-from vitrail.commands.align import align
-from vitrail.commands.bench import bench
-from vitrail.commands.compare import compare
-from vitrail.commands.config import config
-from vitrail.commands.demo import demo
-from vitrail.commands.doctor import doctor
-from vitrail.commands.evaluate import evaluate
-from vitrail.commands.experiment import experiment
-from vitrail.commands.generate import generate
-from vitrail.commands.inspect import inspect
-from vitrail.commands.prepare import prepare
-from vitrail.commands.train import train
-from vitrail.commands.translate import translate
+from vitrail.commands.judge.bench import bench
+from vitrail.commands.judge.compare import compare
+from vitrail.commands.judge.evaluate import evaluate
+from vitrail.commands.look.doctor import doctor
+from vitrail.commands.look.experiment import experiment
+from vitrail.commands.look.inspect import inspect
+from vitrail.commands.make.config import config
+from vitrail.commands.make.demo import demo
+from vitrail.commands.make.prepare import prepare
+from vitrail.commands.make.train import train
+from vitrail.commands.shared import console
+from vitrail.commands.use.align import align
+from vitrail.commands.use.generate import generate
+from vitrail.commands.use.translate import translate
 from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
 from vitrail.streams import NobodyReads, guard_streams
 from vitrail.train.stopping import stopping_at_once

@@ -12,12 +12,12 @@ import pytest
 from vitrail.bench import busy
 from vitrail.bench.busy import BUSY_GOAL, QUIET_GOAL, BusyReport, Way
 from vitrail.bench.busy_worker import BusyTask
-from vitrail.bench.machine import Machine
-from vitrail.bench.train import make_corpus
-from vitrail.bench.worker import save_batches
-from vitrail.cores import WAITING
+from vitrail.bench.training_speed import make_corpus
+from vitrail.bench.training_worker import save_batches
 from vitrail.errors import UsageError
 from vitrail.models.transformer import TransformerConfig
+from vitrail.runtime.cores import WAITING
+from vitrail.runtime.machine import Machine
 
 PAIRS = [(f"the {a} sees {n} {b}s", f"le {a} voit {n} {b}s") for a in ("fox", "owl", "cat") for b in ("tree", "star") for n in range(2, 30)]
 TWO_CORES = Machine("a processor", 2, "Linux", "3.11", {}, 0.1)

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitrail.bench import gradients as bench
-from vitrail.bench.gradients import CLIPPINGS, Clipping, Conditions, Corpus, Course, GradientReport
-from vitrail.data.holdout import HoldoutConfig
-from vitrail.data.prepare import DataConfig, prepare
-from vitrail.data.subwords import PAD, SubwordsConfig
-from vitrail.data.text import ParallelText
+from vitrail.data.preparing.holdout import HoldoutConfig
+from vitrail.data.preparing.prepare import DataConfig, prepare
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import PAD, SubwordsConfig
 from vitrail.errors import DataError, UsageError
+from vitrail.experiments import gradients as bench
+from vitrail.experiments.gradients import CLIPPINGS, Clipping, Conditions, Corpus, Course, GradientReport
 from vitrail.models.build import build_model, preset
-from vitrail.models.folder import save_model, unique_tensors
+from vitrail.models.model_folder import save_model, unique_tensors
 
 PAIRS = [(f"the {a} sees {n} {b}s", f"le {a} voit {n} {b}s") for a in ("fox", "owl", "cat") for b in ("tree", "star") for n in range(2, 60)]
 

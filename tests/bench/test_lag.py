@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vitrail.bench import lag
-from vitrail.bench.lag import LagReport
-from vitrail.bench.lag_job import Architecture, Job, LagConditions, Trial
-from vitrail.bench.lag_worker import (
+from vitrail.errors import UsageError, VitrailError
+from vitrail.experiments import lag
+from vitrail.experiments.lag import LagReport
+from vitrail.experiments.lag_job import Architecture, Job, LagConditions, Trial
+from vitrail.experiments.lag_worker import (
     SYMBOLS,
     Adding,
     AttentionReader,
@@ -25,8 +26,7 @@ from vitrail.bench.lag_worker import (
     make_reader,
     measure,
 )
-from vitrail.bench.machine import Machine
-from vitrail.errors import UsageError, VitrailError
+from vitrail.runtime.machine import Machine
 
 ALL: tuple[Architecture, ...] = ("rnn", "lstm", "gru", "attention")
 QUICK = LagConditions(steps=300, width=16, learning_rates=(0.01,))

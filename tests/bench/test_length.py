@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.bench import length as bench
-from vitrail.bench import norms
-from vitrail.bench.apart import measure_apart
-from vitrail.bench.length import ARCHITECTURES, Conditions, LengthPoint, LengthReport
-from vitrail.bench.length_worker import LengthMeasured, LengthTask
-from vitrail.bench.machine import describe_machine
-from vitrail.bench.worker import fresh_model
+from vitrail.bench.training_worker import fresh_model
 from vitrail.data.batches import collate
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import UsageError
+from vitrail.experiments import length as bench
+from vitrail.experiments import norms
+from vitrail.experiments.length import ARCHITECTURES, Conditions, LengthPoint, LengthReport
+from vitrail.experiments.length_worker import LengthMeasured, LengthTask
 from vitrail.models.build import count_parameters, preset
+from vitrail.runtime.apart import measure_apart
+from vitrail.runtime.machine import describe_machine
 
 QUICK = Conditions(batch_tokens=256, decoded=2, vocabulary=50, repeats=1, threads=1, precision="fp32")
 
@@ -39,7 +39,7 @@ def test_each_architecture_is_measured_at_each_length() -> None:
 def test_memory_is_what_a_batch_keeps() -> None:
     model = preset("tiny").model_dump(mode="json")
     task = LengthTask(model, vocabulary=50, length=32, sentences=256, decoded=1, repeats=1, threads=1, precision="fp32")
-    found = LengthMeasured(**measure_apart("vitrail.bench.length_worker", asdict(task), name="it", remedy=""))
+    found = LengthMeasured(**measure_apart("vitrail.experiments.length_worker", asdict(task), name="it", remedy=""))
     # 8,192 positions of width 128 in float32 are 4 MB, kept several times in each of 8 blocks.
     assert found.decode_bytes < 30_000_000 < found.train_bytes < 3_000_000_000
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.bench.prepare import PrepareReport, read_sizes, run
+from vitrail.bench.preparing_speed import PrepareReport, read_sizes, run
 from vitrail.errors import UsageError
 
 
@@ -27,7 +27,7 @@ def test_each_size_is_prepared_and_measured(report: PrepareReport) -> None:
 
 
 def test_the_text_is_parallel_and_varied(tmp_path: Path) -> None:
-    from vitrail.bench.prepare import _write
+    from vitrail.bench.preparing_speed import _write
 
     sides = (tmp_path / "a.en", tmp_path / "a.fr")
     written = _write(sides, 500)

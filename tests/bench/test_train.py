@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from vitrail.bench import systems as known
 from vitrail.bench import train as bench
-from vitrail.bench.peers import Marian, PeerModel, TorchTransformer
-from vitrail.bench.recurrent_peers import JoeyNMT, TorchRecurrent
-from vitrail.bench.systems import System, all_systems
-from vitrail.bench.train import BenchReport, Row
+from vitrail.bench.peers import systems as known
+from vitrail.bench.peers.recurrent_peers import JoeyNMT, TorchRecurrent
+from vitrail.bench.peers.systems import System, all_systems
+from vitrail.bench.peers.transformer_peers import Marian, PeerModel, TorchTransformer
+from vitrail.bench.training_speed import BenchReport, Row
 from vitrail.config import parse_override
 from vitrail.data.batches import Batch, collate
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.recurrent import PRESETS, Recurrent, RecurrentConfig
 from vitrail.models.transformer import Transformer, TransformerConfig

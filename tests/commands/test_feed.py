@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.commands import feed
-from vitrail.commands.feed import Feed
-from vitrail.commands.progress import count_lines
+from vitrail.commands.shared import feed
+from vitrail.commands.shared.feed import Feed
+from vitrail.commands.shared.progress import count_lines
 from vitrail.errors import DataError
 
 

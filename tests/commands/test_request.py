@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from vitrail.cli import run
-from vitrail.commands.request import CORPUS_KEYS, Texts, make_request, parse_corpus
-from vitrail.data.setup import DataConfig
-from vitrail.data.text import ParallelText
+from vitrail.commands.shared.request import CORPUS_KEYS, Texts, make_request, parse_corpus
+from vitrail.data.data_config import DataConfig
+from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.errors import UsageError
 
 FORMS: dict[str, dict[str, Any]] = {

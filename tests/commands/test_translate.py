@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 
 import vitrail as package
 from vitrail.cli import app, run
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.models.build import build_model
-from vitrail.models.folder import save_model, unique_tensors
+from vitrail.models.model_folder import save_model, unique_tensors
 from vitrail.models.transformer import TransformerConfig
 
 SOURCE = Path(package.__file__).parent

@@ -14,14 +14,14 @@ import torch
 import typer
 
 from vitrail.cli import run
-from vitrail.commands import console
-from vitrail.commands.align import align
-from vitrail.data.subwords import CharacterVocabulary, Subwords, Vocabularies
+from vitrail.commands.shared import console
+from vitrail.commands.use.align import align
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Subwords, Vocabularies
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection import alignment
-from vitrail.inspection.cross import LONGEST
+from vitrail.inspection.alignment import word_alignment as alignment
+from vitrail.inspection.alignment.cross import LONGEST
 from vitrail.models.build import build_model
-from vitrail.models.folder import save_model, unique_tensors
+from vitrail.models.model_folder import save_model, unique_tensors
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_aligned(vitrail: Callable[..., Ran], folder: Path, tmp_p
 
 
 def test_plain_translation_looks_at_nothing(vitrail: Callable[..., Ran], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "vitrail.inspection.alignment", None)
+    monkeypatch.setitem(sys.modules, "vitrail.inspection.alignment.word_alignment", None)
     monkeypatch.setitem(sys.modules, "vitrail.inspection.translator", None)
     assert vitrail("translate", folder, stdin=LINES).code == 0
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
-from vitrail.data.subwords import EOS, PAD, SOS, CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, CharacterVocabulary, Vocabularies
 from vitrail.models.base import State, TranslationModel
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.recurrent import RecurrentConfig

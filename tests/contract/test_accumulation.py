@@ -13,12 +13,12 @@ from builders import KINDS, Kind, random_batch
 from torch import Tensor
 
 from vitrail.data.batches import Batch
-from vitrail.data.prepare import DataConfig
-from vitrail.data.text import ParallelText
-from vitrail.runtime import Ranks, join_ranks, leave_ranks
-from vitrail.train.config import RunConfig
+from vitrail.data.preparing.prepare import DataConfig
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
 from vitrail.train.loop import Learner, gradients
 from vitrail.train.optim import Optimizer
+from vitrail.train.run_config import RunConfig
 
 INDEPENDENT = {name: kind for name, kind in KINDS.items() if not kind.batch_statistics}
 SENTENCES = 8

@@ -5,7 +5,7 @@ import torch
 from builders import KINDS, Kind, random_batch
 from torch import nn
 
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.transformer import Transformer
 from vitrail.nn.attention import MultiHeadAttention
 

@@ -7,12 +7,12 @@ import torch
 from builders import KINDS, Kind, greedy, logits_by_steps, nats_by_row, random_batch, run_steps, settled, widen
 
 from vitrail.data.batches import Batch, collate
-from vitrail.data.subwords import EOS
-from vitrail.decode.config import SearchConfig, TranslateConfig
-from vitrail.decode.query import Query
-from vitrail.decode.search import beam_search
+from vitrail.data.vocabularies.subwords import EOS
+from vitrail.decode.search.beams import beam_search
+from vitrail.decode.search.query import Query
+from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
-from vitrail.models.folder import load_model, save_model, unique_tensors
+from vitrail.models.model_folder import load_model, save_model, unique_tensors
 
 pytestmark = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 

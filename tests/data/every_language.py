@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitrail.config import Override, build
-from vitrail.data.filters import Reason
-from vitrail.data.prepare import DataConfig, prepare
-from vitrail.data.prepared import NEIGHBOUR, OVERLAP
+from vitrail.data.cleaning.filters import Reason
+from vitrail.data.preparing.prepare import DataConfig, prepare
+from vitrail.data.preparing.prepared import NEIGHBOUR, OVERLAP
 from vitrail.errors import VitrailError
 from vitrail.train.api import Request, plan
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
-from vitrail.data.text import SentencePair
+from vitrail.data.reading.parallel_text import SentencePair
 
 
 class Language(NamedTuple):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vitrail.data import batches
 from vitrail.data.batches import Batch, Batches, SubwordDropout, collate, fitting, longest, pad_rows, plan, prefetch, shares
-from vitrail.data.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepiece
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepiece
 from vitrail.errors import DataError
 
 Lengths = npt.NDArray[np.int32]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.data.check import check_texts
-from vitrail.data.phrasebook import phrasebook
-from vitrail.data.setup import DataConfig
-from vitrail.data.subwords import SubwordsConfig
-from vitrail.data.text import ParallelText
+from vitrail.data.cleaning.check import check_texts
+from vitrail.data.data_config import DataConfig
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import SubwordsConfig
 from vitrail.errors import DataError, UsageError
+from vitrail.phrasebook.corpus import phrasebook
 
 NTREX = Path(os.environ.get("VITRAIL_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data") / "ntrex"
 ENGLISH, FRENCH = ([getattr(pair, side) for pair in phrasebook(train_pairs=400).train] for side in ("source", "target"))

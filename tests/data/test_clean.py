@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.clean import CleanConfig, Report, clean, make_filters, normalise, normalise_pair, show
-from vitrail.data.filters import DuplicateFilter, HashSet, Reason, RepetitionFilter
-from vitrail.data.text import CUT_MARK, ParallelText, SentencePair
+from vitrail.data.cleaning.clean import CleanConfig, Report, clean, make_filters, normalise, normalise_pair, show
+from vitrail.data.cleaning.filters import DuplicateFilter, HashSet, Reason, RepetitionFilter
+from vitrail.data.reading.parallel_text import CUT_MARK, ParallelText, SentencePair
 from vitrail.errors import UsageError
 
 odd_text = st.one_of(

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.data import cleaning
-from vitrail.data.clean import CleanConfig, Report, clean
-from vitrail.data.cleaning import Cleaned, clean_chunks
-from vitrail.data.filters import Reason
-from vitrail.data.holdout import sentence_key
-from vitrail.data.text import CUT_MARK, SentencePair
+from vitrail.data.cleaning import clean_corpus as cleaning
+from vitrail.data.cleaning.clean import CleanConfig, Report, clean
+from vitrail.data.cleaning.clean_corpus import Cleaned, clean_chunks
+from vitrail.data.cleaning.filters import Reason
+from vitrail.data.preparing.holdout import sentence_key
+from vitrail.data.reading.parallel_text import CUT_MARK, SentencePair
 from vitrail.errors import DataError, VitrailError
 
 SIDES = [
@@ -99,8 +99,8 @@ def test_modules_in_the_current_folder_are_not_taken_for_ours(tmp_path: Path, mo
 def test_a_script_needs_no_guard_for_its_main_module(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
-        "from vitrail.data.clean import CleanConfig\nfrom vitrail.data.cleaning import clean_chunks\n"
-        "from vitrail.data.text import SentencePair\n"
+        "from vitrail.data.cleaning.clean import CleanConfig\nfrom vitrail.data.cleaning.clean_corpus import clean_chunks\n"
+        "from vitrail.data.reading.parallel_text import SentencePair\n"
         "found = list(clean_chunks([SentencePair('a cat', 'un chat', 1)], config=CleanConfig(), processes=1))\n"
         "raise SystemExit(len(found) - 1)\n"
     )

@@ -19,7 +19,7 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.text import CUT_MARK, Limits, Notes, ParallelText, SentencePair, lines
+from vitrail.data.reading.parallel_text import CUT_MARK, Limits, Notes, ParallelText, SentencePair, lines
 from vitrail.errors import DataError, UsageError
 
 SAME_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -249,7 +249,7 @@ def test_an_array_larger_than_its_buffer_in_one_line_is_read_in_bounded_memory(t
     with path.open("w") as file:
         file.write("[" + ", ".join(json.dumps({"source": f"Sätze {n} " + "x" * 900, "target": f"satz {n}"}) for n in range(count)) + "]")
     program = (
-        "import resource; from pathlib import Path; from vitrail.data.text import ParallelText\n"
+        "import resource; from pathlib import Path; from vitrail.data.reading.parallel_text import ParallelText\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"assert ParallelText(source=Path('x.json')).count() == {count}\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
@@ -420,7 +420,8 @@ def test_a_bomb_is_stopped_in_bounded_memory(tmp_path: Path, suffix: str) -> Non
             file.write(zeros)
     assert path.stat().st_size < 60_000
     program = (
-        "import resource, sys; from pathlib import Path; from vitrail.data.text import lines; from vitrail.errors import DataError\n"
+        "import resource, sys; from pathlib import Path\n"
+        "from vitrail.data.reading.parallel_text import lines; from vitrail.errors import DataError\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: print(sum(1 for _ in lines(Path(sys.argv[1]))))\n"
         "except DataError as error: assert 'unzips to more than' in str(error), error\n"

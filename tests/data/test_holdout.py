@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.holdout import HeldOut, HoldoutConfig, Overlap, Role, Split, held_out, sentence_key, split
-from vitrail.data.text import SentencePair
+from vitrail.data.preparing.holdout import HeldOut, HoldoutConfig, Overlap, Role, Split, held_out, sentence_key, split
+from vitrail.data.reading.parallel_text import SentencePair
 from vitrail.errors import DataError
 
 few_words = st.integers(0, 30).map(lambda n: f"sentence number {n}")

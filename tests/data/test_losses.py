@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from invented import LANGUAGES, LATIN, parallel, spoil, truncated
 
-from vitrail.data.encodings import guess_encoding
-from vitrail.data.filters import Reason
-from vitrail.data.holdout import HoldoutConfig
-from vitrail.data.losses import tell_losses
-from vitrail.data.prepare import DataConfig, prepare
-from vitrail.data.prepared import NEIGHBOUR, OVERLAP, TOO_LONG
-from vitrail.data.subwords import SubwordsConfig
-from vitrail.data.text import ParallelText
+from vitrail.data.cleaning.filters import Reason
+from vitrail.data.cleaning.left_out import tell_losses
+from vitrail.data.preparing.holdout import HoldoutConfig
+from vitrail.data.preparing.prepare import DataConfig, prepare
+from vitrail.data.preparing.prepared import NEIGHBOUR, OVERLAP, TOO_LONG
+from vitrail.data.reading.encodings import guess_encoding
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import SubwordsConfig
 from vitrail.errors import DataError
 
 TEXTS = {

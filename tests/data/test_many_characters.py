@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 import pytest
 
-from vitrail.data.prepare import DataConfig, prepare
-from vitrail.data.subwords import (
+from vitrail.data.preparing.prepare import DataConfig, prepare
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import (
     SubwordsConfig,
     Vocabularies,
     count_characters,
@@ -18,9 +19,8 @@ from vitrail.data.subwords import (
     train_sentencepiece,
     train_vocabularies,
 )
-from vitrail.data.text import ParallelText
 from vitrail.errors import UsageError
-from vitrail.train.choose import choose, gather_facts, to_table
+from vitrail.train.choosing.choose import choose, gather_facts, to_table
 
 NTREX = next((place / "shared/data/ntrex" for place in Path(__file__).parents if (place / "shared/data/ntrex").is_dir()), None)
 QUICK = ("zho_Hans", "yue", "kor", "jpn", "tha", "khm", "mya", "dzo", "amh", "hin", "tam", "arb", "heb", "vie", "fra")

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.holdout import sentence_key
-from vitrail.data.normalise import (
+from vitrail.data.cleaning.normalise import (
     BEFORE,
     CURRENT,
     INVISIBLE,
@@ -19,6 +18,7 @@ from vitrail.data.normalise import (
     normalise,
     says_something,
 )
+from vitrail.data.preparing.holdout import sentence_key
 from vitrail.errors import ModelError
 
 PLAIN = {

@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 
-from vitrail.data import lexicon
-from vitrail.data.grammar import tokenise
-from vitrail.data.phrasebook import (
+from vitrail.errors import DataError
+from vitrail.phrasebook import lexicon
+from vitrail.phrasebook.corpus import (
     Phrasebook,
     Score,
     agreement_accuracy,
@@ -22,7 +22,7 @@ from vitrail.data.phrasebook import (
     pronoun_accuracy,
     write,
 )
-from vitrail.errors import DataError
+from vitrail.phrasebook.grammar import tokenise
 
 VOWEL = "aeiouyàâéèêëîïôöùûœh"
 ELIDING = {"l'", "j'", "qu'", "d'", "n'", "s'", "m'", "t'"}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vitrail.config import build
-from vitrail.data.places import find_texts, with_full_names
-from vitrail.data.setup import DataConfig
+from vitrail.data.data_config import DataConfig
+from vitrail.data.preparing.paths import find_texts, with_full_names
 
 
 def project(folder: Path) -> Path:

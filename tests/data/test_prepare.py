@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vitrail import files
-from vitrail.data.clean import CleanConfig
-from vitrail.data.explain import explain
-from vitrail.data.holdout import HoldoutConfig, sentence_key
-from vitrail.data.prepare import DataConfig, differences, fingerprint, prepare
-from vitrail.data.prepared import INDEX, NEIGHBOUR, OVERLAP, REPORT_TEXT, TOO_LONG, Prepared, open_prepared
-from vitrail.data.subwords import SubwordsConfig
-from vitrail.data.text import ParallelText
+from vitrail.data.cleaning.clean import CleanConfig
+from vitrail.data.cleaning.explain import explain
+from vitrail.data.preparing.holdout import HoldoutConfig, sentence_key
+from vitrail.data.preparing.prepare import DataConfig, differences, fingerprint, prepare
+from vitrail.data.preparing.prepared import INDEX, NEIGHBOUR, OVERLAP, REPORT_TEXT, TOO_LONG, Prepared, open_prepared
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import SubwordsConfig
 from vitrail.errors import DataError, ModelError, TrainingError, UsageError
 from vitrail.files import FolderLock, NotWritten
 
@@ -220,9 +220,9 @@ def test_a_fingerprint_of_before_is_the_same_today(tmp_path: Path) -> None:
 def test_processes_that_clean_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pairs = [*sentences(300), ("", "vide"), ("<br>", "\udcff"), *sentences(80), ("a\tcat \u2028 sees", "un chat\rvoit")]
     config = configure(write(tmp_path, "a", pairs), test=write(tmp_path, "test", sentences(9, seed=3)), holdout=HoldoutConfig(dev_pairs=5))
-    monkeypatch.setattr("vitrail.data.cleaning.CHUNK", 37)
+    monkeypatch.setattr("vitrail.data.cleaning.clean_corpus.CHUNK", 37)
     here = prepare(config, tmp_path / "here", workers=1)
-    monkeypatch.setattr("vitrail.data.prepare.PAIRS_WORTH_PROCESSES", 1)
+    monkeypatch.setattr("vitrail.data.preparing.prepare.PAIRS_WORTH_PROCESSES", 1)
     prepare(config, tmp_path / "apart", workers=3)
     assert contents(tmp_path / "here") == contents(tmp_path / "apart")
     assert here.report.dropped["DuplicateFilter"] == 80 and here.report.dropped[OVERLAP] >= 1

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from vitrail.data.blocks import Blocks
-from vitrail.data.fingerprints import differences, fingerprint
-from vitrail.data.plain import TextConfig
-from vitrail.data.prepare import prepare
-from vitrail.data.prepared import PreparedText, open_data, open_prepared
-from vitrail.data.store import Store
-from vitrail.data.subwords import EOS
+from vitrail.data.preparing.fingerprints import differences, fingerprint
+from vitrail.data.preparing.prepare import prepare
+from vitrail.data.preparing.prepared import PreparedText, open_data, open_prepared
+from vitrail.data.preparing.store import Store
+from vitrail.data.text_config import TextConfig
+from vitrail.data.vocabularies.subwords import EOS
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.files import Damaged
 

@@ -9,9 +9,9 @@ import pytest
 import typer
 
 from vitrail.cli import app
-from vitrail.commands.config import settings
-from vitrail.commands.request import CORPUS_KEYS
-from vitrail.train.config import RunConfig
+from vitrail.commands.make.config import settings
+from vitrail.commands.shared.request import CORPUS_KEYS
+from vitrail.train.run_config import RunConfig
 
 SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
 FILES = [*sorted((SOURCE / "data").glob("*.py")), *(SOURCE / "commands" / f"{name}.py" for name in ("prepare", "request", "train"))]

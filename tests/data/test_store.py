@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data import store as stores
-from vitrail.data.store import Store, encode_to_store, ids_dtype, write_store
-from vitrail.data.subwords import SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
-from vitrail.data.text import SentencePair
+from vitrail.data.preparing import store as stores
+from vitrail.data.preparing.store import Store, encode_to_store, ids_dtype, write_store
+from vitrail.data.reading.parallel_text import SentencePair
+from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
 from vitrail.errors import DataError, ModelError
 from vitrail.files import MANIFEST, publish_folder, sweep
 

@@ -13,7 +13,7 @@ import sentencepiece
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.subwords import (
+from vitrail.data.vocabularies.subwords import (
     EOS,
     CharacterVocabulary,
     SentencePieceSubwords,
@@ -25,7 +25,7 @@ from vitrail.data.subwords import (
     train_sentencepiece,
     train_vocabularies,
 )
-from vitrail.data.vocabulary import collapse
+from vitrail.data.vocabularies.vocabulary import collapse
 from vitrail.errors import DataError, ModelError, UsageError
 
 NOUNS = ("baker", "river", "lantern", "boulangère", "rivière", "lanterne", "window", "fenêtre", "châssis", "garden")
@@ -71,7 +71,7 @@ def test_another_process_learns_and_samples_the_same(tmp_path: Path) -> None:
     """SentencePiece's own sampling is the same within one process and another in the next: it would fail here."""
     (tmp_path / "corpus.txt").write_text("\n".join(CORPUS), encoding="utf-8")
     program = (
-        "import sys, hashlib; from pathlib import Path; from vitrail.data.subwords import train_sentencepiece\n"
+        "import sys, hashlib; from pathlib import Path; from vitrail.data.vocabularies.subwords import train_sentencepiece\n"
         "texts = Path(sys.argv[1]).read_text(encoding='utf-8').split('\\n')\n"
         "made = [train_sentencepiece(texts, size=size, kind=kind) for kind, size in (('bpe', 400), ('unigram', 330))]\n"
         "shas = [hashlib.sha256(repr(m.sample(texts, seed=7, dropout=0.2)).encode()).hexdigest() for m in made]\n"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.text import CUT_MARK, STDIN, Limits, Notes, ParallelText, SentencePair, is_cut, lines
+from vitrail.data.reading.parallel_text import CUT_MARK, STDIN, Limits, Notes, ParallelText, SentencePair, is_cut, lines
 from vitrail.errors import DataError, UsageError
 
 FOREIGN_STARTS = (
@@ -144,8 +144,8 @@ def test_a_100_megabyte_line_needs_little_memory(tmp_path: Path) -> None:
         file.write(b"\nOui .\n")
     (tmp_path / "t").write_bytes(b"a\nYes .\n")
     program = (
-        "import resource, sys; from pathlib import Path; from vitrail.data.text import ParallelText\n"
-        "from vitrail.data.clean import CleanConfig, Report, clean\n"
+        "import resource, sys; from pathlib import Path; from vitrail.data.reading.parallel_text import ParallelText\n"
+        "from vitrail.data.cleaning.clean import CleanConfig, Report, clean\n"
         "report = Report(); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "kept = list(clean(ParallelText(source=Path('s'), target=Path('t')).pairs(), config=CleanConfig(), report=report))\n"
         "assert [pair.line for pair in kept] == [2] and report.dropped['LengthFilter'] == 1, report\n"

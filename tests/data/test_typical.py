@@ -21,10 +21,10 @@ from invented import (
     untranslated,
 )
 
-from vitrail.data.clean import CleanConfig, Report, clean
-from vitrail.data.filters import Reason
-from vitrail.data.text import ParallelText, SentencePair
-from vitrail.data.typical import UNMEASURED, measure, survey
+from vitrail.data.cleaning.clean import CleanConfig, Report, clean
+from vitrail.data.cleaning.filters import Reason
+from vitrail.data.cleaning.typical import UNMEASURED, measure, survey
+from vitrail.data.reading.parallel_text import ParallelText, SentencePair
 
 directions = pytest.mark.parametrize(
     ("source", "target"),
@@ -183,7 +183,7 @@ def test_nothing_is_known_of_nothing() -> None:
 
 
 def test_a_survey_draws_evenly_and_gives_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitrail.data.typical.SAMPLE", 100)
+    monkeypatch.setattr("vitrail.data.cleaning.typical.SAMPLE", 100)
     # In order of length, as sorted corpora are: the first pairs alone would mislead.
     pairs = sorted(parallel(LATIN, LANGUAGES[4], count=1000), key=lambda pair: len(pair.target) / len(pair.source))
     for side in ("source", "target"):

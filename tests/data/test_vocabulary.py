@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.vocabulary import UNK, CharacterVocabulary, Subwords, WordVocabulary, collapse
+from vitrail.data.vocabularies.vocabulary import UNK, CharacterVocabulary, Subwords, WordVocabulary, collapse
 from vitrail.errors import DataError, ModelError, UsageError
 
 CORPUS = ["the eau-de-vie isn't here, the end.", "l’eau, the end <s> </s> <pad> ▁ @@ un\u202f: deux"]

@@ -9,11 +9,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from toy import ToyModel, every_translation, query
 
-from vitrail.data.subwords import EOS
-from vitrail.decode.config import SearchConfig
-from vitrail.decode.constraints import Constraints, contains, progress, repeats
-from vitrail.decode.query import Hypothesis, Query
-from vitrail.decode.search import Observation, beam_search
+from vitrail.data.vocabularies.subwords import EOS
+from vitrail.decode.search.beams import Observation, beam_search
+from vitrail.decode.search.constraints import Constraints, contains, progress, repeats
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import UsageError
 
 SEEDS = st.integers(0, 10_000)

@@ -10,21 +10,21 @@ import torch
 from toy import ToyModel
 
 import vitrail
-from vitrail.commands import console
-from vitrail.data.subwords import EOS, SOS, Vocabularies, WordVocabulary
-from vitrail.decode.config import BatchConfig, SamplingConfig, SearchConfig, TranslateConfig
+from vitrail.commands.shared import console
+from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies, WordVocabulary
 from vitrail.decode.engines import table
 from vitrail.decode.engines.torch import TorchEngine, make_batches
-from vitrail.decode.ensemble import Ensemble
-from vitrail.decode.query import Hypothesis, Query
-from vitrail.decode.search import Observation, beam_search, read_prompts
+from vitrail.decode.search.beams import Observation, beam_search, read_prompts
+from vitrail.decode.search.ensemble import Ensemble
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search_config import BatchConfig, SamplingConfig, SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.folder import save_model, unique_tensors
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.model_folder import save_model, unique_tensors
 from vitrail.models.transformer import Transformer, TransformerConfig
-from vitrail.runtime import fewest_rows
+from vitrail.runtime.device import fewest_rows
 
 WORDS = "a b c d e f g h"
 HOW = SearchConfig(beams=3, n_best=2, max_ratio=1, max_extra=6)

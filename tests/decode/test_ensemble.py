@@ -4,10 +4,10 @@ import pytest
 import torch
 from toy import ToyModel, query
 
-from vitrail.data.subwords import EOS, SOS
-from vitrail.decode.config import SearchConfig
-from vitrail.decode.ensemble import Ensemble
-from vitrail.decode.search import beam_search
+from vitrail.data.vocabularies.subwords import EOS, SOS
+from vitrail.decode.search.beams import beam_search
+from vitrail.decode.search.ensemble import Ensemble
+from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError
 
 SOURCE = torch.tensor([[5, 6, 7, EOS], [8, 4, EOS, 0], [9, 9, 9, EOS]])

@@ -5,7 +5,7 @@ import torch
 from builders import KINDS
 from torch import Tensor
 
-from vitrail.data.subwords import EOS, SOS
+from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import batches, distributions, force, log_p, losses, make_batch
 from vitrail.models.base import TranslationModel
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from vitrail.data.subwords import EOS, CharacterVocabulary
-from vitrail.decode.config import SamplingConfig, SearchConfig
+from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary
 from vitrail.decode.generate import Generator
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
-from vitrail.train.display import validation_line
+from vitrail.train.log.display import validation_line
 
 
 @pytest.fixture(scope="module")

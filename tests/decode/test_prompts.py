@@ -8,11 +8,11 @@ import pytest
 import torch
 from toy import NEVER, Scored, ToyModel, penalised
 
-from vitrail.data.subwords import EOS, PAD, SOS
-from vitrail.decode.config import SamplingConfig, SearchConfig
-from vitrail.decode.constraints import Constraints
-from vitrail.decode.query import Hypothesis, Query
-from vitrail.decode.search import beam_search, read_prompts
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS
+from vitrail.decode.search.beams import beam_search, read_prompts
+from vitrail.decode.search.constraints import Constraints
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.base import Reads
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel

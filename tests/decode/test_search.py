@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import NEVER, ToyModel, ToyState, every_translation, plain_beam_search, query
 
-from vitrail.data.subwords import EOS, UNK
-from vitrail.decode.config import SamplingConfig, SearchConfig
-from vitrail.decode.constraints import Constraints
-from vitrail.decode.query import Hypothesis, Query
-from vitrail.decode.search import Observation, beam_search
-from vitrail.decode.selection import top_tokens
+from vitrail.data.vocabularies.subwords import EOS, UNK
+from vitrail.decode.search.beams import Observation, beam_search
+from vitrail.decode.search.constraints import Constraints
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search.selection import top_tokens
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import Step
 

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from toy import ToyModel
 
 import vitrail
-from vitrail.data.subwords import EOS, CharacterVocabulary, Vocabularies, WordVocabulary
-from vitrail.decode.config import SamplingConfig, SearchConfig, TranslateConfig
+from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies, WordVocabulary
 from vitrail.decode.engines.torch import make_batches
+from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
 from vitrail.decode.textual.wishes import Wishes, spellings
 from vitrail.decode.translate import Translation, Translator
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.folder import save_model, unique_tensors
+from vitrail.models.model_folder import save_model, unique_tensors
 from vitrail.models.transformer import Transformer, TransformerConfig
-from vitrail.runtime import fewest_rows
+from vitrail.runtime.device import fewest_rows
 
 SENTENCE = "the grey heron waits by a slow river and two boys throw bread"
 WORDS = [*SENTENCE.split(), *".,!?", "Mr", "dawn"]

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.data.subwords import EOS, PAD, SOS, UNK
-from vitrail.decode.config import SearchConfig
-from vitrail.decode.query import Query
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK
+from vitrail.decode.search.query import Query
+from vitrail.decode.search_config import SearchConfig
 from vitrail.models.base import Rows, State, Step
 
 

@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch, pad_rows
-from vitrail.data.holdout import HoldoutConfig
-from vitrail.data.prepare import DataConfig, prepare
-from vitrail.data.subwords import PAD, SubwordsConfig, Vocabularies, WordVocabulary
-from vitrail.data.text import ParallelText
+from vitrail.data.preparing.holdout import HoldoutConfig
+from vitrail.data.preparing.prepare import DataConfig, prepare
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import PAD, SubwordsConfig, Vocabularies, WordVocabulary
 from vitrail.errors import DataError, ModelError
-from vitrail.evaluation.bottleneck import CLASSES, LEAST, logistic, mean_over_real, read_back, read_run, ridge, sentence_vectors
+from vitrail.experiments.bottleneck import CLASSES, LEAST, logistic, mean_over_real, read_back, read_run, ridge, sentence_vectors
 from vitrail.models.base import Encoded, State, Step, TranslationModel
 from vitrail.models.build import build_model
-from vitrail.models.folder import save_model, unique_tensors
+from vitrail.models.model_folder import save_model, unique_tensors
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 from vitrail.nn.losses import LossSum

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitrail.data.batches import Batch, collate
-from vitrail.evaluation.flops import Shape, training_flops
+from vitrail.ladder.flops import Shape, training_flops
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, read_config
 from vitrail.models.recurrent import Recurrent, RecurrentConfig

@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch, collate
-from vitrail.data.subwords import EOS, PAD, CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, PAD, CharacterVocabulary, Vocabularies
 from vitrail.errors import DataError, ModelError
-from vitrail.evaluation.gradients import PlaceNorms, from_last, longest_batches, measure, record_gradients, source_gradients
+from vitrail.evaluation.gradient_norms import PlaceNorms, from_last, longest_batches, measure, record_gradients, source_gradients
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
+from vitrail.nn.cells import Cell, CellKind, ElmanCell, make_cell
 from vitrail.nn.probe import Probe
-from vitrail.nn.recurrent import Cell, CellKind, ElmanCell, make_cell
 
 LETTERS = CharacterVocabulary(list("abcdefgh"))
 BOTH = Vocabularies(LETTERS, LETTERS, joint=True)

@@ -14,23 +14,23 @@ import pytest
 
 from vitrail.cli import run as vitrail
 from vitrail.config import Override, parse_override
-from vitrail.data.prepare import Prepared, open_prepared, prepare
-from vitrail.data.prepared import Texts
+from vitrail.data.preparing.prepare import Prepared, open_prepared, prepare
+from vitrail.data.preparing.prepared import Texts
 from vitrail.errors import TrainingError, UsageError
-from vitrail.evaluation import ladder as ladder_module
-from vitrail.evaluation.flops import Shape, training_flops
-from vitrail.evaluation.ladder import RUNG, _Report, climb, compare_runs, distinguishing, names_of
-from vitrail.evaluation.ladder_plan import STANDARD, Ask, Budget, Plan, corpora_of, count, data_config, match_width, parse_rung, plan_ladder
-from vitrail.evaluation.ladder_report import to_text
-from vitrail.evaluation.measure import Measured, Run, from_json, read_training
-from vitrail.evaluation.rungs import Ladder
 from vitrail.files import FolderLock, JsonLines, read_lines, share_folder
+from vitrail.ladder import ladder as ladder_module
+from vitrail.ladder.flops import Shape, training_flops
+from vitrail.ladder.ladder import RUNG, _Report, climb, compare_runs, distinguishing, names_of
+from vitrail.ladder.ladder_plan import STANDARD, Ask, Budget, Plan, corpora_of, count, data_config, match_width, parse_rung, plan_ladder
+from vitrail.ladder.ladder_report import to_text
+from vitrail.ladder.measure import Measured, Run, from_json, read_training
+from vitrail.ladder.rungs import Ladder
 from vitrail.models.build import preset
-from vitrail.models.folder import load_model
+from vitrail.models.model_folder import load_model
 from vitrail.train.api import Request
-from vitrail.train.choose import gather_facts
-from vitrail.train.config import RunConfig
+from vitrail.train.choosing.choose import gather_facts
 from vitrail.train.optim import Warmup
+from vitrail.train.run_config import RunConfig
 
 SETTINGS = (
     *("data.subwords.size=310", "data.holdout.dev_pairs=12", "data.holdout.test_pairs=12"),

@@ -8,10 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from vitrail.evaluation.ladder_report import FORMAT, to_html, to_json, to_markdown, to_text, write_report
-from vitrail.evaluation.rungs import GradientCurve, Ladder, Pair, Point, Rung
+from vitrail.evaluation.curves import GradientCurve, Point
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.evaluation.slices import Band, Share
+from vitrail.ladder.ladder_report import FORMAT, to_html, to_json, to_markdown, to_text, write_report
+from vitrail.ladder.rungs import Ladder, Pair, Rung
 
 
 def score(name, value, half=1.0):

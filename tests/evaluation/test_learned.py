@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from vitrail.evaluation.curves import Point
 from vitrail.evaluation.learned import LITTLE, OWN, SOURCE_WEAK, estimate, judge, own_and_other, spread
-from vitrail.evaluation.rungs import Point
 
 WORDS = {
     "French": ("Le {0} {1} la {2}.", "chat roi fou vent", "voit prend", "rue mer"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitrail.evaluation.plots import (
+from vitrail.reports.charts import (
     WIDTH,
     Bar,
     Section,
@@ -25,7 +25,7 @@ from vitrail.evaluation.plots import (
     series_table,
     table,
 )
-from vitrail.evaluation.scales import drawable, interval, is_numeric, number, scale
+from vitrail.reports.scales import drawable, interval, is_numeric, number, scale
 
 SVG = "{http://www.w3.org/2000/svg}"
 SPITEFUL = "<script>alert('a')</script> & \"b\" \x00\udcff"

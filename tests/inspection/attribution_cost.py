@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from vitrail.inspection import attribution
+from vitrail.inspection.causes import attribution
 from vitrail.models.base import TranslationModel
 from vitrail.models.recurrent import PRESETS as RECURRENT
 from vitrail.models.recurrent import Recurrent

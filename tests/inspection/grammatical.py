@@ -4,13 +4,13 @@ from functools import cache
 
 import torch
 
-from vitrail.data.phrasebook import phrasebook
-from vitrail.data.subwords import SubwordsConfig, Vocabularies, train_vocabularies
-from vitrail.decode.search import SearchConfig
+from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, train_vocabularies
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.transformer import TransformerConfig
+from vitrail.phrasebook.corpus import phrasebook
 
 SHORT = SearchConfig(beams=1, max_length=8)
 TINY = TransformerConfig(encoder_layers=2, decoder_layers=2, width=16, heads=2, feed_forward=24, dropout=0.0)

@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from playwright.sync_api import Browser, Page
 
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.decode.search import SearchConfig
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.inspection.page import to_html
 from vitrail.inspection.record import Inspection

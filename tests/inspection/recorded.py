@@ -8,7 +8,7 @@ import torch
 from builders import KINDS, settled
 
 from vitrail.data.batches import Batch, collate
-from vitrail.decode.search import SearchConfig
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.inspection.collect import Arrays, collect
 from vitrail.inspection.record import Inspection

@@ -8,10 +8,10 @@ from grammatical import SHORT, untrained
 from recorded import translator
 
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.ablation import Ablation, Trial, ablate_heads, ablate_pronouns
-from vitrail.inspection.parts import heads_of
+from vitrail.inspection.causes.ablation import Ablation, Trial, ablate_heads, ablate_pronouns
+from vitrail.inspection.causes.parts import heads_of
+from vitrail.inspection.studies.baselines import Bleu, challenge_set
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.inspection.yardsticks import Bleu, challenge_set
 
 PLANTED = "decoder.1.cross_attention:1"
 SOURCES = [one.source for one in challenge_set()[:8]]

@@ -10,16 +10,16 @@ import torch
 from builders import KINDS, LETTERS
 from recorded import ATTENTIVE, RECURRENT, model, record, translator
 
-from vitrail.data.subwords import UNK, CharacterVocabulary, Vocabularies
-from vitrail.decode.search import SearchConfig
+from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, Vocabularies
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.textual.joining import Stretch
 from vitrail.decode.translate import TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection import alignment
-from vitrail.inspection.alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for
+from vitrail.inspection.alignment import word_alignment as alignment
+from vitrail.inspection.alignment.cross import Weights, cross_attention, cross_layers
+from vitrail.inspection.alignment.links import Method, Stack, link, mutual_information, pool, project, to_pharaoh
+from vitrail.inspection.alignment.word_alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for
 from vitrail.inspection.collect import collect
-from vitrail.inspection.cross import Weights, cross_attention, cross_layers
-from vitrail.inspection.links import Method, Stack, link, mutual_information, pool, project, to_pharaoh
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import Seat
 from vitrail.models.build import build_model

@@ -8,12 +8,9 @@ from nltk.translate import Alignment
 from nltk.translate.metrics import alignment_error_rate as nltk_error_rate
 from recorded import RECURRENT, translator
 
-from vitrail.data.grammar import tokenise
-from vitrail.data.phrasebook import Phrasebook, PhrasebookPair, fixed_pairs
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection import alignment_error
-from vitrail.inspection.alignment import Aligner, ChosenHeads, make_pair
-from vitrail.inspection.alignment_error import (
+from vitrail.inspection.alignment import alignment_error
+from vitrail.inspection.alignment.alignment_error import (
     AlignmentCounts,
     Gold,
     alignment_error_rate,
@@ -23,6 +20,9 @@ from vitrail.inspection.alignment_error import (
     read_alignments,
     read_numbered_alignments,
 )
+from vitrail.inspection.alignment.word_alignment import Aligner, ChosenHeads, make_pair
+from vitrail.phrasebook.corpus import Phrasebook, PhrasebookPair, fixed_pairs
+from vitrail.phrasebook.grammar import tokenise
 
 
 def drawn(draw: np.random.Generator, most: int) -> set[tuple[int, int]]:

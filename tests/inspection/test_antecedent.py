@@ -10,12 +10,12 @@ from grammatical import SHORT, untrained
 from recorded import translator
 from torch import Tensor, nn
 
-from vitrail.data.grammar import tokenise
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.antecedent import find_antecedents, most_damaging, read_heads
-from vitrail.inspection.phrasebook_words import source_words
+from vitrail.inspection.studies.antecedent import find_antecedents, most_damaging, read_heads
+from vitrail.inspection.studies.baselines import challenge_set, pronoun_place
+from vitrail.inspection.studies.phrasebook_words import source_words
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.inspection.yardsticks import challenge_set, pronoun_place
+from vitrail.phrasebook.grammar import tokenise
 
 CHALLENGES = challenge_set()[:16]
 

@@ -8,10 +8,10 @@ import torch
 from builders import KINDS, settled
 from recorded import ATTENTIVE, RECURRENT, SOURCE, TARGET, TRANSFORMERS, S, T, arrays, batch, exact, model, record, translator
 
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection import attribution
-from vitrail.inspection.attribution import (
+from vitrail.inspection.causes import attribution
+from vitrail.inspection.causes.attribution import (
     DESCRIPTIONS,
     METHODS,
     attribute,

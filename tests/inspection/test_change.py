@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from recorded import model, translator
 
-from vitrail.decode.search import SearchConfig
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import Wishes
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.change import Edit, parse_edit, replace_words
-from vitrail.inspection.parts import Part
+from vitrail.inspection.causes.change import Edit, parse_edit, replace_words
+from vitrail.inspection.causes.parts import Part
 from vitrail.inspection.whole import complete
 
 NAME, TEXT = "pre-layer-sinusoidal", "afcbd"

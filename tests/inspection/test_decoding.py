@@ -9,8 +9,8 @@ from builders import KINDS
 from recorded import TEXT, exact, model, record, translator
 
 from vitrail.data.batches import collate
-from vitrail.data.subwords import EOS
-from vitrail.decode.config import SamplingConfig, SearchConfig
+from vitrail.data.vocabularies.subwords import EOS
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.decode.translate import Wishes
 from vitrail.inspection.collect import collect
 from vitrail.inspection.decoding import Decoding, Node, describe_steps, piece_of

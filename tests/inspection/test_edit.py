@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.data.batches import collate
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.forced import distributions
-from vitrail.decode.search import SearchConfig
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.parts import Head, Part, heads_of, parse_part, parts_of, write_numbers
+from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.collect import collect
-from vitrail.inspection.edit import applied
-from vitrail.inspection.parts import Head, Part, heads_of, parse_part, parts_of, write_numbers
-from vitrail.inspection.patching import Patch
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model

@@ -12,9 +12,9 @@ import pytest
 from recorded import RECURRENT, record
 
 from vitrail.errors import UsageError
-from vitrail.inspection import figures
-from vitrail.inspection.alignment import align
-from vitrail.inspection.figures import INCHES, What, draw_alignment, draw_attention, draw_entropy, draw_heads, figure
+from vitrail.inspection.alignment.word_alignment import align
+from vitrail.inspection.drawing import figures
+from vitrail.inspection.drawing.figures import INCHES, What, draw_alignment, draw_attention, draw_entropy, draw_heads, figure
 from vitrail.inspection.record import Inspection
 
 NAMES = ("pre-layer-sinusoidal", "gru-bahdanau")
@@ -72,7 +72,7 @@ def test_matplotlib_is_left_as_it_was(tmp_path: Path) -> None:
     figure(align(record(NAMES[0])), tmp_path / "a.png", what="alignment")
     assert dict(matplotlib.rcParams) == before
     code = (
-        "import sys; sys.path[:0] = sys.argv[2:]; from recorded import record; from vitrail.inspection.figures import figure;"
+        "import sys; sys.path[:0] = sys.argv[2:]; from recorded import record; from vitrail.inspection.drawing.figures import figure;"
         "assert 'matplotlib' not in sys.modules; figure(record('gru-bahdanau'), sys.argv[1]); assert 'matplotlib.pyplot' not in sys.modules"
     )
     here = Path(__file__).parent

@@ -15,17 +15,17 @@ from recorded import model
 sys.path.append(str(Path(__file__).parent.parent / "train"))  # training_runs
 from training_runs import differing, logged, run, tiny
 
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import ModelError
 from vitrail.files import read_lines
 from vitrail.inspection.collect import collect
-from vitrail.inspection.film import FRAMES, Film, Frame, read_film, shift
-from vitrail.inspection.filming import ATTENDED, LONGEST, PROBES, ROWS, Recorder, choose, group_of, spread, take
-from vitrail.inspection.norm_statistics import Moments, record_norms
+from vitrail.inspection.film.filming import ATTENDED, LONGEST, PROBES, ROWS, Recorder, choose, group_of, spread, take
+from vitrail.inspection.film.frames import FRAMES, Film, Frame, read_film, shift
+from vitrail.inspection.maps.norm_statistics import Moments, record_norms
 from vitrail.models.base import TranslationModel
 from vitrail.train import loop
-from vitrail.train.config import RunConfig
-from vitrail.train.validate import DevSet
+from vitrail.train.run_config import RunConfig
+from vitrail.train.tasks.validate import DevSet
 
 DEV = DevSet(["afc bd", "ab", "dd ce", "ha", "gag"], ["bead", "cafe", "aha", "ab ba", "h"])
 

@@ -11,10 +11,10 @@ from recorded import SOURCE, TARGET, T, arrays, batch, model, record
 from torch import Tensor, nn
 
 from vitrail.errors import UsageError
-from vitrail.inspection.attribution import gradient_x_input, integrated_gradients, occlusion
+from vitrail.inspection.causes.attribution import gradient_x_input, integrated_gradients, occlusion
 from vitrail.models.base import TranslationModel
 from vitrail.nn.probe import trace
-from vitrail.runtime import fewest_rows
+from vitrail.runtime.device import fewest_rows
 
 # A recurrent encoder reads at least so many rows, whatever it is given, so that a sentence's numbers do not depend on its company; tools
 # that take over what a Probe hears must give it as many.

@@ -8,8 +8,8 @@ from recorded import RECURRENT, TRANSFORMERS, exact, model, record, translator
 
 from vitrail.decode.forced import make_batch
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.causes.lens import apply_lens, layer_names
 from vitrail.inspection.decoding import piece_of
-from vitrail.inspection.lens import apply_lens, layer_names
 from vitrail.inspection.record import Inspection
 from vitrail.models.build import build_model
 

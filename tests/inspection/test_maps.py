@@ -11,16 +11,16 @@ import torch
 from builders import KINDS, vocabularies
 from recorded import model, translator
 
-from vitrail.data.subwords import EOS
-from vitrail.decode.search import SearchConfig
+from vitrail.data.vocabularies.subwords import EOS
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
 from vitrail.inspection.collect import collect
-from vitrail.inspection.embeddings import find_neighbours, table_of
-from vitrail.inspection.maps import POSITIONS, Maps, map_model
-from vitrail.inspection.projector import Table, export_embeddings, write_projector
-from vitrail.inspection.retrieval import look_up
-from vitrail.inspection.similarity import linear_cka
-from vitrail.inspection.states import Pooled, read_states
+from vitrail.inspection.maps.embeddings import find_neighbours, table_of
+from vitrail.inspection.maps.model_map import POSITIONS, Maps, map_model
+from vitrail.inspection.maps.projector import Table, export_embeddings, write_projector
+from vitrail.inspection.maps.retrieval import look_up
+from vitrail.inspection.maps.similarity import linear_cka
+from vitrail.inspection.maps.states import Pooled, read_states
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig

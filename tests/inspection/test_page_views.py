@@ -13,17 +13,18 @@ from page_helpers import Tab
 from playwright.sync_api import Browser, Page
 from scipy.stats import spearmanr  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.decode.config import SamplingConfig, SearchConfig
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.decode.translate import TranslateConfig, Wishes
-from vitrail.inspection.alignment import ChosenHeads, align
-from vitrail.inspection.attribution import attribute
+from vitrail.inspection.alignment.links import link, pool, to_pharaoh
+from vitrail.inspection.alignment.word_alignment import ChosenHeads, align
+from vitrail.inspection.causes.attribution import attribute
+from vitrail.inspection.causes.lens import apply_lens
+from vitrail.inspection.contents import Facts
 from vitrail.inspection.decoding import Finished, Node
-from vitrail.inspection.lens import apply_lens
-from vitrail.inspection.links import link, pool, to_pharaoh
-from vitrail.inspection.maps import map_model
-from vitrail.inspection.record import Facts, Inspection
-from vitrail.inspection.similarity import pca
+from vitrail.inspection.maps.model_map import map_model
+from vitrail.inspection.maps.similarity import pca
+from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.recurrent import RecurrentConfig

@@ -5,10 +5,10 @@ import torch
 from builders import KINDS
 from recorded import RECURRENT, TRANSFORMERS, model, translator
 
-from vitrail.decode.search import SearchConfig
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.inspection.permutation import encode, permute, shuffle, without_positions
-from vitrail.inspection.record import Side
+from vitrail.inspection.causes.permutation import encode, permute, shuffle, without_positions
+from vitrail.inspection.contents import Side
 from vitrail.models.transformer import Transformer
 
 TEXT = "afcbdgmkhp"

@@ -18,13 +18,13 @@ import torch
 from builders import KINDS, settled
 from recorded import translator
 
-from vitrail.data.subwords import SubwordsConfig, train_vocabularies
-from vitrail.decode.ensemble import Ensemble
-from vitrail.decode.search import SearchConfig
+from vitrail.data.vocabularies.subwords import SubwordsConfig, train_vocabularies
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.attribution import attribute
-from vitrail.inspection.change import Edit
+from vitrail.inspection.causes.attribution import attribute
+from vitrail.inspection.causes.change import Edit
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import build_model
 

@@ -12,11 +12,12 @@ from builders import KINDS
 from recorded import ATTENTIVE, RECURRENT, TRANSFORMERS, model, record, translator
 
 import vitrail
-from vitrail.data.subwords import CharacterVocabulary
+from vitrail.data.vocabularies.subwords import CharacterVocabulary
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.attribution import attribute
-from vitrail.inspection.lens import apply_lens
-from vitrail.inspection.record import FORMAT, Inspection, make_side, schema_text
+from vitrail.inspection.causes.attribution import attribute
+from vitrail.inspection.causes.lens import apply_lens
+from vitrail.inspection.contents import FORMAT, make_side, schema_text
+from vitrail.inspection.record import Inspection
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 every_kind = pytest.mark.parametrize("name", KINDS)

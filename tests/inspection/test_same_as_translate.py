@@ -8,16 +8,16 @@ import pytest
 import torch
 from builders import KINDS
 
-from vitrail.data.normalise import BEFORE, CURRENT
-from vitrail.data.subwords import UNK, CharacterVocabulary, SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
-from vitrail.data.vocabulary import collapse
-from vitrail.decode.config import SamplingConfig, SearchConfig
+from vitrail.data.cleaning.normalise import BEFORE, CURRENT
+from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
+from vitrail.data.vocabularies.vocabulary import collapse
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.decode.translate import TranslateConfig, Wishes
 from vitrail.errors import UsageError
-from vitrail.inspection.alignment import Aligner, align, all_heads
-from vitrail.inspection.attribution import attribute
-from vitrail.inspection.change import Edit
-from vitrail.inspection.text import to_text
+from vitrail.inspection.alignment.word_alignment import Aligner, align, all_heads
+from vitrail.inspection.causes.attribution import attribute
+from vitrail.inspection.causes.change import Edit
+from vitrail.inspection.drawing.terminal import to_text
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import build_model
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from vitrail.errors import UsageError
-from vitrail.inspection.similarity import Method, cka_matrix, columns, linear_cka, nearest, pca, project, retrieve, rotation
+from vitrail.inspection.maps.similarity import Method, cka_matrix, columns, linear_cka, nearest, pca, project, retrieve, rotation
 
 Array = npt.NDArray[np.float64]
 

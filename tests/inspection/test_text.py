@@ -9,12 +9,13 @@ import pytest
 from builders import KINDS
 from recorded import ATTENTIVE, RECURRENT, model, record
 
-from vitrail.decode.search import SearchConfig
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import UsageError
-from vitrail.inspection.alignment import align
-from vitrail.inspection.record import Inspection, Side
-from vitrail.inspection.text import columns_of, to_text
+from vitrail.inspection.alignment.word_alignment import align
+from vitrail.inspection.contents import Side
+from vitrail.inspection.drawing.terminal import columns_of, to_text
+from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 
 ANSI = re.compile(r"\x1b\[[\d;]*m")

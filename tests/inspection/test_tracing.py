@@ -4,13 +4,13 @@ import pytest
 import torch
 from grammatical import SHORT, TINY, untrained
 
-from vitrail.data.grammar import tokenise
 from vitrail.decode.forced import distributions
-from vitrail.inspection.edit import applied
-from vitrail.inspection.tracing import REGIONS, make_pair, trace_pair, trace_pronouns, with_antecedent
-from vitrail.inspection.yardsticks import challenge_set
+from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.tracing import REGIONS, make_pair, trace_pair, trace_pronouns, with_antecedent
+from vitrail.inspection.studies.baselines import challenge_set
 from vitrail.models.build import ModelConfig
 from vitrail.models.recurrent import RecurrentConfig
+from vitrail.phrasebook.grammar import tokenise
 
 MODELS: dict[str, ModelConfig] = {
     "pre": TINY,
@@ -53,7 +53,7 @@ def test_the_embeddings_of_the_antecedent_carry_the_whole_effect(name: str) -> N
 
 def test_a_study_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained model resolves nothing, so that every pair is let through."""
-    from vitrail.inspection import tracing
+    from vitrail.inspection.causes import tracing
 
     one = untrained()
 

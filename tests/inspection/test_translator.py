@@ -5,9 +5,9 @@ import torch
 from builders import KINDS, settled
 from recorded import TEXT, exact, model, record, translator
 
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
-from vitrail.decode.ensemble import Ensemble
-from vitrail.decode.search import SearchConfig
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.translator import LONGEST, InspectableTranslator

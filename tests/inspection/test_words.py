@@ -2,8 +2,8 @@
 
 import pytest
 
-from vitrail.data.normalise import CURRENT
-from vitrail.data.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
+from vitrail.data.cleaning.normalise import CURRENT
+from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
 from vitrail.inspection.words import Seat, between_spaces, group, seats, spell, stand_in, tokens_by_word, words_and_marks
 
 

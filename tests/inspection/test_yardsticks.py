@@ -6,10 +6,10 @@ import sacrebleu
 import torch
 from grammatical import untrained
 
-from vitrail.data.phrasebook import phrasebook, pronoun_accuracy
 from vitrail.decode.forced import distributions
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.yardsticks import Bleu, Pronouns, challenge_set, interval_of_mean, pronoun_place
+from vitrail.inspection.studies.baselines import Bleu, Pronouns, challenge_set, interval_of_mean, pronoun_place
+from vitrail.phrasebook.corpus import phrasebook, pronoun_accuracy
 
 REFERENCES = ["Un chien a mangé la nourriture parce qu'il avait faim.", "La pie est petite.", "Cette vache est grande et vieille."]
 WORSE = ["Un chien a mangé une nourriture parce qu'il avait faim.", "La pie est petite.", "Cette vache est grande et belle."]

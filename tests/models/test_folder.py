@@ -18,11 +18,11 @@ import safetensors.torch
 import torch
 
 from vitrail import files
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import publish_folder
 from vitrail.models.build import build_model, count_parameters
-from vitrail.models.folder import FORMAT, fill, load_model, save_model, unique_tensors
+from vitrail.models.model_folder import FORMAT, fill, load_model, save_model, unique_tensors
 from vitrail.models.transformer import TransformerConfig
 
 CONFIG = TransformerConfig(encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8)
@@ -251,7 +251,7 @@ def test_what_is_no_configuration_is_refused(folder: Path, data: bytes) -> None:
 
 
 def test_more_layers_than_tensors_are_refused_before_any_is_built(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vitrail.models.folder.build_model", lambda *_: pytest.fail("a model was built"))
+    monkeypatch.setattr("vitrail.models.model_folder.build_model", lambda *_: pytest.fail("a model was built"))
     with_document(folder, model=CONFIG.model_dump(mode="json") | {"encoder_layers": 150, "decoder_layers": 100})
     with pytest.raises(ModelError, match="250 layers"):
         load_model(folder)

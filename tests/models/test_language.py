@@ -10,13 +10,13 @@ from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.blocks import Blocks
-from vitrail.data.subwords import EOS, SOS
-from vitrail.decode.config import SearchConfig
-from vitrail.decode.query import Query
-from vitrail.decode.search import beam_search
+from vitrail.data.vocabularies.subwords import EOS, SOS
+from vitrail.decode.search.beams import beam_search
+from vitrail.decode.search.query import Query
+from vitrail.decode.search_config import SearchConfig
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.nn.layers import Dropout
-from vitrail.train.carry import Carried
+from vitrail.train.resume.carry import Carried
 
 V = 12
 

@@ -15,9 +15,9 @@ from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.models.places import KINDS as ATTENTIONS
 from vitrail.models.places import Place, attentions, find, gradient_places, group_of, layer_of, layer_outputs, rank, side_of
 from vitrail.nn.attention import MultiHeadAttention
+from vitrail.nn.cells import Cell
 from vitrail.nn.layers import MaskedBatchNorm
 from vitrail.nn.probe import listen, probes_of, trace
-from vitrail.nn.recurrent import Cell
 
 SOURCE, TARGET = [4, 9, 6, 12, 7, 5], [8, 5, 11]
 S, T = len(SOURCE) + 1, len(TARGET) + 1

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from vitrail.config import build
 from vitrail.data.batches import Batch, collate
-from vitrail.data.subwords import EOS, SOS
+from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.errors import UsageError
 from vitrail.models.build import read_config
 from vitrail.models.recurrent import Recurrent, RecurrentConfig
 from vitrail.nn.probe import trace
-from vitrail.train.config import RunConfig
+from vitrail.train.run_config import RunConfig
 
 V, E, D = 20, 6, 8
 

@@ -11,7 +11,7 @@ import time
 import torch
 from torch import nn
 
-from vitrail.data.subwords import SOS
+from vitrail.data.vocabularies.subwords import SOS
 from vitrail.models.transformer import PRESETS, Transformer
 from vitrail.nn.probe import Probe, shorten_lookups
 

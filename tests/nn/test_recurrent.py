@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from vitrail.nn.cells import Carry, Cell, CellKind, CellNorm, LSTMCell, RecurrentStack, make_cell
 from vitrail.nn.probe import trace
-from vitrail.nn.recurrent import Carry, Cell, CellKind, CellNorm, LSTMCell, RecurrentStack, make_cell
 
 KINDS: tuple[CellKind, ...] = ("rnn", "gru", "lstm")
 NORMS: tuple[CellNorm, ...] = ("none", "layer", "batch")

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vitrail.config import merge, with_overrides
-from vitrail.data.subwords import BEFORE_CHARACTERS
-from vitrail.data.text import ParallelText
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import BEFORE_CHARACTERS
 from vitrail.errors import UsageError
 from vitrail.models.build import KINDS, PRESETS
-from vitrail.train import choose_text
 from vitrail.train.api import to_run_config
-from vitrail.train.choose import (
+from vitrail.train.choosing import choose_text
+from vitrail.train.choosing.choose import (
     LEARNING_RATES,
     LEAST_STEPS,
     TABLE,

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from training_runs import Fault, Trainer, differing, logged, tiny, train_in_ranks
 
-from vitrail.train import state
+from vitrail.train.resume import checkpoints
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_a_signal_saves_the_current_step_and_tells_by_the_exit_code(number: int,
     stopped = Trainer(tiny(tmp_path), tmp_path / "run", fault=Fault(13, signals=(number,)))
     assert stopped.wait() == code
     assert "stopped at step 14, which is saved" in stopped.text()
-    assert state.checkpoints(tmp_path / "run")[-1].name == "step-000014"
+    assert checkpoints.checkpoints(tmp_path / "run")[-1].name == "step-000014"
     assert Trainer(tiny(tmp_path), tmp_path / "run").wait() == 0
     assert not differing(tmp_path / "run", unbroken)
 
@@ -41,7 +41,7 @@ def test_a_second_interrupt_leaves_at_once(tmp_path: Path, unbroken: Path) -> No
     stopped = Trainer(tiny(tmp_path), tmp_path / "run", fault=Fault(14, signals=(signal.SIGINT, signal.SIGINT)))
     assert stopped.wait() == 130
     assert "saved" not in stopped.text()
-    assert state.checkpoints(tmp_path / "run")[-1].name == "step-000012", "nothing was saved on the way out"
+    assert checkpoints.checkpoints(tmp_path / "run")[-1].name == "step-000012", "nothing was saved on the way out"
     assert Trainer(tiny(tmp_path), tmp_path / "run").wait() == 0
     assert not differing(tmp_path / "run", unbroken)
 
@@ -96,11 +96,11 @@ def test_a_second_process_is_refused_with_the_number_of_the_first(tmp_path: Path
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(state.checkpoints(folder)[-1] / "model.safetensors")
+    return safetensors.torch.load_file(checkpoints.checkpoints(folder)[-1] / "model.safetensors")
 
 
 def assert_close(one: Path, other: Path) -> None:
-    assert state.checkpoints(one)[-1].name == state.checkpoints(other)[-1].name
+    assert checkpoints.checkpoints(one)[-1].name == checkpoints.checkpoints(other)[-1].name
     expected = weights(other)
     for name, tensor in weights(one).items():
         torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-5, msg=name)

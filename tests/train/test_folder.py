@@ -12,18 +12,18 @@ import pytest
 from training_runs import Trainer, differing, every_byte, logged, run, tiny, write_text
 
 from vitrail.cli import run as command
-from vitrail.data.prepare import prepare
-from vitrail.data.prepared import open_prepared
+from vitrail.data.preparing.prepare import prepare
+from vitrail.data.preparing.prepared import open_prepared
 from vitrail.errors import DataError, ModelError, Stopped, TrainingError, UsageError
 from vitrail.files import FolderLock
-from vitrail.models.folder import load_model
+from vitrail.models.model_folder import load_model
 from vitrail.train import loop as loop_module
 from vitrail.train import run as run_module
-from vitrail.train import state
 from vitrail.train.api import train_translator
-from vitrail.train.config import RunConfig
+from vitrail.train.resume import checkpoints
+from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks import translation as translation_module
-from vitrail.train.validate import Validation
+from vitrail.train.tasks.validate import Validation
 
 
 @pytest.fixture(scope="module")
@@ -311,18 +311,18 @@ def test_a_run_killed_before_its_first_checkpoint_goes_on_by_itself(tmp_path: Pa
     class Killed(BaseException): ...
 
     with monkeypatch.context() as patch:
-        real = state.save_checkpoint
+        real = checkpoints.save_checkpoint
 
         def killed_at_the_second(folder: Path, **more: Any) -> Path:
-            if state.checkpoints(folder):
+            if checkpoints.checkpoints(folder):
                 raise Killed
             return real(folder, **more)
 
-        patch.setattr(state, "save_checkpoint", killed_at_the_second)
+        patch.setattr(checkpoints, "save_checkpoint", killed_at_the_second)
         with pytest.raises(Killed):
             run(config, tmp_path / "run")
     assert load_model(tmp_path / "run").facts["step"] == 9, "the model was published"
-    assert [path.name for path in state.checkpoints(tmp_path / "run")] == ["step-000009"]
+    assert [path.name for path in checkpoints.checkpoints(tmp_path / "run")] == ["step-000009"]
     run(config, tmp_path / "run")
     run(config, tmp_path / "whole")
     assert not differing(tmp_path / "run", tmp_path / "whole")
@@ -348,7 +348,7 @@ def test_data_that_were_replaced_all_the_same_are_prepared_again(copied: Path, u
     shutil.rmtree(copied / "data")
     prepare(tiny(copied.parent / "other", pairs=150).data, copied.parent / "data")
     (copied.parent / "data").rename(copied / "data")
-    shutil.rmtree(state.checkpoints(copied)[-1])
+    shutil.rmtree(checkpoints.checkpoints(copied)[-1])
     run(tiny(copied.parent), copied)
     assert not differing(copied, unbroken)
 
@@ -464,7 +464,7 @@ def spoil(path: Path, damage: str) -> None:
 
 def test_side_files_stop_nothing_and_stay(stopped: Path, unbroken: Path) -> None:
     names = ("LICENSE", "README.md~", "#notes#", ".DS_Store", "Thumbs.db")
-    newest = state.checkpoints(stopped)[-1].name
+    newest = checkpoints.checkpoints(stopped)[-1].name
     places = ("model", "data", "data/store-0", "state", f"state/{newest}", ".")
     for place in places:
         for name in names:
@@ -526,7 +526,7 @@ def test_text_that_is_gone_is_missed_where_data_are_damaged(tmp_path: Path) -> N
 
 
 def test_without_a_good_checkpoint_nothing_is_touched(copied: Path) -> None:
-    for path in state.checkpoints(copied):
+    for path in checkpoints.checkpoints(copied):
         (path / "state.json").write_bytes(b"{")
     before = every_byte(copied)
     with pytest.raises(ModelError, match="no checkpoint can be used"):

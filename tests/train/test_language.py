@@ -16,10 +16,10 @@ import vitrail
 from vitrail import cli
 from vitrail.decode.generate import Generator
 from vitrail.errors import Interrupted, UsageError
-from vitrail.models.folder import load_folder, unique_tensors
-from vitrail.train import state
+from vitrail.models.model_folder import load_folder, unique_tensors
 from vitrail.train.api import to_run_config
-from vitrail.train.metrics import Event
+from vitrail.train.log.metrics import Event
+from vitrail.train.resume import checkpoints
 from vitrail.train.run import train
 
 NAMES, VERBS, THINGS = ["ann", "bob", "cleo", "dan"], ["sees", "likes", "has", "wants"], ["apples", "birds", "cats", "dogs"]
@@ -72,7 +72,7 @@ def settings(text: Path, **train_settings: object) -> dict[str, object]:
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:
-    checkpoint = state.load_latest(folder, expected={"model": None, "optimizer": None, "average": None, "carried": None})
+    checkpoint = checkpoints.load_latest(folder, expected={"model": None, "optimizer": None, "average": None, "carried": None})
     assert checkpoint is not None and checkpoint.facts["finished"]
     return {f"{group}/{name}": tensor for group, part in checkpoint.tensors.items() for name, tensor in part.items()}
 
@@ -106,7 +106,7 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path) -> None:
         with subprocess.Popen(command) as process:
             deadline = time.monotonic() + 90
             while process.poll() is None and time.monotonic() < deadline:
-                reached = max((int(path.name[5:]) for path in state.checkpoints(tmp_path / "killed")), default=0)
+                reached = max((int(path.name[5:]) for path in checkpoints.checkpoints(tmp_path / "killed")), default=0)
                 if kills < 2 and reached >= 60 * (kills + 1):
                     os.kill(process.pid, signal.SIGKILL)
                     kills += 1
@@ -142,9 +142,9 @@ def test_a_block_that_covers_the_text_is_full_backpropagation(tmp_path: Path, te
     table["schedule"] = {"kind": "constant", "warmup": "1 steps"}
     config = to_run_config(table)
     train(config, tmp_path / "run")
-    from vitrail.data.prepared import open_data
+    from vitrail.data.preparing.prepared import open_data
     from vitrail.models.build import build_model
-    from vitrail.runtime import seed_all
+    from vitrail.runtime.device import seed_all
 
     prepared = open_data(tmp_path / "run" / "data")
     seed_all(config.seed, 0)

@@ -9,9 +9,9 @@ from tests.train.training_runs import logged, run, tiny
 
 from vitrail.config import Override, build
 from vitrail.train.api import Request, plan, recipes, to_run_config
-from vitrail.train.config import RunConfig
-from vitrail.train.length import describe_length, highest_share, warn_of_warmup
+from vitrail.train.choosing.schedule_length import describe_length, highest_share, warn_of_warmup
 from vitrail.train.optim import Warmup
+from vitrail.train.run_config import RunConfig
 
 
 def configured(warmup: int | str, duration: str, *, every: str = "1 epochs", kind: str = "linear") -> RunConfig:

@@ -19,16 +19,16 @@ from torch import Tensor
 
 from vitrail.config import Duration, Interval, build
 from vitrail.data.batches import Batch, collate
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import Stopped, TrainingError, out_of_memory
 from vitrail.models.build import build_model
-from vitrail.models.folder import unique_tensors
+from vitrail.models.model_folder import unique_tensors
 from vitrail.nn.losses import LossSum
-from vitrail.runtime import Ranks
-from vitrail.train.config import RunConfig
+from vitrail.runtime.ranks import Ranks
+from vitrail.train.log.metrics import Event, Window
 from vitrail.train.loop import Hooks, Learner, Progress, calmer, done_share, due, is_over, loop, try_longest, update
-from vitrail.train.metrics import Event, Window
 from vitrail.train.optim import Optimizer
+from vitrail.train.run_config import RunConfig
 from vitrail.train.stopping import StopWish
 
 LETTERS = CharacterVocabulary(list("abcdefgh"))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import vitrail
 from vitrail.cli import app
-from vitrail.data.normalise import BEFORE
+from vitrail.data.cleaning.normalise import BEFORE
 from vitrail.decode.translate import Wishes
 
 SENTENCES = {
@@ -99,7 +99,7 @@ def test_unknown_words_of_the_dev_set_are_measured(trained: Path, tmp_path: Path
 
 
 def test_words_of_the_line_as_it_was_are_aligned(trained: Path) -> None:
-    from vitrail.inspection.alignment import Aligner, all_heads
+    from vitrail.inspection.alignment.word_alignment import Aligner, all_heads
 
     translator = vitrail.load(trained)
     aligner = Aligner(translator, all_heads(translator))

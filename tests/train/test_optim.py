@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.models.base import Model
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig

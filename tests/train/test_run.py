@@ -21,15 +21,15 @@ from vitrail import files
 from vitrail.data.batches import Batch
 from vitrail.errors import Interrupted, Stopped, TrainingError, UsageError
 from vitrail.files import FolderLock, NotWritten
-from vitrail.models.folder import load_model
+from vitrail.models.model_folder import load_model
 from vitrail.models.transformer import Transformer
 from vitrail.nn.losses import LossSum
 from vitrail.train import loop as loop_module
 from vitrail.train import run as run_module
-from vitrail.train import state
-from vitrail.train.metrics import Event, tensorboard
+from vitrail.train.log.metrics import Event, tensorboard
+from vitrail.train.resume import checkpoints
 from vitrail.train.tasks import translation as translation_module
-from vitrail.train.validate import Validation
+from vitrail.train.tasks.validate import Validation
 
 STEPS_PER_EPOCH = 16
 
@@ -62,7 +62,7 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.S
 
 
 def steps_saved(folder: Path) -> list[int]:
-    return [int(path.name.split("-")[1]) for path in state.checkpoints(folder)]
+    return [int(path.name.split("-")[1]) for path in checkpoints.checkpoints(folder)]
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------------------
@@ -108,7 +108,7 @@ def test_a_finished_run_goes_on_when_it_may_be_longer(copied: Path) -> None:
 def test_without_a_dev_set_the_last_weights_are_the_model(tmp_path: Path) -> None:
     changes = {"data": {"holdout": {"dev_pairs": 0}}, "train": {"duration": "5 steps", "average_decay": 0.0}}
     run(tiny(tmp_path, changes), tmp_path / "run")
-    newest = safetensors.torch.load_file(state.checkpoints(tmp_path / "run")[-1] / "model.safetensors")
+    newest = safetensors.torch.load_file(checkpoints.checkpoints(tmp_path / "run")[-1] / "model.safetensors")
     model = safetensors.torch.load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert newest.keys() == model.keys() and all(torch.equal(newest[name], model[name]) for name in model)
 
@@ -271,7 +271,7 @@ def test_accumulation_has_to_suit_the_processes(tmp_path: Path, monkeypatch: pyt
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     name: str, kind: str, copied: Path, unbroken: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    newest = state.checkpoints(copied)[-1]
+    newest = checkpoints.checkpoints(copied)[-1]
     data = bytearray((newest / name).read_bytes())
     if kind == "flipped":
         data[len(data) // 2] ^= 4
@@ -285,7 +285,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 
 
 def test_half_a_line_of_metrics_is_forgotten(copied: Path, unbroken: Path) -> None:
-    shutil.rmtree(state.checkpoints(copied)[-1])
+    shutil.rmtree(checkpoints.checkpoints(copied)[-1])
     with (copied / "metrics.jsonl").open("a") as file:
         file.write('{"step": 27, "kind": "val')
     run(tiny(copied.parent), copied)
@@ -420,7 +420,7 @@ def test_a_training_that_diverges_keeps_its_last_good_checkpoint(tmp_path: Path,
         with pytest.raises(TrainingError, match="diverged at step 20"):
             run(tiny(tmp_path), tmp_path / "run")
     assert steps_saved(tmp_path / "run")[-1] == 18
-    newest = safetensors.torch.load_file(state.checkpoints(tmp_path / "run")[-1] / "model.safetensors")
+    newest = safetensors.torch.load_file(checkpoints.checkpoints(tmp_path / "run")[-1] / "model.safetensors")
     assert all(bool(tensor.isfinite().all()) for tensor in newest.values())
     run(tiny(tmp_path), tmp_path / "run")
     assert not differing(tmp_path / "run", unbroken)

@@ -13,12 +13,12 @@ from training_runs import logged, run, tiny
 
 from vitrail.config import read_toml
 from vitrail.errors import UsageError
-from vitrail.models.folder import load_model
-from vitrail.train import validate as validate_module
-from vitrail.train.config import RunConfig
+from vitrail.models.model_folder import load_model
 from vitrail.train.loop import Progress
+from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks import translation as translation_module
-from vitrail.train.validate import Validation
+from vitrail.train.tasks import validate as validate_module
+from vitrail.train.tasks.validate import Validation
 
 TEXTS = {
     "ja": [

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vitrail import files
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import Damaged, FileSystem, NotWritten, publish_folder
-from vitrail.train.state import (
+from vitrail.train.resume.checkpoints import (
     ABSENT,
     Difference,
     Spec,
@@ -717,4 +717,4 @@ def test_warnings_go_to_the_log_of_the_module(tmp_path: Path, caplog: pytest.Log
     (save(tmp_path, 2) / "state.json").unlink()
     with caplog.at_level(logging.WARNING, logger="vitrail"):
         assert is_step(tmp_path, 1)
-    assert [(record.name, record.levelname) for record in caplog.records] == [("vitrail.train.state", "WARNING")]
+    assert [(record.name, record.levelname) for record in caplog.records] == [("vitrail.train.resume.checkpoints", "WARNING")]

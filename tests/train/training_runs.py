@@ -16,15 +16,16 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any, TextIO
 
-from vitrail import files, heartbeat
+from vitrail import files
 from vitrail.config import build, merge
 from vitrail.errors import VitrailError
 from vitrail.files import read_lines
-from vitrail.models.folder import unique_tensors
+from vitrail.models.model_folder import unique_tensors
+from vitrail.runtime import heartbeat
 from vitrail.train import loop
 from vitrail.train import run as run_module
-from vitrail.train.config import RunConfig
 from vitrail.train.run import Outcome, train
+from vitrail.train.run_config import RunConfig
 
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["training_runs", "sacrebleu.metrics", "torch.distributed"])

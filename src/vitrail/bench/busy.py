@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from vitrail.bench.busy_worker import BusySpeed, BusyTask
-from vitrail.bench.machine import Machine, describe_machine
-from vitrail.bench.train import make_corpus, read_pairs, sized_model
-from vitrail.bench.worker import save_batches
-from vitrail.cores import SPIN_COUNT, WAITING
+from vitrail.bench.training_speed import make_corpus, read_pairs, sized_model
+from vitrail.bench.training_worker import save_batches
 from vitrail.errors import UsageError, VitrailError
-from vitrail.runtime import Precision
+from vitrail.runtime.cores import SPIN_COUNT, WAITING
+from vitrail.runtime.device import Precision
+from vitrail.runtime.machine import Machine, describe_machine
 
 OLD, OURS = "OpenMP's own", f"Vitrail's ({SPIN_COUNT:,} looks)"
 QUIET_GOAL, BUSY_GOAL = 0.97, 0.8

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from vitrail.bench.worker import fresh_model, load_batches, make_learner
-from vitrail.data.subwords import PAD
+from vitrail.bench.training_worker import fresh_model, load_batches, make_learner
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.build import read_translator
-from vitrail.models.folder import unique_tensors
-from vitrail.runtime import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
+from vitrail.models.model_folder import unique_tensors
+from vitrail.runtime.device import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.loop import update
 
 
@@ -25,13 +25,13 @@ class BusyTask:
     model: dict[str, object]
     vocabulary: int
     batches: str
-    """The file of batches, as `vitrail.bench.worker.save_batches` wrote it."""
+    """The file of batches, as `vitrail.bench.training_worker.save_batches` wrote it."""
     threads: int
     precision: Precision
     warmup: int
     """Steps before the first answer, which gives the digest of the weights after them."""
     settle: float = 1.0
-    """Seconds of training before each measurement: what goes by the load, such as `vitrail.contention`, has noticed it by then."""
+    """Seconds of training before each measurement: what goes by the load, such as `vitrail.runtime.contention`, has noticed it by then."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from vitrail.bench.machine import Machine, describe_machine
 from vitrail.errors import VitrailError
+from vitrail.runtime.machine import Machine, describe_machine
 
 COMMANDS: dict[str, list[str]] = {
     "python": [sys.executable, "-c", "pass"],

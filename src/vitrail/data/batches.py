@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitrail.data.subwords import EOS, PAD, SOS, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
 from vitrail.errors import DataError
 
 Lengths = npt.NDArray[np.int32]

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitrail.data.store import Store
+from vitrail.data.preparing.store import Store
 from vitrail.errors import DataError
 
 

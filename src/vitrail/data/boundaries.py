@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from vitrail.data.normalise import says_something
+from vitrail.data.cleaning.normalise import says_something
 
 
 class Part(NamedTuple):

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch, Row, collate
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import TranslationModel
 
 _UNBOUNDED = sys.maxsize

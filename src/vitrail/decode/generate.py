@@ -7,17 +7,17 @@ from typing import Any, overload
 
 import numpy as np
 
-from vitrail.data.normalise import normalise
-from vitrail.data.subwords import EOS, Subwords
-from vitrail.decode.config import SamplingConfig, SearchConfig
-from vitrail.decode.constraints import TokenIds
+from vitrail.data.cleaning.normalise import normalise
+from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.perplexity import TextPerplexity, measure_text
-from vitrail.decode.query import Hypothesis, Query
+from vitrail.decode.search.constraints import TokenIds
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import LanguageModel
-from vitrail.models.folder import load_folder
-from vitrail.runtime import Device, choose_device, set_threads
+from vitrail.models.model_folder import load_folder
+from vitrail.runtime.device import Device, choose_device, set_threads
 
 MOST_TOKENS = 200
 """Of a line, unless more are asked for."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vitrail.data.subwords import EOS, Subwords
+from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.languages import writing_of
 from vitrail.models.base import LanguageModel
 

@@ -8,23 +8,23 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import torch
 
-from vitrail.data.normalise import BEFORE, Normalisation
-from vitrail.data.subwords import Vocabularies
-from vitrail.decode.config import SearchConfig, TranslateConfig
-from vitrail.decode.constraints import Constraints, TokenIds
-from vitrail.decode.engines.base import Engine, Observe, renumbered
+from vitrail.data.cleaning.normalise import BEFORE, Normalisation
+from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.decode.engines.engine import Engine, Observe, renumbered
 from vitrail.decode.engines.table import engine_kind
 from vitrail.decode.engines.torch import TorchEngine
-from vitrail.decode.ensemble import Translating
-from vitrail.decode.query import Hypothesis
+from vitrail.decode.search.constraints import Constraints, TokenIds
+from vitrail.decode.search.ensemble import Translating
+from vitrail.decode.search.query import Hypothesis
+from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.textual.facts import longest_source, search_of, several_sentences
 from vitrail.decode.textual.forcing import share_out
 from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, write
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
 from vitrail.decode.textual.wishes import Wishes, joining, to_constraints
-from vitrail.models.folder import load_model
-from vitrail.runtime import Device, choose_device, set_threads, survive_forks
+from vitrail.models.model_folder import load_model
+from vitrail.runtime.device import Device, choose_device, set_threads, survive_forks
 
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 

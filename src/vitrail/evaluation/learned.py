@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitrail.data.batches import Row
-from vitrail.data.prepared import Prepared
-from vitrail.data.subwords import EOS, SOS
+from vitrail.data.preparing.prepared import Prepared
+from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
-from vitrail.evaluation.rungs import Enough, Learned, Point
+from vitrail.evaluation.curves import Enough, Learned, Point
 from vitrail.models.base import TranslationModel
-from vitrail.train.choose import LEAST_STEPS
+from vitrail.train.choosing.choose import LEAST_STEPS
 
 LITTLE = 0.6
 """Dev loss, as a share of the entropy of single words, above which a model knows little more than how frequent each word is. At the first

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vitrail.data.text import is_cut, lines
+from vitrail.data.reading.parallel_text import is_cut, lines
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.published import published_style
 from vitrail.evaluation.scores import USUAL_METRICS, Comparison, Recipe, Score, collect, compare_statistics, score

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.decode.forced import force, make_batch
-from vitrail.evaluation.gradients import record_gradients
+from vitrail.evaluation.gradient_norms import record_gradients
 from vitrail.models.base import TranslationModel
 from vitrail.models.places import Place, find, gradient_places, probes_at
 from vitrail.nn.attention import MultiHeadAttention
+from vitrail.nn.cells import Cell
 from vitrail.nn.layers import FeedForward, MaskedBatchNorm, Residual, TokenNorm
 from vitrail.nn.probe import Hook, listen, trace
-from vitrail.nn.recurrent import Cell
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 

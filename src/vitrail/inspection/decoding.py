@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.config import Config
-from vitrail.data.subwords import EOS, Subwords
-from vitrail.decode.search import Hypothesis, Observation, SearchConfig
+from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.decode.search.beams import Hypothesis, Observation, SearchConfig
 from vitrail.decode.textual.plain import plain
 
 CANDIDATES = 10

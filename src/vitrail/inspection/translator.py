@@ -5,21 +5,22 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
-from vitrail.data.subwords import EOS
-from vitrail.decode.config import SearchConfig
+from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.results import SearchedPart
 from vitrail.decode.textual.wishes import Wishes
 from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.change import Change, Chosen, Edit, begun, change, edit_applied, replace_words
+from vitrail.inspection.causes.change import Change, Chosen, Edit, begun, change, edit_applied, replace_words
+from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.parts import Head, Part
+from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.collect import Arrays, collect
+from vitrail.inspection.contents import Facts, make_side
 from vitrail.inspection.decoding import Decoding, TreeRecorder, describe_steps
-from vitrail.inspection.edit import applied
-from vitrail.inspection.parts import Head, Part
-from vitrail.inspection.patching import Patch
-from vitrail.inspection.record import Facts, Inspection, make_side
+from vitrail.inspection.record import Inspection
 from vitrail.models.base import TranslationModel
 
 LONGEST = 256

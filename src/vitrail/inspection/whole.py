@@ -4,14 +4,14 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.alignment import align, heads_for
-from vitrail.inspection.attribution import attribute
-from vitrail.inspection.change import Edit, edit_applied
-from vitrail.inspection.film import read_film
-from vitrail.inspection.lens import apply_lens
-from vitrail.inspection.maps import dev_pairs, map_model
+from vitrail.inspection.alignment.word_alignment import align, heads_for
+from vitrail.inspection.causes.attribution import attribute
+from vitrail.inspection.causes.change import Edit, edit_applied
+from vitrail.inspection.causes.lens import apply_lens
+from vitrail.inspection.film.frames import read_film
+from vitrail.inspection.maps.model_map import dev_pairs, map_model
+from vitrail.inspection.maps.similarity import Method
 from vitrail.inspection.record import Inspection
-from vitrail.inspection.similarity import Method
 from vitrail.inspection.translator import InspectableTranslator
 
 MAPPED = 200

@@ -5,8 +5,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from vitrail.data.subwords import Subwords
-from vitrail.data.vocabulary import collapse, places_in
+from vitrail.data.vocabularies.subwords import Subwords
+from vitrail.data.vocabularies.vocabulary import collapse, places_in
 from vitrail.decode.textual.plain import plain
 
 Span = tuple[int, int]

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.places import Place, Side
 from vitrail.nn.losses import LossSum, token_cross_entropy
 from vitrail.nn.positions import LearnedPositions

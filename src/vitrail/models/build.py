@@ -8,7 +8,7 @@ from pydantic import Discriminator, Tag, TypeAdapter
 from torch import nn
 
 from vitrail.config import Config
-from vitrail.data.subwords import Vocabularies
+from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
 from vitrail.models import language, recurrent, transformer
 from vitrail.models.base import Model, TranslationModel

@@ -10,14 +10,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import CarriedState, LanguageModel, Rows, State, Step, target_loss
 from vitrail.models.places import Place, cell_places
 from vitrail.models.recurrent import CellsConfig
+from vitrail.nn.cells import Carry, Cell
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-from vitrail.nn.recurrent import Carry, Cell
 
 
 class LanguageConfig(CellsConfig):

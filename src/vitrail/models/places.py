@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from vitrail.nn.recurrent import CellKind
+from vitrail.nn.cells import CellKind
 
 Side = Literal["source", "target"]
 """Which half of a translator: what reads the source, or what writes the target."""

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.data.batches import Batch
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
 from vitrail.models.places import Order, Place, cell_places, step_attention_places
 from vitrail.nn.attention import AdditiveAttention, DotAttention, GeneralAttention, Mask, StepAttention, padding_mask
+from vitrail.nn.cells import CELLS, Carry, Cell, CellKind, CellNorm, make_cell
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-from vitrail.nn.recurrent import CELLS, Carry, Cell, CellKind, CellNorm, make_cell
-from vitrail.runtime import fewest_rows
+from vitrail.runtime.device import fewest_rows
 
 AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.data.batches import Batch
-from vitrail.data.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
 from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask

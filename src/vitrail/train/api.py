@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
-from vitrail.cores import usable_cores
-from vitrail.data.places import find_texts
-from vitrail.data.plain import TextConfig
-from vitrail.data.setup import DataConfig
+from vitrail.data.data_config import DataConfig
+from vitrail.data.preparing.paths import find_texts
+from vitrail.data.text_config import TextConfig
 from vitrail.errors import UsageError
 from vitrail.files import make_folder, seal, unseal, write_file
-from vitrail.train.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
-from vitrail.train.choose_text import choose_for_text, gather_text_facts
+from vitrail.runtime.cores import usable_cores
+from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
     from vitrail.decode.generate import Generator
     from vitrail.decode.translate import Translator
-    from vitrail.train.config import RunConfig
-    from vitrail.train.validate import Watch
+    from vitrail.train.run_config import RunConfig
+    from vitrail.train.tasks.validate import Watch
 
 CHOICES = "choices.json"
 """Where a run's folder keeps what was chosen for it, so that going on does not choose anew."""
@@ -141,9 +141,9 @@ def _kept_choices(folder: Path) -> list[Choice] | None:
 
 def _as_begun(folder: Path, choices: list[Choice]) -> list[Choice]:
     """The choices with the values that the run's newest checkpoint was trained with; the preset becomes the model that it stood for."""
-    from vitrail.train import state
+    from vitrail.train.resume import checkpoints
 
-    checkpoint = state.load_latest(folder, expected={})
+    checkpoint = checkpoints.load_latest(folder, expected={})
     if checkpoint is None:
         return choices
     _log.warning("%s: is lost or damaged; made again from %s", folder / CHOICES, checkpoint.path.name)
@@ -175,7 +175,7 @@ def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunCon
     Raises UsageError naming every key that is wrong.
     """
     from vitrail.models.build import preset
-    from vitrail.train.config import RunConfig
+    from vitrail.train.run_config import RunConfig
 
     rest = {key: value for key, value in table.items() if key != PRESET}
     if PRESET in table:
@@ -198,7 +198,7 @@ def train_translator(
     What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
 
     Args:    folder: where the run lives. recipe: a shipped recipe or a TOML file. settings: such as "train.duration=30 minutes".
-             watch: called after each validation; vitrail.inspection.filming.Recorder() films the training.
+             watch: called after each validation; vitrail.inspection.film.filming.Recorder() films the training.
              say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """

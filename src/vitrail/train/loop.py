@@ -13,16 +13,17 @@ from torch import Tensor
 from vitrail.config import Duration, Interval
 from vitrail.data.batches import Batch
 from vitrail.data.blocks import Block
-from vitrail.data.setup import DataConfig
+from vitrail.data.data_config import DataConfig
 from vitrail.errors import TrainingError, out_of_memory
 from vitrail.models.base import Model
-from vitrail.models.folder import unique_tensors
+from vitrail.models.model_folder import unique_tensors
 from vitrail.nn.losses import LossSum
-from vitrail.runtime import Ranks, seed_all
-from vitrail.train.carry import Carried
-from vitrail.train.config import RunConfig, TrainConfig
-from vitrail.train.metrics import Event, Observe, Window
+from vitrail.runtime.device import seed_all
+from vitrail.runtime.ranks import Ranks
+from vitrail.train.log.metrics import Event, Observe, Window
 from vitrail.train.optim import ClippedNorm, Optimizer, follow, rate
+from vitrail.train.resume.carry import Carried
+from vitrail.train.run_config import RunConfig, TrainConfig
 from vitrail.train.stopping import StopWish
 
 AnyBatch = Batch | Block

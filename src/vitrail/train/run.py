@@ -16,29 +16,30 @@ from torch import Tensor
 
 from vitrail.config import to_toml
 from vitrail.data.batches import prefetch
-from vitrail.data.fingerprints import stamps
-from vitrail.data.places import with_full_names
-from vitrail.data.prepare import prepare
-from vitrail.data.prepared import Prepared, PreparedText, open_data
+from vitrail.data.preparing.fingerprints import stamps
+from vitrail.data.preparing.paths import with_full_names
+from vitrail.data.preparing.prepare import prepare
+from vitrail.data.preparing.prepared import Prepared, PreparedText, open_data
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
 from vitrail.models.base import Model
 from vitrail.models.build import count_parameters
-from vitrail.models.folder import fill, load_folder, save_model, unique_tensors
-from vitrail.runtime import Ranks, choose_device, choose_dtype, join_ranks, keep_freed_memory, leave_ranks, seed_all, set_threads
+from vitrail.models.model_folder import fill, load_folder, save_model, unique_tensors
+from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
+from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
 from vitrail.streams import heard_or_not
-from vitrail.train import state
-from vitrail.train.changes import best_weights, change_the_measure, newest_checkpoint, require_goes_on, require_workable, setup_of
-from vitrail.train.config import RunConfig
-from vitrail.train.folder import CONFIG, kept_fingerprint, require_own_run
-from vitrail.train.length import describe_length, steps_of, warn_of_warmup
+from vitrail.train.choosing.schedule_length import describe_length, steps_of, warn_of_warmup
+from vitrail.train.log.metrics import Event, Observe
+from vitrail.train.log.run_records import Marks, Records
 from vitrail.train.loop import AnyBatch, Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
-from vitrail.train.metrics import Event, Observe
 from vitrail.train.optim import Optimizer
-from vitrail.train.records import Marks, Records
+from vitrail.train.resume import checkpoints
+from vitrail.train.resume.changes import best_weights, change_the_measure, newest_checkpoint, require_goes_on, require_workable, setup_of
+from vitrail.train.run_config import RunConfig
+from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.stopping import StopWish
 from vitrail.train.tasks import make_task
-from vitrail.train.validate import Validation, Watch
+from vitrail.train.tasks.validate import Validation, Watch
 
 _NOT_BEGUN = "stopped before a step was taken; what was there is intact"
 _REFUSALS_ALLOWED = 3
@@ -177,7 +178,7 @@ class _Run:
         numbered = enumerate(self.batches.sequence(first, rank=self.ranks.rank, world=self.ranks.world))
         return prefetch((first + self.ranks.rank + place * self.ranks.world, cast(AnyBatch, batch)) for place, batch in numbered)
 
-    def check(self, checkpoint: state.Checkpoint | None, allow: Collection[str]) -> bool:
+    def check(self, checkpoint: checkpoints.Checkpoint | None, allow: Collection[str]) -> bool:
         """Go back to a checkpoint and try the longest batch; nothing is written. Returns whether scores have to be measured anew.
 
         Raises UsageError where the setup is another one and that is not allowed, TrainingError where memory does not suffice.
@@ -188,7 +189,7 @@ class _Run:
                 try_longest(self.learner, cast(AnyBatch, self.batches.longest()))
         return remeasure
 
-    def train(self, checkpoint: state.Checkpoint | None, allow: Collection[str], *, begin: Callable[[], None]) -> Outcome:
+    def train(self, checkpoint: checkpoints.Checkpoint | None, allow: Collection[str], *, begin: Callable[[], None]) -> Outcome:
         """Go from where the run stands to its end. Raises what `check` raises."""
         remeasure = self.check(checkpoint, allow)
         if self.ranks.rank > 0:
@@ -214,7 +215,7 @@ class _Run:
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
 
-    def _restore(self, checkpoint: state.Checkpoint, allow: Collection[str]) -> bool:
+    def _restore(self, checkpoint: checkpoints.Checkpoint, allow: Collection[str]) -> bool:
         """Go back to a checkpoint of the same setup, or one that it can go on with; whether the scores so far are worth nothing now."""
         facts = checkpoint.facts
         if self.config.train.select == "auto":  # what it was started with, whatever would be chosen now
@@ -223,7 +224,7 @@ class _Run:
         for change in changes:
             self.say(f"allowed: {change}")
         # After the settings: a model of another width is told as such, not as tensors of other shapes.
-        if state.specs(checkpoint.tensors["model"]) != state.specs(unique_tensors(self.model)):
+        if checkpoints.specs(checkpoint.tensors["model"]) != checkpoints.specs(unique_tensors(self.model)):
             raise ModelError(f"{checkpoint.path}: its weights are of another model", remedy="train in a new folder")
         fill(self.model, checkpoint.tensors["model"])
         for (name, own), mean in zip(unique_tensors(self.model).items(), self.average, strict=False):
@@ -234,7 +235,7 @@ class _Run:
             prefix = f"{number}/"
             mine = {key.removeprefix(prefix): value for key, value in checkpoint.tensors["optimizer"].items() if key.startswith(prefix)}
             asked = [{key: group[key] for key in _HYPERPARAMETERS if key in group} for group in optimizer.param_groups]
-            state.restore_optimizer(optimizer, tensors=mine, facts=facts["optimizers"][number])
+            checkpoints.restore_optimizer(optimizer, tensors=mine, facts=facts["optimizers"][number])
             for group, values in zip(optimizer.param_groups, asked, strict=True):
                 group.update(values)  # a change that was allowed
         self.progress, self.marks = Progress.from_facts(facts["progress"]), facts["marks"]
@@ -355,7 +356,7 @@ class _Run:
 
     def _consider(self, weights: dict[str, Tensor], progress: Progress, *, averaged: int = 0) -> "_Judged":
         """Validate weights, and make them the run's model where they are its best so far, or where there is no dev set."""
-        if not state.checkpoints(self.folder):
+        if not checkpoints.checkpoints(self.folder):
             # A model never stands in a run's folder without a checkpoint to go on from: killed now, the run validates first of all.
             self._save(replace(progress, validation_due=True))
         if not self.task.has_dev:
@@ -409,9 +410,9 @@ class _Run:
         return True
 
     def _write_checkpoint(self, progress: Progress, *, finished: bool) -> None:
-        flat = [state.flatten_optimizer(optimizer) for optimizer in self.optimizer.optimizers]
+        flat = [checkpoints.flatten_optimizer(optimizer) for optimizer in self.optimizer.optimizers]
         own = unique_tensors(self.model)
-        state.save_checkpoint(
+        checkpoints.save_checkpoint(
             self.folder,
             step=progress.step,
             tensors={
@@ -429,7 +430,7 @@ class _Run:
             },
         )
         kept = {*progress.best_steps(self.config.train.keep_best, noise=self.task.noise[self.select]), *self._steps_to_average()}
-        state.prune(
+        checkpoints.prune(
             self.folder,
             keep_last=self.config.train.keep_last,
             keep_best=len(kept),
@@ -465,11 +466,11 @@ class _Run:
     def _try_mean(self, progress: Progress) -> None:
         """Keep the mean of some checkpoints as the model where it is better than the best of them."""
         wanted = self._steps_to_average()
-        paths = [path for path in state.checkpoints(self.folder) if int(path.name.rpartition("-")[2]) in wanted]
+        paths = [path for path in checkpoints.checkpoints(self.folder) if int(path.name.rpartition("-")[2]) in wanted]
         if len(paths) < 2:
             return
         try:
-            mean = state.average(paths)
+            mean = checkpoints.average(paths)
         except ModelError as error:
             _log.warning("%s; checkpoints are not averaged", error.found)
             return

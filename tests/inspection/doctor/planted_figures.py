@@ -10,7 +10,7 @@ from pathlib import Path
 from planted_runs import copy, other_model, train_tiny
 from torch import Tensor
 
-from vitrail.inspection.doctor.examine import examine
+from vitrail.doctor.examine import examine
 from vitrail.models.recurrent import RecurrentConfig
 
 RIGHT = 6e-3

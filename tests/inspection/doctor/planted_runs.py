@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from vitrail.config import build, merge
-from vitrail.data.phrasebook import phrasebook
-from vitrail.data.subwords import Vocabularies
+from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.files import JsonLines, seal, unseal
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.folder import load_model, save_model, unique_tensors
-from vitrail.train.config import RunConfig
+from vitrail.models.model_folder import load_model, save_model, unique_tensors
+from vitrail.phrasebook.corpus import phrasebook
 from vitrail.train.run import train
+from vitrail.train.run_config import RunConfig
 
 PAIRS = 3000
 _MODEL = {"encoder_layers": 1, "decoder_layers": 1, "width": 64, "heads": 2, "feed_forward": 128, "dropout": 0.0}

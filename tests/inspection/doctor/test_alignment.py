@@ -7,11 +7,11 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from vitrail.data.prepared import open_prepared
-from vitrail.data.store import Store, write_store
-from vitrail.inspection.doctor.alignment import WINDOW, ahead, by_lengths, by_loss, misalignment, probe_loss
-from vitrail.inspection.doctor.patient import admit
-from vitrail.models.folder import load_model
+from vitrail.data.preparing.prepared import open_prepared
+from vitrail.data.preparing.store import Store, write_store
+from vitrail.doctor.checks.misalignment import WINDOW, ahead, by_lengths, by_loss, misalignment, probe_loss
+from vitrail.doctor.run_data import admit
+from vitrail.models.model_folder import load_model
 
 Lengths = npt.NDArray[np.int64]
 

@@ -6,7 +6,7 @@ import pytest
 from planted_runs import dev_line, train_line
 
 from vitrail.config import build
-from vitrail.inspection.doctor.course import (
+from vitrail.doctor.checks.course import (
     Course,
     judge_completion,
     judge_learning,
@@ -16,7 +16,7 @@ from vitrail.inspection.doctor.course import (
     planned_steps,
     read_course,
 )
-from vitrail.train.config import RunConfig
+from vitrail.train.run_config import RunConfig
 
 
 def course(dev: list[float], *, train: float = 1.0, finished: bool = True, done: float = 1.0) -> Course:

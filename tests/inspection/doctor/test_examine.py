@@ -10,12 +10,12 @@ import torch
 from planted_runs import change_model, copy, dev_line, other_model, rewrite_metrics, rewrite_texts, train_line, train_tiny
 from torch import Tensor
 
-from vitrail.data.prepared import open_prepared
-from vitrail.data.subwords import EOS, CharacterVocabulary, Vocabularies
+from vitrail.data.preparing.prepared import open_prepared
+from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
+from vitrail.doctor.examine import CHECKS, examine
+from vitrail.doctor.findings import Diagnosis, Finding
 from vitrail.errors import ModelError
 from vitrail.files import FolderLock, read_lines, seal, unseal
-from vitrail.inspection.doctor.examine import CHECKS, examine
-from vitrail.inspection.doctor.findings import Diagnosis, Finding
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 

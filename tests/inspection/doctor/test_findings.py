@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from vitrail.inspection.doctor.findings import Finding, diagnose
+from vitrail.doctor.findings import Finding, diagnose
 
 
 def test_the_gravest_comes_first_and_causes_stay_before_what_follows() -> None:

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from vitrail.evaluation.gradients import PlaceNorms
-from vitrail.inspection.doctor.flow import describe_flow, judge_flow
+from vitrail.doctor.checks.flow import describe_flow, judge_flow
+from vitrail.evaluation.gradient_norms import PlaceNorms
 
 
 def place(name: str, norms: list[float]) -> PlaceNorms:

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vitrail.inspection.doctor.inside import Head, dead_share, describe_heads, find_twins, judge_heads, judge_neurons
+from vitrail.doctor.checks.inside import Head, dead_share, describe_heads, find_twins, judge_heads, judge_neurons
 
 
 def attention(sentences: int = 3, heads: int = 3, length: int = 6, width: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

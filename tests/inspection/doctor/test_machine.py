@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.cores import usable_cores
-from vitrail.inspection.doctor.machine import Machine, examine_machine, judge_machine, look, read_requirements
+from vitrail.doctor.checks.this_machine import Machine, examine_machine, judge_machine, look, read_requirements
+from vitrail.runtime.cores import usable_cores
 
 WELL = Machine(
     python=(3, 12, 1),

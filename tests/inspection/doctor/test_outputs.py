@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from vitrail.data.batches import collate
-from vitrail.data.subwords import CharacterVocabulary, Vocabularies
+from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.forced import losses
-from vitrail.inspection.doctor.outputs import judge_hearing, judge_loops, judge_variety, loops
+from vitrail.doctor.checks.outputs import judge_hearing, judge_loops, judge_variety, loops
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig
 

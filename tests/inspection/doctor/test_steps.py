@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitrail.inspection.doctor.patient import admit
-from vitrail.inspection.doctor.steps import Steps, judge_rate, measure_steps
+from vitrail.doctor.checks.steps import Steps, judge_rate, measure_steps
+from vitrail.doctor.run_data import admit
 from vitrail.models.build import build_model
-from vitrail.models.folder import fill, unique_tensors
+from vitrail.models.model_folder import fill, unique_tensors
 from vitrail.models.places import group_of
-from vitrail.runtime import seed_all
-from vitrail.train import state
-from vitrail.train.config import RunConfig
+from vitrail.runtime.device import seed_all
 from vitrail.train.optim import Optimizer
+from vitrail.train.resume import checkpoints
+from vitrail.train.run_config import RunConfig
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
@@ -37,10 +37,10 @@ def test_the_size_of_a_step_is_what_the_optimizer_moves(healthy: Path, tmp_path:
 
     for _ in range(3):
         step()
-    flat = [state.flatten_optimizer(part) for part in optimizer.optimizers]
+    flat = [checkpoints.flatten_optimizer(part) for part in optimizer.optimizers]
     moments = {f"{number}/{name}": tensor for number, part in enumerate(flat) for name, tensor in part.tensors.items()}
     before = {name: tensor.clone() for name, tensor in unique_tensors(model).items()}
-    found = measure_steps(patient, config, state.Checkpoint(tmp_path, 3, {"model": before, "optimizer": moments}, {}))
+    found = measure_steps(patient, config, checkpoints.Checkpoint(tmp_path, 3, {"model": before, "optimizer": moments}, {}))
     step()
     moved = {name: tensor - before[name] for name, tensor in model.named_parameters() if tensor.ndim > 1}
     for layer, steps in found.items():
@@ -59,7 +59,7 @@ def test_the_distance_from_the_beginning_is_nothing_before_the_first_step(health
     model = build_model(patient.config.model, patient.data.vocabularies)
     initial = {name: tensor.clone() for name, tensor in unique_tensors(model).items()}
     tensors = {"model": initial, "optimizer": patient.checkpoint.tensors["optimizer"]}
-    found = measure_steps(patient, patient.config, state.Checkpoint(tmp_path, 0, tensors, {}))
+    found = measure_steps(patient, patient.config, checkpoints.Checkpoint(tmp_path, 0, tensors, {}))
     assert found and all(steps.moved == 0 for steps in found.values())
     fill(model, patient.checkpoint.tensors["model"])
     assert all(steps.moved > 0.2 for steps in measure_steps(patient, patient.config, patient.checkpoint).values())

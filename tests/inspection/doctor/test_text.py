@@ -2,10 +2,10 @@
 
 import pytest
 
-from vitrail.data.holdout import sentence_key
-from vitrail.data.prepared import Texts
-from vitrail.data.vocabulary import CharacterVocabulary
-from vitrail.inspection.doctor.text import Shared, count_shared, describe, judge_leak, judge_sides, judge_tokens
+from vitrail.data.preparing.holdout import sentence_key
+from vitrail.data.preparing.prepared import Texts
+from vitrail.data.vocabularies.vocabulary import CharacterVocabulary
+from vitrail.doctor.checks.text_checks import Shared, count_shared, describe, judge_leak, judge_sides, judge_tokens
 
 LETTERS = CharacterVocabulary(list("abcdefgh "))
 

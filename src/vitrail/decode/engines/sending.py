@@ -7,12 +7,12 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from vitrail.data.subwords import Vocabularies
-from vitrail.decode.ensemble import Ensemble, Translating
+from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.decode.search.ensemble import Ensemble, Translating
 from vitrail.errors import ModelError
 from vitrail.models.base import Continues, TranslationModel
 from vitrail.models.build import build_model, read_translator
-from vitrail.models.folder import fill, unique_tensors
+from vitrail.models.model_folder import fill, unique_tensors
 
 PackedModel = tuple[str, bytes]
 """Its configuration and its weights."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from vitrail.decode.engines.base import Engine
+from vitrail.decode.engines.engine import Engine
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.errors import UsageError
 

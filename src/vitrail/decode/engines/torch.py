@@ -7,17 +7,17 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitrail.data.subwords import EOS, PAD, Vocabularies
-from vitrail.decode.config import BatchConfig, SearchConfig
-from vitrail.decode.constraints import TokenIds
-from vitrail.decode.engines.base import Engine, Observe, renumbered
+from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
+from vitrail.decode.engines.engine import Engine, Observe, renumbered
 from vitrail.decode.engines.sending import pack, unpack
-from vitrail.decode.ensemble import Ensemble, Translating
-from vitrail.decode.query import Hypothesis, Query
-from vitrail.decode.search import beam_search, read_prompts
+from vitrail.decode.search.beams import beam_search, read_prompts
+from vitrail.decode.search.constraints import TokenIds
+from vitrail.decode.search.ensemble import Ensemble, Translating
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.models.base import Continues, Reads, State
-from vitrail.models.folder import LoadedModel
-from vitrail.runtime import fewest_rows
+from vitrail.models.model_folder import LoadedModel
+from vitrail.runtime.device import fewest_rows
 
 _BATCH_ROWS = 1024
 """Hypotheses decoded side by side, at most, unless one sentence has more."""

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vitrail.config import build, merge
-from vitrail.decode.config import SearchConfig
+from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.folder import LoadedModel
+from vitrail.models.model_folder import LoadedModel
 
 _MOST_STORED_BEAMS = 1000
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from vitrail.decode.constraints import Constraints, TokenIds
-from vitrail.decode.query import Hypothesis
+from vitrail.decode.search.constraints import Constraints, TokenIds
+from vitrail.decode.search.query import Hypothesis
 
 Word = tuple[TokenIds, ...]
 """A forced word by all its spellings."""

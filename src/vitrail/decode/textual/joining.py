@@ -6,9 +6,9 @@ from heapq import heappop, heappush
 from typing import NamedTuple
 
 from vitrail.data.boundaries import UNSPACED, Part
-from vitrail.data.normalise import ends_in_word
-from vitrail.decode.config import SearchConfig
-from vitrail.decode.query import Hypothesis
+from vitrail.data.cleaning.normalise import ends_in_word
+from vitrail.decode.search.query import Hypothesis
+from vitrail.decode.search_config import SearchConfig
 
 _TRIES = 4
 """So many combinations are looked at for every one that is wanted: some write the same text."""

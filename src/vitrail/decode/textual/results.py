@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vitrail.decode.config import SearchConfig
-from vitrail.decode.query import Hypothesis, Query
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.textual.joining import Alternative, Stretch
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import regex
 
-from vitrail.data.subwords import UNK, Subwords
-from vitrail.decode.constraints import UNCONSTRAINED, Constraints, contains
+from vitrail.data.vocabularies.subwords import UNK, Subwords
+from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, contains
 from vitrail.decode.textual.plain import encodable, plain
 from vitrail.errors import UsageError
 

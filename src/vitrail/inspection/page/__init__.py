@@ -7,8 +7,8 @@ from importlib.resources.abc import Traversable
 
 from vitrail.errors import UsageError
 from vitrail.files import holds
+from vitrail.inspection.contents import Record
 from vitrail.inspection.page.payload import make_payload, to_json
-from vitrail.inspection.record import Inspection
 
 LANGUAGES = ("en", "fr")
 """Of the page's own words."""
@@ -44,7 +44,7 @@ is_page = holds(b"<title>Vitrail</title>", b"Content-Security-Policy")
 """Whether a file is a page that `to_html` made."""
 
 
-def to_html(inspection: Inspection, *, language: str = "en") -> str:
+def to_html(inspection: Record, *, language: str = "en") -> str:
     """One self-contained page with every view that the record has something for.
 
     Nothing that a text says can run: it is base64 in the page and text nodes on the screen, and only the scripts written here are let

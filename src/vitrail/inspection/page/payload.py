@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from vitrail.inspection.contents import Record
 from vitrail.inspection.page.packing import Group, Precision, Values, deflate, least_size, pack
-from vitrail.inspection.record import Inspection
 from vitrail.models.places import Place, Side, attentions, layer_of, rank, side_of
 
 BUDGET = 1_950_000
@@ -59,7 +59,7 @@ class _Room:
         return None
 
 
-def make_payload(inspection: Inspection, *, reserved: int = 0, budget: int = BUDGET) -> dict[str, Any]:
+def make_payload(inspection: Record, *, reserved: int = 0, budget: int = BUDGET) -> dict[str, Any]:
     """`meta`: the facts, and `walk`, the layers whose every value is there; `checks`, of all weights before any rounding; `notes`, what
     was rounded or left out. `arrays` and `blobs`: see `packing`.
 

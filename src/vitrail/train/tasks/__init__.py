@@ -2,11 +2,11 @@
 
 import torch
 
-from vitrail.data.prepared import Prepared, PreparedText
-from vitrail.train.config import RunConfig
-from vitrail.train.tasks.base import Task
-from vitrail.train.tasks.language import Language
-from vitrail.train.tasks.translation import Translation
+from vitrail.data.preparing.prepared import Prepared, PreparedText
+from vitrail.train.run_config import RunConfig
+from vitrail.train.tasks.language_task import Language
+from vitrail.train.tasks.task import Task
+from vitrail.train.tasks.translation_task import Translation
 
 
 def make_task(config: RunConfig, prepared: Prepared | PreparedText, device: torch.device) -> Task:

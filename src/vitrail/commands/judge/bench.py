@@ -1,0 +1,112 @@
+"""vitrail bench: speed, against others and against promises."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from vitrail.commands.look.experiment import EXPERIMENTS
+from vitrail.commands.shared import console
+
+bench = typer.Typer(name="bench", help="Measure speed, against others and against promises.", no_args_is_help=True)
+# Where the experiments stood before they had a verb of their own.
+for _name, _study in EXPERIMENTS.items():
+    bench.command(_name, hidden=True)(_study)
+
+
+@bench.command("train")
+def bench_train(
+    source: console.Source = None,
+    target: console.Target = None,
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.")
+    ] = "tiny",
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in each measurement.")] = 20,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of Vitrail; peers are measured in both.")] = "auto",
+    settings: console.Set = None,
+    json: console.Json = False,
+) -> None:
+    """Training throughput on the same batches: Vitrail and other makers' models of the same kind.
+
+    A Transformer is held against torch.nn.Transformer and Hugging Face MarianMT, a recurrent model against a loop of torch's own
+    layers and JoeyNMT. Takes a quarter of an hour on two cores. Without files, on the built-in phrasebook.
+    """
+    from vitrail.bench.training_speed import run
+    from vitrail.config import parse_override
+
+    report = run(
+        source=source,
+        target=target,
+        preset=preset,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        steps=steps,
+        repeats=repeats,
+        precision=precision,
+        overrides=[parse_override(text) for text in settings or ()],
+        say=console.say,
+    )
+    console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("busy")
+def bench_busy(
+    preset: Annotated[str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm and others.")] = "tiny",
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of the training.")] = 2,
+    busy: Annotated[int | None, typer.Option(min=1, help="Busy threads of the process beside it.", show_default="as many as train")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 5.0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every setting quiet and busy.")] = 5,
+    spin_counts: Annotated[
+        str, typer.Option("--spin-counts", metavar="N[,N]", help="Other settings of GOMP_SPINCOUNT to measure too.", show_default=False)
+    ] = "",
+    json: console.Json = False,
+) -> None:
+    """Training speed when the machine is quiet and beside another busy process, as OpenMP waits by itself and as Vitrail has it wait.
+
+    The busy process is started and ended here. Takes two minutes; nothing else should be at work.
+    """
+    from vitrail.bench.busy import read_counts, run
+
+    report = run(
+        preset=preset,
+        batch_tokens=batch_tokens,
+        threads=threads,
+        busy_threads=busy,
+        seconds=seconds,
+        repeats=repeats,
+        spin_counts=read_counts(spin_counts),
+        say=console.say,
+    )
+    console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("start")
+def bench_start(
+    repeats: Annotated[int, typer.Option(min=1, help="New processes of each command.")] = 5,
+    json: console.Json = False,
+) -> None:
+    """Time to start: `import vitrail` and `vitrail --help`."""
+    from vitrail.bench.start import run
+
+    report = run(repeats=repeats)
+    console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("prepare")
+def bench_prepare(
+    pairs: Annotated[
+        str, typer.Option(metavar="N[,N]", help="Sentence pairs, made up for it; each size is prepared by itself.")
+    ] = "1000000,10000000",
+    json: console.Json = False,
+) -> None:
+    """What it costs to prepare much text: time and memory against the number of pairs.
+
+    A million pairs take about a minute and 0.3 GB of disk.
+    """
+    from vitrail.bench.preparing_speed import read_sizes, run
+
+    report = run(sizes=read_sizes(pairs), say=console.say)
+    console.show(report.to_json() if json else report.to_text())

@@ -1,0 +1,136 @@
+"""vitrail compare: several architectures on the same text within the same budget, or runs that exist, side by side."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vitrail.commands.shared import console
+from vitrail.commands.shared.request import Texts, make_request
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.ladder.ladder_plan import Ask
+    from vitrail.ladder.rungs import Ladder
+    from vitrail.phrasebook.corpus import Phrasebook
+
+
+PAIRS = 40_000
+"""Of the phrasebook, unless asked otherwise."""
+
+
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs that exist: measured, not trained.")] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison.")] = Path("comparison"),
+    source: console.Source = None,
+    target: console.Target = None,
+    dev: console.Dev = None,
+    test: console.Test = "",
+    dev_source: console.DevSource = None,
+    dev_target: console.DevTarget = None,
+    test_source: console.TestSource = None,
+    test_target: console.TestTarget = None,
+    corpus: console.Corpus = None,
+    languages: console.Languages = "",
+    phrasebook: Annotated[
+        bool, typer.Option("--phrasebook", help="The text is the built-in phrasebook, as it is where none is named.")
+    ] = False,
+    pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = PAIRS,
+    recipe: console.Recipe = "",
+    config: console.ConfigFile = None,
+    settings: console.Set = None,
+    rung: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=KEY=VALUE,...]",
+            help="A rung: rnn, lstm, gru, lstm-bahdanau, lstm-luong, transformer (together the default), a preset,"
+            " or a name of your own with preset=NAME among its settings.",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        str, typer.Option(metavar="TEXT", help='Of each rung: "10 minutes", "3 epochs", "2000 steps", "5e14 FLOPs".', show_default=False)
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each rung.")] = 1,
+    match: Annotated[bool, typer.Option(help="Choose widths that give all rungs as many parameters as the Transformer.")] = True,
+    json: console.Json = False,
+) -> None:
+    """Train a ladder of architectures on the same text within the same budget, and report what each step bought.
+
+    vitrail compare --source a.en --target a.fr --budget "10 minutes" -o ladders/a, or existing runs: vitrail compare runs/a runs/b -o ab
+    Writes report.html, report.md and report.json. The same command again goes on where it was stopped. A rung that has learned nothing
+    yet is told, with what would be long enough, and compared with none.
+    """
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
+    if runs:
+        training = (source, target, dev_source, dev_target, corpus, languages, recipe, config, settings, rung, budget)
+        if any(training) or seeds > 1 or pairs != PAIRS or not match:
+            raise UsageError("runs that exist, and how to train others", expected="either runs, or text and settings to train rungs with")
+        ladder = _compare_runs(runs, texts, output, phrasebook=phrasebook)
+    else:
+        from vitrail.ladder.ladder import require_own_comparison
+        from vitrail.ladder.ladder_plan import STANDARD, Ask, Budget, parse_rung
+
+        wanted = tuple(map(parse_rung, rung)) if rung else tuple(STANDARD.values())
+        limit = Budget.parse(budget) if budget else None
+        named = bool(texts.source or texts.target or texts.corpora)
+        if phrasebook and named:
+            raise UsageError("--phrasebook and another text", expected="one of the two")
+        require_own_comparison(output, [one.name for one in wanted])
+        book = None if named else _make_phrasebook(pairs)
+        if book is not None:
+            texts, recipe = _write_phrasebook(book, output), recipe or "phrasebook"
+        request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
+        ladder = _climb(Ask(request, wanted, limit, seeds, match), output, book)
+    _show(ladder, output, json=json)
+
+
+def _make_phrasebook(pairs: int) -> "Phrasebook":
+    from vitrail.phrasebook.corpus import phrasebook
+
+    return phrasebook(train_pairs=pairs)
+
+
+def _write_phrasebook(book: "Phrasebook", folder: Path) -> Texts:
+    from vitrail.data.preparing.holder import holds_comparison
+    from vitrail.phrasebook.corpus import write
+
+    text = folder / "phrasebook"
+    write(text, book, used=holds_comparison(folder))
+    train, dev, test = ((text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test"))
+    return Texts(*train, *dev, *test, corpora=[], languages="")
+
+
+def _climb(ask: "Ask", folder: Path, book: "Phrasebook | None") -> "Ladder":
+    from vitrail.ladder.ladder import climb
+    from vitrail.runtime.machine import describe_machine
+
+    return climb(ask, folder, book=book, machine=describe_machine().to_text(), say=console.say)
+
+
+def _compare_runs(runs: list[Path], texts: Texts, folder: Path, *, phrasebook: bool) -> "Ladder":
+    from vitrail.data.preparing.prepared import Texts as Sides
+    from vitrail.evaluation.report import read_lines
+    from vitrail.ladder.ladder import compare_runs
+    from vitrail.runtime.machine import describe_machine
+
+    test, book = None, _make_phrasebook(0) if phrasebook else None
+    if (texts.test_source is None) != (texts.test_target is None):
+        raise UsageError("one side of the test text", expected="--test-source FILE and --test-target FILE")
+    if texts.test:
+        from vitrail.commands.shared.request import parse_corpus
+        from vitrail.data.reading.parallel_text import ParallelText
+
+        pairs = list(ParallelText.model_validate(parse_corpus(texts.test, option="--test")).pairs())
+        test = Sides([pair.source for pair in pairs], [pair.target for pair in pairs])
+    elif texts.test_source is not None and texts.test_target is not None:
+        sources = read_lines(texts.test_source)
+        test = Sides(sources, read_lines(texts.test_target, like=sources, beside=texts.test_source))
+    return compare_runs(runs, folder, test=test, book=book, machine=describe_machine().to_text(), say=console.say)
+
+
+def _show(ladder: "Ladder", folder: Path, *, json: bool) -> None:
+    from vitrail.ladder.ladder_report import to_json, to_text
+
+    console.show(to_json(ladder) if json else to_text(ladder))
+    console.say(f"the report, with plots: {folder / 'report.html'}")

@@ -1,0 +1,37 @@
+"""vitrail doctor: what is wrong with a training, or with this machine, and the remedy."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vitrail.commands.shared import console
+
+
+def doctor(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="The folder of a run; without one, this machine is looked over.", show_default=False),
+    ] = None,
+    threads: console.Threads = 0,
+    device: console.Device = "cpu",
+    json: console.Json = False,
+) -> None:
+    """Say what is wrong with a training, and the remedy: cheap probes of its text, its course, its weights and what it says.
+
+    Only the run's folder is read; a training at work there is not disturbed. Without RUN: versions, threads, memory, device, extras, disk.
+    Exit code 0: no fault; 1: a fault was found (warnings and notes are none); 4: the folder holds no run, or nothing that
+    could be checked, or it is damaged.
+    """
+    from vitrail.doctor.checks.this_machine import examine_machine
+    from vitrail.doctor.examine import examine
+    from vitrail.runtime.device import choose_device, set_threads
+
+    if run is None:
+        found = examine_machine()
+    else:
+        set_threads(threads)
+        found = examine(run, device=choose_device(device))
+    console.show_json(found.model_dump(mode="json")) if json else console.show(found.to_text())
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)

@@ -1,0 +1,175 @@
+"""vitrail experiment: the old problems of translation, made visible on small models or on one's own."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from vitrail.commands.shared import console
+
+if TYPE_CHECKING:
+    from vitrail.files import Recognise
+
+experiment = typer.Typer(
+    name="experiment",
+    help="See the problems that attention and gates were made for: memory, gradients, one vector, length, norms.",
+    no_args_is_help=True,
+)
+
+
+def _require_own(places: "Callable[[Path], dict[Path, Recognise]]", output: Path | None) -> None:
+    """Look first whether the report may be written, not after minutes of trainings."""
+    from vitrail.files import require_own
+
+    if output is not None:
+        require_own(places(output), what="the report")
+
+
+def lag(
+    lengths: Annotated[
+        str, typer.Option(metavar="N[,N]", help="Lags in time steps, each the subject of trainings of its own.")
+    ] = "5,10,20,40,80,160,320",
+    task: Annotated[Literal["recall", "adding"], typer.Option(help="Name the first symbol, or add two marked numbers.")] = "recall",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each architecture at each lag, numbered from 1.")] = 3,
+    exact: Annotated[bool, typer.Option("--exact", help="Train at the asked lag alone, without shorter ones: harder.")] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Updates that each training may take.")] = 1500,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write lag.html and lag.json there.", show_default=False)
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """How far back can it remember? RNN, LSTM, GRU and attention learn to answer from what came `lag` steps ago.
+
+    Takes three minutes on two cores.
+    """
+    from vitrail.experiments.lag import places
+
+    _require_own(places, output)
+    from vitrail.experiments.lag import LagConditions, read_lengths, run, write_report
+
+    conditions = LagConditions(task=task, exact=exact, steps=steps)
+    report = run(lengths=read_lengths(lengths), seeds=range(1, seeds + 1), conditions=conditions, say=console.say)
+    if output is not None:
+        for path in write_report(report, output):
+            console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
+def gradients(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Measure this run's model on its dev set, in place of trainings.", show_default=False),
+    ] = None,
+    source: console.Source = None,
+    target: console.Target = None,
+    presets: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="A model to train. May be given several times.", show_default="one of each kind"),
+    ] = None,
+    length: Annotated[int, typer.Option(min=2, help="Subwords that each source has at least; sentences are joined for that.")] = 50,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
+    recurrent_scale: Annotated[float, typer.Option(help="Train rnn also from recurrent weights so many times as large; 1: do not.")] = 3.0,
+    optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="With adamw, what clipping does is hard to see.")] = "sgd",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Write gradients.html and gradients.json there.", show_default=False),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    json: console.Json = False,
+) -> None:
+    """Do gradients vanish or explode? The norm of dL/dh at every time step, while models of each kind are trained.
+
+    Takes three minutes on two cores, with clipping by norm, by value and without. Of a run: seconds.
+    """
+    from vitrail.experiments.gradients import places
+
+    _require_own(places, output)
+    from vitrail.experiments import gradients
+
+    if folder is not None:
+        report = gradients.measure_run(folder)
+    else:
+        report = gradients.run(
+            presets=presets or gradients.PRESETS,
+            source=source,
+            target=target,
+            conditions=gradients.Conditions(
+                length=length, steps=steps, recurrent_scale=recurrent_scale, optimizer=optimizer, threads=threads
+            ),
+            say=console.say,
+        )
+    if output is not None:
+        for path in gradients.write_report(report, output):
+            console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
+def bottleneck(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, each of which is probed.", show_default=False)],
+    json: console.Json = False,
+) -> None:
+    """What does one vector hold? Length, first and last word, read back from the encoder's last state by linear probes.
+
+    Fitted on training sentences of the run, tested on its dev and test sets, beside the answer that is right most often.
+    """
+    from vitrail.experiments.bottleneck import read_run
+
+    found = [read_run(folder) for folder in folders]
+    if json:
+        console.show_json([one.to_record() for one in found])
+    else:
+        console.show("\n".join(one.to_text() for one in found))
+
+
+def length(
+    lengths: Annotated[str, typer.Option(metavar="N[,N]", help="Positions of source and target.")] = "8,16,32,64,128,256,512",
+    architectures: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="An architecture. May be given several times.", show_default="one of each kind"),
+    ] = None,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a training batch, whatever the length.")] = 2048,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    repeats: Annotated[int, typer.Option(min=1, help="Training steps and translations that are timed.")] = 3,
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of training; translation is in float32.")] = "auto",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write length.html and length.json there.", show_default=False)
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """What length costs: time to train, time to translate and memory, for recurrent models and the Transformer.
+
+    Takes some minutes on two cores.
+    """
+    from vitrail.experiments.length import places
+
+    _require_own(places, output)
+    from vitrail.experiments.length import ARCHITECTURES, Conditions, read_lengths, run
+
+    conditions = Conditions(batch_tokens=batch_tokens, threads=threads, repeats=repeats, precision=precision)
+    report = run(architectures=architectures or list(ARCHITECTURES), lengths=read_lengths(lengths), conditions=conditions, say=console.say)
+    if output is not None:
+        for path in report.write(output):
+            console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
+def norms(
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 300,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each kind, numbered from 1.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
+    json: console.Json = False,
+) -> None:
+    """Batch norm against layer norm, where lengths differ from those in training or from batch to batch.
+
+    Small models learn the built-in phrasebook. Takes some minutes on two cores.
+    """
+    from vitrail.experiments.norms import run
+
+    report = run(steps=steps, seeds=range(1, seeds + 1), threads=threads, say=console.say)
+    console.show(report.to_json() if json else report.to_text())
+
+
+EXPERIMENTS: dict[str, Callable[..., Any]] = {function.__name__: function for function in (lag, gradients, bottleneck, length, norms)}
+for _name, _study in EXPERIMENTS.items():
+    experiment.command(_name)(_study)

@@ -1,0 +1,81 @@
+"""vitrail prepare: clean, hold out, learn subwords and encode, before a training or by itself."""
+
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitrail.commands.shared import console
+from vitrail.commands.shared.request import Texts, make_request
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.train.api import Request
+
+
+def prepare(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run; its data/ is made.", show_default=False)
+    ] = None,
+    source: console.Source = None,
+    target: console.Target = None,
+    dev: console.Dev = None,
+    test: console.Test = "",
+    dev_source: console.DevSource = None,
+    dev_target: console.DevTarget = None,
+    test_source: console.TestSource = None,
+    test_target: console.TestTarget = None,
+    corpus: console.Corpus = None,
+    text: console.Text = None,
+    languages: console.Languages = "",
+    recipe: console.Recipe = "",
+    config: console.ConfigFile = None,
+    settings: console.Set = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show pairs before and after; needs no folder.")] = False,
+    examples: Annotated[int, typer.Option(min=1, help="With --explain: pairs shown of each corpus.")] = 20,
+    threads: console.Threads = 0,
+    json: console.Json = False,
+) -> None:
+    """Prepare parallel text, or plain text for a language model, and report what became of every pair or line.
+
+    `vitrail train` with the same options does so by itself, and uses what is prepared.
+    """
+    if output is None and not explain:
+        raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")
+    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or [])
+    request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
+    with tempfile.TemporaryDirectory() if output is None else nullcontext(output) as folder:
+        _prepare(request, Path(folder), examples=examples if explain else 0, threads=threads, json=json)
+
+
+def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, json: bool) -> None:
+    from vitrail.config import build
+    from vitrail.data.cleaning.explain import Explained, explain
+    from vitrail.data.data_config import DataConfig
+    from vitrail.data.preparing.prepare import prepare as prepare_data
+    from vitrail.data.preparing.prepared import Prepared
+    from vitrail.data.text_config import TextConfig
+    from vitrail.train.api import plan
+    from vitrail.train.run_folder import require_own_run
+
+    require_own_run(folder, settings=request.files())
+    planned = plan(request, folder, gpu=False)
+    for choice in planned.choices:
+        if choice.name.startswith("data."):
+            console.say(f"chosen: {choice.to_text()}")
+    data = build(TextConfig if "text" in planned.table["data"] else DataConfig, planned.table["data"], origin="data")
+    if examples and not isinstance(data, DataConfig):
+        raise UsageError("--explain with --text", expected="pairs; of plain text, report.txt says what was left out")
+    prepared = prepare_data(data, folder / "data", workers=threads, say=console.say)
+    explained: list[Explained] = []
+    if examples and isinstance(data, DataConfig) and isinstance(prepared, Prepared):
+        explained = list(explain(data, prepared, pairs=examples))
+    if json:
+        result: dict[str, Any] = {"facts": prepared.facts, **prepared.report.details}
+        console.show_json(result | ({"explained": [one._asdict() for one in explained]} if explained else {}))
+        return
+    console.show(prepared.report.to_text())
+    for one in explained:
+        console.show(one.to_text())

@@ -1,0 +1,105 @@
+"""The score of a run on its test set, computed once for what it rests on and kept in scores.json."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vitrail.data.preparing.prepared import Prepared, PreparedText
+    from vitrail.evaluation.report import Evaluation
+    from vitrail.train.run_config import RunConfig
+
+SCORES = "scores.json"
+
+
+def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Translate the test set as configured and score it: BLEU and chrF with their 95 % intervals and signatures.
+
+    Returns: plain values, with `lines` to read; what was kept, where everything that decides the score is the same (`decided_by`).
+             None where there is no test set.
+    """
+    from vitrail.data.preparing.prepared import PreparedText, open_data
+    from vitrail.files import write_file
+
+    prepared = open_data(folder / "data")
+    if isinstance(prepared, PreparedText):
+        return _score_text(folder, prepared, step=step) if prepared.test else None
+    if not prepared.test.source:
+        return None
+    decided_by = _decided_by(folder, config, prepared)
+    kept = _read(folder / SCORES)
+    if kept is not None and kept.get("decided_by") == decided_by:
+        # A run that went further without finding a better model keeps its score, and is told as far as it is.
+        return kept if kept["step"] == step else _write(folder, kept | {"step": step})
+    say(f"translating the test set ({len(prepared.test.source):,} sentences)")
+    texts = _translate(folder, config, prepared.test.source)
+    found = _evaluate(texts, prepared.test.target, prepared.test.source, language=prepared.facts["target_language"])
+    lines = ["on the test set:", *found.to_text().splitlines()]
+    result: dict[str, Any] = {"step": step, "decided_by": decided_by, "lines": lines, **asdict(found)}
+    write_file(folder / "test.translated", "".join(f"{text}\n" for text in texts).encode())
+    return _write(folder, result)
+
+
+def _score_text(folder: Path, prepared: "PreparedText", *, step: int) -> dict[str, Any]:
+    from vitrail.decode.generate import Generator
+
+    found = Generator.load(folder).measure(prepared.test)
+    lines = [f"on the test text ({len(prepared.test):,} lines):", found.to_text()]
+    return _write(folder, {"step": step, "lines": lines, **found.figures()})
+
+
+def _write(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
+    from vitrail.files import write_file
+
+    write_file(folder / SCORES, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
+    return result
+
+
+def _decided_by(folder: Path, config: "RunConfig", prepared: "Prepared") -> dict[str, Any]:
+    """All that a score rests on: what translates, how it searches, what is translated, and what counts."""
+    from importlib.metadata import version
+
+    import vitrail
+    from vitrail.files import MANIFEST
+    from vitrail.scoring import counting_for
+
+    test = json.dumps([prepared.test.source, prepared.test.target]).encode()
+    counting = counting_for(prepared.facts["target_language"], prepared.test.target)
+    return {
+        "model": sha256((folder / "model" / MANIFEST).read_bytes()).hexdigest(),
+        "search": config.search.model_dump(mode="json"),
+        "test": sha256(test).hexdigest(),
+        "tokenize": counting.tokenize,
+        "effective_order": counting.effective_order,
+        "sacrebleu": version("sacrebleu"),
+        "vitrail": vitrail.__version__,
+    }
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    match found:
+        case {"step": int(), "lines": [*lines]} if all(isinstance(line, str) for line in lines):
+            return found
+        case _:
+            return None
+
+
+def _translate(folder: Path, config: "RunConfig", source: list[str]) -> list[str]:
+    from vitrail.decode.translate import TranslateConfig, Translator
+
+    translator = Translator.load(folder, device=config.train.device, config=TranslateConfig(search=config.search))
+    return [translation.text for translation in translator.translate(source)]
+
+
+def _evaluate(texts: list[str], references: list[str], source: list[str], *, language: str) -> "Evaluation":
+    from vitrail.evaluation.report import Texts, evaluate_texts
+    from vitrail.evaluation.scores import Recipe
+
+    return evaluate_texts(Texts(texts, [references], source), language=language, recipe=Recipe(("bleu", "chrf")))

@@ -1,0 +1,1 @@
+"""Verbs that use a model: translate, generate, align."""

@@ -1,0 +1,1 @@
+"""Normalise and filter pairs; say what was left out and why."""

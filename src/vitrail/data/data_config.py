@@ -1,0 +1,149 @@
+"""Which text a translator learns from, and how it is prepared."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from vitrail.config import Config
+from vitrail.data.cleaning.clean import CleanConfig
+from vitrail.data.preparing.fingerprints import flatten, hash_file
+from vitrail.data.preparing.holdout import HoldoutConfig
+from vitrail.data.preparing.prepared import FORMAT
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.reading.unpack import bare_name
+from vitrail.data.vocabularies.subwords import SubwordsConfig
+from vitrail.errors import UsageError
+from vitrail.languages import find_language, language_of_file, same_language
+
+
+class DataConfig(Config):
+    """Which text a translator learns from, and how it is prepared."""
+
+    kind: Literal["pairs"] = "pairs"
+    """Pairs of sentences, for a translator; another kind is `text`, for a language model."""
+    corpora: tuple[ParallelText, ...] = Field(min_length=1)
+    """The training text: one corpus or several, which are then mixed by weight. Each is cleaned, and rid of duplicates, by itself."""
+    dev: ParallelText | None = None
+    """Text to choose the best step by; left out, it is held out of the corpora."""
+    test: ParallelText | None = None
+    """Text to report the score on; left out, it is held out of the corpora."""
+    more_dev: tuple[ParallelText, ...] = ()
+    """More texts, such as one a domain: scored at each validation beside dev, by their names. The best step is chosen by dev alone."""
+    source_language: str = ""
+    """Such as "en"; empty: from the corpora's languages or the endings of their names (train.en)."""
+    target_language: str = ""
+    """Such as "fr"; empty: as the source language."""
+    clean: CleanConfig = CleanConfig()
+    """Which pairs are kept."""
+    holdout: HoldoutConfig = HoldoutConfig()
+    """How much is held out where no dev or test text is given."""
+    subwords: SubwordsConfig = SubwordsConfig()
+    """How text becomes ids."""
+    max_length: int = Field(default=256, ge=1)
+    """Subword tokens on either side; longer pairs are left out of training, and counted."""
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """Mixing of several corpora: 1 draws in proportion to size times weight, more draws the small ones more often."""
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> "DataConfig":
+        for name, given, number in (("dev", self.dev, self.holdout.dev_pairs), ("test", self.test, self.holdout.test_pairs)):
+            if given is not None and number:
+                raise UsageError(f"data.holdout.{name}_pairs: {number}, though data.{name} is given", remedy="give one of the two")
+        labels = [text.label for text in (self.dev, *self.more_dev) if text is not None]
+        if len(set(labels)) < len(labels):
+            twice = max(labels, key=labels.count)
+            raise UsageError(f"data.more_dev: two dev texts are called {twice}", remedy="give each a name: --dev FILE,name=news")
+        by_names = next((pair for pair in map(_named_languages, self.corpora) if all(pair)), ("", ""))
+        for name, text in self.texts():
+            _require_languages(name, text, self.languages if all(self.languages) else by_names, ordered=all(self.languages))
+        return self
+
+    @property
+    def languages(self) -> tuple[str, str]:
+        """Source and target language as they are spelled; empty where nothing tells."""
+        found = [_languages_of(corpus) for corpus in self.corpora]
+        source = self.source_language or next((pair[0] for pair in found if pair[0]), "")
+        target = self.target_language or next((pair[1] for pair in found if pair[1]), "")
+        return source, target
+
+    def texts(self) -> list[tuple[str, ParallelText]]:
+        """All input texts with their names in the configuration."""
+        named = [(f"data.corpora.{place}", corpus) for place, corpus in enumerate(self.corpora)]
+        named += [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
+        return named + [(f"data.more_dev.{place}", text) for place, text in enumerate(self.more_dev)]
+
+    def fingerprint(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """See `fingerprints.fingerprint`: {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}."""
+        table = self.model_dump(mode="json", exclude={"kind"})
+        table |= dict(zip(("source_language", "target_language"), self.languages, strict=True))
+
+        def several(name: str, texts: Sequence[ParallelText]) -> dict[str, Any]:
+            return {str(place): _text_fingerprint(text, f"data.{name}.{place}", kept) for place, text in enumerate(texts)}
+
+        table["corpora"] = several("corpora", self.corpora)
+        for name, text in (("dev", self.dev), ("test", self.test)):
+            table[name] = None if text is None else _text_fingerprint(text, f"data.{name}", kept)
+        del table["more_dev"]
+        if self.more_dev:
+            table["more_dev"] = several("more_dev", self.more_dev)
+        return {"data.format": FORMAT} | dict(flatten("data", table))
+
+
+def _languages_of(text: ParallelText) -> tuple[str, str]:
+    if text.languages is not None:
+        return text.languages
+    if text.target is None:
+        return "", ""
+    return language_of_file(text.source.name), language_of_file(text.target.name)
+
+
+_PAIR_IN_NAME = re.compile(r"(?:^|[._])([A-Za-z]{2,3}(?:_[A-Za-z]{4})?)-([A-Za-z]{2,3}(?:_[A-Za-z]{4})?)(?=$|[._])")
+
+
+def _named_languages(text: ParallelText) -> tuple[str, str]:
+    """As `_languages_of`, but also by a pair in the name of a single file: corpus.en-de.tsv."""
+    if text.languages is not None or text.target is not None:
+        return _languages_of(text)
+    pairs = _PAIR_IN_NAME.findall(bare_name(text.source).stem)
+    source, target = pairs[-1] if pairs and all(map(find_language, pairs[-1])) else ("", "")
+    return source, target
+
+
+def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *, ordered: bool) -> None:
+    """Refuse a text whose languages, by its name or its own word, are the other way round, and one that by its name has others.
+
+    Args: ordered: which of the wanted ones is the source is known; the name of a single file (corpus.en-fr.tsv) does not tell.
+    """
+    found = _named_languages(text)
+    if not all(wanted) or same_language(*wanted):
+        return
+    named = " to ".join(code or "?" for code in found)
+    if all(found) and same_language(found[0], wanted[1]) and same_language(found[1], wanted[0]):
+        # The order in a single file's name says nothing of the order of its columns.
+        if not ordered or (text.target is None and text.languages is None):
+            return
+        raise UsageError(
+            f"{name}: from {named}, by its names",
+            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
+            remedy="swap its source and target",
+        )
+    either = text.target is None and set(map(find_language, found)) == set(map(find_language, wanted))
+    if text.languages is None and not either and not all(not f or same_language(f, w) for f, w in zip(found, wanted, strict=True)):
+        raise UsageError(
+            f"{name}: from {named}, by its names",
+            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
+            remedy=f"give another text; if it is right all the same, say so: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
+        )
+
+
+def _text_fingerprint(text: ParallelText, name: str, kept: Mapping[str, Any]) -> dict[str, Any]:
+    languages = list(text.languages) if text.languages else None
+    files = {"source": text.source} | ({"target": text.target} if text.target else {})
+    hashes = {side: hash_file(path, kept.get(f"{name}.{side}")) for side, path in files.items()}
+    # A key that came later stands in a fingerprint only where it is used, so that data prepared before are still known.
+    told: dict[str, Any] = {"columns": list(text.columns)} if text.columns else {}
+    told |= {"delimiter": text.delimiter} if text.delimiter else {}
+    told |= {} if text.holdout else {"holdout": False}
+    return hashes | {"format": text.kind, "languages": languages, "weight": text.weight} | told

@@ -1,0 +1,80 @@
+"""Where a run's text lies: written down in full, and found again when the run and its text were moved together."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from vitrail.data.data_config import DataConfig
+from vitrail.data.reading.lines import STDIN
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.text_config import TextConfig, TextFile
+
+AnyData = TypeVar("AnyData", bound=DataConfig | TextConfig)
+AnyText = TypeVar("AnyText", bound=ParallelText | TextFile)
+_LISTS = ("corpora", "more_dev", "text")
+
+
+def with_full_names(config: AnyData) -> AnyData:
+    """The same with the full names of all files, so that they are found from any folder."""
+    changed: dict[str, Any] = {name: _in_full(text) for name in ("dev", "test") if (text := getattr(config, name)) is not None}
+    several = {name: tuple(map(_in_full, texts)) for name in _LISTS if (texts := getattr(config, name, None)) is not None}
+    return config.model_copy(update=changed | several)
+
+
+def _in_full(text: AnyText) -> AnyText:
+    return text.model_copy(update={side: _full(path) for side in ("source", "target") if (path := getattr(text, side)) is not None})
+
+
+def _full(path: Path) -> Path:
+    if path == STDIN:
+        return path
+    with suppress(OSError):  # the current folder was deleted
+        return Path(os.path.normpath(path.absolute()))
+    return path
+
+
+def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The configuration of the run in `folder`, its text where it is now.
+
+    A file that is not where it was is looked for beside the run: under the folders above it, by as much of its name as leads to one. So a
+    project may be moved with its text and its runs, and names in configurations of old, which were relative, are good from anywhere.
+    What is found is only taken for the same text where it has the same bytes: that is checked when the training goes on.
+    """
+    data = table.get("data")
+    if not isinstance(data, dict):
+        return table
+    parts: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
+    for name in _LISTS:
+        if isinstance(parts.get(name), list):
+            parts[name] = [_found(text, folder) for text in parts[name]]
+    for name in ("dev", "test"):
+        if name in parts:
+            parts[name] = _found(parts[name], folder)
+    return {**table, "data": parts}
+
+
+def _found(text: Any, folder: Path) -> Any:
+    if not isinstance(text, dict):
+        return text
+    named: dict[str, Any] = dict(text)  # pyright: ignore[reportUnknownArgumentType]
+    for side in ("source", "target"):
+        if isinstance(named.get(side), str):
+            named[side] = str(_near(Path(named[side]), folder))
+    return named
+
+
+def _near(path: Path, folder: Path) -> Path:
+    with suppress(OSError, ValueError):
+        if path == STDIN or path.exists():
+            return path
+        return next((place for place in _places(path, folder.absolute()) if place.is_file()), path)
+    return path
+
+
+def _places(path: Path, folder: Path) -> Iterator[Path]:
+    parts = path.parts[1:] if path.is_absolute() else path.parts
+    for start in range(len(parts)):
+        for above in (folder, *folder.parents):
+            yield above.joinpath(*parts[start:])

@@ -1,0 +1,187 @@
+"""Find out which columns of a table hold the two texts: from a header, from what stands in them, or because the user said so."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from vitrail.data.reading.lines import CUT_MARK
+from vitrail.errors import DataError
+from vitrail.languages import find_language
+
+Column = int | str
+"""A column by its number, from 1, or by its name in the header."""
+Row = Sequence[str]
+
+SAMPLE_ROWS = 1_000
+SAMPLE_CHARACTERS = 1 << 22
+"""A sample ends with the row that goes beyond, so that long rows do not fill the memory."""
+_MOST = 0.9
+"""Share of a column's cells that are all of one kind, from which on the column is."""
+_CELL_CHARACTERS = 40
+_SIDES = (
+    frozenset({"source", "src", "source_text", "source_sentence", "source text", "src_text", "sourcetext"}),
+    frozenset({"target", "tgt", "trg", "target_text", "target_sentence", "target text", "translation", "tgt_text", "targettext"}),
+)
+_OTHER_NAMES = frozenset(
+    {
+        "id",
+        "score",
+        "url",
+        "src_url",
+        "tgt_url",
+        "source_url",
+        "target_url",
+        "domain",
+        "line",
+        "index",
+        "split",
+        "licence",
+        "license",
+        "ref",
+    }
+)
+_KINDS = (
+    ("addresses of web pages", re.compile(r"(?:https?|ftp)://\S+|www\.\S+", re.IGNORECASE)),
+    ("numbers", re.compile(r"(?=[^\d]*\d)[-+−]?[\d.,:/%eE+\-]+")),
+    ("licences", re.compile(r".*\bCC[- ]?(?:BY|0)\b.*", re.IGNORECASE | re.DOTALL)),
+    ("identifiers", re.compile(r"(?=[^\d_#/]*[\d_#/])[!-~]+")),
+)
+
+
+# Not of three letters alone: nearly every such word is some language's code, "one" and "two" too.
+_CODE = re.compile(r"[a-z]{2}|[a-z]{2,3}[-_][a-z]{4}")
+
+
+class Layout(NamedTuple):
+    """Where the two texts are in each row of a table."""
+
+    columns: tuple[int, int]
+    """From 0."""
+    width: int
+    """Columns of a whole row; 0: rows differ, and any that has the two is whole."""
+    header: bool
+    """The first row holds names."""
+    told: bool
+    """The user named the columns: a row that is not whole is then left out instead of refused."""
+    guessed: str
+    """What was found out rather than told; empty where nothing was."""
+
+
+class Asked(NamedTuple):
+    """What the user said of a table."""
+
+    columns: tuple[Column, Column] | None
+    languages: tuple[str, str] | None
+
+
+def find_layout(sample: Sequence[Row], asked: Asked, *, name: str) -> Layout:
+    """Decide from the first rows. Raises DataError, with three rows as they were read, where it is not plain which columns are meant."""
+    rows = [row for row in sample if any(row) and row[-1:] != [CUT_MARK]]
+    if not rows:
+        return Layout((0, 1), 2, False, asked.columns is not None, "")
+    width, share = _usual_width(rows)
+    header = _header(rows, asked) if rows[0] is sample[0] else None
+    if asked.columns is not None:
+        columns = _told_columns(rows[0], asked.columns, widest=max(map(len, rows)), name=name)
+        named = any(isinstance(column, str) for column in asked.columns)
+        return Layout(columns, width if share >= _MOST and width > max(columns) else 0, named or header is not None, True, "")
+    if width < 2:
+        return Layout((0, 1), 2, False, False, "")  # the first row will be refused by its line
+    if header is not None and header[0] != header[1]:
+        return Layout(header, width, True, False, f"the header names columns {header[0] + 1} and {header[1] + 1}")
+    body = rows if header is None else rows[1:]
+    kinds = [_kind([row[place] for row in body if len(row) == width]) for place in range(width)]
+    texts = [place for place, kind in enumerate(kinds) if not kind]
+    if (width == 2 and set(kinds) <= {"", "nothing"}) or not body:
+        return Layout((0, 1), width, header is not None, False, "" if header is None else "the first row is taken for a header")
+    if len(texts) != 2:
+        raise _unclear(rows, kinds, name=name)
+    guessed = f"columns {texts[0] + 1} and {texts[1] + 1} of {width} are taken for the text; " + _others(kinds)
+    return Layout((texts[0], texts[1]), width, header is not None, False, guessed)
+
+
+def _usual_width(rows: Sequence[Row]) -> tuple[int, float]:
+    """The most frequent number of columns, and the share of rows that have it."""
+    width, number = Counter(map(len, rows)).most_common(1)[0]
+    return width, number / len(rows)
+
+
+def _header(rows: Sequence[Row], asked: Asked) -> tuple[int, int] | None:
+    """The columns that a header names for source and target; twice one where the first row is a header and names none; else None."""
+    names = [cell.strip().removeprefix("\ufeff").lower() for cell in rows[0]]
+    if len(set(names)) != len(names):
+        return None
+    sides = [next((place for place, cell in enumerate(names) if cell in words), None) for words in _sides_of(asked)]
+    if sides[0] is not None and sides[1] is not None:
+        return sides[0], sides[1]
+    codes = [place for place, cell in enumerate(names) if _CODE.fullmatch(cell) and find_language(cell)]
+    sentences = any(" " in cell for row in rows[1:] for cell in row)  # in a list of words, codes are words
+    if len(codes) >= 2 and sentences and all(place in codes or cell in _OTHER_NAMES for place, cell in enumerate(names)):
+        return (codes[0], codes[1]) if len(codes) == 2 else (0, 0)
+    known = sum(cell in _OTHER_NAMES or cell in _SIDES[0] | _SIDES[1] for cell in names)
+    return (0, 0) if known >= 2 else None
+
+
+def _sides_of(asked: Asked) -> Iterable[frozenset[str]]:
+    languages = ("", "") if asked.languages is None else asked.languages
+    for words, language in zip(_SIDES, languages, strict=True):
+        yield words | {language.lower()} if language else words
+
+
+def _told_columns(first: Row, columns: tuple[Column, Column], *, widest: int, name: str) -> tuple[int, int]:
+    names = [cell.strip().removeprefix("\ufeff") for cell in first]
+    places: list[int] = []
+    for column in columns:
+        if isinstance(column, str) and column not in names:
+            raise DataError(f"{name}:1: no column is called {column}", expected="one of " + ", ".join(map(brief, names)))
+        places.append(names.index(column) if isinstance(column, str) else column - 1)
+    if max(places) >= widest:
+        raise DataError(
+            f"{name}:1: has {widest} columns, and column {max(places) + 1} is asked for",
+            expected=f"columns from 1 to {widest}",
+            remedy="name others: --corpus FILE,columns=1:2",
+        )
+    return places[0], places[1]
+
+
+def _kind(cells: Sequence[str]) -> str:
+    """What a column holds that is not text; empty for text."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    if len(filled) <= (1 - _MOST) * len(cells):
+        return "nothing"
+    for kind, pattern in _KINDS:
+        if sum(pattern.fullmatch(cell) is not None for cell in filled) >= _MOST * len(filled):
+            return kind
+    if len(filled) >= 20 and len(set(filled)) <= max(3, 0.01 * len(filled)) and not any(" " in cell for cell in set(filled)):
+        return "labels"
+    return ""
+
+
+def _others(kinds: Sequence[str]) -> str:
+    return "the others hold " + ", ".join(dict.fromkeys(kind for kind in kinds if kind)) if any(kinds) else ""
+
+
+def _unclear(rows: Sequence[Row], kinds: Sequence[str], *, name: str) -> DataError:
+    shown = "\n".join(f"    {describe(row)}" for row in rows[:3])
+    texts = [str(place + 1) for place, kind in enumerate(kinds) if not kind]
+    suggestion = f"{texts[0]}:{texts[1]}" if len(texts) >= 2 else "1:2"
+    not_text = "; ".join(f"column {place + 1} holds {kind}" for place, kind in enumerate(kinds) if kind)
+    return DataError(
+        f"{name}: has {len(kinds)} columns, and which two are the text is not plain"
+        + (f" ({not_text})" if not_text else "")
+        + f"; its first rows:\n{shown}",
+        expected="a source and a target column",
+        remedy=f"name the two by number: --corpus FILE,columns={suggestion}",
+    )
+
+
+def describe(row: Row) -> str:
+    """A row as it was read, each cell with its number."""
+    return " | ".join(f"{place}: {brief(cell)}" for place, cell in enumerate(row[:12], 1)) + (" | …" if len(row) > 12 else "")
+
+
+def brief(text: str) -> str:
+    """A cell fit for a message: invisible characters spelled out, long text cut."""
+    spelled = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:_CELL_CHARACTERS])
+    return spelled + ("…" if len(text) > _CELL_CHARACTERS else "")

@@ -1,0 +1,89 @@
+"""Plain text, of which language models are made: which files, and what is held out of them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from vitrail.config import Config
+from vitrail.data.preparing.fingerprints import flatten, hash_file
+from vitrail.data.preparing.prepared import TEXT_FORMAT
+from vitrail.data.reading.lines import DEFAULT_LIMITS, Notes, count_lines, is_stream, lines, shown_name
+from vitrail.data.vocabularies.subwords import SubwordsConfig
+from vitrail.errors import UsageError
+
+
+class TextFile(Config):
+    """A file of text, one sentence or paragraph a line, in the order in which it is read."""
+
+    source: Path
+    """Its name. .gz, .bz2, .xz and .zst are unpacked while read."""
+    name: str = ""
+    """What reports call it; empty: the name of the file."""
+
+    @property
+    def target(self) -> None:
+        """There is no other side."""
+        return None
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return self.name or shown_name(self.source)
+
+    def count(self) -> int:
+        """How many lines there are. Raises DataError where it cannot be read, UsageError for stdin and pipes, which are read once."""
+        if is_stream(self.source):
+            raise UsageError(f"{shown_name(self.source)}: cannot be counted and then read", remedy="store it in a file first")
+        return count_lines(self.source, limits=DEFAULT_LIMITS)
+
+    def lines(self, *, notes: Notes | None = None) -> Iterator[str]:
+        """Every line as it stands there. Raises DataError."""
+        return lines(self.source, notes=notes)
+
+
+class HoldoutLines(Config):
+    """How many lines are kept out of training, where no dev or test text is given. They are taken in blocks of neighbouring lines."""
+
+    dev_lines: int | None = Field(default=None, ge=0)
+    """Lines to choose the best step by; unset: 4 % of the text, at most 1,000."""
+    test_lines: int | None = Field(default=None, ge=0)
+    """Lines to report the perplexity on; unset: 4 % of the text, at most 1,000."""
+
+
+class TextConfig(Config):
+    """Which text a language model learns from, and how it is prepared."""
+
+    kind: Literal["text"] = "text"
+    """Plain text, for a language model; another kind is `pairs`, for a translator."""
+    text: tuple[TextFile, ...] = Field(min_length=1)
+    """The training text: one file or several, which are read one after the other."""
+    dev: TextFile | None = None
+    """Text to choose the best step by; left out, it is held out of the training text."""
+    test: TextFile | None = None
+    """Text to report the perplexity on; left out, it is held out of the training text."""
+    language: str = ""
+    """Such as "en"."""
+    holdout: HoldoutLines = HoldoutLines()
+    """How much is held out where no dev or test text is given."""
+    subwords: SubwordsConfig = SubwordsConfig()
+    """How text becomes ids."""
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> "TextConfig":
+        for name, given, number in (("dev", self.dev, self.holdout.dev_lines), ("test", self.test, self.holdout.test_lines)):
+            if given is not None and number:
+                raise UsageError(f"data.holdout.{name}_lines: {number}, though data.{name} is given", remedy="give one of the two")
+        return self
+
+    def texts(self) -> list[tuple[str, TextFile]]:
+        """All input texts with their names in the configuration."""
+        named = [(f"data.text.{place}", text) for place, text in enumerate(self.text)]
+        return named + [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
+
+    def fingerprint(self, kept: Mapping[str, Any]) -> dict[str, Any]:
+        """See `fingerprints.fingerprint`."""
+        hashes = {f"{name}.source": hash_file(text.source, kept.get(f"{name}.source")) for name, text in self.texts()}
+        settings = self.model_dump(mode="json", exclude={"kind", "text", "dev", "test"})
+        return {"data.format": TEXT_FORMAT} | hashes | dict(flatten("data", settings))

@@ -1,0 +1,11 @@
+"""Greedy search, beam search and sampling, with constraints; no model and no text is known here."""
+
+from vitrail import renamed
+
+__getattr__ = renamed.names(
+    __name__,
+    {
+        **dict.fromkeys(("SamplingConfig", "SearchConfig"), "vitrail.decode.search_config"),
+        "beam_search": "vitrail.decode.search.beams",
+    },
+)

@@ -1,0 +1,186 @@
+"""Parts of a model that do nothing: heads that look nowhere, say nothing or say the same as another, and neurons that are never active."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vitrail.decode.forced import force, make_batch
+from vitrail.doctor.findings import Finding
+from vitrail.doctor.run_data import LONGEST, Patient
+from vitrail.errors import DataError
+from vitrail.models.base import TranslationModel
+from vitrail.models.places import attentions
+from vitrail.nn.attention import MultiHeadAttention
+from vitrail.nn.probe import trace
+
+Floats = npt.NDArray[np.float64]
+
+SENTENCES = 64
+"""Dev pairs over which heads and neurons are watched: 700 positions or more."""
+UNIFORM = 0.99
+"""Mean entropy of a head's weights as a share of the greatest possible above which it looks everywhere alike. Of 48 heads each, the
+highest of the demo has 0.75, of the Transformer on Multi30k 0.90."""
+SILENT = 0.02
+"""Norm of what a head adds to its layer, as a share of the median head's, below which it says nothing. The quietest head of the demo has
+0.78, of the Transformer on Multi30k 0.83."""
+SAME_WEIGHTS = 0.02
+"""Total variation between the weights of two heads, a mean over queries, below which they look at the same places."""
+SAME_CONTEXT = 0.98
+"""Cosine of what two heads found there above which they also found the same. Heads that both rest on <eos> look alike but find different
+things."""
+MANY = 0.25
+"""Share of idle heads that is a fault; fewer cost little, and are a warning."""
+INACTIVE = 1e-3
+"""Largest activation of a neuron, as a share of the root mean square of its layer, below which it was never active."""
+DEAD_MANY, DEAD_SOME = 0.9, 0.5
+"""Share of a layer's neurons that were never active: a fault, a warning. The demo, and the Transformer on Multi30k, have not one."""
+
+
+class Head(NamedTuple):
+    """What a head does on a sample."""
+
+    place: str
+    number: int
+    entropy: float
+    """Mean over queries with three keys or more, as a share of the greatest possible."""
+    norm: float
+    """Of what it adds to its layer's output, as a share of the median head there; a mean over queries."""
+
+
+class Twins(NamedTuple):
+    """Two heads of one layer that do the same."""
+
+    place: str
+    first: int
+    second: int
+    distance: float
+    """Total variation between their weights."""
+
+
+def heads(patient: Patient) -> list[Finding]:
+    """Whether heads look everywhere alike, say nothing, or say what another one says."""
+    seen, real = _watch(patient)
+    found: list[Head] = []
+    twins: list[Twins] = []
+    for attention in attentions(patient.model.places()):
+        module = patient.model.get_submodule(attention.path)
+        if not isinstance(module, MultiHeadAttention):
+            continue
+        queries = real[0] if attention.kind == "encoder" else real[1]
+        weights, context = seen[attention.weights], seen[attention.probes["context"]]
+        keep = seen[attention.probes["mask"]].expand(-1, 1, weights.shape[2], -1)
+        found += describe_heads(attention.path, weights, context, output=module.output.weight.detach(), keep=keep, queries=queries)
+        twins += find_twins(attention.path, weights, context, queries=queries)
+    if not found:
+        return [Finding(check="heads", severity="ok", found="this model has no attention with several heads")]
+    return [judge_heads(found, twins)]
+
+
+def describe_heads(place: str, weights: Tensor, context: Tensor, *, output: Tensor, keep: Tensor, queries: Tensor) -> list[Head]:
+    """Entropy and strength of each head of an attention.
+
+    Args: weights (B H T S), context (B H T E), keep (B 1 T S); output: the matrix W_O (D, HE); queries: real positions (B T).
+    """
+    keys = keep.squeeze(1).sum(2)
+    plain = -(weights * weights.clamp(min=1e-30).log()).sum(3) / keys.clamp(min=2).log()[:, None]
+    chosen = queries & (keys >= 3)
+    parts = output.unflatten(1, (weights.shape[1], -1))  # D H E: the columns of W_O that each head meets
+    added = torch.einsum("bhte,dhe->bhtd", context, parts).norm(dim=3)
+    strength = [float(added[:, head][queries].mean()) for head in range(weights.shape[1])]
+    middle = max(float(np.median(strength)), max(strength) / 10, 1e-30)  # were most heads silent, their median would say nothing
+    return [
+        Head(place, head, float(plain[:, head][chosen].mean()) if bool(chosen.any()) else 0.0, strength[head] / middle)
+        for head in range(weights.shape[1])
+    ]
+
+
+def find_twins(place: str, weights: Tensor, context: Tensor, *, queries: Tensor) -> list[Twins]:
+    """Pairs of heads with nearly equal weights that also found nearly the same: see `SAME_WEIGHTS`, `SAME_CONTEXT`."""
+    found: list[Twins] = []
+    for first, second in itertools.combinations(range(weights.shape[1]), 2):
+        apart = 0.5 * (weights[:, first] - weights[:, second]).abs().sum(2)[queries].mean()
+        if float(apart) < SAME_WEIGHTS:
+            likeness = torch.cosine_similarity(context[:, first][queries], context[:, second][queries], dim=1).mean()
+            if float(likeness) > SAME_CONTEXT:
+                found.append(Twins(place, first, second, float(apart)))
+    return found
+
+
+def judge_heads(found: Sequence[Head], twins: Sequence[Twins]) -> Finding:
+    """Judge by how many of all heads do nothing of their own."""
+    silent = [head for head in found if head.norm < SILENT]
+    uniform = [head for head in found if head.entropy > UNIFORM and head not in silent]
+    idle = {(head.place, head.number) for head in [*silent, *uniform]} | {(pair.place, pair.second) for pair in twins}
+    told = f"{len(found)} heads: {len(silent)} silent (the quietest adds {min(head.norm for head in found):.2g} of what the median head "
+    told += f"does), {len(uniform)} looking everywhere alike (highest entropy {max(head.entropy for head in found):.2f} of the greatest "
+    told += f"possible), {len(twins)} equal to another"
+    numbers = {"heads": len(found), "silent": len(silent), "uniform": len(uniform), "twins": len(twins)}
+    if not idle:
+        return Finding(check="heads", severity="ok", found=told, numbers=numbers)
+    shown = [f"{head.place} head {head.number} silent" for head in silent] + [
+        f"{head.place} head {head.number} looks everywhere alike" for head in uniform
+    ]
+    shown += [f"{pair.place} heads {pair.first} and {pair.second} are equal" for pair in twins]
+    return Finding(
+        check="heads",
+        severity="fault" if len(idle) >= MANY * len(found) else "warning",
+        found=f"{told}: {'; '.join(shown[:6])}{'; ...' if len(shown) > 6 else ''}",
+        expected="heads that each look at something of their own",
+        remedy="fewer model.heads or layers do as well; if it is most of them, train longer, with a lower optimizer.learning_rate, and see "
+        "whether weights were copied or set to 0",
+        numbers=numbers,
+    )
+
+
+def neurons(patient: Patient) -> list[Finding]:
+    """Whether neurons of feed-forward layers are ever active."""
+    seen, real = _watch(patient)
+    shares: dict[str, float] = {}
+    for place in patient.model.places():
+        if place.role == "feed_forward":
+            shares[place.path] = dead_share(seen[place.name][real[0] if place.side == "source" else real[1]])
+    return [judge_neurons(shares)]
+
+
+def dead_share(activations: Tensor) -> float:
+    """Share of neurons (columns) that no position (row) activates: whose largest size is under `INACTIVE` of the layer's."""
+    size = float(activations.square().mean().sqrt())
+    return float((activations.abs().amax(0) <= INACTIVE * size).float().mean())
+
+
+def judge_neurons(shares: Mapping[str, float]) -> Finding:
+    """Judge by the layer with the largest share of neurons that were never active."""
+    if not shares:
+        return Finding(check="neurons", severity="ok", found="this model has no feed-forward layers")
+    worst = max(shares, key=lambda name: shares[name])
+    told = f"at most {shares[worst]:.0%} of a feed-forward layer's neurons were never active ({worst}; {len(shares)} layers)"
+    numbers = {f"dead {name}": share for name, share in shares.items()}
+    if shares[worst] < DEAD_SOME:
+        return Finding(check="neurons", severity="ok", found=told, numbers=numbers)
+    return Finding(
+        check="neurons",
+        severity="fault" if shares[worst] >= DEAD_MANY else "warning",
+        found=told,
+        expected=f"less than {DEAD_SOME:.0%}",
+        remedy="a lower optimizer.learning_rate or a longer schedule.warmup, or model.activation = gelu or swiglu, which do not die",
+        numbers=numbers,
+    )
+
+
+@torch.no_grad()
+def _watch(patient: Patient) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+    """What probes hear of `SENTENCES` dev pairs in one batch, and which source and target positions are real."""
+    pairs = patient.dev_pairs
+    if not len(pairs):
+        raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
+    model: TranslationModel = patient.model
+    batch = make_batch(model, pairs.source[:SENTENCES], pairs.target[:SENTENCES])
+    with trace(model) as seen:
+        force(model, batch)
+    heard = {name: calls[0] for name, calls in seen.items() if len(calls) == 1}
+    return heard, (batch.source != 0, batch.target_in != 0)

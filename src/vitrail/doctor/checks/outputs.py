@@ -1,0 +1,133 @@
+"""What a model says: the same for every input, in loops, or without having heard the source."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vitrail.doctor.findings import Finding
+from vitrail.doctor.run_data import Patient
+from vitrail.evaluation.learned import FEWEST, SOURCE_WEAK, losses_by_source
+
+SAME = 0.1
+"""Different translations as a share of different references below which a model says the same for every input. Every healthy
+model measured has 1.0, an Elman network that hardly hears the source 0.25; a constant one has 1 in the number of sentences."""
+ALIKE = 0.5
+"""The same, below which many inputs are told alike."""
+SOURCE_NATS = 0.1
+"""Nats per token by which a wrong source must make the right target less likely: parallel text shares 1 nat per token and more (the
+difference in loss between a language model and a translator), so this is a tenth. With cross-attention cut: 0."""
+
+LOOPING = 0.1
+"""Share of looping translations that is a fault."""
+LOOPS_SEEN = 0.03
+"""Share that is a warning: 4 of 128."""
+LOOP_TIMES = 4
+"""A word or phrase this often in a row, more than people write ("no, no, no")."""
+LOOP_WORDS = 6
+"""Words of the longest phrase whose repetition is looked for."""
+
+
+def same_output(patient: Patient) -> list[Finding]:
+    """Whether different sentences get different translations."""
+    return [judge_variety([one.text for one in patient.translations], patient.dev_sentences[1])]
+
+
+def judge_variety(translations: Sequence[str], references: Sequence[str]) -> Finding:
+    """Compare how many different translations there are with how many different references; sources are all different."""
+    check, count, expected = "same output", len(set(translations)), len(set(references))
+    share = count / expected if expected else 0.0
+    told = f"{count:,} different translations of {len(translations):,} dev sentences ({expected:,} different references)"
+    numbers = {"different": count, "sentences": len(translations), "different_references": expected}
+    if len(translations) < FEWEST:
+        return Finding(check=check, severity="unchecked", found=f"{len(translations)} dev sentences are too few", numbers=numbers)
+    if share >= ALIKE:
+        return Finding(check=check, severity="ok", found=told, numbers=numbers)
+    text, times = _commonest(translations)
+    return Finding(
+        check=check,
+        severity="fault" if share < SAME else "warning",
+        found=f"{told}; {times:,} times {text!r}",
+        expected="a translation of its own for nearly every sentence",
+        remedy="see to warm-up, learning rate, misaligned lines and unheard source first; if they are well, train longer",
+        numbers=numbers,
+    )
+
+
+def _commonest(texts: Sequence[str]) -> tuple[str, int]:
+    """The text that occurs most often, cut to a line, and how often."""
+    best = max(sorted(set(texts)), key=texts.count)
+    return (best if len(best) <= 60 else best[:57] + "..."), texts.count(best)
+
+
+def repetition(patient: Patient) -> list[Finding]:
+    """Whether translations fall into loops, or never end."""
+    found = patient.translations
+    looping = [one.text for one, source in zip(found, patient.dev_sentences[0], strict=True) if loops(one.text) and not loops(source)]
+    endless = [one.text for one in found if one.truncated]
+    return [judge_loops(looping, endless, len(found))]
+
+
+def loops(text: str) -> bool:
+    """Whether a phrase of up to `LOOP_WORDS` words stands `LOOP_TIMES` times in a row; in text without spaces, of as many characters."""
+    words = text.split()
+    units = words if len(words) > LOOP_TIMES else list(text)
+    return any(_repeats(units, length) for length in range(1, LOOP_WORDS + 1))
+
+
+def _repeats(units: Sequence[str], length: int) -> bool:
+    """Whether each of (LOOP_TIMES - 1) * length units in a row equals the one `length` before it."""
+    run = 0
+    for place in range(length, len(units)):
+        run = run + 1 if units[place] == units[place - length] else 0
+        if run >= (LOOP_TIMES - 1) * length:
+            return True
+    return False
+
+
+def judge_loops(looping: Sequence[str], endless: Sequence[str], sentences: int) -> Finding:
+    """Judge by the share of translations that loop or do not end."""
+    bad = list(dict.fromkeys([*looping, *endless]))
+    affected = len(looping) + len([text for text in endless if text not in set(looping)])
+    share = affected / max(1, sentences)
+    numbers = {"looping": len(looping), "truncated": len(endless), "sentences": sentences}
+    told = f"{len(looping):,} of {sentences:,} translations repeat a phrase {LOOP_TIMES} times in a row, {len(endless):,} do not end"
+    if share < LOOPS_SEEN:
+        return Finding(check="repetition", severity="ok", found=told, numbers=numbers)
+    shown = bad[0] if len(bad[0]) <= 80 else bad[0][:77] + "..."
+    return Finding(
+        check="repetition",
+        severity="fault" if share >= LOOPING else "warning",
+        found=f"{told}, such as {shown!r}",
+        expected=f"less than {LOOPS_SEEN:.0%} (greedy, without the guard against repetition)",
+        remedy="train longer; look for training pairs whose target repeats itself or is much longer than its source; until then "
+        "search.repeat_ngram and search.max_repeats keep loops short",
+        numbers=numbers,
+    )
+
+
+def unheard_source(patient: Patient) -> list[Finding]:
+    """How much less likely the right target is with the source of another sentence."""
+    pairs = patient.dev_pairs
+    if len(pairs) < FEWEST:
+        return [Finding(check="unheard source", severity="unchecked", found=f"{len(pairs)} dev sentences are too few")]
+    own, other = losses_by_source(patient.model, pairs.source, pairs.target)
+    return [judge_hearing(own, other, sentences=len(pairs))]
+
+
+def judge_hearing(true_nats: float, shuffled_nats: float, *, sentences: int) -> Finding:
+    """Judge by the difference between the loss with wrong sources and with the right ones, in nats per token."""
+    gained = shuffled_nats - true_nats
+    told = f"wrong sources raise the dev loss by {gained:.3f} nats per token (from {true_nats:.3f}; {sentences:,} sentences)"
+    numbers = {"true_nats": true_nats, "shuffled_nats": shuffled_nats, "gained_nats": gained, "sentences": sentences}
+    if np.isfinite(gained) and gained >= SOURCE_WEAK:
+        return Finding(check="unheard source", severity="ok", found=told, numbers=numbers)
+    deaf = not gained >= SOURCE_NATS
+    return Finding(
+        check="unheard source",
+        severity="fault" if deaf else "warning",
+        found=f"{told}: the model writes {'without hearing' if deaf else 'and hardly hears'} the source",
+        expected=f"{SOURCE_WEAK} nats or more",
+        remedy="see to warm-up, learning rate and misaligned lines first; if they are well, train longer; "
+        "a recurrent model gets attention by model.attention",
+        numbers=numbers,
+    )

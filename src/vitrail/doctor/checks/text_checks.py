@@ -1,0 +1,203 @@
+"""The text of a run: sentences of dev and test that training has seen, and vocabularies or sides that do not fit."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.data.preparing.holdout import sentence_key
+from vitrail.data.preparing.prepared import Texts
+from vitrail.data.vocabularies.subwords import EOS, UNK, Subwords
+from vitrail.doctor.findings import Finding
+from vitrail.doctor.run_data import Patient
+from vitrail.evaluation.learned import spread
+
+LEAK_PAIRS = 30_000
+"""Training pairs whose sentences are compared with dev and test, evenly spread over all: 2 s."""
+LEAKED = 0.01
+"""Share of dev or test that stands in the training text, as whole pairs, from which on scores are worth little. Vitrail's own preparation
+leaves none: each pair that shares a sentence with dev or test is taken out."""
+
+SAMPLE = 2_000
+"""Sentences a side whose tokens are counted."""
+UNKNOWN = 0.05
+"""Share of unknown and byte tokens on dev that is a fault where train has far fewer: every 20th token is then not a word part."""
+UNKNOWN_TIMES = 3.0
+"""How many times as many on dev as on train."""
+SHORTER = 0.6
+"""Characters per token on dev, as a share of those on train, below which dev is not in the language that the vocabulary was made for.
+Measured: see docs/doctor.md."""
+SWAPPED = 0.1
+"""By how much the words of a dev side must be more like the other side's of train than like its own (cosine of token counts)."""
+
+_FIRST_BYTE, _BYTES = EOS + 1, 256
+
+
+def leakage(patient: Patient) -> list[Finding]:
+    """Whether dev or test sentences, compared without case, final marks and spacing, stand in the training text."""
+    data = patient.data
+    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(patient)))]
+    source = {sentence_key(data.vocabularies.source.written(store.source(place).tolist())) for store, place in places}
+    target = {sentence_key(data.vocabularies.target.written(store.target(place).tolist())) for store, place in places}
+    found: list[Finding] = []
+    for name, texts in (("dev", data.dev), ("test", data.test)):
+        if not texts.source:
+            found.append(Finding(check="leakage", severity="unchecked", found=f"there is no {name} text"))
+            continue
+        found.append(judge_leak(name, count_shared(texts, source, target), seen=len(places), pairs=_total(patient)))
+    return found
+
+
+def _total(patient: Patient) -> int:
+    return sum(map(len, patient.data.stores))
+
+
+class Shared(NamedTuple):
+    """How many sentences of a text stand in another one, and the first of them."""
+
+    both: int
+    """Pairs of which both sides stand there (not necessarily in one pair)."""
+    one: int
+    """Pairs of which only one side does."""
+    sentences: int
+    example: str
+
+
+def count_shared(texts: Texts, sources: set[int], targets: set[int]) -> Shared:
+    """Compare a text with the keys (`sentence_key`) of another one's sentences. Empty sentences match nothing."""
+    hits = [
+        (source, bool(source) and sentence_key(source) in sources, bool(target) and sentence_key(target) in targets)
+        for source, target in zip(texts.source, texts.target, strict=True)
+    ]
+    both, one = sum(left and right for _, left, right in hits), sum(left != right for _, left, right in hits)
+    example = next((text for text, left, right in hits if left and right), next((text for text, left, right in hits if left or right), ""))
+    return Shared(both, one, len(hits), example)
+
+
+def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int) -> Finding:
+    """Judge by the share of pairs that training has seen."""
+    sample = "" if seen >= pairs else f" (of which {seen:,} were compared)"
+    told = f"{shared.both:,} of {shared.sentences:,} {name} pairs stand in the {pairs:,} training pairs{sample}, {shared.one:,} by one side"
+    numbers = {"pairs": shared.both, "one_side": shared.one, "sentences": shared.sentences, "training_pairs_seen": seen}
+    if not shared.both and not shared.one:
+        return Finding(check="leakage", severity="ok", found=told, numbers=numbers)
+    return Finding(
+        check="leakage",
+        severity="fault" if shared.both >= LEAKED * shared.sentences else "warning",
+        found=f"{told}, such as {shared.example!r}",
+        expected="none: what was learned by heart is no measure of what was learned",
+        remedy=f"give {name} text that training does not hold, or let it be held out (data.holdout), and train in a new folder",
+        numbers=numbers,
+    )
+
+
+class Tokens(NamedTuple):
+    """What the tokens of some text are like."""
+
+    unknown: float
+    """Share of unknown tokens and of bytes."""
+    characters: float
+    """Per token."""
+    counts: npt.NDArray[np.float64]
+    """How often each id occurs."""
+
+
+def describe(texts: Sequence[str], rows: Iterable[Sequence[int]], vocabulary: Subwords) -> Tokens:
+    """Count tokens; `rows` are the ids of the texts."""
+    ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows] or [np.zeros(0, dtype=np.int64)])
+    counts = np.bincount(ids, minlength=vocabulary.size).astype(np.float64)
+    has_bytes = vocabulary.size > _FIRST_BYTE + _BYTES and vocabulary.pieces([_FIRST_BYTE])[0] == "<0x00>"
+    strange = counts[UNK] + (counts[_FIRST_BYTE : _FIRST_BYTE + _BYTES].sum() if has_bytes else 0.0)
+    total = max(1, len(ids))
+    return Tokens(float(strange) / total, sum(map(len, texts)) / total, counts)
+
+
+def vocabulary(patient: Patient) -> list[Finding]:
+    """Whether model, data and dev text are made for each other."""
+    data = patient.data
+    if patient.loaded is not None and patient.vocabularies.digest != data.vocabularies.digest:
+        return [_other_vocabulary(patient)]
+    if not data.dev.source:
+        return [Finding(check="vocabulary", severity="unchecked", found="there is no dev text to compare with the training text")]
+    store = max(data.stores, key=len)
+    places = spread(len(store), SAMPLE)
+    found: list[Finding] = []
+    sides: list[tuple[Tokens, Tokens]] = []
+    for side, rows, texts in (("source", store.source, data.dev.source), ("target", store.target, data.dev.target)):
+        subwords = data.vocabularies.source if side == "source" else data.vocabularies.target
+        train = [rows(place).tolist() for place in places]
+        dev = [texts[place] for place in spread(len(texts), SAMPLE)]
+        known = describe([subwords.written(row) for row in train], train, subwords)
+        met = describe(dev, subwords.encode_batch(dev), subwords)
+        sides.append((known, met))
+        found.append(judge_tokens(side, known, met))
+    if data.vocabularies.joint:
+        found.append(judge_sides(sides[0], sides[1]))
+    wrong = [finding for finding in found if finding.severity != "ok"]
+    return wrong or [Finding(check="vocabulary", severity="ok", found=_well(sides), numbers=_joined(found))]
+
+
+def _well(sides: Sequence[tuple[Tokens, Tokens]]) -> str:
+    """In short, where nothing is wrong."""
+    shares = " and ".join(f"{dev.unknown:.1%} of the {side}" for side, (_, dev) in zip(("source", "target"), sides, strict=True))
+    return f"of dev's tokens, {shares} are unknown or bytes; model, data and dev text are of one vocabulary"
+
+
+def _joined(found: Sequence[Finding]) -> dict[str, float]:
+    return {name: value for finding in found for name, value in finding.numbers.items()}
+
+
+def _other_vocabulary(patient: Patient) -> Finding:
+    model, data = patient.vocabularies, patient.data.vocabularies
+    return Finding(
+        check="vocabulary",
+        severity="fault",
+        found=f"the model's vocabulary ({model.digest[:12]}, {model.source.size:,} and {model.target.size:,} ids) is not the data's "
+        f"({data.digest[:12]}, {data.source.size:,} and {data.target.size:,} ids): model/ and data/ are of different runs",
+        expected="one vocabulary for both",
+        remedy="bring back the model or the data that belongs here, or train in a new folder",
+        numbers={"model_ids": model.source.size, "data_ids": data.source.size},
+    )
+
+
+def judge_tokens(side: str, train: Tokens, dev: Tokens) -> Finding:
+    """Compare what the tokens of a side are like on dev and on train."""
+    told = f"{side}: {dev.unknown:.1%} unknown or byte tokens on dev, {train.unknown:.1%} on train; {dev.characters:.1f} and "
+    told += f"{train.characters:.1f} characters a token"
+    numbers = {f"{side}_unknown_dev": dev.unknown, f"{side}_unknown_train": train.unknown}
+    numbers |= {f"{side}_characters_dev": dev.characters, f"{side}_characters_train": train.characters}
+    strange = dev.unknown > UNKNOWN and dev.unknown > UNKNOWN_TIMES * train.unknown
+    if not strange and dev.characters >= SHORTER * train.characters:
+        return Finding(check="vocabulary", severity="ok", found=told, numbers=numbers)
+    return Finding(
+        check="vocabulary",
+        severity="fault",
+        found=told,
+        expected="dev text of the language, script and spelling of the training text",
+        remedy=f"see whether the dev {side} is the right file, in the right language and encoding (UTF-8), tokenised as the training text",
+        numbers=numbers,
+    )
+
+
+def judge_sides(source: tuple[Tokens, Tokens], target: tuple[Tokens, Tokens]) -> Finding:
+    """Whether dev has its sides the wrong way round: (train, dev) of each side, in one vocabulary."""
+    straight = _cosine(source[0], source[1]) + _cosine(target[0], target[1])
+    crossed = _cosine(source[0], target[1]) + _cosine(target[0], source[1])
+    numbers = {"own_side": straight / 2, "other_side": crossed / 2}
+    told = f"words of dev are like those of their own side of train by {straight / 2:.2f}, of the other side by {crossed / 2:.2f} (cosine)"
+    if crossed - straight <= 2 * SWAPPED:
+        return Finding(check="vocabulary", severity="ok", found=told, numbers=numbers)
+    return Finding(
+        check="vocabulary",
+        severity="fault",
+        found=told,
+        expected="each side in its own language",
+        remedy="the source and target of the dev text are exchanged: give them the other way round",
+        numbers=numbers,
+    )
+
+
+def _cosine(one: Tokens, other: Tokens) -> float:
+    scale = float(np.linalg.norm(one.counts) * np.linalg.norm(other.counts))
+    return float(one.counts @ other.counts) / scale if scale else 0.0

@@ -1,0 +1,91 @@
+"""Looking a run over: every check that its folder has what is needed for, in the order of causes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from vitrail.doctor.checks.course import completion, learning, overfitting, steadiness, warm_up
+from vitrail.doctor.checks.flow import gradients
+from vitrail.doctor.checks.inside import heads, neurons
+from vitrail.doctor.checks.misalignment import misalignment
+from vitrail.doctor.checks.outputs import repetition, same_output, unheard_source
+from vitrail.doctor.checks.steps import learning_rate
+from vitrail.doctor.checks.text_checks import leakage, vocabulary
+from vitrail.doctor.findings import Diagnosis, Finding, diagnose
+from vitrail.doctor.run_data import Patient, admit
+from vitrail.errors import VitrailError
+
+
+class Check(NamedTuple):
+    """One thing to look at, and the parts of a run that it needs: see `Patient.missing`."""
+
+    name: str
+    look: Callable[[Patient], list[Finding]]
+    needs: tuple[str, ...]
+
+
+CHECKS = (
+    Check("vocabulary", vocabulary, ("data",)),
+    Check("misaligned lines", misalignment, ("data",)),
+    Check("leakage", leakage, ("data",)),
+    Check("warm-up", warm_up, ("config", "metrics")),
+    Check("learning rate", learning_rate, ("config", "data", "state")),
+    Check("steadiness", steadiness, ("metrics",)),
+    Check("learning", learning, ("metrics", "data")),
+    Check("overfitting", overfitting, ("metrics",)),
+    Check("gradients", gradients, ("model", "data", "dev")),
+    Check("heads", heads, ("model", "data", "dev")),
+    Check("neurons", neurons, ("model", "data", "dev")),
+    Check("unheard source", unheard_source, ("model", "data", "dev")),
+    Check("same output", same_output, ("model", "data", "dev")),
+    Check("repetition", repetition, ("model", "data", "dev")),
+    Check("completion", completion, ("metrics",)),
+)
+"""Causes before what follows from them: text, then training, then the model's inside, then what it says."""
+
+
+def examine(folder: str | Path, *, device: torch.device | None = None, say: Callable[[str], None] = lambda line: None) -> Diagnosis:
+    """Look a run over: each of `CHECKS` says what it found, what was expected and what to do.
+
+    Only the run's folder is read, and nothing is written: a training that is at work there is not disturbed. What a check needs and the
+    folder does not hold is told by name, as "not checked".
+
+    Args:   say: called with the name of each check before it begins.
+    Raises: ModelError where the folder is missing, holds no run, or a part of it is damaged.
+    Cost:   5 s on one core for the demo; sample sizes are constants of the modules of the checks.
+    """
+    with torch.random.fork_rng(devices=[]):  # models are made with random weights before theirs are read
+        return _examine(Path(folder), device, say)
+
+
+def _examine(folder: Path, device: torch.device | None, say: Callable[[str], None]) -> Diagnosis:
+    patient = admit(folder, device=device)
+    findings = [_damaged(reason) for reason in patient.damaged]
+    for check in CHECKS:
+        say(check.name)
+        lacking = [patient.missing[part] for part in check.needs if part in patient.missing]
+        if lacking:
+            findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
+        else:
+            findings += _looked(check, patient)
+    return diagnose(str(folder), findings)
+
+
+def _looked(check: Check, patient: Patient) -> list[Finding]:
+    """What a check found; where the run does not let it look, that is no reason to leave out the others."""
+    try:
+        return check.look(patient)
+    except VitrailError as error:
+        return [Finding(check=check.name, severity="unchecked", found=error.found)]
+
+
+def _damaged(reason: str) -> Finding:
+    return Finding(
+        check="checkpoints",
+        severity="warning",
+        found=reason,
+        expected="checkpoints as they were written",
+        remedy="see to the disk; a training goes on from the newest good checkpoint",
+    )

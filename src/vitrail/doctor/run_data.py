@@ -1,0 +1,181 @@
+"""A run's folder as a doctor reads it: without a lock, since nothing is written, and with what is missing told by name."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.config import build, read_toml
+from vitrail.data.batches import Row
+from vitrail.data.preparing.prepared import Prepared, open_prepared
+from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.translate import TranslateConfig, Translation, Translator
+from vitrail.errors import ModelError, UsageError
+from vitrail.evaluation.learned import LONGEST, spread
+from vitrail.files import read_lines
+from vitrail.models.base import TranslationModel
+from vitrail.models.build import build_model
+from vitrail.models.model_folder import LoadedModel, load_model, model_folder, unique_tensors
+from vitrail.train.resume import checkpoints
+from vitrail.train.run_config import RunConfig
+
+DEV_SENTENCES = 128
+"""Dev sentences that are translated and whose loss is measured: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences,
+more than chance."""
+_A_RUN = "the folder of a run, as vitrail train -o FOLDER makes it"
+_NEEDS = {"train": ("step",), "validation": ("step",)}
+"""What a line of metrics tells in any case."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Encoded sentence pairs, without SOS and EOS."""
+
+    source: list[Row]
+    target: list[Row]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What a run's folder holds; None or empty for what it does not."""
+
+    folder: Path
+    device: torch.device
+    config: RunConfig | None = None
+    prepared: Prepared | None = None
+    loaded: LoadedModel | None = None
+    metrics: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    checkpoint: checkpoints.Checkpoint | None = None
+    """The newest good one: its weights and optimizer."""
+    missing: dict[str, str] = field(default_factory=dict[str, str])
+    """Why a part is not there: "model", "data", "metrics", "state", "config"; also "dev", the dev text."""
+    damaged: tuple[str, ...] = ()
+    """Checkpoints newer than that one which cannot be used, with the reason."""
+
+    @property
+    def model(self) -> TranslationModel:
+        """Precondition: there is one."""
+        assert self.loaded is not None
+        return self.loaded.model
+
+    @property
+    def data(self) -> Prepared:
+        """Precondition: there is prepared data."""
+        assert self.prepared is not None
+        return self.prepared
+
+    @property
+    def vocabularies(self) -> Vocabularies:
+        """The model's where there is one, or else the data's."""
+        return self.loaded.vocabularies if self.loaded is not None else self.data.vocabularies
+
+    @property
+    def checkpoint_is_foreign(self) -> bool:
+        """Whether the checkpoint's weights are not those that the configuration and the data's vocabularies ask for."""
+        assert self.checkpoint is not None and self.config is not None
+        with torch.device("meta"):
+            wanted = unique_tensors(build_model(self.config.model, self.data.vocabularies))
+        return checkpoints.specs(self.checkpoint.tensors["model"]) != checkpoints.specs(wanted)
+
+    @cached_property
+    def dev_sentences(self) -> tuple[list[str], list[str]]:
+        """`DEV_SENTENCES` pairs of the dev text with different sources, evenly spread over it."""
+        first = {source: target for source, target in zip(*reversed_sides(self.data.dev), strict=True) if source.strip()}
+        chosen = spread(len(first), DEV_SENTENCES)
+        pairs = list(first.items())
+        return [pairs[place][0] for place in chosen], [pairs[place][1] for place in chosen]
+
+    @cached_property
+    def dev_pairs(self) -> Pairs:
+        """The same, encoded with the model's vocabularies; those of 1 to `LONGEST` tokens a side."""
+        source, target = self.dev_sentences
+        rows = zip(self.vocabularies.source.encode_batch(source), self.vocabularies.target.encode_batch(target), strict=True)
+        short = [pair for pair in rows if all(0 < len(side) <= LONGEST for side in pair)]
+        return Pairs([source for source, _ in short], [target for _, target in short])
+
+    @cached_property
+    def translations(self) -> list[Translation]:
+        """The model's own words for `dev_sentences`: greedy, and without the guard against repetition, which would hide it."""
+        search = SearchConfig(beams=1, repeat_ngram=0, max_extra=20)
+        config = TranslateConfig(search=search, exact=False)
+        translator = Translator(self.model, vocabularies=self.vocabularies, config=config, device=self.device)
+        return translator.translate(self.dev_sentences[0])
+
+
+def reversed_sides(texts: Any) -> tuple[list[str], list[str]]:
+    """Source and target, last pair first, so that the first of equal sources is the one that a dictionary keeps."""
+    return texts.source[::-1], texts.target[::-1]
+
+
+def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
+    """Read what a run's folder, or a model's, holds. Nothing is written, and a training at work there is not disturbed.
+
+    Raises ModelError where the folder is not there, is nothing of ours, or a part of it is damaged.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such folder", expected=_A_RUN)
+    place = torch.device("cpu") if device is None else device
+    is_model = (folder / "config.json").exists()
+    here = {
+        "config": (folder / "config.toml").exists(),
+        "data": (folder / "data" / "prepared.json").exists(),
+        "model": is_model or model_folder(folder) != folder,
+        "metrics": (folder / "metrics.jsonl").exists(),
+        "state": bool(checkpoints.checkpoints(folder)),
+    }
+    if not any(here.values()):
+        raise ModelError(f"{folder}: no run: it has no config.toml, data/, model/, metrics.jsonl or state/", expected=_A_RUN)
+    missing = {name: _ABSENT[name] for name, there in here.items() if not there}
+    prepared = open_prepared(folder / "data") if here["data"] else None
+    if prepared is None or not prepared.dev.source:
+        missing["dev"] = "there is no dev text"
+    checkpoint, damaged = _newest(folder) if here["state"] else (None, ())
+    if here["state"] and checkpoint is None:
+        missing["state"] = "no checkpoint can be used"
+    return Patient(
+        folder=folder,
+        device=place,
+        config=_config(folder / "config.toml") if here["config"] else None,
+        prepared=prepared,
+        loaded=load_model(folder, device=place) if here["model"] else None,
+        metrics=read_lines(folder / "metrics.jsonl", needs=_NEEDS) if here["metrics"] else [],
+        checkpoint=checkpoint,
+        missing=missing,
+        damaged=damaged,
+    )
+
+
+_ABSENT = {
+    "config": "there is no config.toml",
+    "data": "there is no data/",
+    "model": "there is no model/ yet",
+    "metrics": "there is no metrics.jsonl",
+    "state": "there is no checkpoint in state/",
+}
+
+
+def _config(path: Path) -> RunConfig:
+    try:
+        return build(RunConfig, read_toml(path), origin=str(path))
+    except UsageError as error:  # of the user's making elsewhere; here a file of the run is damaged, or of another version
+        raise ModelError(error.found, expected="the configuration that vitrail train wrote", remedy="take a good copy") from None
+
+
+def _newest(folder: Path) -> tuple[checkpoints.Checkpoint | None, tuple[str, ...]]:
+    """The newest checkpoint that can be read, and why those after it cannot; one that was pruned meanwhile is no loss."""
+    refused: list[str] = []
+    for path in reversed(checkpoints.checkpoints(folder)):
+        try:
+            found = checkpoints.load_checkpoint(path, expected={"model": None, "optimizer": None})
+        except ModelError as error:
+            if path.exists():
+                refused.append(error.found)
+            continue
+        return found, tuple(refused)
+    return None, tuple(refused)

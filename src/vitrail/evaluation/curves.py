@@ -1,0 +1,52 @@
+"""What is measured of one model besides scores: its dev scores over time, gradients by time step, whether it has learned."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Point:
+    """One validation of a training."""
+
+    step: int
+    minutes: float
+    dev_loss: float
+    """Nats per target token."""
+    dev_bleu: float
+
+
+@dataclass(frozen=True)
+class GradientCurve:
+    """How strongly the loss pulls at the source side of a model: the norm of dL/dh_t for each source position t, from last to first.
+
+    A mean over sentences that are long enough, each position relative to the last one (1.0), so that architectures can be compared.
+    """
+
+    name: str
+    """Where in the model, by the name of its Probe."""
+    norms: tuple[float, ...]
+    """norms[k]: k positions before the last."""
+    sentences: int
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What tells whether a model has learned to translate; None where it was not measured."""
+
+    word_entropy: float
+    """Nats per token: the loss of who only knows how frequent each word is."""
+    source_gain: float | None
+    """Nats per token by which the source of another sentence raises the dev loss."""
+    own_chrf: float | None
+    other_chrf: float | None
+    """chrF of the test translations against their own references, and against those of other sentences."""
+    doubts: tuple[str, ...]
+    """What speaks against it; empty: it has learned."""
+
+
+@dataclass(frozen=True)
+class Enough:
+    """An estimate of how long a training should have been."""
+
+    steps: int
+    minutes: float
+    """At the speed of this rung."""

@@ -1,0 +1,251 @@
+"""What sequences cost as they grow longer, for each architecture: `vitrail experiment length`.
+
+Time of a training step, time of a decoding step and peak memory, at equal tokens a batch and about equal parameters.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from vitrail.bench.training_worker import fresh_model
+from vitrail.errors import UsageError
+from vitrail.experiments.length_worker import DECODE_WARMUP, TRAIN_WARMUP, LengthMeasured, LengthTask
+from vitrail.files import Recognise, is_json_with, require_own, write_file
+from vitrail.models.build import ModelConfig, preset
+from vitrail.reports.charts import Section, Series, bullets, figure, is_page, line_chart, page, paragraph, series_table
+from vitrail.runtime.apart import measure_apart
+from vitrail.runtime.device import Precision
+from vitrail.runtime.machine import Machine, describe_machine
+
+LENGTHS = (8, 16, 32, 64, 128, 256, 512)
+ARCHITECTURES: dict[str, str] = {
+    "rnn": "RNN",
+    "gru": "GRU",
+    "lstm": "LSTM",
+    "lstm-attention": "LSTM + Luong",
+    "gru-attention": "GRU + Bahdanau",
+    "tiny": "Transformer",
+}
+"""Presets that are measured, and what their lines are called."""
+_REFERENCE = "tiny"
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What holds for every point."""
+
+    batch_tokens: int = 2048
+    """Target positions in a training batch, source positions as many: longer sentences, fewer of them."""
+    decoded: int = 16
+    """Sentences that are translated side by side, at every length."""
+    vocabulary: int = 2000
+    """Small, so that the output layer, which is the same for all, does not hide the rest."""
+    repeats: int = 3
+    threads: int = 2
+    precision: Precision = "auto"
+
+
+_USUAL = Conditions()
+
+
+@dataclass(frozen=True)
+class LengthPoint:
+    """One architecture at one length."""
+
+    architecture: str
+    length: int
+    sentences: int
+    """In a training batch."""
+    measured: LengthMeasured
+
+    @property
+    def train_milliseconds(self) -> float:
+        """Of a training step for each thousand target tokens."""
+        return 1e6 * self.measured.train_seconds / (self.sentences * self.length)
+
+    @property
+    def decode_milliseconds(self) -> float:
+        """Of one decoding step, the reading of the source shared out among the steps."""
+        return 1e3 * self.measured.decode_seconds / self.length
+
+    @property
+    def train_megabytes(self) -> float:
+        """Peak memory of training."""
+        return self.measured.train_bytes / 1e6
+
+    @property
+    def decode_megabytes(self) -> float:
+        """Peak memory of decoding."""
+        return self.measured.decode_bytes / 1e6
+
+
+_FIGURES: tuple[tuple[str, str, Callable[[LengthPoint], float]], ...] = (
+    ("Training", "milliseconds per 1,000 target tokens", lambda point: point.train_milliseconds),
+    ("Decoding", "milliseconds per step", lambda point: point.decode_milliseconds),
+    ("Memory of training", "megabytes at most", lambda point: point.train_megabytes),
+    ("Memory of decoding", "megabytes at most", lambda point: point.decode_megabytes),
+)
+
+
+@dataclass(frozen=True)
+class LengthReport:
+    """Every architecture at every length, and how they were measured."""
+
+    machine: Machine
+    conditions: Conditions
+    lengths: tuple[int, ...]
+    points: tuple[LengthPoint, ...]
+
+    def facts(self) -> tuple[str, ...]:
+        """How it was measured, one fact a line."""
+        asked = self.conditions
+        sizes = {point.architecture: point.measured.parameters for point in self.points}
+        parameters = ", ".join(f"{ARCHITECTURES[name]} {count:,}" for name, count in sizes.items())
+        return (
+            f"parameters: {parameters}",
+            f"training: batches of {asked.batch_tokens:,} target positions and as many source positions, all sentences of a batch equally"
+            f" long; whole updates as `vitrail train` makes them, the median of {asked.repeats} after {TRAIN_WARMUP} uncounted",
+            f"decoding: {asked.decoded} sentences side by side, as many greedy steps as the source has positions, float32;"
+            f" the median of {asked.repeats} after {DECODE_WARMUP} uncounted",
+            "memory: the largest that the process had, less the largest it had had after one translation and one update of two positions:"
+            " libraries, weights, gradients and moments are not counted",
+            f"random words out of {asked.vocabulary:,}; {asked.threads} threads; training in {asked.precision};"
+            " each architecture and length is a process of its own",
+        )
+
+    def series(self, value: Callable[[LengthPoint], float]) -> list[Series]:
+        """One line an architecture."""
+        names = dict.fromkeys(point.architecture for point in self.points)
+        own = {name: [point for point in self.points if point.architecture == name] for name in names}
+        return [
+            Series(ARCHITECTURES[name], [point.length for point in points], [value(point) for point in points])
+            for name, points in own.items()
+        ]
+
+    def to_json(self) -> str:
+        """The fields by name, and what is shown of them, as JSON."""
+        shown = ("train_milliseconds", "decode_milliseconds", "train_megabytes", "decode_megabytes")
+        record = asdict(self)
+        record["points"] = [{**asdict(point), **{name: getattr(point, name) for name in shown}} for point in self.points]
+        return json.dumps(record, indent=2)
+
+    def to_text(self) -> str:
+        """Four tables for people: a row an architecture, a column a length."""
+        lines = [self.machine.to_text(), *self.facts()]
+        for title, unit, value in _FIGURES:
+            lines += ["", f"{title + ', ' + unit:<46}" + "".join(f"{length:>11}" for length in self.lengths)]
+            lines += [f"{one.name:<46}" + "".join(f"{y or 0:>11,.2f}" for y in one.y) for one in self.series(value)]
+        return "\n".join(lines) + "\n"
+
+    def to_html(self) -> str:
+        """A page of four charts with their numbers."""
+        sections = [Section("How it was measured", paragraph(self.machine.to_text()) + bullets(self.facts()))]
+        for title, unit, value in _FIGURES:
+            series = self.series(value)
+            chart = line_chart(series, title=title, x_label="length, positions", y_label=unit, log_x=True, log_y=True)
+            caption = f"{title}: {unit}, by the length of source and target; both scales are logarithmic. Lower is better."
+            sections.append(Section(title, figure(chart, caption=caption, numbers=series_table(series, x_label="length"))))
+        return page("What length costs", sections)
+
+    def write(self, folder: Path) -> tuple[Path, ...]:
+        """Write length.html and length.json into a folder, and say where."""
+        require_own(places(folder), what="the report")
+        files = dict(zip(places(folder), (self.to_html(), self.to_json()), strict=True))
+        for path, text in files.items():
+            write_file(path, text.encode("utf-8"))
+        return tuple(files)
+
+
+def places(folder: Path) -> dict[Path, Recognise]:
+    """The files of a report, and how each is known to be one."""
+    return {folder / "length.html": is_page, folder / "length.json": is_json_with("machine", "conditions", "points")}
+
+
+def read_lengths(text: str) -> tuple[int, ...]:
+    """Lengths as they stand on the command line: "8,16,32". Raises UsageError where they are no numbers."""
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError(f"lengths {text!r}", expected="whole numbers with commas between them", remedy="--lengths 8,16,32") from None
+
+
+def run(
+    *,
+    architectures: Sequence[str] = tuple(ARCHITECTURES),
+    lengths: Sequence[int] = LENGTHS,
+    conditions: Conditions = _USUAL,
+    say: Callable[[str], None] = lambda _: None,
+) -> LengthReport:
+    """Measure training, decoding and memory of each architecture at each length.
+
+    Args:
+        architectures: names of presets; each is given about as many parameters as `tiny`.
+        say: called with a line after each measurement.
+    Raises: UsageError: what is asked cannot be measured. VitrailError: a measurement failed.
+    Cost:   42 processes by default: some minutes on 2 cores.
+    """
+    if unknown := [name for name in architectures if name not in ARCHITECTURES]:
+        raise UsageError(f"architecture {unknown[0]!r}", expected=" ".join(ARCHITECTURES))
+    if not architectures or not lengths or min(lengths) < 2 or min(conditions.repeats, conditions.threads, conditions.decoded) < 1:
+        raise UsageError("nothing to measure", expected="architectures, lengths from 2, and at least 1 repeat, thread and sentence")
+    if max(lengths) > conditions.batch_tokens:
+        raise UsageError(f"length {max(lengths)} in batches of {conditions.batch_tokens} tokens", remedy="a larger --batch-tokens")
+    machine, lengths = describe_machine(), tuple(sorted(set(lengths)))
+    models = matched_models(architectures, vocabulary=conditions.vocabulary)
+    # Lengths outside, so that a slow minute of the machine meets all architectures alike.
+    found = [_measure(name, models[name], length, conditions, say) for length in lengths for name in models]
+    return LengthReport(machine, conditions, lengths, tuple(sorted(found, key=lambda point: list(models).index(point.architecture))))
+
+
+def _measure(name: str, model: ModelConfig, length: int, conditions: Conditions, say: Callable[[str], None]) -> LengthPoint:
+    sentences = conditions.batch_tokens // length
+    task = LengthTask(
+        model=model.model_dump(mode="json"),
+        vocabulary=conditions.vocabulary,
+        length=length,
+        sentences=sentences,
+        decoded=conditions.decoded,
+        repeats=conditions.repeats,
+        threads=conditions.threads,
+        precision=conditions.precision,
+    )
+    title = f"{ARCHITECTURES[name]} at {length} positions"
+    result = measure_apart(
+        "vitrail.experiments.length_worker", asdict(task), name=title, remedy="shorter --lengths or fewer --batch-tokens"
+    )
+    point = LengthPoint(name, length, sentences, LengthMeasured(**result))
+    say(
+        f"{title}: training {point.train_milliseconds:,.0f} ms per 1,000 tokens, {point.train_megabytes:,.0f} MB;"
+        f" decoding {point.decode_milliseconds:.2f} ms a step, {point.decode_megabytes:,.0f} MB"
+    )
+    return point
+
+
+def matched_models(names: Sequence[str], *, vocabulary: int) -> Mapping[str, ModelConfig]:
+    """The presets of these names, the recurrent ones as wide as makes them as large as the Transformer `tiny`; embeddings stay as wide."""
+    wanted = count_trained(preset(_REFERENCE), vocabulary)
+    return {name: _sized(preset(name), wanted=wanted, vocabulary=vocabulary) for name in dict.fromkeys(names)}
+
+
+def _sized(config: ModelConfig, *, wanted: int, vocabulary: int) -> ModelConfig:
+    if config.is_reference:
+        return config
+
+    def as_wide(width: int) -> ModelConfig:
+        return config.model_copy(update={"width": width})
+
+    widths = range(16, 2048, 16)
+    # Sizes grow with widths, so the first width that is large enough is found by halving.
+    enough = bisect_left(widths, wanted, key=lambda width: count_trained(as_wide(width), vocabulary))
+    near = [as_wide(width) for width in widths[max(0, enough - 1) : enough + 1]]
+    return min(near, key=lambda one: abs(count_trained(one, vocabulary) - wanted))
+
+
+def count_trained(config: ModelConfig, vocabulary: int) -> int:
+    """Parameters of a model, which is not built for it."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in fresh_model(config, vocabulary).parameters())

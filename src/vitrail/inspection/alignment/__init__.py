@@ -1,0 +1,5 @@
+"""Word alignment from cross-attention, and how far it is from gold alignments."""
+
+from vitrail import renamed
+
+__getattr__ = renamed.names(__name__, dict.fromkeys(("align", "all_heads", "choose_heads"), "vitrail.inspection.alignment.word_alignment"))

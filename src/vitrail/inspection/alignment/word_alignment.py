@@ -1,0 +1,378 @@
+"""Word alignment from cross-attention: which heads align, found without gold; and the links that they make.
+
+What it adds to a record: `alignment.weights` (T S) cross-attention averaged over the chosen heads, rows predicted tokens, <eos> included
+on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n 2, int) source word and target word, by the words of
+`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the same between words as spaces cut them (`links.project`), `0-0 1-2`;
+`layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from vitrail.config import Config
+from vitrail.data.reading.parallel_text import lines
+from vitrail.data.vocabularies.subwords import Subwords
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.decode.textual.results import Translation
+from vitrail.errors import UsageError
+from vitrail.inspection.alignment.cross import LONGEST, Weights, cross_attention, cross_layers
+from vitrail.inspection.alignment.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, project, to_pharaoh
+from vitrail.inspection.collect import Arrays
+from vitrail.inspection.record import Inspection
+from vitrail.inspection.translator import InspectableTranslator
+from vitrail.inspection.words import Seat, Span, Words, between_spaces, group_spans, seats, spell, stand_in, tokens_by_word
+
+Row = Literal["predicted", "read"]
+"""Where a token's weights are looked up: in the row that predicts it, or in the next one, which has read it (Chen et al. 2020)."""
+
+ROWS: tuple[Row, Row] = ("predicted", "read")
+MARGIN = 0.05
+"""By how much the second of the rows must be better to be taken."""
+SENTENCES = 200
+"""That heads are chosen on where a run has a development set: its first ones."""
+
+
+class ChosenHeads(Config):
+    """The heads whose average aligns words."""
+
+    heads: tuple[tuple[int, int], ...]
+    """Layer and head, both from 0."""
+    row: Row = "predicted"
+    """Where a token's weights are looked up."""
+    judged_by: Literal["agreement", "gold", "nothing"] = "nothing"
+    """What they were chosen for: that links agree in both directions, or are those of gold alignments; or not at all."""
+    worth: float | None = None
+    """Share of mutual links, or 1 - AER of the heaviest source words, on what they were chosen on."""
+    sentences: int = 0
+    """How many they were chosen on."""
+    scores: tuple[tuple[float, ...], ...] = ()
+    """The worth of each head by itself: a row for each layer."""
+
+    @property
+    def how(self) -> str:
+        """One sentence on where the alignment comes from."""
+        number = len(self.heads)
+        names = ", ".join(f"{layer}.{head}" for layer, head in self.heads[:16]) + (", ..." if number > 16 else "")
+        which = "the one head" if number == 1 else f"{number} heads"
+        row = "" if self.row == "predicted" else "; each token's weights are those of the next row, which has read it"
+        match self.judged_by:
+            case "agreement":
+                why = f"chosen on {self.sentences} sentences so that both directions agree ({self.worth:.1%} of the tokens)"
+            case "gold":
+                why = f"chosen on the gold alignments of {self.sentences} sentences"
+            case "nothing":
+                why = "taken as they are"
+        return f"Average cross-attention of {which} (layer.head from 0: {names}), {why}{row}."
+
+
+class Pair(NamedTuple):
+    """A sentence and its translation as token ids, and the tokens of each word."""
+
+    source: Sequence[int]
+    target: Sequence[int]
+    source_words: Sequence[Sequence[int]]
+    target_words: Sequence[Sequence[int]]
+
+
+def all_heads(translator: InspectableTranslator) -> ChosenHeads:
+    """Every head of every layer, without a choice. Raises UsageError for a model without attention to its source."""
+    model = translator.model
+    layers = cross_layers(model)
+    return ChosenHeads(heads=tuple((layer, head) for layer in layers for head in range(_heads(translator))))
+
+
+def _heads(translator: InspectableTranslator) -> int:
+    weights = cross_attention(translator.model, [[]], [[]])
+    return weights[0].shape[1]
+
+
+def choose_heads(
+    translator: InspectableTranslator,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    *,
+    gold: Sequence[Iterable[Link]] | None = None,
+    words: Words | None = None,
+) -> ChosenHeads:
+    """Find the heads whose average aligns best, on sentences and their translations.
+
+    Without gold: those whose links agree most in both directions, the heaviest source token of a target token having that as its own
+    heaviest (in the spirit of Liang et al. 2006, who train two models to agree; here it only chooses). With gold: the lowest AER of the
+    heaviest source words. `Stack.search` says how sets of heads are tried.
+
+    Args:
+        gold: of each pair the links that are right.
+        words: what gold counts as words; by default those of the views.
+    Raises: UsageError for a model without attention to its source, or where no pair has a token on both sides.
+    Cost:   0.1 s for 200 sentences of 10 words and 16 heads, on one thread, and their forced decoding; it grows with the square of the
+            heads.
+    """
+    pairs = [make_pair(translator, source, target, words=words) for source, target in zip(sources, targets, strict=True)]
+    kept = [number for number, pair in enumerate(pairs) if pair.source and pair.target and _fits(pair)]
+    if not kept:
+        raise UsageError("no sentence with its translation to choose heads on", expected="a few hundred")
+    right = None if gold is None else [list(gold[number]) for number in kept]
+    pairs = [pairs[number] if gold is not None else _token_by_token(pairs[number]) for number in kept]
+    layers = list(cross_layers(translator.model))
+    attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
+    results = {row: _choose_in(row, attention, pairs, right) for row in ROWS}
+    # Links moved by one position agree as well as before, but they no longer join the same tokens again and again.
+    row: Row = "read" if results["read"].value > (1 + MARGIN) * results["predicted"].value else "predicted"
+    heads, worth, single, sentences = results[row][:4]
+    width = attention[0].shape[1]
+    return ChosenHeads(
+        heads=tuple((layers[head // width], head % width) for head in sorted(heads)),
+        row=row,
+        judged_by="agreement" if gold is None else "gold",
+        worth=worth,
+        sentences=sentences,
+        scores=tuple(tuple(single[at : at + width]) for at in range(0, len(single), width)),
+    )
+
+
+class _Choice(NamedTuple):
+    heads: list[int]
+    worth: float
+    single: list[float]
+    sentences: int
+    value: float
+    """What tells rows apart: with gold the worth, else how much linked tokens tell of each other."""
+
+
+def _choose_in(row: Row, attention: Sequence[Weights], pairs: Sequence[Pair], gold: Sequence[Iterable[Link]] | None) -> _Choice:
+    """The best heads where tokens are looked up in a given row."""
+    stack = Stack([_by_head(one, pair, row) for one, pair in zip(attention, pairs, strict=True)], gold=gold)
+    heads, worth = stack.search()
+    if gold is None:
+        joined = (
+            (pair.source[int(i)], token)
+            for pair, places in zip(pairs, stack.heaviest(heads), strict=False)
+            for token, i in zip(pair.target, places, strict=True)
+        )
+        value = mutual_information(joined)
+    else:
+        value = worth
+    return _Choice(heads, worth, stack.single(), len(stack.lengths), value)
+
+
+def _fits(pair: Pair) -> bool:
+    return max(len(pair.source), len(pair.target)) <= LONGEST
+
+
+def _token_by_token(pair: Pair) -> Pair:
+    """Each token as a word of its own: no language needs to be cut into words."""
+    return pair._replace(source_words=[[at] for at in range(len(pair.source))], target_words=[[at] for at in range(len(pair.target))])
+
+
+def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
+    """The heads to align with where nobody names any: chosen on the first `SENTENCES` pairs of the development set of a run, else all.
+
+    A model folder by itself holds no text to choose on. Nothing is kept: choosing takes less than a second.
+    """
+    source, target = folder / "data" / "dev.source", folder / "data" / "dev.target"
+    if not (source.is_file() and target.is_file()):
+        return all_heads(translator)
+    pairs = [pair for pair, _ in zip(zip(lines(source), lines(target), strict=True), range(SENTENCES), strict=False)]
+    return choose_heads(translator, [one for one, _ in pairs], [other for _, other in pairs]) if pairs else all_heads(translator)
+
+
+def make_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> Pair:
+    """A sentence and its translation, given as text; `words` cuts them as they are given."""
+    vocabularies = translator.vocabularies
+    ids, source_words = _cut(source, translator.read(source), vocabularies.source, words)
+    target_ids, target_words = _cut(target, _read(target), vocabularies.target, words)
+    return Pair(ids, target_ids, source_words, target_words)
+
+
+def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
+    """The tokens of a text, and those of each word; no words of a text that is too long to be aligned: finding them is quadratic."""
+    ids = vocabulary.encode(read)
+    if len(ids) > LONGEST:
+        return ids, []
+    shown, spans = spell(ids, vocabulary, text=read)
+    if words is None:
+        return ids, group_spans(spans, text=shown)
+    whole = plain(encodable(text))
+    return ids, tokens_by_word(stand_in(spans, text=shown, whole=whole), text=whole, words=words)
+
+
+def _read(target: str) -> str:
+    """A translation as a model reads it."""
+    return plain(encodable(target)).strip()
+
+
+def _predicting(weights: Weights, row: Row) -> Weights:
+    """The rows (..., T, S) that tell of each predicted token; after <eos> nothing is read, and it keeps its own."""
+    return weights if row == "predicted" else np.concatenate([weights[..., 1:, :], weights[..., -1:, :]], axis=-2)
+
+
+def _by_head(weights: Weights, pair: Pair, row: Row) -> Matrix:
+    """(L H T S) -> (L·H, words of the target, words of the source)."""
+    pooled = pool(_predicting(weights, row), sources=pair.source_words, targets=pair.target_words)
+    return pooled.reshape(-1, *pooled.shape[2:])
+
+
+def _average(weights: Weights, layers: Sequence[int], chosen: ChosenHeads) -> Matrix:
+    """(L H T S) -> (T S), rows being predicted tokens."""
+    picked = [weights[layers.index(layer), head] for layer, head in chosen.heads]
+    return np.asarray(_predicting(np.mean(picked, axis=0), chosen.row), dtype=np.float32)
+
+
+def align(
+    inspection: Inspection, *, heads: ChosenHeads | Sequence[tuple[int, int]] | None = None, method: Method = "grow-diag"
+) -> Inspection:
+    """The record with links between its words; see the module for what is added.
+
+    Args:   heads: as `choose_heads` found them, or (layer, head) pairs; None averages all.
+    The Pharaoh line counts words in the text as it was given and in the whole translation; of one part it has the links of that part.
+    Raises: UsageError for a record without cross-attention, and for a layer or head that is not there.
+    """
+    layers = list(inspection.attentions("cross"))
+    weights = inspection.weights("cross")
+    if heads is None:
+        heads = [(layer, head) for layer in layers for head in range(weights.shape[1])]
+    chosen = heads if isinstance(heads, ChosenHeads) else ChosenHeads(heads=tuple(heads))
+    for layer, head in chosen.heads:
+        inspection.weights("cross", layer=layer, head=head)
+    if not chosen.heads:
+        raise UsageError("no head to align with", expected="at least one (layer, head)")
+    average = _average(weights, layers, chosen)
+    source, target = inspection.source, inspection.target
+    links = sorted(link(pool(average, sources=source.words, targets=target.words), method=method))
+    extra = {
+        "how": chosen.how,
+        "pharaoh": to_pharaoh(project(links, sources=_source_seats(inspection), targets=_target_seats(inspection))),
+        "layer_head_scores": [list(row) for row in chosen.scores],
+    }
+    arrays: Arrays = {
+        "alignment.weights": average,
+        "alignment.heads": np.array(chosen.heads, dtype=np.int64).reshape(-1, 2),
+        "alignment.links": np.array(links, dtype=np.int64).reshape(-1, 2),
+    }
+    return inspection.with_arrays(arrays, alignment=extra)
+
+
+def _source_seats(inspection: Inspection) -> list[Seat | None]:
+    facts, side = inspection.facts, inspection.source
+    where = (facts.source_start, len(facts.asked) if facts.source_end is None else facts.source_end)
+    return _seats(side.words, side.spans, text=side.text, whole=facts.asked, where=where)
+
+
+def _target_seats(inspection: Inspection) -> list[Seat | None]:
+    facts, side = inspection.facts, inspection.target
+    said = _read(side.text)
+    whole = said if facts.translation is None else facts.translation
+    where = (facts.target_start, facts.target_start + len(said))
+    return _seats(side.words, side.spans, text=side.text, whole=whole, where=where)
+
+
+def _seats(words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int]) -> list[Seat | None]:
+    """Where the words of a text that a model has read or said stand between the spaces of the whole text that people see.
+
+    Args: where: the part of `whole` that became `text`, which may have other spaces, and no marks that cannot be seen.
+    """
+    whole = plain(encodable(whole))
+    return seats(words, stand_in(spans, text=text, whole=whole, where=where), text=whole, between=between_spaces(whole))
+
+
+def link_pairs(
+    attention: Sequence[Weights], pairs: Sequence[Pair], *, layers: Sequence[int], heads: ChosenHeads, method: Method
+) -> list[Links]:
+    """The links of each pair, between the words that it names, from what `cross_attention` gave; `layers` are those of `cross_layers`."""
+    matrices = (
+        pool(_average(weights, layers, heads), sources=pair.source_words, targets=pair.target_words)
+        for weights, pair in zip(attention, pairs, strict=True)
+    )
+    return [link(matrix, method=method) for matrix in matrices]
+
+
+class Aligner:
+    """Links between the words of texts and of their translations, as spaces cut them.
+
+    Args: heads: see `choose_heads`, `heads_for` and `all_heads`.
+    """
+
+    def __init__(self, translator: InspectableTranslator, heads: ChosenHeads, *, method: Method = "grow-diag") -> None:
+        self._translator, self._heads = translator, heads
+        self._method: Method = method
+        self._seen = 0
+        self.too_long: list[int] = []
+        """Numbers, from 0, of those pairs among all that were ever asked for that have more than `LONGEST` tokens on a side."""
+        self._layers = list(cross_layers(translator.model))
+
+    def align(self, pairs: Sequence[Pair]) -> list[Links]:
+        """The links of given pairs, between the words that each pair names; none of a pair that is too long, see `too_long`."""
+        fitting = [number for number, pair in enumerate(pairs) if _fits(pair)]
+        kept = [pairs[number] for number in fitting]
+        self.too_long += [self._seen + number for number, pair in enumerate(pairs) if not _fits(pair)]
+        self._seen += len(pairs)
+        attention = cross_attention(self._translator.model, [pair.source for pair in kept], [pair.target for pair in kept])
+        found: list[Links] = [frozenset() for _ in pairs]
+        for number, links in zip(
+            fitting, link_pairs(attention, kept, layers=self._layers, heads=self._heads, method=self._method), strict=True
+        ):
+            found[number] = links
+        return found
+
+    def align_texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Links]:
+        """The links of texts and their given translations, between words as spaces cut them."""
+        vocabularies = self._translator.vocabularies
+        read = self._translator.read
+        pairs = [
+            (_half(source, vocabularies.source, read=read), _half(target, vocabularies.target, read=_read))
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        return self._between_spaces(pairs)
+
+    def align_translations(self, translations: Sequence[Translation]) -> list[Links]:
+        """The same for texts that were translated, the parts of long ones put together again; see `Translation.stretches`."""
+        parts: list[tuple[_Half, _Half]] = []
+        numbers: list[int] = []
+        vocabularies = self._translator.vocabularies
+        for number, one in enumerate(translations):
+            for part in one.stretches:
+                there, said = (part.source_start, part.source_end), (part.target_start, part.target_end)
+                source = _cut_half(part.source_tokens, vocabularies.source, text=part.source_text, whole=one.source, where=there)
+                target = _cut_half(part.target_tokens, vocabularies.target, text=None, whole=one.text, where=said)
+                parts.append((source, target))
+                numbers.append(number)
+        found: list[set[Link]] = [set() for _ in translations]
+        for number, links in zip(numbers, self._between_spaces(parts), strict=True):
+            found[number] |= links
+        return [frozenset(links) for links in found]
+
+    def _between_spaces(self, pairs: Sequence[tuple["_Half", "_Half"]]) -> list[Links]:
+        """Words and marks are linked apart, as in a record, and their links then told of the words between spaces."""
+        links = self.align([Pair(source.ids, target.ids, source.words, target.words) for source, target in pairs])
+        return [project(one, sources=source.seats, targets=target.seats) for one, (source, target) in zip(links, pairs, strict=True)]
+
+
+class _Half(NamedTuple):
+    """One side of a pair: its tokens, those of each word and mark, and where each of these stands between spaces."""
+
+    ids: Sequence[int]
+    words: list[list[int]]
+    seats: list[Seat | None]
+
+
+def _half(text: str, vocabulary: Subwords, *, read: Callable[[str], str]) -> _Half:
+    made = read(text)
+    ids = vocabulary.encode(made)
+    if len(ids) > LONGEST:  # see `_cut`
+        return _Half(ids, [], [])
+    return _cut_half(ids, vocabulary, text=made, whole=text, where=(0, len(text)))
+
+
+def _cut_half(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, whole: str, where: tuple[int, int]) -> _Half:
+    """See `spell` and `_seats`."""
+    shown, spans = spell(ids, vocabulary, text=text)
+    words = group_spans(spans, text=shown)
+    return _Half(ids, words, _seats(words, spans, text=shown, whole=whole, where=where))
+
+
+def count_words(text: str) -> int:
+    """How many words a text has as spaces cut them, read as translations read it."""
+    return len(between_spaces(plain(encodable(text))))

@@ -1,0 +1,245 @@
+"""What each attention head is worth: switch it off, translate a test set, and see what is lost."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vitrail.config import Config
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.errors import UsageError
+from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.parts import Head, Part, heads_of
+from vitrail.inspection.record import Kind
+from vitrail.inspection.studies.baselines import Bleu, Numbers, Pronouns, Yardstick, challenge_set, interval_of_mean
+from vitrail.inspection.translator import InspectableTranslator
+
+GREEDY = SearchConfig(beams=1)
+"""Ablations compare, so that the quickest search serves: a beam of 5 takes three times as long."""
+_NOTHING = 1e-9
+"""Scores that differ by less come from the same counts, summed in another order."""
+_SPELLED = 6
+"""Parts that a line names one by one."""
+
+TITLES: dict[Kind, str] = {
+    "encoder": "encoder self-attention",
+    "decoder": "decoder self-attention",
+    "cross": "cross-attention",
+}
+
+
+class Lost(Config):
+    """What is lost with one head, or several, switched off. Positive numbers are losses."""
+
+    parts: tuple[str, ...]
+    """What was switched off."""
+    value: float
+    """The score that is left, 0 to 100."""
+    lost: float
+    """Points of the score."""
+    low: float
+    high: float
+    """The middle 95 % of paired resamples of `lost`."""
+    nats: float
+    """The mean of the probability measure that is left."""
+    nats_lost: float
+    nats_low: float
+    nats_high: float
+    """The same of the probability measure, in nats."""
+
+    @property
+    def measurable(self) -> bool:
+        """Whether points are lost beyond what resampling explains."""
+        return self.low > _NOTHING
+
+
+class HeadLost(Lost):
+    """What is lost with one head switched off."""
+
+    kind: Kind
+    layer: int
+    head: int
+
+
+class Ablation(Config):
+    """What each head of a model is worth for a test set."""
+
+    score: str
+    """BLEU, or pronoun accuracy; 0 to 100."""
+    nats_name: str
+    """What is measured in nats."""
+    signature: str
+    value: float
+    """The score of the whole model."""
+    nats: float
+    """The probability measure of the whole model."""
+    sentences: int
+    heads: tuple[HeadLost, ...]
+    seconds: float
+    sentences_per_second: float
+    """Translated, by greedy search."""
+
+    def table(self, kind: Kind, *, what: Literal["lost", "nats_lost"] = "lost") -> list[list[float]]:
+        """Lost by layer and head."""
+        layers: dict[int, list[float]] = {}
+        for one in self.heads:
+            if one.kind == kind:
+                layers.setdefault(one.layer, []).append(one.lost if what == "lost" else one.nats_lost)
+        return list(layers.values())
+
+    def worst(self, count: int = 5) -> list[HeadLost]:
+        """The heads without which most is lost."""
+        return sorted(self.heads, key=lambda one: (-one.lost, -one.nats_lost))[:count]
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON."""
+        return self.model_dump(mode="json")
+
+    def to_text(self) -> str:
+        """To read in a terminal: a table of layers and heads for each kind of attention and each measure."""
+        lines = [f"{self.score} {self.value:.2f} on {self.sentences:,} sentences; points lost with a head switched off:", ""]
+        lines += self._tables("lost", digits=2)
+        lines += [f"{self.nats_name}: {self.nats:.3f} nats; lost with a head switched off:", ""]
+        lines += self._tables("nats_lost", digits=3)
+        lines.append("most is lost without (95 % intervals of paired resamples):")
+        lines += [to_line(one) for one in self.worst()]
+        rate = f"{self.sentences_per_second:.0f} sentences/s"
+        lines += ["", f"{len(self.heads) + 1} x {self.sentences:,} sentences by greedy search in {self.seconds:.1f} s ({rate})"]
+        return "\n".join([*lines, self.signature])
+
+    def _tables(self, what: Literal["lost", "nats_lost"], *, digits: int) -> list[str]:
+        lines: list[str] = []
+        for kind in TITLES:
+            rows = self.table(kind, what=what)
+            if not rows:
+                continue
+            wide = len(TITLES[kind])
+            lines.append("  ".join([TITLES[kind], *(f"{f'head {head}':>8}" for head in range(max(map(len, rows))))]))
+            lines += [
+                "  ".join([f"{f'layer {layer}':<{wide}}", *(f"{_unsigned(x, digits):8.{digits}f}" for x in row)])
+                for layer, row in enumerate(rows)
+            ]
+            lines.append("")
+        return lines
+
+
+def to_line(one: Lost) -> str:
+    """What was switched off and what was lost, in a line."""
+    points, low, high = (f"{_unsigned(x, 2):.2f}" for x in (one.lost, one.low, one.high))
+    nats, nats_low, nats_high = (f"{_unsigned(x, 3):.3f}" for x in (one.nats_lost, one.nats_low, one.nats_high))
+    parts = ", ".join(one.parts) if len(one.parts) <= _SPELLED else f"{len(one.parts)} parts, from {one.parts[0]} on"
+    return f"  {points:>6} points ({low} to {high}), {nats:>6} nats ({nats_low} to {nats_high})  {parts}"
+
+
+def _unsigned(value: float, digits: int) -> float:
+    """Rounded, and 0 rather than -0."""
+    return round(value, digits) + 0.0
+
+
+def ablate_heads(
+    translator: InspectableTranslator,
+    sources: Sequence[str],
+    references: Sequence[str],
+    *,
+    kinds: Sequence[Kind] = (),
+    search: SearchConfig = GREEDY,
+    say: Callable[[str], None] = lambda line: None,
+) -> Ablation:
+    """What BLEU a test set loses with each head switched off by itself, and how much less probable its references become.
+
+    Source: Michel et al. 2019, "Are sixteen heads really better than one?", section 3.2; intervals: Koehn 2004, paired.
+    Args:   kinds: of attention; none: all.
+    Raises: UsageError for a model without attention heads of these kinds; DataError where counts differ.
+    Cost:   one translation of the test set for each head and one more, so keep it to a few hundred sentences.
+    """
+    return sweep(translator, Bleu(sources, references, language=translator.languages[1]), kinds=kinds, search=search, say=say)
+
+
+def ablate_pronouns(
+    translator: InspectableTranslator,
+    *,
+    sentences: int = 200,
+    kinds: Sequence[Kind] = (),
+    search: SearchConfig = GREEDY,
+    say: Callable[[str], None] = lambda line: None,
+) -> Ablation:
+    """The same for how often "it" becomes the right one of il and elle in the phrasebook's challenge set."""
+    return sweep(translator, Pronouns(challenge_set()[:sentences]), kinds=kinds, search=search, say=say)
+
+
+def sweep(
+    translator: InspectableTranslator,
+    yardstick: Yardstick[Any],
+    *,
+    kinds: Sequence[Kind] = (),
+    search: SearchConfig = GREEDY,
+    say: Callable[[str], None] = lambda line: None,
+) -> Ablation:
+    """Switch off one head after the other."""
+    heads = heads_of(translator.model, *kinds)
+    if not heads:
+        raise UsageError(f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off")
+    began = time.perf_counter()
+    trial = Trial.begin(translator, yardstick, search=search)
+    found: list[HeadLost] = []
+    for number, head in enumerate(heads, start=1):
+        lost = trial.without([head])
+        found.append(HeadLost(**lost.model_dump(), kind=head.kind, layer=head.layer, head=head.number))
+        say(f"{number}/{len(heads)}  {head}  {lost.lost:.2f} {yardstick.name}, {lost.nats_lost:.3f} nats lost")
+    seconds = time.perf_counter() - began
+    return Ablation(
+        score=yardstick.name,
+        nats_name=yardstick.nats_name,
+        signature=yardstick.signature,
+        value=trial.value,
+        nats=float(trial.nats.mean()),
+        sentences=len(yardstick.sources),
+        heads=tuple(found),
+        seconds=seconds,
+        sentences_per_second=(len(heads) + 1) * len(yardstick.sources) / seconds,
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A test set translated by the whole model, to compare ablations with."""
+
+    translator: InspectableTranslator
+    yardstick: Yardstick[Any]
+    search: SearchConfig
+    before: Any
+    nats: Numbers
+
+    @classmethod
+    def begin(cls, translator: InspectableTranslator, yardstick: Yardstick[Any], *, search: SearchConfig = GREEDY) -> "Trial":
+        """Translate with the whole model."""
+        before = yardstick.judge([found.text for found in translator.translate(yardstick.sources, search=search)])
+        return cls(translator, yardstick, search, before, yardstick.nats(translator))
+
+    @property
+    def value(self) -> float:
+        """The score of the whole model."""
+        return self.yardstick.value(self.before)
+
+    def without(self, parts: Iterable[str | Part | Head]) -> Lost:
+        """Translate with some parts switched off."""
+        parts = list(parts)
+        with applied(self.translator.model, off=parts):
+            texts = [found.text for found in self.translator.translate(self.yardstick.sources, search=self.search)]
+            nats = self.yardstick.nats(self.translator)
+        after = self.yardstick.judge(texts)
+        value = self.yardstick.value(after)
+        low, high = self.yardstick.lost(self.before, after)
+        gaps = self.nats - nats
+        nats_low, nats_high = interval_of_mean(gaps)
+        return Lost(
+            parts=tuple(map(str, parts)),
+            value=value,
+            lost=self.value - value,
+            low=low,
+            high=high,
+            nats=float(nats.mean()),
+            nats_lost=float(gaps.mean()),
+            nats_low=nats_low,
+            nats_high=nats_high,
+        )

@@ -1,0 +1,317 @@
+"""What an edit of a model, or of a sentence, changes: the translation, and how probable the old one still is."""
+
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vitrail.config import Config
+from vitrail.data.vocabularies.subwords import EOS, Vocabularies
+from vitrail.data.vocabularies.vocabulary import collapse
+from vitrail.decode.forced import distributions
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.decode.textual.results import Searched
+from vitrail.decode.textual.wishes import Wishes
+from vitrail.errors import UsageError
+from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.parts import Head, Part, parse_numbers, parse_part
+from vitrail.inspection.causes.patching import Patch
+from vitrail.inspection.contents import Side, make_side
+from vitrail.inspection.decoding import piece_of
+from vitrail.inspection.record import Inspection
+from vitrail.models.base import TranslationModel
+
+
+class Chosen(NamedTuple):
+    """The part of a text that is looked at, as the model reads it."""
+
+    number: int
+    """From 1."""
+    parts: int
+    """In how many the text is translated."""
+    text: str
+    ids: tuple[int, ...]
+
+
+class Editable(Protocol):
+    """A translator that can be looked into, as far as edits need one; `InspectableTranslator` is what it is made for."""
+
+    vocabularies: Vocabularies
+
+    @property
+    def model(self) -> TranslationModel: ...
+    def inspect(self, text: str, /) -> Inspection: ...
+    def encode_target(self, text: str, /) -> tuple[int, ...]: ...
+    def choose_part(
+        self, text: str, part: int | None = None, *, wishes: Wishes | None = None, given: bool = False, edit: "Edit | None" = None
+    ) -> Chosen: ...
+    def translate_parts(
+        self, text: str, *, wishes: Wishes | None = None, search: SearchConfig | None = None, only: int | None = None
+    ) -> Searched: ...
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What to change about one translation; several things may change at once."""
+
+    off: tuple[str | Part | Head, ...] = ()
+    """Parts to switch off, such as `encoder.0.self_attention:2`; see `Part`."""
+    hidden: tuple[int | str, ...] = ()
+    """Source tokens that nobody reads: positions, or words, which stand for all tokens of all places where they occur."""
+    patches: tuple[Patch, ...] = ()
+    """Values from other sentences."""
+    words: tuple[tuple[str, str], ...] = ()
+    """Words of the source, and what to say instead, wherever they occur. Positions are those of the changed sentence."""
+    prefix: str = ""
+    """What the new translation begins with."""
+
+    def to_lines(self) -> list[str]:
+        """What is changed, a line each."""
+        return [
+            *(f"off: {one}" for one in self.off),
+            *(f"hidden: {one}" for one in self.hidden),
+            *(f"patched: {one}" for one in self.patches),
+            *(f"word: {old} -> {new or 'nothing'}" for old, new in self.words),
+            *([f"prefix: {self.prefix}"] if self.prefix else []),
+        ]
+
+
+class Told(Config):
+    """One translation, and how probable it is, token by token, before and after an edit."""
+
+    text: str
+    tokens: tuple[int, ...]
+    """Without EOS."""
+    pieces: tuple[str, ...]
+    """The tokens as people read them, and <eos>, if it was said."""
+    truncated: bool = False
+    """Whether the translation reached the limit of length, so that no <eos> was said."""
+    before: tuple[float, ...]
+    """log p of each token, given those before it, in nats."""
+    after: tuple[float, ...]
+    """The same with the edit."""
+
+    @property
+    def log_probability_before(self) -> float:
+        """Of the whole translation, in nats."""
+        return sum(self.before)
+
+    @property
+    def log_probability_after(self) -> float:
+        """The same with the edit."""
+        return sum(self.after)
+
+
+class Change(Config):
+    """What an edit changed."""
+
+    source: str
+    edited_source: str
+    """The same as `source` unless words were changed."""
+    edits: tuple[str, ...]
+    """What was changed."""
+    part: int = 1
+    """Which of the parts that the text is translated in."""
+    parts: int = 1
+    old: Told
+    """The translation before the edit, or the given one."""
+    new: Told
+    """What the search finds with the edit."""
+    divergence: tuple[float, ...]
+    """KL(p before || p after) of the next token, in nats, at each position of the old translation."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether the translation is another one."""
+        return self.old.tokens != self.new.tokens
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON."""
+        sums = {
+            which: {"before": told.log_probability_before, "after": told.log_probability_after}
+            for which, told in (("old", self.old), ("new", self.new))
+        }
+        return {**self.model_dump(mode="json"), "changed": self.changed, "log_probability": sums}
+
+    def to_text(self) -> str:
+        """To read in a terminal."""
+        lines = [*([f"part {self.part} of {self.parts}"] if self.parts > 1 else []), self.source, *self.edits]
+        lines += [f"-> {self.edited_source}"] if self.edited_source != self.source else []
+        shown = (("before", self.old), ("after", self.new)) if self.changed else (("as before", self.old),)
+        for which, told in shown:
+            lines.append(f"{which}: {told.text}" + (" (cut at the limit of length)" if told.truncated else ""))
+            lines.append(f"  log p {told.log_probability_before:.3f} -> {told.log_probability_after:.3f} nats")
+        wide = max(map(len, self.old.pieces))
+        lines += ["", f"{'token':<{wide}}  p before  p after      KL"]
+        rows = zip(self.old.pieces, torch.tensor(self.old.before).exp(), torch.tensor(self.old.after).exp(), self.divergence, strict=True)
+        lines += [f"{piece:<{wide}}  {before:8.3f}  {after:7.3f}  {nats:6.3f}" for piece, before, after, nats in rows]
+        return "\n".join(lines)
+
+
+def change(
+    translator: Editable,
+    text: str,
+    edit: Edit,
+    *,
+    translation: str | None = None,
+    part: int | None = None,
+    search: SearchConfig | None = None,
+    wishes: Wishes | None = None,
+) -> Change:
+    """Translate one part of a text as ever and with an edit, and weigh both translations both ways.
+
+    Args:
+        translation: take this one for the old one, of the part, rather than what the search finds.
+        part: which of the parts that the text is translated in, from 1; None: the first.
+        search, wishes: of both searches, as for `translate`; where the edit has a prefix, the new translation begins with that one.
+    Raises: UsageError for a text without tokens or too long, for a part that there is not, for words that do not occur or whose change
+        leads to other parts, and for what the model does not have.
+    Cost:   two searches and four passes over given translations.
+    """
+    edited_text = replace_words(text, edit.words)
+    old_part = translator.choose_part(text, part, wishes=wishes, given=translation is not None, edit=edit)
+    new_part = translator.choose_part(edited_text, old_part.number, wishes=begun(wishes, edit))
+    if old_part.parts != new_part.parts:
+        found = f"words whose change makes {new_part.parts} parts of a text that is translated in {old_part.parts}"
+        raise UsageError(found, remedy="edit one sentence at a time")
+    if translation is None:
+        old = _search(translator, text, old_part, search=search, wishes=wishes)
+    else:
+        old = _Said(translator.encode_target(translation), plain(encodable(translation)).strip())
+    side = make_side(new_part.ids, translator.vocabularies.source, text=new_part.text)
+    with edit_applied(translator.model, side, edit):
+        new = _search(translator, edited_text, new_part, search=search, wishes=begun(wishes, edit))
+        after = [_weigh(translator.model, new_part, said) for said in (old, new)]
+    before = [_weigh(translator.model, old_part, said) for said in (old, new)]
+    told = [_tell(translator, said, before=one, after=other) for said, one, other in zip((old, new), before, after, strict=True)]
+    divergence = (before[0].exp() * (before[0] - after[0])).sum(-1).clamp(min=0)
+    return Change(
+        source=collapse(old_part.text),
+        edited_source=side.text,
+        edits=tuple(edit.to_lines()),
+        part=old_part.number,
+        parts=old_part.parts,
+        old=told[0],
+        new=told[1],
+        divergence=tuple(divergence.tolist()),
+    )
+
+
+class _Said(NamedTuple):
+    """A translation, found or given."""
+
+    tokens: tuple[int, ...]
+    text: str | None = None
+    """As it was given; None where it was found."""
+    truncated: bool = False
+
+
+def _search(translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, wishes: Wishes | None) -> _Said:
+    """What `translate` says of one part."""
+    (found,) = translator.translate_parts(text, wishes=wishes, search=search, only=chosen.number - 1).parts
+    return _Said(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
+
+
+def edit_applied(model: TranslationModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
+    """The model as an edit has it while this is open, see `applied`. Args: side: the sentence, its words changed already."""
+    hidden = [place for one in edit.hidden for place in ([one] if isinstance(one, int) else _places(side.text, side.spans, one))]
+    return applied(model, off=edit.off, hidden=hidden, patches=edit.patches)
+
+
+def begun(wishes: Wishes | None, edit: Edit) -> Wishes:
+    """What is asked of a translation, but with the edit's prefix, where it has one."""
+    wishes = Wishes() if wishes is None else wishes
+    return replace(wishes, prefix=edit.prefix or wishes.prefix)
+
+
+def _weigh(model: TranslationModel, chosen: Chosen, said: _Said) -> Float[Tensor, "T V"]:
+    return distributions(model, chosen.ids, said.tokens, ended=not said.truncated)
+
+
+def _tell(translator: Editable, said: _Said, *, before: Tensor, after: Tensor) -> Told:
+    vocabulary, predicted = translator.vocabularies.target, (*said.tokens, *(() if said.truncated else (EOS,)))
+    chosen = torch.tensor(predicted)[:, None]
+    return Told(
+        text=plain(vocabulary.decode(said.tokens)).strip() if said.text is None else said.text,
+        tokens=said.tokens,
+        pieces=tuple(piece_of(token, vocabulary) for token in predicted),
+        truncated=said.truncated,
+        before=tuple(before.gather(1, chosen)[:, 0].tolist()),
+        after=tuple(after.gather(1, chosen)[:, 0].tolist()),
+    )
+
+
+def replace_words(text: str, words: Sequence[tuple[str, str]]) -> str:
+    """Say other words in a sentence, all at once. Raises UsageError where one does not occur."""
+    if not words:
+        return text
+    instead = dict(words)
+    for old in instead:
+        if not old or re.search(_standing_alone(old), text) is None:
+            raise UsageError(f"word {old!r} does not occur in {text!r}", expected="a word of the sentence, as it is written there")
+    pattern = "|".join(_standing_alone(old) for old in sorted(instead, key=len, reverse=True))
+    return re.sub(pattern, lambda match: instead[match[0]], text)
+
+
+def _standing_alone(word: str) -> str:
+    return rf"(?<!\w){re.escape(word)}(?!\w)"
+
+
+def _places(text: str, spans: Sequence[tuple[int, int]], word: str) -> list[int]:
+    """The tokens that write a word. Raises UsageError where it does not occur."""
+    matches = [match.span() for match in re.finditer(_standing_alone(word), text)] if word else []
+    found = [place for place, (first, last) in enumerate(spans) for begin, end in matches if first < end and last > begin and first < last]
+    if not found:
+        raise UsageError(f"word {word!r} does not occur in {text!r}", expected="a word of the sentence, or a position")
+    return list(dict.fromkeys(found))
+
+
+_EDITS = "off=PART, hide=POSITIONS or WORD, word=OLD:NEW, prefix=TEXT, or patch=NAME@POSITIONS:SENTENCE"
+
+
+def parse_edit(translator: Editable, texts: Sequence[str]) -> Edit:
+    """Read edits from a command line, one thing in each text.
+
+        off=encoder.0.self_attention:2   off=encoder.1.feed_forward:3,17-20   off=decoder.1
+        hide=3   hide=dog   word=dog:magpie   prefix=Le chien
+        patch=memory@1:A magpie ate it.   (values of that sentence; without @: all positions)
+
+    Raises: UsageError that says what was not understood, and for parts, values and words that do not exist.
+    """
+    off: list[Part] = []
+    hidden: list[int | str] = []
+    patches: list[Patch] = []
+    words: list[tuple[str, str]] = []
+    prefix = ""
+    for text in texts:
+        what, equals, value = text.partition("=")
+        match what.strip():
+            case "off" if value.strip():
+                off.append(parse_part(value))
+            case "hide" if value.strip():
+                hidden += parse_numbers(value) if re.fullmatch(r"[\d\s,-]*\d[\d\s,-]*", value) else (value.strip(),)
+            case "word" if ":" in value:
+                old, _, new = value.partition(":")
+                words.append((old.strip(), new.strip()))
+            case "prefix" if equals:
+                prefix = value
+            case "patch" if ":" in value:
+                patches.append(_parse_patch(translator, value))
+            case _:
+                raise UsageError(f"edit {text!r}", expected=_EDITS)
+    return Edit(tuple(off), tuple(hidden), tuple(patches), tuple(words), prefix)
+
+
+def _parse_patch(translator: Editable, text: str) -> Patch:
+    place, _, sentence = text.partition(":")
+    name, at, positions = place.partition("@")
+    record = translator.inspect(sentence)
+    if record.facts.parts > 1:
+        raise UsageError(f"a patch from a text that is translated in {record.facts.parts} parts", expected="one sentence")
+    return Patch.take(record, name.strip(), at=parse_numbers(positions) if at else None)

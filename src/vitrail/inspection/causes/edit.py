@@ -1,0 +1,128 @@
+"""Change what a model computes while it translates: switch parts off, hide positions of the source, put in values of another sentence."""
+
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from vitrail.errors import UsageError
+from vitrail.inspection.causes.parts import Head, Part, as_part, existing, summary_of_parts, units_of
+from vitrail.inspection.causes.patching import Patch, patch_hooks
+from vitrail.models.base import TranslationModel
+from vitrail.models.places import attentions, find, probes_at
+from vitrail.nn.attention import MultiHeadAttention, StepAttention
+from vitrail.nn.cells import Cell
+from vitrail.nn.layers import FeedForward
+from vitrail.nn.probe import Hook, listen
+
+
+@contextmanager
+def applied(
+    model: TranslationModel, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
+) -> Generator[None]:
+    """Change what a model computes, for whatever this thread asks of it while this is open: search of any kind, in any batch, or a given
+    translation. See `listen`: other threads get the model as it is.
+
+    An attention, feed-forward or layer that is off adds nothing to the residual stream; heads, neurons and hidden units that are off are 0.
+    A hidden position of the source is read by nobody; recurrent encoders, which cannot skip it, read a zero vector there.
+    Edits may be nested: the inner ones are made on top. Weights are not touched, and afterwards nothing is left behind, whatever happens.
+
+    Args:
+        hidden: positions of source tokens, the same in every sentence.
+        patches: for one sentence at a time (all rows of a batch get them). Positions of the target are counted from the last `encode` on.
+    Raises: UsageError for what the model does not have, at once where that can be told at once; ModelError for a compiled model.
+    """
+    hooks = [hook for one in off for hook in _switch_off(model, as_part(one))]
+    hooks += _hide(model, tuple(hidden)) if hidden else []
+    hooks += patch_hooks(model, list(patches))
+    with listen(model, hooks):
+        yield
+
+
+# Switching off
+
+
+def _switch_off(model: TranslationModel, part: Part) -> list[tuple[str, Hook]]:
+    """Where to listen, and what to answer with, so that a part is off."""
+    modules: dict[str, nn.Module] = dict(model.named_modules())
+    module, probes = modules.get(part.place), probes_at(model.places(), part.place)
+    if any(place.name == part.place and place.role != "mask" for place in model.places()):
+        return [(part.place, _zeroing(part))]
+    match module:
+        case MultiHeadAttention() if not part.units:
+            return [(f"{part.place}.output", _zero)]
+        case MultiHeadAttention():
+            return [(probes["context"], _zeroing(existing(part, units_of(module))))]
+        case StepAttention():
+            existing(part, 1)
+            return [(probes["context"], _zero)]
+        case FeedForward() if not part.units:
+            return [(part.place, _zero)]
+        case FeedForward():
+            return [(probes["feed_forward"], _zeroing(existing(part, units_of(module))))]
+        case Cell():
+            return [(probes["hidden"], _zeroing(existing(part, units_of(module))))]
+        case nn.Module() if part.place and not part.units:
+            inner = [name for name, child in module.named_children() if units_of(child)]
+            if inner:
+                return [hook for name in inner for hook in _switch_off(model, Part(f"{part.place}.{name}"))]
+        case _:
+            pass
+    raise _unknown(model, str(part))
+
+
+def _unknown(model: nn.Module, text: str) -> UsageError:
+    return UsageError(f"{text!r}: this model has no such part", expected=summary_of_parts(model))
+
+
+def _zero(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+    return torch.zeros_like(output)
+
+
+def _zeroing(part: Part) -> Hook:
+    """Answer with the same values, but zeros for some units (none named: all), along the heads' axis where there is one, else the width."""
+
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        axis = 1 if output.ndim == 4 else output.ndim - 1
+        units = existing(part, output.shape[axis]).units
+        return output.index_fill(axis, torch.tensor(units, device=output.device), 0.0) if units else torch.zeros_like(output)
+
+    return hook
+
+
+# Hiding positions of the source
+
+
+def _hide(model: TranslationModel, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+    readers, embedded = attentions(model.places(), "encoder", "cross"), find(model.places(), "embedded", "source")
+    hooks: list[tuple[str, Hook]] = [(one.probes["score"], _unread(positions)) for one in readers]
+    if not any(one.kind == "encoder" for one in readers) and embedded is not None:
+        hooks.append((embedded.name, _blank(positions)))
+    return hooks
+
+
+def _unread(positions: tuple[int, ...]) -> Hook:
+    """Give some keys the lowest score that there is, so that their weight is exactly 0."""
+
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        _check_positions(positions, output.shape[3])
+        return output.index_fill(3, torch.tensor(positions, device=output.device), torch.finfo(output.dtype).min)
+
+    return hook
+
+
+def _blank(positions: tuple[int, ...]) -> Hook:
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        _check_positions(positions, output.shape[1])
+        return output.index_fill(1, torch.tensor(positions, device=output.device), 0.0)
+
+    return hook
+
+
+def _check_positions(positions: Sequence[int], length: int) -> None:
+    wrong = [str(one) for one in positions if not 0 <= one < length]
+    if wrong:
+        raise UsageError(f"source position {', '.join(wrong)}", expected=f"0 to {length - 1}, which is <eos>")
+    if len(set(positions)) == length:
+        raise UsageError("all positions of the source are hidden", expected="at least one that can be read")

@@ -1,0 +1,186 @@
+"""The lecture's experiment on word order: without positions, an encoder gives the same set of vectors for the words in any order."""
+
+import random
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vitrail.config import Config
+from vitrail.data.batches import collate
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.errors import UsageError
+from vitrail.inspection.contents import Side, make_side
+from vitrail.inspection.translator import InspectableTranslator
+from vitrail.models.base import TranslationModel
+from vitrail.models.places import attentions, find
+from vitrail.nn.positions import Rotary
+from vitrail.nn.probe import Hook, listen, refuse_compiled
+
+TOLERANCE = 1e-5
+"""Numbers that differ by less than this share of the largest count as equal: sums in another order are rounded otherwise."""
+
+_WAYS = {
+    "sinusoidal": "sinusoidal positions, added to the embeddings",
+    "learned": "learned positions, added to the embeddings",
+    "rotary": "rotary positions, which turn queries and keys",
+    "none": "no positions",
+    "recurrent": "a recurrent encoder: it reads one word after the other, so that order is in what it computes",
+}
+
+
+class Orders(Config):
+    """The encoder's vectors for a sentence and for its words in another order, word held against word."""
+
+    distance: float
+    """The largest difference of any number between a token's vector in one order and in the other."""
+    size: float
+    """The largest of all these numbers, to compare with."""
+    translations: tuple[str, str]
+    """Of the sentence, and of its words in the other order."""
+
+    @property
+    def same(self) -> bool:
+        """Whether both orders give the same set of vectors."""
+        return self.distance <= TOLERANCE * max(1.0, self.size)
+
+
+class Permutation(Config):
+    """Does the order of the words matter to an encoder?"""
+
+    text: str
+    part: int = 1
+    """Which of the parts that a text is translated in."""
+    parts: int = 1
+    shuffled: str
+    """The same tokens in another order; <eos> stays last."""
+    positions: str
+    """How the model tells order: sinusoidal, learned, rotary, none, or recurrent."""
+    as_it_is: Orders
+    without: Orders | None
+    """The same weights, positions taken away; None where there are none to take."""
+
+    def to_record(self) -> dict[str, Any]:
+        """For JSON."""
+        record = self.model_dump(mode="json")
+        for which, found in (("as_it_is", self.as_it_is), ("without", self.without)):
+            if found is not None:
+                record[which]["same"] = found.same
+        return record
+
+    def to_text(self) -> str:
+        """The experiment in words."""
+        lines = [
+            *([f"part {self.part} of {self.parts}"] if self.parts > 1 else []),
+            f"sentence:    {self.text}",
+            f"other order: {self.shuffled}",
+            "",
+            f"this model has {_WAYS.get(self.positions, self.positions)}",
+        ]
+        lines += _tell("as it is", self.as_it_is)
+        if self.without is not None:
+            lines += ["", "the same weights without positions", *_tell("without positions", self.without)]
+        return "\n".join(lines)
+
+
+def _tell(how: str, found: Orders) -> list[str]:
+    verdict = "the same set of vectors, whatever the order" if found.same else "other vectors for another order"
+    first, second = found.translations
+    return [
+        f"{how}, the encoder gives {verdict}:",
+        f"  the same word's vectors differ by {found.distance:.2g} at most (their numbers reach {found.size:.2g})",
+        f"  translations: {first}",
+        f"                {second if second != first else 'the same for both orders'}",
+    ]
+
+
+def permute(
+    translator: InspectableTranslator, text: str, *, part: int | None = None, seed: int = 1, search: SearchConfig | None = None
+) -> Permutation:
+    """Encode a sentence and its words in another order, as the model is and with its positions taken away, and compare.
+
+    Self-attention asks every word about every other and sums over them, and all else in a block looks at one word by itself, so that
+    Encoder(P·X) = P·Encoder(X) for every permutation P. Source: Vaswani et al. 2017, section 3.5; Lee et al. 2019, property 1.
+    Positions that are added are left out (P = 0), rotary ones do not turn.
+    The subwords of a word stay together where there are several words. Of a text that is translated in parts, one of them is taken.
+
+    Raises: UsageError for a sentence without two different words or tokens.
+    """
+    model = translator.model
+    refuse_compiled(model)
+    chosen = translator.choose_part(text, part)
+    ids = list(chosen.ids)
+    side = make_side(ids, translator.vocabularies.source, text=chosen.text)
+    order = shuffle(side, seed=seed)
+    kind = model.config.word_order
+    found = _compare(translator, ids, order, search=search)
+    without: Orders | None = None
+    if kind not in ("none", "recurrent"):
+        with without_positions(model):
+            without = _compare(translator, ids, order, search=search)
+    # Where tokens bring the spaces before them along, one is read as if it stood before the first of them.
+    lead = " " if any(side.text[first] == " " for first, last in side.spans if last > first + 1) else ""
+    shuffled = "".join((lead if side.spans[place][0] == 0 else "") + side.text[slice(*side.spans[place])] for place in order).strip()
+    return Permutation(
+        text=side.text, part=chosen.number, parts=chosen.parts, shuffled=shuffled, positions=kind, as_it_is=found, without=without
+    )
+
+
+def shuffle(side: Side, *, seed: int) -> list[int]:
+    """Another order of a sentence's tokens: order[i] is the place that token i of the new order came from.
+
+    Words stay whole, unless they have no other order than the one they are in: then their tokens are shuffled.
+    Raises UsageError where tokens have none either.
+    """
+    owned = {token: word for word in side.words for token in word}
+    tokens = [(token,) for token in range(len(side.ids))]
+    words = list(dict.fromkeys(owned.get(token, (token,)) for (token,) in tokens))
+    draw = random.Random(seed)
+    for groups in (words, tokens):
+        if len({tuple(side.ids[token] for token in group) for group in groups}) > 1:
+            while True:
+                order = [token for group in draw.sample(groups, len(groups)) for token in group]
+                if [side.ids[token] for token in order] != list(side.ids):
+                    return order
+    raise UsageError(f"{side.text!r}: its words have no other order", expected="a sentence of at least two different words")
+
+
+@contextmanager
+def without_positions(model: TranslationModel) -> Generator[None]:
+    """Take the encoder's positions away for a while: added ones are left out, rotary ones do not turn."""
+    embedded: list[Tensor] = []
+
+    def keep(output: Tensor, inputs: tuple[Tensor, ...]) -> None:
+        embedded[:] = [output]
+
+    def leave_out(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        return embedded[0]
+
+    def stand_still(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        return inputs[0]
+
+    embeddings, placed = (find(model.places(), role, "source") for role in ("embedded", "position"))
+    readers = {one.path for one in attentions(model.places(), "encoder")}
+    rotary = [name for name, module in model.named_modules() if isinstance(module, Rotary) and name.rpartition(".")[0] in readers]
+    found: list[tuple[str, Hook]] = [(name, stand_still) for name in rotary]
+    if embeddings is not None and placed is not None:
+        found += [(embeddings.name, keep), (placed.name, leave_out)]
+    with listen(model, found):
+        yield
+
+
+def _compare(translator: InspectableTranslator, ids: Sequence[int], order: Sequence[int], *, search: SearchConfig | None) -> Orders:
+    moved = [ids[place] for place in order]
+    one, other = (encode(translator.model, tokens) for tokens in (ids, moved))
+    matched = one[[*order, len(ids)]]
+    spelled = [translator.vocabularies.target.decode(translator.search_one(tokens, search=search)[0].tokens) for tokens in (ids, moved)]
+    return Orders(distance=float((matched - other).abs().max()), size=float(one.abs().max()), translations=(spelled[0], spelled[1]))
+
+
+@torch.inference_mode()
+def encode(model: TranslationModel, source: Sequence[int]) -> Tensor:
+    """The encoder's output for one sentence, <eos> last: (S, D)."""
+    device = next(model.parameters()).device
+    return model.encode(collate([list(source)], [[]]).source.to(device)).memory[0].float().cpu()

@@ -1,0 +1,222 @@
+"""The record of one translation: what a model computed on the way, by name, and how it was searched; `record` saves, loads and hands it on.
+
+NAMES of arrays (shape letters of vitrail.nn; no batch axis; float32 unless said otherwise). L counts from 0.
+
+Transformer
+    source_embedded  X (S D)    source_positions  P (S D)    source_input  X+P (S D)    and target_... (T D) of <sos> and the translation
+    encoder.L.self_attention.*, decoder.L.self_attention.*, decoder.L.cross_attention.*, where * is
+        q (H T E)   k, v (H S E)   raw_scores  QKᵀ (H T S)   scores  QKᵀ/√E (H T S)   keep  the mask, True may be read (T S, bool)
+        weights  softmax over keys (H T S)   context  Z (H T E)   concatenation (T HE)   projection  concatenation·W_O (T D)
+    encoder.L.residual_N.*, decoder.L.residual_N.*:  input (T D)   sum  R_N (T D)   normed  what its norm gave (T D)
+    encoder.L.feed_forward.*, decoder.L.feed_forward.*:  activation (T F)   output (T D)
+Recurrent
+    encoder.L.forward_cell.*, encoder.L.backward_cell.* (S D/2 or S D, in the order of the source), decoder.L.* (T D):
+        hidden  h   and, by cell, reset_gate update_gate candidate | input_gate forget_gate output_gate candidate cell
+    decoder.L.first_hidden, decoder.L.first_cell (1 D): where the decoder starts from
+    encoder.L.output (S D)   attention.{scores keep weights context} (1 T S, T S, 1 T S, T D)   attentional  h~ (T D)
+Both
+    memory  the encoder's output, the latent representation (S D)   decoder_output (T D)   logits (T V)   probabilities (T V)
+    log_normaliser  log of the sum over the vocabulary of exp(logit) (T)
+    gradients.PLACE  ||d(-log p(translation))/dh_t|| of what each layer hands on (S or T)
+    parameters.PLACE  the first 8 output columns (of every head or gate) of the matrices that the equations multiply by, and what norms
+        multiply by and add (batch norm: its running statistics too); read_out.weight  the output vectors of the translation's tokens (T D)
+Analyses add theirs under attribution. , logit_lens. , alignment. , each told in the module that adds it.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+
+from vitrail.config import Config
+from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.collect import Arrays
+from vitrail.inspection.decoding import Decoding, piece_of
+from vitrail.inspection.words import group
+from vitrail.models.build import read_config
+from vitrail.models.places import KINDS, Attention, Kind, Place, attentions
+
+_SHOWN = 60
+"""Characters of each side in a record's repr."""
+
+FORMAT = 1
+"""Of a saved record. It grows by one when a field changes its meaning or goes away."""
+
+
+class Side(Config):
+    """One side of a translation, as the model and as people read it."""
+
+    text: str
+    """The text as it was read, unknown words among it; of a translation that the model found, what its tokens spell."""
+    ids: tuple[int, ...]
+    """Token ids, without SOS and EOS."""
+    pieces: tuple[str, ...]
+    """The tokens as people read them."""
+    spans: tuple[tuple[int, int], ...]
+    """Where each token stands in `text`: first character, and the one after the last; leading spaces belong to the token."""
+    words: tuple[tuple[int, ...], ...]
+    """The tokens of each word, by their place; a token that stands in two words counts to the first."""
+
+    def word(self, number: int) -> str:
+        """The text of a word."""
+        tokens = self.words[number]
+        return self.text[self.spans[tokens[0]][0] : self.spans[tokens[-1]][1]].strip()
+
+
+class Facts(Config):
+    """What a record says beside its arrays; the JSON file in it."""
+
+    format: int = FORMAT
+    source: Side
+    target: Side
+    given: bool
+    """Whether the translation was given, rather than found by search."""
+    asked: str
+    """The text as it was given."""
+    part: int = 1
+    """Which of its parts this is: a text of several sentences, or one that is too long, is translated in parts."""
+    parts: int = 1
+    """In how many it is translated."""
+    source_start: int = 0
+    """Where this part begins in the text as it was given, in characters."""
+    source_end: int | None = None
+    """Where it ends; None: at the end of the text."""
+    cut: bool = False
+    """Whether it begins or ends inside a sentence, which was too long."""
+    truncated: bool = False
+    """Whether its translation reached the limit of length: then no <eos> was said."""
+    translation: str | None = None
+    """Of the whole text, as `translate` returns it; None where a translation was given, or the model was edited for this part alone."""
+    target_start: int = 0
+    """Where the translation of this part begins in that of the whole text."""
+    model: dict[str, Any]
+    """The configuration of the model; `kind` tells the architecture."""
+    languages: tuple[str, str] = ("", "")
+    """Of source and target, where the model knows."""
+    decoding: Decoding
+    extras: dict[str, Any] = Field(default_factory=dict[str, Any])
+    """What analyses add that is no array; each entry is told in the module that adds it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One sentence, its translation, and all that a model computed for it."""
+
+    facts: Facts
+    arrays: Arrays
+    """By the names above."""
+
+    @property
+    def source(self) -> Side:
+        """The sentence."""
+        return self.facts.source
+
+    @property
+    def target(self) -> Side:
+        """The translation."""
+        return self.facts.target
+
+    @property
+    def source_tokens(self) -> tuple[str, ...]:
+        """What the encoder reads, S tokens: the pieces and <eos>."""
+        return (*self.source.pieces, "<eos>")
+
+    @property
+    def target_tokens(self) -> tuple[str, ...]:
+        """What the decoder reads, T tokens: <sos> and the pieces; without the last one where the translation does not end."""
+        return ("<sos>", *self.target.pieces)[: len(self.predicted_tokens)]
+
+    @property
+    def predicted_tokens(self) -> tuple[str, ...]:
+        """What the decoder is asked for at each position, T tokens: the pieces and, where the translation ends, <eos>."""
+        return self.target.pieces if self.facts.truncated else (*self.target.pieces, "<eos>")
+
+    @property
+    def predicted_ids(self) -> tuple[int, ...]:
+        """The same as token ids."""
+        return self.target.ids if self.facts.truncated else (*self.target.ids, EOS)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the text or of the translation is not here, a phrase each: other parts, a sentence or a translation that was cut."""
+        facts = self.facts
+        return (
+            *([f"part {facts.part} of {facts.parts}"] if facts.parts > 1 else []),
+            *(["cut inside a sentence that was too long"] if facts.cut else []),
+            *(["the translation reached the limit of length: it does not end"] if facts.truncated else []),
+        )
+
+    def __repr__(self) -> str:
+        source, target = (text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…" for text in (self.source.text, self.target.text))
+        return f"<Inspection of {self.facts.model.get('kind')}: {source!r} -> {target!r}, {len(self.arrays)} arrays>"
+
+    def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
+        """An array by its name. Raises UsageError that lists near names."""
+        if name not in self.arrays:
+            near = [known for known in self.arrays if known.split(".")[-1] == name.split(".")[-1]]
+            shown = near or [known for known in self.arrays if "." not in known]
+            raise UsageError(f"no array {name!r} in this record", expected=", ".join(shown[:12]) + (", ..." if len(shown) > 12 else ""))
+        return self.arrays[name]
+
+    @cached_property
+    def places(self) -> tuple[Place, ...]:
+        """The places of the model that it is of. Raises ModelError for a model that this release does not know."""
+        try:
+            return read_config(self.facts.model).places()
+        except ValidationError:
+            kind, remedy = self.facts.model.get("kind"), "open it with the vitrail that made it"
+            raise ModelError(f"a record of a model {kind!r} that is not known here", remedy=remedy) from None
+
+    def attentions(self, kind: Kind) -> dict[int, str]:
+        """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0.
+
+        Raises UsageError for a kind that there is not.
+        """
+        return {layer: attention.path for layer, attention in self._attentions(kind).items()}
+
+    def _attentions(self, kind: Kind) -> dict[int, Attention]:
+        if kind not in KINDS:
+            raise UsageError(f"attention of kind {kind!r}", expected=f"one of {', '.join(KINDS)}")
+        return {one.layer: one for one in attentions(self.places, kind) if one.weights in self.arrays}
+
+    def weights(self, kind: Kind, *, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32]:
+        """Attention weights of a kind: (L H T S), or of one layer (H T S), or of one head (L T S), or of one head in a layer (T S).
+
+        Raises UsageError where the model has no such attention, layer or head.
+        """
+        places = self._attentions(kind)
+        if not places:
+            raise UsageError(f"{kind} attention: this model has none")
+        if layer is not None and layer not in places:
+            raise UsageError(f"{kind} layer {layer}", expected=f"one of {', '.join(map(str, places))}")
+        chosen = places.values() if layer is None else [places[layer]]
+        found = np.stack([np.asarray(self.arrays[attention.weights], dtype=np.float32) for attention in chosen])
+        if head is not None:
+            if not 0 <= head < found.shape[1]:
+                where = kind if layer is None else f"{kind} layer {layer}"
+                raise UsageError(f"{where} head {head}", expected=f"0 to {found.shape[1] - 1}")
+            found = found[:, head]
+        return found if layer is None else found[0]
+
+    def with_arrays(self, arrays: Arrays, **extras: Any) -> Self:
+        """The same record with what an analysis found."""
+        facts = self.facts.model_copy(update={"extras": {**self.facts.extras, **extras}})
+        return replace(self, facts=facts, arrays={**self.arrays, **arrays})
+
+
+def make_side(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> Side:
+    """A text token by token and word by word. Args: text: what was encoded; None: what the tokens spell."""
+    text, spans, words = group(ids, vocabulary, text=text)
+    pieces = tuple(piece_of(token, vocabulary) for token in ids)
+    return Side(text=text, ids=tuple(ids), pieces=pieces, spans=tuple(spans), words=tuple(map(tuple, words)))
+
+
+def schema_text() -> str:
+    """The JSON schema of `facts.json`, as it stands in docs/inspection.schema.json."""
+    return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Facts.model_json_schema()}, indent=1) + "\n"

@@ -1,0 +1,1 @@
+"""A record drawn in the terminal and as figures."""

@@ -1,0 +1,1 @@
+"""The training film: the same sentences translated and recorded at every validation."""

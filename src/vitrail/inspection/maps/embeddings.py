@@ -1,0 +1,125 @@
+"""Embeddings of tokens: the table of each side, a map of the tokens in use, and who is nearest to whom."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.config import Config
+from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.errors import UsageError
+from vitrail.inspection.decoding import piece_of
+from vitrail.inspection.maps.similarity import Coordinates, Method, columns, nearest, project
+from vitrail.inspection.maps.states import Pair
+from vitrail.inspection.translator import InspectableTranslator
+from vitrail.models.base import TranslationModel
+
+Side = Literal["source", "target"]
+Near = tuple[tuple[str, float], ...]
+"""Pieces and their cosines, nearest first."""
+
+TOKENS = 300
+"""Points on a map."""
+_ON_MAP = 8
+
+
+class EmbeddingMap(Config):
+    """The embeddings of those tokens that some sentences use most."""
+
+    side: Literal["both", "source", "target"]
+    pieces: tuple[str, ...]
+    counts: tuple[int, ...]
+    """How often each occurs among the sentences."""
+    coordinates: Coordinates
+    explained: tuple[float, ...] | None
+    neighbours: tuple[Near, ...]
+    """For each piece, the tokens of the whole vocabulary whose embeddings point most nearly the same way."""
+
+
+class Neighbours(Config):
+    """The tokens nearest to each token of a text."""
+
+    side: Side
+    pieces: tuple[str, ...]
+    neighbours: tuple[Near, ...]
+
+    def to_text(self) -> str:
+        """A line for each token."""
+        width = max(map(len, self.pieces), default=0)
+        return "\n".join(
+            f"{piece:<{width}}  " + "  ".join(f"{other} {cosine:.2f}" for other, cosine in near)
+            for piece, near in zip(self.pieces, self.neighbours, strict=True)
+        )
+
+
+def find_neighbours(translator: InspectableTranslator, text: str, *, side: Side = "source", count: int = 10) -> Neighbours:
+    """The tokens whose embeddings point most nearly the same way as those of the tokens of a word, or of a sentence, by cosine.
+
+    Special tokens and single bytes, which training hardly moves, are no neighbours. Raises UsageError for a text without tokens.
+    """
+    vocabulary = vocabulary_of(translator, side)
+    encode = translator.encode_source if side == "source" else translator.encode_target
+    tokens = list(dict.fromkeys(encode(text)))
+    if not tokens:
+        raise UsageError(f"{text!r}: no neighbours to look for", expected="a word, or a sentence")
+    pieces = tuple(piece_of(token, vocabulary) for token in tokens)
+    return Neighbours(side=side, pieces=pieces, neighbours=_near(table_of(translator.model, side), tokens, vocabulary, count=count))
+
+
+def map_embeddings(translator: InspectableTranslator, pairs: Sequence[Pair], *, method: Method) -> list[EmbeddingMap]:
+    """The tokens that pairs use most on a map: one where both sides share their embeddings, else one a side."""
+    model, used = translator.model, {"source": _count(source for source, _ in pairs), "target": _count(target for _, target in pairs)}
+    if model.embedding_of("source") is model.embedding_of("target"):
+        return [_map(translator, "both", used["source"] + used["target"], method)]
+    return [_map(translator, side, used[side], method) for side in ("source", "target")]
+
+
+def _map(translator: InspectableTranslator, side: Literal["both", "source", "target"], used: Counter[int], method: Method) -> EmbeddingMap:
+    one: Side = "target" if side == "target" else "source"
+    vocabulary, table = vocabulary_of(translator, one), table_of(translator.model, one)
+    tokens = sorted(used, key=lambda token: (-used[token], token))[:TOKENS]
+    found = project(table[tokens], method=method)
+    return EmbeddingMap(
+        side=side,
+        pieces=tuple(piece_of(token, vocabulary) for token in tokens),
+        counts=tuple(used[token] for token in tokens),
+        coordinates=columns(found),
+        explained=found.explained,
+        neighbours=_near(table, tokens, vocabulary, count=_ON_MAP),
+    )
+
+
+def _count(rows: Iterable[Sequence[int]]) -> Counter[int]:
+    return Counter(token for row in rows for token in row if token > EOS)
+
+
+def _near(table: npt.NDArray[np.float32], tokens: Sequence[int], vocabulary: Subwords, *, count: int) -> tuple[Near, ...]:
+    pieces = pieces_of(vocabulary)
+    among = np.array([token > EOS and not _is_byte(piece) for token, piece in enumerate(pieces)])
+    found = nearest(table, np.array(tokens), count=count, among=among)
+    return tuple(
+        tuple((pieces[other], round(cosine, 4)) for other, cosine in zip(rows, cosines, strict=True) if cosine > -np.inf)
+        for rows, cosines in zip(found.rows.tolist(), found.cosines.tolist(), strict=True)
+    )
+
+
+def _is_byte(piece: str) -> bool:
+    """How SentencePiece shows a byte that stands for itself: <0x41>."""
+    return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
+
+
+def table_of(model: TranslationModel, side: Side) -> npt.NDArray[np.float32]:
+    """(V D): a row for each token of a side."""
+    return model.embedding_of(side).detach().float().cpu().numpy()
+
+
+def pieces_of(vocabulary: Subwords) -> list[str]:
+    """Every token as people read it."""
+    return [piece_of(token, vocabulary) for token in range(vocabulary.size)]
+
+
+def vocabulary_of(translator: InspectableTranslator, side: Side) -> Subwords:
+    """The vocabulary of a side."""
+    return translator.vocabularies.source if side == "source" else translator.vocabularies.target

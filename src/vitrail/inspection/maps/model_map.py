@@ -1,0 +1,258 @@
+"""Maps of what a model has learned: its states in few dimensions, neighbours, retrieval of translations, likeness of layers.
+
+The record, `extras["maps"]` of an inspection and `Maps.to_record()`; C stands for [x's, y's, z's], each as long as its points:
+    format      1
+    method      "pca", "tsne" or "umap": how the coordinates were found
+    sentences   [{text, translation}], at most `SENTENCES`; the sentence that was inspected, where it is among them, by its text
+    points      {sentence: [numbers], position: [numbers], piece: [texts]}: the encoder positions on the maps of states, at most `POSITIONS`
+    states      [{place, coordinates: C, explained}] of those points, from the embeddings to the memory, by the names of record.NAMES
+    means       {place: "memory", coordinates: C, explained}: one point for each of `sentences`, the mean over its positions
+    embeddings  [{side, pieces: [texts], counts: [how often among the sentences], coordinates: C, explained, neighbours}], one for each
+                table of embeddings: side is "both" where source and target share one, else "source" or "target".
+                neighbours: for each piece [[piece, cosine], ...], nearest first, of the whole vocabulary
+    retrieval   [{source, target, mapped, accuracy, chance, median_rank, candidates, sentences}]: see `retrieval.Retrieval`
+    cka         {sentences, places: [names], values: rows of numbers, other, other_places, between}: likeness of each two layers of the
+                model, 1 the same; other is the name of a second model, between the likeness of its layers (columns) to these (rows);
+                the last three are null where only one model was looked at
+explained: share of the variance that each coordinate shows, 0 to 1; null for t-SNE and UMAP, which have none.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.config import Config
+from vitrail.data.preparing.prepare import open_prepared
+from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.textual.plain import encodable, plain
+from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.decoding import piece_of
+from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings
+from vitrail.inspection.maps.retrieval import Retrieval, retrieve_translations
+from vitrail.inspection.maps.similarity import Coordinates, Method, Projection, cka_matrix, columns, project
+from vitrail.inspection.maps.states import Pair, Pooled, States, pool, read_states
+from vitrail.inspection.translator import LONGEST, InspectableTranslator
+from vitrail.models.places import brief
+
+SENTENCES = 200
+"""Of which a record tells the text and the mean."""
+POSITIONS = 300
+"""Points on a map of states."""
+_FEWEST = 8
+_FREQUENT, _NEAR = 12, 5
+"""Tokens whose neighbours are told in text, and so many of them."""
+
+Rows = tuple[tuple[float | None, ...], ...]
+
+
+class Sentence(Config):
+    """A sentence and its translation, given or the model's own."""
+
+    text: str
+    translation: str
+
+
+class Points(Config):
+    """The encoder positions on the maps of states, in columns."""
+
+    sentence: tuple[int, ...]
+    position: tuple[int, ...]
+    piece: tuple[str, ...]
+
+
+class Map(Config):
+    """Some states in few dimensions."""
+
+    place: str
+    """Where in the model."""
+    coordinates: Coordinates
+    explained: tuple[float, ...] | None
+    """Share of the variance along each coordinate."""
+
+
+class Likeness(Config):
+    """Linear CKA between layers, as `similarity.linear_cka` has it: what is compared are sentences, by their means over positions.
+
+    So layers of encoder and decoder, and models of different vocabularies, can be held against each other.
+    """
+
+    sentences: int
+    places: tuple[str, ...]
+    values: Rows
+    other: str | None = None
+    other_places: tuple[str, ...] | None = None
+    between: Rows | None = None
+    """Rows are `places`, columns `other_places`."""
+
+    def to_text(self) -> str:
+        """A table, or two."""
+        lines = [f"linear CKA between layers, {self.sentences} sentences", *_table(self.places, self.places, self.values)]
+        if self.other is not None and self.other_places is not None and self.between is not None:
+            lines += ["", f"linear CKA with {self.other} (columns)", *_table(self.places, self.other_places, self.between)]
+        return "\n".join(lines)
+
+
+class Maps(Config):
+    """All of it, as in this module's description."""
+
+    format: int = 1
+    method: Method
+    sentences: tuple[Sentence, ...]
+    points: Points
+    states: tuple[Map, ...]
+    means: Map
+    embeddings: tuple[EmbeddingMap, ...]
+    retrieval: tuple[Retrieval, ...]
+    cka: Likeness
+
+    def to_record(self) -> dict[str, Any]:
+        """Plain values, for `extras["maps"]` of an inspection."""
+        return self.model_dump(mode="json")
+
+    def to_text(self) -> str:
+        """What can be told in numbers: retrieval, the likeness of layers, how much a plane shows, neighbours of frequent tokens."""
+        lines = [f"retrieval of translations by the mean over their positions, {self.cka.sentences} sentences"]
+        lines += [f"  {one.to_text()}" for one in self.retrieval] + ["", self.cka.to_text()]
+        shown = [(f"{brief(one.place)}, positions", one.explained) for one in self.states]
+        shown += [("memory, sentences", self.means.explained)]
+        shown += [(f"embeddings, {one.side}", one.explained) for one in self.embeddings]
+        told = [f"  {name}: {sum(shares[:2]):.0%}" for name, shares in shown if shares is not None]
+        lines += ["", "variance that a plane shows", *told] if told else []
+        for one in self.embeddings:
+            lines += ["", f"nearest embeddings by cosine, {one.side}, of frequent tokens", *_nearest(one)]
+        return "\n".join(lines)
+
+
+def _table(rows: Sequence[str], names: Sequence[str], values: Rows) -> list[str]:
+    head = " " * 10 + " ".join(f"{brief(name):>6}" for name in names)
+    cells = [" ".join("     -" if value is None else f"{value:6.2f}" for value in row) for row in values]
+    return [head, *(f"  {brief(name):<8}{row}" for name, row in zip(rows, cells, strict=True))]
+
+
+def _nearest(table: EmbeddingMap) -> list[str]:
+    """A line for each of the tokens with letters that occur most often."""
+    chosen = [number for number, piece in enumerate(table.pieces) if any(map(str.isalpha, piece))][:_FREQUENT]
+    width = max((len(table.pieces[number]) for number in chosen), default=0)
+    near = {number: "  ".join(f"{piece} {cosine:.2f}" for piece, cosine in table.neighbours[number][:_NEAR]) for number in chosen}
+    return [f"  {table.pieces[number]:<{width}}  {told}" for number, told in near.items()]
+
+
+def map_model(
+    translator: InspectableTranslator,
+    sentences: Sequence[str],
+    *,
+    translations: Sequence[str] | None = None,
+    method: Method = "pca",
+    other: InspectableTranslator | None = None,
+    other_name: str = "the other model",
+) -> Maps:
+    """Map what a model makes of sentences. The first are drawn; retrieval and CKA take all, and are the better for a thousand.
+
+    Args:
+        translations: line by line; the model's own, found greedily, where they are not given. They are read as in training.
+        method: how points are laid out, see `similarity.project`.
+        other: another model, whose layers are held against these on the same sentences; its vocabularies may be its own.
+    Raises: UsageError for fewer than 8 different sentences of 1 to 256 tokens, or a missing library; ModelError for an ensemble or a
+            compiled model.
+    Cost:   one traced pass over all pairs, two more for retrieval; n² numbers a layer for CKA; a table of embeddings times `TOKENS`.
+    """
+    pairs, ids = _choose(translator, sentences, translations)
+    drawn, pooled = _read(translator, ids)
+    points, values = _lay_out(drawn, ids, translator.vocabularies.source)
+    return Maps(
+        method=method,
+        sentences=tuple(pairs[:SENTENCES]),
+        points=points,
+        states=tuple(_map(place, project(rows, method=method)) for place, rows in values.items()),
+        means=_map("memory", project(pooled.source["memory"][:SENTENCES], method=method)),
+        embeddings=tuple(map_embeddings(translator, ids, method=method)),
+        retrieval=retrieve_translations(translator.model, ids, pooled, joint=translator.vocabularies.joint),
+        cka=_compare(pooled, pairs, other, other_name),
+    )
+
+
+def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
+    """The first sentences of a run's dev set and their translations, for `map_model`. Raises ModelError where the run keeps no data."""
+    if not (run / "data").is_dir():
+        raise ModelError(f"{run}: holds no dev set", expected="the folder of a run, with its data/")
+    source, target = open_prepared(run / "data").dev
+    return list(source[:count]), list(target[:count])
+
+
+def _choose(
+    translator: InspectableTranslator, sentences: Sequence[str], translations: Sequence[str] | None
+) -> tuple[list[Sentence], list[Pair]]:
+    """Different pairs that can be inspected. A translation that occurs twice would be two right answers, one of them called wrong."""
+    if translations is None:
+        translations = [found.text for found in translator.translate(list(sentences), search=SearchConfig(beams=1))]
+    if len(translations) != len(sentences):
+        raise UsageError(f"{len(sentences)} sentences and {len(translations)} translations", expected="one for each")
+    texts, answers = [translator.read(text) for text in sentences], [plain(encodable(text)).strip() for text in translations]
+    found, chosen, seen = list[Sentence](), list[Pair](), set[tuple[int, ...]]()
+    for text, answer, pair in zip(texts, answers, _encode(translator, texts, answers), strict=True):
+        keys = {(0, *pair[0]), (1, *pair[1])}
+        if 0 < len(pair[0]) <= LONGEST and 0 < len(pair[1]) <= LONGEST and not keys & seen:
+            found.append(Sentence(text=text, translation=answer))
+            chosen.append(pair)
+            seen |= keys
+    if len(found) < _FEWEST:
+        raise UsageError(
+            f"{len(found)} different sentences of 1 to {LONGEST} tokens with different translations",
+            expected=f"at least {_FEWEST}",
+            remedy="give a file of sentences, such as a dev set",
+        )
+    return found, chosen
+
+
+def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Sequence[str]) -> list[Pair]:
+    vocabularies = translator.vocabularies
+    return list(zip(vocabularies.source.encode_batch(texts), vocabularies.target.encode_batch(answers), strict=True))
+
+
+def _read(translator: InspectableTranslator, ids: Sequence[Pair]) -> tuple[list[States], Pooled]:
+    """The states of those pairs that are drawn, in their order, and the means of all."""
+    ends = np.cumsum([len(source) + 1 for source, _ in ids[:SENTENCES]])
+    drawn = range(1 + int((ends < POSITIONS).sum()))
+    kept, pooled = list[States](), Pooled(len(ids))
+    for one in read_states(translator.model, ids):
+        pooled.add(one)
+        if one.number in drawn:
+            kept.append(one)
+    return sorted(kept, key=lambda one: one.number), pooled
+
+
+def _lay_out(drawn: Sequence[States], ids: Sequence[Pair], vocabulary: Subwords) -> tuple[Points, dict[str, npt.NDArray[np.float32]]]:
+    """The first `POSITIONS` encoder positions, and the states there, place by place."""
+    marks = [(one.number, at, token) for one in drawn for at, token in enumerate([*ids[one.number][0], EOS])][:POSITIONS]
+    points = Points(
+        sentence=tuple(number for number, _, _ in marks),
+        position=tuple(at for _, at, _ in marks),
+        piece=tuple(piece_of(token, vocabulary) for _, _, token in marks),
+    )
+    return points, {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}
+
+
+def _map(place: str, found: Projection) -> Map:
+    return Map(place=place, coordinates=columns(found), explained=found.explained)
+
+
+def _compare(pooled: Pooled, pairs: Sequence[Sentence], other: InspectableTranslator | None, other_name: str) -> Likeness:
+    """CKA of the means within a model, and with those of another."""
+    places = {**pooled.source, **pooled.target}
+    mine = list(places.values())
+    likeness = Likeness(sentences=len(pairs), places=tuple(places), values=_rows(cka_matrix(mine, mine)))
+    if other is None:
+        return likeness
+    theirs = pool(other.model, _encode(other, [pair.text for pair in pairs], [pair.translation for pair in pairs]))
+    columns_of = {**theirs.source, **theirs.target}
+    between = _rows(cka_matrix(mine, list(columns_of.values())))
+    return likeness.model_copy(update={"other": other_name, "other_places": tuple(columns_of), "between": between})
+
+
+def _rows(values: npt.NDArray[np.float64]) -> Rows:
+    """To be written down; None where a number is none, as between states that are all alike."""
+    return tuple(tuple(round(value, 4) if np.isfinite(value) else None for value in row) for row in values.tolist())

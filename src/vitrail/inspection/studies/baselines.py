@@ -1,0 +1,200 @@
+"""How a test set is judged while parts of a model are off: by a score, and by how probable the model finds what is right."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vitrail.decode.forced import force, losses, make_batch
+from vitrail.errors import UsageError
+from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
+from vitrail.inspection.translator import InspectableTranslator
+from vitrail.phrasebook.corpus import Challenge, phrasebook, pronoun_accuracy
+from vitrail.scoring import counting_for
+
+Numbers = NDArray[np.float64]
+Found = TypeVar("Found")
+
+RESAMPLES = 300
+"""Of the paired bootstrap behind every interval."""
+_ROWS = 32
+"""Sentences that are weighed at once: their logits, for every word of the vocabulary, must fit into memory."""
+
+
+class Interval(NamedTuple):
+    """The middle 95 % of paired resamples."""
+
+    low: float
+    high: float
+
+
+class Yardstick(Protocol[Found]):
+    """A test set and how translations of it are judged: by a score, and by how probable the model finds what is right."""
+
+    name: str
+    """What the score is, such as BLEU."""
+    nats_name: str
+    """What `nats` are."""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """What is translated."""
+        ...
+
+    def judge(self, texts: Sequence[str]) -> Found:
+        """What the translations get."""
+        ...
+
+    def value(self, found: Found) -> float:
+        """The score, 0 to 100."""
+        ...
+
+    def lost(self, before: Found, after: Found) -> Interval:
+        """How much of the score is lost, at 95 %."""
+        ...
+
+    def nats(self, translator: InspectableTranslator) -> Numbers:
+        """One number for each sentence, higher being better; no search is needed for it."""
+        ...
+
+    @property
+    def signature(self) -> str:
+        """How the score was computed."""
+        ...
+
+
+def interval_of_mean(values: Numbers) -> Interval:
+    """The middle 95 % of the means of resamples with replacement."""
+    generator = np.random.default_rng(SEED)
+    drawn = values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
+    return Interval(low, high)
+
+
+class Bleu:
+    """sacreBLEU's BLEU against one reference set, and log p of the references by token."""
+
+    name, nats_name = "BLEU", "mean log p of a token of the reference"
+
+    def __init__(self, sources: Sequence[str], references: Sequence[str], *, language: str = "") -> None:
+        self.sources, self.references = sources, references
+        counting = counting_for(language, references)
+        # compare_statistics also shuffles, which nothing here reads.
+        self._recipe = Recipe(
+            ("bleu",), bootstrap=RESAMPLES, trials=1, tokenize=counting.tokenize, effective_order=counting.effective_order
+        )
+        self.judge(references)  # unequal counts are found before anything is translated
+        if len(sources) != len(references):
+            collect(list(sources), [list(references)], recipe=self._recipe)
+
+    def judge(self, texts: Sequence[str]) -> Statistics:
+        """Counts of each sentence."""
+        return collect(texts, [self.references], recipe=self._recipe)
+
+    def value(self, found: Statistics) -> float:
+        """BLEU."""
+        return score(Statistics(replace(self._recipe, bootstrap=0), *_parts(found)))[0].value
+
+    def lost(self, before: Statistics, after: Statistics) -> Interval:
+        """Paired bootstrap."""
+        (found,) = compare_statistics(before, after)
+        return Interval(-found.high, -found.low)
+
+    def nats(self, translator: InspectableTranslator) -> Numbers:
+        """Of each reference, its end included."""
+        sources = [_encode(translator, text) for text in self.sources]
+        return -losses(translator.model, sources, [translator.encode_target(text) for text in self.references]).per_token
+
+    @property
+    def signature(self) -> str:
+        """sacreBLEU's."""
+        return score(self.judge(self.references))[0].signature
+
+
+def _parts(found: Statistics) -> tuple[Any, ...]:
+    return found.metrics, found.spans, found.table
+
+
+class Pronouns:
+    """How often "it" becomes the right pronoun, and by how much the right one is more probable than the wrong one."""
+
+    name, nats_name = "pronoun accuracy", "log p(right pronoun) - log p(wrong pronoun), after the reference's words"
+
+    def __init__(self, challenges: Sequence[Challenge]) -> None:
+        self.challenges = challenges
+        self.sources = [one.source for one in challenges]
+
+    def judge(self, texts: Sequence[str]) -> Numbers:
+        """1 for each right pronoun, 0 for a wrong one or none."""
+        pairs = zip(self.challenges, texts, strict=True)
+        return np.array([pronoun_accuracy([one], [text]).correct for one, text in pairs], dtype=np.float64)
+
+    def value(self, found: Numbers) -> float:
+        """Percent."""
+        return 100 * float(found.mean())
+
+    def lost(self, before: Numbers, after: Numbers) -> Interval:
+        """Paired bootstrap, in points."""
+        return interval_of_mean(100 * (before - after))
+
+    def nats(self, translator: InspectableTranslator) -> Numbers:
+        """The margin in each sentence, where the target and its contrast first differ."""
+        found: list[float] = []
+        for start in range(0, len(self.challenges), _ROWS):
+            found += _margins(translator, self.challenges[start : start + _ROWS])
+        return np.array(found)
+
+    @property
+    def signature(self) -> str:
+        """The set."""
+        return f"phrasebook, {len(self.challenges)} sentences of the challenge set, pronoun after parce que"
+
+
+@cache
+def challenge_set() -> tuple[Challenge, ...]:
+    """The phrasebook's; it is drawn before any training sentence, of which none is needed here."""
+    return tuple(phrasebook(train_pairs=0).pronouns)
+
+
+class PronounPlace(NamedTuple):
+    """Where a challenge's target and its contrast first differ: at the pronoun."""
+
+    target: tuple[int, ...]
+    """Token ids of the right translation."""
+    place: int
+    right: int
+    """The token of the right pronoun there."""
+    wrong: int
+
+
+def pronoun_place(translator: InspectableTranslator, challenge: Challenge) -> PronounPlace:
+    """Find the pronoun in the target's tokens. Raises UsageError where a vocabulary writes both pronouns alike (as unknown tokens)."""
+    target, contrast = translator.encode_target(challenge.target), translator.encode_target(challenge.contrast)
+    for place, (right, wrong) in enumerate(zip(target, contrast, strict=False)):
+        if right != wrong:
+            return PronounPlace(target, place, right, wrong)
+    raise UsageError("this model's vocabulary does not tell il from elle", expected="a model that translates into French")
+
+
+@torch.inference_mode()
+def _margins(translator: InspectableTranslator, challenges: Sequence[Challenge]) -> list[float]:
+    """log p(right) - log p(wrong) of the first token at which a target and its contrast differ, given the target's words before it."""
+    found = [pronoun_place(translator, one) for one in challenges]
+    places = [one.place for one in found]
+    model = translator.model
+    device = next(model.parameters()).device
+    sources = [_encode(translator, one.source) for one in challenges]
+    hidden = force(model, make_batch(model, sources, [one.target[: one.place] for one in found]))
+    rows = torch.arange(len(challenges), device=device)
+    logits = model.read_out(hidden[rows, torch.tensor(places, device=device)]).double().cpu()
+    chosen = logits.gather(1, torch.tensor([(one.right, one.wrong) for one in found]))
+    return (chosen[:, 0] - chosen[:, 1]).tolist()
+
+
+def _encode(translator: InspectableTranslator, text: str) -> list[int]:
+    """Token ids of any text, as translating it would make them."""
+    return translator.vocabularies.source.encode(translator.read(text))

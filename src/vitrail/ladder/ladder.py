@@ -1,0 +1,426 @@
+"""`vitrail compare`: train several architectures on the same data within the same budget, or take runs that exist, and measure them.
+
+FOLDER/  data/  report.html  report.md  report.json
+         <rung>/  asked.json  rung.json  seed-1/  seed-2/  ...      each seed a whole run, which shares the files of data/
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.data.preparing.fingerprints import stamps
+from vitrail.data.preparing.holder import ASKED, holds_comparison
+from vitrail.data.preparing.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
+from vitrail.data.preparing.prepared import Texts, is_prepared
+from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
+from vitrail.files import FolderLock, is_json_with, require_folder, require_own, share_folder, write_file
+from vitrail.ladder.ladder_plan import Ask, Plan, Planned, corpora_of, data_config, plan_ladder, require_possible
+from vitrail.ladder.ladder_report import places, write_report
+from vitrail.ladder.measure import Measured, Named, Run, compare, from_json, measure, read_training, to_json
+from vitrail.ladder.rung_worker import read_process
+from vitrail.ladder.rungs import Ladder, Pair, Rung
+from vitrail.phrasebook.corpus import Phrasebook
+from vitrail.runtime.cores import usable_cores
+from vitrail.train.choosing.choose import LEAST_STEPS, gather_facts
+from vitrail.train.resume.checkpoints import differences
+from vitrail.train.run_config import RunConfig
+from vitrail.train.stopping import StopWish
+
+RUNG = "rung.json"
+FEW_SENTENCES = 200
+"""A test set of fewer sentences is told to be small."""
+_STOPPED = "stopped; what is trained and measured so far is kept"
+_LOOK_SECONDS = 0.2
+
+Say = Callable[[str], None]
+
+
+def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: str = "", say: Say = lambda _: None) -> Ladder:
+    """Train every rung in a process of its own, one after the other, measure each, and write the report after each.
+
+    The same call again goes on: rungs that are measured are taken as they are, trainings are resumed.
+
+    Args:
+        book: the phrasebook, where the text is the phrasebook's.
+        machine: what it runs on, for the report.
+        say: called with each line meant for the user; the trainings themselves write to stderr.
+    Raises:
+        UsageError: settings, text or a budget that cannot be; or the folder holds a ladder of others. DataError: unusable text.
+        TrainingError: some rung failed; the report tells of the others.
+        Stopped, Interrupted: after saving; the same call goes on.
+    """
+    facts = gather_facts(corpora_of(ask), cores=usable_cores(), gpu=torch.cuda.is_available())
+    data = data_config(ask, facts)
+    require_possible(ask, facts=facts, data=data)
+    require_own_comparison(folder, [rung.name for rung in ask.rungs], inputs=stamps(data))
+    with FolderLock(folder), StopWish() as wish:
+        with wish.at_once(_STOPPED):
+            _require_same_data(data, folder)
+            prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
+            if not prepared.dev.source:
+                raise UsageError("no dev text", expected="some to choose the best step by", remedy="--dev-source and --dev-target")
+            plan = plan_ladder(ask, prepared, facts=facts, data=data)
+            for rung in plan.rungs:
+                _require_same_rung(rung, prepared, folder)
+        report = _Report(folder, plan.budget, corpus=_corpus(data, prepared), machine=machine, test=prepared.test, notes=plan.notes)
+        _Climb(plan, report, prepared, seeds=ask.seeds, book=book, wish=wish, say=say).climb()
+        return report.ladder()
+
+
+def _require_no_run(folder: Path) -> None:
+    """Refuse a folder whose data/ are those of a training."""
+    if any((folder / name).exists() for name in ("config.toml", "model")):
+        raise UsageError(f"{folder}: is a run", expected="a folder for the comparison alone", remedy="-o another folder")
+
+
+def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterable[Path] = ()) -> None:
+    """Refuse a folder where a run, or something else, stands under the names that a comparison writes. Nothing is changed."""
+    require_folder(folder)
+    _require_no_run(folder)
+    asked, measured = is_json_with("train", "seed", "data"), is_json_with("asked", "rung", "translations")
+    named = {folder / name / ASKED: asked for name in rungs} | {folder / name / RUNG: measured for name in rungs}
+    require_own({folder / "data": is_prepared, **places(folder), **named}, what="a comparison", inputs=inputs)
+
+
+def _require_same_data(data: DataConfig, folder: Path) -> None:
+    """Refuse other text before it takes the place of that which rungs were trained on."""
+    if not holds_comparison(folder):
+        return
+    try:
+        saved = open_prepared(folder / "data").fingerprint
+    except ModelError:
+        return
+    _refuse_changes(folder, map(str, differences(saved, fingerprint(data))))
+
+
+def _require_same_rung(rung: Planned, prepared: Prepared, folder: Path) -> None:
+    """Refuse to go on with a rung that was begun otherwise."""
+    try:
+        saved: Any = json.loads((folder / rung.name / ASKED).read_bytes())
+    except (OSError, ValueError):
+        return
+    _refuse_changes(folder / rung.name, map(str, differences(saved, _asked(rung, prepared))))
+
+
+def _refuse_changes(folder: Path, changes: Iterable[str]) -> None:
+    if found := list(changes):
+        raise UsageError(
+            f"{folder}: holds a comparison with other settings: " + "; ".join(found),
+            expected="the same settings, so that it goes on as if it had never stopped",
+            remedy="compare in a new folder",
+        )
+
+
+def _asked(rung: Planned, prepared: Prepared) -> dict[str, Any]:
+    """All that decides what becomes of a rung, but how many seeds it has."""
+    return {**rung.config.model_dump(mode="json", exclude={"data"}), "data": prepared.digest}
+
+
+def _corpus(data: DataConfig, prepared: Prepared) -> tuple[str, ...]:
+    facts = prepared.facts
+    names = ", ".join(corpus.label for corpus in data.corpora)
+    sizes = f"{facts['pairs']:,} pairs to train on, {facts['dev_pairs']:,} of dev, {facts['test_pairs']:,} of test"
+    return f"{names}: {sizes}", _vocabulary(prepared)
+
+
+def _vocabulary(prepared: Prepared) -> str:
+    source, target = prepared.facts["source_vocabulary"], prepared.facts["target_vocabulary"]
+    return (
+        f"one vocabulary of {target:,} subwords" if prepared.vocabularies.joint else f"vocabularies of {source:,} and {target:,} subwords"
+    )
+
+
+@dataclass
+class _Report:
+    """A comparison as it grows, written anew with each rung."""
+
+    folder: Path
+    budget: str
+    corpus: tuple[str, ...]
+    machine: str
+    test: Texts
+    notes: tuple[str, ...]
+    measured: list[Measured] = field(default_factory=list[Measured])
+    pairs: list[Pair] = field(default_factory=list[Pair])
+
+    def __post_init__(self) -> None:
+        count = len(self.test.source)
+        if count < FEW_SENTENCES:
+            small = f"the test set has {count} sentences: too few to tell good systems apart" if count else "no test set: nothing is scored"
+            self.notes = (*self.notes, small)
+
+    def add(self, one: Measured, prepared: Prepared) -> None:
+        """Take a rung in, and hold it against the one before it, where both have learned to translate."""
+        before = [other for other in self.measured if other.rung.comparable]
+        if before and one.rung.comparable and self.test.source:
+            self.pairs.append(compare(prepared, self.test, baseline=before[-1], system=one))
+        self.measured.append(one)
+        self.notes += not_learned(one.rung)
+
+    def write(self, *, more: Sequence[str] = ()) -> None:
+        """Write the report as far as it goes, with further notes."""
+        ladder = self.ladder()
+        write_report(replace(ladder, notes=(*ladder.notes, *more)), self.folder)
+
+    def ladder(self) -> Ladder:
+        """What there is so far."""
+        rungs = tuple(one.rung for one in self.measured)
+        return Ladder(self.budget, self.corpus, self.machine, rungs, tuple(self.pairs), self.notes)
+
+
+@dataclass
+class _Climb:
+    """The rungs of one ladder, one after the other."""
+
+    plan: Plan
+    report: _Report
+    prepared: Prepared
+    seeds: int
+    book: Phrasebook | None
+    wish: StopWish
+    say: Say
+
+    def climb(self) -> None:
+        failed: dict[str, str] = {}
+        for place, rung in enumerate(self.plan.rungs):
+            try:
+                measured = self._take(rung)
+            except (Stopped, Interrupted):
+                raise
+            except VitrailError as error:
+                failed[rung.name] = str(error)
+                self.say(f"{rung.name}: failed: {error}")
+                self.report.notes += (f"{rung.name} failed: {error.found}",)
+            else:
+                self.report.add(measured, self.prepared)
+            waiting = ", ".join(later.name for later in self.plan.rungs[place + 1 :])
+            if self.report.measured:
+                self.report.write(more=[f"not yet measured: {waiting}"] if waiting else [])
+        if failed:
+            raise TrainingError(
+                "; ".join(f"{name} failed: {told}" for name, told in failed.items()),
+                expected=f"all {len(self.plan.rungs)} rungs",
+                remedy="the same command again tries only these; the report tells of the others",
+            )
+
+    def _take(self, rung: Planned) -> Measured:
+        """Train and measure a rung, unless that is done."""
+        folder = self.report.folder / rung.name
+        asked = {**_asked(rung, self.prepared), "seeds": self.seeds, "phrasebook": self.book is not None}
+        if (kept := read_rung(folder / RUNG, asked=asked)) is not None:
+            self.say(f"{rung.name}: measured already")
+            return kept
+        write_file(folder / ASKED, _json(_asked(rung, self.prepared)))
+        runs: list[Path] = []
+        for seed in range(rung.config.seed, rung.config.seed + self.seeds):
+            runs.append(folder / f"seed-{seed}")
+            self.say(f"{rung.name}: training, seed {seed}: {rung.parameters:,} parameters, {rung.config.train.duration}")
+            self._train(rung.config.model_copy(update={"seed": seed}), runs[-1])
+        self.say(f"{rung.name}: measuring")
+        with self.wish.at_once(_STOPPED):
+            named = Named(rung.name, rung.title, rung.settings)
+            found = measure([Run.open(run) for run in runs], named, test=self.prepared.test, book=self.book)
+        write_file(folder / RUNG, to_json(found, asked=asked).encode())
+        self.say(f"{rung.name}: {summary(found)}")
+        return found
+
+    def _train(self, config: RunConfig, run: Path) -> None:
+        """Train in another process, which is told of every wish to stop; it stands in a group of its own, so that only we tell it."""
+        if not (run / "data").exists():
+            share_folder(self.prepared.folder, run / "data")
+        command = [sys.executable, "-m", "vitrail.ladder.rung_worker", str(run)]
+        own_group = 0 if os.name == "posix" else None
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=own_group) as process:
+            assert process.stdin is not None
+            with suppress(BrokenPipeError):
+                process.stdin.write(config.model_dump_json().encode() + b"\n")
+                process.stdin.flush()
+            told = False
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(_LOOK_SECONDS)
+                if self.wish.signal is not None and not told:
+                    told = True
+                    process.send_signal(self.wish.signal)
+        self._judge(process.returncode, run)
+
+    def _judge(self, code: int, run: Path) -> None:
+        """Raise what ended a training, if anything did."""
+        told = str(read_process(run).get("error", ""))
+        if self.wish.signal is not None:
+            raise self.wish.error(told.partition("\n")[0] or _STOPPED)
+        if code == Stopped.exit_code:
+            raise Stopped(told.partition("\n")[0] or _STOPPED, remedy="the same command again goes on from there")
+        if code < 0:
+            name = signal.Signals(-code).name
+            raise TrainingError(f"its process was ended by {name}", remedy="if memory ran out, --set train.batch_tokens=1024")
+        if code:
+            raise TrainingError(told or f"its process ended with exit code {code}", remedy="" if told else f"see {run / 'log.txt'}")
+
+
+def read_rung(path: Path, *, asked: dict[str, Any]) -> Measured | None:
+    """A rung that was measured before and was asked to be the same; None where there is none."""
+    try:
+        before, found = from_json(path.read_bytes())
+        same = not differences(before, asked)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if same else None
+
+
+def not_learned(rung: Rung) -> tuple[str, ...]:
+    """A note on a rung whose scores cannot be compared, and what would be long enough."""
+    if rung.comparable or rung.learned is None or rung.enough is None:
+        return ()
+    why = "; ".join(rung.learned.doubts)
+    enough = f"about {rung.enough.steps:,} steps would be, {rung.enough.minutes:,.1f} minutes at its speed"
+    short = "is not trained long enough to compare" if rung.steps < LEAST_STEPS else "has not learned to translate, and cannot be compared"
+    return (f"{rung.name} {short}, after {rung.steps:,} steps: {why}; {enough}",)
+
+
+def summary(measured: Measured) -> str:
+    """A rung on one line."""
+    rung = measured.rung
+    parts = [f"dev perplexity {rung.dev_perplexity:.2f}", *(f"{score.name} {score.value:.2f}" for score in rung.scores)]
+    parts += [f"{rung.tokens_per_second:,.0f} tokens/s", f"{rung.minutes:.1f} minutes"]
+    return ", ".join([*parts, *([] if rung.comparable else ["not trained long enough to compare"])])
+
+
+def _json(table: dict[str, Any]) -> bytes:
+    return (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+# ---- runs that exist -------------------------------------------------------------------------------------------------------------
+
+
+def compare_runs(
+    folders: Sequence[Path],
+    folder: Path,
+    *,
+    test: Texts | None = None,
+    book: Phrasebook | None = None,
+    machine: str = "",
+    say: Say = lambda _: None,
+) -> Ladder:
+    """Measure runs that exist, in the order given, and write the report; nothing is written in the runs themselves.
+
+    Args:
+        test: None: that of the runs, which must be the same. book: as for `climb`; `test` is then its test set.
+    Raises: UsageError where the runs cannot be compared: other vocabularies, other test sets, one run alone. ModelError.
+    """
+    runs = [Run.open(one) for one in folders]
+    if len(runs) < 2:
+        raise UsageError("only one run" if runs else "no run", expected="at least two", remedy="vitrail evaluate scores one run")
+    require_own_comparison(folder, names_of(folders))
+    if holds_comparison(folder) or any(folder.resolve() in run.folder.resolve().parents for run in runs):
+        raise UsageError(
+            f"{folder}: holds runs, or another comparison", expected="a folder for this comparison alone", remedy="-o another folder"
+        )
+    _require_one_vocabulary(runs)
+    test = test or _common_test(runs)
+    if book is not None and test.source != [pair.source for pair in book.test]:
+        raise UsageError("--phrasebook, but the test set is another text", expected="runs that were tested on the phrasebook")
+    report = _Report(folder, _durations(runs), (_vocabulary(runs[0].prepared),), machine, test, _caveats(runs))
+    settings = distinguishing([run.config for run in runs])
+    with FolderLock(folder), StopWish() as wish:
+        for run, name, told in zip(runs, names_of(folders), settings, strict=True):
+            with wish.at_once(_STOPPED):
+                report.add(_take_run(run, Named(name, name, told), report, book=book, say=say), runs[0].prepared)
+        report.write()
+    return report.ladder()
+
+
+def _take_run(run: Run, named: Named, report: _Report, *, book: Phrasebook | None, say: Say) -> Measured:
+    manifest = json.loads((run.folder / "model" / "manifest.json").read_bytes()) if (run.folder / "model").is_dir() else {}
+    steps = read_training(run).steps
+    asked: dict[str, Any] = {
+        "run": str(run.folder.absolute()),
+        "model": manifest,
+        "steps": steps,
+        "settings": list(named.settings),
+        "test": [*report.test],
+        "phrasebook": book is not None,
+    }
+    path = report.folder / named.name / RUNG
+    if (kept := read_rung(path, asked=asked)) is not None:
+        say(f"{named.name}: measured already")
+        return kept
+    say(f"{named.name}: measuring")
+    found = measure([run], named, test=report.test, book=book)
+    write_file(path, to_json(found, asked=asked).encode())
+    say(f"{named.name}: {summary(found)}")
+    return found
+
+
+def _require_one_vocabulary(runs: Sequence[Run]) -> None:
+    first = runs[0]
+    for other in runs[1:]:
+        if other.prepared.vocabularies.digest != first.prepared.vocabularies.digest:
+            raise UsageError(
+                f"{first.folder} and {other.folder} have different vocabularies",
+                expected="one vocabulary for all: perplexities over other tokens cannot be compared",
+                remedy="train them on the same prepared text (vitrail compare --source FILE --target FILE), "
+                "or compare translations alone: vitrail evaluate OUTPUT --baseline OTHER --reference FILE",
+            )
+
+
+def _common_test(runs: Sequence[Run]) -> Texts:
+    first = runs[0]
+    for other in runs[1:]:
+        if other.prepared.test != first.prepared.test:
+            raise UsageError(
+                f"{first.folder} and {other.folder} have different test sets",
+                expected="one test set for all",
+                remedy="name one: --test-source FILE --test-target FILE",
+            )
+    return first.prepared.test
+
+
+def _durations(runs: Sequence[Run]) -> str:
+    durations = [str(run.config.train.duration) for run in runs]
+    same = len(set(durations)) == 1
+    return f"{durations[0]} each" if same else "as each was trained: " + ", ".join(durations)
+
+
+def _caveats(runs: Sequence[Run]) -> tuple[str, ...]:
+    notes = [f"{run.folder.name} is not trained to its end" for run in runs if not read_training(run).finished]
+    if any(run.prepared.digest != runs[0].prepared.digest for run in runs):
+        notes.append("the runs were not trained on the same prepared data")
+    if any(run.prepared.dev != runs[0].prepared.dev for run in runs):
+        notes.append("the runs have different dev sets: their dev losses cannot be compared")
+    return tuple(notes)
+
+
+def names_of(folders: Sequence[Path]) -> list[str]:
+    """A short name for each folder: its own, or with as many of those above it as it takes to tell them apart."""
+    parts = [folder.absolute().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise UsageError("a run is given twice", expected="different runs")
+    depth = 1
+    while len({one[-depth:] for one in parts}) < len(parts):
+        depth += 1
+    return ["-".join(part.strip(os.sep) for part in one[-depth:]) for one in parts]
+
+
+def distinguishing(configs: Sequence[RunConfig]) -> list[tuple[str, ...]]:
+    """The settings of each run that not all have alike, as `--set` takes them; text is left out."""
+    tables = [_flat(config.model_dump(mode="json", exclude={"data"})) for config in configs]
+    names = [name for table in tables for name in table]
+    unlike = [name for name in dict.fromkeys(names) if any(table.get(name, ...) != tables[0].get(name, ...) for table in tables)]
+    return [tuple(f"{name}={table[name]}" for name in unlike if name in table) for table in tables]
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}  # pyright: ignore[reportUnknownArgumentType]
+    return found

@@ -1,0 +1,330 @@
+"""What a ladder is to be: its rungs, its budget, and from both a whole configuration for each rung."""
+
+import math
+import re
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, cast
+
+import torch
+from pydantic import ValidationError
+
+from vitrail.config import Duration, Override, build, merge, parse_override, read_toml, with_overrides
+from vitrail.data.preparing.prepare import DataConfig, Prepared
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.errors import UsageError
+from vitrail.ladder.flops import StepCost, step_cost
+from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_translator
+from vitrail.train.api import Request, read_recipe, to_run_config
+from vitrail.train.choosing.choose import PRESET, Facts, choose, still_automatic, to_table
+from vitrail.train.run_config import RunConfig
+
+CLOSE = 0.1
+"""Parameters that differ by no more than this share count as matched."""
+_WIDTHS = range(8, 8193, 8)
+_NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_RESERVED = ("data", "data.preparing", "phrasebook")
+_TUNED = (("optimizer", "learning_rate"), ("schedule", "warmup"))
+"""What a recipe sets for its own preset: another preset gets what `choose` gives it."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A rung as it is asked for."""
+
+    name: str
+    title: str
+    preset: str
+    settings: tuple[Override, ...] = ()
+    """Its own, stronger than those of the whole ladder."""
+
+
+def _standard(name: str, title: str, preset: str, *settings: str) -> Wanted:
+    return Wanted(name, title, preset, tuple(map(parse_override, settings)))
+
+
+STANDARD = {
+    rung.name: rung
+    for rung in (
+        _standard("rnn", "RNN", "rnn"),
+        _standard("lstm", "LSTM", "lstm"),
+        _standard("gru", "GRU", "gru"),
+        _standard("lstm-bahdanau", "LSTM + Bahdanau attention", "lstm-attention", "model.attention=bahdanau"),
+        _standard("lstm-luong", "LSTM + Luong attention", "lstm-attention", "model.attention=luong-general"),
+        _standard("transformer", "Transformer", "tiny"),
+    )
+}
+"""The rungs of a ladder for which none are named, in the order of history."""
+
+
+def parse_rung(text: str) -> Wanted:
+    """Read `NAME` or `NAME=key=value,key=value`: a standard rung or a preset by its name, or any name with `preset=` among its settings.
+
+    Raises UsageError that lists the names.
+    """
+    name, _, rest = text.partition("=")
+    if not _NAME.fullmatch(name) or name in _RESERVED:
+        raise UsageError(f"--rung {text}", expected="NAME or NAME=key=value,key=value", remedy="--rung small=preset=tiny,model.width=64")
+    # A comma may stand in a value too: only before another key does it divide.
+    settings = [parse_override(part) for part in re.split(r",(?=[a-z_.]+=)", rest)] if rest else []
+    named = {setting.path[0]: str(setting.value) for setting in settings if setting.path == (PRESET,)}
+    base = STANDARD.get(name) or Wanted(name, name, name)
+    own = tuple(setting for setting in settings if setting.path != (PRESET,))
+    for setting in own:
+        if setting.path[0] in ("data", "seed") or setting.path == ("train", "duration"):
+            raise UsageError(
+                f"--rung {text}: {'.'.join(setting.path)} of one rung",
+                expected="the same text, seeds and budget for all rungs",
+                remedy="say it for the whole ladder, with --set or --budget",
+            )
+    rung = replace(base, preset=named.get(PRESET, base.preset), settings=(*base.settings, *own))
+    if not named and name not in STANDARD:
+        _known_preset(rung)
+    return rung
+
+
+def _known_preset(rung: Wanted) -> ModelConfig:
+    try:
+        return preset(rung.preset)
+    except UsageError as error:
+        raise UsageError(
+            f"rung {rung.name!r}: preset {rung.preset!r}", expected=f"one of {' '.join(STANDARD)}, or a preset: {error.expected}"
+        ) from None
+
+
+class Budget(NamedTuple):
+    """What every rung may spend."""
+
+    amount: float
+    unit: Literal["steps", "epochs", "minutes", "FLOPs"]
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Read "10 minutes", "3 epochs", "2000 steps" or "5e14 FLOPs". Raises UsageError for anything else."""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)\s*(flop|step|epoch|minute)s?\s*", text, re.IGNORECASE)
+        if match is None:
+            raise UsageError(f"--budget {text!r}", expected='such as "10 minutes", "3 epochs", "2000 steps" or "5e14 FLOPs"')
+        units: dict[str, Literal["steps", "epochs", "minutes", "FLOPs"]] = {
+            "flop": "FLOPs",
+            "step": "steps",
+            "epoch": "epochs",
+            "minute": "minutes",
+        }
+        budget = cls(float(match[1]), units[match[2].lower()])
+        if budget.unit == "steps" and budget.amount % 1:
+            raise UsageError(f"--budget {text!r}: part of a step", expected="whole steps")
+        if budget.amount <= 0 or not math.isfinite(budget.amount):
+            raise UsageError(
+                f"--budget {text!r}: no rung can take a step within it",
+                expected="a finite budget of at least one step",
+                remedy="10 minutes",
+            )
+        return budget
+
+    def __str__(self) -> str:
+        return f"{self.amount:g} {self.unit}"
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A whole ladder as it is asked for."""
+
+    request: Request
+    """Text, recipe, and what is set for all rungs."""
+    rungs: tuple[Wanted, ...] = tuple(STANDARD.values())
+    budget: Budget | None = None
+    """None: as long as the data or the recipe say."""
+    seeds: int = 1
+    match: bool = True
+    """Choose the widths of the other rungs so that they have as many parameters as the reference."""
+
+    def __post_init__(self) -> None:
+        names = [rung.name for rung in self.rungs]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double or not names:
+            raise UsageError(f"--rung {double[0]}: given twice" if double else "no rung", expected="rungs of different names")
+        if self.seeds < 1:
+            raise UsageError(f"--seeds {self.seeds}", expected="at least 1")
+
+    def shared(self, *, preset: str) -> dict[str, Any]:
+        """What is set for all rungs of a preset, as one table."""
+        recipe = read_recipe(self.request.recipe) if self.request.recipe else {}
+        if recipe.get(PRESET, preset) != preset:
+            for part, key in _TUNED:
+                recipe = {**recipe, part: {name: value for name, value in recipe.get(part, {}).items() if name != key}}
+        own = with_overrides(read_toml(self.request.file) if self.request.file else {}, self.request.overrides)
+        return merge(recipe, own)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A rung that can be trained."""
+
+    name: str
+    title: str
+    config: RunConfig
+    """Of the first seed."""
+    settings: tuple[str, ...]
+    """What tells it from the other rungs, as `--set` takes it."""
+    parameters: int
+    cost: StepCost
+
+
+class Plan(NamedTuple):
+    """All rungs, and what has to be said of them together."""
+
+    rungs: tuple[Planned, ...]
+    budget: str
+    notes: tuple[str, ...]
+
+
+def corpora_of(ask: Ask) -> tuple[ParallelText, ...]:
+    """The text to train on. Raises UsageError where none is named."""
+    asked = ask.request.table().get("data", {})
+    if not asked.get("corpora"):
+        raise UsageError("no text to train on", expected="--source FILE --target FILE, or --corpus FILE")
+    return build(DataConfig, asked, origin="settings").corpora
+
+
+def data_config(ask: Ask, facts: Facts) -> DataConfig:
+    """The text that all rungs share, and how it is prepared."""
+    asked = ask.request.table()
+    table = merge(to_table(still_automatic(choose(facts, asked=asked), asked)), asked)
+    return build(DataConfig, table["data"], origin="settings")
+
+
+def require_possible(ask: Ask, *, facts: Facts, data: DataConfig) -> None:
+    """Raise UsageError for settings that cannot be, before any text is prepared."""
+    _unshared(ask, [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs])
+
+
+def plan_ladder(ask: Ask, prepared: Prepared, *, facts: Facts, data: DataConfig) -> Plan:
+    """A configuration for each rung: presets and their automatic choices, widths that match parameters, and the budget in steps.
+
+    Raises UsageError for settings that cannot be, and for a budget in which some rung cannot take a step.
+    """
+    drafts = [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs]
+    notes = _unshared(ask, drafts)
+    counts = [count(draft.config.translator, prepared.vocabularies) for draft in drafts]
+    reference = next((place for place, draft in enumerate(drafts) if draft.config.translator.is_reference), len(drafts) - 1)
+    planned: list[Planned] = []
+    for place, draft in enumerate(drafts):
+        if ask.match and place != reference and not draft.own_width:
+            model = match_width(draft.config.translator, counts[reference], prepared.vocabularies)
+            draft = draft.with_model(model)
+        planned.append(_afford(ask, draft, prepared))
+    wanted = planned[reference].parameters
+    notes += [
+        f"{rung.name} has {rung.parameters:,} parameters, {rung.parameters / wanted - 1:+.0%} against the {wanted:,} of "
+        f"{planned[reference].name}: not matched"
+        for rung in planned
+        if abs(rung.parameters / wanted - 1) > CLOSE
+    ]
+    return Plan(tuple(planned), f"{ask.budget or planned[reference].config.train.duration} each", tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A rung before parameters are matched and the budget is divided into steps."""
+
+    wanted: Wanted
+    config: RunConfig
+    own_width: bool
+    ignored: frozenset[str]
+    """Settings of `model` made for all rungs that this one's architecture does not have."""
+
+    def with_model(self, model: ModelConfig) -> "_Draft":
+        """The same with another model."""
+        return replace(self, config=self.config.model_copy(update={"model": model}))
+
+
+def _draft(ask: Ask, rung: Wanted, *, facts: Facts, data: DataConfig) -> _Draft:
+    shared = ask.shared(preset=rung.preset)
+    known = type(_known_preset(rung)).model_fields.keys()
+    model: dict[str, Any] = shared.get("model", {})
+    shared = {**shared, "model": {key: value for key, value in model.items() if key in known}}
+    asked = with_overrides({**shared, PRESET: rung.preset}, rung.settings)
+    standing = still_automatic(choose(facts, preset=rung.preset, asked=asked), asked)
+    table = {**merge(to_table(standing), asked), "data": data.model_dump(mode="json")}
+    own_width = any(setting.path == ("model", "width") for setting in rung.settings)
+    config = to_run_config(table, origin=f"rung {rung.name}")
+    return _Draft(rung, config, own_width, frozenset(model.keys() - known))
+
+
+def _unshared(ask: Ask, drafts: Sequence[_Draft]) -> list[str]:
+    """A word on each setting that only some architectures have. Raises UsageError for one that none has."""
+    names = sorted({name for draft in drafts for name in draft.ignored})
+    notes: list[str] = []
+    for name in names:
+        taken = [draft.wanted.name for draft in drafts if name not in draft.ignored]
+        if not taken:
+            raise UsageError(f"model.{name}: no rung has such a setting", remedy="vitrail config lists every key with its meaning")
+        notes.append(f"model.{name} is a setting of {', '.join(taken)} alone")
+    return notes
+
+
+def count(model: ModelConfig, vocabularies: Vocabularies) -> int:
+    """Parameters of a model, without allocating them."""
+    with torch.device("meta"):
+        return count_parameters(build_model(model, vocabularies))["total"]
+
+
+def match_width(model: ModelConfig, parameters: int, vocabularies: Vocabularies) -> ModelConfig:
+    """The model with the width, a multiple of 8, that brings its parameters nearest to a number of them."""
+    table = cast(Mapping[str, Any], model.model_dump(mode="json"))
+    fitting = [changed for width in _WIDTHS if (changed := _with_width(table, width)) is not None]
+    place = bisect_left(fitting, parameters, key=lambda one: count(one, vocabularies))
+    near = fitting[max(0, place - 1) : place + 1]
+    return min(near, key=lambda one: abs(count(one, vocabularies) - parameters))
+
+
+def _with_width(table: Mapping[str, Any], width: int) -> ModelConfig | None:
+    try:
+        return read_translator({**table, "width": width})
+    except ValidationError:
+        return None
+
+
+def _afford(ask: Ask, draft: _Draft, prepared: Prepared) -> Planned:
+    """Give a rung its share of the budget."""
+    config, cost = draft.config, step_cost(draft.config, prepared)
+    duration = config.train.duration
+    if ask.budget is not None and ask.budget.unit == "FLOPs":
+        duration = Duration(amount=int(ask.budget.amount // cost.flops), unit="steps")
+        if duration.amount < 1:
+            raise UsageError(
+                f"--budget '{ask.budget}': {draft.wanted.name} cannot take a step within it",
+                expected=f"at least {cost.flops:.2e} FLOPs, which a step of it costs",
+                remedy=f'"{1000 * cost.flops:.0e} FLOPs", a thousand steps',
+            )
+    elif ask.budget is not None:
+        duration = Duration(amount=ask.budget.amount, unit=ask.budget.unit)  # pyright: ignore[reportArgumentType]  # FLOPs are dealt with
+    steps = {"steps": duration.amount, "epochs": duration.amount * cost.steps_per_epoch}.get(duration.unit, 1)
+    if steps < 1:
+        raise UsageError(
+            f"--budget '{ask.budget}': {draft.wanted.name} cannot take a step within it",
+            expected=f"at least {1 / cost.steps_per_epoch:.2g} epochs, which a step of it is",
+        )
+    config = config.model_copy(update={"train": config.train.model_copy(update={"duration": duration})})
+    return Planned(
+        draft.wanted.name,
+        draft.wanted.title,
+        config,
+        _settings(draft.wanted, config, own_duration=ask.budget is not None and ask.budget.unit == "FLOPs"),
+        parameters=count(config.translator, prepared.vocabularies),
+        cost=cost,
+    )
+
+
+def _settings(rung: Wanted, config: RunConfig, *, own_duration: bool) -> tuple[str, ...]:
+    asked = {".".join(setting.path): setting.value for setting in rung.settings}
+    found: dict[str, Any] = {
+        "model.width": config.model.width,
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "schedule.warmup": config.schedule.warmup,
+    }
+    if own_duration:
+        found["train.duration"] = str(config.train.duration)
+    return (f"preset={rung.preset}", *(f"{name}={value}" for name, value in (asked | found).items()))

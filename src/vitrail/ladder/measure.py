@@ -1,0 +1,237 @@
+"""What a finished run is worth as a rung of a ladder: everything in `rungs.Rung`, from its folder and a test set."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+
+from vitrail.config import read_toml
+from vitrail.data.preparing.prepare import Prepared, open_prepared
+from vitrail.data.preparing.prepared import Texts
+from vitrail.decode.translate import TranslateConfig, Translator
+from vitrail.errors import ModelError
+from vitrail.evaluation.curves import Enough, Learned, Point
+from vitrail.evaluation.gradient_norms import source_gradients
+from vitrail.evaluation.learned import estimate, judge, own_and_other, source_gain, word_entropy
+from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
+from vitrail.evaluation.slices import Share, by_length_of, challenge, proportion
+from vitrail.files import read_lines
+from vitrail.ladder.flops import step_cost
+from vitrail.ladder.rung_worker import read_process
+from vitrail.ladder.rungs import Pair, Rung
+from vitrail.models.build import count_parameters
+from vitrail.models.model_folder import LoadedModel, load_model
+from vitrail.phrasebook.corpus import Phrasebook, agreement_accuracy, pronoun_accuracy
+from vitrail.runtime.device import choose_device, set_threads
+from vitrail.scoring import counting_for
+from vitrail.train.api import to_run_config
+from vitrail.train.log.metrics import perplexity
+from vitrail.train.run_config import RunConfig
+from vitrail.train.tasks.validate import DevSet, dev_loss
+
+_METRICS = ("bleu", "chrf")
+_RESAMPLES = 1000
+_NEEDS = {
+    "train": ("step", "epoch", "tokens_per_second"),
+    "validation": ("step", "seconds", "dev_loss_nats_per_token", "dev_bleu"),
+    "finished": ("step", "tokens"),
+}
+"""What is read of each kind of line in the log of a training; a line without it is damaged."""
+_RUNG: TypeAdapter[Rung] = TypeAdapter(Rung)
+
+
+class Named(NamedTuple):
+    """What a rung is called, and what tells it from the others."""
+
+    name: str
+    title: str
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder, opened."""
+
+    folder: Path
+    config: RunConfig
+    prepared: Prepared
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Open a run's folder. Raises ModelError where it is none, or its data are gone."""
+        if not (folder / "config.toml").exists():
+            raise ModelError(f"{folder}: no run is there", expected="the folder of a run, as vitrail train makes it")
+        return cls(folder, to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), open_prepared(folder / "data"))
+
+    def translator(self) -> Translator:
+        """Its model with the search that it was configured with."""
+        return Translator.load(self.folder, device=self.config.train.device, config=TranslateConfig(search=self.config.search))
+
+    def device(self) -> torch.device:
+        """Where it is measured: where it was trained, if that is here."""
+        return choose_device(self.config.train.device, instead="--set train.device=cpu")
+
+
+class Trained(NamedTuple):
+    """What the log of a training tells."""
+
+    steps: int
+    epochs: float
+    minutes: float
+    tokens_per_second: float
+    finished: bool
+    curve: tuple[Point, ...]
+
+
+class Measured(NamedTuple):
+    """A rung, and its translations of the test set, from which it is compared with others."""
+
+    rung: Rung
+    translations: list[str]
+
+
+def measure(runs: Sequence[Run], named: Named, *, test: Texts, book: Phrasebook | None = None) -> Measured:
+    """Measure a rung: the first seed's run in everything, the others by BLEU.
+
+    Args:
+        test: sentences to translate; empty where there are none.
+        book: the phrasebook, where the text is the phrasebook's: gives pronoun and agreement accuracy.
+    Raises: ModelError where a run has no model, no log, or no dev text.
+    """
+    first = runs[0]
+    if not first.prepared.dev.source:
+        raise ModelError(f"{first.folder}: has no dev text", expected="a run with some, held out or given")
+    set_threads(first.config.train.threads)
+    loaded = load_model(first.folder, device=first.device())
+    trained, cost = read_training(first), step_cost(first.config, first.prepared)
+    dev, tested = _loss(first, loaded, first.prepared.dev), _loss(first, loaded, test) if test.source else None
+    started = time.perf_counter()
+    translations = [[one.text for one in first.translator().translate(test.source)]]
+    seconds = time.perf_counter() - started
+    translations += [[one.text for one in run.translator().translate(test.source)] for run in runs[1:]]
+    statistics = [count_words(first.prepared, texts, test) for texts in translations] if test.source else []
+    learned = judge(
+        dev_loss=dev,
+        entropy=word_entropy(first.prepared),
+        gain=source_gain(loaded.model, first.prepared),
+        chrf=own_and_other(translations[0], test.target),
+    )
+    rung = Rung(
+        **named._asdict(),
+        seeds=tuple(run.config.seed for run in runs),
+        parameters=count_parameters(loaded.model)["total"],
+        steps=trained.steps,
+        epochs=trained.epochs,
+        minutes=trained.minutes,
+        training_flops=cost.flops * trained.steps,
+        tokens_per_second=trained.tokens_per_second,
+        peak_memory_bytes=read_process(first.folder).get("peak_memory_bytes"),
+        dev_loss=dev,
+        dev_perplexity=perplexity(dev),
+        test_loss=tested,
+        test_perplexity=None if tested is None else perplexity(tested),
+        scores=tuple(score(statistics[0])) if statistics else (),
+        seed_scores=tuple(score(one)[0].value for one in statistics),
+        bands=tuple(by_length_of(test.source, statistics[0])) if statistics else (),
+        shares=_shares(first, book, translations[0]) if book and test.source else (),
+        sentences_per_second=len(test.source) / seconds if test.source else None,
+        gradients=source_gradients(loaded.model, loaded.vocabularies, first.prepared.dev.source, first.prepared.dev.target),
+        curve=trained.curve,
+        learned=learned,
+        enough=_enough(trained, learned) if learned.doubts else None,
+    )
+    return Measured(rung, translations[0])
+
+
+def _enough(trained: Trained, learned: Learned) -> Enough:
+    return estimate(trained.curve, entropy=learned.word_entropy, steps=trained.steps, minutes=trained.minutes)
+
+
+def _loss(run: Run, loaded: LoadedModel, texts: Texts) -> float:
+    """Nats a token, without smoothing."""
+    with torch.inference_mode():
+        nats, tokens = dev_loss(loaded.model, loaded.vocabularies, DevSet(*texts), device=run.device())
+    return nats / tokens
+
+
+def read_training(run: Run) -> Trained:
+    """Read `metrics.jsonl`. Speed is that of the updates alone, so that neither validations nor stops count.
+
+    Raises ModelError where nothing was trained.
+    """
+    log = read_lines(run.folder / "metrics.jsonl", needs=_NEEDS)
+    windows = [line for line in log if line["kind"] == "train" and line["tokens_per_second"]]
+    if not windows:
+        raise ModelError(f"{run.folder}: its metrics.jsonl tells of no training", remedy=f"vitrail train -o {run.folder}")
+    last = windows[-1]
+    # A run that was finished, and then trained further, has several; one of an earlier end says nothing of this one.
+    ends = [line for line in log if line["kind"] == "finished" and line["step"] >= last["step"]]
+    end = ends[-1] if ends else None
+    cost = step_cost(run.config, run.prepared)
+    tokens = end["tokens"] if end else cost.target_tokens * last["step"]
+    # A window has its speed, not its tokens: steps have about equally many, by the budget of a batch.
+    a_step = tokens / last["step"]
+    steps = np.diff([0, *(line["step"] for line in windows)])
+    seconds = float(sum(count * a_step / line["tokens_per_second"] for count, line in zip(steps.tolist(), windows, strict=True)))
+    return Trained(last["step"], last["epoch"], seconds / 60, tokens / seconds, end is not None, tuple(_curve(log)))
+
+
+def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
+    """The validations whose loss is a number, but not those of averaged checkpoints, which belong to no step."""
+    return [
+        Point(line["step"], line["seconds"] / 60, line["dev_loss_nats_per_token"], line["dev_bleu"])
+        for line in log
+        if line["kind"] == "validation" and line["dev_loss_nats_per_token"] is not None and "averaged_checkpoints" not in line
+    ]
+
+
+def count_words(prepared: Prepared, translations: Sequence[str], test: Texts) -> Statistics:
+    """What BLEU and chrF rest on, counted as the target language and the test set ask for."""
+    counting = counting_for(prepared.facts["target_language"], test.target)
+    recipe = Recipe(_METRICS, tokenize=counting.tokenize, effective_order=counting.effective_order)
+    return collect(translations, [test.target], recipe=recipe)
+
+
+def compare(prepared: Prepared, test: Texts, *, baseline: Measured, system: Measured) -> Pair:
+    """Hold two rungs against each other on the same test set."""
+    both = [count_words(prepared, one.translations, test) for one in (baseline, system)]
+    return Pair(baseline.rung.name, system.rung.name, tuple(compare_statistics(*both)))
+
+
+def _shares(run: Run, book: Phrasebook, tested: Sequence[str]) -> tuple[Share, ...]:
+    """Pronouns on the challenge set, agreement on the test set."""
+    items = {item.source: item for item in book.pronouns}
+    found = [one.text for one in run.translator().translate(list(items))]
+    pronouns = challenge("pronouns", list(items), found, passes=lambda source, text: pronoun_accuracy([items[source]], [text]).correct > 0)
+    return pronouns, _agreement(book, tested)
+
+
+def _agreement(book: Phrasebook, tested: Sequence[str]) -> Share:
+    """Its interval resamples sentences, as the words of one sentence come out right or wrong together."""
+    counts = np.array([agreement_accuracy([pair], [text]) for pair, text in zip(book.test, tested, strict=True)])
+    right, total = counts.sum(axis=0).tolist()
+    if right in (0, total):  # no sample of these would differ from another
+        return proportion("agreement", right, total)
+    generator = np.random.default_rng(SEED)
+    drawn = np.stack([counts[generator.integers(len(counts), size=len(counts))].sum(axis=0) for _ in range(_RESAMPLES)])
+    drawn = drawn[drawn[:, 1] > 0]
+    low, high = np.quantile(drawn[:, 0] / drawn[:, 1], (0.025, 0.975)).tolist()
+    return Share("agreement", right, total, right / total, low, high)
+
+
+def to_json(measured: Measured, *, asked: dict[str, Any]) -> str:
+    """A rung as it is kept, with what it was asked to be."""
+    record = {"asked": asked, "rung": asdict(measured.rung), "translations": measured.translations}
+    return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: bytes) -> tuple[dict[str, Any], Measured]:
+    """The inverse of `to_json`. Raises ValueError for anything else."""
+    record = json.loads(text)
+    return record["asked"], Measured(_RUNG.validate_python(record["rung"]), record["translations"])

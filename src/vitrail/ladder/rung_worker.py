@@ -1,0 +1,86 @@
+"""The training of one rung in a process of its own: its peak memory is then its own, and if it dies, the others live.
+
+Standard input brings a line of JSON, the configuration; the process ends as if by SIGTERM, after saving, when that input ends before it.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from vitrail.errors import VitrailError
+from vitrail.files import make_folder, write_file
+from vitrail.streams import guard_streams
+from vitrail.train.log.display import TrainingDisplay
+from vitrail.train.run import train
+from vitrail.train.run_config import RunConfig
+
+PROCESS = "process.json"
+"""In the run's folder: what is known of the processes that trained it."""
+
+
+def main() -> int:
+    """Train as standard input says, in the folder that is the only argument; write down how it ended."""
+    guard_streams()
+    folder = Path(sys.argv[1])
+    config = RunConfig.model_validate_json(_read_line())
+    threading.Thread(target=_stop_with_parent, name="lifeline", daemon=True).start()
+    make_folder(folder)
+    told, code = "", 0
+    try:
+        with TrainingDisplay(folder) as display:
+            train(config, folder, observers=[display.observe], say=display.say, begin=display.keep)
+    except VitrailError as error:
+        told, code = str(error), error.exit_code
+    before = read_process(folder).get("peak_memory_bytes", 0)
+    record = {"peak_memory_bytes": max(before, peak_memory()), "error": told}
+    write_file(folder / PROCESS, f"{json.dumps(record, ensure_ascii=False)}\n".encode())
+    return code
+
+
+def read_process(folder: Path) -> dict[str, Any]:
+    """What a run's last process left; nothing where none did."""
+    try:
+        found: Any = json.loads((folder / PROCESS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def peak_memory() -> int:
+    """The largest resident memory of this process so far, in bytes.
+
+    From Linux's own file where there is one: getrusage also counts what the parent held when it started this process.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1 << 10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _read_line() -> bytes:
+    """One line of standard input, past Python's own reader, whose lock would be held at the end by the thread that waits there."""
+    line = b""
+    while not line.endswith(b"\n") and (piece := os.read(0, 1 << 16)):
+        line += piece
+    return line
+
+
+def _stop_with_parent() -> None:
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""The model folder: all that translation needs, portable, checked, free of pickle.
+
+model/  config.json  model.safetensors  joint.spm | source.spm + target.spm  README.md  FORMAT  manifest.json
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.errors import ModelError, UsageError
+from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
+from vitrail.models.base import Model, TranslationModel
+from vitrail.models.build import KINDS, AnyConfig, ModelConfig, Task, build_model, read_config
+from vitrail.models.language import LanguageConfig
+
+FORMAT = 2
+"""Grows when an older program could not read the folder any more; each number gets an upgrade step and a golden folder in the tests."""
+
+CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
+_UNUSED = (README, "FORMAT")
+"""Files for people: nothing is loaded from them."""
+_ANOTHER_COPY = "take a good copy of the folder"
+_MOST_DOCUMENT_BYTES = 16 << 20
+
+
+class LoadedFolder(NamedTuple):
+    """A model of any kind, with what it was made of."""
+
+    model: Model
+    config: AnyConfig
+    vocabularies: Vocabularies
+    facts: dict[str, Any]
+    """What its training wrote down."""
+
+
+class LoadedModel(NamedTuple):
+    """A model ready to translate, with what it was made of."""
+
+    model: TranslationModel
+    config: ModelConfig
+    vocabularies: Vocabularies
+    facts: dict[str, Any]
+    """What its training wrote down: languages, scores, the longest source that it saw."""
+
+
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and lasting buffers by name, tied ones once, under their first name."""
+    transient = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name in module._non_persistent_buffers_set  # pyright: ignore[reportPrivateUsage]
+    }
+    buffers = {name: tensor for name, tensor in model.named_buffers() if name not in transient}
+    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
+
+
+def save_model(
+    folder: Path, *, tensors: Mapping[str, Tensor], config: AnyConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
+) -> None:
+    """Write the model folder, all of it or nothing; one that is there is replaced, but for what other people put in it.
+
+    Args:    tensors: what `unique_tensors` gives, or an average of it. facts: plain JSON values.
+    Raises:  UsageError where something else stands there; NotWritten when the disk refuses; the folder that was there is intact.
+    """
+    document = {
+        "format": FORMAT,
+        "kind": config.kind,
+        "model": config.model_dump(mode="json"),
+        "vocabularies": {"files": list(vocabularies.files()), "digest": vocabularies.digest},
+        "facts": dict(facts),
+    }
+    with publish_folder(folder, ours=is_model, edited=(README,)) as out:
+        plain = {
+            name: tensor.detach().float().cpu().contiguous() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+        }
+        out.write(WEIGHTS, safetensors.torch.save(plain))
+        for name, vocabulary in vocabularies.files().items():
+            out.write(name, vocabulary.to_bytes())
+        out.write(CONFIG, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        out.write("FORMAT", f"{FORMAT}\n".encode())
+        out.write(README, _readme(config, facts).encode())
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder was written by `save_model`, though it may be damaged since."""
+    return (
+        is_published(folder)
+        or is_json_with("format", "model", "vocabularies", "facts")(folder / CONFIG)
+        or start_of(folder / "FORMAT", 8).strip().isdigit()
+    )
+
+
+def model_folder(folder: Path) -> Path:
+    """The model folder that is meant: the one inside, where a run's folder is named."""
+    inner = folder / "model"
+    return inner if not (folder / CONFIG).exists() and (inner.is_dir() or is_being_replaced(inner)) else folder
+
+
+def task_of(folder: Path) -> Task | None:
+    """What the model of a folder, or of a run's folder, was trained for; None where there is none that can be read."""
+    try:
+        return KINDS[_read_document(model_folder(folder) / CONFIG)["kind"]].task
+    except (ModelError, KeyError):
+        return None
+
+
+def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
+    """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
+    model, config, vocabularies, facts = load_folder(folder, device=device)
+    if not isinstance(model, TranslationModel) or isinstance(config, LanguageConfig):
+        raise ModelError(
+            f"{folder}: holds a language model ({config.kind})",
+            expected="a model that translates",
+            remedy=f"vitrail generate {folder}",
+        )
+    return LoadedModel(model, config, vocabularies, facts)
+
+
+def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:
+    """Read a model folder, or the one inside a run's folder, after checking what is loaded from it against its manifest.
+
+    One that a training replaces at this moment is read again, so that it is whole, and of one step.
+    Raises ModelError naming the file and the reason: missing, damaged, of a newer format, or a vocabulary of another model.
+    """
+    place = model_folder(folder)
+    return read_whole(place, lambda: _load(place, device or torch.device("cpu")))
+
+
+def _load(folder: Path, device: torch.device) -> LoadedFolder:
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no model is there", expected="a model folder, or the folder of a run that has validated once")
+    if not any((folder / name).exists() for name in ("FORMAT", MANIFEST)):
+        raise ModelError(f"{folder}: is no Vitrail model", expected="a model folder, or the folder of a run, that vitrail has written")
+    entries = verify_folder(folder, unused=_UNUSED)
+    for name in (CONFIG, WEIGHTS):
+        if name not in entries:
+            raise ModelError(f"{folder / name}: is not in the manifest", remedy=_ANOTHER_COPY)
+    document = _read_document(folder / CONFIG)
+    vocabularies = Vocabularies.load(folder, listed=entries)
+    if document["vocabularies"]["digest"] != vocabularies.digest:
+        raise ModelError(f"{folder}: its vocabulary is of another model", remedy=_ANOTHER_COPY)
+    try:
+        config = read_config(document["model"])
+    except ValidationError as error:
+        raise ModelError(f"{folder / CONFIG}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    if config.kind != document["kind"]:
+        raise ModelError(f"{folder / CONFIG}: kind {document['kind']}, but a model of kind {config.kind}", remedy=_ANOTHER_COPY)
+    _require_layers(folder / WEIGHTS, config)
+    try:
+        with torch.device("meta"):
+            wanted = unique_tensors(build_model(config, vocabularies))
+    except (UsageError, RuntimeError, TypeError) as error:  # torch raises the last two for sizes beyond 64 bits
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{folder / CONFIG}: no model can be built from it: {reason}", remedy=_ANOTHER_COPY) from None
+    tensors = _read_tensors(folder / WEIGHTS, wanted)
+    model = build_model(config, vocabularies)
+    fill(model, tensors)
+    return LoadedFolder(model.to(device).eval(), config, vocabularies, document["facts"])
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy values into a model. Precondition: the names and shapes of `unique_tensors(model)`."""
+    with torch.no_grad():
+        for name, place in unique_tensors(model).items():
+            place.copy_(tensors[name])
+
+
+def _require_layers(path: Path, config: AnyConfig) -> None:
+    """Refuse, before anything is built, a configuration of more layers than there are tensors: each layer has several."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as content:
+            tensors = len(list(content.keys()))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: {error}", remedy=_ANOTHER_COPY) from None
+    if config.depth > tensors:
+        raise ModelError(f"{path}: {tensors} tensors", expected=f"those of {config.depth} layers", remedy=_ANOTHER_COPY)
+
+
+def _read_document(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > _MOST_DOCUMENT_BYTES:
+            raise ModelError(f"{path}: is larger than {_MOST_DOCUMENT_BYTES:,} bytes", remedy=_ANOTHER_COPY)
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: {error}") from None
+    if not isinstance(document, dict) or type(document.get("format")) is not int or document["format"] < 1:
+        raise ModelError(f"{path}: not the configuration of a model")
+    if document["format"] > FORMAT:
+        raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="a newer vitrail reads it")
+    missing = {"model", "vocabularies", "facts"} - document.keys()
+    if missing:
+        raise ModelError(f"{path}: lacks {', '.join(sorted(missing))}", remedy=_ANOTHER_COPY)
+    if not isinstance(document["facts"], dict):
+        raise ModelError(f"{path}: facts is not a table", remedy=_ANOTHER_COPY)
+    if document["format"] == 1:
+        document = _from_format_1(document)  # pyright: ignore[reportUnknownArgumentType]
+    match document:
+        case {"kind": str(), "model": dict(), "vocabularies": {"digest": str()}}:
+            return document  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            raise ModelError(f"{path}: kind, model or vocabularies are not what they should be", remedy=_ANOTHER_COPY)
+
+
+def _from_format_1(document: dict[str, Any]) -> dict[str, Any]:
+    """Format 1 said the kind inside `model`, or not at all for a Transformer, and of the vocabularies their digest alone."""
+    model = document["model"]
+    kind = model.get("kind", "transformer") if isinstance(model, dict) else "none"  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return document | {"kind": kind, "vocabularies": {"digest": document["vocabularies"]}}
+
+
+def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read weights, once their names and shapes are known to be the ones that the configuration asks for."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    try:
+        with safe_open(path, framework="pt", device="cpu") as content:
+            names: list[str] = list(content.keys())
+            found = {name: tuple(content.get_slice(name).get_shape()) for name in names}
+            for name in sorted(found.keys() | shapes.keys()):
+                if found.get(name) != shapes.get(name):
+                    raise ModelError(f"{path}: {name} is {found.get(name)}", expected=str(shapes.get(name)), remedy=_ANOTHER_COPY)
+            tensors = {name: content.get_tensor(name) for name in names}
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: {error}", remedy=_ANOTHER_COPY) from None
+    for name, tensor in tensors.items():
+        if tensor.dtype != wanted[name].dtype:
+            raise ModelError(f"{path}: {name} holds {tensor.dtype}", expected=str(wanted[name].dtype), remedy=_ANOTHER_COPY)
+        if not tensor.isfinite().all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite", remedy="use an earlier checkpoint, or train again")
+    return tensors
+
+
+def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
+    what, use = _USES[KINDS[config.kind].task]
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    return "\n".join([f"# {what} trained with Vitrail", "", *lines, "", use, ""])
+
+
+_USES = {
+    "translation": ("A translator", '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.'),
+    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.Generator.load("PATH").generate("...")`.'),
+}

@@ -1,0 +1,139 @@
+"""Sentences with because, in which a pronoun finds its antecedent by the meaning of an adjective.
+
+"The dog ate the soup because it was hungry" speaks of the dog (il), "... because it was cold" of the soup (elle).
+"""
+
+from random import Random
+from typing import Literal, NamedTuple
+
+from vitrail.phrasebook import lexicon
+from vitrail.phrasebook.constituents import PEOPLE, PRONOUNS, chance, degree_of, determiner, state_clause, subject_of
+from vitrail.phrasebook.grammar import (
+    Degree,
+    Nominal,
+    Phrase,
+    PhrasebookPair,
+    Tense,
+    both,
+    clause,
+    join,
+    noun_phrase,
+    pronoun,
+    sentence,
+    verb_group,
+)
+from vitrail.phrasebook.lexicon import Adjective, Frame, Gender, Noun
+
+Role = Literal["subject", "object"]
+AGAIN = "again"
+"""The key of the pronoun in the clause with because."""
+# What an animal may look like in these sentences: never a reason for what it does.
+LOOKS = ("big", "small", "young", "old", "beautiful", "white", "black", "grey")
+
+
+class Cause(NamedTuple):
+    """What one such sentence is made of, so that it can also be said with the wrong pronoun."""
+
+    subject: Noun
+    object: Noun
+    role: Role
+    main: Phrase
+    adjective: Adjective
+    degree: Degree
+    tense: Tense
+    denied: bool
+    """True where the reason is that it is *not* so: because it was not hungry."""
+    resumed: Nominal
+    """The pronoun in the clause with because."""
+
+    @property
+    def antecedent(self) -> Noun:
+        return self.subject if self.role == "subject" else self.object
+
+    def pair(self, *, wrong: bool = False) -> PhrasebookPair:
+        """The sentence; `wrong`: with the other pronoun and all that agrees with it."""
+        resumed = self.resumed
+        if wrong:
+            resumed = pronoun("it", key=AGAIN, gender="f" if resumed.gender == "m" else "m")
+        return sentence(join(self.main, because(resumed, self.adjective, self.tense, degree=self.degree, denied=self.denied)), ".")
+
+
+def because(subject: Nominal, adjective: Adjective, tense: Tense, *, degree: Degree, denied: bool = False) -> Phrase:
+    """Because somebody or something is (not) so."""
+    state = state_clause(subject, adjective, tense, key="because.be", degree=degree, negative=denied)
+    return join(both("because", "parce que", "because"), state)
+
+
+def resume(subject: Nominal) -> Nominal:
+    """The pronoun that takes people up again: the girls -> they, elles."""
+    if subject.phrase.english[0].text in PRONOUNS:
+        return pronoun(subject.phrase.english[0].text, key=AGAIN)
+    if subject.plural:
+        return pronoun("they", key=AGAIN, gender=subject.gender)
+    return pronoun("he" if subject.gender == "m" else "she", key=AGAIN)
+
+
+def reason(rng: Random) -> PhrasebookPair:
+    """Somebody does something, or does not, because of how he or she feels."""
+    name, negative, states = rng.choice(lexicon.REASONS)
+    subject = subject_of(rng, PEOPLE, pronouns=0.35)
+    tense: Tense = "past" if chance(rng, 0.6) else "present"
+    group = verb_group(lexicon.verb(name), subject, tense, key="verb", support=negative)
+    main = clause(subject, group, key="verb", negative=negative)
+    adjective = rng.choice([a for a in lexicon.ADJECTIVES if a.english in states.split() and "person" in lexicon.tags(a)])
+    return sentence(join(main, because(resume(subject), adjective, tense, degree=degree_of(rng, adjective))), ".")
+
+
+def states_of(frame: Frame, noun: Noun, role: Role, *, negative: bool) -> list[Adjective]:
+    """What can be the reason, of those that fit the noun."""
+    if role == "subject":
+        wanted = frame.own_no if negative else frame.own_yes
+    else:
+        wanted = frame.object_no if negative else frame.object_yes
+    return [a for a in lexicon.predicates(noun) if a.english in wanted.split()]
+
+
+def noun_with(rng: Random, wanted: str, gender: Gender) -> Noun:
+    """A noun of that gender with one of the wanted tags."""
+    return rng.choice(lexicon.nouns_of_gender(wanted, gender))
+
+
+def cause(rng: Random, *, gender: Gender, other: Gender, role: Role, people: bool = False) -> Cause | None:
+    """Draw a sentence whose pronoun has that role and gender, the other noun the other; None where the draw does not fit.
+
+    With `people`, somebody does something: of the subject one then says he, she or they, of the object it.
+    """
+    frame = rng.choice(lexicon.PEOPLE_FRAMES if people else lexicon.FRAMES)
+    genders = (gender, other) if role == "subject" else (other, gender)
+    subject, thing = noun_with(rng, frame.subjects, genders[0]), noun_with(rng, frame.objects, genders[1])
+    negative = chance(rng, 0.35)
+    # "did not eat because it was not hungry": what is denied is a reason for doing it.
+    denied = negative and chance(rng, 0.2)
+    states = states_of(frame, subject if role == "subject" else thing, role, negative=negative and not denied)
+    states = [a for a in states if not denied or a.english in lexicon.DENIABLE.split()]
+    if not states:
+        return None
+    adjective = rng.choice(states)
+    degree: Degree = "" if denied else degree_of(rng, adjective)
+    if negative and not denied and role == "object" and lexicon.gradable(adjective) and chance(rng, 0.25):
+        degree = "too"
+    tense: Tense = "past" if chance(rng, 0.65) or frame.verb == "read" else "present"
+    looks = [a for a in lexicon.adjectives(subject) if a.english in LOOKS]
+    look = rng.choice(looks) if looks and not people and adjective.english not in LOOKS and chance(rng, 0.25) else None
+    plural = bool(subject.english_plural) and chance(rng, 0.3 if people else 0.0)
+    doer = noun_phrase(subject, determiner(rng, subject, plural=plural), key="subject", plural=plural, adjective=look)
+    kind = determiner(rng, thing)
+    done_to = noun_phrase(thing, "the" if kind == "a" and negative else kind, key="object")
+    group = verb_group(lexicon.verb(frame.verb), doer, tense, key="verb", support=negative)
+    main = clause(doer, group, key="verb", rest=done_to.phrase, negative=negative)
+    it = resume(doer) if people and role == "subject" else pronoun("it", key=AGAIN, gender=gender)
+    return Cause(subject, thing, role, main, adjective, degree, tense, denied, it)
+
+
+def draw_cause(rng: Random, *, people: bool) -> Cause:
+    """One sentence with either role and either gender, all equally likely."""
+    while True:
+        gender, other = rng.choice(("m", "f")), rng.choice(("m", "f"))
+        drawn = cause(rng, gender=gender, other=other, role=rng.choice(("subject", "object")), people=people)
+        if drawn is not None:
+            return drawn

@@ -1,0 +1,62 @@
+"""Modules and names that were documented under another name: they work for one more release, with a DeprecationWarning."""
+
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+MODULES = {
+    "vitrail.inspection.attribution": "vitrail.inspection.causes.attribution",
+    "vitrail.inspection.change": "vitrail.inspection.causes.change",
+    "vitrail.inspection.doctor": "vitrail.doctor",
+    "vitrail.inspection.doctor.examine": "vitrail.doctor.examine",
+    "vitrail.inspection.figures": "vitrail.inspection.drawing.figures",
+    "vitrail.inspection.lens": "vitrail.inspection.causes.lens",
+    "vitrail.models.folder": "vitrail.models.model_folder",
+}
+"""Old module -> new one."""
+
+
+def warn(old: str, new: str) -> None:
+    """Tell the caller's caller that a name has changed."""
+    warnings.warn(f"{old} is now {new}; the old name goes away with the next release", DeprecationWarning, stacklevel=3)
+
+
+def names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
+    """A module's `__getattr__` for names that stood there earlier. Args: moved: name -> module in which it is now, or module:new name."""
+
+    def find(name: str) -> Any:
+        if name not in moved:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home, _, new = moved[name].partition(":")
+        warn(f"{package}.{name}", f"{home}.{new or name}")
+        return getattr(import_module(home), new or name)
+
+    return find
+
+
+class _Renamed(MetaPathFinder, Loader):
+    """Imports an old module as an empty one that takes every name from the new one."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if fullname not in MODULES:
+            return None
+        return ModuleSpec(fullname, self, is_package=any(one.startswith(f"{fullname}.") for one in MODULES))
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = MODULES[module.__name__]
+        warn(module.__name__, new)
+        source = import_module(new)
+        module.__getattr__ = lambda name: getattr(source, name)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def install() -> None:
+    """Let the old modules be imported. Looked at last: what is there under its own name is found first."""
+    sys.meta_path.append(_Renamed())

@@ -1,0 +1,1 @@
+"""Charts and scales for pages that are one file."""

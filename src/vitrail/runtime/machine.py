@@ -1,0 +1,64 @@
+"""What a measurement was made on."""
+
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from vitrail.runtime.cores import usable_cores
+
+_PACKAGES = ("vitrail", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The processor and the software that figures depend on."""
+
+    processor: str
+    cores: int
+    """Those that this process may use."""
+    system: str
+    python: str
+    packages: dict[str, str]
+    """Versions of what is installed of vitrail, torch and transformers."""
+    load: float
+    """Processes that wanted to run in the last minute, before the measurement; well under `cores` on a quiet machine. -1: unknown."""
+
+    def to_text(self) -> str:
+        """One line; a second one warns where others were at work."""
+        packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
+        text = f"{self.processor}, {self.cores} cores, {self.system}, Python {self.python}, {packages}"
+        if self.load > self.cores / 2:
+            text += f"\nnote: the machine was busy (load {self.load:.1f} before the start): these figures are lower than on a quiet one"
+        return text
+
+
+def describe_machine() -> Machine:
+    """Look at the machine that this runs on."""
+    packages = {name: number for name in _PACKAGES if (number := _version(name))}
+    return Machine(_processor(), usable_cores(), f"{platform.system()} {platform.machine()}", platform.python_version(), packages, _load())
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _load() -> float:
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):
+        return -1.0
+
+
+def _processor() -> str:
+    """The processor's name, from Linux where that is what runs."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""Zero configuration: settings chosen from facts about the text."""

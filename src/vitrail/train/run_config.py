@@ -1,0 +1,118 @@
+"""Everything that a training is told, in one frozen object."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from vitrail.config import Config, Duration, Interval
+from vitrail.data.data_config import DataConfig
+from vitrail.data.text_config import TextConfig
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.errors import UsageError
+from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, Task, require_translator, task_of
+from vitrail.runtime.device import Device, Precision
+from vitrail.train.optim import OptimizerConfig, ScheduleConfig
+
+
+def _data_kind(value: Any) -> str:
+    """A table that does not say its kind is one of pairs, unless there is plain text in it."""
+    if isinstance(value, DataConfig | TextConfig):
+        return value.kind
+    return str(value.get("kind", "text" if "text" in value else "pairs")) if isinstance(value, dict) else "pairs"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+
+
+AnyDataConfig = Annotated[Annotated[DataConfig, Tag("pairs")] | Annotated[TextConfig, Tag("text")], Discriminator(_data_kind)]
+"""Text of any kind as a field of a configuration."""
+
+
+class TrainConfig(Config):
+    """How long, in what portions, with what care."""
+
+    duration: Duration = Duration(amount=20, unit="epochs")
+    """Length of the training, the schedule's horizon: "8000 steps", "20 epochs" or "30 minutes".
+    Only steps and epochs end a resumed run where an unbroken one would have ended."""
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Most target positions in a batch, padding counted: the main cost in memory."""
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients are added up before one update; divided among the processes when there are several."""
+    subword_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of subword merges left out at random while training, so that words are seen in several spellings (BPE-dropout)."""
+    label_smoothing: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the target's probability spread evenly over the whole vocabulary."""
+    average_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Memory of the moving average of the weights, which is what is validated and kept as the model. 0: the weights themselves."""
+    average_checkpoints: int = Field(default=0, ge=0)
+    """At the end, also try the mean of this many checkpoints, and keep it where its dev score is better. 0: do not."""
+    average_which: Literal["last", "best"] = "last"
+    """Which checkpoints the mean is taken of."""
+    validate_every: Interval = Interval(amount=1, unit="epochs", share=0.25)
+    """How often the dev set is scored and translated: "1 epochs", "500 steps", "5 minutes"; with "at most 25%" behind it, so often that
+    a short training has four validations, too. 0: at the end alone."""
+    save_every: Duration = Duration(amount=5, unit="minutes")
+    """How often a checkpoint is written besides those at validations."""
+    log_every: int = Field(default=50, ge=1)
+    """Steps between lines of metrics."""
+    select: Literal["auto", "bleu", "chrf", "loss"] = "auto"
+    """Dev score that says which model is best; of equal ones, the model with the lower loss is. auto: chrf, which counts characters, so
+    that it sees progress in lines of any length and script; a run that was started with another score goes on with that."""
+    patience: int = Field(default=0, ge=0)
+    """Stop after this many validations without a better dev score. 0: never."""
+    validation_sentences: int = Field(default=1000, ge=1)
+    """Most dev sentences that are translated at each validation."""
+    keep_last: int = Field(default=2, ge=1)
+    """Newest checkpoints that are kept."""
+    keep_best: int = Field(default=1, ge=0)
+    """Best checkpoints that are kept besides."""
+    device: Device = "auto"
+    """Where to compute: auto takes a GPU when there is one."""
+    precision: Precision = "auto"
+    """Type of matrix products: auto takes bf16 where the hardware multiplies it."""
+    threads: int = Field(default=0, ge=0)
+    """Processor threads; 0: one a core. A resumed run needs the same number to give the same bits."""
+
+
+class RunConfig(Config):
+    """A whole run."""
+
+    data: AnyDataConfig
+    """Text, cleaning, hold-out, vocabulary."""
+    model: AnyModelConfig = PRESETS["tiny"]
+    """The architecture and its size."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """How weights follow their gradients."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """How the learning rate moves."""
+    train: TrainConfig = TrainConfig()
+    """How long, in what portions, with what care."""
+    search: SearchConfig = SearchConfig()
+    """How the trained model translates unless told otherwise."""
+    seed: int = Field(default=1, ge=0)
+    """Seed of everything random: initial weights, dropout, order of batches."""
+
+    @property
+    def task(self) -> Task:
+        """What is trained: the model's kind says it."""
+        return task_of(self.model)
+
+    @property
+    def translator(self) -> ModelConfig:
+        """The model's shape. Raises UsageError where it does not translate."""
+        return require_translator(self.model)
+
+    @property
+    def pairs(self) -> DataConfig:
+        """The text of a translator. Raises UsageError where the run is of another kind."""
+        if not isinstance(self.data, DataConfig):
+            raise UsageError("a language model's run", expected="the run of a translator")
+        return self.data
+
+    @model_validator(mode="after")
+    def _one_task(self) -> "RunConfig":
+        needed = "pairs" if self.task == "translation" else "text"
+        if self.data.kind != needed:
+            raise UsageError(
+                f"a model for {self.task} (model.kind) with data of kind {self.data.kind}",
+                expected="two sides of a text for a translator, plain text for a language model",
+                remedy="--text FILE --preset lstm-lm, or --source FILE --target FILE",
+            )
+        return self

@@ -1,0 +1,128 @@
+"""A run's folder: what stands in it under which name, and how each is known to be a run's.
+
+runs/en-fr/  config.toml  choices.json  log.txt  metrics.jsonl  samples.jsonl  film.jsonl  scores.json  test.translated
+             data/  state/  model/  bad_batches/  tensorboard/  .lock
+
+Whoever trains or prepares there holds the lock of the folder; data/, state/ and model/ belong to it.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from vitrail.config import build, read_toml, to_toml
+from vitrail.data.data_config import DataConfig
+from vitrail.data.preparing.fingerprints import input_files
+from vitrail.data.preparing.holder import holds_comparison
+from vitrail.data.preparing.paths import find_texts
+from vitrail.data.preparing.prepared import is_prepared, open_data
+from vitrail.data.text_config import TextConfig
+from vitrail.errors import UsageError, VitrailError
+from vitrail.files import Recognise, holds, is_json_with, is_log_with, is_published, require_folder, require_own, start_of
+from vitrail.models.model_folder import is_model
+from vitrail.train.resume import checkpoints
+
+CONFIG, CHOICES = "config.toml", "choices.json"
+_HALF_SAVED = re.compile(r"step-\d{6,18}\.(?:vitrail-)?(?:tmp|old)-\d+")
+"""What a process left that was killed at its first checkpoint; earlier releases gave it a shorter name."""
+_TABLES = frozenset({"data", "model", "optimizer", "schedule", "train", "search", "seed"})
+"""What the configuration of a run has in any case; a file of settings that a user wrote has some of them."""
+
+
+_FOLDERS = frozenset({"data", "state", "model", "bad_batches", "tensorboard"})
+
+
+def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iterable[Path] = ()) -> None:
+    """Refuse to train in a folder where somebody else's files stand under the names that a run writes. Nothing is changed.
+
+    Args:
+        inputs: files that are read: text.
+        settings: files of settings. One that is the run's own, as the run wrote it, may be named: what is written is the same again.
+    Raises: UsageError that names what stands there.
+    """
+    require_folder(folder)
+    if holds_comparison(folder):
+        raise UsageError(
+            f"{folder}: is a comparison", expected="a folder for the run alone; nothing was changed", remedy="-o with another name"
+        )
+    around = folder.absolute().parent
+    if folder.absolute().name in _FOLDERS and _is_config(around / CONFIG):
+        raise UsageError(f"{folder}: is a part of the run {around}", expected="a folder for the run alone", remedy="-o with another name")
+    own = folder / CONFIG
+    if not _is_config(own) and any(path.exists() and own.exists() and path.samefile(own) for path in settings):
+        raise UsageError(
+            f"{own}: is to be read, and stands where the run writes its own configuration",
+            expected="settings in a file of another name or place; nothing was changed",
+            remedy="-o with another name, or rename the file",
+        )
+    places: dict[str, Recognise] = {"state": _is_state, "model": is_model, "data": is_prepared}
+    if not checkpoints.checkpoints(folder):  # a run that was once begun has taken these names; they may be damaged since
+        places |= _FILES
+    require_own({folder / name: recognise for name, recognise in places.items()}, what="a run", inputs=inputs)
+
+
+def kept_fingerprint(folder: Path, data: DataConfig | TextConfig) -> dict[str, Any] | None:
+    """What a run's data were prepared from, where the run was begun with the text that is asked for, by its names, and some of it is gone.
+
+    Then the run can go on without it; None wherever text has to be read.
+    """
+    if all(map(os.path.lexists, input_files(data))):
+        return None
+    try:
+        own = build(type(data), find_texts(read_toml(folder / CONFIG), folder)["data"], origin=str(folder / CONFIG))
+        return open_data(folder / "data").fingerprint if own.texts() == data.texts() else None
+    except (VitrailError, KeyError):
+        return None
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether something was trained in a run's folder: a model stands there, or a checkpoint."""
+    return holds_model(folder) or bool(checkpoints.checkpoints(folder))
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a model stands in a run's folder, sound or damaged."""
+    return is_model(folder / "model")
+
+
+def _is_state(path: Path) -> bool:
+    """Checkpoints of ours, perhaps beside other things, which are then left alone."""
+    ours = any(is_published(step) or (step / checkpoints.STATE).exists() for step in checkpoints.checkpoints(path.parent))
+    return ours or all(_HALF_SAVED.fullmatch(entry.name) for entry in path.iterdir())
+
+
+def _is_config(path: Path) -> bool:
+    """Whether a file is a run's whole configuration to the letter: what somebody wrote or edited by hand is not."""
+    try:
+        text = path.read_bytes().decode()
+        table: dict[str, Any] = tomllib.loads(text)
+    except (OSError, ValueError):
+        return False
+    return table.keys() >= _TABLES and to_toml(table) == text
+
+
+def _is_choices(path: Path) -> bool:
+    data = start_of(path)
+    return not data.strip(b"[]\n ") or holds(b'"name":', b'"value":', b'"reason":')(path)
+
+
+def _holds_batches(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("step-*-batch-*.json"))
+
+
+_FILES: dict[str, Recognise] = {
+    CONFIG: _is_config,
+    CHOICES: _is_choices,
+    "metrics.jsonl": is_log_with("step", "kind"),
+    "samples.jsonl": is_log_with("step", "source", "reference", "translation"),
+    "film.jsonl": is_log_with("step", "format", "probes"),
+    "log.txt": holds(b" INFO "),
+    "scores.json": is_json_with("step", "lines"),
+    "test.translated": lambda path: is_json_with("step", "lines")(path.with_name("scores.json")),
+    "process.json": is_json_with("peak_memory_bytes", "error"),
+    "bad_batches": _holds_batches,
+    "tensorboard": lambda path: path.is_dir() and any(path.glob("events.out.tfevents.*")),
+}

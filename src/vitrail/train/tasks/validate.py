@@ -1,0 +1,113 @@
+"""How good a model is on the dev set: loss, perplexity, and BLEU and chrF of real translations."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from vitrail.data.batches import Batch, collate, plan
+from vitrail.data.boundaries import count_sentences
+from vitrail.data.cleaning.normalise import CURRENT, Normalisation
+from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.translate import TranslateConfig, Translator
+from vitrail.models.base import TranslationModel
+from vitrail.train.log.metrics import perplexity
+
+_SAMPLES = 8
+
+
+class DevSet(NamedTuple):
+    """Text to validate on: sources and their references."""
+
+    source: Sequence[str]
+    target: Sequence[str]
+
+    def first(self, count: int) -> "DevSet":
+        """The first sentences."""
+        return DevSet(self.source[:count], self.target[:count])
+
+
+class Validation(NamedTuple):
+    """One look at the dev set. `samples` are a few (source, reference, translation)."""
+
+    values: dict[str, float]
+    samples: list[dict[str, Any]]
+
+
+class Validated(NamedTuple):
+    """What was validated, for those who watch a training."""
+
+    step: int
+    model: TranslationModel
+    """A copy in evaluation mode: what is done with it does not disturb the training."""
+    vocabularies: Vocabularies
+    dev: DevSet
+
+
+Watch = Callable[[Validated], Mapping[str, Any]]
+"""Looks at a model after its validation; what it returns becomes a line of `film.jsonl`."""
+
+
+def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device) -> tuple[float, int]:
+    """Summed cross-entropy of the references, without smoothing, and the count of their tokens; float32 throughout."""
+    source, target = vocabularies.source.encode_batch(dev.source), vocabularies.target.encode_batch(dev.target)
+    lengths = [np.array([len(row) for row in rows], dtype=np.int32) for rows in (source, target)]
+    nats, tokens = 0.0, 0
+    for chosen in plan(lengths[0], lengths[1], budget=4096, seed=0, epoch=0):
+        batch = collate([source[i] for i in chosen], [target[i] for i in chosen])
+        loss = model.loss(Batch(*(part.to(device) for part in batch)))
+        nats += float(loss.plain_nats)
+        tokens += int(loss.tokens)
+    return nats, tokens
+
+
+@torch.inference_mode()
+def validate(
+    model: TranslationModel,
+    vocabularies: Vocabularies,
+    dev: DevSet,
+    *,
+    device: torch.device,
+    sentences: int,
+    tokenize: str = "13a",
+    normalisation: Normalisation = CURRENT,
+) -> Validation:
+    """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
+
+    Vocabularies with unknown words or characters are told of by `dev_unknown_share`, over the tokens of both sides.
+    Args: tokenize: how BLEU finds words, by `vitrail.scoring.counting_for`.
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+
+    model.eval()
+    nats, tokens = dev_loss(model, vocabularies, dev, device=device)
+    part = dev.first(sentences)
+    greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
+    several = sum(count_sentences(text) > 1 for text in dev.source) / len(dev.source)
+    translator = Translator(
+        model, vocabularies=vocabularies, config=greedy, device=device, several_sentences=several, normalisation=normalisation
+    )
+    results = translator.translate(part.source)
+    texts = [result.text for result in results]
+    # Exponential smoothing is sacreBLEU's default. Its BLEU is 0 where no translation has four words; with the effective order it counts
+    # the shorter runs then, and is the same number otherwise.
+    bleu = BLEU(tokenize=tokenize, effective_order=True, force=True)
+    values = {
+        "dev_loss_nats_per_token": nats / tokens,
+        "dev_perplexity": perplexity(nats / tokens),
+        "dev_bleu": bleu.corpus_score(texts, [list(part.target)]).score,
+        "dev_chrf": CHRF().corpus_score(texts, [list(part.target)]).score,
+        "dev_truncated_share": sum(result.truncated for result in results) / len(results),
+    }
+    if vocabularies.has_unknown:
+        values["dev_unknown_share"] = vocabularies.unknown_share(dev.source, dev.target)
+    shown = zip(part.source[:_SAMPLES], part.target[:_SAMPLES], texts[:_SAMPLES], strict=True)
+    samples = [{"source": source, "reference": reference, "translation": text} for source, reference, text in shown]
+    return Validation(values, samples)
+
+
+def named_values(validated: Mapping[str, Validation]) -> dict[str, float]:
+    """The figures of further dev texts, each under its name with that of the text: `dev_chrf/news`."""
+    return {f"{figure}/{name}": value for name, found in validated.items() for figure, value in found.values.items()}
