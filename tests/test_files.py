@@ -29,7 +29,7 @@ from vitrail.files import (
     NotWritten,
     make_folder,
     publish_folder,
-    read_lines,
+    read_json_lines,
     read_manifest,
     verify_folder,
     write_file,
@@ -189,7 +189,7 @@ def test_whatever_call_fails_the_old_or_the_new_version_is_whole(
         monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
         if not for_good and what != "folder":
             assert names(folder) in (["x"], [])  # nothing temporary is left
-        files.sweep(folder)
+        files.remove_leftovers(folder)
         if what == "new folder":
             assert names(folder) in (["x"], [])
             assert names(folder) == [] or read(path) == new
@@ -336,7 +336,7 @@ def test_sweep_removes_links_not_what_they_point_to(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "b.vitrail-tmp-12").symlink_to(tmp_path / "precious")
     (tmp_path / "in" / "notes.vitrail-tmp-x").write_text("not ours")
-    files.sweep(tmp_path / "in")
+    files.remove_leftovers(tmp_path / "in")
     assert names(tmp_path / "in") == ["notes.vitrail-tmp-x"] and names(tmp_path / "precious") == ["a"]
 
 
@@ -483,11 +483,11 @@ def test_half_a_last_line_is_left_out_and_cut_off(tmp_path: Path) -> None:
         log.close()
     with path.open("ab") as file:
         file.write(b'{"step": 3, "lo')
-    assert [record["step"] for record in read_lines(path)] == [1, 2]
-    assert read_lines(path)[1] == {"step": 2, "loss": None, "parts": [None, [1, None]]}
+    assert [record["step"] for record in read_json_lines(path)] == [1, 2]
+    assert read_json_lines(path)[1] == {"step": 2, "loss": None, "parts": [None, [1, None]]}
     with JsonLines(path) as log:
         log.append({"step": 3})
-    assert [record["step"] for record in read_lines(path)] == [1, 2, 3]
+    assert [record["step"] for record in read_json_lines(path)] == [1, 2, 3]
     assert path.read_bytes().count(b"\n") == 3
 
 
@@ -506,13 +506,13 @@ def test_resume_repeats_no_step(tmp_path_factory: pytest.TempPathFactory, total:
     for saved in (0, stop, again):
         with JsonLines(path) as log:
             log.go_back(saved)
-            last = max((record.get("step", 0) for record in read_lines(path)), default=0)
+            last = max((record.get("step", 0) for record in read_json_lines(path)), default=0)
             assert last <= saved
             for step in range(last + 1, total + 1):
                 log.append({"step": step})
                 log.append({"note": "said after the step"})
-    steps = [record["step"] for record in read_lines(path) if "step" in record]
-    assert steps == list(range(1, total + 1)) and len(read_lines(path)) == 2 * total
+    steps = [record["step"] for record in read_json_lines(path) if "step" in record]
+    assert steps == list(range(1, total + 1)) and len(read_json_lines(path)) == 2 * total
 
 
 def test_a_line_that_fits_half_leaves_the_lines_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,17 +549,17 @@ def test_log_faults_at_every_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         except NotWritten:
             assert fault.fired
         monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
-        assert [record["step"] for record in read_lines(path)] in ([1], [1, 2])
+        assert [record["step"] for record in read_json_lines(path)] in ([1], [1, 2])
 
 
 def test_a_damaged_line_is_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for bad in (b"{\n", b"[1]\n", b"\xff\n", b"[" * 100_000 + b"\n"):
         caplog.clear()
         (tmp_path / "a.jsonl").write_bytes(b'{"step": 1}\n' + bad + b'\n{"step": 2}\n')
-        assert read_lines(tmp_path / "a.jsonl") == [{"step": 1}, {"step": 2}]
+        assert read_json_lines(tmp_path / "a.jsonl") == [{"step": 1}, {"step": 2}]
         assert caplog.messages == [f"{tmp_path / 'a.jsonl'}: line 2 is no JSON object; left out"], "and a blank line is nothing to tell of"
     with pytest.raises(ModelError, match="No such file"):
-        read_lines(tmp_path / "b.jsonl")
+        read_json_lines(tmp_path / "b.jsonl")
 
 
 # ---- one process a folder

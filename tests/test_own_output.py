@@ -12,9 +12,9 @@ from vitrail.errors import UsageError
 from vitrail.experiments import gradients, lag, length
 from vitrail.files import Recognise, holds_others, is_json_with, is_log_with, publish_folder, require_own, seal, unseal, write_file
 from vitrail.inspection import page
-from vitrail.inspection.maps.projector import Table, write_projector
+from vitrail.inspection.maps.projector import VectorTable, write_projector
 from vitrail.ladder import ladder_report
-from vitrail.phrasebook.corpus import phrasebook, write
+from vitrail.phrasebook.corpus import phrasebook, write_phrasebook
 from vitrail.reports import charts
 
 
@@ -60,12 +60,12 @@ def test_a_phrasebook_is_not_written_over_a_corpus(tmp_path: Path) -> None:
     corpus = tmp_path / "train.en"
     corpus.write_text("years of work\n")
     with pytest.raises(UsageError, match=r"train\.en"):
-        write(tmp_path, phrasebook(train_pairs=100))
+        write_phrasebook(tmp_path, phrasebook(train_pairs=100))
     assert every_byte(tmp_path) == {"train.en": b"years of work\n"}
     corpus.unlink()
-    write(tmp_path, phrasebook(train_pairs=100))
-    write(tmp_path, phrasebook(train_pairs=100))
-    write(tmp_path, phrasebook(train_pairs=150))  # another phrasebook takes the place of one
+    write_phrasebook(tmp_path, phrasebook(train_pairs=100))
+    write_phrasebook(tmp_path, phrasebook(train_pairs=100))
+    write_phrasebook(tmp_path, phrasebook(train_pairs=150))  # another phrasebook takes the place of one
     assert len(corpus.read_bytes().splitlines()) == 150
 
 
@@ -95,7 +95,7 @@ def test_the_demonstration_is_not_written_over_somebody_elses(tmp_path: Path) ->
 
 def test_the_projector_replaces_its_own_files_alone(tmp_path: Path) -> None:
     def export() -> None:
-        write_projector(tmp_path, [Table("source", np.eye(2), ("text",), [("a",), ("b",)])])
+        write_projector(tmp_path, [VectorTable("source", np.eye(2), ("text",), [("a",), ("b",)])])
 
     (tmp_path / "source.vectors.tsv").write_text("mine\n")
     with pytest.raises(UsageError, match=r"source\.vectors\.tsv"):

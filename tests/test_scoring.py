@@ -8,7 +8,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from vitrail import scoring
 from vitrail.languages import language_of_file
-from vitrail.scoring import Counting, counting_for, tokenizer_for
+from vitrail.scoring import BleuSettings, bleu_settings_for, tokenizer_for
 
 NTREX = Path(os.environ.get("VITRAIL_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data") / "ntrex"
 
@@ -80,14 +80,14 @@ def test_references_that_a_told_language_does_not_fit():
 
 
 def test_spaces_that_a_tokenizer_put_in_change_no_score():
-    counting = counting_for("ja", CUT_JAPANESE)
+    counting = bleu_settings_for("ja", CUT_JAPANESE)
     bleu = BLEU(tokenize=counting.tokenize)
     assert bleu.corpus_score(JAPANESE, [CUT_JAPANESE]).score == pytest.approx(100)
 
 
 @pytest.mark.parametrize(("references", "language"), [(GLOSSARY, "fr"), (["是", "不"], "zh"), (["แมว"], "th"), (["a", "", "b c"], "")])
 def test_lines_that_are_all_too_short_are_counted_by_what_they_have(references, language):
-    counting = counting_for(language, references)
+    counting = bleu_settings_for(language, references)
     assert counting.effective_order
     found = BLEU(tokenize=counting.tokenize, effective_order=counting.effective_order).corpus_score(references, [references])
     assert found.score == pytest.approx(100 if "".join(references) != "แมว" else found.score)
@@ -95,11 +95,13 @@ def test_lines_that_are_all_too_short_are_counted_by_what_they_have(references, 
 
 
 def test_lines_that_are_mostly_short_are_told_of():
-    assert counting_for("fr", FRENCH) == Counting("13a", False, ())
-    (note,) = counting_for("fr", [*GLOSSARY, *FRENCH]).notes
-    assert note.startswith("4 of 6 references are shorter than 4 words") and not counting_for("fr", [*GLOSSARY, *FRENCH]).effective_order
-    assert counting_for("fr", ["L'eau, c'est bon."]).notes == (), "words as the tokenizer finds them, not as spaces do"
-    assert counting_for("fr", []) == counting_for("", [""]) == Counting("13a", False, ())
+    assert bleu_settings_for("fr", FRENCH) == BleuSettings("13a", False, ())
+    (note,) = bleu_settings_for("fr", [*GLOSSARY, *FRENCH]).notes
+    assert (
+        note.startswith("4 of 6 references are shorter than 4 words") and not bleu_settings_for("fr", [*GLOSSARY, *FRENCH]).effective_order
+    )
+    assert bleu_settings_for("fr", ["L'eau, c'est bon."]).notes == (), "words as the tokenizer finds them, not as spaces do"
+    assert bleu_settings_for("fr", []) == bleu_settings_for("", [""]) == BleuSettings("13a", False, ())
 
 
 @pytest.mark.skipif(not NTREX.exists(), reason=f"needs {NTREX}")
@@ -108,7 +110,7 @@ def test_a_right_translation_into_any_language_is_seen():
     unspaced: list[str] = []
     for path in sorted(NTREX.glob("newstest2019.*")):
         code, references = language_of_file(path.name), path.read_text(encoding="utf-8").splitlines()[:30]
-        told, read = counting_for(code, references), counting_for("", references)
+        told, read = bleu_settings_for(code, references), bleu_settings_for("", references)
         assert told.tokenize == read.tokenize and not told.effective_order, code
         if told.tokenize != "13a":
             unspaced.append(code)

@@ -13,7 +13,7 @@ import pytest
 
 from vitrail.errors import VitrailError
 from vitrail.phrasebook.corpus import phrasebook
-from vitrail.streams import heard_or_not, unfailing
+from vitrail.streams import ignore_write_errors, unfailing
 from vitrail.train.log.display import TrainingDisplay
 
 SAYING = """
@@ -153,12 +153,12 @@ def test_a_listener_that_fails_costs_its_line() -> None:
         told.append(line)
         raise BrokenPipeError
 
-    tell = heard_or_not(say)
+    tell = ignore_write_errors(say)
     tell("one")
     tell("two")
     assert told == ["one", "two"]
     with pytest.raises(VitrailError):  # a fault of other kinds is one
-        heard_or_not(lambda line: (_ for _ in ()).throw(VitrailError(line)))("three")
+        ignore_write_errors(lambda line: (_ for _ in ()).throw(VitrailError(line)))("three")
 
 
 def test_a_log_that_cannot_be_opened_costs_its_lines(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from vitrail.commands.use.align import align
 from vitrail.commands.use.generate import generate
 from vitrail.commands.use.translate import translate
 from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
-from vitrail.streams import NobodyReads, guard_streams
+from vitrail.streams import OutputClosed, guard_streams
 from vitrail.train.stopping import stopping_at_once
 
 app = typer.Typer(name="vitrail", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -59,7 +59,7 @@ def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(verb)
     def stoppable(*arguments: Any, **options: Any) -> None:
-        with stopping_at_once("stopped; what was done is kept"), suppress(NobodyReads):
+        with stopping_at_once("stopped; what was done is kept"), suppress(OutputClosed):
             verb(*arguments, **options)
 
     return stoppable
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.TyperException as error:
         console.say(f"error: {error.format_message()}\n  try: vitrail --help, or --help after a verb")
         return error.exit_code
-    except NobodyReads as error:
+    except OutputClosed as error:
         return error.exit_code
     except VitrailError as error:
         return _tell(error, str(error), debug=debug, code=error.exit_code)

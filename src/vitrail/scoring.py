@@ -24,7 +24,7 @@ class TokenizerChoice(NamedTuple):
     reason: str
 
 
-class Counting(NamedTuple):
+class BleuSettings(NamedTuple):
     """How BLEU counts a text."""
 
     tokenize: str
@@ -35,7 +35,7 @@ class Counting(NamedTuple):
     """What is unusual, and why, for the user."""
 
 
-def counting_for(language: str, references: Sequence[str]) -> Counting:
+def bleu_settings_for(language: str, references: Sequence[str]) -> BleuSettings:
     """Decide how BLEU counts translations, by the target language as it was told (or empty) and the references.
 
     Orders that the references are all too short for are left out, as the score would be 0.00 whatever the translations are.
@@ -52,7 +52,7 @@ def counting_for(language: str, references: Sequence[str]) -> Counting:
         notes.append(
             f"{short} of {lines} references are shorter than {LONGEST_RUN} words, the longest run that BLEU counts: read chrF beside it"
         )
-    return Counting(choice.name, lines > 0 and short == lines, tuple(notes))
+    return BleuSettings(choice.name, lines > 0 and short == lines, tuple(notes))
 
 
 def tokenizer_for(language: str = "", references: Sequence[str] = ()) -> TokenizerChoice:

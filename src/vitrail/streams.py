@@ -11,7 +11,7 @@ from typing import TextIO
 from vitrail.errors import VitrailError
 
 
-class NobodyReads(VitrailError):
+class OutputClosed(VitrailError):
     """Whoever read the results has left, as `head` does: the program ends quietly."""
 
     exit_code = 141
@@ -44,7 +44,7 @@ class _Raw(io.RawIOBase):
         return self.inner.fileno()
 
 
-class _Told(_Raw):
+class _LossyStream(_Raw):
     """Lines for people: those that cannot be written are lost, and nothing else is."""
 
     def write(self, data: "memoryview | bytes", /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -54,7 +54,7 @@ class _Told(_Raw):
         return len(data)
 
 
-class _Result(_Raw):
+class _StrictStream(_Raw):
     """What the program was called for: what cannot be written is an error, told once."""
 
     _failed = False
@@ -70,7 +70,7 @@ class _Result(_Raw):
             return written
         except BrokenPipeError:
             self._failed = True
-            raise NobodyReads("nobody reads the results") from None
+            raise OutputClosed("nobody reads the results") from None
         except OSError as error:
             self._failed = True
             reason = error.strerror or str(error)
@@ -86,13 +86,13 @@ def guard_streams() -> None:
             os.fstat(descriptor)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-    sys.stdout = _guarded(sys.stdout, _Result)
-    sys.stderr = _guarded(sys.stderr, _Told)
+    sys.stdout = _guarded(sys.stdout, _StrictStream)
+    sys.stderr = _guarded(sys.stderr, _LossyStream)
 
 
 def unfailing(stream: TextIO | None) -> TextIO:
     """The same stream, but what it cannot write is lost in silence."""
-    return _guarded(stream, _Told)
+    return _guarded(stream, _LossyStream)
 
 
 def _guarded(stream: TextIO | None, kind: type[_Raw]) -> TextIO:
@@ -113,7 +113,7 @@ def _guarded(stream: TextIO | None, kind: type[_Raw]) -> TextIO:
     )
 
 
-def heard_or_not(say: Callable[[str], None]) -> Callable[[str], None]:
+def ignore_write_errors(say: Callable[[str], None]) -> Callable[[str], None]:
     """`say`, but a line that it cannot tell is lost in silence."""
 
     def tell(line: str) -> None:

@@ -30,7 +30,7 @@ def corpus() -> Corpus:
 def train(corpus: Corpus) -> Callable[..., Course]:
     def run(name: str, clipping: Clipping, *, scale: float = 1.0, steps: int = 4) -> Course:
         model = bench.start_model(bench.narrow(preset(name), width=16), corpus.vocabularies, recurrent_scale=scale)
-        return bench.train(model, corpus, system=name, clipping=clipping, conditions=Conditions(steps=steps))
+        return bench.train_and_measure(model, corpus, system=name, clipping=clipping, conditions=Conditions(steps=steps))
 
     return run
 

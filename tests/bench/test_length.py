@@ -104,7 +104,7 @@ def test_batches_have_the_lengths_that_are_asked_for() -> None:
     material = norms.Material(norms.Sentences(rows, rows), norms.Sentences([], []), norms.Sentences([], []), 4, 10)
 
     def ranges(trained_on: norms.Lengths) -> list[tuple[int, int]]:
-        made = islice(norms.make_batches(material, trained_on, batch_tokens=60, seed=1), 12)
+        made = islice(norms.endless_batches(material, trained_on, batch_tokens=60, seed=1), 12)
         lengths = [(batch.source != PAD).sum(1) - 1 for batch in made]
         return [(int(found.min()), int(found.max())) for found in lengths]
 
@@ -119,6 +119,6 @@ def test_batches_have_the_lengths_that_are_asked_for() -> None:
 def test_a_loss_by_band_is_a_sum_over_its_tokens() -> None:
     model = fresh_model(preset("tiny"), 20).eval()
     rows = [[5, 6, 7]] * 150 + [[8]] * 10
-    found = norms.validate(model, norms.Sentences(rows, rows))
+    found = norms.validation_loss(model, norms.Sentences(rows, rows))
     whole = model.loss(collate(rows, rows))
     assert found == pytest.approx(float(whole.plain_nats.detach()) / int(whole.tokens), rel=1e-5)

@@ -16,7 +16,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.preparing.prepare import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
-from vitrail.train.loop import Learner, gradients
+from vitrail.train.loop import Learner, accumulate_gradients
 from vitrail.train.optim import Optimizer
 from vitrail.train.run_config import RunConfig
 
@@ -37,7 +37,7 @@ def learn(kind: Kind, batches: list[tuple[int, Batch]], ranks: Ranks) -> tuple[t
     config = RunConfig(data=DataConfig(corpora=(ParallelText(source=Path("a.en"), target=Path("a.fr")),)), model=kind.config)
     optimizer = Optimizer(model, config.optimizer)
     learner = Learner(model, optimizer, [], lambda first: [], ranks, torch.device("cpu"), torch.float32, config)
-    sums = gradients(learner, batches)
+    sums = accumulate_gradients(learner, batches)
     return sums, [parameter.grad for parameter in optimizer.parameters if parameter.grad is not None]
 
 

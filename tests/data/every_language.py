@@ -19,7 +19,7 @@ from vitrail.data.cleaning.filters import Reason
 from vitrail.data.preparing.prepare import DataConfig, prepare
 from vitrail.data.preparing.prepared import NEIGHBOUR, OVERLAP
 from vitrail.errors import VitrailError
-from vitrail.train.api import Request, plan
+from vitrail.train.api import Request, plan_run
 
 NO_LOSS = (Reason.DUPLICATE.value, OVERLAP, NEIGHBOUR)
 
@@ -52,7 +52,7 @@ def try_out(source: Path, target: Path, settings: Sequence[Override]) -> Outcome
     corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            planned = plan(Request(overrides=(corpus, *settings)), Path(scratch), gpu=False)
+            planned = plan_run(Request(overrides=(corpus, *settings)), Path(scratch), gpu=False)
             prepared = prepare(build(DataConfig, planned.table["data"], origin="data"), Path(scratch) / "data", workers=1)
         except VitrailError as error:
             return Outcome(1, {}, 0, 0, str(error).replace("\n", " "))

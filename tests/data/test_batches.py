@@ -14,7 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.data import batches
-from vitrail.data.batches import Batch, Batches, SubwordDropout, collate, fitting, longest, pad_rows, plan, prefetch, shares
+from vitrail.data.batches import (
+    Batch,
+    Batches,
+    SubwordDropout,
+    collate,
+    longest,
+    pad_rows,
+    plan_batches,
+    prefetch,
+    shares,
+    within_max_length,
+)
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepiece
 from vitrail.errors import DataError
 
@@ -66,21 +77,21 @@ pairs_of_lengths = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), m
 @given(pairs_of_lengths, st.integers(1, 300), st.integers(0, 2**32), st.integers(0, 5))
 def test_a_plan_holds_its_laws(pairs: list[tuple[int, int]], budget: int, seed: int, epoch: int) -> None:
     source, target = np.array(pairs, dtype=np.int32).reshape(-1, 2).T
-    made = plan(source, target, budget=budget, seed=seed, epoch=epoch)
+    made = plan_batches(source, target, budget=budget, seed=seed, epoch=epoch)
     assert sorted(np.concatenate([[], *made]).tolist()) == list(range(len(pairs)))
     for batch in made:
         assert len(batch) > 0
         if len(batch) > 1:
             assert len(batch) * (target[batch].max() + 1) <= budget
             assert len(batch) * (source[batch].max() + 1) <= batches.SOURCE_FACTOR * budget
-    again = plan(source, target, budget=budget, seed=seed, epoch=epoch)
+    again = plan_batches(source, target, budget=budget, seed=seed, epoch=epoch)
     assert [batch.tolist() for batch in made] == [batch.tolist() for batch in again]
-    assert len(plan(source, target, budget=budget, seed=seed, epoch=epoch + 1)) == len(made)
+    assert len(plan_batches(source, target, budget=budget, seed=seed, epoch=epoch + 1)) == len(made)
 
 
 def test_epochs_and_seeds_differ_in_order_and_in_composition() -> None:
     source, target = corpus_lengths(3000)
-    first, second, other = (plan(source, target, budget=1000, seed=seed, epoch=epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0)))
+    first, second, other = (plan_batches(source, target, budget=1000, seed=seed, epoch=epoch) for seed, epoch in ((1, 0), (1, 1), (2, 0)))
     compositions = [{frozenset(batch.tolist()) for batch in made} for made in (first, second, other)]
     assert len(compositions[0] & compositions[1]) < 0.1 * len(first)
     assert len(compositions[0] & compositions[2]) < 0.1 * len(first)
@@ -92,7 +103,7 @@ def test_epochs_and_seeds_differ_in_order_and_in_composition() -> None:
 def test_the_plan_is_the_same_on_every_platform() -> None:
     """A golden plan: a run that is resumed elsewhere, or with a later numpy, must see the same order."""
     source, target = ids(3, 1, 4, 1, 5, 9, 2, 6), ids(2, 7, 1, 8, 2, 8, 1, 8)
-    made = plan(source, target, budget=20, seed=42, epoch=3)
+    made = plan_batches(source, target, budget=20, seed=42, epoch=3)
     assert [batch.tolist() for batch in made] == GOLDEN_PLAN
 
 
@@ -101,7 +112,7 @@ GOLDEN_PLAN = [[7, 3], [1, 5], [6, 2, 4, 0]]
 
 def test_little_is_padding() -> None:
     source, target = corpus_lengths(20_000)
-    made = plan(source, target, budget=4096, seed=1, epoch=0)
+    made = plan_batches(source, target, budget=4096, seed=1, epoch=0)
     sides = [(lengths + 1, sum(len(batch) * (int(lengths[batch].max()) + 1) for batch in made)) for lengths in (source, target)]
     (source_fill, target_fill) = (float(lengths.sum()) / positions for lengths, positions in sides)
     assert target_fill >= 0.97
@@ -111,13 +122,13 @@ def test_little_is_padding() -> None:
 
 def test_fitting_leaves_out_exactly_the_pairs_above_the_limit() -> None:
     source, target = ids(5, 6, 1, 6, 0), ids(5, 1, 6, 6, 0)
-    assert fitting(source, target, max_length=5).tolist() == [0, 4]
-    assert fitting(source, target, max_length=6).tolist() == [0, 1, 2, 3, 4]
+    assert within_max_length(source, target, max_length=5).tolist() == [0, 4]
+    assert within_max_length(source, target, max_length=6).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_the_longest_batch_has_the_most_positions() -> None:
     source, target = corpus_lengths(500)
-    made = plan(source, target, budget=300, seed=0, epoch=0)
+    made = plan_batches(source, target, budget=300, seed=0, epoch=0)
     found = longest(source, target, made)
     sizes = [collate([[9] * int(source[i]) for i in batch], [[9] * int(target[i]) for i in batch]) for batch in made]
     positions = [batch.source.numel() + batch.target_in.numel() for batch in sizes]
@@ -127,7 +138,7 @@ def test_the_longest_batch_has_the_most_positions() -> None:
 @pytest.mark.parametrize("target_length", [50, 51])
 def test_a_pair_over_the_budget_stands_alone(target_length: int) -> None:
     source, target = ids(3, 3, 3), ids(4, target_length, 4)
-    made = plan(source, target, budget=50, seed=0, epoch=0)
+    made = plan_batches(source, target, budget=50, seed=0, epoch=0)
     assert [1] in [batch.tolist() for batch in made]
 
 
@@ -310,7 +321,7 @@ def test_padding_on_multi30k_is_under_a_tenth() -> None:
     vocabulary = train_sentencepiece(itertools.chain(*sides), size=8000)
     source, target = (np.array([len(row) for row in vocabulary.encode_batch(side)], dtype=np.int32) for side in sides)
     real = cells = 0
-    for chosen in plan(source, target, budget=4096, seed=1, epoch=3):
+    for chosen in plan_batches(source, target, budget=4096, seed=1, epoch=3):
         for lengths in (source[chosen] + 1, target[chosen] + 1):
             real += int(lengths.sum())
             cells += len(lengths) * int(lengths.max())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.cleaning.clean import CleanConfig, Report, clean, make_filters, normalise, normalise_pair, show
+from vitrail.data.cleaning.clean import CleanConfig, Report, clean, make_filters, normalise, normalise_pair, printable
 from vitrail.data.cleaning.filters import DuplicateFilter, HashSet, Reason, RepetitionFilter
 from vitrail.data.reading.parallel_text import CUT_MARK, ParallelText, SentencePair
 from vitrail.errors import UsageError
@@ -267,7 +267,7 @@ def test_report_shows_counts_and_examples_fit_for_a_terminal() -> None:
     assert "\u202e" not in text
     assert "EmptySide" in report.to_text()
     assert "line 3" not in report.to_text()
-    assert show("é\udcff\n") == "é\\udcff\\n"
+    assert printable("é\udcff\n") == "é\\udcff\\n"
 
 
 MULTI30K = Path(__file__).parents[3] / "shared" / "data" / "multi30k"

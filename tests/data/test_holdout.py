@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.data.preparing.holdout import HeldOut, HoldoutConfig, Overlap, Role, Split, held_out, sentence_key, split
+from vitrail.data.preparing.holdout import HeldOut, HoldoutConfig, Overlap, Split, SplitRole, held_out, sentence_key, split
 from vitrail.data.reading.parallel_text import SentencePair
 from vitrail.errors import DataError
 
@@ -25,13 +25,13 @@ def corpus(size: int) -> list[SentencePair]:
     return pairs_of([(f"The house number {n} is old.", f"La maison numéro {n} est vieille.") for n in range(size)])
 
 
-def texts(divided: Split, pairs: list[SentencePair], role: Role) -> set[tuple[str, str]]:
+def texts(divided: Split, pairs: list[SentencePair], role: SplitRole) -> set[tuple[str, str]]:
     return {(pair.source, pair.target) for pair in divided.select(pairs, role=role)}
 
 
 def admitted(train: list[SentencePair], held: HeldOut, report: Overlap) -> list[SentencePair]:
     found = [(pair, sentence_key(pair.source) in held.sources, sentence_key(pair.target) in held.targets) for pair in train]
-    return [pair for pair, source, target in found if report.admits(lambda pair=pair: pair, by_source=source, by_target=target)]
+    return [pair for pair, source, target in found if report.keeps(lambda pair=pair: pair, by_source=source, by_target=target)]
 
 
 # --- laws ----------------------------------------------------------------------------------------------------------------------
@@ -45,16 +45,16 @@ def test_no_sentence_is_shared_between_parts(sides: list[tuple[str, str]], dev: 
         divided = split(pairs, config=HoldoutConfig(dev_pairs=dev, test_pairs=test))
     except DataError:
         return
-    assert divided.count(Role.DEV) == dev
-    assert divided.count(Role.TEST) == test
-    assert sum(divided.count(role) for role in Role) == len(pairs)
-    parts = {role: texts(divided, pairs, role) for role in (Role.TRAIN, Role.DEV, Role.TEST)}
-    assert parts[Role.TRAIN]
-    for one, other in ((Role.TRAIN, Role.DEV), (Role.TRAIN, Role.TEST), (Role.DEV, Role.TEST)):
+    assert divided.count(SplitRole.DEV) == dev
+    assert divided.count(SplitRole.TEST) == test
+    assert sum(divided.count(role) for role in SplitRole) == len(pairs)
+    parts = {role: texts(divided, pairs, role) for role in (SplitRole.TRAIN, SplitRole.DEV, SplitRole.TEST)}
+    assert parts[SplitRole.TRAIN]
+    for one, other in ((SplitRole.TRAIN, SplitRole.DEV), (SplitRole.TRAIN, SplitRole.TEST), (SplitRole.DEV, SplitRole.TEST)):
         for side in (0, 1):
             assert not {pair[side] for pair in parts[one]} & {pair[side] for pair in parts[other]}
-    held = parts[Role.DEV] | parts[Role.TEST]
-    for source, target in texts(divided, pairs, Role.REMOVED):  # nothing is removed without cause
+    held = parts[SplitRole.DEV] | parts[SplitRole.TEST]
+    for source, target in texts(divided, pairs, SplitRole.REMOVED):  # nothing is removed without cause
         assert source in {s for s, _ in held} or target in {t for _, t in held}
 
 
@@ -71,7 +71,7 @@ def test_the_order_of_the_file_does_not_matter(sides: list[tuple[str, str]], see
             split(shuffled, config=config)
         return
     again = split(shuffled, config=config)
-    for role in (Role.TRAIN, Role.DEV, Role.TEST):
+    for role in (SplitRole.TRAIN, SplitRole.DEV, SplitRole.TEST):
         assert texts(divided, pairs, role) == texts(again, shuffled, role)
 
 
@@ -124,9 +124,9 @@ def test_the_key_is_the_same_on_every_machine() -> None:
 def test_sizes_follow_the_corpus() -> None:
     for size, expected in ((3, 1), (100, 4), (2_000, 80), (26_000, 1_000)):
         divided = split(corpus(size), config=HoldoutConfig())
-        assert (divided.count(Role.DEV), divided.count(Role.TEST), divided.count(Role.REMOVED)) == (expected, expected, 0)
+        assert (divided.count(SplitRole.DEV), divided.count(SplitRole.TEST), divided.count(SplitRole.REMOVED)) == (expected, expected, 0)
     divided = split(corpus(50), config=HoldoutConfig(dev_pairs=0, test_pairs=0))
-    assert divided.count(Role.TRAIN) == 50
+    assert divided.count(SplitRole.TRAIN) == 50
 
 
 def test_the_choice_is_pinned() -> None:
@@ -137,7 +137,7 @@ def test_the_choice_is_pinned() -> None:
 def test_several_translations_of_a_held_out_sentence_leave_train() -> None:
     pairs = pairs_of([(f"Source {n % 20}", f"Cible {n}") for n in range(100)])
     divided = split(pairs, config=HoldoutConfig(dev_pairs=1, test_pairs=1))
-    assert [divided.count(role) for role in Role] == [90, 1, 1, 8]
+    assert [divided.count(role) for role in SplitRole] == [90, 1, 1, 8]
     assert "8 removed" in divided.to_text()
     assert json.loads(divided.to_json()) == {"train": 90, "dev": 1, "test": 1, "removed": 8}
 
@@ -155,7 +155,7 @@ def test_selecting_from_another_text_is_refused() -> None:
     divided = split(corpus(30), config=HoldoutConfig())
     for other in (corpus(29), corpus(31)):
         with pytest.raises(DataError, match="30 were split"):
-            list(divided.select(other, role=Role.TRAIN))
+            list(divided.select(other, role=SplitRole.TRAIN))
 
 
 def test_an_empty_side_of_a_given_test_matches_nothing() -> None:

@@ -7,7 +7,7 @@ import pytest
 from invented import LANGUAGES, LATIN, parallel, spoil, truncated
 
 from vitrail.data.cleaning.filters import Reason
-from vitrail.data.cleaning.left_out import tell_losses
+from vitrail.data.cleaning.left_out import describe_dropped
 from vitrail.data.preparing.holdout import HoldoutConfig
 from vitrail.data.preparing.prepare import DataConfig, prepare
 from vitrail.data.preparing.prepared import NEIGHBOUR, OVERLAP, TOO_LONG
@@ -63,7 +63,7 @@ def prepared(corpus: ParallelText, folder: Path, **more: Any) -> list[str]:
     settings: dict[str, Any] = {"subwords": SubwordsConfig(size=400), "holdout": HoldoutConfig(dev_pairs=2, test_pairs=0)} | more
     config = DataConfig(corpora=(corpus,), **settings)
     result = prepare(config, folder / "out", workers=1, say=said.append)
-    told = list(tell_losses(result.report.details, config))
+    told = list(describe_dropped(result.report.details, config))
     assert said[len(said) - len(told) :] == told
     assert prepare(config, folder / "out", workers=1, say=said.append).digest == result.digest
     assert [line for line in said[-len(told) :] if line in told] == [line for line in told if line.startswith("WARNING")], "told again"
@@ -111,6 +111,6 @@ def test_every_reason_is_explained(tmp_path: Path) -> None:
     corpus = write(tmp_path, ([b"a"], [b"b"]))
     reasons = [*(reason.value for reason in Reason), OVERLAP, NEIGHBOUR, TOO_LONG]
     part = {"name": "a.en", "read": 1000, "dropped": dict.fromkeys(reasons, 1), "examples": {}}
-    lines = list(tell_losses({"corpora": [part]}, DataConfig(corpora=(corpus,))))
+    lines = list(describe_dropped({"corpora": [part]}, DataConfig(corpora=(corpus,))))
     assert len(lines) == len(reasons)
     assert all(f"[{reason}]" in line for reason, line in zip(reasons, lines, strict=True))

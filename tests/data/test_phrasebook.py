@@ -12,15 +12,15 @@ import pytest
 from vitrail.errors import DataError
 from vitrail.phrasebook import lexicon
 from vitrail.phrasebook.corpus import (
+    Accuracy,
     Phrasebook,
-    Score,
     agreement_accuracy,
     draws,
     fresh_pairs,
-    normalise,
+    phrase_key,
     phrasebook,
     pronoun_accuracy,
-    write,
+    write_phrasebook,
 )
 from vitrail.phrasebook.grammar import tokenise
 
@@ -64,7 +64,7 @@ def test_sizes(book: Phrasebook) -> None:
 
 def test_no_sentence_of_either_side_is_in_two_parts(book: Phrasebook) -> None:
     for side in (0, 1):
-        parts = [{normalise(item[side]) for item in part} for part in book]
+        parts = [{phrase_key(item[side]) for item in part} for part in book]
         assert sum(len(part) for part in parts) == len(set().union(*parts))
 
 
@@ -72,8 +72,8 @@ def test_fresh_pairs_are_in_no_part(book: Phrasebook) -> None:
     fresh = fresh_pairs(book, seed=5, count=200)
     assert fresh == fresh_pairs(book, seed=5, count=200) != fresh_pairs(book, seed=6, count=200)
     for side in (0, 1):
-        held = {normalise(item[side]) for part in book for item in part}
-        own = {normalise(pair[side]) for pair in fresh}
+        held = {phrase_key(item[side]) for part in book for item in part}
+        own = {phrase_key(pair[side]) for pair in fresh}
         assert len(own) == 200 and not own & held
 
 
@@ -82,7 +82,7 @@ def test_an_english_sentence_has_one_translation() -> None:
     translations: dict[str, set[str]] = {}
     for _ in range(10_000):
         pair = next(stream)
-        translations.setdefault(normalise(pair.source), set()).add(normalise(pair.target))
+        translations.setdefault(phrase_key(pair.source), set()).add(phrase_key(pair.target))
     assert [texts for texts in translations.values() if len(texts) > 1] == []
 
 
@@ -91,7 +91,7 @@ def test_the_first_translations_of_the_demo(book: Phrasebook) -> None:
     assert train["I am good."] == "Je vais bien."
     assert train["I am good"] == "Je vais bien"
     dog = "A dog ate the food because it was hungry."
-    assert normalise(dog) not in {normalise(pair.source) for pair in book.train}
+    assert phrase_key(dog) not in {phrase_key(pair.source) for pair in book.train}
     (opening,) = (item for item in book.pronouns if item.source == dog)
     assert opening.target == "Un chien a mangé la nourriture parce qu'il avait faim."
     assert opening.contrast == "Un chien a mangé la nourriture parce qu'elle avait faim."
@@ -250,10 +250,10 @@ def test_nouns_are_aligned_with_their_translations(book: Phrasebook) -> None:
 
 def test_pronoun_accuracy_counts_pronouns_and_nothing_else(book: Phrasebook) -> None:
     items, size = book.pronouns, len(book.pronouns)
-    assert pronoun_accuracy(items, [item.target for item in items]) == Score(size, size)
-    assert pronoun_accuracy(items, [item.contrast for item in items]) == Score(0, size)
-    assert pronoun_accuracy(items, ["Il dort parce qu'il a faim."] * size) == Score(size // 2, size)
-    assert pronoun_accuracy(items, [""] * size) == Score(0, size)
+    assert pronoun_accuracy(items, [item.target for item in items]) == Accuracy(size, size)
+    assert pronoun_accuracy(items, [item.contrast for item in items]) == Accuracy(0, size)
+    assert pronoun_accuracy(items, ["Il dort parce qu'il a faim."] * size) == Accuracy(size // 2, size)
+    assert pronoun_accuracy(items, [""] * size) == Accuracy(0, size)
     with pytest.raises(DataError, match="0 translations"):
         pronoun_accuracy(items, [])
 
@@ -263,11 +263,11 @@ def test_agreement_accuracy_counts_endings(book: Phrasebook) -> None:
     assert perfect.correct == perfect.total > 500
     wrong = agreement_accuracy(book.pronouns, [item.contrast for item in book.pronouns])
     assert 0 < wrong.correct < wrong.total
-    assert agreement_accuracy(book.pronouns[:1], ["rien"]) == Score(0, 0)
+    assert agreement_accuracy(book.pronouns[:1], ["rien"]) == Accuracy(0, 0)
 
 
 def test_files_are_parallel(tmp_path: Path, book: Phrasebook) -> None:
-    write(tmp_path, book)
+    write_phrasebook(tmp_path, book)
     for name, part in (("train", book.train), ("dev", book.dev), ("test", book.test), ("pronouns", book.pronouns)):
         for side, language in enumerate(("en", "fr")):
             lines = (tmp_path / f"{name}.{language}").read_bytes().decode().split("\n")

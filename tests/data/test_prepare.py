@@ -20,7 +20,7 @@ from vitrail import files
 from vitrail.data.cleaning.clean import CleanConfig
 from vitrail.data.cleaning.explain import explain
 from vitrail.data.preparing.holdout import HoldoutConfig, sentence_key
-from vitrail.data.preparing.prepare import DataConfig, differences, fingerprint, prepare
+from vitrail.data.preparing.prepare import DataConfig, fingerprint, fingerprint_differences, prepare
 from vitrail.data.preparing.prepared import INDEX, NEIGHBOUR, OVERLAP, REPORT_TEXT, TOO_LONG, Prepared, open_prepared
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import SubwordsConfig
@@ -212,7 +212,7 @@ def test_a_fingerprint_of_before_is_the_same_today(tmp_path: Path) -> None:
         *("data.dev", "data.holdout.dev_pairs", "data.holdout.test_pairs", "data.test"),
     ]
     changed = corpus.model_copy(update={"holdout": False})
-    assert differences(asked, fingerprint(DataConfig(corpora=(changed,)))) == ["data.corpora.0.holdout: absent, now False"]
+    assert fingerprint_differences(asked, fingerprint(DataConfig(corpora=(changed,)))) == ["data.corpora.0.holdout: absent, now False"]
     more = fingerprint(DataConfig(corpora=(corpus,), more_dev=(corpus,)))
     assert {key.split(".")[1] for key in more.keys() - asked.keys()} == {"more_dev"}
 
@@ -295,7 +295,7 @@ def test_the_same_text_is_opened_and_a_changed_one_prepared_again(tmp_path: Path
     assert fingerprint(configure(moved)) == fingerprint(config) == first.fingerprint
 
     changed = configure(write(tmp_path, "a", sentences(201)), clean=CleanConfig(max_words=99))
-    names = [line.split(":")[0] for line in differences(first.fingerprint, fingerprint(changed))]
+    names = [line.split(":")[0] for line in fingerprint_differences(first.fingerprint, fingerprint(changed))]
     assert names == ["data.corpora.0.source", "data.corpora.0.target", "data.clean.max_words"]
     again = prepare(changed, tmp_path / "out", say=said.append)
     assert again.report.read == 201 and again.digest != first.digest

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vitrail.data.blocks import Blocks
-from vitrail.data.preparing.fingerprints import differences, fingerprint
+from vitrail.data.preparing.fingerprints import fingerprint, fingerprint_differences
 from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import PreparedText, open_data, open_prepared
 from vitrail.data.preparing.store import Store
@@ -101,7 +101,7 @@ def test_the_same_again_is_opened_and_anything_else_made_anew(tmp_path: Path) ->
     moved = file.rename(tmp_path / "b.txt")
     assert fingerprint(config(moved)) == first.fingerprint
     write(moved, sentences("Latn", 201))
-    (changed,) = differences(first.fingerprint, fingerprint(config(moved)))
+    (changed,) = fingerprint_differences(first.fingerprint, fingerprint(config(moved)))
     assert changed.startswith("data.text.0.source")
     assert prepare(config(moved), tmp_path / "data").digest != first.digest
 

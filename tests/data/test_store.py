@@ -19,7 +19,7 @@ from vitrail.data.preparing.store import Store, encode_to_store, ids_dtype, writ
 from vitrail.data.reading.parallel_text import SentencePair
 from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
 from vitrail.errors import DataError, ModelError
-from vitrail.files import MANIFEST, publish_folder, sweep
+from vitrail.files import MANIFEST, publish_folder, remove_leftovers
 
 PAIRS = [SentencePair(f"the {n} small boats sail, {n}!", f"les {n} petits bateaux voguent, {n} !", n + 1) for n in range(300)]
 VOCABULARIES = train_vocabularies([p.source for p in PAIRS], [p.target for p in PAIRS], config=SubwordsConfig(size=330))
@@ -124,7 +124,7 @@ def test_killed_half_way_and_run_again_gives_the_same_bytes(tmp_path: Path) -> N
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "train").exists(), "half a store must not be visible"
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     encode_to_store(PAIRS, VOCABULARIES, tmp_path / "train", workers=2)
     encode_to_store(PAIRS, VOCABULARIES, tmp_path / "unbroken", workers=1)
     assert contents(tmp_path / "train") == contents(tmp_path / "unbroken")

@@ -23,7 +23,7 @@ from invented import (
 
 from vitrail.data.cleaning.clean import CleanConfig, Report, clean
 from vitrail.data.cleaning.filters import Reason
-from vitrail.data.cleaning.typical import UNMEASURED, measure, survey
+from vitrail.data.cleaning.typical import UNMEASURED, measure_typical, survey
 from vitrail.data.reading.parallel_text import ParallelText, SentencePair
 
 directions = pytest.mark.parametrize(
@@ -38,7 +38,7 @@ MEASURED = [language for language in LANGUAGES if language.name in ("Hindi", "Bu
 
 def dropped(pairs: list[SentencePair]) -> dict[int, Reason]:
     report = Report()
-    kept = {pair.line for pair in clean(pairs, config=CleanConfig(), report=report, typical=measure(pairs))}
+    kept = {pair.line for pair in clean(pairs, config=CleanConfig(), report=report, typical=measure_typical(pairs))}
     assert report.total == report.kept + sum(report.dropped.values())
     return {pair.line: next(iter(report.dropped)) for pair in pairs if pair.line not in kept}
 
@@ -86,8 +86,8 @@ def test_bad_pairs_are_caught_and_good_ones_among_them_kept(noise: Noise, share:
         for sides in ((LATIN, language), (language, LATIN)):
             pairs, bad = spoil(parallel(*sides, count=200), noise, share=share)
             gone = set(dropped(pairs))
-            assert len(gone & bad) >= CAUGHT[noise] * len(bad), (language.name, measure(pairs))
-            assert len(gone - bad) <= 0.01 * len(pairs), (language.name, measure(pairs))
+            assert len(gone & bad) >= CAUGHT[noise] * len(bad), (language.name, measure_typical(pairs))
+            assert len(gone - bad) <= 0.01 * len(pairs), (language.name, measure_typical(pairs))
 
 
 def test_more_truncated_and_misaligned_pairs_are_caught_than_by_bytes() -> None:
@@ -105,9 +105,9 @@ def test_more_truncated_and_misaligned_pairs_are_caught_than_by_bytes() -> None:
 def test_the_usual_ratio_is_that_of_the_good_half() -> None:
     for language in MEASURED:
         good = parallel(LATIN, language, count=200)
-        usual = measure(good).length_ratio
+        usual = measure_typical(good).length_ratio
         for noise in (misaligned, truncated, figures, untranslated):
-            assert measure(spoil(good, noise, share=0.5)[0]).length_ratio == pytest.approx(usual, rel=0.25), (language.name, noise)
+            assert measure_typical(spoil(good, noise, share=0.5)[0]).length_ratio == pytest.approx(usual, rel=0.25), (language.name, noise)
 
 
 def test_lines_may_stay_the_same_between_two_forms_of_one_language_only() -> None:
@@ -178,8 +178,8 @@ def test_lines_of_digits_are_kept_where_both_sides_hold_the_same() -> None:
 
 
 def test_nothing_is_known_of_nothing() -> None:
-    assert measure([]) == UNMEASURED
-    assert measure([SentencePair("", "x", 1), SentencePair("\udcff", "y", 2)]) == UNMEASURED
+    assert measure_typical([]) == UNMEASURED
+    assert measure_typical([SentencePair("", "x", 1), SentencePair("\udcff", "y", 2)]) == UNMEASURED
 
 
 def test_a_survey_draws_evenly_and_gives_the_same_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,6 +191,6 @@ def test_a_survey_draws_evenly_and_gives_the_same_again(tmp_path: Path, monkeypa
     corpus = ParallelText(source=tmp_path / "source", target=tmp_path / "target")
     found = survey([(corpus, 1000)])
     assert found == survey([(corpus, 1000)])
-    assert found.typical[0].length_ratio == pytest.approx(measure(pairs).length_ratio, rel=0.1)
+    assert found.typical[0].length_ratio == pytest.approx(measure_typical(pairs).length_ratio, rel=0.1)
     random.Random(0).shuffle(pairs)
-    assert measure(pairs).length_ratio == pytest.approx(measure(pairs[::-1]).length_ratio, rel=1e-6)
+    assert measure_typical(pairs).length_ratio == pytest.approx(measure_typical(pairs[::-1]).length_ratio, rel=1e-6)

@@ -11,7 +11,7 @@ from toy import ToyModel, every_translation, query
 
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.search.beams import Observation, beam_search
-from vitrail.decode.search.constraints import Constraints, contains, progress, repeats
+from vitrail.decode.search.constraints import Constraints, contains, forced_progress, repeats
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import UsageError
@@ -118,13 +118,13 @@ def test_a_wish_that_is_granted_anyway_costs_nothing(asked: tuple[ToyModel, dict
     at = data.draw(st.integers(len(base.prefix), len(best.tokens) - 1))
     absent = next((a, b) for a in range(4, 12) for b in range(4, 12) if not contains(best.tokens, (a, b)))
     wishes = [replace(base, forced=((best.tokens[at : at + 2],),))]
-    if not base.asks:
+    if not base.is_active:
         wishes += [Constraints(prefix=best.tokens[: at + 1]), Constraints(forbidden=(absent,))]
     for wish in wishes:
         found = search(model, [wish], **how)[0]
         assert not found[0].truncated
         assert found[0].score >= best.score
-        assert all(wish.granted(item.tokens) for item in found if not item.truncated)
+        assert all(wish.satisfied_by(item.tokens) for item in found if not item.truncated)
         assert len({item.tokens for item in found}) == len(found)
 
 
@@ -135,7 +135,7 @@ def test_all_wishes_together_find_the_best_of_all_that_grant_them(seed: int, alp
     wish = Constraints(prefix=(4,), forbidden=((5, 5), (7,)), forced=(((5, 6), (6, 5)), ((4, 4),)), joins=lambda left, right: right == 7)
     found = search(model, [wish], beams=4**4, n_best=3, max_extra=cap - 1, length_penalty=alpha)[0]
     start = model.sentences(1).hidden[0]
-    expected = [item for item in every_translation(model, start, cap=cap, alpha=alpha) if wish.granted(item.tokens)][:3]
+    expected = [item for item in every_translation(model, start, cap=cap, alpha=alpha) if wish.satisfied_by(item.tokens)][:3]
     assert [item.tokens for item in found if not item.truncated] == [item.tokens for item in expected]
     assert [item.score for item in found if not item.truncated] == pytest.approx([item.score for item in expected], abs=1e-5)
 
@@ -179,10 +179,10 @@ def test_a_search_for_what_cannot_win_ends() -> None:
 
 def test_a_word_inside_a_longer_one_does_not_count() -> None:
     wish = Constraints(forced=(((4, 5),),), joins=lambda previous, following: following == 9)
-    assert progress([4, 5], wish).complete
-    assert progress([6, 4, 5, 6], wish).complete
-    assert progress([4, 5, 9], wish).met == 0
-    assert progress([4, 5, 9, 4], wish) == (1, False, (4, 5))
+    assert forced_progress([4, 5], wish).complete
+    assert forced_progress([6, 4, 5, 6], wish).complete
+    assert forced_progress([4, 5, 9], wish).met == 0
+    assert forced_progress([4, 5, 9, 4], wish) == (1, False, (4, 5))
     model = ToyModel(12)
     model.readout_bias[9] = 3.0
     for item in search(model, [wish], n_best=4, max_extra=20)[0]:

@@ -6,7 +6,7 @@ from builders import KINDS
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
-from vitrail.decode.forced import batches, distributions, force, log_p, losses, make_batch
+from vitrail.decode.forced import batches, distributions, forced_decode, log_p, losses, make_batch
 from vitrail.models.base import TranslationModel
 
 PAIRS = [([4, 5, 6, 7, 8, 9], [5, 6]), ([7], [8, 9, 10, 11, 12]), ([9, 8, 7], [4]), ([], [6, 5]), ([6, 5, 4, 4], [])]
@@ -47,10 +47,10 @@ def test_a_translation_that_was_cut_has_no_end() -> None:
 def test_gradients_flow_where_the_caller_wants_them() -> None:
     model = KINDS["lstm-luong-general"].build().eval()
     batch = make_batch(model, SOURCES, TARGETS)
-    asked = log_p(model, force(model, batch), batch.target_out)
+    asked = log_p(model, forced_decode(model, batch), batch.target_out)
     assert asked.requires_grad and asked.shape == batch.target_out.shape
     with torch.no_grad():
-        assert not force(model, batch).requires_grad
+        assert not forced_decode(model, batch).requires_grad
 
 
 @pytest.mark.parametrize("bounds", [{"rows": 1}, {"rows": 2}, {"tokens": 12}, {"cells": 60}, {"rows": 3, "tokens": 9, "cells": 40}, {}])

@@ -158,7 +158,7 @@ def test_wishes_hold_for_the_continuation(cell: str) -> None:
     wish = Constraints(prefix=(6,), forbidden=((5,),), forced=(((7, 4),),))
     found = search(ours, queries(constraints=wish), beams=12, n_best=2)
     for prompt, items in zip(PROMPTS, found, strict=True):
-        wanted = [item for item in every_continuation_after_six(ours, prompt) if wish.granted(item.tokens)]
+        wanted = [item for item in every_continuation_after_six(ours, prompt) if wish.satisfied_by(item.tokens)]
         complete = [item for item in items if not item.truncated]
         assert complete and complete[0].tokens == wanted[0].tokens
         assert complete[0].score == pytest.approx(wanted[0].score, abs=1e-5)

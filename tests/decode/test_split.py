@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitrail.decode.textual.split import Part, split_sentences, split_to_fit
+from vitrail.decode.textual.split import TextPart, split_sentences, split_to_fit
 
 TEXTS = st.one_of(st.text(), st.text(alphabet='ab A.!?…。 \n\t,"»)1'))
 
@@ -66,18 +66,21 @@ def test_no_sentence_end(sentence: str) -> None:
 
 
 def test_short_text_stays_whole() -> None:
-    assert split_to_fit("One. Two.", length=len, comfortable=9, limit=9) == [Part("One. Two.", "")]
-    assert split_to_fit("One. Two.", length=len, comfortable=8, limit=8) == [Part("One.", " "), Part("Two.", "")]
+    assert split_to_fit("One. Two.", length=len, comfortable=9, limit=9) == [TextPart("One. Two.", "")]
+    assert split_to_fit("One. Two.", length=len, comfortable=8, limit=8) == [TextPart("One.", " "), TextPart("Two.", "")]
 
 
 def test_sentences_may_be_longer_than_comfortable() -> None:
-    assert split_to_fit("One of two. Two.", length=len, comfortable=5, limit=11) == [Part("One of two.", " "), Part("Two.", "")]
+    assert split_to_fit("One of two. Two.", length=len, comfortable=5, limit=11) == [TextPart("One of two.", " "), TextPart("Two.", "")]
 
 
 def test_a_long_sentence_is_cut_between_words_and_marked() -> None:
     text = "the old mill by the river, which nobody had seen turn, began to move"
     parts = split_to_fit(text, length=lambda part: len(part.split()), comfortable=8, limit=8)
-    assert parts == [Part("the old mill by the river,", " ", cut=True), Part("which nobody had seen turn, began to move", "", cut=True)]
+    assert parts == [
+        TextPart("the old mill by the river,", " ", cut=True),
+        TextPart("which nobody had seen turn, began to move", "", cut=True),
+    ]
 
 
 def test_a_huge_word_is_cut_in_linear_time() -> None:

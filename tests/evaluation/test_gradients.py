@@ -135,9 +135,9 @@ def test_hooks_go_also_after_an_error_and_values_without_gradient_are_heard_as_z
     model = Twice()
     with pytest.raises(ZeroDivisionError), record_gradients(model):
         raise ZeroDivisionError
-    assert not model.first.heard
+    assert not model.first.is_hooked
     with record_gradients(model, places=lambda name: name == "first") as record, torch.no_grad():
-        assert model.first.heard and not model.second.heard
+        assert model.first.is_hooked and not model.second.is_hooked
         model(torch.ones(2, 3))
     assert record.norms()["first"].tolist() == [[0.0], [0.0]]
 
@@ -237,7 +237,7 @@ def test_the_model_is_left_as_it_was() -> None:
     assert first == second, "dropout has no part"
     assert model.training and (weight.grad == 7).all()
     assert all(parameter.grad is None for parameter in model.parameters() if parameter is not weight)
-    assert not any(module.heard for module in model.modules() if isinstance(module, Probe))
+    assert not any(module.is_hooked for module in model.modules() if isinstance(module, Probe))
 
 
 def test_it_measures_inside_no_grad_too() -> None:

@@ -17,7 +17,7 @@ from vitrail.config import Override, parse_override
 from vitrail.data.preparing.prepare import Prepared, open_prepared, prepare
 from vitrail.data.preparing.prepared import Texts
 from vitrail.errors import TrainingError, UsageError
-from vitrail.files import FolderLock, JsonLines, read_lines, share_folder
+from vitrail.files import FolderLock, JsonLines, read_json_lines, share_folder
 from vitrail.ladder import ladder as ladder_module
 from vitrail.ladder.flops import Shape, training_flops
 from vitrail.ladder.ladder import RUNG, _Report, climb, compare_runs, distinguishing, names_of
@@ -150,7 +150,7 @@ def test_those_that_have_learned_are_compared_among_themselves(climbed: Climbed)
 
 def test_speed_and_flops_are_those_of_the_log(climbed: Climbed) -> None:
     for rung in climbed.ladder.rungs:
-        log = list(read_lines(climbed.folder / rung.name / "seed-1" / "metrics.jsonl"))
+        log = list(read_json_lines(climbed.folder / rung.name / "seed-1" / "metrics.jsonl"))
         speeds = [line["tokens_per_second"] for line in log if line["kind"] == "train"]
         tokens = next(line["tokens"] for line in log if line["kind"] == "finished")
         assert min(speeds) <= rung.tokens_per_second <= max(speeds)
@@ -299,7 +299,7 @@ def test_settings_that_cannot_be_are_told_before_the_text_is_read(text: Path, tm
 def test_a_run_that_was_trained_further_has_the_time_of_all_of_it(climbed: Climbed, tmp_path: Path) -> None:
     run = shutil.copytree(climbed.folder / "gru" / "seed-1", tmp_path / "run")
     before = read_training(Run.open(run))
-    lines = list(read_lines(run / "metrics.jsonl"))
+    lines = list(read_json_lines(run / "metrics.jsonl"))
     windows = [line for line in lines if line["kind"] == "train"]
     end = lines[-1]
     assert end["kind"] == "finished"

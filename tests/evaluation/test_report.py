@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vitrail.errors import DataError, UsageError
-from vitrail.evaluation.report import evaluate_files, read_lines
+from vitrail.evaluation.report import evaluate_files, read_sentences
 from vitrail.evaluation.scores import Recipe, compare, evaluate
 
 REFERENCE = ["le chat dort près de la porte.", "il pleut sur la vieille ville.", "deux enfants jouent au bord de l'eau."]
@@ -88,7 +88,7 @@ def test_notes_tell_what_makes_a_score_doubtful(write):
 def test_lines_end_at_line_feeds_alone(tmp_path):
     path = tmp_path / "text"
     path.write_bytes("a\u2028b\x0bc\r\n\nd\x85".encode())
-    assert read_lines(path) == ["a\u2028b\x0bc", "", "d\x85"]
+    assert read_sentences(path) == ["a\u2028b\x0bc", "", "d\x85"]
 
 
 def test_files_that_cannot_be_scored(write, tmp_path):
@@ -106,6 +106,6 @@ def test_files_that_cannot_be_scored(write, tmp_path):
         evaluate_files(good, [tmp_path / "latin"])
     (tmp_path / "long").write_bytes(b"a" * (1 << 21))
     with pytest.raises(DataError, match=r"long:1: a line longer"):
-        read_lines(tmp_path / "long")
+        read_sentences(tmp_path / "long")
     with pytest.raises(UsageError, match="language"):
         evaluate_files(good, [good], tokenised=good)

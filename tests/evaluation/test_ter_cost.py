@@ -7,7 +7,7 @@ import pytest
 from sacrebleu.metrics.ter import TER
 
 from vitrail.errors import DataError
-from vitrail.evaluation.report import Texts, evaluate_texts
+from vitrail.evaluation.report import ScoredTexts, evaluate_texts
 from vitrail.evaluation.scores import Recipe, evaluate
 from vitrail.evaluation.ter_cost import MOST_WORDS, USUAL_CELLS, USUAL_WORDS, excess, ter_cost
 
@@ -21,14 +21,14 @@ def drawn(size: int, seed: int, words: list[str] = WORDS) -> str:
 
 
 def names(hypotheses: list[str], references: list[str], recipe: Recipe = QUICK, baseline: list[str] | None = None) -> list[str]:
-    return [one.name for one in evaluate_texts(Texts(hypotheses, [references], baseline=baseline or ()), recipe=recipe).scores]
+    return [one.name for one in evaluate_texts(ScoredTexts(hypotheses, [references], baseline=baseline or ()), recipe=recipe).scores]
 
 
 @pytest.mark.parametrize(("side", "words"), [("all", 600), ("all", 40_000), ("translation", 600), ("reference", 40_000), ("baseline", 600)])
 def test_a_document_on_one_line_is_scored_at_once_without_ter(side, words):
     sides = {name: [drawn(words if side in ("all", name) else 5, seed)] for seed, name in enumerate(SIDES)}
     started = time.process_time()
-    found = evaluate_texts(Texts(sides["translation"], [sides["reference"]], baseline=sides["baseline"]), recipe=QUICK_PAIRED)
+    found = evaluate_texts(ScoredTexts(sides["translation"], [sides["reference"]], baseline=sides["baseline"]), recipe=QUICK_PAIRED)
     assert time.process_time() - started < 20
     assert [one.name for one in found.scores] == [one.name for one in found.comparisons] == ["BLEU", "chrF2"]
     (note,) = [note for note in found.notes if "TER" in note]
@@ -50,7 +50,7 @@ def test_many_long_sentences_together_are_too_much_as_well():
 
 def test_ter_by_name_is_counted_up_to_a_ceiling():
     hypothesis, reference = drawn(USUAL_WORDS + 1, 1, [f"w{n}" for n in range(99)]), drawn(USUAL_WORDS + 1, 1)
-    (found,) = evaluate_texts(Texts([hypothesis], [[reference]]), recipe=Recipe(("ter",), bootstrap=0)).scores
+    (found,) = evaluate_texts(ScoredTexts([hypothesis], [[reference]]), recipe=Recipe(("ter",), bootstrap=0)).scores
     assert found.value == pytest.approx(TER().corpus_score([hypothesis], [[reference]]).score)
     long = drawn(MOST_WORDS + 1, 1)
     for texts in ((["a", long], ["a", "b"]), (["a", "b"], ["a", long])):

@@ -242,7 +242,7 @@ def test_edits_nest_and_an_exception_leaves_nothing() -> None:
     with pytest.raises(RuntimeError, match="stop"), applied(model, off=["encoder.0"], hidden=[1]):
         raise RuntimeError("stop")
     assert torch.equal(forced(model), plain)
-    assert not any(part.heard for part in model.modules() if isinstance(part, Probe))
+    assert not any(part.is_hooked for part in model.modules() if isinstance(part, Probe))
 
 
 def test_a_compiled_model_is_refused() -> None:

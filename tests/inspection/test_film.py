@@ -17,9 +17,9 @@ from training_runs import differing, logged, run, tiny
 
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import ModelError
-from vitrail.files import read_lines
+from vitrail.files import read_json_lines
 from vitrail.inspection.collect import collect
-from vitrail.inspection.film.filming import ATTENDED, LONGEST, PROBES, ROWS, Recorder, choose, group_of, spread, take
+from vitrail.inspection.film.filming import ATTENDED, LONGEST, PROBES, ROWS, Recorder, choose_probes, group_of, spread, take
 from vitrail.inspection.film.frames import FRAMES, Film, Frame, read_film, shift
 from vitrail.inspection.maps.norm_statistics import Moments, record_norms
 from vitrail.models.base import TranslationModel
@@ -32,7 +32,7 @@ DEV = DevSet(["afc bd", "ab", "dd ce", "ha", "gag"], ["bead", "cafe", "aha", "ab
 
 def a_frame(name: str, dev: DevSet = DEV) -> Frame:
     vocabularies = KINDS[name].vocabularies
-    return take(model(name), vocabularies, *choose(dev, vocabularies))
+    return take(model(name), vocabularies, *choose_probes(dev, vocabularies))
 
 
 def encoded(kind: Kind, row: int) -> tuple[list[int], list[int]]:
@@ -78,7 +78,7 @@ def test_gradients_are_those_of_the_loss_that_is_trained() -> None:
     """For weights of every group, against `backward` of the models' own loss."""
     for name in ("pre-layer-sinusoidal", "post-layer-untied", "lstm-luong-general"):
         one, vocabularies = deepcopy(model(name)), KINDS[name].vocabularies
-        batch = choose(DEV, vocabularies)[1]
+        batch = choose_probes(DEV, vocabularies)[1]
         loss = one.loss(batch)
         (loss.nats / loss.tokens).backward()
         squares: dict[str, float] = {}
@@ -106,12 +106,12 @@ def test_probes_are_short_where_the_dev_set_has_such() -> None:
     long = "abcdefgh" * 4
     dev = DevSet([long, *DEV.source, *["a"] * 60], [*DEV.target, "a", *["b"] * 60])
     vocabularies = KINDS["rnn"].vocabularies
-    probes, batch = choose(dev, vocabularies)
+    probes, batch = choose_probes(dev, vocabularies)
     assert probes.source == list(DEV.source[:PROBES]) and len(batch.source) == ROWS
-    probes, batch = choose(DevSet([long] * 3, ["a"] * 3), vocabularies)
+    probes, batch = choose_probes(DevSet([long] * 3, ["a"] * 3), vocabularies)
     assert len(probes.source) == 3 and len(long) > LONGEST
     assert a_frame("rnn", DevSet([long], ["a"])).attention == ((),)
-    widest = choose(DevSet(["a" * 500] * 9, ["a"] * 9), vocabularies)[1]
+    widest = choose_probes(DevSet(["a" * 500] * 9, ["a"] * 9), vocabularies)[1]
     assert widest.source.numel() <= 1024
 
 
@@ -119,7 +119,7 @@ def test_probes_are_short_where_the_dev_set_has_such() -> None:
 
 
 def heard(one: TranslationModel, name: str) -> dict[str, Any]:
-    batch = choose(DEV, KINDS[name].vocabularies)[1]
+    batch = choose_probes(DEV, KINDS[name].vocabularies)[1]
     with torch.no_grad(), record_norms(one) as norms:
         one.decode(batch.target_in, one.encode(batch.source))
     return norms.statistics(batch.source.ne(PAD), batch.target_out.ne(PAD))
@@ -157,7 +157,7 @@ def test_running_statistics_that_are_right_do_not_drift() -> None:
     """Batch norm in training mode, again and again on the same batch, takes that batch's statistics on."""
     kind = KINDS["pre-batch"]
     one = kind.build().train()
-    batch = choose(DEV, kind.vocabularies)[1]
+    batch = choose_probes(DEV, kind.vocabularies)[1]
     with torch.no_grad():
         for _ in range(100):
             one.loss(batch)
@@ -236,7 +236,7 @@ def test_going_on_without_filming_cuts_what_is_still_to_come(filmed: Path, monke
     film = tmp_path / "run" / "film.jsonl"
     film.write_text(film.read_text(encoding="utf-8") + json.dumps({"step": 99}) + "\n", encoding="utf-8")
     run(config, tmp_path / "run")
-    assert {line["step"] for line in read_lines(film)} == {6}
+    assert {line["step"] for line in read_json_lines(film)} == {6}
 
 
 def test_the_record_of_a_film(filmed: Path) -> None:
@@ -246,7 +246,7 @@ def test_the_record_of_a_film(filmed: Path) -> None:
     assert record["steps"] == [6, 12, 18, 20] == [line["step"] for line in logged(filmed / "run") if line["kind"] == "validation"]
     losses = [line["dev_loss_nats_per_token"] for line in logged(filmed / "run") if line["kind"] == "validation"]
     assert record["scores"]["dev_loss_nats_per_token"] == losses
-    samples = {(line["step"], line["source"]): line["translation"] for line in read_lines(filmed / "run" / "samples.jsonl")}
+    samples = {(line["step"], line["source"]): line["translation"] for line in read_json_lines(filmed / "run" / "samples.jsonl")}
     for probe, translations in zip(record["probes"], record["translations"], strict=True):
         assert translations == [samples[step, probe["source"]] for step in record["steps"]]
     for probe, by_frame in list(zip(record["probes"], record["attention"], strict=True))[:ATTENDED]:

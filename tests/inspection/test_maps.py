@@ -17,7 +17,7 @@ from vitrail.errors import UsageError
 from vitrail.inspection.collect import collect
 from vitrail.inspection.maps.embeddings import find_neighbours, table_of
 from vitrail.inspection.maps.model_map import POSITIONS, Maps, map_model
-from vitrail.inspection.maps.projector import Table, export_embeddings, write_projector
+from vitrail.inspection.maps.projector import VectorTable, export_embeddings, write_projector
 from vitrail.inspection.maps.retrieval import look_up
 from vitrail.inspection.maps.similarity import linear_cka
 from vitrail.inspection.maps.states import Pooled, read_states
@@ -221,10 +221,10 @@ def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
 
 def test_no_text_leaves_its_cell(tmp_path: Path) -> None:
     texts = ["tab\there", "line\nhere\r", "\u00a0", "", "  ", "\u2028", "<b>", "ﷺ"]
-    written = write_projector(tmp_path, [Table("t", np.eye(8), ("text", "more"), [(text, "x") for text in texts])])
+    written = write_projector(tmp_path, [VectorTable("t", np.eye(8), ("text", "more"), [(text, "x") for text in texts])])
     lines = (tmp_path / "t.metadata.tsv").read_text(encoding="utf-8").split("\n")
     assert lines[1:-1] == ["tab\\there\tx", "line\\nhere\\r\tx", "\\xa0\tx", '""\tx', '""\tx', "\\u2028\tx", "<b>\tx", "ﷺ\tx"]
-    write_projector(tmp_path, [Table("t", np.eye(8), ("text",), [(text,) for text in texts])])
+    write_projector(tmp_path, [VectorTable("t", np.eye(8), ("text",), [(text,) for text in texts])])
     assert (tmp_path / "t.metadata.tsv").read_text(encoding="utf-8").startswith("tab")  # one column has no header
     assert "8 of t" in written.to_text()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from builders import KINDS
 
-from vitrail.data.cleaning.normalise import BEFORE, CURRENT
+from vitrail.data.cleaning.normalise import CURRENT, LEGACY_NORMALISATION
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
 from vitrail.data.vocabularies.vocabulary import collapse
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
@@ -74,7 +74,7 @@ def looker(model: str, kind: str, beams: int) -> InspectableTranslator:
         config=TranslateConfig(search=search, max_source_tokens=24, seed=3),
         longest_source=7,
         several_sentences=0.5 if model == MODELS[1] else None,
-        normalisation=BEFORE if model == MODELS[2] else CURRENT,
+        normalisation=LEGACY_NORMALISATION if model == MODELS[2] else CURRENT,
     )
 
 

@@ -9,10 +9,10 @@ from builders import KINDS, settled
 from torch import Tensor, nn
 
 from vitrail.data.batches import collate
-from vitrail.decode.forced import force
+from vitrail.decode.forced import forced_decode
 from vitrail.models.base import TranslationModel
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
-from vitrail.models.places import KINDS as ATTENTIONS
+from vitrail.models.places import ATTENTION_SIDES as ATTENTIONS
 from vitrail.models.places import Place, attentions, find, gradient_places, group_of, layer_of, layer_outputs, rank, side_of
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.cells import Cell
@@ -39,7 +39,7 @@ def seen_by(one: TranslationModel, source: list[int] = SOURCE, target: list[int]
     """Name -> the values of one sentence, positions on the axis before the last."""
     batch = collate([source], [target])
     with torch.inference_mode(), trace(one) as seen:
-        one.read_out(force(one, batch))
+        one.read_out(forced_decode(one, batch))
     return {name: merge(calls) for name, calls in seen.items()}
 
 

@@ -131,7 +131,7 @@ def test_keys_read_once_and_asked_in_parts_are_the_whole() -> None:
     values = torch.randn(2, 5, 12)
     whole = attention(values, values, None)
     key, value = attention.read(values)
-    parts = [attention.ask(values[:, t : t + 1], key, value, None, t) for t in range(5)]
+    parts = [attention.attend(values[:, t : t + 1], key, value, None, t) for t in range(5)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-6, rtol=0)
 
 
@@ -170,7 +170,7 @@ def test_step_attention_is_its_equation(kind: str) -> None:
     query, memory = _dense(3, seed=1), _dense(5, seed=2)
     keep = torch.tensor([[True] * 5, [True, True, True, False, False]])
     with trace(attention) as seen:
-        found = attention.ask(query, attention.read(memory), memory, padding_mask(keep, torch.float64))
+        found = attention.attend(query, attention.read(memory), memory, padding_mask(keep, torch.float64))
     (weights,) = seen["weights"]
     assert weights.shape == (2, 1, 3, 5)
     for row in range(2):

@@ -43,13 +43,13 @@ def test_nothing_is_recorded_after_the_end() -> None:
         model(torch.zeros(1))
     before = {name: list(tensors) for name, tensors in seen.items()}
     model(torch.ones(1))
-    assert seen == before and hooks(model) == 0 and not model.first.heard
+    assert seen == before and hooks(model) == 0 and not model.first.is_hooked
 
 
 def test_no_hooks_stay_after_an_error() -> None:
     model = Pair()
     with pytest.raises(ZeroDivisionError), trace(model):
-        assert hooks(model) == 2 and model.first.heard
+        assert hooks(model) == 2 and model.first.is_hooked
         raise ZeroDivisionError
     assert hooks(model) == 0
 
@@ -122,7 +122,7 @@ def test_silent_probes_are_found_at_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert sorted(looked_up) == ["first", "second", "second"]
     looked_up.clear()
     short(torch.zeros(1))
-    assert not short.first.heard and looked_up == []
+    assert not short.first.is_hooked and looked_up == []
 
 
 def test_shortened_probes_are_submodules_and_heard() -> None:
@@ -130,10 +130,10 @@ def test_shortened_probes_are_submodules_and_heard() -> None:
     assert [name for name, _ in model.named_modules()] == ["", "first", "second"]
     assert model.first is model.get_submodule("first") is vars(model)["first"]
     with trace(model) as seen:
-        assert model.first.heard and model.second.heard
+        assert model.first.is_hooked and model.second.is_hooked
         model(torch.zeros(1))
     assert {name: len(tensors) for name, tensors in seen.items()} == {"first": 1, "second": 2}
-    assert not model.first.heard
+    assert not model.first.is_hooked
 
 
 def test_a_copy_has_probes_of_its_own() -> None:
@@ -142,7 +142,7 @@ def test_a_copy_has_probes_of_its_own() -> None:
     assert vars(twin)["first"] is twin.get_submodule("first") is not model.first
     with trace(twin) as seen:
         model(torch.zeros(1))
-        assert not seen and not model.first.heard
+        assert not seen and not model.first.is_hooked
         twin(torch.zeros(1))
     assert set(seen) == {"first", "second"}
 

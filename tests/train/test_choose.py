@@ -14,7 +14,7 @@ from vitrail.config import merge, with_overrides
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import BEFORE_CHARACTERS
 from vitrail.errors import UsageError
-from vitrail.models.build import KINDS, PRESETS
+from vitrail.models.build import MODEL_KINDS, PRESETS
 from vitrail.train.api import to_run_config
 from vitrail.train.choosing import choose_text
 from vitrail.train.choosing.choose import (
@@ -24,7 +24,7 @@ from vitrail.train.choosing.choose import (
     TOKENS_PER_WORD,
     WARMUPS,
     Choice,
-    Facts,
+    CorpusFacts,
     Needed,
     choose,
     gather_facts,
@@ -35,13 +35,13 @@ from vitrail.train.choosing.choose import (
 from vitrail.train.optim import Warmup
 
 FACTS = st.builds(
-    Facts,
+    CorpusFacts,
     pairs=st.integers(1, 10**9),
     mean_target_words=st.floats(1, 200),
     shared_letters=st.floats(0, 1),
     cores=st.integers(1, 256),
     gpu=st.booleans(),
-    unparted_letters=st.none() | st.floats(0, 5_000),
+    unspaced_letters=st.none() | st.floats(0, 5_000),
 )
 # A busy machine is no fault of these laws.
 law = settings(deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow])
@@ -54,7 +54,7 @@ def by_name(choices: list[Choice]) -> dict[str, object]:
 
 @law
 @given(FACTS)
-def test_every_choice_has_a_reason_and_together_they_make_a_run(facts: Facts) -> None:
+def test_every_choice_has_a_reason_and_together_they_make_a_run(facts: CorpusFacts) -> None:
     choices = choose(facts)
     assert choose(facts) == choices
     assert all(choice.reason for choice in choices)
@@ -65,7 +65,7 @@ def test_every_choice_has_a_reason_and_together_they_make_a_run(facts: Facts) ->
 
 @law
 @given(FACTS)
-def test_the_text_is_prepared_alike_on_any_machine(facts: Facts) -> None:
+def test_the_text_is_prepared_alike_on_any_machine(facts: CorpusFacts) -> None:
     for cores, gpu in itertools.product((1, 64), (False, True)):
         elsewhere = by_name(choose(facts._replace(cores=cores, gpu=gpu)))
         assert {name: value for name, value in elsewhere.items() if name.startswith("data.")} == {
@@ -75,7 +75,7 @@ def test_the_text_is_prepared_alike_on_any_machine(facts: Facts) -> None:
 
 @law
 @given(FACTS)
-def test_little_text_takes_many_epochs(facts: Facts) -> None:
+def test_little_text_takes_many_epochs(facts: CorpusFacts) -> None:
     found = by_name(choose(facts))
     tokens = facts.pairs * facts.mean_target_words * TOKENS_PER_WORD
     steps = max(1, round(tokens / int(str(found["train.batch_tokens"])))) * int(str(found["train.duration"]).split()[0])
@@ -87,25 +87,29 @@ def test_more_text_larger_vocabulary_less_dropout() -> None:
     assert [row.pairs for row in TABLE] == sorted(row.pairs for row in TABLE)
     assert [row.vocabulary for row in TABLE] == sorted(row.vocabulary for row in TABLE)
     assert [row.dropout for row in TABLE] == sorted((row.dropout for row in TABLE), reverse=True)
-    assert LEARNING_RATES.keys() == WARMUPS.keys() == {name for name, config in PRESETS.items() if KINDS[config.kind].task == "translation"}
-    assert choose_text.LEARNING_RATES.keys() == {name for name, config in PRESETS.items() if KINDS[config.kind].task == "language"}
+    assert (
+        LEARNING_RATES.keys()
+        == WARMUPS.keys()
+        == {name for name, config in PRESETS.items() if MODEL_KINDS[config.kind].task == "translation"}
+    )
+    assert choose_text.LEARNING_RATES.keys() == {name for name, config in PRESETS.items() if MODEL_KINDS[config.kind].task == "language"}
 
 
 def test_another_script_has_a_vocabulary_of_its_own() -> None:
-    found = by_name(choose(Facts(50_000, 8.0, 0.02, 2, gpu=False)))
+    found = by_name(choose(CorpusFacts(50_000, 8.0, 0.02, 2, gpu=False)))
     assert found["data.subwords.joint"] is False and found["model.tie"] == "target"
 
 
 def test_the_rest_goes_by_the_preset_that_was_asked_for() -> None:
-    choices = choose(Facts(30_000, 12.0, 1.0, 2, gpu=False), preset="base")
+    choices = choose(CorpusFacts(30_000, 12.0, 1.0, 2, gpu=False), preset="base")
     assert "preset" not in by_name(choices)
     assert by_name(choices)["optimizer.learning_rate"] == LEARNING_RATES["base"]
     with pytest.raises(UsageError, match="tall"):
-        choose(Facts(30_000, 12.0, 1.0, 2, gpu=False), preset="tall")
+        choose(CorpusFacts(30_000, 12.0, 1.0, 2, gpu=False), preset="tall")
 
 
 def test_what_is_asked_for_is_not_chosen() -> None:
-    choices = choose(Facts(30_000, 12.0, 1.0, 2, gpu=False))
+    choices = choose(CorpusFacts(30_000, 12.0, 1.0, 2, gpu=False))
     left = by_name(still_automatic(choices, {"model": {"dropout": 0.5, "width": 8}, "preset": "tiny"}))
     assert "model.dropout" not in left and "preset" not in left and "schedule.warmup" in left
     with pytest.raises(UsageError, match=r"model\.dropout"):
@@ -119,7 +123,7 @@ def test_facts_of_a_text(tmp_path: Path) -> None:
     facts = gather_facts([corpus, corpus], cores=3, gpu=True)
     # With capitals, spaces and full stops, 11 and 17 different characters, 9 of them in both.
     # Letters, a side: onetwoadog and undeuxtroisabéow. Of 10 and 16, those in common: n 1, e 1, t 1, w 1, o 3 and 2, a 1, d 1.
-    assert facts._replace(shared_letters=0) == Facts(4, 3.0, 0, 3, gpu=True, characters=Needed(11, 17, 19))
+    assert facts._replace(shared_letters=0) == CorpusFacts(4, 3.0, 0, 3, gpu=True, characters=Needed(11, 17, 19))
     assert facts.shared_letters == 6 * min(1 / 10, 1 / 16) + min(3 / 10, 2 / 16) == 0.5
 
 
@@ -158,7 +162,7 @@ def test_a_text_without_letters_may_share_a_vocabulary() -> None:
 @pytest.mark.parametrize("joint", [True, False])
 def test_a_vocabulary_has_room_for_many_characters_and_words(joint: bool) -> None:
     """Each side by itself where the vocabularies are separate."""
-    facts = Facts(3_000, 12.0, 0.0, 2, gpu=False, characters=Needed(80, 1_700, 1_780))
+    facts = CorpusFacts(3_000, 12.0, 0.0, 2, gpu=False, characters=Needed(80, 1_700, 1_780))
     asked = {"data": {"subwords": {"joint": joint}}}
     size = by_name(choose(facts, asked=asked))["data.subwords.size"]
     assert size == 500 * math.ceil((TABLE[0].vocabulary + (1_780 if joint else 1_700)) / 500)
@@ -167,7 +171,7 @@ def test_a_vocabulary_has_room_for_many_characters_and_words(joint: bool) -> Non
 
 
 def test_the_length_goes_by_the_batches_that_were_asked_for() -> None:
-    facts = Facts(30_000, 12.0, 1.0, 2, gpu=False)
+    facts = CorpusFacts(30_000, 12.0, 1.0, 2, gpu=False)
     tokens = 30_000 * 12.0 * TOKENS_PER_WORD
     for train in ({}, {"batch_tokens": 16_384}, {"accumulate": 4}, {"batch_tokens": 512, "accumulate": 2}):
         found = {choice.name: choice for choice in choose(facts, asked={"train": train})}
@@ -188,7 +192,7 @@ WORDS = {
 }
 
 
-def facts_of(tmp_path: Path, script: str, joint: str, *, words: int = 6, lines: int = 3_000) -> Facts:
+def facts_of(tmp_path: Path, script: str, joint: str, *, words: int = 6, lines: int = 3_000) -> CorpusFacts:
     """Of random sentences of a few words of a script, English lines as their sources, and with something between the words."""
     draw = random.Random(3)
     (tmp_path / "a.en").write_text("the farmer sells old bread\n" * lines)
@@ -200,7 +204,7 @@ def facts_of(tmp_path: Path, script: str, joint: str, *, words: int = 6, lines: 
 @pytest.mark.parametrize("script", WORDS)
 def test_words_are_estimated_where_no_spaces_part_them(script: str, tmp_path: Path) -> None:
     without, parted = facts_of(tmp_path, script, ""), facts_of(tmp_path, script, " ")
-    assert parted.mean_target_words == 6 and parted.unparted_letters is None
+    assert parted.mean_target_words == 6 and parted.unspaced_letters is None
     assert 3 <= without.mean_target_words <= 14
     epochs = [int(str(by_name(choose(facts))["train.duration"]).split()[0]) for facts in (without, parted)]
     assert epochs[0] < 3 * epochs[1]
@@ -210,9 +214,9 @@ def test_words_are_estimated_where_no_spaces_part_them(script: str, tmp_path: Pa
 def test_subwords_stay_about_as_long_as_words_where_no_spaces_end_them(script: str, tmp_path: Path) -> None:
     facts = facts_of(tmp_path, script, "")
     size = by_name(choose(facts))["data.subwords.size"]
-    assert facts.unparted_letters is not None
+    assert facts.unspaced_letters is not None
     room = size - BEFORE_CHARACTERS - facts.characters.target
-    assert facts.pairs * facts.unparted_letters / 100 <= room <= facts.pairs * facts.unparted_letters / 100 + 100
+    assert facts.pairs * facts.unspaced_letters / 100 <= room <= facts.pairs * facts.unspaced_letters / 100 + 100
     assert by_name(choose(facts_of(tmp_path, script, " ")))["data.subwords.size"] == TABLE[0].vocabulary
-    many = facts._replace(pairs=5_000, unparted_letters=90.0)
+    many = facts._replace(pairs=5_000, unspaced_letters=90.0)
     assert by_name(choose(many))["data.subwords.size"] == TABLE[0].vocabulary, "text of many letters has room for as many as any"

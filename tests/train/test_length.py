@@ -8,7 +8,7 @@ import pytest
 from tests.train.training_runs import logged, run, tiny
 
 from vitrail.config import Override, build
-from vitrail.train.api import Request, plan, recipes, to_run_config
+from vitrail.train.api import Request, plan_run, recipes, to_run_config
 from vitrail.train.choosing.schedule_length import describe_length, highest_share, warn_of_warmup
 from vitrail.train.optim import Warmup
 from vitrail.train.run_config import RunConfig
@@ -61,13 +61,13 @@ def test_whatever_the_length_asked_for_the_rate_gets_up(recipe: str, duration: s
         (tmp_path / f"a.{side}").write_text("".join(f"a line of text {n}\n" for n in range(3_000)), encoding="utf-8")
     corpus = Override(("data", "corpora"), [{"source": str(tmp_path / "a.en"), "target": str(tmp_path / "a.fr")}])
     request = Request(recipe=recipe, overrides=(corpus, Override(("train", "duration"), duration)))
-    config = to_run_config(plan(request, tmp_path / "run", gpu=False).table)
+    config = to_run_config(plan_run(request, tmp_path / "run", gpu=False).table)
     for steps in (2, 30, 135):
         assert warn_of_warmup(config, steps=steps) is None
         assert Warmup.parse(config.schedule.warmup).within(steps) <= 0.15 * steps
     assert config.train.validate_every.share == 0.25
     own = Request(recipe=recipe, overrides=(*request.overrides, Override(("schedule", "warmup"), 77)))
-    assert to_run_config(plan(own, tmp_path / "run", gpu=False).table).schedule.warmup == 77, "who sets steps gets steps"
+    assert to_run_config(plan_run(own, tmp_path / "run", gpu=False).table).schedule.warmup == 77, "who sets steps gets steps"
 
 
 def test_a_short_training_is_validated_four_times_and_a_long_warm_up_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -26,10 +26,10 @@ from vitrail.models.model_folder import unique_tensors
 from vitrail.nn.losses import LossSum
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.log.metrics import Event, Window
-from vitrail.train.loop import Hooks, Learner, Progress, calmer, done_share, due, is_over, loop, try_longest, update
+from vitrail.train.loop import Callbacks, Learner, Progress, done_share, due, is_over, loop, steadier_settings, try_longest, update
 from vitrail.train.optim import Optimizer
 from vitrail.train.run_config import RunConfig
-from vitrail.train.stopping import StopWish
+from vitrail.train.stopping import StopRequest
 
 LETTERS = CharacterVocabulary(list("abcdefgh"))
 
@@ -110,13 +110,13 @@ class Recorder:
         self.calls.append(("save", progress.step))
         return True
 
-    def hooks(self) -> Hooks:
-        return Hooks(self.validate, self.save, lambda step: self.calls.append(("bad", step)), self.events.append)
+    def hooks(self) -> Callbacks:
+        return Callbacks(self.validate, self.save, lambda step: self.calls.append(("bad", step)), self.events.append)
 
 
-def go(learner: Learner, recorder: Recorder, progress: Progress | None = None, *, wish: StopWish | None = None) -> Progress:
+def go(learner: Learner, recorder: Recorder, progress: Progress | None = None, *, wish: StopRequest | None = None) -> Progress:
     progress = progress or Progress()
-    loop(learner, progress, recorder.hooks(), steps_per_epoch=5, wish=wish or StopWish())
+    loop(learner, progress, recorder.hooks(), steps_per_epoch=5, wish=wish or StopRequest())
     return progress
 
 
@@ -418,8 +418,8 @@ def test_penalties_and_weights_leave_a_trace(kind: str) -> None:
 
 
 def test_advice_on_divergence_names_clipping() -> None:
-    assert "lower optimizer.clip_norm (now 1)" in calmer(configured())
-    assert "--set optimizer.clip_norm=1" in calmer(configured(optimizer={"clip_norm": 0.0}))
+    assert "lower optimizer.clip_norm (now 1)" in steadier_settings(configured())
+    assert "--set optimizer.clip_norm=1" in steadier_settings(configured(optimizer={"clip_norm": 0.0}))
 
 
 def test_a_checkpoint_of_before_has_no_trace_of_clipping() -> None:
@@ -435,7 +435,7 @@ def test_a_line_of_metrics_may_span_a_stop() -> None:
     config = configured(duration="4 steps", log_every=4, optimizer={"clip_norm": 0.5, "l1": 0.01, "weight_decay": 0.1})
     go(learner(config), unbroken)
     one = learner(config)
-    wish = StopWish()
+    wish = StopRequest()
     with pytest.raises(Stopped):
         stop_at(first, 3, wish)
         go(one, first, stopped := Progress(), wish=wish)
@@ -447,7 +447,7 @@ def test_a_line_of_metrics_may_span_a_stop() -> None:
     assert len(timeless) == 2 and timeless[0] == timeless[1]
 
 
-def stop_at(recorder: Recorder, step: int, wish: StopWish) -> None:
+def stop_at(recorder: Recorder, step: int, wish: StopRequest) -> None:
     """Wish to stop while this step is saved."""
     real = recorder.save
 
@@ -460,7 +460,7 @@ def stop_at(recorder: Recorder, step: int, wish: StopWish) -> None:
 
 
 def test_a_wish_to_stop_saves_the_current_step() -> None:
-    recorder, wish = Recorder(), StopWish()
+    recorder, wish = Recorder(), StopRequest()
     wish.signal = 15
     with pytest.raises(Stopped, match="stopped at step 0, which is saved"):
         go(learner(configured()), recorder, wish=wish)
@@ -468,7 +468,7 @@ def test_a_wish_to_stop_saves_the_current_step() -> None:
 
 
 def test_a_validation_cut_short_is_done_first_when_the_training_goes_on() -> None:
-    recorder, wish = Recorder(scores=[False]), StopWish()
+    recorder, wish = Recorder(scores=[False]), StopRequest()
     validate = recorder.validate
 
     def cut(progress: Progress) -> bool:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import vitrail
 from vitrail.cli import app
-from vitrail.data.cleaning.normalise import BEFORE
+from vitrail.data.cleaning.normalise import LEGACY_NORMALISATION
 from vitrail.decode.translate import Wishes
 
 SENTENCES = {
@@ -71,7 +71,7 @@ def test_the_facts_tell_and_models_without_them_read_as_before(trained: Path) ->
     config = json.loads((trained / "model" / "config.json").read_text())
     assert config["facts"]["source_normalization"] == {"version": 1, "kept": ["U+200C"], "pass_through": True}
     golden = Path(__file__).parents[1] / "golden" / "format_1" / "model"
-    assert vitrail.load(golden).normalisation == BEFORE
+    assert vitrail.load(golden).normalisation == LEGACY_NORMALISATION
 
 
 def test_text_without_letters_passes_through(trained: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from vitrail.models.base import Model
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig
 from vitrail.nn.losses import LossSum
-from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, Warmup, follow, rate
+from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, Warmup, rate, update_moving_average
 
 TINY = TransformerConfig(
     encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8, dropout=0.0, positions="learned", max_positions=9
@@ -288,7 +288,7 @@ def test_the_average_follows_its_formula() -> None:
     values = [torch.randn(3, dtype=torch.float64) for _ in range(30)]
     mean, expected = [torch.zeros(3), torch.tensor(0)], torch.zeros(3, dtype=torch.float64)
     for step, value in enumerate(values):
-        follow(mean, [value.float(), torch.tensor(step)], decay=0.9, step=step)
+        update_moving_average(mean, [value.float(), torch.tensor(step)], decay=0.9, step=step)
         decay = min(0.9, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * value
     torch.testing.assert_close(mean[0].double(), expected, rtol=1e-5, atol=1e-6)
@@ -297,5 +297,5 @@ def test_the_average_follows_its_formula() -> None:
 
 def test_a_young_average_follows_faster() -> None:
     mean = [torch.zeros(1)]
-    follow(mean, [torch.ones(1)], decay=0.999, step=0)
+    update_moving_average(mean, [torch.ones(1)], decay=0.999, step=0)
     assert float(mean[0]) == pytest.approx(0.9)

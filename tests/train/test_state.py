@@ -430,7 +430,7 @@ def test_whatever_call_fails_the_previous_checkpoint_loads(
             monkeypatch.setattr(files.system, "SYSTEM", real)
         visible = [path.name for path in checkpoints(tmp_path)]
         assert visible[0] == "step-000001" and is_step(tmp_path, len(visible)) and not caplog.messages
-        files.sweep(tmp_path)
+        files.remove_leftovers(tmp_path)
         assert sorted(path.name for path in (tmp_path / "state").iterdir()) == visible
         if len(visible) == 2:
             shutil.rmtree(tmp_path / "state" / "step-000002")
@@ -628,7 +628,7 @@ def test_a_kill_while_removing_leaves_no_half_checkpoint(tmp_path: Path, monkeyp
         prune(tmp_path, keep_last=1)
     monkeypatch.setattr(files.system, "SYSTEM", FileSystem())
     assert kept(tmp_path) == [1] and is_step(tmp_path, 1)
-    files.sweep(tmp_path)
+    files.remove_leftovers(tmp_path)
     assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000001"]
 
 

@@ -19,7 +19,7 @@ from typing import Any, TextIO
 from vitrail import files
 from vitrail.config import build, merge
 from vitrail.errors import VitrailError
-from vitrail.files import read_lines
+from vitrail.files import read_json_lines
 from vitrail.models.model_folder import unique_tensors
 from vitrail.runtime import heartbeat
 from vitrail.train import loop
@@ -98,7 +98,7 @@ def run(config: RunConfig, folder: Path, **more: Any) -> Outcome:
 
 def logged(folder: Path, name: str = "metrics") -> list[dict[str, Any]]:
     """The lines of a log without what time it took."""
-    return [{key: value for key, value in line.items() if key not in TIMES} for line in read_lines(folder / f"{name}.jsonl")]
+    return [{key: value for key, value in line.items() if key not in TIMES} for line in read_json_lines(folder / f"{name}.jsonl")]
 
 
 def fingerprint(folder: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from vitrail.bench.peers.systems import Maker, System, all_systems, peers_of
 from vitrail.bench.peers.transformer_peers import LABEL_SMOOTHING
-from vitrail.bench.training_worker import Measured, Task, save_batches
+from vitrail.bench.training_worker import Measured, SpeedTask, save_batches
 from vitrail.config import Config, Override, build, with_overrides
 from vitrail.data.batches import Batch, Batches
 from vitrail.data.reading.parallel_text import ParallelText
@@ -230,7 +230,9 @@ def compare(
         shape = model.model_dump(mode="json")
         for turn in range(repeats):
             for system in measurable:
-                task = Task(**asdict(system), model=shape, vocabulary=corpus.vocabulary, batches=str(file), warmup=warmup, threads=threads)
+                task = SpeedTask(
+                    **asdict(system), model=shape, vocabulary=corpus.vocabulary, batches=str(file), warmup=warmup, threads=threads
+                )
                 title = titles[system.maker]
                 result = measure(task, title=title)
                 found[system].append(result)
@@ -242,7 +244,7 @@ def compare(
     return BenchReport(machine, conditions, rows, {titles[maker]: why for maker, why in missing.items()})
 
 
-def measure(task: Task, *, title: str) -> Measured:
+def measure(task: SpeedTask, *, title: str) -> Measured:
     """Carry out a task in a new process. Raises VitrailError with the last line of what it had to say when it fails."""
     return Measured(**measure_apart("vitrail.bench.training_worker", asdict(task), name=title, remedy="a smaller batch or preset"))
 

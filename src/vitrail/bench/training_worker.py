@@ -36,7 +36,7 @@ from vitrail.train.run_config import RunConfig, TrainConfig
 
 
 @dataclass(frozen=True)
-class Task:
+class SpeedTask:
     """What to measure."""
 
     maker: Maker
@@ -80,7 +80,7 @@ def load_batches(path: Path) -> list[Batch]:
     return [Batch(*(tensors[f"{number}/{name}"] for name in Batch._fields)) for number in numbers]
 
 
-def measure(task: Task) -> Measured:
+def measure(task: SpeedTask) -> Measured:
     """Train on the batches, and time all but the first `warmup` steps."""
     if task.keep_memory:
         keep_freed_memory()
@@ -120,7 +120,7 @@ def make_learner(model: TranslationModel, config: ModelConfig, dtype: torch.dtyp
     return Learner(model, Optimizer(model, run.optimizer), average, no_batches, Ranks(0, 1), torch.device("cpu"), dtype, run)
 
 
-def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
+def _vitrail(task: SpeedTask, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
     """Our model, and one update as `vitrail train` makes it: metrics, checks and moving average included."""
     config = read_translator(task.model)
     model = fresh_model(config, task.vocabulary)
@@ -133,7 +133,7 @@ def _vitrail(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, 
     return model, step
 
 
-def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
+def _peer(task: SpeedTask, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
     """Another's model in a plain loop of the same settings: fused AdamW, clipping by norm, label smoothing."""
     model, settings = _peer_model(task), OptimizerConfig()
     optimizer = torch.optim.AdamW(
@@ -157,7 +157,7 @@ def _peer(task: Task, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Bat
     return model, step
 
 
-def _peer_model(task: Task) -> PeerModel:
+def _peer_model(task: SpeedTask) -> PeerModel:
     """The peer of the same kind as our model."""
     config = read_translator(task.model)
     match config:
@@ -172,7 +172,7 @@ def _peer_model(task: Task) -> PeerModel:
 
 
 @contextmanager
-def _attention(task: Task) -> Generator[None]:
+def _attention(task: SpeedTask) -> Generator[None]:
     """Torch's own choice of attention, or the explicit one, which is faster backward on some processors."""
     explicit = task.maker == "torch" and task.way == "explicit attention"
     with sdpa_kernel(SDPBackend.MATH) if explicit else nullcontext():
@@ -180,4 +180,4 @@ def _attention(task: Task) -> Generator[None]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(measure(Task(**json.load(sys.stdin))))) + "\n")
+    sys.stdout.write(json.dumps(asdict(measure(SpeedTask(**json.load(sys.stdin))))) + "\n")

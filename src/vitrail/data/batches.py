@@ -16,7 +16,7 @@ from vitrail.errors import DataError
 
 Lengths = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
-Row = npt.NDArray[np.int32] | Sequence[int]
+IdRow = npt.NDArray[np.int32] | Sequence[int]
 Item = TypeVar("Item")
 
 # Source positions of a batch may reach this multiple of the budget, which is counted on the target side: a pair of languages
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     """y1 .. yn EOS, then PAD: what it must say."""
 
 
-def pad_rows(rows: Sequence[Row]) -> Int[Tensor, "B S"]:
+def pad_rows(rows: Sequence[IdRow]) -> Int[Tensor, "B S"]:
     """Lay rows of ids side by side: each ends in EOS, then PAD. Precondition: at least one row."""
     flat, lengths, filled = _layout(rows)
     padded = np.full(filled.shape, PAD, dtype=np.int64)
@@ -50,7 +50,7 @@ def pad_rows(rows: Sequence[Row]) -> Int[Tensor, "B S"]:
     return torch.from_numpy(padded)
 
 
-def collate(source_ids: Sequence[Row], target_ids: Sequence[Row]) -> Batch:
+def collate(source_ids: Sequence[IdRow], target_ids: Sequence[IdRow]) -> Batch:
     """Make a batch of rows of ids that hold neither SOS nor EOS.
 
     Precondition: as many targets as sources, at least one.
@@ -67,14 +67,14 @@ def collate(source_ids: Sequence[Row], target_ids: Sequence[Row]) -> Batch:
     return Batch(pad_rows(source_ids), torch.from_numpy(target_in), torch.from_numpy(target_out))
 
 
-def _layout(rows: Sequence[Row]) -> tuple[npt.NDArray[np.int64], Indices, npt.NDArray[np.bool_]]:
+def _layout(rows: Sequence[IdRow]) -> tuple[npt.NDArray[np.int64], Indices, npt.NDArray[np.bool_]]:
     """All ids in one array, the length of each row, and which cells of (rows, longest + 1) they fill: always one free for EOS."""
     lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
     flat = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
     return flat, lengths, np.arange(lengths.max() + 1) < lengths[:, None]
 
 
-def fitting(source_lengths: Lengths, target_lengths: Lengths, *, max_length: int) -> Indices:
+def within_max_length(source_lengths: Lengths, target_lengths: Lengths, *, max_length: int) -> Indices:
     """Which pairs are short enough to train on: at most `max_length` ids on either side, EOS not counted.
 
     All others are left out of every epoch; `len(source_lengths) - len(result)` counts them, for the caller to report.
@@ -82,7 +82,7 @@ def fitting(source_lengths: Lengths, target_lengths: Lengths, *, max_length: int
     return np.flatnonzero((source_lengths <= max_length) & (target_lengths <= max_length))
 
 
-def plan(source_lengths: Lengths, target_lengths: Lengths, *, budget: int, seed: int, epoch: int) -> list[Indices]:
+def plan_batches(source_lengths: Lengths, target_lengths: Lengths, *, budget: int, seed: int, epoch: int) -> list[Indices]:
     """Divide pairs into batches of similar length, each pair in exactly one, for one epoch.
 
     A batch of n pairs takes n · (longest target + 1) ≤ budget target positions and n · (longest source + 1) ≤ SOURCE_FACTOR · budget source
@@ -182,7 +182,7 @@ class Pairs(Protocol):
 class Resample(Protocol):
     """Segments rows anew, as a pure function of rows and seed."""
 
-    def __call__(self, source: Sequence[Row], target: Sequence[Row], *, seed: int) -> tuple[Sequence[Row], Sequence[Row]]: ...
+    def __call__(self, source: Sequence[IdRow], target: Sequence[IdRow], *, seed: int) -> tuple[Sequence[IdRow], Sequence[IdRow]]: ...
 
 
 class SubwordDropout(NamedTuple):
@@ -194,7 +194,7 @@ class SubwordDropout(NamedTuple):
     vocabularies: Vocabularies
     dropout: float
 
-    def __call__(self, source: Sequence[Row], target: Sequence[Row], *, seed: int) -> tuple[Sequence[Row], Sequence[Row]]:
+    def __call__(self, source: Sequence[IdRow], target: Sequence[IdRow], *, seed: int) -> tuple[Sequence[IdRow], Sequence[IdRow]]:
         sides = ((self.vocabularies.source, source), (self.vocabularies.target, target))
         sampled = [
             subwords.sample([subwords.decode(map(int, row)) for row in rows], seed=2 * seed + side, dropout=self.dropout)
@@ -248,7 +248,7 @@ class Batches:
         resample: Resample | None = None,
     ) -> None:
         self._corpora, self._budget, self._seed, self._resample = corpora, budget, seed, resample
-        kept = [fitting(corpus.source_lengths, corpus.target_lengths, max_length=max_length) for corpus in corpora]
+        kept = [within_max_length(corpus.source_lengths, corpus.target_lengths, max_length=max_length) for corpus in corpora]
         self.sizes = [len(indices) for indices in kept]
         """Pairs of each corpus that are short enough."""
         self.left_out = sum(map(len, corpora)) - sum(self.sizes)
@@ -288,8 +288,8 @@ class Batches:
         chosen = self._planned(epoch)[position]
         corpus_of = np.searchsorted(self._starts, chosen, side="right") - 1
         places = list(zip(corpus_of.tolist(), self._index[chosen].tolist(), strict=True))
-        source: Sequence[Row] = [self._corpora[corpus].source(index) for corpus, index in places]
-        target: Sequence[Row] = [self._corpora[corpus].target(index) for corpus, index in places]
+        source: Sequence[IdRow] = [self._corpora[corpus].source(index) for corpus, index in places]
+        target: Sequence[IdRow] = [self._corpora[corpus].target(index) for corpus, index in places]
         if self._resample is not None:
             source, target = self._resample(source, target, seed=int(_random_bits(1, self._seed, epoch, position, 3)[0] >> np.uint64(2)))
         return collate(source, target)
@@ -313,13 +313,13 @@ class Batches:
     def _planned(self, epoch: int) -> list[Indices]:
         planned, batches = self._plan
         if planned != epoch:
-            drawn = np.concatenate([self._dealt(corpus, epoch) for corpus in range(len(self._corpora))])
+            drawn = np.concatenate([self._pairs_of_epoch(corpus, epoch) for corpus in range(len(self._corpora))])
             sides = self._source_lengths[drawn], self._target_lengths[drawn]
-            batches = [drawn[batch] for batch in plan(*sides, budget=self._budget, seed=self._seed, epoch=epoch)]
+            batches = [drawn[batch] for batch in plan_batches(*sides, budget=self._budget, seed=self._seed, epoch=epoch)]
             self._plan = epoch, batches
         return batches
 
-    def _dealt(self, corpus: int, epoch: int) -> Indices:
+    def _pairs_of_epoch(self, corpus: int, epoch: int) -> Indices:
         """The pairs that a corpus gives to an epoch: its cards from share * epoch on, of a pack that is shuffled again for each round."""
         size, share = self.sizes[corpus], self._shares[corpus]
         parts = [np.arange(0)]

@@ -3,10 +3,10 @@
 import re
 from typing import NamedTuple
 
-from vitrail.data.cleaning.normalise import says_something
+from vitrail.data.cleaning.normalise import has_letters_or_digits
 
 
-class Part(NamedTuple):
+class TextPart(NamedTuple):
     """A stretch of text, the white space and unseen marks that followed it, and whether it was cut inside a sentence."""
 
     text: str
@@ -61,7 +61,7 @@ _INITIALS_OR_ORDINAL = re.compile(r"[^\W\d_]|(?:[^\W\d_]\.-?)+[^\W\d_]|\d{1,3}")
 _ROMAN = re.compile("[IVXLCDM]{2,}")
 
 
-def split_sentences(text: str) -> list[Part]:
+def split_sentences(text: str) -> list[TextPart]:
     """Cut text after its sentences; parts with their separators give the text back exactly.
 
     Careful rather than complete: a full stop after an abbreviation, an initial or a number that stands alone, or before a small letter,
@@ -69,19 +69,19 @@ def split_sentences(text: str) -> list[Part]:
     letter and no digit before it ends nothing. Thai and Lao, which end sentences by a space that also stands elsewhere, and a single
     Tibetan shad are left alone. A missed end makes a longer part, a false one breaks a sentence.
     """
-    parts: list[Part] = []
+    parts: list[TextPart] = []
     start, lowercased = 0, text.islower() and text[:1].isalpha()
     for end in _END.finditer(text):
         upto = end.start() + len(end.group().rstrip(_BLANKS))
         if _is_end(text, start, upto, end.end(), lowercased=lowercased):
-            parts.append(Part(text[start:upto], text[upto : end.end()]))
+            parts.append(TextPart(text[start:upto], text[upto : end.end()]))
             start = end.end()
     rest = text[start:]
-    if parts and rest and not says_something(rest):
+    if parts and rest and not has_letters_or_digits(rest):
         last = parts.pop()
         rest = last.text + last.separator + rest
     if rest or not parts:
-        parts.append(Part(rest.rstrip(), rest[len(rest.rstrip()) :]))
+        parts.append(TextPart(rest.rstrip(), rest[len(rest.rstrip()) :]))
     return parts
 
 
@@ -92,7 +92,7 @@ def count_sentences(text: str) -> int:
 
 def _is_end(text: str, start: int, upto: int, following: int, *, lowercased: bool) -> bool:
     said = text[start:upto].rstrip(_CLOSING_MARKS).rstrip()
-    if not says_something(said):
+    if not has_letters_or_digits(said):
         return False
     first = _FIRST.match(text, following)
     after = first[1] if first else ""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitrail.data.batches import Batch, Row, collate
+from vitrail.data.batches import Batch, IdRow, collate
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import TranslationModel
 
@@ -30,7 +30,7 @@ class Losses(NamedTuple):
         return self.nats / self.tokens
 
 
-def make_batch(model: nn.Module, sources: Sequence[Row], targets: Sequence[Row], *, ended: bool = True) -> Batch:
+def make_batch(model: nn.Module, sources: Sequence[IdRow], targets: Sequence[IdRow], *, ended: bool = True) -> Batch:
     """Pairs of token ids without SOS and EOS as one batch, where a model's weights are.
 
     Args: ended: whether translations end, in <eos>. One that was cut at the limit of length does not: of a single pair this can be said.
@@ -43,7 +43,7 @@ def make_batch(model: nn.Module, sources: Sequence[Row], targets: Sequence[Row],
     return Batch(source, target_in[:, :-1], target_out[:, :-1])
 
 
-def force(model: TranslationModel, batch: Batch) -> Float[Tensor, "B T D"]:
+def forced_decode(model: TranslationModel, batch: Batch) -> Float[Tensor, "B T D"]:
     """The decoder's last vectors for given translations, every position at once: position t has seen targets 0 to t.
 
     Gradients are recorded or not as the caller has it; `nn.probe` hears what is computed on the way.
@@ -59,17 +59,17 @@ def log_p(model: TranslationModel, hidden: Float[Tensor, "B T D"], target: Int[T
 
 
 @torch.inference_mode()
-def distributions(model: TranslationModel, source: Row, target: Row, *, ended: bool = True) -> Float[Tensor, "T V"]:
+def distributions(model: TranslationModel, source: IdRow, target: IdRow, *, ended: bool = True) -> Float[Tensor, "T V"]:
     """log p(token | source, target before it) of every token at each position, the end included; in float64 from the logits on.
 
     Args: source, target: ids without SOS and EOS. ended: see `make_batch`. Precondition: the model is in evaluation mode.
     """
-    hidden = force(model, make_batch(model, [source], [target], ended=ended))
+    hidden = forced_decode(model, make_batch(model, [source], [target], ended=ended))
     return model.read_out(hidden)[0].double().log_softmax(-1).cpu()
 
 
 @torch.inference_mode()
-def losses(model: TranslationModel, sources: Sequence[Row], targets: Sequence[Row]) -> Losses:
+def losses(model: TranslationModel, sources: Sequence[IdRow], targets: Sequence[IdRow]) -> Losses:
     """The loss of each pair of ids without SOS and EOS, without smoothing.
 
     Precondition: the model is in evaluation mode. Cost: one forward pass over all pairs, in batches of like length.
@@ -78,14 +78,14 @@ def losses(model: TranslationModel, sources: Sequence[Row], targets: Sequence[Ro
     for numbers in batches(sources, targets):
         batch = make_batch(model, [sources[number] for number in numbers], [targets[number] for number in numbers])
         real = batch.target_out != PAD
-        values = log_p(model, force(model, batch), batch.target_out).double() * real
+        values = log_p(model, forced_decode(model, batch), batch.target_out).double() * real
         found.nats[numbers] = -values.sum(1).cpu().numpy()
         found.tokens[numbers] = real.sum(1).cpu().numpy()
     return found
 
 
 def batches(
-    sources: Sequence[Row], targets: Sequence[Row], *, rows: int = 32, tokens: int = _UNBOUNDED, cells: int = _UNBOUNDED
+    sources: Sequence[IdRow], targets: Sequence[IdRow], *, rows: int = 32, tokens: int = _UNBOUNDED, cells: int = _UNBOUNDED
 ) -> Iterator[list[int]]:
     """Numbers of pairs in batches of like length, the longest first.
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import torch
 
-from vitrail.data.cleaning.normalise import BEFORE, Normalisation
+from vitrail.data.cleaning.normalise import LEGACY_NORMALISATION, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
 from vitrail.decode.engines.table import engine_kind
@@ -18,9 +18,9 @@ from vitrail.decode.search.ensemble import Translating
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.textual.facts import longest_source, search_of, several_sentences
-from vitrail.decode.textual.forcing import share_out
+from vitrail.decode.textual.forcing import assign_forced_words
 from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
-from vitrail.decode.textual.joining import Translated, join, write
+from vitrail.decode.textual.joining import Translated, join, join_parts
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
 from vitrail.decode.textual.wishes import Wishes, joining, to_constraints
 from vitrail.models.model_folder import load_model
@@ -28,7 +28,7 @@ from vitrail.runtime.device import Device, choose_device, set_threads, survive_f
 
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 
-SEEN_SEVERAL = 0.05
+SEVERAL_SENTENCES_SHARE = 0.05
 """From this share of training lines with several sentences on, a model is trusted to translate them together. Corpora of sentences have
 0 to 0.02, of paragraphs 0.35 to 0.42 (Multi30k, Tatoeba, WMT news, the documentation of Python, Wikipedia)."""
 
@@ -59,7 +59,7 @@ class Translator:
         longest_source: int | None = None,
         several_sentences: float | None = None,
         languages: tuple[str, str] = ("", ""),
-        normalisation: Normalisation = BEFORE,
+        normalisation: Normalisation = LEGACY_NORMALISATION,
     ) -> None:
         self.vocabularies, self.languages, self.normalisation = vocabularies, languages, normalisation
         self.config = TranslateConfig() if config is None else config
@@ -70,7 +70,7 @@ class Translator:
         engine_kind(self.engine.name, among=self.engines)
         limit = self.config.max_source_tokens
         # A model that has hardly seen two sentences in a line drops the second one. Nor is it known of a model that does not say.
-        seen = several_sentences is not None and several_sentences >= SEEN_SEVERAL
+        seen = several_sentences is not None and several_sentences >= SEVERAL_SENTENCES_SHARE
         self._comfortable = (limit if longest_source is None else min(limit, longest_source)) if seen else 0
         self._begin()
 
@@ -211,7 +211,7 @@ class Translator:
         def again(places: Sequence[int], words: Sequence[tuple[tuple[TokenIds, ...], ...]]) -> list[list[Hypothesis]]:
             return self._search([forcing(jobs[numbers[place]], forced) for place, forced in zip(places, words, strict=True)], search)
 
-        found = share_out(wanted, [results[number] for number in numbers], search=again)
+        found = assign_forced_words(wanted, [results[number] for number in numbers], search=again)
         for number, items, words in zip(numbers, *found, strict=True):
             jobs[number], results[number] = forcing(jobs[number], words), items
 
@@ -284,7 +284,7 @@ class Translator:
         ]
         joined = join(parts, search=search, spell=lambda item: self._cutter.spell(item.tokens))
         if not joined:
-            copy, _ = write(text.parts, text.copies)
+            copy, _ = join_parts(text.parts, text.copies)
             passed = bool(copy)
             return Translation(text.source, copy, 0.0, 0.0, (), (), (), truncated=False, parts=0, cut=False, passed_through=passed)
         best = joined[0]

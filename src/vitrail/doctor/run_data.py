@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from vitrail.config import build, read_toml
-from vitrail.data.batches import Row
+from vitrail.data.batches import IdRow
 from vitrail.data.preparing.prepared import Prepared, open_prepared
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.learned import LONGEST, spread
-from vitrail.files import read_lines
+from vitrail.files import read_json_lines
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
 from vitrail.models.model_folder import LoadedModel, load_model, model_folder, unique_tensors
@@ -31,11 +31,11 @@ _NEEDS = {"train": ("step",), "validation": ("step",)}
 
 
 @dataclass(frozen=True)
-class Pairs:
+class PairLists:
     """Encoded sentence pairs, without SOS and EOS."""
 
-    source: list[Row]
-    target: list[Row]
+    source: list[IdRow]
+    target: list[IdRow]
 
     def __len__(self) -> int:
         return len(self.source)
@@ -92,12 +92,12 @@ class Patient:
         return [pairs[place][0] for place in chosen], [pairs[place][1] for place in chosen]
 
     @cached_property
-    def dev_pairs(self) -> Pairs:
+    def dev_pairs(self) -> PairLists:
         """The same, encoded with the model's vocabularies; those of 1 to `LONGEST` tokens a side."""
         source, target = self.dev_sentences
         rows = zip(self.vocabularies.source.encode_batch(source), self.vocabularies.target.encode_batch(target), strict=True)
         short = [pair for pair in rows if all(0 < len(side) <= LONGEST for side in pair)]
-        return Pairs([source for source, _ in short], [target for _, target in short])
+        return PairLists([source for source, _ in short], [target for _, target in short])
 
     @cached_property
     def translations(self) -> list[Translation]:
@@ -144,7 +144,7 @@ def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
         config=_config(folder / "config.toml") if here["config"] else None,
         prepared=prepared,
         loaded=load_model(folder, device=place) if here["model"] else None,
-        metrics=read_lines(folder / "metrics.jsonl", needs=_NEEDS) if here["metrics"] else [],
+        metrics=read_json_lines(folder / "metrics.jsonl", needs=_NEEDS) if here["metrics"] else [],
         checkpoint=checkpoint,
         missing=missing,
         damaged=damaged,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitrail.data.batches import Row
+from vitrail.data.batches import IdRow
 from vitrail.data.preparing.prepared import Prepared
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
@@ -48,7 +48,7 @@ def word_entropy(data: Prepared) -> float:
     return float(-(shares * np.log(shares)).sum())
 
 
-def losses_by_source(model: TranslationModel, source: Sequence[Row], target: Sequence[Row]) -> tuple[float, float]:
+def losses_by_source(model: TranslationModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> tuple[float, float]:
     """Nats per token of the targets with their own sources, and with those of others, of the same length or nearly."""
     order = sorted(range(len(source)), key=lambda place: len(source[place]))
     other = {place: source[order[(rank + 1) % len(order)]] for rank, place in enumerate(order)}

@@ -13,7 +13,7 @@ from vitrail.evaluation.scores import USUAL_METRICS, Comparison, Recipe, Score, 
 from vitrail.evaluation.slices import Band, by_length_of
 from vitrail.evaluation.ter_cost import MOST_WORDS, excess
 from vitrail.languages import find_language
-from vitrail.scoring import LONGEST_RUN, counting_for
+from vitrail.scoring import LONGEST_RUN, bleu_settings_for
 
 # From this share of lines ending in " ." on, a text is taken for tokenised (sacreBLEU warns from 100 lines on).
 _TOKENISED_SHARE = 0.1
@@ -49,7 +49,7 @@ class Evaluation:
         return "\n\n".join([f"{self.sentences} sentences, {references}", *filter(None, sections)]) + "\n"
 
 
-class Texts(NamedTuple):
+class ScoredTexts(NamedTuple):
     """What is scored, line by line."""
 
     hypotheses: Sequence[str]
@@ -80,17 +80,17 @@ def evaluate_files(
     """
     if tokenised and not language:
         raise UsageError("tokenised references without a language", expected="the language of the translations", remedy="language fr")
-    hypotheses = read_lines(hypothesis)
-    targets = [read_lines(path, like=hypotheses, beside=hypothesis) for path in references]
-    others = [read_lines(path, like=hypotheses, beside=hypothesis) if path else [] for path in (source, baseline, tokenised)]
-    return evaluate_texts(Texts(hypotheses, targets, *others), language=language or "", recipe=recipe)
+    hypotheses = read_sentences(hypothesis)
+    targets = [read_sentences(path, like=hypotheses, beside=hypothesis) for path in references]
+    others = [read_sentences(path, like=hypotheses, beside=hypothesis) if path else [] for path in (source, baseline, tokenised)]
+    return evaluate_texts(ScoredTexts(hypotheses, targets, *others), language=language or "", recipe=recipe)
 
 
-def evaluate_texts(texts: Texts, *, language: str = "", recipe: Recipe | None = None) -> Evaluation:
+def evaluate_texts(texts: ScoredTexts, *, language: str = "", recipe: Recipe | None = None) -> Evaluation:
     """Score translations.
 
     Args:
-        language: of the translations, by any code. It decides with the references how BLEU counts (`counting_for`), unless the recipe has
+        language: of the translations, by any code. It decides with the references how BLEU counts (`bleu_settings_for`), unless the recipe has
             a tokenizer other than the usual one and no language is told.
         recipe: where its metrics are the usual ones, TER is left out of text that it would take too long for; a note says so.
     Raises: DataError for counts of lines that differ; UsageError for what is asked and cannot be.
@@ -98,7 +98,7 @@ def evaluate_texts(texts: Texts, *, language: str = "", recipe: Recipe | None = 
     recipe, notes = recipe or Recipe(), list[str]()
     recipe, left_out = _within_reach(recipe, texts)
     if language or recipe.tokenize == Recipe.tokenize:
-        counting = counting_for(language, [line for lines in texts.references for line in lines])
+        counting = bleu_settings_for(language, [line for lines in texts.references for line in lines])
         recipe = replace(recipe, tokenize=counting.tokenize, effective_order=counting.effective_order)
         notes += counting.notes
     if "ter" in recipe.metrics and recipe.tokenize != Recipe.tokenize:
@@ -122,7 +122,7 @@ def evaluate_texts(texts: Texts, *, language: str = "", recipe: Recipe | None = 
     return Evaluation(*sizes, tuple(scores), published, tuple(bands), tuple(comparisons), tuple(notes))
 
 
-def _within_reach(recipe: Recipe, texts: Texts) -> tuple[Recipe, list[str]]:
+def _within_reach(recipe: Recipe, texts: ScoredTexts) -> tuple[Recipe, list[str]]:
     """The usual metrics without TER where that would take too long, and the note that says so."""
     if recipe.metrics != USUAL_METRICS or not texts.references:
         return recipe, []
@@ -143,7 +143,7 @@ def _zeros(scores: Sequence[Score]) -> Iterator[str]:
         )
 
 
-def read_lines(path: Path, *, like: Sequence[str] | None = None, beside: Path | None = None) -> list[str]:
+def read_sentences(path: Path, *, like: Sequence[str] | None = None, beside: Path | None = None) -> list[str]:
     """The lines of a UTF-8 file (plain, .gz, or stdin as `-`), read by the rules of the training text but refusing what it would count.
 
     Args: like, beside: the lines that must be as many, and their file, for the message.

@@ -166,7 +166,7 @@ def run(
                 courses.append(replace(free, clipping=clipping.name))
             else:
                 model = start_model(config, corpus.vocabularies, recurrent_scale=scale)
-                courses.append(train(model, corpus, system=system, clipping=clipping, conditions=conditions))
+                courses.append(train_and_measure(model, corpus, system=system, clipping=clipping, conditions=conditions))
             free = courses[-1] if clipping == CLIPPINGS[0] else free
             say(_last_line(courses[-1]))
     text = (
@@ -261,7 +261,7 @@ def make_corpus(pairs: Sequence[tuple[str, str]], *, length: int) -> Corpus:
     return Corpus(vocabularies, batches[2:], batches[:2])
 
 
-def train(model: TranslationModel, corpus: Corpus, *, system: str, clipping: Clipping, conditions: Conditions) -> Course:
+def train_and_measure(model: TranslationModel, corpus: Corpus, *, system: str, clipping: Clipping, conditions: Conditions) -> Course:
     """Train for some steps at a constant rate, measuring on the way; a loss or gradient that is not finite ends it."""
     kind, steps = conditions.optimizer, conditions.steps
     rate = {"adamw": 2e-3, "sgd": 0.1}[kind]

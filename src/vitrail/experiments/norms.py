@@ -186,7 +186,7 @@ def _encode(subwords: Subwords, pairs: Sequence[tuple[str, str]]) -> Sentences:
     return Sentences(subwords.encode_batch([pair[0] for pair in pairs]), subwords.encode_batch([pair[1] for pair in pairs]))
 
 
-def make_batches(material: Material, trained_on: Lengths, *, batch_tokens: int, seed: int) -> Iterator[Batch]:
+def endless_batches(material: Material, trained_on: Lengths, *, batch_tokens: int, seed: int) -> Iterator[Batch]:
     """Batches without end, about as many target positions in each."""
     sentences = material.train
     if trained_on == "mixed":
@@ -214,13 +214,13 @@ def _train_and_validate(
     model = fresh_model(contender.config, material.vocabulary).train()
     learner = make_learner(model, contender.config, torch.float32)
     schedule = ScheduleConfig(warmup=max(1, round(_WARMUP_SHARE * steps)))
-    for step, batch in enumerate(islice(make_batches(material, trained_on, batch_tokens=batch_tokens, seed=seed), steps)):
+    for step, batch in enumerate(islice(endless_batches(material, trained_on, batch_tokens=batch_tokens, seed=seed), steps)):
         update(learner, [(step, batch)], share=rate(schedule, step=step, progress=step / steps), step=step)
-    return validate(model, material.short), validate(model, material.long)
+    return validation_loss(model, material.short), validation_loss(model, material.long)
 
 
 @torch.inference_mode()
-def validate(model: TranslationModel, sentences: Sentences) -> float:
+def validation_loss(model: TranslationModel, sentences: Sentences) -> float:
     """Nats per target token, without smoothing or dropout, batch norm on its running averages."""
     model.eval()
     nats, tokens = 0.0, 0

@@ -6,7 +6,7 @@ What is written here survives `kill -9` and, where the disk keeps its promises, 
 beside its place, is synced, and only then renamed. A reader meets the previous version or the new one, never half of one.
 """
 
-from vitrail.files.jsonlines import JsonLines, read_lines
+from vitrail.files.jsonlines import JsonLines, read_json_lines
 from vitrail.files.lock import LOCK, FolderLock
 from vitrail.files.manifest import MANIFEST, MANIFEST_FORMAT, Damaged, FileEntry, read_manifest, verify_file, verify_folder
 from vitrail.files.owner import (
@@ -31,9 +31,9 @@ from vitrail.files.writing import (
     keep_entries,
     publish_folder,
     remove_folder,
+    remove_leftovers,
     rename,
     share_folder,
-    sweep,
     write_file,
 )
 
@@ -60,17 +60,17 @@ __all__ = [
     "keep_entries",
     "make_folder",
     "publish_folder",
-    "read_lines",
+    "read_json_lines",
     "read_manifest",
     "read_whole",
     "remove_folder",
+    "remove_leftovers",
     "rename",
     "require_folder",
     "require_own",
     "seal",
     "share_folder",
     "start_of",
-    "sweep",
     "unseal",
     "verify_file",
     "verify_folder",

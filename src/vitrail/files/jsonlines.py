@@ -158,7 +158,7 @@ def _tell_unreadable(path: Path, lines: list[_Line]) -> None:
         _log.warning("%s: %s no JSON object; left out", path, many)
 
 
-def read_lines(path: Path, *, needs: Mapping[str, tuple[str, ...]] | None = None) -> list[dict[str, Any]]:
+def read_json_lines(path: Path, *, needs: Mapping[str, tuple[str, ...]] | None = None) -> list[dict[str, Any]]:
     """The records of a `JsonLines` log. What cannot be read is left out with a warning: half a last line, in silence; damaged lines.
 
     Args:    needs: keys without which a record counts as damaged, by its "kind"; a record of another kind needs none.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from vitrail.errors import TrainingError
 from vitrail.files.owner import require_own, start_of
 from vitrail.files.system import NO_SUCH_CALL, explaining, make_folder, system, write_all
-from vitrail.files.writing import sweep
+from vitrail.files.writing import remove_leftovers
 
 
 class _Owner(NamedTuple):
@@ -73,7 +73,7 @@ class FolderLock:
             descriptor = system().open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         try:
             self._take(descriptor, file)
-            sweep(self.path)
+            remove_leftovers(self.path)
         except BaseException:
             with suppress(OSError):
                 system().close(descriptor)

@@ -282,7 +282,7 @@ def remove_folder(path: Path) -> None:
         remove_tree(temporary)
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Clear away what a killed process left in a folder and in its direct subfolders; what it had set aside gets its name back.
 
     Precondition: nobody else is writing there. `FolderLock` calls it when it has the lock. Raises NotWritten.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
-from vitrail.decode.forced import force, make_batch
+from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.evaluation.gradient_norms import record_gradients
 from vitrail.models.base import TranslationModel
 from vitrail.models.places import Place, find, gradient_places, probes_at
@@ -35,7 +35,7 @@ def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int
     """
     batch = make_batch(model, [source], [target], ended=ended)
     with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
-        hidden = force(model, batch)
+        hidden = forced_decode(model, batch)
         logits = model.read_out(hidden)
     arrays = {name: _merge(calls) for name, calls in {**seen, **heard}.items()}
     places = {place.name: place for place in model.places()}

@@ -40,7 +40,7 @@ from vitrail.inspection.collect import Arrays
 from vitrail.inspection.decoding import Decoding, piece_of
 from vitrail.inspection.words import group
 from vitrail.models.build import read_config
-from vitrail.models.places import KINDS, Attention, Kind, Place, attentions
+from vitrail.models.places import ATTENTION_SIDES, Attention, AttentionType, Place, attentions
 
 _SHOWN = 60
 """Characters of each side in a record's repr."""
@@ -173,19 +173,19 @@ class Record:
             kind, remedy = self.facts.model.get("kind"), "open it with the vitrail that made it"
             raise ModelError(f"a record of a model {kind!r} that is not known here", remedy=remedy) from None
 
-    def attentions(self, kind: Kind) -> dict[int, str]:
+    def attentions(self, kind: AttentionType) -> dict[int, str]:
         """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0.
 
         Raises UsageError for a kind that there is not.
         """
         return {layer: attention.path for layer, attention in self._attentions(kind).items()}
 
-    def _attentions(self, kind: Kind) -> dict[int, Attention]:
-        if kind not in KINDS:
-            raise UsageError(f"attention of kind {kind!r}", expected=f"one of {', '.join(KINDS)}")
+    def _attentions(self, kind: AttentionType) -> dict[int, Attention]:
+        if kind not in ATTENTION_SIDES:
+            raise UsageError(f"attention of kind {kind!r}", expected=f"one of {', '.join(ATTENTION_SIDES)}")
         return {one.layer: one for one in attentions(self.places, kind) if one.weights in self.arrays}
 
-    def weights(self, kind: Kind, *, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32]:
+    def weights(self, kind: AttentionType, *, layer: int | None = None, head: int | None = None) -> npt.NDArray[np.float32]:
         """Attention weights of a kind: (L H T S), or of one layer (H T S), or of one head (L T S), or of one head in a layer (T S).
 
         Raises UsageError where the model has no such attention, layer or head.

@@ -17,7 +17,7 @@ from vitrail.files import holds, write_file
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.contents import FORMAT, Facts, Record
 from vitrail.inspection.page import is_page, to_html
-from vitrail.models.places import Kind
+from vitrail.models.places import AttentionType
 
 MOST_BYTES, MOST_FACTS = 1 << 30, 1 << 27
 """That a record may hold once it is unpacked, in all and as facts: ten times what the longest sentence and a large model make."""
@@ -77,7 +77,7 @@ class Inspection(Record):
         by layer, and tokens. Raises UsageError for a recurrent model, which has no self-attention to show."""
         import torch
 
-        def layers(kind: Kind) -> list[torch.Tensor]:
+        def layers(kind: AttentionType) -> list[torch.Tensor]:
             return [torch.from_numpy(np.ascontiguousarray(layer))[None] for layer in self.weights(kind)]
 
         return {

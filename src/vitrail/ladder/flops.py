@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.data.batches import fitting, plan
+from vitrail.data.batches import plan_batches, within_max_length
 from vitrail.data.preparing.prepare import Prepared
 from vitrail.models.base import Shape
 from vitrail.models.build import ModelConfig
@@ -53,12 +53,12 @@ def step_cost(config: RunConfig, prepared: Prepared) -> StepCost:
 
     Several corpora are counted as if each pair came once an epoch; subword dropout, which makes rows longer, is not counted.
     """
-    kept = [fitting(store.source_lengths, store.target_lengths, max_length=config.pairs.max_length) for store in prepared.stores]
+    kept = [within_max_length(store.source_lengths, store.target_lengths, max_length=config.pairs.max_length) for store in prepared.stores]
     sources, targets = (
         np.concatenate([lengths[rows] for lengths, rows in zip(sides, kept, strict=True)])
         for sides in ([store.source_lengths for store in prepared.stores], [store.target_lengths for store in prepared.stores])
     )
-    batches = plan(sources, targets, budget=config.train.batch_tokens, seed=config.seed, epoch=0)
+    batches = plan_batches(sources, targets, budget=config.train.batch_tokens, seed=config.seed, epoch=0)
     shapes = [
         Shape(len(rows), int(sources[rows].max()) + 1, int(targets[rows].max()) + 1, int(targets[rows].sum()) + len(rows))
         for rows in batches

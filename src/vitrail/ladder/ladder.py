@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from vitrail.data.preparing.fingerprints import stamps
-from vitrail.data.preparing.holder import ASKED, holds_comparison
+from vitrail.data.preparing.holder import RUNG_REQUEST, holds_comparison
 from vitrail.data.preparing.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
 from vitrail.data.preparing.prepared import Texts, is_prepared
 from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
@@ -33,7 +33,7 @@ from vitrail.runtime.cores import usable_cores
 from vitrail.train.choosing.choose import LEAST_STEPS, gather_facts
 from vitrail.train.resume.checkpoints import differences
 from vitrail.train.run_config import RunConfig
-from vitrail.train.stopping import StopWish
+from vitrail.train.stopping import StopRequest
 
 RUNG = "rung.json"
 FEW_SENTENCES = 200
@@ -62,7 +62,7 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
     data = data_config(ask, facts)
     require_possible(ask, facts=facts, data=data)
     require_own_comparison(folder, [rung.name for rung in ask.rungs], inputs=stamps(data))
-    with FolderLock(folder), StopWish() as wish:
+    with FolderLock(folder), StopRequest() as wish:
         with wish.at_once(_STOPPED):
             _require_same_data(data, folder)
             prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
@@ -87,7 +87,7 @@ def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterab
     require_folder(folder)
     _require_no_run(folder)
     asked, measured = is_json_with("train", "seed", "data"), is_json_with("asked", "rung", "translations")
-    named = {folder / name / ASKED: asked for name in rungs} | {folder / name / RUNG: measured for name in rungs}
+    named = {folder / name / RUNG_REQUEST: asked for name in rungs} | {folder / name / RUNG: measured for name in rungs}
     require_own({folder / "data": is_prepared, **places(folder), **named}, what="a comparison", inputs=inputs)
 
 
@@ -105,7 +105,7 @@ def _require_same_data(data: DataConfig, folder: Path) -> None:
 def _require_same_rung(rung: Planned, prepared: Prepared, folder: Path) -> None:
     """Refuse to go on with a rung that was begun otherwise."""
     try:
-        saved: Any = json.loads((folder / rung.name / ASKED).read_bytes())
+        saved: Any = json.loads((folder / rung.name / RUNG_REQUEST).read_bytes())
     except (OSError, ValueError):
         return
     _refuse_changes(folder / rung.name, map(str, differences(saved, _asked(rung, prepared))))
@@ -186,7 +186,7 @@ class _Climb:
     prepared: Prepared
     seeds: int
     book: Phrasebook | None
-    wish: StopWish
+    wish: StopRequest
     say: Say
 
     def climb(self) -> None:
@@ -219,7 +219,7 @@ class _Climb:
         if (kept := read_rung(folder / RUNG, asked=asked)) is not None:
             self.say(f"{rung.name}: measured already")
             return kept
-        write_file(folder / ASKED, _json(_asked(rung, self.prepared)))
+        write_file(folder / RUNG_REQUEST, _json(_asked(rung, self.prepared)))
         runs: list[Path] = []
         for seed in range(rung.config.seed, rung.config.seed + self.seeds):
             runs.append(folder / f"seed-{seed}")
@@ -331,7 +331,7 @@ def compare_runs(
         raise UsageError("--phrasebook, but the test set is another text", expected="runs that were tested on the phrasebook")
     report = _Report(folder, _durations(runs), (_vocabulary(runs[0].prepared),), machine, test, _caveats(runs))
     settings = distinguishing([run.config for run in runs])
-    with FolderLock(folder), StopWish() as wish:
+    with FolderLock(folder), StopRequest() as wish:
         for run, name, told in zip(runs, names_of(folders), settings, strict=True):
             with wish.at_once(_STOPPED):
                 report.add(_take_run(run, Named(name, name, told), report, book=book, say=say), runs[0].prepared)

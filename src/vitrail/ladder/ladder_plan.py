@@ -18,7 +18,7 @@ from vitrail.errors import UsageError
 from vitrail.ladder.flops import StepCost, step_cost
 from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_translator
 from vitrail.train.api import Request, read_recipe, to_run_config
-from vitrail.train.choosing.choose import PRESET, Facts, choose, still_automatic, to_table
+from vitrail.train.choosing.choose import PRESET, CorpusFacts, choose, still_automatic, to_table
 from vitrail.train.run_config import RunConfig
 
 CLOSE = 0.1
@@ -188,19 +188,19 @@ def corpora_of(ask: Ask) -> tuple[ParallelText, ...]:
     return build(DataConfig, asked, origin="settings").corpora
 
 
-def data_config(ask: Ask, facts: Facts) -> DataConfig:
+def data_config(ask: Ask, facts: CorpusFacts) -> DataConfig:
     """The text that all rungs share, and how it is prepared."""
     asked = ask.request.table()
     table = merge(to_table(still_automatic(choose(facts, asked=asked), asked)), asked)
     return build(DataConfig, table["data"], origin="settings")
 
 
-def require_possible(ask: Ask, *, facts: Facts, data: DataConfig) -> None:
+def require_possible(ask: Ask, *, facts: CorpusFacts, data: DataConfig) -> None:
     """Raise UsageError for settings that cannot be, before any text is prepared."""
     _unshared(ask, [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs])
 
 
-def plan_ladder(ask: Ask, prepared: Prepared, *, facts: Facts, data: DataConfig) -> Plan:
+def plan_ladder(ask: Ask, prepared: Prepared, *, facts: CorpusFacts, data: DataConfig) -> Plan:
     """A configuration for each rung: presets and their automatic choices, widths that match parameters, and the budget in steps.
 
     Raises UsageError for settings that cannot be, and for a budget in which some rung cannot take a step.
@@ -240,7 +240,7 @@ class _Draft:
         return replace(self, config=self.config.model_copy(update={"model": model}))
 
 
-def _draft(ask: Ask, rung: Wanted, *, facts: Facts, data: DataConfig) -> _Draft:
+def _draft(ask: Ask, rung: Wanted, *, facts: CorpusFacts, data: DataConfig) -> _Draft:
     shared = ask.shared(preset=rung.preset)
     known = type(_known_preset(rung)).model_fields.keys()
     model: dict[str, Any] = shared.get("model", {})

@@ -21,7 +21,7 @@ from vitrail.evaluation.gradient_norms import source_gradients
 from vitrail.evaluation.learned import estimate, judge, own_and_other, source_gain, word_entropy
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
 from vitrail.evaluation.slices import Share, by_length_of, challenge, proportion
-from vitrail.files import read_lines
+from vitrail.files import read_json_lines
 from vitrail.ladder.flops import step_cost
 from vitrail.ladder.rung_worker import read_process
 from vitrail.ladder.rungs import Pair, Rung
@@ -29,7 +29,7 @@ from vitrail.models.build import count_parameters
 from vitrail.models.model_folder import LoadedModel, load_model
 from vitrail.phrasebook.corpus import Phrasebook, agreement_accuracy, pronoun_accuracy
 from vitrail.runtime.device import choose_device, set_threads
-from vitrail.scoring import counting_for
+from vitrail.scoring import bleu_settings_for
 from vitrail.train.api import to_run_config
 from vitrail.train.log.metrics import perplexity
 from vitrail.train.run_config import RunConfig
@@ -165,7 +165,7 @@ def read_training(run: Run) -> Trained:
 
     Raises ModelError where nothing was trained.
     """
-    log = read_lines(run.folder / "metrics.jsonl", needs=_NEEDS)
+    log = read_json_lines(run.folder / "metrics.jsonl", needs=_NEEDS)
     windows = [line for line in log if line["kind"] == "train" and line["tokens_per_second"]]
     if not windows:
         raise ModelError(f"{run.folder}: its metrics.jsonl tells of no training", remedy=f"vitrail train -o {run.folder}")
@@ -193,7 +193,7 @@ def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
 
 def count_words(prepared: Prepared, translations: Sequence[str], test: Texts) -> Statistics:
     """What BLEU and chrF rest on, counted as the target language and the test set ask for."""
-    counting = counting_for(prepared.facts["target_language"], test.target)
+    counting = bleu_settings_for(prepared.facts["target_language"], test.target)
     recipe = Recipe(_METRICS, tokenize=counting.tokenize, effective_order=counting.effective_order)
     return collect(translations, [test.target], recipe=recipe)
 
@@ -232,6 +232,6 @@ def to_json(measured: Measured, *, asked: dict[str, Any]) -> str:
 
 
 def from_json(text: bytes) -> tuple[dict[str, Any], Measured]:
-    """The inverse of `to_json`. Raises ValueError for anything else."""
+    """The inverse of `readable_json`. Raises ValueError for anything else."""
     record = json.loads(text)
     return record["asked"], Measured(_RUNG.validate_python(record["rung"]), record["translations"])

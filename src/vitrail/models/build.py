@@ -17,7 +17,7 @@ from vitrail.models.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.transformer import Transformer, TransformerConfig
 from vitrail.nn.probe import shorten_lookups
 
-Task = Literal["translation", "language"]
+TaskName = Literal["translation", "language"]
 
 ModelConfig = TransformerConfig | RecurrentConfig
 """Every architecture that translates."""
@@ -25,14 +25,14 @@ AnyConfig = ModelConfig | LanguageConfig
 """Every architecture that can be built."""
 
 
-class Kind(NamedTuple):
+class ModelKind(NamedTuple):
     """One kind of model: the one place that says what belongs together."""
 
     config: type[Config]
     make: Callable[[Any, int, int], Model]
     """Of a configuration and the sizes of the source's and the target's vocabulary."""
     presets: Mapping[str, AnyConfig]
-    task: Task
+    task: TaskName
     """What it is trained for."""
 
 
@@ -48,27 +48,27 @@ def _make_language(config: LanguageConfig, source: int, target: int) -> Model:
     return RecurrentLanguageModel(config, vocabulary=target)
 
 
-KINDS: dict[str, Kind] = {
-    "transformer": Kind(
+MODEL_KINDS: dict[str, ModelKind] = {
+    "transformer": ModelKind(
         TransformerConfig,
         _make_transformer,
         transformer.PRESETS,
         "translation",
     ),
-    "recurrent": Kind(
+    "recurrent": ModelKind(
         RecurrentConfig,
         _make_recurrent,
         recurrent.PRESETS,
         "translation",
     ),
-    "recurrent-language": Kind(
+    "recurrent-language": ModelKind(
         LanguageConfig,
         _make_language,
         language.PRESETS,
         "language",
     ),
 }
-PRESETS: dict[str, AnyConfig] = {name: config for kind in KINDS.values() for name, config in kind.presets.items()}
+PRESETS: dict[str, AnyConfig] = {name: config for kind in MODEL_KINDS.values() for name, config in kind.presets.items()}
 
 
 def _kind(value: Any) -> str:
@@ -106,9 +106,9 @@ def require_language(config: AnyConfig) -> LanguageConfig:
     return config
 
 
-def task_of(config: AnyConfig) -> Task:
+def task_of(config: AnyConfig) -> TaskName:
     """What a model of this shape is trained for."""
-    return KINDS[config.kind].task
+    return MODEL_KINDS[config.kind].task
 
 
 def require_translator(config: AnyConfig) -> ModelConfig:
@@ -143,15 +143,15 @@ def make_model(config: ModelConfig, *, source: int, target: int) -> TranslationM
 def make_model(config: AnyConfig, *, source: int, target: int) -> Model: ...
 def make_model(config: AnyConfig, *, source: int, target: int) -> Model:
     """A freshly initialised model for vocabularies of these sizes; the text of a language model is a target."""
-    return KINDS[config.kind].make(config, source, target)
+    return MODEL_KINDS[config.kind].make(config, source, target)
 
 
-def preset(name: str, *, task: Task | None = "translation") -> Any:
+def preset(name: str, *, task: TaskName | None = "translation") -> Any:
     """A model of a named size. Raises UsageError that lists the names.
 
     Args: task: what it has to be for; None: anything.
     """
-    fitting = [known for kind in KINDS.values() if task in (None, kind.task) for known in kind.presets]
+    fitting = [known for kind in MODEL_KINDS.values() if task in (None, kind.task) for known in kind.presets]
     if name not in fitting:
         raise UsageError(f"preset {name!r}", expected=" ".join(fitting))
     return PRESETS[name]

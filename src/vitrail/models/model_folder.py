@@ -18,7 +18,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
 from vitrail.models.base import Model, TranslationModel
-from vitrail.models.build import KINDS, AnyConfig, ModelConfig, Task, build_model, read_config
+from vitrail.models.build import MODEL_KINDS, AnyConfig, ModelConfig, TaskName, build_model, read_config
 from vitrail.models.language import LanguageConfig
 
 FORMAT = 2
@@ -104,10 +104,10 @@ def model_folder(folder: Path) -> Path:
     return inner if not (folder / CONFIG).exists() and (inner.is_dir() or is_being_replaced(inner)) else folder
 
 
-def task_of(folder: Path) -> Task | None:
+def task_of_folder(folder: Path) -> TaskName | None:
     """What the model of a folder, or of a run's folder, was trained for; None where there is none that can be read."""
     try:
-        return KINDS[_read_document(model_folder(folder) / CONFIG)["kind"]].task
+        return MODEL_KINDS[_read_document(model_folder(folder) / CONFIG)["kind"]].task
     except (ModelError, KeyError):
         return None
 
@@ -238,7 +238,7 @@ def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
-    what, use = _USES[KINDS[config.kind].task]
+    what, use = _USES[MODEL_KINDS[config.kind].task]
     lines = [f"- {name}: {value}" for name, value in facts.items()]
     return "\n".join([f"# {what} trained with Vitrail", "", *lines, "", use, ""])
 

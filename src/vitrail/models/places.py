@@ -58,10 +58,14 @@ Order = Literal["forward", "backward", "reversed", "reversed_backward"]
 """In which order the positions of a sentence are recorded: from the first to the last, or from the last to the first; of a source that is
 read in reverse, the words from the last to the first and then <eos>, or, by a cell that reads it backward, <eos> and then the words."""
 
-Kind = Literal["encoder", "decoder", "cross"]
+AttentionType = Literal["encoder", "decoder", "cross"]
 """Encoder self-attention, masked decoder self-attention, cross-attention (the only kind of a recurrent model)."""
 
-KINDS: dict[Kind, tuple[Side, Side]] = {"encoder": ("source", "source"), "decoder": ("target", "target"), "cross": ("target", "source")}
+ATTENTION_SIDES: dict[AttentionType, tuple[Side, Side]] = {
+    "encoder": ("source", "source"),
+    "decoder": ("target", "target"),
+    "cross": ("target", "source"),
+}
 """The side of each kind's queries, and the side of its keys."""
 
 
@@ -107,7 +111,7 @@ class Place(NamedTuple):
 class Attention:
     """One attention of a model, with the names of its Probes."""
 
-    kind: Kind
+    kind: AttentionType
     layer: int
     heads: int
     path: str
@@ -121,9 +125,9 @@ class Attention:
         return self.probes["attention"]
 
 
-def attentions(places: Sequence[Place], *kinds: Kind) -> list[Attention]:
+def attentions(places: Sequence[Place], *kinds: AttentionType) -> list[Attention]:
     """The attentions of these kinds, kind by kind and layer by layer; of all kinds in the order of the model where none is given."""
-    by_sides: dict[tuple[Side, Side], Kind] = {sides: kind for kind, sides in KINDS.items()}
+    by_sides: dict[tuple[Side, Side], AttentionType] = {sides: kind for kind, sides in ATTENTION_SIDES.items()}
     found = [
         Attention(by_sides[place.side, place.reads], place.layer or 0, place.heads, place.path, probes_at(places, place.path))
         for place in places

@@ -403,7 +403,7 @@ class Recurrent(TranslationModel):
     ) -> tuple[Float[Tensor, "N T E"], RecurrentState]:
         """The equations of the class's description, for positions that do not need each other's attention."""
         values, carries = embedded, list[Carry]()
-        context = self._look(state.carries[-1][0][:, None], state) if self.config.attention == "bahdanau" else None
+        context = self._attend(state.carries[-1][0][:, None], state) if self.config.attention == "bahdanau" else None
         if context is not None:
             values = torch.cat([values, context], dim=2)
         if state.fed is not None:
@@ -416,15 +416,15 @@ class Recurrent(TranslationModel):
         if context is not None:
             seen += [context, embedded]
         elif self.attention is not None:
-            seen.append(self._look(values, state))
+            seen.append(self._attend(values, state))
         hidden = self.attentional(self.readout(torch.cat(seen, dim=2)).tanh())
         return hidden, replace(state, carries=tuple(carries), fed=None if state.fed is None else hidden[:, -1])
 
-    def _look(self, query: Float[Tensor, "N T D"], state: RecurrentState) -> Float[Tensor, "N T D"]:
+    def _attend(self, query: Float[Tensor, "N T D"], state: RecurrentState) -> Float[Tensor, "N T D"]:
         """What attention finds in the source; the K beams of a sentence ask its one memory side by side."""
         assert self.attention is not None
         asked = query.reshape(len(state.memory), -1, query.shape[2])
-        return self.attention.ask(asked, state.keys, state.memory, state.mask).reshape(*query.shape[:2], -1)
+        return self.attention.attend(asked, state.keys, state.memory, state.mask).reshape(*query.shape[:2], -1)
 
     def read_out(self, hidden: Float[Tensor, "*B E"]) -> Float[Tensor, "*B V"]:
         """Logits: E·h~ + b."""

@@ -221,12 +221,12 @@ class DecoderBlock(nn.Module):
             key, value = self.self_attention.read(x, position)
             state.key[:, :, position] = key[:, :, 0]
             state.value[:, :, position] = value[:, :, 0]
-            return self.self_attention.ask(x, state.key[:, :, : position + 1], state.value[:, :, : position + 1], None, position)
+            return self.self_attention.attend(x, state.key[:, :, : position + 1], state.value[:, :, : position + 1], None, position)
 
         def read_source(x: Tensor) -> Tensor:
             # The K beams of a sentence ask its source side by side, so that its keys and values are neither copied nor reordered.
             asked = x.view(sentences, -1, x.shape[2])
-            return self.cross_attention.ask(asked, state.source_key, state.source_value, memory_mask).reshape(x.shape)
+            return self.cross_attention.attend(asked, state.source_key, state.source_value, memory_mask).reshape(x.shape)
 
         values = self.residual_1(values, keep, read_own)
         values = self.residual_2(values, keep, read_source)

@@ -68,7 +68,7 @@ class MultiHeadAttention(nn.Module):
         key, value = self._split(self.key(memory)), self._split(self.value(memory))
         return (key if self.rotary is None else self.rotary(key, start)), value
 
-    def ask(
+    def attend(
         self,
         values: Float[Tensor, "B T D"],
         key: Float[Tensor, "B H S E"],
@@ -82,7 +82,7 @@ class MultiHeadAttention(nn.Module):
             query = self.rotary(query, start)
         query, key, value = self.q(query), self.k(key), self.v(value)
         # Fused attention on a CPU has no fast backward pass in bf16 (9 times slower than this at T = 16) and no dropout of ours.
-        if self.training or self.weights.heard or self.scores.heard:
+        if self.training or self.weights.is_hooked or self.scores.is_hooked:
             context = self._explicit(query, key, value, mask)
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask.bias.to(query.dtype))
@@ -103,7 +103,7 @@ class MultiHeadAttention(nn.Module):
     def forward(self, values: Float[Tensor, "B T D"], memory: Float[Tensor, "B S D"], mask: Mask | None) -> Float[Tensor, "B T D"]:
         """Read the memory and ask it in one go."""
         key, value = self.read(memory)
-        return self.ask(values, key, value, mask)
+        return self.attend(values, key, value, mask)
 
 
 class StepAttention(nn.Module, ABC):
@@ -124,7 +124,7 @@ class StepAttention(nn.Module, ABC):
     def score(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B T S"]:
         """How well each position suits each query."""
 
-    def ask(
+    def attend(
         self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"], memory: Float[Tensor, "B S M"], mask: Mask
     ) -> Float[Tensor, "B T M"]:
         """Mix the memory for each query. Padding gets a weight of exactly 0."""

@@ -97,13 +97,13 @@ class Cell(nn.Module, ABC):
 
     def _fused_is_faster(self, values: Tensor) -> bool:
         """Measured (decision 006): on a CPU torch's LSTM is, but neither its GRU nor its Elman network; on a GPU all are."""
-        plain = self.input_bias is not None and values.shape[1] > 1 and not self._is_heard()
+        plain = self.input_bias is not None and values.shape[1] > 1 and not self._is_hooked()
         return plain and (values.device.type != "cpu" or self._fused_on_cpu)
 
     _fused_on_cpu: ClassVar[bool] = False
 
-    def _is_heard(self) -> bool:
-        return any(part.heard for part in self.children() if isinstance(part, Probe))
+    def _is_hooked(self) -> bool:
+        return any(part.is_hooked for part in self.children() if isinstance(part, Probe))
 
     def _run_fused(self, values: Tensor, keep: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
         """The same by one kernel, which knows nothing of padding: it runs on, and each row's last real state is looked up."""

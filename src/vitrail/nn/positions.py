@@ -18,7 +18,7 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "T D"]:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-def longer(table: Float[Tensor, "T D"], length: int) -> Float[Tensor, "T2 D"]:
+def grow_table(table: Float[Tensor, "T D"], length: int) -> Float[Tensor, "T2 D"]:
     """A table of sinusoids for texts of this length and more, also for gradients where it was a search that needed it first."""
     with torch.inference_mode(False):
         return sinusoids(2 * length, table.shape[1]).to(table)
@@ -39,7 +39,7 @@ class SinusoidalPositions(nn.Module):
         # Another thread may put its own table there meanwhile: what was looked at is used.
         table, end = self.table, start + embedded.shape[1]
         if end > table.shape[0]:
-            self.table = table = longer(table, end)
+            self.table = table = grow_table(table, end)
         return embedded + table[start:end].to(embedded.dtype)
 
 
@@ -88,7 +88,7 @@ class Rotary(nn.Module):
         """Turn each vector by the angle of its position, the first of them being `start`."""
         table, end = self.table, start + heads.shape[2]
         if end > table.shape[0]:
-            self.table = table = longer(table, end)
+            self.table = table = grow_table(table, end)
         sine, cosine = table[start:end].to(heads.dtype).split(self.half_width, dim=1)
         first, second = heads.split(self.half_width, dim=3)
         return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=3)

@@ -20,7 +20,7 @@ Hook = Callable[[Any, tuple[Any, ...]], Any]
 _HOOKS: ContextVar[Mapping[nn.Module, tuple[Hook, ...]]] = ContextVar("hooks", default={})  # noqa: B039  (never changed in place)
 """Who listens where, in this thread or task: others that use the same model meanwhile are not heard, and their values not changed."""
 _installed: dict[nn.Module, tuple[int, RemovableHandle]] = {}
-"""Modules that somebody listens to: how many do, and what takes `_tell` away again."""
+"""Modules that somebody listens to: how many do, and what takes `_run_hooks` away again."""
 _installing = Lock()
 
 
@@ -31,11 +31,11 @@ class Probe(nn.Identity):
     """
 
     @property
-    def heard(self) -> bool:
+    def is_hooked(self) -> bool:
         """Whether the caller listens: then code may compute what it would otherwise skip."""
         if not self._forward_hooks:
             return False
-        return self in _HOOKS.get() or any(hook is not _tell for hook in tuple(self._forward_hooks.values()))
+        return self in _HOOKS.get() or any(hook is not _run_hooks for hook in tuple(self._forward_hooks.values()))
 
     def __call__(self, values: Tensor) -> Tensor:
         """Pass a tensor on; through nn.Module, which made decoding one sentence 17 % slower, only where a hook wants to hear it."""
@@ -96,7 +96,7 @@ def listen(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Generator[Non
         _uninstall(modules)
 
 
-def _tell(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+def _run_hooks(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
     """The one hook that torch knows of: hand on to those of this thread."""
     for hook in _HOOKS.get().get(module, ()):
         answer = hook(output, inputs)
@@ -107,7 +107,7 @@ def _tell(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
 def _install(modules: Iterable[nn.Module]) -> None:
     with _installing:
         for module in modules:
-            count, handle = _installed.get(module) or (0, module.register_forward_hook(_tell))
+            count, handle = _installed.get(module) or (0, module.register_forward_hook(_run_hooks))
             _installed[module] = (count + 1, handle)
 
 

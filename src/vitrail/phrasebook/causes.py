@@ -16,15 +16,15 @@ from vitrail.phrasebook.grammar import (
     Tense,
     both,
     clause,
-    join,
+    join_phrases,
     noun_phrase,
     pronoun,
     sentence,
     verb_group,
 )
-from vitrail.phrasebook.lexicon import Adjective, Frame, Gender, Noun
+from vitrail.phrasebook.lexicon import Adjective, Gender, Noun, VerbFrame
 
-Role = Literal["subject", "object"]
+AntecedentRole = Literal["subject", "object"]
 AGAIN = "again"
 """The key of the pronoun in the clause with because."""
 # What an animal may look like in these sentences: never a reason for what it does.
@@ -36,7 +36,7 @@ class Cause(NamedTuple):
 
     subject: Noun
     object: Noun
-    role: Role
+    role: AntecedentRole
     main: Phrase
     adjective: Adjective
     degree: Degree
@@ -55,13 +55,13 @@ class Cause(NamedTuple):
         resumed = self.resumed
         if wrong:
             resumed = pronoun("it", key=AGAIN, gender="f" if resumed.gender == "m" else "m")
-        return sentence(join(self.main, because(resumed, self.adjective, self.tense, degree=self.degree, denied=self.denied)), ".")
+        return sentence(join_phrases(self.main, because(resumed, self.adjective, self.tense, degree=self.degree, denied=self.denied)), ".")
 
 
 def because(subject: Nominal, adjective: Adjective, tense: Tense, *, degree: Degree, denied: bool = False) -> Phrase:
     """Because somebody or something is (not) so."""
     state = state_clause(subject, adjective, tense, key="because.be", degree=degree, negative=denied)
-    return join(both("because", "parce que", "because"), state)
+    return join_phrases(both("because", "parce que", "because"), state)
 
 
 def resume(subject: Nominal) -> Nominal:
@@ -81,10 +81,10 @@ def reason(rng: Random) -> PhrasebookPair:
     group = verb_group(lexicon.verb(name), subject, tense, key="verb", support=negative)
     main = clause(subject, group, key="verb", negative=negative)
     adjective = rng.choice([a for a in lexicon.ADJECTIVES if a.english in states.split() and "person" in lexicon.tags(a)])
-    return sentence(join(main, because(resume(subject), adjective, tense, degree=degree_of(rng, adjective))), ".")
+    return sentence(join_phrases(main, because(resume(subject), adjective, tense, degree=degree_of(rng, adjective))), ".")
 
 
-def states_of(frame: Frame, noun: Noun, role: Role, *, negative: bool) -> list[Adjective]:
+def states_of(frame: VerbFrame, noun: Noun, role: AntecedentRole, *, negative: bool) -> list[Adjective]:
     """What can be the reason, of those that fit the noun."""
     if role == "subject":
         wanted = frame.own_no if negative else frame.own_yes
@@ -98,7 +98,7 @@ def noun_with(rng: Random, wanted: str, gender: Gender) -> Noun:
     return rng.choice(lexicon.nouns_of_gender(wanted, gender))
 
 
-def cause(rng: Random, *, gender: Gender, other: Gender, role: Role, people: bool = False) -> Cause | None:
+def cause(rng: Random, *, gender: Gender, other: Gender, role: AntecedentRole, people: bool = False) -> Cause | None:
     """Draw a sentence whose pronoun has that role and gender, the other noun the other; None where the draw does not fit.
 
     With `people`, somebody does something: of the subject one then says he, she or they, of the object it.

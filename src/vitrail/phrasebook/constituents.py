@@ -12,7 +12,7 @@ from vitrail.phrasebook.grammar import (
     be_group,
     both,
     clause,
-    join,
+    join_phrases,
     noun_phrase,
     possession,
     pronoun,
@@ -127,7 +127,7 @@ def time_of(rng: Random, tense: Tense, share: float = 0.2) -> Phrase:
     if not chance(rng, share):
         return Phrase()
     if tense != "progressive" and chance(rng, 0.25):
-        return join(both("at", "à", "at"), hour_of(rng))
+        return join_phrases(both("at", "à", "at"), hour_of(rng))
     english, french, _ = rng.choice([time for time in lexicon.TIMES if tense in time[2].split()])
     return both(english, french, "time")
 
@@ -135,7 +135,7 @@ def time_of(rng: Random, tense: Tense, share: float = 0.2) -> Phrase:
 def hour_of(rng: Random) -> Phrase:
     """An hour of the clock."""
     number = rng.choice(NUMBERS)
-    return join(both(number, lexicon.NUMBERS[number], "hour"), both("o'clock", "heures", "clock"))
+    return join_phrases(both(number, lexicon.NUMBERS[number], "hour"), both("o'clock", "heures", "clock"))
 
 
 def place_phrase(rng: Random, preposition: str) -> Phrase:
@@ -143,16 +143,16 @@ def place_phrase(rng: Random, preposition: str) -> Phrase:
     french = "de" if preposition == "from" else "à"
     if chance(rng, 0.2):
         city, ville = rng.choice(lexicon.CITIES)
-        return join(both("in" if preposition == "at" else preposition, french, "to"), both(city, ville, "city"))
+        return join_phrases(both("in" if preposition == "at" else preposition, french, "to"), both(city, ville, "city"))
     noun = noun_of(rng, "goal")
     kind: Determiner = "this" if chance(rng, 0.15) else "the"
-    return join(both(preposition, french, "to"), described(rng, noun, kind, key="goal", plural=False, share=0.1).phrase)
+    return join_phrases(both(preposition, french, "to"), described(rng, noun, kind, key="goal", plural=False, share=0.1).phrase)
 
 
 def inside_phrase(rng: Random, *, buildings: bool = True) -> Phrase:
     """In a room, a village or perhaps a building."""
     noun = noun_of(rng, "room building" if buildings else "room")
-    return join(both("in", "dans", "in"), described(rng, noun, "the", key="room", plural=False, share=0.1).phrase)
+    return join_phrases(both("in", "dans", "in"), described(rng, noun, "the", key="room", plural=False, share=0.1).phrase)
 
 
 def degree_of(rng: Random, adjective: Adjective) -> Degree:

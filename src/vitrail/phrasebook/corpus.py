@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from vitrail.errors import DataError, UsageError
 from vitrail.files import require_own, start_of, write_file
 from vitrail.phrasebook import lexicon
-from vitrail.phrasebook.causes import Cause, Role, cause, draw_cause, reason
+from vitrail.phrasebook.causes import AntecedentRole, Cause, cause, draw_cause, reason
 from vitrail.phrasebook.grammar import PhrasebookPair, agree_participle, clause, noun_phrase, pronoun, tokenise, verb_group
 from vitrail.phrasebook.lexicon import Gender
 from vitrail.phrasebook.sentences import draw
@@ -56,14 +56,14 @@ class Phrasebook(NamedTuple):
     pronouns: list[Challenge]
 
 
-class Score(NamedTuple):
+class Accuracy(NamedTuple):
     """How many of how many; counts, so that scores of parts can be added."""
 
     correct: int
     total: int
 
 
-def normalise(text: str) -> str:
+def phrase_key(text: str) -> str:
     """What makes two sentences the same: their words, whatever their case, spacing and punctuation."""
     return " ".join(token for token in tokenise(text.casefold()) if token[0].isalnum() or "'" in token)
 
@@ -109,7 +109,7 @@ class Seen:
 
     def add(self, pair: PhrasebookPair | Challenge) -> bool:
         """Take a pair in, unless one of its sides is known: then False."""
-        source, target = normalise(pair.source), normalise(pair.target)
+        source, target = phrase_key(pair.source), phrase_key(pair.target)
         if source in self.sources or target in self.targets:
             return False
         self.sources.add(source)
@@ -173,8 +173,8 @@ def challenges(rng: Random, held_pairs: frozenset[tuple[str, str]], seen: Seen) 
     """The challenge set: as many il as elle, as many subjects as objects, so that no habit beats one half."""
     first = opening()
     seen.add(first.pair())
-    found = [challenge(first)]
-    cells: tuple[tuple[Gender, Gender, Role], ...] = (
+    found = [make_challenge(first)]
+    cells: tuple[tuple[Gender, Gender, AntecedentRole], ...] = (
         ("m", "f", "subject"),
         ("f", "m", "subject"),
         ("m", "f", "object"),
@@ -185,7 +185,7 @@ def challenges(rng: Random, held_pairs: frozenset[tuple[str, str]], seen: Seen) 
         while len(found) < wanted:
             drawn = cause(rng, gender=gender, other=other, role=role)
             if drawn is not None and (drawn.subject.english, drawn.object.english) in held_pairs and seen.add(drawn.pair()):
-                found.append(challenge(drawn))
+                found.append(make_challenge(drawn))
     rng.shuffle(found)
     return found
 
@@ -199,7 +199,7 @@ def opening() -> Cause:
     return Cause(dog, food, "subject", main, lexicon.adjective("hungry"), "", "past", False, pronoun("it", key="again", gender="m"))
 
 
-def challenge(drawn: Cause) -> Challenge:
+def make_challenge(drawn: Cause) -> Challenge:
     """A sentence with its contrast and the places of its nouns."""
     right, wrong = drawn.pair(), drawn.pair(wrong=True)
     tokens = tokenise(right.source)
@@ -220,14 +220,14 @@ def challenge(drawn: Cause) -> Challenge:
 # Scores
 
 
-def pronoun_accuracy(challenges: Sequence[Challenge], translations: Sequence[str]) -> Score:
+def pronoun_accuracy(challenges: Sequence[Challenge], translations: Sequence[str]) -> Accuracy:
     """In how many sentences the clause with parce que has the right pronoun, whatever the rest of the sentence.
 
     The pronoun is the first il or elle after parce; without parce, the last one of the sentence. None of either is wrong.
     """
     must_match(len(challenges), len(translations))
     right = sum(chosen_pronoun(text) == item.pronoun for item, text in zip(challenges, translations, strict=True))
-    return Score(right, len(challenges))
+    return Accuracy(right, len(challenges))
 
 
 def chosen_pronoun(translation: str) -> str:
@@ -239,7 +239,7 @@ def chosen_pronoun(translation: str) -> str:
     return next((token for token in reversed(tokens) if token in ("il", "elle")), "")
 
 
-def agreement_accuracy(references: Sequence[PhrasebookPair | Challenge], translations: Sequence[str]) -> Score:
+def agreement_accuracy(references: Sequence[PhrasebookPair | Challenge], translations: Sequence[str]) -> Accuracy:
     """How many of the words that agree have the right ending: adjectives, participles, un, ce and the possessives.
 
     Counted are those words of the references that the translation has too, in whatever form (froid, froide, froids, froides);
@@ -253,7 +253,7 @@ def agreement_accuracy(references: Sequence[PhrasebookPair | Challenge], transla
         for word, forms in wanted.items():
             total += min(forms.total(), found[word].total()) if word in found else 0
             right += (forms & found[word]).total() if word in found else 0
-    return Score(right, total)
+    return Accuracy(right, total)
 
 
 def by_word(text: str) -> dict[str, Counter[str]]:
@@ -291,7 +291,7 @@ def must_match(expected: int, found: int) -> None:
 # Files
 
 
-def write(folder: Path, book: Phrasebook, *, used: bool = False) -> None:
+def write_phrasebook(folder: Path, book: Phrasebook, *, used: bool = False) -> None:
     """Write the corpus as plain parallel text: train.en, train.fr, likewise dev, test and pronouns.
 
     pronouns.contrast.fr holds the challenge set with the wrong pronouns. UTF-8, one sentence a line.

@@ -63,7 +63,7 @@ class Nominal(NamedTuple):
         return self.person >= 3
 
 
-class Group(NamedTuple):
+class VerbGroup(NamedTuple):
     """A verb group, cut where subjects and negations enter."""
 
     english_auxiliary: Words
@@ -89,17 +89,17 @@ def tokenise(text: str) -> list[str]:
     return TOKEN.findall(text)
 
 
-def spell(text: str, *keys: str) -> Words:
+def make_words(text: str, *keys: str) -> Words:
     """The words of a text, each meaning all the keys."""
     return tuple(Word(part, keys) for part in text.split())
 
 
 def both(english: str, french: str, key: str) -> Phrase:
     """A phrase whose words all translate each other."""
-    return Phrase(spell(english, key), spell(french, key))
+    return Phrase(make_words(english, key), make_words(french, key))
 
 
-def join(*phrases: Phrase) -> Phrase:
+def join_phrases(*phrases: Phrase) -> Phrase:
     """Phrases one after another, in the same order on both sides."""
     return Phrase(sum((p.english for p in phrases), ()), sum((p.french for p in phrases), ()))
 
@@ -179,16 +179,16 @@ def noun_phrase(
     """A determiner, perhaps an adjective, and a noun; `negated`: the object of a negated verb, where du, un, des become de."""
     english = [noun.english_plural if plural else noun.english]
     french = [noun.french_plural if plural else noun.french]
-    english_words, french_words = spell(english[0], key), spell(french[0], key)
+    english_words, french_words = make_words(english[0], key), make_words(french[0], key)
     first = adjective is not None and adjective.place in ("before", "attribute")
     if adjective is not None:
-        form = spell(agree(adjective, noun.gender, plural=plural, following=french[0] if first else ""), f"{key}.adjective")
-        english_words = spell(adjective.english, f"{key}.adjective") + english_words
+        form = make_words(agree(adjective, noun.gender, plural=plural, following=french[0] if first else ""), f"{key}.adjective")
+        english_words = make_words(adjective.english, f"{key}.adjective") + english_words
         french_words = form + french_words if first else french_words + form
     determiner_key = key if determiner in ("bare", "generic") else f"{key}.determiner"
     ours = english_determiner(determiner, plural=plural, following=english_words[0].text, negated=negated)
     theirs = french_determiner(determiner, noun, plural=plural, following=french_words[0].text, adjective_first=first, negated=negated)
-    phrase = Phrase(spell(ours, determiner_key) + english_words, spell(theirs, determiner_key) + french_words)
+    phrase = Phrase(make_words(ours, determiner_key) + english_words, make_words(theirs, determiner_key) + french_words)
     return Nominal(phrase, 4 if plural else 2, noun.gender)
 
 
@@ -197,8 +197,8 @@ def possession(owner: Nominal, noun: Noun, *, key: str, plural: bool = False) ->
     thing = noun_phrase(noun, "none", key=key, plural=plural)
     link = f"{key}.of"
     article = "les" if plural else "la" if noun.gender == "f" else "le"
-    english = owner.phrase.english + spell("'s", link) + thing.phrase.english
-    french = spell(article, link) + thing.phrase.french + spell("de", link) + owner.phrase.french
+    english = owner.phrase.english + make_words("'s", link) + thing.phrase.english
+    french = make_words(article, link) + thing.phrase.french + make_words("de", link) + owner.phrase.french
     return Nominal(Phrase(english, french), thing.person, noun.gender)
 
 
@@ -225,7 +225,7 @@ OBJECT_PRONOUNS: tuple[tuple[str, str, int, Gender], ...] = (
 # Verb groups
 
 
-def verb_group(verb: Verb, subject: Nominal, tense: Tense, *, key: str, support: bool, clitic: Nominal | None = None) -> Group:
+def verb_group(verb: Verb, subject: Nominal, tense: Tense, *, key: str, support: bool, clitic: Nominal | None = None) -> VerbGroup:
     """The forms of a verb; `support`: English needs do, because the clause is negated or a question.
 
     A clitic is an object pronoun: it precedes the French verb, and a participle after avoir agrees with it.
@@ -235,75 +235,77 @@ def verb_group(verb: Verb, subject: Nominal, tense: Tense, *, key: str, support:
     english_auxiliary: Words = ()
     match tense:
         case _ if "modal" in verb.traits:
-            english_auxiliary, english_main = spell(verb.english, key), ()
+            english_auxiliary, english_main = make_words(verb.english, key), ()
         case "progressive":
-            english_auxiliary, english_main = spell(lexicon.BE["present"].split()[person], key), spell(verb.ing, key)
+            english_auxiliary, english_main = make_words(lexicon.BE["present"].split()[person], key), make_words(verb.ing, key)
         case "future":
-            english_auxiliary, english_main = spell("will", key), spell(verb.english, key)
+            english_auxiliary, english_main = make_words("will", key), make_words(verb.english, key)
         case "past" if support:
-            english_auxiliary, english_main = spell("did", auxiliary_key), spell(verb.english, key)
+            english_auxiliary, english_main = make_words("did", auxiliary_key), make_words(verb.english, key)
         case "past":
-            english_main = spell(verb.past, key)
+            english_main = make_words(verb.past, key)
         case "present" if support:
-            english_auxiliary, english_main = spell("does" if person == 2 else "do", key), spell(verb.english, key)
+            english_auxiliary, english_main = make_words("does" if person == 2 else "do", key), make_words(verb.english, key)
         case "present":
-            english_main = spell(verb.third if person == 2 else verb.english, key)
+            english_main = make_words(verb.third if person == 2 else verb.english, key)
     clitics = clitic.phrase.french if clitic else reflexive(verb, person, key)
     match tense:
         case "past":
             governor = subject if "etre" in verb.traits else clitic
             auxiliary = lexicon.ETRE if "etre" in verb.traits else lexicon.AVOIR
-            finite = spell(auxiliary["present"].split()[person], auxiliary_key)
+            finite = make_words(auxiliary["present"].split()[person], auxiliary_key)
             form = agree_participle(verb.participle, governor.gender, plural=governor.plural) if governor else verb.participle
-            return Group(english_auxiliary, english_main, clitics, finite, spell(form, key))
+            return VerbGroup(english_auxiliary, english_main, clitics, finite, make_words(form, key))
         case "future":
-            finite = spell(verb.future + lexicon.FUTURE_ENDINGS[person], key)
+            finite = make_words(verb.future + lexicon.FUTURE_ENDINGS[person], key)
         case _:
-            finite = spell(verb.present.split()[person], key)
-    return Group(english_auxiliary, english_main, clitics, finite, ())
+            finite = make_words(verb.present.split()[person], key)
+    return VerbGroup(english_auxiliary, english_main, clitics, finite, ())
 
 
 def reflexive(verb: Verb, person: int, key: str) -> Words:
     """The reflexive pronoun of a verb such as se reposer; nothing for other verbs."""
-    return spell(("me", "te", "se", "nous", "se")[person], key) if "reflexive" in verb.traits else ()
+    return make_words(("me", "te", "se", "nous", "se")[person], key) if "reflexive" in verb.traits else ()
 
 
-def with_infinitive(group: Group, verb: Verb, subject: Nominal, *, key: str, to: bool) -> Group:
+def with_infinitive(group: VerbGroup, verb: Verb, subject: Nominal, *, key: str, to: bool) -> VerbGroup:
     """A verb group that governs another verb: "wants to sleep", veut dormir."""
-    english = spell("to", key) * to + spell(verb.english, key)
-    tail = reflexive(verb, subject.person, key) + spell(verb.infinitive, key)
+    english = make_words("to", key) * to + make_words(verb.english, key)
+    tail = reflexive(verb, subject.person, key) + make_words(verb.infinitive, key)
     return group._replace(english_main=group.english_main + english, tail=group.tail + tail)
 
 
-def be_group(subject: Nominal, tense: Tense, complement: Phrase, *, key: str, with_avoir: bool = False) -> Group:
+def be_group(subject: Nominal, tense: Tense, complement: Phrase, *, key: str, with_avoir: bool = False) -> VerbGroup:
     """To be something, or, where French says so, to have it."""
     french = (lexicon.AVOIR if with_avoir else lexicon.ETRE)[tense].split()[subject.person]
     if tense == "future":
-        return Group(spell("will", key), spell("be", key) + complement.english, (), spell(french, key), complement.french)
+        return VerbGroup(
+            make_words("will", key), make_words("be", key) + complement.english, (), make_words(french, key), complement.french
+        )
     english = lexicon.BE[tense].split()[subject.person]
-    return Group(spell(english, key), complement.english, (), spell(french, key), complement.french)
+    return VerbGroup(make_words(english, key), complement.english, (), make_words(french, key), complement.french)
 
 
 def said(adjective: Adjective, subject: Nominal, *, key: str, degree: Degree = "") -> Phrase:
     """An adjective that is said of a subject, agreeing with it."""
     form = agree(adjective, subject.gender, plural=subject.plural)
     how = both(degree, {"": "", "very": "très", "too": "trop"}[degree], f"{key}.degree")
-    return join(how, both(adjective.english, form, key))
+    return join_phrases(how, both(adjective.english, form, key))
 
 
 def clause(
-    subject: Nominal, group: Group, *, key: str, rest: Phrase | None = None, negative: bool = False, question: bool = False
+    subject: Nominal, group: VerbGroup, *, key: str, rest: Phrase | None = None, negative: bool = False, question: bool = False
 ) -> Phrase:
     """A subject and a verb group, negated or asked, and what follows them."""
     rest = rest or Phrase()
-    deny_english, ne, pas = (spell(word, f"{key}.not") * negative for word in ("not", "ne", "pas"))
+    deny_english, ne, pas = (make_words(word, f"{key}.not") * negative for word in ("not", "ne", "pas"))
     auxiliary = group.english_auxiliary
     if question:
         asking = tuple(Word(text, (*keys, f"{key}.ask")) for text, keys in auxiliary)
         english = asking + subject.phrase.english + deny_english
     else:
         english = subject.phrase.english + auxiliary + deny_english
-    french = spell("est-ce que", f"{key}.ask") * question + subject.phrase.french
+    french = make_words("est-ce que", f"{key}.ask") * question + subject.phrase.french
     french += ne + group.clitics + group.finite + pas + group.tail
     return Phrase(english + group.english_main + rest.english, french + rest.french)
 
@@ -320,7 +322,7 @@ def elide(words: Sequence[Word]) -> list[Word]:
     ]
 
 
-def merge(words: Sequence[Word], merged: dict[tuple[str, str], str]) -> list[Word]:
+def contract_words(words: Sequence[Word], merged: dict[tuple[str, str], str]) -> list[Word]:
     """Replace two words by one where the table says so: de + le by du. The one word means what both meant."""
     result: list[Word] = []
     for word in words:
@@ -342,9 +344,9 @@ def text_of(tokens: Iterable[str], *, space_before: str) -> str:
 
 def sentence(phrase: Phrase, mark: Literal[".", "?", "!"]) -> PhrasebookPair:
     """Spell a phrase out on both sides, with its final mark and its alignment."""
-    end = spell(mark, "end")
-    english = merge(phrase.english + end, {("can", "not"): "cannot"})
-    french = merge(elide(phrase.french + end), CONTRACTED)
+    end = make_words(mark, "end")
+    english = contract_words(phrase.english + end, {("can", "not"): "cannot"})
+    french = contract_words(elide(phrase.french + end), CONTRACTED)
     source = text_of((word.text for word in english), space_before="")
     target = text_of((word.text for word in french), space_before="?!")
     by_key: dict[str, list[int]] = {}

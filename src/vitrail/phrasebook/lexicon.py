@@ -55,7 +55,7 @@ class Verb(NamedTuple):
     """`etre`: passé composé with être. `reflexive`: with se. `state`: neither progressive nor past. `still`: no progressive."""
 
 
-class Frame(NamedTuple):
+class VerbFrame(NamedTuple):
     """What somebody did to something, and why: because of how it itself was, or because of how the thing was.
 
     `own_*` are said of the subject, `object_*` of the object, in affirmative (`yes`) and negative (`no`) sentences. No adjective
@@ -521,25 +521,25 @@ MEALS = ("hungry greedy", "sick tired afraid sad", TASTY, NASTY)
 PREY = ("curious jealous happy greedy", "tired sick afraid lazy careful")
 BOOTY = ("new beautiful small light clean", "heavy big dirty old")
 FRAMES = (
-    Frame("eat", "eats-meat", "meat", *MEALS),
-    Frame("eat", "eats-dish", "dish", *MEALS),
-    Frame("eat", "eats-plant", "plant pasture", *MEALS),
-    Frame("drink", "laps", "bowl", "thirsty greedy", "sick tired afraid", TASTY, "cold hot bitter bad sweet"),
-    Frame("break", "breaks", "breakable", "angry clumsy jealous afraid", "careful tired", "fragile old small", "heavy new big"),
-    Frame("push", "pushes", "pushed", "strong angry curious", "tired sick weak lazy", "light empty small", "heavy full big"),
-    Frame("take", "grabs", "toy", *PREY, *BOOTY),
-    Frame("steal", "grabs", "toy", *PREY, *BOOTY),
-    Frame("hide", "grabs", "toy", *PREY, *BOOTY),
+    VerbFrame("eat", "eats-meat", "meat", *MEALS),
+    VerbFrame("eat", "eats-dish", "dish", *MEALS),
+    VerbFrame("eat", "eats-plant", "plant pasture", *MEALS),
+    VerbFrame("drink", "laps", "bowl", "thirsty greedy", "sick tired afraid", TASTY, "cold hot bitter bad sweet"),
+    VerbFrame("break", "breaks", "breakable", "angry clumsy jealous afraid", "careful tired", "fragile old small", "heavy new big"),
+    VerbFrame("push", "pushes", "pushed", "strong angry curious", "tired sick weak lazy", "light empty small", "heavy full big"),
+    VerbFrame("take", "grabs", "toy", *PREY, *BOOTY),
+    VerbFrame("steal", "grabs", "toy", *PREY, *BOOTY),
+    VerbFrame("hide", "grabs", "toy", *PREY, *BOOTY),
 )
 PEOPLE_FRAMES = (
-    Frame("eat", "person name", "food", *MEALS),
-    Frame("drink", "person name", "drink", "thirsty", "sick tired", TASTY, "cold hot bitter bad sweet"),
-    Frame("buy", "person name", "goods", "happy greedy jealous", "careful sad", "beautiful new interesting", "expensive old dirty big"),
-    Frame("sell", "person name", "goods", "sad angry", "jealous happy", "old small big", "new beautiful"),
-    Frame("carry", "person name", "portable", "strong happy", "tired sick weak lazy", "light small", "heavy big"),
-    Frame("wash", "person name", "washable", "careful happy", "tired sick lazy", "dirty", "clean new"),
-    Frame("read", "person name", "reading", "curious happy", "tired sick lazy", "interesting good", "bad old"),
-    Frame("break", "person name", "breakable", "clumsy angry", "careful", "fragile old", "new heavy"),
+    VerbFrame("eat", "person name", "food", *MEALS),
+    VerbFrame("drink", "person name", "drink", "thirsty", "sick tired", TASTY, "cold hot bitter bad sweet"),
+    VerbFrame("buy", "person name", "goods", "happy greedy jealous", "careful sad", "beautiful new interesting", "expensive old dirty big"),
+    VerbFrame("sell", "person name", "goods", "sad angry", "jealous happy", "old small big", "new beautiful"),
+    VerbFrame("carry", "person name", "portable", "strong happy", "tired sick weak lazy", "light small", "heavy big"),
+    VerbFrame("wash", "person name", "washable", "careful happy", "tired sick lazy", "dirty", "clean new"),
+    VerbFrame("read", "person name", "reading", "curious happy", "tired sick lazy", "interesting good", "bad old"),
+    VerbFrame("break", "person name", "breakable", "clumsy angry", "careful", "fragile old", "new heavy"),
 )
 # What can be missing: "did not eat because it was not hungry".
 DENIABLE = "hungry thirsty curious strong fresh good empty interesting sweet clean"

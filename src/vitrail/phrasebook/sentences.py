@@ -27,29 +27,31 @@ from vitrail.phrasebook.constituents import (
 from vitrail.phrasebook.grammar import (
     OBJECT_PRONOUNS,
     Determiner,
-    Group,
     Nominal,
     Phrase,
     PhrasebookPair,
     Tense,
+    VerbGroup,
     be_group,
     both,
     clause,
-    join,
+    join_phrases,
+    make_words,
     noun_phrase,
     pronoun,
     said,
     sentence,
-    spell,
     verb_group,
     with_infinitive,
 )
 from vitrail.phrasebook.lexicon import Adjective, Noun, Verb
 
 # Verbs that follow "want to", that ask "what", that are told; "_" stands for a space.
-WANTED = "eat drink buy read write open close wash take prepare visit see help sleep sing dance work play run rest have_fun go come stay"
-ASKED = "eat drink buy read prepare write look_for want hide sell take wear see find"
-TOLD = "open close take read write eat drink wash buy prepare look_for wait_for help watch"
+WISH_VERBS = (
+    "eat drink buy read write open close wash take prepare visit see help sleep sing dance work play run rest have_fun go come stay"
+)
+QUESTION_VERBS = "eat drink buy read prepare write look_for want hide sell take wear see find"
+COMMAND_VERBS = "open close take read write eat drink wash buy prepare look_for wait_for help watch"
 
 
 def verbs_with(wanted: Callable[[Verb], bool]) -> tuple[Verb, ...]:
@@ -75,7 +77,7 @@ def draw_mood(rng: Random) -> Mood:
     return Mood(draw < 0.22, draw > 0.8)
 
 
-def say(subject: Nominal, group: Group, mood: Mood, *, rest: Phrase | None = None) -> PhrasebookPair:
+def make_sentence(subject: Nominal, group: VerbGroup, mood: Mood, *, rest: Phrase | None = None) -> PhrasebookPair:
     """The finished sentence."""
     phrase = clause(subject, group, key="verb", rest=rest, negative=mood.negative, question=mood.question)
     return sentence(phrase, "?" if mood.question else ".")
@@ -94,8 +96,8 @@ def transitive(rng: Random) -> PhrasebookPair:
     tense = tense_of(rng, verb, support=mood.supported)
     thing = object_of(rng, verb, negated=mood.negative, avoid=subject.phrase.english[-1].text)
     group = verb_group(verb, subject, tense, key="verb", support=mood.supported)
-    rest = thing.phrase if "state" in verb.traits else join(thing.phrase, time_of(rng, tense, 0.12))
-    return say(subject, group, mood, rest=rest)
+    rest = thing.phrase if "state" in verb.traits else join_phrases(thing.phrase, time_of(rng, tense, 0.12))
+    return make_sentence(subject, group, mood, rest=rest)
 
 
 def feeding(rng: Random) -> PhrasebookPair:
@@ -110,7 +112,7 @@ def feeding(rng: Random) -> PhrasebookPair:
     kind = determiner(rng, noun, as_object=True, plural=plural)
     thing = described(rng, noun, kind, key="object", plural=plural, negated=mood.negative)
     group = verb_group(verb, subject, tense, key="verb", support=mood.supported)
-    return say(subject, group, mood, rest=thing.phrase)
+    return make_sentence(subject, group, mood, rest=thing.phrase)
 
 
 def pronoun_object(rng: Random) -> PhrasebookPair:
@@ -125,8 +127,8 @@ def pronoun_object(rng: Random) -> PhrasebookPair:
     clitic = Nominal(both(english, french, "object"), person, gender)
     tense = tense_of(rng, verb, support=mood.supported)
     group = verb_group(verb, subject, tense, key="verb", support=mood.supported, clitic=clitic)
-    rest = join(Phrase(clitic.phrase.english), time_of(rng, tense) if "state" not in verb.traits else Phrase())
-    return say(subject, group, mood, rest=rest)
+    rest = join_phrases(Phrase(clitic.phrase.english), time_of(rng, tense) if "state" not in verb.traits else Phrase())
+    return make_sentence(subject, group, mood, rest=rest)
 
 
 def quality(rng: Random) -> PhrasebookPair:
@@ -141,7 +143,7 @@ def quality(rng: Random) -> PhrasebookPair:
     adjective = rng.choice(choices)
     tense: Tense = rng.choice(("present", "present", "past", "past", "future"))
     complement = said(adjective, subject, key="said", degree=degree_of(rng, adjective))
-    return say(subject, be_group(subject, tense, complement, key="be", with_avoir=adjective.with_avoir), draw_mood(rng))
+    return make_sentence(subject, be_group(subject, tense, complement, key="be", with_avoir=adjective.with_avoir), draw_mood(rng))
 
 
 def somebody_or_animal(rng: Random) -> tuple[Nominal, Sequence[Adjective]]:
@@ -168,8 +170,8 @@ def movement(rng: Random) -> PhrasebookPair:
     subject = subject_of(rng, verb.subjects, asked=mood.question)
     tense = tense_of(rng, verb, support=mood.supported)
     group = verb_group(verb, subject, tense, key="verb", support=mood.supported)
-    rest = join(place_phrase(rng, preposition), time_of(rng, tense, 0.3))
-    return say(subject, group, mood, rest=rest)
+    rest = join_phrases(place_phrase(rng, preposition), time_of(rng, tense, 0.3))
+    return make_sentence(subject, group, mood, rest=rest)
 
 
 def activity(rng: Random) -> PhrasebookPair:
@@ -182,13 +184,13 @@ def activity(rng: Random) -> PhrasebookPair:
     somewhere = Phrase()
     if verb.english not in ("come", "arrive") and chance(rng, 0.4):
         somewhere = inside_phrase(rng, buildings=verb.english not in ("run", "fall"))
-    rest = join(somewhere, time_of(rng, tense, 0.4))
-    return say(subject, group, mood, rest=rest)
+    rest = join_phrases(somewhere, time_of(rng, tense, 0.4))
+    return make_sentence(subject, group, mood, rest=rest)
 
 
 def infinitive_phrase(rng: Random, *, negated: bool) -> tuple[Verb, Phrase]:
     """A verb that one wants, likes or has to do, and what follows it."""
-    verb = verb_of(rng, WANTED)
+    verb = verb_of(rng, WISH_VERBS)
     if verb.objects:
         noun = noun_of(rng, verb.objects)
         plural = bool(noun.english_plural) and chance(rng, 0.3)
@@ -212,7 +214,7 @@ def wish(rng: Random) -> PhrasebookPair:
     to = "modal" not in governor.traits
     group = verb_group(governor, subject, "present", key="verb", support=to and mood.supported)
     group = with_infinitive(group, verb, subject, key="infinitive", to=to)
-    return say(subject, group, mood, rest=rest)
+    return make_sentence(subject, group, mood, rest=rest)
 
 
 def giving(rng: Random) -> PhrasebookPair:
@@ -228,8 +230,8 @@ def giving(rng: Random) -> PhrasebookPair:
         rng, noun, determiner(rng, noun, as_object=True, plural=plural), key="object", plural=plural, negated=mood.negative, share=0.1
     )
     receiver = subject_of(rng, PEOPLE, key="receiver", pronouns=0.0)
-    rest = join(thing.phrase, both("to", "à", "to"), receiver.phrase)
-    return say(subject, group, mood, rest=rest)
+    rest = join_phrases(thing.phrase, both("to", "à", "to"), receiver.phrase)
+    return make_sentence(subject, group, mood, rest=rest)
 
 
 def location(rng: Random) -> PhrasebookPair:
@@ -240,20 +242,24 @@ def location(rng: Random) -> PhrasebookPair:
     if draw < 0.2:
         subject = described(rng, noun, determiner(rng, noun, plural=plural), key="subject", plural=plural)
         be, etre = ("are", "sont") if plural else ("is", "est")
-        return sentence(join(both("where", "où", "where"), both(be, etre, "be"), subject.phrase), "?")
+        return sentence(join_phrases(both("where", "où", "where"), both(be, etre, "be"), subject.phrase), "?")
     mood = draw_mood(rng)
     where = spot(rng, noun)
     if draw < 0.55:
         kind: Determiner = rng.choice(("bare", "some", *NUMBERS)) if plural else "a"
         thing = described(rng, noun, kind, key="subject", plural=plural)
         be = "are" if plural else "is"
-        english = spell(be, "be", "ask") + spell("there", "there") if mood.question else spell("there", "there") + spell(be, "be")
-        french = spell("est-ce que", "ask") * mood.question + spell("il y", "there") + spell("a", "be")
-        return sentence(join(Phrase(english, french), thing.phrase, where), "?" if mood.question else ".")
+        english = (
+            make_words(be, "be", "ask") + make_words("there", "there")
+            if mood.question
+            else make_words("there", "there") + make_words(be, "be")
+        )
+        french = make_words("est-ce que", "ask") * mood.question + make_words("il y", "there") + make_words("a", "be")
+        return sentence(join_phrases(Phrase(english, french), thing.phrase, where), "?" if mood.question else ".")
     subject = described(rng, noun, determiner(rng, noun, plural=plural), key="subject", plural=plural)
     tense: Tense = rng.choice(("present", "present", "past"))
     group = be_group(subject, tense, where, key="be")
-    return say(subject, group, mood)
+    return make_sentence(subject, group, mood)
 
 
 def spot(rng: Random, noun: Noun) -> Phrase:
@@ -261,23 +267,23 @@ def spot(rng: Random, noun: Noun) -> Phrase:
     preposition, french, wanted = rng.choice((("on", "sur", "surface"), ("under", "sous", "surface"), ("in", "dans", "inside room")))
     holder = rng.choice([found for found in lexicon.nouns(wanted) if found != noun and not lexicon.tags(found) & {"building"}])
     kind: Determiner = "the" if "room" in lexicon.tags(holder) else rng.choice(("the", "the", "this", *OWN))
-    return join(both(preposition, french, "spot"), noun_phrase(holder, kind, key="holder").phrase)
+    return join_phrases(both(preposition, french, "spot"), noun_phrase(holder, kind, key="holder").phrase)
 
 
 def age_or_hour(rng: Random) -> PhrasebookPair:
     """How old somebody is, or what time it is."""
     number = rng.choice(NUMBERS)
     if chance(rng, 0.1):
-        return sentence(join(both("it", "il", "it"), both("is", "est", "be"), hour_of(rng)), ".")
+        return sentence(join_phrases(both("it", "il", "it"), both("is", "est", "be"), hour_of(rng)), ".")
     noun = noun_of(rng, "name aged")
     subject = noun_phrase(noun, determiner(rng, noun), key="subject")
     if chance(rng, 0.5):
         subject = pronoun(rng.choice(("I", "you", "he", "she")), key="subject")
     tense: Tense = rng.choice(("present", "past", "future"))
-    years = join(both(number, lexicon.NUMBERS[number], "number"), both("years old", "ans", "years"))
+    years = join_phrases(both(number, lexicon.NUMBERS[number], "number"), both("years old", "ans", "years"))
     mood = draw_mood(rng)
     group = be_group(subject, tense, years, key="be", with_avoir=True)
-    return say(subject, group, mood)
+    return make_sentence(subject, group, mood)
 
 
 def asking(rng: Random) -> PhrasebookPair:
@@ -294,7 +300,7 @@ def asking(rng: Random) -> PhrasebookPair:
         return sentence(clause(subject, group, key="verb", rest=rest), "?")
     subject = subject_of(rng, PEOPLE, pronouns=0.6)
     if word == "what":
-        verb = verb_of(rng, ASKED)
+        verb = verb_of(rng, QUESTION_VERBS)
         asked = both("what", "que", "what")
     else:
         names = "sleep sing dance work play cry laugh rest run" if word != "when" else "come arrive sleep work play rest"
@@ -303,23 +309,23 @@ def asking(rng: Random) -> PhrasebookPair:
     tense = tense_of(rng, verb, support=True)
     group = verb_group(verb, subject, tense, key="verb", support=True)
     rest = time_of(rng, tense, 0.3) if word in ("why", "where") else Phrase()
-    return sentence(join(asked, clause(subject, group, key="verb", rest=rest, question=True)), "?")
+    return sentence(join_phrases(asked, clause(subject, group, key="verb", rest=rest, question=True)), "?")
 
 
 def command(rng: Random) -> PhrasebookPair:
     """Tell somebody (tu) to do something, or not to."""
-    verb = verb_of(rng, TOLD)
+    verb = verb_of(rng, COMMAND_VERBS)
     negative = chance(rng, 0.3)
     noun = noun_of(rng, verb.objects)
     plural = bool(noun.english_plural) and chance(rng, 0.3)
     thing = described(rng, noun, determiner(rng, noun, plural=plural), key="object", plural=plural)
     form = verb.present.split()[1]
     form = form[:-1] if form.endswith("es") else form
-    english = spell("do not", "not") * negative + spell(verb.english, "verb")
-    french = spell("ne", "not") * negative + spell(form, "verb") + spell("pas", "not") * negative
-    please = join(both(",", ",", "comma"), both("please", "s'il te plaît", "please"))
-    polite = Phrase(please.english, spell(",", "comma") + spell("s' il te plaît", "please")) if chance(rng, 0.3) else Phrase()
-    return sentence(join(Phrase(english, french), thing.phrase, polite), ".")
+    english = make_words("do not", "not") * negative + make_words(verb.english, "verb")
+    french = make_words("ne", "not") * negative + make_words(form, "verb") + make_words("pas", "not") * negative
+    please = join_phrases(both(",", ",", "comma"), both("please", "s'il te plaît", "please"))
+    polite = Phrase(please.english, make_words(",", "comma") + make_words("s' il te plaît", "please")) if chance(rng, 0.3) else Phrase()
+    return sentence(join_phrases(Phrase(english, french), thing.phrase, polite), ".")
 
 
 def who_clause(rng: Random, antecedent: Nominal, *, animal: bool, now: bool) -> Phrase:
@@ -352,7 +358,7 @@ def relative(rng: Random) -> PhrasebookPair:
     kind: Determiner = rng.choice(("the", "the", rng.choice(NUMBERS) if plural else "a"))
     head = noun_phrase(noun, kind, key="head", plural=plural)
     if chance(rng, 0.5):
-        subject = Nominal(join(head.phrase, who_clause(rng, head, animal=animal, now=False)), head.person, head.gender)
+        subject = Nominal(join_phrases(head.phrase, who_clause(rng, head, animal=animal, now=False)), head.person, head.gender)
         adjective = rng.choice(lexicon.predicates(noun))
         return sentence(state_clause(subject, adjective, "present", key="be", degree=degree_of(rng, adjective)), ".")
     seer = subject_of(rng, PEOPLE, pronouns=0.8)
@@ -360,7 +366,7 @@ def relative(rng: Random) -> PhrasebookPair:
     names = ("see", "hear", "watch", "follow") if sensed else ("look for",) if animal else ("know", "help", "wait for", "look for")
     verb = lexicon.verb(rng.choice(names))
     group = verb_group(verb, seer, "present" if sensed else tense_of(rng, verb, support=False), key="verb", support=False)
-    rest = join(head.phrase, who_clause(rng, head, animal=animal, now=sensed))
+    rest = join_phrases(head.phrase, who_clause(rng, head, animal=animal, now=sensed))
     return sentence(clause(seer, group, key="verb", rest=rest), ".")
 
 

@@ -65,7 +65,7 @@ def _quota(group: Path) -> tuple[int, int] | None:
 def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
     """Where the limits of this process stand, of its own control group and all above: versions 1 and 2; none outside Linux."""
     found: list[Path] = []
-    for line in read_lines(root / "proc/self/cgroup"):
+    for line in read_system_lines(root / "proc/self/cgroup"):
         _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if controllers and controller not in controllers.split(","):
             continue
@@ -77,10 +77,10 @@ def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
 
 def read_words(path: Path) -> list[str]:
     """The words of a small file; none where it cannot be read."""
-    return " ".join(read_lines(path)).split()
+    return " ".join(read_system_lines(path)).split()
 
 
-def read_lines(path: Path) -> list[str]:
+def read_system_lines(path: Path) -> list[str]:
     """The lines of a small file; none where it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").splitlines()

@@ -27,7 +27,7 @@ class _Rank(NamedTuple):
     since: float = 0.0
     """When its last beat was heard."""
     where: str = ""
-    last_words: str | None = None
+    exit_message: str | None = None
     """Why it left; None while it has not."""
 
 
@@ -57,11 +57,11 @@ class Heartbeat:
     def _listen(self, rank: int) -> _Rank:
         before, beats = self._ranks[rank], self._store.add(f"beats/{rank}", 0)
         if beats == before.beats:
-            return before._replace(last_words=self._last_words(rank)) if before.last_words is None else before
+            return before._replace(exit_message=self._exit_message(rank)) if before.exit_message is None else before
         where = before.where or self._store.get(f"where/{rank}").decode()
-        return _Rank(beats, time.monotonic(), where, before.last_words)
+        return _Rank(beats, time.monotonic(), where, before.exit_message)
 
-    def _last_words(self, rank: int) -> str | None:
+    def _exit_message(self, rank: int) -> str | None:
         return self._store.get(f"words/{rank}").decode() if self._store.add(f"left/{rank}", 0) else None
 
     def require_all(self) -> None:
@@ -70,13 +70,13 @@ class Heartbeat:
         if self._rank and now - self._heard > SILENCE_SECONDS:  # no answer at all: it is the first process that keeps the store
             raise self._hangs(0, now - self._heard)
         for rank, known in enumerate(self._ranks):
-            if rank != self._rank and known.last_words is not None:
-                raise self._left(rank, known.last_words)
+            if rank != self._rank and known.exit_message is not None:
+                raise self._left(rank, known.exit_message)
             if rank != self._rank and self._heard - known.since > SILENCE_SECONDS:
                 raise self._hangs(rank, now - known.since)
 
-    def _left(self, rank: int, last_words: str) -> TrainingError:
-        return TrainingError(f"rank {rank} of {self._world} has left: {last_words}", remedy=_AGAIN)
+    def _left(self, rank: int, exit_message: str) -> TrainingError:
+        return TrainingError(f"rank {rank} of {self._world} has left: {exit_message}", remedy=_AGAIN)
 
     def _hangs(self, rank: int, seconds: float) -> TrainingError:
         where = f" ({self._ranks[rank].where})" if self._ranks[rank].where else ""
@@ -90,8 +90,8 @@ class Heartbeat:
         started = time.monotonic()
         while time.monotonic() - started < _LOOK_SECONDS and self._thread.is_alive():
             for rank, known in enumerate(self._ranks):
-                if rank != self._rank and known.last_words is not None:
-                    return self._left(rank, known.last_words)
+                if rank != self._rank and known.exit_message is not None:
+                    return self._left(rank, known.exit_message)
             time.sleep(0.1)
         dead = [rank for rank, known in enumerate(self._ranks) if rank != self._rank and known.since < started + 2 * BEAT_SECONDS]
         if not self._thread.is_alive() and self._rank:
@@ -101,14 +101,14 @@ class Heartbeat:
             f"rank {names} of {self._world} has ended without a word: killed, short of memory, or its machine is gone", remedy=_AGAIN
         )
 
-    def leave(self, last_words: str) -> None:
+    def leave(self, exit_message: str) -> None:
         """Stop beating, and tell the others why."""
         self._ended.set()
         self._thread.join(2 * BEAT_SECONDS)
         if self._thread.is_alive():  # it waits for a store that does not answer
             return
         with suppress(RuntimeError):
-            self._store.set(f"words/{self._rank}", last_words)
+            self._store.set(f"words/{self._rank}", exit_message)
             self._store.add(f"left/{self._rank}", 1)
             end = time.monotonic() + _LOOK_SECONDS
             while self._rank == 0 and time.monotonic() < end:  # the store ends with the first process: let the others hear

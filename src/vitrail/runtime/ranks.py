@@ -90,9 +90,9 @@ def join_ranks() -> Ranks:
     return Ranks(dist.get_rank(), dist.get_world_size()) if world > 1 else Ranks(0, 1)
 
 
-def leave_ranks(last_words: str = "it is done") -> None:
+def leave_ranks(exit_message: str = "it is done") -> None:
     """Leave the group of processes, if there is one; the others can tell why."""
     if _groups:
-        _groups.pop().heartbeat.leave(last_words)
+        _groups.pop().heartbeat.leave(exit_message)
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

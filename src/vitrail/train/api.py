@@ -53,7 +53,7 @@ class Request:
         return with_overrides(merge(recipe, read_toml(self.file) if self.file else {}), self.overrides)
 
 
-class Plan(NamedTuple):
+class RunPlan(NamedTuple):
     """Settings and how they came about."""
 
     table: dict[str, Any]
@@ -78,7 +78,7 @@ def read_recipe(name: str) -> dict[str, Any]:
     raise UsageError(f"recipe {name!r}", expected="a TOML file, or one of " + ", ".join(shipped))
 
 
-def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
+def plan_run(request: Request, folder: Path, *, gpu: bool) -> RunPlan:
     """Complete what was asked with automatic choices, or with what the run in `folder` was started with.
 
     A folder that holds a started run needs no text to be named: its own configuration is then what is built upon.
@@ -88,14 +88,14 @@ def plan(request: Request, folder: Path, *, gpu: bool) -> Plan:
     data = asked.get("data", {})
     # A table of places changes those of the run that is there.
     if not any(isinstance(data.get(name), list) for name in ("corpora", "text")):
-        return Plan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
+        return RunPlan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
     begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing would be lost by choosing anew
     choices = _kept_choices(folder) if begun else None
     if choices is None:
         choices = _choose(asked, gpu=gpu)
         choices = _as_begun(folder, choices) if begun else choices
     standing = still_automatic(choices, asked)
-    return Plan(merge(to_table(standing), asked), standing)
+    return RunPlan(merge(to_table(standing), asked), standing)
 
 
 def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
@@ -236,7 +236,7 @@ def _train(request: Request, folder: Path, *, watch: "Watch | None", say: Callab
 
     from vitrail.train.run import train
 
-    planned = plan(request, folder, gpu=torch.cuda.is_available())
+    planned = plan_run(request, folder, gpu=torch.cuda.is_available())
     for choice in planned.choices:
         say(choice.to_text())
     config = to_run_config(planned.table)

@@ -21,10 +21,10 @@ from vitrail.nn.losses import LossSum
 from vitrail.runtime.device import seed_all
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.log.metrics import Event, Observe, Window
-from vitrail.train.optim import ClippedNorm, Optimizer, follow, rate
+from vitrail.train.optim import ClippedNorm, Optimizer, rate, update_moving_average
 from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig, TrainConfig
-from vitrail.train.stopping import StopWish
+from vitrail.train.stopping import StopRequest
 
 AnyBatch = Batch | Block
 """What models learn from."""
@@ -141,7 +141,7 @@ class Update(NamedTuple):
         return math.isfinite(self.nats) and math.isfinite(self.norms.before)
 
 
-def gradients(learner: Learner, batches: Iterable[tuple[int, AnyBatch]]) -> tuple[float, float, int]:
+def accumulate_gradients(learner: Learner, batches: Iterable[tuple[int, AnyBatch]]) -> tuple[float, float, int]:
     """Add up the gradient of the summed loss over batches and ranks, and divide it once by their real target tokens.
 
     Returns: the sums (smoothed nats, plain nats, tokens). Each batch draws its dropout from (seed, its global index) alone.
@@ -169,7 +169,7 @@ def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: 
     """One optimizer step at a share of the learning rate; where loss or gradient is not finite, everything stays as it was."""
     buffers = _lasting_buffers(learner.model)
     before = [buffer.clone() for buffer in buffers]
-    nats, plain_nats, tokens = gradients(learner, batches)
+    nats, plain_nats, tokens = accumulate_gradients(learner, batches)
     result = Update(nats, plain_nats, tokens, learner.optimizer.clip())
     if not result.finite:
         for buffer, value in zip(buffers, before, strict=True):
@@ -186,7 +186,7 @@ def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: 
             buffer /= learner.ranks.world
     learner.optimizer.step(share)
     if learner.average:
-        follow(learner.average, unique_tensors(learner.model).values(), decay=learner.config.train.average_decay, step=step)
+        update_moving_average(learner.average, unique_tensors(learner.model).values(), decay=learner.config.train.average_decay, step=step)
     return result
 
 
@@ -249,7 +249,7 @@ def try_longest(learner: Learner, batch: AnyBatch) -> None:
     learner.model.train()
     rows, length = batch[-1].shape
     with _naming_memory(learner.config, f"out of memory at the largest batch ({rows} sentences of up to {length} tokens)", sentences=rows):
-        gradients(learner._replace(ranks=Ranks(0, 1)), [(0, batch)])
+        accumulate_gradients(learner._replace(ranks=Ranks(0, 1)), [(0, batch)])
     for buffer, value in zip(buffers, before, strict=True):
         buffer.copy_(value)
     learner.optimizer.clear()
@@ -276,7 +276,7 @@ def _naming_memory(config: RunConfig, found: str, *, sentences: int = 2) -> Gene
         raise TrainingError(found, remedy=f"{lower}; or a smaller model, or end other programs") from None
 
 
-class Hooks(NamedTuple):
+class Callbacks(NamedTuple):
     """What the loop calls out for; the first rank does it, the others answer True."""
 
     validate: Callable[[Progress], bool]
@@ -288,7 +288,7 @@ class Hooks(NamedTuple):
     observe: Observe
 
 
-def loop(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epoch: int, wish: StopWish) -> None:
+def loop(learner: Learner, progress: Progress, hooks: Callbacks, *, steps_per_epoch: int, wish: StopRequest) -> None:
     """Train until the duration or patience is over, or somebody wishes to stop (Stopped, Interrupted: after saving).
 
     Raises TrainingError when ten of the last hundred steps had to be skipped.
@@ -300,7 +300,7 @@ def loop(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epoch:
     looked = replace(progress)
     while True:
         now = replace(progress)
-        _look(learner, progress, hooks, since=looked, steps_per_epoch=steps_per_epoch)
+        _validate_and_save(learner, progress, hooks, since=looked, steps_per_epoch=steps_per_epoch)
         looked = now
         if _agree(learner.ranks, progress, stop=wish.signal is not None):
             raise wish.error(stopping_place(progress, saved=hooks.save(progress)))
@@ -317,7 +317,9 @@ def stopping_place(progress: Progress, *, saved: bool) -> str:
     return f"stopped at step {progress.step}, which {'is' if saved else 'could not be'} saved"
 
 
-def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Iterable[tuple[int, AnyBatch]], steps_per_epoch: int) -> None:
+def _advance(
+    learner: Learner, progress: Progress, hooks: Callbacks, *, batches: Iterable[tuple[int, AnyBatch]], steps_per_epoch: int
+) -> None:
     """Take one step, or skip it."""
     started = time.perf_counter()
     duration, following = learner.config.train.duration, replace(progress, step=progress.step + 1)
@@ -342,7 +344,7 @@ def _advance(learner: Learner, progress: Progress, hooks: Hooks, *, batches: Ite
     )
 
 
-def _look(learner: Learner, progress: Progress, hooks: Hooks, *, since: Progress, steps_per_epoch: int) -> None:
+def _validate_and_save(learner: Learner, progress: Progress, hooks: Callbacks, *, since: Progress, steps_per_epoch: int) -> None:
     """Validate and save where that is due. What comes after a validation that was cut short saves too."""
     config, started = learner.config.train, time.perf_counter()
 
@@ -375,10 +377,10 @@ def _agree(ranks: Ranks, progress: Progress, *, stop: bool) -> bool:
     return wishes > 0
 
 
-def _report(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epoch: int) -> None:
+def _report(learner: Learner, progress: Progress, hooks: Callbacks, *, steps_per_epoch: int) -> None:
     """A line of metrics on the steps since the last one."""
     if progress.window.steps:
-        weights = learner.optimizer.weigh()
+        weights = learner.optimizer.weight_norms()
         place = {
             "seconds": progress.seconds,
             "epoch": progress.step / steps_per_epoch,
@@ -391,14 +393,14 @@ def _report(learner: Learner, progress: Progress, hooks: Hooks, *, steps_per_epo
         progress.window = Window()
 
 
-def calmer(config: RunConfig) -> str:
+def steadier_settings(config: RunConfig) -> str:
     """What to set differently where a training is not steady."""
     clip, rate_now = config.optimizer.clip_norm, config.optimizer.learning_rate
     clipping = f"lower optimizer.clip_norm (now {clip:g})" if clip else "clip the gradient: --set optimizer.clip_norm=1 (it is off)"
     return f"lower optimizer.learning_rate (now {rate_now:g}), raise schedule.warmup (now {config.schedule.warmup}), {clipping}"
 
 
-def _skip(learner: Learner, progress: Progress, hooks: Hooks) -> None:
+def _skip(learner: Learner, progress: Progress, hooks: Callbacks) -> None:
     """Count a step whose loss or gradient is not finite, and give up when they are many."""
     progress.skipped += 1
     progress.recent_skips = [step for step in [*progress.recent_skips, progress.step] if step > progress.step - _SKIPS_WINDOW]
@@ -408,5 +410,5 @@ def _skip(learner: Learner, progress: Progress, hooks: Hooks) -> None:
         raise TrainingError(
             f"diverged at step {progress.step}: "
             f"loss or gradient not finite in {len(progress.recent_skips)} of the last {_SKIPS_WINDOW} steps",
-            remedy=f"{calmer(learner.config)}; the last good checkpoint and bad_batches/ are kept",
+            remedy=f"{steadier_settings(learner.config)}; the last good checkpoint and bad_batches/ are kept",
         )

@@ -128,7 +128,7 @@ class ClippedNorm(NamedTuple):
     after: float
 
 
-class Weights(NamedTuple):
+class WeightNorms(NamedTuple):
     """The size of what penalties fall on: every matrix."""
 
     norm: float
@@ -187,12 +187,12 @@ class Optimizer:
                         weight.grad.add_(weight.detach().sign(), alpha=self.config.l1)
         return ClippedNorm(before, after)
 
-    def weigh(self) -> Weights:
+    def weight_norms(self) -> WeightNorms:
         """The weights as they are now. Cost: a pass over all matrices, 1 ms for 1.6 million parameters."""
         matrices = [weight.detach() for weight in self.matrices]
         norm = float(torch.nn.utils.get_total_norm(matrices))
         absolute = float(torch.nn.utils.get_total_norm(matrices, norm_type=1.0)) if self.config.l1 else 0.0
-        return Weights(norm, self.config.l1 * absolute, 0.5 * self.config.weight_decay * norm**2)
+        return WeightNorms(norm, self.config.l1 * absolute, 0.5 * self.config.weight_decay * norm**2)
 
     def step(self, share: float) -> None:
         """One update at this share of the learning rate."""
@@ -207,7 +207,7 @@ class Optimizer:
             parameter.grad = None
 
 
-def follow(average: Iterable[Tensor], values: Iterable[Tensor], *, decay: float, step: int) -> None:
+def update_moving_average(average: Iterable[Tensor], values: Iterable[Tensor], *, decay: float, step: int) -> None:
     """Move an exponential moving average of the weights one step: avg <- d·avg + (1 - d)·w, with d smaller in the first steps.
 
     d = min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage: a young average follows faster.

@@ -27,17 +27,24 @@ from vitrail.models.build import count_parameters
 from vitrail.models.model_folder import fill, load_folder, save_model, unique_tensors
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
-from vitrail.streams import heard_or_not
+from vitrail.streams import ignore_write_errors
 from vitrail.train.choosing.schedule_length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.log.metrics import Event, Observe
-from vitrail.train.log.run_records import Marks, Records
-from vitrail.train.loop import AnyBatch, Hooks, Learner, Progress, is_over, loop, stopping_place, try_longest
+from vitrail.train.log.run_records import Marks, RunLogs
+from vitrail.train.loop import AnyBatch, Callbacks, Learner, Progress, is_over, loop, stopping_place, try_longest
 from vitrail.train.optim import Optimizer
 from vitrail.train.resume import checkpoints
-from vitrail.train.resume.changes import best_weights, change_the_measure, newest_checkpoint, require_goes_on, require_workable, setup_of
+from vitrail.train.resume.changes import (
+    best_weights,
+    invalidate_scores,
+    newest_checkpoint,
+    require_allowed_changes,
+    require_resumable,
+    setup_of,
+)
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
-from vitrail.train.stopping import StopWish
+from vitrail.train.stopping import StopRequest
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.validate import Validation, Watch
 
@@ -90,8 +97,8 @@ def train(
     """
     keep_freed_memory()
     set_threads(config.train.threads)
-    say = heard_or_not(say)
-    with StopWish() as wish, _joined_ranks(config) as ranks:
+    say = ignore_write_errors(say)
+    with StopRequest() as wish, _joined_ranks(config) as ranks:
         if ranks.rank > 0:
             with wish.at_once(_NOT_BEGUN):
                 ranks.wait()  # the first rank prepares the data for all
@@ -103,7 +110,7 @@ def train(
         with FolderLock(folder):
             run = partial(_Run, config, folder, wish=wish, observers=observers, watch=watch, say=say)
             with wish.at_once(_NOT_BEGUN):
-                checkpoint = require_goes_on(config, folder, world=ranks.world, allow=allow, kept=kept)
+                checkpoint = require_resumable(config, folder, world=ranks.world, allow=allow, kept=kept)
                 prepared = prepare(
                     config.data,
                     folder / "data",
@@ -140,7 +147,7 @@ class _Run:
         folder: Path,
         *,
         prepared: Prepared | PreparedText,
-        wish: StopWish,
+        wish: StopRequest,
         observers: Sequence[Observe],
         watch: Watch | None,
         say: Say,
@@ -197,7 +204,7 @@ class _Run:
                 self._loop(self._silent_hooks())
             return Outcome(self.folder, self.progress, already_done=self.finished)
         begin()
-        self._tend_model(remeasure=remeasure)
+        self._repair_model(remeasure=remeasure)
         if self.finished:
             self.say(f"already at {self._total()}: nothing to do")
             return Outcome(self.folder, self.progress, already_done=True)
@@ -208,10 +215,10 @@ class _Run:
         table = self.config.model_copy(update={"data": with_full_names(self.config.data)}).model_dump(mode="json")
         table["train"]["select"] = self.select  # what was chosen stays so
         write_file(self.folder / CONFIG, to_toml(table).encode())
-        with Records(
+        with RunLogs(
             self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None and self.task.films
         ) as self.records:
-            self._loop(Hooks(self._validate, self._save, self._keep_bad_batch, self._observe))
+            self._loop(Callbacks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
 
@@ -220,7 +227,7 @@ class _Run:
         facts = checkpoint.facts
         if self.config.train.select == "auto":  # what it was started with, whatever would be chosen now
             self.select = self.setup["train"]["select"] = facts["setup"]["train"]["select"]
-        changes = require_workable(facts["setup"], self.setup, allow=allow)
+        changes = require_allowed_changes(facts["setup"], self.setup, allow=allow)
         for change in changes:
             self.say(f"allowed: {change}")
         # After the settings: a model of another width is told as such, not as tensors of other shapes.
@@ -239,7 +246,7 @@ class _Run:
             for group, values in zip(optimizer.param_groups, asked, strict=True):
                 group.update(values)  # a change that was allowed
         self.progress, self.marks = Progress.from_facts(facts["progress"]), facts["marks"]
-        remeasure = change_the_measure(changes)
+        remeasure = invalidate_scores(changes)
         if remeasure:
             self.progress.forget_scores()
         # A finished run goes on when it is allowed to be longer than it was.
@@ -249,7 +256,7 @@ class _Run:
     def _is_over(self) -> bool:
         return is_over(self.config.train, self.progress, steps_per_epoch=self.steps_per_epoch)
 
-    def _tend_model(self, *, remeasure: bool) -> None:
+    def _repair_model(self, *, remeasure: bool) -> None:
         """Make the run's model again where it is lost or damaged; measure it where the scores so far are worth nothing now."""
         if self.progress.validated < 0:
             return  # there is none yet
@@ -285,7 +292,7 @@ class _Run:
         self.progress.best_step = step
         return found.values
 
-    def _loop(self, hooks: Hooks) -> None:
+    def _loop(self, hooks: Callbacks) -> None:
         loop(self.learner, self.progress, hooks, steps_per_epoch=self.steps_per_epoch, wish=self.wish)
 
     def _total(self) -> str:
@@ -306,7 +313,7 @@ class _Run:
             lines += [f"dev set: {note}" for note in notes]
         return lines
 
-    def _silent_hooks(self) -> Hooks:
+    def _silent_hooks(self) -> Callbacks:
         """Other ranks compute; the first one looks and writes while they wait at the next sum."""
 
         def done(_: object) -> bool:
@@ -314,7 +321,7 @@ class _Run:
 
         def nothing(_: object) -> None: ...
 
-        return Hooks(done, done, nothing, nothing)
+        return Callbacks(done, done, nothing, nothing)
 
     def _warn_of_warmup(self, steps: float | None) -> None:
         """Once in a process, as soon as the number of steps is known."""
@@ -336,7 +343,7 @@ class _Run:
 
     def _validate(self, progress: Progress) -> bool:
         try:
-            judged = self._consider(self._weights(), progress)
+            judged = self._validate_and_keep(self._weights(), progress)
         except (Stopped, Interrupted):
             return False
         if not judged.kept:
@@ -354,7 +361,7 @@ class _Run:
             progress.halvings += 1
         return True
 
-    def _consider(self, weights: dict[str, Tensor], progress: Progress, *, averaged: int = 0) -> "_Judged":
+    def _validate_and_keep(self, weights: dict[str, Tensor], progress: Progress, *, averaged: int = 0) -> "_Judged":
         """Validate weights, and make them the run's model where they are its best so far, or where there is no dev set."""
         if not checkpoints.checkpoints(self.folder):
             # A model never stands in a run's folder without a checkpoint to go on from: killed now, the run validates first of all.
@@ -475,7 +482,7 @@ class _Run:
             _log.warning("%s; checkpoints are not averaged", error.found)
             return
         weights = {name: tensor.to(self.learner.device) for name, tensor in mean.items()}
-        judged = self._consider(weights, progress, averaged=len(paths))
+        judged = self._validate_and_keep(weights, progress, averaged=len(paths))
         if judged.better and judged.kept:
             progress.best, progress.best_loss, progress.best_step = judged.score, judged.loss, progress.step
 

@@ -9,7 +9,7 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.text_config import TextConfig
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, Task, require_translator, task_of
+from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
 from vitrail.runtime.device import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 
@@ -90,7 +90,7 @@ class RunConfig(Config):
     """Seed of everything random: initial weights, dropout, order of batches."""
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TaskName:
         """What is trained: the model's kind says it."""
         return task_of(self.model)
 

@@ -12,7 +12,7 @@ from vitrail.errors import Interrupted, Stopped
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if (number := getattr(signal, name, None)) is not None]
 
 
-class StopWish:
+class StopRequest:
     """While open, these signals set `signal` instead of ending the process: SIGTERM, SIGHUP (a closed terminal, a dropped connection),
     SIGUSR1 (what batch systems send before the end) and Ctrl-C.
 
@@ -24,14 +24,14 @@ class StopWish:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._before: dict[int, object] = {}
-        self._outer: StopWish | None = None
+        self._outer: StopRequest | None = None
         self._found = ""
 
-    def __enter__(self) -> "StopWish":
+    def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
             heard = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             outer = next(
-                (owner for number in heard if isinstance(owner := getattr(signal.getsignal(number), "__self__", None), StopWish)), None
+                (owner for number in heard if isinstance(owner := getattr(signal.getsignal(number), "__self__", None), StopRequest)), None
             )
             self._outer, self.signal = outer, outer.signal if outer else None
             self._before = {number: signal.signal(number, self._wish) for number in heard}
@@ -56,7 +56,7 @@ class StopWish:
         if self.signal == signal.SIGINT == number:
             os._exit(Interrupted.exit_code)
         first = self.signal is None
-        wish: StopWish | None = self
+        wish: StopRequest | None = self
         while wish is not None:
             wish.signal, wish = number, wish._outer
         if first and self._found:
@@ -69,7 +69,7 @@ class StopWish:
 
 
 @contextmanager
-def stopping_at_once(found: str) -> Generator[StopWish, None, None]:
+def stopping_at_once(found: str) -> Generator[StopRequest, None, None]:
     """A wish to stop ends what is done within by Stopped or Interrupted with these words; a StopWish that is opened within comes first."""
-    with StopWish() as wish, wish.at_once(found):
+    with StopRequest() as wish, wish.at_once(found):
         yield wish

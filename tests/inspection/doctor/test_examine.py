@@ -15,7 +15,7 @@ from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabul
 from vitrail.doctor.examine import CHECKS, examine
 from vitrail.doctor.findings import Diagnosis, Finding
 from vitrail.errors import ModelError
-from vitrail.files import FolderLock, read_lines, seal, unseal
+from vitrail.files import FolderLock, read_json_lines, seal, unseal
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 
@@ -217,7 +217,7 @@ def test_a_training_that_diverged(run: Path) -> None:
 
 
 def test_a_training_that_was_stopped_early(run: Path) -> None:
-    kept = [line for line in read_lines(run / "metrics.jsonl") if line["step"] <= 225]
+    kept = [line for line in read_json_lines(run / "metrics.jsonl") if line["step"] <= 225]
     rewrite_metrics(run, kept)
     (note,) = [one for one in of_log(run).of("note") if one.check == "completion"]
     assert "50%" in note.found

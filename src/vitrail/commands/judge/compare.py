@@ -93,10 +93,10 @@ def _make_phrasebook(pairs: int) -> "Phrasebook":
 
 def _write_phrasebook(book: "Phrasebook", folder: Path) -> Texts:
     from vitrail.data.preparing.holder import holds_comparison
-    from vitrail.phrasebook.corpus import write
+    from vitrail.phrasebook.corpus import write_phrasebook
 
     text = folder / "phrasebook"
-    write(text, book, used=holds_comparison(folder))
+    write_phrasebook(text, book, used=holds_comparison(folder))
     train, dev, test = ((text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test"))
     return Texts(*train, *dev, *test, corpora=[], languages="")
 
@@ -110,7 +110,7 @@ def _climb(ask: "Ask", folder: Path, book: "Phrasebook | None") -> "Ladder":
 
 def _compare_runs(runs: list[Path], texts: Texts, folder: Path, *, phrasebook: bool) -> "Ladder":
     from vitrail.data.preparing.prepared import Texts as Sides
-    from vitrail.evaluation.report import read_lines
+    from vitrail.evaluation.report import read_sentences
     from vitrail.ladder.ladder import compare_runs
     from vitrail.runtime.machine import describe_machine
 
@@ -124,8 +124,8 @@ def _compare_runs(runs: list[Path], texts: Texts, folder: Path, *, phrasebook: b
         pairs = list(ParallelText.model_validate(parse_corpus(texts.test, option="--test")).pairs())
         test = Sides([pair.source for pair in pairs], [pair.target for pair in pairs])
     elif texts.test_source is not None and texts.test_target is not None:
-        sources = read_lines(texts.test_source)
-        test = Sides(sources, read_lines(texts.test_target, like=sources, beside=texts.test_source))
+        sources = read_sentences(texts.test_source)
+        test = Sides(sources, read_sentences(texts.test_target, like=sources, beside=texts.test_source))
     return compare_runs(runs, folder, test=test, book=book, machine=describe_machine().to_text(), say=console.say)
 
 

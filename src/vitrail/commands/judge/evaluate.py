@@ -82,17 +82,17 @@ def evaluate(
 
 def _require_own(output: Path, *, read: list[Path]) -> None:
     """Refuse to write translations over a file that holds anything but as many lines as there are sentences, or that is read."""
-    from vitrail.evaluation.report import read_lines
+    from vitrail.evaluation.report import read_sentences
     from vitrail.files import require_own
 
-    count = len(read_lines(read[0]))
+    count = len(read_sentences(read[0]))
     require_own({output: lambda path: path.is_file() and path.read_bytes().count(b"\n") == count}, what="the translations", inputs=read)
 
 
 def _is_language_model(folder: Path) -> bool:
-    from vitrail.models.model_folder import task_of
+    from vitrail.models.model_folder import task_of_folder
 
-    return task_of(folder) == "language"
+    return task_of_folder(folder) == "language"
 
 
 def _measure(folder: Path, source: Path | None, *, threads: int, device: console.DeviceName, json: bool) -> None:
@@ -123,10 +123,10 @@ def own_test(folder: Path) -> tuple[Path, list[Path]]:
 def _translate(model: Path, source: Path, output: Path, *, beams: int | None, threads: int, device: console.DeviceName) -> str:
     """Write the translations of a file; returns the language that they are in, as the model knows it."""
     from vitrail.commands.use.translate import adapt_search, load
-    from vitrail.evaluation.report import read_lines
+    from vitrail.evaluation.report import read_sentences
     from vitrail.files import write_file
 
-    texts = read_lines(source)
+    texts = read_sentences(source)
     translator = load([model], threads=threads, device=device)
     search = adapt_search(translator.search, beams=beams, n_best=1, length_penalty=None, sampling=None)
     console.say(f"translating {len(texts):,} sentences")

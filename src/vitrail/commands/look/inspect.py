@@ -334,7 +334,7 @@ def _project(translator: "InspectableTranslator", folder: Path) -> None:
 
 def _pairs(model: Path, source: Path | None, reference: Path | None, count: int) -> tuple[list[str], list[str]]:
     """Sentences and their translations: the files', or those of the run's dev set."""
-    from vitrail.evaluation.report import read_lines
+    from vitrail.evaluation.report import read_sentences
     from vitrail.inspection.maps.model_map import dev_pairs
 
     if (source is None) != (reference is None):
@@ -344,8 +344,8 @@ def _pairs(model: Path, source: Path | None, reference: Path | None, count: int)
             return dev_pairs(model, count=count)
         except ModelError as error:
             raise ModelError(error.found, expected=error.expected, remedy="give text: --source FILE --reference FILE") from None
-    sources = read_lines(source)
-    references = read_lines(reference, like=sources, beside=source)
+    sources = read_sentences(source)
+    references = read_sentences(reference, like=sources, beside=source)
     return list(sources[:count]), list(references[:count])
 
 

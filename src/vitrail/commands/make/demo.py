@@ -67,7 +67,7 @@ def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
     console.say("writing the phrasebook: sentences and their translations, made by a grammar")
     book = corpus.phrasebook(train_pairs=asked["pairs"])
     text = folder / "phrasebook"
-    corpus.write(text, book, used=is_begun(folder))
+    corpus.write_phrasebook(text, book, used=is_begun(folder))
     sides = {part: (text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test")}
     texts = Texts(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
     outcome = run(make_request(texts, recipe=recipe, file=None, settings=asked["settings"]), folder, allow=[])

@@ -57,11 +57,11 @@ def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, j
     from vitrail.data.preparing.prepare import prepare as prepare_data
     from vitrail.data.preparing.prepared import Prepared
     from vitrail.data.text_config import TextConfig
-    from vitrail.train.api import plan
+    from vitrail.train.api import plan_run
     from vitrail.train.run_folder import require_own_run
 
     require_own_run(folder, settings=request.files())
-    planned = plan(request, folder, gpu=False)
+    planned = plan_run(request, folder, gpu=False)
     for choice in planned.choices:
         if choice.name.startswith("data."):
             console.say(f"chosen: {choice.to_text()}")

@@ -79,14 +79,14 @@ def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool
     from vitrail.commands.shared.scoring import score_run
     from vitrail.data.preparing.fingerprints import stamps
     from vitrail.inspection.film.filming import Recorder
-    from vitrail.train.api import keep_choices, plan, to_run_config
+    from vitrail.train.api import keep_choices, plan_run, to_run_config
     from vitrail.train.log.display import TrainingDisplay
     from vitrail.train.log.metrics import tensorboard as write_tensorboard
     from vitrail.train.run import train as train_run
     from vitrail.train.run_folder import kept_fingerprint, require_own_run
     from vitrail.train.stopping import stopping_at_once
 
-    planned = plan(request, folder, gpu=torch.cuda.is_available())
+    planned = plan_run(request, folder, gpu=torch.cuda.is_available())
     config = to_run_config(planned.table)
     if int(os.environ.get("RANK", "0")) > 0:  # under torchrun, the first process speaks and writes for all
         return _facts(train_run(config, folder, allow=allow))

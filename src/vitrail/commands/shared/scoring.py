@@ -64,10 +64,10 @@ def _decided_by(folder: Path, config: "RunConfig", prepared: "Prepared") -> dict
 
     import vitrail
     from vitrail.files import MANIFEST
-    from vitrail.scoring import counting_for
+    from vitrail.scoring import bleu_settings_for
 
     test = json.dumps([prepared.test.source, prepared.test.target]).encode()
-    counting = counting_for(prepared.facts["target_language"], prepared.test.target)
+    counting = bleu_settings_for(prepared.facts["target_language"], prepared.test.target)
     return {
         "model": sha256((folder / "model" / MANIFEST).read_bytes()).hexdigest(),
         "search": config.search.model_dump(mode="json"),
@@ -99,7 +99,7 @@ def _translate(folder: Path, config: "RunConfig", source: list[str]) -> list[str
 
 
 def _evaluate(texts: list[str], references: list[str], source: list[str], *, language: str) -> "Evaluation":
-    from vitrail.evaluation.report import Texts, evaluate_texts
+    from vitrail.evaluation.report import ScoredTexts, evaluate_texts
     from vitrail.evaluation.scores import Recipe
 
-    return evaluate_texts(Texts(texts, [references], source), language=language, recipe=Recipe(("bleu", "chrf")))
+    return evaluate_texts(ScoredTexts(texts, [references], source), language=language, recipe=Recipe(("bleu", "chrf")))

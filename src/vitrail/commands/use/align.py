@@ -42,7 +42,7 @@ def align(
     vitrail align runs/en-fr --source test.en --target test.fr > test.links
     """
     import vitrail
-    from vitrail.evaluation.report import read_lines
+    from vitrail.evaluation.report import read_sentences
     from vitrail.inspection.alignment.cross import LONGEST
     from vitrail.inspection.alignment.links import to_pharaoh
     from vitrail.inspection.alignment.word_alignment import Aligner
@@ -50,8 +50,8 @@ def align(
     if json and gold is None:
         raise UsageError("--json without --gold", expected="lines such as 0-0 1-2", remedy="leave it out")
     translator = vitrail.load(model, device=device, threads=threads)
-    sources = read_lines(source)
-    targets = read_lines(target, like=sources, beside=source)
+    sources = read_sentences(source)
+    targets = read_sentences(target, like=sources, beside=source)
     right = None if gold is None else _read_gold(gold, sources, targets, first=first)
     heads = _heads(translator, model, sources, targets)
     console.say(f"alignment: {heads.how}")

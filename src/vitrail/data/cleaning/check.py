@@ -8,7 +8,7 @@ from math import sqrt
 from typing import NamedTuple
 
 from vitrail.data.data_config import DataConfig
-from vitrail.data.reading.formats.layout import brief
+from vitrail.data.reading.formats.layout import shorten_cell
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.errors import DataError
 from vitrail.languages import Language, Writing, find_language, writing_of
@@ -46,7 +46,7 @@ class _Side(NamedTuple):
 
     @property
     def example(self) -> str:
-        return brief(next((line for line in self.lines if line.strip()), ""))
+        return shorten_cell(next((line for line in self.lines if line.strip()), ""))
 
 
 class _Sample(NamedTuple):
@@ -119,15 +119,15 @@ def _require_words(sample: _Sample, side: str, looks: _Side, *, words_wanted: bo
         share = len(marked) / max(1, len(looks.lines))
         if share >= _MOST_IN_SUBWORDS and not words_wanted:
             raise DataError(
-                f"{where} is in subwords already ({mark} in {len(marked)} of the first {len(looks.lines)} lines): {brief(marked[0])}",
+                f"{where} is in subwords already ({mark} in {len(marked)} of the first {len(looks.lines)} lines): {shorten_cell(marked[0])}",
                 expected="text as people write it; subwords are learned from it",
                 remedy=f"undo them: {cure}; or take its tokens as words: --set data.subwords.kind=word",
             )
         if share >= _SOME_IN_SUBWORDS and len(marked) >= 3:
-            say(f"{where} has marks of subwords ({mark}) in {len(marked)} of the first {len(looks.lines)} lines: {brief(marked[0])}")
+            say(f"{where} has marks of subwords ({mark}) in {len(marked)} of the first {len(looks.lines)} lines: {shorten_cell(marked[0])}")
     escaped = [line for line in looks.lines if _TOKENISED.search(line)]
     if len(escaped) >= max(3, 0.05 * len(looks.lines)):
-        say(f"{where} was tokenised by Moses, as what is translated later must be too: {brief(escaped[0])}")
+        say(f"{where} was tokenised by Moses, as what is translated later must be too: {shorten_cell(escaped[0])}")
 
 
 def _tell_copies(sample: _Sample, *, say: Callable[[str], None]) -> None:
@@ -136,7 +136,7 @@ def _tell_copies(sample: _Sample, *, say: Callable[[str], None]) -> None:
     same = [one for one, other in zip(source, target, strict=True) if one.strip() and one.split() == other.split()]
     if len(same) >= max(20, _COPIES * len(source)):
         where = f"{sample.name} ({sample.text.label})"
-        say(f"warning: {where}: source and target are the same in {len(same)} of the first {len(source)} pairs: {brief(same[0])}")
+        say(f"warning: {where}: source and target are the same in {len(same)} of the first {len(source)} pairs: {shorten_cell(same[0])}")
 
 
 # ---- languages -----------------------------------------------------------------------------------------------------------------

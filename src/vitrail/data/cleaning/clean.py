@@ -99,7 +99,7 @@ def make_filters(config: CleanConfig, typical: Typical = UNMEASURED) -> tuple[Fi
     return tuple(keep for reason, keep in filters.items() if reason not in config.skip)
 
 
-def show(text: str, *, characters: int = 120) -> str:
+def printable(text: str, *, characters: int = 120) -> str:
     """Text fit for a terminal and for JSON: invisible characters and stray bytes spelled out, long text cut."""
     cut = text[:characters]
     spelled = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
@@ -133,7 +133,7 @@ class Report:
         """Count a dropped pair."""
         self.dropped[reason] += 1
         if self.dropped[reason] <= EXAMPLES:
-            self._exemplify(reason, Example(pair.line, (show(pair.source), show(pair.target))))
+            self._exemplify(reason, Example(pair.line, (printable(pair.source), printable(pair.target))))
 
     def drop_kept(self, reason: Reason, pair: SentencePair) -> None:
         """Count a pair as dropped that was counted as kept."""
@@ -144,7 +144,7 @@ class Report:
         """Count a pair changed by normalisation."""
         self.normalised += 1
         if self.normalised <= EXAMPLES:
-            was, now = (show(before.source), show(before.target)), (show(after.source), show(after.target))
+            was, now = (printable(before.source), printable(before.target)), (printable(after.source), printable(after.target))
             self._exemplify("normalised", Example(before.line, was, now))
 
     def _exemplify(self, key: str, example: Example) -> None:

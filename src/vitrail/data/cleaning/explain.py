@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vitrail.data.cleaning.clean import make_filters, normalise_pair, show
+from vitrail.data.cleaning.clean import make_filters, normalise_pair, printable
 from vitrail.data.cleaning.filters import DuplicateFilter, Reason
 from vitrail.data.cleaning.typical import survey
 from vitrail.data.preparing.holdout import HeldOut, held_out, sentence_key
@@ -30,9 +30,9 @@ class Explained(NamedTuple):
         """A few lines to read."""
         lines = [f"{self.corpus}:{self.line}: {self.fate}"]
         for before, after, pieces in zip(self.before, self.after, self.pieces, strict=True):
-            lines.append(f"  {show(before)}")
-            lines += [f"    becomes  {show(after)}"] if after != before else []
-            lines += [f"    subwords {show(' '.join(pieces), characters=400)}"] if pieces else []
+            lines.append(f"  {printable(before)}")
+            lines += [f"    becomes  {printable(after)}"] if after != before else []
+            lines += [f"    subwords {printable(' '.join(pieces), characters=400)}"] if pieces else []
         return "\n".join(lines)
 
 

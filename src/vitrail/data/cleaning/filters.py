@@ -14,7 +14,7 @@ from hashlib import blake2b
 
 import regex
 
-from vitrail.data.cleaning.normalise import says_something
+from vitrail.data.cleaning.normalise import has_letters_or_digits
 from vitrail.data.reading.parallel_text import SentencePair, is_cut
 from vitrail.languages import UNSPACED_CLASS
 
@@ -213,7 +213,7 @@ def _repeats(units: Sequence[str], *, times: int, at_least: int = 0) -> bool:
         for place, (unit, later) in enumerate(zip(units, units[period:], strict=False), 1):
             run = run + 1 if unit == later else 0
             if run >= wanted:
-                if any(map(says_something, units[place - period : place])):
+                if any(map(has_letters_or_digits, units[place - period : place])):
                     return True
                 run = 0
     return False

@@ -19,30 +19,30 @@ _EXPECTED = (Reason.DUPLICATE.value, OVERLAP, NEIGHBOUR)
 """Reasons for which text that is in order loses pairs, too."""
 
 
-class _Told(NamedTuple):
+class _Explanation(NamedTuple):
     what: str
     cure: str = ""
 
 
-_TOLD = {
-    Reason.LENGTH: _Told("a side is too long", "split such lines, or --set data.clean.max_words=N and data.clean.max_characters=N"),
-    Reason.INVALID_UTF8: _Told("bytes that are not UTF-8", "convert the file: iconv -f ENCODING -t utf-8 FILE > NEW"),
-    Reason.UNUSABLE_CHARACTER: _Told("lost (U+FFFD) or private-use characters", "convert the original file to UTF-8 again"),
-    Reason.EMPTY_SIDE: _Told("a side is empty"),
-    Reason.HTML_TAG: _Told("HTML tags", "take the tags out of both files"),
-    Reason.LENGTH_RATIO: _Told("one side is much too long for the other", "look whether the lines of both sides still match"),
-    Reason.LONG_WORD: _Told("an overlong word", "look for text without spaces, or --set data.clean.max_word_characters=N"),
-    Reason.ALPHABET_RATIO: _Told("hardly any letters", "--set data.clean.min_alphabet_ratio=0 keeps them"),
-    Reason.REPETITION: _Told("a side repeats itself", "--set data.clean.max_repeats=N allows more"),
-    Reason.IDENTICAL: _Told("both sides are the same", "--set data.clean.identical_words=N allows longer ones"),
-    Reason.DUPLICATE: _Told("the same pair came before"),
-    OVERLAP: _Told("stands in the dev or test text that was given"),
-    NEIGHBOUR: _Told("shares a sentence with a pair held out for dev or test"),
-    TOO_LONG: _Told("more subwords than data.max_length", "--set data.max_length=N, or a greater data.subwords.size"),
+_EXPLANATIONS = {
+    Reason.LENGTH: _Explanation("a side is too long", "split such lines, or --set data.clean.max_words=N and data.clean.max_characters=N"),
+    Reason.INVALID_UTF8: _Explanation("bytes that are not UTF-8", "convert the file: iconv -f ENCODING -t utf-8 FILE > NEW"),
+    Reason.UNUSABLE_CHARACTER: _Explanation("lost (U+FFFD) or private-use characters", "convert the original file to UTF-8 again"),
+    Reason.EMPTY_SIDE: _Explanation("a side is empty"),
+    Reason.HTML_TAG: _Explanation("HTML tags", "take the tags out of both files"),
+    Reason.LENGTH_RATIO: _Explanation("one side is much too long for the other", "look whether the lines of both sides still match"),
+    Reason.LONG_WORD: _Explanation("an overlong word", "look for text without spaces, or --set data.clean.max_word_characters=N"),
+    Reason.ALPHABET_RATIO: _Explanation("hardly any letters", "--set data.clean.min_alphabet_ratio=0 keeps them"),
+    Reason.REPETITION: _Explanation("a side repeats itself", "--set data.clean.max_repeats=N allows more"),
+    Reason.IDENTICAL: _Explanation("both sides are the same", "--set data.clean.identical_words=N allows longer ones"),
+    Reason.DUPLICATE: _Explanation("the same pair came before"),
+    OVERLAP: _Explanation("stands in the dev or test text that was given"),
+    NEIGHBOUR: _Explanation("shares a sentence with a pair held out for dev or test"),
+    TOO_LONG: _Explanation("more subwords than data.max_length", "--set data.max_length=N, or a greater data.subwords.size"),
 }
 
 
-def tell_losses(report: dict[str, Any], config: DataConfig) -> Iterator[str]:
+def describe_dropped(report: dict[str, Any], config: DataConfig) -> Iterator[str]:
     """Lines on what each corpus lost, and on words that the vocabulary does not know.
 
     Args: report: `PreparedReport.details`.
@@ -64,7 +64,7 @@ def tell_losses(report: dict[str, Any], config: DataConfig) -> Iterator[str]:
 
 
 def _line(corpus: ParallelText, part: dict[str, Any], reason: str, number: int, languages: tuple[str, str]) -> str:
-    told = _TOLD[reason]
+    told = _EXPLANATIONS[reason]
     cure = conversion(corpus, languages) or told.cure if reason == Reason.INVALID_UTF8 else told.cure
     examples = part["examples"].get(reason, [])
     example = f", such as line {examples[0]['line']:,}: {' | '.join(map(_brief, examples[0]['before']))}" if examples else ""

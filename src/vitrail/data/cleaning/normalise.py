@@ -69,7 +69,7 @@ def has_letters(text: str) -> bool:
     return _LETTER.search(text) is not None
 
 
-def says_something(text: str) -> bool:
+def has_letters_or_digits(text: str) -> bool:
     """Whether there is a letter or a digit. Unlike str.isalnum it knows scripts that are newer than Python's tables."""
     return _ALPHANUMERIC.search(text) is not None
 
@@ -94,7 +94,7 @@ class Normalisation(NamedTuple):
         A joiner between emoji stays, too. Idempotent.
         """
         if self.version == 0:
-            return normalise_before(text)
+            return normalise_legacy(text)
         if not text.isascii():
             text = compose(_removed(self.kept).sub("", text))
         if not text.isascii() or not text.isprintable() or "  " in text:
@@ -129,7 +129,7 @@ class Normalisation(NamedTuple):
         """What `to_fact` gave; of None, as models were read before there was such a fact. Raises ModelError for anything else."""
         match fact:
             case None:
-                return BEFORE
+                return LEGACY_NORMALISATION
             case {"version": int(version), "kept": [*kept], "pass_through": bool(through)} if 0 <= version <= VERSION:
                 marks = [chr(int(one[2:], 16)) for one in kept if isinstance(one, str) and regex.fullmatch("U\\+[0-9A-F]{4,5}", one)]
                 if len(marks) == len(kept) and all(map(INVISIBLE.fullmatch, marks)):
@@ -145,14 +145,14 @@ class Normalisation(NamedTuple):
 
 CURRENT = Normalisation()
 """How sources are read where the training text uses no invisible marks."""
-BEFORE = Normalisation(version=0, pass_through=False)
+LEGACY_NORMALISATION = Normalisation(version=0, pass_through=False)
 """How sources were read before they were normalised."""
 
 _BEFORE_CONTROLS = regex.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
 
 
-def normalise_before(text: str) -> str:
-    """Control characters are spaces, and nothing else changes: see `BEFORE`."""
+def normalise_legacy(text: str) -> str:
+    """Control characters are spaces, and nothing else changes: see `LEGACY_NORMALISATION`."""
     return _BEFORE_CONTROLS.sub(" ", text).strip()
 
 
@@ -161,7 +161,7 @@ def _removed(kept: str) -> "regex.Pattern[str]":
     return regex.compile(f"(?!{_IN_EMOJI}|{_IN_FLAG})(?![{kept}\\0])[{_OF_LETTERS}{_SILENT}]")
 
 
-def learn(pairs: Iterable[tuple[str, str]]) -> Normalisation:
+def learn_normalisation(pairs: Iterable[tuple[str, str]]) -> Normalisation:
     """How to read sources, from a sample of the training text.
 
     Marks of letters (U+200C in Persian, U+200D in Sinhala and Hindi) stay where more than 1 line in 200, and more than one, uses them; the

@@ -28,7 +28,7 @@ from vitrail.data.cleaning.filters import (
     lettered_words,
     longest_word,
 )
-from vitrail.data.cleaning.normalise import Normalisation, learn, normalise
+from vitrail.data.cleaning.normalise import Normalisation, learn_normalisation, normalise
 from vitrail.data.reading.parallel_text import ParallelText, SentencePair, is_cut
 
 SAMPLE = 10_000
@@ -102,10 +102,10 @@ def survey(corpora: Sequence[tuple[ParallelText, int]]) -> Survey:
     Cost: 3 µs a pair to read all, 90 µs a pair of the samples.
     """
     samples = [list(islice(corpus.pairs(), 0, None, max(1, -(-count // SAMPLE)))) for corpus, count in corpora]
-    return Survey(tuple(map(measure, samples)), learn(pair[:2] for sample in samples for pair in sample))
+    return Survey(tuple(map(measure_typical, samples)), learn_normalisation(pair[:2] for sample in samples for pair in sample))
 
 
-def measure(pairs: Iterable[SentencePair]) -> Typical:
+def measure_typical(pairs: Iterable[SentencePair]) -> Typical:
     """Describe a sample of a corpus.
 
     Middle and spread are those of the shortest interval that holds half of the values (Rousseeuw 1984, least median of squares): what

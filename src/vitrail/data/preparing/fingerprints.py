@@ -69,7 +69,7 @@ def flatten(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+def fingerprint_differences(recorded: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """What differs between two fingerprints, one line each: `data.max_length: 256, now 128`."""
     absent = "absent"
     names = [*recorded, *(name for name in asked if name not in recorded)]

@@ -8,20 +8,20 @@ from pathlib import Path
 from vitrail.errors import UsageError
 from vitrail.files import LOCK, FolderLock, is_json_with, require_own
 
-ASKED = "asked.json"
+RUNG_REQUEST = "asked.json"
 """What a rung of a comparison was asked for stands in the rung's folder, under this name."""
 _SCRATCH = re.compile(r"tree|scratch|old|\.lock|.+\.(?:vitrail-)?(?:tmp|old)-\d+")
 """What may stand in the folder where data are made."""
 
 
-def owning(folder: Path) -> AbstractContextManager[object]:
+def owner_lock(folder: Path) -> AbstractContextManager[object]:
     """The lock of the folder around, where it has one: data in a run's folder belong to the run."""
     return FolderLock(folder.parent) if (folder.parent / LOCK).exists() else nullcontext()
 
 
 def holds_comparison(folder: Path) -> bool:
     """Whether a folder is that of a comparison, whose rungs were trained on its data/."""
-    return any(map(is_json_with("train", "seed", "data"), folder.glob(f"*/{ASKED}")))
+    return any(map(is_json_with("train", "seed", "data"), folder.glob(f"*/{RUNG_REQUEST}")))
 
 
 def require_untrained(folder: Path) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vitrail.config import Config
-from vitrail.data.cleaning.clean import show
+from vitrail.data.cleaning.clean import printable
 from vitrail.data.cleaning.filters import hash_text
 from vitrail.data.cleaning.normalise import INVISIBLE, SPACES
 from vitrail.data.reading.parallel_text import SentencePair
@@ -44,7 +44,7 @@ class HoldoutConfig(Config):
     """Pairs to report the score on; unset: 4 % of the corpus, at most 1,000."""
 
 
-class Role(IntEnum):
+class SplitRole(IntEnum):
     """What becomes of a pair. REMOVED: its source or its target stands in dev or test, in another pair."""
 
     TRAIN = 0
@@ -59,11 +59,11 @@ class Split:
 
     roles: NDArray[np.uint8]
 
-    def count(self, role: Role) -> int:
+    def count(self, role: SplitRole) -> int:
         """How many pairs have this role."""
         return int(np.count_nonzero(self.roles == role))
 
-    def select(self, pairs: Iterable[SentencePair], *, role: Role) -> Iterator[SentencePair]:
+    def select(self, pairs: Iterable[SentencePair], *, role: SplitRole) -> Iterator[SentencePair]:
         """Yield the pairs of one role, given the same pairs in the same order as were split. Raises DataError when their number differs."""
         seen = 0
         for pair in pairs:
@@ -75,13 +75,13 @@ class Split:
 
     def to_json(self) -> str:
         """The counts as readable JSON."""
-        return json.dumps({role.name.lower(): self.count(role) for role in Role}, indent=2) + "\n"
+        return json.dumps({role.name.lower(): self.count(role) for role in SplitRole}, indent=2) + "\n"
 
     def to_text(self) -> str:
         """The counts in one line."""
         return (
-            f"{self.count(Role.TRAIN):,} pairs to train on, {self.count(Role.DEV):,} dev, {self.count(Role.TEST):,} test; "
-            f"{self.count(Role.REMOVED):,} removed because a sentence of theirs stands in dev or test"
+            f"{self.count(SplitRole.TRAIN):,} pairs to train on, {self.count(SplitRole.DEV):,} dev, {self.count(SplitRole.TEST):,} test; "
+            f"{self.count(SplitRole.REMOVED):,} removed because a sentence of theirs stands in dev or test"
         )
 
 
@@ -155,7 +155,7 @@ def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: 
     """
     places = np.arange(len(sources)) if allowed is None else np.flatnonzero(allowed)
     dev, test = _wanted(config, len(places))
-    roles = np.full(len(sources), Role.TRAIN, dtype=np.uint8)
+    roles = np.full(len(sources), SplitRole.TRAIN, dtype=np.uint8)
     if not dev and not test:
         return Split(roles)
     if not len(places) and len(sources):
@@ -165,9 +165,9 @@ def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: 
         )
     chosen = _choose(sources[places], targets[places], number=dev + test) if len(places) >= _MIN_PAIRS else []
     held = places[np.array(chosen, dtype=np.int64)]
-    roles[_contains(np.sort(sources[held]), sources) | _contains(np.sort(targets[held]), targets)] = Role.REMOVED
-    roles[held[:test]], roles[held[test:]] = Role.TEST, Role.DEV
-    if len(chosen) < dev + test or not np.any(roles == Role.TRAIN):
+    roles[_contains(np.sort(sources[held]), sources) | _contains(np.sort(targets[held]), targets)] = SplitRole.REMOVED
+    roles[held[:test]], roles[held[test:]] = SplitRole.TEST, SplitRole.DEV
+    if len(chosen) < dev + test or not np.any(roles == SplitRole.TRAIN):
         raise DataError(
             f"{len(places):,} pairs are too few, or too alike, to hold out {dev:,} for dev and {test:,} for test and still train",
             expected="sentences that differ",
@@ -205,7 +205,7 @@ class Overlap:
     examples: list[tuple[int, str, str]] = field(default_factory=list[tuple[int, str, str]])
     """Line, source, target."""
 
-    def admits(self, pair: Callable[[], SentencePair], *, by_source: bool, by_target: bool) -> bool:
+    def keeps(self, pair: Callable[[], SentencePair], *, by_source: bool, by_target: bool) -> bool:
         """Count a training pair by which of its sentences are held out, and say whether it may be trained on.
 
         Args: pair: called only where the pair may serve as an example.
@@ -219,7 +219,7 @@ class Overlap:
         self.by_target += by_target and not by_source
         if len(self.examples) < _EXAMPLES:
             found = pair()
-            self.examples.append((found.line, show(found.source), show(found.target)))
+            self.examples.append((found.line, printable(found.source), printable(found.target)))
         return False
 
     def to_json(self) -> str:

@@ -20,17 +20,17 @@ import numpy.typing as npt
 
 from vitrail.data.boundaries import count_sentences
 from vitrail.data.cleaning.check import check_texts
-from vitrail.data.cleaning.clean import Example, show
+from vitrail.data.cleaning.clean import Example, printable
 from vitrail.data.cleaning.clean_corpus import Cleaned, clean_chunks
 from vitrail.data.cleaning.filters import HashSet, Reason
-from vitrail.data.cleaning.left_out import WARNING, conversion, tell_losses
+from vitrail.data.cleaning.left_out import WARNING, conversion, describe_dropped
 from vitrail.data.cleaning.normalise import Normalisation, compose
 from vitrail.data.cleaning.typical import Survey, survey
 from vitrail.data.data_config import DataConfig
-from vitrail.data.preparing.fingerprints import differences, fingerprint, stamps
-from vitrail.data.preparing.holder import owning, require_scratch, require_untrained
-from vitrail.data.preparing.holdout import HeldOut, Keys, Role, held_out, split_keys
-from vitrail.data.preparing.prepare_text import TextPreparation, tell_lines
+from vitrail.data.preparing.fingerprints import fingerprint, fingerprint_differences, stamps
+from vitrail.data.preparing.holder import owner_lock, require_scratch, require_untrained
+from vitrail.data.preparing.holdout import HeldOut, Keys, SplitRole, held_out, split_keys
+from vitrail.data.preparing.prepare_text import TextPreparation, describe_dropped_lines
 from vitrail.data.preparing.prepared import (
     FORMAT,
     INDEX,
@@ -50,9 +50,9 @@ from vitrail.data.preparing.prepared import (
     more_dev_name,
     open_data,
     open_prepared,
+    readable_json,
     report_to_text,
     store_name,
-    to_json,
     to_lines,
     write_index,
 )
@@ -75,7 +75,7 @@ from vitrail.files import (
 )
 from vitrail.runtime.cores import usable_cores
 
-__all__ = ["DataConfig", "Prepared", "differences", "fingerprint", "open_prepared", "prepare"]
+__all__ = ["DataConfig", "Prepared", "fingerprint", "fingerprint_differences", "open_prepared", "prepare"]
 
 Say = Callable[[str], None]
 
@@ -134,7 +134,7 @@ def prepare(
     before = stamps(config, gone=kept is not None)
     asked = fingerprint(config, kept=kept)
     require_own({folder: is_prepared}, what="prepared data", inputs=before)
-    with owning(folder) if accept is None else nullcontext():
+    with owner_lock(folder) if accept is None else nullcontext():
         found, told = _open_same(folder, asked)
         if found is None and accept is None:
             require_untrained(folder)
@@ -175,7 +175,9 @@ def _count(config: DataConfig | TextConfig) -> list[int]:
 
 
 def _tell(prepared: PreparedData, config: DataConfig | TextConfig, say: Say, *, only: str = "") -> None:
-    for line in tell_losses(prepared.report.details, config) if isinstance(config, DataConfig) else tell_lines(prepared.report):
+    for line in (
+        describe_dropped(prepared.report.details, config) if isinstance(config, DataConfig) else describe_dropped_lines(prepared.report)
+    ):
         if line.startswith(only):
             say(line)
 
@@ -188,7 +190,7 @@ def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[Prepared | Prepared
         found = open_data(folder)
     except Damaged as error:
         return None, f"{error.found}; preparing it again"
-    changed = differences(found.fingerprint, asked)
+    changed = fingerprint_differences(found.fingerprint, asked)
     if changed:
         return None, "preparing again: " + "; ".join(changed)
     return found, f"{folder}: is prepared from this text already"
@@ -306,7 +308,7 @@ class _Preparation:
         unset |= {"test_pairs": 0} if self.config.test else {}
         wanted = self.config.holdout.model_copy(update=unset)
         if wanted.dev_pairs == wanted.test_pairs == 0:
-            return [np.full(size, Role.TRAIN, dtype=np.uint8) for size in sizes]
+            return [np.full(size, SplitRole.TRAIN, dtype=np.uint8) for size in sizes]
         self.say("holding out dev and test")
         sources, targets = np.concatenate(keys).T
         allowed = np.concatenate([np.full(size, corpus.holdout) for size, corpus in zip(sizes, self.config.corpora, strict=True)])
@@ -314,27 +316,27 @@ class _Preparation:
 
     def _hold_out(self, place: int, roles: npt.NDArray[np.uint8], *, texts: dict[str, Texts], report: CorpusReport) -> None:
         """Gather the pairs that became dev and test, and count those removed for their sake."""
-        report.dev, report.test = int(np.count_nonzero(roles == Role.DEV)), int(np.count_nonzero(roles == Role.TEST))
-        report.neighbours = int(np.count_nonzero(roles == Role.REMOVED))
+        report.dev, report.test = int(np.count_nonzero(roles == SplitRole.DEV)), int(np.count_nonzero(roles == SplitRole.TEST))
+        report.neighbours = int(np.count_nonzero(roles == SplitRole.REMOVED))
         if not (report.dev or report.test or report.neighbours):
             return
         for pair, role in zip(self._pairs(place), roles, strict=True):
-            if role in (Role.DEV, Role.TEST):
-                held = texts["dev" if role == Role.DEV else "test"]
+            if role in (SplitRole.DEV, SplitRole.TEST):
+                held = texts["dev" if role == SplitRole.DEV else "test"]
                 held.source.append(pair.source)
                 held.target.append(pair.target)
-            elif role == Role.REMOVED:
+            elif role == SplitRole.REMOVED:
                 report.exemplify(NEIGHBOUR, _example(pair))
 
     def _train_side(self, roles: list[npt.NDArray[np.uint8]], side: int) -> Iterator[str]:
         for place, of_corpus in enumerate(roles):
-            yield from (pair[:2][side] for pair in compress(self._pairs(place), (of_corpus == Role.TRAIN).tolist()))
+            yield from (pair[:2][side] for pair in compress(self._pairs(place), (of_corpus == SplitRole.TRAIN).tolist()))
 
     def _encode(self, place: int, roles: npt.NDArray[np.uint8], vocabularies: Vocabularies, *, report: CorpusReport) -> Store:
         """Write the store of one corpus: all pairs to train on but the too long ones."""
         self.say(f"encoding {report.name}")
-        pairs = compress(self._pairs(place), (roles == Role.TRAIN).tolist())
-        every = 1 + int(np.count_nonzero(roles == Role.TRAIN)) // _LOOKED_INTO
+        pairs = compress(self._pairs(place), (roles == SplitRole.TRAIN).tolist())
+        every = 1 + int(np.count_nonzero(roles == SplitRole.TRAIN)) // _LOOKED_INTO
         folder = self.tree / store_name(place)
         with write_store(folder, vocabularies) as writer:
             while chunk := list(islice(pairs, _CHUNK)):
@@ -386,7 +388,7 @@ class _Preparation:
         }
         if self.config.more_dev:
             index["more_dev"] = [text.label for text in self.config.more_dev]
-        write_index(self.tree, index, content | {REPORT_JSON: to_json(report), REPORT_TEXT: report_to_text(report).encode()})
+        write_index(self.tree, index, content | {REPORT_JSON: readable_json(report), REPORT_TEXT: report_to_text(report).encode()})
 
 
 def _sift(chunk: Cleaned, *, seen: HashSet | None, held: HeldOut, report: CorpusReport) -> Cleaned:
@@ -401,7 +403,7 @@ def _sift(chunk: Cleaned, *, seen: HashSet | None, held: HeldOut, report: Corpus
     for place, (row, source, target) in enumerate(zip(rows, *chunk.keys[:, 1:].T.tolist(), strict=True)):
         if not new[place]:
             report.clean.drop_kept(Reason.DUPLICATE, _pair_of(row))
-        elif report.overlap.admits(partial(_pair_of, row), by_source=source in held.sources, by_target=target in held.targets):
+        elif report.overlap.keeps(partial(_pair_of, row), by_source=source in held.sources, by_target=target in held.targets):
             kept.append(place)
     return Cleaned(b"".join(rows[place] + b"\n" for place in kept), chunk.keys[kept], chunk.report)
 
@@ -424,7 +426,7 @@ def _refuse_empty(report: CorpusReport, *, cure: str = "") -> None:
 
 
 def _example(pair: SentencePair) -> Example:
-    return Example(pair.line, (show(pair.source), show(pair.target)))
+    return Example(pair.line, (printable(pair.source), printable(pair.target)))
 
 
 def _plain(notes: Notes) -> dict[str, dict[str, int]]:

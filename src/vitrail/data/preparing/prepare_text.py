@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.data.cleaning.normalise import normalise
-from vitrail.data.preparing.holdout import Role, sentence_key
+from vitrail.data.preparing.holdout import SplitRole, sentence_key
 from vitrail.data.preparing.prepared import (
     NEIGHBOUR,
     OVERLAP,
@@ -22,9 +22,9 @@ from vitrail.data.preparing.prepared import (
     REPORT_TEXT,
     TEXT_FORMAT,
     PreparedReport,
+    readable_json,
     report_to_text,
     store_name,
-    to_json,
     to_lines,
     write_index,
 )
@@ -113,12 +113,12 @@ class TextPreparation:
         """The role of every line: blocks of neighbours for dev and test, spread evenly over all texts and drawn by the settings alone."""
         total = sum(kept)
         wanted = {
-            Role.DEV: 0 if self.config.dev else _number(self.config.holdout.dev_lines, total),
-            Role.TEST: 0 if self.config.test else _number(self.config.holdout.test_lines, total),
+            SplitRole.DEV: 0 if self.config.dev else _number(self.config.holdout.dev_lines, total),
+            SplitRole.TEST: 0 if self.config.test else _number(self.config.holdout.test_lines, total),
         }
         if sum(wanted.values()) >= total:
             raise DataError(f"{total:,} lines, of which {sum(wanted.values()):,} are to be held out", remedy="hold out fewer")
-        roles = np.full(total, Role.TRAIN, dtype=np.uint8)
+        roles = np.full(total, SplitRole.TRAIN, dtype=np.uint8)
         size = max(1, min(_BLOCK_LINES, total // 100))  # a short text in short blocks, lest dev be of one place alone
         blocks = np.random.PCG64(0).random_raw(-(-total // size)).argsort(kind="stable") * size
         lines = (line for start in blocks.tolist() for line in range(start, min(start + size, total)))
@@ -127,16 +127,16 @@ class TextPreparation:
         return np.split(roles, np.cumsum(kept)[:-1])
 
     def _hold_out(self, place: int, roles: npt.NDArray[np.uint8], held: dict[str, list[str]]) -> None:
-        if (roles == Role.TRAIN).all():
+        if (roles == SplitRole.TRAIN).all():
             return
         for line, role in zip(self._lines(place), roles.tolist(), strict=True):
-            if role != Role.TRAIN:
-                held["dev" if role == Role.DEV else "test"].append(line)
+            if role != SplitRole.TRAIN:
+                held["dev" if role == SplitRole.DEV else "test"].append(line)
 
     def _train_lines(self, place: int, roles: npt.NDArray[np.uint8], own: set[int]) -> Callable[[], Iterator[str]]:
         def lines() -> Iterator[str]:
             for line, role in zip(self._lines(place), roles.tolist(), strict=True):
-                if role == Role.TRAIN and not (len(line.split()) >= _SAME_FROM and sentence_key(line) in own):
+                if role == SplitRole.TRAIN and not (len(line.split()) >= _SAME_FROM and sentence_key(line) in own):
                     yield line
 
         return lines
@@ -162,7 +162,12 @@ class TextPreparation:
                 words += sum(len(line.split()) for line in chunk)
                 unknown += sum(int(np.count_nonzero(row == UNK)) for row in rows)
             report["train"] = writer.pairs
-        report |= {"dev": int((roles == Role.DEV).sum()), "test": int((roles == Role.TEST).sum()), "words": words, "unknown": unknown}
+        report |= {
+            "dev": int((roles == SplitRole.DEV).sum()),
+            "test": int((roles == SplitRole.TEST).sum()),
+            "words": words,
+            "unknown": unknown,
+        }
         twice = report.pop("kept") - report["train"] - report["dev"] - report["test"]
         report["dropped"] = dict(report["dropped"] + Counter({NEIGHBOUR: twice}))
         return Store.open(folder)
@@ -192,7 +197,7 @@ class TextPreparation:
         }
         content = {name: side.to_bytes() for name, side in vocabularies.files().items()}
         content |= {f"{name}.text": to_lines(lines) for name, lines in held.items() if lines}
-        content |= {REPORT_JSON: to_json(report), REPORT_TEXT: report_to_text(report).encode()}
+        content |= {REPORT_JSON: readable_json(report), REPORT_TEXT: report_to_text(report).encode()}
         stored = [{"name": part["name"], "weight": 1.0, "digest": store.digest} for part, store in zip(reports, stores, strict=True)]
         write_index(self.work / "tree", {"format": TEXT_FORMAT, "fingerprint": asked, "facts": facts, "stores": stored}, content)
 
@@ -226,7 +231,7 @@ def _read_whole(text: TextFile) -> tuple[list[str], dict[str, Any]]:
     return lines, {"name": text.label, "lines": len(lines), "found": dict(faults)}
 
 
-def tell_lines(report: PreparedReport) -> Iterator[str]:
+def describe_dropped_lines(report: PreparedReport) -> Iterator[str]:
     """Lines on what was left out of the text."""
     for reason, number in report.dropped.items():
         loud = "WARNING: " if reason == INVALID_UTF8 else ""

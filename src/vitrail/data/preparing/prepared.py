@@ -386,6 +386,6 @@ def to_lines(texts: list[str]) -> bytes:
     return "".join(f"{text}\n" for text in texts).encode()
 
 
-def to_json(value: dict[str, Any]) -> bytes:
+def readable_json(value: dict[str, Any]) -> bytes:
     """As a file that people can read."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from vitrail.data.reading.foreign import foreign
+from vitrail.data.reading.foreign import detect_non_text
 from vitrail.data.reading.unpack import BUFFER_BYTES, Guarded, Limits, packing_of, unpack
 from vitrail.errors import DataError
 
@@ -92,7 +92,7 @@ def open_text(path: Path, *, limits: Limits, allow_empty: bool = False, xml: boo
 def _require_text(head: bytes, *, name: str, allow_empty: bool, xml: bool) -> None:
     if head in (b"", _BYTE_ORDER_MARK) and not allow_empty:
         raise DataError(f"{name}: is empty", expected="text, one sentence per line")
-    found = foreign(head, xml=xml)
+    found = detect_non_text(head, xml=xml)
     if found is not None:
         raise DataError(f"{name}: is {found.what}", expected="UTF-8 text", remedy=found.remedy.format(name=name))
 

@@ -12,7 +12,7 @@ from vitrail.config import Config
 from vitrail.data.cleaning.normalise import ends_in_word
 from vitrail.data.reading.formats.catalogues import read_catalogue
 from vitrail.data.reading.formats.json_records import Records, open_records, read_records
-from vitrail.data.reading.formats.layout import Asked, brief
+from vitrail.data.reading.formats.layout import TableOptions, shorten_cell
 from vitrail.data.reading.formats.tables import Table, count_rows, open_table, read_table
 from vitrail.data.reading.formats.tmx import read_tmx
 from vitrail.data.reading.lines import (
@@ -90,8 +90,8 @@ def _read_plain(source: Path, target: Path, *, notes: Notes, limits: Limits) -> 
         yield left, right
 
 
-Kind = Literal["plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"]
-_SUFFIXES: dict[str, Kind] = {
+TextFormat = Literal["plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"]
+_SUFFIXES: dict[str, TextFormat] = {
     ".tsv": "tsv",
     ".tab": "tsv",
     ".csv": "csv",
@@ -150,7 +150,7 @@ class ParallelText(Config):
         return self
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> TextFormat:
         """The format, found from the names where it is `auto`. Raises UsageError when they do not tell."""
         if self.format != "auto":
             return self.format
@@ -177,8 +177,8 @@ class ParallelText(Config):
         return (self.source,) if self.target is None else (self.source, self.target)
 
     @property
-    def _asked(self) -> Asked:
-        return Asked(self.columns, self.languages)
+    def _asked(self) -> TableOptions:
+        return TableOptions(self.columns, self.languages)
 
     def count(self, *, limits: Limits = DEFAULT_LIMITS) -> int:
         """How many pairs there are, after a quick pass over the files.
@@ -231,7 +231,11 @@ class ParallelText(Config):
         elif self.kind in ("json", "jsonl"):
             records = self._json(Notes(), limits)
             guessed, shown = records.guessed, records.shown
-        return "" if not guessed else "\n".join([f"{self.label}: {guessed}", *(f"  {brief(s)}  |  {brief(t)}" for s, t in shown)])
+        return (
+            ""
+            if not guessed
+            else "\n".join([f"{self.label}: {guessed}", *(f"  {shorten_cell(s)}  |  {shorten_cell(t)}" for s, t in shown)])
+        )
 
     def _checked(self, before: list[tuple[int, int, int, int] | None], *, notes: Notes, limits: Limits) -> Iterator[SentencePair]:
         table = self._table(notes, limits) if self.kind in ("tsv", "csv") else None

@@ -18,13 +18,13 @@ PackedModel = tuple[str, bytes]
 """Its configuration and its weights."""
 
 
-def pack(model: Continues, vocabularies: Vocabularies) -> tuple[PackedModel, ...]:
+def pack_models(model: Continues, vocabularies: Vocabularies) -> tuple[PackedModel, ...]:
     """Each of the models that vote. Raises ModelError for one that this program did not build, or that is compiled."""
     models = model.members if isinstance(model, Ensemble) else (model,)
     return tuple(_pack_model(one, vocabularies) for one in models)
 
 
-def unpack(packed: Sequence[PackedModel], vocabularies: Vocabularies, device: torch.device) -> Translating:
+def unpack_models(packed: Sequence[PackedModel], vocabularies: Vocabularies, device: torch.device) -> Translating:
     """The models, in evaluation mode."""
     models = [_unpack_model(config, weights, vocabularies).to(device).eval() for config, weights in packed]
     return models[0] if len(models) == 1 else Ensemble(models, digests=[vocabularies.digest] * len(models))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
-from vitrail.decode.engines.sending import pack, unpack
+from vitrail.decode.engines.sending import pack_models, unpack_models
 from vitrail.decode.search.beams import beam_search, read_prompts
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.ensemble import Ensemble, Translating
@@ -54,14 +54,14 @@ class TorchEngine(Engine):
 
     def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
         """See `Engine.pack`."""
-        return tuple(pack(self.model, vocabularies)), self.device.type
+        return tuple(pack_models(self.model, vocabularies)), self.device.type
 
     @classmethod
     def unpack(cls, packed: tuple[Any, ...], vocabularies: Vocabularies, *, config: BatchConfig) -> "TorchEngine":
         """See `Engine.unpack`; on the kind of device that it was on."""
         models, kind = packed
         device = torch.device(kind)
-        return cls(unpack(models, vocabularies, device), device=device, config=config)
+        return cls(unpack_models(models, vocabularies, device), device=device, config=config)
 
     def search(
         self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None

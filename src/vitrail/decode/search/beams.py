@@ -154,9 +154,9 @@ class _Results:
         return [items[: self._config.n_best] for items in self._finished]
 
 
-def _rank(wish: Constraints) -> Callable[[Hypothesis], tuple[bool, bool, float]]:
+def _rank(constraints: Constraints) -> Callable[[Hypothesis], tuple[bool, bool, float]]:
     """Complete hypotheses before truncated ones, of these first the ones that are as they are wanted, then by score."""
-    return lambda item: (item.truncated, item.truncated and not wish.granted(item.tokens), -item.score)
+    return lambda item: (item.truncated, item.truncated and not constraints.satisfied_by(item.tokens), -item.score)
 
 
 def _in_order(found: Iterable[Hypothesis], query: Query) -> list[Hypothesis]:
@@ -208,7 +208,7 @@ def beam_search(
     if config.sampling is not None and any(query.constraints.forced for query in queries):
         raise UsageError("forced words together with sampling", remedy="use beam search for forced words")
     run = partial(_search, step, min_rows=min_rows, device=device)
-    if config.sampling is not None or not any(query.constraints.asks for query in queries):
+    if config.sampling is not None or not any(query.constraints.is_active for query in queries):
         return run(state, queries, config=config, observe=observe)
     last: dict[int, list[Observation]] = {}
 
@@ -218,7 +218,7 @@ def beam_search(
         how = config.model_copy(update={"beams": beams})
         return run(deepcopy(state), asked, config=how, observe=None if observe is None else seen.append, wanted=wanted)
 
-    found = _grant(queries, search, config=config)
+    found = _search_constrained(queries, search, config=config)
     if observe is not None:
         for sentence, seen in last.items():
             for one in seen:
@@ -228,13 +228,13 @@ def beam_search(
     return found
 
 
-def _grant(
+def _search_constrained(
     queries: Sequence[Query], search: Callable[[Sequence[Query], Collection[int], int], list[list[Hypothesis]]], *, config: SearchConfig
 ) -> list[list[Hypothesis]]:
     """Search without wishes, then, where the n best are not as they are wanted, with all but the forced words, then with all."""
     kept: list[list[Hypothesis]] = [[] for _ in queries]
     unmet, before = list(range(len(queries))), list[Query | None]([None] * len(queries))
-    for asked in zip(*(query.loosened() for query in queries), strict=True):
+    for asked in zip(*(query.relaxations() for query in queries), strict=True):
         beams = {sentence: asked[sentence].fewest_beams(config) for sentence in unmet if asked[sentence] != before[sentence]}
         # Sentences with as many beams go together: no sentence may feel what its neighbours need.
         for width in sorted(set(beams.values())):
@@ -242,7 +242,7 @@ def _grant(
             found = search(asked, group, width)
             for sentence in group:
                 query, new = queries[sentence], found[sentence]
-                fit = new if asked[sentence] == query else [item for item in new if query.constraints.granted(item.tokens)]
+                fit = new if asked[sentence] == query else [item for item in new if query.constraints.satisfied_by(item.tokens)]
                 kept[sentence] = _in_order((*kept[sentence], *fit), query)[: config.n_best]
                 if len(fit) == len(new):
                     unmet.remove(sentence)

@@ -48,17 +48,17 @@ class Constraints:
                 raise UsageError(f"the word {word[0]} is forced and forbidden at once", remedy="leave it out of one of the two lists")
 
     @property
-    def asks(self) -> bool:
+    def is_active(self) -> bool:
         """Whether there is any wish."""
         return bool(self.prefix or self.forbidden or self.forced)
 
-    def granted(self, tokens: Sequence[int]) -> bool:
+    def satisfied_by(self, tokens: Sequence[int]) -> bool:
         """Whether a translation is as it is wanted."""
         after = len(self.prefix)
         return (
             tuple(tokens[:after]) == self.prefix
             and not any(contains(tokens[max(0, after - len(banned) + 1) :], banned) for banned in self.forbidden)
-            and progress(tokens, self).complete
+            and forced_progress(tokens, self).complete
         )
 
 
@@ -134,7 +134,7 @@ def _block_sequence(log_probs: Float[Tensor, "K V"], tokens: Int[Tensor, "K T"],
         log_probs[(tokens[:, tokens.shape[1] - before :] == beginning).all(-1), spelling[-1]] = -torch.inf
 
 
-class Progress(NamedTuple):
+class ForcedProgress(NamedTuple):
     """How far a hypothesis is with its forced words."""
 
     met: int
@@ -144,13 +144,13 @@ class Progress(NamedTuple):
     """The tokens that would begin or go on with a word that is still missing."""
 
 
-def progress(tokens: Sequence[int], wish: Constraints) -> Progress:
+def forced_progress(tokens: Sequence[int], constraints: Constraints) -> ForcedProgress:
     """Count the tokens of forced words in a hypothesis. A pure function of its tokens, so that no state follows the beams."""
     met, begun, complete = 0, 0, True
     wanted: list[int] = []
-    for word in wish.forced:
+    for word in constraints.forced:
         length = min(len(spelling) for spelling in word)
-        if any(_stands(tokens, spelling, wish) for spelling in word):
+        if any(_occurs_as_word(tokens, spelling, constraints) for spelling in word):
             met += length
             continue
         complete = False
@@ -160,23 +160,23 @@ def progress(tokens: Sequence[int], wish: Constraints) -> Progress:
                 if tuple(tokens[len(tokens) - start :]) == spelling[:start]:
                     wanted.append(spelling[start])
                     begun = max(begun, min(start, length - 1))
-    return Progress(met + begun, complete, tuple(dict.fromkeys(wanted)))
+    return ForcedProgress(met + begun, complete, tuple(dict.fromkeys(wanted)))
 
 
-def _stands(tokens: Sequence[int], spelling: TokenIds, wish: Constraints) -> bool:
+def _occurs_as_word(tokens: Sequence[int], spelling: TokenIds, constraints: Constraints) -> bool:
     """Whether a spelling occurs as a word of its own."""
     for start in range(len(tokens) - len(spelling) + 1):
         end = start + len(spelling)
         if (
             tuple(tokens[start:end]) == spelling
-            and not (start > 0 and wish.joins(tokens[start - 1], tokens[start]))
-            and not (end < len(tokens) and wish.joins(tokens[end - 1], tokens[end]))
+            and not (start > 0 and constraints.joins(tokens[start - 1], tokens[start]))
+            and not (end < len(tokens) and constraints.joins(tokens[end - 1], tokens[end]))
         ):
             return True
     return False
 
 
-class Candidate(NamedTuple):
+class BeamCandidate(NamedTuple):
     """One way to go on from one beam."""
 
     parent: int
@@ -184,7 +184,9 @@ class Candidate(NamedTuple):
     total: float
 
 
-def share_beams(candidates: Iterable[Candidate], histories: Sequence[Sequence[int]], wish: Constraints, *, beams: int) -> list[Candidate]:
+def share_beams(
+    candidates: Iterable[BeamCandidate], histories: Sequence[Sequence[int]], constraints: Constraints, *, beams: int
+) -> list[BeamCandidate]:
     """Choose the beams of a sentence with forced words, so that hypotheses with many and with few of them survive side by side.
 
     Dynamic beam allocation, Post & Vilar 2018: candidates are sorted into banks by how many tokens of forced words they hold, and the
@@ -193,19 +195,19 @@ def share_beams(candidates: Iterable[Candidate], histories: Sequence[Sequence[in
 
     Returns: candidates to go on with and candidates that end (their token is EOS), at most `beams` of each, best first.
     """
-    banks: dict[int, list[Candidate]] = {}
-    ends: list[Candidate] = []
-    last_bank = sum(min(len(spelling) for spelling in word) for word in wish.forced)
+    banks: dict[int, list[BeamCandidate]] = {}
+    ends: list[BeamCandidate] = []
+    last_bank = sum(min(len(spelling) for spelling in word) for word in constraints.forced)
     for candidate in sorted(candidates, key=lambda item: (-item.total, item.parent, item.token)):
         history = histories[candidate.parent]
         if candidate.token == EOS:
             # Only among the best of the last bank, as an end must be among the best K in a search without constraints.
-            if progress(history, wish).complete and len(ends) + len(banks.get(last_bank, ())) < beams:
+            if forced_progress(history, constraints).complete and len(ends) + len(banks.get(last_bank, ())) < beams:
                 ends.append(candidate)
         else:
-            banks.setdefault(progress([*history, candidate.token], wish).met, []).append(candidate)
+            banks.setdefault(forced_progress([*history, candidate.token], constraints).met, []).append(candidate)
     share, remainder = divmod(beams, last_bank + 1)
-    chosen: list[Candidate] = []
+    chosen: list[BeamCandidate] = []
     for bank, members in banks.items():
         slots = share + (remainder if bank == last_bank else 0)
         chosen += members[:slots]

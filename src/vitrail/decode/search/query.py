@@ -49,7 +49,7 @@ class Query:
         """Tokens that must come before the end: fewer than `shortest` where the limit leaves no room."""
         return min(self.shortest, self.cap - 1)
 
-    def loosened(self) -> tuple["Query", "Query", "Query"]:
+    def relaxations(self) -> tuple["Query", "Query", "Query"]:
         """The same without wishes, with all but the forced words, and as it is."""
         free, unforced = (replace(self.constraints, forced=(), **dropped) for dropped in ({"prefix": (), "forbidden": ()}, {}))
         return replace(self, constraints=free), replace(self, constraints=unforced), self

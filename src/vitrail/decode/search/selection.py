@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.search.constraints import Candidate, Constraints, progress, share_beams
+from vitrail.decode.search.constraints import BeamCandidate, Constraints, forced_progress, share_beams
 
 
 class Selection(NamedTuple):
@@ -97,19 +97,19 @@ def force_words(
     log_probs: Float[Tensor, "K V"],
     totals: Float[Tensor, " K"],
     tokens: Int[Tensor, "K T"],
-    wish: Constraints,
+    constraints: Constraints,
 ) -> None:
     """Replace one sentence's columns by those that lead to its forced words."""
     beams = selection.live.shape[1]
     histories: list[list[int]] = tokens.tolist()
     pairs = set(zip(selection.parents[row].tolist(), selection.tokens[row].tolist(), strict=True))
     for parent, best in enumerate(log_probs.topk(min(2, log_probs.shape[1])).indices.tolist()):
-        pairs.update((parent, token) for token in (*best, EOS, *progress(histories[parent], wish).wanted))
+        pairs.update((parent, token) for token in (*best, EOS, *forced_progress(histories[parent], constraints).wanted))
     ordered = sorted(pairs)
     parents, ids = (torch.tensor(part, device=totals.device) for part in zip(*ordered, strict=True))
     sums: list[float] = (totals[parents] + log_probs[parents, ids]).tolist()
-    candidates = [Candidate(*pair, total) for pair, total in zip(ordered, sums, strict=True) if total > -torch.inf]
-    chosen = share_beams(candidates, histories, wish, beams=beams)
+    candidates = [BeamCandidate(*pair, total) for pair, total in zip(ordered, sums, strict=True) if total > -torch.inf]
+    chosen = share_beams(candidates, histories, constraints, beams=beams)
     selection.totals[row], selection.log_probs[row], selection.ended[row] = -torch.inf, -torch.inf, False
     selection.parents[row], selection.tokens[row] = 0, EOS
     selection.live[row] = torch.arange(beams, device=totals.device)

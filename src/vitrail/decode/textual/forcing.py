@@ -6,18 +6,18 @@ from dataclasses import replace
 from vitrail.decode.search.constraints import Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis
 
-Word = tuple[TokenIds, ...]
+ForcedWord = tuple[TokenIds, ...]
 """A forced word by all its spellings."""
-Again = Callable[[Sequence[int], Sequence[tuple[Word, ...]]], list[list[Hypothesis]]]
+SearchAgain = Callable[[Sequence[int], Sequence[tuple[ForcedWord, ...]]], list[list[Hypothesis]]]
 """Search some parts again, each with its own words forced."""
 
 _TRIED = 16
 """Parts in which a word that none of them holds is tried, those with the least log-probability for each token: something is missing."""
 
 
-def share_out(
-    wanted: Constraints, found: Sequence[Sequence[Hypothesis]], *, search: Again
-) -> tuple[list[list[Hypothesis]], list[tuple[Word, ...]]]:
+def assign_forced_words(
+    wanted: Constraints, found: Sequence[Sequence[Hypothesis]], *, search: SearchAgain
+) -> tuple[list[list[Hypothesis]], list[tuple[ForcedWord, ...]]]:
     """The n-best lists of all parts, with every forced word in one of them, and the words that each was given.
 
     A word stays where it stands without being forced. A word that no part holds goes where it costs least log-probability, one word
@@ -27,10 +27,10 @@ def share_out(
     Cost: for each word that is nowhere, a search of at most 16 parts.
     """
     lists = [list(items) for items in found]
-    words: list[tuple[Word, ...]] = [() for _ in found]
+    words: list[tuple[ForcedWord, ...]] = [() for _ in found]
 
-    def holds(place: int, word: Word) -> bool:
-        return replace(wanted, prefix=(), forbidden=(), forced=(word,)).granted(lists[place][0].tokens)
+    def holds(place: int, word: ForcedWord) -> bool:
+        return replace(wanted, prefix=(), forbidden=(), forced=(word,)).satisfied_by(lists[place][0].tokens)
 
     for word in wanted.forced:
         place = next((place for place in range(len(lists)) if holds(place, word)), None)
@@ -46,7 +46,7 @@ def share_out(
             lists[place] = forced[tried.index(place)]
         words[place] = (*words[place], word)
     asked = [replace(wanted, prefix=(), forbidden=(), forced=forced) for forced in words]
-    unmet = [place for place, items in enumerate(lists) if not all(asked[place].granted(item.tokens) for item in items)]
+    unmet = [place for place, items in enumerate(lists) if not all(asked[place].satisfied_by(item.tokens) for item in items)]
     for place, items in zip(unmet, search(unmet, [words[place] for place in unmet]) if unmet else (), strict=True):
         lists[place] = items
     return lists, words

@@ -12,7 +12,7 @@ from vitrail.decode.search.constraints import Constraints, contains, repeats
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.textual.plain import encodable, plain
-from vitrail.decode.textual.split import Part, split_to_fit
+from vitrail.decode.textual.split import TextPart, split_to_fit
 
 
 class PartJob(NamedTuple):
@@ -28,7 +28,7 @@ class CutText(NamedTuple):
     """One text and the jobs that its parts became; a part that is not translated has None."""
 
     source: str
-    parts: list[Part]
+    parts: list[TextPart]
     jobs: list[int | None]
     copies: list[str]
     """What stands in the translation for each part without a job: the part itself where it has no letter to translate."""
@@ -62,7 +62,7 @@ class TextCutter:
         text = self.read(source)
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()
-            return CutText(source, [Part(whole, "")], [None], [whole], [(0, len(source))])
+            return CutText(source, [TextPart(whole, "")], [None], [whole], [(0, len(source))])
         parts = split_to_fit(text, length=lambda part: len(encode(plain(part))), comfortable=self.comfortable, limit=self.limit)
         numbers, copies = list[int | None](), list[str]()
         for part in parts:
@@ -100,7 +100,7 @@ class TextCutter:
             return False
         return not wanted.forbidden or not any(contains(self.vocabularies.target.encode(text), banned) for banned in wanted.forbidden)
 
-    def _places(self, source: str, parts: Sequence[Part]) -> list[tuple[int, int]]:
+    def _places(self, source: str, parts: Sequence[TextPart]) -> list[tuple[int, int]]:
         """Where each part begins and ends in the source, as it was given."""
         if len(parts) <= 1:
             return [(len(source) - len(source.lstrip()), len(source.rstrip()))] * len(parts)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple
 
-from vitrail.data.boundaries import UNSPACED, Part
+from vitrail.data.boundaries import UNSPACED, TextPart
 from vitrail.data.cleaning.normalise import ends_in_word
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig
@@ -49,7 +49,7 @@ class Alternative(NamedTuple):
 class Translated(NamedTuple):
     """One part of a text and what became of it."""
 
-    part: Part
+    part: TextPart
     place: tuple[int, int]
     """Where it begins and ends in the source."""
     copy: str
@@ -117,7 +117,7 @@ def _combinations(scores: Sequence[Sequence[float]], *, count: int) -> "Sequence
 def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchConfig, spell: Callable[[Hypothesis], str]) -> Alternative:
     chosen = [one.found[ranks.get(place, 0)] if one.found else None for place, one in enumerate(parts)]
     written = [one.copy if item is None else spell(item) for one, item in zip(parts, chosen, strict=True)]
-    text, starts = write([one.part for one in parts], written)
+    text, starts = join_parts([one.part for one in parts], written)
     kept = [item for item in chosen if item is not None]
     log_probability = sum(item.log_probability for item in kept)
     log_probabilities = tuple(value for item in kept for value in item.token_log_probabilities)
@@ -143,7 +143,7 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
     )
 
 
-def write(parts: Sequence[Part], texts: Sequence[str]) -> tuple[str, list[int]]:
+def join_parts(parts: Sequence[TextPart], texts: Sequence[str]) -> tuple[str, list[int]]:
     """The translations of parts as one line, and where each begins.
 
     Between two stand the spaces that stood between their sources, for every tab or line break one, and one for marks that nobody sees.

@@ -4,15 +4,15 @@ from collections.abc import Callable, Iterator
 
 import regex
 
-from vitrail.data.boundaries import Part, split_sentences
+from vitrail.data.boundaries import TextPart, split_sentences
 
-__all__ = ["Part", "split_sentences", "split_to_fit"]
+__all__ = ["TextPart", "split_sentences", "split_to_fit"]
 
 
 _SIGN = regex.compile(r"\X")
 
 
-def split_to_fit(text: str, *, length: Callable[[str], int], comfortable: int, limit: int) -> list[Part]:
+def split_to_fit(text: str, *, length: Callable[[str], int], comfortable: int, limit: int) -> list[TextPart]:
     """Cut text longer than `comfortable` at its sentence ends, and any sentence longer than `limit` again near its middle.
 
     Args:
@@ -22,18 +22,18 @@ def split_to_fit(text: str, *, length: Callable[[str], int], comfortable: int, l
     Cost: `length` of all the text, once for every halving.
     """
     if comfortable and length(text) <= comfortable:
-        return [Part(text, "")]
+        return [TextPart(text, "")]
     return [piece for part in split_sentences(text) for piece in _halve(part, length, limit)]
 
 
-def _halve(part: Part, length: Callable[[str], int], limit: int) -> Iterator[Part]:
+def _halve(part: TextPart, length: Callable[[str], int], limit: int) -> Iterator[TextPart]:
     text = part.text
     if len(text) <= 1 or length(text) <= limit:
         yield part
         return
     at, resume = _middle(text)
-    yield from _halve(Part(text[:at], text[at:resume], cut=True), length, limit)
-    yield from _halve(Part(text[resume:], part.separator, cut=True), length, limit)
+    yield from _halve(TextPart(text[:at], text[at:resume], cut=True), length, limit)
+    yield from _halve(TextPart(text[resume:], part.separator, cut=True), length, limit)
 
 
 def _middle(text: str) -> tuple[int, int]:

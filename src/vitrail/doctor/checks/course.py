@@ -11,7 +11,7 @@ from vitrail.doctor.run_data import Patient
 from vitrail.evaluation.learned import LITTLE, word_entropy
 from vitrail.train.choosing.choose import LEAST_STEPS
 from vitrail.train.choosing.schedule_length import LOW, WARMUP, highest_share, warn_of_warmup
-from vitrail.train.loop import calmer
+from vitrail.train.loop import steadier_settings
 from vitrail.train.optim import Warmup
 from vitrail.train.run_config import RunConfig
 
@@ -177,7 +177,7 @@ def steadiness(patient: Patient) -> list[Finding]:
     if patient.config is None:
         return [judge_steadiness(course, warmup=0.0)]
     warmup = Warmup.parse(patient.config.schedule.warmup).within(planned_steps(course))
-    return [judge_steadiness(course, warmup=warmup, remedy=calmer(patient.config))]
+    return [judge_steadiness(course, warmup=warmup, remedy=steadier_settings(patient.config))]
 
 
 def judge_steadiness(course: Course, *, warmup: float, remedy: str = "lower optimizer.learning_rate") -> Finding:

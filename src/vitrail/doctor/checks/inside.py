@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitrail.decode.forced import force, make_batch
+from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_data import LONGEST, Patient
 from vitrail.errors import DataError
@@ -181,6 +181,6 @@ def _watch(patient: Patient) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     model: TranslationModel = patient.model
     batch = make_batch(model, pairs.source[:SENTENCES], pairs.target[:SENTENCES])
     with trace(model) as seen:
-        force(model, batch)
+        forced_decode(model, batch)
     heard = {name: calls[0] for name, calls in seen.items() if len(calls) == 1}
     return heard, (batch.source != 0, batch.target_in != 0)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.data.batches import Row
+from vitrail.data.batches import IdRow
 from vitrail.data.preparing.store import Store
 from vitrail.decode.forced import losses
 from vitrail.doctor.findings import Finding
@@ -228,7 +228,7 @@ def ahead(model: TranslationModel, store: Store, places: Sequence[int]) -> Float
     return np.stack([suits[0] - suits[1], suits[0] - suits[2]], axis=1) * fits[:, None]
 
 
-def _per_token(model: TranslationModel, source: Sequence[Row], target: Sequence[Row]) -> Floats:
+def _per_token(model: TranslationModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> Floats:
     """Nats per token of each pair, sides cut to `LONGEST` tokens."""
     return losses(model, [row[:LONGEST] for row in source], [row[:LONGEST] for row in target]).per_token
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 
 from vitrail.doctor.findings import Diagnosis, Finding, diagnose
-from vitrail.runtime.cores import SPIN_COUNT, WAITING, control_groups, read_lines, read_words, usable_cores
+from vitrail.runtime.cores import SPIN_COUNT, WAITING, control_groups, read_system_lines, read_words, usable_cores
 from vitrail.runtime.device import choose_device, choose_dtype, set_threads
 
 LITTLE_MEMORY, NO_MEMORY = 3e9, 1e9
@@ -166,7 +166,7 @@ def _waiting() -> str:
 
 
 def _memory() -> float:
-    found = [float(line.split()[1]) * 1024 for line in read_lines(Path("/proc/meminfo")) if line.startswith("MemAvailable:")]
+    found = [float(line.split()[1]) * 1024 for line in read_system_lines(Path("/proc/meminfo")) if line.startswith("MemAvailable:")]
     for group in control_groups("memory"):
         for limit, used in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
             numbers = [word for name in (limit, used) for word in read_words(group / name)]

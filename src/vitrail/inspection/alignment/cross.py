@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vitrail.decode.forced import batches, force, make_batch
+from vitrail.decode.forced import batches, forced_decode, make_batch
 from vitrail.errors import UsageError
 from vitrail.models.base import TranslationModel
 from vitrail.models.places import attentions
@@ -49,7 +49,7 @@ def cross_attention(
     for batch in batches(sources, targets, rows=batch_tokens, tokens=batch_tokens, cells=BATCH_CELLS):
         padded = make_batch(model, [sources[number] for number in batch], [targets[number] for number in batch])
         with torch.inference_mode(), trace(model, only=set(layers.values()).__contains__) as seen:
-            force(model, padded)
+            forced_decode(model, padded)
         # A recurrent decoder that feeds attention back is heard once a step; the rows of others come in one call.
         weights = torch.stack([torch.cat(seen[name], dim=2) for name in layers.values()], dim=1).float().cpu().numpy()
         for row, number in enumerate(batch):

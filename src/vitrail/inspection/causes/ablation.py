@@ -10,7 +10,7 @@ from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.edit import applied
 from vitrail.inspection.causes.parts import Head, Part, heads_of
-from vitrail.inspection.record import Kind
+from vitrail.inspection.record import AttentionType
 from vitrail.inspection.studies.baselines import Bleu, Numbers, Pronouns, Yardstick, challenge_set, interval_of_mean
 from vitrail.inspection.translator import InspectableTranslator
 
@@ -21,7 +21,7 @@ _NOTHING = 1e-9
 _SPELLED = 6
 """Parts that a line names one by one."""
 
-TITLES: dict[Kind, str] = {
+TITLES: dict[AttentionType, str] = {
     "encoder": "encoder self-attention",
     "decoder": "decoder self-attention",
     "cross": "cross-attention",
@@ -56,7 +56,7 @@ class Lost(Config):
 class HeadLost(Lost):
     """What is lost with one head switched off."""
 
-    kind: Kind
+    kind: AttentionType
     layer: int
     head: int
 
@@ -79,7 +79,7 @@ class Ablation(Config):
     sentences_per_second: float
     """Translated, by greedy search."""
 
-    def table(self, kind: Kind, *, what: Literal["lost", "nats_lost"] = "lost") -> list[list[float]]:
+    def table(self, kind: AttentionType, *, what: Literal["lost", "nats_lost"] = "lost") -> list[list[float]]:
         """Lost by layer and head."""
         layers: dict[int, list[float]] = {}
         for one in self.heads:
@@ -141,7 +141,7 @@ def ablate_heads(
     sources: Sequence[str],
     references: Sequence[str],
     *,
-    kinds: Sequence[Kind] = (),
+    kinds: Sequence[AttentionType] = (),
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:
@@ -159,7 +159,7 @@ def ablate_pronouns(
     translator: InspectableTranslator,
     *,
     sentences: int = 200,
-    kinds: Sequence[Kind] = (),
+    kinds: Sequence[AttentionType] = (),
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:
@@ -171,7 +171,7 @@ def sweep(
     translator: InspectableTranslator,
     yardstick: Yardstick[Any],
     *,
-    kinds: Sequence[Kind] = (),
+    kinds: Sequence[AttentionType] = (),
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:

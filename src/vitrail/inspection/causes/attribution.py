@@ -27,11 +27,11 @@ from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.data.batches import Batch
-from vitrail.decode.forced import force, log_p, make_batch
+from vitrail.decode.forced import forced_decode, log_p, make_batch
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.record import Inspection
 from vitrail.models.base import TranslationModel
-from vitrail.models.places import Kind, attentions, find
+from vitrail.models.places import AttentionType, attentions, find
 from vitrail.nn.probe import Hook, listen, refuse_compiled, trace
 
 Matrix = npt.NDArray[np.float32]
@@ -175,7 +175,7 @@ class _Question:
 
     def decode(self, rows: int) -> Float[Tensor, "B T D"]:
         """The decoder's vectors for equal sentences, which differ by what hooks do to them."""
-        return force(self.model, Batch(*(part.expand(rows, -1) for part in (self.source, self.target_in, self.target_out))))
+        return forced_decode(self.model, Batch(*(part.expand(rows, -1) for part in (self.source, self.target_in, self.target_out))))
 
     def log_p(self, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
         """log p(y_t | y_<t, x) from the decoder's vectors."""
@@ -221,7 +221,7 @@ def _embedding(model: TranslationModel, variants: Float[Tensor, "B S D"]):
     return _changing(model, {_embedded(model): change})
 
 
-def _readers(model: TranslationModel, kinds: Sequence[Kind] = ("encoder", "cross")) -> list[str]:
+def _readers(model: TranslationModel, kinds: Sequence[AttentionType] = ("encoder", "cross")) -> list[str]:
     """The Probes of all attention weights of some kinds: by default of those that read the source."""
     return [one.weights for one in attentions(model.places(), *kinds)]
 

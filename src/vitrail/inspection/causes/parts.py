@@ -8,7 +8,7 @@ from torch import nn
 
 from vitrail.errors import UsageError
 from vitrail.models.base import Model
-from vitrail.models.places import KINDS, Kind, attentions, numbered
+from vitrail.models.places import ATTENTION_SIDES, AttentionType, attentions, numbered
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.cells import Cell
 from vitrail.nn.layers import FeedForward
@@ -32,7 +32,7 @@ class Part(NamedTuple):
 class Head(NamedTuple):
     """One attention head. Recurrent attention has one, of kind cross, layer 0, number 0."""
 
-    kind: Kind
+    kind: AttentionType
     layer: int
     number: int
     place: str
@@ -93,9 +93,9 @@ def units_of(part: nn.Module) -> int:
             return 0
 
 
-def heads_of(model: Model, *kinds: Kind) -> list[Head]:
+def heads_of(model: Model, *kinds: AttentionType) -> list[Head]:
     """Every attention head of these kinds, or of all, layer by layer: those of the encoder first."""
-    wanted: list[Kind] = [kind for kind in KINDS if not kinds or kind in kinds]
+    wanted: list[AttentionType] = [kind for kind in ATTENTION_SIDES if not kinds or kind in kinds]
     found = attentions(model.places(), *wanted)
     return [Head(one.kind, one.layer, number, one.path) for one in found for number in range(one.heads)]
 

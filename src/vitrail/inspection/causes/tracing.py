@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vitrail.config import Config
-from vitrail.decode.forced import force, make_batch
+from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.inspection.causes.ablation import GREEDY
 from vitrail.inspection.causes.edit import applied
@@ -258,6 +258,6 @@ def _margin(
     """log p(right) - log p(wrong) as the next token."""
     model = translator.model
     with applied(model, patches=patches) if patches else nullcontext():
-        hidden = force(model, make_batch(model, [source], [prefix]))
+        hidden = forced_decode(model, make_batch(model, [source], [prefix]))
         logits = model.read_out(hidden[:, -1])[0].double()
     return float(logits[pronouns[0]] - logits[pronouns[1]])

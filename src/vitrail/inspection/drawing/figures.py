@@ -24,7 +24,7 @@ from vitrail.files import holds, write_file
 from vitrail.inspection.alignment.links import pool
 from vitrail.inspection.contents import Side
 from vitrail.inspection.record import Inspection
-from vitrail.models.places import Kind, Place, gradient_places, layer_of
+from vitrail.models.places import AttentionType, Place, gradient_places, layer_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,7 +76,7 @@ def figure(
     path: str | Path,
     *,
     what: What = "attention",
-    kind: Kind = "cross",
+    kind: AttentionType = "cross",
     layer: int | None = None,
     head: int | None = None,
 ) -> None:
@@ -106,7 +106,7 @@ def draw_attention(
     inspection: Inspection,
     path: str | Path,
     *,
-    kind: Kind = "cross",
+    kind: AttentionType = "cross",
     layer: int | None = None,
     head: int | None = None,
     width: Width | None = None,
@@ -128,7 +128,7 @@ def draw_attention(
         axes.set_ylabel({"encoder": "source", "decoder": "target read", "cross": "target predicted"}[kind])
 
 
-def draw_heads(inspection: Inspection, path: str | Path, *, kind: Kind = "cross") -> None:
+def draw_heads(inspection: Inspection, path: str | Path, *, kind: AttentionType = "cross") -> None:
     """Every head of every layer as a small matrix: layers down, heads across. See `figure`."""
     weights = inspection.weights(kind)
     layers, heads = weights.shape[:2]
@@ -149,7 +149,7 @@ def draw_heads(inspection: Inspection, path: str | Path, *, kind: Kind = "cross"
 
 def draw_entropy(inspection: Inspection, path: str | Path) -> None:
     """How spread each head looks: mean entropy of its rows in nats, as numbers in a grid of layers and heads for each kind of attention."""
-    kinds: list[Kind] = [kind for kind in _KINDS if inspection.attentions(kind)]
+    kinds: list[AttentionType] = [kind for kind in _KINDS if inspection.attentions(kind)]
     if not kinds:
         raise UsageError("entropy of attention: this model has none")
     found = [_entropies(inspection.weights(kind)) for kind in kinds]
@@ -231,10 +231,10 @@ def draw_steps(inspection: Inspection, path: str | Path) -> None:
 
 # Parts
 
-_KINDS: dict[Kind, str] = {"encoder": "Encoder self-attention", "decoder": "Decoder self-attention", "cross": "Cross-attention"}
+_KINDS: dict[AttentionType, str] = {"encoder": "Encoder self-attention", "decoder": "Decoder self-attention", "cross": "Cross-attention"}
 
 
-def _labels(inspection: Inspection, kind: Kind) -> tuple[Sequence[str], Sequence[str]]:
+def _labels(inspection: Inspection, kind: AttentionType) -> tuple[Sequence[str], Sequence[str]]:
     match kind:
         case "encoder":
             return inspection.source_tokens, inspection.source_tokens

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.inspection.decoding import Node
-from vitrail.inspection.record import Inspection, Kind
+from vitrail.inspection.record import AttentionType, Inspection
 
 _SHADES, _PLAIN_SHADES = " ░▒▓█", " .:+#"
 _SHADE_FROM = (0.05, 0.25, 0.5, 0.75)
@@ -78,7 +78,7 @@ def _columns(character: str) -> int:
 def to_text(
     inspection: Inspection,
     *,
-    kind: Kind = "cross",
+    kind: AttentionType = "cross",
     layer: int | None = None,
     head: int | None = None,
     width: int = 100,
@@ -155,7 +155,7 @@ def _bar(share: float, pen: _Pen) -> str:
 # Attention
 
 
-def _attention(inspection: Inspection, kind: Kind, layer: int | None, head: int | None, pen: _Pen) -> list[str]:
+def _attention(inspection: Inspection, kind: AttentionType, layer: int | None, head: int | None, pen: _Pen) -> list[str]:
     places = inspection.attentions(kind)
     layer = max(places, default=0) if layer is None else layer
     heads = inspection.weights(kind, layer=layer)

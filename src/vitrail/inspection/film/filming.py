@@ -10,14 +10,14 @@ from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import PAD, Vocabularies
-from vitrail.decode.forced import force
+from vitrail.decode.forced import forced_decode
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.inspection.decoding import piece_of
-from vitrail.inspection.film.frames import Entropies, Frame, Probe
+from vitrail.inspection.film.frames import Entropies, Frame, ProbeSentence
 from vitrail.inspection.maps.norm_statistics import record_norms, short
 from vitrail.models.base import TranslationModel
-from vitrail.models.places import KINDS, Attention, attentions, group_of, rank
+from vitrail.models.places import ATTENTION_SIDES, Attention, attentions, group_of, rank
 from vitrail.nn.probe import trace
 from vitrail.train.tasks.validate import DevSet, Validated
 
@@ -46,12 +46,12 @@ class Recorder:
     def __call__(self, seen: Validated) -> dict[str, Any]:
         """Take one frame, without its step. Precondition: the dev set has sentences."""
         if self._chosen is None:
-            self._chosen = choose(seen.dev, seen.vocabularies)
+            self._chosen = choose_probes(seen.dev, seen.vocabularies)
         frame = take(seen.model, seen.vocabularies, *self._chosen)
         return frame.model_dump(mode="json", exclude={"step"})
 
 
-def choose(dev: DevSet, vocabularies: Vocabularies) -> tuple[DevSet, Batch]:
+def choose_probes(dev: DevSet, vocabularies: Vocabularies) -> tuple[DevSet, Batch]:
     """The probes, and the batch of which they are the first rows: short sentences first, in the order of the dev set."""
     source, target = vocabularies.source.encode_batch(dev.source), vocabularies.target.encode_batch(dev.target)
     usable = [number for number in range(len(source)) if source[number] and target[number]] or [0]
@@ -77,10 +77,10 @@ def take(model: TranslationModel, vocabularies: Vocabularies, probes: DevSet, ba
     """Look at a model once. Precondition: it is in evaluation mode; its weights, their `grad` and its mode stay as they are."""
     device = next(model.parameters()).device
     batch = Batch(*(part.to(device) for part in batch))
-    readers = attentions(model.places(), *KINDS)
+    readers = attentions(model.places(), *ATTENTION_SIDES)
     wanted = {one.probes[role] for one in readers for role in ("attention", "mask")}
     with torch.enable_grad(), trace(model, only=wanted.__contains__) as seen, record_norms(model) as norms:
-        hidden = force(model, batch)
+        hidden = forced_decode(model, batch)
     logits = model.read_out(hidden).float()
     nats = F.cross_entropy(logits.transpose(1, 2), batch.target_out, ignore_index=PAD, reduction="none")
     real_source, real_target = batch.source.ne(PAD), batch.target_out.ne(PAD)
@@ -101,12 +101,12 @@ def take(model: TranslationModel, vocabularies: Vocabularies, probes: DevSet, ba
     )
 
 
-def _show(batch: Batch, row: int, probes: DevSet, vocabularies: Vocabularies) -> Probe:
+def _show(batch: Batch, row: int, probes: DevSet, vocabularies: Vocabularies) -> ProbeSentence:
     def pieces(ids: Tensor, side: str) -> tuple[str, ...]:
         vocabulary = vocabularies.source if side == "source" else vocabularies.target
         return tuple(piece_of(token, vocabulary) for token in ids.tolist() if token != PAD)
 
-    return Probe(
+    return ProbeSentence(
         source=probes.source[row],
         reference=probes.target[row],
         source_tokens=pieces(batch.source[row], "source"),
@@ -128,7 +128,7 @@ def _gradients(model: TranslationModel, loss: Tensor) -> dict[str, float | None]
 
 
 def _attention(
-    seen: Mapping[str, Sequence[Tensor]], readers: Sequence[Attention], probes: Sequence[Probe]
+    seen: Mapping[str, Sequence[Tensor]], readers: Sequence[Attention], probes: Sequence[ProbeSentence]
 ) -> tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]:
     """Mean of the heads of each layer's cross-attention, for the first probes that are not too long."""
     layers = [torch.cat(list(seen[one.weights]), dim=2)[:ATTENDED].mean(dim=1) for one in readers if one.kind == "cross"]

@@ -34,9 +34,9 @@ from pydantic import ValidationError
 
 from vitrail.config import Config
 from vitrail.errors import ModelError
-from vitrail.files import read_lines
+from vitrail.files import read_json_lines
 from vitrail.inspection.maps.norm_statistics import Moments, NormStatistics
-from vitrail.inspection.record import Kind
+from vitrail.inspection.record import AttentionType
 
 FORMAT = 1
 FILE = "film.jsonl"
@@ -46,12 +46,12 @@ FRAMES = 40
 UNITS = 4
 """Features of each norm that a record shows one by one, at most."""
 
-Entropies = dict[Kind, tuple[tuple[float | None, ...], ...]]
+Entropies = dict[AttentionType, tuple[tuple[float | None, ...], ...]]
 Plain = dict[str, Any]
 _log = logging.getLogger(__name__)
 
 
-class Probe(Config):
+class ProbeSentence(Config):
     """A sentence that is looked at again and again."""
 
     source: str
@@ -65,7 +65,7 @@ class Frame(Config):
 
     format: int = FORMAT
     step: int
-    probes: tuple[Probe, ...]
+    probes: tuple[ProbeSentence, ...]
     translations: tuple[str, ...]
     losses: tuple[float | None, ...]
     """Nats per token of each reference."""
@@ -138,7 +138,7 @@ def read_film(folder: Path) -> Film:
     if not path.is_file():
         return Film((), {})
     frames: list[Frame] = []
-    for line in read_lines(path):
+    for line in read_json_lines(path):
         if type(line.get("format")) is int and line["format"] > FORMAT:
             raise ModelError(f"{path}: format {line['format']}", expected=f"format {FORMAT}", remedy="a newer vitrail reads it")
         try:
@@ -153,7 +153,7 @@ def read_film(folder: Path) -> Film:
 def _scores(path: Path) -> dict[int, dict[str, float]]:
     """Step -> what its validation gave; the mean of checkpoints, which is tried at the end, is another model."""
     found: dict[int, dict[str, float]] = {}
-    for line in read_lines(path, needs={"validation": ("step",)}) if path.is_file() else []:
+    for line in read_json_lines(path, needs={"validation": ("step",)}) if path.is_file() else []:
         if line.get("kind") == "validation" and "averaged_checkpoints" not in line:
             values = {name: float(value) for name, value in line.items() if name.startswith("dev_") and isinstance(value, int | float)}
             found[line["step"]] = values
@@ -166,7 +166,7 @@ def _evenly(count: int, most: int) -> list[int]:
     return list(range(count)) if count <= most else [round(place * (count - 1) / (most - 1)) for place in range(most)]
 
 
-def _entropies(frames: Sequence[Frame], kind: Kind) -> list[list[list[float | None]]]:
+def _entropies(frames: Sequence[Frame], kind: AttentionType) -> list[list[list[float | None]]]:
     layers = frames[0].entropies[kind]
     return [[[frame.entropies[kind][layer][head] for frame in frames] for head in range(len(heads))] for layer, heads in enumerate(layers)]
 

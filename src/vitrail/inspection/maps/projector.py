@@ -20,7 +20,7 @@ POSITIONS = 10_000
 CONFIG = "projector_config.pbtxt"
 
 
-class Table(NamedTuple):
+class VectorTable(NamedTuple):
     """Vectors and what is told of each."""
 
     name: str
@@ -54,7 +54,7 @@ def export_embeddings(translator: InspectableTranslator, folder: Path, *, senten
     return write_projector(folder, tables)
 
 
-def write_projector(folder: Path, tables: Sequence[Table]) -> Exported:
+def write_projector(folder: Path, tables: Sequence[VectorTable]) -> Exported:
     """Write NAME.vectors.tsv and NAME.metadata.tsv for each table, and last the configuration that TensorBoard looks for.
 
     Format: tab-separated; vectors have no header, metadata has one unless it has a single column (TensorBoard's rule). The projector
@@ -96,15 +96,15 @@ def _is_shared(translator: InspectableTranslator) -> bool:
     return translator.model.embedding_of("source") is translator.model.embedding_of("target")
 
 
-def _embeddings(translator: InspectableTranslator, which: str) -> Table:
+def _embeddings(translator: InspectableTranslator, which: str) -> VectorTable:
     side = "target" if which == "target" else "source"
     pieces = pieces_of(vocabulary_of(translator, side))
     name = "embeddings" if which == "both" else f"{which}-embeddings"
     rows = [(piece, str(token)) for token, piece in enumerate(pieces)]
-    return Table(name, table_of(translator.model, side), ("piece", "id"), rows)
+    return VectorTable(name, table_of(translator.model, side), ("piece", "id"), rows)
 
 
-def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> Table:
+def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> VectorTable:
     """The memory at every position of the first sentences that fit."""
     texts = [translator.read(text) for text in sentences]
     vocabulary = translator.vocabularies.source
@@ -120,4 +120,4 @@ def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> Tabl
         for position, token in enumerate([*ids, EOS])
     ]
     vectors = np.concatenate([found[number] for number in range(len(encoded))])
-    return Table("memory", vectors, ("piece", "sentence", "position", "text"), rows)
+    return VectorTable("memory", vectors, ("piece", "sentence", "position", "text"), rows)

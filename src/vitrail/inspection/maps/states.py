@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vitrail.data.batches import Batch
-from vitrail.decode.forced import batches, force, make_batch
+from vitrail.decode.forced import batches, forced_decode, make_batch
 from vitrail.models.base import TranslationModel
 from vitrail.models.places import Place, Side
 from vitrail.nn.probe import trace
@@ -84,7 +84,7 @@ def pool(model: TranslationModel, pairs: Sequence[Pair]) -> Pooled:
 def _read(model: TranslationModel, batch: Batch, places: Mapping[str, Place]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What the places of each side recorded, (B T D)."""
     with torch.inference_mode(), trace(model, only=places.__contains__) as seen:
-        output = force(model, batch)
+        output = forced_decode(model, batch)
 
     def pick(side: Side) -> dict[str, Tensor]:
         return {name: _merge(calls)[: len(batch.source)] for name, calls in seen.items() if places[name].side == side}

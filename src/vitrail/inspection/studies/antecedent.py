@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vitrail.config import Config
-from vitrail.decode.forced import force, make_batch
+from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import DataError, UsageError
 from vitrail.inspection.causes.ablation import GREEDY, Lost, Trial, to_line
@@ -21,7 +21,7 @@ from vitrail.inspection.causes.tracing import Tracing, trace_pronouns
 from vitrail.inspection.studies.baselines import Pronouns, challenge_set, pronoun_place
 from vitrail.inspection.studies.phrasebook_words import source_words
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.places import Kind, attentions
+from vitrail.models.places import AttentionType, attentions
 from vitrail.nn.probe import trace
 from vitrail.phrasebook.corpus import Challenge
 
@@ -42,7 +42,7 @@ OPENING = "A dog ate the food because it was hungry."
 class Reader(Config):
     """Where one head looks from the pronoun: shares of sentences whose largest weight is on that word."""
 
-    kind: Kind
+    kind: AttentionType
     """encoder: from "it"; cross: from the step that says il or elle."""
     layer: int
     head: int
@@ -89,7 +89,7 @@ class Antecedents(Config):
     tracing: Tracing | None
     """Where the encoder keeps what the pronoun hangs on; None where too few sentences could be traced."""
 
-    def best(self, kind: Kind) -> list[Reader]:
+    def best(self, kind: AttentionType) -> list[Reader]:
         """The heads of a kind, those first that look at the antecedent most often."""
         return [one for one in self.readers if one.kind == kind]
 
@@ -102,7 +102,7 @@ class Antecedents(Config):
         lines = [
             f"pronoun accuracy {self.accuracy:.1f} %, margin {self.margin:.2f} nats, on {self.sentences} sentences of the challenge set"
         ]
-        asked: dict[Kind, str] = {
+        asked: dict[AttentionType, str] = {
             "encoder": 'encoder heads, from "it"',
             "cross": "cross-attention heads, from the step that says il or elle",
         }
@@ -188,7 +188,7 @@ def _choices(
         draws = [shuffled[at : at + count] for at in range(0, len(shuffled) - count + 1, count)][:_CONTROLS]
         found.extend((f"  control {number}: as many others at random", heads) for number, heads in enumerate(draws, start=1))
 
-    kinds: dict[Kind, str] = {"encoder": "encoder", "cross": "cross-attention"}
+    kinds: dict[AttentionType, str] = {"encoder": "encoder", "cross": "cross-attention"}
     for kind, title in kinds.items():
         heads = {str(one): one for one in heads_of(translator.model, kind)}
         ranked = [heads[one.part] for one in readers if one.kind == kind]
@@ -211,7 +211,7 @@ def most_damaging(
     translator: InspectableTranslator,
     challenges: Sequence[Challenge],
     *,
-    kinds: Sequence[Kind] = (),
+    kinds: Sequence[AttentionType] = (),
     count: int = _GREEDY_HEADS,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Head], list[Head]]:
@@ -280,7 +280,7 @@ def _weights(translator: InspectableTranslator, items: Sequence[_Item], heads: S
     """The weights from the pronoun over all source tokens, sentence by sentence."""
     model = translator.model
     with trace(model) as seen:
-        force(model, make_batch(model, [one.source for one in items], [one.shown for one in items]))
+        forced_decode(model, make_batch(model, [one.source for one in items], [one.shown for one in items]))
     found: dict[Head, list[Numbers]] = {}
     asked = {head.place for head in heads}
     weights = {one.path: one.weights for one in attentions(model.places()) if one.path in asked}

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrail.decode.forced import force, losses, make_batch
+from vitrail.decode.forced import forced_decode, losses, make_batch
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.phrasebook.corpus import Challenge, phrasebook, pronoun_accuracy
-from vitrail.scoring import counting_for
+from vitrail.scoring import bleu_settings_for
 
 Numbers = NDArray[np.float64]
 Found = TypeVar("Found")
@@ -25,7 +25,7 @@ _ROWS = 32
 """Sentences that are weighed at once: their logits, for every word of the vocabulary, must fit into memory."""
 
 
-class Interval(NamedTuple):
+class ConfidenceInterval(NamedTuple):
     """The middle 95 % of paired resamples."""
 
     low: float
@@ -53,7 +53,7 @@ class Yardstick(Protocol[Found]):
         """The score, 0 to 100."""
         ...
 
-    def lost(self, before: Found, after: Found) -> Interval:
+    def lost(self, before: Found, after: Found) -> ConfidenceInterval:
         """How much of the score is lost, at 95 %."""
         ...
 
@@ -67,12 +67,12 @@ class Yardstick(Protocol[Found]):
         ...
 
 
-def interval_of_mean(values: Numbers) -> Interval:
+def interval_of_mean(values: Numbers) -> ConfidenceInterval:
     """The middle 95 % of the means of resamples with replacement."""
     generator = np.random.default_rng(SEED)
     drawn = values[generator.integers(len(values), size=(RESAMPLES, len(values)))].mean(axis=1)
     low, high = np.quantile(drawn, (0.025, 0.975)).tolist()
-    return Interval(low, high)
+    return ConfidenceInterval(low, high)
 
 
 class Bleu:
@@ -82,7 +82,7 @@ class Bleu:
 
     def __init__(self, sources: Sequence[str], references: Sequence[str], *, language: str = "") -> None:
         self.sources, self.references = sources, references
-        counting = counting_for(language, references)
+        counting = bleu_settings_for(language, references)
         # compare_statistics also shuffles, which nothing here reads.
         self._recipe = Recipe(
             ("bleu",), bootstrap=RESAMPLES, trials=1, tokenize=counting.tokenize, effective_order=counting.effective_order
@@ -99,10 +99,10 @@ class Bleu:
         """BLEU."""
         return score(Statistics(replace(self._recipe, bootstrap=0), *_parts(found)))[0].value
 
-    def lost(self, before: Statistics, after: Statistics) -> Interval:
+    def lost(self, before: Statistics, after: Statistics) -> ConfidenceInterval:
         """Paired bootstrap."""
         (found,) = compare_statistics(before, after)
-        return Interval(-found.high, -found.low)
+        return ConfidenceInterval(-found.high, -found.low)
 
     def nats(self, translator: InspectableTranslator) -> Numbers:
         """Of each reference, its end included."""
@@ -137,7 +137,7 @@ class Pronouns:
         """Percent."""
         return 100 * float(found.mean())
 
-    def lost(self, before: Numbers, after: Numbers) -> Interval:
+    def lost(self, before: Numbers, after: Numbers) -> ConfidenceInterval:
         """Paired bootstrap, in points."""
         return interval_of_mean(100 * (before - after))
 
@@ -188,7 +188,7 @@ def _margins(translator: InspectableTranslator, challenges: Sequence[Challenge])
     model = translator.model
     device = next(model.parameters()).device
     sources = [_encode(translator, one.source) for one in challenges]
-    hidden = force(model, make_batch(model, sources, [one.target[: one.place] for one in found]))
+    hidden = forced_decode(model, make_batch(model, sources, [one.target[: one.place] for one in found]))
     rows = torch.arange(len(challenges), device=device)
     logits = model.read_out(hidden[rows, torch.tensor(places, device=device)]).double().cpu()
     chosen = logits.gather(1, torch.tensor([(one.right, one.wrong) for one in found]))

@@ -24,7 +24,7 @@ class Needed(NamedTuple):
     both: int
 
 
-class Facts(NamedTuple):
+class CorpusFacts(NamedTuple):
     """What the choices go by."""
 
     pairs: int
@@ -35,7 +35,7 @@ class Facts(NamedTuple):
     cores: int
     gpu: bool
     characters: Needed = Needed(0, 0, 0)
-    unparted_letters: float | None = None
+    unspaced_letters: float | None = None
     """Letters a pair, of the longer side whose words nothing parts; None where both sides' words stand between spaces."""
 
 
@@ -62,7 +62,7 @@ def _shown(value: Any) -> str:
     return f"'{value}'" if isinstance(value, str) and " " in value else str(value)
 
 
-class Row(NamedTuple):
+class CorpusDefaults(NamedTuple):
     """What suits corpora of up to `pairs` pairs."""
 
     pairs: float
@@ -79,13 +79,13 @@ class Row(NamedTuple):
 # Little text: few subwords, so that each is seen often; small batches, so that there are many steps; much dropout.
 TABLE = (
     #   pairs     vocabulary  few cores  many cores  GPU      dropout  batch tokens  epochs
-    Row(5_000, 2_000, "tiny", "tiny", "tiny", 0.3, 1_024, 60),
-    Row(15_000, 4_000, "tiny", "tiny", "tiny", 0.25, 2_048, 50),
-    Row(60_000, 8_000, "tiny", "tiny", "tiny", 0.2, 2_048, 40),
-    Row(250_000, 12_000, "tiny", "small", "small", 0.1, 4_096, 20),
-    Row(1_000_000, 16_000, "small", "small", "small", 0.1, 8_192, 15),
-    Row(10_000_000, 24_000, "small", "small", "base", 0.1, 16_384, 10),
-    Row(math.inf, 32_000, "small", "small", "base", 0.1, 32_768, 4),
+    CorpusDefaults(5_000, 2_000, "tiny", "tiny", "tiny", 0.3, 1_024, 60),
+    CorpusDefaults(15_000, 4_000, "tiny", "tiny", "tiny", 0.25, 2_048, 50),
+    CorpusDefaults(60_000, 8_000, "tiny", "tiny", "tiny", 0.2, 2_048, 40),
+    CorpusDefaults(250_000, 12_000, "tiny", "small", "small", 0.1, 4_096, 20),
+    CorpusDefaults(1_000_000, 16_000, "small", "small", "small", 0.1, 8_192, 15),
+    CorpusDefaults(10_000_000, 24_000, "small", "small", "base", 0.1, 16_384, 10),
+    CorpusDefaults(math.inf, 32_000, "small", "small", "base", 0.1, 32_768, 4),
 )
 
 MANY_CORES = 8
@@ -115,7 +115,7 @@ _SAMPLE = 10_000
 _BATCH = {"batch_tokens": None, "accumulate": 1}
 
 
-def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] | None = None) -> list[Choice]:
+def choose(facts: CorpusFacts, *, preset: str | None = None, asked: Mapping[str, Any] | None = None) -> list[Choice]:
     """Choose vocabulary, model, dropout, batch, schedule and length. A pure function.
 
     What the prepared data depends on (`data.*`) goes by the text alone, not by the machine.
@@ -151,11 +151,11 @@ def choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any] 
     ]
 
 
-def _vocabulary_size(row: Row, facts: Facts, characters: int) -> Choice:
+def _vocabulary_size(row: CorpusDefaults, facts: CorpusFacts, characters: int) -> Choice:
     name, corpus = "data.subwords.size", f"{facts.pairs:,} pairs"
     size = roomy_size(row.vocabulary, characters)
-    if facts.unparted_letters is not None:
-        letters = facts.pairs * facts.unparted_letters
+    if facts.unspaced_letters is not None:
+        letters = facts.pairs * facts.unspaced_letters
         most = 100 * math.ceil((BEFORE_CHARACTERS + characters + letters / LETTERS_PER_SUBWORD) / 100)
         if most < size:
             return Choice(name, most, f"{corpus} with {letters:,.0f} letters and no spaces between words: subwords about as long as these")
@@ -186,7 +186,7 @@ def validate_every(steps_per_epoch: int) -> str:
     return f"{interval}, at most {VALIDATION_SHARE}"
 
 
-def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> Facts:
+def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> CorpusFacts:
     """Count the pairs of all corpora, and look at the first of each. Raises DataError, UsageError where a corpus cannot be read."""
     pairs = sum(corpus.count() for corpus in corpora)
     sides: tuple[list[str], list[str]] = ([], [])
@@ -196,13 +196,13 @@ def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> F
             sides[1].append(pair.target)
     characters = tuple(map(count_characters, sides))
     needed = Needed(*map(needed_characters, (*characters, characters[0] + characters[1])))
-    source, target = map(unparted_letters, sides)
+    source, target = map(unspaced_letters, sides)
     words = sum(len(text.split()) for text in sides[1]) / max(1, len(sides[1])) if target is None else target / LETTERS_PER_WORD
     unparted = max((letters for letters in (source, target) if letters is not None), default=None)
-    return Facts(pairs, max(1.0, words), shared_letters(*characters), cores, gpu, needed, unparted)
+    return CorpusFacts(pairs, max(1.0, words), shared_letters(*characters), cores, gpu, needed, unparted)
 
 
-def unparted_letters(texts: Sequence[str]) -> float | None:
+def unspaced_letters(texts: Sequence[str]) -> float | None:
     """Letters in a text of a writing without spaces, a mean; None where spaces part the words, were it by a tokeniser."""
     writing = writing_of(texts)
     if not writing.unspaced or writing.parted:

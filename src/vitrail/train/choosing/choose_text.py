@@ -17,7 +17,7 @@ from vitrail.train.choosing.choose import (
     WARMUP_SHARE,
     Choice,
     tokens_a_step,
-    unparted_letters,
+    unspaced_letters,
     validate_every,
 )
 
@@ -32,7 +32,7 @@ class TextFacts(NamedTuple):
     """That make up nearly all of the text."""
 
 
-class Row(NamedTuple):
+class TextDefaults(NamedTuple):
     """What suits texts of up to `words` words."""
 
     words: float
@@ -42,10 +42,10 @@ class Row(NamedTuple):
 
 
 TABLE = (
-    Row(300_000, 2_000, 0.4, 40),
-    Row(2_000_000, 8_000, 0.3, 20),
-    Row(20_000_000, 16_000, 0.2, 8),
-    Row(math.inf, 32_000, 0.1, 3),
+    TextDefaults(300_000, 2_000, 0.4, 40),
+    TextDefaults(2_000_000, 8_000, 0.3, 20),
+    TextDefaults(20_000_000, 16_000, 0.2, 8),
+    TextDefaults(math.inf, 32_000, 0.1, 3),
 )
 LEARNING_RATES = {"rnn-lm": 1e-3, "gru-lm": 2e-3, "lstm-lm": 2e-3}
 _BATCH_TOKENS, _BLOCK, _WARMUP = 2_048, 64, 200
@@ -84,6 +84,6 @@ def gather_text_facts(texts: Sequence[TextFile]) -> TextFacts:
     """Count the lines of all texts, and look at the first of each. Raises DataError, UsageError where one cannot be read."""
     lines = sum(text.count() for text in texts)
     looked = [line for text in texts for line in islice(text.lines(), _SAMPLE)]
-    letters = unparted_letters(looked)
+    letters = unspaced_letters(looked)
     words = sum(len(line.split()) for line in looked) / len(looked) if letters is None else letters / LETTERS_PER_WORD
     return TextFacts(lines, round(lines * words), needed_characters(count_characters(looked)))

@@ -15,7 +15,7 @@ Marks = dict[str, int]
 _log = logging.getLogger(__name__)
 
 
-class Records:
+class RunLogs:
     """The logs of a run, open for appending from where a checkpoint left them.
 
     A disk that refuses a line costs that line, never the training; it is told of once, until lines are written again.
@@ -33,7 +33,7 @@ class Records:
         for name, log in self._logs.items():
             log.go_back(step, size=marks.get(name))
 
-    def __enter__(self) -> "Records":
+    def __enter__(self) -> "RunLogs":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -58,7 +58,7 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
     return checkpoints.load_latest(folder, expected=parts, optional={"carried"})
 
 
-def require_goes_on(
+def require_resumable(
     config: RunConfig, folder: Path, *, world: int, allow: Collection[str], kept: Mapping[str, Any] | None = None
 ) -> Checkpoint | None:
     """The newest good checkpoint, once all that can be known before data are prepared was held against it; None where nothing was trained.
@@ -71,7 +71,7 @@ def require_goes_on(
         saved, asked = checkpoint.facts["setup"], setup_of(config, fingerprint(config.data, kept=kept), world=world)
         if config.train.select == "auto":
             asked["train"]["select"] = saved["train"]["select"]
-        require_workable(saved, asked, allow=allow)
+        require_allowed_changes(saved, asked, allow=allow)
     elif holds_model(folder) and STATE not in allow:
         raise UsageError(
             f"{folder}: holds a model, but no checkpoint in state/ from which its training could go on",
@@ -81,7 +81,7 @@ def require_goes_on(
     return checkpoint
 
 
-def require_workable(saved: Mapping[str, Any], current: Mapping[str, Any], *, allow: Collection[str] = ()) -> list[Difference]:
+def require_allowed_changes(saved: Mapping[str, Any], current: Mapping[str, Any], *, allow: Collection[str] = ()) -> list[Difference]:
     """Refuse a setup that differs from the saved one, unless every difference is allowed by name and the saved weights can bear it.
 
     Args:    current: may lack what is known only once the data are prepared: `data.digest` and `vocabularies`.
@@ -114,7 +114,7 @@ def _why_not(name: str) -> str:
     return "its state is of another optimizer" if name == "optimizer.kind" else ""
 
 
-def change_the_measure(changes: Iterable[Difference]) -> bool:
+def invalidate_scores(changes: Iterable[Difference]) -> bool:
     """Whether dev scores from before these changes say nothing about those after."""
     return any(item.name.startswith(_MEASURE) for item in changes)
 

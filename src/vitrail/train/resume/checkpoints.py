@@ -51,7 +51,7 @@ _DTYPES = {
 }
 _log = logging.getLogger(__name__)
 
-Facts = dict[str, Any]
+CheckpointFacts = dict[str, Any]
 """Plain JSON values: numbers (finite), text, lists, tables, true, false, null."""
 
 
@@ -68,7 +68,7 @@ class Checkpoint(NamedTuple):
     path: Path
     step: int
     tensors: dict[str, dict[str, Tensor]]
-    facts: Facts
+    facts: CheckpointFacts
 
 
 def specs(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:
@@ -191,7 +191,7 @@ def load_checkpoint(path: Path, *, expected: Mapping[str, Mapping[str, Spec] | N
 class _State(NamedTuple):
     step: int
     aliases: dict[str, dict[str, str]]
-    facts: Facts
+    facts: CheckpointFacts
 
 
 def _read_state(path: Path) -> _State:
@@ -273,18 +273,18 @@ class FlatOptimizer(NamedTuple):
     """An optimizer's state as named tensors ("0.exp_avg") and plain facts (learning rates, betas, ...)."""
 
     tensors: dict[str, Tensor]
-    facts: Facts
+    facts: CheckpointFacts
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> FlatOptimizer:
     """Take an optimizer's state apart for saving; `restore_optimizer` puts it together again, to the bit."""
     saved = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
-    state: Facts = {}
+    state: CheckpointFacts = {}
     for index, values in saved["state"].items():
         for key, value in values.items():
             (tensors if isinstance(value, Tensor) else state)[f"{index}.{key}"] = value
-    groups: list[Facts] = []
+    groups: list[CheckpointFacts] = []
     for number, group in enumerate(saved["param_groups"]):
         tensors |= {f"group{number}.{key}": value for key, value in group.items() if isinstance(value, Tensor)}
         groups.append({key: value for key, value in group.items() if not isinstance(value, Tensor)})
@@ -320,7 +320,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, *, tensors: Mapping[str,
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _as_before(group: Mapping[str, Any], like: Mapping[str, Any]) -> Facts:
+def _as_before(group: Mapping[str, Any], like: Mapping[str, Any]) -> CheckpointFacts:
     """A parameter group as it was before JSON made lists of its tuples."""
     return {key: tuple(value) if isinstance(like.get(key), tuple) else value for key, value in group.items()}
 
@@ -334,11 +334,13 @@ def _other_optimizer(reason: str) -> ModelError:
 # ---- keeping and averaging -------------------------------------------------------------------------------------------------------
 
 
-def _no_metric(facts: Facts) -> float | None:
+def _no_metric(facts: CheckpointFacts) -> float | None:
     return None
 
 
-def prune(folder: Path, *, keep_last: int, keep_best: int = 0, metric: Callable[[Facts], float | None] = _no_metric) -> list[Path]:
+def prune(
+    folder: Path, *, keep_last: int, keep_best: int = 0, metric: Callable[[CheckpointFacts], float | None] = _no_metric
+) -> list[Path]:
     """Remove the checkpoints that are neither among the last nor among the best; the newest good one stays in any case.
 
     One in which somebody put a file of his own stays, too.
@@ -369,7 +371,7 @@ def _is_good(path: Path) -> bool:
     return True
 
 
-def _figure(path: Path, metric: Callable[[Facts], float | None]) -> float | None:
+def _figure(path: Path, metric: Callable[[CheckpointFacts], float | None]) -> float | None:
     try:
         verify_file(path / STATE, read_manifest(path).get(STATE, FileEntry(0, "")))
         facts = _read_state(path).facts
@@ -431,7 +433,7 @@ def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Di
     return _differences(json.loads(json.dumps(saved)), json.loads(json.dumps(current)), "")
 
 
-def _differences(saved: Facts, current: Facts, prefix: str) -> list[Difference]:
+def _differences(saved: CheckpointFacts, current: CheckpointFacts, prefix: str) -> list[Difference]:
     found: list[Difference] = []
     for name in sorted(saved.keys() | current.keys()):
         before, now = saved.get(name, ABSENT), current.get(name, ABSENT)

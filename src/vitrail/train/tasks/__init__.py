@@ -4,15 +4,15 @@ import torch
 
 from vitrail.data.preparing.prepared import Prepared, PreparedText
 from vitrail.train.run_config import RunConfig
-from vitrail.train.tasks.language_task import Language
+from vitrail.train.tasks.language_task import LanguageTask
 from vitrail.train.tasks.task import Task
-from vitrail.train.tasks.translation_task import Translation
+from vitrail.train.tasks.translation_task import TranslationTask
 
 
 def make_task(config: RunConfig, prepared: Prepared | PreparedText, device: torch.device) -> Task:
     """The task that prepared data are for."""
     match prepared:
         case Prepared():
-            return Translation(config, prepared, device)
+            return TranslationTask(config, prepared, device)
         case PreparedText():
-            return Language(config, prepared, device)
+            return LanguageTask(config, prepared, device)

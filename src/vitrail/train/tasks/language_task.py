@@ -20,7 +20,7 @@ from vitrail.train.tasks.task import Task
 from vitrail.train.tasks.validate import Validation
 
 
-class Language(Task):
+class LanguageTask(Task):
     """Text in, a language model out."""
 
     scores: ClassVar = {"loss": "loss"}
@@ -43,31 +43,31 @@ class Language(Task):
 
     @property
     def has_dev(self) -> bool:
-        """See `Task`."""
+        """See `TaskName`."""
         return bool(self._dev)
 
     def build(self) -> Model:
-        """See `Task`."""
+        """See `TaskName`."""
         return build_model(self.config.model, self.prepared.vocabularies).to(self.device)
 
     def carried(self, model: Model) -> Carried:
-        """See `Task`."""
+        """See `TaskName`."""
         assert isinstance(model, LanguageModel)
         return Carried(model, groups=self._blocks.groups, lanes=self._blocks.lanes, goes_on=self._blocks.goes_on)
 
     def validate(self, model: Model) -> Validation:
-        """See `Task`."""
+        """See `TaskName`."""
         assert isinstance(model, LanguageModel)
         found = measure_text(model.eval(), self.prepared.vocabularies.target, self._dev)
         return Validation({f"dev_{name}": value for name, value in found.figures().items()}, [])
 
     def introduce(self) -> tuple[str, Sequence[str]]:
-        """See `Task`."""
+        """See `TaskName`."""
         facts = self.prepared.facts
         blocks = f"{self._blocks.lanes} x {self._blocks.length} tokens a block"
         return f"{facts['lines']:,} lines of {facts['tokens']:,} tokens, read in {blocks}", ()
 
     def written(self, batch: tuple[Tensor, ...]) -> dict[str, Any]:
-        """See `Task`."""
+        """See `TaskName`."""
         text = self.prepared.vocabularies.target
         return {"lanes": [{"ids": row, "text": text.written(row)} for row in Block(*batch).tokens.tolist()]}

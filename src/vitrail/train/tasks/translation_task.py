@@ -12,13 +12,13 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.preparing.prepared import Prepared
 from vitrail.models.base import Model, TranslationModel
 from vitrail.models.build import build_model
-from vitrail.scoring import counting_for
+from vitrail.scoring import bleu_settings_for
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
 from vitrail.train.tasks.validate import DevSet, Validated, Validation, Watch, named_values, validate
 
 
-class Translation(Task):
+class TranslationTask(Task):
     """Pairs in, a translator out."""
 
     scores: ClassVar = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
@@ -44,19 +44,19 @@ class Translation(Task):
         )
         self._dev = DevSet(*prepared.dev)
         self._more_dev = {name: DevSet(*texts) for name, texts in prepared.more_dev.items()}
-        self._counting = counting_for(prepared.facts["target_language"], self._dev.first(config.train.validation_sentences).target)
+        self._counting = bleu_settings_for(prepared.facts["target_language"], self._dev.first(config.train.validation_sentences).target)
 
     @property
     def has_dev(self) -> bool:
-        """See `Task`."""
+        """See `TaskName`."""
         return bool(self._dev.source)
 
     def build(self) -> Model:
-        """See `Task`."""
+        """See `TaskName`."""
         return build_model(self.config.model, self.prepared.vocabularies).to(self.device)
 
     def validate(self, model: Model) -> Validation:
-        """See `Task`."""
+        """See `TaskName`."""
         found = self._score(model, self._dev)
         more = named_values({name: self._score(model, dev) for name, dev in self._more_dev.items()})
         return Validation(found.values | more, found.samples)
@@ -74,11 +74,11 @@ class Translation(Task):
         )
 
     def introduce(self) -> tuple[str, Sequence[str]]:
-        """See `Task`."""
+        """See `TaskName`."""
         return f"{sum(self.batches.sizes):,} pairs", self._counting.notes
 
     def written(self, batch: tuple[Tensor, ...]) -> dict[str, Any]:
-        """See `Task`."""
+        """See `TaskName`."""
         source, _, target = Batch(*batch)
         words = self.prepared.vocabularies
         return {
@@ -87,6 +87,6 @@ class Translation(Task):
         }
 
     def watched(self, watch: Watch, step: int, model: Model) -> Mapping[str, Any] | None:
-        """See `Task`."""
+        """See `TaskName`."""
         assert isinstance(model, TranslationModel)
         return watch(Validated(step, model, self.prepared.vocabularies, self._dev))

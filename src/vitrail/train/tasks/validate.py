@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from vitrail.data.batches import Batch, collate, plan
+from vitrail.data.batches import Batch, collate, plan_batches
 from vitrail.data.boundaries import count_sentences
 from vitrail.data.cleaning.normalise import CURRENT, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
@@ -55,7 +55,7 @@ def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *
     source, target = vocabularies.source.encode_batch(dev.source), vocabularies.target.encode_batch(dev.target)
     lengths = [np.array([len(row) for row in rows], dtype=np.int32) for rows in (source, target)]
     nats, tokens = 0.0, 0
-    for chosen in plan(lengths[0], lengths[1], budget=4096, seed=0, epoch=0):
+    for chosen in plan_batches(lengths[0], lengths[1], budget=4096, seed=0, epoch=0):
         batch = collate([source[i] for i in chosen], [target[i] for i in chosen])
         loss = model.loss(Batch(*(part.to(device) for part in batch)))
         nats += float(loss.plain_nats)
@@ -77,7 +77,7 @@ def validate(
     """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
 
     Vocabularies with unknown words or characters are told of by `dev_unknown_share`, over the tokens of both sides.
-    Args: tokenize: how BLEU finds words, by `vitrail.scoring.counting_for`.
+    Args: tokenize: how BLEU finds words, by `vitrail.scoring.bleu_settings_for`.
     """
     from sacrebleu.metrics import BLEU, CHRF
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple, cast
 
-from vitrail.data.reading.formats.layout import SAMPLE_CHARACTERS, Asked, Column, brief
+from vitrail.data.reading.formats.layout import SAMPLE_CHARACTERS, Column, TableOptions, shorten_cell
 from vitrail.data.reading.lines import CUT_MARK, Notes, is_cut, one_line, split_lines
 from vitrail.data.reading.unpack import BUFFER_BYTES, Limits
 from vitrail.errors import DataError
@@ -43,7 +43,7 @@ class Records(NamedTuple):
     shown: list[tuple[str, str]]
 
 
-def open_records(stream: io.BufferedReader, asked: Asked, *, name: str, notes: Notes, limits: Limits) -> Records:
+def open_records(stream: io.BufferedReader, asked: TableOptions, *, name: str, notes: Notes, limits: Limits) -> Records:
     """Find out from the first records where their texts are. Raises DataError where that is not plain."""
     if _begins_array(stream.peek(4096)[:4096]):
         values = _array(stream, name=name, limit=limits.line_bytes)
@@ -65,7 +65,7 @@ def _take(values: Iterator[Record]) -> Iterator[Record]:
             return
 
 
-def read_records(records: Records, asked: Asked, *, name: str) -> Iterator[tuple[str, str]]:
+def read_records(records: Records, asked: TableOptions, *, name: str) -> Iterator[tuple[str, str]]:
     """Both texts of every record."""
     for record in records.values:
         if record.instead is not None:
@@ -74,7 +74,7 @@ def read_records(records: Records, asked: Asked, *, name: str) -> Iterator[tuple
             yield pair_of(record, records, asked, name=name)
 
 
-def pair_of(record: Record, records: Records, asked: Asked, *, name: str) -> tuple[str, str]:
+def pair_of(record: Record, records: Records, asked: TableOptions, *, name: str) -> tuple[str, str]:
     """The two texts of a record. Raises DataError with its line where it lacks one."""
     try:
         paths = next((paths for paths in records.paths if all(_has(record.value, path) for path in paths)), records.paths[-1])
@@ -86,12 +86,12 @@ def pair_of(record: Record, records: Records, asked: Asked, *, name: str) -> tup
     return one_line(source), one_line(target)
 
 
-def _no_pair(record: Record, why: str, asked: Asked, *, name: str) -> DataError:
+def _no_pair(record: Record, why: str, asked: TableOptions, *, name: str) -> DataError:
     nested = ' or {"translation": {...}} with both languages' if asked.languages else ""
     texts = _keys(record.value) if isinstance(record.value, dict) else []
-    keys = f"; its keys are {', '.join(map(brief, texts))}" if texts else ""
+    keys = f"; its keys are {', '.join(map(shorten_cell, texts))}" if texts else ""
     if isinstance(record.value, dict) and not texts:
-        keys = f"; no text stands under its keys {', '.join(map(brief, list(record.value)[:40]))}"
+        keys = f"; no text stands under its keys {', '.join(map(shorten_cell, list(record.value)[:40]))}"
     return DataError(
         f"{name}:{record.line}: not a pair ({why}){keys}",
         expected=f"{_EXPECTED}{nested}",
@@ -124,7 +124,7 @@ def _at(value: Any, path: Column) -> Any:
     return cast(Any, value)
 
 
-def _find_paths(sample: Sequence[Record], asked: Asked, *, name: str) -> tuple[tuple[Paths, ...], str]:
+def _find_paths(sample: Sequence[Record], asked: TableOptions, *, name: str) -> tuple[tuple[Paths, ...], str]:
     if asked.columns is not None:
         return (asked.columns,), ""
     told = asked.languages

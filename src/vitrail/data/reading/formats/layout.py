@@ -68,14 +68,14 @@ class Layout(NamedTuple):
     """What was found out rather than told; empty where nothing was."""
 
 
-class Asked(NamedTuple):
+class TableOptions(NamedTuple):
     """What the user said of a table."""
 
     columns: tuple[Column, Column] | None
     languages: tuple[str, str] | None
 
 
-def find_layout(sample: Sequence[Row], asked: Asked, *, name: str) -> Layout:
+def find_layout(sample: Sequence[Row], asked: TableOptions, *, name: str) -> Layout:
     """Decide from the first rows. Raises DataError, with three rows as they were read, where it is not plain which columns are meant."""
     rows = [row for row in sample if any(row) and row[-1:] != [CUT_MARK]]
     if not rows:
@@ -107,7 +107,7 @@ def _usual_width(rows: Sequence[Row]) -> tuple[int, float]:
     return width, number / len(rows)
 
 
-def _header(rows: Sequence[Row], asked: Asked) -> tuple[int, int] | None:
+def _header(rows: Sequence[Row], asked: TableOptions) -> tuple[int, int] | None:
     """The columns that a header names for source and target; twice one where the first row is a header and names none; else None."""
     names = [cell.strip().removeprefix("\ufeff").lower() for cell in rows[0]]
     if len(set(names)) != len(names):
@@ -123,7 +123,7 @@ def _header(rows: Sequence[Row], asked: Asked) -> tuple[int, int] | None:
     return (0, 0) if known >= 2 else None
 
 
-def _sides_of(asked: Asked) -> Iterable[frozenset[str]]:
+def _sides_of(asked: TableOptions) -> Iterable[frozenset[str]]:
     languages = ("", "") if asked.languages is None else asked.languages
     for words, language in zip(_SIDES, languages, strict=True):
         yield words | {language.lower()} if language else words
@@ -134,7 +134,7 @@ def _told_columns(first: Row, columns: tuple[Column, Column], *, widest: int, na
     places: list[int] = []
     for column in columns:
         if isinstance(column, str) and column not in names:
-            raise DataError(f"{name}:1: no column is called {column}", expected="one of " + ", ".join(map(brief, names)))
+            raise DataError(f"{name}:1: no column is called {column}", expected="one of " + ", ".join(map(shorten_cell, names)))
         places.append(names.index(column) if isinstance(column, str) else column - 1)
     if max(places) >= widest:
         raise DataError(
@@ -163,7 +163,7 @@ def _others(kinds: Sequence[str]) -> str:
 
 
 def _unclear(rows: Sequence[Row], kinds: Sequence[str], *, name: str) -> DataError:
-    shown = "\n".join(f"    {describe(row)}" for row in rows[:3])
+    shown = "\n".join(f"    {describe_row(row)}" for row in rows[:3])
     texts = [str(place + 1) for place, kind in enumerate(kinds) if not kind]
     suggestion = f"{texts[0]}:{texts[1]}" if len(texts) >= 2 else "1:2"
     not_text = "; ".join(f"column {place + 1} holds {kind}" for place, kind in enumerate(kinds) if kind)
@@ -176,12 +176,12 @@ def _unclear(rows: Sequence[Row], kinds: Sequence[str], *, name: str) -> DataErr
     )
 
 
-def describe(row: Row) -> str:
+def describe_row(row: Row) -> str:
     """A row as it was read, each cell with its number."""
-    return " | ".join(f"{place}: {brief(cell)}" for place, cell in enumerate(row[:12], 1)) + (" | …" if len(row) > 12 else "")
+    return " | ".join(f"{place}: {shorten_cell(cell)}" for place, cell in enumerate(row[:12], 1)) + (" | …" if len(row) > 12 else "")
 
 
-def brief(text: str) -> str:
+def shorten_cell(text: str) -> str:
     """A cell fit for a message: invisible characters spelled out, long text cut."""
     spelled = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:_CELL_CHARACTERS])
     return spelled + ("…" if len(text) > _CELL_CHARACTERS else "")

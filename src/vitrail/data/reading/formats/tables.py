@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import chain, islice
 from typing import NamedTuple
 
-from vitrail.data.reading.formats.layout import SAMPLE_CHARACTERS, SAMPLE_ROWS, Asked, Layout, Row, describe, find_layout
+from vitrail.data.reading.formats.layout import SAMPLE_CHARACTERS, SAMPLE_ROWS, Layout, Row, TableOptions, describe_row, find_layout
 from vitrail.data.reading.lines import CUT_MARK, Notes, is_cut, one_line
 from vitrail.errors import DataError
 
@@ -35,7 +35,7 @@ class Table(NamedTuple):
     """The first three pairs, as they are read."""
 
 
-def open_table(texts: Iterator[str], *, kind: str, delimiter: str, asked: Asked, name: str) -> Table:
+def open_table(texts: Iterator[str], *, kind: str, delimiter: str, asked: TableOptions, name: str) -> Table:
     """Find out how a table is written from its first rows.
 
     Args:    texts: its lines. kind: `auto` (by the name .tsv), `tsv` (never quoted) or `csv`. delimiter: empty where it is to be found.
@@ -102,7 +102,7 @@ def _torn(row: Row, table: Table, *, where: str) -> DataError:
     quotes = "; if quotes enclose fields, add format=csv" if not dialect.quoted and any(cell.startswith('"') for cell in row) else ""
     columns = ":".join(str(column + 1) for column in layout.columns)
     return DataError(
-        f"{where}: {found}: {describe(row)}",
+        f"{where}: {found}: {describe_row(row)}",
         expected=f"{layout.width} columns in every row ({cause})",
         remedy=f"mend the line; or name the columns, then rows like this are left out: --corpus FILE,columns={columns}{quotes}",
     )
