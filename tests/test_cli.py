@@ -82,7 +82,7 @@ def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     "statement", ["import vitrail", "from vitrail.cli import run; run(['--help'])", "from vitrail.cli import run; run(['train', '--help'])"]
 )
 def test_starts_at_once(statement: str) -> None:
-    """Processor time, as other programs on the machine stretch the time on the clock."""
+    """Processor time, as other programs on the machine segment the time on the clock."""
     heavy = "sorted({'torch', 'numpy', 'sacrebleu', 'sentencepiece'} & sys.modules.keys())"
     code = f"import sys; {statement}; sys.exit(str({heavy}) if {heavy} else 0)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)

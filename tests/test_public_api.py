@@ -26,15 +26,17 @@ NAMES = [
         "SamplingConfig",
         "SearchConfig",
         "Stopped",
+        "TextConstraints",
         "TrainingError",
     ),
-    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "Wishes", "__version__", "load"),
+    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "__version__", "load"),
     *("train_language_model", "train_translator"),
 ]
 
 EARLIER = {
-    "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator", "Wishes"),
+    "vitrail.decode.translate": ("TranslateConfig", "Translation", "Translator"),
 }
+GOLDEN = Path(__file__).parent / "golden" / "format_2" / "model"
 RENAMED = [
     ("vitrail.decode.search", "SearchConfig", "vitrail.decode.search_config"),
     ("vitrail.decode.search", "beam_search", "vitrail.decode.search.beams"),
@@ -48,6 +50,22 @@ RENAMED = [
     ("vitrail.models.folder", "load_model", "vitrail.models.model_folder"),
 ]
 """Names that the pages told, where the last release had them, and where they are now."""
+
+
+def test_old_names_in_python_work_with_a_warning() -> None:
+    with pytest.warns(DeprecationWarning, match="vitrail.Wishes is now .*TextConstraints"):
+        old = vitrail.Wishes  # pyright: ignore
+    assert old is vitrail.TextConstraints
+    with pytest.warns(DeprecationWarning):
+        from vitrail.decode.translate import Wishes  # pyright: ignore
+    assert Wishes is vitrail.TextConstraints
+    translator = vitrail.load(GOLDEN)
+    asked = vitrail.TextConstraints(forbidden="a")
+    with pytest.warns(DeprecationWarning, match="wishes= is now constraints="):
+        found = translator.translate("a b", wishes=asked)  # pyright: ignore
+    assert found == translator.translate("a b", constraints=asked)
+    with pytest.warns(DeprecationWarning, match="Translation.segments"):
+        assert found.stretches == found.segments
 
 
 @pytest.mark.parametrize(("home", "name", "new"), RENAMED)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vitrail.decode.generate import Generated, Generator
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
     from vitrail.decode.textual.results import Translation
-    from vitrail.decode.textual.wishes import Wishes
+    from vitrail.decode.textual.text_constraints import TextConstraints
     from vitrail.decode.translate import Translator
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.record import Inspection
@@ -40,13 +40,13 @@ __all__ = [
     "SamplingConfig",
     "SearchConfig",
     "Stopped",
+    "TextConstraints",
     "TrainingError",
     "TranslateConfig",
     "Translation",
     "Translator",
     "UsageError",
     "VitrailError",
-    "Wishes",
     "__version__",
     "load",
     "train_language_model",
@@ -59,7 +59,7 @@ _HOMES = {
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
     "vitrail.decode.generate": ("Generated", "Generator"),
     "vitrail.decode.textual.results": ("Translation",),
-    "vitrail.decode.textual.wishes": ("Wishes",),
+    "vitrail.decode.textual.text_constraints": ("TextConstraints",),
     "vitrail.decode.translate": ("Translator",),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.record": ("Inspection",),
@@ -79,7 +79,7 @@ def __getattr__(name: str) -> Any:
             value = getattr(import_module(home), name)
             globals()[name] = value
             return value
-    raise AttributeError(f"module 'vitrail' has no attribute {name!r}")
+    return renamed.names(__name__, {"Wishes": "vitrail.decode.textual.text_constraints:TextConstraints"})(name)
 
 
 def __dir__() -> list[str]:

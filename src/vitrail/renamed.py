@@ -3,11 +3,14 @@
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 MODULES = {
     "vitrail.inspection.attribution": "vitrail.inspection.causes.attribution",
@@ -22,7 +25,7 @@ MODULES = {
 
 
 def warn(old: str, new: str) -> None:
-    """Tell the caller's caller that a name has changed."""
+    """Tell whoever called the caller that a name has changed."""
     warnings.warn(f"{old} is now {new}; the old name goes away with the next release", DeprecationWarning, stacklevel=3)
 
 
@@ -37,6 +40,23 @@ def names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
         return getattr(import_module(home), new or name)
 
     return find
+
+
+def keywords(**moved: str) -> Callable[[_Function], _Function]:
+    """Decorate a function so that it takes keywords by their old names too. Args: moved: old name = new name."""
+
+    def decorate(function: _Function) -> _Function:
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> Any:
+            for old, new in moved.items():
+                if old in named:
+                    warn(f"{old}=", f"{new}=")
+                    named[new] = named.pop(old)
+            return function(*arguments, **named)
+
+        return call  # pyright: ignore[reportReturnType]
+
+    return decorate
 
 
 class _Renamed(MetaPathFinder, Loader):

@@ -19,9 +19,9 @@ from vitrail.errors import UsageError
 SEEDS = st.integers(0, 10_000)
 
 
-def search(model: ToyModel, wishes: list[Constraints], **changes: object) -> list[list[Hypothesis]]:
+def search(model: ToyModel, constraints: list[Constraints], **changes: object) -> list[list[Hypothesis]]:
     how = SearchConfig.model_validate({"beams": 4, "repeat_ngram": 0, "max_ratio": 0.0, "max_extra": 8} | changes)
-    return beam_search(model.step, model.sentences(len(wishes)), [query(how, constraints=wish) for wish in wishes], config=how)
+    return beam_search(model.step, model.sentences(len(constraints)), [query(how, constraints=wish) for wish in constraints], config=how)
 
 
 @given(seed=SEEDS, prefix=st.lists(st.integers(4, 11), max_size=4), beams=st.integers(1, 4))
@@ -117,10 +117,10 @@ def test_a_wish_that_is_granted_anyway_costs_nothing(asked: tuple[ToyModel, dict
     assume(not best.truncated and len(best.tokens) > len(base.prefix))
     at = data.draw(st.integers(len(base.prefix), len(best.tokens) - 1))
     absent = next((a, b) for a in range(4, 12) for b in range(4, 12) if not contains(best.tokens, (a, b)))
-    wishes = [replace(base, forced=((best.tokens[at : at + 2],),))]
+    constraints = [replace(base, forced=((best.tokens[at : at + 2],),))]
     if not base.is_active:
-        wishes += [Constraints(prefix=best.tokens[: at + 1]), Constraints(forbidden=(absent,))]
-    for wish in wishes:
+        constraints += [Constraints(prefix=best.tokens[: at + 1]), Constraints(forbidden=(absent,))]
+    for wish in constraints:
         found = search(model, [wish], **how)[0]
         assert not found[0].truncated
         assert found[0].score >= best.score
@@ -145,9 +145,9 @@ def test_all_wishes_together_find_the_best_of_all_that_grant_them(seed: int, alp
 def test_no_sentence_feels_what_its_neighbours_wish(seed: int, beams: int) -> None:
     """Sentences that need more beams than others do not lend them any."""
     model = ToyModel(12, seed=seed, end_bias=1.0)
-    wishes = [Constraints(), Constraints(forced=(((4, 5, 6),), ((7,),))), Constraints(forbidden=((8,),)), Constraints(prefix=(9,))]
-    together = search(model, wishes, beams=beams, n_best=beams, max_extra=12)
-    for row, wish in enumerate(wishes):
+    constraints = [Constraints(), Constraints(forced=(((4, 5, 6),), ((7,),))), Constraints(forbidden=((8,),)), Constraints(prefix=(9,))]
+    together = search(model, constraints, beams=beams, n_best=beams, max_extra=12)
+    for row, wish in enumerate(constraints):
         alone = [wish if place == row else Constraints() for place in range(4)]
         assert search(model, alone, beams=beams, n_best=beams, max_extra=12)[row] == together[row]
 
@@ -157,10 +157,10 @@ def test_an_observer_sees_the_last_search_of_each_sentence() -> None:
     model = ToyModel(12, seed=2, end_bias=1.0)
     free = search(model, [Constraints()] * 3)
     absent = next(token for token in range(4, 12) if all(token not in items[0].tokens for items in free))
-    wishes = [Constraints(forbidden=((absent,),)), Constraints(forced=(((absent, absent),),)), Constraints()]
+    constraints = [Constraints(forbidden=((absent,),)), Constraints(forced=(((absent, absent),),)), Constraints()]
     seen: list[Observation] = []
     how = SearchConfig(beams=2, repeat_ngram=0)
-    queries = [Query(longest=8, constraints=wish) for wish in wishes]
+    queries = [Query(longest=8, constraints=wish) for wish in constraints]
     found = beam_search(model.step, model.sentences(3), queries, config=how, observe=seen.append)
     for sentence, beams in enumerate((2, 3, 2)):
         own = [one for one in seen if sentence in one.sentences]
@@ -201,13 +201,13 @@ def test_contradictions_are_refused() -> None:
 @settings(max_examples=30, deadline=None)
 def test_nothing_is_repeated_too_often(seed: int, ngram: int, times: int, beams: int) -> None:
     model = ToyModel(7, seed=seed, end_bias=-3.0)
-    wishes = [Constraints(), Constraints(guard_repeats=False)]
-    found = search(model, wishes, beams=beams, n_best=beams, repeat_ngram=ngram, max_repeats=times, max_extra=20)
+    constraints = [Constraints(), Constraints(guard_repeats=False)]
+    found = search(model, constraints, beams=beams, n_best=beams, repeat_ngram=ngram, max_repeats=times, max_extra=20)
     for item in found[0]:
         counts = Counter(tuple(item.tokens[at : at + ngram]) for at in range(len(item.tokens) - ngram + 1))
         assert max(counts.values(), default=0) <= times
         assert not repeats(item.tokens, ngram=ngram, times=times)
-    assert found[1] == search(model, wishes, beams=beams, n_best=beams, max_extra=20)[1]
+    assert found[1] == search(model, constraints, beams=beams, n_best=beams, max_extra=20)[1]
 
 
 def test_the_guard_stops_a_loop_by_default() -> None:

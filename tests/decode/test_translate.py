@@ -14,7 +14,7 @@ import vitrail
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies, WordVocabulary
 from vitrail.decode.engines.torch import make_batches
 from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
-from vitrail.decode.textual.wishes import Wishes, spellings
+from vitrail.decode.textual.text_constraints import TextConstraints, spellings
 from vitrail.decode.translate import Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.model_folder import save_model, unique_tensors
@@ -258,12 +258,12 @@ def test_truncation_is_told() -> None:
     assert not toy(end_bias=9.0).translate("dawn").truncated
 
 
-# Wishes.
+# TextConstraints.
 
 
 @pytest.mark.parametrize("kind", [words, characters])
 def test_prefix_comes_first(kind: type) -> None:
-    found = toy(kind()).translate(TEXTS, wishes=Wishes(prefix="the river"))
+    found = toy(kind()).translate(TEXTS, constraints=TextConstraints(prefix="the river"))
     assert all(item.text.startswith("the river") for item in found if item.source.strip())
     assert all(item.text == "" for item in found if not item.source.strip())
 
@@ -272,15 +272,15 @@ def test_forbidden_words_do_not_occur() -> None:
     translator = toy()
     free = translator.translate("the grey heron waits")
     word = free.text.split()[0]
-    found = translator.translate("the grey heron waits", wishes=Wishes(forbidden=(word, "")))
+    found = translator.translate("the grey heron waits", constraints=TextConstraints(forbidden=(word, "")))
     assert word not in found.text.split()
 
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_forced_words_occur(beams: int) -> None:
     translator = toy()
-    wishes = Wishes(forced=("slow river", "dawn"))
-    for item in translator.translate(TEXTS, wishes=wishes, search=replace_search(beams=beams, max_extra=30)):
+    constraints = TextConstraints(forced=("slow river", "dawn"))
+    for item in translator.translate(TEXTS, constraints=constraints, search=replace_search(beams=beams, max_extra=30)):
         if item.source.strip():
             assert "slow river" in item.text
             assert "dawn" in item.text
@@ -292,7 +292,9 @@ def replace_search(**changes: object) -> SearchConfig:
 
 def test_forced_words_stand_on_their_own() -> None:
     translator = toy(characters(), end_bias=3.0)
-    found = translator.translate(["dawn", "heron"], wishes=Wishes(forced=("boys",)), search=replace_search(beams=8, max_extra=40))
+    found = translator.translate(
+        ["dawn", "heron"], constraints=TextConstraints(forced=("boys",)), search=replace_search(beams=8, max_extra=40)
+    )
     for item in found:
         assert item.truncated or "boys" in "".join(c if c.isalnum() else " " for c in item.text).split()
 
@@ -305,10 +307,10 @@ def test_spellings_with_and_without_the_space_before() -> None:
 
 
 def test_one_word_is_a_list_of_itself() -> None:
-    assert Wishes(forced="river").forced == ("river",)
-    assert Wishes(forbidden="the river").forbidden == ("the river",)
-    assert Wishes(forced=["river", "boys"]) == Wishes(forced=("river", "boys"))
-    assert "river" in toy().translate("dawn", wishes=Wishes(forced="river")).text
+    assert TextConstraints(forced="river").forced == ("river",)
+    assert TextConstraints(forbidden="the river").forbidden == ("the river",)
+    assert TextConstraints(forced=["river", "boys"]) == TextConstraints(forced=("river", "boys"))
+    assert "river" in toy().translate("dawn", constraints=TextConstraints(forced="river")).text
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -322,24 +324,24 @@ def test_forced_words_of_a_text_in_parts(seed: int) -> None:
     free = translator.translate(text, search=search)
     alone = [translator.translate(part, search=search) for part in parts]
     there = next(one.text.split()[0] for one in reversed(alone) if one.text)
-    assert translator.translate(text, wishes=Wishes(forced=(there,)), search=search).text == free.text
+    assert translator.translate(text, constraints=TextConstraints(forced=(there,)), search=search).text == free.text
     absent = next(word for word in WORDS if word not in free.text)
-    found = translator.translate(text, wishes=Wishes(forced=absent), search=search)
-    spoiled = [translator.translate(part, wishes=Wishes(forced=absent), search=search) for part in parts]
+    found = translator.translate(text, constraints=TextConstraints(forced=absent), search=search)
+    spoiled = [translator.translate(part, constraints=TextConstraints(forced=absent), search=search) for part in parts]
     costs = [before.log_probability - after.log_probability for before, after in zip(alone, spoiled, strict=True)]
     cheapest = costs.index(min(costs))
     expected = [spoiled[place] if place == cheapest else one for place, one in enumerate(alone)]
     assert found.text == " ".join(one.text for one in expected if one.text)
     assert absent in found.text
-    listed = translator.translate(text, wishes=Wishes(forced=(there, absent)), search=search.model_copy(update={"n_best": 4}))
+    listed = translator.translate(text, constraints=TextConstraints(forced=(there, absent)), search=search.model_copy(update={"n_best": 4}))
     assert all(there in one.text.split() and absent in one.text for one in listed.alternatives if not one.truncated)
 
 
 def test_wishes_that_cannot_be_granted() -> None:
     with pytest.raises(UsageError, match="zebra"):
-        toy().translate("dawn", wishes=Wishes(forced=("zebra",)))
+        toy().translate("dawn", constraints=TextConstraints(forced=("zebra",)))
     with pytest.raises(UsageError, match="'river' is forced and forbidden"):
-        toy().translate("dawn", wishes=Wishes(forced=("river",), forbidden=("river",)))
+        toy().translate("dawn", constraints=TextConstraints(forced=("river",), forbidden=("river",)))
 
 
 # Sampling and n-best.

@@ -12,7 +12,7 @@ from recorded import ATTENTIVE, RECURRENT, model, record, translator
 
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, Vocabularies
 from vitrail.decode.search.beams import SearchConfig
-from vitrail.decode.textual.joining import Stretch
+from vitrail.decode.textual.joining import Segment
 from vitrail.decode.translate import TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.alignment import word_alignment as alignment
@@ -275,14 +275,14 @@ def spaced() -> InspectableTranslator:
     return InspectableTranslator(made, vocabularies=both, config=TranslateConfig(max_source_tokens=8, search=search))
 
 
-def part(looker: InspectableTranslator, source: str, target: str, *, source_start: int, target_start: int) -> Stretch:
+def part(looker: InspectableTranslator, source: str, target: str, *, source_start: int, target_start: int) -> Segment:
     encode = looker.vocabularies.source.encode
     ends = source_start + len(source), target_start + len(target)
-    return Stretch(source_start, tuple(encode(source)), target_start, tuple(encode(target)), source, *ends, cut=False)
+    return Segment(source_start, tuple(encode(source)), target_start, tuple(encode(target)), source, *ends, cut=False)
 
 
-def translation(source: str, text: str, stretches: tuple[Stretch, ...]) -> Translation:
-    return Translation(source, text, 0.0, 0.0, (), (), (), truncated=False, parts=len(stretches), cut=False, stretches=stretches)
+def translation(source: str, text: str, segments: tuple[Segment, ...]) -> Translation:
+    return Translation(source, text, 0.0, 0.0, (), (), (), truncated=False, parts=len(segments), cut=False, segments=segments)
 
 
 def test_links_of_parts_are_put_together() -> None:
@@ -316,8 +316,8 @@ def test_translations_name_words_that_are_there() -> None:
         )
         assert all(0 <= i < sources and 0 <= j < targets for i, j in links)
         assert links or not targets
-        for stretch in one.stretches:
-            spelled = looker.vocabularies.source.decode(token for token in stretch.source_tokens if token != UNK)
-            assert one.source[stretch.source_start :][: len(spelled.split(" ")[0])] == spelled.split(" ")[0] or UNK in stretch.source_tokens
-            translated = looker.vocabularies.target.decode(stretch.target_tokens).strip()
-            assert one.text[stretch.target_start :].startswith(translated)
+        for segment in one.segments:
+            spelled = looker.vocabularies.source.decode(token for token in segment.source_tokens if token != UNK)
+            assert one.source[segment.source_start :][: len(spelled.split(" ")[0])] == spelled.split(" ")[0] or UNK in segment.source_tokens
+            translated = looker.vocabularies.target.decode(segment.target_tokens).strip()
+            assert one.text[segment.target_start :].startswith(translated)

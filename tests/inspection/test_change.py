@@ -8,7 +8,7 @@ import pytest
 from recorded import model, translator
 
 from vitrail.decode.search.beams import SearchConfig
-from vitrail.decode.translate import Wishes
+from vitrail.decode.translate import TextConstraints
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.change import Edit, parse_edit, replace_words
 from vitrail.inspection.causes.parts import Part
@@ -85,11 +85,11 @@ def test_a_record_made_while_a_model_is_edited_says_so() -> None:
 
 def test_search_and_prefix_are_those_of_both_translations() -> None:
     one = translator(NAME)
-    narrow, wishes = SearchConfig(beams=1, max_length=3), Wishes(prefix="po")
-    found = one.edit(TEXT, Edit(off=("decoder.1",)), search=narrow, wishes=wishes)
+    narrow, constraints = SearchConfig(beams=1, max_length=3), TextConstraints(prefix="po")
+    found = one.edit(TEXT, Edit(off=("decoder.1",)), search=narrow, constraints=constraints)
     assert found.old.text.startswith("po") and found.new.text.startswith("po")
-    assert found.old.tokens == one.inspect(TEXT, search=narrow, wishes=wishes).target.ids
-    assert one.edit(TEXT, Edit(prefix="ab"), search=narrow, wishes=wishes).new.text.startswith("ab")
+    assert found.old.tokens == one.inspect(TEXT, search=narrow, constraints=constraints).target.ids
+    assert one.edit(TEXT, Edit(prefix="ab"), search=narrow, constraints=constraints).new.text.startswith("ab")
 
 
 def test_a_prefix_is_forced() -> None:

@@ -11,7 +11,7 @@ from recorded import TEXT, exact, model, record, translator
 from vitrail.data.batches import collate
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
-from vitrail.decode.translate import Wishes
+from vitrail.decode.translate import TextConstraints
 from vitrail.inspection.collect import collect
 from vitrail.inspection.decoding import Decoding, Node, describe_steps, piece_of
 from vitrail.inspection.record import Inspection
@@ -141,6 +141,6 @@ def test_sampling_and_prefixes_are_told() -> None:
     asked = translator("lstm")
     sampled = asked.inspect(TEXT, search=SearchConfig(sampling=SamplingConfig(), n_best=4, max_extra=6, max_ratio=1)).facts.decoding
     assert (sampled.sampled, sampled.beams) == (True, 4) and len(sampled.finished) == 4
-    begun: Inspection = asked.inspect(TEXT, wishes=Wishes(prefix="ab"))
+    begun: Inspection = asked.inspect(TEXT, constraints=TextConstraints(prefix="ab"))
     assert begun.facts.decoding.prefix == 2 and begun.target.text.startswith("ab") and not begun.facts.decoding.sampled
     assert record("lstm").facts.decoding.prefix == 0

@@ -436,7 +436,7 @@ def test_all_views_are_printed_on_white(tab: Tab) -> None:
 
 
 def test_the_base_model_opens_in_a_second_from_less_than_2_mb(browser: Browser, tmp_path: Path) -> None:
-    """Seconds of processor, of all threads of the page's own process: what a busy machine does not stretch."""
+    """Seconds of processor, of all threads of the page's own process: what a busy machine does not segment."""
     assert len(to_html(base()).encode()) < 2_000_000
     tab = Tab(browser, tmp_path)
     session = tab.page.context.new_cdp_session(tab.page)

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr  # pyright: ignore[reportMissingTypeStubs, rep
 
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
-from vitrail.decode.translate import TranslateConfig, Wishes
+from vitrail.decode.translate import TextConstraints, TranslateConfig
 from vitrail.inspection.alignment.links import link, pool, to_pharaoh
 from vitrail.inspection.alignment.word_alignment import ChosenHeads, align
 from vitrail.inspection.causes.attribution import attribute
@@ -345,9 +345,9 @@ def test_greedy_sampled_forced_and_given_ones_each_say_so(tab: Tab) -> None:
     assert "Greedy search" in greedy and "The greedy walk" in greedy
     sampled = lead(translator().inspect("a dog", search=SearchConfig(n_best=3, max_length=9, sampling=SamplingConfig())))
     assert "drawn at random" in sampled and "The samples" in sampled and "show pruned" not in sampled
-    forced = lead(translator().inspect("a dog", wishes=Wishes(prefix="le")))
+    forced = lead(translator().inspect("a dog", constraints=TextConstraints(prefix="le")))
     assert "The first 2 tokens were asked for" in forced
-    assert "The first token was asked for" in lead(translator().inspect("a dog", wishes=Wishes(prefix="l")))
+    assert "The first token was asked for" in lead(translator().inspect("a dog", constraints=TextConstraints(prefix="l")))
     given = lead(plain("the dog ate", "le chien a"))
     total = float(
         np.log(
@@ -361,7 +361,7 @@ def test_greedy_sampled_forced_and_given_ones_each_say_so(tab: Tab) -> None:
 
 @pytest.mark.parametrize(("language", "said"), [("en", "not allowed: another token was asked for"), ("fr", "interdit : un autre token")])
 def test_inside_a_forced_prefix_other_candidates_were_not_allowed(language: str, said: str, tab: Tab) -> None:
-    record = translator().inspect("a dog", wishes=Wishes(prefix="le"))
+    record = translator().inspect("a dog", constraints=TextConstraints(prefix="le"))
     page = tab.open(record, "decoding", language=language)
     for place, step in enumerate(record.facts.decoding.steps):
         page.locator(".dec-stop").nth(place).click()

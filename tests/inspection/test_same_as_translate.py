@@ -12,7 +12,7 @@ from vitrail.data.cleaning.normalise import CURRENT, LEGACY_NORMALISATION
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
 from vitrail.data.vocabularies.vocabulary import collapse
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
-from vitrail.decode.translate import TranslateConfig, Wishes
+from vitrail.decode.translate import TextConstraints, TranslateConfig
 from vitrail.errors import UsageError
 from vitrail.inspection.alignment.word_alignment import Aligner, align, all_heads
 from vitrail.inspection.causes.attribution import attribute
@@ -87,10 +87,10 @@ def check(one: InspectableTranslator, text: str, **asked: object) -> int:
         return 0
     records = [one.inspect(text, part=number, **asked) for number in range(1, whole.parts + 1)]  # pyright: ignore[reportArgumentType]
     said = 0.0
-    for number, (found, stretch) in enumerate(zip(records, whole.stretches, strict=True), start=1):
+    for number, (found, segment) in enumerate(zip(records, whole.segments, strict=True), start=1):
         facts = found.facts
         assert (facts.asked, facts.part, facts.parts, facts.translation) == (text, number, whole.parts, whole.text)
-        assert found.source.ids == stretch.source_tokens and found.target.ids == stretch.target_tokens
+        assert found.source.ids == segment.source_tokens and found.target.ids == segment.target_tokens
         assert found.source.text == collapse(one.read(text[facts.source_start : facts.source_end]))
         assert whole.text[facts.target_start :].startswith(found.target.text.strip())
         ending = () if facts.truncated else ("<eos>",)
@@ -130,12 +130,12 @@ def test_every_part_is_what_translate_returns(model: str, kind: str, every: int)
 def test_however_it_is_searched() -> None:
     one = looker(MODELS[0], "character", 3)
     several = "The dog ate it. A cat."
-    check(one, several, wishes=Wishes(prefix="a dog"))
-    check(one, "***! The dog ate it.", wishes=Wishes(prefix="a dog"))  # no letter, but to begin with the prefix
-    check(one, several, wishes=Wishes(forbidden=("a", "e"), forced=("dog",)))
+    check(one, several, constraints=TextConstraints(prefix="a dog"))
+    check(one, "***! The dog ate it.", constraints=TextConstraints(prefix="a dog"))  # no letter, but to begin with the prefix
+    check(one, several, constraints=TextConstraints(forbidden=("a", "e"), forced=("dog",)))
     assert check(one, several, search=SearchConfig(beams=30, n_best=2, max_length=6)) < 3  # so many beams find an end
     check(one, several, search=SearchConfig(sampling=SamplingConfig(), max_length=9))
-    found = one.inspect(several, wishes=Wishes(forced=("dog",)))
+    found = one.inspect(several, constraints=TextConstraints(forced=("dog",)))
     assert found.facts.decoding.beams == 4 and "dog" in found.facts.translation  # a bank for each number of forced tokens that stand
 
 

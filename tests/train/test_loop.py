@@ -114,9 +114,9 @@ class Recorder:
         return Callbacks(self.validate, self.save, lambda step: self.calls.append(("bad", step)), self.events.append)
 
 
-def go(learner: Learner, recorder: Recorder, progress: Progress | None = None, *, wish: StopRequest | None = None) -> Progress:
+def go(learner: Learner, recorder: Recorder, progress: Progress | None = None, *, stop: StopRequest | None = None) -> Progress:
     progress = progress or Progress()
-    loop(learner, progress, recorder.hooks(), steps_per_epoch=5, wish=wish or StopRequest())
+    loop(learner, progress, recorder.hooks(), steps_per_epoch=5, stop=stop or StopRequest())
     return progress
 
 
@@ -435,10 +435,10 @@ def test_a_line_of_metrics_may_span_a_stop() -> None:
     config = configured(duration="4 steps", log_every=4, optimizer={"clip_norm": 0.5, "l1": 0.01, "weight_decay": 0.1})
     go(learner(config), unbroken)
     one = learner(config)
-    wish = StopRequest()
+    stop = StopRequest()
     with pytest.raises(Stopped):
-        stop_at(first, 3, wish)
-        go(one, first, stopped := Progress(), wish=wish)
+        stop_at(first, 3, stop)
+        go(one, first, stopped := Progress(), stop=stop)
     assert stopped.step == 3 and not first.events
     go(one, second, Progress.from_facts(stopped.facts()))
     timeless = [
@@ -447,38 +447,38 @@ def test_a_line_of_metrics_may_span_a_stop() -> None:
     assert len(timeless) == 2 and timeless[0] == timeless[1]
 
 
-def stop_at(recorder: Recorder, step: int, wish: StopRequest) -> None:
+def stop_at(recorder: Recorder, step: int, stop: StopRequest) -> None:
     """Wish to stop while this step is saved."""
     real = recorder.save
 
     def save(progress: Progress) -> bool:
         if progress.step == step:
-            wish.signal = 15
+            stop.signal = 15
         return real(progress)
 
     recorder.save = save  # type: ignore[method-assign]
 
 
 def test_a_wish_to_stop_saves_the_current_step() -> None:
-    recorder, wish = Recorder(), StopRequest()
-    wish.signal = 15
+    recorder, stop = Recorder(), StopRequest()
+    stop.signal = 15
     with pytest.raises(Stopped, match="stopped at step 0, which is saved"):
-        go(learner(configured()), recorder, wish=wish)
+        go(learner(configured()), recorder, stop=stop)
     assert recorder.calls == [("save", 0)]
 
 
 def test_a_validation_cut_short_is_done_first_when_the_training_goes_on() -> None:
-    recorder, wish = Recorder(scores=[False]), StopRequest()
+    recorder, stop = Recorder(scores=[False]), StopRequest()
     validate = recorder.validate
 
     def cut(progress: Progress) -> bool:
-        wish.signal = 15
+        stop.signal = 15
         return validate(progress)
 
     recorder.validate = cut  # type: ignore[method-assign]
     progress = Progress()
     with pytest.raises(Stopped):
-        go(one := learner(configured()), recorder, progress, wish=wish)
+        go(one := learner(configured()), recorder, progress, stop=stop)
     assert recorder.calls == [("validate", 2), ("save", 2)] and progress.validation_due
     again = Recorder()
     go(one, again, Progress.from_facts(progress.facts()))

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import vitrail
 from vitrail.cli import app
 from vitrail.data.cleaning.normalise import LEGACY_NORMALISATION
-from vitrail.decode.translate import Wishes
+from vitrail.decode.translate import TextConstraints
 
 SENTENCES = {
     "le chat noir dort là-bas": "the black cat sleeps over there",
@@ -82,8 +82,8 @@ def test_text_without_letters_passes_through(trained: Path, tmp_path: Path) -> N
     assert [one.passed_through for one in found] == [True] * 6 + [False] * 2
     assert found[0].score == 0.0 and found[0].tokens == () and found[0].alternatives == ()
     # Whoever asks for more than the text holds gets the model's answer.
-    assert translator.translate("-", wishes=Wishes(prefix="the")).text.startswith("the")
-    assert "-" not in translator.translate("-", wishes=Wishes(forbidden=("-",))).text
+    assert translator.translate("-", constraints=TextConstraints(prefix="the")).text.startswith("the")
+    assert "-" not in translator.translate("-", constraints=TextConstraints(forbidden=("-",))).text
     (tmp_path / "lines").write_text("- \n12:30\n")
     shown = CliRunner().invoke(app, ["translate", str(trained), "--source", str(tmp_path / "lines"), "--json"])
     assert shown.exit_code == 0, shown.output
@@ -104,7 +104,7 @@ def test_words_of_the_line_as_it_was_are_aligned(trained: Path) -> None:
     translator = vitrail.load(trained)
     aligner = Aligner(translator, all_heads(translator))
     plain, typed = "le chat noir dort là-bas", "\ufeff le chat\u00a0noir dort \u200b là-bas"
-    found, other = translator.translate([plain, typed], wishes=Wishes(prefix="the black cat sleeps"))
+    found, other = translator.translate([plain, typed], constraints=TextConstraints(prefix="the black cat sleeps"))
     assert found.text == other.text
     # Between spaces: "\ufeff", "le", "chat noir", "dort", "\u200b", "là-bas".
     place = {0: 1, 1: 2, 2: 2, 3: 3, 4: 5}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar, overload
 
 import torch
 
+from vitrail import renamed
 from vitrail.data.cleaning.normalise import LEGACY_NORMALISATION, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
@@ -22,7 +23,7 @@ from vitrail.decode.textual.forcing import assign_forced_words
 from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, join_parts
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
-from vitrail.decode.textual.wishes import Wishes, joining, to_constraints
+from vitrail.decode.textual.text_constraints import TextConstraints, joining, to_constraints
 from vitrail.models.model_folder import load_model
 from vitrail.runtime.device import Device, choose_device, set_threads, survive_forks
 
@@ -33,10 +34,13 @@ SEVERAL_SENTENCES_SHARE = 0.05
 0 to 0.02, of paragraphs 0.35 to 0.42 (Multi30k, Tatoeba, WMT news, the documentation of Python, Wikipedia)."""
 
 
+__getattr__ = renamed.names(__name__, {"Wishes": "vitrail.decode.textual.text_constraints:TextConstraints"})
+
+
 class Translator:
     """Translates texts with one model, or several that vote.
 
-    Text is its own work: parts, vocabularies, wishes, joining. What is computed, its engine computes.
+    Text is its own work: parts, vocabularies, constraints, joining. What is computed, its engine computes.
 
     Args:
         model: any translation model or `Ensemble`, in evaluation mode and on `device`; or an engine that has one.
@@ -133,33 +137,38 @@ class Translator:
 
     @overload
     def translate(  # pyright: ignore[reportOverlappingOverload]  (a str is a sequence of str, too)
-        self, texts: str, *, wishes: Wishes | None = None, search: SearchConfig | None = None
+        self, texts: str, *, constraints: TextConstraints | None = None, search: SearchConfig | None = None
     ) -> Translation: ...
     @overload
-    def translate(self, texts: Sequence[str], *, wishes: Wishes | None = None, search: SearchConfig | None = None) -> list[Translation]: ...
     def translate(
-        self, texts: str | Sequence[str], *, wishes: Wishes | None = None, search: SearchConfig | None = None
+        self, texts: Sequence[str], *, constraints: TextConstraints | None = None, search: SearchConfig | None = None
+    ) -> list[Translation]: ...
+    @renamed.keywords(wishes="constraints")
+    def translate(
+        self, texts: str | Sequence[str], *, constraints: TextConstraints | None = None, search: SearchConfig | None = None
     ) -> Translation | list[Translation]:
         """Translate one text, or several in order. Any text will do: what cannot be encoded is replaced, and no text raises an error.
 
         Args:    search: how to search, instead of as `search` says.
-        Raises:  UsageError for wishes that cannot be granted.
+        Raises:  UsageError for constraints that cannot be satisfied.
         """
         if isinstance(texts, str):
-            return self._translate([texts], wishes, search, first=0)[0]
-        return self._translate(texts, wishes, search, first=0)
+            return self._translate([texts], constraints, search, first=0)[0]
+        return self._translate(texts, constraints, search, first=0)
 
+    @renamed.keywords(wishes="constraints")
     def translate_stream(
-        self, lines: Iterable[str], *, wishes: Wishes | None = None, search: SearchConfig | None = None
+        self, lines: Iterable[str], *, constraints: TextConstraints | None = None, search: SearchConfig | None = None
     ) -> Iterator[Translation]:
         """Translate lines as they come, one translation for each, in order, with memory for one window of them.
 
         The first translation waits for a whole window: where lines come slowly and somebody waits for each, `translate_portions`.
         """
-        return self.translate_portions(self._windows(lines), wishes=wishes, search=search)
+        return self.translate_portions(self._windows(lines), constraints=constraints, search=search)
 
+    @renamed.keywords(wishes="constraints")
     def translate_portions(
-        self, portions: Iterable[Sequence[str]], *, wishes: Wishes | None = None, search: SearchConfig | None = None
+        self, portions: Iterable[Sequence[str]], *, constraints: TextConstraints | None = None, search: SearchConfig | None = None
     ) -> Iterator[Translation]:
         """Translate one portion of the input after the other, without waiting for the next one.
 
@@ -167,7 +176,7 @@ class Translator:
         """
         first = 0
         for portion in portions:
-            yield from self._translate(portion, wishes, search, first=first)
+            yield from self._translate(portion, constraints, search, first=first)
             first += len(portion)
 
     def _windows(self, lines: Iterable[str]) -> Iterator[list[str]]:
@@ -181,9 +190,11 @@ class Translator:
                 window, characters = [], 0
         yield window
 
-    def _translate(self, texts: Sequence[str], wishes: Wishes | None, search: SearchConfig | None, *, first: int) -> list[Translation]:
+    def _translate(
+        self, texts: Sequence[str], constraints: TextConstraints | None, search: SearchConfig | None, *, first: int
+    ) -> list[Translation]:
         search = self.search if search is None else search
-        wanted = self._constraints(wishes)
+        wanted = self._constraints(constraints)
         jobs: list[PartJob] = []
         prepared = [self._cutter.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
         results = self._search(jobs, search)
@@ -193,8 +204,8 @@ class Translator:
                 self._force(wanted, numbers, jobs, results, search)
         return [self._assemble(text, jobs, results, search) for text in prepared]
 
-    def _constraints(self, wishes: Wishes | None) -> Constraints:
-        return to_constraints(wishes, self.vocabularies.target, joins=self._joins)
+    def _constraints(self, constraints: TextConstraints | None) -> Constraints:
+        return to_constraints(constraints, self.vocabularies.target, joins=self._joins)
 
     def _search(self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each job; `observe` sees every step, the sentences being numbers of jobs."""
@@ -219,7 +230,7 @@ class Translator:
         self,
         text: str,
         *,
-        wishes: Wishes | None = None,
+        constraints: TextConstraints | None = None,
         search: SearchConfig | None = None,
         observe: Observe | None = None,
         only: int | None = None,
@@ -229,10 +240,10 @@ class Translator:
         Args:
             observe: sees every step of the search; the sentences are the numbers of the parts, -1 for a row that only fills a batch.
             only: the number of the one part to translate; the others are left out.
-        Raises:  UsageError for wishes that cannot be granted.
+        Raises:  UsageError for constraints that cannot be satisfied.
         """
         search = self.search if search is None else search
-        wanted = self._constraints(wishes)
+        wanted = self._constraints(constraints)
         jobs: list[PartJob] = []
         prepared = self._cutter.cut(text, wanted, search, jobs, place=0)
         if wanted.forced and len(jobs) > 1:
@@ -245,29 +256,29 @@ class Translator:
             results = [self._search([job], search, watch)[0] if number == only else [] for number, job in enumerate(jobs)]
         whole = self._assemble(prepared, jobs, results, search)
         done = [(job.query, tuple(found)) for job, found in zip(jobs, results, strict=True) if found]
-        parts = [SearchedPart(stretch, *one) for stretch, one in zip(whole.stretches, done, strict=True)]
+        parts = [SearchedPart(segment, *one) for segment, one in zip(whole.segments, done, strict=True)]
         return Searched(whole, tuple(parts), search)
 
-    def cut(self, text: str, *, wishes: Wishes | None = None) -> list[tuple[str, tuple[int, ...]]]:
+    def cut(self, text: str, *, constraints: TextConstraints | None = None) -> list[tuple[str, tuple[int, ...]]]:
         """The parts that a text is translated in, as the model reads them: the text and the tokens of each; none that stays as it is."""
         jobs: list[PartJob] = []
-        self._cutter.cut(text, self._constraints(wishes), self.search, jobs, place=0)
+        self._cutter.cut(text, self._constraints(constraints), self.search, jobs, place=0)
         return [(job.text, tuple(job.tokens)) for job in jobs]
 
     def search_one(
         self,
         source: Sequence[int],
         *,
-        wishes: Wishes | None = None,
+        constraints: TextConstraints | None = None,
         search: SearchConfig | None = None,
         observe: Observe | None = None,
     ) -> list[Hypothesis]:
         """The n-best list of one sentence, not cut, by its token ids without EOS; `observe` sees every step, the sentence being number 0.
 
-        Precondition: at least one token. Raises UsageError for wishes that cannot be granted.
+        Precondition: at least one token. Raises UsageError for constraints that cannot be satisfied.
         """
         search = self.search if search is None else search
-        job = self._cutter.job(source, self._constraints(wishes), search, seed=self.config.seed)
+        job = self._cutter.job(source, self._constraints(constraints), search, seed=self.config.seed)
         return self._search([job], search, observe)[0]
 
     def read(self, source: str) -> str:
@@ -298,7 +309,7 @@ class Translator:
             token_log_probabilities=best.token_log_probabilities,
             alternatives=tuple(joined),
             truncated=best.truncated,
-            parts=len(best.stretches),
+            parts=len(best.segments),
             cut=any(part.cut for part in text.parts),
-            stretches=best.stretches,
+            segments=best.segments,
         )

@@ -90,8 +90,8 @@ def evaluate_texts(texts: ScoredTexts, *, language: str = "", recipe: Recipe | N
     """Score translations.
 
     Args:
-        language: of the translations, by any code. It decides with the references how BLEU counts (`bleu_settings_for`), unless the recipe has
-            a tokenizer other than the usual one and no language is told.
+        language: of the translations, by any code. It decides with the references how BLEU counts (`bleu_settings_for`), unless the
+            recipe has a tokenizer other than the usual one and no language is told.
         recipe: where its metrics are the usual ones, TER is left out of text that it would take too long for; a note says so.
     Raises: DataError for counts of lines that differ; UsageError for what is asked and cannot be.
     """

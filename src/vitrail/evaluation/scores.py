@@ -46,7 +46,7 @@ class Recipe:
     lowercase: bool = False
     """Ignore case in BLEU and chrF. TER always ignores it, as sacreBLEU and Tercom do by default."""
     tokenize: str = "13a"
-    """How BLEU finds words (`vitrail.scoring.bleu_settings_for` chooses). TER's words are what stands between spaces; chrF reads characters."""
+    """How BLEU finds words (`vitrail.scoring.bleu_settings_for` chooses). TER splits at spaces; chrF reads characters."""
     effective_order: bool = False
     """Whether BLEU leaves out the orders for which no translation is long enough, where it would be 0.00 otherwise."""
 

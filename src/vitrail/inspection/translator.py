@@ -5,12 +5,13 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
+from vitrail import renamed
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.results import SearchedPart
-from vitrail.decode.textual.wishes import Wishes
+from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.change import Change, Chosen, Edit, begun, change, edit_applied, replace_words
@@ -58,6 +59,7 @@ class InspectableTranslator(Translator):
             raise ModelError("an ensemble has no inside of its own", remedy="load one of its models by itself")
         return model
 
+    @renamed.keywords(wishes="constraints")
     def inspect(
         self,
         text: str,
@@ -65,7 +67,7 @@ class InspectableTranslator(Translator):
         *,
         part: int | None = None,
         search: SearchConfig | None = None,
-        wishes: Wishes | None = None,
+        constraints: TextConstraints | None = None,
         edit: Edit | None = None,
     ) -> Inspection:
         """Translate a text and keep all that was computed on the way: every layer, head and gate, and the tree of hypotheses.
@@ -77,23 +79,23 @@ class InspectableTranslator(Translator):
         Args:
             translation: look at this one, of the part, rather than at what the search finds; the search is recorded all the same.
             part: which one, from 1; None: the first.
-            search, wishes: as for `translate`; a prefix is of the first part.
+            search, constraints: as for `translate`; a prefix is of the first part.
             edit: look at the part and at the model with this changed.
         Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, for a part that there is not, for a
-            translation of a text in several parts of which none was chosen, and for wishes that cannot be granted; ModelError for an
+            translation of a text in several parts of which none was chosen, and for constraints that cannot be satisfied; ModelError for an
             ensemble or a compiled model.
         """
         model = self.model
         if edit is not None:
-            text, wishes = replace_words(text, edit.words), begun(wishes, edit)
-        chosen = self.choose_part(text, part, wishes=wishes, given=translation is not None, edit=edit)
+            text, constraints = replace_words(text, edit.words), begun(constraints, edit)
+        chosen = self.choose_part(text, part, constraints=constraints, given=translation is not None, edit=edit)
         side = make_side(chosen.ids, self.vocabularies.source, text=chosen.text)
         recorder = TreeRecorder(self.vocabularies.target, self.search if search is None else search, sentence=chosen.number - 1)
         with nullcontext() if edit is None else edit_applied(model, side, edit):
             only = None if edit is None else chosen.number - 1
-            searched = self.translate_parts(text, wishes=wishes, search=search, observe=recorder.observe, only=only)
+            searched = self.translate_parts(text, constraints=constraints, search=search, observe=recorder.observe, only=only)
             found = searched.parts[0 if only is not None else chosen.number - 1]
-            target = found.stretch.target_tokens if translation is None else self.encode_target(translation)
+            target = found.segment.target_tokens if translation is None else self.encode_target(translation)
             truncated = translation is None and found.hypotheses[0].truncated
             _check_length(len(target), "a translation")
             arrays = collect(model, chosen.ids, target, ended=not truncated)
@@ -104,12 +106,12 @@ class InspectableTranslator(Translator):
             asked=text,
             part=chosen.number,
             parts=chosen.parts,
-            source_start=found.stretch.source_start,
-            source_end=found.stretch.source_end,
-            cut=found.stretch.cut,
+            source_start=found.segment.source_start,
+            source_end=found.segment.source_end,
+            cut=found.segment.cut,
             truncated=truncated,
             translation=searched.translation.text if translation is None and edit is None else None,
-            target_start=found.stretch.target_start if translation is None and edit is None else 0,
+            target_start=found.segment.target_start if translation is None and edit is None else 0,
             model=model.config.model_dump(mode="json"),
             languages=self.languages,
             decoding=self._tell_search(recorder, searched.search, found, arrays, [*target, *([] if truncated else [EOS])]),
@@ -130,6 +132,7 @@ class InspectableTranslator(Translator):
             steps=describe_steps(arrays["probabilities"], predicted, self.vocabularies.target),
         )
 
+    @renamed.keywords(wishes="constraints")
     def edit(
         self,
         text: str,
@@ -138,10 +141,10 @@ class InspectableTranslator(Translator):
         translation: str | None = None,
         part: int | None = None,
         search: SearchConfig | None = None,
-        wishes: Wishes | None = None,
+        constraints: TextConstraints | None = None,
     ) -> Change:
         """What an edit does to the translation of one part of a text, and to its probability; see `change`."""
-        return change(self, text, edit, translation=translation, part=part, search=search, wishes=wishes)
+        return change(self, text, edit, translation=translation, part=part, search=search, constraints=constraints)
 
     @contextmanager
     def edited(
@@ -157,13 +160,19 @@ class InspectableTranslator(Translator):
                 _EDITED.reset(token)
 
     def choose_part(
-        self, text: str, part: int | None = None, *, wishes: Wishes | None = None, given: bool = False, edit: Edit | None = None
+        self,
+        text: str,
+        part: int | None = None,
+        *,
+        constraints: TextConstraints | None = None,
+        given: bool = False,
+        edit: Edit | None = None,
     ) -> Chosen:
         """One of the parts that a text is translated in. Args: given: a translation of that part is given. edit: what is to be changed.
 
         Raises UsageError for a part that there is not or that is too long, for a text without tokens, and where it must be said which.
         """
-        parts = self.cut(text, wishes=wishes)
+        parts = self.cut(text, constraints=constraints)
         if not parts:
             raise UsageError(f"{text!r}: nothing to inspect", expected="a sentence; text without letters stays as it is")
         number = 1 if part is None else part

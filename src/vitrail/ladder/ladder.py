@@ -62,8 +62,8 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
     data = data_config(ask, facts)
     require_possible(ask, facts=facts, data=data)
     require_own_comparison(folder, [rung.name for rung in ask.rungs], inputs=stamps(data))
-    with FolderLock(folder), StopRequest() as wish:
-        with wish.at_once(_STOPPED):
+    with FolderLock(folder), StopRequest() as stop:
+        with stop.at_once(_STOPPED):
             _require_same_data(data, folder)
             prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
             if not prepared.dev.source:
@@ -72,7 +72,7 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
             for rung in plan.rungs:
                 _require_same_rung(rung, prepared, folder)
         report = _Report(folder, plan.budget, corpus=_corpus(data, prepared), machine=machine, test=prepared.test, notes=plan.notes)
-        _Climb(plan, report, prepared, seeds=ask.seeds, book=book, wish=wish, say=say).climb()
+        _Climb(plan, report, prepared, seeds=ask.seeds, book=book, stop=stop, say=say).climb()
         return report.ladder()
 
 
@@ -186,7 +186,7 @@ class _Climb:
     prepared: Prepared
     seeds: int
     book: Phrasebook | None
-    wish: StopRequest
+    stop: StopRequest
     say: Say
 
     def climb(self) -> None:
@@ -226,7 +226,7 @@ class _Climb:
             self.say(f"{rung.name}: training, seed {seed}: {rung.parameters:,} parameters, {rung.config.train.duration}")
             self._train(rung.config.model_copy(update={"seed": seed}), runs[-1])
         self.say(f"{rung.name}: measuring")
-        with self.wish.at_once(_STOPPED):
+        with self.stop.at_once(_STOPPED):
             named = Named(rung.name, rung.title, rung.settings)
             found = measure([Run.open(run) for run in runs], named, test=self.prepared.test, book=self.book)
         write_file(folder / RUNG, to_json(found, asked=asked).encode())
@@ -248,16 +248,16 @@ class _Climb:
             while process.poll() is None:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(_LOOK_SECONDS)
-                if self.wish.signal is not None and not told:
+                if self.stop.signal is not None and not told:
                     told = True
-                    process.send_signal(self.wish.signal)
+                    process.send_signal(self.stop.signal)
         self._judge(process.returncode, run)
 
     def _judge(self, code: int, run: Path) -> None:
         """Raise what ended a training, if anything did."""
         told = str(read_process(run).get("error", ""))
-        if self.wish.signal is not None:
-            raise self.wish.error(told.partition("\n")[0] or _STOPPED)
+        if self.stop.signal is not None:
+            raise self.stop.error(told.partition("\n")[0] or _STOPPED)
         if code == Stopped.exit_code:
             raise Stopped(told.partition("\n")[0] or _STOPPED, remedy="the same command again goes on from there")
         if code < 0:
@@ -331,9 +331,9 @@ def compare_runs(
         raise UsageError("--phrasebook, but the test set is another text", expected="runs that were tested on the phrasebook")
     report = _Report(folder, _durations(runs), (_vocabulary(runs[0].prepared),), machine, test, _caveats(runs))
     settings = distinguishing([run.config for run in runs])
-    with FolderLock(folder), StopRequest() as wish:
+    with FolderLock(folder), StopRequest() as stop:
         for run, name, told in zip(runs, names_of(folders), settings, strict=True):
-            with wish.at_once(_STOPPED):
+            with stop.at_once(_STOPPED):
                 report.add(_take_run(run, Named(name, name, told), report, book=book, say=say), runs[0].prepared)
         report.write()
     return report.ladder()

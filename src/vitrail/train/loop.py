@@ -288,7 +288,7 @@ class Callbacks(NamedTuple):
     observe: Observe
 
 
-def loop(learner: Learner, progress: Progress, hooks: Callbacks, *, steps_per_epoch: int, wish: StopRequest) -> None:
+def loop(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps_per_epoch: int, stop: StopRequest) -> None:
     """Train until the duration or patience is over, or somebody wishes to stop (Stopped, Interrupted: after saving).
 
     Raises TrainingError when ten of the last hundred steps had to be skipped.
@@ -300,16 +300,16 @@ def loop(learner: Learner, progress: Progress, hooks: Callbacks, *, steps_per_ep
     looked = replace(progress)
     while True:
         now = replace(progress)
-        _validate_and_save(learner, progress, hooks, since=looked, steps_per_epoch=steps_per_epoch)
+        _validate_and_save(learner, progress, callbacks, since=looked, steps_per_epoch=steps_per_epoch)
         looked = now
-        if _agree(learner.ranks, progress, stop=wish.signal is not None):
-            raise wish.error(stopping_place(progress, saved=hooks.save(progress)))
+        if _agree(learner.ranks, progress, stop=stop.signal is not None):
+            raise stop.error(stopping_place(progress, saved=callbacks.save(progress)))
         if is_over(config, progress, steps_per_epoch=steps_per_epoch):
-            _report(learner, progress, hooks, steps_per_epoch=steps_per_epoch)
+            _report(learner, progress, callbacks, steps_per_epoch=steps_per_epoch)
             return
-        _advance(learner, progress, hooks, batches=(next(stream) for _ in range(portion)), steps_per_epoch=steps_per_epoch)
+        _advance(learner, progress, callbacks, batches=(next(stream) for _ in range(portion)), steps_per_epoch=steps_per_epoch)
         if progress.step % config.log_every == 0:
-            _report(learner, progress, hooks, steps_per_epoch=steps_per_epoch)
+            _report(learner, progress, callbacks, steps_per_epoch=steps_per_epoch)
 
 
 def stopping_place(progress: Progress, *, saved: bool) -> str:
@@ -318,7 +318,7 @@ def stopping_place(progress: Progress, *, saved: bool) -> str:
 
 
 def _advance(
-    learner: Learner, progress: Progress, hooks: Callbacks, *, batches: Iterable[tuple[int, AnyBatch]], steps_per_epoch: int
+    learner: Learner, progress: Progress, callbacks: Callbacks, *, batches: Iterable[tuple[int, AnyBatch]], steps_per_epoch: int
 ) -> None:
     """Take one step, or skip it."""
     started = time.perf_counter()
@@ -331,7 +331,7 @@ def _advance(
     progress.step += 1
     progress.seconds += spent
     if not result.finite:
-        _skip(learner, progress, hooks)
+        _skip(learner, progress, callbacks)
         return
     progress.tokens += result.tokens
     progress.window.add(
@@ -344,7 +344,7 @@ def _advance(
     )
 
 
-def _validate_and_save(learner: Learner, progress: Progress, hooks: Callbacks, *, since: Progress, steps_per_epoch: int) -> None:
+def _validate_and_save(learner: Learner, progress: Progress, callbacks: Callbacks, *, since: Progress, steps_per_epoch: int) -> None:
     """Validate and save where that is due. What comes after a validation that was cut short saves too."""
     config, started = learner.config.train, time.perf_counter()
 
@@ -352,13 +352,13 @@ def _validate_and_save(learner: Learner, progress: Progress, hooks: Callbacks, *
         return due(every, since, progress, steps_per_epoch=steps_per_epoch, whole=config.duration)
 
     if progress.validation_due or is_due(config.validate_every):
-        progress.validation_due = not hooks.validate(progress)
+        progress.validation_due = not callbacks.validate(progress)
         learner.model.train()
         progress.seconds += time.perf_counter() - started
         if not progress.validation_due:
-            hooks.save(progress)
+            callbacks.save(progress)
     elif is_due(config.save_every):
-        hooks.save(progress)
+        callbacks.save(progress)
         progress.seconds += time.perf_counter() - started
 
 
@@ -377,7 +377,7 @@ def _agree(ranks: Ranks, progress: Progress, *, stop: bool) -> bool:
     return wishes > 0
 
 
-def _report(learner: Learner, progress: Progress, hooks: Callbacks, *, steps_per_epoch: int) -> None:
+def _report(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps_per_epoch: int) -> None:
     """A line of metrics on the steps since the last one."""
     if progress.window.steps:
         weights = learner.optimizer.weight_norms()
@@ -389,7 +389,7 @@ def _report(learner: Learner, progress: Progress, hooks: Callbacks, *, steps_per
             "l1_penalty": weights.l1_penalty,
             "l2_penalty": weights.l2_penalty,
         }
-        hooks.observe(Event("train", progress.step, progress.window.values() | place))
+        callbacks.observe(Event("train", progress.step, progress.window.values() | place))
         progress.window = Window()
 
 
@@ -400,12 +400,12 @@ def steadier_settings(config: RunConfig) -> str:
     return f"lower optimizer.learning_rate (now {rate_now:g}), raise schedule.warmup (now {config.schedule.warmup}), {clipping}"
 
 
-def _skip(learner: Learner, progress: Progress, hooks: Callbacks) -> None:
+def _skip(learner: Learner, progress: Progress, callbacks: Callbacks) -> None:
     """Count a step whose loss or gradient is not finite, and give up when they are many."""
     progress.skipped += 1
     progress.recent_skips = [step for step in [*progress.recent_skips, progress.step] if step > progress.step - _SKIPS_WINDOW]
-    hooks.keep_bad_batch(progress.step)
-    hooks.observe(Event("skipped", progress.step, {"skipped_steps": progress.skipped}))
+    callbacks.keep_bad_batch(progress.step)
+    callbacks.observe(Event("skipped", progress.step, {"skipped_steps": progress.skipped}))
     if len(progress.recent_skips) >= _SKIPS_ALLOWED:
         raise TrainingError(
             f"diverged at step {progress.step}: "

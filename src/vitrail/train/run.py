@@ -98,18 +98,18 @@ def train(
     keep_freed_memory()
     set_threads(config.train.threads)
     say = ignore_write_errors(say)
-    with StopRequest() as wish, _joined_ranks(config) as ranks:
+    with StopRequest() as stop, _joined_ranks(config) as ranks:
         if ranks.rank > 0:
-            with wish.at_once(_NOT_BEGUN):
+            with stop.at_once(_NOT_BEGUN):
                 ranks.wait()  # the first rank prepares the data for all
                 prepared = open_data(folder / "data")
-            run = _Run(config, folder, prepared=prepared, wish=wish, observers=(), watch=None, say=_log.debug)
+            run = _Run(config, folder, prepared=prepared, stop=stop, observers=(), watch=None, say=_log.debug)
             return run.train(newest_checkpoint(folder), allow, begin=begin)
         kept = kept_fingerprint(folder, config.data)
         require_own_run(folder, inputs=stamps(config.data, gone=kept is not None))
         with FolderLock(folder):
-            run = partial(_Run, config, folder, wish=wish, observers=observers, watch=watch, say=say)
-            with wish.at_once(_NOT_BEGUN):
+            run = partial(_Run, config, folder, stop=stop, observers=observers, watch=watch, say=say)
+            with stop.at_once(_NOT_BEGUN):
                 checkpoint = require_resumable(config, folder, world=ranks.world, allow=allow, kept=kept)
                 prepared = prepare(
                     config.data,
@@ -147,12 +147,12 @@ class _Run:
         folder: Path,
         *,
         prepared: Prepared | PreparedText,
-        wish: StopRequest,
+        stop: StopRequest,
         observers: Sequence[Observe],
         watch: Watch | None,
         say: Say,
     ) -> None:
-        self.config, self.folder, self.prepared, self.wish, self.say = config, folder, prepared, wish, say
+        self.config, self.folder, self.prepared, self.stop, self.say = config, folder, prepared, stop, say
         self.observers, self.watch = observers, watch
         self.ranks = join_ranks()
         device = choose_device(config.train.device, instead="--set train.device=cpu")
@@ -190,7 +190,7 @@ class _Run:
 
         Raises UsageError where the setup is another one and that is not allowed, TrainingError where memory does not suffice.
         """
-        with self.wish.at_once(_NOT_BEGUN):
+        with self.stop.at_once(_NOT_BEGUN):
             remeasure = checkpoint is not None and self._restore(checkpoint, allow)
             if not self._is_over():
                 try_longest(self.learner, cast(AnyBatch, self.batches.longest()))
@@ -201,7 +201,7 @@ class _Run:
         remeasure = self.check(checkpoint, allow)
         if self.ranks.rank > 0:
             if not self.finished:
-                self._loop(self._silent_hooks())
+                self._loop(self._silent_callbacks())
             return Outcome(self.folder, self.progress, already_done=self.finished)
         begin()
         self._repair_model(remeasure=remeasure)
@@ -286,14 +286,14 @@ class _Run:
 
     def _measure_best(self, model: Model, *, step: int) -> dict[str, float]:
         """Take this model for the best so far."""
-        with self.wish.at_once(stopping_place(self.progress, saved=True)):
+        with self.stop.at_once(stopping_place(self.progress, saved=True)):
             found = self.task.validate(model)
         self.progress.best, self.progress.best_loss = self._figures(found)
         self.progress.best_step = step
         return found.values
 
-    def _loop(self, hooks: Callbacks) -> None:
-        loop(self.learner, self.progress, hooks, steps_per_epoch=self.steps_per_epoch, wish=self.wish)
+    def _loop(self, callbacks: Callbacks) -> None:
+        loop(self.learner, self.progress, callbacks, steps_per_epoch=self.steps_per_epoch, stop=self.stop)
 
     def _total(self) -> str:
         duration = self.config.train.duration
@@ -313,7 +313,7 @@ class _Run:
             lines += [f"dev set: {note}" for note in notes]
         return lines
 
-    def _silent_hooks(self) -> Callbacks:
+    def _silent_callbacks(self) -> Callbacks:
         """Other ranks compute; the first one looks and writes while they wait at the next sum."""
 
         def done(_: object) -> bool:
@@ -368,7 +368,7 @@ class _Run:
             self._save(replace(progress, validation_due=True))
         if not self.task.has_dev:
             return _Judged(None, -_WORST, better=True, kept=self._keep_model(weights, {}))
-        with self.wish.at_once(stopping_place(progress, saved=True)):
+        with self.stop.at_once(stopping_place(progress, saved=True)):
             judged = self.task.build()
             fill(judged, weights)
             found = self.task.validate(judged)
@@ -462,8 +462,8 @@ class _Run:
         progress = self.progress
         progress.validation_due = progress.validated != progress.step and not self._validate(progress)
         saved = self._save(progress)
-        if self.wish.signal is not None:
-            raise self.wish.error(stopping_place(progress, saved=saved))
+        if self.stop.signal is not None:
+            raise self.stop.error(stopping_place(progress, saved=saved))
         self._try_mean(progress)
         if progress.validated < 0:  # no model could be written so far
             self._save_model(self._weights(), {})

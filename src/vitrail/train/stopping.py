@@ -17,8 +17,8 @@ class StopRequest:
     SIGUSR1 (what batch systems send before the end) and Ctrl-C.
 
     A second Ctrl-C leaves at once, without saving: what was saved before is intact, as nothing is ever written in place.
-    A signal that the process was started to ignore stays ignored, as `nohup` wants it. Wishes may be nested: the inner one knows what
-    the outer one was told, and tells it what it hears.
+    A signal that the process was started to ignore stays ignored, as `nohup` wants it. Stop requests may be nested: a signal reaches all of
+    them.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class StopRequest:
                 (owner for number in heard if isinstance(owner := getattr(signal.getsignal(number), "__self__", None), StopRequest)), None
             )
             self._outer, self.signal = outer, outer.signal if outer else None
-            self._before = {number: signal.signal(number, self._wish) for number in heard}
+            self._before = {number: signal.signal(number, self._on_signal) for number in heard}
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -52,13 +52,13 @@ class StopRequest:
         finally:
             self._found = outer
 
-    def _wish(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal == signal.SIGINT == number:
             os._exit(Interrupted.exit_code)
         first = self.signal is None
-        wish: StopRequest | None = self
-        while wish is not None:
-            wish.signal, wish = number, wish._outer
+        stop: StopRequest | None = self
+        while stop is not None:
+            stop.signal, stop = number, stop._outer
         if first and self._found:
             raise self.error(self._found)
 
@@ -71,5 +71,5 @@ class StopRequest:
 @contextmanager
 def stopping_at_once(found: str) -> Generator[StopRequest, None, None]:
     """A wish to stop ends what is done within by Stopped or Interrupted with these words; a StopWish that is opened within comes first."""
-    with StopRequest() as wish, wish.at_once(found):
-        yield wish
+    with StopRequest() as stop, stop.at_once(found):
+        yield stop

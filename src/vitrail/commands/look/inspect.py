@@ -230,10 +230,10 @@ class _Asked(NamedTuple):
 
 
 def _look(translator: "InspectableTranslator", text: str, edits: "Edit | None", asked: _Asked) -> "Inspection":
-    from vitrail.decode.translate import Wishes
+    from vitrail.decode.translate import TextConstraints
 
-    wishes = Wishes(prefix=asked.prefix)
-    return translator.inspect(text, asked.translation, part=asked.part, search=asked.search, wishes=wishes, edit=edits)
+    constraints = TextConstraints(prefix=asked.prefix)
+    return translator.inspect(text, asked.translation, part=asked.part, search=asked.search, constraints=constraints, edit=edits)
 
 
 def _align(inspection: "Inspection", translator: "InspectableTranslator", model: Path) -> "Inspection":
@@ -268,10 +268,10 @@ def _draw(inspection: "Inspection", *, attention: tuple[Kind, int | None, int | 
 
 
 def _change(translator: "InspectableTranslator", text: str, edits: "Edit", asked: _Asked) -> Result:
-    from vitrail.decode.translate import Wishes
+    from vitrail.decode.translate import TextConstraints
 
-    wishes = Wishes(prefix=asked.prefix)
-    return translator.edit(text, edits, translation=asked.translation, part=asked.part, search=asked.search, wishes=wishes)
+    constraints = TextConstraints(prefix=asked.prefix)
+    return translator.edit(text, edits, translation=asked.translation, part=asked.part, search=asked.search, constraints=constraints)
 
 
 def _permute(translator: "InspectableTranslator", text: str, part: int | None) -> Result:

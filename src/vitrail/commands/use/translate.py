@@ -19,7 +19,7 @@ from vitrail.errors import DataError, Interrupted, UsageError
 if TYPE_CHECKING:
     from vitrail.decode.search_config import SearchConfig, TranslateConfig
     from vitrail.decode.textual.joining import Alternative
-    from vitrail.decode.translate import Translation, Translator, Wishes
+    from vitrail.decode.translate import TextConstraints, Translation, Translator
 
 _MOST_BEAMS = 1000
 
@@ -84,16 +84,16 @@ def translate(
     translator = load(models, config=config, engine=engine, threads=threads, device=device, inspectable=alignment, beams=beams)
     lengths = {"length_penalty": length_penalty, "max_length": max_length, "min_length": min_length}
     search = adapt_search(translator.search, beams=beams, n_best=n_best, sampling=drawing, lengths=lengths)
-    from vitrail.decode.translate import Wishes
+    from vitrail.decode.translate import TextConstraints
 
-    wishes = Wishes(prefix, forbid or (), force or ())
+    constraints = TextConstraints(prefix, forbid or (), force or ())
     if source == Path("-") and sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  None: closed
         console.say("type a line to translate it; Ctrl-D ends")
     feed = Feed(source)
     if alignment:
-        answers = aligned(translator, feed.portions(), folder=models[0], search=search, wishes=wishes)
+        answers = aligned(translator, feed.portions(), folder=models[0], search=search, constraints=constraints)
     else:
-        answers = ((found, None) for found in translator.translate_portions(feed.portions(), search=search, wishes=wishes))
+        answers = ((found, None) for found in translator.translate_portions(feed.portions(), search=search, constraints=constraints))
     columns = _Columns(translator, json=json, n_best=n_best > 1, scores=scores, token_scores=token_scores)
     doubtful = _write(answers, columns, total=count_lines(source), feed=feed)
     if doubtful:
@@ -200,7 +200,7 @@ def load(
 
 
 def aligned(
-    translator: "Translator", portions: Iterable[list[str]], *, folder: Path, search: "SearchConfig", wishes: "Wishes"
+    translator: "Translator", portions: Iterable[list[str]], *, folder: Path, search: "SearchConfig", constraints: "TextConstraints"
 ) -> Iterator[tuple["Translation", list[str]]]:
     """Each translation with the word alignment of each of its alternatives, aligned in portions as they were translated.
 
@@ -221,10 +221,10 @@ def aligned(
             sizes.append(len(portion))
             yield portion
 
-    stream = translator.translate_portions(counted(), search=search, wishes=wishes)
+    stream = translator.translate_portions(counted(), search=search, constraints=constraints)
     for first in stream:
         batch = [first, *islice(stream, sizes[-1] - 1)]
-        listed = [[replace(found, text=one.text, stretches=one.stretches) for one in found.alternatives] or [found] for found in batch]
+        listed = [[replace(found, text=one.text, segments=one.segments) for one in found.alternatives] or [found] for found in batch]
         links = iter(aligner.align_translations([one for ones in listed for one in ones]))
         for found, ones in zip(batch, listed, strict=True):
             yield found, [to_pharaoh(next(links)) for _ in ones]
@@ -300,6 +300,6 @@ class _Columns(NamedTuple):
 
     def _tokens(self, one: "Alternative | None") -> Iterator[tuple[str, float]]:
         """Each token as people read it with its log-probability, <eos> where a part ends."""
-        for part in () if one is None else one.stretches:
+        for part in () if one is None else one.segments:
             pieces = self.translator.vocabularies.target.pieces(part.target_tokens)
             yield from zip([*pieces, "<eos>"], part.log_probabilities, strict=False)

@@ -119,7 +119,8 @@ def _require_words(sample: _Sample, side: str, looks: _Side, *, words_wanted: bo
         share = len(marked) / max(1, len(looks.lines))
         if share >= _MOST_IN_SUBWORDS and not words_wanted:
             raise DataError(
-                f"{where} is in subwords already ({mark} in {len(marked)} of the first {len(looks.lines)} lines): {shorten_cell(marked[0])}",
+                f"{where} is in subwords already ({mark} in {len(marked)} of the first {len(looks.lines)} lines):"
+                f" {shorten_cell(marked[0])}",
                 expected="text as people write it; subwords are learned from it",
                 remedy=f"undo them: {cure}; or take its tokens as words: --set data.subwords.kind=word",
             )

@@ -183,7 +183,7 @@ def beam_search(
     A sentence ends when K hypotheses have ended, or earlier when the rest cannot matter (`SearchConfig.early_stop`), and at its limit of
     length in any case. Sentences that are done leave the batch. Among equals the earlier beam wins, then the lower token id.
 
-    A wish that is granted anyway changes nothing: a sentence is searched without wishes first, and with them only where not all of the
+    A wish that is granted anyway changes nothing: a sentence is searched without constraints first, and with them only where not all of the
     n best are as they are wanted; all that is as wanted is ranked together. A search with forced words goes on until nothing alive can win
     and has at least one beam more than there are forced tokens.
 
@@ -231,7 +231,7 @@ def beam_search(
 def _search_constrained(
     queries: Sequence[Query], search: Callable[[Sequence[Query], Collection[int], int], list[list[Hypothesis]]], *, config: SearchConfig
 ) -> list[list[Hypothesis]]:
-    """Search without wishes, then, where the n best are not as they are wanted, with all but the forced words, then with all."""
+    """Search without constraints, then, where the n best are not as they are wanted, with all but the forced words, then with all."""
     kept: list[list[Hypothesis]] = [[] for _ in queries]
     unmet, before = list(range(len(queries))), list[Query | None]([None] * len(queries))
     for asked in zip(*(query.relaxations() for query in queries), strict=True):

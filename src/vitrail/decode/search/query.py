@@ -50,7 +50,7 @@ class Query:
         return min(self.shortest, self.cap - 1)
 
     def relaxations(self) -> tuple["Query", "Query", "Query"]:
-        """The same without wishes, with all but the forced words, and as it is."""
+        """The same without constraints, with all but the forced words, and as it is."""
         free, unforced = (replace(self.constraints, forced=(), **dropped) for dropped in ({"prefix": (), "forbidden": ()}, {}))
         return replace(self, constraints=free), replace(self, constraints=unforced), self
 

@@ -1,1 +1,1 @@
-"""The text around a search: wishes, parts of a text, and their translations joined."""
+"""The text around a search: constraints, parts of a text, and their translations joined."""

@@ -16,7 +16,7 @@ _UNSPACED = re.compile(f"[{UNSPACED}]")
 _UNSPACED_END = re.compile(rf"(?:[{UNSPACED}]|[^\s][。！？｡、，：；」』】）》〉]+|[^\s\w][。！？｡])\Z")
 
 
-class Stretch(NamedTuple):
+class Segment(NamedTuple):
     """One part of a text and its translation: where each stands, in characters, and its tokens without EOS."""
 
     source_start: int
@@ -42,7 +42,7 @@ class Alternative(NamedTuple):
     log_probability: float
     token_log_probabilities: tuple[float, ...]
     """See `Hypothesis`; those of one part after those of the other, each with its end."""
-    stretches: tuple[Stretch, ...]
+    segments: tuple[Segment, ...]
     truncated: bool
 
 
@@ -128,7 +128,7 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
         log_probability,
         log_probabilities,
         tuple(
-            Stretch(
+            Segment(
                 *(one.place[0], one.tokens, start, item.tokens),
                 source_text=one.text,
                 source_end=one.place[1],

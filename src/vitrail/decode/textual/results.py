@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vitrail import renamed
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
-from vitrail.decode.textual.joining import Alternative, Stretch
+from vitrail.decode.textual.joining import Alternative, Segment
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,24 @@ class Translation:
     """In how many pieces the text was translated."""
     cut: bool
     """Whether a sentence had to be cut because it was too long."""
-    stretches: tuple[Stretch, ...] = ()
+    segments: tuple[Segment, ...] = ()
     """The parts that have tokens, as they stand in `source` and `text`."""
     passed_through: bool = False
     """Whether there was nothing to translate, no letter, so that the text stayed as it is."""
     token_log_probabilities: tuple[float, ...] = ()
     """One for each token and, after those of each part, one for its end unless it was truncated."""
 
+    @property
+    def stretches(self) -> tuple[Segment, ...]:
+        """The old name of `segments`."""
+        renamed.warn("Translation.stretches", "Translation.segments")
+        return self.segments
+
 
 class SearchedPart(NamedTuple):
     """One part of a text that has tokens, with all that the search found for it."""
 
-    stretch: Stretch
+    segment: Segment
     query: Query
     hypotheses: tuple[Hypothesis, ...]
     """Best first; the first one is in the translation."""

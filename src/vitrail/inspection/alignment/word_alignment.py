@@ -328,12 +328,12 @@ class Aligner:
         return self._between_spaces(pairs)
 
     def align_translations(self, translations: Sequence[Translation]) -> list[Links]:
-        """The same for texts that were translated, the parts of long ones put together again; see `Translation.stretches`."""
+        """The same for texts that were translated, the parts of long ones put together again; see `Translation.segments`."""
         parts: list[tuple[_Half, _Half]] = []
         numbers: list[int] = []
         vocabularies = self._translator.vocabularies
         for number, one in enumerate(translations):
-            for part in one.stretches:
+            for part in one.segments:
                 there, said = (part.source_start, part.source_end), (part.target_start, part.target_end)
                 source = _cut_half(part.source_tokens, vocabularies.source, text=part.source_text, whole=one.source, where=there)
                 target = _cut_half(part.target_tokens, vocabularies.target, text=None, whole=one.text, where=said)

@@ -17,7 +17,7 @@ from vitrail.decode.forced import distributions
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.results import Searched
-from vitrail.decode.textual.wishes import Wishes
+from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.edit import applied
 from vitrail.inspection.causes.parts import Head, Part, parse_numbers, parse_part
@@ -49,10 +49,16 @@ class Editable(Protocol):
     def inspect(self, text: str, /) -> Inspection: ...
     def encode_target(self, text: str, /) -> tuple[int, ...]: ...
     def choose_part(
-        self, text: str, part: int | None = None, *, wishes: Wishes | None = None, given: bool = False, edit: "Edit | None" = None
+        self,
+        text: str,
+        part: int | None = None,
+        *,
+        constraints: TextConstraints | None = None,
+        given: bool = False,
+        edit: "Edit | None" = None,
     ) -> Chosen: ...
     def translate_parts(
-        self, text: str, *, wishes: Wishes | None = None, search: SearchConfig | None = None, only: int | None = None
+        self, text: str, *, constraints: TextConstraints | None = None, search: SearchConfig | None = None, only: int | None = None
     ) -> Searched: ...
 
 
@@ -162,31 +168,31 @@ def change(
     translation: str | None = None,
     part: int | None = None,
     search: SearchConfig | None = None,
-    wishes: Wishes | None = None,
+    constraints: TextConstraints | None = None,
 ) -> Change:
     """Translate one part of a text as ever and with an edit, and weigh both translations both ways.
 
     Args:
         translation: take this one for the old one, of the part, rather than what the search finds.
         part: which of the parts that the text is translated in, from 1; None: the first.
-        search, wishes: of both searches, as for `translate`; where the edit has a prefix, the new translation begins with that one.
+        search, constraints: of both searches, as for `translate`; where the edit has a prefix, the new translation begins with that one.
     Raises: UsageError for a text without tokens or too long, for a part that there is not, for words that do not occur or whose change
         leads to other parts, and for what the model does not have.
     Cost:   two searches and four passes over given translations.
     """
     edited_text = replace_words(text, edit.words)
-    old_part = translator.choose_part(text, part, wishes=wishes, given=translation is not None, edit=edit)
-    new_part = translator.choose_part(edited_text, old_part.number, wishes=begun(wishes, edit))
+    old_part = translator.choose_part(text, part, constraints=constraints, given=translation is not None, edit=edit)
+    new_part = translator.choose_part(edited_text, old_part.number, constraints=begun(constraints, edit))
     if old_part.parts != new_part.parts:
         found = f"words whose change makes {new_part.parts} parts of a text that is translated in {old_part.parts}"
         raise UsageError(found, remedy="edit one sentence at a time")
     if translation is None:
-        old = _search(translator, text, old_part, search=search, wishes=wishes)
+        old = _search(translator, text, old_part, search=search, constraints=constraints)
     else:
         old = _Said(translator.encode_target(translation), plain(encodable(translation)).strip())
     side = make_side(new_part.ids, translator.vocabularies.source, text=new_part.text)
     with edit_applied(translator.model, side, edit):
-        new = _search(translator, edited_text, new_part, search=search, wishes=begun(wishes, edit))
+        new = _search(translator, edited_text, new_part, search=search, constraints=begun(constraints, edit))
         after = [_weigh(translator.model, new_part, said) for said in (old, new)]
     before = [_weigh(translator.model, old_part, said) for said in (old, new)]
     told = [_tell(translator, said, before=one, after=other) for said, one, other in zip((old, new), before, after, strict=True)]
@@ -212,9 +218,9 @@ class _Said(NamedTuple):
     truncated: bool = False
 
 
-def _search(translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, wishes: Wishes | None) -> _Said:
+def _search(translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, constraints: TextConstraints | None) -> _Said:
     """What `translate` says of one part."""
-    (found,) = translator.translate_parts(text, wishes=wishes, search=search, only=chosen.number - 1).parts
+    (found,) = translator.translate_parts(text, constraints=constraints, search=search, only=chosen.number - 1).parts
     return _Said(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
 
 
@@ -224,10 +230,10 @@ def edit_applied(model: TranslationModel, side: Side, edit: Edit) -> AbstractCon
     return applied(model, off=edit.off, hidden=hidden, patches=edit.patches)
 
 
-def begun(wishes: Wishes | None, edit: Edit) -> Wishes:
+def begun(constraints: TextConstraints | None, edit: Edit) -> TextConstraints:
     """What is asked of a translation, but with the edit's prefix, where it has one."""
-    wishes = Wishes() if wishes is None else wishes
-    return replace(wishes, prefix=edit.prefix or wishes.prefix)
+    constraints = TextConstraints() if constraints is None else constraints
+    return replace(constraints, prefix=edit.prefix or constraints.prefix)
 
 
 def _weigh(model: TranslationModel, chosen: Chosen, said: _Said) -> Float[Tensor, "T V"]:

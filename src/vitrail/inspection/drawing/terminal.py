@@ -264,7 +264,7 @@ def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
 def _branches(
     children: dict[int | None, list[Node]], living: set[int], scores: dict[int, float], best: int | None, pen: _Pen
 ) -> Iterator[str]:
-    """A line for each stretch without a fork, the better branch first; from a stack, since translations may be long."""
+    """A line for each segment without a fork, the better branch first; from a stack, since translations may be long."""
     waiting: list[tuple[Node, str, str]] = []
 
     def push(parent: int | None, indent: str, *, root: bool = False) -> None:

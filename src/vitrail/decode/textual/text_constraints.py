@@ -13,7 +13,7 @@ from vitrail.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Wishes:
+class TextConstraints:
     """What is asked of every translation of a call.
 
     Args:
@@ -31,35 +31,35 @@ class Wishes:
 
     def __post_init__(self) -> None:
         if not isinstance(self.prefix, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UsageError(f"Wishes: prefix is {self.prefix!r}", expected="one text")
+            raise UsageError(f"prefix is {self.prefix!r}", expected="one text")
         for name in ("forbidden", "forced"):
             given: Any = getattr(self, name)
             words: tuple[Any, ...] = (given,) if isinstance(given, str) else tuple(given)
             if not all(isinstance(word, str) for word in words):
-                raise UsageError(f"Wishes: {name} is {given!r}", expected="words or phrases")
+                raise UsageError(f"{name} is {given!r}", expected="words or phrases")
             object.__setattr__(self, name, words)
         for text in (self.prefix, *self.forbidden, *self.forced):
             if encodable(text) != text:
-                raise UsageError(f"Wishes: {text!a} is not UTF-8", remedy="set the terminal to UTF-8, or write the words anew")
+                raise UsageError(f"constraint {text!a} is not UTF-8", remedy="set the terminal to UTF-8, or type the words again")
 
 
-def to_constraints(wishes: Wishes | None, target: Subwords, *, joins: Callable[[int, int], bool]) -> Constraints:
+def to_constraints(constraints: TextConstraints | None, target: Subwords, *, joins: Callable[[int, int], bool]) -> Constraints:
     """The same in token ids of the target's vocabulary.
 
     Args:    joins: what `joining` gives of the vocabulary.
-    Raises:  UsageError for wishes that cannot be granted.
+    Raises:  UsageError for constraints that cannot be satisfied.
     """
-    if wishes is None:
+    if constraints is None:
         return UNCONSTRAINED
-    forced = tuple(spellings(word, target) for word in wishes.forced)
-    for word, found in zip(wishes.forced, forced, strict=True):
+    forced = tuple(spellings(word, target) for word in constraints.forced)
+    for word, found in zip(constraints.forced, forced, strict=True):
         if not found:
             raise UsageError(f"the forced word {word!r} cannot be written in this model's vocabulary", remedy="choose another word")
-    forbidden = tuple(dict.fromkeys(spelling for word in wishes.forbidden for spelling in spellings(word, target)))
-    for word, found in zip(wishes.forced, forced, strict=True):
+    forbidden = tuple(dict.fromkeys(spelling for word in constraints.forbidden for spelling in spellings(word, target)))
+    for word, found in zip(constraints.forced, forced, strict=True):
         if all(any(contains(spelling, banned) for banned in forbidden) for spelling in found):
             raise UsageError(f"{word!r} is forced and forbidden at once", remedy="leave it out of one of the two lists")
-    prefix = tuple(target.encode(plain(encodable(wishes.prefix))))
+    prefix = tuple(target.encode(plain(encodable(constraints.prefix))))
     return Constraints(prefix=prefix, forbidden=forbidden, forced=forced, joins=joins)
 
 
