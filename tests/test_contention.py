@@ -16,7 +16,7 @@ LINUX = sys.platform.startswith("linux")
 UNSAID = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", *WAITING)}
 BURNT = """
 import sys, time, vitrail, torch
-from vitrail.contention import IdleTeams, waited_seconds
+from vitrail.runtime.contention import IdleTeams, waited_seconds
 torch.set_num_threads(len(__import__("os").sched_getaffinity(0)))
 work = torch.zeros(1 << 17)
 def burnt():  # the processor time that worker threads spend after their work
@@ -29,7 +29,7 @@ burnt(); alone = burnt(); teams = IdleTeams(1); held = burnt(); teams.end(); pri
 """
 WATCHED = """
 import sys, threading, time, vitrail, torch
-from vitrail.runtime import set_threads
+from vitrail.runtime.device import set_threads
 set_threads(int(sys.argv[1]))
 idle = lambda: sum(thread.name == "vitrail-idle-team" for thread in threading.enumerate())
 work, until, most = torch.randn(512, 512), time.monotonic() + float(sys.argv[2]), 0

@@ -50,7 +50,7 @@ def test_freed_memory_is_kept() -> None:
     """After the setting, a large block that is freed and taken again costs no new pages, once the heap has settled."""
     script = """
 import resource, torch
-from vitrail.runtime import keep_freed_memory
+from vitrail.runtime.device import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(8_000_000)

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from vitrail.bench import train as bench
+from vitrail.bench import training_speed as bench
 from vitrail.bench.peers import systems as known
 from vitrail.bench.peers.recurrent_peers import JoeyNMT, TorchRecurrent
-from vitrail.bench.peers.systems import System, all_systems
-from vitrail.bench.peers.transformer_peers import Marian, PeerModel, TorchTransformer
+from vitrail.bench.peers.systems import PeerModel, System
+from vitrail.bench.peers.table import all_systems, peers_of
+from vitrail.bench.peers.transformer_peers import Marian, TorchTransformer
 from vitrail.bench.training_speed import BenchReport, Row
 from vitrail.config import parse_override
 from vitrail.data.batches import Batch, collate
@@ -191,7 +192,7 @@ def test_every_setting_of_the_peers_is_tried_and_ours_comes_first() -> None:
     ],
 )
 def test_a_peer_that_cannot_be_this_model_says_what_it_lacks(changes: dict[str, object], torch_lacks: str, joey_lacks: str) -> None:
-    loop, joey = known.peers_of(RECURRENT.model_copy(update=changes))
+    loop, joey = peers_of(RECURRENT.model_copy(update=changes))
     assert loop.obstacle() == torch_lacks
     assert joey_lacks in joey.lacks and bool(joey.lacks) == bool(joey_lacks)
 

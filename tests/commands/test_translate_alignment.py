@@ -20,8 +20,9 @@ from vitrail.data.vocabularies.subwords import CharacterVocabulary, Subwords, Vo
 from vitrail.errors import DataError, UsageError
 from vitrail.inspection.alignment import word_alignment as alignment
 from vitrail.inspection.alignment.cross import LONGEST
+from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import save_model, unique_tensors
+from vitrail.models.model_folder import save_model
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 

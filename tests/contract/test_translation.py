@@ -12,7 +12,8 @@ from vitrail.decode.search.beams import beam_search
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
-from vitrail.models.model_folder import load_model, save_model, unique_tensors
+from vitrail.models.base import unique_tensors
+from vitrail.models.model_folder import load_model, save_model
 
 pytestmark = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
 

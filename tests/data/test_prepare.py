@@ -242,7 +242,7 @@ import errno, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from vitrail import files
-from vitrail.data.prepare import DataConfig, prepare
+from vitrail.data.preparing.prepare import DataConfig, prepare
 
 moment, config, folder = sys.argv[1], DataConfig.model_validate_json(sys.argv[2]), Path(sys.argv[3])
 

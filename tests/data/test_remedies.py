@@ -14,7 +14,8 @@ from vitrail.commands.shared.request import CORPUS_KEYS
 from vitrail.train.run_config import RunConfig
 
 SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
-FILES = [*sorted((SOURCE / "data").glob("*.py")), *(SOURCE / "commands" / f"{name}.py" for name in ("prepare", "request", "train"))]
+VERBS = [next((SOURCE / "commands").rglob(f"{name}.py")) for name in ("prepare", "request", "train")]
+FILES = [*sorted((SOURCE / "data").rglob("*.py")), *VERBS]
 
 
 def advice() -> Iterator[tuple[str, str]]:

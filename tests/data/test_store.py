@@ -98,9 +98,9 @@ def test_a_failure_leaves_the_older_store(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from vitrail.data import store
-from vitrail.data.subwords import Vocabularies
-from vitrail.data.text import SentencePair
+from vitrail.data.preparing import store
+from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.data.reading.parallel_text import SentencePair
 folder = Path(sys.argv[1])
 store._CHUNK = 10
 def pairs():

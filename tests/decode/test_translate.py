@@ -17,7 +17,8 @@ from vitrail.decode.search_config import SamplingConfig, SearchConfig, Translate
 from vitrail.decode.textual.text_constraints import TextConstraints, spellings
 from vitrail.decode.translate import Translation, Translator
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.model_folder import save_model, unique_tensors
+from vitrail.models.base import unique_tensors
+from vitrail.models.model_folder import save_model
 from vitrail.models.transformer import Transformer, TransformerConfig
 from vitrail.runtime.device import fewest_rows
 

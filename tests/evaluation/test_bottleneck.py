@@ -16,9 +16,9 @@ from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import PAD, SubwordsConfig, Vocabularies, WordVocabulary
 from vitrail.errors import DataError, ModelError
 from vitrail.experiments.bottleneck import CLASSES, LEAST, logistic, mean_over_real, read_back, read_run, ridge, sentence_vectors
-from vitrail.models.base import Encoded, State, Step, TranslationModel
+from vitrail.models.base import Encoded, State, Step, TranslationModel, unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import save_model, unique_tensors
+from vitrail.models.model_folder import save_model
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.models.transformer import TransformerConfig
 from vitrail.nn.losses import LossSum

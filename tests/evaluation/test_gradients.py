@@ -143,7 +143,7 @@ def test_hooks_go_also_after_an_error_and_values_without_gradient_are_heard_as_z
 
 
 def test_a_model_without_such_places_is_refused() -> None:
-    with record_gradients(nn.Linear(2, 2)) as record, pytest.raises(ModelError, match="no gradient was heard"):
+    with record_gradients(nn.Linear(2, 2)) as record, pytest.raises(ModelError, match="no gradient was recorded"):
         record.norms()
 
 

@@ -17,8 +17,9 @@ import torch
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
 from vitrail.decode.translate import Translator
+from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import FORMAT, load_model, save_model, unique_tensors
+from vitrail.models.model_folder import FORMAT, load_model, save_model
 from vitrail.models.transformer import TransformerConfig
 
 HERE = Path(__file__).parent

@@ -21,8 +21,9 @@ from vitrail import files
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import publish_folder
+from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model, count_parameters
-from vitrail.models.model_folder import FORMAT, fill, load_model, save_model, unique_tensors
+from vitrail.models.model_folder import FORMAT, fill, load_model, save_model
 from vitrail.models.transformer import TransformerConfig
 
 CONFIG = TransformerConfig(encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8)

@@ -22,7 +22,7 @@ from vitrail.train import run as run_module
 from vitrail.train.api import train_translator
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
-from vitrail.train.tasks import translation as translation_module
+from vitrail.train.tasks import translation_task as translation_module
 from vitrail.train.tasks.validate import Validation
 
 

@@ -21,8 +21,8 @@ from vitrail.config import Duration, Interval, build
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import Stopped, TrainingError, out_of_memory
+from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import unique_tensors
 from vitrail.nn.losses import LossSum
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.log.metrics import Event, Window

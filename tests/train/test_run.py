@@ -28,7 +28,7 @@ from vitrail.train import loop as loop_module
 from vitrail.train import run as run_module
 from vitrail.train.log.metrics import Event, tensorboard
 from vitrail.train.resume import checkpoints
-from vitrail.train.tasks import translation as translation_module
+from vitrail.train.tasks import translation_task as translation_module
 from vitrail.train.tasks.validate import Validation
 
 STEPS_PER_EPOCH = 16

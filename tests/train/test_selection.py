@@ -16,7 +16,7 @@ from vitrail.errors import UsageError
 from vitrail.models.model_folder import load_model
 from vitrail.train.loop import Progress
 from vitrail.train.run_config import RunConfig
-from vitrail.train.tasks import translation as translation_module
+from vitrail.train.tasks import translation_task as translation_module
 from vitrail.train.tasks import validate as validate_module
 from vitrail.train.tasks.validate import Validation
 

@@ -352,7 +352,7 @@ import os, sys
 from pathlib import Path
 import torch
 from vitrail.errors import ModelError
-from vitrail.train.state import Spec, load_latest, save_checkpoint
+from vitrail.train.resume.checkpoints import Spec, load_latest, save_checkpoint
 run, hostile = Path(sys.argv[1]), Path(sys.argv[2])
 expected = {"model": {"w": Spec((2,), torch.float32)}}
 save_checkpoint(run, step=1, tensors={"model": {"w": torch.ones(2)}}, facts={})

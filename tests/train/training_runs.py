@@ -20,7 +20,7 @@ from vitrail import files
 from vitrail.config import build, merge
 from vitrail.errors import VitrailError
 from vitrail.files import read_json_lines
-from vitrail.models.model_folder import unique_tensors
+from vitrail.models.base import unique_tensors
 from vitrail.runtime import heartbeat
 from vitrail.train import loop
 from vitrail.train import run as run_module

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.bench.peers.systems import Maker, System, all_systems, peers_of
-from vitrail.bench.peers.transformer_peers import LABEL_SMOOTHING
+from vitrail.bench.peers.systems import LABEL_SMOOTHING, Maker, System
+from vitrail.bench.peers.table import all_systems, peers_of
 from vitrail.bench.training_worker import Measured, SpeedTask, save_batches
 from vitrail.config import Config, Override, build, with_overrides
 from vitrail.data.batches import Batch, Batches

@@ -16,18 +16,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vitrail.bench.peers.recurrent_peers import JoeyNMT, TorchRecurrent
-from vitrail.bench.peers.systems import Maker, Way
-from vitrail.bench.peers.transformer_peers import LABEL_SMOOTHING, Marian, PeerModel, TorchTransformer
+from vitrail.bench.peers.systems import LABEL_SMOOTHING, Maker, PeerModel, Way
+from vitrail.bench.peers.table import peers_of
 from vitrail.data.batches import Batch
 from vitrail.data.preparing.prepare import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import TranslationModel, unique_tensors
 from vitrail.models.build import ModelConfig, make_model, read_translator
-from vitrail.models.model_folder import unique_tensors
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
 from vitrail.runtime.device import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.loop import Learner, update
@@ -159,16 +155,8 @@ def _peer(task: SpeedTask, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int
 
 def _peer_model(task: SpeedTask) -> PeerModel:
     """The peer of the same kind as our model."""
-    config = read_translator(task.model)
-    match config:
-        case TransformerConfig():
-            if task.maker == "marian":
-                return Marian(config, task.vocabulary, fused_attention=task.way == "fused attention")
-            return TorchTransformer(config, task.vocabulary)
-        case RecurrentConfig():
-            if task.maker == "joeynmt":
-                return JoeyNMT(config, task.vocabulary)
-            return TorchRecurrent(config, task.vocabulary, packed=task.way == "packed sequences")
+    (peer,) = [one for one in peers_of(read_translator(task.model)) if one.maker == task.maker]
+    return peer.make(task.vocabulary, task.way)
 
 
 @contextmanager

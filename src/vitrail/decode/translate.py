@@ -14,7 +14,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
 from vitrail.decode.engines.table import engine_kind
 from vitrail.decode.engines.torch import TorchEngine
-from vitrail.decode.search.constraints import Constraints, TokenIds
+from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
 from vitrail.decode.search.ensemble import Translating
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
@@ -205,7 +205,7 @@ class Translator:
         return [self._assemble(text, jobs, results, search) for text in prepared]
 
     def _constraints(self, constraints: TextConstraints | None) -> Constraints:
-        return to_constraints(constraints, self.vocabularies.target, joins=self._joins)
+        return UNCONSTRAINED if constraints is None else to_constraints(constraints, self.vocabularies.target, joins=self._joins)
 
     def _search(self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None) -> list[list[Hypothesis]]:
         """The n-best list of each job; `observe` sees every step, the sentences being numbers of jobs."""

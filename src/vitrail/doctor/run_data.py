@@ -16,9 +16,9 @@ from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.learned import LONGEST, spread
 from vitrail.files import read_json_lines
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import TranslationModel, unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import LoadedModel, load_model, model_folder, unique_tensors
+from vitrail.models.model_folder import LoadedModel, load_model, model_folder
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
 

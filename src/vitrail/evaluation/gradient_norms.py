@@ -1,4 +1,4 @@
-"""How strongly the loss pulls at each time step of a model: the norm of dL/dh_t, heard at Probes while the gradient flows back.
+"""How strongly the loss pulls at each time step of a model: the norm of dL/dh_t, recorded at Probes in the backward pass.
 
 In a recurrent network dL/dh_t reaches an early step through one Jacobian for each step between, so it shrinks or grows as a power of
 their number (Bengio et al. 1994); gates, attention and the Transformer are each a shorter way back. This is where that is measured.
@@ -18,7 +18,7 @@ from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.curves import GradientCurve
 from vitrail.models.base import Model
 from vitrail.models.places import Role, Side, gradient_places
-from vitrail.nn.probe import Hook, listen, probes_of
+from vitrail.nn.probe import Hook, listen, listen_backward, probes_of
 
 LONGEST = 100
 """Tokens of the longest sentences that `source_gradients` looks at, for the sake of memory."""
@@ -33,27 +33,26 @@ class GradientRecord:
         self._calls: dict[str, list[Tensor]] = {}
 
     def expect(self, name: str, values: Float[Tensor, "... D"]) -> None:
-        """Hear what flows back through these values; until something does, or if nothing ever does, the norms are 0."""
+        """Record the gradient of these values; until there is one, or if there never is, the norms are 0."""
         calls = self._calls.setdefault(name, [])
         place = len(calls)
         calls.append(torch.zeros(values.shape[:-1], dtype=torch.float64))
 
-        def listen(gradient: Tensor) -> None:
+        def record(gradient: Tensor) -> None:
             # In float64, where the square of a number of 1e-30 is not yet 0.
             calls[place] = gradient.detach().double().norm(dim=-1).cpu()
 
-        if values.requires_grad:
-            values.register_hook(listen)
+        listen_backward(values, record)
 
     def norms(self) -> dict[str, Float[Tensor, "B T"]]:
-        """For each Probe, the norm over the width of dL/dh: a row a sentence, a column a time step, in the order that the Probe heard them.
+        """For each Probe, the norm over the width of dL/dh: a row a sentence, a column a time step, in the order of the calls.
 
-        A Probe that hears one (B, D) tensor a step and one that hears a single (B, T, D) tensor come out alike.
-        Raises ModelError where no Probe heard anything: the model is compiled, or has none of these places.
+        A Probe that passes one (B, D) tensor a step and one that passes a single (B, T, D) tensor come out alike.
+        Raises ModelError where no Probe passed anything: the model is compiled, or has none of these places.
         """
         if not self._calls:
             raise ModelError(
-                "no gradient was heard: none of the model's Probes was passed", remedy="the model as it was before torch.compile"
+                "no gradient was recorded: none of the model's Probes was passed", remedy="the model as it was before torch.compile"
             )
         return {
             name: torch.cat([call.flatten(1) if call.ndim > 1 else call[:, None] for call in calls], 1)

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.config import Config
+from vitrail.data.cleaning.normalise import plain
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.search.beams import Hypothesis, Observation, SearchConfig
-from vitrail.decode.textual.plain import plain
 
 CANDIDATES = 10
 """Told of each step of the translation."""

@@ -6,10 +6,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from vitrail import renamed
+from vitrail.data.cleaning.normalise import encodable, plain
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search_config import SearchConfig
-from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.results import SearchedPart
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator

@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from vitrail.data.cleaning.normalise import plain
 from vitrail.data.vocabularies.subwords import Subwords
 from vitrail.data.vocabularies.vocabulary import collapse, places_in
-from vitrail.decode.textual.plain import plain
 
 Span = tuple[int, int]
 """First character, and the one after the last."""

@@ -205,6 +205,17 @@ class TranslationModel(Model):
         """Score every possible next token; `last` holds SOS at the first step. Owns `state`: callers keep only the returned one."""
 
 
+def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and lasting buffers by name, tied ones once, under their first name."""
+    transient = {
+        f"{prefix}.{name}".lstrip(".")
+        for prefix, module in model.named_modules()
+        for name in module._non_persistent_buffers_set  # pyright: ignore[reportPrivateUsage]
+    }
+    buffers = {name: tensor for name, tensor in model.named_buffers() if name not in transient}
+    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
+
+
 def target_loss(
     hidden: Float[Tensor, "B T D"],
     target: Int[Tensor, "B T"],

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
-from vitrail.models.base import Model, TranslationModel
+from vitrail.models.base import Model, TranslationModel, unique_tensors
 from vitrail.models.build import MODEL_KINDS, AnyConfig, ModelConfig, TaskName, build_model, read_config
 from vitrail.models.language import LanguageConfig
 
@@ -49,17 +49,6 @@ class LoadedModel(NamedTuple):
     vocabularies: Vocabularies
     facts: dict[str, Any]
     """What its training wrote down: languages, scores, the longest source that it saw."""
-
-
-def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and lasting buffers by name, tied ones once, under their first name."""
-    transient = {
-        f"{prefix}.{name}".lstrip(".")
-        for prefix, module in model.named_modules()
-        for name in module._non_persistent_buffers_set  # pyright: ignore[reportPrivateUsage]
-    }
-    buffers = {name: tensor for name, tensor in model.named_buffers() if name not in transient}
-    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
 
 
 def save_model(

@@ -149,6 +149,12 @@ def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Gen
         yield seen
 
 
+def listen_backward(values: Tensor, hook: Callable[[Tensor], None]) -> None:
+    """Call a hook with the gradient that flows back through these values; never where they need none."""
+    if values.requires_grad:
+        values.register_hook(hook)
+
+
 def probes_of(model: nn.Module) -> list[str]:
     """The names of all Probes of a model, in the order of its parts."""
     return [name for name, module in model.named_modules() if isinstance(module, Probe)]

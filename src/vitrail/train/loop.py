@@ -15,8 +15,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.blocks import Block
 from vitrail.data.data_config import DataConfig
 from vitrail.errors import TrainingError, out_of_memory
-from vitrail.models.base import Model
-from vitrail.models.model_folder import unique_tensors
+from vitrail.models.base import Model, unique_tensors
 from vitrail.nn.losses import LossSum
 from vitrail.runtime.device import seed_all
 from vitrail.runtime.ranks import Ranks

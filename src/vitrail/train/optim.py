@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Annotated, Literal, NamedTuple
 
 import torch
@@ -43,6 +44,7 @@ class Warmup(NamedTuple):
     share: float | None
 
     @classmethod
+    @cache
     def parse(cls, value: int | str) -> "Warmup":
         """Read `600`, `"10%"` or `"600 steps, at most 10%"`. Raises ValueError for anything else."""
         if isinstance(value, int):

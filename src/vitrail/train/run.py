@@ -22,9 +22,9 @@ from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import Prepared, PreparedText, open_data
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
-from vitrail.models.base import Model
+from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import count_parameters
-from vitrail.models.model_folder import fill, load_folder, save_model, unique_tensors
+from vitrail.models.model_folder import fill, load_folder, save_model
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
 from vitrail.streams import ignore_write_errors

@@ -7,8 +7,9 @@ import torch
 
 from vitrail.doctor.checks.steps import Steps, judge_rate, measure_steps
 from vitrail.doctor.run_data import admit
+from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import fill, unique_tensors
+from vitrail.models.model_folder import fill
 from vitrail.models.places import group_of
 from vitrail.runtime.device import seed_all
 from vitrail.train.optim import Optimizer

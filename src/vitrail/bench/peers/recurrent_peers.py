@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from vitrail.bench.peers.transformer_peers import LABEL_SMOOTHING, PeerModel
+from vitrail.bench.peers.systems import LABEL_SMOOTHING, Peer, PeerModel, Way
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK
 from vitrail.models.recurrent import RecurrentConfig
 
 _LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+_JOEY = "pip install --no-deps --target FOLDER joeynmt==2.3.0 'importlib_metadata<8.6' zipp subword-nmt mock, then PYTHONPATH=FOLDER"
 
 
 class TorchRecurrent(PeerModel):
@@ -192,3 +194,45 @@ class JoeyNMT(PeerModel):
         """Its own loss a token: the divergence from the smoothed targets, which is 0 where a model is perfect."""
         nats = self.model(return_type="loss", **self._inputs(batch))[0]
         return nats / (batch.target_out != PAD).sum()
+
+
+def recurrent_peers(config: RecurrentConfig) -> tuple[Peer, ...]:
+    """Whom a recurrent translator is held against."""
+
+    def torchs(vocabulary: int, way: Way) -> PeerModel:
+        return TorchRecurrent(config, vocabulary, packed=way == "packed sequences")
+
+    def joey(vocabulary: int, way: Way) -> PeerModel:
+        return JoeyNMT(config, vocabulary)
+
+    layer = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}[config.cell]
+    needed = ("joeynmt", "importlib_metadata", "subword_nmt")
+    return (
+        Peer("torch", f"torch.nn.{layer} loop", ("packed sequences", "padded sequences"), torchs, lacks=_peers_lack(config)),
+        Peer("joeynmt", "JoeyNMT", ("as it comes",), joey, needed, _JOEY, _joey_lacks(config)),
+    )
+
+
+def _peers_lack(model: RecurrentConfig) -> str:
+    """Settings that neither peer has."""
+    extras = {
+        "model.norm": model.norm != "none",
+        "model.residual": model.residual,
+        "model.reverse_source": model.reverse_source,
+        "model.variational": model.variational,
+        "model.word_dropout": model.word_dropout > 0,
+        "model.truncate": model.truncate is not None,
+    }
+    found = [name for name, used in extras.items() if used]
+    return f"has no {', '.join(found)}" if found else ""
+
+
+def _joey_lacks(model: RecurrentConfig) -> str:
+    """What JoeyNMT 2.3.0 has no recurrent model for."""
+    if lacks := _peers_lack(model):
+        return lacks
+    if model.attention not in ("bahdanau", "luong-general"):
+        return "has bahdanau and luong-general attention, and no recurrent model with another or without"
+    if model.cell == "rnn":
+        return "has the cells gru and lstm alone"
+    return "" if model.bidirectional else "has bidirectional encoders alone"

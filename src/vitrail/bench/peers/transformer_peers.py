@@ -1,34 +1,19 @@
-"""What other makers' models have in common, and the same Transformer from two of them, of the same sizes and tying as ours.
+"""The same Transformer from two other makers, of the same sizes and tying as ours.
 
 Hugging Face transformers is needed by `Marian` alone (`pip install 'vitrail[hf]'`).
 """
 
-from abc import ABC, abstractmethod
-
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vitrail.bench.peers.systems import Peer, PeerModel, Way
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS
 from vitrail.models.transformer import TransformerConfig
 from vitrail.nn.positions import sinusoids
 
-LABEL_SMOOTHING = 0.1
-"""Of every system that is measured."""
-
-
-class PeerModel(nn.Module, ABC):
-    """Another maker's model, as a plain training loop sees it."""
-
-    @abstractmethod
-    def forward(self, batch: Batch) -> Float[Tensor, "B T V"]:
-        """Scores of every next target token."""
-
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """Nats a real target token, smoothed."""
-        return F.cross_entropy(self(batch).flatten(0, 1), batch.target_out.flatten(), ignore_index=PAD, label_smoothing=LABEL_SMOOTHING)
+_HUGGING_FACE = "pip install 'vitrail[hf]'"
 
 
 class TorchTransformer(PeerModel):
@@ -120,3 +105,19 @@ class Marian(PeerModel):
         """Scores of every next target token."""
         mask = (batch.source != PAD).long()
         return self.model(input_ids=batch.source, attention_mask=mask, decoder_input_ids=batch.target_in, use_cache=False).logits
+
+
+def transformer_peers(config: TransformerConfig) -> tuple[Peer, ...]:
+    """Whom a Transformer is held against."""
+
+    def torchs(vocabulary: int, way: Way) -> PeerModel:
+        return TorchTransformer(config, vocabulary)
+
+    def marian(vocabulary: int, way: Way) -> PeerModel:
+        return Marian(config, vocabulary, fused_attention=way == "fused attention")
+
+    attention: tuple[Way, ...] = ("fused attention", "explicit attention")
+    return (
+        Peer("torch", "torch.nn.Transformer", attention, torchs),
+        Peer("marian", "Hugging Face MarianMT", attention, marian, ("transformers",), _HUGGING_FACE),
+    )

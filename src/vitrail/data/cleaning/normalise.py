@@ -17,6 +17,8 @@ from vitrail.errors import ModelError
 VERSION = 1
 """Grows when a source would be read in another way. 0: models from before, whose sources lost control characters and nothing else."""
 
+_SURROGATES = regex.compile("[\ud800-\udfff]")
+_LEGACY_CONTROLS = regex.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
 _CONTROLS = regex.compile(r"[\p{Cc}\u2028\u2029]+")
 # The last three are the blank of Braille, and fillers of Hangul, which count as letters.
 SPACES = regex.compile(r"[\p{Cc}\p{Z}\u2800\u3164\uffa0]+")
@@ -79,6 +81,16 @@ def ends_in_word(text: str) -> bool:
     return _ENDS_IN_WORD.match(text[-1:]) is not None
 
 
+def encodable(text: str) -> str:
+    """Replace lone surrogates (bytes that were not UTF-8) by U+FFFD, as any reader of UTF-8 does."""
+    return _SURROGATES.sub("\ufffd", text)
+
+
+def plain(text: str) -> str:
+    """Turn control characters and line breaks of every kind into spaces: sentences have none."""
+    return _LEGACY_CONTROLS.sub(" ", text)
+
+
 class Normalisation(NamedTuple):
     """How sources are read."""
 
@@ -104,7 +116,7 @@ class Normalisation(NamedTuple):
     def origins(self, text: str) -> list[int]:
         """For every character of `source(text)`, where in `text` the one that it comes from stands, or the first of its grapheme."""
         if self.version == 0:
-            plain = _BEFORE_CONTROLS.sub(" ", text)
+            plain = _LEGACY_CONTROLS.sub(" ", text)
             return list(range(len(plain) - len(plain.lstrip()), len(plain.rstrip())))
         found: list[int] = []
         spaced = True
@@ -148,12 +160,10 @@ CURRENT = Normalisation()
 LEGACY_NORMALISATION = Normalisation(version=0, pass_through=False)
 """How sources were read before they were normalised."""
 
-_BEFORE_CONTROLS = regex.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
-
 
 def normalise_legacy(text: str) -> str:
     """Control characters are spaces, and nothing else changes: see `LEGACY_NORMALISATION`."""
-    return _BEFORE_CONTROLS.sub(" ", text).strip()
+    return _LEGACY_CONTROLS.sub(" ", text).strip()
 
 
 @lru_cache

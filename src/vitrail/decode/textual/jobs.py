@@ -6,12 +6,11 @@ from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
 
-from vitrail.data.cleaning.normalise import Normalisation, has_letters
+from vitrail.data.cleaning.normalise import Normalisation, encodable, has_letters, plain
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import Constraints, contains, repeats
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
-from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.split import TextPart, split_to_fit
 
 

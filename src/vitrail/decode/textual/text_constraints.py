@@ -6,9 +6,9 @@ from typing import Any
 
 import regex
 
+from vitrail.data.cleaning.normalise import encodable, plain
 from vitrail.data.vocabularies.subwords import UNK, Subwords
-from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, contains
-from vitrail.decode.textual.plain import encodable, plain
+from vitrail.decode.search.constraints import Constraints, contains
 from vitrail.errors import UsageError
 
 
@@ -43,14 +43,12 @@ class TextConstraints:
                 raise UsageError(f"constraint {text!a} is not UTF-8", remedy="set the terminal to UTF-8, or type the words again")
 
 
-def to_constraints(constraints: TextConstraints | None, target: Subwords, *, joins: Callable[[int, int], bool]) -> Constraints:
+def to_constraints(constraints: TextConstraints, target: Subwords, *, joins: Callable[[int, int], bool]) -> Constraints:
     """The same in token ids of the target's vocabulary.
 
     Args:    joins: what `joining` gives of the vocabulary.
     Raises:  UsageError for constraints that cannot be satisfied.
     """
-    if constraints is None:
-        return UNCONSTRAINED
     forced = tuple(spellings(word, target) for word in constraints.forced)
     for word, found in zip(constraints.forced, forced, strict=True):
         if not found:

@@ -12,9 +12,9 @@ from vitrail.doctor.checks.course import Course, planned_steps, read_course
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_data import Patient
 from vitrail.evaluation.learned import LITTLE, word_entropy
-from vitrail.models.base import Model
+from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import fill, unique_tensors
+from vitrail.models.model_folder import fill
 from vitrail.models.places import group_of
 from vitrail.runtime.device import seed_all
 from vitrail.train.optim import Optimizer, Warmup

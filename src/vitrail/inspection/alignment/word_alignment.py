@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from vitrail.config import Config
+from vitrail.data.cleaning.normalise import encodable, plain
 from vitrail.data.reading.parallel_text import lines
 from vitrail.data.vocabularies.subwords import Subwords
-from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.results import Translation
 from vitrail.errors import UsageError
 from vitrail.inspection.alignment.cross import LONGEST, Weights, cross_attention, cross_layers

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vitrail.config import Config
+from vitrail.data.cleaning.normalise import encodable, plain
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.data.vocabularies.vocabulary import collapse
 from vitrail.decode.forced import distributions
 from vitrail.decode.search.beams import SearchConfig
-from vitrail.decode.textual.plain import encodable, plain
 from vitrail.decode.textual.results import Searched
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.errors import UsageError

@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.config import Config
+from vitrail.data.cleaning.normalise import encodable, plain
 from vitrail.data.preparing.prepare import open_prepared
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.search.beams import SearchConfig
-from vitrail.decode.textual.plain import encodable, plain
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings
