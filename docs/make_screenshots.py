@@ -13,8 +13,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import vitrail
+from vitrail.inspection.complete import complete
 from vitrail.inspection.page import to_html
-from vitrail.inspection.whole import complete
 
 SIZE = {"width": 1280, "height": 960}
 

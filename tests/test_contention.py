@@ -106,7 +106,7 @@ def test_gnu_looks_less_while_a_team_is_idle() -> None:
 @pytest.mark.skipif(not LINUX or len(os.sched_getaffinity(0)) < 2 or waited_seconds() is None, reason="the kernel tells of waiting")
 def test_a_busy_neighbour_is_noticed() -> None:
     cores = str(min(4, len(os.sched_getaffinity(0))))
-    command = [sys.executable, "-m", "vitrail.bench.neighbour", str(len(os.sched_getaffinity(0)))]
+    command = [sys.executable, "-m", "vitrail.bench.busy_loop", str(len(os.sched_getaffinity(0)))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as neighbour:
         try:
             assert neighbour.stdout is not None and neighbour.stdout.readline() == b"busy\n"

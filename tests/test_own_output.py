@@ -31,7 +31,9 @@ THEIRS = {
 
 
 @pytest.mark.parametrize(
-    "places", [lag.places, gradients.places, length.places, ladder_report.places], ids=["lag", "gradients", "length", "ladder"]
+    "places",
+    [lag.lag_report_files, gradients.gradient_report_files, length.length_report_files, ladder_report.ladder_report_files],
+    ids=["lag", "gradients", "length", "ladder"],
 )
 def test_a_report_is_not_written_over_somebody_elses(places: Places, tmp_path: Path) -> None:
     for path in places(tmp_path):

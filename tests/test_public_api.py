@@ -47,6 +47,7 @@ RENAMED = [
     ("vitrail.inspection.figures", "draw_heads", "vitrail.inspection.drawing.figures"),
     ("vitrail.inspection.lens", "apply_lens", "vitrail.inspection.causes.lens"),
     ("vitrail.inspection.maps", "map_model", "vitrail.inspection.maps.model_map"),
+    ("vitrail.inspection.whole", "complete", "vitrail.inspection.complete"),
     ("vitrail.models.folder", "load_model", "vitrail.models.model_folder"),
 ]
 """Names that the pages told, where the last release had them, and where they are now."""

@@ -209,7 +209,9 @@ def shared_names(trees: Mapping[str, ast.Module]) -> list[Measure]:
     for module, name, node in definitions(trees):
         kind = {ast.ClassDef: "classes", ast.FunctionDef: "functions"}.get(type(node))
         if kind and not module.startswith("vitrail.commands") and name != "main":
-            homes[kind][name].append(short(module))
+            places = homes[kind][name]
+            if short(module) not in places:  # overloads are one function
+                places.append(short(module))
     for module in trees:
         if not module.startswith("vitrail.commands"):
             homes["modules"][module.rpartition(".")[2]].append(short(module))

@@ -14,20 +14,20 @@ from typing import Annotated, Any
 import typer
 
 import vitrail
-from vitrail.commands.judge.bench import bench
-from vitrail.commands.judge.compare import compare
-from vitrail.commands.judge.evaluate import evaluate
-from vitrail.commands.look.doctor import doctor
-from vitrail.commands.look.experiment import experiment
-from vitrail.commands.look.inspect import inspect
-from vitrail.commands.make.config import config
-from vitrail.commands.make.demo import demo
-from vitrail.commands.make.prepare import prepare
-from vitrail.commands.make.train import train
+from vitrail.commands.evaluating.bench import bench
+from vitrail.commands.evaluating.compare import compare
+from vitrail.commands.evaluating.evaluate import evaluate
+from vitrail.commands.inspecting.doctor import doctor
+from vitrail.commands.inspecting.experiment import experiment
+from vitrail.commands.inspecting.inspect import inspect
 from vitrail.commands.shared import console
-from vitrail.commands.use.align import align
-from vitrail.commands.use.generate import generate
-from vitrail.commands.use.translate import translate
+from vitrail.commands.training.config import config
+from vitrail.commands.training.demo import demo
+from vitrail.commands.training.prepare import prepare
+from vitrail.commands.training.train import train
+from vitrail.commands.translating.align import align
+from vitrail.commands.translating.generate import generate
+from vitrail.commands.translating.translate import translate
 from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
 from vitrail.streams import OutputClosed, guard_streams
 from vitrail.train.stopping import stopping_at_once

@@ -285,11 +285,6 @@ def _key(table: Any, location: tuple[int | str, ...]) -> tuple[str, str]:
     return ".".join(parts), kind
 
 
-def to_json(config: Config) -> str:
-    """The configuration as readable JSON, stable key order."""
-    return json.dumps(config.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-
-
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
         # DEL is the one character that JSON may hold bare and TOML may not.

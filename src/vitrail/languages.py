@@ -26,8 +26,6 @@ dictionary (Thai to Ahom) or between syllables (Tibetan, Javanese) by the rules 
 UNSPACED_CLASS = "".join(rf"\p{{Script={code}}}" for code in UNSPACED_SCRIPTS) + "ーｰ"
 """The signs of these scripts, to stand between [ and ] in a pattern of `regex` (`re` knows no scripts). The long vowel marks of
 kana are named apart, since Unicode gives them to no one script."""
-UNSPACED = regex.compile(f"[{UNSPACED_CLASS}]")
-"""One such sign."""
 
 # Scripts of a language that stand for several of Unicode's, or for a manner of one.
 _AS_WRITTEN = {

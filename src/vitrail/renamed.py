@@ -19,6 +19,7 @@ MODULES = {
     "vitrail.inspection.doctor.examine": "vitrail.doctor.examine",
     "vitrail.inspection.figures": "vitrail.inspection.drawing.figures",
     "vitrail.inspection.lens": "vitrail.inspection.causes.lens",
+    "vitrail.inspection.whole": "vitrail.inspection.complete",
     "vitrail.models.folder": "vitrail.models.model_folder",
 }
 """Old module -> new one."""

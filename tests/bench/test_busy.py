@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from vitrail.bench import busy
-from vitrail.bench.busy import BUSY_GOAL, QUIET_GOAL, BusyReport, Way
+from vitrail.bench.busy import BUSY_GOAL, QUIET_GOAL, BusyReport, WaitPolicy
 from vitrail.bench.busy_worker import BusyTask
-from vitrail.bench.training_speed import make_corpus
+from vitrail.bench.training_speed import make_bench_corpus
 from vitrail.bench.training_worker import save_batches
 from vitrail.errors import UsageError
 from vitrail.models.transformer import TransformerConfig
@@ -25,7 +25,7 @@ TWO_CORES = Machine("a processor", 2, "Linux", "3.11", {}, 0.1)
 
 def test_both_states_are_measured() -> None:
     said: list[str] = []
-    report = busy.run(
+    report = busy.measure_busy_training(
         pairs=PAIRS, vocabulary=600, batch_tokens=128, threads=1, seconds=0.01, repeats=1, spin_counts=(50,), settle=0, say=said.append
     )
     assert [way.setting for way in report.ways] == [{}, WAITING, {"GOMP_SPINCOUNT": "50"}]
@@ -35,7 +35,7 @@ def test_both_states_are_measured() -> None:
 
 
 def test_no_bit_depends_on_how_threads_wait(tmp_path: Path) -> None:
-    corpus = make_corpus(PAIRS, vocabulary=600, batch_tokens=512, count=2)
+    corpus = make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=512, count=2)
     save_batches(tmp_path / "batches", corpus.batches)
     model = TransformerConfig(encoder_layers=1, decoder_layers=1, width=64, heads=2, feed_forward=64).model_dump(mode="json")
     task = BusyTask(model, corpus.vocabulary, str(tmp_path / "batches"), 2, "fp32", 2)
@@ -49,7 +49,7 @@ def test_no_bit_depends_on_how_threads_wait(tmp_path: Path) -> None:
 
 
 def test_ratios_are_those_of_medians_to_what_is_fair() -> None:
-    ways = (Way("old", {}, (90, 100, 110), (5, 1, 9), "a"), Way("new", {}, (97, 0, 98), (45, 40, 0), "b"))
+    ways = (WaitPolicy("old", {}, (90, 100, 110), (5, 1, 9), "a"), WaitPolicy("new", {}, (97, 0, 98), (45, 40, 0), "b"))
     report = BusyReport(TWO_CORES, "", 2, 2, ways)
     assert report.fair_share == 0.5
     assert report.ratios(ways[0]) == (1.0, 0.1) and report.ratios(ways[1]) == (0.97, 0.8)

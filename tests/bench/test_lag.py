@@ -24,7 +24,7 @@ from vitrail.experiments.lag_worker import (
     RecurrentReader,
     gradient_ratio,
     make_reader,
-    measure,
+    run_trials,
 )
 from vitrail.runtime.machine import Machine
 
@@ -141,7 +141,7 @@ def test_an_explosion_and_a_vanishing_are_told_apart() -> None:
 
 @pytest.mark.parametrize("architecture", ALL)
 def test_every_reader_solves_a_short_lag(architecture: Architecture) -> None:
-    (trial,) = measure(Job(architecture, 1, (5,), replace(QUICK, steps=600)))
+    (trial,) = run_trials(Job(architecture, 1, (5,), replace(QUICK, steps=600)))
     assert trial.solved and trial.score is not None and trial.score > 0.95 and trial.steps < 600
     assert trial.learning_rate == 0.01 and trial.gradient_before > 0 and trial.gradient_after is not None
 
@@ -154,32 +154,32 @@ def test_attention_answers_from_the_place_not_from_the_symbol() -> None:
 
 
 def test_adding_is_learned() -> None:
-    (trial,) = measure(Job("gru", 1, (5,), replace(QUICK, task="adding", steps=800)))
+    (trial,) = run_trials(Job("gru", 1, (5,), replace(QUICK, task="adding", steps=800)))
     assert trial.solved and trial.score is not None and trial.score < 1 / 60
 
 
 def test_after_a_failure_longer_lags_are_not_trained_for() -> None:
     conditions = replace(QUICK, steps=2, learning_rates=(0.001, 0.002))
-    first, second = measure(Job("rnn", 1, (4, 6), conditions))
+    first, second = run_trials(Job("rnn", 1, (4, 6), conditions))
     assert not first.solved and first.steps == 2 and first.score is not None and first.learning_rate in (0.001, 0.002)
     assert second.score is None and not second.solved and second.learning_rate is None and second.gradient_before > 0
 
 
 def test_the_same_job_has_the_same_answer() -> None:
     job = Job("lstm", 3, (4,), replace(QUICK, steps=20))
-    one, other = (replace(trial, processor_seconds=0.0) for _ in range(2) for trial in measure(job))
+    one, other = (replace(trial, processor_seconds=0.0) for _ in range(2) for trial in run_trials(job))
     assert one == other
 
 
 def test_a_small_sweep_from_end_to_end(tmp_path: Path) -> None:
     said: list[str] = []
-    report = lag.run(lengths=(6, 3), seeds=(1,), conditions=replace(QUICK, steps=100), say=said.append)
+    report = lag.run_lag_experiment(lengths=(6, 3), seeds=(1,), conditions=replace(QUICK, steps=100), say=said.append)
     assert len(said) == 4 and len(report.trials) == 8 and report.lengths == (3, 6)
     record = json.loads(report.to_json())
     assert set(record["reach"]) == set(ALL) and record["reach"]["attention"] == 6
     assert [(trial["architecture"], trial["lag"]) for trial in record["trials"]] == [(one, length) for one in ALL for length in (3, 6)]
     assert record["conditions"]["task"] == "recall" and record["sentence"] in report.to_text()
-    html, numbers = lag.write_report(report, tmp_path / "new")
+    html, numbers = lag.write_lag_report(report, tmp_path / "new")
     assert json.loads(numbers.read_text(encoding="utf-8")) == record
     text = html.read_text(encoding="utf-8")
     assert text.count("<svg") == 2 and "attention" in text and report.sentence() in text and "<script" not in text
@@ -210,14 +210,14 @@ def test_the_sentence_says_up_to_which_lag_every_seed_succeeds() -> None:
 @pytest.mark.parametrize(("lengths", "found"), [((0,), "lags 0"), ((5, -1), "lags 5, -1"), ((), "lags none"), ((1,), "lags 1")], ids=str)
 def test_lags_that_cannot_be_are_refused(lengths: tuple[int, ...], found: str) -> None:
     with pytest.raises(UsageError) as refused:
-        lag.run(lengths=lengths)
+        lag.run_lag_experiment(lengths=lengths)
     assert refused.value.found == found and "at least 2" in refused.value.expected and "--lengths 5,10" in refused.value.remedy
 
 
 def test_a_text_of_lags_is_read_or_refused() -> None:
-    assert lag.read_lengths("5, 10,20") == (5, 10, 20)
+    assert lag.parse_lags("5, 10,20") == (5, 10, 20)
     with pytest.raises(UsageError, match="lags '5,many'"):
-        lag.read_lengths("5,many")
+        lag.parse_lags("5,many")
 
 
 @pytest.mark.parametrize(
@@ -226,19 +226,19 @@ def test_a_text_of_lags_is_read_or_refused() -> None:
 )
 def test_conditions_that_cannot_be_are_refused(conditions: LagConditions) -> None:
     with pytest.raises(UsageError):
-        lag.run(lengths=(5,), conditions=conditions)
+        lag.run_lag_experiment(lengths=(5,), conditions=conditions)
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1), (-1,)])
 def test_seeds_that_cannot_be_are_refused(seeds: tuple[int, ...]) -> None:
     with pytest.raises(UsageError, match="seeds"):
-        lag.run(lengths=(5,), seeds=seeds)
+        lag.run_lag_experiment(lengths=(5,), seeds=seeds)
 
 
 def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(module: str, task: object, *, name: str, remedy: str) -> dict[str, object]:
         raise VitrailError(f"measuring {name} ended with 1: oh")
 
-    monkeypatch.setattr(lag, "measure_apart", fail)
+    monkeypatch.setattr(lag, "measure_in_subprocess", fail)
     with pytest.raises(VitrailError, match="with seed 1 ended with 1: oh"):
-        lag.run(lengths=(5,), seeds=(1,), conditions=QUICK)
+        lag.run_lag_experiment(lengths=(5,), seeds=(1,), conditions=QUICK)

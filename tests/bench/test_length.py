@@ -13,22 +13,22 @@ from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import UsageError
 from vitrail.experiments import length as bench
 from vitrail.experiments import norms
-from vitrail.experiments.length import ARCHITECTURES, Conditions, LengthPoint, LengthReport
-from vitrail.experiments.length_worker import LengthMeasured, LengthTask
+from vitrail.experiments.length import ARCHITECTURES, LengthConditions, LengthPoint, LengthReport
+from vitrail.experiments.length_worker import LengthResult, LengthTask
 from vitrail.models.build import count_parameters, preset
-from vitrail.runtime.apart import measure_apart
 from vitrail.runtime.machine import describe_machine
+from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 
-QUICK = Conditions(batch_tokens=256, decoded=2, vocabulary=50, repeats=1, threads=1, precision="fp32")
+QUICK = LengthConditions(batch_tokens=256, decoded=2, vocabulary=50, repeats=1, threads=1, precision="fp32")
 
 
 def point(architecture: str, length: int, *, train_seconds: float = 0.2) -> LengthPoint:
-    return LengthPoint(architecture, length, 10, LengthMeasured(1000, train_seconds, 3_000_000, 0.05, 1_000_000))
+    return LengthPoint(architecture, length, 10, LengthResult(1000, train_seconds, 3_000_000, 0.05, 1_000_000))
 
 
 def test_each_architecture_is_measured_at_each_length() -> None:
     said: list[str] = []
-    report = bench.run(architectures=["gru"], lengths=[64, 4], conditions=QUICK, say=said.append)
+    report = bench.run_length_experiment(architectures=["gru"], lengths=[64, 4], conditions=QUICK, say=said.append)
     assert [(one.length, one.sentences) for one in report.points] == [(4, 64), (64, 4)] and len(said) == 2
     for one in report.points:
         assert min(one.train_milliseconds, one.decode_milliseconds) > 0 and one.train_megabytes >= one.decode_megabytes >= 0
@@ -39,7 +39,7 @@ def test_each_architecture_is_measured_at_each_length() -> None:
 def test_memory_is_what_a_batch_keeps() -> None:
     model = preset("tiny").model_dump(mode="json")
     task = LengthTask(model, vocabulary=50, length=32, sentences=256, decoded=1, repeats=1, threads=1, precision="fp32")
-    found = LengthMeasured(**measure_apart("vitrail.experiments.length_worker", asdict(task), name="it", remedy=""))
+    found = LengthResult(**measure_in_subprocess("vitrail.experiments.length_worker", asdict(task), name="it", remedy=""))
     # 8,192 positions of width 128 in float32 are 4 MB, kept several times in each of 8 blocks.
     assert found.decode_bytes < 30_000_000 < found.train_bytes < 3_000_000_000
 
@@ -74,23 +74,23 @@ def test_the_report_shows_every_architecture_and_length(tmp_path: Path) -> None:
 
 def test_what_cannot_be_measured_is_refused() -> None:
     with pytest.raises(UsageError, match="convolution"):
-        bench.run(architectures=["convolution"])
+        bench.run_length_experiment(architectures=["convolution"])
     with pytest.raises(UsageError, match="nothing"):
-        bench.run(lengths=[1])
+        bench.run_length_experiment(lengths=[1])
     with pytest.raises(UsageError, match="whole numbers"):
-        bench.read_lengths("8,x")
+        bench.parse_lengths("8,x")
     with pytest.raises(UsageError, match="at least 1"):
-        norms.run(steps=0)
-    assert bench.read_lengths("8,16") == (8, 16)
+        norms.run_norm_experiment(steps=0)
+    assert bench.parse_lengths("8,16") == (8, 16)
     with pytest.raises(UsageError, match="larger --batch-tokens"):
-        bench.run(lengths=[512], conditions=QUICK)
+        bench.run_length_experiment(lengths=[512], conditions=QUICK)
 
 
 def test_norms_are_compared_on_each_mixture_of_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     few = [one for one in norms.contenders() if one.title == "Transformer"]
     monkeypatch.setattr(norms, "contenders", lambda: few)
     said: list[str] = []
-    report = norms.run(steps=2, seeds=(1, 2), batch_tokens=128, train_pairs=400, threads=1, say=said.append)
+    report = norms.run_norm_experiment(steps=2, seeds=(1, 2), batch_tokens=128, train_pairs=400, threads=1, say=said.append)
     assert [(row.norm, row.trained_on) for row in report.rows] == [(n, t) for n in ("layer", "batch") for t in norms.LENGTHS]
     assert len(said) == 6 and all(len(row.short_loss) == len(row.long_loss) == 2 for row in report.rows)
     assert all(0 < loss < 20 for row in report.rows for loss in (*row.short_loss, *row.long_loss))

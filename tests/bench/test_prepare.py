@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.bench.preparing_speed import PrepareReport, read_sizes, run
+from vitrail.bench.preparing_speed import PrepareReport, measure_preparation, read_sizes
 from vitrail.errors import UsageError
 
 
 @pytest.fixture(scope="module")
 def report() -> PrepareReport:
-    return run(sizes=[300, 3000])
+    return measure_preparation(sizes=[300, 3000])
 
 
 def test_each_size_is_prepared_and_measured(report: PrepareReport) -> None:

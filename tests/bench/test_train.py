@@ -9,11 +9,11 @@ from torch import nn
 
 from vitrail.bench import training_speed as bench
 from vitrail.bench.peers import systems as known
+from vitrail.bench.peers.all_peers import all_systems, peers_of
 from vitrail.bench.peers.recurrent_peers import JoeyNMT, TorchRecurrent
 from vitrail.bench.peers.systems import PeerModel, System
-from vitrail.bench.peers.table import all_systems, peers_of
 from vitrail.bench.peers.transformer_peers import Marian, TorchTransformer
-from vitrail.bench.training_speed import BenchReport, Row
+from vitrail.bench.training_speed import BenchReport, SpeedRow
 from vitrail.config import parse_override
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import PAD
@@ -36,8 +36,8 @@ def size(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def row(system: System, *speeds: float) -> Row:
-    return Row(system, TITLES[system.maker], "fp32", 1000, speeds, 5.0, 4.0)
+def row(system: System, *speeds: float) -> SpeedRow:
+    return SpeedRow(system, TITLES[system.maker], "fp32", 1000, speeds, 5.0, 4.0)
 
 
 @pytest.fixture
@@ -46,9 +46,9 @@ def machine():
 
 
 def test_all_systems_are_measured_on_the_same_tokens() -> None:
-    corpus = bench.make_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=3)
+    corpus = bench.make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=3)
     said: list[str] = []
-    report = bench.compare(corpus, model=SMALL, systems=(OURS, *PEERS), threads=1, repeats=1, warmup=1, say=said.append)
+    report = bench.compare_systems(corpus, model=SMALL, systems=(OURS, *PEERS), threads=1, repeats=1, warmup=1, say=said.append)
     assert len(corpus.batches) == 3 and len(said) == 3
     assert [one.system for one in report.rows] == [OURS, *PEERS]
     assert [one.precision for one in report.rows] == ["fp32", "bf16", "fp32"]
@@ -198,14 +198,14 @@ def test_a_peer_that_cannot_be_this_model_says_what_it_lacks(changes: dict[str, 
 
 
 def test_recurrent_systems_are_measured_on_the_same_tokens() -> None:
-    corpus = bench.make_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=3)
+    corpus = bench.make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=3)
     systems = (
         OURS,
         System("torch", "bf16", keep_memory=False, way="packed sequences"),
         System("torch", "fp32", keep_memory=True, way="padded sequences"),
         System("joeynmt", "fp32", keep_memory=True),
     )
-    report = bench.compare(corpus, model=RECURRENT, systems=systems, threads=1, repeats=1, warmup=1)
+    report = bench.compare_systems(corpus, model=RECURRENT, systems=systems, threads=1, repeats=1, warmup=1)
     there = known.is_installed("joeynmt")
     assert [one.title for one in report.rows] == ["vitrail", *["torch.nn.LSTM loop"] * 2, *["JoeyNMT"] * there]
     assert there or report.missing["JoeyNMT"].startswith("not installed: pip install --no-deps")
@@ -231,27 +231,27 @@ def test_the_ratio_is_against_the_best_of_a_peer(machine) -> None:
 
 def test_a_peer_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known, "is_installed", lambda package: False)
-    result = bench.Measured(tokens=10, seconds=2.0, precision="fp32", parameters=1, first_loss=1.0, last_loss=1.0)
-    monkeypatch.setattr(bench, "measure", lambda task, *, title: result)
-    corpus = bench.make_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=2)
-    report = bench.compare(corpus, model=SMALL, systems=(OURS, *PEERS), threads=1, repeats=2)
+    result = bench.SpeedResult(tokens=10, seconds=2.0, precision="fp32", parameters=1, first_loss=1.0, last_loss=1.0)
+    monkeypatch.setattr(bench, "measure_system", lambda task, *, title: result)
+    corpus = bench.make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=2)
+    report = bench.compare_systems(corpus, model=SMALL, systems=(OURS, *PEERS), threads=1, repeats=2)
     assert [one.system.maker for one in report.rows] == ["vitrail", "torch"]
     assert report.rows[0].tokens_per_second == (5.0, 5.0)
     assert "not installed: pip install 'vitrail[hf]'" in report.to_text()
 
 
 def test_a_measurement_that_fails_says_why(tmp_path) -> None:
-    corpus = bench.make_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=2)
+    corpus = bench.make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=2)
     too_small = corpus._replace(vocabulary=3)
     with pytest.raises(VitrailError, match=r"measuring vitrail ended with 1: .*range"):
-        bench.compare(too_small, model=SMALL, systems=(OURS,), threads=1, repeats=1, warmup=1)
+        bench.compare_systems(too_small, model=SMALL, systems=(OURS,), threads=1, repeats=1, warmup=1)
 
 
 def test_what_cannot_be_measured_is_refused(tmp_path) -> None:
     with pytest.raises(UsageError, match="at least 1"):
-        bench.run(steps=0)
+        bench.measure_training_speed(steps=0)
     with pytest.raises(UsageError, match="preset"):
-        bench.run(preset="huge")
+        bench.measure_training_speed(preset="huge")
     with pytest.raises(UsageError, match="neither"):
         bench.read_pairs(tmp_path / "a.en", None)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from vitrail.cli import run
-from vitrail.commands.shared.request import CORPUS_KEYS, Texts, make_request, parse_corpus
+from vitrail.commands.shared.data_options import CORPUS_KEYS, TextOptions, make_request, parse_corpus
 from vitrail.data.data_config import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.errors import UsageError
@@ -74,9 +74,9 @@ def test_every_key_of_a_corpus_is_one_of_the_form() -> None:
     assert set(CORPUS_KEYS) == ParallelText.model_fields.keys() - {"source", "target"}
 
 
-def texts(**fields: Any) -> Texts:
+def texts(**fields: Any) -> TextOptions:
     sides = dict.fromkeys(("source", "target", "dev_source", "dev_target", "test_source", "test_target"))
-    return Texts(**(sides | {"corpora": [], "languages": ""} | fields))
+    return TextOptions(**(sides | {"corpora": [], "languages": ""} | fields))
 
 
 def test_dev_and_test_take_the_same_form_and_more_dev_texts_are_scored_beside() -> None:

@@ -15,7 +15,7 @@ import typer
 
 from vitrail.cli import run
 from vitrail.commands.shared import console
-from vitrail.commands.use.align import align
+from vitrail.commands.translating.align import align
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Subwords, Vocabularies
 from vitrail.errors import DataError, UsageError
 from vitrail.inspection.alignment import word_alignment as alignment

@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from vitrail.cli import app
-from vitrail.commands.make.config import settings
-from vitrail.commands.shared.request import CORPUS_KEYS
+from vitrail.commands.shared.data_options import CORPUS_KEYS
+from vitrail.commands.training.config import settings
 from vitrail.train.run_config import RunConfig
 
 SOURCE = Path(__file__).parents[2] / "src" / "vitrail"

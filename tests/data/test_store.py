@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from encoded_pairs import encode_to_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.data.preparing import store as stores
-from vitrail.data.preparing.store import Store, encode_to_store, ids_dtype, write_store
+from vitrail.data.preparing.store import Store, ids_dtype, write_store
 from vitrail.data.reading.parallel_text import SentencePair
 from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
 from vitrail.errors import DataError, ModelError
@@ -95,28 +96,28 @@ def test_a_failure_leaves_the_older_store(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["s"]
 
 
+HERE = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])}
 KILLED = """
 import sys, time
 from pathlib import Path
-from vitrail.data.preparing import store
+from encoded_pairs import encode_to_store
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.data.reading.parallel_text import SentencePair
 folder = Path(sys.argv[1])
-store._CHUNK = 10
 def pairs():
     for n in range(300):
         if n == 150:
             (folder / "half").touch()
             time.sleep(60)
         yield SentencePair(f"the {n} small boats sail, {n}!", f"les {n} petits bateaux voguent, {n} !", n + 1)
-store.encode_to_store(pairs(), Vocabularies.load(folder), folder / "train", workers=1)
+encode_to_store(pairs(), Vocabularies.load(folder), folder / "train", workers=1, chunk=10)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_killed_half_way_and_run_again_gives_the_same_bytes(tmp_path: Path) -> None:
     VOCABULARIES.save(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)])
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path)], env=HERE)
     deadline = time.monotonic() + 60
     while not (tmp_path / "half").exists():
         assert process.poll() is None and time.monotonic() < deadline

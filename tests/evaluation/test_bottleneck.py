@@ -15,7 +15,7 @@ from vitrail.data.preparing.prepare import DataConfig, prepare
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import PAD, SubwordsConfig, Vocabularies, WordVocabulary
 from vitrail.errors import DataError, ModelError
-from vitrail.experiments.bottleneck import CLASSES, LEAST, logistic, mean_over_real, read_back, read_run, ridge, sentence_vectors
+from vitrail.experiments.bottleneck import CLASSES, LEAST, logistic, mean_over_real, probe_run, probe_vectors, ridge, sentence_vectors
 from vitrail.models.base import Encoded, State, Step, TranslationModel, unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.model_folder import save_model
@@ -134,7 +134,7 @@ def test_vectors_are_those_of_each_sentence_alone_in_the_order_of_the_texts(conf
 
 
 def test_what_is_in_the_vector_is_read_back() -> None:
-    found = read_back(Reader(), BOTH, FIT, TEST)
+    found = probe_vectors(Reader(), BOTH, FIT, TEST)
     assert found.length.r_squared > 0.99 and found.vector == "last states of the encoder" and found.fitted == len(set(FIT))
     for probe, classes in zip(found.words, (len(NAMES), len(ENDS)), strict=True):
         whole = probe.bands[0]
@@ -148,7 +148,7 @@ def test_what_is_in_the_vector_is_read_back() -> None:
 
 
 def test_what_is_not_in_the_vector_is_not_read_back() -> None:
-    found = read_back(Reader(blind=True), BOTH, FIT, TEST)
+    found = probe_vectors(Reader(blind=True), BOTH, FIT, TEST)
     assert found.length.r_squared < 0.1
     for probe in found.words:
         whole = probe.bands[0]
@@ -156,20 +156,20 @@ def test_what_is_not_in_the_vector_is_not_read_back() -> None:
 
 
 def test_test_sentences_are_new_and_different() -> None:
-    found = read_back(Reader(), BOTH, [*FIT, *FIT], [*FIT, *TEST, *TEST, "", "."])
+    found = probe_vectors(Reader(), BOTH, [*FIT, *FIT], [*FIT, *TEST, *TEST, "", "."])
     assert (found.fitted, found.tested) == (len(set(FIT)), len(set(TEST) - set(FIT)))
 
 
 def test_rare_words_are_left_out() -> None:
     fit = [f"{TEXTS[index % 200].split()[0]}{index % (CLASSES + 30)} {TEXTS[index]}" for index in range(250)]
-    found = read_back(Reader(), BOTH, fit, TEST)
+    found = probe_vectors(Reader(), BOTH, fit, TEST)
     assert found.words[0].classes == CLASSES and found.words[0].fitted < found.fitted
     assert found.words[0].bands[0].probe.total == 0 and found.words[0].bands[0].probe.share is None
     assert found.words[1].bands[0].probe.total == found.tested
 
 
 def test_the_result_is_printed_whole() -> None:
-    found = read_back(Reader(), BOTH, FIT, TEST, name="runs/a")
+    found = probe_vectors(Reader(), BOTH, FIT, TEST, name="runs/a")
     record = json.loads(json.dumps(found.to_record(), allow_nan=False))
     assert record["words"][1]["name"] == "last word" and record["length"]["bands"][0]["sentences"] == found.tested
     text = found.to_text()
@@ -182,7 +182,7 @@ def test_the_result_is_printed_whole() -> None:
 )
 def test_too_few_sentences_are_refused(fit: list[str], test: list[str], purpose: str) -> None:
     with pytest.raises(DataError, match=purpose):
-        read_back(Reader(), BOTH, fit, test)
+        probe_vectors(Reader(), BOTH, fit, test)
 
 
 def test_a_runs_folder_is_probed_on_what_it_was_not_trained_on(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_runs_folder_is_probed_on_what_it_was_not_trained_on(tmp_path: Path) -
     model = build_model(shape, prepared.vocabularies)
     tensors = unique_tensors(model)
     save_model(tmp_path / "run" / "model", tensors=tensors, config=shape, vocabularies=prepared.vocabularies, facts={"step": 7})
-    found = read_run(tmp_path / "run")
+    found = probe_run(tmp_path / "run")
     assert (found.name, found.width, found.tested) == (str(tmp_path / "run"), 8, 120) and found.fitted == len(prepared.stores[0])
     with pytest.raises(ModelError):
-        read_run(tmp_path)
+        probe_run(tmp_path)

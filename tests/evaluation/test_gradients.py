@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, PAD, CharacterVocabulary, Vocabularies
 from vitrail.errors import DataError, ModelError
-from vitrail.evaluation.gradient_norms import PlaceNorms, from_last, longest_batches, measure, record_gradients, source_gradients
+from vitrail.evaluation.gradient_norms import PlaceNorms, from_last, longest_batches, measure_gradients, record_gradients, source_gradients
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
 from vitrail.models.recurrent import RecurrentConfig
@@ -191,7 +191,7 @@ def nats(model: TranslationModel, batch: Batch) -> Tensor:
 )
 def test_norms_are_differences_of_the_loss(model: TranslationModel, place: str) -> None:
     batch = Batch(*(part[:1] for part in pairs(5)))
-    measured = {one.name: one for one in measure(model.eval(), [batch])}[place].norms
+    measured = {one.name: one for one in measure_gradients(model.eval(), [batch])}[place].norms
     # The decoder's steps are as many as the encoder's here, and each passes its Probe once.
     width, length = 4 if "forward_cell" in place else 8, batch.source.shape[1]
     differences = torch.zeros(length, width, dtype=torch.float64)
@@ -205,20 +205,23 @@ def test_norms_are_differences_of_the_loss(model: TranslationModel, place: str) 
 
 
 def test_places_are_the_layers_of_both_sides() -> None:
-    names = [place.name for place in measure(transformer(), [pairs(3, 2)])]
+    names = [place.name for place in measure_gradients(transformer(), [pairs(3, 2)])]
     assert names == [f"encoder.{layer}.residual_2.sum" for layer in (0, 1)] + [f"decoder.{layer}.residual_3.sum" for layer in (0, 1)]
 
 
 def test_places_of_a_recurrent_model_are_its_forward_cells() -> None:
-    names = [place.name for place in measure(recurrent(encoder_layers=2), [pairs(3, 2)])]
+    names = [place.name for place in measure_gradients(recurrent(encoder_layers=2), [pairs(3, 2)])]
     assert names == ["encoder.0.forward_cell.hidden", "encoder.1.forward_cell.hidden", "decoder.0.hidden"]
 
 
 @pytest.mark.parametrize("model", [transformer(), recurrent(cell="lstm"), recurrent(cell="gru", attention="bahdanau", reverse_source=True)])
 def test_a_batch_is_the_mean_of_its_sentences_counted_from_their_own_ends(model: TranslationModel) -> None:
     batch = pairs(7, 4, 5)
-    single = [measure(model, [Batch(*(trim(part[row : row + 1]) for part in batch))]) for row in range(3)]
-    for together in (measure(model, [batch]), measure(model, [Batch(*(part[:2] for part in batch)), Batch(*(part[2:] for part in batch))])):
+    single = [measure_gradients(model, [Batch(*(trim(part[row : row + 1]) for part in batch))]) for row in range(3)]
+    for together in (
+        measure_gradients(model, [batch]),
+        measure_gradients(model, [Batch(*(part[:2] for part in batch)), Batch(*(part[2:] for part in batch))]),
+    ):
         for place, found in enumerate(together):
             assert len(found.norms) == 5 and found.sentences == 3
             mean = torch.tensor([one[place].norms[:5] for one in single], dtype=torch.float64).mean(0)
@@ -233,7 +236,7 @@ def test_the_model_is_left_as_it_was() -> None:
     model = transformer().train()
     weight = model.get_parameter("target_embedding.weight")
     weight.grad = torch.full_like(weight, 7.0)
-    first, second = measure(model, [pairs(4, 2)]), measure(model, [pairs(4, 2)])
+    first, second = measure_gradients(model, [pairs(4, 2)]), measure_gradients(model, [pairs(4, 2)])
     assert first == second, "dropout has no part"
     assert model.training and (weight.grad == 7).all()
     assert all(parameter.grad is None for parameter in model.parameters() if parameter is not weight)
@@ -242,7 +245,7 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_it_measures_inside_no_grad_too() -> None:
     with torch.no_grad():
-        assert measure(transformer(), [pairs(4, 2)])[0].norms[0] > 0
+        assert measure_gradients(transformer(), [pairs(4, 2)])[0].norms[0] > 0
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6))

@@ -19,11 +19,22 @@ from vitrail.data.preparing.prepared import Texts
 from vitrail.errors import TrainingError, UsageError
 from vitrail.files import FolderLock, JsonLines, read_json_lines, share_folder
 from vitrail.ladder import ladder as ladder_module
+from vitrail.ladder.comparison import RUNG, _Report, compare_runs, distinguishing, names_of, run_ladder
 from vitrail.ladder.flops import Shape, training_flops
-from vitrail.ladder.ladder import RUNG, _Report, climb, compare_runs, distinguishing, names_of
-from vitrail.ladder.ladder_plan import STANDARD, Ask, Budget, Plan, corpora_of, count, data_config, match_width, parse_rung, plan_ladder
-from vitrail.ladder.ladder_report import to_text
-from vitrail.ladder.measure import Measured, Run, from_json, read_training
+from vitrail.ladder.ladder_plan import (
+    STANDARD,
+    Budget,
+    LadderSpec,
+    Plan,
+    corpora_of,
+    count_model_parameters,
+    data_config,
+    match_width,
+    parse_rung,
+    plan_ladder,
+)
+from vitrail.ladder.ladder_report import report_text
+from vitrail.ladder.measure import MeasuredRung, Run, read_training, rung_from_json
 from vitrail.ladder.rungs import Ladder
 from vitrail.models.build import preset
 from vitrail.models.model_folder import load_model
@@ -62,13 +73,13 @@ def write_text(folder: Path, *, ending: str = "") -> Path:
     return folder
 
 
-def ask(text: Path, *rungs: str, budget: str = f"{STEPS} steps", settings: tuple[str, ...] = SETTINGS, **more: Any) -> Ask:
+def ask(text: Path, *rungs: str, budget: str = f"{STEPS} steps", settings: tuple[str, ...] = SETTINGS, **more: Any) -> LadderSpec:
     corpus = Override(("data", "corpora"), [{"source": str(text / "text.en"), "target": str(text / "text.fr")}])
     request = Request(overrides=(corpus, *map(parse_override, settings)))
-    return Ask(request, tuple(map(parse_rung, rungs or ("gru", "transformer"))), Budget.parse(budget), **more)
+    return LadderSpec(request, tuple(map(parse_rung, rungs or ("gru", "transformer"))), Budget.parse(budget), **more)
 
 
-def plan(wanted: Ask, folder: Path) -> tuple[Plan, Prepared]:
+def plan(wanted: LadderSpec, folder: Path) -> tuple[Plan, Prepared]:
     facts = gather_facts(corpora_of(wanted), cores=2, gpu=False)
     data = data_config(wanted, facts)
     prepared = prepare(data, folder)
@@ -85,7 +96,7 @@ class Climbed:
 
     def __init__(self, text: Path, folder: Path) -> None:
         self.folder, self.said = folder, list[str]()
-        self.ladder: Ladder = climb(ask(text), folder, machine="a quiet one", say=self.said.append)
+        self.ladder: Ladder = run_ladder(ask(text), folder, machine="a quiet one", say=self.said.append)
 
 
 @pytest.fixture(scope="module")
@@ -124,27 +135,27 @@ def test_nobody_wins_among_models_that_have_learned_nothing(climbed: Climbed) ->
             f"{name} is not trained long enough to compare" in note and "minutes at its speed" in note for note in climbed.ladder.notes
         )
     pages = [(climbed.folder / f"report.{suffix}").read_text(encoding="utf-8") for suffix in ("html", "md")]
-    for told in (*pages, to_text(climbed.ladder)):
+    for told in (*pages, report_text(climbed.ladder)):
         assert "Not trained long enough to compare: No rung has learned to translate" in told
         assert "has the highest" not in told and "Paired tests" not in told and "overlap" not in told
     kept = json.loads((climbed.folder / "report.json").read_text(encoding="utf-8"))
     assert kept["pairs"] == [] and all(rung["learned"]["doubts"] and rung["enough"]["steps"] for rung in kept["rungs"])
 
 
-def learned_or_not(measured: Measured, name: str, *doubts: str) -> Measured:
+def learned_or_not(measured: MeasuredRung, name: str, *doubts: str) -> MeasuredRung:
     learned = replace(measured.rung.learned, doubts=doubts) if measured.rung.learned else None
     return measured._replace(rung=replace(measured.rung, name=name, learned=learned))
 
 
 def test_those_that_have_learned_are_compared_among_themselves(climbed: Climbed) -> None:
     prepared = open_prepared(climbed.folder / "data")
-    _, measured = from_json((climbed.folder / "gru" / RUNG).read_bytes())
+    _, measured = rung_from_json((climbed.folder / "gru" / RUNG).read_bytes())
     report = _Report(climbed.folder, "1 minutes each", (), "", prepared.test, ())
     for one in (learned_or_not(measured, "a"), learned_or_not(measured, "b", "it says nothing"), learned_or_not(measured, "c")):
         report.add(one, prepared)
     assert [(pair.baseline, pair.system) for pair in report.pairs] == [("a", "c")]
     assert [note.split(" is ")[0] for note in report.notes if "long enough" in note] == ["b"]
-    told = to_text(report.ladder())
+    told = report_text(report.ladder())
     assert "has the highest" in told and "Not trained long enough to compare, and left out: b." in told
 
 
@@ -183,9 +194,9 @@ def test_rungs_share_the_bytes_of_the_prepared_text(climbed: Climbed) -> None:
 
 def test_the_second_call_does_nothing(climbed: Climbed, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder_module.subprocess, "Popen", None)
-    monkeypatch.setattr(ladder_module, "measure", None)
+    monkeypatch.setattr(ladder_module, "measure_rung", None)
     said: list[str] = []
-    assert climb(ask(text), climbed.folder, machine="a quiet one", say=said.append) == climbed.ladder
+    assert run_ladder(ask(text), climbed.folder, machine="a quiet one", say=said.append) == climbed.ladder
     assert [line for line in said if "measured" in line] == ["gru: measured already", "transformer: measured already"]
 
 
@@ -195,10 +206,10 @@ def test_a_rung_that_fails_does_not_end_the_others_and_is_tried_again(climbed: C
     (folder / "gru" / "rung.json").unlink()
     transformer = (folder / "transformer" / "rung.json").stat().st_mtime_ns
     with FolderLock(folder / "gru" / "seed-1"), pytest.raises(TrainingError, match=r"gru failed: .*in use by pid"):
-        climb(ask(text), folder)
+        run_ladder(ask(text), folder)
     report = json.loads((folder / "report.json").read_text())
     assert [rung["name"] for rung in report["rungs"]] == ["transformer"] and any("gru failed" in note for note in report["notes"])
-    again = climb(ask(text), folder)
+    again = run_ladder(ask(text), folder)
     # What is timed differs from one measurement to the next.
     assert [rung.scores for rung in again.rungs] == [rung.scores for rung in climbed.ladder.rungs]
     assert again.rungs[0].dev_loss == climbed.ladder.rungs[0].dev_loss
@@ -216,7 +227,7 @@ def test_a_rung_that_fails_does_not_end_the_others_and_is_tried_again(climbed: C
 def test_other_settings_in_the_same_folder_are_refused(climbed: Climbed, text: Path, changed: dict[str, Any], told: str) -> None:
     before = (climbed.folder / "data" / "prepared.json").read_bytes()
     with pytest.raises(UsageError, match=told) as error:
-        climb(ask(text, **changed), climbed.folder)
+        run_ladder(ask(text, **changed), climbed.folder)
     assert error.value.remedy == "compare in a new folder"
     assert (climbed.folder / "data" / "prepared.json").read_bytes() == before
 
@@ -268,9 +279,9 @@ def test_folders_that_hold_something_else_are_left_alone(climbed: Climbed, text:
         with pytest.raises(UsageError, match=told):
             compare_runs(runs, folder)
     with pytest.raises(UsageError, match="is a run"):
-        climb(ask(text), runs[0])
+        run_ladder(ask(text), runs[0])
     (tmp_path / "report.html").write_text("<h1>A thesis</h1>")
-    for write in (lambda: climb(ask(text), tmp_path), lambda: compare_runs(runs, tmp_path)):
+    for write in (lambda: run_ladder(ask(text), tmp_path), lambda: compare_runs(runs, tmp_path)):
         with pytest.raises(UsageError, match=r"holds report\.html, which vitrail did not write"):
             write()
         assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
@@ -292,7 +303,7 @@ def test_the_data_of_a_comparison_are_replaced_by_no_other_verb(verb: list[str],
 
 def test_settings_that_cannot_be_are_told_before_the_text_is_read(text: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="truncate"):
-        climb(ask(text, "gru=model.truncate=0"), tmp_path / "ladder")
+        run_ladder(ask(text, "gru=model.truncate=0"), tmp_path / "ladder")
     assert not (tmp_path / "ladder").exists()
 
 
@@ -332,7 +343,7 @@ def test_standard_rungs_are_matched_in_parameters(text: Path, tmp_path: Path) ->
     planned, prepared = plan(ask(text, *STANDARD, settings=shared), tmp_path / "data")
     assert [rung.name for rung in planned.rungs] == ["rnn", "lstm", "gru", "lstm-bahdanau", "lstm-luong", "transformer"]
     wanted = planned.rungs[-1].parameters
-    assert wanted == count(preset("tiny"), prepared.vocabularies)
+    assert wanted == count_model_parameters(preset("tiny"), prepared.vocabularies)
     for rung in planned.rungs:
         assert abs(rung.parameters / wanted - 1) <= 0.1, rung.name
         assert rung.config.train.duration == planned.rungs[0].config.train.duration
@@ -346,7 +357,7 @@ def test_the_nearest_width_is_found(text: Path, tmp_path: Path) -> None:
     for name, parameters in (("lstm", 120_000), ("tiny", 300_000), ("rnn", 1)):
         found = match_width(preset(name), parameters, prepared.vocabularies)
         models = [preset(name).model_copy(update={"width": width}) for width in range(8, 200, 8)]
-        nearest = min(models, key=lambda model: abs(count(model, prepared.vocabularies) - parameters))
+        nearest = min(models, key=lambda model: abs(count_model_parameters(model, prepared.vocabularies) - parameters))
         assert found == nearest
 
 
@@ -426,7 +437,7 @@ def test_a_rung_is_read_with_commas_in_its_values() -> None:
 
 
 def test_a_recipe_tunes_its_own_preset_alone() -> None:
-    wanted = Ask(Request(recipe="phrasebook"))
+    wanted = LadderSpec(Request(recipe="phrasebook"))
     assert wanted.shared(preset="tiny")["optimizer"] == {"learning_rate": 3e-3}
     assert wanted.shared(preset="gru")["optimizer"] == {} and wanted.shared(preset="gru")["schedule"] == {"kind": "linear"}
     assert wanted.shared(preset="gru")["train"] == wanted.shared(preset="tiny")["train"]

@@ -11,8 +11,8 @@ import pytest
 from vitrail.evaluation.curves import GradientCurve, Point
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.evaluation.slices import Band, Share
-from vitrail.ladder.ladder_report import FORMAT, to_html, to_json, to_markdown, to_text, write_report
-from vitrail.ladder.rungs import Ladder, Pair, Rung
+from vitrail.ladder.ladder_report import FORMAT, report_html, report_json, report_text, to_markdown, write_report
+from vitrail.ladder.rungs import Ladder, Rung, RungComparison
 
 
 def score(name, value, half=1.0):
@@ -56,7 +56,7 @@ def pair(before, after):
         Comparison(one.name, one.value, two.value, two.value - one.value, 0.5, 3.5, 0.002, 0.0001, 500, "sig")
         for one, two in zip(before.scores, after.scores, strict=False)
     )
-    return Pair(before.name, after.name, comparisons)
+    return RungComparison(before.name, after.name, comparisons)
 
 
 def ladder_of(*rungs):
@@ -95,12 +95,12 @@ def test_json_holds_every_field():
             return {name: plain(inner) for name, inner in value.items()}
         return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
 
-    assert json.loads(to_json(LADDER)) == {"format": FORMAT, **plain(asdict(LADDER))}
+    assert json.loads(report_json(LADDER)) == {"format": FORMAT, **plain(asdict(LADDER))}
 
 
 def test_json_has_no_number_that_json_has_not():
     broken = replace(rung("gru", 5.0), seed_scores=(math.nan, 3.0), training_flops=math.inf)
-    back = json.loads(to_json(ladder_of(bare("rnn"), broken)), parse_constant=pytest.fail)
+    back = json.loads(report_json(ladder_of(bare("rnn"), broken)), parse_constant=pytest.fail)
     assert back["rungs"][0]["dev_loss"] is None and back["rungs"][0]["dev_perplexity"] is None
     assert back["rungs"][1]["seed_scores"] == [None, 3.0] and back["rungs"][1]["training_flops"] is None
 
@@ -131,7 +131,7 @@ def test_main_table():
     assert rules == ["---", *["---:"] * 11]
 
 
-@pytest.mark.parametrize("write", [to_html, to_markdown])
+@pytest.mark.parametrize("write", [report_html, to_markdown])
 def test_sentences_follow_from_the_numbers(write):
     text = write(LADDER)
     assert "transformer has the highest BLEU: 30.00 ± 1.00." in text
@@ -141,7 +141,7 @@ def test_sentences_follow_from_the_numbers(write):
     assert "What is left 2 positions before the last: rnn 0.0144, gru 0.01823, transformer 0.09." in text
 
 
-@pytest.mark.parametrize("write", [to_html, to_markdown])
+@pytest.mark.parametrize("write", [report_html, to_markdown])
 def test_every_part_is_there(write):
     text = write(LADDER)
     for wanted in (
@@ -161,14 +161,14 @@ def test_every_part_is_there(write):
 
 
 def test_the_page_has_its_plots_and_nothing_from_elsewhere():
-    text = to_html(LADDER)
+    text = report_html(LADDER)
     assert text.count("<svg") == 4 == text.count("<figcaption>") == text.count("<details>")
     assert set(re.findall(r"https?://[^\"'\s<]*", text)) == {"http://www.w3.org/2000/svg"}
     assert "<script" not in text
 
 
 def test_text_is_aligned_and_complete():
-    text = to_text(LADDER)
+    text = report_text(LADDER)
     blocks = text.split("\n\n")
     assert blocks[0] == "3 architectures on the same data: 10 minutes each"
     quality = blocks[1].splitlines()
@@ -182,7 +182,7 @@ def test_text_is_aligned_and_complete():
     [
         ladder_of(rung("lonely", 20.0)),
         Ladder("1 step", (), "", (bare("rnn"),), (), ()),
-        Ladder("1 step", (), "", (bare("rnn"), rung("gru", 9.0), bare("lstm")), (Pair("rnn", "gru", ()),), ()),
+        Ladder("1 step", (), "", (bare("rnn"), rung("gru", 9.0), bare("lstm")), (RungComparison("rnn", "gru", ()),), ()),
         Ladder("nothing", (), "", (), (), ()),
         ladder_of(replace(rung("a", 5.0), bands=rung("a", 5.0).bands[:1]), rung("a", 5.0)),
         ladder_of(
@@ -199,13 +199,13 @@ def test_text_is_aligned_and_complete():
 )
 def test_what_is_missing_is_left_out(ladder, tmp_path):
     write_report(ladder, tmp_path)
-    for text in (*(path.read_text("utf-8") for path in tmp_path.iterdir()), to_text(ladder)):
+    for text in (*(path.read_text("utf-8") for path in tmp_path.iterdir()), report_text(ladder)):
         assert not re.search(r"\b(nan|None|inf)\b", text)
 
 
 def test_many_gradient_curves_are_drawn_apart():
     curves = tuple(GradientCurve(f"encoder.{layer}.hidden", (1.0, 0.5), 8) for layer in range(5))
-    text = to_html(ladder_of(replace(rung("rnn", 5.0), gradients=curves), replace(rung("gru", 6.0), gradients=curves)))
+    text = report_html(ladder_of(replace(rung("rnn", 5.0), gradients=curves), replace(rung("gru", 6.0), gradients=curves)))
     titles = re.findall(r"<svg[^>]*>\n<title>(Gradient[^<]*)</title>", text)
     assert titles == ["Gradient at each source position", *(f"Gradient at each source position: {name}" for name in ("rnn", "gru"))]
 

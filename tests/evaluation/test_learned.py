@@ -6,7 +6,7 @@ import math
 import pytest
 
 from vitrail.evaluation.curves import Point
-from vitrail.evaluation.learned import LITTLE, OWN, SOURCE_WEAK, estimate, judge, own_and_other, spread
+from vitrail.evaluation.learned import LITTLE, OWN, SOURCE_WEAK, check_learning, estimate_training, own_and_other, spread
 
 WORDS = {
     "French": ("Le {0} {1} la {2}.", "chat roi fou vent", "voit prend", "rue mer"),
@@ -25,18 +25,18 @@ def test_the_same_for_every_sentence_fits_the_others_as_well(language: str) -> N
     references = REFERENCES[language]
     for nothing in ([references[0]] * len(references), [""] * len(references), ["?"] * len(references)):
         chrf = own_and_other(nothing, references)
-        assert chrf is not None and judge(dev_loss=1.0, entropy=5.0, gain=2.0, chrf=chrf).doubts
+        assert chrf is not None and check_learning(dev_loss=1.0, entropy=5.0, gain=2.0, chrf=chrf).doubts
     perfect = own_and_other(references, references)
     assert perfect is not None and perfect[0] == pytest.approx(100) and perfect[1] < 80
-    assert not judge(dev_loss=1.0, entropy=5.0, gain=2.0, chrf=perfect).doubts
+    assert not check_learning(dev_loss=1.0, entropy=5.0, gain=2.0, chrf=perfect).doubts
     half = own_and_other([*references[:8], *[references[0]] * 8], references)
-    assert half is not None and not judge(dev_loss=1.0, entropy=5.0, gain=2.0, chrf=half).doubts
+    assert half is not None and not check_learning(dev_loss=1.0, entropy=5.0, gain=2.0, chrf=half).doubts
 
 
 def test_right_sentences_in_a_wrong_order_are_no_translations() -> None:
     references = REFERENCES["French"]
     found = own_and_other([*references[3:], *references[:3]], references)
-    assert found is not None and judge(dev_loss=1.0, entropy=5.0, gain=None, chrf=found).doubts
+    assert found is not None and check_learning(dev_loss=1.0, entropy=5.0, gain=None, chrf=found).doubts
     assert own_and_other(["a"] * 7, [f"{n}" for n in range(7)]) is None, "seven are too few"
 
 
@@ -55,7 +55,7 @@ def test_right_sentences_in_a_wrong_order_are_no_translations() -> None:
     ],
 )
 def test_each_figure_may_speak_against_it(dev_loss: float, gain: float | None, chrf: tuple[float, float] | None, told: str | None) -> None:
-    found = judge(dev_loss=dev_loss, entropy=5.0, gain=gain, chrf=chrf)
+    found = check_learning(dev_loss=dev_loss, entropy=5.0, gain=gain, chrf=chrf)
     assert len(found.doubts) == (told is not None)
     assert told is None or told in found.doubts[0]
 
@@ -67,20 +67,20 @@ def curve(*losses: float, every: int = 100) -> list[Point]:
 def test_what_would_be_enough_follows_the_learning_curve() -> None:
     """The loss falls by 0.5 nats with each doubling of the steps: from 4.0 at 4,000 to 3.0 takes two more."""
     falling = [Point(1_000, 1, 5.0, 0), Point(2_000, 2, 4.5, 0), Point(4_000, 4, 4.0, 0)]
-    found = estimate(falling, entropy=3.0 / LITTLE, steps=4_000, minutes=4.0)
+    found = estimate_training(falling, entropy=3.0 / LITTLE, steps=4_000, minutes=4.0)
     assert found.steps == pytest.approx(16_000, rel=0.01) and found.minutes == pytest.approx(16, rel=0.01)
-    nearly = estimate(falling, entropy=4.0 / LITTLE, steps=4_000, minutes=4.0)
+    nearly = estimate_training(falling, entropy=4.0 / LITTLE, steps=4_000, minutes=4.0)
     assert nearly.steps == 8_000, "at least twice as long"
-    flat = estimate([Point(1_000, 1, 5.0, 0), Point(4_000, 4, 4.9999, 0)], entropy=1.0, steps=4_000, minutes=4.0)
+    flat = estimate_training([Point(1_000, 1, 5.0, 0), Point(4_000, 4, 4.9999, 0)], entropy=1.0, steps=4_000, minutes=4.0)
     assert flat.steps == 32_000, "a curve does not tell further"
     short = [Point(38, 1, 4.74, 0), Point(75, 2, 4.27, 0), Point(150, 4, 3.97, 0)]
-    assert estimate(short, entropy=5.9, steps=150, minutes=3.0).steps == 2_000, "the least that is planned"
+    assert estimate_training(short, entropy=5.9, steps=150, minutes=3.0).steps == 2_000, "the least that is planned"
 
 
 @pytest.mark.parametrize("losses", [(), (5.0,), (5.0, 5.2), (math.inf, math.nan)])
 def test_without_a_curve_it_is_what_is_planned_at_least(losses: tuple[float, ...]) -> None:
-    assert estimate(curve(*losses), entropy=5.0, steps=100, minutes=2.0).steps == 2_000
-    assert estimate(curve(*losses), entropy=5.0, steps=3_000, minutes=2.0).steps == 6_000
+    assert estimate_training(curve(*losses), entropy=5.0, steps=100, minutes=2.0).steps == 2_000
+    assert estimate_training(curve(*losses), entropy=5.0, steps=3_000, minutes=2.0).steps == 6_000
 
 
 def test_places_are_evenly_spread() -> None:

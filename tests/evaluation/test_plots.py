@@ -18,7 +18,7 @@ from vitrail.reports.charts import (
     bar_chart,
     bars_table,
     bullets,
-    figure,
+    html_figure,
     line_chart,
     page,
     paragraph,
@@ -199,7 +199,7 @@ def test_foreign_text_is_text():
     for svg in (picture, bars):
         assert ElementTree.fromstring(svg).find(f"{SVG}title").text.startswith("<script>alert('a')</script> & \"b\" \ufffd\ufffd")
     numbers = table([SPITEFUL], [[SPITEFUL]], caption=SPITEFUL)
-    body = figure(picture + bars, caption=SPITEFUL, numbers=numbers) + paragraph(SPITEFUL) + bullets([SPITEFUL])
+    body = html_figure(picture + bars, caption=SPITEFUL, numbers=numbers) + paragraph(SPITEFUL) + bullets([SPITEFUL])
     text = page(SPITEFUL, [Section(SPITEFUL, body)], language=SPITEFUL)
     assert "<script" not in text and "\x00" not in text
     text.encode("utf-8")
@@ -224,7 +224,7 @@ class _Tags(HTMLParser):
 
 def test_a_page_is_well_formed_and_reaches_for_nothing():
     series = [Series("a", (0, 1), (1.0, 2.0)), Series("b", (0, 2), (1.0, None))]
-    body = figure(
+    body = html_figure(
         line_chart(series, title="t", x_label="x", y_label="y"), caption="How to read.", numbers=series_table(series, x_label="x")
     )
     text = page("A title", [Section("One", body), Section("Two", bars_table([Bar("a", 1.0)], x_label="x"))], language="fr")

@@ -16,7 +16,7 @@ from sacrebleu.significance import PairedTest
 
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation import scores
-from vitrail.evaluation.scores import Recipe, collect, compare, evaluate, score, tokenized_bleu
+from vitrail.evaluation.scores import Recipe, collect_statistics, compare, evaluate, score, tokenized_bleu
 
 VOCABULARY = "le la une petite grande maison route, verte ; rouge Chat chien court dort près de l'eau : sous pont d'été (1934) vite !"
 WORDS = VOCABULARY.split()
@@ -147,7 +147,7 @@ def test_counts_give_the_value():
 
 def test_rows_score_as_if_alone():
     some = [3, 5, 8, 13, 21]
-    part = score(collect(SYSTEM, REFERENCES, recipe=Recipe(bootstrap=20)).rows(some))
+    part = score(collect_statistics(SYSTEM, REFERENCES, recipe=Recipe(bootstrap=20)).rows(some))
     assert part == evaluate([SYSTEM[i] for i in some], [[lines[i] for i in some] for lines in REFERENCES], bootstrap=20)
 
 
@@ -175,11 +175,11 @@ def test_what_cannot_be_scored_is_a_data_error(hypotheses, references):
 )
 def test_what_cannot_be_asked_is_a_usage_error(options):
     with pytest.raises(UsageError):
-        collect(["a"], [["a"]], recipe=Recipe(**options))
+        collect_statistics(["a"], [["a"]], recipe=Recipe(**options))
 
 
 def test_comparison_needs_one_recipe_the_same_sentences_and_resamples():
-    one, other = (collect(["a", "b"], [["a", "b"]], recipe=Recipe(seed=seed)) for seed in (1, 2))
+    one, other = (collect_statistics(["a", "b"], [["a", "b"]], recipe=Recipe(seed=seed)) for seed in (1, 2))
     with pytest.raises(UsageError):
         scores.compare_statistics(one, other)
     with pytest.raises(DataError):

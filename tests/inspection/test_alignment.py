@@ -17,11 +17,19 @@ from vitrail.decode.translate import TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.alignment import word_alignment as alignment
 from vitrail.inspection.alignment.cross import Weights, cross_attention, cross_layers
-from vitrail.inspection.alignment.links import Method, Stack, link, mutual_information, pool, project, to_pharaoh
+from vitrail.inspection.alignment.links import (
+    HeadMatrices,
+    LinkMethod,
+    link,
+    links_between_spaces,
+    mutual_information,
+    pool_by_word,
+    to_pharaoh,
+)
 from vitrail.inspection.alignment.word_alignment import Aligner, ChosenHeads, align, all_heads, choose_heads, heads_for
 from vitrail.inspection.collect import collect
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.inspection.words import Seat
+from vitrail.inspection.words import WordPosition
 from vitrail.models.build import build_model
 
 ALIGNED = ("pre-layer-sinusoidal", "gru-bahdanau", "lstm-luong-general")
@@ -90,7 +98,7 @@ def test_growing_stays_between_intersection_and_union_and_leaves_out_what_is_far
 
 def test_pooling_sums_over_source_tokens_and_averages_over_target_tokens() -> None:
     weights = np.random.default_rng(0).dirichlet(np.ones(5), size=(2, 4)).astype(np.float32)
-    pooled = pool(weights, sources=[[0, 1], [], [3]], targets=[[0], [1, 2]])
+    pooled = pool_by_word(weights, sources=[[0, 1], [], [3]], targets=[[0], [1, 2]])
     assert pooled.shape == (2, 2, 3)
     np.testing.assert_allclose(pooled[:, 1, 0], weights[:, 1:3, :2].sum(2).mean(1), rtol=1e-6)
     assert np.all(pooled[:, :, 1] == 0)
@@ -98,11 +106,11 @@ def test_pooling_sums_over_source_tokens_and_averages_over_target_tokens() -> No
 
 def test_the_links_of_marks_say_nothing_of_the_word_that_they_end() -> None:
     """`was hungry. (`, whose second word is a word and a mark, and `avait faim ?`, whose mark stands alone."""
-    sources = [Seat(0, False, True), Seat(1, False, True), Seat(1, True, False), Seat(2, True, True)]
-    targets = [Seat(0, False, True), Seat(1, False, True), Seat(2, True, True), None]
-    assert project({(0, 0), (1, 1), (2, 0), (2, 1)}, sources=sources, targets=targets) == {(0, 0), (1, 1)}
-    assert project({(2, 2), (3, 0), (3, 2), (1, 3)}, sources=sources, targets=targets) == {(1, 2), (2, 0), (2, 2)}
-    assert project({(2, 2)}, sources=sources, targets=sources) == frozenset()  # `hungry.` and another word with its mark
+    sources = [WordPosition(0, False, True), WordPosition(1, False, True), WordPosition(1, True, False), WordPosition(2, True, True)]
+    targets = [WordPosition(0, False, True), WordPosition(1, False, True), WordPosition(2, True, True), None]
+    assert links_between_spaces({(0, 0), (1, 1), (2, 0), (2, 1)}, sources=sources, targets=targets) == {(0, 0), (1, 1)}
+    assert links_between_spaces({(2, 2), (3, 0), (3, 2), (1, 3)}, sources=sources, targets=targets) == {(1, 2), (2, 0), (2, 2)}
+    assert links_between_spaces({(2, 2)}, sources=sources, targets=sources) == frozenset()  # `hungry.` and another word with its mark
 
 
 # --- the choice of heads ---------------------------------------------------------------------------------------------------------
@@ -166,8 +174,8 @@ def test_judgements_equal_plain_counting() -> None:
         shorter += min(mean.shape)
         right += len(forward & one)
         links += len(forward) + len(one)
-    assert Stack(matrices).judge(Stack(matrices).values.sum(0)) == pytest.approx(mutual / shorter)
-    with_gold = Stack(matrices, gold=gold)
+    assert HeadMatrices(matrices).judge(HeadMatrices(matrices).values.sum(0)) == pytest.approx(mutual / shorter)
+    with_gold = HeadMatrices(matrices, gold=gold)
     assert with_gold.judge(with_gold.values.sum(0)) == pytest.approx(2 * right / links)
 
 
@@ -226,7 +234,7 @@ def test_heads_that_are_named_and_rows_that_are_read() -> None:
 
 
 @pytest.mark.parametrize("method", ["target", "intersection", "union", "grow-diag"])
-def test_the_links_of_a_record_are_those_of_many_pairs_at_once(method: Method) -> None:
+def test_the_links_of_a_record_are_those_of_many_pairs_at_once(method: LinkMethod) -> None:
     looker = spaced()
     inspection = looker.inspect("ab  cd e", "fa ce")
     found = align(inspection, method=method)

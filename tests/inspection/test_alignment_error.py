@@ -18,9 +18,8 @@ from vitrail.inspection.alignment.alignment_error import (
     grammar_words,
     phrasebook_aer,
     read_alignments,
-    read_numbered_alignments,
 )
-from vitrail.inspection.alignment.word_alignment import Aligner, ChosenHeads, make_pair
+from vitrail.inspection.alignment.word_alignment import Aligner, ChosenHeads, make_alignment_pair
 from vitrail.phrasebook.corpus import Phrasebook, PhrasebookPair, fixed_pairs
 from vitrail.phrasebook.grammar import tokenise
 
@@ -88,14 +87,19 @@ def test_gold_links_must_be_of_these_sentences(tmp_path: Path) -> None:
 def test_files_of_numbered_gold_links(tmp_path: Path) -> None:
     path = tmp_path / "gold"
     path.write_text("1 1 1 S\n1 2 3 P\n\n0002 4 5\n1 2 2 S 0.9\n")
-    assert read_numbered_alignments(path, sentences=2) == [
+    assert read_alignments(path, lengths=[(2, 3), (4, 5)]) == [
         Gold(frozenset({(0, 0), (1, 1)}), frozenset({(0, 0), (1, 1), (1, 2)})),
         Gold(frozenset({(3, 4)}), frozenset({(3, 4)})),
     ]
-    for text, what in (("3 1 1 S\n", "gold:1"), ("1 1\n", "gold:1"), ("1 1 1 S\n1 0 1 S\n", "gold:2: a word number 0")):
+    for text, what in (
+        ("3 1 1 S\n", "gold:1"),
+        ("1 1\n", "gold:1"),
+        ("1 1 1 S\n1 0 1 S\n", "gold:2: a word number 0"),
+        ("2 5 1 S\n", "gold:1: 5 1 links beyond"),
+    ):
         path.write_text(text)
         with pytest.raises(DataError, match=what):
-            read_numbered_alignments(path, sentences=2)
+            read_alignments(path, lengths=[(2, 3), (4, 5)])
 
 
 @pytest.fixture
@@ -109,7 +113,7 @@ def small_book(monkeypatch: pytest.MonkeyPatch) -> list[PhrasebookPair]:
 def test_words_of_the_grammar_are_those_of_its_gold(small_book: list[PhrasebookPair]) -> None:
     for pair in small_book:
         assert [pair.target[slice(*span)] for span in grammar_words(pair.target)] == tokenise(pair.target)
-        made = make_pair(translator("gru-bahdanau"), pair.source, pair.target, words=grammar_words)
+        made = make_alignment_pair(translator("gru-bahdanau"), pair.source, pair.target, words=grammar_words)
         assert all(made.source_words) and all(made.target_words)
         assert all(i < len(made.source_words) and j < len(made.target_words) for i, j in pair.alignment)
 
@@ -120,7 +124,9 @@ def test_the_phrasebook_is_scored_as_by_hand(name: str, small_book: list[Phraseb
     found = phrasebook_aer(looker)
     assert found.sentences == len(small_book)
     assert found.heads.judged_by == "agreement"
-    links = Aligner(looker, found.heads).align([make_pair(looker, one.source, one.target, words=grammar_words) for one in small_book])
+    links = Aligner(looker, found.heads).align(
+        [make_alignment_pair(looker, one.source, one.target, words=grammar_words) for one in small_book]
+    )
     counted = sum(len(set(one.alignment) & own) for one, own in zip(small_book, links, strict=True))
     expected = 1 - 2 * counted / (sum(map(len, links)) + found.links)
     assert found.error_rate == pytest.approx(expected)

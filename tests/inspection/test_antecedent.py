@@ -11,8 +11,8 @@ from recorded import translator
 from torch import Tensor, nn
 
 from vitrail.errors import DataError, UsageError
+from vitrail.inspection.studies.ablation_metrics import challenge_set, pronoun_place
 from vitrail.inspection.studies.antecedent import find_antecedents, most_damaging, read_heads
-from vitrail.inspection.studies.baselines import challenge_set, pronoun_place
 from vitrail.inspection.studies.phrasebook_words import source_words
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.phrasebook.grammar import tokenise

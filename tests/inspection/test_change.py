@@ -12,7 +12,7 @@ from vitrail.decode.translate import TextConstraints
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.change import Edit, parse_edit, replace_words
 from vitrail.inspection.causes.parts import Part
-from vitrail.inspection.whole import complete
+from vitrail.inspection.complete import complete
 
 NAME, TEXT = "pre-layer-sinusoidal", "afcbd"
 

@@ -13,7 +13,7 @@ from vitrail.decode.forced import distributions
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.parts import Head, Part, heads_of, parse_part, parts_of, write_numbers
 from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.collect import collect
@@ -124,7 +124,7 @@ def test_all_heads_are_found_encoder_first() -> None:
 )
 def test_a_part_that_is_not_there_is_refused_at_once(name: str, part: str) -> None:
     model = make(name)
-    with pytest.raises(UsageError) as raised, applied(model, off=[part]):
+    with pytest.raises(UsageError) as raised, intervene(model, off=[part]):
         pytest.fail("the edit was begun")
     assert "0 to " in raised.value.expected or "encoder.0" in raised.value.expected
     assert not any(module._forward_hooks for module in model.modules())
@@ -140,7 +140,7 @@ def test_every_part_matters_and_nothing_is_left_behind(name: str) -> None:
     for place, units in parts_of(model).items():
         # Half of the neurons: a single one may be silent for so short a text.
         for part in (Part(place), Part(place, tuple(range(units // 2, units)))):
-            with applied(model, off=[part]):
+            with intervene(model, off=[part]):
                 assert (forced(model) - before).abs().max() > 1e-7, part
                 if part.units:
                     assert torch.allclose(forced(model), stepped(model), atol=1e-5), part
@@ -161,18 +161,18 @@ def test_a_head_that_is_off_is_one_that_the_output_projection_ignores(name: str,
     attention = by_hand.get_submodule(place)
     width = attention.head_width
     without_columns(attention.output, slice(width, 2 * width))
-    with applied(model, off=[f"{place}:1"]):
+    with intervene(model, off=[f"{place}:1"]):
         assert torch.allclose(forced(model), forced(by_hand), atol=1e-6)
     without_columns(attention.output, slice(None))
     every_head = ",".join(map(str, range(attention.heads)))
     with torch.no_grad():
         model.get_submodule(place).output.bias.normal_()
         attention.output.bias.copy_(model.get_submodule(place).output.bias)
-    with applied(model, off=[f"{place}:{every_head}"]):
+    with intervene(model, off=[f"{place}:{every_head}"]):
         assert torch.allclose(forced(model), forced(by_hand), atol=1e-6), "all heads off: the bias alone is left"
     with torch.no_grad():
         attention.output.bias.zero_()
-    with applied(model, off=[place]):
+    with intervene(model, off=[place]):
         assert torch.allclose(forced(model), forced(by_hand), atol=1e-6), "the attention off: nothing is added"
 
 
@@ -181,19 +181,19 @@ def test_neurons_and_whole_layers(name: str) -> None:
     model = make(name)
     by_hand = copy.deepcopy(model)
     without_columns(by_hand.get_submodule("encoder.0.feed_forward.contract"), slice(3, 7))
-    with applied(model, off=["encoder.0.feed_forward:3-6"]):
+    with intervene(model, off=["encoder.0.feed_forward:3-6"]):
         assert torch.allclose(forced(model), forced(by_hand), atol=1e-6)
     by_hand = copy.deepcopy(model)
     for inner in ("self_attention.output", "cross_attention.output", "feed_forward.contract"):
         without_columns(by_hand.get_submodule(f"decoder.1.{inner}"), slice(None))
         by_hand.get_submodule(f"decoder.1.{inner}").bias.data.zero_()
-    with applied(model, off=["decoder.1"]):
+    with intervene(model, off=["decoder.1"]):
         assert torch.allclose(forced(model), forced(by_hand), atol=1e-6)
 
 
 def test_hidden_units_of_a_cell_are_zero_at_every_step() -> None:
     model = make("lstm-luong-fed")
-    with applied(model, off=["decoder.1:4-6", "encoder.0.backward_cell"]):
+    with intervene(model, off=["decoder.1:4-6", "encoder.0.backward_cell"]):
         arrays = collect(model, SOURCE, TARGET)
     assert (arrays["decoder.1.hidden"][:, 4:7] == 0).all() and (arrays["decoder.1.hidden"][:, 7:] != 0).all()
     assert (arrays["encoder.0.backward_cell.hidden"] == 0).all() and (arrays["encoder.0.forward_cell.hidden"] != 0).any()
@@ -201,7 +201,7 @@ def test_hidden_units_of_a_cell_are_zero_at_every_step() -> None:
 
 def test_any_probe_can_be_switched_off() -> None:
     model = make("gru-bahdanau")
-    with applied(model, off=["decoder.0.update_gate:2", "attention.context"]):
+    with intervene(model, off=["decoder.0.update_gate:2", "attention.context"]):
         arrays = collect(model, SOURCE, TARGET)
     assert (arrays["decoder.0.update_gate"][:, 2] == 0).all() and (arrays["attention.context"] == 0).all()
 
@@ -232,14 +232,14 @@ def test_search_of_every_kind_runs_on_the_edited_model(name: str) -> None:
 def test_edits_nest_and_an_exception_leaves_nothing() -> None:
     model = make("pre")
     plain = forced(model)
-    with applied(model, off=["encoder.0"]):
+    with intervene(model, off=["encoder.0"]):
         outer = forced(model)
-        with applied(model, off=["decoder.0.cross_attention"]):
+        with intervene(model, off=["decoder.0.cross_attention"]):
             both = forced(model)
         assert torch.equal(forced(model), outer)
-    with applied(model, off=["encoder.0", "decoder.0.cross_attention"]):
+    with intervene(model, off=["encoder.0", "decoder.0.cross_attention"]):
         assert torch.equal(forced(model), both)
-    with pytest.raises(RuntimeError, match="stop"), applied(model, off=["encoder.0"], hidden=[1]):
+    with pytest.raises(RuntimeError, match="stop"), intervene(model, off=["encoder.0"], hidden=[1]):
         raise RuntimeError("stop")
     assert torch.equal(forced(model), plain)
     assert not any(part.is_hooked for part in model.modules() if isinstance(part, Probe))
@@ -248,7 +248,7 @@ def test_edits_nest_and_an_exception_leaves_nothing() -> None:
 def test_a_compiled_model_is_refused() -> None:
     model = make("pre")
     model.compile(backend="eager")
-    with pytest.raises(ModelError, match="compiled"), applied(model, off=["encoder.0"]):
+    with pytest.raises(ModelError, match="compiled"), intervene(model, off=["encoder.0"]):
         pass
 
 
@@ -259,7 +259,7 @@ def test_a_compiled_model_is_refused() -> None:
 def test_a_hidden_position_is_as_good_as_padding(name: str) -> None:
     model = make(name)
     padded = [*SOURCE[:2], 0, *SOURCE[3:]]
-    with applied(model, hidden=[2]):
+    with intervene(model, hidden=[2]):
         assert torch.allclose(forced(model), forced(model, padded), atol=1e-6)
         assert torch.allclose(stepped(model), forced(model, padded), atol=1e-5)
         arrays = collect(model, SOURCE, TARGET)
@@ -277,12 +277,12 @@ def test_recurrent_models_read_a_zero_vector_at_a_hidden_position(name: str) -> 
     assert isinstance(embedding, nn.Embedding)
     by_hand.source_embedding = nn.Embedding.from_pretrained(embedding.weight.detach().clone())
     by_hand.source_embedding.weight[SOURCE[2]] = 0
-    with applied(model, hidden=[2]):
+    with intervene(model, hidden=[2]):
         found = forced(model)
         weights = {name: value for name, value in collect(model, SOURCE, TARGET).items() if name.endswith(".weights")}
     if "attention.weights" in weights:
         assert (weights["attention.weights"][0, :, 2] == 0).all()
-        with applied(by_hand, hidden=[2]):
+        with intervene(by_hand, hidden=[2]):
             assert torch.allclose(found, forced(by_hand), atol=1e-6)
     else:
         assert torch.allclose(found, forced(by_hand), atol=1e-6)
@@ -292,7 +292,7 @@ def test_recurrent_models_read_a_zero_vector_at_a_hidden_position(name: str) -> 
 def test_positions_that_cannot_be_hidden(hidden: list[int], fault: str) -> None:
     for name in ("pre", "lstm"):
         model = make(name)
-        with pytest.raises(UsageError, match=fault), applied(model, hidden=list(hidden)):
+        with pytest.raises(UsageError, match=fault), intervene(model, hidden=list(hidden)):
             forced(model)
         assert not any(module._forward_hooks for module in model.modules())
 
@@ -309,7 +309,7 @@ def patch(model: TranslationModel, name: str, **where: object) -> Patch:
 def test_all_that_the_encoder_hands_on_taken_from_another_sentence_gives_its_output(name: str) -> None:
     model = make(name)
     wanted = forced(model, OTHER)
-    with applied(model, patches=[patch(model, "source_embedded")]):
+    with intervene(model, patches=[patch(model, "source_embedded")]):
         assert torch.allclose(forced(model), wanted, atol=1e-6)
         assert torch.allclose(stepped(model), wanted, atol=1e-5)
         assert torch.allclose(forced(model), wanted, atol=1e-6), "after steps, a given translation starts from the beginning again"
@@ -321,7 +321,7 @@ def test_the_latent_representation_of_another_sentence_gives_its_output(name: st
     model = make(name)
     if name.startswith("post") and value.endswith("sum"):
         value = value.replace("sum", "normed")
-    with applied(model, patches=[patch(model, value)]):
+    with intervene(model, patches=[patch(model, value)]):
         assert torch.allclose(forced(model), forced(make(name), OTHER), atol=1e-6)
         assert torch.allclose(stepped(model), forced(make(name), OTHER), atol=1e-5)
 
@@ -337,13 +337,13 @@ def test_a_value_patched_with_what_it_was_changes_nothing(name: str) -> None:
     probes = list({(probe.partition(".")[0], *probe.split(".")[2:]): probe for probe in probes}.values())
     assert len(probes) > 8
     for probe in probes:
-        with applied(model, patches=[Patch(probe, arrays[probe])]):
+        with intervene(model, patches=[Patch(probe, arrays[probe])]):
             assert torch.allclose(forced(model), plain, atol=1e-5), probe
             if not probe.endswith(("self_attention.scores", "self_attention.weights")) or probe.startswith("encoder"):
                 assert torch.allclose(stepped(model), by_step, atol=1e-5), probe
         if arrays[probe].ndim == 2:
             # Other values at one position alone tell a wrong place from a right one; what was computed before stays as it was.
-            with applied(model, patches=[Patch(probe, arrays[probe] + 1, at=((1, 1),))]):
+            with intervene(model, patches=[Patch(probe, arrays[probe] + 1, at=((1, 1),))]):
                 moved = abs(collect(model, SOURCE, TARGET)[probe] - arrays[probe]).max(1)
             order = next(place for place in model.places() if place.name == probe).reading_order(len(moved))
             assert moved[1] == pytest.approx(1, abs=1e-4), probe
@@ -354,11 +354,11 @@ def test_one_position_and_one_head() -> None:
     model = make("pre")
     plain = collect(model, SOURCE, TARGET)
     other = collect(model, OTHER, TARGET)
-    with applied(model, patches=[Patch("memory", other["memory"], at=((3, 1),))]):
+    with intervene(model, patches=[Patch("memory", other["memory"], at=((3, 1),))]):
         found = collect(model, SOURCE, TARGET)["memory"]
     assert (found[1] == other["memory"][3]).all() and (found[[0, 2, 3, 4, 5]] == plain["memory"][[0, 2, 3, 4, 5]]).all()
     name = "decoder.0.cross_attention.context"
-    with applied(model, patches=[Patch(name, other[name], heads=(1,))]):
+    with intervene(model, patches=[Patch(name, other[name], heads=(1,))]):
         found = collect(model, SOURCE, TARGET)[name]
     assert (found[1] == other[name][1]).all() and abs(found[0] - plain[name][0]).max() < 1e-6
 
@@ -366,7 +366,7 @@ def test_one_position_and_one_head() -> None:
 def test_parts_without_a_probe_can_be_patched_too() -> None:
     model = make("pre")
     for name in ("encoder.0.feed_forward.output", "decoder.0.self_attention.projection"):
-        with applied(model, patches=[patch(model, name)]):
+        with intervene(model, patches=[patch(model, name)]):
             assert collect(model, SOURCE, TARGET)[name] == pytest.approx(patch(model, name).values, abs=0)
 
 
@@ -385,7 +385,7 @@ def test_parts_without_a_probe_can_be_patched_too() -> None:
 def test_patches_that_do_not_fit(change: Callable[..., Patch], fault: str) -> None:
     model = make("pre")
     wrong = change(collect(model, OTHER, TARGET)["memory"])
-    with pytest.raises(UsageError, match=fault), applied(model, patches=[wrong]):
+    with pytest.raises(UsageError, match=fault), intervene(model, patches=[wrong]):
         forced(model)
     assert not any(module._forward_hooks for module in model.modules())
 

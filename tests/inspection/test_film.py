@@ -19,7 +19,7 @@ from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import ModelError
 from vitrail.files import read_json_lines
 from vitrail.inspection.collect import collect
-from vitrail.inspection.film.filming import ATTENDED, LONGEST, PROBES, ROWS, Recorder, choose_probes, group_of, spread, take
+from vitrail.inspection.film.filming import ATTENDED, LONGEST, PROBES, ROWS, Recorder, attention_entropy, choose_probes, group_of, take
 from vitrail.inspection.film.frames import FRAMES, Film, Frame, read_film, shift
 from vitrail.inspection.maps.norm_statistics import Moments, record_norms
 from vitrail.models.base import TranslationModel
@@ -96,10 +96,10 @@ def test_spread_of_even_of_single_and_of_masked_rows() -> None:
     weights = torch.tensor([[[1 / 3, 1 / 3, 1 / 3, 0], [1.0, 0, 0, 0]], [[0, 1.0, 0, 0], [1.0, 0, 0, 0]]])[None]
     real = torch.ones(1, 2, dtype=torch.bool)
     # The second row may read one position alone, which says nothing of a head.
-    torch.testing.assert_close(spread(weights, keep, real), torch.tensor([1.0, 0.0]).double())
-    assert spread(weights, keep, ~real).isnan().all()
+    torch.testing.assert_close(attention_entropy(weights, keep, real), torch.tensor([1.0, 0.0]).double())
+    assert attention_entropy(weights, keep, ~real).isnan().all()
     half = torch.tensor([[0.5, 0.5, 0, 0], [1.0, 0, 0, 0]])[None, None]
-    assert float(spread(half, keep, real)[0]) == pytest.approx(np.log(2) / np.log(3))
+    assert float(attention_entropy(half, keep, real)[0]) == pytest.approx(np.log(2) / np.log(3))
 
 
 def test_probes_are_short_where_the_dev_set_has_such() -> None:

@@ -16,7 +16,7 @@ from scipy.stats import spearmanr  # pyright: ignore[reportMissingTypeStubs, rep
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.decode.translate import TextConstraints, TranslateConfig
-from vitrail.inspection.alignment.links import link, pool, to_pharaoh
+from vitrail.inspection.alignment.links import link, pool_by_word, to_pharaoh
 from vitrail.inspection.alignment.word_alignment import ChosenHeads, align
 from vitrail.inspection.causes.attribution import attribute
 from vitrail.inspection.causes.lens import apply_lens
@@ -429,7 +429,7 @@ def test_recorded_links_are_drawn_and_any_head_can_be_asked(tab: Tab) -> None:
     assert line.input_value() == record.facts.extras["alignment"]["pharaoh"]
     for value, weights in (("L1H0", record.weights("cross", layer=1, head=0)), ("all", record.weights("cross").mean((0, 1)))):
         page.locator("#view-alignment select").first.select_option(value)
-        matrix = pool(weights, sources=record.source.words, targets=record.target.words)
+        matrix = pool_by_word(weights, sources=record.source.words, targets=record.target.words)
         assert shown_links(page) == link(matrix)
         assert line.input_value() == to_pharaoh(link(matrix))  # in these texts words stand between spaces
         page.locator("#view-alignment select").last.select_option("target")

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from vitrail.errors import UsageError
-from vitrail.inspection.maps.similarity import Method, cka_matrix, columns, linear_cka, nearest, pca, project, retrieve, rotation
+from vitrail.inspection.maps.similarity import ProjectionMethod, cka_matrix, columns, linear_cka, nearest, pca, project, retrieve, rotation
 
 Array = npt.NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def test_t_sne_keeps_groups_together_and_is_repeatable(draw: np.random.Generator
 
 
 @pytest.mark.parametrize(("method", "module", "remedy"), [("tsne", "sklearn.manifold", "vitrail[maps]"), ("umap", "umap", "vitrail[umap]")])
-def test_a_missing_library_is_named(method: Method, module: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_named(method: ProjectionMethod, module: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UsageError, match="not installed") as caught:
         project(np.eye(9), method=method)

@@ -5,9 +5,9 @@ import torch
 from grammatical import SHORT, TINY, untrained
 
 from vitrail.decode.forced import distributions
-from vitrail.inspection.causes.edit import applied
-from vitrail.inspection.causes.tracing import REGIONS, make_pair, trace_pair, trace_pronouns, with_antecedent
-from vitrail.inspection.studies.baselines import challenge_set
+from vitrail.inspection.causes.interventions import intervene
+from vitrail.inspection.causes.tracing import REGIONS, make_counterfactual, trace_pair, trace_pronouns, with_antecedent
+from vitrail.inspection.studies.ablation_metrics import challenge_set
 from vitrail.models.build import ModelConfig
 from vitrail.models.recurrent import RecurrentConfig
 from vitrail.phrasebook.grammar import tokenise
@@ -34,7 +34,7 @@ def test_another_antecedent() -> None:
 def test_the_embeddings_of_the_antecedent_carry_the_whole_effect(name: str) -> None:
     one = untrained(MODELS[name])
     challenges = [challenge for challenge in challenge_set()[:60] if challenge.antecedent in ("cat", "dog", "cow")]
-    pairs = [pair for challenge in challenges if (pair := make_pair(one, challenge, "pig")) is not None][:2]
+    pairs = [pair for challenge in challenges if (pair := make_counterfactual(one, challenge, "pig")) is not None][:2]
     assert len(pairs) == 2
     for pair in pairs:
         logs = distributions(one.model, pair.other, pair.prefix)[-1]
@@ -58,7 +58,7 @@ def test_a_study_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     one = untrained()
 
     def find(translator: object, challenge: object, donors: object, *, search: object) -> object:
-        pair = make_pair(one, challenge, "pig")  # pyright: ignore[reportArgumentType]
+        pair = make_counterfactual(one, challenge, "pig")  # pyright: ignore[reportArgumentType]
         return None if pair is None else (pair, -1.0)
 
     assert trace_pronouns(one, challenge_set()[:2], search=SHORT) is None
@@ -74,8 +74,8 @@ def test_a_study_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_hidden_words_are_read_by_nobody() -> None:
     """Hiding a region costs what leaving its tokens to padding costs."""
     one = untrained()
-    pair = make_pair(one, OPENING, "pig") or pytest.fail("no pair")
+    pair = make_counterfactual(one, OPENING, "pig") or pytest.fail("no pair")
     padded = [0 if place in pair.regions["antecedent"] else token for place, token in enumerate(pair.source)]
-    with applied(one.model, hidden=pair.regions["antecedent"]):
+    with intervene(one.model, hidden=pair.regions["antecedent"]):
         hidden = distributions(one.model, pair.source, pair.prefix)
     assert torch.allclose(hidden, distributions(one.model, padded, pair.prefix), atol=1e-6)

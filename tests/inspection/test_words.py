@@ -4,7 +4,7 @@ import pytest
 
 from vitrail.data.cleaning.normalise import CURRENT
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, SentencePieceSubwords, WordVocabulary, train_sentencepiece
-from vitrail.inspection.words import Seat, between_spaces, group, seats, spell, stand_in, tokens_by_word, words_and_marks
+from vitrail.inspection.words import WordPosition, between_spaces, group, map_spans, spell, tokens_by_word, word_positions, words_and_marks
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +51,10 @@ def test_signs_upon_letters_do_not_cut_words(text: str) -> None:
 def test_words_and_marks_know_their_place_between_spaces() -> None:
     text = "qu'il (a faim). ?!"
     spans = words_and_marks(text)
-    found = seats([[place] for place in range(len(spans))], spans, text=text, between=between_spaces(text))
-    word = [Seat(number, mark=False, speaks=True) for number in range(6)]
-    hushed = [Seat(number, mark=True, speaks=False) for number in range(6)]
-    assert found == [word[0], hushed[1], word[1], word[2], hushed[2], Seat(3, mark=True, speaks=True)]
+    found = word_positions([[place] for place in range(len(spans))], spans, text=text, between=between_spaces(text))
+    word = [WordPosition(number, mark=False, carries_links=True) for number in range(6)]
+    hushed = [WordPosition(number, mark=True, carries_links=False) for number in range(6)]
+    assert found == [word[0], hushed[1], word[1], word[2], hushed[2], WordPosition(3, mark=True, carries_links=True)]
 
 
 @pytest.mark.parametrize("kind", [WordVocabulary, CharacterVocabulary])
@@ -86,7 +86,7 @@ def test_unknown_tokens_keep_their_word(kind: type[WordVocabulary | CharacterVoc
 )
 def test_what_was_read_is_found_in_what_was_written(whole: str, text: str) -> None:
     words = between_spaces(text)
-    found = stand_in(words, text=text, whole=f"ab {whole} cd", where=(3, 3 + len(whole)))
+    found = map_spans(words, text=text, whole=f"ab {whole} cd", where=(3, 3 + len(whole)))
     for (first, last), (begin, end) in zip(words, found, strict=True):
         assert 3 <= begin <= end <= 3 + len(whole)
         shown = f"ab {whole} cd"[begin:end]

@@ -8,7 +8,7 @@ from grammatical import untrained
 
 from vitrail.decode.forced import distributions
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.studies.baselines import Bleu, Pronouns, challenge_set, interval_of_mean, pronoun_place
+from vitrail.inspection.studies.ablation_metrics import Bleu, Pronouns, challenge_set, interval_of_mean, pronoun_place
 from vitrail.phrasebook.corpus import phrasebook, pronoun_accuracy
 
 REFERENCES = ["Un chien a mangé la nourriture parce qu'il avait faim.", "La pie est petite.", "Cette vache est grande et vieille."]

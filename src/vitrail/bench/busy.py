@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vitrail.bench.busy_worker import BusySpeed, BusyTask
-from vitrail.bench.training_speed import make_corpus, read_pairs, sized_model
+from vitrail.bench.training_speed import make_bench_corpus, read_pairs, sized_model
 from vitrail.bench.training_worker import save_batches
 from vitrail.errors import UsageError, VitrailError
 from vitrail.runtime.cores import SPIN_COUNT, WAITING
@@ -33,7 +33,7 @@ _AS_EVER = {"KMP_BLOCKTIME": "200"}
 
 
 @dataclass(frozen=True)
-class Way:
+class WaitPolicy:
     """One way to wait, and what came out, one figure a round."""
 
     name: str
@@ -54,7 +54,7 @@ class BusyReport:
     conditions: str
     threads: int
     busy_threads: int
-    ways: tuple[Way, ...]
+    ways: tuple[WaitPolicy, ...]
 
     @property
     def fair_share(self) -> float:
@@ -62,7 +62,7 @@ class BusyReport:
         cores = self.machine.cores
         return min(1.0, cores / (self.threads + self.busy_threads)) / min(1.0, cores / self.threads)
 
-    def ratios(self, way: Way) -> tuple[float, float]:
+    def ratios(self, way: WaitPolicy) -> tuple[float, float]:
         """Speed when quiet, next to the first way's; speed beside the other work, next to the fair share of the first way's when quiet."""
         quiet, busy = statistics.median(way.quiet), statistics.median(way.busy)
         first = statistics.median(self.ways[0].quiet)
@@ -96,7 +96,7 @@ class BusyReport:
         return "\n".join(lines) + "\n"
 
 
-def run(
+def measure_busy_training(
     *,
     preset: str = "tiny",
     batch_tokens: int = 4096,
@@ -123,7 +123,7 @@ def run(
         raise UsageError("a number below 1 was given", expected="at least 1 of everything, and more than 0 seconds")
     busy_threads = threads if busy_threads is None else busy_threads
     model = sized_model(preset, ())
-    corpus = make_corpus(pairs or read_pairs(None, None), vocabulary=vocabulary, batch_tokens=batch_tokens, count=_BATCHES)
+    corpus = make_bench_corpus(pairs or read_pairs(None, None), vocabulary=vocabulary, batch_tokens=batch_tokens, count=_BATCHES)
     settings = {OLD: {}, OURS: dict(WAITING)} | {f"{count:,} looks": {"GOMP_SPINCOUNT": str(count)} for count in spin_counts}
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="vitrail-bench-") as folder, ExitStack() as stack:
@@ -140,7 +140,7 @@ def run(
             shown = (f"{name} {speeds[name, False][-1]:,.0f} and {speeds[name, True][-1]:,.0f}" for name in settings)
             say(f"round {turn + 1} of {repeats}, tokens/s quiet and busy: {'; '.join(shown)}")
         found = [
-            Way(name, setting, tuple(speeds[name, False]), tuple(speeds[name, True]), trainings[name].digest)
+            WaitPolicy(name, setting, tuple(speeds[name, False]), tuple(speeds[name, True]), trainings[name].digest)
             for name, setting in settings.items()
         ]
     conditions = f"{model.describe()}, vocabulary {corpus.vocabulary:,}; {threads} threads; batches of up to {batch_tokens:,} positions"
@@ -165,7 +165,7 @@ class _Training:
         """Let it build its model and warm up."""
         self.digest = str(self._ask(json.dumps(asdict(task)))["digest"])
 
-    def go_on(self, seconds: float) -> float:
+    def train_for(self, seconds: float) -> float:
         """Tokens a second, over about so many seconds."""
         speed = BusySpeed(**self._ask(str(seconds)))
         return speed.tokens / speed.seconds
@@ -209,7 +209,7 @@ def _training(name: str, task: BusyTask, setting: Mapping[str, str]) -> Generato
 
 @contextmanager
 def _other_work(threads: int) -> Generator[None, None, None]:
-    with _process(["vitrail.bench.neighbour", str(threads)], os.environ) as process:
+    with _process(["vitrail.bench.busy_loop", str(threads)], os.environ) as process:
         _pipes(process)[1].readline()
         yield
 
@@ -218,4 +218,4 @@ def _round(
     trainings: Mapping[str, _Training], speeds: Mapping[tuple[str, bool], list[float]], *, seconds: float, busy: bool = False
 ) -> None:
     for name, training in trainings.items():
-        speeds[name, busy].append(training.go_on(seconds))
+        speeds[name, busy].append(training.train_for(seconds))

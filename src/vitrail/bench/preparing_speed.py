@@ -80,7 +80,7 @@ def read_sizes(text: str) -> list[int]:
     return sizes
 
 
-def run(*, sizes: Sequence[int], say: Callable[[str], None] = lambda _: None) -> PrepareReport:
+def measure_preparation(*, sizes: Sequence[int], say: Callable[[str], None] = lambda _: None) -> PrepareReport:
     """Write made-up parallel text of each size to a temporary folder, prepare it with `vitrail prepare`, and measure that.
 
     The text is made of 60,000 invented words a side, frequent as words are (Zipf), in sentences of 3 to 25 words, so that hardly a pair is

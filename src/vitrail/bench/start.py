@@ -56,7 +56,7 @@ class StartReport:
         return "\n".join([*lines, "", f"limit {LIMIT_SECONDS} s: {verdict}"]) + "\n"
 
 
-def run(*, repeats: int = 5, commands: Mapping[str, Sequence[str]] = COMMANDS) -> StartReport:
+def measure_start_time(*, repeats: int = 5, commands: Mapping[str, Sequence[str]] = COMMANDS) -> StartReport:
     """Time each command in `repeats` new processes, in turn; one before them, not counted, fills the disk cache.
 
     Raises VitrailError when a command fails.

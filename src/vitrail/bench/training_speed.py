@@ -15,9 +15,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.bench.peers.all_peers import all_systems, peers_of
 from vitrail.bench.peers.systems import LABEL_SMOOTHING, Maker, System
-from vitrail.bench.peers.table import all_systems, peers_of
-from vitrail.bench.training_worker import Measured, SpeedTask, save_batches
+from vitrail.bench.training_worker import SpeedResult, SpeedTask, save_batches
 from vitrail.config import Config, Override, build, with_overrides
 from vitrail.data.batches import Batch, Batches
 from vitrail.data.reading.parallel_text import ParallelText
@@ -26,16 +26,16 @@ from vitrail.errors import DataError, UsageError
 from vitrail.models.build import AnyModelConfig, ModelConfig, require_translator
 from vitrail.models.build import preset as named_model
 from vitrail.phrasebook.corpus import phrasebook
-from vitrail.runtime.apart import measure_apart
 from vitrail.runtime.device import Precision
 from vitrail.runtime.machine import Machine, describe_machine
+from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 
 WARMUP_STEPS = 4
 _LONGEST_PAIR = 256
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """What was measured of one system; tokens are real target tokens: <eos> counted, padding not."""
 
     system: System
@@ -73,7 +73,7 @@ class BenchReport:
 
     machine: Machine
     conditions: str
-    rows: tuple[Row, ...]
+    rows: tuple[SpeedRow, ...]
     missing: dict[str, str]
     """Systems that could not be measured, and why."""
 
@@ -113,14 +113,14 @@ class BenchReport:
         return "\n".join(lines) + "\n"
 
 
-class Corpus(NamedTuple):
+class BenchCorpus(NamedTuple):
     """Batches to train on, and the size of the vocabulary that their ids come from."""
 
     batches: list[Batch]
     vocabulary: int
 
 
-def run(
+def measure_training_speed(
     *,
     source: Path | None = None,
     target: Path | None = None,
@@ -150,8 +150,8 @@ def run(
     if min(batch_tokens, threads, steps, repeats) < 1:
         raise UsageError(f"batch_tokens {batch_tokens}, threads {threads}, steps {steps}, repeats {repeats}", expected="at least 1 of each")
     pairs = read_pairs(source, target)
-    corpus = make_corpus(pairs, vocabulary=vocabulary, batch_tokens=batch_tokens, count=WARMUP_STEPS + steps)
-    return compare(corpus, model=model, systems=all_systems(model, precision), threads=threads, repeats=repeats, say=say)
+    corpus = make_bench_corpus(pairs, vocabulary=vocabulary, batch_tokens=batch_tokens, count=WARMUP_STEPS + steps)
+    return compare_systems(corpus, model=model, systems=all_systems(model, precision), threads=threads, repeats=repeats, say=say)
 
 
 class _Wanted(Config):
@@ -196,17 +196,17 @@ class EncodedPairs:
         return self._sides[1][index]
 
 
-def make_corpus(pairs: Sequence[tuple[str, str]], *, vocabulary: int, batch_tokens: int, count: int) -> Corpus:
+def make_bench_corpus(pairs: Sequence[tuple[str, str]], *, vocabulary: int, batch_tokens: int, count: int) -> BenchCorpus:
     """Learn a joint vocabulary of that size (or of what the text gives) and make the first `count` batches that a training would see."""
     sources, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     subwords = train_vocabularies(sources, targets, config=SubwordsConfig(size=vocabulary)).target
     encoded = EncodedPairs(subwords.encode_batch(sources), subwords.encode_batch(targets))
     batches = Batches([encoded], budget=batch_tokens, seed=1, max_length=_LONGEST_PAIR)
-    return Corpus(list(islice(batches.sequence(0), count)), subwords.size)
+    return BenchCorpus(list(islice(batches.sequence(0), count)), subwords.size)
 
 
-def compare(
-    corpus: Corpus,
+def compare_systems(
+    corpus: BenchCorpus,
     *,
     model: ModelConfig,
     systems: Sequence[System],
@@ -223,7 +223,7 @@ def compare(
     titles: dict[Maker, str] = {"vitrail": "vitrail", **{peer.maker: peer.title for peer in peers}}
     missing: dict[Maker, str] = {peer.maker: why for peer in peers if (why := peer.obstacle())}
     measurable = [system for system in systems if system.maker not in missing]
-    found: dict[System, list[Measured]] = {system: [] for system in measurable}
+    found: dict[System, list[SpeedResult]] = {system: [] for system in measurable}
     with tempfile.TemporaryDirectory(prefix="vitrail-bench-") as folder:
         file = Path(folder, "batches.safetensors")
         save_batches(file, corpus.batches)
@@ -234,7 +234,7 @@ def compare(
                     **asdict(system), model=shape, vocabulary=corpus.vocabulary, batches=str(file), warmup=warmup, threads=threads
                 )
                 title = titles[system.maker]
-                result = measure(task, title=title)
+                result = measure_system(task, title=title)
                 found[system].append(result)
                 speed = result.tokens / result.seconds
                 say(f"round {turn + 1} of {repeats}: {title}, {result.precision}, {system.to_text()}: {speed:,.0f} tokens/s")
@@ -244,18 +244,20 @@ def compare(
     return BenchReport(machine, conditions, rows, {titles[maker]: why for maker, why in missing.items()})
 
 
-def measure(task: SpeedTask, *, title: str) -> Measured:
+def measure_system(task: SpeedTask, *, title: str) -> SpeedResult:
     """Carry out a task in a new process. Raises VitrailError with the last line of what it had to say when it fails."""
-    return Measured(**measure_apart("vitrail.bench.training_worker", asdict(task), name=title, remedy="a smaller batch or preset"))
+    return SpeedResult(
+        **measure_in_subprocess("vitrail.bench.training_worker", asdict(task), name=title, remedy="a smaller batch or preset")
+    )
 
 
-def _row(system: System, title: str, results: Sequence[Measured]) -> Row:
+def _row(system: System, title: str, results: Sequence[SpeedResult]) -> SpeedRow:
     speeds = tuple(result.tokens / result.seconds for result in results)
     last = results[-1]
-    return Row(system, title, last.precision, last.parameters, speeds, last.first_loss, last.last_loss)
+    return SpeedRow(system, title, last.precision, last.parameters, speeds, last.first_loss, last.last_loss)
 
 
-def _conditions(corpus: Corpus, model: ModelConfig, *, threads: int, warmup: int) -> str:
+def _conditions(corpus: BenchCorpus, model: ModelConfig, *, threads: int, warmup: int) -> str:
     positions = max(batch.target_out.numel() for batch in corpus.batches)
     return (
         f"{model.describe()}, vocabulary {corpus.vocabulary:,}, tie {model.tie}; {threads} threads;\n"

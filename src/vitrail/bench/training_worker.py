@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from vitrail.bench.peers.systems import LABEL_SMOOTHING, Maker, PeerModel, Way
-from vitrail.bench.peers.table import peers_of
+from vitrail.bench.peers.all_peers import peers_of
+from vitrail.bench.peers.systems import LABEL_SMOOTHING, Maker, PeerModel, PeerVariant
 from vitrail.data.batches import Batch
 from vitrail.data.preparing.prepare import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
@@ -39,7 +39,7 @@ class SpeedTask:
     precision: Precision
     keep_memory: bool
     """Tell the C library to keep freed memory, as our training does."""
-    way: Way
+    way: PeerVariant
     """Of the peers."""
     model: dict[str, object]
     vocabulary: int
@@ -51,7 +51,7 @@ class SpeedTask:
 
 
 @dataclass(frozen=True)
-class Measured:
+class SpeedResult:
     """What came out."""
 
     tokens: int
@@ -76,7 +76,7 @@ def load_batches(path: Path) -> list[Batch]:
     return [Batch(*(tensors[f"{number}/{name}"] for name in Batch._fields)) for number in numbers]
 
 
-def measure(task: SpeedTask) -> Measured:
+def measure_speed(task: SpeedTask) -> SpeedResult:
     """Train on the batches, and time all but the first `warmup` steps."""
     if task.keep_memory:
         keep_freed_memory()
@@ -96,7 +96,7 @@ def measure(task: SpeedTask) -> Measured:
                 tokens += int((batch.target_out != PAD).sum())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     precision = "bf16" if dtype == torch.bfloat16 else "fp32"
-    return Measured(tokens, seconds, precision, trained, losses[0], losses[-1])
+    return SpeedResult(tokens, seconds, precision, trained, losses[0], losses[-1])
 
 
 def fresh_model(config: ModelConfig, vocabulary: int) -> TranslationModel:
@@ -168,4 +168,4 @@ def _attention(task: SpeedTask) -> Generator[None]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(measure(SpeedTask(**json.load(sys.stdin))))) + "\n")
+    sys.stdout.write(json.dumps(asdict(measure_speed(SpeedTask(**json.load(sys.stdin))))) + "\n")

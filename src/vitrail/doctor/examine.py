@@ -6,23 +6,23 @@ from typing import NamedTuple
 
 import torch
 
-from vitrail.doctor.checks.course import completion, learning, overfitting, steadiness, warm_up
-from vitrail.doctor.checks.flow import gradients
-from vitrail.doctor.checks.inside import heads, neurons
+from vitrail.doctor.checks.activations import heads, neurons
+from vitrail.doctor.checks.gradient_flow import gradients
+from vitrail.doctor.checks.learning_curves import completion, learning, overfitting, steadiness, warm_up
 from vitrail.doctor.checks.misalignment import misalignment
 from vitrail.doctor.checks.outputs import repetition, same_output, unheard_source
-from vitrail.doctor.checks.steps import learning_rate
 from vitrail.doctor.checks.text_checks import leakage, vocabulary
+from vitrail.doctor.checks.update_sizes import learning_rate
 from vitrail.doctor.findings import Diagnosis, Finding, diagnose
-from vitrail.doctor.run_data import Patient, admit
+from vitrail.doctor.run_under_test import RunUnderTest, read_run_folder
 from vitrail.errors import VitrailError
 
 
 class Check(NamedTuple):
-    """One thing to look at, and the parts of a run that it needs: see `Patient.missing`."""
+    """One thing to look at, and the parts of a run that it needs: see `RunUnderTest.missing`."""
 
     name: str
-    look: Callable[[Patient], list[Finding]]
+    look: Callable[[RunUnderTest], list[Finding]]
     needs: tuple[str, ...]
 
 
@@ -61,22 +61,22 @@ def examine(folder: str | Path, *, device: torch.device | None = None, say: Call
 
 
 def _examine(folder: Path, device: torch.device | None, say: Callable[[str], None]) -> Diagnosis:
-    patient = admit(folder, device=device)
-    findings = [_damaged(reason) for reason in patient.damaged]
+    run = read_run_folder(folder, device=device)
+    findings = [_damaged(reason) for reason in run.damaged]
     for check in CHECKS:
         say(check.name)
-        lacking = [patient.missing[part] for part in check.needs if part in patient.missing]
+        lacking = [run.missing[part] for part in check.needs if part in run.missing]
         if lacking:
             findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
         else:
-            findings += _looked(check, patient)
+            findings += _run_check(check, run)
     return diagnose(str(folder), findings)
 
 
-def _looked(check: Check, patient: Patient) -> list[Finding]:
+def _run_check(check: Check, run: RunUnderTest) -> list[Finding]:
     """What a check found; where the run does not let it look, that is no reason to leave out the others."""
     try:
-        return check.look(patient)
+        return check.look(run)
     except VitrailError as error:
         return [Finding(check=check.name, severity="unchecked", found=error.found)]
 

@@ -29,7 +29,7 @@ class GradientCurve:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearningCheck:
     """What tells whether a model has learned to translate; None where it was not measured."""
 
     word_entropy: float
@@ -44,7 +44,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Enough:
+class TrainingEstimate:
     """An estimate of how long a training should have been."""
 
     steps: int

@@ -96,7 +96,7 @@ class PlaceNorms:
         return GradientCurve(self.name, tuple(norm / last if last else 0.0 for norm in self.norms), self.sentences)
 
 
-def measure(model: Model, batches: Sequence[Batch]) -> tuple[PlaceNorms, ...]:
+def measure_gradients(model: Model, batches: Sequence[Batch]) -> tuple[PlaceNorms, ...]:
     """Measure ||dL/dh_t||_2 at each layer of encoder and decoder, L being a sentence's own summed loss: -log p(y | x), without smoothing.
 
     The loss of a batch is the sum over its sentences, and sentences do not mix: so the gradient of a sentence's h_t is that of its own
@@ -151,7 +151,7 @@ def source_gradients(
     Cost:   one forward and one backward pass on the explicit path.
     """
     batches = longest_batches(vocabularies, sources, targets, sentences=sentences, device=next(model.parameters()).device)
-    return tuple(place.curve() for place in measure(model, batches) if place.side == "source")
+    return tuple(place.curve() for place in measure_gradients(model, batches) if place.side == "source")
 
 
 def longest_batches(

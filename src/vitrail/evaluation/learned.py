@@ -9,7 +9,7 @@ from vitrail.data.batches import IdRow
 from vitrail.data.preparing.prepared import Prepared
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
-from vitrail.evaluation.curves import Enough, Learned, Point
+from vitrail.evaluation.curves import LearningCheck, Point, TrainingEstimate
 from vitrail.models.base import TranslationModel
 from vitrail.train.choosing.choose import LEAST_STEPS
 
@@ -86,7 +86,7 @@ def own_and_other(translations: Sequence[str], references: Sequence[str]) -> tup
     return tuple(CHRF().corpus_score(list(translations), [list(told)]).score for told in (references, turned))  # pyright: ignore[reportReturnType]
 
 
-def judge(*, dev_loss: float, entropy: float, gain: float | None, chrf: tuple[float, float] | None) -> Learned:
+def check_learning(*, dev_loss: float, entropy: float, gain: float | None, chrf: tuple[float, float] | None) -> LearningCheck:
     """What speaks against a model having learned to translate; nothing where it has."""
     doubts: list[str] = []
     if not dev_loss < LITTLE * entropy:
@@ -98,10 +98,10 @@ def judge(*, dev_loss: float, entropy: float, gain: float | None, chrf: tuple[fl
     if chrf is not None and (chrf[0] - chrf[1]) < OWN * (100 - chrf[1]):
         told = f"chrF {chrf[1]:.1f} and {chrf[0]:.1f}"
         doubts.append(f"its translations fit the references of other sentences nearly as well as their own ({told})")
-    return Learned(entropy, gain, *(chrf or (None, None)), doubts=tuple(doubts))
+    return LearningCheck(entropy, gain, *(chrf or (None, None)), doubts=tuple(doubts))
 
 
-def estimate(curve: Sequence[Point], *, entropy: float, steps: int, minutes: float) -> Enough:
+def estimate_training(curve: Sequence[Point], *, entropy: float, steps: int, minutes: float) -> TrainingEstimate:
     """How long a training that was too short should about be: as long as is planned at least, and twice as long as it was; longer where
     its loss, which falls in a straight line over the logarithm of the steps, would be at `LITTLE` of the entropy only later.
     """
@@ -112,7 +112,7 @@ def estimate(curve: Sequence[Point], *, entropy: float, steps: int, minutes: flo
         later = known[-1][0] + max(0.0, known[-1][1] - LITTLE * entropy) / fall
         wanted = max(wanted, math.exp(min(later, math.log(_FURTHEST * steps))))
     rounded = _round_up(wanted)
-    return Enough(rounded, minutes * rounded / steps)
+    return TrainingEstimate(rounded, minutes * rounded / steps)
 
 
 def _round_up(value: float) -> int:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from vitrail.data.reading.parallel_text import is_cut, lines
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.published import published_style
-from vitrail.evaluation.scores import USUAL_METRICS, Comparison, Recipe, Score, collect, compare_statistics, score
+from vitrail.evaluation.scores import USUAL_METRICS, Comparison, Recipe, Score, collect_statistics, compare_statistics, score
 from vitrail.evaluation.slices import Band, by_length_of
 from vitrail.evaluation.ter_cost import MOST_WORDS, excess
 from vitrail.languages import find_language
@@ -103,10 +103,12 @@ def evaluate_texts(texts: ScoredTexts, *, language: str = "", recipe: Recipe | N
         notes += counting.notes
     if "ter" in recipe.metrics and recipe.tokenize != Recipe.tokenize:
         notes.append("TER counts what stands between spaces: read chrF beside it")
-    statistics = collect(texts.hypotheses, texts.references, recipe=recipe)
+    statistics = collect_statistics(texts.hypotheses, texts.references, recipe=recipe)
     scores = score(statistics)
     bands = by_length_of(texts.sources, statistics) if texts.sources else []
-    comparisons = compare_statistics(collect(texts.baseline, texts.references, recipe=recipe), statistics) if texts.baseline else []
+    comparisons = (
+        compare_statistics(collect_statistics(texts.baseline, texts.references, recipe=recipe), statistics) if texts.baseline else []
+    )
     published = None
     if texts.tokenised:
         found = find_language(language)

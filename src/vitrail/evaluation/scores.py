@@ -132,7 +132,7 @@ def evaluate(
             counted once. 1,000 resamples of 1,000 sentences add about 0.1 s (measured on one core).
     """
     recipe = Recipe(tuple(metrics), bootstrap=bootstrap, seed=seed, lowercase=lowercase, tokenize=tokenize)
-    return score(collect(hypotheses, references, recipe=recipe))
+    return score(collect_statistics(hypotheses, references, recipe=recipe))
 
 
 def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, bootstrap: int = 1000, seed: int = SEED) -> Score:
@@ -142,10 +142,10 @@ def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]
     where only the references have, use `published.published_style`.
     """
     recipe = Recipe(("bleu",), bootstrap=bootstrap, seed=seed, tokenize="none")
-    return score(collect(hypotheses, references, recipe=recipe))[0]
+    return score(collect_statistics(hypotheses, references, recipe=recipe))[0]
 
 
-def collect(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, recipe: Recipe) -> Statistics:
+def collect_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, recipe: Recipe) -> Statistics:
     """Count, once, what `score` and `compare_statistics` need."""
     _check(hypotheses, references)
     if "ter" in recipe.metrics:
@@ -181,7 +181,9 @@ def compare(
 ) -> list[Comparison]:
     """Test, per metric, whether a system differs from a baseline on the same sentences (two-sided); see `compare_statistics`."""
     recipe = recipe or Recipe()
-    return compare_statistics(collect(baseline, references, recipe=recipe), collect(system, references, recipe=recipe))
+    return compare_statistics(
+        collect_statistics(baseline, references, recipe=recipe), collect_statistics(system, references, recipe=recipe)
+    )
 
 
 def compare_statistics(baseline: Statistics, system: Statistics) -> list[Comparison]:

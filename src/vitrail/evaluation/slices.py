@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 from vitrail.errors import DataError, UsageError
-from vitrail.evaluation.scores import SEED, Recipe, Score, Statistics, collect, score
+from vitrail.evaluation.scores import SEED, Recipe, Score, Statistics, collect_statistics, score
 
 LENGTH_EDGES = (10, 20, 30, 40, 50)
 _WORD = re.compile(r"\w+")
@@ -52,7 +52,7 @@ def by_length(
     Args: length: measures a source; by default the words between spaces. For a source written without spaces give `len`.
     A band of few sentences has a wide interval: read the value with it.
     """
-    return by_length_of(sources, collect(hypotheses, references, recipe=recipe or Recipe()), edges=edges, length=length)
+    return by_length_of(sources, collect_statistics(hypotheses, references, recipe=recipe or Recipe()), edges=edges, length=length)
 
 
 def by_length_of(

@@ -124,14 +124,14 @@ def _shares(band: WordBand) -> str:
     return "" if band.probe.share is None or band.majority.share is None else f"{band.probe.share:.1%} ({band.majority.share:.1%})"
 
 
-def read_run(folder: Path) -> Bottleneck:
+def probe_run(folder: Path) -> Bottleneck:
     """Probe a run's model: fitted on sentences that it was trained on, tested on its dev and test sets, which it has not seen.
 
     Raises ModelError where no run is there, DataError where its sets are too small.
     """
     loaded = load_model(folder)
     prepared = open_prepared(folder / "data")
-    return read_back(
+    return probe_vectors(
         loaded.model, loaded.vocabularies, training_texts(prepared), prepared.dev.source + prepared.test.source, name=str(folder)
     )
 
@@ -145,7 +145,7 @@ def training_texts(prepared: Prepared) -> list[str]:
     return texts
 
 
-def read_back(
+def probe_vectors(
     model: TranslationModel, vocabularies: Vocabularies, fitting: Sequence[str], test: Sequence[str], *, name: str = "model"
 ) -> Bottleneck:
     """Fit linear probes on the vectors of some sentences and test them on those of others: length, first word, last word.

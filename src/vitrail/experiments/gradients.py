@@ -19,7 +19,7 @@ from vitrail.data.batches import Batch, collate
 from vitrail.data.preparing.prepared import open_prepared
 from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, train_vocabularies
 from vitrail.errors import DataError, UsageError
-from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measure
+from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measure_gradients
 from vitrail.files import Recognise, is_json_with, require_own, write_file
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model
@@ -27,7 +27,7 @@ from vitrail.models.build import preset as named_model
 from vitrail.models.model_folder import load_model
 from vitrail.nn.cells import Cell
 from vitrail.phrasebook.corpus import phrasebook
-from vitrail.reports.charts import Section, Series, figure, is_page, line_chart, page, paragraph, series_table, table
+from vitrail.reports.charts import Section, Series, html_figure, is_page, line_chart, page, paragraph, series_table, table
 from vitrail.runtime.device import seed_all, set_threads
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.train.optim import ClippedNorm, Optimizer, OptimizerConfig
@@ -56,7 +56,7 @@ CLIPPINGS = (Clipping("off"), Clipping("norm 1", norm=1.0), Clipping("value 0.01
 
 
 @dataclass(frozen=True)
-class Conditions:
+class GradientConditions:
     """How the models are trained. Raises UsageError where it cannot be."""
 
     length: int = 50
@@ -87,7 +87,7 @@ class Milestone:
 
 
 @dataclass(frozen=True)
-class Course:
+class GradientHistory:
     """One training of one model; of a run that is there already, one milestone and nothing else."""
 
     system: str
@@ -113,7 +113,7 @@ class GradientReport:
 
     machine: Machine
     conditions: str
-    courses: tuple[Course, ...]
+    courses: tuple[GradientHistory, ...]
 
     def to_json(self) -> str:
         """The fields by name, as JSON; norms as they are, not relative to the last."""
@@ -131,7 +131,7 @@ class GradientReport:
         return page("Gradients by time step", [*_charts(self), Section("Conditions", paragraph(self.conditions))])
 
 
-class Corpus(NamedTuple):
+class LongPairBatches(NamedTuple):
     """Long pairs, as batches: some to train on, others to measure on."""
 
     vocabularies: Vocabularies
@@ -139,12 +139,12 @@ class Corpus(NamedTuple):
     measured: list[Batch]
 
 
-def run(
+def run_gradient_experiment(
     *,
     presets: Sequence[str] = PRESETS,
     source: Path | None = None,
     target: Path | None = None,
-    conditions: Conditions = Conditions(),
+    conditions: GradientConditions = GradientConditions(),
     clippings: Sequence[Clipping] = CLIPPINGS,
     say: Callable[[str], None] = lambda _: None,
 ) -> GradientReport:
@@ -156,11 +156,11 @@ def run(
     Raises: UsageError, DataError: what is asked cannot be measured.
     """
     configs = {name: narrow(named_model(name), width=conditions.width) for name in presets}
-    corpus = make_corpus(_pairs(source, target), length=conditions.length)
+    corpus = make_long_pairs(_pairs(source, target), length=conditions.length)
     machine, threads = describe_machine(), set_threads(conditions.threads)
-    courses: list[Course] = []
+    courses: list[GradientHistory] = []
     for system, config, scale in _systems(configs, conditions.recurrent_scale):
-        free: Course | None = None
+        free: GradientHistory | None = None
         for clipping in clippings:
             if free is not None and never_acts(clipping, free):
                 courses.append(replace(free, clipping=clipping.name))
@@ -177,7 +177,7 @@ def run(
     return GradientReport(machine, text, tuple(courses))
 
 
-def never_acts(clipping: Clipping, free: Course) -> bool:
+def never_acts(clipping: Clipping, free: GradientHistory) -> bool:
     """Whether a clipping would change nothing of a training that went without: then that is its training, to the bit."""
     return clipping.value == 0 and free.diverged is None and max(free.before) <= clipping.norm
 
@@ -190,20 +190,20 @@ def measure_run(folder: Path, *, sentences: int = 64) -> GradientReport:
     loaded = load_model(folder)
     dev = open_prepared(folder / "data").dev
     batches = longest_batches(loaded.vocabularies, dev.source, dev.target, sentences=sentences)
-    places = measure(loaded.model, batches)
-    course = Course(str(folder), "", (Milestone(int(loaded.facts.get("step", 0)), places),), (), (), (), None)
+    places = measure_gradients(loaded.model, batches)
+    course = GradientHistory(str(folder), "", (Milestone(int(loaded.facts.get("step", 0)), places),), (), (), (), None)
     return GradientReport(describe_machine(), f"{places[0].sentences} of the longest sentences of the dev set", (course,))
 
 
-def places(folder: Path) -> dict[Path, Recognise]:
+def gradient_report_files(folder: Path) -> dict[Path, Recognise]:
     """The files of a report, and how each is known to be one."""
     return {folder / "gradients.html": is_page, folder / "gradients.json": is_json_with("machine", "conditions", "courses")}
 
 
-def write_report(report: GradientReport, folder: Path) -> tuple[Path, Path]:
+def write_gradient_report(report: GradientReport, folder: Path) -> tuple[Path, Path]:
     """Write `gradients.html` and `gradients.json` into a folder. Raises NotWritten when the disk refuses."""
-    require_own(places(folder), what="the report")
-    html, numbers = places(folder)
+    require_own(gradient_report_files(folder), what="the report")
+    html, numbers = gradient_report_files(folder)
     write_file(html, report.to_html().encode())
     write_file(numbers, (report.to_json() + "\n").encode())
     return html, numbers
@@ -239,7 +239,7 @@ def _pairs(source: Path | None, target: Path | None) -> list[tuple[str, str]]:
     return read_pairs(source, target)[:_TEXT_PAIRS]
 
 
-def make_corpus(pairs: Sequence[tuple[str, str]], *, length: int) -> Corpus:
+def make_long_pairs(pairs: Sequence[tuple[str, str]], *, length: int) -> LongPairBatches:
     """Join neighbouring pairs until each source has at least `length` subwords. Raises DataError where the text is too short for that."""
     sources, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     vocabularies = train_vocabularies(sources, targets, config=SubwordsConfig(size=_VOCABULARY))
@@ -258,10 +258,12 @@ def make_corpus(pairs: Sequence[tuple[str, str]], *, length: int) -> Corpus:
             remedy="a smaller --length",
         )
     batches = [collate(*map(list, zip(*rows[start : start + ROWS], strict=True))) for start in range(0, len(rows) - ROWS + 1, ROWS)]
-    return Corpus(vocabularies, batches[2:], batches[:2])
+    return LongPairBatches(vocabularies, batches[2:], batches[:2])
 
 
-def train_and_measure(model: TranslationModel, corpus: Corpus, *, system: str, clipping: Clipping, conditions: Conditions) -> Course:
+def train_and_measure(
+    model: TranslationModel, corpus: LongPairBatches, *, system: str, clipping: Clipping, conditions: GradientConditions
+) -> GradientHistory:
     """Train for some steps at a constant rate, measuring on the way; a loss or gradient that is not finite ends it."""
     kind, steps = conditions.optimizer, conditions.steps
     rate = {"adamw": 2e-3, "sgd": 0.1}[kind]
@@ -286,21 +288,21 @@ def train_and_measure(model: TranslationModel, corpus: Corpus, *, system: str, c
         if step in wanted:
             milestones.append(_milestone(model, corpus.measured, step=step))
     before, after = tuple(norm.before for norm in norms), tuple(norm.after for norm in norms)
-    return Course(system, clipping.name, tuple(milestones), tuple(nats), before, after, diverged)
+    return GradientHistory(system, clipping.name, tuple(milestones), tuple(nats), before, after, diverged)
 
 
 def _milestone(model: TranslationModel, batches: Sequence[Batch], *, step: int) -> Milestone:
-    places = measure(model, batches)
+    places = measure_gradients(model, batches)
     finite = all(math.isfinite(norm) for place in places for norm in place.norms)
     return Milestone(step, places if finite else ())
 
 
-def _last_line(course: Course) -> str:
+def _last_line(course: GradientHistory) -> str:
     end = f"diverged at step {course.diverged}" if course.diverged else f"loss {course.nats_per_token[-1]:.4g}"
     return f"{course.system}, clipping {course.clipping}: {end}, largest gradient {max(course.before, default=math.nan):.3g}"
 
 
-def _by_step(courses: Sequence[Course]) -> tuple[list[str], list[list[str]]]:
+def _by_step(courses: Sequence[GradientHistory]) -> tuple[list[str], list[list[str]]]:
     """Of every encoder layer at the start, of the top one afterwards: the norm at the last position, and earlier ones relative to it."""
     reached = [len(place.norms) for course in courses for one in course.milestones for place in course.encoder(one)]
     columns = [column for column in _COLUMNS if column < max(reached, default=0)]
@@ -320,7 +322,7 @@ def _by_step(courses: Sequence[Course]) -> tuple[list[str], list[list[str]]]:
     return ["|dL/dh|", "clipping", "step", "place", "at the last", *(f"-{column}" for column in columns)], rows
 
 
-def _by_training(courses: Sequence[Course]) -> tuple[list[str], list[list[str]]]:
+def _by_training(courses: Sequence[GradientHistory]) -> tuple[list[str], list[list[str]]]:
     """The whole gradient's norm of every training."""
     header = [
         "norm of the gradient",
@@ -374,7 +376,7 @@ def _series(name: str, place: PlaceNorms) -> Series:
     return Series(name, x=tuple(-float(back) for back in range(len(norms))), y=norms)
 
 
-def _step_chart(courses: Sequence[tuple[Course, Milestone]], *, title: str) -> str:
+def _step_chart(courses: Sequence[tuple[GradientHistory, Milestone]], *, title: str) -> str:
     series = [_series(course.system, course.encoder(one)[-1]) for course, one in courses if one.places]
     return _figure(
         series,
@@ -384,7 +386,7 @@ def _step_chart(courses: Sequence[tuple[Course, Milestone]], *, title: str) -> s
     )
 
 
-def _layer_chart(course: Course, start: Milestone) -> str:
+def _layer_chart(course: GradientHistory, start: Milestone) -> str:
     series = [_series(place.name, place) for place in course.encoder(start)]
     return _figure(series, title=f"{course.system}: by layer", caption="The same for each layer of the encoder.")
 
@@ -392,13 +394,13 @@ def _layer_chart(course: Course, start: Milestone) -> str:
 def _figure(series: Sequence[Series], *, title: str, caption: str) -> str:
     x_label = "source position, counted from the last"
     chart = line_chart(series, title=title, x_label=x_label, y_label="|dL/dh|, relative", log_y=True)
-    return figure(chart, caption=caption, numbers=series_table(series, x_label=x_label))
+    return html_figure(chart, caption=caption, numbers=series_table(series, x_label=x_label))
 
 
-def _norm_chart(courses: Sequence[Course], system: str) -> str:
+def _norm_chart(courses: Sequence[GradientHistory], system: str) -> str:
     series = [
         Series(f"clipping {course.clipping}", x=tuple(float(step + 1) for step in range(len(course.before))), y=course.before)
         for course in courses
     ]
     chart = line_chart(series, title=system, x_label="step", y_label="norm before clipping", log_y=True)
-    return figure(chart, caption="L2 norm of the whole gradient per target token, before clipping, under each way of clipping.")
+    return html_figure(chart, caption="L2 norm of the whole gradient per target token, before clipping, under each way of clipping.")

@@ -15,9 +15,9 @@ from pathlib import Path
 from vitrail.errors import UsageError
 from vitrail.experiments.lag_job import SHORTEST, Architecture, Job, LagConditions, Trial
 from vitrail.files import Recognise, is_json_with, require_own, write_file
-from vitrail.reports.charts import Section, Series, figure, is_page, line_chart, page, paragraph, table
-from vitrail.runtime.apart import measure_apart
+from vitrail.reports.charts import Section, Series, html_figure, is_page, line_chart, page, paragraph, table
 from vitrail.runtime.machine import Machine, describe_machine
+from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 
 LENGTHS = (5, 10, 20, 40, 80, 160, 320)
 SEEDS = (1, 2, 3)
@@ -96,7 +96,7 @@ class LagReport:
         sections = [Section("Conditions", "".join(map(paragraph, [*self._conditions(), self._duration()])))]
         for heading, chart, caption, part in zip(("Success", "Gradients"), charts, captions, (tables[:2], tables[2:]), strict=True):
             numbers = "".join(table(self._header(), self._rows(cell), caption=title) for title, cell in part)
-            sections.append(Section(heading, figure(chart, caption=caption, numbers=numbers)))
+            sections.append(Section(heading, html_figure(chart, caption=caption, numbers=numbers)))
         return page("The lag task: how far back can it remember?", sections)
 
     def _chart(self, value: Callable[[Trial], float | None], *, title: str, y_label: str, log_y: bool) -> str:
@@ -173,7 +173,7 @@ def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [f"{line[0]:<{widths[0]}}  " + "  ".join(map(str.rjust, line[1:], widths[1:])) for line in lines]
 
 
-def run(
+def run_lag_experiment(
     *,
     lengths: Sequence[int] = LENGTHS,
     seeds: Sequence[int] = SEEDS,
@@ -209,21 +209,21 @@ def run(
     return LagReport(machine, conditions, ordered, tuple(seeds), trials, time.perf_counter() - started)
 
 
-def places(folder: Path) -> dict[Path, Recognise]:
+def lag_report_files(folder: Path) -> dict[Path, Recognise]:
     """The files of a report, and how each is known to be one."""
     return {folder / "lag.html": is_page, folder / "lag.json": is_json_with("machine", "trials", "reach")}
 
 
-def write_report(report: LagReport, folder: Path) -> tuple[Path, Path]:
+def write_lag_report(report: LagReport, folder: Path) -> tuple[Path, Path]:
     """Write `lag.html` and `lag.json` into a folder. Raises NotWritten when the disk refuses."""
-    require_own(places(folder), what="the report")
-    html, numbers = places(folder)
+    require_own(lag_report_files(folder), what="the report")
+    html, numbers = lag_report_files(folder)
     write_file(html, report.to_html().encode())
     write_file(numbers, (report.to_json() + "\n").encode())
     return html, numbers
 
 
-def read_lengths(text: str) -> tuple[int, ...]:
+def parse_lags(text: str) -> tuple[int, ...]:
     """Lags as they stand on the command line: "5,10,20". Raises UsageError where they are no numbers."""
     try:
         return tuple(int(part) for part in text.split(","))
@@ -256,5 +256,5 @@ def _check(lengths: Sequence[int], seeds: Sequence[int], conditions: LagConditio
 def _run_apart(job: Job) -> list[Trial]:
     """Carry out a job in a new process. Raises VitrailError when that fails."""
     name = f"{ARCHITECTURES[job.architecture]} with seed {job.seed}"
-    done = measure_apart("vitrail.experiments.lag_worker", asdict(job), name=name, remedy="fewer or shorter --lengths")
+    done = measure_in_subprocess("vitrail.experiments.lag_worker", asdict(job), name=name, remedy="fewer or shorter --lengths")
     return [Trial(**trial) for trial in done["trials"]]

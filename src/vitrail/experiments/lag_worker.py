@@ -244,7 +244,7 @@ class _Outcome:
 
 
 @dataclass(frozen=True)
-class _Course:
+class _LagTraining:
     """All trainings at one lag with one seed: everything but the architecture is the same for all of them, down to the sequences."""
 
     job: Job
@@ -299,12 +299,12 @@ class _Course:
         return torch.Generator().manual_seed((self.job.seed << 24) + (self.lag << 4) + stream)
 
 
-def measure(job: Job) -> Iterator[Trial]:
+def run_trials(job: Job) -> Iterator[Trial]:
     """Train a fresh model for every lag, from the shortest on, up to the first that is not solved."""
     problem, solved = make_problem(job.conditions.task), True
     for lag in job.lengths:
         started = time.process_time()
-        course = _Course(job, lag, problem)
+        course = _LagTraining(job, lag, problem)
         before = course.gradient(course.start())
         if not solved:
             yield Trial(job.architecture, job.seed, lag, before)
@@ -337,7 +337,7 @@ def read_job(text: str) -> Job:
 def main() -> None:
     """Read a job, write its trials."""
     torch.set_num_threads(1)
-    trials = [asdict(trial) for trial in measure(read_job(sys.stdin.read()))]
+    trials = [asdict(trial) for trial in run_trials(read_job(sys.stdin.read()))]
     sys.stdout.write(json.dumps({"trials": trials}) + "\n")
 
 

@@ -13,13 +13,13 @@ import torch
 
 from vitrail.bench.training_worker import fresh_model
 from vitrail.errors import UsageError
-from vitrail.experiments.length_worker import DECODE_WARMUP, TRAIN_WARMUP, LengthMeasured, LengthTask
+from vitrail.experiments.length_worker import DECODE_WARMUP, TRAIN_WARMUP, LengthResult, LengthTask
 from vitrail.files import Recognise, is_json_with, require_own, write_file
 from vitrail.models.build import ModelConfig, preset
-from vitrail.reports.charts import Section, Series, bullets, figure, is_page, line_chart, page, paragraph, series_table
-from vitrail.runtime.apart import measure_apart
+from vitrail.reports.charts import Section, Series, bullets, html_figure, is_page, line_chart, page, paragraph, series_table
 from vitrail.runtime.device import Precision
 from vitrail.runtime.machine import Machine, describe_machine
+from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 
 LENGTHS = (8, 16, 32, 64, 128, 256, 512)
 ARCHITECTURES: dict[str, str] = {
@@ -35,7 +35,7 @@ _REFERENCE = "tiny"
 
 
 @dataclass(frozen=True)
-class Conditions:
+class LengthConditions:
     """What holds for every point."""
 
     batch_tokens: int = 2048
@@ -49,7 +49,7 @@ class Conditions:
     precision: Precision = "auto"
 
 
-_USUAL = Conditions()
+_USUAL = LengthConditions()
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class LengthPoint:
     length: int
     sentences: int
     """In a training batch."""
-    measured: LengthMeasured
+    measured: LengthResult
 
     @property
     def train_milliseconds(self) -> float:
@@ -96,7 +96,7 @@ class LengthReport:
     """Every architecture at every length, and how they were measured."""
 
     machine: Machine
-    conditions: Conditions
+    conditions: LengthConditions
     lengths: tuple[int, ...]
     points: tuple[LengthPoint, ...]
 
@@ -148,24 +148,24 @@ class LengthReport:
             series = self.series(value)
             chart = line_chart(series, title=title, x_label="length, positions", y_label=unit, log_x=True, log_y=True)
             caption = f"{title}: {unit}, by the length of source and target; both scales are logarithmic. Lower is better."
-            sections.append(Section(title, figure(chart, caption=caption, numbers=series_table(series, x_label="length"))))
+            sections.append(Section(title, html_figure(chart, caption=caption, numbers=series_table(series, x_label="length"))))
         return page("What length costs", sections)
 
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write length.html and length.json into a folder, and say where."""
-        require_own(places(folder), what="the report")
-        files = dict(zip(places(folder), (self.to_html(), self.to_json()), strict=True))
+        require_own(length_report_files(folder), what="the report")
+        files = dict(zip(length_report_files(folder), (self.to_html(), self.to_json()), strict=True))
         for path, text in files.items():
             write_file(path, text.encode("utf-8"))
         return tuple(files)
 
 
-def places(folder: Path) -> dict[Path, Recognise]:
+def length_report_files(folder: Path) -> dict[Path, Recognise]:
     """The files of a report, and how each is known to be one."""
     return {folder / "length.html": is_page, folder / "length.json": is_json_with("machine", "conditions", "points")}
 
 
-def read_lengths(text: str) -> tuple[int, ...]:
+def parse_lengths(text: str) -> tuple[int, ...]:
     """Lengths as they stand on the command line: "8,16,32". Raises UsageError where they are no numbers."""
     try:
         return tuple(int(part) for part in text.split(","))
@@ -173,11 +173,11 @@ def read_lengths(text: str) -> tuple[int, ...]:
         raise UsageError(f"lengths {text!r}", expected="whole numbers with commas between them", remedy="--lengths 8,16,32") from None
 
 
-def run(
+def run_length_experiment(
     *,
     architectures: Sequence[str] = tuple(ARCHITECTURES),
     lengths: Sequence[int] = LENGTHS,
-    conditions: Conditions = _USUAL,
+    conditions: LengthConditions = _USUAL,
     say: Callable[[str], None] = lambda _: None,
 ) -> LengthReport:
     """Measure training, decoding and memory of each architecture at each length.
@@ -201,7 +201,7 @@ def run(
     return LengthReport(machine, conditions, lengths, tuple(sorted(found, key=lambda point: list(models).index(point.architecture))))
 
 
-def _measure(name: str, model: ModelConfig, length: int, conditions: Conditions, say: Callable[[str], None]) -> LengthPoint:
+def _measure(name: str, model: ModelConfig, length: int, conditions: LengthConditions, say: Callable[[str], None]) -> LengthPoint:
     sentences = conditions.batch_tokens // length
     task = LengthTask(
         model=model.model_dump(mode="json"),
@@ -214,10 +214,10 @@ def _measure(name: str, model: ModelConfig, length: int, conditions: Conditions,
         precision=conditions.precision,
     )
     title = f"{ARCHITECTURES[name]} at {length} positions"
-    result = measure_apart(
+    result = measure_in_subprocess(
         "vitrail.experiments.length_worker", asdict(task), name=title, remedy="shorter --lengths or fewer --batch-tokens"
     )
-    point = LengthPoint(name, length, sentences, LengthMeasured(**result))
+    point = LengthPoint(name, length, sentences, LengthResult(**result))
     say(
         f"{title}: training {point.train_milliseconds:,.0f} ms per 1,000 tokens, {point.train_megabytes:,.0f} MB;"
         f" decoding {point.decode_milliseconds:.2f} ms a step, {point.decode_megabytes:,.0f} MB"

@@ -41,7 +41,7 @@ class LengthTask:
 
 
 @dataclass(frozen=True)
-class LengthMeasured:
+class LengthResult:
     """What came out.
 
     Memory is the largest that the process had, less the largest it had had after one translation and one update of the shortest
@@ -57,7 +57,7 @@ class LengthMeasured:
     decode_bytes: int
 
 
-def measure(task: LengthTask) -> LengthMeasured:
+def measure_length(task: LengthTask) -> LengthResult:
     """Decode first, then train: training needs more memory, and the peak is only ever seen to grow."""
     keep_freed_memory()
     set_threads(task.threads)
@@ -86,7 +86,7 @@ def measure(task: LengthTask) -> LengthMeasured:
     decode_seconds = _median_seconds(decode, task, sentences=task.decoded, warmup=DECODE_WARMUP)
     decode_bytes = _peak_bytes() - before
     train_seconds = _median_seconds(train, task, sentences=task.sentences, warmup=TRAIN_WARMUP)
-    return LengthMeasured(parameters, train_seconds, _peak_bytes() - before, decode_seconds, decode_bytes)
+    return LengthResult(parameters, train_seconds, _peak_bytes() - before, decode_seconds, decode_bytes)
 
 
 def _median_seconds(action: Callable[[Batch], float], task: LengthTask, *, sentences: int, warmup: int) -> float:
@@ -121,4 +121,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asdict(measure(LengthTask(**json.load(sys.stdin))))) + "\n")
+    sys.stdout.write(json.dumps(asdict(measure_length(LengthTask(**json.load(sys.stdin))))) + "\n")

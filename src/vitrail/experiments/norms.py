@@ -133,7 +133,7 @@ class Material(NamedTuple):
     vocabulary: int
 
 
-def run(
+def run_norm_experiment(
     *,
     steps: int = 300,
     seeds: Sequence[int] = (1,),

@@ -6,6 +6,7 @@ What is written here survives `kill -9` and, where the disk keeps its promises, 
 beside its place, is synced, and only then renamed. A reader meets the previous version or the new one, never half of one.
 """
 
+from vitrail.files.checked_reading import read_whole
 from vitrail.files.jsonlines import JsonLines, read_json_lines
 from vitrail.files.lock import LOCK, FolderLock
 from vitrail.files.manifest import MANIFEST, MANIFEST_FORMAT, Damaged, FileEntry, read_manifest, verify_file, verify_folder
@@ -20,7 +21,6 @@ from vitrail.files.owner import (
     require_own,
     start_of,
 )
-from vitrail.files.reading import read_whole
 from vitrail.files.sealed import seal, unseal
 from vitrail.files.system import FileSystem, NotWritten, make_folder
 from vitrail.files.writing import (

@@ -105,7 +105,7 @@ class Facts(Config):
 
 
 @dataclass(frozen=True, eq=False)
-class Record:
+class InspectionContents:
     """One sentence, its translation, and all that a model computed for it."""
 
     facts: Facts

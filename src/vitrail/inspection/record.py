@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import holds, write_file
 from vitrail.inspection.collect import Arrays
-from vitrail.inspection.contents import FORMAT, Facts, Record
+from vitrail.inspection.contents import FORMAT, Facts, InspectionContents
 from vitrail.inspection.page import is_page, to_html
 from vitrail.models.places import AttentionType
 
@@ -24,7 +24,7 @@ MOST_BYTES, MOST_FACTS = 1 << 30, 1 << 27
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Inspection(Record):
+class Inspection(InspectionContents):
     """One sentence, its translation, and all that a model computed for it."""
 
     def save(self, path: str | Path) -> None:

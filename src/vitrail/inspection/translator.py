@@ -14,8 +14,8 @@ from vitrail.decode.textual.results import SearchedPart
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.causes.change import Change, Chosen, Edit, begun, change, edit_applied, replace_words
-from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.change import Change, Chosen, Edit, apply_edit, change, replace_words, with_edit_prefix
+from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.parts import Head, Part
 from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.collect import Arrays, collect
@@ -87,11 +87,11 @@ class InspectableTranslator(Translator):
         """
         model = self.model
         if edit is not None:
-            text, constraints = replace_words(text, edit.words), begun(constraints, edit)
+            text, constraints = replace_words(text, edit.words), with_edit_prefix(constraints, edit)
         chosen = self.choose_part(text, part, constraints=constraints, given=translation is not None, edit=edit)
         side = make_side(chosen.ids, self.vocabularies.source, text=chosen.text)
         recorder = TreeRecorder(self.vocabularies.target, self.search if search is None else search, sentence=chosen.number - 1)
-        with nullcontext() if edit is None else edit_applied(model, side, edit):
+        with nullcontext() if edit is None else apply_edit(model, side, edit):
             only = None if edit is None else chosen.number - 1
             searched = self.translate_parts(text, constraints=constraints, search=search, observe=recorder.observe, only=only)
             found = searched.parts[0 if only is not None else chosen.number - 1]
@@ -152,7 +152,7 @@ class InspectableTranslator(Translator):
     ) -> "Generator[InspectableTranslator]":
         """This translator with parts of its model changed, whatever this thread asks of it while this is open; see `applied`."""
         edit = Edit(off=tuple(off), hidden=tuple(hidden), patches=tuple(patches))
-        with applied(self.model, off=edit.off, hidden=hidden, patches=edit.patches):
+        with intervene(self.model, off=edit.off, hidden=hidden, patches=edit.patches):
             token = _EDITED.set((*_EDITED.get(), (self.model, tuple(edit.to_lines()))))
             try:
                 yield self

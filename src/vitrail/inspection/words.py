@@ -82,25 +82,27 @@ def group_spans(spans: Sequence[Span], *, text: str) -> list[list[int]]:
     return found
 
 
-class Seat(NamedTuple):
+class WordPosition(NamedTuple):
     """Where a word or mark of the views stands among the words between spaces."""
 
     number: int
     mark: bool
     """It has neither letter nor digit."""
-    speaks: bool
+    carries_links: bool
     """Its links are those of the word between spaces: it is no mark, or nothing but marks stands there."""
 
 
-def seats(words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, between: Sequence[Span]) -> list[Seat | None]:
+def word_positions(
+    words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, between: Sequence[Span]
+) -> list[WordPosition | None]:
     """Where each word, given by its tokens, stands among the words between spaces of a text; None outside of all."""
     owners = words_of(spans, text=text, words=between)
     marks = [not any(map(str.isalnum, text[spans[tokens[0]][0] : spans[tokens[-1]][1]])) for tokens in words]
     lettered = {owners[tokens[0]] for tokens, mark in zip(words, marks, strict=True) if not mark}
-    found: list[Seat | None] = []
+    found: list[WordPosition | None] = []
     for tokens, mark in zip(words, marks, strict=True):
         number = owners[tokens[0]]
-        found.append(None if number is None else Seat(number, mark, speaks=not mark or number not in lettered))
+        found.append(None if number is None else WordPosition(number, mark, carries_links=not mark or number not in lettered))
     return found
 
 
@@ -109,7 +111,7 @@ def tokens_by_word(spans: Sequence[Span], *, text: str, words: Words) -> list[li
     return _owned(spans, text=text, words=words(text))
 
 
-def stand_in(spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int] | None = None) -> list[Span]:
+def map_spans(spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int] | None = None) -> list[Span]:
     """Where spans of a text stand in the one that it was read from, which may have other spaces, and marks that nobody sees.
 
     Args: where: the part of `whole` that became `text`; None: all.

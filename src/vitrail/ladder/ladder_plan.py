@@ -31,7 +31,7 @@ _TUNED = (("optimizer", "learning_rate"), ("schedule", "warmup"))
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RungSpec:
     """A rung as it is asked for."""
 
     name: str
@@ -41,8 +41,8 @@ class Wanted:
     """Its own, stronger than those of the whole ladder."""
 
 
-def _standard(name: str, title: str, preset: str, *settings: str) -> Wanted:
-    return Wanted(name, title, preset, tuple(map(parse_override, settings)))
+def _standard(name: str, title: str, preset: str, *settings: str) -> RungSpec:
+    return RungSpec(name, title, preset, tuple(map(parse_override, settings)))
 
 
 STANDARD = {
@@ -59,7 +59,7 @@ STANDARD = {
 """The rungs of a ladder for which none are named, in the order of history."""
 
 
-def parse_rung(text: str) -> Wanted:
+def parse_rung(text: str) -> RungSpec:
     """Read `NAME` or `NAME=key=value,key=value`: a standard rung or a preset by its name, or any name with `preset=` among its settings.
 
     Raises UsageError that lists the names.
@@ -70,7 +70,7 @@ def parse_rung(text: str) -> Wanted:
     # A comma may stand in a value too: only before another key does it divide.
     settings = [parse_override(part) for part in re.split(r",(?=[a-z_.]+=)", rest)] if rest else []
     named = {setting.path[0]: str(setting.value) for setting in settings if setting.path == (PRESET,)}
-    base = STANDARD.get(name) or Wanted(name, name, name)
+    base = STANDARD.get(name) or RungSpec(name, name, name)
     own = tuple(setting for setting in settings if setting.path != (PRESET,))
     for setting in own:
         if setting.path[0] in ("data", "seed") or setting.path == ("train", "duration"):
@@ -85,7 +85,7 @@ def parse_rung(text: str) -> Wanted:
     return rung
 
 
-def _known_preset(rung: Wanted) -> ModelConfig:
+def _known_preset(rung: RungSpec) -> ModelConfig:
     try:
         return preset(rung.preset)
     except UsageError as error:
@@ -128,12 +128,12 @@ class Budget(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Ask:
+class LadderSpec:
     """A whole ladder as it is asked for."""
 
     request: Request
     """Text, recipe, and what is set for all rungs."""
-    rungs: tuple[Wanted, ...] = tuple(STANDARD.values())
+    rungs: tuple[RungSpec, ...] = tuple(STANDARD.values())
     budget: Budget | None = None
     """None: as long as the data or the recipe say."""
     seeds: int = 1
@@ -159,7 +159,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRung:
     """A rung that can be trained."""
 
     name: str
@@ -175,46 +175,46 @@ class Planned:
 class Plan(NamedTuple):
     """All rungs, and what has to be said of them together."""
 
-    rungs: tuple[Planned, ...]
+    rungs: tuple[PlannedRung, ...]
     budget: str
     notes: tuple[str, ...]
 
 
-def corpora_of(ask: Ask) -> tuple[ParallelText, ...]:
+def corpora_of(spec: LadderSpec) -> tuple[ParallelText, ...]:
     """The text to train on. Raises UsageError where none is named."""
-    asked = ask.request.table().get("data", {})
+    asked = spec.request.table().get("data", {})
     if not asked.get("corpora"):
         raise UsageError("no text to train on", expected="--source FILE --target FILE, or --corpus FILE")
     return build(DataConfig, asked, origin="settings").corpora
 
 
-def data_config(ask: Ask, facts: CorpusFacts) -> DataConfig:
+def data_config(spec: LadderSpec, facts: CorpusFacts) -> DataConfig:
     """The text that all rungs share, and how it is prepared."""
-    asked = ask.request.table()
+    asked = spec.request.table()
     table = merge(to_table(still_automatic(choose(facts, asked=asked), asked)), asked)
     return build(DataConfig, table["data"], origin="settings")
 
 
-def require_possible(ask: Ask, *, facts: CorpusFacts, data: DataConfig) -> None:
+def require_possible(spec: LadderSpec, *, facts: CorpusFacts, data: DataConfig) -> None:
     """Raise UsageError for settings that cannot be, before any text is prepared."""
-    _unshared(ask, [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs])
+    _unshared(spec, [_draft(spec, rung, facts=facts, data=data) for rung in spec.rungs])
 
 
-def plan_ladder(ask: Ask, prepared: Prepared, *, facts: CorpusFacts, data: DataConfig) -> Plan:
+def plan_ladder(spec: LadderSpec, prepared: Prepared, *, facts: CorpusFacts, data: DataConfig) -> Plan:
     """A configuration for each rung: presets and their automatic choices, widths that match parameters, and the budget in steps.
 
     Raises UsageError for settings that cannot be, and for a budget in which some rung cannot take a step.
     """
-    drafts = [_draft(ask, rung, facts=facts, data=data) for rung in ask.rungs]
-    notes = _unshared(ask, drafts)
-    counts = [count(draft.config.translator, prepared.vocabularies) for draft in drafts]
+    drafts = [_draft(spec, rung, facts=facts, data=data) for rung in spec.rungs]
+    notes = _unshared(spec, drafts)
+    counts = [count_model_parameters(draft.config.translator, prepared.vocabularies) for draft in drafts]
     reference = next((place for place, draft in enumerate(drafts) if draft.config.translator.is_reference), len(drafts) - 1)
-    planned: list[Planned] = []
+    planned: list[PlannedRung] = []
     for place, draft in enumerate(drafts):
-        if ask.match and place != reference and not draft.own_width:
+        if spec.match and place != reference and not draft.own_width:
             model = match_width(draft.config.translator, counts[reference], prepared.vocabularies)
             draft = draft.with_model(model)
-        planned.append(_afford(ask, draft, prepared))
+        planned.append(_afford(spec, draft, prepared))
     wanted = planned[reference].parameters
     notes += [
         f"{rung.name} has {rung.parameters:,} parameters, {rung.parameters / wanted - 1:+.0%} against the {wanted:,} of "
@@ -222,14 +222,14 @@ def plan_ladder(ask: Ask, prepared: Prepared, *, facts: CorpusFacts, data: DataC
         for rung in planned
         if abs(rung.parameters / wanted - 1) > CLOSE
     ]
-    return Plan(tuple(planned), f"{ask.budget or planned[reference].config.train.duration} each", tuple(notes))
+    return Plan(tuple(planned), f"{spec.budget or planned[reference].config.train.duration} each", tuple(notes))
 
 
 @dataclass(frozen=True)
 class _Draft:
     """A rung before parameters are matched and the budget is divided into steps."""
 
-    wanted: Wanted
+    wanted: RungSpec
     config: RunConfig
     own_width: bool
     ignored: frozenset[str]
@@ -240,8 +240,8 @@ class _Draft:
         return replace(self, config=self.config.model_copy(update={"model": model}))
 
 
-def _draft(ask: Ask, rung: Wanted, *, facts: CorpusFacts, data: DataConfig) -> _Draft:
-    shared = ask.shared(preset=rung.preset)
+def _draft(spec: LadderSpec, rung: RungSpec, *, facts: CorpusFacts, data: DataConfig) -> _Draft:
+    shared = spec.shared(preset=rung.preset)
     known = type(_known_preset(rung)).model_fields.keys()
     model: dict[str, Any] = shared.get("model", {})
     shared = {**shared, "model": {key: value for key, value in model.items() if key in known}}
@@ -253,7 +253,7 @@ def _draft(ask: Ask, rung: Wanted, *, facts: CorpusFacts, data: DataConfig) -> _
     return _Draft(rung, config, own_width, frozenset(model.keys() - known))
 
 
-def _unshared(ask: Ask, drafts: Sequence[_Draft]) -> list[str]:
+def _unshared(spec: LadderSpec, drafts: Sequence[_Draft]) -> list[str]:
     """A word on each setting that only some architectures have. Raises UsageError for one that none has."""
     names = sorted({name for draft in drafts for name in draft.ignored})
     notes: list[str] = []
@@ -265,7 +265,7 @@ def _unshared(ask: Ask, drafts: Sequence[_Draft]) -> list[str]:
     return notes
 
 
-def count(model: ModelConfig, vocabularies: Vocabularies) -> int:
+def count_model_parameters(model: ModelConfig, vocabularies: Vocabularies) -> int:
     """Parameters of a model, without allocating them."""
     with torch.device("meta"):
         return count_parameters(build_model(model, vocabularies))["total"]
@@ -275,9 +275,9 @@ def match_width(model: ModelConfig, parameters: int, vocabularies: Vocabularies)
     """The model with the width, a multiple of 8, that brings its parameters nearest to a number of them."""
     table = cast(Mapping[str, Any], model.model_dump(mode="json"))
     fitting = [changed for width in _WIDTHS if (changed := _with_width(table, width)) is not None]
-    place = bisect_left(fitting, parameters, key=lambda one: count(one, vocabularies))
+    place = bisect_left(fitting, parameters, key=lambda one: count_model_parameters(one, vocabularies))
     near = fitting[max(0, place - 1) : place + 1]
-    return min(near, key=lambda one: abs(count(one, vocabularies) - parameters))
+    return min(near, key=lambda one: abs(count_model_parameters(one, vocabularies) - parameters))
 
 
 def _with_width(table: Mapping[str, Any], width: int) -> ModelConfig | None:
@@ -287,38 +287,38 @@ def _with_width(table: Mapping[str, Any], width: int) -> ModelConfig | None:
         return None
 
 
-def _afford(ask: Ask, draft: _Draft, prepared: Prepared) -> Planned:
+def _afford(spec: LadderSpec, draft: _Draft, prepared: Prepared) -> PlannedRung:
     """Give a rung its share of the budget."""
     config, cost = draft.config, step_cost(draft.config, prepared)
     duration = config.train.duration
-    if ask.budget is not None and ask.budget.unit == "FLOPs":
-        duration = Duration(amount=int(ask.budget.amount // cost.flops), unit="steps")
+    if spec.budget is not None and spec.budget.unit == "FLOPs":
+        duration = Duration(amount=int(spec.budget.amount // cost.flops), unit="steps")
         if duration.amount < 1:
             raise UsageError(
-                f"--budget '{ask.budget}': {draft.wanted.name} cannot take a step within it",
+                f"--budget '{spec.budget}': {draft.wanted.name} cannot take a step within it",
                 expected=f"at least {cost.flops:.2e} FLOPs, which a step of it costs",
                 remedy=f'"{1000 * cost.flops:.0e} FLOPs", a thousand steps',
             )
-    elif ask.budget is not None:
-        duration = Duration(amount=ask.budget.amount, unit=ask.budget.unit)  # pyright: ignore[reportArgumentType]  # FLOPs are dealt with
+    elif spec.budget is not None:
+        duration = Duration(amount=spec.budget.amount, unit=spec.budget.unit)  # pyright: ignore[reportArgumentType]  # FLOPs are dealt with
     steps = {"steps": duration.amount, "epochs": duration.amount * cost.steps_per_epoch}.get(duration.unit, 1)
     if steps < 1:
         raise UsageError(
-            f"--budget '{ask.budget}': {draft.wanted.name} cannot take a step within it",
+            f"--budget '{spec.budget}': {draft.wanted.name} cannot take a step within it",
             expected=f"at least {1 / cost.steps_per_epoch:.2g} epochs, which a step of it is",
         )
     config = config.model_copy(update={"train": config.train.model_copy(update={"duration": duration})})
-    return Planned(
+    return PlannedRung(
         draft.wanted.name,
         draft.wanted.title,
         config,
-        _settings(draft.wanted, config, own_duration=ask.budget is not None and ask.budget.unit == "FLOPs"),
-        parameters=count(config.translator, prepared.vocabularies),
+        _settings(draft.wanted, config, own_duration=spec.budget is not None and spec.budget.unit == "FLOPs"),
+        parameters=count_model_parameters(config.translator, prepared.vocabularies),
         cost=cost,
     )
 
 
-def _settings(rung: Wanted, config: RunConfig, *, own_duration: bool) -> tuple[str, ...]:
+def _settings(rung: RungSpec, config: RunConfig, *, own_duration: bool) -> tuple[str, ...]:
     asked = {".".join(setting.path): setting.value for setting in rung.settings}
     found: dict[str, Any] = {
         "model.width": config.model.width,

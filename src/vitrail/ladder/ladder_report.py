@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.files import Recognise, holds, is_json_with, require_own, write_file
-from vitrail.ladder.rungs import Ladder, Pair, Rung
+from vitrail.ladder.rungs import Ladder, Rung, RungComparison
 from vitrail.reports import charts
 from vitrail.reports.charts import Bar, Section, Series
 from vitrail.reports.scales import is_numeric, number
@@ -66,7 +66,7 @@ class _Part:
     drawings: tuple[_Drawing, ...] = ()
 
 
-def places(folder: Path) -> dict[Path, Recognise]:
+def ladder_report_files(folder: Path) -> dict[Path, Recognise]:
     """The files of a report, and how each is known to be one."""
     tells = holds(b" on the same data: ", b"## Results")
     return {
@@ -81,19 +81,19 @@ def write_report(ladder: Ladder, folder: Path) -> None:
 
     Raises: NotWritten when the disk refuses.
     """
-    require_own(places(folder), what="the report")
-    for name, text in (("report.json", to_json(ladder)), ("report.md", to_markdown(ladder)), ("report.html", to_html(ladder))):
+    require_own(ladder_report_files(folder), what="the report")
+    for name, text in (("report.json", report_json(ladder)), ("report.md", to_markdown(ladder)), ("report.html", report_html(ladder))):
         write_file(folder / name, text.encode("utf-8", errors="replace"))  # "replace": names of files need not be Unicode
 
 
-def to_json(ladder: Ladder) -> str:
+def report_json(ladder: Ladder) -> str:
     """All fields by name, and `format`; numbers that JSON has no way to write (not-a-number, infinite) are null."""
     return (
         json.dumps({"format": FORMAT, **asdict(ladder, dict_factory=_finite_fields)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     )
 
 
-def to_html(ladder: Ladder) -> str:
+def report_html(ladder: Ladder) -> str:
     """One self-contained page: tables, plots, and a sentence under each plot that says what it shows."""
     sections = [
         Section(
@@ -101,7 +101,7 @@ def to_html(ladder: Ladder) -> str:
             "".join(charts.table(grid.header, grid.rows) for grid in part.grids)
             + "".join(map(charts.paragraph, part.texts))
             + (charts.bullets(part.bullets) if part.bullets else "")
-            + "".join(charts.figure(one.svg, caption=one.caption, numbers=one.numbers) for one in part.drawings),
+            + "".join(charts.html_figure(one.svg, caption=one.caption, numbers=one.numbers) for one in part.drawings),
         )
         for part in _parts(ladder)
     ]
@@ -120,7 +120,7 @@ def to_markdown(ladder: Ladder) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def to_text(ladder: Ladder) -> str:
+def report_text(ladder: Ladder) -> str:
     """Aligned tables for the terminal: quality, cost, paired tests, notes."""
     names = _metric_names(ladder)
     blocks = [
@@ -234,7 +234,7 @@ def _pair_grid(ladder: Ladder) -> Grid:
     return Grid(header, [_pair_row(pair, one) for pair in ladder.pairs for one in pair.comparisons])
 
 
-def _pair_row(pair: Pair, one: Comparison) -> list[str]:
+def _pair_row(pair: RungComparison, one: Comparison) -> list[str]:
     values = [_fixed(one.baseline, 2), _fixed(one.system, 2), _signed(one.difference), f"{_signed(one.low)} to {_signed(one.high)}"]
     return [f"{pair.baseline}, {pair.system}", one.name, *values, _fixed(one.p_bootstrap, 4), _fixed(one.p_randomisation, 4)]
 

@@ -16,15 +16,15 @@ from vitrail.data.preparing.prepare import Prepared, open_prepared
 from vitrail.data.preparing.prepared import Texts
 from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.errors import ModelError
-from vitrail.evaluation.curves import Enough, Learned, Point
+from vitrail.evaluation.curves import LearningCheck, Point, TrainingEstimate
 from vitrail.evaluation.gradient_norms import source_gradients
-from vitrail.evaluation.learned import estimate, judge, own_and_other, source_gain, word_entropy
-from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
+from vitrail.evaluation.learned import check_learning, estimate_training, own_and_other, source_gain, word_entropy
+from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect_statistics, compare_statistics, score
 from vitrail.evaluation.slices import Share, by_length_of, challenge, proportion
 from vitrail.files import read_json_lines
 from vitrail.ladder.flops import step_cost
 from vitrail.ladder.rung_worker import read_process
-from vitrail.ladder.rungs import Pair, Rung
+from vitrail.ladder.rungs import Rung, RungComparison
 from vitrail.models.build import count_parameters
 from vitrail.models.model_folder import LoadedModel, load_model
 from vitrail.phrasebook.corpus import Phrasebook, agreement_accuracy, pronoun_accuracy
@@ -46,7 +46,7 @@ _NEEDS = {
 _RUNG: TypeAdapter[Rung] = TypeAdapter(Rung)
 
 
-class Named(NamedTuple):
+class RungLabel(NamedTuple):
     """What a rung is called, and what tells it from the others."""
 
     name: str
@@ -78,7 +78,7 @@ class Run:
         return choose_device(self.config.train.device, instead="--set train.device=cpu")
 
 
-class Trained(NamedTuple):
+class TrainingSummary(NamedTuple):
     """What the log of a training tells."""
 
     steps: int
@@ -89,14 +89,14 @@ class Trained(NamedTuple):
     curve: tuple[Point, ...]
 
 
-class Measured(NamedTuple):
+class MeasuredRung(NamedTuple):
     """A rung, and its translations of the test set, from which it is compared with others."""
 
     rung: Rung
     translations: list[str]
 
 
-def measure(runs: Sequence[Run], named: Named, *, test: Texts, book: Phrasebook | None = None) -> Measured:
+def measure_rung(runs: Sequence[Run], named: RungLabel, *, test: Texts, book: Phrasebook | None = None) -> MeasuredRung:
     """Measure a rung: the first seed's run in everything, the others by BLEU.
 
     Args:
@@ -115,8 +115,8 @@ def measure(runs: Sequence[Run], named: Named, *, test: Texts, book: Phrasebook 
     translations = [[one.text for one in first.translator().translate(test.source)]]
     seconds = time.perf_counter() - started
     translations += [[one.text for one in run.translator().translate(test.source)] for run in runs[1:]]
-    statistics = [count_words(first.prepared, texts, test) for texts in translations] if test.source else []
-    learned = judge(
+    statistics = [translation_statistics(first.prepared, texts, test) for texts in translations] if test.source else []
+    learned = check_learning(
         dev_loss=dev,
         entropy=word_entropy(first.prepared),
         gain=source_gain(loaded.model, first.prepared),
@@ -146,11 +146,11 @@ def measure(runs: Sequence[Run], named: Named, *, test: Texts, book: Phrasebook 
         learned=learned,
         enough=_enough(trained, learned) if learned.doubts else None,
     )
-    return Measured(rung, translations[0])
+    return MeasuredRung(rung, translations[0])
 
 
-def _enough(trained: Trained, learned: Learned) -> Enough:
-    return estimate(trained.curve, entropy=learned.word_entropy, steps=trained.steps, minutes=trained.minutes)
+def _enough(trained: TrainingSummary, learned: LearningCheck) -> TrainingEstimate:
+    return estimate_training(trained.curve, entropy=learned.word_entropy, steps=trained.steps, minutes=trained.minutes)
 
 
 def _loss(run: Run, loaded: LoadedModel, texts: Texts) -> float:
@@ -160,7 +160,7 @@ def _loss(run: Run, loaded: LoadedModel, texts: Texts) -> float:
     return nats / tokens
 
 
-def read_training(run: Run) -> Trained:
+def read_training(run: Run) -> TrainingSummary:
     """Read `metrics.jsonl`. Speed is that of the updates alone, so that neither validations nor stops count.
 
     Raises ModelError where nothing was trained.
@@ -179,7 +179,7 @@ def read_training(run: Run) -> Trained:
     a_step = tokens / last["step"]
     steps = np.diff([0, *(line["step"] for line in windows)])
     seconds = float(sum(count * a_step / line["tokens_per_second"] for count, line in zip(steps.tolist(), windows, strict=True)))
-    return Trained(last["step"], last["epoch"], seconds / 60, tokens / seconds, end is not None, tuple(_curve(log)))
+    return TrainingSummary(last["step"], last["epoch"], seconds / 60, tokens / seconds, end is not None, tuple(_curve(log)))
 
 
 def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
@@ -191,17 +191,17 @@ def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
     ]
 
 
-def count_words(prepared: Prepared, translations: Sequence[str], test: Texts) -> Statistics:
+def translation_statistics(prepared: Prepared, translations: Sequence[str], test: Texts) -> Statistics:
     """What BLEU and chrF rest on, counted as the target language and the test set ask for."""
     counting = bleu_settings_for(prepared.facts["target_language"], test.target)
     recipe = Recipe(_METRICS, tokenize=counting.tokenize, effective_order=counting.effective_order)
-    return collect(translations, [test.target], recipe=recipe)
+    return collect_statistics(translations, [test.target], recipe=recipe)
 
 
-def compare(prepared: Prepared, test: Texts, *, baseline: Measured, system: Measured) -> Pair:
+def compare_rungs(prepared: Prepared, test: Texts, *, baseline: MeasuredRung, system: MeasuredRung) -> RungComparison:
     """Hold two rungs against each other on the same test set."""
-    both = [count_words(prepared, one.translations, test) for one in (baseline, system)]
-    return Pair(baseline.rung.name, system.rung.name, tuple(compare_statistics(*both)))
+    both = [translation_statistics(prepared, one.translations, test) for one in (baseline, system)]
+    return RungComparison(baseline.rung.name, system.rung.name, tuple(compare_statistics(*both)))
 
 
 def _shares(run: Run, book: Phrasebook, tested: Sequence[str]) -> tuple[Share, ...]:
@@ -225,13 +225,13 @@ def _agreement(book: Phrasebook, tested: Sequence[str]) -> Share:
     return Share("agreement", right, total, right / total, low, high)
 
 
-def to_json(measured: Measured, *, asked: dict[str, Any]) -> str:
+def rung_to_json(measured: MeasuredRung, *, asked: dict[str, Any]) -> str:
     """A rung as it is kept, with what it was asked to be."""
     record = {"asked": asked, "rung": asdict(measured.rung), "translations": measured.translations}
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
-def from_json(text: bytes) -> tuple[dict[str, Any], Measured]:
-    """The inverse of `readable_json`. Raises ValueError for anything else."""
+def rung_from_json(text: bytes) -> tuple[dict[str, Any], MeasuredRung]:
+    """The inverse of `rung_to_json`. Raises ValueError for anything else."""
     record = json.loads(text)
-    return record["asked"], Measured(_RUNG.validate_python(record["rung"]), record["translations"])
+    return record["asked"], MeasuredRung(_RUNG.validate_python(record["rung"]), record["translations"])

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vitrail.evaluation.curves import Enough, GradientCurve, Learned, Point
+from vitrail.evaluation.curves import GradientCurve, LearningCheck, Point, TrainingEstimate
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.evaluation.slices import Band, Share
 
@@ -43,9 +43,9 @@ class Rung:
     """Decoding of the test set as the search is configured."""
     gradients: tuple[GradientCurve, ...]
     curve: tuple[Point, ...]
-    learned: Learned | None = None
+    learned: LearningCheck | None = None
     """None: not asked."""
-    enough: Enough | None = None
+    enough: TrainingEstimate | None = None
     """Where it has not learned: what would about be long enough."""
 
     @property
@@ -55,7 +55,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Pair:
+class RungComparison:
     """Two rungs held against each other, sentence by sentence."""
 
     baseline: str
@@ -73,7 +73,7 @@ class Ladder:
     """Facts of the data, one a line: files, pairs, vocabulary."""
     machine: str
     rungs: tuple[Rung, ...]
-    pairs: tuple[Pair, ...]
+    pairs: tuple[RungComparison, ...]
     """Each rung against the one before it, those left out that have not learned to translate."""
     notes: tuple[str, ...]
     """What a reader must know: parameters that could not be matched, rungs that are not finished, sets too small."""

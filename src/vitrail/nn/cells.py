@@ -233,25 +233,3 @@ def make_cell(kind: CellKind, input_width: int, width: int, *, norm: CellNorm = 
             return GRUCell(input_width, width, norm=norm)
         case "lstm":
             return LSTMCell(input_width, width, norm=norm, forget_bias=forget_bias)
-
-
-class RecurrentStack(nn.Module):
-    """Cells one above the other, all in the same direction, the output of each being the input of the next."""
-
-    def __init__(
-        self, kind: CellKind, input_width: int, width: int, *, layers: int, norm: CellNorm = "none", forget_bias: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(
-            make_cell(kind, width if layer else input_width, width, norm=norm, forget_bias=forget_bias) for layer in range(layers)
-        )
-
-    def forward(
-        self, values: Float[Tensor, "B T I"], keep: Bool[Tensor, "B T"], carries: list[Carry] | None = None
-    ) -> tuple[Float[Tensor, "B T D"], list[Carry]]:
-        """Run over a sequence: the last layer's hidden states, and the carry of every layer."""
-        after: list[Carry] = []
-        for number, cell in enumerate(self.layers):
-            values, carry = cell(values, keep, None if carries is None else carries[number])
-            after.append(carry)
-        return values, after

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from vitrail.errors import DataError, UsageError
 from vitrail.files import require_own, start_of, write_file
 from vitrail.phrasebook import lexicon
-from vitrail.phrasebook.causes import AntecedentRole, Cause, cause, draw_cause, reason
+from vitrail.phrasebook.because import AntecedentRole, Cause, cause, draw_cause, reason
 from vitrail.phrasebook.grammar import PhrasebookPair, agree_participle, clause, noun_phrase, pronoun, tokenise, verb_group
 from vitrail.phrasebook.lexicon import Gender
 from vitrail.phrasebook.sentences import draw

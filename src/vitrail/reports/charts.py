@@ -182,7 +182,7 @@ def bars_table(bars: Sequence[Bar], *, x_label: str) -> str:
     return table(["", x_label], [[bar.name, interval(bar.value, bar.low, bar.high)] for bar in bars])
 
 
-def figure(chart: str, *, caption: str, numbers: str = "") -> str:
+def html_figure(chart: str, *, caption: str, numbers: str = "") -> str:
     """A chart with the sentence that says how to read it and, folded, its table of numbers (HTML)."""
     folded = f"<details><summary>Numbers</summary>\n{numbers}</details>" if numbers else ""
     return f"<figure>\n{chart}\n<figcaption>{_text(caption)}</figcaption>\n{folded}</figure>\n"

@@ -9,8 +9,8 @@ import torch
 
 from vitrail.data.preparing.prepared import open_prepared
 from vitrail.data.preparing.store import Store, write_store
-from vitrail.doctor.checks.misalignment import WINDOW, ahead, by_lengths, by_loss, misalignment, probe_loss
-from vitrail.doctor.run_data import admit
+from vitrail.doctor.checks.misalignment import WINDOW, by_lengths, by_loss, lead_over_neighbours, misalignment, probe_loss
+from vitrail.doctor.run_under_test import read_run_folder
 from vitrail.models.model_folder import load_model
 
 Lengths = npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ def test_a_shift_is_found_by_the_models_loss_alone(healthy: Path, tmp_path: Path
 def test_the_model_agrees_with_text_that_is_aligned(healthy: Path, tmp_path: Path) -> None:
     store = store_of(healthy, tmp_path / "store", first=None)
     assert probe_loss(load_model(healthy).model, store) == []
-    assert float(np.median(ahead(load_model(healthy).model, store, range(1, 40)))) > 0.5
+    assert float(np.median(lead_over_neighbours(load_model(healthy).model, store, range(1, 40)))) > 0.5
 
 
 def test_a_model_that_knows_nothing_is_not_asked(healthy: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_model_that_knows_nothing_is_not_asked(healthy: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_sound_text_is_not_called_misaligned_by_a_model_that_diverged(healthy: Path, seed: int) -> None:
-    patient = admit(healthy)
+    patient = read_run_folder(healthy)
     torch.manual_seed(seed)
     with torch.no_grad():
         for weight in patient.model.parameters():

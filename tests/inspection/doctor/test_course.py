@@ -6,20 +6,20 @@ import pytest
 from planted_runs import dev_line, train_line
 
 from vitrail.config import build
-from vitrail.doctor.checks.course import (
-    Course,
+from vitrail.doctor.checks.learning_curves import (
+    TrainingHistory,
     judge_completion,
     judge_learning,
     judge_overfitting,
     judge_steadiness,
     judge_warm_up,
     planned_steps,
-    read_course,
+    read_history,
 )
 from vitrail.train.run_config import RunConfig
 
 
-def course(dev: list[float], *, train: float = 1.0, finished: bool = True, done: float = 1.0) -> Course:
+def course(dev: list[float], *, train: float = 1.0, finished: bool = True, done: float = 1.0) -> TrainingHistory:
     """Validations, each after a line on training; the loss falls to `train`."""
     lines = [
         line
@@ -29,7 +29,7 @@ def course(dev: list[float], *, train: float = 1.0, finished: bool = True, done:
             dev_line(100 * place, nats, best=nats == min(dev[:place])),
         )
     ]
-    return read_course([*lines, *([{"step": 100 * len(dev), "kind": "finished"}] if finished else [])])
+    return read_history([*lines, *([{"step": 100 * len(dev), "kind": "finished"}] if finished else [])])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_few_steps_are_named_where_little_was_learned() -> None:
 
 def test_losses_that_the_log_could_not_hold_count_as_infinite() -> None:
     """NaN and infinities are null in metrics.jsonl."""
-    found = read_course([train_line(1, nats=1.0) | {"perplexity": None}, dev_line(1, 1.0) | {"dev_loss_nats_per_token": None}])
+    found = read_history([train_line(1, nats=1.0) | {"perplexity": None}, dev_line(1, 1.0) | {"dev_loss_nats_per_token": None}])
     assert found.train_nats == [math.inf] and found.dev_nats == [math.inf]
     assert judge_learning(found, 5.0).severity == "fault"
 
@@ -74,27 +74,27 @@ def falling(steps: int = 20, **more: float) -> list[dict[str, object]]:
 
 
 def test_a_steady_training_is_well() -> None:
-    assert judge_steadiness(read_course(falling(norm=1.2)), warmup=100).severity == "ok"
+    assert judge_steadiness(read_history(falling(norm=1.2)), warmup=100).severity == "ok"
 
 
 def test_a_jump_that_is_made_good_is_a_warning_and_one_that_lasts_a_fault() -> None:
     lines = falling()
     made_good = [*lines[:10], train_line(510, nats=5.5), *lines[10:]]
-    assert judge_steadiness(read_course(made_good), warmup=100).severity == "warning"
-    assert judge_steadiness(read_course([*lines, train_line(1100, nats=5.5)]), warmup=100).severity == "fault"
+    assert judge_steadiness(read_history(made_good), warmup=100).severity == "warning"
+    assert judge_steadiness(read_history([*lines, train_line(1100, nats=5.5)]), warmup=100).severity == "fault"
 
 
 def test_gradients_that_are_always_cut_are_a_warning_but_not_during_the_warm_up() -> None:
     early = [train_line(50 * place, nats=6 - 0.2 * place, norm=40.0) for place in range(1, 5)]
     late = [train_line(50 * place, nats=6 - 0.2 * place, norm=0.8) for place in range(5, 15)]
-    assert judge_steadiness(read_course([*early, *late]), warmup=200).severity == "ok"
-    assert judge_steadiness(read_course(falling(norm=40.0)), warmup=200).severity == "warning"
+    assert judge_steadiness(read_history([*early, *late]), warmup=200).severity == "ok"
+    assert judge_steadiness(read_history(falling(norm=40.0)), warmup=200).severity == "warning"
 
 
 @pytest.mark.parametrize(("skips", "severity"), [(1, "warning"), (12, "fault")])
 def test_skipped_steps(skips: int, severity: str) -> None:
     lines = [*falling(), *({"step": 1000, "kind": "skipped", "skipped_steps": 1} for _ in range(skips))]
-    found = judge_steadiness(read_course(lines), warmup=0)
+    found = judge_steadiness(read_history(lines), warmup=0)
     assert found.severity == severity and found.numbers["skipped"] == skips
 
 
@@ -106,7 +106,7 @@ def test_completion() -> None:
 
 
 def test_an_empty_log_is_not_judged() -> None:
-    nothing = read_course([])
+    nothing = read_history([])
     verdicts = [judge_overfitting(nothing), judge_learning(nothing, 5.0), judge_steadiness(nothing, warmup=0)]
     assert [one.severity for one in verdicts] == ["unchecked"] * 3
 
@@ -133,4 +133,4 @@ def test_a_warm_up_is_held_against_the_steps_of_the_training(warmup: int | str, 
 
 def test_the_steps_of_a_training_are_known_from_how_far_it_is() -> None:
     lines = [train_line(place, nats=5.0, done=place / 400) for place in (50, 100)]
-    assert planned_steps(read_course(lines)) == 400 and planned_steps(read_course([])) == 0
+    assert planned_steps(read_history(lines)) == 400 and planned_steps(read_history([])) == 0

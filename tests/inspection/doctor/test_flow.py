@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vitrail.doctor.checks.flow import describe_flow, judge_flow
+from vitrail.doctor.checks.gradient_flow import describe_flow, judge_flow
 from vitrail.evaluation.gradient_norms import PlaceNorms
 
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vitrail.doctor.checks.inside import Head, dead_share, describe_heads, find_twins, judge_heads, judge_neurons
+from vitrail.doctor.checks.activations import HeadStatistics, dead_share, describe_heads, find_duplicate_heads, judge_heads, judge_neurons
 
 
 def attention(sentences: int = 3, heads: int = 3, length: int = 6, width: int = 4) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -55,16 +55,16 @@ def test_masked_positions_and_padding_do_not_make_a_head_look_uniform() -> None:
 def test_heads_with_equal_weights_are_twins_only_where_they_find_the_same() -> None:
     weights, context, _ = attention()
     queries = torch.ones(3, 6, dtype=torch.bool)
-    assert find_twins("p", weights, context, queries=queries) == []
+    assert find_duplicate_heads("p", weights, context, queries=queries) == []
     weights[:, 2] = weights[:, 0]
-    assert find_twins("p", weights, context, queries=queries) == []
+    assert find_duplicate_heads("p", weights, context, queries=queries) == []
     context[:, 2] = 2 * context[:, 0]
-    (pair,) = find_twins("p", weights, context, queries=queries)
+    (pair,) = find_duplicate_heads("p", weights, context, queries=queries)
     assert (pair.first, pair.second, pair.distance) == (0, 2, 0)
 
 
 def test_one_idle_head_of_many_is_a_warning() -> None:
-    heads = [Head("p", number, 0.5, 0.0 if number == 3 else 1.0) for number in range(16)]
+    heads = [HeadStatistics("p", number, 0.5, 0.0 if number == 3 else 1.0) for number in range(16)]
     assert judge_heads(heads, []).severity == "warning"
     assert judge_heads(heads[4:], []).severity == "ok"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.doctor.checks.this_machine import Machine, examine_machine, judge_machine, look, read_requirements
+from vitrail.doctor.checks.environment import Environment, examine_machine, judge_machine, measure_environment, read_requirements
 from vitrail.runtime.cores import usable_cores
 
-WELL = Machine(
+WELL = Environment(
     python=(3, 12, 1),
     packages={"torch": "2.11.0+cpu", "numpy": "2.1.3", "tensorboard": "2.18.0"},
     requirements={"python": "3.11", "torch": "2.11", "numpy": "1.26"},
@@ -80,7 +80,7 @@ def test_requirements_are_read_from_the_packages_own_metadata() -> None:
 
 
 def test_this_machine_can_be_looked_at(tmp_path: Path) -> None:
-    found = look(tmp_path)
+    found = measure_environment(tmp_path)
     assert found.cores >= 1 and found.threads >= 1 and found.disk > 0 and found.writable
     assert found.packages["torch"] and "torch" in found.requirements
     assert list(tmp_path.iterdir()) == []
@@ -105,10 +105,10 @@ def test_other_work_is_told_with_threads_that_fit_beside_it() -> None:
 
 def test_the_share_is_measured() -> None:
     """Three times as many busy threads of another process as there are cores leave at most a half of them, whatever else is at work."""
-    command = [sys.executable, "-m", "vitrail.bench.neighbour", str(3 * usable_cores())]
+    command = [sys.executable, "-m", "vitrail.bench.busy_loop", str(3 * usable_cores())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdin is not None
         other.stdout.readline()
-        beside = min(look(Path()).share for _ in range(2))
+        beside = min(measure_environment(Path()).share for _ in range(2))
         other.stdin.close()
     assert 0 < beside < 0.75

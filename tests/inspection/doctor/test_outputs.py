@@ -8,7 +8,7 @@ import torch
 from vitrail.data.batches import collate
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.forced import losses
-from vitrail.doctor.checks.outputs import judge_hearing, judge_loops, judge_variety, loops
+from vitrail.doctor.checks.outputs import judge_loops, judge_source_use, judge_variety, loops
 from vitrail.models.build import build_model
 from vitrail.models.transformer import TransformerConfig
 
@@ -51,7 +51,7 @@ def test_repetition(looping: int, severity: str) -> None:
 
 @pytest.mark.parametrize(("shuffled", "severity"), [(6.0, "ok"), (1.3, "warning"), (1.05, "fault"), (0.9, "fault"), (math.nan, "fault")])
 def test_hearing(shuffled: float, severity: str) -> None:
-    assert judge_hearing(1.0, shuffled, sentences=128).severity == severity
+    assert judge_source_use(1.0, shuffled, sentences=128).severity == severity
 
 
 def test_the_loss_of_single_sentences_adds_up_to_the_models_own() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from vitrail.doctor.checks.steps import Steps, judge_rate, measure_steps
-from vitrail.doctor.run_data import admit
+from vitrail.doctor.checks.update_sizes import Steps, judge_rate, measure_steps
+from vitrail.doctor.run_under_test import read_run_folder
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.model_folder import fill
@@ -20,7 +20,7 @@ from vitrail.train.run_config import RunConfig
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
 def test_the_size_of_a_step_is_what_the_optimizer_moves(healthy: Path, tmp_path: Path, kind: str) -> None:
     """Take three steps, save, take one more with the same gradient: the step that is told from the moments is the one that was taken."""
-    patient = admit(healthy)
+    patient = read_run_folder(healthy)
     assert patient.config is not None
     table = patient.config.model_dump()
     table["optimizer"] |= {"kind": kind, "beta_2": 0.9, "clip_norm": 0.0}
@@ -54,7 +54,7 @@ def test_the_size_of_a_step_is_what_the_optimizer_moves(healthy: Path, tmp_path:
 
 
 def test_the_distance_from_the_beginning_is_nothing_before_the_first_step(healthy: Path, tmp_path: Path) -> None:
-    patient = admit(healthy)
+    patient = read_run_folder(healthy)
     assert patient.config is not None and patient.checkpoint is not None
     seed_all(patient.config.seed, 0)
     model = build_model(patient.config.model, patient.data.vocabularies)

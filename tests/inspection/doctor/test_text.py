@@ -5,7 +5,7 @@ import pytest
 from vitrail.data.preparing.holdout import sentence_key
 from vitrail.data.preparing.prepared import Texts
 from vitrail.data.vocabularies.vocabulary import CharacterVocabulary
-from vitrail.doctor.checks.text_checks import Shared, count_shared, describe, judge_leak, judge_sides, judge_tokens
+from vitrail.doctor.checks.text_checks import Shared, count_shared, judge_leak, judge_sides, judge_tokens, token_statistics
 
 LETTERS = CharacterVocabulary(list("abcdefgh "))
 
@@ -23,21 +23,21 @@ def test_a_leak_is_judged_by_its_share(both: int, one: int, severity: str) -> No
 
 def test_tokens_are_counted() -> None:
     texts = ["ab", "abzz"]
-    found = describe(texts, LETTERS.encode_batch(texts), LETTERS)
+    found = token_statistics(texts, LETTERS.encode_batch(texts), LETTERS)
     assert found.unknown == pytest.approx(2 / 6) and found.characters == 1.0 and found.counts.sum() == 6
 
 
 def test_unknown_tokens_are_a_fault_where_train_has_few() -> None:
     plain, strange = ([text], LETTERS.encode_batch([text])) if (text := "abc abc") else ([], []), ["abz xyz"]
-    train = describe(*plain, LETTERS)
-    dev = describe(strange, LETTERS.encode_batch(strange), LETTERS)
+    train = token_statistics(*plain, LETTERS)
+    dev = token_statistics(strange, LETTERS.encode_batch(strange), LETTERS)
     assert judge_tokens("source", train, train).severity == "ok"
     assert judge_tokens("source", train, dev).severity == "fault"
     assert judge_tokens("source", dev, dev).severity == "ok"  # train is no better: a small vocabulary, not a wrong text
 
 
 def test_sides_are_told_apart_by_their_words() -> None:
-    one, other = (describe([text], LETTERS.encode_batch([text]), LETTERS) for text in ("aaabbb", "cccddd"))
+    one, other = (token_statistics([text], LETTERS.encode_batch([text]), LETTERS) for text in ("aaabbb", "cccddd"))
     assert judge_sides((one, one), (other, other)).severity == "ok"
     assert judge_sides((one, other), (other, one)).severity == "fault"
     assert judge_sides((one, one), (one, one)).severity == "ok"

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from vitrail.bench.peers.systems import LABEL_SMOOTHING, Peer, PeerModel, Way
+from vitrail.bench.peers.systems import LABEL_SMOOTHING, Peer, PeerModel, PeerVariant
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK
 from vitrail.models.recurrent import RecurrentConfig
@@ -199,10 +199,10 @@ class JoeyNMT(PeerModel):
 def recurrent_peers(config: RecurrentConfig) -> tuple[Peer, ...]:
     """Whom a recurrent translator is held against."""
 
-    def torchs(vocabulary: int, way: Way) -> PeerModel:
+    def torchs(vocabulary: int, way: PeerVariant) -> PeerModel:
         return TorchRecurrent(config, vocabulary, packed=way == "packed sequences")
 
-    def joey(vocabulary: int, way: Way) -> PeerModel:
+    def joey(vocabulary: int, way: PeerVariant) -> PeerModel:
         return JoeyNMT(config, vocabulary)
 
     layer = {"rnn": "RNN", "gru": "GRU", "lstm": "LSTM"}[config.cell]

@@ -15,7 +15,7 @@ from vitrail.data.vocabularies.subwords import PAD
 from vitrail.runtime.device import Precision
 
 Maker = Literal["vitrail", "torch", "marian", "joeynmt"]
-Way = Literal["as it comes", "fused attention", "explicit attention", "packed sequences", "padded sequences"]
+PeerVariant = Literal["as it comes", "fused attention", "explicit attention", "packed sequences", "padded sequences"]
 """Where a maker leaves a choice that changes its speed: torch's attention kernels, or what its recurrent kernels are given."""
 
 
@@ -42,7 +42,7 @@ class System:
     maker: Maker
     precision: Precision
     keep_memory: bool
-    way: Way = "as it comes"
+    way: PeerVariant = "as it comes"
 
     def to_text(self) -> str:
         """The settings that a maker was measured with."""
@@ -55,8 +55,8 @@ class Peer(NamedTuple):
 
     maker: Maker
     title: str
-    ways: tuple[Way, ...]
-    make: Callable[[int, Way], PeerModel]
+    ways: tuple[PeerVariant, ...]
+    make: Callable[[int, PeerVariant], PeerModel]
     """The model itself. Args: size of the vocabulary, and one of its ways."""
     packages: tuple[str, ...] = ()
     """What must be installed for it."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vitrail.bench.peers.systems import Peer, PeerModel, Way
+from vitrail.bench.peers.systems import Peer, PeerModel, PeerVariant
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS
 from vitrail.models.transformer import TransformerConfig
@@ -110,13 +110,13 @@ class Marian(PeerModel):
 def transformer_peers(config: TransformerConfig) -> tuple[Peer, ...]:
     """Whom a Transformer is held against."""
 
-    def torchs(vocabulary: int, way: Way) -> PeerModel:
+    def torchs(vocabulary: int, way: PeerVariant) -> PeerModel:
         return TorchTransformer(config, vocabulary)
 
-    def marian(vocabulary: int, way: Way) -> PeerModel:
+    def marian(vocabulary: int, way: PeerVariant) -> PeerModel:
         return Marian(config, vocabulary, fused_attention=way == "fused attention")
 
-    attention: tuple[Way, ...] = ("fused attention", "explicit attention")
+    attention: tuple[PeerVariant, ...] = ("fused attention", "explicit attention")
     return (
         Peer("torch", "torch.nn.Transformer", attention, torchs),
         Peer("marian", "Hugging Face MarianMT", attention, marian, ("transformers",), _HUGGING_FACE),

@@ -2,19 +2,17 @@
 
 import json
 import mmap
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.data.reading.parallel_text import SentencePair
-from vitrail.data.vocabularies.subwords import Subwords, Vocabularies
+from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import DataError, ModelError
 from vitrail.files import Damaged, FileWriter, publish_folder, read_manifest, verify_folder
 
@@ -94,31 +92,6 @@ def write_store(folder: Path, vocabularies: Vocabularies, *, roles: Sequence[str
                     f"{folder}: no sentence pair is left to store", remedy="look at the cleaning report for what was dropped, and why"
                 )
         out.write(META, writer.describe(vocabularies))
-
-
-def encode_to_store(pairs: Iterable[SentencePair], vocabularies: Vocabularies, folder: Path, *, workers: int) -> "Store":
-    """Encode all pairs into a store; the bytes are the same for any number of workers.
-
-    Threads, not processes: SentencePiece encodes lists in its own threads outside Python's lock, so text need not be copied to anywhere.
-    Cost: 23,000 pairs of 12 words a second with one worker, 31,000 with two (2 busy cores); memory that of 50,000 pairs.
-    Raises: DataError when there is no pair, or one that is not text; NotWritten.
-    """
-    remaining = iter(pairs)
-    with write_store(folder, vocabularies) as writer:
-        while chunk := list(islice(remaining, _CHUNK)):
-            encoded = [
-                _encoded(subwords, texts, workers=workers)
-                for subwords, texts in (
-                    (vocabularies.source, [pair.source for pair in chunk]),
-                    (vocabularies.target, [pair.target for pair in chunk]),
-                )
-            ]
-            writer.append(encoded[0], encoded[1])
-    return Store.open(folder)
-
-
-def _encoded(subwords: Subwords, texts: list[str], *, workers: int) -> list[npt.NDArray[np.int32]]:
-    return subwords.encode_arrays(texts, threads=workers)
 
 
 @dataclass(frozen=True)

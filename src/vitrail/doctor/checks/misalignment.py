@@ -10,11 +10,11 @@ from vitrail.data.batches import IdRow
 from vitrail.data.preparing.store import Store
 from vitrail.decode.forced import losses
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_data import Patient
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import LONGEST, spread, word_entropy
 from vitrail.models.base import TranslationModel
 
-Floats = npt.NDArray[np.float64]
+_Floats = npt.NDArray[np.float64]
 
 WINDOW = 200
 """Pairs in which lengths are compared: chance gives a correlation of 0 with a standard deviation of 1 / sqrt(200) = 0.07."""
@@ -42,7 +42,7 @@ PROBE_PAIRS = 12
 _DEV_PAIRS = 64
 NATS = 0.3
 """Nats per token by which neighbours' targets must suit better, in the mean of a window, for it to be shifted."""
-DEAF_NATS = 0.4
+LEAST_LEAD_NATS = 0.4
 """Nats per token by which right targets must be ahead of their neighbours in a quarter of the windows, or the model knows too little to be
 asked. Healthy models: 3 to 6."""
 
@@ -75,7 +75,7 @@ def by_lengths(source: npt.ArrayLike, target: npt.ArrayLike) -> list[Shift]:
     return [run._replace(first=first_affected(left, right, run) if run.by else run.first) for run in _runs(verdicts, windows)]
 
 
-def log_lengths(lengths: npt.ArrayLike) -> Floats:
+def log_lengths(lengths: npt.ArrayLike) -> _Floats:
     """log(1 + length), in which the lengths of both sides differ by about a constant."""
     return np.log1p(np.asarray(lengths, dtype=np.float64))
 
@@ -86,7 +86,7 @@ def _windows(pairs: int) -> list[tuple[int, int]]:
     return [(number * WINDOW, pairs if number == count - 1 else (number + 1) * WINDOW) for number in range(count)]
 
 
-def _verdict(source: Floats, target: Floats, window: tuple[int, int], *, wide: bool) -> int | None:
+def _verdict(source: _Floats, target: _Floats, window: tuple[int, int], *, wide: bool) -> int | None:
     """The shift that explains a window; 0: its lengths have nothing to do with each other; None: it is as it should be."""
     first, last = window
     straight = _fisher(source[first:last], target[first:last])
@@ -96,19 +96,19 @@ def _verdict(source: Floats, target: Floats, window: tuple[int, int], *, wide: b
     return 0 if wide and straight < UNRELATED and last - first >= WINDOW else None
 
 
-def _shifted(source: Floats, target: Floats, first: int, last: int, by: int) -> float:
+def _shifted(source: _Floats, target: _Floats, first: int, last: int, by: int) -> float:
     first, last = max(first, -by), min(last, len(source) - max(by, 0))
     return _fisher(source[first:last], target[first + by : last + by])
 
 
-def _fisher(source: Floats, target: Floats) -> float:
+def _fisher(source: _Floats, target: _Floats) -> float:
     """Fisher's z of the correlation, in standard deviations."""
     if len(source) < 20:
         return 0.0
     return float(np.arctanh(np.clip(_correlation(source, target), -0.999999, 0.999999)) * np.sqrt(len(source) - 3))
 
 
-def _correlation(source: Floats, target: Floats) -> float:
+def _correlation(source: _Floats, target: _Floats) -> float:
     """Pearson's r; 0 where a side does not vary."""
     left, right = source - source.mean(), target - target.mean()
     scale = np.sqrt((left @ left) * (right @ right))
@@ -128,7 +128,7 @@ def _runs(verdicts: Sequence[int | None], windows: Sequence[tuple[int, int]]) ->
     return found
 
 
-def first_affected(source: Floats, target: Floats, shift: Shift) -> int:
+def first_affected(source: _Floats, target: _Floats, shift: Shift) -> int:
     """Where a shift begins: within a window before and after the first window, the place that parts the pairs best.
 
     For each pair, the evidence is how much better the neighbour's length fits the source's, by the line that fits both sides' logs;
@@ -143,7 +143,7 @@ def first_affected(source: Floats, target: Floats, shift: Shift) -> int:
     return begin + int(after.argmax())
 
 
-def by_loss(leads: Floats) -> dict[int, int]:
+def by_loss(leads: _Floats) -> dict[int, int]:
     """Which windows are shifted, and by how much, from nats per token that right targets are ahead of neighbours' ones.
 
     Args: leads: (windows, 2): the mean of `ahead`.
@@ -151,28 +151,28 @@ def by_loss(leads: Floats) -> dict[int, int]:
     return {int(place): (1, -1)[int(row.argmin())] for place, row in enumerate(leads) if row.min() < -NATS}
 
 
-def misalignment(patient: Patient) -> list[Finding]:
+def misalignment(run: RunUnderTest) -> list[Finding]:
     """Look through every corpus of the training text: all of it by lengths, a sample of it by the model's loss."""
-    knows = patient.loaded is not None and patient.vocabularies.digest == patient.data.vocabularies.digest
-    model = patient.model if knows and _beats_frequencies(patient) else None
-    return [_examine(patient, store, name, model) for store, name in zip(patient.data.stores, corpus_names(patient), strict=True)]
+    knows = run.loaded is not None and run.vocabularies.digest == run.data.vocabularies.digest
+    model = run.model if knows and _beats_frequencies(run) else None
+    return [_examine(run, store, name, model) for store, name in zip(run.data.stores, corpus_names(run), strict=True)]
 
 
-def _beats_frequencies(patient: Patient) -> bool:
+def _beats_frequencies(run: RunUnderTest) -> bool:
     """Whether dev text is likelier to the model than by how frequent each token is: what one that diverged says of pairs is noise."""
-    pairs = patient.dev_pairs
+    pairs = run.dev_pairs
     source, target = pairs.source[:_DEV_PAIRS], pairs.target[:_DEV_PAIRS]
-    nats, tokens = losses(patient.model, source, target)
-    return len(source) == 0 or float(nats.sum() / tokens.sum()) < word_entropy(patient.data)
+    nats, tokens = losses(run.model, source, target)
+    return len(source) == 0 or float(nats.sum() / tokens.sum()) < word_entropy(run.data)
 
 
-def corpus_names(patient: Patient) -> list[str]:
+def corpus_names(run: RunUnderTest) -> list[str]:
     """What each corpus is called in the report of the preparation."""
-    parts = patient.data.report.details["corpora"]
-    return [str(parts[place]["name"]) if place < len(parts) else store.folder.name for place, store in enumerate(patient.data.stores)]
+    parts = run.data.report.details["corpora"]
+    return [str(parts[place]["name"]) if place < len(parts) else store.folder.name for place, store in enumerate(run.data.stores)]
 
 
-def _examine(patient: Patient, store: Store, name: str, model: TranslationModel | None) -> Finding:
+def _examine(run: RunUnderTest, store: Store, name: str, model: TranslationModel | None) -> Finding:
     shifts = by_lengths(store.source_lengths, store.target_lengths)
     certain, evidence = [shift for shift in shifts if shift.by], "the lengths of sentences"
     probed = probe_loss(model, store) if model is not None and not certain else None
@@ -185,7 +185,7 @@ def _examine(patient: Patient, store: Store, name: str, model: TranslationModel 
                 shift._replace(first=_nearer(model, store, shift)),
                 evidence + ", the place by its loss" * (evidence[4] == "l"),
             )
-        return _misaligned(patient, store, name, shift, evidence=evidence, runs=len(certain))
+        return _misaligned(run, store, name, shift, evidence=evidence, runs=len(certain))
     return _judge_unrelated(store, name, [shift for shift in shifts if not shift.by], helped=None if model is None else probed is not None)
 
 
@@ -196,8 +196,8 @@ def probe_loss(model: TranslationModel, store: Store) -> list[Shift] | None:
     """
     starts = spread(max(0, len(store) - PROBE_PAIRS - 2), PROBES)
     places = [start + 1 + place for start in starts for place in range(PROBE_PAIRS)]
-    rows = ahead(model, store, places).reshape(len(starts), PROBE_PAIRS, 2).mean(axis=1) if starts else np.zeros((0, 2))
-    if not starts or float(np.quantile(np.abs(rows).max(axis=1), 0.75)) < DEAF_NATS:
+    rows = lead_over_neighbours(model, store, places).reshape(len(starts), PROBE_PAIRS, 2).mean(axis=1) if starts else np.zeros((0, 2))
+    if not starts or float(np.quantile(np.abs(rows).max(axis=1), 0.75)) < LEAST_LEAD_NATS:
         return None
     verdicts = by_loss(rows)
     windows = list(zip(starts, [*starts[1:], len(store)], strict=True))
@@ -205,7 +205,7 @@ def probe_loss(model: TranslationModel, store: Store) -> list[Shift] | None:
     return [run._replace(first=_bisected(model, store, run, step=windows[0][1] - windows[0][0])) for run in runs]
 
 
-def ahead(model: TranslationModel, store: Store, places: Sequence[int]) -> Floats:
+def lead_over_neighbours(model: TranslationModel, store: Store, places: Sequence[int]) -> _Floats:
     """By how many nats per token a pair's own target suits its source better than that of the pair after, and of the pair before.
 
     How well a target y suits a source x is log p(y | x) - log p(y | another source), so that a target that is likely, or unlikely, whatever
@@ -218,7 +218,7 @@ def ahead(model: TranslationModel, store: Store, places: Sequence[int]) -> Float
         zip(needed, _per_token(model, [store.source((place + _FAR) % len(store)) for place in needed], [*target.values()]), strict=True)
     )
     source = [store.source(place) for place in places]
-    suits: list[Floats] = []
+    suits: list[_Floats] = []
     for by in (0, 1, -1):
         baseline = np.array([anyhow[place + by] for place in places])
         suits.append(baseline - _per_token(model, source, [target[place + by] for place in places]))
@@ -228,7 +228,7 @@ def ahead(model: TranslationModel, store: Store, places: Sequence[int]) -> Float
     return np.stack([suits[0] - suits[1], suits[0] - suits[2]], axis=1) * fits[:, None]
 
 
-def _per_token(model: TranslationModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> Floats:
+def _per_token(model: TranslationModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> _Floats:
     """Nats per token of each pair, sides cut to `LONGEST` tokens."""
     return losses(model, [row[:LONGEST] for row in source], [row[:LONGEST] for row in target]).per_token
 
@@ -238,7 +238,7 @@ def _bisected(model: TranslationModel, store: Store, run: Shift, *, step: int) -
     good, bad, column = max(1, run.first - step), run.first + 1, 0 if run.by > 0 else 1
     while bad - good > PROBE_PAIRS:
         middle = (good + bad) // 2
-        shifted = ahead(model, store, range(middle, min(middle + PROBE_PAIRS, len(store) - 1))).mean(axis=0)[column] < -NATS
+        shifted = lead_over_neighbours(model, store, range(middle, min(middle + PROBE_PAIRS, len(store) - 1))).mean(axis=0)[column] < -NATS
         good, bad = (good, middle) if shifted else (middle, bad)
     return bad
 
@@ -248,12 +248,12 @@ def _nearer(model: TranslationModel, store: Store, shift: Shift) -> int:
     if abs(shift.by) != 1:
         return shift.first
     begin = max(1, shift.first - PROBE_PAIRS * 3)
-    gain = -ahead(model, store, range(begin, min(begin + PROBE_PAIRS * 6, len(store) - 1)))[:, 0 if shift.by > 0 else 1]
+    gain = -lead_over_neighbours(model, store, range(begin, min(begin + PROBE_PAIRS * 6, len(store) - 1)))[:, 0 if shift.by > 0 else 1]
     return begin + int(np.cumsum(gain[::-1])[::-1].argmax())
 
 
-def _misaligned(patient: Patient, store: Store, name: str, shift: Shift, *, evidence: str, runs: int) -> Finding:
-    vocabularies, pairs = patient.data.vocabularies, len(store)
+def _misaligned(run: RunUnderTest, store: Store, name: str, shift: Shift, *, evidence: str, runs: int) -> Finding:
+    vocabularies, pairs = run.data.vocabularies, len(store)
     source = vocabularies.source.written(store.source(shift.first).tolist())
     target = vocabularies.target.written(store.target(shift.first).tolist())
     where = "to the end" if shift.last >= pairs - 1 else f"to about pair {shift.last + 1:,}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_data import Patient
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import FEWEST, SOURCE_WEAK, losses_by_source
 
 SAME = 0.1
@@ -27,9 +27,9 @@ LOOP_WORDS = 6
 """Words of the longest phrase whose repetition is looked for."""
 
 
-def same_output(patient: Patient) -> list[Finding]:
+def same_output(run: RunUnderTest) -> list[Finding]:
     """Whether different sentences get different translations."""
-    return [judge_variety([one.text for one in patient.translations], patient.dev_sentences[1])]
+    return [judge_variety([one.text for one in run.translations], run.dev_sentences[1])]
 
 
 def judge_variety(translations: Sequence[str], references: Sequence[str]) -> Finding:
@@ -59,10 +59,10 @@ def _commonest(texts: Sequence[str]) -> tuple[str, int]:
     return (best if len(best) <= 60 else best[:57] + "..."), texts.count(best)
 
 
-def repetition(patient: Patient) -> list[Finding]:
+def repetition(run: RunUnderTest) -> list[Finding]:
     """Whether translations fall into loops, or never end."""
-    found = patient.translations
-    looping = [one.text for one, source in zip(found, patient.dev_sentences[0], strict=True) if loops(one.text) and not loops(source)]
+    found = run.translations
+    looping = [one.text for one, source in zip(found, run.dev_sentences[0], strict=True) if loops(one.text) and not loops(source)]
     endless = [one.text for one in found if one.truncated]
     return [judge_loops(looping, endless, len(found))]
 
@@ -105,16 +105,16 @@ def judge_loops(looping: Sequence[str], endless: Sequence[str], sentences: int) 
     )
 
 
-def unheard_source(patient: Patient) -> list[Finding]:
+def unheard_source(run: RunUnderTest) -> list[Finding]:
     """How much less likely the right target is with the source of another sentence."""
-    pairs = patient.dev_pairs
+    pairs = run.dev_pairs
     if len(pairs) < FEWEST:
         return [Finding(check="unheard source", severity="unchecked", found=f"{len(pairs)} dev sentences are too few")]
-    own, other = losses_by_source(patient.model, pairs.source, pairs.target)
-    return [judge_hearing(own, other, sentences=len(pairs))]
+    own, other = losses_by_source(run.model, pairs.source, pairs.target)
+    return [judge_source_use(own, other, sentences=len(pairs))]
 
 
-def judge_hearing(true_nats: float, shuffled_nats: float, *, sentences: int) -> Finding:
+def judge_source_use(true_nats: float, shuffled_nats: float, *, sentences: int) -> Finding:
     """Judge by the difference between the loss with wrong sources and with the right ones, in nats per token."""
     gained = shuffled_nats - true_nats
     told = f"wrong sources raise the dev loss by {gained:.3f} nats per token (from {true_nats:.3f}; {sentences:,} sentences)"

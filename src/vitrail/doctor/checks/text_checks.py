@@ -10,7 +10,7 @@ from vitrail.data.preparing.holdout import sentence_key
 from vitrail.data.preparing.prepared import Texts
 from vitrail.data.vocabularies.subwords import EOS, UNK, Subwords
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_data import Patient
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import spread
 
 LEAK_PAIRS = 30_000
@@ -34,10 +34,10 @@ SWAPPED = 0.1
 _FIRST_BYTE, _BYTES = EOS + 1, 256
 
 
-def leakage(patient: Patient) -> list[Finding]:
+def leakage(run: RunUnderTest) -> list[Finding]:
     """Whether dev or test sentences, compared without case, final marks and spacing, stand in the training text."""
-    data = patient.data
-    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(patient)))]
+    data = run.data
+    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(run)))]
     source = {sentence_key(data.vocabularies.source.written(store.source(place).tolist())) for store, place in places}
     target = {sentence_key(data.vocabularies.target.written(store.target(place).tolist())) for store, place in places}
     found: list[Finding] = []
@@ -45,12 +45,12 @@ def leakage(patient: Patient) -> list[Finding]:
         if not texts.source:
             found.append(Finding(check="leakage", severity="unchecked", found=f"there is no {name} text"))
             continue
-        found.append(judge_leak(name, count_shared(texts, source, target), seen=len(places), pairs=_total(patient)))
+        found.append(judge_leak(name, count_shared(texts, source, target), seen=len(places), pairs=_total(run)))
     return found
 
 
-def _total(patient: Patient) -> int:
-    return sum(map(len, patient.data.stores))
+def _total(run: RunUnderTest) -> int:
+    return sum(map(len, run.data.stores))
 
 
 class Shared(NamedTuple):
@@ -92,7 +92,7 @@ def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int) -> Finding:
     )
 
 
-class Tokens(NamedTuple):
+class TokenStatistics(NamedTuple):
     """What the tokens of some text are like."""
 
     unknown: float
@@ -103,33 +103,33 @@ class Tokens(NamedTuple):
     """How often each id occurs."""
 
 
-def describe(texts: Sequence[str], rows: Iterable[Sequence[int]], vocabulary: Subwords) -> Tokens:
+def token_statistics(texts: Sequence[str], rows: Iterable[Sequence[int]], vocabulary: Subwords) -> TokenStatistics:
     """Count tokens; `rows` are the ids of the texts."""
     ids = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows] or [np.zeros(0, dtype=np.int64)])
     counts = np.bincount(ids, minlength=vocabulary.size).astype(np.float64)
     has_bytes = vocabulary.size > _FIRST_BYTE + _BYTES and vocabulary.pieces([_FIRST_BYTE])[0] == "<0x00>"
     strange = counts[UNK] + (counts[_FIRST_BYTE : _FIRST_BYTE + _BYTES].sum() if has_bytes else 0.0)
     total = max(1, len(ids))
-    return Tokens(float(strange) / total, sum(map(len, texts)) / total, counts)
+    return TokenStatistics(float(strange) / total, sum(map(len, texts)) / total, counts)
 
 
-def vocabulary(patient: Patient) -> list[Finding]:
+def vocabulary(run: RunUnderTest) -> list[Finding]:
     """Whether model, data and dev text are made for each other."""
-    data = patient.data
-    if patient.loaded is not None and patient.vocabularies.digest != data.vocabularies.digest:
-        return [_other_vocabulary(patient)]
+    data = run.data
+    if run.loaded is not None and run.vocabularies.digest != data.vocabularies.digest:
+        return [_other_vocabulary(run)]
     if not data.dev.source:
         return [Finding(check="vocabulary", severity="unchecked", found="there is no dev text to compare with the training text")]
     store = max(data.stores, key=len)
     places = spread(len(store), SAMPLE)
     found: list[Finding] = []
-    sides: list[tuple[Tokens, Tokens]] = []
+    sides: list[tuple[TokenStatistics, TokenStatistics]] = []
     for side, rows, texts in (("source", store.source, data.dev.source), ("target", store.target, data.dev.target)):
         subwords = data.vocabularies.source if side == "source" else data.vocabularies.target
         train = [rows(place).tolist() for place in places]
         dev = [texts[place] for place in spread(len(texts), SAMPLE)]
-        known = describe([subwords.written(row) for row in train], train, subwords)
-        met = describe(dev, subwords.encode_batch(dev), subwords)
+        known = token_statistics([subwords.written(row) for row in train], train, subwords)
+        met = token_statistics(dev, subwords.encode_batch(dev), subwords)
         sides.append((known, met))
         found.append(judge_tokens(side, known, met))
     if data.vocabularies.joint:
@@ -138,7 +138,7 @@ def vocabulary(patient: Patient) -> list[Finding]:
     return wrong or [Finding(check="vocabulary", severity="ok", found=_well(sides), numbers=_joined(found))]
 
 
-def _well(sides: Sequence[tuple[Tokens, Tokens]]) -> str:
+def _well(sides: Sequence[tuple[TokenStatistics, TokenStatistics]]) -> str:
     """In short, where nothing is wrong."""
     shares = " and ".join(f"{dev.unknown:.1%} of the {side}" for side, (_, dev) in zip(("source", "target"), sides, strict=True))
     return f"of dev's tokens, {shares} are unknown or bytes; model, data and dev text are of one vocabulary"
@@ -148,8 +148,8 @@ def _joined(found: Sequence[Finding]) -> dict[str, float]:
     return {name: value for finding in found for name, value in finding.numbers.items()}
 
 
-def _other_vocabulary(patient: Patient) -> Finding:
-    model, data = patient.vocabularies, patient.data.vocabularies
+def _other_vocabulary(run: RunUnderTest) -> Finding:
+    model, data = run.vocabularies, run.data.vocabularies
     return Finding(
         check="vocabulary",
         severity="fault",
@@ -161,7 +161,7 @@ def _other_vocabulary(patient: Patient) -> Finding:
     )
 
 
-def judge_tokens(side: str, train: Tokens, dev: Tokens) -> Finding:
+def judge_tokens(side: str, train: TokenStatistics, dev: TokenStatistics) -> Finding:
     """Compare what the tokens of a side are like on dev and on train."""
     told = f"{side}: {dev.unknown:.1%} unknown or byte tokens on dev, {train.unknown:.1%} on train; {dev.characters:.1f} and "
     told += f"{train.characters:.1f} characters a token"
@@ -180,7 +180,7 @@ def judge_tokens(side: str, train: Tokens, dev: Tokens) -> Finding:
     )
 
 
-def judge_sides(source: tuple[Tokens, Tokens], target: tuple[Tokens, Tokens]) -> Finding:
+def judge_sides(source: tuple[TokenStatistics, TokenStatistics], target: tuple[TokenStatistics, TokenStatistics]) -> Finding:
     """Whether dev has its sides the wrong way round: (train, dev) of each side, in one vocabulary."""
     straight = _cosine(source[0], source[1]) + _cosine(target[0], target[1])
     crossed = _cosine(source[0], target[1]) + _cosine(target[0], source[1])
@@ -198,6 +198,6 @@ def judge_sides(source: tuple[Tokens, Tokens], target: tuple[Tokens, Tokens]) ->
     )
 
 
-def _cosine(one: Tokens, other: Tokens) -> float:
+def _cosine(one: TokenStatistics, other: TokenStatistics) -> float:
     scale = float(np.linalg.norm(one.counts) * np.linalg.norm(other.counts))
     return float(one.counts @ other.counts) / scale if scale else 0.0

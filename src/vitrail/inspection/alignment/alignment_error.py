@@ -9,8 +9,8 @@ from vitrail.config import Config
 from vitrail.data.reading.parallel_text import lines
 from vitrail.errors import DataError
 from vitrail.inspection.alignment.cross import cross_attention, cross_layers
-from vitrail.inspection.alignment.links import Link, Links, Method
-from vitrail.inspection.alignment.word_alignment import SENTENCES, ChosenHeads, all_heads, choose_heads, link_pairs, make_pair
+from vitrail.inspection.alignment.links import Link, LinkMethod, Links
+from vitrail.inspection.alignment.word_alignment import SENTENCES, ChosenHeads, all_heads, choose_heads, link_pairs, make_alignment_pair
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import Span
 from vitrail.phrasebook.corpus import fresh_pairs, phrasebook
@@ -85,10 +85,13 @@ _NUMBERED = re.compile(r"(\d+)\s+(\d+)\s+(\d+)(?:\s+([SP]))?(?:\s+[\d.]+)?")
 def read_alignments(path: Path, *, first: int = 0, lengths: Sequence[tuple[int, int]] | None = None) -> list[Gold]:
     """Read links, a line for each sentence pair: `0-0 1-2 2?3`, where - is sure and ? or p is only possible.
 
+    Or a line for each link, as the shared tasks of word alignment had them: `sentence source target S`, all counted from 1.
     Args:   first: what the file calls the first word, 0 or 1.
             lengths: of each pair the words of the sentence and of its translation, where links beyond them are to be refused.
     Raises: DataError that names the line.
     """
+    if lengths is not None and _is_numbered(path):
+        return _read_numbered(path, lengths=lengths)
     found: list[Gold] = []
     for number, line in enumerate(lines(path, allow_empty=True), start=1):
         sure, possible = set[Link](), set[Link]()
@@ -119,11 +122,18 @@ def _require_inside(place: Link, length: tuple[int, int], *, part: str, first: i
     )
 
 
-def read_numbered_alignments(path: Path, *, sentences: int) -> list[Gold]:
+def _is_numbered(path: Path) -> bool:
+    """Whether the first line that holds something is `sentence source target`: no line of links is."""
+    first = next((line for line in lines(path, allow_empty=True) if line.strip()), "")
+    return _NUMBERED.fullmatch(first.strip()) is not None
+
+
+def _read_numbered(path: Path, *, lengths: Sequence[tuple[int, int]]) -> list[Gold]:
     """Read links, a line for each: `sentence source target S`, all counted from 1, S sure (as where nothing is said) or P possible.
 
     Source of the format: Mihalcea and Pedersen 2003. Raises DataError that names the line.
     """
+    sentences = len(lengths)
     sure: list[set[Link]] = [set() for _ in range(sentences)]
     possible: list[set[Link]] = [set() for _ in range(sentences)]
     for number, line in enumerate(lines(path, allow_empty=True), start=1):
@@ -133,6 +143,8 @@ def read_numbered_alignments(path: Path, *, sentences: int) -> list[Gold]:
         if match is None or not 1 <= int(match[1]) <= sentences:
             raise DataError(f"{path}:{number}: {line!r}", expected=f"sentence (1 to {sentences}), source word, target word, S or P")
         place = _place(match[2], match[3], first=1, origin=f"{path}:{number}")
+        part = f"{match[2]} {match[3]}"
+        _require_inside(place, lengths[int(match[1]) - 1], part=part, first=1, origin=f"{path}:{number}")
         (possible if match[4] == "P" else sure)[int(match[1]) - 1].add(place)
     return [Gold(frozenset(one), frozenset(one | other)) for one, other in zip(sure, possible, strict=True)]
 
@@ -166,7 +178,7 @@ class PhrasebookAlignment(Config):
     """In the gold alignments; all are sure."""
     heads: ChosenHeads
     """Found on the development set without gold."""
-    method: Method
+    method: LinkMethod
     error_rate: float
     """Of the chosen heads with this method."""
     rows: tuple[AlignmentRow, ...]
@@ -200,7 +212,7 @@ def grammar_words(text: str) -> list[Span]:
 def phrasebook_aer(
     translator: InspectableTranslator,
     *,
-    method: Method = "grow-diag",
+    method: LinkMethod = "grow-diag",
     sentences: int = 1000,
     heads: ChosenHeads | None = None,
     fresh: int | None = None,
@@ -216,7 +228,7 @@ def phrasebook_aer(
     dev, test = book.dev[:SENTENCES], book.test[:sentences] if fresh is None else fresh_pairs(book, seed=fresh, count=sentences)
     if heads is None:
         heads = _choose(translator, dev, gold=False)
-    pairs = [make_pair(translator, pair.source, pair.target, words=grammar_words) for pair in test]
+    pairs = [make_alignment_pair(translator, pair.source, pair.target, words=grammar_words) for pair in test]
     gold = [pair.alignment for pair in test]
 
     def row(name: str, links: Sequence[Collection[Link]]) -> AlignmentRow:
@@ -226,10 +238,10 @@ def phrasebook_aer(
     attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
     layers = list(cross_layers(translator.model))
 
-    def aligned(chosen: ChosenHeads, how: Method) -> list[Links]:
+    def aligned(chosen: ChosenHeads, how: LinkMethod) -> list[Links]:
         return link_pairs(attention, pairs, layers=layers, heads=chosen, method=how)
 
-    methods: tuple[Method, ...] = ("target", "intersection", "union", "grow-diag")
+    methods: tuple[LinkMethod, ...] = ("target", "intersection", "union", "grow-diag")
     rows = [row(f"chosen heads, {how}", aligned(heads, how)) for how in methods]
     rows += [row(f"best head by itself, {method}", aligned(_best(heads), method))] if heads.scores else []
     rows.append(row(f"all heads, {method}", aligned(all_heads(translator), method)))

@@ -8,20 +8,20 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.inspection.words import Seat
+from vitrail.inspection.words import WordPosition
 
 Link = tuple[int, int]
 """Source word, target word, both from 0."""
 Links = frozenset[Link]
-Method = Literal["target", "intersection", "union", "grow-diag"]
+LinkMethod = Literal["target", "intersection", "union", "grow-diag"]
 """Which links are made of a matrix: the heaviest source word of each target word; those that are also the heaviest target word of their
 source word; all of both directions; or, between the two, the intersection grown over neighbours in the union (Koehn et al. 2003)."""
-Matrix = npt.NDArray[np.float32]
+WordMatrix = npt.NDArray[np.float32]
 
 _NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1, 1))
 
 
-def link(weights: Matrix, *, method: Method = "grow-diag") -> Links:
+def link(weights: WordMatrix, *, method: LinkMethod = "grow-diag") -> Links:
     """Links of a matrix (target words, source words). Of equal weights the first word wins.
 
     A row or column of nothing but zeros is of a word without tokens, and stays unlinked.
@@ -64,7 +64,9 @@ def to_pharaoh(links: Collection[Link]) -> str:
     return " ".join(f"{i}-{j}" for i, j in sorted(links))
 
 
-def project(links: Collection[Link], *, sources: Sequence[Seat | None], targets: Sequence[Seat | None]) -> Links:
+def links_between_spaces(
+    links: Collection[Link], *, sources: Sequence[WordPosition | None], targets: Sequence[WordPosition | None]
+) -> Links:
     """From links between the words and marks of the views to links between words as spaces cut them.
 
     The links of `hungry.` are those of `hungry`: what its full stop is linked to says nothing of it. Only a mark that stands alone
@@ -76,12 +78,12 @@ def project(links: Collection[Link], *, sources: Sequence[Seat | None], targets:
         if source is None or target is None:
             continue
         marks = source.mark and target.mark
-        if (source.speaks and target.speaks) or (marks and (source.speaks or target.speaks)):
+        if (source.carries_links and target.carries_links) or (marks and (source.carries_links or target.carries_links)):
             found.add((source.number, target.number))
     return frozenset(found)
 
 
-def pool(weights: npt.NDArray[np.float32], *, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> Matrix:
+def pool_by_word(weights: npt.NDArray[np.float32], *, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> WordMatrix:
     """From tokens (..., T, S) to words (..., J, I): a source word has the sum over its tokens, a target word the mean over its own.
 
     Args: sources, targets: the tokens of each word. Tokens of no word are left out, <eos> among them.
@@ -117,13 +119,13 @@ _CELLS = 20_000_000
 """Numbers held at once while heads are chosen; of longer texts, fewer sentences are looked at."""
 
 
-class Stack:
+class HeadMatrices:
     """The word matrices of some sentences for every head (heads, J, I), padded so that sets of heads are judged together.
 
     Args: gold: of each sentence the links that are right, if they are known.
     """
 
-    def __init__(self, matrices: Sequence[Matrix], *, gold: Sequence[Iterable[Link]] | None = None) -> None:
+    def __init__(self, matrices: Sequence[WordMatrix], *, gold: Sequence[Iterable[Link]] | None = None) -> None:
         size, kept = 0, 0
         for matrix in matrices:
             size += matrix.size

@@ -19,16 +19,37 @@ from vitrail.data.vocabularies.subwords import Subwords
 from vitrail.decode.textual.results import Translation
 from vitrail.errors import UsageError
 from vitrail.inspection.alignment.cross import LONGEST, Weights, cross_attention, cross_layers
-from vitrail.inspection.alignment.links import Link, Links, Matrix, Method, Stack, link, mutual_information, pool, project, to_pharaoh
+from vitrail.inspection.alignment.links import (
+    HeadMatrices,
+    Link,
+    LinkMethod,
+    Links,
+    WordMatrix,
+    link,
+    links_between_spaces,
+    mutual_information,
+    pool_by_word,
+    to_pharaoh,
+)
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.inspection.words import Seat, Span, Words, between_spaces, group_spans, seats, spell, stand_in, tokens_by_word
+from vitrail.inspection.words import (
+    Span,
+    WordPosition,
+    Words,
+    between_spaces,
+    group_spans,
+    map_spans,
+    spell,
+    tokens_by_word,
+    word_positions,
+)
 
-Row = Literal["predicted", "read"]
+WeightRow = Literal["predicted", "read"]
 """Where a token's weights are looked up: in the row that predicts it, or in the next one, which has read it (Chen et al. 2020)."""
 
-ROWS: tuple[Row, Row] = ("predicted", "read")
+WEIGHT_ROWS: tuple[WeightRow, WeightRow] = ("predicted", "read")
 MARGIN = 0.05
 """By how much the second of the rows must be better to be taken."""
 SENTENCES = 200
@@ -40,7 +61,7 @@ class ChosenHeads(Config):
 
     heads: tuple[tuple[int, int], ...]
     """Layer and head, both from 0."""
-    row: Row = "predicted"
+    row: WeightRow = "predicted"
     """Where a token's weights are looked up."""
     judged_by: Literal["agreement", "gold", "nothing"] = "nothing"
     """What they were chosen for: that links agree in both directions, or are those of gold alignments; or not at all."""
@@ -68,7 +89,7 @@ class ChosenHeads(Config):
         return f"Average cross-attention of {which} (layer.head from 0: {names}), {why}{row}."
 
 
-class Pair(NamedTuple):
+class AlignmentPair(NamedTuple):
     """A sentence and its translation as token ids, and the tokens of each word."""
 
     source: Sequence[int]
@@ -101,7 +122,7 @@ def choose_heads(
 
     Without gold: those whose links agree most in both directions, the heaviest source token of a target token having that as its own
     heaviest (in the spirit of Liang et al. 2006, who train two models to agree; here it only chooses). With gold: the lowest AER of the
-    heaviest source words. `Stack.search` says how sets of heads are tried.
+    heaviest source words. `HeadMatrices.search` says how sets of heads are tried.
 
     Args:
         gold: of each pair the links that are right.
@@ -110,7 +131,7 @@ def choose_heads(
     Cost:   0.1 s for 200 sentences of 10 words and 16 heads, on one thread, and their forced decoding; it grows with the square of the
             heads.
     """
-    pairs = [make_pair(translator, source, target, words=words) for source, target in zip(sources, targets, strict=True)]
+    pairs = [make_alignment_pair(translator, source, target, words=words) for source, target in zip(sources, targets, strict=True)]
     kept = [number for number, pair in enumerate(pairs) if pair.source and pair.target and _fits(pair)]
     if not kept:
         raise UsageError("no sentence with its translation to choose heads on", expected="a few hundred")
@@ -118,9 +139,9 @@ def choose_heads(
     pairs = [pairs[number] if gold is not None else _token_by_token(pairs[number]) for number in kept]
     layers = list(cross_layers(translator.model))
     attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
-    results = {row: _choose_in(row, attention, pairs, right) for row in ROWS}
+    results = {row: _choose_in(row, attention, pairs, right) for row in WEIGHT_ROWS}
     # Links moved by one position agree as well as before, but they no longer join the same tokens again and again.
-    row: Row = "read" if results["read"].value > (1 + MARGIN) * results["predicted"].value else "predicted"
+    row: WeightRow = "read" if results["read"].value > (1 + MARGIN) * results["predicted"].value else "predicted"
     heads, worth, single, sentences = results[row][:4]
     width = attention[0].shape[1]
     return ChosenHeads(
@@ -142,9 +163,11 @@ class _Choice(NamedTuple):
     """What tells rows apart: with gold the worth, else how much linked tokens tell of each other."""
 
 
-def _choose_in(row: Row, attention: Sequence[Weights], pairs: Sequence[Pair], gold: Sequence[Iterable[Link]] | None) -> _Choice:
+def _choose_in(
+    row: WeightRow, attention: Sequence[Weights], pairs: Sequence[AlignmentPair], gold: Sequence[Iterable[Link]] | None
+) -> _Choice:
     """The best heads where tokens are looked up in a given row."""
-    stack = Stack([_by_head(one, pair, row) for one, pair in zip(attention, pairs, strict=True)], gold=gold)
+    stack = HeadMatrices([_by_head(one, pair, row) for one, pair in zip(attention, pairs, strict=True)], gold=gold)
     heads, worth = stack.search()
     if gold is None:
         joined = (
@@ -158,11 +181,11 @@ def _choose_in(row: Row, attention: Sequence[Weights], pairs: Sequence[Pair], go
     return _Choice(heads, worth, stack.single(), len(stack.lengths), value)
 
 
-def _fits(pair: Pair) -> bool:
+def _fits(pair: AlignmentPair) -> bool:
     return max(len(pair.source), len(pair.target)) <= LONGEST
 
 
-def _token_by_token(pair: Pair) -> Pair:
+def _token_by_token(pair: AlignmentPair) -> AlignmentPair:
     """Each token as a word of its own: no language needs to be cut into words."""
     return pair._replace(source_words=[[at] for at in range(len(pair.source))], target_words=[[at] for at in range(len(pair.target))])
 
@@ -179,12 +202,12 @@ def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
     return choose_heads(translator, [one for one, _ in pairs], [other for _, other in pairs]) if pairs else all_heads(translator)
 
 
-def make_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> Pair:
+def make_alignment_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> AlignmentPair:
     """A sentence and its translation, given as text; `words` cuts them as they are given."""
     vocabularies = translator.vocabularies
     ids, source_words = _cut(source, translator.read(source), vocabularies.source, words)
     target_ids, target_words = _cut(target, _read(target), vocabularies.target, words)
-    return Pair(ids, target_ids, source_words, target_words)
+    return AlignmentPair(ids, target_ids, source_words, target_words)
 
 
 def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
@@ -196,7 +219,7 @@ def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tup
     if words is None:
         return ids, group_spans(spans, text=shown)
     whole = plain(encodable(text))
-    return ids, tokens_by_word(stand_in(spans, text=shown, whole=whole), text=whole, words=words)
+    return ids, tokens_by_word(map_spans(spans, text=shown, whole=whole), text=whole, words=words)
 
 
 def _read(target: str) -> str:
@@ -204,25 +227,25 @@ def _read(target: str) -> str:
     return plain(encodable(target)).strip()
 
 
-def _predicting(weights: Weights, row: Row) -> Weights:
+def _predicting(weights: Weights, row: WeightRow) -> Weights:
     """The rows (..., T, S) that tell of each predicted token; after <eos> nothing is read, and it keeps its own."""
     return weights if row == "predicted" else np.concatenate([weights[..., 1:, :], weights[..., -1:, :]], axis=-2)
 
 
-def _by_head(weights: Weights, pair: Pair, row: Row) -> Matrix:
+def _by_head(weights: Weights, pair: AlignmentPair, row: WeightRow) -> WordMatrix:
     """(L H T S) -> (L·H, words of the target, words of the source)."""
-    pooled = pool(_predicting(weights, row), sources=pair.source_words, targets=pair.target_words)
+    pooled = pool_by_word(_predicting(weights, row), sources=pair.source_words, targets=pair.target_words)
     return pooled.reshape(-1, *pooled.shape[2:])
 
 
-def _average(weights: Weights, layers: Sequence[int], chosen: ChosenHeads) -> Matrix:
+def _average(weights: Weights, layers: Sequence[int], chosen: ChosenHeads) -> WordMatrix:
     """(L H T S) -> (T S), rows being predicted tokens."""
     picked = [weights[layers.index(layer), head] for layer, head in chosen.heads]
     return np.asarray(_predicting(np.mean(picked, axis=0), chosen.row), dtype=np.float32)
 
 
 def align(
-    inspection: Inspection, *, heads: ChosenHeads | Sequence[tuple[int, int]] | None = None, method: Method = "grow-diag"
+    inspection: Inspection, *, heads: ChosenHeads | Sequence[tuple[int, int]] | None = None, method: LinkMethod = "grow-diag"
 ) -> Inspection:
     """The record with links between its words; see the module for what is added.
 
@@ -241,10 +264,10 @@ def align(
         raise UsageError("no head to align with", expected="at least one (layer, head)")
     average = _average(weights, layers, chosen)
     source, target = inspection.source, inspection.target
-    links = sorted(link(pool(average, sources=source.words, targets=target.words), method=method))
+    links = sorted(link(pool_by_word(average, sources=source.words, targets=target.words), method=method))
     extra = {
         "how": chosen.how,
-        "pharaoh": to_pharaoh(project(links, sources=_source_seats(inspection), targets=_target_seats(inspection))),
+        "pharaoh": to_pharaoh(links_between_spaces(links, sources=_source_positions(inspection), targets=_target_positions(inspection))),
         "layer_head_scores": [list(row) for row in chosen.scores],
     }
     arrays: Arrays = {
@@ -255,35 +278,37 @@ def align(
     return inspection.with_arrays(arrays, alignment=extra)
 
 
-def _source_seats(inspection: Inspection) -> list[Seat | None]:
+def _source_positions(inspection: Inspection) -> list[WordPosition | None]:
     facts, side = inspection.facts, inspection.source
     where = (facts.source_start, len(facts.asked) if facts.source_end is None else facts.source_end)
-    return _seats(side.words, side.spans, text=side.text, whole=facts.asked, where=where)
+    return _positions_in(side.words, side.spans, text=side.text, whole=facts.asked, where=where)
 
 
-def _target_seats(inspection: Inspection) -> list[Seat | None]:
+def _target_positions(inspection: Inspection) -> list[WordPosition | None]:
     facts, side = inspection.facts, inspection.target
     said = _read(side.text)
     whole = said if facts.translation is None else facts.translation
     where = (facts.target_start, facts.target_start + len(said))
-    return _seats(side.words, side.spans, text=side.text, whole=whole, where=where)
+    return _positions_in(side.words, side.spans, text=side.text, whole=whole, where=where)
 
 
-def _seats(words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int]) -> list[Seat | None]:
+def _positions_in(
+    words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int]
+) -> list[WordPosition | None]:
     """Where the words of a text that a model has read or said stand between the spaces of the whole text that people see.
 
     Args: where: the part of `whole` that became `text`, which may have other spaces, and no marks that cannot be seen.
     """
     whole = plain(encodable(whole))
-    return seats(words, stand_in(spans, text=text, whole=whole, where=where), text=whole, between=between_spaces(whole))
+    return word_positions(words, map_spans(spans, text=text, whole=whole, where=where), text=whole, between=between_spaces(whole))
 
 
 def link_pairs(
-    attention: Sequence[Weights], pairs: Sequence[Pair], *, layers: Sequence[int], heads: ChosenHeads, method: Method
+    attention: Sequence[Weights], pairs: Sequence[AlignmentPair], *, layers: Sequence[int], heads: ChosenHeads, method: LinkMethod
 ) -> list[Links]:
     """The links of each pair, between the words that it names, from what `cross_attention` gave; `layers` are those of `cross_layers`."""
     matrices = (
-        pool(_average(weights, layers, heads), sources=pair.source_words, targets=pair.target_words)
+        pool_by_word(_average(weights, layers, heads), sources=pair.source_words, targets=pair.target_words)
         for weights, pair in zip(attention, pairs, strict=True)
     )
     return [link(matrix, method=method) for matrix in matrices]
@@ -295,15 +320,15 @@ class Aligner:
     Args: heads: see `choose_heads`, `heads_for` and `all_heads`.
     """
 
-    def __init__(self, translator: InspectableTranslator, heads: ChosenHeads, *, method: Method = "grow-diag") -> None:
+    def __init__(self, translator: InspectableTranslator, heads: ChosenHeads, *, method: LinkMethod = "grow-diag") -> None:
         self._translator, self._heads = translator, heads
-        self._method: Method = method
+        self._method: LinkMethod = method
         self._seen = 0
         self.too_long: list[int] = []
         """Numbers, from 0, of those pairs among all that were ever asked for that have more than `LONGEST` tokens on a side."""
         self._layers = list(cross_layers(translator.model))
 
-    def align(self, pairs: Sequence[Pair]) -> list[Links]:
+    def align(self, pairs: Sequence[AlignmentPair]) -> list[Links]:
         """The links of given pairs, between the words that each pair names; none of a pair that is too long, see `too_long`."""
         fitting = [number for number, pair in enumerate(pairs) if _fits(pair)]
         kept = [pairs[number] for number in fitting]
@@ -322,21 +347,21 @@ class Aligner:
         vocabularies = self._translator.vocabularies
         read = self._translator.read
         pairs = [
-            (_half(source, vocabularies.source, read=read), _half(target, vocabularies.target, read=_read))
+            (_encode_side(source, vocabularies.source, read=read), _encode_side(target, vocabularies.target, read=_read))
             for source, target in zip(sources, targets, strict=True)
         ]
         return self._between_spaces(pairs)
 
     def align_translations(self, translations: Sequence[Translation]) -> list[Links]:
         """The same for texts that were translated, the parts of long ones put together again; see `Translation.segments`."""
-        parts: list[tuple[_Half, _Half]] = []
+        parts: list[tuple[_PairSide, _PairSide]] = []
         numbers: list[int] = []
         vocabularies = self._translator.vocabularies
         for number, one in enumerate(translations):
             for part in one.segments:
                 there, said = (part.source_start, part.source_end), (part.target_start, part.target_end)
-                source = _cut_half(part.source_tokens, vocabularies.source, text=part.source_text, whole=one.source, where=there)
-                target = _cut_half(part.target_tokens, vocabularies.target, text=None, whole=one.text, where=said)
+                source = _cut_side(part.source_tokens, vocabularies.source, text=part.source_text, whole=one.source, where=there)
+                target = _cut_side(part.target_tokens, vocabularies.target, text=None, whole=one.text, where=said)
                 parts.append((source, target))
                 numbers.append(number)
         found: list[set[Link]] = [set() for _ in translations]
@@ -344,35 +369,38 @@ class Aligner:
             found[number] |= links
         return [frozenset(links) for links in found]
 
-    def _between_spaces(self, pairs: Sequence[tuple["_Half", "_Half"]]) -> list[Links]:
+    def _between_spaces(self, pairs: Sequence[tuple["_PairSide", "_PairSide"]]) -> list[Links]:
         """Words and marks are linked apart, as in a record, and their links then told of the words between spaces."""
-        links = self.align([Pair(source.ids, target.ids, source.words, target.words) for source, target in pairs])
-        return [project(one, sources=source.seats, targets=target.seats) for one, (source, target) in zip(links, pairs, strict=True)]
+        links = self.align([AlignmentPair(source.ids, target.ids, source.words, target.words) for source, target in pairs])
+        return [
+            links_between_spaces(one, sources=source.seats, targets=target.seats)
+            for one, (source, target) in zip(links, pairs, strict=True)
+        ]
 
 
-class _Half(NamedTuple):
+class _PairSide(NamedTuple):
     """One side of a pair: its tokens, those of each word and mark, and where each of these stands between spaces."""
 
     ids: Sequence[int]
     words: list[list[int]]
-    seats: list[Seat | None]
+    seats: list[WordPosition | None]
 
 
-def _half(text: str, vocabulary: Subwords, *, read: Callable[[str], str]) -> _Half:
+def _encode_side(text: str, vocabulary: Subwords, *, read: Callable[[str], str]) -> _PairSide:
     made = read(text)
     ids = vocabulary.encode(made)
     if len(ids) > LONGEST:  # see `_cut`
-        return _Half(ids, [], [])
-    return _cut_half(ids, vocabulary, text=made, whole=text, where=(0, len(text)))
+        return _PairSide(ids, [], [])
+    return _cut_side(ids, vocabulary, text=made, whole=text, where=(0, len(text)))
 
 
-def _cut_half(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, whole: str, where: tuple[int, int]) -> _Half:
-    """See `spell` and `_seats`."""
+def _cut_side(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, whole: str, where: tuple[int, int]) -> _PairSide:
+    """See `spell` and `_positions_in`."""
     shown, spans = spell(ids, vocabulary, text=text)
     words = group_spans(spans, text=shown)
-    return _Half(ids, words, _seats(words, spans, text=shown, whole=whole, where=where))
+    return _PairSide(ids, words, _positions_in(words, spans, text=shown, whole=whole, where=where))
 
 
-def count_words(text: str) -> int:
+def count_spaced_words(text: str) -> int:
     """How many words a text has as spaces cut them, read as translations read it."""
     return len(between_spaces(plain(encodable(text))))

@@ -8,16 +8,14 @@ from typing import Any, Literal
 from vitrail.config import Config
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.parts import Head, Part, heads_of
 from vitrail.inspection.record import AttentionType
-from vitrail.inspection.studies.baselines import Bleu, Numbers, Pronouns, Yardstick, challenge_set, interval_of_mean
+from vitrail.inspection.studies.ablation_metrics import AblationMetric, Bleu, Numbers, Pronouns, challenge_set, interval_of_mean
 from vitrail.inspection.translator import InspectableTranslator
 
 GREEDY = SearchConfig(beams=1)
 """Ablations compare, so that the quickest search serves: a beam of 5 takes three times as long."""
-_NOTHING = 1e-9
-"""Scores that differ by less come from the same counts, summed in another order."""
 _SPELLED = 6
 """Parts that a line names one by one."""
 
@@ -28,7 +26,7 @@ TITLES: dict[AttentionType, str] = {
 }
 
 
-class Lost(Config):
+class AblationEffect(Config):
     """What is lost with one head, or several, switched off. Positive numbers are losses."""
 
     parts: tuple[str, ...]
@@ -47,13 +45,8 @@ class Lost(Config):
     nats_high: float
     """The same of the probability measure, in nats."""
 
-    @property
-    def measurable(self) -> bool:
-        """Whether points are lost beyond what resampling explains."""
-        return self.low > _NOTHING
 
-
-class HeadLost(Lost):
+class HeadEffect(AblationEffect):
     """What is lost with one head switched off."""
 
     kind: AttentionType
@@ -74,7 +67,7 @@ class Ablation(Config):
     nats: float
     """The probability measure of the whole model."""
     sentences: int
-    heads: tuple[HeadLost, ...]
+    heads: tuple[HeadEffect, ...]
     seconds: float
     sentences_per_second: float
     """Translated, by greedy search."""
@@ -87,7 +80,7 @@ class Ablation(Config):
                 layers.setdefault(one.layer, []).append(one.lost if what == "lost" else one.nats_lost)
         return list(layers.values())
 
-    def worst(self, count: int = 5) -> list[HeadLost]:
+    def worst(self, count: int = 5) -> list[HeadEffect]:
         """The heads without which most is lost."""
         return sorted(self.heads, key=lambda one: (-one.lost, -one.nats_lost))[:count]
 
@@ -123,7 +116,7 @@ class Ablation(Config):
         return lines
 
 
-def to_line(one: Lost) -> str:
+def to_line(one: AblationEffect) -> str:
     """What was switched off and what was lost, in a line."""
     points, low, high = (f"{_unsigned(x, 2):.2f}" for x in (one.lost, one.low, one.high))
     nats, nats_low, nats_high = (f"{_unsigned(x, 3):.3f}" for x in (one.nats_lost, one.nats_low, one.nats_high))
@@ -169,7 +162,7 @@ def ablate_pronouns(
 
 def sweep(
     translator: InspectableTranslator,
-    yardstick: Yardstick[Any],
+    metric: AblationMetric[Any],
     *,
     kinds: Sequence[AttentionType] = (),
     search: SearchConfig = GREEDY,
@@ -180,59 +173,59 @@ def sweep(
     if not heads:
         raise UsageError(f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off")
     began = time.perf_counter()
-    trial = Trial.begin(translator, yardstick, search=search)
-    found: list[HeadLost] = []
+    trial = AblationBaseline.begin(translator, metric, search=search)
+    found: list[HeadEffect] = []
     for number, head in enumerate(heads, start=1):
         lost = trial.without([head])
-        found.append(HeadLost(**lost.model_dump(), kind=head.kind, layer=head.layer, head=head.number))
-        say(f"{number}/{len(heads)}  {head}  {lost.lost:.2f} {yardstick.name}, {lost.nats_lost:.3f} nats lost")
+        found.append(HeadEffect(**lost.model_dump(), kind=head.kind, layer=head.layer, head=head.number))
+        say(f"{number}/{len(heads)}  {head}  {lost.lost:.2f} {metric.name}, {lost.nats_lost:.3f} nats lost")
     seconds = time.perf_counter() - began
     return Ablation(
-        score=yardstick.name,
-        nats_name=yardstick.nats_name,
-        signature=yardstick.signature,
+        score=metric.name,
+        nats_name=metric.nats_name,
+        signature=metric.signature,
         value=trial.value,
         nats=float(trial.nats.mean()),
-        sentences=len(yardstick.sources),
+        sentences=len(metric.sources),
         heads=tuple(found),
         seconds=seconds,
-        sentences_per_second=(len(heads) + 1) * len(yardstick.sources) / seconds,
+        sentences_per_second=(len(heads) + 1) * len(metric.sources) / seconds,
     )
 
 
 @dataclass(frozen=True)
-class Trial:
+class AblationBaseline:
     """A test set translated by the whole model, to compare ablations with."""
 
     translator: InspectableTranslator
-    yardstick: Yardstick[Any]
+    metric: AblationMetric[Any]
     search: SearchConfig
     before: Any
     nats: Numbers
 
     @classmethod
-    def begin(cls, translator: InspectableTranslator, yardstick: Yardstick[Any], *, search: SearchConfig = GREEDY) -> "Trial":
+    def begin(cls, translator: InspectableTranslator, metric: AblationMetric[Any], *, search: SearchConfig = GREEDY) -> "AblationBaseline":
         """Translate with the whole model."""
-        before = yardstick.judge([found.text for found in translator.translate(yardstick.sources, search=search)])
-        return cls(translator, yardstick, search, before, yardstick.nats(translator))
+        before = metric.judge([found.text for found in translator.translate(metric.sources, search=search)])
+        return cls(translator, metric, search, before, metric.nats(translator))
 
     @property
     def value(self) -> float:
         """The score of the whole model."""
-        return self.yardstick.value(self.before)
+        return self.metric.value(self.before)
 
-    def without(self, parts: Iterable[str | Part | Head]) -> Lost:
+    def without(self, parts: Iterable[str | Part | Head]) -> AblationEffect:
         """Translate with some parts switched off."""
         parts = list(parts)
-        with applied(self.translator.model, off=parts):
-            texts = [found.text for found in self.translator.translate(self.yardstick.sources, search=self.search)]
-            nats = self.yardstick.nats(self.translator)
-        after = self.yardstick.judge(texts)
-        value = self.yardstick.value(after)
-        low, high = self.yardstick.lost(self.before, after)
+        with intervene(self.translator.model, off=parts):
+            texts = [found.text for found in self.translator.translate(self.metric.sources, search=self.search)]
+            nats = self.metric.nats(self.translator)
+        after = self.metric.judge(texts)
+        value = self.metric.value(after)
+        low, high = self.metric.lost(self.before, after)
         gaps = self.nats - nats
         nats_low, nats_high = interval_of_mean(gaps)
-        return Lost(
+        return AblationEffect(
             parts=tuple(map(str, parts)),
             value=value,
             lost=self.value - value,

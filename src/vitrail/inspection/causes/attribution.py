@@ -34,12 +34,12 @@ from vitrail.models.base import TranslationModel
 from vitrail.models.places import AttentionType, attentions, find
 from vitrail.nn.probe import Hook, listen, refuse_compiled, trace
 
-Matrix = npt.NDArray[np.float32]
+AttributionMatrix = npt.NDArray[np.float32]
 """(T S)."""
 
-Method = Literal["attention", "gradient_x_input", "integrated_gradients", "occlusion", "value_zeroing"]
+AttributionMethod = Literal["attention", "gradient_x_input", "integrated_gradients", "occlusion", "value_zeroing"]
 
-METHODS: tuple[Method, ...] = get_args(Method)
+METHODS: tuple[AttributionMethod, ...] = get_args(AttributionMethod)
 
 POINTS = 32
 """On the way of integrated gradients. On a Transformer `tiny` trained on the phrasebook the rows then miss their sums by 1 to 3 %."""
@@ -61,7 +61,7 @@ class Description(Config):
     unit_fr: str
 
 
-DESCRIPTIONS: dict[Method, Description] = {
+DESCRIPTIONS: dict[AttributionMethod, Description] = {
     "attention": Description(
         title="Attention",
         says="How much the decoder looked at the source token: cross-attention weights, averaged over layers and heads.",
@@ -105,7 +105,7 @@ DESCRIPTIONS: dict[Method, Description] = {
 }
 
 
-def attribute(inspection: Inspection, model: TranslationModel, *, methods: Sequence[Method] | None = None) -> Inspection:
+def attribute(inspection: Inspection, model: TranslationModel, *, methods: Sequence[AttributionMethod] | None = None) -> Inspection:
     """Add to a record how much each source token matters to each target token.
 
     Args:    model: the one that the record is of. methods: None: all that this model can be asked by (without attention, neither
@@ -114,14 +114,14 @@ def attribute(inspection: Inspection, model: TranslationModel, *, methods: Seque
     Cost:    that of integrated gradients, which see.
     """
     _check_same(inspection, model)
-    possible: list[Method] = [method for method in METHODS if method not in _READING or _readers(model)]
+    possible: list[AttributionMethod] = [method for method in METHODS if method not in _READING or _readers(model)]
     unknown: Sequence[str] = methods or ()
     for asked in unknown:
         if asked not in possible:
             why = "this model has no attention" if asked in METHODS else "no such method"
             raise UsageError(f"attribution by {asked!r}: {why}", expected=f"one of {', '.join(possible)}")
     source, target, ended = inspection.source.ids, inspection.target.ids, not inspection.facts.truncated
-    chosen: list[Method] = [method for method in possible if methods is None or method in methods]
+    chosen: list[AttributionMethod] = [method for method in possible if methods is None or method in methods]
     arrays = {method: _FUNCTIONS[method](model, source, target, ended=ended) for method in chosen}
     facts: dict[str, Any] = {"methods": {method: DESCRIPTIONS[method].model_dump() for method in chosen}}
     if "integrated_gradients" in arrays:
@@ -229,7 +229,7 @@ def _readers(model: TranslationModel, kinds: Sequence[AttentionType] = ("encoder
 # The methods: each a function of a model in evaluation mode and of token ids without SOS and EOS.
 
 
-def attention(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
+def attention(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """Mean of the cross-attention weights over decoder layers and heads. Precondition: the model has attention."""
     with torch.inference_mode(), trace(model) as seen:
         _Question.of(model, source, target, ended=ended).decode(1)
@@ -237,7 +237,7 @@ def attention(model: TranslationModel, source: Sequence[int], target: Sequence[i
     return torch.cat(layers).mean(dim=0).float().cpu().numpy()
 
 
-def gradient_x_input(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
+def gradient_x_input(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """Σ_d x_sd · ∂log p_t/∂x_sd, signed. Source: Shrikumar et al. 2017 (Denil et al. 2014 for words).
 
     Cost: a forward pass, and a backward pass for each target token.
@@ -249,7 +249,7 @@ def gradient_x_input(model: TranslationModel, source: Sequence[int], target: Seq
 
 def integrated_gradients(
     model: TranslationModel, source: Sequence[int], target: Sequence[int], *, points: int = POINTS, ended: bool = True
-) -> Matrix:
+) -> AttributionMatrix:
     """Σ_d (x - b)_sd · ∫ ∂log p_t/∂x_sd at b + α(x - b) dα, by Gauss and Legendre's rule; a row sums to log p_t(x) - log p_t(b).
 
     Source: Sundararajan et al. 2017, eq. 1. Differs from it: the baseline b is the mean embedding, not zeros (see above), and the rule
@@ -268,7 +268,9 @@ def integrated_gradients(
     return _array(total)
 
 
-def completeness_gap(model: TranslationModel, source: Sequence[int], target: Sequence[int], values: Matrix, *, ended: bool = True) -> float:
+def completeness_gap(
+    model: TranslationModel, source: Sequence[int], target: Sequence[int], values: AttributionMatrix, *, ended: bool = True
+) -> float:
     """By how many nats the rows of integrated gradients miss log p_t(x) - log p_t(b) at most: 0 for the integral itself."""
     question = _Question.of(model, source, target, ended=ended)
     both = torch.cat([question.absent().expand_as(question.embedded()), question.embedded()])
@@ -294,7 +296,7 @@ def _slopes(question: _Question, variants: Float[Tensor, "B S D"], along: Float[
         return torch.stack([(gradient * along).sum(dim=2) for gradient in gradients], dim=1)
 
 
-def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
+def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """log p_t - log p_t with b in the place of x_s. Source: Zeiler and Fergus 2014; Li et al. 2016 for words. Cost: S forward passes."""
     question = _Question.of(model, source, target, ended=ended)
     embedded, absent = question.embedded(), question.absent()
@@ -308,7 +310,7 @@ def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[i
     return _array(torch.cat(columns).t())
 
 
-def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Matrix:
+def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """1 - cos(h_t, h_t with every attention's weight on position s set to 0, the others as they were), h the decoder's vectors.
 
     That is what a value vector of 0 at s does in every head of the encoder's self-attention and of cross-attention.
@@ -331,20 +333,20 @@ def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequen
     return _array(torch.cat(columns).t().clamp(min=0))  # equal vectors may have a cosine of 1.0000001
 
 
-def _array(values: Float[Tensor, "T S"]) -> Matrix:
+def _array(values: Float[Tensor, "T S"]) -> AttributionMatrix:
     return np.ascontiguousarray(values.float().cpu().numpy())
 
 
 class _Function(Protocol):
-    def __call__(self, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool) -> Matrix: ...
+    def __call__(self, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool) -> AttributionMatrix: ...
 
 
-_FUNCTIONS: dict[Method, _Function] = {
+_FUNCTIONS: dict[AttributionMethod, _Function] = {
     "attention": attention,
     "gradient_x_input": gradient_x_input,
     "integrated_gradients": integrated_gradients,
     "occlusion": occlusion,
     "value_zeroing": value_zeroing,
 }
-_READING: tuple[Method, ...] = ("attention", "value_zeroing")
+_READING: tuple[AttributionMethod, ...] = ("attention", "value_zeroing")
 """Those that ask a model's attentions."""

@@ -19,7 +19,7 @@ from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.textual.results import Searched
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.errors import UsageError
-from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.parts import Head, Part, parse_numbers, parse_part
 from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.contents import Side, make_side
@@ -88,7 +88,7 @@ class Edit:
         ]
 
 
-class Told(Config):
+class ScoredTranslation(Config):
     """One translation, and how probable it is, token by token, before and after an edit."""
 
     text: str
@@ -125,9 +125,9 @@ class Change(Config):
     part: int = 1
     """Which of the parts that the text is translated in."""
     parts: int = 1
-    old: Told
+    old: ScoredTranslation
     """The translation before the edit, or the given one."""
-    new: Told
+    new: ScoredTranslation
     """What the search finds with the edit."""
     divergence: tuple[float, ...]
     """KL(p before || p after) of the next token, in nats, at each position of the old translation."""
@@ -182,20 +182,22 @@ def change(
     """
     edited_text = replace_words(text, edit.words)
     old_part = translator.choose_part(text, part, constraints=constraints, given=translation is not None, edit=edit)
-    new_part = translator.choose_part(edited_text, old_part.number, constraints=begun(constraints, edit))
+    new_part = translator.choose_part(edited_text, old_part.number, constraints=with_edit_prefix(constraints, edit))
     if old_part.parts != new_part.parts:
         found = f"words whose change makes {new_part.parts} parts of a text that is translated in {old_part.parts}"
         raise UsageError(found, remedy="edit one sentence at a time")
     if translation is None:
         old = _search(translator, text, old_part, search=search, constraints=constraints)
     else:
-        old = _Said(translator.encode_target(translation), plain(encodable(translation)).strip())
+        old = _Hypothesis(translator.encode_target(translation), plain(encodable(translation)).strip())
     side = make_side(new_part.ids, translator.vocabularies.source, text=new_part.text)
-    with edit_applied(translator.model, side, edit):
-        new = _search(translator, edited_text, new_part, search=search, constraints=begun(constraints, edit))
-        after = [_weigh(translator.model, new_part, said) for said in (old, new)]
-    before = [_weigh(translator.model, old_part, said) for said in (old, new)]
-    told = [_tell(translator, said, before=one, after=other) for said, one, other in zip((old, new), before, after, strict=True)]
+    with apply_edit(translator.model, side, edit):
+        new = _search(translator, edited_text, new_part, search=search, constraints=with_edit_prefix(constraints, edit))
+        after = [_log_probabilities(translator.model, new_part, said) for said in (old, new)]
+    before = [_log_probabilities(translator.model, old_part, said) for said in (old, new)]
+    told = [
+        _score_translation(translator, said, before=one, after=other) for said, one, other in zip((old, new), before, after, strict=True)
+    ]
     divergence = (before[0].exp() * (before[0] - after[0])).sum(-1).clamp(min=0)
     return Change(
         source=collapse(old_part.text),
@@ -209,7 +211,7 @@ def change(
     )
 
 
-class _Said(NamedTuple):
+class _Hypothesis(NamedTuple):
     """A translation, found or given."""
 
     tokens: tuple[int, ...]
@@ -218,32 +220,34 @@ class _Said(NamedTuple):
     truncated: bool = False
 
 
-def _search(translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, constraints: TextConstraints | None) -> _Said:
+def _search(
+    translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, constraints: TextConstraints | None
+) -> _Hypothesis:
     """What `translate` says of one part."""
     (found,) = translator.translate_parts(text, constraints=constraints, search=search, only=chosen.number - 1).parts
-    return _Said(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
+    return _Hypothesis(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
 
 
-def edit_applied(model: TranslationModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
+def apply_edit(model: TranslationModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
     """The model as an edit has it while this is open, see `applied`. Args: side: the sentence, its words changed already."""
     hidden = [place for one in edit.hidden for place in ([one] if isinstance(one, int) else _places(side.text, side.spans, one))]
-    return applied(model, off=edit.off, hidden=hidden, patches=edit.patches)
+    return intervene(model, off=edit.off, hidden=hidden, patches=edit.patches)
 
 
-def begun(constraints: TextConstraints | None, edit: Edit) -> TextConstraints:
+def with_edit_prefix(constraints: TextConstraints | None, edit: Edit) -> TextConstraints:
     """What is asked of a translation, but with the edit's prefix, where it has one."""
     constraints = TextConstraints() if constraints is None else constraints
     return replace(constraints, prefix=edit.prefix or constraints.prefix)
 
 
-def _weigh(model: TranslationModel, chosen: Chosen, said: _Said) -> Float[Tensor, "T V"]:
+def _log_probabilities(model: TranslationModel, chosen: Chosen, said: _Hypothesis) -> Float[Tensor, "T V"]:
     return distributions(model, chosen.ids, said.tokens, ended=not said.truncated)
 
 
-def _tell(translator: Editable, said: _Said, *, before: Tensor, after: Tensor) -> Told:
+def _score_translation(translator: Editable, said: _Hypothesis, *, before: Tensor, after: Tensor) -> ScoredTranslation:
     vocabulary, predicted = translator.vocabularies.target, (*said.tokens, *(() if said.truncated else (EOS,)))
     chosen = torch.tensor(predicted)[:, None]
-    return Told(
+    return ScoredTranslation(
         text=plain(vocabulary.decode(said.tokens)).strip() if said.text is None else said.text,
         tokens=said.tokens,
         pieces=tuple(piece_of(token, vocabulary) for token in predicted),

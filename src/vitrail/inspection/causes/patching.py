@@ -54,11 +54,11 @@ def patch_hooks(model: TranslationModel, patches: Sequence[Patch]) -> list[tuple
     """Where to listen, and what to answer with. Raises UsageError for a value that the model does not have."""
     if not patches:
         return []
-    clock = _Clock()
+    clock = _PositionTracker()
     return clock.hooks(model) + [(place_of(model, patch.name), _patching(model, patch, clock)) for patch in patches]
 
 
-class _Clock:
+class _PositionTracker:
     """Which positions of the target a model is at: every value of a step is at one position, of a given translation at all of them."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ def place_of(model: TranslationModel, name: str) -> str:
             raise UsageError(f"{name!r}: this model has no such value to replace", expected=expected)
 
 
-def _patching(model: TranslationModel, patch: Patch, clock: _Clock) -> Hook:
+def _patching(model: TranslationModel, patch: Patch, clock: _PositionTracker) -> Hook:
     """Answer with the patch's values at its positions."""
     values = torch.from_numpy(np.ascontiguousarray(patch.values))
     source_side = side_of(patch.name) == "source"

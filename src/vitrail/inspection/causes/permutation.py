@@ -31,7 +31,7 @@ _WAYS = {
 }
 
 
-class Orders(Config):
+class OrderComparison(Config):
     """The encoder's vectors for a sentence and for its words in another order, word held against word."""
 
     distance: float
@@ -58,8 +58,8 @@ class Permutation(Config):
     """The same tokens in another order; <eos> stays last."""
     positions: str
     """How the model tells order: sinusoidal, learned, rotary, none, or recurrent."""
-    as_it_is: Orders
-    without: Orders | None
+    as_it_is: OrderComparison
+    without: OrderComparison | None
     """The same weights, positions taken away; None where there are none to take."""
 
     def to_record(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Permutation(Config):
         return "\n".join(lines)
 
 
-def _tell(how: str, found: Orders) -> list[str]:
+def _tell(how: str, found: OrderComparison) -> list[str]:
     verdict = "the same set of vectors, whatever the order" if found.same else "other vectors for another order"
     first, second = found.translations
     return [
@@ -116,7 +116,7 @@ def permute(
     order = shuffle(side, seed=seed)
     kind = model.config.word_order
     found = _compare(translator, ids, order, search=search)
-    without: Orders | None = None
+    without: OrderComparison | None = None
     if kind not in ("none", "recurrent"):
         with without_positions(model):
             without = _compare(translator, ids, order, search=search)
@@ -171,12 +171,16 @@ def without_positions(model: TranslationModel) -> Generator[None]:
         yield
 
 
-def _compare(translator: InspectableTranslator, ids: Sequence[int], order: Sequence[int], *, search: SearchConfig | None) -> Orders:
+def _compare(
+    translator: InspectableTranslator, ids: Sequence[int], order: Sequence[int], *, search: SearchConfig | None
+) -> OrderComparison:
     moved = [ids[place] for place in order]
     one, other = (encode(translator.model, tokens) for tokens in (ids, moved))
     matched = one[[*order, len(ids)]]
     spelled = [translator.vocabularies.target.decode(translator.search_one(tokens, search=search)[0].tokens) for tokens in (ids, moved)]
-    return Orders(distance=float((matched - other).abs().max()), size=float(one.abs().max()), translations=(spelled[0], spelled[1]))
+    return OrderComparison(
+        distance=float((matched - other).abs().max()), size=float(one.abs().max()), translations=(spelled[0], spelled[1])
+    )
 
 
 @torch.inference_mode()

@@ -13,10 +13,10 @@ from vitrail.config import Config
 from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.inspection.causes.ablation import GREEDY
-from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.collect import collect
-from vitrail.inspection.studies.baselines import pronoun_place
+from vitrail.inspection.studies.ablation_metrics import pronoun_place
 from vitrail.inspection.studies.phrasebook_words import source_words, word_spans
 from vitrail.models.places import layer_outputs
 from vitrail.phrasebook.corpus import Challenge
@@ -29,7 +29,7 @@ _DONORS = 4
 """Nouns that are tried for each sentence before it is given up."""
 
 
-class Traced(Config):
+class PatchingEffect(Config):
     """What putting the other sentence's states into one place does, on average."""
 
     value: str
@@ -42,7 +42,7 @@ class Traced(Config):
     """Share of sentences in which the other pronoun then is the more probable one."""
 
 
-class Unread(Config):
+class MaskingEffect(Config):
     """What is left when nobody, neither in the encoder nor in the decoder, reads the tokens of one region."""
 
     region: str
@@ -58,16 +58,16 @@ class Tracing(Config):
     sentences: int
     tried: int
     """Sentences that were looked at, until enough of them had a partner whose pronoun is the other one for the model as well."""
-    traced: tuple[Traced, ...]
-    unread: tuple[Unread, ...]
+    traced: tuple[PatchingEffect, ...]
+    unread: tuple[MaskingEffect, ...]
     source_alone: float
     """Share of pronouns that flip when the source is the other one, and the words of the translation before the pronoun are not."""
     prefix_alone: float
     """Share that flip when the words before the pronoun are the other translation's, and the source is not."""
 
-    def table(self) -> dict[str, dict[str, Traced]]:
+    def table(self) -> dict[str, dict[str, PatchingEffect]]:
         """By value, then by region."""
-        found: dict[str, dict[str, Traced]] = {}
+        found: dict[str, dict[str, PatchingEffect]] = {}
         for one in self.traced:
             found.setdefault(one.value, {})[one.region] = one
         return found
@@ -95,7 +95,7 @@ class Tracing(Config):
 
 
 @dataclass(frozen=True)
-class Pair:
+class CounterfactualPair:
     """A challenge and its partner, token by token alike but for the antecedent."""
 
     source: list[int]
@@ -128,7 +128,7 @@ def trace_pronouns(
     Returns: None where no sentence has a partner as long as itself whose pronoun the model gets right.
     Cost:    a pass for each sentence, layer and region.
     """
-    pairs: list[Pair] = []
+    pairs: list[CounterfactualPair] = []
     prefix_margins: list[float] = []
     tried = 0
     for challenge in challenges:
@@ -147,7 +147,7 @@ def trace_pronouns(
         for key, found in trace_pair(translator, pair).items():
             effects.setdefault(key, []).append(found)
     traced = [
-        Traced(
+        PatchingEffect(
             value=value,
             region=region,
             effect=float(np.mean([effect for effect, _ in found])),
@@ -165,7 +165,7 @@ def trace_pronouns(
     )
 
 
-def trace_pair(translator: "InspectableTranslator", pair: Pair) -> dict[tuple[str, str], tuple[float, bool]]:
+def trace_pair(translator: "InspectableTranslator", pair: CounterfactualPair) -> dict[tuple[str, str], tuple[float, bool]]:
     """By value and region: the share of the way to the partner's margin, and whether the wrong pronoun is the more probable one."""
     arrays = collect(translator.model, pair.other, pair.prefix)
     found: dict[tuple[str, str], tuple[float, bool]] = {}
@@ -177,14 +177,14 @@ def trace_pair(translator: "InspectableTranslator", pair: Pair) -> dict[tuple[st
     return found
 
 
-def _hide(translator: "InspectableTranslator", pairs: Sequence[Pair], region: str) -> Unread:
+def _hide(translator: "InspectableTranslator", pairs: Sequence[CounterfactualPair], region: str) -> MaskingEffect:
     """Hide a region in every sentence; where it is empty, nothing is lost."""
     margins: list[float] = []
     for pair in pairs:
-        with applied(translator.model, hidden=pair.regions[region]):
+        with intervene(translator.model, hidden=pair.regions[region]):
             margins.append(_margin(translator, pair.source, pair.prefix, (pair.right, pair.wrong)))
     lost = [pair.margin - margin for pair, margin in zip(pairs, margins, strict=True)]
-    return Unread(region=region, lost=float(np.mean(lost)), flipped=float(np.mean([margin < 0 for margin in margins])))
+    return MaskingEffect(region=region, lost=float(np.mean(lost)), flipped=float(np.mean([margin < 0 for margin in margins])))
 
 
 def traced_values(translator: "InspectableTranslator") -> list[str]:
@@ -196,14 +196,14 @@ def traced_values(translator: "InspectableTranslator") -> list[str]:
 
 def _find_pair(
     translator: "InspectableTranslator", challenge: Challenge, donors: Sequence[Challenge], *, search: SearchConfig
-) -> tuple[Pair, float] | None:
+) -> tuple[CounterfactualPair, float] | None:
     """The same sentence about a noun of the other gender, if there is one as long for which the model says the other pronoun.
 
     Returns: also the margin of the source after the words of its partner's own translation.
     """
     nouns = [one.antecedent for one in donors if one.pronoun != challenge.pronoun and _same_role(one, challenge)]
     for noun in list(dict.fromkeys(nouns))[:_DONORS]:
-        pair = make_pair(translator, challenge, noun)
+        pair = make_counterfactual(translator, challenge, noun)
         if pair is None or pair.margin <= 0 or pair.other_margin >= 0:
             continue
         said = translator.search_one(pair.other, search=search)[0].tokens
@@ -213,7 +213,7 @@ def _find_pair(
     return None
 
 
-def make_pair(translator: "InspectableTranslator", challenge: Challenge, noun: str) -> Pair | None:
+def make_counterfactual(translator: "InspectableTranslator", challenge: Challenge, noun: str) -> CounterfactualPair | None:
     """A challenge and the same sentence about another noun; None where that has not as many tokens."""
     ids, owners = source_words(translator, challenge.source)
     other_ids, other_owners = source_words(translator, with_antecedent(challenge, noun))
@@ -221,7 +221,7 @@ def make_pair(translator: "InspectableTranslator", challenge: Challenge, noun: s
         return None
     target, place, right, wrong = pronoun_place(translator, challenge)
     margins = [_margin(translator, source, target[:place], (right, wrong)) for source in (ids, other_ids)]
-    return Pair(ids, other_ids, target[:place], right, wrong, _regions(challenge, owners), *margins)
+    return CounterfactualPair(ids, other_ids, target[:place], right, wrong, _regions(challenge, owners), *margins)
 
 
 def _same_role(one: Challenge, other: Challenge) -> bool:
@@ -257,7 +257,7 @@ def _margin(
 ) -> float:
     """log p(right) - log p(wrong) as the next token."""
     model = translator.model
-    with applied(model, patches=patches) if patches else nullcontext():
+    with intervene(model, patches=patches) if patches else nullcontext():
         hidden = forced_decode(model, make_batch(model, [source], [prefix]))
         logits = model.read_out(hidden[:, -1])[0].double()
     return float(logits[pronouns[0]] - logits[pronouns[1]])

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from vitrail.errors import UsageError
 from vitrail.files import holds, write_file
-from vitrail.inspection.alignment.links import pool
+from vitrail.inspection.alignment.links import pool_by_word
 from vitrail.inspection.contents import Side
 from vitrail.inspection.record import Inspection
 from vitrail.models.places import AttentionType, Place, gradient_places, layer_of
@@ -168,7 +168,7 @@ def draw_alignment(inspection: Inspection, path: str | Path) -> None:
     """Weights between words with a dot at each link; of a record that `alignment.align` has seen. See `figure`."""
     links: list[list[int]] = np.asarray(inspection["alignment.links"], dtype=np.int64).tolist()
     source, target = inspection.source, inspection.target
-    weights = pool(np.asarray(inspection["alignment.weights"], dtype=np.float32), sources=source.words, targets=target.words)
+    weights = pool_by_word(np.asarray(inspection["alignment.weights"], dtype=np.float32), sources=source.words, targets=target.words)
     rows, columns = _words(target), _words(source)
     if not weights.size:
         raise UsageError("alignment: a side without words")

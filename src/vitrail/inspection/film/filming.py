@@ -148,12 +148,12 @@ def _entropies(
     for one in readers:
         weights = torch.cat(list(seen[one.weights]), dim=2)
         keep = seen[one.probes["mask"]][0]  # heard at every time step of a recurrent decoder, and always the same
-        shares = spread(weights, keep, source if one.kind == "encoder" else target)
+        shares = attention_entropy(weights, keep, source if one.kind == "encoder" else target)
         found[one.kind] = (*found.get(one.kind, ()), tuple(short(value) for value in shares.tolist()))
     return found
 
 
-def spread(weights: Float[Tensor, "B H T S"], keep: Bool[Tensor, "B 1 #T S"], real: Bool[Tensor, "B T"]) -> Float[Tensor, " H"]:
+def attention_entropy(weights: Float[Tensor, "B H T S"], keep: Bool[Tensor, "B 1 #T S"], real: Bool[Tensor, "B T"]) -> Float[Tensor, " H"]:
     """How widely each head looks: entropy / log(positions that may be read), 0 to 1, the mean over rows that may read at least two.
 
     Args: real: rows that are no padding. nan where there is no such row.

@@ -11,8 +11,8 @@ from vitrail.config import Config
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.errors import UsageError
 from vitrail.inspection.decoding import piece_of
-from vitrail.inspection.maps.similarity import Coordinates, Method, columns, nearest, project
-from vitrail.inspection.maps.states import Pair
+from vitrail.inspection.maps.similarity import Coordinates, ProjectionMethod, columns, nearest, project
+from vitrail.inspection.maps.states import TokenPair
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
 
@@ -68,7 +68,7 @@ def find_neighbours(translator: InspectableTranslator, text: str, *, side: Side 
     return Neighbours(side=side, pieces=pieces, neighbours=_near(table_of(translator.model, side), tokens, vocabulary, count=count))
 
 
-def map_embeddings(translator: InspectableTranslator, pairs: Sequence[Pair], *, method: Method) -> list[EmbeddingMap]:
+def map_embeddings(translator: InspectableTranslator, pairs: Sequence[TokenPair], *, method: ProjectionMethod) -> list[EmbeddingMap]:
     """The tokens that pairs use most on a map: one where both sides share their embeddings, else one a side."""
     model, used = translator.model, {"source": _count(source for source, _ in pairs), "target": _count(target for _, target in pairs)}
     if model.embedding_of("source") is model.embedding_of("target"):
@@ -76,7 +76,9 @@ def map_embeddings(translator: InspectableTranslator, pairs: Sequence[Pair], *, 
     return [_map(translator, side, used[side], method) for side in ("source", "target")]
 
 
-def _map(translator: InspectableTranslator, side: Literal["both", "source", "target"], used: Counter[int], method: Method) -> EmbeddingMap:
+def _map(
+    translator: InspectableTranslator, side: Literal["both", "source", "target"], used: Counter[int], method: ProjectionMethod
+) -> EmbeddingMap:
     one: Side = "target" if side == "target" else "source"
     vocabulary, table = vocabulary_of(translator, one), table_of(translator.model, one)
     tokens = sorted(used, key=lambda token: (-used[token], token))[:TOKENS]

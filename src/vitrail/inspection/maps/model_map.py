@@ -33,8 +33,8 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings
 from vitrail.inspection.maps.retrieval import Retrieval, retrieve_translations
-from vitrail.inspection.maps.similarity import Coordinates, Method, Projection, cka_matrix, columns, project
-from vitrail.inspection.maps.states import Pair, Pooled, States, pool, read_states
+from vitrail.inspection.maps.similarity import Coordinates, Projection, ProjectionMethod, cka_matrix, columns, project
+from vitrail.inspection.maps.states import Pooled, States, TokenPair, pool, read_states
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
 from vitrail.models.places import brief
 
@@ -74,7 +74,7 @@ class Map(Config):
     """Share of the variance along each coordinate."""
 
 
-class Likeness(Config):
+class LayerSimilarity(Config):
     """Linear CKA between layers, as `similarity.linear_cka` has it: what is compared are sentences, by their means over positions.
 
     So layers of encoder and decoder, and models of different vocabularies, can be held against each other.
@@ -100,14 +100,14 @@ class Maps(Config):
     """All of it, as in this module's description."""
 
     format: int = 1
-    method: Method
+    method: ProjectionMethod
     sentences: tuple[Sentence, ...]
     points: Points
     states: tuple[Map, ...]
     means: Map
     embeddings: tuple[EmbeddingMap, ...]
     retrieval: tuple[Retrieval, ...]
-    cka: Likeness
+    cka: LayerSimilarity
 
     def to_record(self) -> dict[str, Any]:
         """Plain values, for `extras["maps"]` of an inspection."""
@@ -146,7 +146,7 @@ def map_model(
     sentences: Sequence[str],
     *,
     translations: Sequence[str] | None = None,
-    method: Method = "pca",
+    method: ProjectionMethod = "pca",
     other: InspectableTranslator | None = None,
     other_name: str = "the other model",
 ) -> Maps:
@@ -185,14 +185,14 @@ def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
 
 def _choose(
     translator: InspectableTranslator, sentences: Sequence[str], translations: Sequence[str] | None
-) -> tuple[list[Sentence], list[Pair]]:
+) -> tuple[list[Sentence], list[TokenPair]]:
     """Different pairs that can be inspected. A translation that occurs twice would be two right answers, one of them called wrong."""
     if translations is None:
         translations = [found.text for found in translator.translate(list(sentences), search=SearchConfig(beams=1))]
     if len(translations) != len(sentences):
         raise UsageError(f"{len(sentences)} sentences and {len(translations)} translations", expected="one for each")
     texts, answers = [translator.read(text) for text in sentences], [plain(encodable(text)).strip() for text in translations]
-    found, chosen, seen = list[Sentence](), list[Pair](), set[tuple[int, ...]]()
+    found, chosen, seen = list[Sentence](), list[TokenPair](), set[tuple[int, ...]]()
     for text, answer, pair in zip(texts, answers, _encode(translator, texts, answers), strict=True):
         keys = {(0, *pair[0]), (1, *pair[1])}
         if 0 < len(pair[0]) <= LONGEST and 0 < len(pair[1]) <= LONGEST and not keys & seen:
@@ -208,12 +208,12 @@ def _choose(
     return found, chosen
 
 
-def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Sequence[str]) -> list[Pair]:
+def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Sequence[str]) -> list[TokenPair]:
     vocabularies = translator.vocabularies
     return list(zip(vocabularies.source.encode_batch(texts), vocabularies.target.encode_batch(answers), strict=True))
 
 
-def _read(translator: InspectableTranslator, ids: Sequence[Pair]) -> tuple[list[States], Pooled]:
+def _read(translator: InspectableTranslator, ids: Sequence[TokenPair]) -> tuple[list[States], Pooled]:
     """The states of those pairs that are drawn, in their order, and the means of all."""
     ends = np.cumsum([len(source) + 1 for source, _ in ids[:SENTENCES]])
     drawn = range(1 + int((ends < POSITIONS).sum()))
@@ -225,7 +225,7 @@ def _read(translator: InspectableTranslator, ids: Sequence[Pair]) -> tuple[list[
     return sorted(kept, key=lambda one: one.number), pooled
 
 
-def _lay_out(drawn: Sequence[States], ids: Sequence[Pair], vocabulary: Subwords) -> tuple[Points, dict[str, npt.NDArray[np.float32]]]:
+def _lay_out(drawn: Sequence[States], ids: Sequence[TokenPair], vocabulary: Subwords) -> tuple[Points, dict[str, npt.NDArray[np.float32]]]:
     """The first `POSITIONS` encoder positions, and the states there, place by place."""
     marks = [(one.number, at, token) for one in drawn for at, token in enumerate([*ids[one.number][0], EOS])][:POSITIONS]
     points = Points(
@@ -240,11 +240,11 @@ def _map(place: str, found: Projection) -> Map:
     return Map(place=place, coordinates=columns(found), explained=found.explained)
 
 
-def _compare(pooled: Pooled, pairs: Sequence[Sentence], other: InspectableTranslator | None, other_name: str) -> Likeness:
+def _compare(pooled: Pooled, pairs: Sequence[Sentence], other: InspectableTranslator | None, other_name: str) -> LayerSimilarity:
     """CKA of the means within a model, and with those of another."""
     places = {**pooled.source, **pooled.target}
     mine = list(places.values())
-    likeness = Likeness(sentences=len(pairs), places=tuple(places), values=_rows(cka_matrix(mine, mine)))
+    likeness = LayerSimilarity(sentences=len(pairs), places=tuple(places), values=_rows(cka_matrix(mine, mine)))
     if other is None:
         return likeness
     theirs = pool(other.model, _encode(other, [pair.text for pair in pairs], [pair.translation for pair in pairs]))

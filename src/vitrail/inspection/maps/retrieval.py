@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from vitrail.config import Config
 from vitrail.inspection.maps.similarity import Matrix, retrieve, rotation
-from vitrail.inspection.maps.states import Pair, Pooled, pool
+from vitrail.inspection.maps.states import Pooled, TokenPair, pool
 from vitrail.models.base import TranslationModel
 
 
@@ -67,7 +67,7 @@ def look_up(queries: Matrix, answers: Matrix, *, source: str, target: str, mappe
     )
 
 
-def retrieve_translations(model: TranslationModel, pairs: Sequence[Pair], pooled: Pooled, *, joint: bool) -> tuple[Retrieval, ...]:
+def retrieve_translations(model: TranslationModel, pairs: Sequence[TokenPair], pooled: Pooled, *, joint: bool) -> tuple[Retrieval, ...]:
     """All that `Retrieval` tells of.
 
     Args: pooled: of the pairs. joint: whether the encoder knows the other language's tokens.

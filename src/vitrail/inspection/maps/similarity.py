@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from vitrail.errors import UsageError
 
-Method = Literal["pca", "tsne", "umap"]
+ProjectionMethod = Literal["pca", "tsne", "umap"]
 Matrix = npt.NDArray[np.floating]
 """A row for each thing, a column for each feature."""
 
@@ -48,7 +48,7 @@ def pca(values: Matrix, *, components: int = 3) -> Projection:
     return Projection(np.pad(coordinates, ((0, 0), (0, missing))), (*map(float, shares), *(0.0,) * missing))
 
 
-def project(values: Matrix, *, method: Method = "pca", components: int = 3) -> Projection:
+def project(values: Matrix, *, method: ProjectionMethod = "pca", components: int = 3) -> Projection:
     """Project points by PCA, or by t-SNE (van der Maaten and Hinton 2008) or UMAP (McInnes et al. 2018), which show who is near whom.
 
     Both are begun from the principal components and from a fixed seed. On their maps neither distances between groups nor the size of a

@@ -19,7 +19,7 @@ ROWS = 32
 _CELLS = 1 << 17
 """Pairs of positions in a batch, at most, unless one sentence has more: every head of every layer leaves a few numbers for each."""
 
-Pair = tuple[Sequence[int], Sequence[int]]
+TokenPair = tuple[Sequence[int], Sequence[int]]
 """Token ids of a sentence and of its translation, without SOS and EOS."""
 
 
@@ -35,7 +35,7 @@ class States:
     """Place -> (T D), from the embeddings to `decoder_output`."""
 
 
-def read_states(model: TranslationModel, pairs: Sequence[Pair]) -> Generator[States]:
+def read_states(model: TranslationModel, pairs: Sequence[TokenPair]) -> Generator[States]:
     """Read pairs, translations being given, and hand out what each layer hands on, pair by pair; longest pairs first.
 
     Places are those of record.NAMES: the embeddings, what each layer hands on (the norm's output where norms come after the sum), and
@@ -73,7 +73,7 @@ class Pooled:
                 found[name][states.number] = values.mean(axis=0)
 
 
-def pool(model: TranslationModel, pairs: Sequence[Pair]) -> Pooled:
+def pool(model: TranslationModel, pairs: Sequence[TokenPair]) -> Pooled:
     """Read pairs and keep nothing but means."""
     found = Pooled(len(pairs))
     for one in read_states(model, pairs):

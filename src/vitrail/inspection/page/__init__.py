@@ -7,8 +7,8 @@ from importlib.resources.abc import Traversable
 
 from vitrail.errors import UsageError
 from vitrail.files import holds
-from vitrail.inspection.contents import Record
-from vitrail.inspection.page.payload import make_payload, to_json
+from vitrail.inspection.contents import InspectionContents
+from vitrail.inspection.page.payload import encode_payload, make_payload
 
 LANGUAGES = ("en", "fr")
 """Of the page's own words."""
@@ -44,7 +44,7 @@ is_page = holds(b"<title>Vitrail</title>", b"Content-Security-Policy")
 """Whether a file is a page that `to_html` made."""
 
 
-def to_html(inspection: Record, *, language: str = "en") -> str:
+def to_html(inspection: InspectionContents, *, language: str = "en") -> str:
     """One self-contained page with every view that the record has something for.
 
     Nothing that a text says can run: it is base64 in the page and text nodes on the screen, and only the scripts written here are let
@@ -64,7 +64,7 @@ def to_html(inspection: Record, *, language: str = "en") -> str:
         policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'",
         style=style,
         without_script=_WITHOUT_SCRIPT[language],
-        record=to_json(make_payload(inspection, reserved=others)),
+        record=encode_payload(make_payload(inspection, reserved=others)),
         scripts="\n".join(f"<script>{script}</script>" for script in scripts),
     )
 

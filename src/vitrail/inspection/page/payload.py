@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.inspection.contents import Record
+from vitrail.inspection.contents import InspectionContents
 from vitrail.inspection.page.packing import Group, Precision, Values, deflate, least_size, pack
 from vitrail.models.places import Place, Side, attentions, layer_of, rank, side_of
 
@@ -59,7 +59,7 @@ class _Room:
         return None
 
 
-def make_payload(inspection: Record, *, reserved: int = 0, budget: int = BUDGET) -> dict[str, Any]:
+def make_payload(inspection: InspectionContents, *, reserved: int = 0, budget: int = BUDGET) -> dict[str, Any]:
     """`meta`: the facts, and `walk`, the layers whose every value is there; `checks`, of all weights before any rounding; `notes`, what
     was rounded or left out. `arrays` and `blobs`: see `packing`.
 
@@ -79,7 +79,7 @@ def make_payload(inspection: Record, *, reserved: int = 0, budget: int = BUDGET)
     return {"meta": meta, "arrays": entries, "blobs": [group.data for group in room.groups]}
 
 
-def to_json(payload: dict[str, Any]) -> str:
+def encode_payload(payload: dict[str, Any]) -> str:
     """As a list of texts in base64, each deflated: `meta` and `arrays` as JSON, then the blobs. Nothing that a sentence says stands in
     the page as it is, so that none of it can be taken for markup."""
     return json.dumps([_text({"meta": payload["meta"], "arrays": payload["arrays"]}), *payload["blobs"]])

@@ -14,11 +14,11 @@ from vitrail.config import Config
 from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import DataError, UsageError
-from vitrail.inspection.causes.ablation import GREEDY, Lost, Trial, to_line
-from vitrail.inspection.causes.edit import applied
+from vitrail.inspection.causes.ablation import GREEDY, AblationBaseline, AblationEffect, to_line
+from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.parts import Head, heads_of
 from vitrail.inspection.causes.tracing import Tracing, trace_pronouns
-from vitrail.inspection.studies.baselines import Pronouns, challenge_set, pronoun_place
+from vitrail.inspection.studies.ablation_metrics import Pronouns, challenge_set, pronoun_place
 from vitrail.inspection.studies.phrasebook_words import source_words
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.places import AttentionType, attentions
@@ -39,7 +39,7 @@ many."""
 OPENING = "A dog ate the food because it was hungry."
 
 
-class Reader(Config):
+class AntecedentHead(Config):
     """Where one head looks from the pronoun: shares of sentences whose largest weight is on that word."""
 
     kind: AttentionType
@@ -67,7 +67,7 @@ class Arm(Config):
     """Some heads switched off, and what is lost on the half that they were not chosen on."""
 
     name: str
-    lost: Lost
+    lost: AblationEffect
 
 
 class Antecedents(Config):
@@ -79,9 +79,9 @@ class Antecedents(Config):
     """Pronouns right with the whole model, percent."""
     margin: float
     """log p(right pronoun) - log p(wrong one), nats."""
-    readers: tuple[Reader, ...]
+    readers: tuple[AntecedentHead, ...]
     """On the half that heads were chosen on, best first, for each kind."""
-    confirmed: tuple[Reader, ...]
+    confirmed: tuple[AntecedentHead, ...]
     """The same heads, in the same order, on the other half."""
     opening: tuple[str, ...]
     """The encoder heads whose largest weight from "it" of the dog sentence is on "dog", "it" itself left out."""
@@ -89,7 +89,7 @@ class Antecedents(Config):
     tracing: Tracing | None
     """Where the encoder keeps what the pronoun hangs on; None where too few sentences could be traced."""
 
-    def best(self, kind: AttentionType) -> list[Reader]:
+    def best(self, kind: AttentionType) -> list[AntecedentHead]:
         """The heads of a kind, those first that look at the antecedent most often."""
         return [one for one in self.readers if one.kind == kind]
 
@@ -115,7 +115,7 @@ class Antecedents(Config):
         return "\n".join([*lines, *(["", self.tracing.to_text()] if self.tracing else [])])
 
 
-def _table(title: str, readers: Sequence[Reader]) -> list[str]:
+def _table(title: str, readers: Sequence[AntecedentHead]) -> list[str]:
     lines = [f"{title}: share whose largest weight is on ...", "antecedent  (first, second)  other noun  with itself  head"]
     for one in readers:
         shares = f"{one.antecedent:10.2f}  ({one.first:5.2f}, {one.second:6.2f})  {one.distractor:10.2f}  {one.antecedent_or_itself:11.2f}"
@@ -151,7 +151,7 @@ def find_antecedents(
     readers.sort(key=lambda one: (one.kind != "encoder", -one.antecedent))
     again = {one.part: one for one in read_heads(translator, measured_on)}
     say(f"{len(readers)} heads read in {len(challenges)} sentences")
-    trial = Trial.begin(translator, Pronouns(measured_on), search=search)
+    trial = AblationBaseline.begin(translator, Pronouns(measured_on), search=search)
     pair, greedy = most_damaging(translator, chosen_on[:_GREEDY_SENTENCES], say=say)
     arms: list[Arm] = []
     for name, heads in _choices(translator, readers, (pair, greedy), seed=seed):
@@ -175,7 +175,7 @@ def _opening(translator: InspectableTranslator) -> tuple[str, ...]:
 
 
 def _choices(
-    translator: InspectableTranslator, readers: Sequence[Reader], damaging: tuple[list[Head], list[Head]], *, seed: int
+    translator: InspectableTranslator, readers: Sequence[AntecedentHead], damaging: tuple[list[Head], list[Head]], *, seed: int
 ) -> list[tuple[str, list[Head]]]:
     """What to switch off, each with its controls: as many heads drawn from the others, no head in two of the draws."""
     draw = random.Random(seed)
@@ -220,11 +220,11 @@ def most_damaging(
     Returns: the best pair among the `_PAIRED` heads that cost most by themselves, and up to `count` heads, each found with those before
     it off (a greedy search).
     """
-    yardstick = Pronouns(challenges)
+    metric = Pronouns(challenges)
 
     def left(heads: Sequence[Head]) -> tuple[float, float]:
-        with applied(translator.model, off=heads):
-            margins = yardstick.nats(translator)
+        with intervene(translator.model, off=heads):
+            margins = metric.nats(translator)
         return float((margins > 0).mean()), float(margins.mean())
 
     candidates = heads_of(translator.model, *kinds)
@@ -257,7 +257,7 @@ class _Item:
     challenge: Challenge
 
 
-def read_heads(translator: InspectableTranslator, challenges: Sequence[Challenge]) -> list[Reader]:
+def read_heads(translator: InspectableTranslator, challenges: Sequence[Challenge]) -> list[AntecedentHead]:
     """Where every encoder self-attention head looks from "it", and every cross-attention head from the step that says the pronoun.
 
     Weights of a word are the sum of those of its tokens; words, punctuation marks and <eos> compete for the largest.
@@ -302,7 +302,7 @@ def _by_word(weights: Numbers, item: _Item) -> Numbers:
     return np.bincount(item.owners, weights=weights, minlength=item.owners[-1] + 1).astype(np.float64)
 
 
-def _reader(head: Head, weights: Sequence[Numbers], items: Sequence[_Item]) -> Reader:
+def _reader(head: Head, weights: Sequence[Numbers], items: Sequence[_Item]) -> AntecedentHead:
     challenges = [item.challenge for item in items]
     others = [row.copy() for row in weights]
     for row, one in zip(others, challenges, strict=True):
@@ -312,7 +312,7 @@ def _reader(head: Head, weights: Sequence[Numbers], items: Sequence[_Item]) -> R
     distractors = np.array([one.distractor_position for one in challenges])
     hits = largest == antecedents
     first = antecedents < distractors
-    return Reader(
+    return AntecedentHead(
         kind=head.kind,
         layer=head.layer,
         head=head.number,

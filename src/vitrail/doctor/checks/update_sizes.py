@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.doctor.checks.course import Course, planned_steps, read_course
+from vitrail.doctor.checks.learning_curves import TrainingHistory, planned_steps, read_history
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_data import Patient
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import LITTLE, word_entropy
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import build_model
@@ -46,7 +46,7 @@ class Steps(NamedTuple):
     """Distance from the initial weights over their size: ||w - w0|| / ||w0||."""
 
 
-def measure_steps(patient: Patient, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Steps]:
+def measure_steps(run: RunUnderTest, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Steps]:
     """For each layer, how large its updates are and how far it came, matrices alone.
 
     The update is what the optimizer's saved moments say: lr·m̂ / (√v̂ + ε) for AdamW, lr·momentum for SGD, and 0.2·lr on the root mean
@@ -55,7 +55,7 @@ def measure_steps(patient: Patient, config: RunConfig, checkpoint: Checkpoint) -
     """
     with torch.random.fork_rng(devices=[]):
         seed_all(config.seed, 0)
-        model = build_model(config.model, patient.data.vocabularies)
+        model = build_model(config.model, run.data.vocabularies)
     initial = {name: tensor.clone() for name, tensor in unique_tensors(model).items()}
     fill(model, checkpoint.tensors["model"])
     updates = _updates(model, config, checkpoint)
@@ -102,21 +102,21 @@ def _update(parameter: Tensor, moments: Mapping[str, Tensor | None], config: Run
     return None if momentum is None else table.learning_rate * momentum
 
 
-def learning_rate(patient: Patient) -> list[Finding]:
+def learning_rate(run: RunUnderTest) -> list[Finding]:
     """Judge the learning rate by the newest checkpoint."""
-    assert patient.config is not None and patient.checkpoint is not None
-    steps, course = patient.checkpoint.step, read_course(patient.metrics)
-    if steps < Warmup.parse(patient.config.schedule.warmup).within(planned_steps(course) or math.inf) + FEW_STEPS:
+    assert run.config is not None and run.checkpoint is not None
+    steps, course = run.checkpoint.step, read_history(run.metrics)
+    if steps < Warmup.parse(run.config.schedule.warmup).within(planned_steps(course) or math.inf) + FEW_STEPS:
         return [Finding(check="learning rate", severity="unchecked", found=f"step {steps:,} is too early to judge it")]
-    if patient.checkpoint_is_foreign:
+    if run.checkpoint_is_foreign:
         return [Finding(check="learning rate", severity="unchecked", found="the checkpoint is not of this configuration")]
-    layers = measure_steps(patient, patient.config, patient.checkpoint)
+    layers = measure_steps(run, run.config, run.checkpoint)
     if not layers:
         return [Finding(check="learning rate", severity="unchecked", found="the checkpoint holds no moments of the optimizer")]
-    return [judge_rate(layers, learned_share(course, word_entropy(patient.data)), rate=patient.config.optimizer.learning_rate)]
+    return [judge_rate(layers, learned_share(course, word_entropy(run.data)), rate=run.config.optimizer.learning_rate)]
 
 
-def learned_share(course: Course, entropy: float) -> float:
+def learned_share(course: TrainingHistory, entropy: float) -> float:
     """The best loss as a share of the entropy of single words; 0, all is learned, where there is no log to say otherwise."""
     losses = course.dev_nats or course.train_nats[-1:]
     return min(losses) / entropy if losses else 0.0

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.doctor.findings import Finding, Severity
-from vitrail.doctor.run_data import Patient
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.errors import DataError
-from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measure
+from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measure_gradients
 
 SENTENCES = 32
 """The longest of the dev sentences, whose gradients are measured."""
@@ -31,7 +31,7 @@ ENCODER = 1e-3
 _TINY = 1e-40
 
 
-class Flow(NamedTuple):
+class GradientFlow(NamedTuple):
     """How the gradient changes on its way back through the time steps of one place."""
 
     name: str
@@ -43,30 +43,30 @@ class Flow(NamedTuple):
     largest: float
 
 
-def gradients(patient: Patient) -> list[Finding]:
+def gradients(run: RunUnderTest) -> list[Finding]:
     """Measure ||dL/dh|| at each layer and time step of the longest dev sentences; see `evaluation.gradients`."""
-    source, target = patient.dev_sentences
+    source, target = run.dev_sentences
     try:
-        batches = longest_batches(patient.vocabularies, source, target, sentences=SENTENCES, device=patient.device)
+        batches = longest_batches(run.vocabularies, source, target, sentences=SENTENCES, device=run.device)
     except DataError as error:
         return [Finding(check="gradients", severity="unchecked", found=error.found)]
-    return [judge_flow(measure(patient.model, batches))]
+    return [judge_flow(measure_gradients(run.model, batches))]
 
 
-def describe_flow(place: PlaceNorms) -> Flow:
+def describe_flow(place: PlaceNorms) -> GradientFlow:
     """The mean factor by a line through the logarithms of the norms, and the growth."""
     norms = np.array(place.norms)
     if not np.isfinite(norms).all():
-        return Flow(place.name, len(norms), math.nan, math.inf, math.inf)
+        return GradientFlow(place.name, len(norms), math.nan, math.inf, math.inf)
     largest = float(norms.max())
     last = float(norms[:2].max())
     if len(norms) < FEWEST_STEPS or largest == 0:
-        return Flow(place.name, len(norms), 1.0, 1.0, largest)
+        return GradientFlow(place.name, len(norms), 1.0, 1.0, largest)
     back = np.arange(len(norms))
     logs = np.log(np.maximum(norms, _TINY))
     away = back - back.mean()
     slope = float(away @ (logs - logs.mean()) / (away @ away))
-    return Flow(place.name, len(norms), math.exp(slope), largest / max(last, _TINY), largest)
+    return GradientFlow(place.name, len(norms), math.exp(slope), largest / max(last, _TINY), largest)
 
 
 def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
@@ -90,7 +90,7 @@ def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
 
 
 def _matters(
-    flows: Sequence[Flow], reach: float, ratio: float, slowest: float, growth: Flow | None
+    flows: Sequence[GradientFlow], reach: float, ratio: float, slowest: float, growth: GradientFlow | None
 ) -> Iterable[tuple[Severity, str, str, str]]:
     """What is wrong, the gravest first: severity, kind, what was found, remedy."""
     clip = "lower optimizer.learning_rate, keep optimizer.clip_norm at 1, and train anew: such weights do not come back"
@@ -120,7 +120,7 @@ def _matters(
         yield "fault", "vanishing or exploding", f"the gradients of two layers differ by {ratio:.1e} times", deep
 
 
-def _between_layers(flows: Sequence[Flow]) -> float:
+def _between_layers(flows: Sequence[GradientFlow]) -> float:
     """Largest gradient of any layer over the smallest one's."""
     largest = [flow.largest for flow in flows]
     return max(largest) / max(min(largest), _TINY) if largest and max(largest) > 0 else 1.0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vitrail.decode.forced import forced_decode, losses, make_batch
 from vitrail.errors import UsageError
-from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect, compare_statistics, score
+from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect_statistics, compare_statistics, score
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.phrasebook.corpus import Challenge, phrasebook, pronoun_accuracy
 from vitrail.scoring import bleu_settings_for
@@ -32,7 +32,7 @@ class ConfidenceInterval(NamedTuple):
     high: float
 
 
-class Yardstick(Protocol[Found]):
+class AblationMetric(Protocol[Found]):
     """A test set and how translations of it are judged: by a score, and by how probable the model finds what is right."""
 
     name: str
@@ -89,11 +89,11 @@ class Bleu:
         )
         self.judge(references)  # unequal counts are found before anything is translated
         if len(sources) != len(references):
-            collect(list(sources), [list(references)], recipe=self._recipe)
+            collect_statistics(list(sources), [list(references)], recipe=self._recipe)
 
     def judge(self, texts: Sequence[str]) -> Statistics:
         """Counts of each sentence."""
-        return collect(texts, [self.references], recipe=self._recipe)
+        return collect_statistics(texts, [self.references], recipe=self._recipe)
 
     def value(self, found: Statistics) -> float:
         """BLEU."""

@@ -23,11 +23,11 @@ from vitrail.data.preparing.prepare import DataConfig, Prepared, fingerprint, op
 from vitrail.data.preparing.prepared import Texts, is_prepared
 from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
 from vitrail.files import FolderLock, is_json_with, require_folder, require_own, share_folder, write_file
-from vitrail.ladder.ladder_plan import Ask, Plan, Planned, corpora_of, data_config, plan_ladder, require_possible
-from vitrail.ladder.ladder_report import places, write_report
-from vitrail.ladder.measure import Measured, Named, Run, compare, from_json, measure, read_training, to_json
+from vitrail.ladder.ladder_plan import LadderSpec, Plan, PlannedRung, corpora_of, data_config, plan_ladder, require_possible
+from vitrail.ladder.ladder_report import ladder_report_files, write_report
+from vitrail.ladder.measure import MeasuredRung, Run, RungLabel, compare_rungs, measure_rung, read_training, rung_from_json, rung_to_json
 from vitrail.ladder.rung_worker import read_process
-from vitrail.ladder.rungs import Ladder, Pair, Rung
+from vitrail.ladder.rungs import Ladder, Rung, RungComparison
 from vitrail.phrasebook.corpus import Phrasebook
 from vitrail.runtime.cores import usable_cores
 from vitrail.train.choosing.choose import LEAST_STEPS, gather_facts
@@ -44,7 +44,7 @@ _LOOK_SECONDS = 0.2
 Say = Callable[[str], None]
 
 
-def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: str = "", say: Say = lambda _: None) -> Ladder:
+def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None, machine: str = "", say: Say = lambda _: None) -> Ladder:
     """Train every rung in a process of its own, one after the other, measure each, and write the report after each.
 
     The same call again goes on: rungs that are measured are taken as they are, trainings are resumed.
@@ -58,21 +58,21 @@ def climb(ask: Ask, folder: Path, *, book: Phrasebook | None = None, machine: st
         TrainingError: some rung failed; the report tells of the others.
         Stopped, Interrupted: after saving; the same call goes on.
     """
-    facts = gather_facts(corpora_of(ask), cores=usable_cores(), gpu=torch.cuda.is_available())
-    data = data_config(ask, facts)
-    require_possible(ask, facts=facts, data=data)
-    require_own_comparison(folder, [rung.name for rung in ask.rungs], inputs=stamps(data))
+    facts = gather_facts(corpora_of(spec), cores=usable_cores(), gpu=torch.cuda.is_available())
+    data = data_config(spec, facts)
+    require_possible(spec, facts=facts, data=data)
+    require_own_comparison(folder, [rung.name for rung in spec.rungs], inputs=stamps(data))
     with FolderLock(folder), StopRequest() as stop:
         with stop.at_once(_STOPPED):
             _require_same_data(data, folder)
             prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
             if not prepared.dev.source:
                 raise UsageError("no dev text", expected="some to choose the best step by", remedy="--dev-source and --dev-target")
-            plan = plan_ladder(ask, prepared, facts=facts, data=data)
+            plan = plan_ladder(spec, prepared, facts=facts, data=data)
             for rung in plan.rungs:
                 _require_same_rung(rung, prepared, folder)
         report = _Report(folder, plan.budget, corpus=_corpus(data, prepared), machine=machine, test=prepared.test, notes=plan.notes)
-        _Climb(plan, report, prepared, seeds=ask.seeds, book=book, stop=stop, say=say).climb()
+        _LadderRun(plan, report, prepared, seeds=spec.seeds, book=book, stop=stop, say=say).run_all()
         return report.ladder()
 
 
@@ -88,7 +88,7 @@ def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterab
     _require_no_run(folder)
     asked, measured = is_json_with("train", "seed", "data"), is_json_with("asked", "rung", "translations")
     named = {folder / name / RUNG_REQUEST: asked for name in rungs} | {folder / name / RUNG: measured for name in rungs}
-    require_own({folder / "data": is_prepared, **places(folder), **named}, what="a comparison", inputs=inputs)
+    require_own({folder / "data": is_prepared, **ladder_report_files(folder), **named}, what="a comparison", inputs=inputs)
 
 
 def _require_same_data(data: DataConfig, folder: Path) -> None:
@@ -102,7 +102,7 @@ def _require_same_data(data: DataConfig, folder: Path) -> None:
     _refuse_changes(folder, map(str, differences(saved, fingerprint(data))))
 
 
-def _require_same_rung(rung: Planned, prepared: Prepared, folder: Path) -> None:
+def _require_same_rung(rung: PlannedRung, prepared: Prepared, folder: Path) -> None:
     """Refuse to go on with a rung that was begun otherwise."""
     try:
         saved: Any = json.loads((folder / rung.name / RUNG_REQUEST).read_bytes())
@@ -120,7 +120,7 @@ def _refuse_changes(folder: Path, changes: Iterable[str]) -> None:
         )
 
 
-def _asked(rung: Planned, prepared: Prepared) -> dict[str, Any]:
+def _asked(rung: PlannedRung, prepared: Prepared) -> dict[str, Any]:
     """All that decides what becomes of a rung, but how many seeds it has."""
     return {**rung.config.model_dump(mode="json", exclude={"data"}), "data": prepared.digest}
 
@@ -149,8 +149,8 @@ class _Report:
     machine: str
     test: Texts
     notes: tuple[str, ...]
-    measured: list[Measured] = field(default_factory=list[Measured])
-    pairs: list[Pair] = field(default_factory=list[Pair])
+    measured: list[MeasuredRung] = field(default_factory=list[MeasuredRung])
+    pairs: list[RungComparison] = field(default_factory=list[RungComparison])
 
     def __post_init__(self) -> None:
         count = len(self.test.source)
@@ -158,11 +158,11 @@ class _Report:
             small = f"the test set has {count} sentences: too few to tell good systems apart" if count else "no test set: nothing is scored"
             self.notes = (*self.notes, small)
 
-    def add(self, one: Measured, prepared: Prepared) -> None:
+    def add(self, one: MeasuredRung, prepared: Prepared) -> None:
         """Take a rung in, and hold it against the one before it, where both have learned to translate."""
         before = [other for other in self.measured if other.rung.comparable]
         if before and one.rung.comparable and self.test.source:
-            self.pairs.append(compare(prepared, self.test, baseline=before[-1], system=one))
+            self.pairs.append(compare_rungs(prepared, self.test, baseline=before[-1], system=one))
         self.measured.append(one)
         self.notes += not_learned(one.rung)
 
@@ -178,7 +178,7 @@ class _Report:
 
 
 @dataclass
-class _Climb:
+class _LadderRun:
     """The rungs of one ladder, one after the other."""
 
     plan: Plan
@@ -189,7 +189,7 @@ class _Climb:
     stop: StopRequest
     say: Say
 
-    def climb(self) -> None:
+    def run_all(self) -> None:
         failed: dict[str, str] = {}
         for place, rung in enumerate(self.plan.rungs):
             try:
@@ -212,7 +212,7 @@ class _Climb:
                 remedy="the same command again tries only these; the report tells of the others",
             )
 
-    def _take(self, rung: Planned) -> Measured:
+    def _take(self, rung: PlannedRung) -> MeasuredRung:
         """Train and measure a rung, unless that is done."""
         folder = self.report.folder / rung.name
         asked = {**_asked(rung, self.prepared), "seeds": self.seeds, "phrasebook": self.book is not None}
@@ -227,9 +227,9 @@ class _Climb:
             self._train(rung.config.model_copy(update={"seed": seed}), runs[-1])
         self.say(f"{rung.name}: measuring")
         with self.stop.at_once(_STOPPED):
-            named = Named(rung.name, rung.title, rung.settings)
-            found = measure([Run.open(run) for run in runs], named, test=self.prepared.test, book=self.book)
-        write_file(folder / RUNG, to_json(found, asked=asked).encode())
+            named = RungLabel(rung.name, rung.title, rung.settings)
+            found = measure_rung([Run.open(run) for run in runs], named, test=self.prepared.test, book=self.book)
+        write_file(folder / RUNG, rung_to_json(found, asked=asked).encode())
         self.say(f"{rung.name}: {summary(found)}")
         return found
 
@@ -267,10 +267,10 @@ class _Climb:
             raise TrainingError(told or f"its process ended with exit code {code}", remedy="" if told else f"see {run / 'log.txt'}")
 
 
-def read_rung(path: Path, *, asked: dict[str, Any]) -> Measured | None:
+def read_rung(path: Path, *, asked: dict[str, Any]) -> MeasuredRung | None:
     """A rung that was measured before and was asked to be the same; None where there is none."""
     try:
-        before, found = from_json(path.read_bytes())
+        before, found = rung_from_json(path.read_bytes())
         same = not differences(before, asked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -287,7 +287,7 @@ def not_learned(rung: Rung) -> tuple[str, ...]:
     return (f"{rung.name} {short}, after {rung.steps:,} steps: {why}; {enough}",)
 
 
-def summary(measured: Measured) -> str:
+def summary(measured: MeasuredRung) -> str:
     """A rung on one line."""
     rung = measured.rung
     parts = [f"dev perplexity {rung.dev_perplexity:.2f}", *(f"{score.name} {score.value:.2f}" for score in rung.scores)]
@@ -334,12 +334,12 @@ def compare_runs(
     with FolderLock(folder), StopRequest() as stop:
         for run, name, told in zip(runs, names_of(folders), settings, strict=True):
             with stop.at_once(_STOPPED):
-                report.add(_take_run(run, Named(name, name, told), report, book=book, say=say), runs[0].prepared)
+                report.add(_take_run(run, RungLabel(name, name, told), report, book=book, say=say), runs[0].prepared)
         report.write()
     return report.ladder()
 
 
-def _take_run(run: Run, named: Named, report: _Report, *, book: Phrasebook | None, say: Say) -> Measured:
+def _take_run(run: Run, named: RungLabel, report: _Report, *, book: Phrasebook | None, say: Say) -> MeasuredRung:
     manifest = json.loads((run.folder / "model" / "manifest.json").read_bytes()) if (run.folder / "model").is_dir() else {}
     steps = read_training(run).steps
     asked: dict[str, Any] = {
@@ -355,8 +355,8 @@ def _take_run(run: Run, named: Named, report: _Report, *, book: Phrasebook | Non
         say(f"{named.name}: measured already")
         return kept
     say(f"{named.name}: measuring")
-    found = measure([run], named, test=report.test, book=book)
-    write_file(path, to_json(found, asked=asked).encode())
+    found = measure_rung([run], named, test=report.test, book=book)
+    write_file(path, rung_to_json(found, asked=asked).encode())
     say(f"{named.name}: {summary(found)}")
     return found
 

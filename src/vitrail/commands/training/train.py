@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.request import Texts, make_request
+from vitrail.commands.shared.data_options import TextOptions, make_request
 
 if TYPE_CHECKING:
     from vitrail.train.api import Request
@@ -61,18 +61,20 @@ def train(
     """
     from vitrail.config import Override
 
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or [])
+    texts = TextOptions(
+        source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or []
+    )
     more = [Override(("preset",), preset)] if preset else []
     more += [Override(("train", "duration"), duration)] if duration else []
     request = make_request(texts, recipe=recipe, file=config, settings=settings or [], more=more)
-    result = run(request, output, allow=allow_change or [], tensorboard=tensorboard, film=film)
+    result = run_training(request, output, allow=allow_change or [], tensorboard=tensorboard, film=film)
     if json:
         console.show_json(result)
     elif "test" in result:
         console.write_lines(result["test"]["lines"])
 
 
-def run(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool = False, film: bool = True) -> dict[str, Any]:
+def run_training(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool = False, film: bool = True) -> dict[str, Any]:
     """Train, then score the test set where there is one; what is worth telling, as plain values."""
     import torch
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vitrail.commands.look.experiment import EXPERIMENTS
+from vitrail.commands.inspecting.experiment import EXPERIMENTS
 from vitrail.commands.shared import console
 
 bench = typer.Typer(name="bench", help="Measure speed, against others and against promises.", no_args_is_help=True)
@@ -33,10 +33,10 @@ def bench_train(
     A Transformer is held against torch.nn.Transformer and Hugging Face MarianMT, a recurrent model against a loop of torch's own
     layers and JoeyNMT. Takes a quarter of an hour on two cores. Without files, on the built-in phrasebook.
     """
-    from vitrail.bench.training_speed import run
+    from vitrail.bench.training_speed import measure_training_speed
     from vitrail.config import parse_override
 
-    report = run(
+    report = measure_training_speed(
         source=source,
         target=target,
         preset=preset,
@@ -68,9 +68,9 @@ def bench_busy(
 
     The busy process is started and ended here. Takes two minutes; nothing else should be at work.
     """
-    from vitrail.bench.busy import read_counts, run
+    from vitrail.bench.busy import measure_busy_training, read_counts
 
-    report = run(
+    report = measure_busy_training(
         preset=preset,
         batch_tokens=batch_tokens,
         threads=threads,
@@ -89,9 +89,9 @@ def bench_start(
     json: console.Json = False,
 ) -> None:
     """Time to start: `import vitrail` and `vitrail --help`."""
-    from vitrail.bench.start import run
+    from vitrail.bench.start import measure_start_time
 
-    report = run(repeats=repeats)
+    report = measure_start_time(repeats=repeats)
     console.show(report.to_json() if json else report.to_text())
 
 
@@ -106,7 +106,7 @@ def bench_prepare(
 
     A million pairs take about a minute and 0.3 GB of disk.
     """
-    from vitrail.bench.preparing_speed import read_sizes, run
+    from vitrail.bench.preparing_speed import measure_preparation, read_sizes
 
-    report = run(sizes=read_sizes(pairs), say=console.say)
+    report = measure_preparation(sizes=read_sizes(pairs), say=console.say)
     console.show(report.to_json() if json else report.to_text())

@@ -170,7 +170,7 @@ def inspect(
         return
     inspection = _look(translator, _required(text), edits, _Asked(translation, part, prefix, search))
     if not plain and outlet in (_PAGE, _RECORD):
-        from vitrail.inspection.whole import MAPPED, complete
+        from vitrail.inspection.complete import MAPPED, complete
 
         mapped = MAPPED if outlet == _PAGE else 0
         inspection = complete(inspection, translator, model, edit=edits, maps=mapped, layout=layout, against=other)
@@ -209,7 +209,7 @@ def _required(text: str) -> str:
 
 
 def _search(translator: "InspectableTranslator", beams: int | None) -> "SearchConfig":
-    from vitrail.commands.use.translate import adapt_search
+    from vitrail.commands.translating.translate import adapt_search
 
     return adapt_search(translator.search, beams=beams, n_best=1, length_penalty=None, sampling=None)
 

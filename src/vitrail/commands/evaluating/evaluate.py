@@ -122,7 +122,7 @@ def own_test(folder: Path) -> tuple[Path, list[Path]]:
 
 def _translate(model: Path, source: Path, output: Path, *, beams: int | None, threads: int, device: console.DeviceName) -> str:
     """Write the translations of a file; returns the language that they are in, as the model knows it."""
-    from vitrail.commands.use.translate import adapt_search, load
+    from vitrail.commands.translating.translate import adapt_search, load
     from vitrail.evaluation.report import read_sentences
     from vitrail.files import write_file
 

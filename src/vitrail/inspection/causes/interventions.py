@@ -18,7 +18,7 @@ from vitrail.nn.probe import Hook, listen
 
 
 @contextmanager
-def applied(
+def intervene(
     model: TranslationModel, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
 ) -> Generator[None]:
     """Change what a model computes, for whatever this thread asks of it while this is open: search of any kind, in any batch, or a given

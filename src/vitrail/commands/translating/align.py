@@ -27,7 +27,11 @@ def align(
     target: Annotated[Path, typer.Option(metavar="FILE", help="Their translations, line by line.")],
     gold: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Links to be held against, as in 0-0 1?2: - sure, ? only possible.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Links to compare with: lines such as 0-0 1?2 (- sure, ? possible), or a line a link: sentence source target S or P, from 1.",
+            show_default=False,
+        ),
     ] = None,
     first: Annotated[int, typer.Option(min=0, max=1, help="With --gold: what it calls the first word.")] = 0,
     method: Annotated[
@@ -91,9 +95,9 @@ def _links(aligner: "Aligner", sources: Sequence[str], targets: Sequence[str]) -
 
 def _read_gold(gold: Path, sources: Sequence[str], targets: Sequence[str], *, first: int) -> list["Gold"]:
     from vitrail.inspection.alignment.alignment_error import read_alignments
-    from vitrail.inspection.alignment.word_alignment import count_words
+    from vitrail.inspection.alignment.word_alignment import count_spaced_words
 
-    lengths = list(zip(map(count_words, sources), map(count_words, targets), strict=True))
+    lengths = list(zip(map(count_spaced_words, sources), map(count_spaced_words, targets), strict=True))
     return read_alignments(gold, first=first, lengths=lengths)
 
 

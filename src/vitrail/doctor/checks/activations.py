@@ -11,14 +11,14 @@ from torch import Tensor
 
 from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_data import LONGEST, Patient
+from vitrail.doctor.run_under_test import LONGEST, RunUnderTest
 from vitrail.errors import DataError
 from vitrail.models.base import TranslationModel
 from vitrail.models.places import attentions
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.probe import trace
 
-Floats = npt.NDArray[np.float64]
+_Floats = npt.NDArray[np.float64]
 
 SENTENCES = 64
 """Dev pairs over which heads and neurons are watched: 700 positions or more."""
@@ -41,7 +41,7 @@ DEAD_MANY, DEAD_SOME = 0.9, 0.5
 """Share of a layer's neurons that were never active: a fault, a warning. The demo, and the Transformer on Multi30k, have not one."""
 
 
-class Head(NamedTuple):
+class HeadStatistics(NamedTuple):
     """What a head does on a sample."""
 
     place: str
@@ -52,7 +52,7 @@ class Head(NamedTuple):
     """Of what it adds to its layer's output, as a share of the median head there; a mean over queries."""
 
 
-class Twins(NamedTuple):
+class DuplicateHeads(NamedTuple):
     """Two heads of one layer that do the same."""
 
     place: str
@@ -62,26 +62,26 @@ class Twins(NamedTuple):
     """Total variation between their weights."""
 
 
-def heads(patient: Patient) -> list[Finding]:
+def heads(run: RunUnderTest) -> list[Finding]:
     """Whether heads look everywhere alike, say nothing, or say what another one says."""
-    seen, real = _watch(patient)
-    found: list[Head] = []
-    twins: list[Twins] = []
-    for attention in attentions(patient.model.places()):
-        module = patient.model.get_submodule(attention.path)
+    seen, real = _record_activations(run)
+    found: list[HeadStatistics] = []
+    twins: list[DuplicateHeads] = []
+    for attention in attentions(run.model.places()):
+        module = run.model.get_submodule(attention.path)
         if not isinstance(module, MultiHeadAttention):
             continue
         queries = real[0] if attention.kind == "encoder" else real[1]
         weights, context = seen[attention.weights], seen[attention.probes["context"]]
         keep = seen[attention.probes["mask"]].expand(-1, 1, weights.shape[2], -1)
         found += describe_heads(attention.path, weights, context, output=module.output.weight.detach(), keep=keep, queries=queries)
-        twins += find_twins(attention.path, weights, context, queries=queries)
+        twins += find_duplicate_heads(attention.path, weights, context, queries=queries)
     if not found:
         return [Finding(check="heads", severity="ok", found="this model has no attention with several heads")]
     return [judge_heads(found, twins)]
 
 
-def describe_heads(place: str, weights: Tensor, context: Tensor, *, output: Tensor, keep: Tensor, queries: Tensor) -> list[Head]:
+def describe_heads(place: str, weights: Tensor, context: Tensor, *, output: Tensor, keep: Tensor, queries: Tensor) -> list[HeadStatistics]:
     """Entropy and strength of each head of an attention.
 
     Args: weights (B H T S), context (B H T E), keep (B 1 T S); output: the matrix W_O (D, HE); queries: real positions (B T).
@@ -94,24 +94,24 @@ def describe_heads(place: str, weights: Tensor, context: Tensor, *, output: Tens
     strength = [float(added[:, head][queries].mean()) for head in range(weights.shape[1])]
     middle = max(float(np.median(strength)), max(strength) / 10, 1e-30)  # were most heads silent, their median would say nothing
     return [
-        Head(place, head, float(plain[:, head][chosen].mean()) if bool(chosen.any()) else 0.0, strength[head] / middle)
+        HeadStatistics(place, head, float(plain[:, head][chosen].mean()) if bool(chosen.any()) else 0.0, strength[head] / middle)
         for head in range(weights.shape[1])
     ]
 
 
-def find_twins(place: str, weights: Tensor, context: Tensor, *, queries: Tensor) -> list[Twins]:
+def find_duplicate_heads(place: str, weights: Tensor, context: Tensor, *, queries: Tensor) -> list[DuplicateHeads]:
     """Pairs of heads with nearly equal weights that also found nearly the same: see `SAME_WEIGHTS`, `SAME_CONTEXT`."""
-    found: list[Twins] = []
+    found: list[DuplicateHeads] = []
     for first, second in itertools.combinations(range(weights.shape[1]), 2):
         apart = 0.5 * (weights[:, first] - weights[:, second]).abs().sum(2)[queries].mean()
         if float(apart) < SAME_WEIGHTS:
             likeness = torch.cosine_similarity(context[:, first][queries], context[:, second][queries], dim=1).mean()
             if float(likeness) > SAME_CONTEXT:
-                found.append(Twins(place, first, second, float(apart)))
+                found.append(DuplicateHeads(place, first, second, float(apart)))
     return found
 
 
-def judge_heads(found: Sequence[Head], twins: Sequence[Twins]) -> Finding:
+def judge_heads(found: Sequence[HeadStatistics], twins: Sequence[DuplicateHeads]) -> Finding:
     """Judge by how many of all heads do nothing of their own."""
     silent = [head for head in found if head.norm < SILENT]
     uniform = [head for head in found if head.entropy > UNIFORM and head not in silent]
@@ -137,11 +137,11 @@ def judge_heads(found: Sequence[Head], twins: Sequence[Twins]) -> Finding:
     )
 
 
-def neurons(patient: Patient) -> list[Finding]:
+def neurons(run: RunUnderTest) -> list[Finding]:
     """Whether neurons of feed-forward layers are ever active."""
-    seen, real = _watch(patient)
+    seen, real = _record_activations(run)
     shares: dict[str, float] = {}
-    for place in patient.model.places():
+    for place in run.model.places():
         if place.role == "feed_forward":
             shares[place.path] = dead_share(seen[place.name][real[0] if place.side == "source" else real[1]])
     return [judge_neurons(shares)]
@@ -173,12 +173,12 @@ def judge_neurons(shares: Mapping[str, float]) -> Finding:
 
 
 @torch.no_grad()
-def _watch(patient: Patient) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
     """What probes hear of `SENTENCES` dev pairs in one batch, and which source and target positions are real."""
-    pairs = patient.dev_pairs
+    pairs = run.dev_pairs
     if not len(pairs):
         raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
-    model: TranslationModel = patient.model
+    model: TranslationModel = run.model
     batch = make_batch(model, pairs.source[:SENTENCES], pairs.target[:SENTENCES])
     with trace(model) as seen:
         forced_decode(model, batch)

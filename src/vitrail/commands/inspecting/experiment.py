@@ -43,15 +43,15 @@ def lag(
 
     Takes three minutes on two cores.
     """
-    from vitrail.experiments.lag import places
+    from vitrail.experiments.lag import lag_report_files
 
-    _require_own(places, output)
-    from vitrail.experiments.lag import LagConditions, read_lengths, run, write_report
+    _require_own(lag_report_files, output)
+    from vitrail.experiments.lag import LagConditions, parse_lags, run_lag_experiment, write_lag_report
 
     conditions = LagConditions(task=task, exact=exact, steps=steps)
-    report = run(lengths=read_lengths(lengths), seeds=range(1, seeds + 1), conditions=conditions, say=console.say)
+    report = run_lag_experiment(lengths=parse_lags(lengths), seeds=range(1, seeds + 1), conditions=conditions, say=console.say)
     if output is not None:
-        for path in write_report(report, output):
+        for path in write_lag_report(report, output):
             console.say(f"wrote {path}")
     console.show(report.to_json() if json else report.to_text())
 
@@ -82,25 +82,25 @@ def gradients(
 
     Takes three minutes on two cores, with clipping by norm, by value and without. Of a run: seconds.
     """
-    from vitrail.experiments.gradients import places
+    from vitrail.experiments.gradients import gradient_report_files
 
-    _require_own(places, output)
+    _require_own(gradient_report_files, output)
     from vitrail.experiments import gradients
 
     if folder is not None:
         report = gradients.measure_run(folder)
     else:
-        report = gradients.run(
+        report = gradients.run_gradient_experiment(
             presets=presets or gradients.PRESETS,
             source=source,
             target=target,
-            conditions=gradients.Conditions(
+            conditions=gradients.GradientConditions(
                 length=length, steps=steps, recurrent_scale=recurrent_scale, optimizer=optimizer, threads=threads
             ),
             say=console.say,
         )
     if output is not None:
-        for path in gradients.write_report(report, output):
+        for path in gradients.write_gradient_report(report, output):
             console.say(f"wrote {path}")
     console.show(report.to_json() if json else report.to_text())
 
@@ -113,9 +113,9 @@ def bottleneck(
 
     Fitted on training sentences of the run, tested on its dev and test sets, beside the answer that is right most often.
     """
-    from vitrail.experiments.bottleneck import read_run
+    from vitrail.experiments.bottleneck import probe_run
 
-    found = [read_run(folder) for folder in folders]
+    found = [probe_run(folder) for folder in folders]
     if json:
         console.show_json([one.to_record() for one in found])
     else:
@@ -141,13 +141,15 @@ def length(
 
     Takes some minutes on two cores.
     """
-    from vitrail.experiments.length import places
+    from vitrail.experiments.length import length_report_files
 
-    _require_own(places, output)
-    from vitrail.experiments.length import ARCHITECTURES, Conditions, read_lengths, run
+    _require_own(length_report_files, output)
+    from vitrail.experiments.length import ARCHITECTURES, LengthConditions, parse_lengths, run_length_experiment
 
-    conditions = Conditions(batch_tokens=batch_tokens, threads=threads, repeats=repeats, precision=precision)
-    report = run(architectures=architectures or list(ARCHITECTURES), lengths=read_lengths(lengths), conditions=conditions, say=console.say)
+    conditions = LengthConditions(batch_tokens=batch_tokens, threads=threads, repeats=repeats, precision=precision)
+    report = run_length_experiment(
+        architectures=architectures or list(ARCHITECTURES), lengths=parse_lengths(lengths), conditions=conditions, say=console.say
+    )
     if output is not None:
         for path in report.write(output):
             console.say(f"wrote {path}")
@@ -164,9 +166,9 @@ def norms(
 
     Small models learn the built-in phrasebook. Takes some minutes on two cores.
     """
-    from vitrail.experiments.norms import run
+    from vitrail.experiments.norms import run_norm_experiment
 
-    report = run(steps=steps, seeds=range(1, seeds + 1), threads=threads, say=console.say)
+    report = run_norm_experiment(steps=steps, seeds=range(1, seeds + 1), threads=threads, say=console.say)
     console.show(report.to_json() if json else report.to_text())
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextOptions:
     """The options that say where the text is."""
 
     source: Path | None
@@ -157,7 +157,9 @@ def _languages(text: str) -> list[str]:
     return codes
 
 
-def make_request(texts: Texts, *, recipe: str, file: Path | None, settings: list[str], more: "list[Override] | None" = None) -> "Request":
+def make_request(
+    texts: TextOptions, *, recipe: str, file: Path | None, settings: list[str], more: "list[Override] | None" = None
+) -> "Request":
     """All options as one request; `more` are those that stand for a setting."""
     from vitrail.config import parse_override
     from vitrail.train.api import Request

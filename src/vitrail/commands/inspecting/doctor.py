@@ -23,7 +23,7 @@ def doctor(
     Exit code 0: no fault; 1: a fault was found (warnings and notes are none); 4: the folder holds no run, or nothing that
     could be checked, or it is damaged.
     """
-    from vitrail.doctor.checks.this_machine import examine_machine
+    from vitrail.doctor.checks.environment import examine_machine
     from vitrail.doctor.examine import examine
     from vitrail.runtime.device import choose_device, set_threads
 

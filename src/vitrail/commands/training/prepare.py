@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.request import Texts, make_request
+from vitrail.commands.shared.data_options import TextOptions, make_request
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ def prepare(
     """
     if output is None and not explain:
         raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or [])
+    texts = TextOptions(
+        source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or []
+    )
     request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
     with tempfile.TemporaryDirectory() if output is None else nullcontext(output) as folder:
         _prepare(request, Path(folder), examples=examples if explain else 0, threads=threads, json=json)

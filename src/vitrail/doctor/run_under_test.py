@@ -42,7 +42,7 @@ class PairLists:
 
 
 @dataclass(frozen=True)
-class Patient:
+class RunUnderTest:
     """What a run's folder holds; None or empty for what it does not."""
 
     folder: Path
@@ -113,7 +113,7 @@ def reversed_sides(texts: Any) -> tuple[list[str], list[str]]:
     return texts.source[::-1], texts.target[::-1]
 
 
-def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
+def read_run_folder(folder: Path, *, device: torch.device | None = None) -> RunUnderTest:
     """Read what a run's folder, or a model's, holds. Nothing is written, and a training at work there is not disturbed.
 
     Raises ModelError where the folder is not there, is nothing of ours, or a part of it is damaged.
@@ -138,7 +138,7 @@ def admit(folder: Path, *, device: torch.device | None = None) -> Patient:
     checkpoint, damaged = _newest(folder) if here["state"] else (None, ())
     if here["state"] and checkpoint is None:
         missing["state"] = "no checkpoint can be used"
-    return Patient(
+    return RunUnderTest(
         folder=folder,
         device=place,
         config=_config(folder / "config.toml") if here["config"] else None,

@@ -42,7 +42,7 @@ BRINGS = {
 """What each extra is for; one without an entry is told by its packages."""
 
 
-class Machine(NamedTuple):
+class Environment(NamedTuple):
     """What is known of a machine; -1 where it does not say."""
 
     python: tuple[int, ...]
@@ -84,15 +84,15 @@ class Machine(NamedTuple):
 
 def examine_machine(folder: Path | None = None) -> Diagnosis:
     """Look this machine over, and the folder that runs would be written to. Nothing is written. Cost: a second beside importing torch."""
-    return diagnose("this machine", judge_machine(look(Path.cwd() if folder is None else folder)))
+    return diagnose("this machine", judge_machine(measure_environment(Path.cwd() if folder is None else folder)))
 
 
-def look(folder: Path) -> Machine:
+def measure_environment(folder: Path) -> Environment:
     """Measure what `judge_machine` judges."""
     needed, extras = read_requirements(requires("vitrail") or [])
     wanted = needed | {name: least for part in extras.values() for name, least in part.items()}
     device, cores = choose_device("auto"), usable_cores()
-    return Machine(
+    return Environment(
         python=tuple(sys.version_info[:3]),
         packages={name: found for name in wanted if (found := _version(name))},
         requirements={"python": str(metadata("vitrail")["Requires-Python"]).removeprefix(">="), **needed},
@@ -186,7 +186,7 @@ def _time_product(kind: torch.dtype, device: torch.device) -> float:
     return best
 
 
-def judge_machine(machine: Machine) -> list[Finding]:
+def judge_machine(machine: Environment) -> list[Finding]:
     """Everything that can be said of a machine, one finding for each part of it."""
     return [
         _versions(machine),
@@ -201,7 +201,7 @@ def judge_machine(machine: Machine) -> list[Finding]:
     ]
 
 
-def _versions(machine: Machine) -> Finding:
+def _versions(machine: Environment) -> Finding:
     installed = {"python": ".".join(map(str, machine.python)), **machine.packages}
     old = [name for name, least in machine.requirements.items() if not _reaches(installed.get(name, ""), least)]
     shown = ", ".join(f"{name} {installed.get(name, 'missing')}" for name in machine.requirements)
@@ -221,7 +221,7 @@ def _reaches(found: str, least: str) -> bool:
     return bool(found) and numbers[0] >= numbers[1]
 
 
-def _threads(machine: Machine) -> Finding:
+def _threads(machine: Environment) -> Finding:
     told = f"{machine.cores} core{'s' * (machine.cores != 1)}, {machine.threads} thread{'s' * (machine.threads != 1)}"
     told += f" (OMP_NUM_THREADS={machine.omp_threads})" if machine.omp_threads else ""
     numbers = {"cores": machine.cores, "threads": machine.threads}
@@ -240,7 +240,7 @@ def _threads(machine: Machine) -> Finding:
     return Finding(check="threads", severity="ok", found=told, numbers=numbers)
 
 
-def _other_work(machine: Machine) -> Finding:
+def _other_work(machine: Environment) -> Finding:
     told = f"this process gets {machine.share:.0%} of its {machine.cores} core{'s' * (machine.cores != 1)} when it wants all"
     told += f"; load {machine.load:.1f}" if machine.load >= 0 else ""
     numbers = {"share": machine.share, "load": machine.load}
@@ -259,7 +259,7 @@ def _other_work(machine: Machine) -> Finding:
     )
 
 
-def _free_memory(machine: Machine) -> Finding:
+def _free_memory(machine: Environment) -> Finding:
     if machine.memory < 0:
         return Finding(check="memory", severity="unchecked", found="this system does not tell how much is free")
     told = f"{machine.memory / 1e9:.1f} GB can be had"
@@ -275,13 +275,13 @@ def _free_memory(machine: Machine) -> Finding:
     )
 
 
-def _device(machine: Machine) -> Finding:
+def _device(machine: Environment) -> Finding:
     if machine.device == "cpu":
         return Finding(check="device", severity="ok", found="the processor; torch sees no GPU")
     return Finding(check="device", severity="ok", found=f"{machine.device}, {machine.device_memory / 1e9:.1f} GB of its memory free")
 
 
-def _precision(machine: Machine) -> Finding:
+def _precision(machine: Environment) -> Finding:
     single, half = machine.seconds["float32"], machine.seconds["bfloat16"]
     gain = single / half if half > 0 else 0.0
     told = f"a product in bfloat16 is {gain:.2g} times as fast as in float32; precision = auto takes {machine.chosen}"
@@ -295,7 +295,7 @@ def _precision(machine: Machine) -> Finding:
     return Finding(check="precision", severity="ok", found=told, numbers=numbers)
 
 
-def _extras(machine: Machine) -> list[Finding]:
+def _extras(machine: Environment) -> list[Finding]:
     found: list[Finding] = []
     for extra, wanted in machine.extras.items():
         brings = BRINGS.get(extra, ", ".join(wanted))
@@ -313,7 +313,7 @@ def _extras(machine: Machine) -> list[Finding]:
     return found
 
 
-def _folder(machine: Machine) -> Finding:
+def _folder(machine: Environment) -> Finding:
     told = f"{machine.folder}: {machine.disk / 1e9:.1f} GB free" if machine.disk >= 0 else f"{machine.folder}: is not there"
     if not machine.writable or machine.disk < 0:
         expected, remedy = "a folder that can be written", "another folder: -o FOLDER, or other rights"
@@ -330,7 +330,7 @@ def _folder(machine: Machine) -> Finding:
     )
 
 
-def _encoding(machine: Machine) -> Finding:
+def _encoding(machine: Environment) -> Finding:
     told = f"standard output in {machine.encoding or 'an unknown encoding'}, locale in {machine.locale_encoding}"
     if _is_utf8(machine.encoding) and _is_utf8(machine.locale_encoding):
         return Finding(check="encoding", severity="ok", found=told)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.feed import Feed
+from vitrail.commands.shared.line_reader import LineReader
 from vitrail.commands.shared.progress import count_lines, progress
 from vitrail.errors import DataError, Interrupted, UsageError
 
@@ -89,7 +89,7 @@ def translate(
     constraints = TextConstraints(prefix, forbid or (), force or ())
     if source == Path("-") and sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  None: closed
         console.say("type a line to translate it; Ctrl-D ends")
-    feed = Feed(source)
+    feed = LineReader(source)
     if alignment:
         answers = aligned(translator, feed.portions(), folder=models[0], search=search, constraints=constraints)
     else:
@@ -110,7 +110,7 @@ def translate(
 
 
 def _write(
-    answers: Iterable[tuple["Translation", Sequence[str] | None]], columns: "_Columns", *, total: int | None, feed: Feed
+    answers: Iterable[tuple["Translation", Sequence[str] | None]], columns: "_Columns", *, total: int | None, feed: LineReader
 ) -> list[int]:
     """Write each answer as it comes. Returns the numbers of those that may be incomplete."""
     doubtful: list[int] = []

@@ -58,8 +58,8 @@ def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
-    from vitrail.commands.make.train import run
-    from vitrail.commands.shared.request import Texts, make_request
+    from vitrail.commands.shared.data_options import TextOptions, make_request
+    from vitrail.commands.training.train import run_training
     from vitrail.files import write_file
     from vitrail.phrasebook import corpus
     from vitrail.train.run_folder import is_begun
@@ -69,8 +69,8 @@ def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
     text = folder / "phrasebook"
     corpus.write_phrasebook(text, book, used=is_begun(folder))
     sides = {part: (text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test")}
-    texts = Texts(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
-    outcome = run(make_request(texts, recipe=recipe, file=None, settings=asked["settings"]), folder, allow=[])
+    texts = TextOptions(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
+    outcome = run_training(make_request(texts, recipe=recipe, file=None, settings=asked["settings"]), folder, allow=[])
     result = {
         "asked": asked,
         **outcome,
@@ -83,7 +83,7 @@ def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
 def _measure(folder: Path, book: Any, tested: list[str]) -> dict[str, Any]:
     """Pronouns on the challenge set, agreement on the test set, and the sentences of the demonstration, the last of them inside out."""
     import vitrail
-    from vitrail.inspection.whole import complete
+    from vitrail.inspection.complete import complete
     from vitrail.phrasebook.corpus import agreement_accuracy, pronoun_accuracy
 
     translator = vitrail.load(folder, device="auto", threads=0)

@@ -10,7 +10,7 @@ from typing import Any
 from vitrail.errors import VitrailError
 
 
-def measure_apart(module: str, task: Mapping[str, Any], *, name: str, remedy: str) -> dict[str, Any]:
+def measure_in_subprocess(module: str, task: Mapping[str, Any], *, name: str, remedy: str) -> dict[str, Any]:
     """Run a module in a new process with a task on its standard input, and return the last line of what it says.
 
     Raises VitrailError that names the measurement, with the last line of what the process had to say, when it fails.

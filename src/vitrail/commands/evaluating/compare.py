@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.request import Texts, make_request
+from vitrail.commands.shared.data_options import TextOptions, make_request
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.ladder.ladder_plan import Ask
+    from vitrail.ladder.ladder_plan import LadderSpec
     from vitrail.ladder.rungs import Ladder
     from vitrail.phrasebook.corpus import Phrasebook
 
@@ -61,15 +61,15 @@ def compare(
     Writes report.html, report.md and report.json. The same command again goes on where it was stopped. A rung that has learned nothing
     yet is told, with what would be long enough, and compared with none.
     """
-    texts = Texts(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
+    texts = TextOptions(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
     if runs:
         training = (source, target, dev_source, dev_target, corpus, languages, recipe, config, settings, rung, budget)
         if any(training) or seeds > 1 or pairs != PAIRS or not match:
             raise UsageError("runs that exist, and how to train others", expected="either runs, or text and settings to train rungs with")
         ladder = _compare_runs(runs, texts, output, phrasebook=phrasebook)
     else:
-        from vitrail.ladder.ladder import require_own_comparison
-        from vitrail.ladder.ladder_plan import STANDARD, Ask, Budget, parse_rung
+        from vitrail.ladder.comparison import require_own_comparison
+        from vitrail.ladder.ladder_plan import STANDARD, Budget, LadderSpec, parse_rung
 
         wanted = tuple(map(parse_rung, rung)) if rung else tuple(STANDARD.values())
         limit = Budget.parse(budget) if budget else None
@@ -81,7 +81,7 @@ def compare(
         if book is not None:
             texts, recipe = _write_phrasebook(book, output), recipe or "phrasebook"
         request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
-        ladder = _climb(Ask(request, wanted, limit, seeds, match), output, book)
+        ladder = _climb(LadderSpec(request, wanted, limit, seeds, match), output, book)
     _show(ladder, output, json=json)
 
 
@@ -91,34 +91,34 @@ def _make_phrasebook(pairs: int) -> "Phrasebook":
     return phrasebook(train_pairs=pairs)
 
 
-def _write_phrasebook(book: "Phrasebook", folder: Path) -> Texts:
+def _write_phrasebook(book: "Phrasebook", folder: Path) -> TextOptions:
     from vitrail.data.preparing.holder import holds_comparison
     from vitrail.phrasebook.corpus import write_phrasebook
 
     text = folder / "phrasebook"
     write_phrasebook(text, book, used=holds_comparison(folder))
     train, dev, test = ((text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test"))
-    return Texts(*train, *dev, *test, corpora=[], languages="")
+    return TextOptions(*train, *dev, *test, corpora=[], languages="")
 
 
-def _climb(ask: "Ask", folder: Path, book: "Phrasebook | None") -> "Ladder":
-    from vitrail.ladder.ladder import climb
+def _climb(ask: "LadderSpec", folder: Path, book: "Phrasebook | None") -> "Ladder":
+    from vitrail.ladder.comparison import run_ladder
     from vitrail.runtime.machine import describe_machine
 
-    return climb(ask, folder, book=book, machine=describe_machine().to_text(), say=console.say)
+    return run_ladder(ask, folder, book=book, machine=describe_machine().to_text(), say=console.say)
 
 
-def _compare_runs(runs: list[Path], texts: Texts, folder: Path, *, phrasebook: bool) -> "Ladder":
+def _compare_runs(runs: list[Path], texts: TextOptions, folder: Path, *, phrasebook: bool) -> "Ladder":
     from vitrail.data.preparing.prepared import Texts as Sides
     from vitrail.evaluation.report import read_sentences
-    from vitrail.ladder.ladder import compare_runs
+    from vitrail.ladder.comparison import compare_runs
     from vitrail.runtime.machine import describe_machine
 
     test, book = None, _make_phrasebook(0) if phrasebook else None
     if (texts.test_source is None) != (texts.test_target is None):
         raise UsageError("one side of the test text", expected="--test-source FILE and --test-target FILE")
     if texts.test:
-        from vitrail.commands.shared.request import parse_corpus
+        from vitrail.commands.shared.data_options import parse_corpus
         from vitrail.data.reading.parallel_text import ParallelText
 
         pairs = list(ParallelText.model_validate(parse_corpus(texts.test, option="--test")).pairs())
@@ -130,7 +130,7 @@ def _compare_runs(runs: list[Path], texts: Texts, folder: Path, *, phrasebook: b
 
 
 def _show(ladder: "Ladder", folder: Path, *, json: bool) -> None:
-    from vitrail.ladder.ladder_report import to_json, to_text
+    from vitrail.ladder.ladder_report import report_json, report_text
 
-    console.show(to_json(ladder) if json else to_text(ladder))
+    console.show(report_json(ladder) if json else report_text(ladder))
     console.say(f"the report, with plots: {folder / 'report.html'}")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_data import Patient
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import LITTLE, word_entropy
 from vitrail.train.choosing.choose import LEAST_STEPS
 from vitrail.train.choosing.schedule_length import LOW, WARMUP, highest_share, warn_of_warmup
@@ -39,7 +39,7 @@ STILL = 0.02
 """Improvement of the dev loss over the last validation, relative, from which on a longer training is worth trying."""
 
 
-class Course(NamedTuple):
+class TrainingHistory(NamedTuple):
     """What the log of a training says, in the order of its steps."""
 
     train_steps: list[int]
@@ -57,11 +57,11 @@ class Course(NamedTuple):
     finished: bool
 
 
-def read_course(metrics: Sequence[Mapping[str, Any]]) -> Course:
+def read_history(metrics: Sequence[Mapping[str, Any]]) -> TrainingHistory:
     """Take from the log what can be judged; a value that was not finite (null in the log) counts as infinite."""
     train = [line for line in metrics if line.get("kind") == "train"]
     dev = [line for line in metrics if line.get("kind") == "validation" and "averaged_checkpoints" not in line]
-    return Course(
+    return TrainingHistory(
         train_steps=[int(line["step"]) for line in train],
         train_nats=[_log(_number(line.get("perplexity"))) for line in train],
         dev_steps=[int(line["step"]) for line in dev],
@@ -82,15 +82,15 @@ def _log(value: float) -> float:
     return math.log(value) if value > 0 else 0.0
 
 
-def planned_steps(course: Course) -> float:
+def planned_steps(course: TrainingHistory) -> float:
     """How many steps the whole training has, at the speed so far; 0 where the log has no line on training yet."""
     return course.train_steps[-1] / course.done_share if course.train_steps and course.done_share else 0.0
 
 
-def warm_up(patient: Patient) -> list[Finding]:
+def warm_up(run: RunUnderTest) -> list[Finding]:
     """Whether the learning rate gets up in the time that the training has."""
-    assert patient.config is not None
-    return [judge_warm_up(patient.config, planned_steps(read_course(patient.metrics)))]
+    assert run.config is not None
+    return [judge_warm_up(run.config, planned_steps(read_history(run.metrics)))]
 
 
 def judge_warm_up(config: RunConfig, steps: float) -> Finding:
@@ -112,12 +112,12 @@ def judge_warm_up(config: RunConfig, steps: float) -> Finding:
     )
 
 
-def learning(patient: Patient) -> list[Finding]:
+def learning(run: RunUnderTest) -> list[Finding]:
     """Whether the dev loss says that something was learned."""
-    return [judge_learning(read_course(patient.metrics), word_entropy(patient.data))]
+    return [judge_learning(read_history(run.metrics), word_entropy(run.data))]
 
 
-def judge_learning(course: Course, entropy: float) -> Finding:
+def judge_learning(course: TrainingHistory, entropy: float) -> Finding:
     """Compare the best dev loss, or without a dev set the last training loss, with the entropy of single words."""
     losses, name = (course.dev_nats, "dev") if course.dev_nats else (course.train_nats[-1:], "training")
     if not losses:
@@ -143,12 +143,12 @@ def judge_learning(course: Course, entropy: float) -> Finding:
     )
 
 
-def overfitting(patient: Patient) -> list[Finding]:
+def overfitting(run: RunUnderTest) -> list[Finding]:
     """Whether the dev loss rises while the training loss falls."""
-    return [judge_overfitting(read_course(patient.metrics))]
+    return [judge_overfitting(read_history(run.metrics))]
 
 
-def judge_overfitting(course: Course) -> Finding:
+def judge_overfitting(course: TrainingHistory) -> Finding:
     """Judge by how far the last dev loss is above the best one, and above the training loss."""
     check = "overfitting"
     if len(course.dev_nats) < 2 or not course.train_nats:
@@ -171,16 +171,16 @@ def judge_overfitting(course: Course) -> Finding:
     )
 
 
-def steadiness(patient: Patient) -> list[Finding]:
+def steadiness(run: RunUnderTest) -> list[Finding]:
     """Whether the loss jumps, steps had to be skipped, or gradients are cut all the time."""
-    course = read_course(patient.metrics)
-    if patient.config is None:
+    course = read_history(run.metrics)
+    if run.config is None:
         return [judge_steadiness(course, warmup=0.0)]
-    warmup = Warmup.parse(patient.config.schedule.warmup).within(planned_steps(course))
-    return [judge_steadiness(course, warmup=warmup, remedy=steadier_settings(patient.config))]
+    warmup = Warmup.parse(run.config.schedule.warmup).within(planned_steps(course))
+    return [judge_steadiness(course, warmup=warmup, remedy=steadier_settings(run.config))]
 
 
-def judge_steadiness(course: Course, *, warmup: float, remedy: str = "lower optimizer.learning_rate") -> Finding:
+def judge_steadiness(course: TrainingHistory, *, warmup: float, remedy: str = "lower optimizer.learning_rate") -> Finding:
     """Judge by spikes of the loss, skipped steps and what clipping cuts away; the first `warmup` steps are not held against it."""
     lowest, spikes = math.inf, list[int]()
     for step, nats in zip(course.train_steps, course.train_nats, strict=True):
@@ -209,12 +209,12 @@ def judge_steadiness(course: Course, *, warmup: float, remedy: str = "lower opti
     )
 
 
-def completion(patient: Patient) -> list[Finding]:
+def completion(run: RunUnderTest) -> list[Finding]:
     """Whether the training went to its end, and whether a longer one is worth trying."""
-    return [judge_completion(read_course(patient.metrics))]
+    return [judge_completion(read_history(run.metrics))]
 
 
-def judge_completion(course: Course) -> Finding:
+def judge_completion(course: TrainingHistory) -> Finding:
     """Notes on trainings that are not at their end, or still got better there."""
     steps = max([*course.train_steps, *course.dev_steps], default=0)
     numbers: dict[str, float] = {"steps": steps, "done_share": course.done_share}

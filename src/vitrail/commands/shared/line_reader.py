@@ -19,7 +19,7 @@ _SECONDS = 10.0
 few lines make small batches: of Multi30k, 64 lines at a time are translated at 47 lines/s, 128 at 59, 256 at 80, 1,024 at 87."""
 
 
-class Feed:
+class LineReader:
     """Reads a file or stdin in a thread of its own, so that whoever waits for an answer to a line gets it before the next one comes.
 
     Args: source: a file, or - for stdin.

@@ -6,11 +6,11 @@ from pathlib import Path
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.alignment.word_alignment import align, heads_for
 from vitrail.inspection.causes.attribution import attribute
-from vitrail.inspection.causes.change import Edit, edit_applied
+from vitrail.inspection.causes.change import Edit, apply_edit
 from vitrail.inspection.causes.lens import apply_lens
 from vitrail.inspection.film.frames import read_film
 from vitrail.inspection.maps.model_map import dev_pairs, map_model
-from vitrail.inspection.maps.similarity import Method
+from vitrail.inspection.maps.similarity import ProjectionMethod
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 
@@ -25,7 +25,7 @@ def complete(
     *,
     edit: Edit | None = None,
     maps: int = MAPPED,
-    layout: Method = "pca",
+    layout: ProjectionMethod = "pca",
     against: tuple[str, InspectableTranslator] | None = None,
 ) -> Inspection:
     """Add alignment, attribution, logit lens, maps of the dev set and the training film, as far as model and folder have them.
@@ -40,7 +40,7 @@ def complete(
     Cost:   some seconds for a small model, most of them for the maps.
     """
     # A patch is of one sentence, and a hidden position may lie beyond the end of another.
-    with nullcontext() if edit is None else edit_applied(translator.model, inspection.source, edit):
+    with nullcontext() if edit is None else apply_edit(translator.model, inspection.source, edit):
         inspection = attribute(inspection, translator.model)
     if inspection.attentions("cross"):
         inspection = align(inspection, heads=heads_for(translator, folder))
@@ -55,7 +55,11 @@ def complete(
 
 
 def _maps(
-    translator: InspectableTranslator, folder: Path, sentences: int, layout: Method, against: tuple[str, InspectableTranslator] | None
+    translator: InspectableTranslator,
+    folder: Path,
+    sentences: int,
+    layout: ProjectionMethod,
+    against: tuple[str, InspectableTranslator] | None,
 ) -> dict[str, object]:
     if not sentences:
         return {}
