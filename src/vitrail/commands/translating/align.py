@@ -29,7 +29,7 @@ def align(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Links to compare with: lines such as 0-0 1?2 (- sure, ? possible), or a line a link: sentence source target S or P, from 1.",
+            help="Right links: lines such as 0-0 1?2 (- sure, ? possible), or a line for each link: sentence source target S or P.",
             show_default=False,
         ),
     ] = None,
