@@ -25,7 +25,7 @@ import safetensors.torch
 import vitrail
 
 PAIRS, SENTENCES = 3000, 200
-PHRASEBOOKS = ("vitrail.phrasebook", "vitrail.phrasebook.corpus", "vitrail.phrasebook.phrasebook", "vitrail.phrasebook.corpus")
+PHRASEBOOKS = ("vitrail.phrasebook.corpus", "vitrail.data.phrasebook")
 """Where the built-in corpus may be, the newest place first."""
 LETTERS = ["abba", "cab", "dada", "face", "bead", "deaf", "a", "fed"]
 """What the model of the golden folder can read."""
