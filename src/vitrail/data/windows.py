@@ -89,9 +89,9 @@ class Windows:
             number += world
 
     def _documents(self, start: int) -> npt.NDArray[np.int64]:
-        """The number of the document of each token of a window; the text's end ends one."""
+        """The number of the document of each token of a window; the end of the whole text begins the first one again."""
         places = np.arange(start, start + self.length)
-        return np.searchsorted(self._ends, places % self._size, side="right") + (places // self._size) * (len(self._ends) + 1)
+        return np.searchsorted(self._ends, places % self._size, side="right") + places // self._size * len(self._ends)
 
 
 def _document_starts(stores: Sequence[Store], starts: npt.NDArray[np.int64], documents: Documents) -> npt.NDArray[np.int64]:
