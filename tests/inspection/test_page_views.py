@@ -412,7 +412,7 @@ def test_links_grow_as_the_analysis_lets_them_grow(tab: Tab) -> None:
         shape = generator.integers(1, 8, size=2)
         matrix = generator.integers(0, 6, size=shape).astype(np.float32)
         for rule, method in (("grownLinks", "grow-diag"), ("forwardLinks", "target")):
-            found: list[list[int]] = page.evaluate(f"matrix => Vitrail.align.{rule}(matrix)", matrix.tolist())
+            found: list[list[int]] = page.evaluate(f'matrix => Vitrail["views/05_align.js"].{rule}(matrix)', matrix.tolist())
             assert {(i, j) for i, j in found} == link(matrix, method=method)  # type: ignore[arg-type]
 
 
@@ -517,7 +517,7 @@ def test_rank_correlations_are_scipys(tab: Tab) -> None:
         [float(np.mean([rank_correlation(a, b) for a, b in zip(one, other, strict=True)])) for other in strengths] for one in strengths
     ]
     np.testing.assert_allclose(found, expected, atol=1e-9)
-    ties = page.evaluate("() => Vitrail.shared.spearman([1, 1, 2, 3, 3], [5, 1, 1, 2, 9])")
+    ties = page.evaluate('() => Vitrail["views/00_shared.js"].spearman([1, 1, 2, 3, 3], [5, 1, 1, 2, 9])')
     assert ties == pytest.approx(rank_correlation([1, 1, 2, 3, 3], [5, 1, 1, 2, 9]))
 
 
@@ -562,7 +562,7 @@ def test_principal_components_are_those_of_the_analysis(tab: Tab) -> None:
     generator = np.random.default_rng(1)
     for rows, columns in ((3, 9), (12, 16), (40, 8)):
         values: npt.NDArray[np.float32] = generator.normal(size=(rows, columns)).astype(np.float32)
-        found: dict[str, Any] = page.evaluate("rows => Vitrail.shared.principal(rows)", values.tolist())
+        found: dict[str, Any] = page.evaluate('rows => Vitrail["views/00_shared.js"].principal(rows)', values.tolist())
         expected = pca(values, components=2)
         points = np.array(found["points"])
         reference = values - values.mean(0)

@@ -1,8 +1,6 @@
 /* The record that the page was made from: facts, and arrays by the names of vitrail.inspection.record. */
-"use strict";
-
 /** An array with a shape. Its numbers are read from the page's bytes when they are first asked for. */
-class VitrailArray {
+export class RecordArray {
   /**
    * @param {{shape: number[], type: string, at: number, low?: number, high?: number}} entry
    * @param {Uint8Array} bytes of the whole group
@@ -45,7 +43,7 @@ class VitrailArray {
     switch (this.type) {
       case "uint8": return part(1);
       case "rounded8": return Float32Array.from(part(1), (code) => low + (code / 255) * (high - low));
-      case "float16": return Float32Array.from(new Uint16Array(part(2).buffer), VitrailArray._half);
+      case "float16": return Float32Array.from(new Uint16Array(part(2).buffer), RecordArray._half);
       default: return new Float32Array(part(4).buffer);
     }
   }
@@ -62,8 +60,8 @@ class VitrailArray {
 
   /** Another array's numbers under a shape of one's own; `merged`: its heads (H, T, E) side by side, (T, HE). */
   static same(entry, other) {
-    const array = new VitrailArray({...entry, type: other.type}, null);
-    array._read = () => (entry.merged ? VitrailArray._merge(other) : other.data);
+    const array = new RecordArray({...entry, type: other.type}, null);
+    array._read = () => (entry.merged ? RecordArray._merge(other) : other.data);
     return array;
   }
 
@@ -80,7 +78,7 @@ class VitrailArray {
 }
 
 /** Bytes from deflated base64. */
-async function vitrailInflate(text) {
+async function inflate(text) {
   const packed = atob(text);
   const bytes = new Uint8Array(packed.length);
   for (let place = 0; place < packed.length; place += 1) bytes[place] = packed.charCodeAt(place);
@@ -89,7 +87,7 @@ async function vitrailInflate(text) {
 }
 
 /** What a view reads. */
-class VitrailRecord {
+export class PageRecord {
   constructor({meta, arrays}, blobs) {
     this.meta = meta;
     this._entries = arrays;
@@ -104,8 +102,8 @@ class VitrailRecord {
   }
 
   static async read(text) {
-    const [index, ...blobs] = await Promise.all(JSON.parse(text).map(vitrailInflate));
-    return new VitrailRecord(JSON.parse(new TextDecoder().decode(index)), blobs);
+    const [index, ...blobs] = await Promise.all(JSON.parse(text).map(inflate));
+    return new PageRecord(JSON.parse(new TextDecoder().decode(index)), blobs);
   }
 
   names() {
@@ -122,8 +120,8 @@ class VitrailRecord {
     if (!this._arrays.has(name)) {
       const entry = this._entries[name];
       this._arrays.set(name, entry.same === undefined
-        ? new VitrailArray(entry, this._blobs[entry.blob])
-        : VitrailArray.same(entry, this.array(entry.same)));
+        ? new RecordArray(entry, this._blobs[entry.blob])
+        : RecordArray.same(entry, this.array(entry.same)));
     }
     return this._arrays.get(name);
   }

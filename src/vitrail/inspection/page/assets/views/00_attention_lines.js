@@ -1,4 +1,6 @@
 /* Attention as lines between two columns of tokens. */
+import * as tools from "../tools.js";
+import {h, svg} from "../tools.js";
 
 const LINE = {height: 27, width: 150, least: 0.015, rowsInFull: 48};
 
@@ -9,8 +11,7 @@ const LINE = {height: 27, width: 150, least: 0.015, rowsInFull: 48};
  * The element has `point(row|null, column|null)`: show what a row reads, or who reads a column, with numbers.
  * @param onHover (row|null, column|null)   @param onSelect the same, for a click or Enter
  */
-Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle, label, onHover, onSelect}) => {
-  const {h, svg, number} = tools;
+export const attentionLines = ({values, rows, columns, rowTitle, columnTitle, label, onHover, onSelect}) => {
   const tall = Math.max(rows.length, columns.length) * LINE.height;
   const at = (row, column) => values[row * columns.length + column];
   const y = (place) => (place + 0.5) * LINE.height;
@@ -76,7 +77,7 @@ Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle,
     buttons.forEach((button, place) => {
       const weight = weightOf === null ? null : weightOf(place);
       const told = weight !== null && weight >= 0.005;
-      shares[place].textContent = told ? number(weight, 2) : "";
+      shares[place].textContent = told ? tools.number(weight, 2) : "";
       button.classList.toggle("current", place === own);
       button.style.background = told ? tools.colour(weight) : "";
       button.style.color = told ? tools.inkOn(tools.rgb(weight)) : "";

@@ -1,15 +1,18 @@
 /* The tree of a search, as data and as a picture; the view of decoding is written with it. */
-const {spell, chance, textWidth, clip} = Vitrail.shared;
+import * as tools from "../tools.js";
+import {h, svg, t} from "../tools.js";
+import {chance, clip, spell, textWidth} from "./00_shared.js";
+
 const FONT = "13px system-ui, sans-serif";
 const MANY = 400; // nodes: from here on pruned branches begin hidden
 
 /** The divisor of Wu et al. 2016, eq. 14. */
-const divisor = (length, alpha) => ((5 + length) / 6) ** alpha;
+export const divisor = (length, alpha) => ((5 + length) / 6) ** alpha;
 
 // ---- the tree as data -------------------------------------------------------------------------------------------------------
 
 /** Nodes with their children and paths, and what became of each. */
-function readTree(decoding) {
+export function readTree(decoding) {
   const nodes = decoding.nodes;
   const children = new Map();
   for (const node of nodes) {
@@ -38,18 +41,18 @@ function readTree(decoding) {
 }
 
 /** kept | pruned | ended; of those kept with nothing after them: open at the last step, else left behind. */
-function fateOf(tree, node) {
+export function fateOf(tree, node) {
   if (node.fate !== "kept" || tree.children.has(node.number)) return node.fate;
   return node.step === tree.steps - 1 ? "open" : "left";
 }
 
-const fateWord = (tools, fate) =>
+export const fateWord = (fate) =>
   ({
-    kept: tools.t("kept", "gardée"),
-    pruned: tools.t("pruned", "élaguée"),
-    ended: tools.t("ended", "terminée"),
-    open: tools.t("kept; still open when the search stopped", "gardée ; encore ouverte à l'arrêt de la recherche"),
-    left: tools.t("kept, then overtaken: none of its continuations was good enough",
+    kept: t("kept", "gardée"),
+    pruned: t("pruned", "élaguée"),
+    ended: t("ended", "terminée"),
+    open: t("kept; still open when the search stopped", "gardée ; encore ouverte à l'arrêt de la recherche"),
+    left: t("kept, then overtaken: none of its continuations was good enough",
       "gardée, puis dépassée : aucune suite n'était assez bonne"),
   })[fate];
 
@@ -112,8 +115,7 @@ function edge(from, to, classes, svg) {
 }
 
 /** The tree: SVG, its legend, the panel of the node under the pointer or the focus, and a table as the text alternative. */
-function treePart(record, tree, tools) {
-  const {h, t} = tools;
+export function treePart(record, tree) {
   const {decoding} = record.meta;
   const winner = decoding.finished.length && decoding.finished[0].node !== null ? decoding.finished[0].node : null;
   const marked = {
@@ -123,10 +125,10 @@ function treePart(record, tree, tools) {
   const detail = h("div", {class: "dec-detail", "aria-live": "polite"});
   const frame = h("div", {class: "scroll dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways",
     "Arbre des hypothèses, défile latéralement")});
-  const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, tools, winner));
+  const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, winner));
   const hasPruned = tree.nodes.some((node) => node.fate === "pruned");
   const draw = (hidePruned) => {
-    frame.replaceChildren(drawTree(tree, decoding, marked, hidePruned, show, tools));
+    frame.replaceChildren(drawTree(tree, decoding, marked, hidePruned, show));
   };
   const hide = hasPruned && tree.nodes.length > MANY;
   const box = h("input", {type: "checkbox"});
@@ -139,16 +141,15 @@ function treePart(record, tree, tools) {
     "La marche gloutonne") : t("The beam tree", "L'arbre du faisceau");
   return tools.section(
     title,
-    legend(tree, decoding, record, tools),
+    legend(tree, decoding, record),
     hasPruned ? h("label", {class: "dec-check"}, box, t(" show pruned branches", " montrer les branches élaguées")) : "",
     frame,
     detail,
-    treeTable(tree, tools),
+    treeTable(tree),
   );
 }
 
-function legend(tree, decoding, record, tools) {
-  const {h, svg, t} = tools;
+function legend(tree, decoding, record) {
   const sample = (fate, extra, text) =>
     h(
       "span",
@@ -181,8 +182,7 @@ function legend(tree, decoding, record, tools) {
   );
 }
 
-function drawTree(tree, decoding, marked, hidePruned, show, tools) {
-  const {svg, t} = tools;
+function drawTree(tree, decoding, marked, hidePruned, show) {
   const {place, starts, width, height, root} = layOut(tree, decoding, hidePruned);
   const origin = {x: 8, y: TOP, width: root - 8};
   const classesOf = (node) =>
@@ -193,7 +193,7 @@ function drawTree(tree, decoding, marked, hidePruned, show, tools) {
     const above = spot.node.parent === null ? origin : place.get(spot.node.parent);
     const line = above ? edge(above, spot, `dec-edge ${classesOf(spot.node)}`, svg) : null;
     edges.push({line, strong: marked.winner.has(spot.node.number)});
-    groups.set(spot.node.number, {spot, line, group: nodeGroup(tree, spot, classesOf(spot.node), tools)});
+    groups.set(spot.node.number, {spot, line, group: nodeGroup(tree, spot, classesOf(spot.node))});
   }
   edges.sort((a, b) => a.strong - b.strong); // the winner's path is drawn over the others
   const picture = svg(
@@ -214,13 +214,12 @@ function drawTree(tree, decoding, marked, hidePruned, show, tools) {
   return picture;
 }
 
-function nodeGroup(tree, spot, classes, tools) {
-  const {svg, t} = tools;
+function nodeGroup(tree, spot, classes) {
   const {node, x, y, width} = spot;
   const probability = Math.exp(node.log_probability);
   const name = t(
-    `${tree.text(node) || node.piece}; ${fateWord(tools, fateOf(tree, node))}; total ${tools.number(node.total)}`,
-    `${tree.text(node) || node.piece} ; ${fateWord(tools, fateOf(tree, node))} ; total ${tools.number(node.total)}`,
+    `${tree.text(node) || node.piece}; ${fateWord(fateOf(tree, node))}; total ${tools.number(node.total)}`,
+    `${tree.text(node) || node.piece} ; ${fateWord(fateOf(tree, node))} ; total ${tools.number(node.total)}`,
   );
   return svg(
     "g",
@@ -297,8 +296,7 @@ function neighbour(tree, groups, number, key) {
   return column[at] ? column[at].number : null;
 }
 
-function detailOf(tree, node, record, tools, winner) {
-  const {h, t} = tools;
+function detailOf(tree, node, record, winner) {
   const alpha = record.meta.decoding.length_penalty;
   const fate = fateOf(tree, node);
   const length = node.step + 1;
@@ -310,18 +308,17 @@ function detailOf(tree, node, record, tools, winner) {
       "dl",
       {class: "dec-numbers"},
       pair(t("last token", "dernier token"), tools.piece(node.piece)),
-      pair(t("its log p", "son log p"), `${tools.number(node.log_probability)} (p = ${chance(Math.exp(node.log_probability), tools)})`),
+      pair(t("its log p", "son log p"), `${tools.number(node.log_probability)} (p = ${chance(Math.exp(node.log_probability))})`),
       pair(t("total log p", "log p total"), tools.number(node.total)),
       pair(t("tokens", "tokens"), String(length)),
       pair(t("score", "score"), `${tools.number(node.total)} / ${tools.number(divisor(length, alpha))} = ${tools.number(node.score)}`),
-      pair(t("fate", "sort"), `${fateMark(fate)} ${fateWord(tools, fate)}`.trim()),
+      pair(t("fate", "sort"), `${fateMark(fate)} ${fateWord(fate)}`.trim()),
     ),
   ];
 }
 
 /** Every node in words. */
-function treeTable(tree, tools) {
-  const {t} = tools;
+function treeTable(tree) {
   const header = [t("step", "pas"), t("hypothesis so far", "hypothèse jusque-là"), "log p", "total", "score", t("fate", "sort")];
   const row = (node) => [
     String(node.step + 1),
@@ -329,9 +326,8 @@ function treeTable(tree, tools) {
     tools.number(node.log_probability),
     tools.number(node.total),
     tools.number(node.score),
-    fateWord(tools, fateOf(tree, node)),
+    fateWord(fateOf(tree, node)),
   ];
   return tools.folded(t("The tree as a table", "L'arbre en tableau"), () => tools.table(header, tree.nodes.map(row)));
 }
 
-Vitrail.tree = {readTree, fateOf, fateWord, divisor, treePart};

@@ -1,11 +1,10 @@
 /* From weights to links between words, as vitrail.inspection.links makes them; the view of alignment is written with it. */
-
 /**
  * A matrix between tokens as one between words: summed over the source tokens of a word, averaged over its target tokens.
  * @param at (target token, source token) -> number
  * @param target, source lists of words, each a list of tokens
  */
-function betweenWords(at, target, source) {
+export function betweenWords(at, target, source) {
   return target.map((rows) => source.map((columns) => {
     let sum = 0;
     for (const row of rows) for (const column of columns) sum += at(row, column);
@@ -16,7 +15,7 @@ function betweenWords(at, target, source) {
 const heaviest = (values) => values.reduce((best, value, place) => (value > values[best] ? place : best), 0);
 
 /** [source, target] of the heaviest source word of each target word. */
-function forwardLinks(matrix) {
+export function forwardLinks(matrix) {
   return matrix.flatMap((row, target) => (row.length && row[heaviest(row)] > 0 ? [[heaviest(row), target]] : []));
 }
 
@@ -29,7 +28,7 @@ function backwardLinks(matrix) {
 const NEIGHBOURS = [[-1, 0], [0, -1], [1, 0], [0, 1], [-1, -1], [-1, 1], [1, -1], [1, 1]];
 
 /** The links of both directions that agree, grown over neighbours that one direction has (Koehn et al. 2003, figure 1). */
-function grownLinks(matrix) {
+export function grownLinks(matrix) {
   const name = (link) => link.join("-");
   const [forward, backward] = [forwardLinks(matrix), backwardLinks(matrix)];
   const inForward = new Set(forward.map(name));
@@ -57,7 +56,7 @@ function grownLinks(matrix) {
 const sorted = (links) => [...links].sort((one, other) => one[0] - other[0] || one[1] - other[1]);
 
 /** The tokens of each word as spaces cut a side's text, which is how word aligners count. */
-function betweenSpaces(side) {
+export function betweenSpaces(side) {
   const characters = Array.from(side.text);
   const words = [];
   characters.forEach((character, place) => {
@@ -77,6 +76,5 @@ function betweenSpaces(side) {
 }
 
 /** `0-0 1-2 2-1`: source word - target word, in the order of the source. */
-const toPharaoh = (links) => sorted(links).map((link) => link.join("-")).join(" ");
+export const toPharaoh = (links) => sorted(links).map((link) => link.join("-")).join(" ");
 
-Vitrail.align = {betweenWords, forwardLinks, grownLinks, betweenSpaces, toPharaoh};

@@ -1,12 +1,15 @@
 /* Which source word each target word came from, read off cross-attention: links, matrix, the heads behind it, and the Pharaoh line. */
-const {wordTexts, textWidth} = Vitrail.shared;
-const {betweenWords, forwardLinks, grownLinks, betweenSpaces, toPharaoh} = Vitrail.align;
+import * as charts from "../charts.js";
+import * as tools from "../tools.js";
+import {h, svg, t} from "../tools.js";
+import {textWidth, wordTexts} from "./00_shared.js";
+import {betweenSpaces, betweenWords, forwardLinks, grownLinks, toPharaoh} from "./05_align.js";
+
 const FONT = "15px system-ui, sans-serif";
 const CHOSEN = "chosen";
 
 /** The matrices that can be shown: as recorded, all heads, a layer, or one head; each (target token, source token) -> weight. */
-function choicesOf(record, tools) {
-  const {t} = tools;
+function choicesOf(record) {
   const choices = [];
   if (record.has("alignment.weights")) {
     const weights = record.array("alignment.weights");
@@ -112,8 +115,7 @@ function spread(line, other, partners) {
   line.order.forEach((number, place) => (line.spots[number].x += Math.min(Math.max(shifts[place], 0), slack)));
 }
 
-function linesPicture(source, target, links, matrix, tools) {
-  const {svg, t} = tools;
+function linesPicture(source, target, links, matrix) {
   const [top, bottom] = [setWords(source), setWords(target)];
   const width = Math.max(top.width, bottom.width);
   if (top.width > bottom.width) spread(bottom, top, target.map((_, to) => links.filter((link) => link[1] === to).map((link) => link[0])));
@@ -183,10 +185,9 @@ function lightUp(picture) {
 
 // ---- the rest ---------------------------------------------------------------------------------------------------------------
 
-function matrixPicture(source, target, links, matrix, tools) {
-  const {t} = tools;
+function matrixPicture(source, target, links, matrix) {
   const linked = new Set(links.map((link) => link.join("-")));
-  return tools.heatmap({
+  return charts.heatmap({
     values: matrix.flat(),
     rows: target,
     columns: source,
@@ -199,8 +200,7 @@ function matrixPicture(source, target, links, matrix, tools) {
   });
 }
 
-function linkTable(source, target, links, matrix, tools) {
-  const {t} = tools;
+function linkTable(source, target, links, matrix) {
   const rows = target.map((word, to) => {
     const own = links.filter((link) => link[1] === to);
     return [word, own.map((link) => source[link[0]]).join(", ") || "–", own.map((link) => tools.number(matrix[to][link[0]])).join(", ")];
@@ -209,8 +209,7 @@ function linkTable(source, target, links, matrix, tools) {
 }
 
 /** The line that word aligners write, source-target, from 0; a button copies it. */
-function pharaohPart(line, tools) {
-  const {h, t} = tools;
+function pharaohPart(line) {
   const field = h("input", {type: "text", readonly: "", value: line, "aria-label": t("Pharaoh line",
     "Ligne Pharaoh"), class: "ali-pharaoh"});
   field.addEventListener("focus", () => field.select());
@@ -236,12 +235,12 @@ function pharaohPart(line, tools) {
  * One sentence on where the alignment comes from, as `ChosenHeads.how` has it in English. Its facts are the record's; records that have
  * none tell them in that sentence alone, where they are read.
  */
-function howChosen(extra, count, {t, number}) {
+function howChosen(extra, count) {
   const found = /chosen on (?:the gold alignments of )?(\d+) sentences(?: so that both directions agree \(([\d.]+)%)?/.exec(extra.how);
   const sentences = extra.sentences ?? Number(found?.[1]);
   const worth = extra.worth ?? Number(found?.[2]) / 100;
   const by = extra.judged_by ?? (/, taken as they are/.test(extra.how) ? "nothing" : !found ? null : found[2] ? "agreement" : "gold");
-  const share = number(100 * worth, 1);
+  const share = tools.number(100 * worth, 1);
   const why = {
     agreement: t(`chosen on ${sentences} sentences so that both directions agree (${share}% of the tokens)`,
       `choix fait sur ${sentences} phrases pour que les deux sens s'accordent (${share}\u202f% des tokens)`),
@@ -256,8 +255,7 @@ function howChosen(extra, count, {t, number}) {
     `Attention croisée moyenne ${count === 1 ? "de la seule tête" : `des ${count} têtes`} ci-dessous, ${why}${row}.`);
 }
 
-function headsPart(record, tools) {
-  const {h, t} = tools;
+function headsPart(record) {
   const heads = record.array("alignment.heads");
   if (!heads) return "";
   const extra = record.meta.extras?.alignment ?? {};
@@ -266,18 +264,17 @@ function headsPart(record, tools) {
   );
   return tools.section(
     t("The heads it came from", "Les têtes dont elle vient"),
-    extra.how ? h("p", null, howChosen(extra, heads.shape[0], tools)) : "",
+    extra.how ? h("p", null, howChosen(extra, heads.shape[0])) : "",
     h("ul", {class: "ali-heads"}, ...chips),
-    scoresPicture(extra.layer_head_scores, heads, tools),
+    scoresPicture(extra.layer_head_scores, heads),
   );
 }
 
 /** A score for every layer and head, where the analysis tells them. */
-function scoresPicture(scores, heads, tools) {
+function scoresPicture(scores, heads) {
   if (!Array.isArray(scores) || !scores.length || !Array.isArray(scores[0])) return "";
-  const {t} = tools;
   return tools.figure(
-    tools.heatmap({
+    charts.heatmap({
       values: scores.flat(),
       rows: scores.map((_, layer) => t(`layer ${layer}`, `couche ${layer}`)),
       columns: scores[0].map((_, head) => t(`head ${head}`, `tête ${head}`)),
@@ -295,15 +292,15 @@ function scoresPicture(scores, heads, tools) {
   );
 }
 
-Vitrail.view({
+/** @type {View} */
+export const alignmentView = {
   id: "alignment",
   order: 5,
   label: {en: "Alignment", fr: "Alignement"},
   available: (record) => record.has("alignment.weights") || record.attentions("cross").some(({place}) => record.has(`${place}.weights`)),
-  render(root, record, tools) {
-    const {h, t} = tools;
+  render(root, record) {
     const [source, target] = [wordTexts(record.meta.source), wordTexts(record.meta.target)];
-    const choices = choicesOf(record, tools);
+    const choices = choicesOf(record);
     root.append(h("p", {class: "ali-lead"}, t(
       "Cross-attention says where the decoder looked as it chose each word. Where it looked most is taken for the word's origin: often right, sometimes not.",
       "L'attention croisée dit où le décodeur a regardé en choisissant chaque mot. Là où il a le plus regardé, on voit l'origine du mot : souvent juste, parfois non.")));
@@ -313,7 +310,7 @@ Vitrail.view({
     }
     const state = {heads: choices[0].value, rule: "grown"};
     const body = h("div", {class: "view"});
-    const draw = () => body.replaceChildren(...parts(record, state, {source, target, choices}, tools));
+    const draw = () => body.replaceChildren(...parts(record, state, {source, target, choices}));
     const change = (key) => (value) => {
       state[key] = value;
       draw();
@@ -325,29 +322,28 @@ Vitrail.view({
           {value: "grown", text: t("where both directions agree, grown", "où les deux sens s'accordent, étendus")},
           {value: "target", text: t("the heaviest source word of each target word", "le mot source le plus lourd de chaque mot cible")},
         ], state.rule, change("rule"))),
-      body, headsPart(record, tools));
+      body, headsPart(record));
     draw();
   },
-});
+};
 
 /** Links, matrix and Pharaoh line of what is chosen. */
-function parts(record, state, {source, target, choices}, tools) {
-  const {h, t} = tools;
+function parts(record, state, {source, target, choices}) {
   const {at} = choices.find((one) => one.value === state.heads);
   const matrix = betweenWords(at, record.meta.target.words, record.meta.source.words);
   const links = linksOf(record, state, matrix);
   return [
     tools.section(t("Links", "Liens"), tools.figure(
       h("div", {class: "ali-scroll", dir: readsLeftwards(source) ? "rtl" : "ltr", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways",
-        "Liens, défile latéralement")}, linesPicture(source, target, links, matrix, tools)),
+        "Liens, défile latéralement")}, linesPicture(source, target, links, matrix)),
       t("The thicker a link, the heavier. Point at a word to single it out; one that nothing is linked to has a dashed frame.",
         "Plus un lien est épais, plus il est lourd. Pointez un mot pour l'isoler ; un mot sans lien a un cadre en tirets."),
-      () => linkTable(source, target, links, matrix, tools))),
+      () => linkTable(source, target, links, matrix))),
     tools.section(t("Matrix", "Matrice"), tools.figure(
-      matrixPicture(source, target, links, matrix, tools),
+      matrixPicture(source, target, links, matrix),
       t("Weights summed over the tokens of a source word, averaged over those of a target word. Links bear a ring.",
         "Poids sommés sur les tokens d'un mot source, moyennés sur ceux d'un mot cible. Les liens portent un anneau."),
       () => tools.table(["", ...source], matrix.map((row, place) => [target[place], ...row.map((value) => tools.number(value))])))),
-    pharaohPart(pharaohOf(record, state, at), tools),
+    pharaohPart(pharaohOf(record, state, at)),
   ];
 }

@@ -1,5 +1,8 @@
 /* Points on a plane, each with a name: labels stand where they cover nothing; the rest are told when they are pointed at. */
-const {textWidth} = Vitrail.shared;
+import * as tools from "../tools.js";
+import {h, svg, t} from "../tools.js";
+import {textWidth} from "./00_shared.js";
+
 const LABEL = "12px system-ui, sans-serif";
 const SIZE = {width: 760, height: 470, margin: 26};
 
@@ -40,8 +43,7 @@ function placeLabels(spots) {
  * @param {{points: {x, y, label, title?, strong?}[], label: string, path?: boolean, onSelect?: function, selected?: number|null}} given
  *   strong points are drawn large and named first; `path` joins them in their order; onSelect(number) hears which point is chosen.
  */
-function scatter({points, label, path = false, onSelect = null, selected = null}, tools) {
-  const {h, svg, t} = tools;
+export function scatter({points, label, path = false, onSelect = null, selected = null}) {
   const told = tools.live(t("Point at a dot, or move from dot to dot with the arrow keys.",
     "Pointez un point, ou passez de l'un à l'autre avec les flèches."));
   const spots = lay(points.map((point, number) => ({strong: true, ...point, number})));
@@ -93,4 +95,3 @@ function walk(groups, spots, {tell, onSelect, selected}) {
   if (selected !== null && groups[selected]) groups[selected].classList.add("sca-chosen");
 }
 
-Vitrail.scatter = scatter;

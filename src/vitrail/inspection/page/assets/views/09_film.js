@@ -1,4 +1,8 @@
 /* The training film: the same sentences looked at again and again while the model learned, on a slider over time. */
+import * as charts from "../charts.js";
+import * as tools from "../tools.js";
+import {h, t} from "../tools.js";
+
 const state = {frame: null, probe: 0, layer: "mean", kind: null, score: null, norm: 0, timer: null};
 const PACE = 700; // milliseconds a frame
 
@@ -26,9 +30,9 @@ function shared(text, other) {
   return found;
 }
 
-const scoreName = (name, tools) => ({
+const scoreName = (name) => ({
   dev_bleu: "BLEU", dev_chrf: "chrF",
-  dev_loss_nats_per_token: tools.t("loss on the dev set (nats per token)", "perte sur le jeu de dev (nats par token)"),
+  dev_loss_nats_per_token: t("loss on the dev set (nats per token)", "perte sur le jeu de dev (nats par token)"),
 })[name] ?? name;
 
 /** Names of steps for axes: 2000 as 2k. */
@@ -36,8 +40,7 @@ const brief = (step) => (step >= 10000 && step % 1000 === 0 ? `${step / 1000}k` 
 
 // ---- the parts: each has an element and a way to move to a frame --------------------------------------------------------------------
 
-function translationsPart(film, tools) {
-  const {h, t} = tools;
+function translationsPart(film) {
   const said = film.probes.map(() => h("p", {class: "film-said", dir: "auto"}));
   const lost = film.probes.map(() => h("span", {class: "film-loss"}));
   const worst = Math.max(...film.losses.flat().filter((value) => value !== null), 1e-9);
@@ -72,8 +75,7 @@ function weightsAt(film, frame) {
   return values;
 }
 
-function attentionPart(film, tools, current) {
-  const {h, t} = tools;
+function attentionPart(film, current) {
   const able = film.probes.map((_, number) => number).filter((number) => film.attention[number]?.some((layers) => layers.length));
   if (!able.length) return null;
   if (!able.includes(state.probe)) state.probe = able[0];
@@ -85,7 +87,7 @@ function attentionPart(film, tools, current) {
     if (!values) return body.replaceChildren(h("p", {class: "quiet"}, t("Not recorded.", "Non enregistré.")));
     const [down, across] = [rows, columns].map((tokens) => tokens.map(tools.piece));
     return body.replaceChildren(tools.figure(
-      tools.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: t(`Cross-attention at step ${film.steps[frame]}`,
+      charts.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: t(`Cross-attention at step ${film.steps[frame]}`,
         `Attention croisée au pas ${film.steps[frame]}`)}),
       t("Cross-attention while the reference is read, mean of the heads.",
         "Attention croisée pendant la lecture de la référence, moyenne des têtes."),
@@ -107,50 +109,47 @@ function attentionPart(film, tools, current) {
 }
 
 /** A line chart with an upright at the step. */
-function chart(film, tools, {series, label, yLabel, log}, frame) {
-  return tools.lines({series, labels: film.steps.map(brief), label, yLabel, log, marker: frame});
+function chart(film, {series, label, yLabel, log}, frame) {
+  return charts.lines({series, labels: film.steps.map(brief), label, yLabel, log, marker: frame});
 }
 
 /** A chart among several that a choice picks: `make(key)` gives what `chart` draws. */
-function chosenChart(film, tools, {title, text, label, options, key, make}, current) {
-  const {h} = tools;
+function chosenChart(film, {title, text, label, options, key, make}, current) {
   if (!options.length) return null;
   if (!options.some((one) => String(one.value) === String(state[key]))) state[key] = options[0].value;
   const body = h("div", {class: "film-charts"});
-  let charts = [];
+  let pictures = [];
   const draw = (value) => {
     state[key] = value;
-    charts = make(value).filter((one) => one.series.some(({values}) => values.some(Number.isFinite))).map((one) => chart(film, tools, one, current()));
-    body.replaceChildren(...charts);
+    pictures = make(value).filter((one) => one.series.some(({values}) => values.some(Number.isFinite))).map((one) => chart(film, one, current()));
+    body.replaceChildren(...pictures);
   };
   draw(state[key]);
   const pick = options.length < 2 ? null : options.length > 5 ? tools.select(label, options, state[key], draw) : tools.choice(label, options, state[key], draw);
-  return {move: (frame) => charts.forEach((one) => one.point?.(frame)), element: tools.section(title, text ? h("p", null, text) : null, pick, body)};
+  return {move: (frame) => pictures.forEach((one) => one.point?.(frame)), element: tools.section(title, text ? h("p", null, text) : null, pick, body)};
 }
 
-function scoresPart(film, tools, current) {
-  const {t} = tools;
+function scoresPart(film, current) {
   const names = Object.keys(film.scores).filter((name) => film.scores[name].some((value) => value !== null));
   const losses = {value: "probes", text: t("loss of these sentences", "perte de ces phrases")};
-  return chosenChart(film, tools, {
+  return chosenChart(film, {
     title: t("How well it did", "Ses progrès"), label: t("Measure", "Mesure"), key: "score",
-    options: [...names.map((name) => ({value: name, text: scoreName(name, tools)})), losses],
+    options: [...names.map((name) => ({value: name, text: scoreName(name)})), losses],
     make: (name) => [name === "probes"
       ? {series: film.losses.map((values, number) => ({name: film.probes[number].source, values})), label: losses.text, yLabel: t("nats per token",
         "nats par token")}
-      : {series: [{name: scoreName(name, tools), values: film.scores[name]}], label: scoreName(name, tools), yLabel: ""}],
+      : {series: [{name: scoreName(name), values: film.scores[name]}], label: scoreName(name), yLabel: ""}],
   }, current);
 }
 
-function entropyPart(film, tools, current) {
-  const {t} = tools;
+function entropyPart(film, current) {
   const names = {encoder: t("encoder", "encodeur"), decoder: t("decoder", "décodeur"), cross: t("cross", "croisée")};
   const kinds = ["encoder", "decoder", "cross"].filter((kind) => film.entropies[kind]?.length);
   const mean = (heads, frame) => {
     const known = heads.map((values) => values[frame]).filter((value) => value !== null);
     return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
   };
-  return chosenChart(film, tools, {
+  return chosenChart(film, {
     title: t("How widely heads look", "L'étendue du regard des têtes"), label: t("Attention", "Attention"), key: "kind",
     text: t("Entropy of the weights as a share of the largest possible: 0 one position alone, 1 all alike. Mean of the heads of a layer.",
       "Entropie des poids, en part de la plus grande possible : 0 une seule position, 1 toutes pareilles. Moyenne des têtes d'une couche."),
@@ -164,15 +163,14 @@ function entropyPart(film, tools, current) {
 }
 
 /** ||dL/dW|| by group of weights and step; the colour is its logarithm, since groups differ by orders of magnitude. */
-function gradientPart(film, tools) {
-  const {t} = tools;
+function gradientPart(film) {
   const {places, norms} = film.gradients ?? {};
   if (!places?.length) return null;
   const logs = norms.flat().map((value) => (value > 0 ? Math.log10(value) : NaN));
   const finite = logs.filter(Number.isFinite);
   const [low, high] = [Math.min(...finite), Math.max(...finite)];
   const values = logs.map((value) => (Number.isFinite(value) ? (high === low ? 1 : 0.04 + 0.96 * (value - low) / (high - low)) : 0));
-  const picture = tools.heatmap({
+  const picture = charts.heatmap({
     values, rows: places, columns: film.steps.map(brief), max: 1, size: 640,
     label: t("Gradient norm by group of weights and step", "Norme du gradient par groupe de poids et par pas"),
     rowTitle: t("weights", "poids"), columnTitle: t("step", "pas"),
@@ -199,13 +197,12 @@ function unitCharts(norm, t) {
   ].filter((one) => one.series.length);
 }
 
-function normsPart(film, tools, current) {
-  const {t} = tools;
+function normsPart(film, current) {
   const norms = film.norms ?? [];
   const names = {input: t("what it reads", "ce qu'elle lit"), output: t("what it gives", "ce qu'elle rend")};
   const pair = (norm, what) => ["input", "output"].map((side) => ({name: names[side], values: norm[side][what]}));
   const kind = {layer: t("layer norm", "norme de couche"), rms: "RMS norm", batch: t("batch norm", "norme de lot")};
-  return chosenChart(film, tools, {
+  return chosenChart(film, {
     title: t("Norms", "Normes"), label: t("Norm", "Norme"), key: "norm",
     text: t("Mean and variance over all tokens and features, before and after a norm, and how far features moved since the frame before.",
       "Moyenne et variance sur tous les tokens et composantes, avant et après une norme, et le déplacement des composantes depuis l'image précédente."),
@@ -229,8 +226,7 @@ function normsPart(film, tools, current) {
 
 // ---- the projector ------------------------------------------------------------------------------------------------------------------
 
-function projector(film, tools, move) {
-  const {h, t} = tools;
+function projector(film, move) {
   const last = film.steps.length - 1;
   const told = (frame) => t(`step ${film.steps[frame]} (${frame + 1} of ${last + 1})`,
     `pas ${film.steps[frame]} (${frame + 1} sur ${last + 1})`);
@@ -269,24 +265,24 @@ function projector(film, tools, move) {
   return h("div", {class: "film-bar"}, play, control);
 }
 
-Vitrail.view({
+/** @type {View} */
+export const filmView = {
   id: "film",
   order: 9,
   label: {en: "Training film", fr: "Film de l'entraînement"},
   available: (record) => (record.meta.extras?.film?.steps?.length ?? 0) > 0,
-  render(root, record, tools) {
+  render(root, record) {
     halt();
     const {film} = record.meta.extras;
-    const {t, h} = tools;
     if (state.frame === null || state.frame >= film.steps.length) state.frame = film.steps.length - 1;
     const current = () => state.frame;
     const parts = [
-      translationsPart(film, tools), attentionPart(film, tools, current), scoresPart(film, tools, current),
-      entropyPart(film, tools, current), gradientPart(film, tools), normsPart(film, tools, current),
+      translationsPart(film), attentionPart(film, current), scoresPart(film, current),
+      entropyPart(film, current), gradientPart(film), normsPart(film, current),
     ].filter(Boolean);
     root.append(
       h("p", null, t(`After each validation the model was asked for the same ${film.probes.length} sentences. Move through its training, or let it play.`,
         `Après chaque validation, on a demandé au modèle les mêmes ${film.probes.length} phrases. Parcourez son entraînement, ou laissez défiler.`)),
-      projector(film, tools, (frame) => parts.forEach((part) => part.move(frame))), ...parts.map((part) => part.element));
+      projector(film, (frame) => parts.forEach((part) => part.move(frame))), ...parts.map((part) => part.element));
   },
-});
+};
