@@ -2,8 +2,7 @@
 
 import base64
 import hashlib
-from importlib import resources
-from importlib.resources.abc import Traversable
+from pathlib import Path
 
 from vitrail.errors import UsageError
 from vitrail.files import holds
@@ -13,6 +12,9 @@ from vitrail.inspection.page.payload import encode_payload, make_payload
 
 LANGUAGES = ("en", "fr")
 """Of the page's own words."""
+
+ASSETS = Path(__file__).parent / "assets"
+"""JavaScript modules and styles."""
 
 _ENTRY = "main.js"
 """The module that names the views; the styles beside them follow by name."""
@@ -58,8 +60,8 @@ def to_html(inspection: InspectionContents, *, language: str = "en") -> str:
     """
     if language not in LANGUAGES:
         raise UsageError(f"a page in {language!r}", expected=" or ".join(LANGUAGES))
-    script = join(_ENTRY, read=lambda name: _read(_assets() / name))
-    style = "\n".join(_read(sheet) for sheet in (_assets() / "style.css", *_view_styles()))
+    script = join(_ENTRY, read=lambda name: _read(ASSETS / name))
+    style = "\n".join(_read(sheet) for sheet in (ASSETS / "style.css", *sorted(ASSETS.glob("views/*.css"))))
     others = len("".join([_PAGE, style, script]).encode())
     return _PAGE.format(
         language=language,
@@ -71,17 +73,8 @@ def to_html(inspection: InspectionContents, *, language: str = "en") -> str:
     )
 
 
-def _view_styles() -> list[Traversable]:
-    found = [entry for entry in (_assets() / "views").iterdir() if entry.name.endswith(".css")]
-    return sorted(found, key=lambda entry: entry.name)
-
-
-def _read(asset: Traversable) -> str:
+def _read(asset: Path) -> str:
     return asset.read_text(encoding="utf-8")
-
-
-def _assets() -> Traversable:
-    return resources.files(__name__) / "assets"
 
 
 def _digest(script: str) -> str:

@@ -86,6 +86,9 @@ async function inflate(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+/** Of each kind of attention, whose queries it has and whose keys. */
+const SIDES = {encoder: ["source", "source"], decoder: ["target", "target"], cross: ["target", "source"]};
+
 /** What a view reads. */
 export class PageRecord {
   constructor({meta, arrays}, blobs) {
@@ -126,21 +129,22 @@ export class PageRecord {
     return this._arrays.get(name);
   }
 
-  /** The attentions of a kind ("encoder", "decoder", "cross"), by layer: their weights are the array `place + ".weights"`. */
+  /** The model's places of a role, such as "hidden", in the order of the model. */
+  places(role) {
+    return this.meta.places.filter((place) => place.role === role);
+  }
+
+  /** What the layers of a side hand on, from the first layer to the last. */
+  layerOutputs(side) {
+    return this.meta.places.filter((place) => place.layer_output && place.side === side);
+  }
+
+  /** The attentions of a kind that the page holds, by layer: their weights are the array `place + ".weights"`. */
   attentions(kind) {
-    const pattern = {
-      encoder: /^encoder\.(\d+)\.self_attention\.weights$/,
-      decoder: /^decoder\.(\d+)\.self_attention\.weights$/,
-      cross: /^(?:decoder\.(\d+)\.cross_)?attention\.weights$/,
-    }[kind];
-    return this.names()
-      .map((name) => [name, pattern.exec(name)])
-      .filter(([, match]) => match !== null)
-      .map(([name, match]) => ({
-        layer: Number(match[1] ?? 0),
-        place: name.slice(0, -".weights".length),
-        heads: this._entries[name].shape[0],
-      }))
+    const [side, reads] = SIDES[kind];
+    return this.places("attention")
+      .filter((place) => place.side === side && place.reads === reads && this.has(place.name))
+      .map(({name, path, layer}) => ({layer: layer ?? 0, place: path, heads: this._entries[name].shape[0]}))
       .sort((one, other) => one.layer - other.layer);
   }
 }

@@ -119,16 +119,14 @@ function attentionWords(name) {
   return t(`${whose}'s attention${how}`, `attention de ${whose}${how}`);
 }
 
-/** What kind of model it is and how large, from its configuration. */
-function modelWords(model) {
-  const layers = t(`${model.encoder_layers} + ${model.decoder_layers} layers`, `${model.encoder_layers} + ${model.decoder_layers} couches`);
-  const width = t(`width ${model.width}`, `largeur ${model.width}`);
-  if (model.kind === "transformer") {
-    const heads = t(`${model.heads} heads`, `${model.heads} têtes`);
-    return ["Transformer", layers, width, heads];
-  }
-  const cell = String(model.cell ?? model.kind).toUpperCase();
-  return [cell, layers, width, attentionWords(model.attention)];
+/** What the model is made of and how large it is: by its places, and its configuration. */
+function modelWords(record) {
+  const {model} = record.meta;
+  const [below, above] = ["source", "target"].map((side) => record.layerOutputs(side).length);
+  const size = [t(`${below} + ${above} layers`, `${below} + ${above} couches`), t(`width ${model.width}`, `largeur ${model.width}`)];
+  if (record.places("hidden").length) return [String(model.cell).toUpperCase(), ...size, attentionWords(model.attention)];
+  const heads = Math.max(...record.places("attention").map((place) => place.heads));
+  return ["Transformer", ...size, t(`${heads} heads`, `${heads} têtes`)];
 }
 
 function searchWords({meta}) {
@@ -174,7 +172,7 @@ function remarks(record) {
 function header() {
   const {record} = page;
   const {meta} = record;
-  const facts = [...modelWords(meta.model), ...searchWords(record)];
+  const facts = [...modelWords(record), ...searchWords(record)];
   return h("header", {class: "header"},
     h("div", {class: "top"}, brand(), h("div", {class: "switches"}, languageSwitch(), schemeSwitch())),
     h("h1", {class: "pair"},

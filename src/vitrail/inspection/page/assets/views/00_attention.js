@@ -37,13 +37,17 @@ export function groupsOf(record, kind, byWord, piece) {
   };
 }
 
-/** A matrix between groups: summed over the tokens that are read, averaged over those that read, so that rows still sum to 1. */
+/**
+ * A matrix between groups: summed over the tokens that are read, averaged over those that read, so that rows still sum to 1.
+ * `links.pool_by_word` does the same in Python; here it is of whichever head a reader chooses, since all of them between words as well as between
+ * tokens would make pages twice as large.
+ */
 export function regroup(values, width, rows, columns) {
   const found = new Float64Array(rows.length * columns.length);
   rows.forEach((row, at) => columns.forEach((column, to) => {
     let sum = 0;
     for (const from of row.places) for (const place of column.places) sum += values[from * width + place];
-    found[at * columns.length + to] = sum / row.places.length;
+    found[at * columns.length + to] = sum / (row.places.length || 1);
   }));
   return found;
 }

@@ -1,4 +1,4 @@
-/** What several views need: texts of tokens and words, widths, rank correlation, principal components, grids. */
+/** What several views need: texts of tokens and words, widths, rank correlation, grids. */
 import * as tools from "../tools.js";
 
 const BYTE = /^<0x([0-9A-Fa-f]{2})>$/;
@@ -89,72 +89,6 @@ export function correlation(a, b) {
 /** Spearman's rank correlation. */
 export function spearman(a, b) {
   return correlation(ranks(a), ranks(b));
-}
-
-/** Eigenvalues and eigenvectors (columns) of a small symmetric matrix, by Jacobi's rotations (Golub and Van Loan, 8.5). */
-function eigen(matrix, size) {
-  const a = Float64Array.from(matrix);
-  const v = new Float64Array(size * size);
-  for (let i = 0; i < size; i += 1) v[i * size + i] = 1;
-  for (let sweep = 0; sweep < 30; sweep += 1) {
-    let off = 0;
-    let all = 0;
-    for (let i = 0; i < size; i += 1) for (let j = 0; j < size; j += 1) (all += a[i * size + j] ** 2), i !== j && (off += a[i * size + j] ** 2);
-    if (off <= 1e-22 * all) break;
-    for (let p = 0; p < size; p += 1) for (let q = p + 1; q < size; q += 1) rotate(a, v, size, p, q);
-  }
-  return {values: Array.from({length: size}, (_, i) => a[i * size + i]), vectors: v};
-}
-
-/** One rotation that makes a[p, q] zero. */
-function rotate(a, v, size, p, q) {
-  const apq = a[p * size + q];
-  if (apq === 0) return;
-  const theta = (a[q * size + q] - a[p * size + p]) / (2 * apq);
-  const t = (theta >= 0 ? 1 : -1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
-  const c = 1 / Math.sqrt(t * t + 1);
-  const s = t * c;
-  const turn = (values, first, second) => {
-    const [x, y] = [values[first], values[second]];
-    values[first] = c * x - s * y;
-    values[second] = s * x + c * y;
-  };
-  for (let k = 0; k < size; k += 1) turn(a, k * size + p, k * size + q);
-  for (let k = 0; k < size; k += 1) turn(a, p * size + k, q * size + k);
-  for (let k = 0; k < size; k += 1) turn(v, k * size + p, k * size + q);
-}
-
-/**
- * The first two principal components of rows: {points: [[x, y]], shares: [of the variance, 0 to 1]}.
- * Signs are made definite: the largest coordinate of each component is positive.
- * @param rows arrays of equal length, at least one
- */
-export function principal(rows) {
-  const width = rows[0].length;
-  const mean = new Float64Array(width);
-  for (const row of rows) for (let d = 0; d < width; d += 1) mean[d] += row[d] / rows.length;
-  const centred = rows.map((row) => Float64Array.from(row, (value, d) => value - mean[d]));
-  const size = rows.length;
-  const gram = new Float64Array(size * size);
-  for (let i = 0; i < size; i += 1) {
-    for (let j = i; j < size; j += 1) {
-      let dot = 0;
-      for (let d = 0; d < width; d += 1) dot += centred[i][d] * centred[j][d];
-      gram[i * size + j] = gram[j * size + i] = dot;
-    }
-  }
-  const {values, vectors} = eigen(gram, size);
-  const order = Array.from(values.keys()).sort((x, y) => values[y] - values[x]);
-  const total = values.reduce((sum, value) => sum + Math.max(0, value), 0);
-  const axis = (which) => {
-    if (which >= size) return new Array(size).fill(0);
-    const column = Array.from({length: size}, (_, i) => vectors[i * size + order[which]] * Math.sqrt(Math.max(0, values[order[which]])));
-    const largest = column.reduce((best, value) => (Math.abs(value) > Math.abs(best) ? value : best), 0);
-    return column.map((value) => (largest < 0 ? -value : value));
-  };
-  const [x, y] = [axis(0), axis(1)];
-  const share = (which) => (which < size && total > 0 ? Math.max(0, values[order[which]]) / total : 0);
-  return {points: x.map((value, i) => [value, y[i]]), shares: [share(0), share(1)]};
 }
 
 /**

@@ -21,8 +21,9 @@ export function surroundings(record, choice) {
   const place = record.attentions(kind).find((one) => one.layer === layer).place;
   const own = kind === "cross" ? 2 : 1;
   const residual = `${block}.residual_${own}`;
-  const last = half === "encoder" ? 2 : 3;
-  const pre = model.norm_position === "pre";
+  const handedOn = record.layerOutputs(side).find((one) => one.layer === layer);
+  const last = Number(handedOn.path.at(-1));
+  const pre = handedOn.role === "residual"; // where a norm comes after the sum, that is what the layer hands on
   const types = new Set();
   const array = (name) => {
     const found = record.array(name);
@@ -34,14 +35,14 @@ export function surroundings(record, choice) {
   const keyPieces = kind === "decoder" ? queryPieces : record.sourceTokens;
   const q = array(`${place}.q`);
   return {
-    record, t: tools.t, model, kind, layer, head, token, key: choice.key, setKey: choice.setKey, setToken: choice.setToken,
+    record, model, kind, layer, head, token, key: choice.key, setKey: choice.setKey, setToken: choice.setToken,
     half, side, block, place, own, residual, last, pre, types, array, row, keyPieces,
     queryTokens: queryPieces.map(tools.piece), keyTokens: keyPieces.map((piece) => literal(tools.piece(piece))),
     word: said(queryPieces[token]), heads: q.shape[0], width: q.shape[2], D: model.width,
     turned: model.positions === "rotary" && kind !== "cross",
     read: `${residual}.${pre ? "normed" : "input"}`,
     memory: kind === "cross" ? "memory" : `${residual}.${pre ? "normed" : "input"}`,
-    layers: half === "encoder" ? model.encoder_layers : model.decoder_layers,
+    layers: record.layerOutputs(side).length,
   };
 }
 

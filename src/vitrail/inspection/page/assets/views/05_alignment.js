@@ -2,59 +2,43 @@
 import * as charts from "../charts.js";
 import * as tools from "../tools.js";
 import {h, svg, t} from "../tools.js";
+import {meanHead, regroup} from "./00_attention.js";
 import {textWidth, wordTexts} from "./00_shared.js";
-import {betweenSpaces, betweenWords, forwardLinks, grownLinks, toPharaoh} from "./05_align.js";
 
 const FONT = "15px system-ui, sans-serif";
-const CHOSEN = "chosen";
 
-/** The matrices that can be shown: as recorded, all heads, a layer, or one head; each (target token, source token) -> weight. */
+/** The matrices that can be shown: as recorded, all heads, a layer, or one head; between tokens. */
 function choicesOf(record) {
   const choices = [];
-  if (record.has("alignment.weights")) {
-    const weights = record.array("alignment.weights");
-    choices.push({value: CHOSEN, text: t("the chosen heads", "les têtes choisies"), at: (row, column) => weights.at(row, column)});
+  const weights = record.array("alignment.weights");
+  if (weights) choices.push({value: "chosen", text: t("the chosen heads", "les têtes choisies"), values: weights.data});
+  const layers = record.attentions("cross").map(({layer, place, heads}) => ({layer, heads, array: record.array(`${place}.weights`)}));
+  const means = layers.map(({array}) => meanHead(array));
+  if (means.length) {
+    const values = means[0].map((_, place) => means.reduce((sum, mean) => sum + mean[place], 0) / means.length);
+    choices.push({value: "all", text: t("average of all heads", "moyenne de toutes les têtes"), values});
   }
-  const layers = record.attentions("cross").map(({layer, place, heads}) => ({layer, heads, weights: record.array(`${place}.weights`)}));
-  const usable = layers.filter((one) => one.weights);
-  const average = (some) => (row, column) => {
-    let [sum, count] = [0, 0];
-    for (const {weights, heads} of some) for (let head = 0; head < heads; head += 1, count += 1) sum += weights.at(head, row, column);
-    return sum / count;
-  };
-  if (usable.length) choices.push({value: "all", text: t("average of all heads", "moyenne de toutes les têtes"), at: average(usable)});
-  for (const one of usable) {
-    if (one.heads < 2 || usable.length < 2) continue;
-    choices.push({value: `L${one.layer}`, text: t(`layer ${one.layer}, all heads`,
-      `couche ${one.layer}, toutes les têtes`), at: average([one])});
-  }
-  for (const {layer, heads, weights} of usable) {
-    for (let head = 0; head < heads && heads * usable.length > 1; head += 1) {
-      choices.push({
-        value: `L${layer}H${head}`,
-        text: t(`layer ${layer}, head ${head}`, `couche ${layer}, tête ${head}`),
-        at: (row, column) => weights.at(head, row, column),
-      });
+  layers.forEach(({layer, heads}, place) => {
+    if (heads < 2 || layers.length < 2) return;
+    choices.push({value: `L${layer}`, text: t(`layer ${layer}, all heads`, `couche ${layer}, toutes les têtes`), values: means[place]});
+  });
+  for (const {layer, heads, array} of layers) {
+    for (let head = 0; head < heads && heads * layers.length > 1; head += 1) {
+      choices.push({value: `L${layer}H${head}`, text: t(`layer ${layer}, head ${head}`, `couche ${layer}, tête ${head}`), values: array.row(head)});
     }
   }
   return choices;
 }
 
-/** The links of a choice of heads and of a way to link; those of the analysis as it recorded them. */
-function linksOf(record, state, matrix) {
-  if (state.rule === "target") return forwardLinks(matrix);
-  if (state.heads !== CHOSEN || !record.has("alignment.links")) return grownLinks(matrix);
-  const links = record.array("alignment.links");
-  return Array.from({length: links.shape[0]}, (_, row) => [links.at(row, 0), links.at(row, 1)]);
+/** Between words: a row for each target word. */
+function betweenWords(record, values) {
+  const [target, source] = [record.meta.target, record.meta.source].map((side) => side.words.map((places) => ({places})));
+  const flat = Array.from(regroup(values, record.sourceTokens.length, target, source));
+  return target.map((_, row) => flat.slice(row * source.length, (row + 1) * source.length));
 }
 
-/** The same between the words that spaces cut. */
-function pharaohOf(record, state, at) {
-  const told = record.meta.extras?.alignment?.pharaoh;
-  if (state.heads === CHOSEN && state.rule === "grown" && told !== undefined) return told;
-  const matrix = betweenWords(at, betweenSpaces(record.meta.target), betweenSpaces(record.meta.source));
-  return toPharaoh(state.rule === "target" ? forwardLinks(matrix) : grownLinks(matrix));
-}
+/** [source word, target word] of each link in "0-0 1-2". */
+const readLinks = (line) => (line === "" ? [] : line.split(" ").map((pair) => pair.split("-").map(Number)));
 
 // ---- two lines of words -----------------------------------------------------------------------------------------------------
 
@@ -297,7 +281,7 @@ export const alignmentView = {
   id: "alignment",
   order: 5,
   label: {en: "Alignment", fr: "Alignement"},
-  available: (record) => record.has("alignment.weights") || record.attentions("cross").some(({place}) => record.has(`${place}.weights`)),
+  available: (record) => record.has("alignment.weights") || record.attentions("cross").length > 0,
   render(root, record) {
     const [source, target] = [wordTexts(record.meta.source), wordTexts(record.meta.target)];
     const choices = choicesOf(record);
@@ -329,9 +313,10 @@ export const alignmentView = {
 
 /** Links, matrix and Pharaoh line of what is chosen. */
 function parts(record, state, {source, target, choices}) {
-  const {at} = choices.find((one) => one.value === state.heads);
-  const matrix = betweenWords(at, record.meta.target.words, record.meta.source.words);
-  const links = linksOf(record, state, matrix);
+  const {values} = choices.find((one) => one.value === state.heads);
+  const matrix = betweenWords(record, values);
+  const told = record.meta.links[state.heads][state.rule];
+  const links = readLinks(told.links);
   return [
     tools.section(t("Links", "Liens"), tools.figure(
       h("div", {class: "ali-scroll", dir: readsLeftwards(source) ? "rtl" : "ltr", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways",
@@ -344,6 +329,6 @@ function parts(record, state, {source, target, choices}) {
       t("Weights summed over the tokens of a source word, averaged over those of a target word. Links bear a ring.",
         "Poids sommés sur les tokens d'un mot source, moyennés sur ceux d'un mot cible. Les liens portent un anneau."),
       () => tools.table(["", ...source], matrix.map((row, place) => [target[place], ...row.map((value) => tools.number(value))])))),
-    pharaohPart(pharaohOf(record, state, at)),
+    pharaohPart(told.pharaoh ?? told.links),
   ];
 }

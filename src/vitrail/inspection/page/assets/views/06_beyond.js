@@ -164,7 +164,8 @@ function lensOf(record) {
   const number = (name, layer, position) => record.array(`logit_lens.${name}`)?.at(layer, position) ?? NaN;
   return {
     layers, positions,
-    names: extra.layers,
+    /** Of the block that each layer of the lens is read after; null for what the first block reads. */
+    blocks: extra.layers.map((name) => record.meta.places.find((place) => place.name === name)?.layer ?? null),
     top: (layer, position) => Array.from({length: count}, (_, rank) => ({piece: extra.pieces[layer][position][rank], probability: probabilities.at(layer, position, rank)})),
     rank: (layer, position) => number("rank", layer, position),
     right: (layer, position) => number("right", layer, position),
@@ -174,9 +175,8 @@ function lensOf(record) {
 }
 
 /** Layer 0 of the lens is what the first block reads. */
-function layerName(name) {
-  const block = /^decoder\.(\d+)\./.exec(name);
-  return block ? t(`after layer ${block[1]}`, `après la couche ${block[1]}`) : t("before layer 0", "avant la couche 0");
+function layerName(block) {
+  return block === null ? t("before layer 0", "avant la couche 0") : t(`after layer ${block}`, `après la couche ${block}`);
 }
 
 function lensPart(record) {
@@ -186,7 +186,7 @@ function lensPart(record) {
   const show = (layer, position) => detail.replaceChildren(...lensDetail(record, lens, layer, position));
   const order = Array.from({length: lens.layers}, (_, place) => lens.layers - 1 - place); // the last layer on top, as a stack is drawn
   const cells = order.map((layer) => Array.from({length: lens.positions}, (_, position) => lensCell(lens, layer, position)));
-  const names = order.map((layer) => layerName(lens.names[layer]));
+  const names = order.map((layer) => layerName(lens.blocks[layer]));
   const count = tools.state.printing ? Math.ceil(lens.positions / ON_PAPER) : 1;
   const across = Math.ceil(lens.positions / count);
   const bands = Array.from({length: count}, (_, band) => band * across);
@@ -228,7 +228,7 @@ function lensCell(lens, layer, position) {
   const [best] = lens.top(layer, position);
   const right = lens.rank(layer, position) === 1;
   const colour = tools.rgb(best.probability);
-  const name = `${layerName(lens.names[layer])}, ${t("position",
+  const name = `${layerName(lens.blocks[layer])}, ${t("position",
     "position")} ${position + 1}: ${best.piece} ${chance(best.probability)}${right ? " ✓" : ""}`;
   return h("button", {
     type: "button", class: right ? "bey-top bey-right" : "bey-top", dir: "auto", "aria-label": name,
@@ -241,7 +241,7 @@ function lensDetail(record, lens, layer, position) {
   const best = lens.top(layer, position).map((one) => `${tools.piece(one.piece)} ${chance(one.probability)}`).join(" · ");
   const number = (value) => tools.number(value);
   return [
-    h("p", null, h("b", null, `${layerName(lens.names[layer])}, ${t("position", "position")} ${position + 1}: `), best),
+    h("p", null, h("b", null, `${layerName(lens.blocks[layer])}, ${t("position", "position")} ${position + 1}: `), best),
     h("p", {class: "quiet"}, t(
       `“${token}” has rank ${lens.rank(layer, position)} with ${chance(lens.right(layer, position))}; entropy ${number(lens.entropy(layer, position))} nats; ${number(lens.divergence(layer, position))} nats away from the last layer.`,
       `« ${token} » a le rang ${lens.rank(layer, position)} avec ${chance(lens.right(layer, position))} ; entropie ${number(lens.entropy(layer, position))} nats ; à ${number(lens.divergence(layer, position))} nats de la dernière couche.`)),

@@ -9,7 +9,8 @@ import {cellsOf, checkEquation, equationsOf, partsOf, previousOf, reasonOf, symb
 const chosen = { cell: null, unit: 0, time: null };
 
 const tokensOf = (record, half) => (half === "encoder" ? record.sourceTokens : record.targetTokens);
-const gradientNames = (record) => record.names().filter((name) => name.startsWith("gradients."));
+/** Where gradients were recorded. */
+const gradientPlaces = (record) => record.meta.places.filter((place) => record.has(`gradients.${place.name}`));
 
 // ---- Words ------------------------------------------------------------------------------------------------------------------
 
@@ -196,10 +197,10 @@ function gatesWhy(record) {
 function gradients(record) {
   const recurrent = cellsOf(record).length > 0;
   const pictures = ["encoder", "decoder"].map((half) => {
-    const names = gradientNames(record).filter((name) => name.startsWith(`gradients.${half}.`));
-    if (!names.length) return null;
+    const places = gradientPlaces(record).filter((place) => place.side === (half === "encoder" ? "source" : "target"));
+    if (!places.length) return null;
     const labels = tokensOf(record, half).map(tools.piece);
-    const series = names.map((name) => ({ name: `${t("layer", "couche")} ${name.split(".")[2]}`, values: Array.from(record.array(name).data) }));
+    const series = places.map(({ name, layer }) => ({ name: `${t("layer", "couche")} ${layer}`, values: Array.from(record.array(`gradients.${name}`).data) }));
     return h("div", { class: "time-gradient", "data-half": half }, charts.lines({
       series, labels, log: true, yLabel: "‖dL/dh‖",
       label: half === "encoder" ? t("At each word of the source", "À chaque mot de la source") : t("At each word that the decoder reads", "À chaque mot que lit le décodeur"),
@@ -286,7 +287,7 @@ export const recurrentView = {
   id: "recurrent",
   order: 7,
   label: { en: "Through time", fr: "Au fil du temps" },
-  available: (record) => gradientNames(record).length > 0 || cellsOf(record).length > 0,
+  available: (record) => gradientPlaces(record).length > 0 || cellsOf(record).length > 0,
   render(root, record) {
     const cells = cellsOf(record).length > 0;
     root.append(...[...(cells ? inspector(record) : []), gradients(record), attention(record)].filter((part) => part !== null));

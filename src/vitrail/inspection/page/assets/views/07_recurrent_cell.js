@@ -7,9 +7,10 @@ const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
 /** Recurrent layers of a record in one direction each: {name, side, layer, direction}. */
 export function cellsOf(record) {
-  const pattern = /^(encoder|decoder)\.(\d+)\.(?:(forward|backward)_cell\.)?hidden$/;
-  return record.names().map((name) => pattern.exec(name)).filter((found) => found !== null)
-    .map(([name, half, layer, direction]) => ({ name: name.slice(0, -".hidden".length), half, layer: Number(layer), direction: direction ?? null }));
+  return record.places("hidden").filter((place) => record.has(place.name)).map(({ path, side, layer, order }) => ({
+    name: path, half: side === "source" ? "encoder" : "decoder", layer, order,
+    direction: side === "target" ? null : order.endsWith("backward") ? "backward" : "forward",
+  }));
 }
 
 /** What a cell computes, in the order of its equations, and how each is drawn: `signed` from -1 to 1, else from 0 to 1. */
@@ -37,8 +38,8 @@ function readingOrder(record, cell) {
   const length = record.array(`${cell.name}.hidden`).shape[0];
   const order = Array.from({ length }, (_, at) => at);
   if (cell.half === "decoder") return order;
-  const forwards = record.meta.model.reverse_source ? [...order.slice(0, -1).reverse(), length - 1] : order;
-  return cell.direction === "backward" ? [...forwards].reverse() : forwards;
+  const forwards = cell.order.startsWith("reversed") ? [...order.slice(0, -1).reverse(), length - 1] : order;
+  return cell.order.endsWith("backward") ? [...forwards].reverse() : forwards;
 }
 
 const previous = new Map();

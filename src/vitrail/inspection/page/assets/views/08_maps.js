@@ -2,7 +2,6 @@
 import * as charts from "../charts.js";
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
-import {principal} from "./00_shared.js";
 import {scatter} from "./08_scatter.js";
 
 const state = {layer: null, place: null, sentence: null, side: null, piece: null};
@@ -39,38 +38,26 @@ function coordinateTable(points) {
 
 // ---- this sentence ------------------------------------------------------------------------------------------------------------------
 
-/** The encoder's states of this sentence that the page holds, from the embeddings to the memory: one array a layer. */
-function sentenceLayers(record) {
-  const names = record.names();
-  const numbers = [...new Set(names.map((name) => /^encoder\.(\d+)\./.exec(name)?.[1]).filter(Boolean))].map(Number).sort((a, b) => a - b);
-  const post = record.meta.model.norm_position === "post";
-  const perLayer = numbers.map((number) => (post ? ["residual_2.normed", "residual_2.sum", "output"] : ["residual_2.sum", "output"])
-    .map((what) => `encoder.${number}.${what}`).find((name) => record.has(name)));
-  return ["source_embedded", "source_input", ...perLayer, "memory"].filter((name) => name && record.has(name));
-}
-
 function sentencePart(record) {
-  const places = sentenceLayers(record);
-  if (!places.length || record.sourceTokens.length < 3) return null;
-  if (!places.includes(state.layer)) state.layer = places.at(-1);
+  const {planes} = record.meta;
+  if (!planes.length || record.sourceTokens.length < 3) return null;
+  if (!planes.some((one) => one.place === state.layer)) state.layer = planes.at(-1).place;
   const body = h("div", null);
   const draw = (place) => {
     state.layer = place;
-    const values = record.array(place);
-    const {points, shares} = principal(Array.from({length: values.shape[0]}, (_, row) => values.row(row)));
+    const {points, explained} = planes.find((one) => one.place === place);
     const dots = points.map(([x, y], at) => ({x, y, label: tools.piece(record.sourceTokens[at]), title: `${at + 1}. ${tools.piece(record.sourceTokens[at])}`}));
     body.replaceChildren(tools.figure(
-      scatter({points: dots, path: true, label: t(`States of this sentence, ${placeName(place)}`,
-        `États de cette phrase, ${placeName(place)}`)}),
-      `${t("The line follows the sentence.", "La ligne suit la phrase.")} ${shown(shares, "pca")}`, coordinateTable(dots)));
-    body.dataset.shares = shares.join(" ");
+      scatter({points: dots, path: true, label: t(`States of this sentence, ${placeName(place)}`, `États de cette phrase, ${placeName(place)}`)}),
+      `${t("The line follows the sentence.", "La ligne suit la phrase.")} ${shown(explained, "pca")}`, coordinateTable(dots)));
+    body.dataset.shares = explained.join(" ");
   };
   draw(state.layer);
   return tools.section(
     t("This sentence, layer by layer", "Cette phrase, couche par couche"),
-    h("p", null, t("The vectors of its tokens on the plane on which they differ most (principal components, computed in this page).",
-      "Les vecteurs de ses tokens sur le plan où ils diffèrent le plus (composantes principales, calculées dans cette page).")),
-    tools.choice(t("Where", "Où"), places.map((place) => ({value: place, text: placeName(place)})), state.layer, draw), body);
+    h("p", null, t("The vectors of its tokens on the plane on which they differ most (principal components).",
+      "Les vecteurs de ses tokens sur le plan où ils diffèrent le plus (composantes principales).")),
+    tools.choice(t("Where", "Où"), planes.map(({place}) => ({value: place, text: placeName(place)})), state.layer, draw), body);
 }
 
 // ---- many sentences -----------------------------------------------------------------------------------------------------------------
@@ -260,7 +247,7 @@ export const mapsView = {
   id: "maps",
   order: 8,
   label: {en: "Maps", fr: "Cartes"},
-  available: (record) => Boolean(record.meta.extras?.maps) || (sentenceLayers(record).length > 0 && record.sourceTokens.length > 2),
+  available: (record) => Boolean(record.meta.extras?.maps) || (record.meta.planes.length > 0 && record.sourceTokens.length > 2),
   render(root, record) {
     const maps = record.meta.extras?.maps;
     const parts = [sentencePart(record)];
