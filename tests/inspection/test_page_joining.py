@@ -18,7 +18,7 @@ MODULES = {
     "views_one": 'import {own} from "../tools.js";\n/** A comment,\n * of two lines. */\nexport const size = own + 1;\n\n'
     "export class Box {\n  // a line\n  full() {\n    return `${size} // kept`;\n  }\n}\n"
     "export async function later(n) {\n  return own + n;\n}\nexport function unused() {}\n",
-    "tools": "export const own = 40;\n",
+    "tools": "export const own =\n  /** @type {number} */ (40);\n/** A comment. */\n",
 }
 
 

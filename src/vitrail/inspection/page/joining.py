@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 _IMPORT = re.compile(r'^import (?:\* as (\w+)|(\{\w+(?:, \w+)*\})) from "(\.[\w./]+\.js)";\n', re.M)
 _EXPORT = re.compile(r"^export ((?:async function|function|const|class) (\w+))", re.M)
-_COMMENT = re.compile(r"^[ \t]*(?:/\*.*?\*/|//[^\n]*)[ \t]*\n", re.M | re.S)
+_COMMENT = re.compile(r"^[ \t]*(?:/\*(?:(?!\*/).)*\*/|//[^\n]*)[ \t]*\n", re.M | re.S)
 """Comments that fill whole lines. They are for readers of the sources."""
 _OTHER = re.compile(r"^\s*(?:import|export)\b.*|\bimport *\(.*", re.M)
 

@@ -3,7 +3,10 @@ import {css, divergingRgb, figure, h, inkOn, isDark, live, number, piece, rgb, s
 
 // ---- heatmap -------------------------------------------------------------------------------------------------------------------
 
-/** A picture of one pixel a cell, to be enlarged. */
+/**
+ * A picture of one pixel a cell, to be enlarged.
+ * @param {Numbers} values @param {number} rows @param {number} columns @param {(value: number) => number[]} colourOf
+ */
 function pixels(values, rows, columns, colourOf) {
   const small = h("canvas", {width: columns, height: rows});
   const pen = small.getContext("2d");
@@ -16,6 +19,7 @@ function pixels(values, rows, columns, colourOf) {
   return small;
 }
 
+/** @param {Numbers} values @param {boolean} diverging */
 function largest(values, diverging) {
   let found = 0;
   for (const value of values) {
@@ -25,13 +29,20 @@ function largest(values, diverging) {
   return found || 1;
 }
 
-/** How values become colours: shares of `max`, the largest one when it is not given. */
+/**
+ * How values become colours: shares of `max`, the largest one when it is not given.
+ * @param {Numbers} values @param {{diverging?: boolean, max?: number}} given
+ */
 export function scaleOf(values, {diverging = false, max = null} = {}) {
   const top = max ?? largest(values, diverging);
   return {top, diverging, of: diverging ? (value) => divergingRgb(value / top) : (value) => rgb(value / top)};
 }
 
-/** A bare picture of a matrix, `width` CSS pixels wide; for small ones beside each other. */
+/**
+ * A bare picture of a matrix, `width` CSS pixels wide; for small ones beside each other.
+ * @param {Numbers} values @param {number} rows @param {number} columns
+ * @param {{width?: number, height?: number, max?: number, diverging?: boolean}} given
+ */
 export function thumbnail(values, rows, columns, {width = 64, height = null, max = null, diverging = false} = {}) {
   const tall = height ?? Math.max(4, Math.round((width * rows) / columns));
   const canvas = h("canvas", {width: width * 2, height: tall * 2, style: {width: `${width}px`, height: `${tall}px`}, "aria-hidden": "true"});
@@ -48,6 +59,7 @@ export function thumbnail(values, rows, columns, {width = 64, height = null, max
  * `marks`: [row, column] of cells that bear a ring. `paint`: value -> [red, green, blue], for values that are no amounts; `glyph`:
  * (row, column) -> a character in the cell, where there is room. `silent`: the caller tells what is under the cursor. The element has `point(row|null, column|null)` to move the cursor from outside,
  * which tells nobody.
+ * @param {{values: Numbers, rows: string[], columns: string[], label: string, diverging?: boolean, max?: number, onHover?: (...pointed: any[]) => void, onSelect?: (...chosen: any[]) => void, describe?: (row: number, column: number, value: number) => string, rowTitle?: string, columnTitle?: string, size?: number, hint?: string, marks?: number[][], paint?: (value: number) => number[], glyph?: (row: number, column: number) => string, silent?: boolean}} given
  */
 export function heatmap({
   values, rows, columns, label, diverging = false, max = null, onHover = null, onSelect = null, describe = null,
@@ -82,6 +94,7 @@ export function heatmap({
     mark(pen);
   }
 
+  /** @param {CanvasRenderingContext2D} pen */
   function letters(pen) {
     Object.assign(pen, {font: `${Math.round(cell * 0.5)}px sans-serif`, textAlign: "center", textBaseline: "middle"});
     values.forEach((value, place) => {
@@ -91,12 +104,14 @@ export function heatmap({
     });
   }
 
+  /** @param {CanvasRenderingContext2D} pen */
   function leads(pen) {
     pen.fillStyle = isDark() ? "#14161b" : "#fffefb";
     for (let row = 1; row < rows.length; row += 1) pen.fillRect(0, row * cell - 0.5, width, 1);
     for (let column = 1; column < columns.length; column += 1) pen.fillRect(column * cell - 0.5, 0, 1, height);
   }
 
+  /** @param {CanvasRenderingContext2D} pen @param {number} row @param {number} column */
   function ring(pen, row, column) {
     pen.strokeStyle = inkOn(colourOf(values[row * columns.length + column]));
     pen.lineWidth = cell < 9 ? 1 : 1.6;
@@ -105,6 +120,7 @@ export function heatmap({
     pen.stroke();
   }
 
+  /** @param {CanvasRenderingContext2D} pen */
   function mark(pen) {
     pen.strokeStyle = isDark() ? "#f2b35b" : "#c2570c";
     pen.lineWidth = 2;
@@ -116,6 +132,7 @@ export function heatmap({
     columnLabels.forEach((span, place) => span.classList.toggle("current", place === column));
   }
 
+  /** @param {number} row @param {number} column */
   function point(row, column) {
     if (cursor.row === row && cursor.column === column) return false;
     Object.assign(cursor, {row, column});
@@ -124,16 +141,20 @@ export function heatmap({
     return true;
   }
 
+  /** @param {number} row @param {number} column */
   function move(row, column) {
     if (point(row, column) && onHover !== null) onHover(row, column);
   }
 
+  /** @param {PointerEvent} event @returns {[number, number]} */
   function cellAt(event) {
     const box = canvas.getBoundingClientRect();
+    /** @param {number} share @param {number} count */
     const clamp = (share, count) => Math.min(Math.max(Math.floor(share * count), 0), count - 1);
     return [clamp((event.clientY - box.top) / box.height, rows.length), clamp((event.clientX - box.left) / box.width, columns.length)];
   }
 
+  /** @param {any} event */
   function step(event) {
     const [row, column] = [cursor.row ?? 0, cursor.column ?? 0];
     const stay = cursor.row === null || cursor.column === null;
@@ -150,12 +171,12 @@ export function heatmap({
     event.preventDefault();
   }
 
-  canvas.addEventListener("pointermove", (event) => move(...cellAt(event)));
+  canvas.addEventListener("pointermove", (/** @type {PointerEvent} */ event) => move(...cellAt(event)));
   canvas.addEventListener("pointerleave", () => move(null, null));
   canvas.addEventListener("focus", () => cursor.row === null && move(0, 0));
   canvas.addEventListener("blur", () => move(null, null));
   canvas.addEventListener("keydown", step);
-  canvas.addEventListener("click", (event) => onSelect !== null && onSelect(...cellAt(event)));
+  canvas.addEventListener("click", (/** @type {PointerEvent} */ event) => onSelect !== null && onSelect(...cellAt(event)));
   draw();
   const element = h("div", {class: "heatmap"},
     h("div", {class: "scroll"}, frame({canvas, cell, rowLabels, columnLabels, rowTitle, columnTitle})),
@@ -164,11 +185,15 @@ export function heatmap({
   return element;
 }
 
-/** The canvas between its labels; where cells are small only some labels are shown. */
+/**
+ * The canvas between its labels; where cells are small only some labels are shown.
+ * @param {{canvas: HTMLCanvasElement, cell: number, rowLabels: HTMLElement[], columnLabels: HTMLElement[], rowTitle: string, columnTitle: string}} given
+ */
 function frame({canvas, cell, rowLabels, columnLabels, rowTitle, columnTitle}) {
   const every = Math.ceil(13 / cell);
   const longest = Math.max(...columnLabels.map((span) => Math.min([...span.textContent].length, 22)), 1);
   const rise = Math.round(longest * 7.4 * 0.77 + 16);
+  /** @param {HTMLElement} span @param {number} place */
   const shown = (span, place) => (place % every === 0 ? span : null);
   const top = h("div", {class: "columns", style: {height: `${rise}px`, width: `${cell * columnLabels.length}px`}});
   columnLabels.forEach((span, place) => {
@@ -203,10 +228,10 @@ export function legend({top = 1, diverging = false, label = ""} = {}) {
 const DASHES = ["", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 4", "6 2 2 2"];
 const CHART = {width: 720, height: 280, left: 62, right: 36, top: 14};
 
-/** Whether labels are so many and so long that they must lean. */
+/** Whether labels are so many and so long that they must lean. @param {string[]} labels */
 const leans = (labels) => labels.some((text) => [...String(text)].length > 3) && labels.length > 8;
 
-/** Round values between two, about five of them. */
+/** Round values between two, about five of them. @param {number} low @param {number} high @param {boolean} log */
 function ticks(low, high, log) {
   if (log) {
     const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
@@ -223,8 +248,10 @@ function ticks(low, high, log) {
 /**
  * Lines over the same places, told apart by colour and dash. null or NaN leaves a gap; with `log`, so do values <= 0.
  * `marker`: a place to mark by an upright; the element has `point(place)` to move it.
+ * @param {{series: Series[], labels: string[], label: string, yLabel?: string, log?: boolean, marker?: number}} given
  */
 export function lines({series: many, labels, label, yLabel = "", log = false, marker = null}) {
+  /** @param {number} value */
   const usable = (value) => value !== null && Number.isFinite(value) && (!log || value > 0);
   const all = many.flatMap((one) => [...one.values].filter(usable));
   if (all.length === 0) return h("p", {class: "quiet"}, t("Nothing to draw.", "Rien à tracer."));
@@ -232,10 +259,13 @@ export function lines({series: many, labels, label, yLabel = "", log = false, ma
   const marks = ticks(log ? least : Math.min(least, 0), most === least ? most + (Math.abs(most) || 1) : most, log);
   const [low, high] = [marks[0], marks.at(-1)];
   const into = log ? Math.log10 : (value) => value;
+  /** @param {number} value */
   const share = (value) => (high === low ? 0.5 : (into(value) - into(low)) / (into(high) - into(low)));
   const {width, height, left, right, top} = CHART;
   const bottom = leans(labels) ? 70 : 34;
+  /** @param {number} place */
   const x = (place) => left + (labels.length < 2 ? 0.5 : place / (labels.length - 1)) * (width - left - right);
+  /** @param {number} value */
   const y = (value) => height - bottom - share(value) * (height - top - bottom);
   const drawing = svg("svg", {viewBox: `0 0 ${width} ${height}`, class: "chart", role: "img", "aria-label": label},
     marks.map((mark) => [
@@ -257,6 +287,7 @@ export function lines({series: many, labels, label, yLabel = "", log = false, ma
   return element;
 }
 
+/** @param {string[]} labels @param {any} x @param {number} bottom */
 function xLabels(labels, x, bottom) {
   const every = Math.ceil(labels.length / 24);
   const tilted = leans(labels);
@@ -265,6 +296,7 @@ function xLabels(labels, x, bottom) {
     : {class: "tick", x: x(place), y: bottom + 18, "text-anchor": "middle"}, [...String(text)].slice(0, 9).join(""))));
 }
 
+/** @param {any} one @param {any} number_ @param {{x: any, y: any, usable: any}} given */
 function path(one, number_, {x, y, usable}) {
   let drawing = "";
   let down = false;
@@ -281,6 +313,7 @@ function path(one, number_, {x, y, usable}) {
   return svg("g", null, svg("path", {d: drawing, class: "line", stroke: series(number_), "stroke-dasharray": dash || null}), dots);
 }
 
+/** @param {Series[]} many */
 function keys(many) {
   if (many.length < 2) return null;
   return h("ul", {class: "keys"}, many.map((one, place) => h("li", null,

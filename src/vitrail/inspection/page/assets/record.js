@@ -2,7 +2,7 @@
 /** An array with a shape. Its numbers are read from the page's bytes when they are first asked for. */
 export class RecordArray {
   /**
-   * @param {{shape: number[], type: string, at: number, low?: number, high?: number}} entry
+   * @param {Entry} entry
    * @param {Uint8Array} bytes of the whole group
    */
   constructor(entry, bytes) {
@@ -20,18 +20,22 @@ export class RecordArray {
     return this._data;
   }
 
-  /** One number: as many indices as the shape has. */
+  /** One number: as many indices as the shape has. @param {...number} indices */
   at(...indices) {
     return this.data[this._offset(indices)];
   }
 
-  /** What lies under some leading indices, flat: of an (H, T, S) array row(h) has T·S numbers, row(h, t) has S. */
+  /**
+   * What lies under some leading indices, flat: of an (H, T, S) array row(h) has T·S numbers, row(h, t) has S.
+   * @param {...number} leading
+   */
   row(...leading) {
     const size = this.shape.slice(leading.length).reduce((product, length) => product * length, 1);
     const start = this._offset(leading) * size;
     return this.data.subarray(start, start + size);
   }
 
+  /** @param {number[]} indices */
   _offset(indices) {
     return indices.reduce((offset, index, axis) => offset * this.shape[axis] + index, 0);
   }
@@ -39,6 +43,7 @@ export class RecordArray {
   _read() {
     const count = this.shape.reduce((product, length) => product * length, 1);
     const {at, low, high} = this._entry;
+    /** @param {number} width */
     const part = (width) => this._bytes.slice(at, at + count * width);
     switch (this.type) {
       case "uint8": return part(1);
@@ -48,7 +53,7 @@ export class RecordArray {
     }
   }
 
-  /** A half-precision number from its 16 bits (IEEE 754). */
+  /** A half-precision number from its 16 bits (IEEE 754). @param {number} bits */
   static _half(bits) {
     const sign = bits & 0x8000 ? -1 : 1;
     const exponent = (bits >> 10) & 0x1f;
@@ -58,13 +63,17 @@ export class RecordArray {
     return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
   }
 
-  /** Another array's numbers under a shape of one's own; `merged`: its heads (H, T, E) side by side, (T, HE). */
+  /**
+   * Another array's numbers under a shape of one's own; `merged`: its heads (H, T, E) side by side, (T, HE).
+   * @param {Entry} entry @param {RecordArray} other
+   */
   static same(entry, other) {
-    const array = new RecordArray({...entry, type: other.type}, null);
+    const array = new RecordArray(Object.assign({at: 0}, entry, {type: other.type}), null);
     array._read = () => (entry.merged ? RecordArray._merge(other) : other.data);
     return array;
   }
 
+  /** @param {{shape: number[], data: any}} given */
   static _merge({shape: [heads, rows, width], data}) {
     const merged = new data.constructor(data.length);
     for (let head = 0; head < heads; head += 1) {
@@ -77,7 +86,7 @@ export class RecordArray {
   }
 }
 
-/** Bytes from deflated base64. */
+/** Bytes from deflated base64. @param {string} text */
 async function inflate(text) {
   const packed = atob(text);
   const bytes = new Uint8Array(packed.length);
@@ -86,11 +95,15 @@ async function inflate(text) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
+/** @type {Kind[]} */
+export const KINDS = ["encoder", "decoder", "cross"];
+
 /** Of each kind of attention, whose queries it has and whose keys. */
 const SIDES = {encoder: ["source", "source"], decoder: ["target", "target"], cross: ["target", "source"]};
 
 /** What a view reads. */
 export class PageRecord {
+  /** @param {{meta: Meta, arrays: any}} given @param {Uint8Array[]} blobs */
   constructor({meta, arrays}, blobs) {
     this.meta = meta;
     this._entries = arrays;
@@ -104,6 +117,7 @@ export class PageRecord {
     this.predictedTokens = meta.truncated ? [...meta.target.pieces] : [...meta.target.pieces, "<eos>"];
   }
 
+  /** @param {string} text */
   static async read(text) {
     const [index, ...blobs] = await Promise.all(JSON.parse(text).map(inflate));
     return new PageRecord(JSON.parse(new TextDecoder().decode(index)), blobs);
@@ -113,11 +127,12 @@ export class PageRecord {
     return Object.keys(this._entries);
   }
 
+  /** @param {string} name */
   has(name) {
     return Object.hasOwn(this._entries, name);
   }
 
-  /** An array by its name; null where the page does not hold it. */
+  /** An array by its name; null where the page does not hold it. @param {string} name */
   array(name) {
     if (!this.has(name)) return null;
     if (!this._arrays.has(name)) {
@@ -129,17 +144,17 @@ export class PageRecord {
     return this._arrays.get(name);
   }
 
-  /** The model's places of a role, such as "hidden", in the order of the model. */
+  /** The model's places of a role, such as "hidden", in the order of the model. @param {string} role */
   places(role) {
     return this.meta.places.filter((place) => place.role === role);
   }
 
-  /** What the layers of a side hand on, from the first layer to the last. */
+  /** What the layers of a side hand on, from the first layer to the last. @param {string} side */
   layerOutputs(side) {
     return this.meta.places.filter((place) => place.layer_output && place.side === side);
   }
 
-  /** The attentions of a kind that the page holds, by layer: their weights are the array `place + ".weights"`. */
+  /** The attentions of a kind that the page holds, by layer: their weights are the array `place + ".weights"`. @param {Kind} kind */
   attentions(kind) {
     const [side, reads] = SIDES[kind];
     return this.places("attention")

@@ -7,20 +7,24 @@
  * Of a wide model the page may hold only some layers for the walk (record.meta.walk names them, such as "encoder.0"), fewer columns under
  * `parameters.` than were recorded (ask the array's shape), and rounded numbers (the array's `type`): views look at what is there.
  */
-import {PageRecord} from "./record.js";
+import {KINDS, PageRecord} from "./record.js";
 import * as tools from "./tools.js";
 import {h, svg, t} from "./tools.js";
 
 /** @type {View[]} */
 let views = [];
-const page = {record: null, tabs: null, header: null, main: null, first: "en", scheme: "auto", current: null, drawn: new Set()};
+/** @type {{record: PageRecord, first: string, scheme: string, current: View, drawn: Set<string>}} */
+const page = {record: null, first: "en", scheme: "auto", current: null, drawn: new Set()};
 
+/** @param {View} one */
 const panelOf = (one) => document.getElementById(`view-${one.id}`);
+/** @param {View} one */
 const tabOf = (one) => document.getElementById(`tab-${one.id}`);
 const shown = () => views.filter((one) => one.available(page.record)).sort((one, other) => one.order - other.order);
 
 // ---- a view ------------------------------------------------------------------------------------------------------------------
 
+/** @param {View} one */
 function draw(one) {
   const panel = panelOf(one);
   panel.replaceChildren(h("h2", {class: "printed"}, one.label[tools.state.language]));
@@ -35,6 +39,7 @@ function draw(one) {
   }
 }
 
+/** @param {View} one @param {{focus?: boolean}} given */
 function show(one, {focus = false} = {}) {
   page.current = one;
   for (const other of shown()) {
@@ -50,11 +55,13 @@ function show(one, {focus = false} = {}) {
 
 // ---- the address: #view or #view.language ---------------------------------------------------------------------------------------
 
+/** @param {View} one */
 function address(one) {
   return tools.state.language === page.first ? `#${one.id}` : `#${one.id}.${tools.state.language}`;
 }
 
-function go(one, options) {
+/** @param {View} one @param {{focus?: boolean}} [options] */
+function go(one, options = {}) {
   show(one, options);
   if (window.location.hash === address(one)) return;
   try {
@@ -81,6 +88,7 @@ function tabs() {
   return row;
 }
 
+/** @param {any} event */
 function onTabKey(event) {
   const all = shown();
   const at = all.indexOf(page.current);
@@ -94,6 +102,7 @@ function onTabKey(event) {
 
 // ---- header ------------------------------------------------------------------------------------------------------------------
 
+/** @param {string} code */
 function languageName(code) {
   if (code === "") return "";
   try {
@@ -103,6 +112,7 @@ function languageName(code) {
   }
 }
 
+/** @param {Side} side @param {string} code @param {string} name */
 function sentence(side, code, name) {
   const empty = side.text === "" ? t("(nothing)", "(rien)") : side.text;
   return h("div", {class: "side"},
@@ -110,7 +120,7 @@ function sentence(side, code, name) {
     h("p", {class: "sentence", dir: "auto", lang: code || null}, empty));
 }
 
-/** Whose attention a recurrent model has. */
+/** Whose attention a recurrent model has. @param {string} name */
 function attentionWords(name) {
   if (!name || name === "none") return t("no attention", "sans attention");
   const [author, way] = name.split("-");
@@ -119,7 +129,7 @@ function attentionWords(name) {
   return t(`${whose}'s attention${how}`, `attention de ${whose}${how}`);
 }
 
-/** What the model is made of and how large it is: by its places, and its configuration. */
+/** What the model is made of and how large it is: by its places, and its configuration. @param {PageRecord} record */
 function modelWords(record) {
   const {model} = record.meta;
   const [below, above] = ["source", "target"].map((side) => record.layerOutputs(side).length);
@@ -129,6 +139,7 @@ function modelWords(record) {
   return ["Transformer", ...size, t(`${heads} heads`, `${heads} têtes`)];
 }
 
+/** @param {{meta: Meta}} given */
 function searchWords({meta}) {
   const {beams, length_penalty: penalty} = meta.decoding;
   if (meta.given) return [t("translation given", "traduction donnée")];
@@ -137,7 +148,7 @@ function searchWords({meta}) {
     t(`length penalty ${tools.number(penalty, 2)}`, `pénalité de longueur ${tools.number(penalty, 2)}`)];
 }
 
-/** What of the text or of its translation this page does not show. */
+/** What of the text or of its translation this page does not show. @param {Meta} meta */
 function partRemarks(meta) {
   const {part, parts, cut, truncated, translation} = meta;
   const found = [];
@@ -157,10 +168,11 @@ function partRemarks(meta) {
   return found;
 }
 
+/** @param {PageRecord} record */
 function remarks(record) {
   const found = [...partRemarks(record.meta), ...(record.meta.notes ?? []).map((one) => one[tools.state.language])]
     .map((one) => tools.note("note", one));
-  const any = ["encoder", "decoder", "cross"].some((kind) => record.attentions(kind).length > 0);
+  const any = KINDS.some((kind) => record.attentions(kind).length > 0);
   if (!any) {
     found.unshift(tools.note("note", t(
       "This model has no attention: its decoder hears the sentence only through the encoder's last state, so there are no weights to show.",
@@ -186,6 +198,7 @@ function header() {
 
 /** Four panes in lead. */
 function brand() {
+  /** @param {string} d @param {string} name */
   const pane = (d, name) => svg("path", {d, class: name});
   return h("span", {class: "brand"},
     svg("svg", {viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true"},
@@ -202,7 +215,7 @@ function languageSwitch() {
       "aria-pressed": String(code === tools.state.language),
       onclick: () => {
         setLanguage(code);
-        document.querySelector(`[data-language=${code}]`).focus();
+        /** @type {HTMLElement} */ (document.querySelector(`[data-language=${code}]`)).focus();
       },
     }, code.toUpperCase())));
 }
@@ -221,14 +234,16 @@ function schemeSwitch() {
 
 // ---- the whole ---------------------------------------------------------------------------------------------------------------
 
+/** @param {string} code */
 function setLanguage(code) {
   tools.state.language = code;
   build(page.current);
 }
 
+/** @param {string} name */
 function setScheme(name) {
   tools.setScheme(name);
-  document.querySelectorAll("[data-scheme]").forEach((one) => one.setAttribute("aria-pressed", String(one.dataset.scheme === name)));
+  document.querySelectorAll("[data-scheme]").forEach((one) => one.setAttribute("aria-pressed", String(one.getAttribute("data-scheme") === name)));
   renew();
 }
 
@@ -238,7 +253,7 @@ function renew() {
   if (page.current !== null) show(page.current);
 }
 
-/** Everything anew, with a view in front. */
+/** Everything anew, with a view in front. @param {View} one */
 function build(one) {
   const {language} = tools.state;
   document.documentElement.lang = language;
@@ -274,6 +289,7 @@ function endPrint() {
   setScheme(page.scheme);
 }
 
+/** @param {View[]} all */
 export async function start(all) {
   views = all;
   const language = document.documentElement.lang;

@@ -1,9 +1,7 @@
 /* What the view of attention computes: weights between tokens or words, the mean of the heads, rollout, entropy. */
 import {wordText} from "./00_shared.js";
 
-export const KINDS = ["encoder", "decoder", "cross"];
-
-/** Names of the tokens of each side of a kind: who reads (rows), what is read (columns). */
+/** Names of the tokens of each side of a kind: who reads (rows), what is read (columns). @param {PageRecord} record @param {Kind} kind */
 export function sidesOf(record, kind) {
   return {
     encoder: {rows: record.sourceTokens, columns: record.sourceTokens},
@@ -14,9 +12,11 @@ export function sidesOf(record, kind) {
 
 /**
  * Tokens as groups, each a list of places with a name: one token a group, or one word. What belongs to no word stands by itself.
- * @param side meta.source or meta.target  @param lead 1 where <sos> stands before the pieces, else 0
+ * side meta.source or meta.target  lead 1 where <sos> stands before the pieces, else 0
+ * @param {string[]} tokens @param {Side} side @param {number} lead @param {boolean} byWord @param {(token: string) => string} piece
  */
 function groups(tokens, side, lead, byWord, piece) {
+  /** @param {number} place */
   const alone = (place) => ({places: [place], name: piece(tokens[place])});
   if (!byWord) return tokens.map((_, place) => alone(place));
   const words = side.words.map((places, number) => ({
@@ -27,7 +27,10 @@ function groups(tokens, side, lead, byWord, piece) {
   return [...words, ...others].sort((one, other) => one.places[0] - other.places[0]);
 }
 
-/** Groups of the rows and of the columns of a kind. */
+/**
+ * Groups of the rows and of the columns of a kind.
+ * @param {PageRecord} record @param {Kind} kind @param {boolean} byWord @param {(token: string) => string} piece
+ */
 export function groupsOf(record, kind, byWord, piece) {
   const {rows, columns} = sidesOf(record, kind);
   const {source, target} = record.meta;
@@ -41,6 +44,7 @@ export function groupsOf(record, kind, byWord, piece) {
  * A matrix between groups: summed over the tokens that are read, averaged over those that read, so that rows still sum to 1.
  * `links.pool_by_word` does the same in Python; here it is of whichever head a reader chooses, since all of them between words as well as between
  * tokens would make pages twice as large.
+ * @param {Numbers} values @param {number} width @param {{places: number[]}[]} rows @param {{places: number[]}[]} columns
  */
 export function regroup(values, width, rows, columns) {
   const found = new Float64Array(rows.length * columns.length);
@@ -52,7 +56,7 @@ export function regroup(values, width, rows, columns) {
   return found;
 }
 
-/** The mean of all heads of an (H, T, S) array. */
+/** The mean of all heads of an (H, T, S) array. @param {RecordArray} array */
 export function meanHead(array) {
   const heads = array.shape[0];
   const found = new Float64Array(array.shape[1] * array.shape[2]);
@@ -63,6 +67,7 @@ export function meanHead(array) {
 /**
  * Attention rollout up to a layer: the product of ½·A + ½·I over the layers from the first, A being the mean of the heads.
  * Source: Abnar & Zuidema 2020, section 3 (their rollout, with the residual connection as ½·I).
+ * @param {PageRecord} record @param {Kind} kind @param {number} upTo
  */
 export function rollout(record, kind, upTo) {
   let product = null;
@@ -76,6 +81,7 @@ export function rollout(record, kind, upTo) {
   return product;
 }
 
+/** @param {Numbers} left @param {Numbers} right @param {number} size */
 function multiply(left, right, size) {
   const found = new Float64Array(size * size);
   for (let row = 0; row < size; row += 1) {
@@ -88,14 +94,20 @@ function multiply(left, right, size) {
   return found;
 }
 
-/** Mean over the rows of -Σ a·ln a, in nats: 0 where each row reads one token, ln S where it reads all alike. */
+/**
+ * Mean over the rows of -Σ a·ln a, in nats: 0 where each row reads one token, ln S where it reads all alike.
+ * @param {Numbers} values @param {number} width
+ */
 export function entropy(values, width) {
   let sum = 0;
   for (const value of values) if (value > 0) sum -= value * Math.log(value);
   return sum / (values.length / width);
 }
 
-/** The matrix of a head (a number), of "mean" or of "rollout", between tokens: {values, width}. */
+/**
+ * The matrix of a head (a number), of "mean" or of "rollout", between tokens: {values, width}.
+ * @param {PageRecord} record @param {{kind: Kind, layer: number, head: number | "mean" | "rollout"}} given
+ */
 export function matrixOf(record, {kind, layer, head}) {
   const {place} = record.attentions(kind).find((one) => one.layer === layer);
   const array = record.array(`${place}.weights`);

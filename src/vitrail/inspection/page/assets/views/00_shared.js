@@ -3,7 +3,7 @@ import * as tools from "../tools.js";
 
 const BYTE = /^<0x([0-9A-Fa-f]{2})>$/;
 
-/** What tokens spell together; bytes become the characters that they are part of. */
+/** What tokens spell together; bytes become the characters that they are part of. @param {string[]} pieces */
 export function spell(pieces) {
   let text = "";
   let bytes = [];
@@ -24,7 +24,10 @@ export function spell(pieces) {
   return text.replaceAll("▁", " ").trim();
 }
 
-/** The text of a word of a side. Spans count characters, not the halves of them that JavaScript counts. */
+/**
+ * The text of a word of a side. Spans count characters, not the halves of them that JavaScript counts.
+ * @param {Side} side @param {number} number
+ */
 export function wordText(side, number) {
   const tokens = side.words[number];
   const first = side.spans[tokens[0]][0];
@@ -32,19 +35,20 @@ export function wordText(side, number) {
   return Array.from(side.text).slice(first, last).join("").trim();
 }
 
-/** All words of a side. */
+/** All words of a side. @param {Side} side */
 export function wordTexts(side) {
   return side.words.map((_, number) => wordText(side, number));
 }
 
-/** A probability in per cent, with two digits where it is small: 94%, 0.026%. */
+/** A probability in per cent, with two digits where it is small: 94%, 0.026%. @param {number} share */
 export function chance(share) {
   if (!(share > 0 && share < 0.00095)) return tools.percent(share);
   return tools.percent(1).replace("100", tools.number(share * 100, share < 0.00001 ? 5 : 1 - Math.floor(Math.log10(share * 100))));
 }
 
+/** @type {CanvasRenderingContext2D} */
 let pen = null;
-/** The width of a text in pixels. */
+/** The width of a text in pixels. @param {string} text @param {string} font */
 export function textWidth(text, font) {
   pen = pen || document.createElement("canvas").getContext("2d");
   if (!pen) return text.length * 8;
@@ -52,7 +56,7 @@ export function textWidth(text, font) {
   return pen.measureText(text).width;
 }
 
-/** A text that fits into a width, with an ellipsis where it is cut. */
+/** A text that fits into a width, with an ellipsis where it is cut. @param {string} text @param {string} font @param {number} width */
 export function clip(text, font, width) {
   if (textWidth(text, font) <= width) return text;
   const characters = Array.from(text);
@@ -60,9 +64,9 @@ export function clip(text, font, width) {
   return characters.join("") + "…";
 }
 
-/** Ranks from 1; equal values share the mean of theirs. */
+/** Ranks from 1; equal values share the mean of theirs. @param {ArrayLike<number>} values */
 export function ranks(values) {
-  const order = Array.from(values.keys()).sort((a, b) => values[a] - values[b]);
+  const order = Array.from(values, (_, place) => place).sort((a, b) => values[a] - values[b]);
   const found = new Float64Array(values.length);
   for (let from = 0; from < order.length; ) {
     let to = from;
@@ -73,9 +77,10 @@ export function ranks(values) {
   return found;
 }
 
-/** Pearson's correlation; NaN where one side is constant. */
+/** Pearson's correlation; NaN where one side is constant. @param {number[] | Float64Array} a @param {Numbers} b */
 export function correlation(a, b) {
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  /** @param {Numbers} values */
+  const mean = (values) => Array.from(values).reduce((sum, value) => sum + value, 0) / values.length;
   const [meanA, meanB] = [mean(a), mean(b)];
   let [both, squareA, squareB] = [0, 0, 0];
   for (let place = 0; place < a.length; place += 1) {
@@ -86,16 +91,18 @@ export function correlation(a, b) {
   return squareA && squareB ? both / Math.sqrt(squareA * squareB) : NaN;
 }
 
-/** Spearman's rank correlation. */
+/** Spearman's rank correlation. @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
 export function spearman(a, b) {
   return correlation(ranks(a), ranks(b));
 }
 
 /**
  * Buttons in rows as one stop of the tab key: arrows move between them, and the one that has the focus, or the pointer, is told.
- * @param cells rows of buttons  @param onShow (row, column)
+ * cells rows of buttons  onShow (row, column)
+ * @param {HTMLElement[][]} cells @param {(row: number, column: number) => void} onShow
  */
 export function walkGrid(cells, onShow) {
+  /** @param {number} row @param {number} column */
   const own = (row, column) => {
     cells.flat().forEach((cell) => (cell.tabIndex = -1));
     cells[row][column].tabIndex = 0;

@@ -1,13 +1,16 @@
 /* Attention: who reads whom, in every layer and head. */
 import * as charts from "../charts.js";
+import {KINDS} from "../record.js";
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
-import {entropy, groupsOf, KINDS, matrixOf, regroup} from "./00_attention.js";
+import {entropy, groupsOf, matrixOf, regroup} from "./00_attention.js";
 import {attentionLines} from "./00_attention_lines.js";
 
 /** What is looked at; it outlives a redraw. head: a number, "mean" or "rollout". pinned: [row|null, column|null]. */
+/** @type {{kind: Kind, layer: number, head: number | "mean" | "rollout", byWord: boolean, pinned: number[], focus: string}} */
 const looked = {kind: null, layer: null, head: "mean", byWord: false, pinned: [null, null], focus: null};
 
+/** @param {PageRecord} record */
 function settle(record) {
   const kinds = KINDS.filter((kind) => record.attentions(kind).length > 0);
   if (!kinds.includes(looked.kind)) Object.assign(looked, {kind: kinds.includes("cross") ? "cross" : kinds[0], layer: null});
@@ -40,18 +43,24 @@ const kindSentence = () => ({
     "Chaque ligne est le token sur le point d'être écrit ; il lit la source."),
 });
 
+/** @param {{layer: number, head: number | "mean" | "rollout"}} given */
 function headName({layer, head}) {
   if (head === "mean") return t(`Layer ${layer}, mean of the heads`, `Couche ${layer}, moyenne des têtes`);
   if (head === "rollout") return t(`Rollout up to layer ${layer}`, `Cumul jusqu'à la couche ${layer}`);
   return t(`Layer ${layer}, head ${head}`, `Couche ${layer}, tête ${head}`);
 }
 
-/** The heads of every layer as small pictures, each a button; arrows move between them. */
+/**
+ * The heads of every layer as small pictures, each a button; arrows move between them.
+ * @param {PageRecord} record @param {(...chosen: any[]) => void} onChoose
+ */
 function grid(record, onChoose) {
   const layers = record.attentions(looked.kind);
   const heads = Math.max(...layers.map((one) => one.heads));
+  /** @type {("mean" | "rollout")[]} */
   const extra = heads > 1 ? ["mean"] : [];
   if (looked.kind !== "cross") extra.push("rollout");
+  /** @type {(number | "mean" | "rollout")[]} */
   const columns = [...Array(heads).keys(), ...extra];
   const width = Math.max(34, Math.min(54, Math.floor(330 / columns.length) - 10));
   const cells = layers.map(({layer}) => columns.map((head) => pane(record, {layer, head, width, onChoose})));
@@ -68,6 +77,10 @@ function grid(record, onChoose) {
   return element;
 }
 
+/**
+ * @param {PageRecord} record
+ * @param {{layer: number, head: number | "mean" | "rollout", width: number, onChoose: (...chosen: any[]) => void}} given
+ */
 function pane(record, {layer, head, width, onChoose}) {
   const {values, width: across} = matrixOf(record, {kind: looked.kind, layer, head});
   const nats = entropy(values, across);
@@ -81,9 +94,10 @@ function pane(record, {layer, head, width, onChoose}) {
   }, charts.thumbnail(values, values.length / across, across, {width, height: tall, max: 1}), h("span", {class: "entropy"}, tools.number(nats, 2)));
 }
 
-/** One stop of the tab key for all; arrows move. */
+/** One stop of the tab key for all; arrows move. @param {HTMLElement[][]} cells */
 function rove(cells) {
   const all = cells.flat();
+  /** @param {HTMLElement} cell */
   const own = (cell) => all.forEach((one) => (one.tabIndex = one === cell ? 0 : -1));
   own(all.find((cell) => cell.getAttribute("aria-pressed") === "true") ?? all[0]);
   cells.forEach((line, row) => line.forEach((cell, column) => cell.addEventListener("keydown", (event) => {
@@ -96,10 +110,15 @@ function rove(cells) {
   })));
 }
 
-/** What a row reads, or who reads a column, in words: the largest weights first. */
+/**
+ * What a row reads, or who reads a column, in words: the largest weights first.
+ * @param {{matrix: Float64Array, rows: string[], columns: string[]}} given @param {any} row @param {any} column
+ */
 function inWords({matrix, rows, columns}, row, column) {
-  const list = (names, weightOf) => names.map((name, place) => [name, weightOf(place)]).sort((one, other) => other[1] - one[1]).slice(0, 5)
-    .filter(([, weight]) => weight >= 0.0005).map(([name, weight]) => `${name} ${tools.number(weight)}`).join("\u2003");
+  /** @param {string[]} names @param {(place: number) => number} weightOf */
+  const list = (names, weightOf) => names.map((name, place) => ({name, weight: weightOf(place)})).sort((one, other) => other.weight - one.weight).slice(0, 5)
+    .filter(({weight}) => weight >= 0.0005).map(({name, weight}) => `${name} ${tools.number(weight)}`).join("\u2003");
+  /** @param {any} from @param {any} to */
   const at = (from, to) => matrix[from * columns.length + to];
   if (row !== null && column !== null) {
     const says = t("reads", "lit");
@@ -111,7 +130,7 @@ function inWords({matrix, rows, columns}, row, column) {
     "Pointez un token ou une case, ou utilisez le clavier ; un clic le retient.");
 }
 
-/** One head large: as lines and as a matrix that answer to each other. */
+/** One head large: as lines and as a matrix that answer to each other. @param {PageRecord} record */
 function large(record) {
   const {values, width} = matrixOf(record, looked);
   const grouped = groupsOf(record, looked.kind, looked.byWord, tools.piece);
@@ -121,9 +140,11 @@ function large(record) {
   const name = headName(looked);
   const told = h("output", {class: "live attention-told", "aria-live": "polite", dir: "auto"});
   const titles = {rowTitle: looked.kind === "cross" ? t("is written", "est écrit") : t("reads", "lit"), columnTitle: t("is read", "est lu")};
+  /** @param {any} place @param {string[]} names */
   const limit = (place, names) => (place !== null && place < names.length ? place : null);
   looked.pinned = [limit(looked.pinned[0], shown.rows), limit(looked.pinned[1], shown.columns)];
 
+  /** @param {any} row @param {any} column */
   function show(row, column) {
     const [atRow, atColumn] = row === null && column === null ? looked.pinned : [row, column];
     lines.point(atRow, atRow === null ? atColumn : null);
@@ -132,6 +153,7 @@ function large(record) {
     told.classList.toggle("quiet", atRow === null && atColumn === null);
   }
 
+  /** @param {any} row @param {any} column */
   function pin(row, column) {
     const same = looked.pinned[0] === row && looked.pinned[1] === column;
     looked.pinned = same ? [null, null] : [row, column];
@@ -154,6 +176,7 @@ function large(record) {
     tools.folded(t("As a table", "En tableau"), () => asTable(shown, name)));
 }
 
+/** @param {any} values @param {number} width */
 function entropyWords(values, width) {
   const nats = entropy(values, width);
   const like = tools.number(Math.exp(nats), 1);
@@ -161,6 +184,7 @@ function entropyWords(values, width) {
     `entropie ${tools.number(nats, 2)} nats : une ligne lit comme si ${like} tokens sur ${width} se la partageaient`);
 }
 
+/** @param {{matrix: Float64Array, rows: string[], columns: string[]}} given @param {string} name */
 function asTable({matrix, rows, columns}, name) {
   if (rows.length * columns.length > 4000) {
     return tools.table([t("token", "token"), t("reads most", "lit surtout")],
@@ -179,10 +203,12 @@ export const attentionView = {
   render(root, record) {
     const kinds = settle(record);
     const names = kindWords();
+    /** @param {number} layer @param {number | "mean" | "rollout"} head */
     const choose = (layer, head) => {
       Object.assign(looked, {layer, head, focus: `[data-head="${layer}.${head}"]`});
       tools.redraw();
     };
+    /** @param {any} what @param {string} selector */
     const change = (what, selector) => {
       Object.assign(looked, what, {focus: selector});
       tools.redraw();
@@ -205,7 +231,7 @@ export const attentionView = {
             " Rollout multiplies ½·A + ½·I over the layers, A being the mean of the heads (Abnar & Zuidema 2020).",
             " Le cumul (rollout) multiplie ½·A + ½·I à travers les couches, A étant la moyenne des têtes (Abnar & Zuidema 2020).") : null)),
         large(record)));
-    if (looked.focus !== null) root.querySelector(looked.focus)?.focus();
+    if (looked.focus !== null) /** @type {HTMLElement} */ (root.querySelector(looked.focus))?.focus();
     looked.focus = null;
   },
 };

@@ -1,5 +1,6 @@
 /* Step by step: the lecture notes' walk with the reader's own sentence, every number beside its equation and computed anew here. */
 import * as charts from "../charts.js";
+import {KINDS} from "../record.js";
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
 import {afterSteps} from "./02_steps_after.js";
@@ -8,10 +9,10 @@ import {beforeSteps, surroundings} from "./02_steps_before.js";
 import {checkList, equation, judge, mark, overall, prose, restore} from "./02_steps_math.js";
 
 /** What is looked at; it outlives a redraw. token and key: null until chosen. */
+/** @type {{kind: Kind, layer: number, head: number, token: number, key: number, step: string, all: boolean}} */
 const chosen = { kind: null, layer: 0, head: 0, token: null, key: null, step: "embedding", all: false };
+/** @type {() => void} */
 let refresh = null;
-
-const KINDS = ["encoder", "decoder", "cross"];
 
 /** Whether all steps are shown: by wish, or on paper, where nobody can go on to the next. */
 const showsAll = () => chosen.all || tools.state.printing;
@@ -24,28 +25,31 @@ function kindWords() {
   };
 }
 
-/** Layers whose whole walk is in the page. */
+/** Layers whose whole walk is in the page. @param {PageRecord} record @param {Kind} kind */
 function layersOf(record, kind) {
   const needed = ["q", "k", "v", "raw_scores", "scores", "weights", "context"];
+  /** @param {{place: string, heads: any}} given */
   const whole = ({ place, heads }) => needed.every((what) => record.has(`${place}.${what}`)) && record.array(`${place}.q`).shape[0] === heads;
   return record.attentions(kind).filter(whole);
 }
 
+/** @param {PageRecord} record */
 function kindsOf(record) {
   return KINDS.filter((kind) => layersOf(record, kind).length);
 }
 
+/** @param {PageRecord} record */
 function tokensOf(record) {
   return chosen.kind === "encoder" ? record.sourceTokens : record.targetTokens;
 }
 
-/** The pronoun of the lecture notes' example where the sentence has it, else a word in the middle. */
+/** The pronoun of the lecture notes' example where the sentence has it, else a word in the middle. @param {string[]} tokens */
 function firstToken(tokens) {
   const pronoun = tokens.findIndex((piece) => /^▁?(it|il|elle)$/i.test(piece));
   return pronoun >= 0 ? pronoun : Math.floor((tokens.length - 1) / 2);
 }
 
-/** Make the choice one that exists. */
+/** Make the choice one that exists. @param {PageRecord} record */
 function settle(record) {
   const kinds = kindsOf(record);
   if (!kinds.includes(chosen.kind)) chosen.kind = kinds[0];
@@ -57,6 +61,7 @@ function settle(record) {
   if (chosen.token === null || chosen.token >= tokens.length) chosen.token = firstToken(tokens);
 }
 
+/** @param {PageRecord} record */
 function stepsOf(record) {
   const c = surroundings(record, {
     ...chosen,
@@ -71,6 +76,7 @@ function stepsOf(record) {
   return made.filter((step) => step !== null);
 }
 
+/** @param {any} what */
 function change(what) {
   Object.assign(chosen, what);
   refresh();
@@ -78,16 +84,19 @@ function change(what) {
 
 // ---- Controls ---------------------------------------------------------------------------------------------------------------
 
+/** @param {any} element @param {string} key */
 function keyed(element, key) {
   const control = element.matches("button, select, input") ? element : element.querySelector("select, input");
   control.dataset.key = key;
   return element;
 }
 
+/** @param {PageRecord} record */
 function controls(record) {
   const words = kindWords();
   const layers = layersOf(record, chosen.kind);
   const { heads } = layers.find((one) => one.layer === chosen.layer);
+  /** @param {number} count */
   const numbered = (count) => Array.from({ length: count }, (_, at) => ({ value: at, text: String(at) }));
   const every = record.attentions(chosen.kind).length;
   const bar = tools.toolbar(
@@ -103,6 +112,7 @@ function controls(record) {
   return bar;
 }
 
+/** @param {PageRecord} record */
 function words(record) {
   const texts = tokensOf(record).map(tools.piece);
   const label = chosen.kind === "encoder" ? t("Walk with the word", "Suivre le mot")
@@ -114,6 +124,7 @@ function words(record) {
 
 // ---- Steps ------------------------------------------------------------------------------------------------------------------
 
+/** @param {Step[]} steps */
 function summary(steps) {
   const checks = steps.flatMap((step) => step.checks);
   const [good, bad] = [checks.filter((one) => one.ok), checks.filter((one) => !one.ok && !one.reason)];
@@ -134,6 +145,7 @@ function summary(steps) {
   return words;
 }
 
+/** @param {Step[]} steps */
 function list(steps) {
   const items = steps.map((step, at) => {
     const which = overall(step.checks);
@@ -146,6 +158,7 @@ function list(steps) {
   return h("nav", { class: "walk-list", "aria-label": t("Steps", "Étapes") }, h("ol", null, items));
 }
 
+/** @param {Step} step @param {number} number */
 function card(step, number) {
   const which = overall(step.checks);
   return h("article", { class: "walk-step", "data-step": step.id, id: `walk-${step.id}`, tabindex: -1 },
@@ -155,6 +168,7 @@ function card(step, number) {
     step.body(), step.checks.length ? checkList(step.checks) : null);
 }
 
+/** @param {string} id @param {{focus?: boolean}} given */
 function go(id, { focus = false } = {}) {
   if (chosen.all) {
     document.getElementById(`walk-${id}`).scrollIntoView({ block: "start" });
@@ -165,6 +179,7 @@ function go(id, { focus = false } = {}) {
   if (focus) document.getElementById(`walk-${id}`).focus({ preventScroll: true });
 }
 
+/** @param {Step[]} steps */
 function stage(steps) {
   const at = steps.findIndex((step) => step.id === chosen.step);
   const shown = showsAll() ? steps.map((step, place) => card(step, place + 1)) : [card(steps[at], at + 1)];
@@ -177,6 +192,7 @@ function stage(steps) {
 
 // ---- The whole --------------------------------------------------------------------------------------------------------------
 
+/** @param {HTMLElement} container @param {PageRecord} record */
 function fill(container, record) {
   settle(record);
   const steps = stepsOf(record);
@@ -188,6 +204,7 @@ function fill(container, record) {
   bar.append(mode);
   container.replaceChildren(bar, words(record), summary(steps),
     restore(h("div", { class: showsAll() ? "walk all" : "walk" }, list(steps), stage(steps))));
+  /** @type {HTMLElement} */
   const current = container.querySelector("[aria-current=step]");
   const ol = container.querySelector(".walk-list ol");
   if (current) {
@@ -196,19 +213,20 @@ function fill(container, record) {
   }
 }
 
-/** Fill anew and give the focus back to what had it. */
+/** Fill anew and give the focus back to what had it. @param {HTMLElement} container @param {() => void} change */
 function keepFocus(container, change) {
-  const key = container.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  const key = container.contains(document.activeElement) ? document.activeElement.getAttribute("data-key") ?? undefined : undefined;
   change();
   if (key === undefined) return;
+  /** @type {HTMLButtonElement} */
   const same = container.querySelector(`[data-key="${CSS.escape(key)}"]`);
   if (same && !same.disabled) same.focus({ preventScroll: true });
-  else container.querySelector(".walk-step")?.focus({ preventScroll: true });
+  else /** @type {HTMLElement} */ (container.querySelector(".walk-step"))?.focus({ preventScroll: true });
 }
 
 const OWN_ARROWS = "select, input, textarea, canvas, summary, .table, .scroll, [role=tablist]";
 
-/** The arrow keys go from step to step, wherever they mean nothing else. */
+/** The arrow keys go from step to step, wherever they mean nothing else. @param {any} event */
 function onKey(event) {
   const move = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!move || event.defaultPrevented || event.altKey || event.ctrlKey || event.metaKey || event.shiftKey || chosen.all) return;
@@ -224,6 +242,7 @@ function onKey(event) {
 }
 
 /** Where the view is, for the one listener of the document. */
+/** @type {{container: HTMLElement, record: PageRecord}} */
 const shownIn = { container: null, record: null };
 document.addEventListener("keydown", onKey);
 

@@ -4,19 +4,26 @@ import {h, t} from "../tools.js";
 import {missing, norm, plainColumns, said, sumOf, vectorRow} from "./02_steps_before.js";
 import {ACTIVATIONS, check, dot, equation, normalise, product, project, vectors} from "./02_steps_math.js";
 
-/** Rows of a matrix without heads: x·W + b for the output columns that the page holds, or why not. */
+/**
+ * Rows of a matrix without heads: x·W + b for the output columns that the page holds, or why not.
+ * @param {Surroundings} c @param {string} label @param {Numbers} recorded @param {Numbers} input @param {string} name
+ */
 function linear(c, label, recorded, input, name) {
   const matrix = plainColumns(c, name);
   return input && matrix ? check(label, recorded, project(input, matrix.rows, matrix.bias)) : missing(c, label);
 }
 
-/** The first number of such a product, written out. */
+/**
+ * The first number of such a product, written out.
+ * @param {Surroundings} c @param {string} symbol @param {Numbers} input @param {string} name
+ */
 function firstProduct(c, symbol, input, name) {
   const matrix = plainColumns(c, name);
   if (!input || !matrix) return null;
   return product(symbol, input, matrix.rows[0], { bias: matrix.bias ? matrix.bias[0] : null, total: project(input, matrix.rows, matrix.bias)[0] });
 }
 
+/** @param {Surroundings} c */
 function heads(c) {
   const contexts = c.array(`${c.place}.context`);
   const weights = c.array(`${c.place}.weights`);
@@ -40,6 +47,7 @@ function heads(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function projection(c) {
   const [before, after] = [c.row(`${c.place}.concatenation`), c.row(`${c.place}.projection`)];
   if (!after) return null;
@@ -55,7 +63,10 @@ function projection(c) {
   };
 }
 
-/** A residual sum; `what` is the array of what is added. */
+/**
+ * A residual sum; `what` is the array of what is added.
+ * @param {Surroundings} c @param {{number: number, what: any, id: string, why: string}} given
+ */
 function residual(c, { number, what, id, why }) {
   const name = `${c.block}.residual_${number}`;
   const [before, added, sum] = [c.row(`${name}.input`), c.row(what), c.row(`${name}.sum`)];
@@ -72,6 +83,7 @@ function residual(c, { number, what, id, why }) {
   };
 }
 
+/** @param {Surroundings} c */
 function firstSum(c) {
   return residual(c, {
     number: c.own, what: `${c.place}.projection`, id: "residual",
@@ -80,7 +92,7 @@ function firstSum(c) {
   });
 }
 
-/** Post-norm: the norm that follows a residual sum. */
+/** Post-norm: the norm that follows a residual sum. @param {(c: Surroundings) => number} number @param {string} id */
 function normAfter(number, id) {
   return (c) => (c.pre ? null : norm(c, {
     id, title: t("Norm of the sum", "Normalisation de la somme"),
@@ -90,7 +102,7 @@ function normAfter(number, id) {
   }));
 }
 
-/** In the decoder masked self-attention is followed by cross-attention: its sum, in one step. */
+/** In the decoder masked self-attention is followed by cross-attention: its sum, in one step. @param {Surroundings} c */
 function crossBetween(c) {
   if (c.kind !== "decoder") return null;
   return residual(c, {
@@ -100,6 +112,7 @@ function crossBetween(c) {
   });
 }
 
+/** @param {Surroundings} c */
 function normForFeedForward(c) {
   if (!c.pre) return null;
   return norm(c, {
@@ -113,6 +126,7 @@ function normForFeedForward(c) {
 
 const HIDDEN = { relu: "relu(x·W_1 + b_1)", gelu: "gelu(x·W_1 + b_1)", swiglu: "silu(x·W_1 + b_1) * (x·W_3 + b_3)" };
 
+/** @param {Surroundings} c */
 function hidden(c) {
   const x = c.row(`${c.block}.residual_${c.last}.${c.pre ? "normed" : "input"}`);
   const found = c.row(`${c.block}.feed_forward.activation`);
@@ -146,6 +160,7 @@ function hidden(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function output(c) {
   const [inside, after] = [c.row(`${c.block}.feed_forward.activation`), c.row(`${c.block}.feed_forward.output`)];
   if (!after) return null;
@@ -161,6 +176,7 @@ function output(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function lastSum(c) {
   return residual(c, {
     number: c.last, what: `${c.block}.feed_forward.output`, id: "residual-last",
@@ -170,6 +186,7 @@ function lastSum(c) {
 
 // ---- What goes on -----------------------------------------------------------------------------------------------------------
 
+/** @param {Surroundings} c */
 function handOn(c) {
   const top = c.layer === c.layers - 1;
   const from = `${c.block}.residual_${c.last}.${c.pre ? "sum" : "normed"}`;
@@ -199,6 +216,7 @@ function handOn(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function prediction(c) {
   if (c.half !== "decoder" || c.layer !== c.layers - 1) return null;
   const step = c.record.meta.decoding.steps[c.token];
@@ -229,13 +247,17 @@ function prediction(c) {
   };
 }
 
+/** @param {number} share */
 function probabilityBar(share) {
   const filled = h("span", { class: "walk-bar", "aria-hidden": "true" }, h("span"));
   filled.firstChild.style.width = `${(share * 100).toFixed(2)}%`;
   return filled;
 }
 
-/** The probability of the chosen token from the decoder's output: its logit, and the sum over the vocabulary, which was recorded. */
+/**
+ * The probability of the chosen token from the decoder's output: its logit, and the sum over the vocabulary, which was recorded.
+ * @param {Surroundings} c
+ */
 function outputOf(c) {
   const [h, vector, log] = [c.row("decoder_output"), c.row("parameters.read_out.weight"), c.array("log_normaliser")];
   if (!h || !vector || !log) return null;

@@ -7,8 +7,9 @@ import {check, dot, equation, matrixTable, product, scroller, softmax, vectors} 
 
 // ---- The table that grows with the steps ------------------------------------------------------------------------------------
 
-/** The rows of one query: raw and scaled scores, mask and weights over the keys. */
+/** The rows of one query: raw and scaled scores, mask and weights over the keys. @param {Surroundings} c */
 function scoresOf(c) {
+  /** @param {any} what */
   const pick = (what) => Array.from(c.array(`${c.place}.${what}`).row(c.head, c.token));
   const keep = c.array(`${c.place}.keep`);
   return {
@@ -17,26 +18,31 @@ function scoresOf(c) {
   };
 }
 
-/** Scaled scores with the mask added, as −∞ where a word may not be read. */
+/** Scaled scores with the mask added, as −∞ where a word may not be read. @param {any} s */
 function masked(s) {
   return s.scaled.map((score, at) => (s.keep[at] ? score : -Infinity));
 }
 
-/** Which key the detail is about: the one that was asked for, else the one that gets most. */
+/** Which key the detail is about: the one that was asked for, else the one that gets most. @param {Surroundings} c @param {any} s */
 function keyOf(c, s) {
   return c.key !== null && c.key < c.keyTokens.length ? c.key : s.weights.indexOf(Math.max(...s.weights));
 }
 
+/** @param {Surroundings} c @param {number} share */
 function bar(c, share) {
   const filled = h("span", { class: "walk-bar", "aria-hidden": "true" }, h("span"));
   filled.firstChild.style.width = `${(share * 100).toFixed(2)}%`;
   return filled;
 }
 
-/** What the table shows of a step: names of the columns so far; the last is new. */
+/**
+ * What the table shows of a step: names of the columns so far; the last is new.
+ * @param {Surroundings} c @param {any} s @param {string} last
+ */
 function columnsUpTo(c, s, last) {
   const shifted = masked(s);
   const highest = Math.max(...shifted);
+  /** @type {[string, string, (at: number) => Child][]} */
   const all = [
     ["raw", "q·k", (at) => tools.number(s.raw[at])],
     ["scaled", "÷ √{d_k}", (at) => tools.number(s.scaled[at])],
@@ -48,7 +54,10 @@ function columnsUpTo(c, s, last) {
   return all.slice(0, end + 1);
 }
 
-/** One row a word: its name, a button that chooses it for the detail, and the numbers of the steps so far. */
+/**
+ * One row a word: its name, a button that chooses it for the detail, and the numbers of the steps so far.
+ * @param {Surroundings} c @param {any} s @param {string} last
+ */
 function scoreTable(c, s, last, news = [last]) {
   const shown = columnsUpTo(c, s, last);
   const chosen = keyOf(c, s);
@@ -63,6 +72,7 @@ function scoreTable(c, s, last, news = [last]) {
   const table = h("table", { class: "walk-scores" },
     h("caption", null, t(`${c.word} asks, head ${c.head}`, `${c.word} demande, tête ${c.head}`)),
     h("thead", null, head), h("tbody", null, rows));
+  /** @type {Record<string, number>} */
   const sums = { exp: sumOfPowers(s), weights: s.weights.reduce((left, right) => left + right, 0) };
   if (last === "weights") {
     table.append(h("tfoot", null, h("tr", null, h("th", { scope: "row" }, t("sum", "somme")),
@@ -71,6 +81,7 @@ function scoreTable(c, s, last, news = [last]) {
   return scroller(table, t("Scores, a row a word", "Scores, une ligne par mot"));
 }
 
+/** @param {any} s */
 function sumOfPowers(s) {
   const shifted = masked(s);
   const highest = Math.max(...shifted);
@@ -79,6 +90,7 @@ function sumOfPowers(s) {
 
 // ---- Steps ------------------------------------------------------------------------------------------------------------------
 
+/** @param {Surroundings} c */
 function rawScores(c) {
   const s = scoresOf(c);
   const q = c.array(`${c.place}.q`).row(c.head, c.token);
@@ -99,6 +111,7 @@ function rawScores(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function scaling(c) {
   const s = scoresOf(c);
   const root = Math.sqrt(c.width);
@@ -117,6 +130,7 @@ function scaling(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function mask(c) {
   const s = scoresOf(c);
   const rule = c.keyTokens.map((_, at) => c.kind !== "decoder" || at <= c.token);
@@ -139,6 +153,7 @@ function mask(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function softmaxStep(c) {
   const s = scoresOf(c);
   const computed = softmax(masked(s));
@@ -170,11 +185,12 @@ function softmaxStep(c) {
   };
 }
 
-/** All zero, to the last bit. */
+/** All zero, to the last bit. @param {string} label @param {Numbers} values */
 function exactly(label, values) {
   return { ...check(label, values, values.map(() => 0)), exact: true };
 }
 
+/** @param {Surroundings} c */
 function mix(c) {
   const s = scoresOf(c);
   const v = c.array(`${c.place}.v`);

@@ -3,7 +3,7 @@ import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
 import {check, equation, literal, mean, normalise, product, project, variance, vectors} from "./02_steps_math.js";
 
-/** A token in a sentence of ours: without the mark of its beginning, in quotation marks. */
+/** A token in a sentence of ours: without the mark of its beginning, in quotation marks. @param {string} piece */
 export function said(piece) {
   const text = literal(piece.replace(/^▁(?=.)/u, ""));
   return /^<(sos|eos|unk)>$/.test(text) ? text : t(`“${text}”`, `« ${text} »`);
@@ -11,7 +11,11 @@ export function said(piece) {
 
 // ---- Where we are -----------------------------------------------------------------------------------------------------------
 
-/** Everything that the steps ask about the chosen attention, head and word. */
+/**
+ * Everything that the steps ask about the chosen attention, head and word.
+ * @param {PageRecord} record
+ * @param {{kind: Kind, layer: number, head: number, token: number, key: number, setKey: (key: number) => void, setToken: (token: number) => void}} choice
+ */
 export function surroundings(record, choice) {
   const { kind, layer, head, token } = choice;
   const model = record.meta.model;
@@ -25,11 +29,13 @@ export function surroundings(record, choice) {
   const last = Number(handedOn.path.at(-1));
   const pre = handedOn.role === "residual"; // where a norm comes after the sum, that is what the layer hands on
   const types = new Set();
+  /** @param {string} name */
   const array = (name) => {
     const found = record.array(name);
     if (found) types.add(found.type);
     return found;
   };
+  /** @param {string} name */
   const row = (name, at = token) => array(name)?.row(at) ?? null;
   const queryPieces = side === "source" ? record.sourceTokens : record.targetTokens;
   const keyPieces = kind === "decoder" ? queryPieces : record.sourceTokens;
@@ -46,7 +52,10 @@ export function surroundings(record, choice) {
   };
 }
 
-/** Rows of `parameters.PLACE.which.weight` for the chosen head: one output column each, and their biases. */
+/**
+ * Rows of `parameters.PLACE.which.weight` for the chosen head: one output column each, and their biases.
+ * @param {Surroundings} c @param {string} which
+ */
 function columns(c, which) {
   const weight = c.array(`parameters.${c.place}.${which}.weight`);
   const bias = c.array(`parameters.${c.place}.${which}.bias`);
@@ -55,7 +64,7 @@ function columns(c, which) {
   return { rows, bias: bias ? bias.row(c.head) : null };
 }
 
-/** The same of a matrix that has no heads. */
+/** The same of a matrix that has no heads. @param {Surroundings} c @param {string} name */
 export function plainColumns(c, name) {
   const weight = c.array(`parameters.${name}.weight`);
   const bias = c.array(`parameters.${name}.bias`);
@@ -63,20 +72,24 @@ export function plainColumns(c, name) {
   return { rows: Array.from({ length: weight.shape[0] }, (_, at) => weight.row(at)), bias: bias ? bias.data : null };
 }
 
+/** @param {Surroundings} c @param {string} label @param {string} [reason] */
 export function missing(c, label, reason) {
   return { label, reason: reason || t("its matrix is not in this page", "sa matrice n'est pas dans cette page") };
 }
 
+/** @param {Numbers} left @param {Numbers} right */
 export function sumOf(left, right) {
   return Array.from(left, (value, at) => value + right[at]);
 }
 
+/** @param {Surroundings} c @param {string} name @param {Numbers} values */
 export function vectorRow(c, name, values, chosen = false) {
   return { name, values, chosen };
 }
 
 // ---- Before attention -------------------------------------------------------------------------------------------------------
 
+/** @param {Surroundings} c */
 function embedding(c) {
   const values = c.row(`${c.side}_embedded`);
   if (!values) return null;
@@ -100,7 +113,10 @@ function embedding(c) {
   };
 }
 
-/** P[t, i] = sin(t / 10000^(2i/D)) for the first half of the columns, then the cosines of the same angles. */
+/**
+ * P[t, i] = sin(t / 10000^(2i/D)) for the first half of the columns, then the cosines of the same angles.
+ * @param {number} position @param {number} width
+ */
 function sinusoid(position, width) {
   const half = width / 2;
   return Array.from({ length: width }, (_, at) => {
@@ -109,6 +125,7 @@ function sinusoid(position, width) {
   });
 }
 
+/** @param {Surroundings} c */
 function positions(c) {
   const values = c.row(`${c.side}_positions`);
   if (!values) return null;
@@ -136,6 +153,7 @@ function positions(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function input(c) {
   const [x, p, both] = ["embedded", "positions", "input"].map((what) => c.row(`${c.side}_${what}`));
   if (!x || !p || !both) return null;
@@ -154,7 +172,7 @@ function input(c) {
   };
 }
 
-/** What the blocks below, or the attention before in the same block, have handed on. */
+/** What the blocks below, or the attention before in the same block, have handed on. @param {Surroundings} c */
 function arrival(c) {
   const values = c.row(`${c.residual}.input`);
   if (!values || (c.kind !== "cross" && c.layer === 0)) return null;
@@ -183,7 +201,10 @@ const NORMS = {
   batch: "x̂ = ⁄{x − μ}{√{σ^2 + ε}} · g + b",
 };
 
-/** A norm: `from` and `to` are array names, `name` that of the norm's parameters. */
+/**
+ * A norm: `from` and `to` are array names, `name` that of the norm's parameters.
+ * @param {Surroundings} c @param {{id: string, title: string, why: string, from: string, to: string, name: string}} given
+ */
 export function norm(c, { id, title, why, from, to, name }) {
   const before = c.row(from);
   const after = c.row(to);
@@ -214,6 +235,7 @@ export function norm(c, { id, title, why, from, to, name }) {
   };
 }
 
+/** @param {Surroundings} c */
 function normBefore(c) {
   if (!c.pre) return null;
   return norm(c, {
@@ -226,6 +248,7 @@ function normBefore(c) {
 
 // ---- Queries, keys, values --------------------------------------------------------------------------------------------------
 
+/** @param {Surroundings} c */
 function shapes(c) {
   const { D, width, heads } = c;
   const asked = c.kind === "cross" ? t("each word of the source", "chaque mot de la source") : t("each word", "chaque mot");
@@ -255,11 +278,13 @@ function shapes(c) {
   };
 }
 
+/** @param {Surroundings} c */
 function turnedReason(c) {
   return t("recorded after its rotation by the position, of which the page lacks the other half of the columns",
     "enregistré après sa rotation par la position, dont la page n'a pas l'autre moitié des colonnes");
 }
 
+/** @param {Surroundings} c */
 function query(c) {
   const x = c.row(c.read);
   const q = c.array(`${c.place}.q`).row(c.head, c.token);
@@ -281,7 +306,7 @@ function query(c) {
   };
 }
 
-/** k or v of every word: the first columns, recomputed row by row. */
+/** k or v of every word: the first columns, recomputed row by row. @param {Surroundings} c @param {string} which @param {string} letter */
 function checkEvery(c, which, letter) {
   const recorded = c.array(`${c.place}.${letter}`);
   const inputs = c.array(c.memory);
@@ -297,9 +322,11 @@ function checkEvery(c, which, letter) {
   return check(t(`${letter} of every word`, `${letter} de chaque mot`), found, computed);
 }
 
+/** @param {Surroundings} c */
 function keysAndValues(c) {
   const [k, v] = ["k", "v"].map((letter) => c.array(`${c.place}.${letter}`));
-  const rows = (array, letter) => c.keyTokens.map((name, at) => vectorRow(c, name, array.row(c.head, at), c.kind !== "cross" && at === c.token));
+  /** @param {RecordArray} array */
+  const rows = (array) => c.keyTokens.map((name, at) => vectorRow(c, name, array.row(c.head, at), c.kind !== "cross" && at === c.token));
   return {
     id: "keys",
     title: t("k and v of every word", "k et v de chaque mot"),

@@ -14,17 +14,22 @@ const UPRIGHT = new Set(["softmax", "norm", "relu", "gelu", "silu", "mean", "var
 
 // ---- Computing, all in double precision -------------------------------------------------------------------------------------
 
+/** @param {Numbers} left @param {Numbers} right */
 export function dot(left, right) {
   let sum = 0;
   for (let at = 0; at < left.length; at += 1) sum += left[at] * right[at];
   return sum;
 }
 
-/** x·W + b for the output columns whose weights are given: one row of `weights` each. */
+/**
+ * x·W + b for the output columns whose weights are given: one row of `weights` each.
+ * @param {Numbers} input @param {Numbers[]} weights @param {Numbers} bias
+ */
 export function project(input, weights, bias) {
   return weights.map((column, at) => dot(input, column) + (bias ? bias[at] : 0));
 }
 
+/** @param {number[]} scores */
 export function softmax(scores) {
   const highest = Math.max(...scores);
   const powers = scores.map((score) => Math.exp(score - highest));
@@ -32,18 +37,20 @@ export function softmax(scores) {
   return powers.map((power) => power / sum);
 }
 
+/** @param {Numbers} values */
 export function mean(values) {
   let sum = 0;
   for (const value of values) sum += value;
   return sum / values.length;
 }
 
+/** @param {Numbers} values */
 export function variance(values) {
   const centre = mean(values);
   return mean(Array.from(values, (value) => (value - centre) ** 2));
 }
 
-/** erf by its series (|x| < 3) or continued fraction: torch's GELU uses the exact one. */
+/** erf by its series (|x| < 3) or continued fraction: torch's GELU uses the exact one. @param {number} x */
 function erf(x) {
   const size = Math.abs(x);
   if (size < 3) {
@@ -66,7 +73,10 @@ export const ACTIVATIONS = {
   swiglu: (x) => x / (1 + Math.exp(-x)),
 };
 
-/** What a norm makes of a vector, or null where the page lacks what it takes. `name` is that of its parameters. */
+/**
+ * What a norm makes of a vector, or null where the page lacks what it takes. `name` is that of its parameters.
+ * @param {PageRecord} record @param {string} kind @param {string} name @param {Numbers} input
+ */
 export function normalise(record, kind, name, input) {
   const gain = record.array(`${name}.weight`);
   if (!gain) return null;
@@ -85,7 +95,10 @@ export function normalise(record, kind, name, input) {
 
 // ---- Checking ---------------------------------------------------------------------------------------------------------------
 
-/** How far recorded numbers are from recomputed ones. There may be fewer of the latter: those are compared, the scale is of all. */
+/**
+ * How far recorded numbers are from recomputed ones. There may be fewer of the latter: those are compared, the scale is of all.
+ * @param {Numbers} recorded @param {Numbers} computed
+ */
 function compare(recorded, computed) {
   let largest = 0;
   let scale = 0;
@@ -97,19 +110,25 @@ function compare(recorded, computed) {
   return { count: computed.length, largest, scale };
 }
 
-/** Whether what differs is no more than the rounding of the numbers explains. `types`: of the arrays that were read. */
+/**
+ * Whether what differs is no more than the rounding of the numbers explains. `types`: of the arrays that were read.
+ * @param {Check} found @param {Set<string>} types
+ */
 export function judge(found, types) {
   if (found.reason) return found;
   const tolerance = found.exact ? 0 : Math.max(...[...types].map((type) => TOLERANCES[type] ?? 1e-4), 1e-4);
   return { ...found, rounded: tolerance > 1e-4, ok: found.largest <= tolerance * found.scale + (found.exact ? 0 : 1e-7) };
 }
 
-/** A check for a step: `recorded` and `computed` numbers, or a `reason` why nothing can be computed here. */
+/**
+ * A check for a step: `recorded` and `computed` numbers, or a `reason` why nothing can be computed here.
+ * @param {string} label @param {Numbers} recorded @param {Numbers} computed
+ */
 export function check(label, recorded, computed) {
   return { label, ...compare(recorded, computed) };
 }
 
-/** 2.4e-7 as people write it. */
+/** 2.4e-7 as people write it. @param {number} value */
 export function tiny(value) {
   if (!Number.isFinite(value)) return h("span", null, "∞");
   if (value === 0) return h("span", null, "0");
@@ -118,17 +137,21 @@ export function tiny(value) {
   return h("span", null, `${shown}·10`, h("sup", null, String(Number(power)).replace("-", "−")));
 }
 
+/** @param {Check} found */
 function state(found) {
   return found.reason ? "none" : found.ok ? "ok" : "differs";
 }
 
-/** The state of several checks together: one that differs outweighs all, one that is ok outweighs those that cannot be made. */
+/**
+ * The state of several checks together: one that differs outweighs all, one that is ok outweighs those that cannot be made.
+ * @param {Check[]} checks
+ */
 export function overall(checks) {
   const states = checks.map(state);
   return states.includes("differs") ? "differs" : states.includes("ok") ? "ok" : states.length ? "none" : "";
 }
 
-/** The sign of a state, with words for those who do not see it. */
+/** The sign of a state, with words for those who do not see it. @param {string} which */
 export function mark(which) {
   const words = {
     ok: t("recomputed, equal", "recalculé, égal"),
@@ -139,7 +162,7 @@ export function mark(which) {
   return h("span", { class: `walk-mark ${which}`, role: "img", "aria-label": words[which], title: words[which] }, signs[which]);
 }
 
-/** One line: what was computed anew, how many numbers, and the largest difference. */
+/** One line: what was computed anew, how many numbers, and the largest difference. @param {Check} found */
 function checkLine(found) {
   const line = h("li", { class: `walk-check ${state(found)}` }, mark(state(found)), " ", prose(found.label), t(": ", " : "));
   line.dataset.check = state(found);
@@ -156,6 +179,7 @@ function checkLine(found) {
   return line;
 }
 
+/** @param {Check[]} checks */
 export function checkList(checks) {
   return h("ul", { class: "walk-checks", "aria-label": t("Recomputed in this page", "Recalculé dans cette page") },
     ...checks.map((found) => checkLine(found)));
@@ -163,7 +187,10 @@ export function checkList(checks) {
 
 // ---- Equations --------------------------------------------------------------------------------------------------------------
 
-/** Typeset a small notation: _x ^x or _{..} ^{..}, √{..}, ⁄{above}{below}, tall ⟮brackets⟯; letters are variables unless they name a function. */
+/**
+ * Typeset a small notation: _x ^x or _{..} ^{..}, √{..}, ⁄{above}{below}, tall ⟮brackets⟯; letters are variables unless they name a function.
+ * @param {string} source
+ */
 export function equation(source) {
   const plain = source.replace(/⁄\{([^{}]*)\}\{([^{}]*)\}/g, "($1)/($2)").replace(/[{}]/g, "").replaceAll("⟮", "(").replaceAll("⟯", ")");
   const shown = h("span", { class: "walk-equation", role: "math", "aria-label": plain });
@@ -180,6 +207,7 @@ export function equation(source) {
     return [...inside.childNodes];
   }
 
+  /** @param {any} into */
   function atom(into) {
     const sign = letters[at];
     if (/\p{L}/u.test(sign)) {
@@ -196,6 +224,7 @@ export function equation(source) {
     }
   }
 
+  /** @param {any} into @param {string} stop */
   function fill(into, stop) {
     while (at < letters.length && letters[at] !== stop) {
       const sign = letters[at];
@@ -224,17 +253,18 @@ const SPECIAL = [..."$_^{}√⁄⟮⟯"];
 /** The first of the code points that no text may hold: each stands for one of `SPECIAL` in a reader's own words. */
 const RESERVED = 0xfdd0;
 
-/** A reader's own text for a place where some signs are notation: they stand aside until `restore`. */
+/** A reader's own text for a place where some signs are notation: they stand aside until `restore`. @param {string} text */
 export function literal(text) {
   return Array.from(text, (sign) => (SPECIAL.includes(sign) ? String.fromCodePoint(RESERVED + SPECIAL.indexOf(sign)) : sign)).join("");
 }
 
+/** @param {string} text */
 const back = (text) => text.replace(/[\ufdd0-\ufdd8]/g, (sign) => SPECIAL[sign.codePointAt(0) - RESERVED]);
 
-/** Bring back what `literal` set aside, in an element and all that it holds. */
+/** Bring back what `literal` set aside, in an element and all that it holds. @param {any} element */
 export function restore(element) {
   const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-  for (let node = texts.nextNode(); node; node = texts.nextNode()) {
+  for (let node = /** @type {Text} */ (texts.nextNode()); node; node = /** @type {Text} */ (texts.nextNode())) {
     if (/[\ufdd0-\ufdd8]/.test(node.data)) node.data = back(node.data);
   }
   for (const one of element.querySelectorAll("[aria-label], [title]")) {
@@ -246,20 +276,21 @@ export function restore(element) {
   return element;
 }
 
-/** Prose with equations in it, between dollar signs. */
+/** Prose with equations in it, between dollar signs. @param {string} text */
 export function prose(text) {
   return text.split("$").map((part, at) => (at % 2 ? equation(part) : part));
 }
 
 // ---- Rows of numbers --------------------------------------------------------------------------------------------------------
 
+/** @param {Vector[]} rows */
 function largestOf(rows) {
   let largest = 0;
   for (const row of rows) for (const value of row.values) if (Math.abs(value) > largest) largest = Math.abs(value);
   return largest || 1;
 }
 
-/** A whole vector as a strip of colours: one glance for what is folded. */
+/** A whole vector as a strip of colours: one glance for what is folded. @param {Numbers} values @param {number} largest */
 export function strip(values, largest) {
   const step = 100 / values.length;
   const stops = Array.from(values, (value, at) => {
@@ -271,13 +302,17 @@ export function strip(values, largest) {
   return shown;
 }
 
+/** @param {number} value @param {number} largest */
 function numberCell(value, largest) {
   const cell = h("td", { class: "walk-value" }, tools.number(value));
   cell.style.borderBottomColor = tools.diverging(value / largest);
   return cell;
 }
 
-/** Vectors under each other: [{name, values, chosen}], the first numbers of each, all of them as a strip, and the rest folded. */
+/**
+ * Vectors under each other: [{name, values, chosen}], the first numbers of each, all of them as a strip, and the rest folded.
+ * @param {Vector[]} rows @param {{caption: string}} given
+ */
 export function vectors(rows, { caption }) {
   const total = rows[0].values.length;
   const shown = Math.min(SHOWN, total);
@@ -300,6 +335,7 @@ export function vectors(rows, { caption }) {
   return h("div", { class: "walk-block" }, ...parts);
 }
 
+/** @param {Vector[]} rows */
 function everyNumber(rows) {
   return h("dl", { class: "walk-all" }, ...rows.flatMap((row) => [
     h("dt", null, prose(row.name)),
@@ -307,17 +343,23 @@ function everyNumber(rows) {
   ]));
 }
 
-/** A matrix in words: the text alternative of a heatmap. */
+/**
+ * A matrix in words: the text alternative of a heatmap.
+ * @param {{rows: string[], columns: any[], at: (row: number, column: number) => number, caption: string}} given
+ */
 export function matrixTable({ rows, columns, at, caption }) {
   return tools.table(["", ...columns], rows.map((name, row) => [name, ...columns.map((_, column) => tools.number(at(row, column)))]), { caption });
 }
 
-/** What is wide scrolls by itself, by keyboard as well. */
+/** What is wide scrolls by itself, by keyboard as well. @param {any} content @param {string} label */
 export function scroller(content, label) {
   return h("div", { class: "table walk-scroll", role: "region", tabindex: 0, "aria-label": label }, content);
 }
 
-/** The first terms of a dot product, written out, and what all of them come to. */
+/**
+ * The first terms of a dot product, written out, and what all of them come to.
+ * @param {string} name @param {Numbers} left @param {Numbers} right @param {{bias?: number, total: number}} given
+ */
 export function product(name, left, right, { bias = null, total }) {
   const shown = Math.min(3, left.length);
   const terms = [];
@@ -328,7 +370,7 @@ export function product(name, left, right, { bias = null, total }) {
     h("strong", null, tools.number(total)));
 }
 
-/** Negative numbers in brackets, so that signs do not meet. */
+/** Negative numbers in brackets, so that signs do not meet. @param {number} value */
 export function bracket(value) {
   return value < 0 ? `(${tools.number(value)})` : tools.number(value);
 }

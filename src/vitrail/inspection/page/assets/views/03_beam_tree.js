@@ -6,12 +6,12 @@ import {chance, clip, spell, textWidth} from "./00_shared.js";
 const FONT = "13px system-ui, sans-serif";
 const MANY = 400; // nodes: from here on pruned branches begin hidden
 
-/** The divisor of Wu et al. 2016, eq. 14. */
+/** The divisor of Wu et al. 2016, eq. 14. @param {number} length @param {number} alpha */
 export const divisor = (length, alpha) => ((5 + length) / 6) ** alpha;
 
 // ---- the tree as data -------------------------------------------------------------------------------------------------------
 
-/** Nodes with their children and paths, and what became of each. */
+/** Nodes with their children and paths, and what became of each. @param {Decoding} decoding */
 export function readTree(decoding) {
   const nodes = decoding.nodes;
   const children = new Map();
@@ -20,12 +20,14 @@ export function readTree(decoding) {
     children.get(node.parent).push(node);
   }
   const byNumber = new Map(nodes.map((node) => [node.number, node]));
+  /** @param {TreeNode} node */
   const path = (node) => {
     const found = [];
     for (let at = node; at; at = at.parent === null ? null : byNumber.get(at.parent)) found.unshift(at);
     return found;
   };
   const steps = nodes.reduce((last, node) => Math.max(last, node.step + 1), 0);
+  /** @param {number[]} tokens */
   const follow = (tokens) => {
     const found = [];
     let parent = null;
@@ -40,12 +42,16 @@ export function readTree(decoding) {
   return {nodes, children, byNumber, path, follow, steps, text: (node) => spell(path(node).map((one) => one.piece))};
 }
 
-/** kept | pruned | ended; of those kept with nothing after them: open at the last step, else left behind. */
+/**
+ * kept | pruned | ended; of those kept with nothing after them: open at the last step, else left behind.
+ * @param {Tree} tree @param {TreeNode} node
+ */
 export function fateOf(tree, node) {
   if (node.fate !== "kept" || tree.children.has(node.number)) return node.fate;
   return node.step === tree.steps - 1 ? "open" : "left";
 }
 
+/** @param {string} fate */
 export const fateWord = (fate) =>
   ({
     kept: t("kept", "gardée"),
@@ -56,6 +62,7 @@ export const fateWord = (fate) =>
       "gardée, puis dépassée : aucune suite n'était assez bonne"),
   })[fate];
 
+/** @param {string} fate */
 const fateMark = (fate) => ({kept: "", pruned: "×", ended: "■", open: "…", left: "⊣"})[fate];
 
 // ---- the tree as a picture --------------------------------------------------------------------------------------------------
@@ -65,7 +72,10 @@ const BOX = 26;
 const GAP = 40;
 const TOP = 34;
 
-/** Where each node stands: a column a step; rows by total, or a row a sample where tokens were drawn. */
+/**
+ * Where each node stands: a column a step; rows by total, or a row a sample where tokens were drawn.
+ * @param {Tree} tree @param {Decoding} decoding @param {boolean} hidePruned
+ */
 function layOut(tree, decoding, hidePruned) {
   const columns = Array.from({length: tree.steps}, () => []);
   for (const node of tree.nodes) if (!hidePruned || node.fate !== "pruned") columns[node.step].push(node);
@@ -88,9 +98,10 @@ function layOut(tree, decoding, hidePruned) {
   return {place, starts, width: Math.ceil(x - GAP + 10), height: TOP + rows * ROW + 4, root: 8 + textWidth("<sos>", FONT) + 20};
 }
 
+/** @param {Tree} tree @param {TreeNode} node */
 const shown = (tree, node) => `${node.piece.replaceAll("▁", "·")}${fateMark(fateOf(tree, node)) ? " " + fateMark(fateOf(tree, node)) : ""}`;
 
-/** A node's outline: kept round, pruned dashed, ended cut at its corners. */
+/** A node's outline: kept round, pruned dashed, ended cut at its corners. @param {any} spot @param {string} fate @param {any} svg */
 function outline(spot, fate, svg) {
   const {x, y, width} = spot;
   if (fate !== "ended") return svg("rect", {x, y, width, height: BOX, rx: fate === "pruned" ? 2 : 9, class: "dec-box"});
@@ -108,13 +119,17 @@ function outline(spot, fate, svg) {
   return svg("polygon", {points: points.map((point) => point.join(",")).join(" "), class: "dec-box"});
 }
 
+/** @param {any} from @param {any} to @param {string} classes @param {any} svg */
 function edge(from, to, classes, svg) {
   const [x1, y1, x2, y2] = [from.x + from.width, from.y + BOX / 2, to.x, to.y + BOX / 2];
   const bend = (x2 - x1) / 2;
   return svg("path", {d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`, class: classes});
 }
 
-/** The tree: SVG, its legend, the panel of the node under the pointer or the focus, and a table as the text alternative. */
+/**
+ * The tree: SVG, its legend, the panel of the node under the pointer or the focus, and a table as the text alternative.
+ * @param {PageRecord} record @param {Tree} tree
+ */
 export function treePart(record, tree) {
   const {decoding} = record.meta;
   const winner = decoding.finished.length && decoding.finished[0].node !== null ? decoding.finished[0].node : null;
@@ -125,8 +140,10 @@ export function treePart(record, tree) {
   const detail = h("div", {class: "dec-detail", "aria-live": "polite"});
   const frame = h("div", {class: "scroll dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways",
     "Arbre des hypothèses, défile latéralement")});
+  /** @param {TreeNode} node */
   const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, winner));
   const hasPruned = tree.nodes.some((node) => node.fate === "pruned");
+  /** @param {boolean} hidePruned */
   const draw = (hidePruned) => {
     frame.replaceChildren(drawTree(tree, decoding, marked, hidePruned, show));
   };
@@ -149,7 +166,9 @@ export function treePart(record, tree) {
   );
 }
 
+/** @param {Tree} tree @param {Decoding} decoding @param {PageRecord} record */
 function legend(tree, decoding, record) {
+  /** @param {string} fate @param {any} extra @param {string} text */
   const sample = (fate, extra, text) =>
     h(
       "span",
@@ -182,9 +201,11 @@ function legend(tree, decoding, record) {
   );
 }
 
+/** @param {Tree} tree @param {Decoding} decoding @param {any} marked @param {boolean} hidePruned @param {any} show */
 function drawTree(tree, decoding, marked, hidePruned, show) {
   const {place, starts, width, height, root} = layOut(tree, decoding, hidePruned);
   const origin = {x: 8, y: TOP, width: root - 8};
+  /** @param {TreeNode} node */
   const classesOf = (node) =>
     [`dec-${fateOf(tree, node)}`, marked.winner.has(node.number) ? "dec-winner" : "", marked.given.has(node.number) ? "dec-was-given" : ""].join(" ");
   const edges = [];
@@ -214,6 +235,7 @@ function drawTree(tree, decoding, marked, hidePruned, show) {
   return picture;
 }
 
+/** @param {Tree} tree @param {any} spot @param {string} classes */
 function nodeGroup(tree, spot, classes) {
   const {node, x, y, width} = spot;
   const probability = Math.exp(node.log_probability);
@@ -230,9 +252,13 @@ function nodeGroup(tree, spot, classes) {
   );
 }
 
-/** Pointer and keys: left goes to the parent, right to the best child, up and down stay in the step. One node at a time takes the tab key. */
+/**
+ * Pointer and keys: left goes to the parent, right to the best child, up and down stay in the step. One node at a time takes the tab key.
+ * @param {any} picture @param {Tree} tree @param {any} groups @param {any} show @param {any} marked
+ */
 function walkTree(picture, tree, groups, show, marked) {
   let current = null;
+  /** @param {number} number */
   const light = (number) => {
     picture.querySelectorAll(".dec-on").forEach((element) => element.classList.remove("dec-on"));
     const node = tree.byNumber.get(number);
@@ -242,6 +268,7 @@ function walkTree(picture, tree, groups, show, marked) {
     }
     show(node);
   };
+  /** @param {number} number */
   const settle = (number) => {
     if (current !== null && groups.has(current)) {
       groups.get(current).group.setAttribute("tabindex", "-1");
@@ -250,6 +277,7 @@ function walkTree(picture, tree, groups, show, marked) {
     current = number;
     groups.get(number).group.setAttribute("tabindex", "0");
   };
+  /** @param {any} event */
   const numberOf = (event) => {
     const group = event.target.closest && event.target.closest("[data-node]");
     return group ? Number(group.getAttribute("data-node")) : null;
@@ -282,8 +310,10 @@ function walkTree(picture, tree, groups, show, marked) {
   if (first !== undefined) settle(first);
 }
 
+/** @param {Tree} tree @param {any} groups @param {number} number @param {any} key */
 function neighbour(tree, groups, number, key) {
   const node = tree.byNumber.get(number);
+  /** @param {any} list */
   const drawn = (list) => list.filter((one) => groups.has(one.number));
   if (key === "ArrowLeft") return node.parent !== null && groups.has(node.parent) ? node.parent : null;
   if (key === "ArrowRight") {
@@ -296,10 +326,12 @@ function neighbour(tree, groups, number, key) {
   return column[at] ? column[at].number : null;
 }
 
+/** @param {Tree} tree @param {TreeNode} node @param {PageRecord} record @param {any} winner */
 function detailOf(tree, node, record, winner) {
   const alpha = record.meta.decoding.length_penalty;
   const fate = fateOf(tree, node);
   const length = node.step + 1;
+  /** @param {string} name @param {string} value */
   const pair = (name, value) => h("div", null, h("dt", null, name), h("dd", null, value));
   return [
     h("p", {class: "dec-text"}, h("span", {class: "dec-said"}, tree.text(node) || "∅"), node.number === winner ? h("span", {class: "dec-tag"}, t("winner",
@@ -317,9 +349,10 @@ function detailOf(tree, node, record, winner) {
   ];
 }
 
-/** Every node in words. */
+/** Every node in words. @param {Tree} tree */
 function treeTable(tree) {
   const header = [t("step", "pas"), t("hypothesis so far", "hypothèse jusque-là"), "log p", "total", "score", t("fate", "sort")];
+  /** @param {TreeNode} node */
   const row = (node) => [
     String(node.step + 1),
     tree.text(node) || node.piece,

@@ -7,6 +7,7 @@ import {divisor, readTree, treePart} from "./03_beam_tree.js";
 /**
  * Every hypothesis that can be compared: those that the search returned, then the others that ended in the tree.
  * `late` ones ended after as many as the search keeps had ended already.
+ * @param {Decoding} decoding @param {Tree} tree
  */
 function hypotheses(decoding, tree) {
   const returned = decoding.finished.map((one) => ({...one, returned: true, late: false}));
@@ -29,17 +30,19 @@ function hypotheses(decoding, tree) {
       late: ended > decoding.beams,
     });
   }
-  others.sort((a, b) => a.late - b.late || b.score - a.score);
+  others.sort((a, b) => Number(a.late) - Number(b.late) || b.score - a.score);
   return [...returned, ...others];
 }
 
 // ---- what kind of search ----------------------------------------------------------------------------------------------------
 
+/** @param {Decoding} decoding */
 function kindOf(decoding) {
   if (decoding.sampled) return "sampled";
   return decoding.beams === 1 ? "greedy" : "beam";
 }
 
+/** @param {Decoding} decoding @param {Tree} tree */
 function introduction(decoding, tree) {
   const [steps, nodes] = [tree.steps, tree.nodes.length];
   const sentences = {
@@ -61,6 +64,7 @@ function introduction(decoding, tree) {
   return parts;
 }
 
+/** @param {number} count */
 function prefixWords(count) {
   if (count === 1) {
     return t(
@@ -74,7 +78,7 @@ function prefixWords(count) {
   );
 }
 
-/** What was given beside what the search found, on the same scale. */
+/** What was given beside what the search found, on the same scale. @param {PageRecord} record */
 function givenPart(record) {
   const {decoding, target} = record.meta;
   const found = decoding.finished[0];
@@ -82,6 +86,7 @@ function givenPart(record) {
   const length = decoding.steps.length;
   const by = divisor(length, decoding.length_penalty);
   const better = found && total / by < found.score;
+  /** @param {string} text @param {number} logProbability @param {number} count @param {number} score */
   const row = (text, logProbability, count, score) => [
     text || "∅",
     tools.number(logProbability),
@@ -110,12 +115,13 @@ function givenPart(record) {
 
 // ---- position by position ---------------------------------------------------------------------------------------------------
 
-/** The walk from <sos> to <eos>; choosing a position shows its candidates in full. */
+/** The walk from <sos> to <eos>; choosing a position shows its candidates in full. @param {PageRecord} record @param {Tree} tree */
 function walkPart(record, tree) {
   const {steps} = record.meta.decoding;
   const path = tree.follow(steps.map((step) => step.chosen.token));
   const panel = h("div", {class: "dec-panel", "aria-live": "polite"});
   const buttons = steps.map((step, place) => stopButton(step, place, () => choose(place)));
+  /** @param {number} place */
   const choose = (place, focus = false) => {
     buttons.forEach((button, own) => button.setAttribute("aria-pressed", String(own === place)));
     panel.replaceChildren(candidatesOf(record, tree, path, place));
@@ -153,18 +159,22 @@ function walkPart(record, tree) {
   );
 }
 
-/** Scroll a strip sideways so that one of its parts is in sight; the page stays where it is. */
+/**
+ * Scroll a strip sideways so that one of its parts is in sight; the page stays where it is.
+ * @param {HTMLElement} part @param {HTMLElement} strip
+ */
 function reveal(part, strip) {
   const [own, all] = [part.getBoundingClientRect(), strip.getBoundingClientRect()];
   if (own.left < all.left) strip.scrollLeft -= all.left - own.left;
   else if (own.right > all.right) strip.scrollLeft += own.right - all.right;
 }
 
-/** The position where the chosen token was least probable: the most interesting to begin with. */
+/** The position where the chosen token was least probable: the most interesting to begin with. @param {DecodingStep[]} steps */
 function mostDoubtful(steps) {
   return steps.reduce((least, step, place) => (step.chosen.probability < steps[least].chosen.probability ? place : least), 0);
 }
 
+/** @param {DecodingStep} step @param {number} place @param {(...chosen: any[]) => void} onChoose */
 function stopButton(step, place, onChoose) {
   const share = step.chosen.probability;
   const label = t(
@@ -182,6 +192,7 @@ function stopButton(step, place, onChoose) {
   );
 }
 
+/** @param {DecodingStep[]} steps */
 function walkTable(steps) {
   const rows = steps.map((step, place) => [
     `${place + 1}. ${tools.piece(step.chosen.piece)}`,
@@ -195,7 +206,7 @@ function walkTable(steps) {
   return tools.folded(t("All positions as a table", "Toutes les positions en tableau"), () => tools.table(header, rows));
 }
 
-/** The panel of one position. */
+/** The panel of one position. @param {PageRecord} record @param {Tree} tree @param {TreeNode[]} path @param {number} place */
 function candidatesOf(record, tree, path, place) {
   const {decoding} = record.meta;
   const step = decoding.steps[place];
@@ -244,6 +255,7 @@ function candidatesOf(record, tree, path, place) {
   );
 }
 
+/** @param {DecodingStep} step */
 function factsOf(step) {
   const choices = Math.exp(step.entropy);
   return [
@@ -259,6 +271,7 @@ function factsOf(step) {
   ];
 }
 
+/** @param {number} share */
 function barOf(share) {
   return h(
     "span",
@@ -268,6 +281,10 @@ function barOf(share) {
   );
 }
 
+/**
+ * @param {Candidate} one @param {number} rank @param {boolean} chosen
+ * @param {{tree: Tree, path: TreeNode[], place: number, decoding: Decoding}} given
+ */
 function candidateRow(one, rank, chosen, {tree, path, place, decoding}) {
   return h(
     "tr",
@@ -280,7 +297,10 @@ function candidateRow(one, rank, chosen, {tree, path, place, decoding}) {
   );
 }
 
-/** What the search made of a candidate after the words before it. */
+/**
+ * What the search made of a candidate after the words before it.
+ * @param {Candidate} one @param {{tree: Tree, path: TreeNode[], place: number, decoding: Decoding}} given
+ */
 function whatBecame(one, {tree, path, place, decoding}) {
   if (place > path.length || (place > 0 && !path[place - 1])) return t("not reached by the search", "non atteint par la recherche");
   const parent = place === 0 ? null : path[place - 1].number;
@@ -301,7 +321,7 @@ function whatBecame(one, {tree, path, place, decoding}) {
   return t(`kept until step ${last + 1}`, `gardée jusqu'au pas ${last + 1}`);
 }
 
-/** The best ended descendant of a node, and the last step at which one was kept. */
+/** The best ended descendant of a node, and the last step at which one was kept. @param {Tree} tree @param {TreeNode} node */
 function descendants(tree, node) {
   let best = null;
   let last = node.step;
@@ -317,10 +337,12 @@ function descendants(tree, node) {
 
 // ---- why the winner won -----------------------------------------------------------------------------------------------------
 
+/** @param {PageRecord} record @param {Tree} tree */
 function resultsPart(record, tree) {
   const {decoding} = record.meta;
   const all = hypotheses(decoding, tree);
   const table = h("div", {class: "dec-results"});
+  /** @param {number} alpha */
   const draw = (alpha) => table.replaceChildren(...resultsAt(all, alpha, decoding));
   draw(decoding.length_penalty);
   const slider = tools.slider(
@@ -338,10 +360,13 @@ function resultsPart(record, tree) {
   );
 }
 
-/** The hypotheses in the order that an α gives: complete before truncated, then by score. */
+/**
+ * The hypotheses in the order that an α gives: complete before truncated, then by score.
+ * @param {any[]} all @param {number} alpha @param {Decoding} decoding
+ */
 function resultsAt(all, alpha, decoding) {
   const scored = all.map((one) => ({...one, as: one, by: divisor(one.length, alpha), now: one.log_probability / divisor(one.length, alpha)}));
-  scored.sort((a, b) => a.late - b.late || a.truncated - b.truncated || b.now - a.now);
+  scored.sort((a, b) => Number(a.late) - Number(b.late) || a.truncated - b.truncated || b.now - a.now);
   const rows = scored.map((one, rank) => [
     String(rank + 1),
     one.text || "∅",
@@ -365,13 +390,14 @@ function resultsAt(all, alpha, decoding) {
   ];
 }
 
+/** @param {any} one */
 function statusOf(one) {
   if (one.truncated) return t("cut at the limit of length", "coupée à la longueur limite");
   if (one.late) return t("ended too late to count", "terminée trop tard pour compter");
   return one.returned ? t("returned", "rendue") : t("ended", "terminée");
 }
 
-/** One sentence. */
+/** One sentence. @param {any[]} all @param {Decoding} decoding */
 function whyWon(all, decoding) {
   const [winner, ...others] = all;
   if (!winner) return t("Nothing ended.", "Rien ne s'est terminé.");
@@ -409,7 +435,7 @@ function whyWon(all, decoding) {
   );
 }
 
-/** The winner's score, computed anew from its tokens, and compared with the record. */
+/** The winner's score, computed anew from its tokens, and compared with the record. @param {Decoding} decoding @param {Tree} tree */
 function proof(decoding, tree) {
   const winner = decoding.finished[0];
   if (!winner) return "";

@@ -1,8 +1,9 @@
 /* Masks as they were used: what each position may read, and whether any weight went where none may go. */
 import * as charts from "../charts.js";
+import {KINDS} from "../record.js";
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
-import {KINDS, sidesOf} from "./00_attention.js";
+import {sidesOf} from "./00_attention.js";
 
 const OPEN = 1;
 const LATER = 0;
@@ -11,13 +12,16 @@ const PADDING = -1;
 /** Largest |sum - 1| that rounding explains: float32 has 24 bits, a row up to 256 terms. */
 const ROUNDING = 1e-4;
 
-/** What a cell is, from a mask: columns that nobody may read are padding, what else is masked is later. */
+/**
+ * What a cell is, from a mask: columns that nobody may read are padding, what else is masked is later.
+ * @param {Numbers} keep @param {number} rows @param {number} columns
+ */
 function cellsOf(keep, rows, columns) {
   const read = Array.from({length: columns}, (_, column) => Array.from({length: rows}, (_, row) => keep[row * columns + column]).some(Boolean));
   return Array.from({length: rows * columns}, (_, place) => (keep[place] ? OPEN : read[place % columns] ? LATER : PADDING));
 }
 
-/** Colours of the three sorts of cells: glass, lead, and grey. */
+/** Colours of the three sorts of cells: glass, lead, and grey. @param {number} value */
 function paint(value) {
   const dark = tools.isDark();
   if (value === OPEN) return dark ? [52, 100, 168] : [168, 199, 230];
@@ -27,12 +31,13 @@ function paint(value) {
 
 const GLYPHS = {[OPEN]: "", [LATER]: "×", [PADDING]: "▪"};
 
+/** @param {number} value */
 function cellWords(value) {
   if (value === OPEN) return t("may be read", "peut être lu");
   return value === LATER ? t("masked: later", "masqué : plus tard") : t("masked: padding", "masqué : remplissage");
 }
 
-/** A mask as a grid between names. */
+/** A mask as a grid between names. @param {{cells: number[], rows: any, columns: any, title: any, caption: string, size?: number}} given */
 function maskGrid({cells, rows, columns, title, caption, size = 290}) {
   const open = cells.filter((cell) => cell === OPEN).length;
   const map = charts.heatmap({
@@ -54,7 +59,10 @@ function key() {
     cellWords(value))));
 }
 
-/** Cells of an attention that are masked, or later in the decoder, and yet have a weight: [{head, row, column, weight}]. */
+/**
+ * Cells of an attention that are masked, or later in the decoder, and yet have a weight: [{head, row, column, weight}].
+ * @param {PageRecord} record @param {string} place @param {boolean} causal
+ */
 function leaks(record, place, causal) {
   const weights = record.array(`${place}.weights`);
   const keep = record.array(`${place}.keep`);
@@ -70,10 +78,14 @@ function leaks(record, place, causal) {
   return found.sort((one, other) => other.weight - one.weight);
 }
 
-/** What the checks of all layers of a kind come to. The numbers are of the weights before any rounding. */
+/**
+ * What the checks of all layers of a kind come to. The numbers are of the weights before any rounding.
+ * @param {PageRecord} record @param {Kind} kind @param {{rows: string[], columns: string[]}} names
+ */
 function verdict(record, kind, names) {
   const layers = record.attentions(kind);
   const checks = layers.map(({place}) => record.meta.checks[place]);
+  /** @param {any} what */
   const most = (what) => Math.max(...checks.map((check) => check[what] ?? 0));
   const all = layers.flatMap(({layer, place}) => leaks(record, place, kind === "decoder").map((leak) => ({...leak, layer})));
   const worst = all.sort((one, other) => other.weight - one.weight)[0];
@@ -98,11 +110,15 @@ function verdict(record, kind, names) {
       layers.map(({layer}, at) => [String(layer), tools.number(checks[at].rows), tools.number(checks[at].masked), checks[at].later === null ? "–" : tools.number(checks[at].later)]))));
 }
 
+/** @param {PageRecord} record @param {any[]} layers */
 function hasMasked(record, layers) {
   return layers.some(({place}) => record.array(`${place}.keep`)?.data.some((value) => !value));
 }
 
-/** The largest weight of any layer and head at each cell, leaks ringed. */
+/**
+ * The largest weight of any layer and head at each cell, leaks ringed.
+ * @param {PageRecord} record @param {Kind} kind @param {{rows: string[], columns: string[]}} names
+ */
 function largestWeights(record, kind, names) {
   const layers = record.attentions(kind);
   const [, rows, columns] = record.array(`${layers[0].place}.weights`).shape;
@@ -134,6 +150,7 @@ const sorts = () => ({
     "Chaque token de la traduction peut lire toute la source ; le remplissage de la source serait masqué.")],
 });
 
+/** @param {PageRecord} record @param {Kind} kind */
 function kindSection(record, kind) {
   const {place} = record.attentions(kind)[0];
   const sides = sidesOf(record, kind);
@@ -144,7 +161,7 @@ function kindSection(record, kind) {
     h("p", null, sentence),
     h("div", {class: "masks"},
       keep === null ? null : maskGrid({
-        cells: cellsOf(keep.data, ...keep.shape), ...names, title: t("The mask as used", "Le masque tel qu'employé"),
+        cells: cellsOf(keep.data, keep.shape[0], keep.shape[1]), ...names, title: t("The mask as used", "Le masque tel qu'employé"),
         caption: t("Rows read columns.", "Les lignes lisent les colonnes."),
       }),
       largestWeights(record, kind, names),
@@ -154,16 +171,20 @@ function kindSection(record, kind) {
 /** How much padding the demonstration has; it outlives a redraw. */
 const beside = {padding: 2};
 
-/** The same translation beside a longer one: padding mask, causal mask, and their sum, by the rule. */
+/** The same translation beside a longer one: padding mask, causal mask, and their sum, by the rule. @param {PageRecord} record */
 function demonstration(record) {
   const tokens = record.targetTokens.slice(0, 12).map(tools.piece);
   const grids = h("div", {class: "masks"});
   function draw() {
     const names = [...tokens, ...Array(beside.padding).fill("<pad>")];
     const size = names.length;
+    /** @param {any} rule */
     const make = (rule) => Array.from({length: size * size}, (_, place) => rule(Math.floor(place / size), place % size));
+    /** @param {number} row @param {number} column */
     const padding = (row, column) => (column >= tokens.length ? PADDING : OPEN);
+    /** @param {number} row @param {number} column */
     const causal = (row, column) => (column > row ? LATER : OPEN);
+    /** @param {any} rule @param {any} title @param {string} caption */
     const grid = (rule, title, caption) => maskGrid({cells: make(rule), rows: names, columns: names, title, caption, size: 240});
     grids.replaceChildren(
       grid(padding, t("Padding", "Remplissage"), t("Nobody reads <pad>.", "Personne ne lit <pad>.")),
@@ -190,7 +211,9 @@ export const masksView = {
   label: {en: "Masks", fr: "Masques"},
   available: (record) => KINDS.some((kind) => record.attentions(kind).length > 0),
   render(root, record) {
-    const kinds = ["decoder", "encoder", "cross"].filter((kind) => record.attentions(kind).length > 0);
+    /** @type {Kind[]} */
+    const all = ["decoder", "encoder", "cross"];
+    const kinds = all.filter((kind) => record.attentions(kind).length > 0);
     root.append(key(), ...kinds.map((kind) => kindSection(record, kind)));
     if (kinds.includes("decoder")) root.append(demonstration(record));
   },

@@ -7,7 +7,7 @@ import {textWidth, wordTexts} from "./00_shared.js";
 
 const FONT = "15px system-ui, sans-serif";
 
-/** The matrices that can be shown: as recorded, all heads, a layer, or one head; between tokens. */
+/** The matrices that can be shown: as recorded, all heads, a layer, or one head; between tokens. @param {PageRecord} record */
 function choicesOf(record) {
   const choices = [];
   const weights = record.array("alignment.weights");
@@ -30,27 +30,27 @@ function choicesOf(record) {
   return choices;
 }
 
-/** Between words: a row for each target word. */
+/** Between words: a row for each target word. @param {PageRecord} record @param {Numbers} values */
 function betweenWords(record, values) {
   const [target, source] = [record.meta.target, record.meta.source].map((side) => side.words.map((places) => ({places})));
   const flat = Array.from(regroup(values, record.sourceTokens.length, target, source));
   return target.map((_, row) => flat.slice(row * source.length, (row + 1) * source.length));
 }
 
-/** [source word, target word] of each link in "0-0 1-2". */
+/** [source word, target word] of each link in "0-0 1-2". @param {any} line */
 const readLinks = (line) => (line === "" ? [] : line.split(" ").map((pair) => pair.split("-").map(Number)));
 
 // ---- two lines of words -----------------------------------------------------------------------------------------------------
 
 const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
 
-/** Whether words stand from right to left: by the first letter of a script that does, or of one that does not. */
+/** Whether words stand from right to left: by the first letter of a script that does, or of one that does not. @param {string[]} words */
 function readsLeftwards(words) {
   const letter = /\p{L}/u.exec(words.join(" "));
   return letter !== null && LEFTWARDS.test(letter[0]);
 }
 
-/** Words of a line, side by side: where each begins and how wide it is; `order` is the one from left to right. */
+/** Words of a line, side by side: where each begins and how wide it is; `order` is the one from left to right. @param {string[]} words */
 function setWords(words) {
   const order = [...words.keys()];
   if (readsLeftwards(words)) order.reverse();
@@ -64,9 +64,13 @@ function setWords(words) {
   return {spots, order, width: x + 4};
 }
 
+/** @param {any} spot */
 const middle = (spot) => spot.x + spot.width / 2;
 
-/** The values nearest to the given ones, by squares, of which none is less than the one before (pool adjacent violators). */
+/**
+ * The values nearest to the given ones, by squares, of which none is less than the one before (pool adjacent violators).
+ * @param {Numbers} values
+ */
 function increasing(values) {
   const blocks = [];
   for (const value of values) {
@@ -84,10 +88,12 @@ function increasing(values) {
 /**
  * Spread the shorter line over the width of the longer one: each word as near as its neighbours let it come to the middle of what it
  * is linked with.
- * @param partners of each word, the words of the longer line that it is linked with
+ * partners of each word, the words of the longer line that it is linked with
+ * @param {any} line @param {any} other @param {number[][]} partners
  */
 function spread(line, other, partners) {
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  /** @param {Numbers} values */
+  const mean = (values) => Array.from(values).reduce((sum, value) => sum + value, 0) / values.length;
   const slack = other.width - line.width;
   const wanted = line.order.map((number) => {
     const middles = partners[number].map((one) => middle(other.spots[one]));
@@ -99,6 +105,7 @@ function spread(line, other, partners) {
   line.order.forEach((number, place) => (line.spots[number].x += Math.min(Math.max(shifts[place], 0), slack)));
 }
 
+/** @param {string[]} source @param {string[]} target @param {Link[]} links @param {number[][]} matrix */
 function linesPicture(source, target, links, matrix) {
   const [top, bottom] = [setWords(source), setWords(target)];
   const width = Math.max(top.width, bottom.width);
@@ -120,6 +127,7 @@ function linesPicture(source, target, links, matrix) {
       svg("title", null, `${source[from]} – ${target[to]}: ${tools.number(weight)}`),
     );
   });
+  /** @param {string} side @param {any} spot @param {number} number @param {number} y */
   const word = (side, spot, number, y) => {
     const partners = links.filter((link) => link[side === "source" ? 0 : 1] === number).map((link) => (side === "source" ? target[link[1]] : source[link[0]]));
     const told = partners.length ? partners.join(", ") : t("nothing", "rien");
@@ -142,8 +150,9 @@ function linesPicture(source, target, links, matrix) {
   return picture;
 }
 
-/** The word under the pointer or the focus, its links and its partners stand out. */
+/** The word under the pointer or the focus, its links and its partners stand out. @param {any} picture */
 function lightUp(picture) {
+  /** @param {any} event */
   const on = (event) => {
     const element = event.target.closest && event.target.closest(".ali-word");
     clear();
@@ -169,6 +178,7 @@ function lightUp(picture) {
 
 // ---- the rest ---------------------------------------------------------------------------------------------------------------
 
+/** @param {string[]} source @param {string[]} target @param {Link[]} links @param {number[][]} matrix */
 function matrixPicture(source, target, links, matrix) {
   const linked = new Set(links.map((link) => link.join("-")));
   return charts.heatmap({
@@ -184,6 +194,7 @@ function matrixPicture(source, target, links, matrix) {
   });
 }
 
+/** @param {string[]} source @param {string[]} target @param {Link[]} links @param {number[][]} matrix */
 function linkTable(source, target, links, matrix) {
   const rows = target.map((word, to) => {
     const own = links.filter((link) => link[1] === to);
@@ -192,7 +203,7 @@ function linkTable(source, target, links, matrix) {
   return tools.table([t("target", "cible"), "source", t("weight", "poids")], rows, {});
 }
 
-/** The line that word aligners write, source-target, from 0; a button copies it. */
+/** The line that word aligners write, source-target, from 0; a button copies it. @param {string} line */
 function pharaohPart(line) {
   const field = h("input", {type: "text", readonly: "", value: line, "aria-label": t("Pharaoh line",
     "Ligne Pharaoh"), class: "ali-pharaoh"});
@@ -218,6 +229,7 @@ function pharaohPart(line) {
 /**
  * One sentence on where the alignment comes from, as `ChosenHeads.how` has it in English. Its facts are the record's; records that have
  * none tell them in that sentence alone, where they are read.
+ * @param {Partial<AlignmentExtra>} extra @param {number} count
  */
 function howChosen(extra, count) {
   const found = /chosen on (?:the gold alignments of )?(\d+) sentences(?: so that both directions agree \(([\d.]+)%)?/.exec(extra.how);
@@ -239,9 +251,11 @@ function howChosen(extra, count) {
     `Attention croisée moyenne ${count === 1 ? "de la seule tête" : `des ${count} têtes`} ci-dessous, ${why}${row}.`);
 }
 
+/** @param {PageRecord} record */
 function headsPart(record) {
   const heads = record.array("alignment.heads");
   if (!heads) return "";
+  /** @type {Partial<AlignmentExtra>} */
   const extra = record.meta.extras?.alignment ?? {};
   const chips = Array.from({length: heads.shape[0]}, (_, row) =>
     h("li", null, t(`layer ${heads.at(row, 0)}, head ${heads.at(row, 1)}`, `couche ${heads.at(row, 0)}, tête ${heads.at(row, 1)}`)),
@@ -254,7 +268,7 @@ function headsPart(record) {
   );
 }
 
-/** A score for every layer and head, where the analysis tells them. */
+/** A score for every layer and head, where the analysis tells them. @param {number[][]} scores @param {RecordArray} heads */
 function scoresPicture(scores, heads) {
   if (!Array.isArray(scores) || !scores.length || !Array.isArray(scores[0])) return "";
   return tools.figure(
@@ -295,6 +309,7 @@ export const alignmentView = {
     const state = {heads: choices[0].value, rule: "grown"};
     const body = h("div", {class: "view"});
     const draw = () => body.replaceChildren(...parts(record, state, {source, target, choices}));
+    /** @param {string} key */
     const change = (key) => (value) => {
       state[key] = value;
       draw();
@@ -311,7 +326,11 @@ export const alignmentView = {
   },
 };
 
-/** Links, matrix and Pharaoh line of what is chosen. */
+/**
+ * Links, matrix and Pharaoh line of what is chosen.
+ * @param {PageRecord} record @param {{heads: string, rule: string}} state
+ * @param {{source: string[], target: string[], choices: {value: string, text: string, values: Numbers}[]}} given
+ */
 function parts(record, state, {source, target, choices}) {
   const {values} = choices.find((one) => one.value === state.heads);
   const matrix = betweenWords(record, values);

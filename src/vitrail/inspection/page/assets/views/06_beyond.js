@@ -16,13 +16,14 @@ const NAMES = {
 const ON_PAPER = 12; // positions of the lens beside each other on a sheet
 const state = {method: null, target: 0};
 
-/** The methods of the record, with their matrices and what they say of themselves. */
+/** The methods of the record, with their matrices and what they say of themselves. @param {PageRecord} record */
 function methodsOf(record) {
   const told = record.meta.extras?.attribution?.methods ?? {};
+  /** @param {string} name @param {string} key */
   const word = (name, key) => told[name]?.[t(key, `${key}_fr`)] ?? null;
   return METHODS.filter((name) => record.has(`attribution.${name}`)).map((name) => ({
     name,
-    title: t(...NAMES[name]),
+    title: t(NAMES[name][0], NAMES[name][1]),
     says: word(name, "says"),
     unit: word(name, "unit"),
     signed: SIGNED.has(name),
@@ -40,6 +41,7 @@ function caveat() {
 
 // ---- two matrices beside each other -------------------------------------------------------------------------------------------------
 
+/** @param {PageRecord} record @param {any[]} methods */
 function sideBySide(record, methods) {
   const others = methods.filter((one) => one.name !== "attention");
   const attention = methods.find((one) => one.name === "attention");
@@ -60,7 +62,10 @@ function sideBySide(record, methods) {
     "Où il a regardé, et de quoi cela dépend"), others.length > 1 ? pick : null, pictures);
 }
 
-/** One matrix in its frame; pointing at a cell points at the same cell of the other. */
+/**
+ * One matrix in its frame; pointing at a cell points at the same cell of the other.
+ * @param {PageRecord} record @param {any} method @param {(...pointed: any[]) => void} onHover
+ */
 function matrixOf(record, method, onHover) {
   const rows = record.predictedTokens.map(tools.piece);
   const columns = record.sourceTokens.map(tools.piece);
@@ -79,13 +84,17 @@ function matrixOf(record, method, onHover) {
 
 // ---- do they agree? -----------------------------------------------------------------------------------------------------------------
 
-/** Spearman's rank correlation of two methods' strengths over the source tokens: the mean over target tokens where it is defined. */
+/**
+ * Spearman's rank correlation of two methods' strengths over the source tokens: the mean over target tokens where it is defined.
+ * @param {any} one @param {any} other
+ */
 function agreement(one, other) {
   const rows = Array.from({length: one.matrix.shape[0]}, (_, row) => [one, other].map((method) => Array.from(method.matrix.row(row), Math.abs)));
   const found = rows.map(([a, b]) => spearman(a, b)).filter(Number.isFinite);
   return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : NaN;
 }
 
+/** @param {any[]} methods */
 function agreementPart(methods) {
   if (methods.length < 2) return null;
   const rows = methods.map((one) => [one.title, ...methods.map((other) => shaded(one === other ? 1 : agreement(one, other)))]);
@@ -97,7 +106,7 @@ function agreementPart(methods) {
     tools.table(["", ...methods.map((one) => one.title)], rows, {caption: t("Rank correlation", "Corrélation de rang")}));
 }
 
-/** A correlation on its colour. */
+/** A correlation on its colour. @param {number} value */
 function shaded(value) {
   const colour = tools.divergingRgb(value);
   return h("span", {class: "bey-cell", "data-value": value, style: {background: tools.css(colour), color: tools.inkOn(colour)}}, tools.number(value, 2));
@@ -105,9 +114,11 @@ function shaded(value) {
 
 // ---- one target word ----------------------------------------------------------------------------------------------------------------
 
+/** @param {PageRecord} record @param {any[]} methods */
 function oneWord(record, methods) {
   const body = h("div", {"aria-live": "polite"});
   state.target = Math.min(state.target, record.predictedTokens.length - 1);
+  /** @param {any} target */
   const draw = (target) => {
     state.target = target;
     body.replaceChildren(barsOf(record, methods, target));
@@ -121,7 +132,10 @@ function oneWord(record, methods) {
     body);
 }
 
-/** Source tokens in rows, methods in columns; bars are as long as a share of the method's longest in this row of its matrix. */
+/**
+ * Source tokens in rows, methods in columns; bars are as long as a share of the method's longest in this row of its matrix.
+ * @param {PageRecord} record @param {any[]} methods @param {any} target
+ */
 function barsOf(record, methods, target) {
   const longest = methods.map((method) => Math.max(...Array.from(method.matrix.row(target), Math.abs)) || 1);
   const rows = record.sourceTokens.map((token, source) => [
@@ -136,14 +150,17 @@ function barsOf(record, methods, target) {
   return table;
 }
 
-/** A number as exactly as matters beside the longest bar: two digits of that one. */
+/** A number as exactly as matters beside the longest bar: two digits of that one. @param {number} value @param {number} longest */
 function besides(value, longest) {
   const digits = Math.max(0, 1 - Math.floor(Math.log10(longest)));
   if (digits > 5) return tools.number(value);
   return value !== 0 && Math.abs(value) < 0.5 * 10 ** -digits ? "≈ 0" : tools.number(value, digits);
 }
 
-/** A bar from the middle to both sides for signed values, from the left for others; negative ones are hatched as well as orange. */
+/**
+ * A bar from the middle to both sides for signed values, from the left for others; negative ones are hatched as well as orange.
+ * @param {number} value @param {number} longest @param {boolean} signed
+ */
 function bar(value, longest, signed) {
   const share = (Math.abs(value) / longest) * (signed ? 50 : 100);
   const left = signed ? (value < 0 ? 50 - share : 50) : 0;
@@ -155,12 +172,13 @@ function bar(value, longest, signed) {
 
 // ---- the logit lens -----------------------------------------------------------------------------------------------------------------
 
-/** What the lens found, by layer and position. */
+/** What the lens found, by layer and position. @param {PageRecord} record */
 function lensOf(record) {
   const extra = record.meta.extras?.logit_lens;
   const probabilities = record.array("logit_lens.top_probabilities");
   if (!extra?.pieces || !probabilities) return null;
   const [layers, positions, count] = probabilities.shape;
+  /** @param {string} name @param {number} layer @param {any} position */
   const number = (name, layer, position) => record.array(`logit_lens.${name}`)?.at(layer, position) ?? NaN;
   return {
     layers, positions,
@@ -174,15 +192,17 @@ function lensOf(record) {
   };
 }
 
-/** Layer 0 of the lens is what the first block reads. */
+/** Layer 0 of the lens is what the first block reads. @param {number} block */
 function layerName(block) {
   return block === null ? t("before layer 0", "avant la couche 0") : t(`after layer ${block}`, `après la couche ${block}`);
 }
 
+/** @param {PageRecord} record */
 function lensPart(record) {
   const lens = lensOf(record);
   if (!lens) return null;
   const detail = h("div", {class: "bey-detail", "aria-live": "polite"});
+  /** @param {number} layer @param {any} position */
   const show = (layer, position) => detail.replaceChildren(...lensDetail(record, lens, layer, position));
   const order = Array.from({length: lens.layers}, (_, place) => lens.layers - 1 - place); // the last layer on top, as a stack is drawn
   const cells = order.map((layer) => Array.from({length: lens.positions}, (_, position) => lensCell(lens, layer, position)));
@@ -206,7 +226,10 @@ function lensPart(record) {
     detail);
 }
 
-/** The positions from the first to before the last. */
+/**
+ * The positions from the first to before the last.
+ * @param {PageRecord} record @param {string[]} names @param {any[][]} cells @param {any[]} given
+ */
 function lensTable(record, names, cells, [first, last]) {
   const heads = record.predictedTokens.slice(first, last).map((token) => h("th", {scope: "col", dir: "auto"}, tools.piece(token)));
   const rows = names.map((name, row) => h("tr", null, h("th", {scope: "row"}, name), cells[row].slice(first, last).map((cell) => h("td", null, cell))));
@@ -217,13 +240,17 @@ function lensTable(record, names, cells, [first, last]) {
       h("tbody", null, rows)));
 }
 
-/** The first layer from which on the translation's token is the most probable one; as many as there are layers where it never is. */
+/**
+ * The first layer from which on the translation's token is the most probable one; as many as there are layers where it never is.
+ * @param {any} lens @param {any} position
+ */
 function firstSettled(lens, position) {
   let layer = lens.layers;
   while (layer > 0 && lens.rank(layer - 1, position) === 1) layer -= 1;
   return layer;
 }
 
+/** @param {any} lens @param {number} layer @param {any} position */
 function lensCell(lens, layer, position) {
   const [best] = lens.top(layer, position);
   const right = lens.rank(layer, position) === 1;
@@ -236,9 +263,11 @@ function lensCell(lens, layer, position) {
   }, h("span", null, tools.piece(best.piece), right ? " ✓" : ""), h("span", {class: "bey-percent"}, chance(best.probability)));
 }
 
+/** @param {PageRecord} record @param {any} lens @param {number} layer @param {any} position */
 function lensDetail(record, lens, layer, position) {
   const token = tools.piece(record.predictedTokens[position]);
   const best = lens.top(layer, position).map((one) => `${tools.piece(one.piece)} ${chance(one.probability)}`).join(" · ");
+  /** @param {number} value */
   const number = (value) => tools.number(value);
   return [
     h("p", null, h("b", null, `${layerName(lens.blocks[layer])}, ${t("position", "position")} ${position + 1}: `), best),

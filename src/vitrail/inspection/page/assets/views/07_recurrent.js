@@ -6,20 +6,24 @@ import {check, checkList, dot, equation, judge, mark, matrixTable, mean, scrolle
 import {cellsOf, checkEquation, equationsOf, partsOf, previousOf, reasonOf, symbolOf} from "./07_recurrent_cell.js";
 
 /** What is looked at; it outlives a redraw. */
+/** @type {{cell: string, unit: number, time: number}} */
 const chosen = { cell: null, unit: 0, time: null };
 
+/** @param {PageRecord} record @param {Half} half */
 const tokensOf = (record, half) => (half === "encoder" ? record.sourceTokens : record.targetTokens);
-/** Where gradients were recorded. */
+/** Where gradients were recorded. @param {PageRecord} record */
 const gradientPlaces = (record) => record.meta.places.filter((place) => record.has(`gradients.${place.name}`));
 
 // ---- Words ------------------------------------------------------------------------------------------------------------------
 
+/** @param {Cell} cell */
 function cellName(cell) {
   const half = cell.half === "encoder" ? t("Encoder", "Encodeur") : t("Decoder", "Décodeur");
   const direction = { forward: t(", forwards", ", vers l'avant"), backward: t(", backwards", ", vers l'arrière") }[cell.direction] ?? "";
   return `${half}, ${t("layer", "couche")} ${cell.layer}${direction}`;
 }
 
+/** @param {string} kind */
 function partWords(kind) {
   return {
     reset_gate: [t("reset gate r", "porte de réinitialisation r"), t("how much of the old state the candidate sees", "combien de l'ancien état le candidat voit")],
@@ -33,11 +37,15 @@ function partWords(kind) {
   };
 }
 
+/** @param {string} part */
 const isGate = (part) => part.endsWith("_gate");
 
 // ---- Maps: a row a time step, a column a unit -------------------------------------------------------------------------------
 
-/** One part over time as a picture; a click, or the slider and the words above, choose unit and time step. */
+/**
+ * One part over time as a picture; a click, or the slider and the words above, choose unit and time step.
+ * @param {PageRecord} record @param {{cell: Cell, part: string, names: string[], onPick: (unit: number, time: number) => void}} given
+ */
 function map(record, { cell, part, names, onPick }) {
   const array = record.array(`${cell.name}.${part}`);
   const [times, units] = array.shape;
@@ -49,6 +57,7 @@ function map(record, { cell, part, names, onPick }) {
   const field = h("div", { class: "time-field" }, picture, row, column);
   field.addEventListener("click", (event) => {
     const box = field.getBoundingClientRect();
+    /** @param {number} share @param {number} count */
     const place = (share, count) => Math.min(Math.max(Math.floor(share * count), 0), count - 1);
     onPick(place((event.clientX - box.left) / box.width, units), place((event.clientY - box.top) / box.height, times));
   });
@@ -57,6 +66,7 @@ function map(record, { cell, part, names, onPick }) {
   const [title, meaning] = partWords(record.meta.model.cell)[part];
   const value = h("strong");
   const element = h("div", { class: "time-map", "data-part": part }, h("h4", null, title, " ", value), h("p", { class: "quiet" }, meaning), labels, field);
+  /** @param {{unit: number, time: number}} given */
   function point({ unit, time }) {
     Object.assign(column.style, { left: `${((unit + 0.5) / units) * 100}%` });
     Object.assign(row.style, { top: `${time * tall}px`, height: `${tall}px` });
@@ -65,7 +75,10 @@ function map(record, { cell, part, names, onPick }) {
   return { element, point };
 }
 
-/** The chosen unit over time, part by part: what the pictures say about it. */
+/**
+ * The chosen unit over time, part by part: what the pictures say about it.
+ * @param {PageRecord} record @param {Cell} cell @param {string[]} names
+ */
 function unitTable(record, cell, names) {
   const parts = partsOf(record, cell);
   const words = partWords(record.meta.model.cell);
@@ -76,6 +89,7 @@ function unitTable(record, cell, names) {
 
 // ---- Equations of the chosen unit -------------------------------------------------------------------------------------------
 
+/** @param {PageRecord} record @param {Cell} cell @param {string[]} names */
 function equations(record, cell, names) {
   const at = { unit: chosen.unit, time: chosen.time };
   const kind = record.meta.model.cell;
@@ -87,8 +101,9 @@ function equations(record, cell, names) {
     const recorded = record.array(`${cell.name}.${one.part}`).at(at.time, at.unit);
     const computed = one.compute(at);
     const terms = one.terms(at);
-    const found = computed === null ? { reason: reasonOf(record, { part: one.part, unit: at.unit }) }
-      : judge(check("", [recorded], [computed]), [record.array(`${cell.name}.${one.part}`).type]);
+    /** @type {Check} */
+    const found = computed === null ? { label: "", reason: reasonOf(record, { part: one.part, unit: at.unit }) }
+      : judge(check("", [recorded], [computed]), new Set([record.array(`${cell.name}.${one.part}`).type]));
     const numbers = terms === null || computed === null ? found.reason
       : terms.flatMap(([symbol, value], place_) => [place_ ? ",  " : "", equation(symbol), ` = ${tools.number(value)}`]);
     return h("tr", { "data-part": one.part },
@@ -105,13 +120,16 @@ function equations(record, cell, names) {
 
 // ---- Lines ------------------------------------------------------------------------------------------------------------------
 
+/** @param {Numbers} values */
 const norm = (values) => Math.sqrt(dot(values, values));
 
+/** @param {PageRecord} record @param {string} name @param {any} measure */
 function over(record, name, measure) {
   const array = record.array(name);
   return Array.from({ length: array.shape[0] }, (_, time) => measure(array.row(time)));
 }
 
+/** @param {PageRecord} record @param {Cell} cell @param {string[]} names */
 function meanGates(record, cell, names) {
   const gates = partsOf(record, cell).filter(isGate);
   if (!gates.length) return null;
@@ -123,6 +141,7 @@ function meanGates(record, cell, names) {
   }));
 }
 
+/** @param {PageRecord} record @param {Cell} cell @param {string[]} names */
 function stateNorms(record, cell, names) {
   const series = cellsOf(record).filter((one) => one.half === cell.half).flatMap((one) => ["hidden", "cell"]
     .filter((part) => record.has(`${one.name}.${part}`))
@@ -136,6 +155,7 @@ function stateNorms(record, cell, names) {
 
 // ---- Cells ------------------------------------------------------------------------------------------------------------------
 
+/** @param {PageRecord} record */
 function inspector(record) {
   const cells = cellsOf(record);
   const cell = cells.find((one) => one.name === chosen.cell) ?? cells[0];
@@ -145,6 +165,7 @@ function inspector(record) {
   if (chosen.time === null || chosen.time >= times) chosen.time = Math.min(2, times - 1);
   if (chosen.unit >= units) chosen.unit = 0;
   const detail = h("div", { class: "time-detail" });
+  /** @param {number} unit @param {number} time */
   const pick = (unit, time) => {
     Object.assign(chosen, { unit, time });
     point();
@@ -164,7 +185,7 @@ function inspector(record) {
   const select = tools.select(t("Layer", "Couche"), cells.map((one) => ({ value: one.name, text: cellName(one) })), cell.name, (name) => {
     Object.assign(chosen, { cell: name, time: null });
     tools.redraw();
-    document.querySelector("#view-recurrent select")?.focus();
+    /** @type {HTMLElement} */ (document.querySelector("#view-recurrent select"))?.focus();
   });
   const checks = equationsOf(record, cell).map((one) => checkEquation(record, cell, one));
   return [
@@ -181,6 +202,7 @@ function inspector(record) {
   ];
 }
 
+/** @param {PageRecord} record */
 function gatesWhy(record) {
   return {
     lstm: t("An LSTM reads one word after the other. Gates, numbers from 0 to 1, decide at each step what its cell state forgets, what is written to it and what is shown; since the old state is only multiplied by f and added to, what matters can be kept for long.",
@@ -194,9 +216,10 @@ function gatesWhy(record) {
 
 // ---- Gradients --------------------------------------------------------------------------------------------------------------
 
+/** @param {PageRecord} record */
 function gradients(record) {
   const recurrent = cellsOf(record).length > 0;
-  const pictures = ["encoder", "decoder"].map((half) => {
+  const pictures = /** @type {Half[]} */ (["encoder", "decoder"]).map((half) => {
     const places = gradientPlaces(record).filter((place) => place.side === (half === "encoder" ? "source" : "target"));
     if (!places.length) return null;
     const labels = tokensOf(record, half).map(tools.piece);
@@ -214,7 +237,7 @@ function gradients(record) {
   return tools.section(t("Gradient per time step", "Gradient par étape"), h("p", null, why), h("div", { class: "time-pair" }, pictures));
 }
 
-/** The first step's gradient as a share of the last one's, layer by layer. */
+/** The first step's gradient as a share of the last one's, layer by layer. @param {Series[]} series @param {string[]} labels */
 function ratio(series, labels) {
   const parts = series.map(({ name, values }) => {
     const last = values[values.length - 1];
@@ -225,6 +248,7 @@ function ratio(series, labels) {
     `Gradient à ${labels[0]} divisé par celui à ${labels[labels.length - 1]} : ${parts.join(" ; ")}.`);
 }
 
+/** @param {number} value */
 function shortened(value) {
   return value >= 0.01 && value < 1e4 ? tools.number(value, 2) : tools.number(value, 1);
 }
@@ -236,6 +260,7 @@ const SCORES = {
   "luong-dot": "score(q, m) = q^T·m", "luong-general": "score(q, m) = q^T·W·m",
 };
 
+/** @param {PageRecord} record */
 function attention(record) {
   const place = "attention";
   if (!record.has(`${place}.weights`) || !record.meta.model.attention) return null;
@@ -258,17 +283,21 @@ function attention(record) {
     checkList(attentionChecks(record)));
 }
 
+/** @param {PageRecord} record */
 function attentionChecks(record) {
   const [weights, scores, keep, context, memory] = ["attention.weights", "attention.scores", "attention.keep", "attention.context", "memory"].map((name) => record.array(name));
   const times = weights.shape[1];
+  /** @param {(...given: any[]) => any} make */
   const all = (make) => Array.from({ length: times }, (_, time) => make(time)).flat();
   const types = new Set([weights, scores, context, memory].filter((array) => array).map((array) => array.type));
   const checks = [];
   if (scores) {
+    /** @param {number} time */
     const masked = (time) => Array.from(scores.row(0, time), (score, at) => (!keep || keep.at(time, at) ? score : -Infinity));
     checks.push(check(t("$a$: softmax of the scores", "$a$ : softmax des scores"), weights.data, all((time) => softmax(masked(time)))));
   }
   if (context && memory) {
+    /** @param {number} time */
     const mixed = (time) => Array.from(memory.row(0), (_, at) => Array.from(weights.row(0, time)).reduce((sum, weight, key) => sum + weight * memory.at(key, at), 0));
     checks.push(check(t("context", "contexte"), context.data, all(mixed)));
   }

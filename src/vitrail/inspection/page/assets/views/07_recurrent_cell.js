@@ -3,9 +3,10 @@ import {t} from "../tools.js";
 import {sumOf} from "./02_steps_before.js";
 import {check, dot, judge, mean, SHOWN, variance} from "./02_steps_math.js";
 
+/** @param {number} x */
 const sigmoid = (x) => 1 / (1 + Math.exp(-x));
 
-/** Recurrent layers of a record in one direction each: {name, side, layer, direction}. */
+/** Recurrent layers of a record in one direction each: {name, half, layer, direction}. @param {PageRecord} record @returns {Cell[]} */
 export function cellsOf(record) {
   return record.places("hidden").filter((place) => record.has(place.name)).map(({ path, side, layer, order }) => ({
     name: path, half: side === "source" ? "encoder" : "decoder", layer, order,
@@ -23,17 +24,19 @@ const PARTS = {
 const ROWS = { lstm: ["input_gate", "forget_gate", "candidate", "output_gate"], gru: ["reset_gate", "update_gate", "candidate"], rnn: ["hidden"] };
 const SYMBOLS = { input_gate: "i", forget_gate: "f", output_gate: "o", reset_gate: "r", update_gate: "z", cell: "c", hidden: "h" };
 
+/** @param {string} kind @param {string} part */
 export function symbolOf(kind, part) {
   return part === "candidate" ? { lstm: "g", gru: "n" }[kind] : SYMBOLS[part];
 }
 
+/** @param {PageRecord} record @param {Cell} cell */
 export function partsOf(record, cell) {
   return PARTS[record.meta.model.cell].filter((part) => record.has(`${cell.name}.${part}`));
 }
 
 // ---- Where a step comes from ------------------------------------------------------------------------------------------------
 
-/** The positions in the order in which the cell reads them. */
+/** The positions in the order in which the cell reads them. @param {PageRecord} record @param {Cell} cell */
 function readingOrder(record, cell) {
   const length = record.array(`${cell.name}.hidden`).shape[0];
   const order = Array.from({ length }, (_, at) => at);
@@ -44,7 +47,10 @@ function readingOrder(record, cell) {
 
 const previous = new Map();
 
-/** The position that the cell reads before another; undefined before its first. */
+/**
+ * The position that the cell reads before another; undefined before its first.
+ * @param {PageRecord} record @param {Cell} cell @param {number} time
+ */
 export function previousOf(record, cell, time) {
   if (!previous.has(cell.name)) {
     const order = readingOrder(record, cell);
@@ -53,7 +59,10 @@ export function previousOf(record, cell, time) {
   return previous.get(cell.name).get(time);
 }
 
-/** The state before a time step: an array, or null where the page does not hold it. */
+/**
+ * The state before a time step: an array, or null where the page does not hold it.
+ * @param {PageRecord} record @param {Cell} cell @param {number} time @param {string} part
+ */
 function before(record, cell, time, part) {
   const last = previousOf(record, cell, time);
   if (last !== undefined) return record.array(`${cell.name}.${part}`).row(last);
@@ -62,13 +71,15 @@ function before(record, cell, time, part) {
   return cell.half === "encoder" ? new Float32Array(record.array(`${cell.name}.hidden`).shape[1]) : null;
 }
 
+/** @param {any[]} parts */
 function joined(parts) {
   return parts.every((part) => part !== null) ? parts.flatMap((part) => Array.from(part)) : null;
 }
 
-/** x_t of a cell, or null where the page does not hold it. */
+/** x_t of a cell, or null where the page does not hold it. @param {PageRecord} record @param {Cell} cell @param {number} time */
 function inputOf(record, cell, time) {
   const { model } = record.meta;
+  /** @param {string} name */
   const row = (name, at = time) => record.array(name)?.row(at) ?? null;
   if (cell.half === "encoder") return row(cell.layer ? `encoder.${cell.layer - 1}.output` : "source_embedded");
   const parts = [row("target_embedded")];
@@ -85,7 +96,10 @@ function inputOf(record, cell, time) {
 
 // ---- Equations --------------------------------------------------------------------------------------------------------------
 
-/** W·x + b and U·h + b' of one gate and unit; null where the page lacks the weights. */
+/**
+ * W·x + b and U·h + b' of one gate and unit; null where the page lacks the weights.
+ * @param {PageRecord} record @param {Cell} cell @param {{gate: string, unit: number, time: number}} given
+ */
 function inflow(record, cell, { gate, unit, time }) {
   const name = `parameters.${cell.name}`;
   const [input, hidden] = [`${name}.input_weight`, `${name}.hidden_weight`].map((one) => record.array(one));
@@ -94,11 +108,15 @@ function inflow(record, cell, { gate, unit, time }) {
   const x = inputOf(record, cell, time);
   const h = before(record, cell, time, "hidden");
   if (!x || !h || at >= input.shape[0]) return null;
+  /** @param {string} which */
   const bias = (which) => record.array(`${name}.${which}`).at(at, unit);
   return { x: dot(x, input.row(at, unit)) + bias("input_bias"), h: dot(h, hidden.row(at, unit)) + bias("hidden_bias") };
 }
 
-/** tanh's argument in h' = o * tanh(c'): c', or its layer norm. */
+/**
+ * tanh's argument in h' = o * tanh(c'): c', or its layer norm.
+ * @param {PageRecord} record @param {Cell} cell @param {{unit: number, time: number}} given
+ */
 function shownCell(record, cell, { unit, time }) {
   const values = record.array(`${cell.name}.cell`).row(time);
   if (record.meta.model.norm !== "layer") return values[unit];
@@ -111,16 +129,22 @@ function shownCell(record, cell, { unit, time }) {
 /**
  * The equations of a cell: {part, source, compute(at) -> number or null, terms(at) -> what stands in it as [symbol, number]}.
  * `at`: {unit, time}.
+ * @param {PageRecord} record @param {Cell} cell
  */
 export function equationsOf(record, cell) {
   const kind = record.meta.model.cell;
+  /** @param {string} part @param {{unit: number, time: number}} given */
   const value = (part, { unit, time }) => record.array(`${cell.name}.${part}`).at(time, unit);
+  /** @param {string} part @param {At} at */
   const old = (part, at) => before(record, cell, at.time, part)?.[at.unit] ?? null;
+  /** @param {string} gate @param {At} at */
   const flow = (gate, at) => inflow(record, cell, { gate, ...at });
+  /** @param {string} gate @param {string} letter */
   const flowTerms = (gate, letter) => (at) => {
     const found = flow(gate, at);
     return found === null ? null : [[`W_${letter}·x + b`, found.x], [`U_${letter}·h + b′`, found.h]];
   };
+  /** @param {string} part @param {string} letter */
   const gate = (part, letter) => ({
     part, source: `${letter} = σ(W_${letter}·x + b + U_${letter}·h + b′)`, terms: flowTerms(part, letter),
     compute: (at) => {
@@ -182,7 +206,7 @@ export function equationsOf(record, cell) {
   }];
 }
 
-/** Why an equation can't be computed for a unit. */
+/** Why an equation can't be computed for a unit. @param {PageRecord} record @param {{part: string, unit: number}} given */
 export function reasonOf(record, { part, unit }) {
   const { model } = record.meta;
   const elementwise = part === "cell" || (part === "hidden" && model.cell !== "rnn");
@@ -198,7 +222,10 @@ export function reasonOf(record, { part, unit }) {
     : t("its weights or its input are not in this page", "ses poids ou son entrée ne sont pas dans cette page");
 }
 
-/** A check of one equation for all units and time steps for which the page can compute it. */
+/**
+ * A check of one equation for all units and time steps for which the page can compute it.
+ * @param {PageRecord} record @param {Cell} cell @param {any} equation @returns {Check}
+ */
 export function checkEquation(record, cell, equation) {
   const recorded = record.array(`${cell.name}.${equation.part}`);
   const [times, units] = recorded.shape;

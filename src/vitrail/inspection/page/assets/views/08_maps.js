@@ -8,7 +8,7 @@ const state = {layer: null, place: null, sentence: null, side: null, piece: null
 
 // ---- names --------------------------------------------------------------------------------------------------------------------------
 
-/** What people call a place in the model. */
+/** What people call a place in the model. @param {string} place */
 function placeName(place) {
   const whole = {
     source_embedded: t("embeddings X", "plongements X"), source_input: t("X + positions",
@@ -22,7 +22,7 @@ function placeName(place) {
   return layer[1] === "encoder" ? t(`encoder ${layer[2]}`, `encodeur ${layer[2]}`) : t(`decoder ${layer[2]}`, `décodeur ${layer[2]}`);
 }
 
-/** How much of the variance the plane shows, or that the method has no such number. */
+/** How much of the variance the plane shows, or that the method has no such number. @param {number[]} explained @param {string} method */
 function shown(explained, method) {
   if (!explained) return t(`Laid out by ${method}: only who is near whom means something.`,
     `Disposé par ${method} : seul le voisinage a un sens.`);
@@ -31,6 +31,7 @@ function shown(explained, method) {
     `Le plan montre ${tools.percent(x + y)} de la variance (${tools.percent(x)} en largeur, ${tools.percent(y)} en hauteur).`);
 }
 
+/** @param {any[]} points */
 function coordinateTable(points) {
   return () => tools.table([t("point",
     "point"), "x", "y"], points.map((point) => [point.title ?? point.label, tools.number(point.x), tools.number(point.y)]));
@@ -38,11 +39,13 @@ function coordinateTable(points) {
 
 // ---- this sentence ------------------------------------------------------------------------------------------------------------------
 
+/** @param {PageRecord} record */
 function sentencePart(record) {
   const {planes} = record.meta;
   if (!planes.length || record.sourceTokens.length < 3) return null;
   if (!planes.some((one) => one.place === state.layer)) state.layer = planes.at(-1).place;
   const body = h("div", null);
+  /** @param {string} place */
   const draw = (place) => {
     state.layer = place;
     const {points, explained} = planes.find((one) => one.place === place);
@@ -64,6 +67,7 @@ function sentencePart(record) {
 
 const MEANS = "means";
 
+/** @param {PageRecord} record @param {Maps} maps */
 function manyPart(record, maps) {
   const options = maps.states.map((map, number) => ({value: String(number), text: placeName(map.place)}));
   if (maps.means) options.push({value: MEANS, text: t("sentences", "phrases")});
@@ -75,6 +79,7 @@ function manyPart(record, maps) {
   const body = h("div", null);
   const draw = () => body.replaceChildren(state.place === MEANS ? meansFigure(maps) : statesFigure(maps));
   draw();
+  /** @param {string} key @param {(value: any) => any} read */
   const change = (key, read) => (value) => {
     state[key] = read(value);
     draw();
@@ -90,9 +95,10 @@ function manyPart(record, maps) {
     body);
 }
 
+/** @param {string} text */
 const shorten = (text, length = 48) => (Array.from(text).length > length ? `${Array.from(text).slice(0, length - 1).join("")}…` : text);
 
-/** Encoder positions; those of the chosen sentence stand out. */
+/** Encoder positions; those of the chosen sentence stand out. @param {Maps} maps */
 function statesFigure(maps) {
   const map = maps.states[Number(state.place)];
   const {sentence, position, piece} = maps.points;
@@ -107,6 +113,7 @@ function statesFigure(maps) {
     coordinateTable(dots));
 }
 
+/** @param {Maps} maps */
 function meansFigure(maps) {
   const dots = maps.sentences.map((one, at) => ({
     x: maps.means.coordinates[0][at], y: maps.means.coordinates[1][at], label: shorten(one.text, 26), strong: at === state.sentence,
@@ -119,13 +126,16 @@ function meansFigure(maps) {
 
 // ---- embeddings ---------------------------------------------------------------------------------------------------------------------
 
+/** @param {string} side */
 const sideName = (side) => ({both: t("shared by both sides",
   "partagés"), source: "source", target: t("target", "cible")})[side];
 
+/** @param {PageRecord} record @param {Maps} maps */
 function embeddingsPart(record, maps) {
   if (!maps.embeddings.length) return null;
   if (!maps.embeddings.some((one) => one.side === state.side)) state.side = maps.embeddings[0].side;
   const body = h("div", {class: "maps-two"});
+  /** @param {string} side */
   const draw = (side) => {
     state.side = side;
     body.replaceChildren(...embeddingsFigure(record, maps, maps.embeddings.find((one) => one.side === side)));
@@ -141,11 +151,12 @@ function embeddingsPart(record, maps) {
     body, neighbourTable(record, maps));
 }
 
-/** The pieces of this sentence and its translation. */
+/** The pieces of this sentence and its translation. @param {PageRecord} record @param {string} side */
 function ownPieces(record, side) {
   return new Set([...(side === "target" ? [] : record.meta.source.pieces), ...(side === "source" ? [] : record.meta.target.pieces)]);
 }
 
+/** @param {PageRecord} record @param {Maps} maps @param {EmbeddingMap} map */
 function embeddingsFigure(record, maps, map) {
   const own = ownPieces(record, map.side);
   const dots = map.pieces.map((piece, at) => ({
@@ -153,6 +164,7 @@ function embeddingsFigure(record, maps, map) {
     title: `${tools.piece(piece)}, ${t(`${map.counts[at]} times`, `${map.counts[at]} fois`)}`,
   }));
   const near = h("div", {class: "maps-near", "aria-live": "polite"});
+  /** @param {number} number */
   const show = (number) => {
     state.piece = map.pieces[number];
     near.replaceChildren(neighboursOf(map, number));
@@ -170,6 +182,7 @@ function embeddingsFigure(record, maps, map) {
   ];
 }
 
+/** @param {EmbeddingMap} map @param {number} number */
 function neighboursOf(map, number) {
   const rows = map.neighbours[number].map(([piece, cosine]) => h("li", null,
     h("span", {dir: "auto"}, tools.piece(piece)),
@@ -179,7 +192,7 @@ function neighboursOf(map, number) {
     "Les plus proches de "), h("span", {class: "maps-piece"}, tools.piece(map.pieces[number]))), h("ol", null, rows));
 }
 
-/** The neighbours of this sentence's tokens, or of the most frequent ones. */
+/** The neighbours of this sentence's tokens, or of the most frequent ones. @param {PageRecord} record @param {Maps} maps */
 function neighbourTable(record, maps) {
   const rows = maps.embeddings.flatMap((map) => {
     const own = ownPieces(record, map.side);
@@ -194,8 +207,10 @@ function neighbourTable(record, maps) {
 
 // ---- retrieval ----------------------------------------------------------------------------------------------------------------------
 
+/** @param {Maps} maps */
 function retrievalPart(maps) {
   if (!maps.retrieval.length) return null;
+  /** @param {string} name @param {number} share @param {string} kind */
   const line = (name, share, kind) => h("div", {class: "maps-rate"},
     h("span", null, name), h("span", {class: "maps-track"}, h("span", {class: kind, style: {width: `${share * 100}%`}})), h("span", {class: "maps-cosine"}, tools.percent(share)));
   const cards = maps.retrieval.map((one) => h("div", {class: "maps-card"},
@@ -218,6 +233,7 @@ function retrievalPart(maps) {
 
 // ---- likeness of layers -------------------------------------------------------------------------------------------------------------
 
+/** @param {Maps} maps */
 function likenessPart(maps) {
   const {cka} = maps;
   if (!cka?.places?.length) return null;
@@ -233,6 +249,7 @@ function likenessPart(maps) {
     h("div", {class: "bey-pair"}, pictures), charts.legend({top: 1}));
 }
 
+/** @param {string[]} rows @param {string[]} columns @param {number[][]} values @param {string} title */
 function likenessFigure(rows, columns, values, title) {
   const names = [rows, columns].map((places) => places.map((place) => placeName(place)));
   return h("div", null, h("h4", null, title), tools.figure(

@@ -14,7 +14,10 @@ function halt() {
 
 // ---- what is told -------------------------------------------------------------------------------------------------------------------
 
-/** Words of a text, each with whether the other text has it in the same order (longest common subsequence). */
+/**
+ * Words of a text, each with whether the other text has it in the same order (longest common subsequence).
+ * @param {string} text @param {string} other
+ */
 function shared(text, other) {
   const [a, b] = [text, other].map((one) => one.split(/\s+/).filter(Boolean));
   const length = Array.from({length: a.length + 1}, () => new Array(b.length + 1).fill(0));
@@ -30,16 +33,18 @@ function shared(text, other) {
   return found;
 }
 
+/** @param {any} name */
 const scoreName = (name) => ({
   dev_bleu: "BLEU", dev_chrf: "chrF",
   dev_loss_nats_per_token: t("loss on the dev set (nats per token)", "perte sur le jeu de dev (nats par token)"),
 })[name] ?? name;
 
-/** Names of steps for axes: 2000 as 2k. */
+/** Names of steps for axes: 2000 as 2k. @param {number} step */
 const brief = (step) => (step >= 10000 && step % 1000 === 0 ? `${step / 1000}k` : String(step));
 
 // ---- the parts: each has an element and a way to move to a frame --------------------------------------------------------------------
 
+/** @param {Film} film */
 function translationsPart(film) {
   const said = film.probes.map(() => h("p", {class: "film-said", dir: "auto"}));
   const lost = film.probes.map(() => h("span", {class: "film-loss"}));
@@ -48,6 +53,7 @@ function translationsPart(film) {
     h("p", {class: "quiet", dir: "auto"}, probe.source), said[number],
     h("p", {class: "film-reference quiet", dir: "auto"}, h("span", null, t("reference: ",
       "référence : ")), probe.reference), lost[number]));
+  /** @param {number} frame */
   const move = (frame) => film.probes.forEach((probe, number) => {
     const words = shared(film.translations[number][frame], probe.reference);
     said[number].replaceChildren(...words.flatMap(({word, same}) => [h("span", same ? null : {class: "film-other"}, word), " "]));
@@ -64,7 +70,7 @@ function translationsPart(film) {
     h("div", {class: "film-cards"}, cards))};
 }
 
-/** Cross-attention of a probe at a step, in shares of 1. */
+/** Cross-attention of a probe at a step, in shares of 1. @param {Film} film @param {number} frame */
 function weightsAt(film, frame) {
   const layers = film.attention[state.probe]?.[frame] ?? [];
   if (!layers.length) return null;
@@ -75,12 +81,14 @@ function weightsAt(film, frame) {
   return values;
 }
 
+/** @param {Film} film @param {() => number} current */
 function attentionPart(film, current) {
   const able = film.probes.map((_, number) => number).filter((number) => film.attention[number]?.some((layers) => layers.length));
   if (!able.length) return null;
   if (!able.includes(state.probe)) state.probe = able[0];
   const count = film.attention[state.probe].find((layers) => layers.length).length;
   const body = h("div", null);
+  /** @param {number} frame */
   const move = (frame) => {
     const {source_tokens: columns, target_tokens: rows} = film.probes[state.probe];
     const values = weightsAt(film, frame);
@@ -93,6 +101,7 @@ function attentionPart(film, current) {
         "Attention croisée pendant la lecture de la référence, moyenne des têtes."),
       () => tools.table(["", ...across], down.map((name, row) => [name, ...across.map((_, column) => tools.percent(values[row * across.length + column]))]))));
   };
+  /** @param {string} key @param {(value: any) => any} read */
   const change = (key, read) => (value) => {
     state[key] = read(value);
     move(current());
@@ -108,17 +117,25 @@ function attentionPart(film, current) {
     body)};
 }
 
-/** A line chart with an upright at the step. */
+/**
+ * A line chart with an upright at the step.
+ * @param {Film} film @param {{series: Series[], label: string, yLabel: string, log: boolean}} given @param {number} frame
+ */
 function chart(film, {series, label, yLabel, log}, frame) {
   return charts.lines({series, labels: film.steps.map(brief), label, yLabel, log, marker: frame});
 }
 
-/** A chart among several that a choice picks: `make(key)` gives what `chart` draws. */
+/**
+ * A chart among several that a choice picks: `make(key)` gives what `chart` draws.
+ * @param {Film} film @param {{title: string, text?: string, label: string, options: any[], key: any, make: (value: any) => any[]}} given
+ * @param {() => number} current
+ */
 function chosenChart(film, {title, text, label, options, key, make}, current) {
   if (!options.length) return null;
   if (!options.some((one) => String(one.value) === String(state[key]))) state[key] = options[0].value;
   const body = h("div", {class: "film-charts"});
   let pictures = [];
+  /** @param {any} value */
   const draw = (value) => {
     state[key] = value;
     pictures = make(value).filter((one) => one.series.some(({values}) => values.some(Number.isFinite))).map((one) => chart(film, one, current()));
@@ -129,6 +146,7 @@ function chosenChart(film, {title, text, label, options, key, make}, current) {
   return {move: (frame) => pictures.forEach((one) => one.point?.(frame)), element: tools.section(title, text ? h("p", null, text) : null, pick, body)};
 }
 
+/** @param {Film} film @param {() => number} current */
 function scoresPart(film, current) {
   const names = Object.keys(film.scores).filter((name) => film.scores[name].some((value) => value !== null));
   const losses = {value: "probes", text: t("loss of these sentences", "perte de ces phrases")};
@@ -142,9 +160,11 @@ function scoresPart(film, current) {
   }, current);
 }
 
+/** @param {Film} film @param {() => number} current */
 function entropyPart(film, current) {
   const names = {encoder: t("encoder", "encodeur"), decoder: t("decoder", "décodeur"), cross: t("cross", "croisée")};
   const kinds = ["encoder", "decoder", "cross"].filter((kind) => film.entropies[kind]?.length);
+  /** @param {any} heads @param {number} frame */
   const mean = (heads, frame) => {
     const known = heads.map((values) => values[frame]).filter((value) => value !== null);
     return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
@@ -162,7 +182,7 @@ function entropyPart(film, current) {
   }, current);
 }
 
-/** ||dL/dW|| by group of weights and step; the colour is its logarithm, since groups differ by orders of magnitude. */
+/** ||dL/dW|| by group of weights and step; the colour is its logarithm, since groups differ by orders of magnitude. @param {Film} film */
 function gradientPart(film) {
   const {places, norms} = film.gradients ?? {};
   if (!places?.length) return null;
@@ -185,8 +205,9 @@ function gradientPart(film) {
       () => tools.table(["", ...film.steps.map(String)], places.map((place, row) => [place, ...norms[row].map((value) => tools.number(value, 4))]))))};
 }
 
-/** The first features by themselves, before and after a norm. */
+/** The first features by themselves, before and after a norm. @param {FilmNorm} norm @param {any} t */
 function unitCharts(norm, t) {
+  /** @param {string} side */
   const series = (side) => (norm[side].units ?? []).map((values, unit) => ({name: t(`feature ${unit}`,
     `composante ${unit}`), values: values.map((pair) => pair?.[0] ?? null)}));
   return [
@@ -197,9 +218,11 @@ function unitCharts(norm, t) {
   ].filter((one) => one.series.length);
 }
 
+/** @param {Film} film @param {() => number} current */
 function normsPart(film, current) {
   const norms = film.norms ?? [];
   const names = {input: t("what it reads", "ce qu'elle lit"), output: t("what it gives", "ce qu'elle rend")};
+  /** @param {FilmNorm} norm @param {any} what */
   const pair = (norm, what) => ["input", "output"].map((side) => ({name: names[side], values: norm[side][what]}));
   const kind = {layer: t("layer norm", "norme de couche"), rms: "RMS norm", batch: t("batch norm", "norme de lot")};
   return chosenChart(film, {
@@ -226,8 +249,10 @@ function normsPart(film, current) {
 
 // ---- the projector ------------------------------------------------------------------------------------------------------------------
 
+/** @param {Film} film @param {(frame: number) => void} move */
 function projector(film, move) {
   const last = film.steps.length - 1;
+  /** @param {number} frame */
   const told = (frame) => t(`step ${film.steps[frame]} (${frame + 1} of ${last + 1})`,
     `pas ${film.steps[frame]} (${frame + 1} sur ${last + 1})`);
   const control = tools.slider(t("Training", "Entraînement"), {min: 0, max: last, value: state.frame, describe: told}, (frame) => {
@@ -238,11 +263,13 @@ function projector(film, move) {
   const [box, output] = [control.querySelector("input"), control.querySelector("output")];
   const play = tools.button("", () => (state.timer === null ? start() : stop()));
   const name = () => (play.textContent = state.timer === null ? t("▶ Play", "▶ Lire") : t("❚❚ Pause", "❚❚ Pause"));
+  /** @param {number} frame */
   const go = (frame) => {
     state.frame = frame;
     box.setAttribute("aria-valuetext", told(frame));
     move(frame);
   };
+  /** @param {number} frame */
   const show = (frame) => {
     box.value = String(frame);
     output.textContent = told(frame);
