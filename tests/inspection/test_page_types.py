@@ -23,12 +23,17 @@ FAULTS = {
     ),
     "an argument too few": (
         "views/05_alignment.js",
-        "betweenWords(record, values)",
-        "betweenWords(record)",
+        "= betweenWords(record, values)",
+        "= betweenWords(record)",
         "Expected 2 arguments, but got 1",
     ),
     "a name that is not exported": ("views/08_maps.js", "import {scatter}", "import {scatters}", "has no exported member named 'scatters'"),
-    "text for a number": ("views/02_steps_before.js", "record.layerOutputs(side).length,", '"6",', "not assignable to"),
+    "text for a number": (
+        "views/02_steps_before.js",
+        "sinusoid(c.token, values.length)",
+        'sinusoid("here", values.length)',
+        "not assignable to parameter of type 'number'",
+    ),
 }
 
 
