@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from vitrail.inspection.alignment.links import Links, Matrix, link, links_between_spaces, pool_by_word, to_pharaoh
+from vitrail.inspection.alignment.links import Links, WordMatrix, link, links_between_spaces, pool_by_word, to_pharaoh
 from vitrail.inspection.alignment.positions import positions_of
 from vitrail.inspection.contents import InspectionContents
 from vitrail.inspection.maps.similarity import pca
@@ -45,7 +45,7 @@ def tell_links(inspection: InspectionContents, *, layers: Collection[int]) -> di
     return found
 
 
-def _choices(inspection: InspectionContents, layers: Collection[int]) -> Iterator[tuple[str, Matrix]]:
+def _choices(inspection: InspectionContents, layers: Collection[int]) -> Iterator[tuple[str, WordMatrix]]:
     if "alignment.weights" in inspection.arrays:
         yield "chosen", np.asarray(inspection.arrays["alignment.weights"], dtype=np.float32)
     if not layers:
