@@ -31,11 +31,11 @@ from vitrail.inspection.alignment.links import (
     pool_by_word,
     to_pharaoh,
 )
+from vitrail.inspection.alignment.positions import as_read, positions_in, positions_of
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import (
-    Span,
     WordPosition,
     Words,
     between_spaces,
@@ -43,7 +43,6 @@ from vitrail.inspection.words import (
     map_spans,
     spell,
     tokens_by_word,
-    word_positions,
 )
 
 WeightRow = Literal["predicted", "read"]
@@ -206,7 +205,7 @@ def make_alignment_pair(translator: InspectableTranslator, source: str, target: 
     """A sentence and its translation, given as text; `words` cuts them as they are given."""
     vocabularies = translator.vocabularies
     ids, source_words = _cut(source, translator.read(source), vocabularies.source, words)
-    target_ids, target_words = _cut(target, _read(target), vocabularies.target, words)
+    target_ids, target_words = _cut(target, as_read(target), vocabularies.target, words)
     return AlignmentPair(ids, target_ids, source_words, target_words)
 
 
@@ -220,11 +219,6 @@ def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tup
         return ids, group_spans(spans, text=shown)
     whole = plain(encodable(text))
     return ids, tokens_by_word(map_spans(spans, text=shown, whole=whole), text=whole, words=words)
-
-
-def _read(target: str) -> str:
-    """A translation as a model reads it."""
-    return plain(encodable(target)).strip()
 
 
 def _predicting(weights: Weights, row: WeightRow) -> Weights:
@@ -264,10 +258,11 @@ def align(
         raise UsageError("no head to align with", expected="at least one (layer, head)")
     average = _average(weights, layers, chosen)
     source, target = inspection.source, inspection.target
+    sources, targets = positions_of(inspection)
     links = sorted(link(pool_by_word(average, sources=source.words, targets=target.words), method=method))
     extra = {
         "how": chosen.how,
-        "pharaoh": to_pharaoh(links_between_spaces(links, sources=_source_positions(inspection), targets=_target_positions(inspection))),
+        "pharaoh": to_pharaoh(links_between_spaces(links, sources=sources, targets=targets)),
         "layer_head_scores": [list(row) for row in chosen.scores],
     }
     arrays: Arrays = {
@@ -276,31 +271,6 @@ def align(
         "alignment.links": np.array(links, dtype=np.int64).reshape(-1, 2),
     }
     return inspection.with_arrays(arrays, alignment=extra)
-
-
-def _source_positions(inspection: Inspection) -> list[WordPosition | None]:
-    facts, side = inspection.facts, inspection.source
-    where = (facts.source_start, len(facts.asked) if facts.source_end is None else facts.source_end)
-    return _positions_in(side.words, side.spans, text=side.text, whole=facts.asked, where=where)
-
-
-def _target_positions(inspection: Inspection) -> list[WordPosition | None]:
-    facts, side = inspection.facts, inspection.target
-    said = _read(side.text)
-    whole = said if facts.translation is None else facts.translation
-    where = (facts.target_start, facts.target_start + len(said))
-    return _positions_in(side.words, side.spans, text=side.text, whole=whole, where=where)
-
-
-def _positions_in(
-    words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int]
-) -> list[WordPosition | None]:
-    """Where the words of a text that a model has read or said stand between the spaces of the whole text that people see.
-
-    Args: where: the part of `whole` that became `text`, which may have other spaces, and no marks that cannot be seen.
-    """
-    whole = plain(encodable(whole))
-    return word_positions(words, map_spans(spans, text=text, whole=whole, where=where), text=whole, between=between_spaces(whole))
 
 
 def link_pairs(
@@ -347,7 +317,7 @@ class Aligner:
         vocabularies = self._translator.vocabularies
         read = self._translator.read
         pairs = [
-            (_encode_side(source, vocabularies.source, read=read), _encode_side(target, vocabularies.target, read=_read))
+            (_encode_side(source, vocabularies.source, read=read), _encode_side(target, vocabularies.target, read=as_read))
             for source, target in zip(sources, targets, strict=True)
         ]
         return self._between_spaces(pairs)
@@ -395,10 +365,10 @@ def _encode_side(text: str, vocabulary: Subwords, *, read: Callable[[str], str])
 
 
 def _cut_side(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, whole: str, where: tuple[int, int]) -> _PairSide:
-    """See `spell` and `_positions_in`."""
+    """See `spell` and `positions_in`."""
     shown, spans = spell(ids, vocabulary, text=text)
     words = group_spans(spans, text=shown)
-    return _PairSide(ids, words, _positions_in(words, spans, text=shown, whole=whole, where=where))
+    return _PairSide(ids, words, positions_in(words, spans, text=shown, whole=whole, where=where))
 
 
 def count_spaced_words(text: str) -> int:
