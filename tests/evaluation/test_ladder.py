@@ -38,9 +38,9 @@ from vitrail.ladder.measure import MeasuredRung, Run, read_training, rung_from_j
 from vitrail.ladder.rungs import Ladder
 from vitrail.models.build import preset
 from vitrail.models.model_folder import load_model
-from vitrail.train.api import Request
 from vitrail.train.choosing.choose import gather_facts
 from vitrail.train.optim import Warmup
+from vitrail.train.request import Request
 from vitrail.train.run_config import RunConfig
 
 SETTINGS = (

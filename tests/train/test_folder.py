@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from training_runs import Trainer, differing, every_byte, logged, run, tiny, write_text
 
+from vitrail import train_translator
 from vitrail.cli import run as command
 from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import open_prepared
@@ -19,7 +20,6 @@ from vitrail.files import FolderLock
 from vitrail.models.model_folder import load_model
 from vitrail.train import loop as loop_module
 from vitrail.train import run as run_module
-from vitrail.train.api import train_translator
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks import translation_task as translation_module
@@ -488,7 +488,7 @@ def test_choices_are_made_again_from_the_checkpoint(
     before = (tmp_path / "run" / "config.toml").read_bytes()
     for content in (b"{", bytearray((tmp_path / "run" / "choices.json").read_bytes().replace(b"1024", b"1025"))):
         (tmp_path / "run" / "choices.json").write_bytes(content)
-        monkeypatch.setattr("vitrail.train.api.usable_cores", lambda: 64)
+        monkeypatch.setattr("vitrail.train.request.usable_cores", lambda: 64)
         caplog.clear()
         train_translator(*text, tmp_path / "run", settings=[*fixed, "data.holdout.dev_pairs=4"])
         assert any("choices.json: is lost or damaged; made again from step-000002" in message for message in caplog.messages)

@@ -17,8 +17,8 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
 from vitrail.ladder.flops import StepCost, step_cost
 from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_translator
-from vitrail.train.api import Request, read_recipe, to_run_config
 from vitrail.train.choosing.choose import PRESET, CorpusFacts, choose, still_automatic, to_table
+from vitrail.train.request import Request, read_recipe, to_run_config
 from vitrail.train.run_config import RunConfig
 
 CLOSE = 0.1

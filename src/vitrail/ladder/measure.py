@@ -30,8 +30,8 @@ from vitrail.models.model_folder import LoadedModel, load_model
 from vitrail.phrasebook.corpus import Phrasebook, agreement_accuracy, pronoun_accuracy
 from vitrail.runtime.device import choose_device, set_threads
 from vitrail.scoring import bleu_settings_for
-from vitrail.train.api import to_run_config
 from vitrail.train.log.metrics import perplexity
+from vitrail.train.request import to_run_config
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.validate import DevSet, dev_loss
 

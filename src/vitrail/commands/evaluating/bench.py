@@ -1,6 +1,9 @@
 """vitrail bench: speed, against others and against promises."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -8,23 +11,51 @@ from vitrail.commands.inspecting.experiment import EXPERIMENTS
 from vitrail.commands.shared import console
 
 bench = typer.Typer(name="bench", help="Measure speed, against others and against promises.", no_args_is_help=True)
-# Where the experiments stood before they had a verb of their own.
+
+
+def _renamed(name: str, study: Callable[..., None]) -> Callable[..., None]:
+    """An experiment under its name of earlier releases."""
+
+    @wraps(study)
+    def warned(*arguments: Any, **options: Any) -> None:
+        console.say(f"warning: vitrail bench {name} is now vitrail experiment {name}; the old name goes away with the next release")
+        study(*arguments, **options)
+
+    return warned
+
+
 for _name, _study in EXPERIMENTS.items():
-    bench.command(_name, hidden=True)(_study)
+    bench.command(_name, hidden=True)(_renamed(_name, _study))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained at full speed."""
+
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.")
+    ] = "tiny"
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of the training.")] = 2
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What is measured, and how often."""
+
+    steps: Annotated[int, typer.Option(min=1, help="Steps in each measurement.")] = 20
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of Vitrail; peers are measured in both.")] = "auto"
 
 
 @bench.command("train")
+@console.with_groups
 def bench_train(
+    *,
     source: console.Source = None,
     target: console.Target = None,
-    preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.")
-    ] = "tiny",
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in each measurement.")] = 20,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
-    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of Vitrail; peers are measured in both.")] = "auto",
+    workload: Workload,
+    rounds: Rounds,
     settings: console.Set = None,
     json: console.Json = False,
 ) -> None:
@@ -39,12 +70,12 @@ def bench_train(
     report = measure_training_speed(
         source=source,
         target=target,
-        preset=preset,
-        batch_tokens=batch_tokens,
-        threads=threads,
-        steps=steps,
-        repeats=repeats,
-        precision=precision,
+        preset=workload.preset,
+        batch_tokens=workload.batch_tokens,
+        threads=workload.threads,
+        steps=rounds.steps,
+        repeats=rounds.repeats,
+        precision=rounds.precision,
         overrides=[parse_override(text) for text in settings or ()],
         say=console.say,
     )
@@ -52,10 +83,10 @@ def bench_train(
 
 
 @bench.command("busy")
+@console.with_groups
 def bench_busy(
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm and others.")] = "tiny",
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads of the training.")] = 2,
+    *,
+    workload: Workload,
     busy: Annotated[int | None, typer.Option(min=1, help="Busy threads of the process beside it.", show_default="as many as train")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 5.0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every setting quiet and busy.")] = 5,
@@ -71,9 +102,9 @@ def bench_busy(
     from vitrail.bench.busy import measure_busy_training, read_counts
 
     report = measure_busy_training(
-        preset=preset,
-        batch_tokens=batch_tokens,
-        threads=threads,
+        preset=workload.preset,
+        batch_tokens=workload.batch_tokens,
+        threads=workload.threads,
         busy_threads=busy,
         seconds=seconds,
         repeats=repeats,

@@ -8,13 +8,14 @@ import typer
 from vitrail.commands.shared import console
 
 
+@console.with_groups
 def doctor(
     run: Annotated[
         Path | None,
         typer.Argument(metavar="[RUN]", help="The folder of a run; without one, this machine is looked over.", show_default=False),
     ] = None,
-    threads: console.Threads = 0,
-    device: console.Device = "cpu",
+    *,
+    machine: console.Machine,
     json: console.Json = False,
 ) -> None:
     """Say what is wrong with a training, and the remedy: cheap probes of its text, its course, its weights and what it says.
@@ -30,8 +31,8 @@ def doctor(
     if run is None:
         found = examine_machine()
     else:
-        set_threads(threads)
-        found = examine(run, device=choose_device(device))
+        set_threads(machine.threads)
+        found = examine(run, device=choose_device(machine.device))
     console.show_json(found.model_dump(mode="json")) if json else console.show(found.to_text())
     if found.exit_code:
         raise typer.Exit(found.exit_code)

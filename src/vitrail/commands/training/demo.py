@@ -58,8 +58,9 @@ def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
-    from vitrail.commands.shared.data_options import TextOptions, make_request
-    from vitrail.commands.training.train import run_training
+    from vitrail.commands.shared.console import Settings
+    from vitrail.commands.shared.data_options import make_request, phrasebook_texts
+    from vitrail.commands.training.train import Training, run_with_display
     from vitrail.files import write_file
     from vitrail.phrasebook import corpus
     from vitrail.train.run_folder import is_begun
@@ -68,9 +69,8 @@ def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
     book = corpus.phrasebook(train_pairs=asked["pairs"])
     text = folder / "phrasebook"
     corpus.write_phrasebook(text, book, used=is_begun(folder))
-    sides = {part: (text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test")}
-    texts = TextOptions(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
-    outcome = run_training(make_request(texts, recipe=recipe, file=None, settings=asked["settings"]), folder, allow=[])
+    texts = phrasebook_texts(text)
+    outcome = run_with_display(make_request(texts, Settings(recipe, settings=asked["settings"])), folder, Training())
     result = {
         "asked": asked,
         **outcome,

@@ -1,17 +1,17 @@
-"""From what a user says to a run: settings laid over each other, and the three-line way to train from Python.
+"""From what a user says to the configuration of a run: settings laid over each other.
 
 Precedence: automatic choices < recipe < configuration file < --set and other options.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
+from vitrail.config import Override, build, merge, read_toml, with_overrides
 from vitrail.data.data_config import DataConfig
 from vitrail.data.preparing.paths import find_texts
 from vitrail.data.text_config import TextConfig
@@ -22,10 +22,7 @@ from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, 
 from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
-    from vitrail.decode.generate import Generator
-    from vitrail.decode.translate import Translator
     from vitrail.train.run_config import RunConfig
-    from vitrail.train.tasks.validate import Watch
 
 CHOICES = "choices.json"
 """Where a run's folder keeps what was chosen for it, so that going on does not choose anew."""
@@ -181,63 +178,3 @@ def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunCon
     if PRESET in table:
         rest["model"] = merge(preset(str(table[PRESET]), task=None).model_dump(mode="json"), rest.get("model", {}))
     return build(RunConfig, rest, origin=origin)
-
-
-def train_translator(
-    source: str | Path,
-    target: str | Path,
-    folder: str | Path,
-    *,
-    recipe: str = "",
-    settings: Sequence[str] = (),
-    watch: "Watch | None" = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> "Translator":
-    """Train a translator from two files of sentences, line n of one translating line n of the other.
-
-    What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
-
-    Args:    folder: where the run lives. recipe: a shipped recipe or a TOML file. settings: such as "train.duration=30 minutes".
-             watch: called after each validation; vitrail.inspection.film.filming.Recorder() films the training.
-             say: called with each line meant for the user.
-    Raises:  the exceptions of `vitrail.errors`.
-    """
-    from vitrail.decode.translate import Translator
-
-    corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
-    _train(Request(recipe=recipe, overrides=(corpus, *map(parse_override, settings))), Path(folder), watch=watch, say=say)
-    return Translator.load(folder)
-
-
-def train_language_model(
-    text: str | Path,
-    folder: str | Path,
-    *,
-    settings: Sequence[str] = (),
-    say: Callable[[str], None] = lambda _: None,
-) -> "Generator":
-    """Train a language model from a file of plain text, one sentence or paragraph a line.
-
-    What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
-
-    Args:    folder: where the run lives. settings: such as "preset=gru-lm" or "train.duration=30 minutes".
-             say: called with each line meant for the user.
-    Raises:  the exceptions of `vitrail.errors`.
-    """
-    from vitrail.decode.generate import Generator
-
-    source = Override(("data", "text"), [{"source": str(text)}])
-    _train(Request(overrides=(source, *map(parse_override, settings))), Path(folder), watch=None, say=say)
-    return Generator.load(folder)
-
-
-def _train(request: Request, folder: Path, *, watch: "Watch | None", say: Callable[[str], None]) -> None:
-    import torch
-
-    from vitrail.train.run import train
-
-    planned = plan_run(request, folder, gpu=torch.cuda.is_available())
-    for choice in planned.choices:
-        say(choice.to_text())
-    config = to_run_config(planned.table)
-    train(config, folder, watch=watch, say=say, begin=lambda: keep_choices(folder, planned.choices))

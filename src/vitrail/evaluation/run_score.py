@@ -62,9 +62,9 @@ def _decided_by(folder: Path, config: "RunConfig", prepared: "Prepared") -> dict
     """All that a score rests on: what translates, how it searches, what is translated, and what counts."""
     from importlib.metadata import version
 
-    import vitrail
     from vitrail.files import MANIFEST
     from vitrail.scoring import bleu_settings_for
+    from vitrail.version import __version__
 
     test = json.dumps([prepared.test.source, prepared.test.target]).encode()
     counting = bleu_settings_for(prepared.facts["target_language"], prepared.test.target)
@@ -75,7 +75,7 @@ def _decided_by(folder: Path, config: "RunConfig", prepared: "Prepared") -> dict
         "tokenize": counting.tokenize,
         "effective_order": counting.effective_order,
         "sacrebleu": version("sacrebleu"),
-        "vitrail": vitrail.__version__,
+        "vitrail": __version__,
     }
 
 
