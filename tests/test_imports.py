@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
 from source import SOURCE, circles, import_graph, imports, module_files, module_trees
 
 ORDER = (
-    *("errors", "version", "renamed", "streams", "config", "files", "runtime", "languages", "scoring", "reports"),
+    *("errors", "version", "renamed", "config", "files", "runtime", "languages", "scoring", "reports"),
     *("nn", "phrasebook", "data", "models", "decode", "train", "evaluation", "ladder", "doctor", "inspection"),
     *("export", "serving", "bench", "experiments", "api", "commands", "cli"),
 )

@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 import vitrail
 from vitrail.commands.shared import console
 from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
-from vitrail.streams import OutputClosed, guard_streams
+from vitrail.runtime.streams import OutputClosed, guard_streams
 from vitrail.train.stopping import stopping_at_once
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.files import make_folder, write_file
-from vitrail.streams import guard_streams
+from vitrail.runtime.streams import guard_streams
 from vitrail.train.log.display import TrainingDisplay
 from vitrail.train.run import train
 from vitrail.train.run_config import RunConfig

@@ -27,7 +27,7 @@ from vitrail.models.build import count_parameters
 from vitrail.models.model_folder import fill, load_folder, save_model
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
-from vitrail.streams import ignore_write_errors
+from vitrail.runtime.streams import ignore_write_errors
 from vitrail.train.choosing.schedule_length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.log.metrics import Event, Observe
 from vitrail.train.log.run_records import Marks, RunLogs

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from vitrail.streams import unfailing
+from vitrail.runtime.streams import unfailing
 from vitrail.train.log.metrics import Event
 
 _log = logging.getLogger("vitrail")
