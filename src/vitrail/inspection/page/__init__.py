@@ -7,8 +7,8 @@ from pathlib import Path
 from vitrail.errors import UsageError
 from vitrail.files import holds
 from vitrail.inspection.contents import InspectionContents
-from vitrail.inspection.page.joining import join
 from vitrail.inspection.page.payload import encode_payload, make_payload
+from vitrail.inspection.page.scripts import join_scripts
 
 LANGUAGES = ("en", "fr")
 """Of the page's own words."""
@@ -60,7 +60,7 @@ def to_html(inspection: InspectionContents, *, language: str = "en") -> str:
     """
     if language not in LANGUAGES:
         raise UsageError(f"a page in {language!r}", expected=" or ".join(LANGUAGES))
-    script = join(_ENTRY, read=lambda name: _read(ASSETS / name))
+    script = join_scripts(_ENTRY, read=lambda name: _read(ASSETS / name))
     style = "\n".join(_read(sheet) for sheet in (ASSETS / "style.css", *sorted(ASSETS.glob("views/*.css"))))
     others = len("".join([_PAGE, style, script]).encode())
     return _PAGE.format(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.inspection.alignment.links import Links, WordMatrix, link, links_between_spaces, pool_by_word, to_pharaoh
-from vitrail.inspection.alignment.positions import positions_of
+from vitrail.inspection.alignment.pair_words import positions_of
 from vitrail.inspection.contents import InspectionContents
 from vitrail.inspection.maps.similarity import pca
 from vitrail.models.places import find, layer_outputs

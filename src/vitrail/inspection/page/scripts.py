@@ -19,7 +19,7 @@ _COMMENT = re.compile(r"^[ \t]*(?:/\*(?:(?!\*/).)*\*/|//[^\n]*)[ \t]*\n", re.M |
 _OTHER = re.compile(r"^\s*(?:import|export)\b.*|\bimport *\(.*", re.M)
 
 
-def join(entry: str, *, read: Callable[[str], str]) -> str:
+def join_scripts(entry: str, *, read: Callable[[str], str]) -> str:
     """All modules that an entry needs, itself included, each after those that it imports; the module NAME is then `Vitrail["NAME"]`.
 
     Args:   read: the text of a module by its name, such as "views/a.js".
