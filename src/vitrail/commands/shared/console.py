@@ -1,4 +1,4 @@
-"""What the verbs share: where they print, and options that several of them have."""
+"""Output and options that several commands share."""
 
 import json
 import sys
@@ -28,28 +28,28 @@ Dev = Annotated[
     typer.Option(
         "--dev",
         metavar=_FORM,
-        help="Text to choose the best step by, in the form of --corpus. Given several times: the first chooses, the others are scored too.",
+        help="Dev text, to choose the best step, in the form of --corpus. May be repeated: the first chooses, the others are scored too.",
         show_default=False,
     ),
 ]
 Test = Annotated[
-    str, typer.Option("--test", metavar=_FORM, help="Text to report the score on, in the form of --corpus.", show_default=False)
+    str, typer.Option("--test", metavar=_FORM, help="Test text, to report the score on, in the form of --corpus.", show_default=False)
 ]
-DevSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to choose the best step by.", show_default=False)]
+DevSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Dev text, to choose the best step.", show_default=False)]
 DevTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)]
-TestSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to report the score on.", show_default=False)]
+TestSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Test text, to report the score on.", show_default=False)]
 TestTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)]
 Corpus = Annotated[
     list[str] | None,
     typer.Option(
         metavar=_FORM,
-        help="A TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file, or two plain files; then what is to be said of it: format=tsv, columns=3:4,"
+        help="A TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file, or two plain files; then its settings: format=tsv, columns=3:4,"
         " languages=en:fr, name=web, weight=3, holdout=no. Given several times: corpora are mixed.",
         show_default=False,
     ),
 ]
 Languages = Annotated[
-    str, typer.Option(metavar="FROM,TO", help="Languages, such as en,fr, where the files' names do not tell.", show_default=False)
+    str, typer.Option(metavar="FROM,TO", help="Languages, such as en,fr, if the file names do not show them.", show_default=False)
 ]
 Text = Annotated[
     list[Path] | None,
@@ -65,27 +65,27 @@ Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 
 
 def say(line: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people on stderr."""
     typer.echo(line, err=True)
 
 
 def show(text: str) -> None:
-    """A part of the result, on stdout, in UTF-8 whatever the locale."""
+    """Print a part of the result on stdout, in UTF-8 in every locale."""
     write_lines([text.removesuffix("\n")])
 
 
 def show_json(value: Any) -> None:
-    """The result for programs, on stdout."""
+    """Print the result as JSON on stdout."""
     show(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line for every reader: some end lines at U+0085, U+2028 and U+2029, which JSON may leave as they are."""
+    """JSON on one line for every reader: U+0085, U+2028 and U+2029, which some readers take for line ends, are escaped."""
     return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS)
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Lines on stdout, in UTF-8 whatever the locale, flushed."""
+    """Print lines on stdout, in UTF-8 in every locale, flushed."""
     sys.stdout.flush()
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""vitrail train: from text to a translator, and on from wherever it was stopped."""
+"""vitrail train: train a translator or a language model from text, or resume a stopped run."""
 
 import os
 from pathlib import Path
@@ -35,7 +35,7 @@ def train(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Go on although this differs from how the run was started; state: train anew where a model has lost its checkpoints.",
+            help="Resume although this setting changed since the start; state: train again if a model has lost its checkpoints.",
             show_default=False,
         ),
     ] = None,
@@ -49,15 +49,15 @@ def train(
     ] = "",
     duration: Annotated[str, typer.Option(metavar="TEXT", help='Such as "30 minutes", "20 epochs".', show_default=False)] = "",
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard files as well.")] = False,
-    film: Annotated[bool, typer.Option(help="Keep what probe sentences became at each validation, for inspect.")] = True,
+    film: Annotated[bool, typer.Option(help="Record probe sentences at each validation, for inspect.")] = True,
     json: console.Json = False,
 ) -> None:
     """Train a translator from parallel text, or a language model from plain text.
 
     Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
     One for a language model: vitrail train --text a.txt -o runs/a.
-    What is not set is chosen from the text, and told.
-    The same command again goes on with a stopped run.
+    What is not set is chosen from the text, and reported.
+    Run the same command again to resume a stopped run.
     """
     from vitrail.config import Override
 
@@ -75,7 +75,7 @@ def train(
 
 
 def run_training(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool = False, film: bool = True) -> dict[str, Any]:
-    """Train, then score the test set where there is one; what is worth telling, as plain values."""
+    """Train, then score the test set where there is one. Returns the results as plain values."""
     import torch
 
     from vitrail.commands.shared.scoring import score_run
@@ -90,7 +90,7 @@ def run_training(request: "Request", folder: Path, *, allow: list[str], tensorbo
 
     planned = plan_run(request, folder, gpu=torch.cuda.is_available())
     config = to_run_config(planned.table)
-    if int(os.environ.get("RANK", "0")) > 0:  # under torchrun, the first process speaks and writes for all
+    if int(os.environ.get("RANK", "0")) > 0:  # under torchrun, only the first process prints and writes
         return _facts(train_run(config, folder, allow=allow))
     observers: list[Observe] = [write_tensorboard(folder / "tensorboard")] if tensorboard else []
     require_own_run(folder, inputs=stamps(config.data, gone=kept_fingerprint(folder, config.data) is not None), settings=request.files())

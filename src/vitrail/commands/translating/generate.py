@@ -19,16 +19,16 @@ def generate(
     lines: Annotated[int, typer.Option(min=1, help="Lines to write.")] = 1,
     max_tokens: Annotated[int, typer.Option(min=1, max=10_000, help="Tokens of a line, at most.")] = 200,
     temperature: Annotated[float, typer.Option(help="Below 1: more careful; above: more varied.")] = 1.0,
-    top_k: Annotated[int, typer.Option(min=0, help="Draw among so many of the most probable tokens; 0: all.")] = 0,
-    top_p: Annotated[float, typer.Option(help="Draw among the tokens that together reach this probability.")] = 0.95,
-    beams: Annotated[int | None, typer.Option(min=1, help="Search for the likeliest text, do not draw.", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(min=0, help="For drawing: the same seed gives the same text.")] = 0,
+    top_k: Annotated[int, typer.Option(min=0, help="Sample from so many of the most probable tokens; 0: all.")] = 0,
+    top_p: Annotated[float, typer.Option(help="Sample from the tokens that together reach this probability.")] = 0.95,
+    beams: Annotated[int | None, typer.Option(min=1, help="Use beam search instead of sampling.", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(min=0, help="For sampling: the same seed gives the same text.")] = 0,
     threads: console.Threads = 0,
     json: console.Json = False,
 ) -> None:
     """Write text with a language model: vitrail generate runs/lm --prompt "The cat".
 
-    Each result is a line, the beginning included; with --lines, a blank line parts the results.
+    Each result is a line, the beginning included; with --lines, a blank line separates the results.
     """
     from vitrail.config import build
     from vitrail.data.reading.lines import lines as read_lines
