@@ -96,7 +96,7 @@ class Facts(Config):
     target_start: int = 0
     """Where the translation of this part begins in that of the whole text."""
     model: dict[str, Any]
-    """The configuration of the model; `kind` tells the architecture."""
+    """The configuration of the model; `kind` is the architecture."""
     languages: tuple[str, str] = ("", "")
     """Of source and target, where the model knows."""
     decoding: Decoding

@@ -128,7 +128,7 @@ def length(
         list[str] | None,
         typer.Option("--preset", metavar="NAME", help="An architecture. May be given several times.", show_default="one of each kind"),
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a training batch, whatever the length.")] = 2048,
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a training batch, at every length.")] = 2048,
     threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
     repeats: Annotated[int, typer.Option(min=1, help="Training steps and translations that are timed.")] = 3,
     precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of training; translation is in float32.")] = "auto",

@@ -2,8 +2,8 @@
 
 What it adds to a record: `alignment.weights` (T S) cross-attention averaged over the chosen heads, rows predicted tokens, <eos> included
 on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n 2, int) source word and target word, by the words of
-`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the same between space-separated words (`links.links_between_spaces`), `0-0
-1-2`; `layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
+`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the same between space-separated words, `0-0 1-2` (see
+`links.links_between_spaces`); `layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
 """
 
 from collections.abc import Callable, Iterable, Sequence

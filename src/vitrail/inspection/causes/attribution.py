@@ -1,6 +1,6 @@
 """Attribution of each target token to the source tokens, by several methods, which may disagree.
 
-Arrays that `attribute` adds, all float32 (T S): a row for each predicted token (the pieces and <eos>, where the translation ends), a column
+Arrays that `attribute` adds, all float32 (T S): a row for each predicted token (the pieces and <eos>, if the translation ends), a column
 for each source token.
     attribution.attention               mean over decoder layers and heads of the cross-attention weights; rows sum to 1
     attribution.gradient_x_input        Σ_d x_sd · ∂log p_t/∂x_sd, in nats, signed
@@ -9,8 +9,8 @@ for each source token.
     attribution.value_zeroing           1 - cos(decoder_output_t, the same where nothing reads the value of s), 0 to 2
 log p_t is log p(y_t | y_<t, x). x_s is the scaled embedding of a source token, before positions are added (Probe `source_embedded`). b, the
 baseline for a missing token, is the mean of all source embeddings: at an embedding of zeros, layer norm has a gradient of up to
-1/sqrt(1e-5), and no sum over points approximates the integral. Extra `attribution`: {"methods": {name: Description},
-"integrated_gradients_gap": largest error of a row's sum in nats}.
+1/sqrt(1e-5), and no sum over points approximates the integral.
+Extra `attribution`: {"methods": {name: Description}, "integrated_gradients_gap": largest error of a row's sum in nats}.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ class Description(Config):
 DESCRIPTIONS: dict[AttributionMethod, Description] = {
     "attention": Description(
         title="Attention",
-        says="How much the decoder looked at the source token: cross-attention weights, averaged over layers and heads.",
+        says="Cross-attention weights of the source token, averaged over layers and heads.",
         unit="share",
         title_fr="Attention",
         says_fr="Combien le décodeur a regardé le mot source : poids d'attention croisée, moyenne des couches et des têtes.",
@@ -72,7 +72,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "gradient_x_input": Description(
         title="Gradient x input",
-        says="The source token's embedding times the slope of the target token's log-probability there: what it adds if all were linear.",
+        says="The source token's embedding times the gradient of the target token's log-probability: its effect if the model were linear.",
         unit="nats",
         title_fr="Gradient x entrée",
         says_fr="Le vecteur du mot source fois la pente de la log-probabilité du mot cible : ce qu'il ajoute si tout était linéaire.",
@@ -80,7 +80,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "integrated_gradients": Description(
         title="Integrated gradients",
-        says="The slope, averaged on the way from a source of mean embeddings to this one: a row sums to what the source adds.",
+        says="The gradient, averaged along the path from mean embeddings to this source: a row sums to the effect of the whole source.",
         unit="nats",
         title_fr="Gradients intégrés",
         says_fr="La pente, moyennée sur le chemin depuis une source de vecteurs moyens : une ligne somme à ce que la source ajoute.",
@@ -88,7 +88,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "occlusion": Description(
         title="Occlusion",
-        says="How much the target token's log-probability falls when the source token gives way to the mean embedding.",
+        says="The decrease of the target token's log-probability when the source token is replaced by the mean embedding.",
         unit="nats",
         title_fr="Occultation",
         says_fr="De combien la log-probabilité du mot cible baisse quand le vecteur moyen prend la place du mot source.",
@@ -96,7 +96,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "value_zeroing": Description(
         title="Value zeroing",
-        says="How far the decoder's vector turns when no attention takes anything from the source token's position.",
+        says="The change of the decoder's vector (1 - cosine) when no attention reads the value at the source token's position.",
         unit="1 - cosine",
         title_fr="Annulation des valeurs",
         says_fr="De combien le vecteur du décodeur tourne quand aucune attention ne prend rien à la position du mot source.",

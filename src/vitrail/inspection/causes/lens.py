@@ -10,8 +10,8 @@ Arrays that `apply_lens` adds; L+1 layers, T predicted tokens, all float32 but t
     logit_lens.rank               (L+1 T)    the rank of the token of the translation, from 1
     logit_lens.right              (L+1 T)    its probability
     logit_lens.entropy            (L+1 T)    of the layer's distribution, in nats
-    logit_lens.divergence         (L+1 T)    KL(last layer || this layer), in nats: the distance to the final distribution (Belrose et al.
-2023) Extra `logit_lens`: {"layers": [name of the value in the record, for each layer], "pieces": [[[the top tokens as people read them]]]}.
+    logit_lens.divergence         (L+1 T)    KL(last layer || this layer), in nats: the distance to the final one (Belrose et al. 2023)
+Extra `logit_lens`: {"layers": [name of the value in the record, for each layer], "pieces": [[[the top tokens as people read them]]]}.
 """
 
 import numpy as np

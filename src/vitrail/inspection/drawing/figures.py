@@ -299,7 +299,7 @@ def _matrix(
 
 
 def _ticks(place: Callable[..., Any], labels: Sequence[str], *, size: float) -> None:
-    """Token labels, literally: a dollar sign starts no formula. Those along the x axis stand upright, unless all are short."""
+    """Token labels, literally: a dollar sign starts no formula. Those of the x axis are vertical, unless all are short."""
     upright = "xtick" in getattr(place, "__name__", "") and max(map(len, labels), default=0) > 2
     place(
         range(len(labels)), labels=[_printable(label) for label in labels], fontsize=size, parse_math=False, rotation=90 if upright else 0

@@ -293,7 +293,7 @@ def _branches(
         text = "".join(pieces).replace("▁", " ").strip()
         tail = f"  {scores[node.number]:.3f}" if node.number in scores else ""
         tail += pen.mark(" ← best", " <- best") if node.number == best else ""
-        tail += f"  ({lost} given up)" if lost else ""
+        tail += f"  ({lost} pruned)" if lost else ""
         start = start if columns_of(start) <= pen.width // 2 else pen.mark("… ", "~ ")
         line = start + pen.cut(text, max(8, pen.width - columns_of(start) - columns_of(tail))) + tail
         yield pen.cut(line, pen.width)

@@ -5,15 +5,15 @@ The record, `extras["maps"]` of an inspection and `Maps.to_record()`; C stands f
     method      "pca", "tsne" or "umap": the projection
     sentences   [{text, translation}], at most `SENTENCES`; the sentence that was inspected, where it is among them, by its text
     points      {sentence: [numbers], position: [numbers], piece: [texts]}: the encoder positions on the maps of states, at most `POSITIONS`
-    states      [{place, coordinates: C, explained}] of those points, from the embeddings to the memory, by the names of record.NAMES
+    states      [{place, coordinates: C, explained}] of those points, from the embeddings to the memory, by the names of `contents`
     means       {place: "memory", coordinates: C, explained}: one point for each of `sentences`, the mean over its positions
     embeddings  [{side, pieces: [texts], counts: [how often among the sentences], coordinates: C, explained, neighbours}], one for each
                 table of embeddings: side is "both" where source and target share one, else "source" or "target".
                 neighbours: for each piece [[piece, cosine], ...], nearest first, of the whole vocabulary
     retrieval   [{source, target, mapped, accuracy, chance, median_rank, candidates, sentences}]: see `retrieval.Retrieval`
-    cka         {sentences, places: [names], values: rows of numbers, other, other_places, between}: similarity of each two layers of the
-    model, 1 the same; other is the name of a second model, between the similarity of its layers (columns) to these (rows); the last three
-    are null for only one model
+    cka         {sentences, places: [names], values: rows of numbers, other, other_places, between}: similarity of each two layers of
+                the model, 1 the same; other is the name of a second model, between the similarity of its layers (columns) to these (rows);
+                the last three are null for only one model
 explained: share of the variance that each coordinate shows, 0 to 1; null for t-SNE and UMAP, which have none.
 """
 

@@ -15,12 +15,14 @@ class Retrieval(Config):
     """How often the nearest vector to a sentence's vector is that of its translation.
 
     A vector is the mean over the positions of a place. Sentences are halved; each half is searched in itself, by cosine, after its mean is
-        subtracted (which removes the language) and, where `mapped`, the queries are rotated by the best rotation of the other half: so no
-        pair is tested on its own fit. The searches: memory -> memory of the translation: the same encoder reads both languages. It was
-        never trained to read the second one, so this measures the effect of shared embeddings alone. Joint vocabularies only. memory ->
-        decoder_output, mapped: the decoder has read the whole translation with an empty source, so it knows only the translation. Measures
-        whether the two halves of the model represent meanings alike. source_embedded -> target_embedded: the same with bags of embeddings,
-        before any layer. The difference to it is the effect of the layers.
+    subtracted (which removes the language) and, where `mapped`, the queries are rotated by the best rotation of the other half: so no
+    pair is tested on its own fit. The searches:
+        memory -> memory of the translation: the same encoder reads both languages. It was never trained to read the second one, so this
+            measures the effect of shared embeddings alone. Joint vocabularies only.
+        memory -> decoder_output, mapped: the decoder has read the whole translation with an empty source, so it knows only the
+            translation. Measures whether the two halves of the model represent meanings alike.
+        source_embedded -> target_embedded: the same with bags of embeddings, before any layer. The difference to it is the effect of
+            the layers.
     """
 
     source: str

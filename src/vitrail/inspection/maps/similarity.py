@@ -135,8 +135,8 @@ def linear_cka(one: Matrix, other: Matrix) -> float:
     CKA = HSIC(K, L) / sqrt(HSIC(K, K)·HSIC(L, L)), K = XXᵀ, L = YYᵀ. Source: Kornblith et al. 2019, eq. 4. Differs from it: HSIC is
     the unbiased estimate (Song et al. 2012, eq. 5; for CKA Nguyen et al. 2021), which centres the items and leaves out the diagonals. The
     biased one approaches 1 for any data with as many features as items (two random 200 x 128 matrices: 0.39, here 0.00), and is never
-    negative; this one can be slightly negative. In float64. Precondition: at least four items. nan where the states of one set are all
-    equal.
+    negative; this one can be slightly negative. In float64.
+    Precondition: at least four items. nan where the states of one set are all equal.
     """
     return float(cka_matrix([one], [other])[0, 0])
 
