@@ -35,8 +35,8 @@ def complete(
         edit: the edit that the record was made with; maps, and the choice of alignment heads, use the model without it.
         maps: sentences to map; 0: none. layout: how, see `similarity.project`.
         against: another model by name, whose layers are compared with these.
-    Raises: ModelError where the record is of another model; UsageError or ModelError where a layout or another model was given and maps
-    cannot be made.
+    Raises: ModelError where the record is of another model; UsageError or ModelError where a layout or another model was given and
+            maps cannot be made.
     Cost:   some seconds for a small model, most of them for the maps.
     """
     # A patch belongs to one sentence, and a hidden position may be beyond the end of another.

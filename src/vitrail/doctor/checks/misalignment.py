@@ -22,8 +22,7 @@ SHIFTS = (1, -1, 2, -2)
 """Neighbours whose target is tried: one or two lines missing or added."""
 CHANCE = 6.0
 """Standard deviations by which a neighbour's lengths must correlate better. Windows of a corpus of 10 million pairs, and four shifts, are
-200,000
-trials: 6 makes one false alarm in 5,000 such corpora."""
+200,000 trials: 6 makes one false alarm in 5,000 such corpora."""
 UNRELATED = 3.0
 """Standard deviations from 0 within which the lengths of a window are unrelated."""
 WIDER = 1.3

@@ -177,7 +177,7 @@ def change(
         part: which of the parts that the text is translated in, from 1; None: the first.
         search, constraints: of both searches, as for `translate`; a prefix of the edit overrides theirs in the new translation.
     Raises: UsageError for a text without tokens or too long, for a part that does not exist, for words that do not occur or whose change
-    splits the text differently, and for parts that the model does not have.
+            splits the text differently, and for parts that the model does not have.
     Cost:   two searches and four passes over given translations.
     """
     edited_text = replace_words(text, edit.words)

@@ -10,8 +10,7 @@ The record, `extras["film"]` of an inspection and `Film.to_record()`; F frames, 
     attention     [probe][frame][layer][t][s] -> cross-attention while the reference is read (row t predicts target_tokens[t]), mean of
                   the heads, in per cent 0-100 as whole numbers; [] for a probe that is too long, and for models without attention
     entropies     {"encoder" | "decoder" | "cross": [layer][head][F]}: normalised entropy of each head, the mean over the rows of its
-                  weights of entropy / log(positions that may be read): 0 one position alone, 1 all alike. Kinds that a model lacks are left
-                  out
+                  weights of entropy / log(positions that may be read): 0 one position only, 1 uniform. Missing kinds are left out
     gradients     {places: [names of groups of weights, input first], norms: [place][F]}: ||dL/dW||, L the loss per token of the references
     norms         [{place, kind: "layer" | "rms" | "batch", input: M, output: M, running: R or null}], each norm of the model, with
                   M = {mean: [F], variance: [F]   over all real tokens and features
