@@ -232,7 +232,7 @@ def _joey_lacks(model: RecurrentConfig) -> str:
     if lacks := _peers_lack(model):
         return lacks
     if model.attention not in ("bahdanau", "luong-general"):
-        return "has bahdanau and luong-general attention, and no recurrent model with another attention or none"
+        return "has bahdanau and luong-general attention, and no recurrent model with another attention or without"
     if model.cell == "rnn":
         return "has only the cells gru and lstm"
     return "" if model.bidirectional else "has only bidirectional encoders"
