@@ -177,7 +177,7 @@ def test_the_report_and_the_table_tell_of_every_rung(climbed: Climbed) -> None:
     for name in ("report.html", "report.md"):
         assert "transformer" in (climbed.folder / name).read_text(encoding="utf-8")
     assert any("12 sentences" in note for note in climbed.ladder.notes)
-    assert any(note.startswith("model.heads is a setting of transformer alone") for note in climbed.ladder.notes)
+    assert any(note.startswith("model.heads is a setting of transformer only") for note in climbed.ladder.notes)
 
 
 def test_rungs_share_the_bytes_of_the_prepared_text(climbed: Climbed) -> None:
