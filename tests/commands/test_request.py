@@ -54,8 +54,8 @@ def test_a_name_with_a_comma_is_known_where_it_is_a_file(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("form", "found", "remedy"),
     [
-        ("a.tsv,wieght=3", "'wieght=3' is no setting", "weight=3"),
-        ("a.tsv,weight=3,b.tsv", "'b.tsv' is no setting", "double quotes"),
+        ("a.tsv,wieght=3", "'wieght=3' is not a setting", "weight=3"),
+        ("a.tsv,weight=3,b.tsv", "'b.tsv' is not a setting", "double quotes"),
         ("a.tsv,columns=3", "columns=3", ""),
         ("a.tsv,languages=en-fr", "languages=en-fr", ""),
         ("a,b,c", "3 files", "double quotes"),

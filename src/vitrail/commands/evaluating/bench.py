@@ -1,4 +1,4 @@
-"""vitrail bench: speed, against others and against promises."""
+"""vitrail bench: speed, against other toolkits and against fixed limits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -59,9 +59,9 @@ def bench_train(
     settings: console.Set = None,
     json: console.Json = False,
 ) -> None:
-    """Training throughput on the same batches: Vitrail and other makers' models of the same kind.
+    """Training throughput on the same batches: Vitrail and models of the same kind from other toolkits.
 
-    A Transformer is held against torch.nn.Transformer and Hugging Face MarianMT, a recurrent model against a loop of torch's own
+    A Transformer is compared with torch.nn.Transformer and Hugging Face MarianMT, a recurrent model with a loop of torch's own
     layers and JoeyNMT. Takes a quarter of an hour on two cores. Without files, on the built-in phrasebook.
     """
     from vitrail.bench.training_speed import measure_training_speed
@@ -95,9 +95,9 @@ def bench_busy(
     ] = "",
     json: console.Json = False,
 ) -> None:
-    """Training speed when the machine is quiet and beside another busy process, as OpenMP waits by itself and as Vitrail has it wait.
+    """Training speed on a quiet machine and beside another busy process, with OpenMP's default wait policy and with Vitrail's.
 
-    The busy process is started and ended here. Takes two minutes; nothing else should be at work.
+    The busy process is started and ended here. Takes two minutes; nothing else should run meanwhile.
     """
     from vitrail.bench.busy import measure_busy_training, read_counts
 
@@ -133,7 +133,7 @@ def bench_prepare(
     ] = "1000000,10000000",
     json: console.Json = False,
 ) -> None:
-    """What it costs to prepare much text: time and memory against the number of pairs.
+    """Cost of preparing large text: time and memory by number of pairs.
 
     A million pairs take about a minute and 0.3 GB of disk.
     """

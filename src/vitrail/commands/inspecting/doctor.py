@@ -1,4 +1,4 @@
-"""vitrail doctor: what is wrong with a training, or with this machine, and the remedy."""
+"""vitrail doctor: find what is wrong with a training or this machine, with the remedy."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,17 +12,17 @@ from vitrail.commands.shared import console
 def doctor(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="The folder of a run; without one, this machine is looked over.", show_default=False),
+        typer.Argument(metavar="[RUN]", help="The folder of a run; without one, this machine is examined.", show_default=False),
     ] = None,
     *,
     machine: console.Machine,
     json: console.Json = False,
 ) -> None:
-    """Say what is wrong with a training, and the remedy: cheap probes of its text, its course, its weights and what it says.
+    """Find what is wrong with a training, with the remedy: fast checks of its text, learning curves, weights and translations.
 
-    Only the run's folder is read; a training at work there is not disturbed. Without RUN: versions, threads, memory, device, extras, disk.
-    Exit code 0: no fault; 1: a fault was found (warnings and notes are none); 4: the folder holds no run, or nothing that
-    could be checked, or it is damaged.
+    Only the run's folder is read; a running training is not disturbed. Without RUN: versions, threads, memory, device, extras, disk.
+    Exit code 0: no fault; 1: a fault was found (warnings and notes do not count); 4: the folder is not a run, or is damaged, or nothing
+    could be checked.
     """
     from vitrail.doctor.checks.environment import examine_machine
     from vitrail.doctor.examine import examine

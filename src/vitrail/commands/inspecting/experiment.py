@@ -1,4 +1,4 @@
-"""vitrail experiment: the old problems of translation, made visible on small models or on one's own."""
+"""vitrail experiment: classic problems of translation models, shown on small models or on your own."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 experiment = typer.Typer(
     name="experiment",
-    help="See the problems that attention and gates were made for: memory, gradients, one vector, length, norms.",
+    help="Show the problems that attention and gates solve: memory, gradients, one vector, length, norms.",
     no_args_is_help=True,
 )
 
 
 def _require_own(places: "Callable[[Path], dict[Path, Recognise]]", output: Path | None) -> None:
-    """Look first whether the report may be written, not after minutes of trainings."""
+    """Check that the report can be written before minutes of training, not after."""
     from vitrail.files import require_own
 
     if output is not None:
@@ -34,7 +34,7 @@ def lag(
     ] = "5,10,20,40,80,160,320",
     task: Annotated[Literal["recall", "adding"], typer.Option(help="Name the first symbol, or add two marked numbers.")] = "recall",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each architecture at each lag, numbered from 1.")] = 3,
-    exact: Annotated[bool, typer.Option("--exact", help="Train at the asked lag alone, without shorter ones: harder.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Train only at the given lag, without shorter ones: harder.")] = False,
     steps: Annotated[int, typer.Option(min=1, help="Updates that each training may take.")] = 1500,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write lag.html and lag.json there.", show_default=False)
@@ -89,7 +89,7 @@ def gradients(
     ] = None,
     json: console.Json = False,
 ) -> None:
-    """Do gradients vanish or explode? The norm of dL/dh at every time step, while models of each kind are trained.
+    """Do gradients vanish or explode? The norm of dL/dh at every time step, during training of each kind of model.
 
     Takes three minutes on two cores, with clipping by norm, by value and without. Of a run: seconds.
     """
@@ -123,9 +123,9 @@ def bottleneck(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, each of which is probed.", show_default=False)],
     json: console.Json = False,
 ) -> None:
-    """What does one vector hold? Length, first and last word, read back from the encoder's last state by linear probes.
+    """What does one vector contain? Linear probes predict length, first and last word from the encoder's last state.
 
-    Fitted on training sentences of the run, tested on its dev and test sets, beside the answer that is right most often.
+    Fitted on training sentences of the run, tested on its dev and test sets, with the majority baseline.
     """
     from vitrail.experiments.bottleneck import probe_run
 
@@ -160,7 +160,7 @@ def length(
     ] = None,
     json: console.Json = False,
 ) -> None:
-    """What length costs: time to train, time to translate and memory, for recurrent models and the Transformer.
+    """The cost of length: time to train, time to translate and memory, for recurrent models and the Transformer.
 
     Takes some minutes on two cores.
     """

@@ -187,27 +187,27 @@ def _dashed(name: str) -> str:
 
 
 def say(line: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people on stderr."""
     typer.echo(line, err=True)
 
 
 def show(text: str) -> None:
-    """A part of the result, on stdout, in UTF-8 whatever the locale."""
+    """Print a part of the result on stdout, in UTF-8 in every locale."""
     write_lines([text.removesuffix("\n")])
 
 
 def show_json(value: Any) -> None:
-    """The result for programs, on stdout."""
+    """Print the result as JSON on stdout."""
     show(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line for every reader: some end lines at U+0085, U+2028 and U+2029, which JSON may leave as they are."""
+    """JSON on one line for every reader: U+0085, U+2028 and U+2029, which some readers take for line ends, are escaped."""
     return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS)
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Lines on stdout, in UTF-8 whatever the locale, flushed."""
+    """Print lines on stdout, in UTF-8 in every locale, flushed."""
     sys.stdout.flush()
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""From the options of a verb to what is asked of a run."""
+"""Convert the data options of a command into a request for a run."""
 
 import csv
 import difflib
@@ -59,7 +59,7 @@ class TextOptions:
     ] = ""
 
     def overrides(self) -> "list[Override]":
-        """The same as settings. Raises UsageError for one side without the other, and for a text that is given in two ways."""
+        """The options as settings. Raises UsageError for one side without the other, and for a text given in two ways."""
         from vitrail.config import Override
 
         languages = _languages(self.languages)
@@ -127,10 +127,10 @@ _FORM = "FILE[,FILE][,KEY=VALUE...], where KEY is one of " + " ".join(CORPUS_KEY
 
 
 def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> dict[str, Any]:
-    """Read `a.en,a.fr,weight=2` or `web.tsv,columns=3:4,holdout=no` as what stands in `[[data.corpora]]`.
+    """Read `a.en,a.fr,weight=2` or `web.tsv,columns=3:4,holdout=no` as an entry of `[[data.corpora]]`.
 
-    A file's name with a comma stands in double quotes, as a field of CSV does; one that begins like a setting is written ./weight=3.
-    Args:    languages: of a single file that says none itself.
+    A file name with a comma is written in double quotes, as in CSV; a name that looks like a setting is written ./weight=3.
+    Args:    languages: of a single file that names none itself.
     Raises:  UsageError.
     """
     try:
@@ -158,11 +158,11 @@ def _is_setting(part: str, place: int) -> bool:
 def _no_setting(part: str, *, text: str, option: str) -> UsageError:
     near = difflib.get_close_matches(part.partition("=")[0], CORPUS_KEYS, 1)
     remedy = f"{near[0]}={part.partition('=')[2]}" if near else "put a name with a comma in double quotes: '\"a,b.tsv\",weight=3'"
-    return UsageError(f"{option} {text}: {part!r} is no setting of a corpus", expected=_FORM, remedy=remedy)
+    return UsageError(f"{option} {text}: {part!r} is not a setting of a corpus", expected=_FORM, remedy=remedy)
 
 
 def _files(parts: Sequence[str], *, text: str, option: str) -> list[str]:
-    """One or two names; several parts that together are the name of a file that is there are one."""
+    """One or two file names; parts that together are the name of an existing file count as one."""
     together = ",".join(parts)
     if len(parts) > 1 and Path(together).exists():
         return [together]
@@ -181,7 +181,7 @@ def _value(key: str, value: str, *, text: str, option: str) -> Any:
         both = [part.strip() for part in value.split(":")]
         if len(both) != 2 or not all(both):
             example = "3:4 or source:target" if key == "columns" else "en:fr"
-            raise UsageError(f"{option} {text}: {key}={value}", expected=f"two with a colon between them, such as {key}={example}")
+            raise UsageError(f"{option} {text}: {key}={value}", expected=f"two values with a colon between them, such as {key}={example}")
         return [int(part) if key == "columns" and part.isdecimal() else part for part in both]
     if key == "delimiter":
         return {"tab": "\t", "\\t": "\t"}.get(value, value)

@@ -34,9 +34,9 @@ def prepare(
     threads: console.Threads = 0,
     json: console.Json = False,
 ) -> None:
-    """Prepare parallel text, or plain text for a language model, and report what became of every pair or line.
+    """Prepare parallel text, or plain text for a language model, and report the fate of every pair or line.
 
-    `vitrail train` with the same options does so by itself, and uses what is prepared.
+    `vitrail train` with the same options does this itself, and reuses prepared data.
     """
     if output is None and not explain:
         raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")

@@ -1,4 +1,4 @@
-"""vitrail train: from text to a translator, and on from wherever it was stopped."""
+"""vitrail train: train a translator or a language model from text, or resume a stopped run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +61,8 @@ def train(
 
     Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
     One for a language model: vitrail train --text a.txt -o runs/a.
-    What is not set is chosen from the text, and told.
-    The same command again goes on with a stopped run.
+    What is not set is chosen from the text, and reported.
+    Run the same command again to resume a stopped run.
     """
     request = make_request(texts, settings, more=training.overrides())
     result = run_with_display(request, output, training)

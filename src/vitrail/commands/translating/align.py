@@ -1,4 +1,4 @@
-"""vitrail align: links between the words of texts and of their given translations."""
+"""vitrail align: word alignment of sentences and their given translations."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _WINDOW = 1024
 """Pairs aligned together."""
 _FEW = 50
-"""Sentences below which chance has its say in the choice of heads."""
+"""Sentences below which the choice of heads is noisy."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def align(
     machine: console.Machine,
     json: console.Json = False,
 ) -> None:
-    """Align words by cross-attention, as fast_align prints them: 0-0 1-2. With --gold, tell the alignment error rate instead.
+    """Align words by cross-attention, as fast_align prints them: 0-0 1-2. With --gold, print the alignment error rate instead.
 
     vitrail align runs/en-fr --source test.en --target test.fr > test.links
     """
@@ -80,7 +80,7 @@ def align(
 
 
 def _heads(translator: "InspectableTranslator", model: Path, sources: Sequence[str], targets: Sequence[str]) -> "ChosenHeads":
-    """Those of the run, so that a sentence is aligned alike in whatever text; a model folder has nothing but the text to choose on."""
+    """The run's heads, so that a sentence is aligned the same way in any text; for a model folder, heads chosen on the text itself."""
     from vitrail.inspection.alignment.word_alignment import SENTENCES, choose_heads, heads_for
 
     heads = heads_for(translator, model)

@@ -58,7 +58,7 @@ def generate(
 ) -> None:
     """Write text with a language model: vitrail generate runs/lm --prompt "The cat".
 
-    Each result is a line, the beginning included; with --lines, a blank line parts the results.
+    Each result is a line, the beginning included; with --lines, a blank line separates the results.
     """
     from vitrail.decode.generate import Generator
 
