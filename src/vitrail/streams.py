@@ -70,7 +70,7 @@ class _StrictStream(_Raw):
             return written
         except BrokenPipeError:
             self._failed = True
-            raise OutputClosed("nobody reads the results") from None
+            raise OutputClosed("the program that read the output has closed it") from None
         except OSError as error:
             self._failed = True
             reason = error.strerror or str(error)

@@ -262,7 +262,7 @@ def test_json_that_is_wrong_is_refused_with_its_line(write: Callable[[str, bytes
     good = '{"source": "a", "target": "b"}'
     for content, found in (
         (f"[{good},\n{good},\n{{]", r"x\.json:3: not a pair"),
-        (f"[{good}\n{good}]", r"x\.json:2: '\{' where ',' should stand"),
+        (f"[{good}\n{good}]", r"x\.json:2: found '\{', expected ','"),
         (f"[{good},\n{good}", r"x\.json:2: the array does not end"),
         (f"[\n{good},\n]", r"x\.json:3: not a pair"),
         (f"[{good}] 3", "text after the end"),
@@ -270,7 +270,7 @@ def test_json_that_is_wrong_is_refused_with_its_line(write: Callable[[str, bytes
         ("[" * 100_000, "nested too deep"),
         ('{\n"source": "a",\n"target": "b"}', r"x\.json:1: not a pair"),
         ('{"en": "a", "fr": "b", "de": "c"}', "its keys are en, fr, de"),
-        ('{"data": [{"en": "a", "fr": "b"}], "version": 2}', "no text stands under its keys data, version"),
+        ('{"data": [{"en": "a", "fr": "b"}], "version": 2}', "none of its keys holds text: data, version"),
         ('[{"source": "' + "y" * 3_000_000 + '", "target": "b"}]', "more than 1,048,576 characters"),
     ):
         with pytest.raises(DataError, match=found):

@@ -269,7 +269,7 @@ def test_a_configuration_of_many_megabytes_is_refused(folder: Path) -> None:
 
 def test_the_vocabulary_of_another_model_is_refused(folder: Path) -> None:
     republish(folder, joint__vocab__json=CharacterVocabulary(list("abcdfe")).to_bytes())
-    with pytest.raises(ModelError, match="vocabulary is of another model"):
+    with pytest.raises(ModelError, match="vocabulary belongs to another model"):
         load_model(folder)
 
 

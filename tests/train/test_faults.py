@@ -162,7 +162,7 @@ def test_a_rank_that_hangs_is_named_and_the_others_leave(stopped: int, tmp_path:
     try:
         assert ranks[1 - stopped].wait() == 1
         text = ranks[1 - stopped].text()
-        assert f"rank {stopped} of 2 (pid {ranks[stopped].pid} on host " in text and "hangs: nothing was heard of it for" in text, text
+        assert f"rank {stopped} of 2 (pid {ranks[stopped].pid} on host " in text and "does not respond: no heartbeat for" in text, text
     finally:
         os.kill(ranks[stopped].pid, signal.SIGKILL)
     assert ranks[stopped].wait() == -9

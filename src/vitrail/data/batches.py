@@ -253,7 +253,7 @@ class Batches:
         """Pairs of each corpus that are short enough."""
         self.left_out = sum(map(len, corpora)) - sum(self.sizes)
         if sum(self.sizes) == 0:
-            raise DataError(f"no sentence pair of at most {max_length} subwords a side", remedy="a greater data.max_length, or other text")
+            raise DataError(f"no sentence pair of at most {max_length} subwords a side", remedy="raise data.max_length, or use other text")
         self._starts = np.cumsum([0, *self.sizes])
         self._index = np.concatenate(kept)
         self._source_lengths, self._target_lengths = (
@@ -320,7 +320,7 @@ class Batches:
         return batches
 
     def _pairs_of_epoch(self, corpus: int, epoch: int) -> Indices:
-        """The pairs that a corpus gives to an epoch: its cards from share * epoch on, of a pack that is shuffled again for each round."""
+        """The pairs that a corpus gives to an epoch: from place share * epoch on, in an order that is shuffled again for each pass."""
         size, share = self.sizes[corpus], self._shares[corpus]
         parts = [np.arange(0)]
         place, end = share * epoch, share * (epoch + 1)

@@ -26,9 +26,9 @@ class DataConfig(Config):
     corpora: tuple[ParallelText, ...] = Field(min_length=1)
     """The training text: one corpus or several, which are then mixed by weight. Each is cleaned, and rid of duplicates, by itself."""
     dev: ParallelText | None = None
-    """Text to choose the best step by; left out, it is held out of the corpora."""
+    """Text to choose the best step by; by default, it is held out from the corpora."""
     test: ParallelText | None = None
-    """Text to report the score on; left out, it is held out of the corpora."""
+    """Text to report the score on; by default, it is held out from the corpora."""
     more_dev: tuple[ParallelText, ...] = ()
     """More texts, such as one a domain: scored at each validation beside dev, by their names. The best step is chosen by dev alone."""
     source_language: str = ""
@@ -125,16 +125,16 @@ def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *
         if not ordered or (text.target is None and text.languages is None):
             return
         raise UsageError(
-            f"{name}: from {named}, by its names",
-            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
+            f"{name}: from {named}, as its file names say",
+            expected=f"from {wanted[0]} to {wanted[1]}, like the other texts",
             remedy="swap its source and target",
         )
     either = text.target is None and set(map(find_language, found)) == set(map(find_language, wanted))
     if text.languages is None and not either and not all(not f or same_language(f, w) for f, w in zip(found, wanted, strict=True)):
         raise UsageError(
-            f"{name}: from {named}, by its names",
-            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
-            remedy=f"give another text; if it is right all the same, say so: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
+            f"{name}: from {named}, as its file names say",
+            expected=f"from {wanted[0]} to {wanted[1]}, like the other texts",
+            remedy=f"give another text; if the text is right, name its languages: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
         )
 
 

@@ -60,9 +60,9 @@ class TextConfig(Config):
     text: tuple[TextFile, ...] = Field(min_length=1)
     """The training text: one file or several, which are read one after the other."""
     dev: TextFile | None = None
-    """Text to choose the best step by; left out, it is held out of the training text."""
+    """Text to choose the best step by; by default, it is held out from the training text."""
     test: TextFile | None = None
-    """Text to report the perplexity on; left out, it is held out of the training text."""
+    """Text to report the perplexity on; by default, it is held out from the training text."""
     language: str = ""
     """Such as "en"."""
     holdout: HoldoutLines = HoldoutLines()

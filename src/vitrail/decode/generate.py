@@ -144,5 +144,5 @@ class Generator:
         texts = [normalise(line) for line in lines]
         kept = [text for text in texts if text]
         if not kept:
-            raise UsageError("a text without a line", expected="at least one line that holds something")
+            raise UsageError("an empty text", expected="at least one line that is not empty")
         return measure_text(self.model, self.vocabulary, kept)

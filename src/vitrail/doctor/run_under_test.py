@@ -164,7 +164,7 @@ def _config(path: Path) -> RunConfig:
     try:
         return build(RunConfig, read_toml(path), origin=str(path))
     except UsageError as error:  # of the user's making elsewhere; here a file of the run is damaged, or of another version
-        raise ModelError(error.found, expected="the configuration that vitrail train wrote", remedy="take a good copy") from None
+        raise ModelError(error.found, expected="the configuration that vitrail train wrote", remedy="copy the file again") from None
 
 
 def _newest(folder: Path) -> tuple[checkpoints.Checkpoint | None, tuple[str, ...]]:

@@ -73,7 +73,7 @@ class JsonLines:
         after = next((line.end - line.size for line in lines if line.end > last and line.step is not None), self._size)
         end = size if size in ends else after
         if size is not None and size > self._size:
-            _log.warning("%s: is shorter than it was at step %d; the lines that are gone are lost, the training goes on", self.path, step)
+            _log.warning("%s: is shorter than it was at step %d; the missing lines are lost; training continues", self.path, step)
         _tell_unreadable(self.path, [line for line in lines if line.end <= end])
         with explaining(self.path):
             self._cut(end)

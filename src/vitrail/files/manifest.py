@@ -40,7 +40,7 @@ def manifest_text(entries: Mapping[str, FileEntry]) -> bytes:
 
 
 def _damaged(path: Path, reason: str) -> Damaged:
-    return Damaged(f"{path}: {reason}", remedy="take a good copy of the folder, or make it again")
+    return Damaged(f"{path}: {reason}", remedy="copy the folder again, or rebuild it")
 
 
 def _read_regular(path: Path, *, most: int) -> bytes:

@@ -36,7 +36,7 @@ def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable
         more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
         raise UsageError(
             f"{foreign[0].parent}: holds {shown}{more}, which vitrail did not write",
-            expected=f"a place for {what} where nothing else stands under these names; nothing was changed",
+            expected=f"a folder for {what} without other files of these names; nothing was changed",
             remedy="-o with another name, or move away what is there",
         )
     for given in inputs:
@@ -44,7 +44,7 @@ def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable
         inside = next((place for place in places if place.exists() and (place.resolve() == at or place.resolve() in at.parents)), None)
         if inside is not None:
             raise UsageError(
-                f"{given}: is to be read, and stands where {what} would be written",
+                f"{given}: is an input file, and {what} would overwrite it",
                 expected="text and settings in another place; nothing was changed",
                 remedy="-o with another name, or move the file",
             )

@@ -115,7 +115,7 @@ def _refuse_changes(folder: Path, changes: Iterable[str]) -> None:
     if found := list(changes):
         raise UsageError(
             f"{folder}: holds a comparison with other settings: " + "; ".join(found),
-            expected="the same settings, so that it goes on as if it had never stopped",
+            expected="the same settings, so that it resumes exactly",
             remedy="compare in a new folder",
         )
 
@@ -259,7 +259,7 @@ class _LadderRun:
         if self.stop.signal is not None:
             raise self.stop.error(told.partition("\n")[0] or _STOPPED)
         if code == Stopped.exit_code:
-            raise Stopped(told.partition("\n")[0] or _STOPPED, remedy="the same command again goes on from there")
+            raise Stopped(told.partition("\n")[0] or _STOPPED, remedy="run the same command again to resume")
         if code < 0:
             name = signal.Signals(-code).name
             raise TrainingError(f"its process was ended by {name}", remedy="if memory ran out, --set train.batch_tokens=1024")

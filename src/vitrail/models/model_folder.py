@@ -27,7 +27,7 @@ FORMAT = 2
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
 _UNUSED = (README, "FORMAT")
 """Files for people: nothing is loaded from them."""
-_ANOTHER_COPY = "take a good copy of the folder"
+_ANOTHER_COPY = "copy the folder again"
 _MOST_DOCUMENT_BYTES = 16 << 20
 
 
@@ -125,7 +125,7 @@ def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFo
 
 def _load(folder: Path, device: torch.device) -> LoadedFolder:
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no model is there", expected="a model folder, or the folder of a run that has validated once")
+        raise ModelError(f"{folder}: no model is there", expected="a model folder, or a run directory after its first validation")
     if not any((folder / name).exists() for name in ("FORMAT", MANIFEST)):
         raise ModelError(f"{folder}: is no Vitrail model", expected="a model folder, or the folder of a run, that vitrail has written")
     entries = verify_folder(folder, unused=_UNUSED)
@@ -135,7 +135,7 @@ def _load(folder: Path, device: torch.device) -> LoadedFolder:
     document = _read_document(folder / CONFIG)
     vocabularies = Vocabularies.load(folder, listed=entries)
     if document["vocabularies"]["digest"] != vocabularies.digest:
-        raise ModelError(f"{folder}: its vocabulary is of another model", remedy=_ANOTHER_COPY)
+        raise ModelError(f"{folder}: its vocabulary belongs to another model", remedy=_ANOTHER_COPY)
     try:
         config = read_config(document["model"])
     except ValidationError as error:
@@ -195,7 +195,7 @@ def _read_document(path: Path) -> dict[str, Any]:
         case {"kind": str(), "model": dict(), "vocabularies": {"digest": str()}}:
             return document  # pyright: ignore[reportUnknownVariableType]
         case _:
-            raise ModelError(f"{path}: kind, model or vocabularies are not what they should be", remedy=_ANOTHER_COPY)
+            raise ModelError(f"{path}: kind, model or vocabularies are invalid", remedy=_ANOTHER_COPY)
 
 
 def _from_format_1(document: dict[str, Any]) -> dict[str, Any]:

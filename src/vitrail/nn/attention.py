@@ -1,4 +1,4 @@
-"""Attention: every position looks at others and takes from each what matches its question."""
+"""Attention: each position gets a weighted mean of the values of others; the weights say how well their keys match its query."""
 
 import math
 from abc import ABC, abstractmethod

@@ -1,4 +1,4 @@
-"""Look inside by listening: named places in a model, and a way to hear what passes through them."""
+"""Named probe points in a model, and hooks on them."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from vitrail.errors import ModelError
 
 Hook = Callable[[Any, tuple[Any, ...]], Any]
-"""`hook(output, inputs)`: hears what a part of a model gave, and what it was given. What it returns goes on instead; None leaves it."""
+"""`hook(output, inputs)`: is called with the output and the inputs of a submodule. A returned value replaces the output; None keeps it."""
 
 _HOOKS: ContextVar[Mapping[nn.Module, tuple[Hook, ...]]] = ContextVar("hooks", default={})  # noqa: B039  (never changed in place)
 """Who listens where, in this thread or task: others that use the same model meanwhile are not heard, and their values not changed."""
@@ -65,7 +65,7 @@ def refuse_compiled(model: nn.Module) -> None:
     """Raise ModelError for a model that is compiled, wholly or in part: its probes would be silent."""
     if any(_is_compiled(module) for module in model.modules()):
         raise ModelError(
-            "a compiled model cannot be traced: its probes are silent", remedy="trace the model as it was before torch.compile"
+            "a compiled model cannot be traced: hooks do not run in it", remedy="trace the model as it was before torch.compile"
         )
 
 

@@ -17,7 +17,7 @@ SILENCE_SECONDS = 60.0
 """After so long without a word a process hangs: it was stopped, or its machine does not answer."""
 _LOOK_SECONDS = 6.0
 """After a connection broke: how long to look who it was."""
-_AGAIN = "start all processes again with the same command: it goes on from the last checkpoint"
+_AGAIN = "start all processes again with the same command to resume from the last checkpoint"
 
 
 class _Rank(NamedTuple):
@@ -81,7 +81,7 @@ class Heartbeat:
     def _hangs(self, rank: int, seconds: float) -> TrainingError:
         where = f" ({self._ranks[rank].where})" if self._ranks[rank].where else ""
         return TrainingError(
-            f"rank {rank} of {self._world}{where} hangs: nothing was heard of it for {seconds:.0f} seconds",
+            f"rank {rank} of {self._world}{where} does not respond: no heartbeat for {seconds:.0f} seconds",
             remedy=f"end it where it still runs, and {_AGAIN}",
         )
 

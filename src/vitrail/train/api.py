@@ -114,7 +114,7 @@ def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     expected = "--source FILE --target FILE, --corpus FILE, or --text FILE for a language model"
     if not path.exists():
         raise UsageError(
-            f"no text to train on, and {folder} holds no run to go on with",
+            f"no training text was given, and {folder} has no run to resume",
             expected=expected,
             remedy=f"for the built-in phrasebook: vitrail demo --recipe {recipe}" if recipe.startswith("phrasebook") else "",
         )
@@ -146,7 +146,7 @@ def _as_begun(folder: Path, choices: list[Choice]) -> list[Choice]:
     checkpoint = checkpoints.load_latest(folder, expected={})
     if checkpoint is None:
         return choices
-    _log.warning("%s: is lost or damaged; made again from %s", folder / CHOICES, checkpoint.path.name)
+    _log.warning("%s: was missing or damaged; rebuilt from %s", folder / CHOICES, checkpoint.path.name)
     setup = checkpoint.facts["setup"]
     found = [choice._replace(value=_saved(setup, choice)) for choice in choices if choice.name != PRESET]
     if len(found) < len(choices):

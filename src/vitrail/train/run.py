@@ -48,7 +48,7 @@ from vitrail.train.stopping import StopRequest
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.validate import Validation, Watch
 
-_NOT_BEGUN = "stopped before a step was taken; what was there is intact"
+_NOT_BEGUN = "stopped before the first step; no file was changed"
 _REFUSALS_ALLOWED = 3
 _HYPERPARAMETERS = ("betas", "eps", "weight_decay", "momentum")
 """What a group of an optimizer is told by the configuration; its learning rate is told at each step."""
@@ -206,7 +206,7 @@ class _Run:
         begin()
         self._repair_model(remeasure=remeasure)
         if self.finished:
-            self.say(f"already at {self._total()}: nothing to do")
+            self.say(f"training is already complete at {self._total()}: nothing to do")
             return Outcome(self.folder, self.progress, already_done=True)
         for line in [f"going on from step {self.progress.step}"] if self.progress.step else self._introduction():
             self.say(line)
@@ -232,7 +232,7 @@ class _Run:
             self.say(f"allowed: {change}")
         # After the settings: a model of another width is told as such, not as tensors of other shapes.
         if checkpoints.specs(checkpoint.tensors["model"]) != checkpoints.specs(unique_tensors(self.model)):
-            raise ModelError(f"{checkpoint.path}: its weights are of another model", remedy="train in a new folder")
+            raise ModelError(f"{checkpoint.path}: its weights belong to another model", remedy="train in a new folder")
         fill(self.model, checkpoint.tensors["model"])
         for (name, own), mean in zip(unique_tensors(self.model).items(), self.average, strict=False):
             mean.copy_(checkpoint.tensors["average"].get(name, own))
@@ -268,7 +268,7 @@ class _Run:
         if remeasure and self.task.has_dev and loaded.vocabularies.digest == self.prepared.vocabularies.digest:
             step = int(loaded.facts.get("step", 0))
             self._measure_best(loaded.model, step=step)
-            self.say(f"the model so far, of step {step}, measured anew: {self.task.scores[self.select]} {self.progress.best:.2f}")
+            self.say(f"the best model so far (step {step}) was evaluated again: {self.task.scores[self.select]} {self.progress.best:.2f}")
 
     def _make_model_again(self, reason: ModelError) -> None:
         step, weights = best_weights(self.folder, self.progress) or (self.progress.step, self._weights())
@@ -280,9 +280,9 @@ class _Run:
         try:
             self._save_model(weights, values, step=step)
         except NotWritten as error:
-            _log.warning("%s; it cannot be made again yet: %s", reason.found, error.found)
+            _log.warning("%s; it cannot be rebuilt yet: %s", reason.found, error.found)
         else:
-            _log.warning("%s; the model is made again, of step %d", reason.found, step)
+            _log.warning("%s; the model was rebuilt from step %d", reason.found, step)
 
     def _measure_best(self, model: Model, *, step: int) -> dict[str, float]:
         """Take this model for the best so far."""
@@ -393,7 +393,7 @@ class _Run:
         try:
             self._save_model(weights, values)
         except NotWritten as error:
-            _log.warning("%s; training goes on, and the model is written after a later validation", error.found)
+            _log.warning("%s; training continues, and a later validation writes the model", error.found)
             return False
         return True
 
@@ -411,7 +411,7 @@ class _Run:
             self.refused += 1
             if self.refused >= _REFUSALS_ALLOWED:
                 raise
-            _log.warning("%s; training goes on and tries again at the next save", error.found)
+            _log.warning("%s; training continues, and the next save tries again", error.found)
             return False
         self.refused = 0
         return True

@@ -26,7 +26,7 @@ AnyDataConfig = Annotated[Annotated[DataConfig, Tag("pairs")] | Annotated[TextCo
 
 
 class TrainConfig(Config):
-    """How long, in what portions, with what care."""
+    """Length, batches, optimizer, validation, checkpoints."""
 
     duration: Duration = Duration(amount=20, unit="epochs")
     """Length of the training, the schedule's horizon: "8000 steps", "20 epochs" or "30 minutes".
@@ -40,7 +40,7 @@ class TrainConfig(Config):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of the target's probability spread evenly over the whole vocabulary."""
     average_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Memory of the moving average of the weights, which is what is validated and kept as the model. 0: the weights themselves."""
+    """Decay of the moving average of the weights. The average is validated and saved as the model. 0: the weights themselves."""
     average_checkpoints: int = Field(default=0, ge=0)
     """At the end, also try the mean of this many checkpoints, and keep it where its dev score is better. 0: do not."""
     average_which: Literal["last", "best"] = "last"
@@ -83,7 +83,7 @@ class RunConfig(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     """How the learning rate moves."""
     train: TrainConfig = TrainConfig()
-    """How long, in what portions, with what care."""
+    """Length, batches, optimizer, validation, checkpoints."""
     search: SearchConfig = SearchConfig()
     """How the trained model translates unless told otherwise."""
     seed: int = Field(default=1, ge=0)

@@ -54,7 +54,7 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
     own = folder / CONFIG
     if not _is_config(own) and any(path.exists() and own.exists() and path.samefile(own) for path in settings):
         raise UsageError(
-            f"{own}: is to be read, and stands where the run writes its own configuration",
+            f"{own}: is an input file, and the run would overwrite it with its configuration",
             expected="settings in a file of another name or place; nothing was changed",
             remedy="-o with another name, or rename the file",
         )

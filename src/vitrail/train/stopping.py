@@ -65,7 +65,7 @@ class StopRequest:
     def error(self, found: str) -> Stopped | Interrupted:
         """What to raise, of the kind that the signal asks for; `found` says where the run stands."""
         kind = Interrupted if self.signal == signal.SIGINT else Stopped
-        return kind(found, remedy="the same command again goes on from there")
+        return kind(found, remedy="run the same command again to resume")
 
 
 @contextmanager

@@ -122,13 +122,13 @@ def _require_words(sample: _Sample, side: str, looks: _Side, *, words_wanted: bo
                 f"{where} is in subwords already ({mark} in {len(marked)} of the first {len(looks.lines)} lines):"
                 f" {shorten_cell(marked[0])}",
                 expected="text as people write it; subwords are learned from it",
-                remedy=f"undo them: {cure}; or take its tokens as words: --set data.subwords.kind=word",
+                remedy=f"remove the marks: {cure}; or use the tokens as words: --set data.subwords.kind=word",
             )
         if share >= _SOME_IN_SUBWORDS and len(marked) >= 3:
             say(f"{where} has marks of subwords ({mark}) in {len(marked)} of the first {len(looks.lines)} lines: {shorten_cell(marked[0])}")
     escaped = [line for line in looks.lines if _TOKENISED.search(line)]
     if len(escaped) >= max(3, 0.05 * len(looks.lines)):
-        say(f"{where} was tokenised by Moses, as what is translated later must be too: {shorten_cell(escaped[0])}")
+        say(f"{where} was tokenised by Moses; text to translate later must be tokenised in the same way: {shorten_cell(escaped[0])}")
 
 
 def _tell_copies(sample: _Sample, *, say: Callable[[str], None]) -> None:
@@ -152,7 +152,7 @@ def _check_codes(first: _Sample, codes: tuple[str, str], *, say: Callable[[str],
     for place, (side, code) in enumerate(zip(_SIDES, codes, strict=True)):
         if not fits[place][place]:
             looks = first.sides[place]
-            say(f"{first.name} ({first.text.label}): the {side}, by its name {code}, is written in {looks.script}: {looks.example}")
+            say(f"{first.name} ({first.text.label}): the {side} is named {code}, but is written in {looks.script} script: {looks.example}")
 
 
 def _written_in(script: str | None, found: str) -> bool:
@@ -167,12 +167,12 @@ def _compare(sample: _Sample, first: _Sample, *, say: Callable[[str], None]) -> 
     for side, looks, usual in zip(_SIDES, sample.sides, first.sides, strict=True):
         where = f"{sample.name} ({sample.text.label}): the {side}"
         if looks.script and usual.script and looks.script != usual.script:
-            found = f"{where} is written in {looks.script}, that of {first.name} in {usual.script}: {looks.example}"
+            found = f"{where} is written in {looks.script} script, that of {first.name} in {usual.script}: {looks.example}"
             if scored and sample.text.languages is None:
                 raise DataError(
                     found,
                     expected="a text in the languages that are learned",
-                    remedy="give another text; if it is right all the same, say its languages: --dev FILE,languages=en:fr",
+                    remedy="give another text; if the text is right, name its languages: --dev FILE,languages=en:fr",
                 )
             say(found)
         elif (likeness := _likeness(looks, usual)) is not None and likeness < _UNLIKE:

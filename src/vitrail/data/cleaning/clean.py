@@ -40,7 +40,7 @@ class CleanConfig(Config):
     """Which pairs are kept. The defaults drop what cannot be a translation and keep anything that merely looks untypical."""
 
     max_words: int = Field(default=250, ge=1)
-    """LengthFilter: words, divided by white space, on the side that needs fewer; the other may have as many more as it usually has."""
+    """LengthFilter: words between white space, on the side that needs fewer; the other side's limit is scaled by the usual length ratio."""
     max_characters: int = Field(default=2_000, ge=1)
     """LengthFilter: characters, in the same way; the limit that counts for text without spaces."""
     max_length_ratio: float | None = Field(default=None, ge=1.0)
@@ -55,7 +55,7 @@ class CleanConfig(Config):
     """AlphabetRatioFilter: letters of any script over all characters that are not white space, on either side; lower only where both
     sides hold the same digits."""
     max_repeats: int = Field(default=MAX_REPEATS, ge=1)
-    """RepetitionFilter: how often in a row the same words or letters may stand; marks do not count."""
+    """RepetitionFilter: how often the same words or letters may repeat in a row; marks do not count."""
     identical_words: int = Field(default=2, ge=0)
     """IdenticalFilter: sides of at most so many words may be the same, as names and many a short phrase are in both languages; more in a
     corpus of two languages that have most words in common."""

@@ -150,7 +150,7 @@ def _read(pipe: IO[bytes], size: int) -> bytes:
 
 
 def _died() -> VitrailError:
-    return VitrailError("a process that cleans text has died", remedy="run again; if memory is short, with --threads 1")
+    return VitrailError("a cleaning process ended unexpectedly", remedy="run again; if memory is short, with --threads 1")
 
 
 def _answer(first_line: int, text: bytes, rules: _Rules) -> bytes:

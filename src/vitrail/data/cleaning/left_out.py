@@ -30,13 +30,13 @@ _EXPLANATIONS = {
     Reason.UNUSABLE_CHARACTER: _Explanation("lost (U+FFFD) or private-use characters", "convert the original file to UTF-8 again"),
     Reason.EMPTY_SIDE: _Explanation("a side is empty"),
     Reason.HTML_TAG: _Explanation("HTML tags", "take the tags out of both files"),
-    Reason.LENGTH_RATIO: _Explanation("one side is much too long for the other", "look whether the lines of both sides still match"),
+    Reason.LENGTH_RATIO: _Explanation("one side is much too long for the other", "check that the lines of both sides still match"),
     Reason.LONG_WORD: _Explanation("an overlong word", "look for text without spaces, or --set data.clean.max_word_characters=N"),
     Reason.ALPHABET_RATIO: _Explanation("hardly any letters", "--set data.clean.min_alphabet_ratio=0 keeps them"),
     Reason.REPETITION: _Explanation("a side repeats itself", "--set data.clean.max_repeats=N allows more"),
     Reason.IDENTICAL: _Explanation("both sides are the same", "--set data.clean.identical_words=N allows longer ones"),
     Reason.DUPLICATE: _Explanation("the same pair came before"),
-    OVERLAP: _Explanation("stands in the dev or test text that was given"),
+    OVERLAP: _Explanation("also occurs in the given dev or test text"),
     NEIGHBOUR: _Explanation("shares a sentence with a pair held out for dev or test"),
     TOO_LONG: _Explanation("more subwords than data.max_length", "--set data.max_length=N, or a greater data.subwords.size"),
 }
@@ -54,7 +54,7 @@ def describe_dropped(report: dict[str, Any], config: DataConfig) -> Iterator[str
         lost = sum(number for reason, number in part["dropped"].items() if reason not in _EXPECTED)
         if lost > LOUD_SHARE * read:
             share = f"{lost / read:.0%} of its pairs ({lost:,} of {read:,})"
-            yield f"{WARNING}{part['name']}: {share} are NOT trained on, for the reasons above; is the text what you think it is?"
+            yield f"{WARNING}{part['name']}: {share} were dropped for the reasons above; check that this is the right text"
         if "unknown_share" in part:
             share = part["unknown_share"]
             yield (

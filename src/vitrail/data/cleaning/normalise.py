@@ -151,7 +151,7 @@ class Normalisation(NamedTuple):
         raise ModelError(
             f"the model's fact source_normalization is {str(fact)[:80]}",
             expected=f"version {VERSION} or older",
-            remedy="update vitrail, or take a good copy of the folder",
+            remedy="update vitrail, or copy the folder again",
         )
 
 

@@ -30,7 +30,7 @@ def require_untrained(folder: Path) -> None:
     trained = any((around / "state").glob("step-*")) or (around / "model" / "config.json").exists() or holds_comparison(around)
     if trained and os.path.lexists(folder):
         raise UsageError(
-            f"{around}: a model was trained here, on the data that are there; they stay as they are",
+            f"{around}: a model was trained on this data, so the data is not replaced",
             expected="the same text and settings, or another folder",
             remedy="-o with another name",
         )

@@ -71,7 +71,9 @@ class Split:
                 yield pair
             seen += 1
         if seen != len(self.roles):
-            raise DataError(f"{seen:,} pairs, but {len(self.roles):,} were split", remedy="run again when nothing writes to the corpus")
+            raise DataError(
+                f"{seen:,} pairs, but {len(self.roles):,} were split", remedy="run again when no other program writes to it"
+            )
 
     def to_json(self) -> str:
         """The counts as readable JSON."""
@@ -81,7 +83,7 @@ class Split:
         """The counts in one line."""
         return (
             f"{self.count(SplitRole.TRAIN):,} pairs to train on, {self.count(SplitRole.DEV):,} dev, {self.count(SplitRole.TEST):,} test; "
-            f"{self.count(SplitRole.REMOVED):,} removed because a sentence of theirs stands in dev or test"
+            f"{self.count(SplitRole.REMOVED):,} removed because dev or test has the same sentence"
         )
 
 
@@ -161,7 +163,7 @@ def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: 
     if not len(places) and len(sources):
         raise DataError(
             "no pair may be held out for dev and test: every corpus has holdout=no",
-            remedy="give dev and test texts (--dev FILE --test FILE), or want none: --set data.holdout.dev_pairs=0 and test_pairs too",
+            remedy="give dev and test texts (--dev FILE --test FILE), or hold none out: --set data.holdout.dev_pairs=0 and test_pairs too",
         )
     chosen = _choose(sources[places], targets[places], number=dev + test) if len(places) >= _MIN_PAIRS else []
     held = places[np.array(chosen, dtype=np.int64)]

@@ -157,7 +157,7 @@ def prepare(
                 making = _Preparation if isinstance(config, DataConfig) else TextPreparation
                 making(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)  # pyright: ignore[reportArgumentType]
                 if stamps(config) != before:
-                    raise DataError("the text changed while it was read", remedy="run again when nothing writes to it")
+                    raise DataError("the text changed while it was read", remedy="run again when no other program writes to it")
                 if accept is not None:
                     accept(open_data(work / "tree"))
                 _put_in_place(work / "tree", folder, aside=work / "old")

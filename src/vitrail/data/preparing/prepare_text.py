@@ -227,7 +227,7 @@ def _read_whole(text: TextFile) -> tuple[list[str], dict[str, Any]]:
         else:
             lines.append(normalise(line))
     if not lines:
-        raise DataError(f"{text.label}: holds no line that can be read", expected="UTF-8 text")
+        raise DataError(f"{text.label}: has no readable line", expected="UTF-8 text")
     return lines, {"name": text.label, "lines": len(lines), "found": dict(faults)}
 
 
@@ -240,9 +240,9 @@ def describe_dropped_lines(report: PreparedReport) -> Iterator[str]:
 
 
 _MEANING = {
-    EMPTY: "nothing is in them",
+    EMPTY: "empty",
     INVALID_UTF8: "bytes that are not UTF-8",
     CUT: "longer than 1 MB",
-    OVERLAP: "stand in the dev or test text that was given",
-    NEIGHBOUR: "stand in dev or test, which were held out",
+    OVERLAP: "also in the given dev or test text",
+    NEIGHBOUR: "also in the held-out dev or test text",
 }

@@ -158,7 +158,7 @@ def stamp(path: Path) -> tuple[int, int, int, int] | None:
 def require_unchanged(path: Path, before: tuple[int, int, int, int] | None) -> None:
     """Raise DataError when a file has another stamp than before."""
     if stamp(path) != before:
-        raise DataError(f"{path}: changed while it was read", remedy="run again when nothing writes to it")
+        raise DataError(f"{path}: changed while it was read", remedy="run again when no other program writes to it")
 
 
 def lines(path: Path, *, notes: Notes | None = None, limits: Limits = DEFAULT_LIMITS, allow_empty: bool = False) -> Iterator[str]:

@@ -138,7 +138,7 @@ class ParallelText(Config):
         if self.source == self.target == STDIN:
             raise UsageError("both sides from stdin", expected="at most one", remedy="pipe in TSV: --corpus -,format=tsv")
         if kind == "tmx" and self.languages is None:
-            raise UsageError(f"{self.source}: TMX without languages", remedy="say them: --languages en,fr")
+            raise UsageError(f"{self.source}: TMX without languages", remedy="name them: --languages en,fr")
         if self.columns is not None and kind not in ("tsv", "csv", "json", "jsonl"):
             raise UsageError(f"{self.source}: columns of {kind} text", expected="columns with TSV, CSV or JSON")
         if self.columns is not None and (
@@ -163,7 +163,7 @@ class ParallelText(Config):
             raise UsageError(
                 f"{shown_name(self.source)}: one file of unknown format",
                 expected=f"a name ending in {' '.join(_SUFFIXES)}, or two plain files",
-                remedy="say its format: --corpus FILE,format=tsv; or give both files: --corpus FILE,FILE",
+                remedy="name its format: --corpus FILE,format=tsv; or give both files: --corpus FILE,FILE",
             )
         return found
 

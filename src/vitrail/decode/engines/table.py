@@ -22,5 +22,5 @@ def engine_kind(name: str, *, among: Collection[str] = ()) -> type[Engine]:
     if name not in ENGINES:
         raise UsageError(f"engine {name!r}", expected=f"auto or {' or '.join(ENGINES)}")
     if name not in fit:
-        raise UsageError(f"engine {name}, which cannot be looked into", expected=" or ".join(fit), remedy="engine auto")
+        raise UsageError(f"engine {name} does not support inspection", expected=" or ".join(fit), remedy="engine auto")
     return ENGINES[name]

@@ -26,14 +26,14 @@ def search_of(
         return wanted
     table = own.model_dump(mode="json") if own is not None else facts.get("search", {})
     if not isinstance(table, dict):
-        raise ModelError(f"{origin}: the model's fact search is no table", remedy="take a good copy of the folder")
+        raise ModelError(f"{origin}: the model's fact search is no table", remedy="copy the folder again")
     try:
         found = build(SearchConfig, merge(table, dict(wanted or {})), origin=f"{origin}: search")
     except UsageError as error:
-        raise (UsageError if wanted or own is not None else ModelError)(error.found, remedy="search with settings of your own") from None
+        raise (UsageError if wanted or own is not None else ModelError)(error.found, remedy="give the search settings yourself") from None
     if own is None and max(found.beams, found.n_best) > _MOST_STORED_BEAMS:
         raise ModelError(
-            f"{origin}: asks for {found.beams:,} beams", expected=f"at most {_MOST_STORED_BEAMS:,}", remedy="say how many beams you want"
+            f"{origin}: asks for {found.beams:,} beams", expected=f"at most {_MOST_STORED_BEAMS:,}", remedy="set the number of beams"
         )
     return found
 

@@ -246,7 +246,7 @@ def _holds(table: dict[str, Any], name: str) -> bool:
     value: Any = table
     for part in name.split("."):
         if not isinstance(value, dict):
-            raise UsageError(f"{name}: {value!r} stands in place of a table")
+            raise UsageError(f"{name}: found {value!r}, expected a table")
         if part not in value:
             return False
         value = value[part]  # pyright: ignore[reportUnknownVariableType]

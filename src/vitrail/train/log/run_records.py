@@ -70,7 +70,7 @@ class RunLogs:
             write()
         except NotWritten as error:
             if not self._refused:
-                _log.warning("%s; training goes on without these lines", error.found)
+                _log.warning("%s; training continues without these lines", error.found)
             self._refused = True
         else:
             self._refused = False

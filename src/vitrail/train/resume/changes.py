@@ -74,9 +74,9 @@ def require_resumable(
         require_allowed_changes(saved, asked, allow=allow)
     elif holds_model(folder) and STATE not in allow:
         raise UsageError(
-            f"{folder}: holds a model, but no checkpoint in state/ from which its training could go on",
-            expected="a new folder, or the word that this model may be replaced",
-            remedy=f"-o with another name keeps it; --allow-change {STATE} trains anew here, and replaces it at the first validation",
+            f"{folder}: has a model but no checkpoint in state/, so its training cannot resume",
+            expected="a new folder, or permission to replace this model",
+            remedy=f"-o with another name keeps it; --allow-change {STATE} trains from the start and replaces it at the first validation",
         )
     return checkpoint
 
@@ -93,8 +93,8 @@ def require_allowed_changes(saved: Mapping[str, Any], current: Mapping[str, Any]
     impossible = [f"{item} ({reason})" for item in found if (reason := _why_not(item.name))]
     if impossible:
         raise UsageError(
-            "the run was saved with another setup: " + "; ".join(impossible),
-            expected="what its weights were trained with: they mean nothing to another, and no permission can change that",
+            "the run was saved with different settings: " + "; ".join(impossible),
+            expected="the settings that its weights were trained with; --allow-change cannot allow this",
             remedy="train in a new folder",
         )
     new_text = any(item.name.startswith("data.") and item.name not in _OF_PREPARED for item in found)
@@ -108,10 +108,10 @@ def _why_not(name: str) -> str:
     """Why a difference can never be allowed; empty where it can."""
     part, _, rest = name.partition(".")
     if name == "vocabularies" or name.startswith("data.subwords."):
-        return "its ids would stand for other subwords"
+        return "its ids would mean other subwords"
     if part == "model" and not rest.endswith("dropout") and rest not in _MODEL_MAY_CHANGE:
-        return "its weights are of another model"
-    return "its state is of another optimizer" if name == "optimizer.kind" else ""
+        return "its weights belong to another model"
+    return "its state belongs to another optimizer" if name == "optimizer.kind" else ""
 
 
 def invalidate_scores(changes: Iterable[Difference]) -> bool:

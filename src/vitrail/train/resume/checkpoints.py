@@ -36,7 +36,7 @@ FORMAT = 1
 STATE = "state.json"
 _STEP = re.compile(r"step-(\d{6,18})")
 _SUFFIX = ".safetensors"
-_ANOTHER_COPY = "take a good copy of the folder, or train in a new one"
+_ANOTHER_COPY = "copy the folder again, or train in a new one"
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -459,8 +459,8 @@ def require_same(saved: Mapping[str, Any], current: Mapping[str, Any], *, allow:
     refused = [item for item in found if not any(item.name == name or item.name.startswith(f"{name}.") for name in allow)]
     if refused:
         raise UsageError(
-            "the run was saved with another setup: " + "; ".join(str(item) for item in refused),
-            expected="the same setup, so that the run goes on as if it had never stopped",
+            "the run was saved with different settings: " + "; ".join(str(item) for item in refused),
+            expected="the same settings, so that the run resumes exactly",
             remedy="train in a new folder, or allow each change: " + " ".join(f"--allow-change {item.name}" for item in refused),
         )
     return found

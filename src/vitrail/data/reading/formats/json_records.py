@@ -91,7 +91,7 @@ def _no_pair(record: Record, why: str, asked: TableOptions, *, name: str) -> Dat
     texts = _keys(record.value) if isinstance(record.value, dict) else []
     keys = f"; its keys are {', '.join(map(shorten_cell, texts))}" if texts else ""
     if isinstance(record.value, dict) and not texts:
-        keys = f"; no text stands under its keys {', '.join(map(shorten_cell, list(record.value)[:40]))}"
+        keys = f"; none of its keys holds text: {', '.join(map(shorten_cell, list(record.value)[:40]))}"
     return DataError(
         f"{name}:{record.line}: not a pair ({why}){keys}",
         expected=f"{_EXPECTED}{nested}",
@@ -242,7 +242,7 @@ class _Array:
         """Step over this character. Raises DataError where another stands."""
         found = self.peek()
         if found != mark:
-            raise self.refuse(f"{found!r} where {mark!r} should stand" if found else "the array does not end")
+            raise self.refuse(f"found {found!r}, expected {mark!r}" if found else "the array does not end")
         self._place += 1
 
     def record(self) -> Record:

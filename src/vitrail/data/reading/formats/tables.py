@@ -104,7 +104,7 @@ def _torn(row: Row, table: Table, *, where: str) -> DataError:
     return DataError(
         f"{where}: {found}: {describe_row(row)}",
         expected=f"{layout.width} columns in every row ({cause})",
-        remedy=f"mend the line; or name the columns, then rows like this are left out: --corpus FILE,columns={columns}{quotes}",
+        remedy=f"fix the line; or name the columns, then rows like this are left out: --corpus FILE,columns={columns}{quotes}",
     )
 
 
@@ -161,5 +161,5 @@ def _rows(texts: Iterator[str], dialect: Dialect, *, name: str) -> Iterator[tupl
         raise DataError(
             f"{where}: not CSV ({error})",
             expected="fields with quotes, line ends or delimiters in quotes, and quotes in them doubled",
-            remedy="mend the line: is a quote left open? If quotes are part of the text, add format=tsv or delimiter",
+            remedy="fix the line: is a quote left open? If quotes are part of the text, add format=tsv or delimiter",
         ) from None

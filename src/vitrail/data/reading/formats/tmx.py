@@ -120,5 +120,5 @@ def read_tmx(path: Path, *, languages: tuple[str, str], limits: Limits) -> Itera
         found = ", ".join(sorted(units.tags_seen)) or "none"
         raise DataError(
             f"{shown_name(path)}: no segment in {languages[0]} or {languages[1]}; its languages: {found}",
-            remedy="say which are meant: --languages en,fr",
+            remedy="name the right ones: --languages en,fr",
         )
