@@ -186,7 +186,7 @@ def test_a_finished_run_says_so(vitrail: Run, text: Path, trained: Path) -> None
     for arguments in (command(text, trained), ["train", "-o", str(trained)]):
         ran = vitrail(*arguments)
         assert ran.code == 0
-        assert f"already at step {STEPS} of {STEPS}" in ran.err
+        assert f"already complete at step {STEPS} of {STEPS}" in ran.err
         assert "BLEU|nrefs:1" in ran.out
     ran = vitrail("train", "-o", trained, "--json")
     assert json.loads(ran.out)["already_done"] is True
@@ -443,7 +443,7 @@ def test_a_run_goes_on_from_any_folder(vitrail: Run, text: Path, tmp_path: Path,
     assert str(project / "train.en") in (project / "runs/a/config.toml").read_text()
     monkeypatch.chdir("/")
     again = vitrail("train", "-o", project / "runs/a")
-    assert again.code == 0 and "already at step 2" in again.err
+    assert again.code == 0 and "already complete at step 2" in again.err
     project.rename(tmp_path / "moved")
     again = vitrail("train", "-o", tmp_path / "moved/runs/a")
-    assert again.code == 0 and "already at step 2" in again.err
+    assert again.code == 0 and "already complete at step 2" in again.err

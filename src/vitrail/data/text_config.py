@@ -1,4 +1,4 @@
-"""Plain text, of which language models are made: which files, and what is held out of them."""
+"""Training text of a language model: files, and what is held out."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,7 +24,7 @@ class TextFile(Config):
 
     @property
     def target(self) -> None:
-        """There is no other side."""
+        """None: text has one side."""
         return None
 
     @property
@@ -39,7 +39,7 @@ class TextFile(Config):
         return count_lines(self.source, limits=DEFAULT_LIMITS)
 
     def lines(self, *, notes: Notes | None = None) -> Iterator[str]:
-        """Every line as it stands there. Raises DataError."""
+        """Every line as it is in the file. Raises DataError."""
         return lines(self.source, notes=notes)
 
 
@@ -53,7 +53,7 @@ class HoldoutLines(Config):
 
 
 class TextConfig(Config):
-    """Which text a language model learns from, and how it is prepared."""
+    """Training text of a language model, and its preparation."""
 
     kind: Literal["text"] = "text"
     """Plain text, for a language model; another kind is `pairs`, for a translator."""

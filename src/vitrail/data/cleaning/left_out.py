@@ -1,4 +1,4 @@
-"""What preparation left out, told at once: a line for each reason with its most telling example and the cure; loudly where it is much."""
+"""Report what preparation left out: one line per reason with an example and a remedy; a warning where it is much."""
 
 import re
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from vitrail.data.reading.encodings import guess_encoding
 from vitrail.data.reading.parallel_text import ParallelText
 
 WARNING = "WARNING: "
-"""Begins the lines that must not be missed."""
+"""Prefix of the most important lines."""
 LOUD_SHARE = 0.1
-"""Of the pairs of a corpus; where more are dropped something is likely to be wrong with the text, or with a limit."""
+"""Share of the pairs of a corpus; where more are dropped, the text or a limit is probably wrong."""
 MANY_UNKNOWN = 0.05
 _EXPECTED = (Reason.DUPLICATE.value, OVERLAP, NEIGHBOUR)
-"""Reasons for which text that is in order loses pairs, too."""
+"""Reasons for which good text loses pairs, too."""
 
 
 class _Explanation(NamedTuple):
@@ -43,7 +43,7 @@ _EXPLANATIONS = {
 
 
 def describe_dropped(report: dict[str, Any], config: DataConfig) -> Iterator[str]:
-    """Lines on what each corpus lost, and on words that the vocabulary does not know.
+    """Lines on what each corpus lost, and on words unknown to the vocabulary.
 
     Args: report: `PreparedReport.details`.
     """
@@ -82,7 +82,7 @@ _MOST_LINES = 1_000
 
 
 def conversion(corpus: ParallelText, languages: tuple[str, str]) -> str:
-    """The commands that make UTF-8 of a corpus's files; empty where their encoding cannot be guessed."""
+    """The commands that convert a corpus's files to UTF-8; empty where their encoding cannot be guessed."""
     bad: tuple[list[bytes], list[bytes]] = ([], [])
     for pair in corpus.pairs():
         for side, text in zip(bad, pair[:2], strict=True):
