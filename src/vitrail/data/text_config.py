@@ -20,7 +20,7 @@ class TextFile(Config):
     source: Path
     """Its name. .gz, .bz2, .xz and .zst are unpacked while read."""
     name: str = ""
-    """What reports call it; empty: the name of the file."""
+    """Its name in reports; empty: the name of the file."""
 
     @property
     def target(self) -> None:
@@ -29,11 +29,11 @@ class TextFile(Config):
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return self.name or shown_name(self.source)
 
     def count(self) -> int:
-        """How many lines there are. Raises DataError where it cannot be read, UsageError for stdin and pipes, which are read once."""
+        """Count the lines. Raises DataError where it cannot be read, UsageError for stdin and pipes, which are read once."""
         if is_stream(self.source):
             raise UsageError(f"{shown_name(self.source)}: cannot be counted and then read", remedy="store it in a file first")
         return count_lines(self.source, limits=DEFAULT_LIMITS)
