@@ -183,9 +183,7 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or type(document.get("format")) is not int or document["format"] < 1:
         raise ModelError(f"{path}: not the configuration of a model")
     if document["format"] > FORMAT:
-        raise ModelError(
-            f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="update vitrail"
-        )
+        raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="update vitrail")
     missing = {"model", "vocabularies", "facts"} - document.keys()
     if missing:
         raise ModelError(f"{path}: lacks {', '.join(sorted(missing))}", remedy=_ANOTHER_COPY)

@@ -236,7 +236,7 @@ class DecoderBlock(nn.Module):
 @dataclass(frozen=True)
 class TransformerState(State):
     """Keys and values of every decoder block, up to `position`; their memory grows by doubling.
-    
+
     Keys and values of the source are kept once per sentence.
     """
 

@@ -1,13 +1,12 @@
-"""Shorter waits between OpenMP's threads for as long as other programs want the same cores.
+"""Shorter waits between OpenMP's threads while other programs use the same cores.
 
-Threads that wait for each other look for a while before they sleep. On a quiet machine that is fastest. Beside another busy program it is
-worst: the thread that looks holds the core which the thread it waits for could use. How long they look is fixed when torch loads OpenMP,
-with one exception: GNU's looks 100 times only while it has more threads than there are cores. A team of idle threads brings that about,
-and its end takes it back.
+Threads that wait for each other spin for a while before they sleep. On a quiet machine that is fastest. Beside another busy program it is
+slowest: the spinning thread occupies the core that the other thread needs. The spin time is fixed when torch loads OpenMP, with one
+exception: GNU's spins only 100 times while it has more threads than cores. A team of idle threads causes that; ending the team reverses it.
 
-Where others take half of the cores or more, threads that wait for each other had better share cores than each share one with a stranger:
-the scheduler runs one for milliseconds while the other waits. So they are brought together for a moment, again and again; in between, the
-scheduler may part them as it sees fit, which it does at once where a core is idle.
+Where others use half of the cores or more, threads that wait for each other should share cores rather than each share one with another
+program: the scheduler runs one for milliseconds while the other waits. So they are repeatedly pinned to the same cores for a moment; in
+between, the scheduler is free to separate them, which it does at once where a core is idle.
 
 No result changes by a bit, since the work is divided as before. Figures: docs/benchmarks.md, "Beside other work".
 """
