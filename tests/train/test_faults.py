@@ -151,7 +151,7 @@ def test_a_rank_that_was_killed_is_named_by_the_others(killed: int, tmp_path: Pa
     ranks = train_in_ranks(config, tmp_path / "run", faults={killed: Fault(9)})
     other = ranks[1 - killed]
     assert (ranks[killed].wait(), other.wait()) == (-9, 1)
-    assert f"rank {killed} of 2 has ended without a word" in other.text() and "same command" in other.text(), other.text()
+    assert f"rank {killed} of 2 has ended without a message" in other.text() and "same command" in other.text(), other.text()
     assert "Traceback" not in other.text() and "gloo" not in other.text()
     assert codes(train_in_ranks(config, tmp_path / "run")) == [0, 0]
 

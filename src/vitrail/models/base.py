@@ -25,7 +25,7 @@ class Rows(NamedTuple):
 class State(ABC):
     """The state of a decoding: keys and values of attention, or the hidden state of a recurrent model.
 
-    A model's state implements `shape` and the selection of rows; the other methods follow from these.
+    A model's state implements `size`, `device` and `select`; the other methods follow from these.
     Every method returns the new state and may reuse the memory of the old one, which must not be used again.
     Rows are sentence-major: row = sentence * K + beam.
     """
