@@ -201,7 +201,7 @@ def test_a_stopped_run_goes_on(vitrail: Run, text: Path, trained: Path, tmp_path
     assert "error: stopped at step 4" in ran.err
     ran = vitrail(*command(text, tmp_path / "run"))
     assert ran.code == 0
-    assert "going on from step 4" in ran.err
+    assert "resuming from step 4" in ran.err
     assert (tmp_path / "run/model/model.safetensors").read_bytes() == (trained / "model/model.safetensors").read_bytes()
 
 

@@ -72,7 +72,7 @@ def test_the_program_stops_and_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 130, shown
     assert any("which is saved" in line for line in shown)
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0 and "going on from step" in again.stderr, again.stderr
+    assert again.returncode == 0 and "resuming from step" in again.stderr, again.stderr
     assert [line["step"] for line in logged(tmp_path / "run") if line["kind"] == "train"] == list(range(1, 41))
 
 

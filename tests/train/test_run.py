@@ -130,7 +130,7 @@ def test_stopped_and_started_again(steps: list[int], tmp_path: Path, unbroken: P
         assert steps_saved(tmp_path / "run")[-1] == step
     said: list[str] = []
     run(tiny(tmp_path), tmp_path / "run", say=said.append)
-    assert f"going on from step {steps[-1]}" in said
+    assert f"resuming from step {steps[-1]}" in said
     assert not differing(tmp_path / "run", unbroken)
 
 
@@ -280,7 +280,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         run(tiny(copied.parent), copied)
     named = "model.safetensors" if (kind, name) == ("flipped", "manifest.json") else name  # the manifest then lies about that one
     assert len(caplog.messages) == 1 and f"step-000030/{named}" in caplog.messages[0]
-    assert "going on from step-000028" in caplog.messages[0]
+    assert "resuming from step-000028" in caplog.messages[0]
     assert not differing(copied, unbroken)
 
 
