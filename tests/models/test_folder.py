@@ -218,7 +218,7 @@ def test_what_is_no_model_is_refused(content: str, tmp_path: Path) -> None:
 
 def test_a_newer_format_asks_for_a_newer_release(folder: Path) -> None:
     with_document(folder, format=FORMAT + 1)
-    with pytest.raises(ModelError, match=f"format {FORMAT + 1}(?s:.*)format {FORMAT} or older(?s:.*)newer vitrail"):
+    with pytest.raises(ModelError, match=f"format {FORMAT + 1}(?s:.*)format {FORMAT} or older(?s:.*)update vitrail"):
         load_model(folder)
 
 
