@@ -46,8 +46,8 @@ def make_batch(model: nn.Module, sources: Sequence[IdRow], targets: Sequence[IdR
 def forced_decode(model: TranslationModel, batch: Batch) -> Float[Tensor, "B T D"]:
     """The decoder's last vectors for given translations, every position at once: position t depends on targets 0 to t.
 
-    The caller decides whether gradients are recorded; hooks of `nn.probe` run. Precondition: the batch is on the device of the model's
-    weights.
+    The caller decides whether gradients are recorded; hooks of `nn.probe` run.
+    Precondition: the batch is on the device of the model's weights.
     """
     return model.decode(batch.target_in, model.encode(batch.source))
 

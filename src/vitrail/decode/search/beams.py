@@ -193,8 +193,8 @@ def beam_search(
         queries: one per sentence, in the order of the state's rows.
         observe: called after each step with its candidates; of several searches, with the last one of each sentence.
         min_rows: keep at least this many rows in the batch, if necessary of finished sentences, and have K rows per sentence from the first
-        step on. Matrix products of few rows round differently, so that the result would depend on a sentence's neighbours. Precondition:
-        there are enough queries at the start.
+        step on. Matrix products of few rows round differently, so that the result would depend on a sentence's neighbours.
+        Precondition: there are enough queries at the start.
         device: where the model computes; the CPU when None.
 
     Returns: for each sentence at most n_best hypotheses, best first, complete before truncated; never none.
