@@ -46,7 +46,7 @@ def bleu_settings_for(language: str, references: Sequence[str]) -> BleuSettings:
     if lines and short == lines:
         notes.append(
             f"no reference has {LONGEST_RUN} words in a row, the longest that BLEU counts, so that it would be 0.00 even where every line "
-            "is right: it counts the shorter ones alone (eff:yes in its signature); chrF tells more about such lines"
+            "is right: it counts the shorter ones alone (eff:yes in its signature); chrF is more informative for such lines"
         )
     elif short >= _SHORT_SHARE * lines > 0:
         notes.append(

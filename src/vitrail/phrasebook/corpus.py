@@ -71,7 +71,7 @@ def phrase_key(text: str) -> str:
 def phrasebook(seed: int = 1, *, train_pairs: int = 40_000) -> Phrasebook:
     """Generate the corpus; equal arguments give equal corpora.
 
-    Each English sentence has one translation and each French one stands for one English sentence, so that every reference is the only one.
+    Each English sentence has one translation and each French sentence one English sentence, so that every reference is the only one.
     No training sentence with "it" has an animal and a thing that are together in the challenge set.
     """
     rng = Random(seed)

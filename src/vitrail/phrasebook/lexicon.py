@@ -99,7 +99,7 @@ def nouns_of_gender(wanted: str, gender: Gender) -> tuple[Noun, ...]:
 
 @cache
 def adjectives(noun: Noun) -> tuple[Adjective, ...]:
-    """The adjectives that can stand beside this noun; names and relatives ("my mother") take none."""
+    """The adjectives that fit this noun; names and relatives ("my mother") take none."""
     if tags(noun) & {"name", "single"}:
         return ()
     return tuple(adjective for adjective in ADJECTIVES if adjective.place != "predicate" and tags(adjective) & tags(noun))
@@ -131,7 +131,7 @@ def verb(english: str) -> Verb:
 
 # fmt: off
 NOUNS = (
-    # People. Names stand without an article.
+    # People. Names have no article.
     Noun("man", "men", "homme", "hommes", "m", "person adult"),
     Noun("woman", "women", "femme", "femmes", "f", "person adult"),
     Noun("boy", "boys", "garçon", "garçons", "m", "person aged"),

@@ -105,8 +105,8 @@ def rate(config: ScheduleConfig, *, step: int, progress: float, after: float | N
     """The share of the learning rate for update `step` (from 0), with `progress` (0 to 1) of the training done. A pure function.
 
     Source: warm-up and inverse square root: Vaswani et al. 2017, section 5.3; cosine: Loshchilov and Hutter 2017.
-    Args:   after: the progress once this update is done, by which a warm-up that is a share of the training goes; None where nobody
-            knows, as in a training of minutes: `progress` stands for it.
+    Args:   after: the progress once this update is done, for a warm-up given as a share of the training; None where it is unknown, as in a
+    training of minutes: `progress` is used.
     """
     warmup = Warmup.parse(config.warmup)
     reached = progress if after is None else after

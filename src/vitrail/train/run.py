@@ -91,8 +91,9 @@ def train(
         begin: called once the folder is locked and all is checked, to write other files.
     Raises:
         UsageError: the folder has a run with different settings (every difference is named), a model without its run, or foreign files; or
-        the configuration is invalid. Nothing was changed then. DataError: the text cannot be used. TrainingError: it diverged, memory ran
-        out, or another process trains here. Stopped, Interrupted: after saving; the same call resumes.
+        the configuration is invalid. Nothing was changed then.
+        DataError: the text cannot be used. TrainingError: it diverged, memory ran out, or another process trains here.
+        Stopped, Interrupted: after saving; the same call resumes.
     """
     keep_freed_memory()
     set_threads(config.train.threads)

@@ -127,7 +127,7 @@ class LengthRatioFilter:
         return Reason.LENGTH_RATIO if max(sizes) > self.limit * min(sizes) else None
 
 
-# Scripts without spaces between words, the wordspace of Ethiopic, and the punctuation and full-width forms that stand among Han and kana.
+# Scripts without spaces between words, the wordspace of Ethiopic, and the punctuation and full-width forms among Han and kana.
 _UNSPACED = regex.compile(f"[{UNSPACED_CLASS}\u1361\u2e80-\u303f\u30fb\u31c0-\u33ff\ufe30-\ufe4f\uff00-\uffef]+")
 _ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+", re.IGNORECASE)
 
