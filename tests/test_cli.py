@@ -231,7 +231,7 @@ def test_a_finished_run_says_so(vitrail: Run, text: Path, trained: Path) -> None
     for arguments in (command(text, trained), ["train", "-o", str(trained)]):
         ran = vitrail(*arguments)
         assert ran.code == 0
-        assert f"already at step {STEPS} of {STEPS}" in ran.err
+        assert f"already complete at step {STEPS} of {STEPS}" in ran.err
         assert "BLEU|nrefs:1" in ran.out
     ran = vitrail("train", "-o", trained, "--json")
     assert json.loads(ran.out)["already_done"] is True
@@ -246,7 +246,7 @@ def test_a_stopped_run_goes_on(vitrail: Run, text: Path, trained: Path, tmp_path
     assert "error: stopped at step 4" in ran.err
     ran = vitrail(*command(text, tmp_path / "run"))
     assert ran.code == 0
-    assert "going on from step 4" in ran.err
+    assert "resuming from step 4" in ran.err
     assert (tmp_path / "run/model/model.safetensors").read_bytes() == (trained / "model/model.safetensors").read_bytes()
 
 
@@ -488,7 +488,7 @@ def test_a_run_goes_on_from_any_folder(vitrail: Run, text: Path, tmp_path: Path,
     assert str(project / "train.en") in (project / "runs/a/config.toml").read_text()
     monkeypatch.chdir("/")
     again = vitrail("train", "-o", project / "runs/a")
-    assert again.code == 0 and "already at step 2" in again.err
+    assert again.code == 0 and "already complete at step 2" in again.err
     project.rename(tmp_path / "moved")
     again = vitrail("train", "-o", tmp_path / "moved/runs/a")
-    assert again.code == 0 and "already at step 2" in again.err
+    assert again.code == 0 and "already complete at step 2" in again.err

@@ -136,7 +136,7 @@ def test_three_lines_train_and_translate(tmp_path: Path) -> None:
     assert translator.translate("I am good. " * 20).parts > 1, "longer than anything in the text, so cut at the ends of its sentences"
     assert any("schedule.warmup" in line for line in said)
     vitrail.train_translator(*files, settings=settings, say=said.append)
-    assert "already at step 4" in said[-1]
+    assert "already complete at step 4" in said[-1]
     assert vitrail.load(tmp_path / "run").translate("I am good.") == translator.translate("I am good.")
 
 

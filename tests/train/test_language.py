@@ -230,7 +230,7 @@ def test_going_on_leaves_a_sound_model_alone_and_makes_a_damaged_one_again(
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
     train(config, tmp_path / "run")
-    assert "made again" in caplog.text and load_folder(tmp_path / "run").config.kind == "recurrent-language"
+    assert "rebuilt" in caplog.text and load_folder(tmp_path / "run").config.kind == "recurrent-language"
 
 
 def test_prepared_by_itself_and_trained_from_python(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:

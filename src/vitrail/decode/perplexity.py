@@ -1,4 +1,4 @@
-"""How well a language model expects a given text: cross-entropy, perplexity per token and word, bits per byte."""
+"""Perplexity of a given text: cross-entropy, perplexity per token and word, bits per byte."""
 
 import math
 from collections.abc import Sequence
@@ -12,23 +12,24 @@ from vitrail.languages import writing_of
 from vitrail.models.base import LanguageModel
 
 _CHUNK, _LANE_TOKENS, _MOST_LANES = 128, 1_000, 8
-"""A text is read in several places at once where each has a thousand tokens: what came before is unknown at the start of each alone."""
+"""A text is read in several places at once if each has a thousand tokens: only at the start of each is the context unknown."""
 
 
 @dataclass(frozen=True)
 class TextPerplexity:
-    """What a text costs a model. Every line's end is counted as a token, and as a byte."""
+    """The cross-entropy of a text. Every line's end is counted as a token, and as a byte."""
 
     nats: float
     """-log p of the whole text."""
     tokens: int
     words: int
-    """Between spaces; 0 where nothing parts the words, as in Japanese and Thai."""
+    """Words between spaces; 0 in scripts without spaces, as in Japanese and Thai."""
     bytes: int
     """Of UTF-8."""
 
     def figures(self) -> dict[str, float]:
-        """By name. Losses per token depend on the vocabulary; those per word and per byte can be compared between models of any."""
+        """The figures by name. Values per token depend on the vocabulary; those per word and per byte can be compared between
+        vocabularies."""
         words = {"perplexity_per_word": _exp(self.nats / self.words)} if self.words else {}
         return {
             "loss_nats_per_token": self.nats / self.tokens,
@@ -38,7 +39,7 @@ class TextPerplexity:
         }
 
     def to_text(self) -> str:
-        """The figures on a line."""
+        """The figures in one line."""
         found = self.figures()
         words = f", {found['perplexity_per_word']:.4g} a word ({self.words:,})" if self.words else ""
         return f"perplexity {found['perplexity']:.2f} a token ({self.tokens:,}){words}; {found['bits_per_byte']:.3f} bits a byte"
@@ -46,7 +47,7 @@ class TextPerplexity:
 
 @torch.inference_mode()
 def measure_text(model: LanguageModel, vocabulary: Subwords, lines: Sequence[str]) -> TextPerplexity:
-    """Read lines one after the other, the state carried on, and add up what each token cost.
+    """Read lines one after the other, carrying the state on, and sum the loss of the tokens.
 
     Precondition: evaluation mode; at least one line. Cost: one forward pass.
     """

@@ -25,38 +25,38 @@ if TYPE_CHECKING:
     from vitrail.train.run_config import RunConfig
 
 CHOICES = "choices.json"
-"""Where a run's folder keeps what was chosen for it, so that going on does not choose anew."""
+"""The file in a run's folder with its automatic choices, which a resumed run keeps."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks of a run, strongest last."""
+    """A user's settings of a run, in increasing precedence."""
 
     recipe: str = ""
     """A shipped recipe's name, or a TOML file."""
     file: Path | None = None
     """A TOML file of settings."""
     overrides: tuple[Override, ...] = ()
-    """`--set` and the options that stand for one."""
+    """`--set` and the options with the same effect."""
 
     def files(self) -> list[Path]:
-        """The files of settings that are read."""
+        """The files of settings."""
         return [path for path in (self.file, Path(self.recipe)) if path is not None and path.suffix]
 
     def table(self) -> dict[str, Any]:
-        """All of it as one nested table. Raises UsageError where a file cannot be read."""
+        """All settings as one nested table. Raises UsageError where a file cannot be read."""
         recipe = read_recipe(self.recipe) if self.recipe else {}
         return with_overrides(merge(recipe, read_toml(self.file) if self.file else {}), self.overrides)
 
 
 class RunPlan(NamedTuple):
-    """Settings and how they came about."""
+    """Settings and their origin."""
 
     table: dict[str, Any]
     """The whole run as a nested table; `preset` is still by name."""
     choices: list[Choice]
-    """What was chosen automatically and is still so."""
+    """The automatic choices that are in effect."""
 
 
 def recipes() -> dict[str, Path]:
@@ -76,17 +76,17 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def plan_run(request: Request, folder: Path, *, gpu: bool) -> RunPlan:
-    """Complete what was asked with automatic choices, or with what the run in `folder` was started with.
+    """Complete a user's settings with automatic choices, or with the settings of the run in `folder`.
 
-    A folder that holds a started run needs no text to be named: its own configuration is then what is built upon.
+    For a folder with a run, no text has to be given: its own configuration is the base.
     Raises: UsageError, DataError.
     """
     asked = request.table()
     data = asked.get("data", {})
-    # A table of places changes those of the run that is there.
+    # A table of places changes those of the existing run.
     if not any(isinstance(data.get(name), list) for name in ("corpora", "text")):
         return RunPlan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
-    begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing would be lost by choosing anew
+    begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing is lost by choosing again
     choices = _kept_choices(folder) if begun else None
     if choices is None:
         choices = _choose(asked, gpu=gpu)
@@ -111,23 +111,23 @@ def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     expected = "--source FILE --target FILE, --corpus FILE, or --text FILE for a language model"
     if not path.exists():
         raise UsageError(
-            f"no text to train on, and {folder} holds no run to go on with",
+            f"no training text was given, and {folder} has no run to resume",
             expected=expected,
             remedy=f"for the built-in phrasebook: vitrail demo --recipe {recipe}" if recipe.startswith("phrasebook") else "",
         )
     try:
         return find_texts(read_toml(path), folder)
-    except UsageError as error:  # it is written anew as soon as the text is named
+    except UsageError as error:  # it is written again once the text is named
         raise UsageError(error.found, expected="the configuration that vitrail wrote", remedy=f"name the text again: {expected}") from None
 
 
 def _merge_preset(own: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """A preset that is asked for takes the place of the run's own model."""
+    """A given preset replaces the run's own model."""
     return merge({key: value for key, value in own.items() if key != "model" or PRESET not in asked}, asked)
 
 
 def _kept_choices(folder: Path) -> list[Choice] | None:
-    """What was chosen for the run in this folder; None where that cannot be read."""
+    """The choices of the run in this folder; None where they cannot be read."""
     try:
         data = (folder / CHOICES).read_bytes()
         kept: Any = json.loads(data) if data.startswith(b"[") else unseal(data)["choices"]  # older releases wrote the bare list
@@ -137,13 +137,13 @@ def _kept_choices(folder: Path) -> list[Choice] | None:
 
 
 def _as_begun(folder: Path, choices: list[Choice]) -> list[Choice]:
-    """The choices with the values that the run's newest checkpoint was trained with; the preset becomes the model that it stood for."""
+    """The choices with the values that the run's newest checkpoint was trained with; the preset becomes its model."""
     from vitrail.train.resume import checkpoints
 
     checkpoint = checkpoints.load_latest(folder, expected={})
     if checkpoint is None:
         return choices
-    _log.warning("%s: is lost or damaged; made again from %s", folder / CHOICES, checkpoint.path.name)
+    _log.warning("%s: was missing or damaged; rebuilt from %s", folder / CHOICES, checkpoint.path.name)
     setup = checkpoint.facts["setup"]
     found = [choice._replace(value=_saved(setup, choice)) for choice in choices if choice.name != PRESET]
     if len(found) < len(choices):
@@ -154,20 +154,20 @@ def _as_begun(folder: Path, choices: list[Choice]) -> list[Choice]:
 
 
 def _saved(setup: dict[str, Any], choice: Choice) -> Any:
-    """What a setup says of a choice; settings of data stand there under their full names."""
+    """The value of a choice in a setup, which has the settings of data under their full names."""
     part, _, name = choice.name.partition(".")
     value = setup.get(choice.name, setup.get(part, {}).get(name) if part != "data" else None)
     return choice.value if value is None else value
 
 
 def keep_choices(folder: Path, choices: Iterable[Choice]) -> None:
-    """Write down what was chosen, for when the run goes on."""
+    """Save the choices, for a resumed run."""
     make_folder(folder)
     write_file(folder / CHOICES, seal({"choices": [choice._asdict() for choice in choices]}))
 
 
 def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunConfig":
-    """The configuration of a run; `preset` in the table becomes the model that it names, under what `model` says.
+    """The configuration of a run; `preset` in the table becomes its model, with changes from `model`.
 
     Raises UsageError naming every key that is wrong.
     """

@@ -1,4 +1,4 @@
-"""The task of a causal language model: text, read block by block, its state carried on."""
+"""The task of a causal language model: text is read block by block, with carried states."""
 
 import math
 from collections.abc import Sequence
