@@ -24,13 +24,17 @@ _FEW = 50
 
 @dataclass(frozen=True)
 class GoldOptions:
-    """What links are held against."""
+    """The gold links to compare with."""
 
     gold: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Links to be held against, as in 0-0 1?2: - sure, ? only possible.", show_default=False),
+        typer.Option(
+            metavar="FILE",
+            help="Gold links: lines such as 0-0 1?2 (- sure, ? possible), or a line for each link: sentence source target S or P.",
+            show_default=False,
+        ),
     ] = None
-    first: Annotated[int, typer.Option(min=0, max=1, help="With --gold: what it calls the first word.")] = 0
+    first: Annotated[int, typer.Option(min=0, max=1, help="With --gold: the number of the first word.")] = 0
 
 
 @console.with_groups
