@@ -28,6 +28,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check src tests tools
 	$(BIN)/ruff format --check src tests tools
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python tools/javascript/check.py
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx --builder html --fail-on-warning --keep-going --quiet docs docs/_build/html

@@ -82,7 +82,7 @@ def trained(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     "statement", ["import vitrail", "from vitrail.cli import run; run(['--help'])", "from vitrail.cli import run; run(['train', '--help'])"]
 )
 def test_starts_at_once(statement: str) -> None:
-    """Processor time, as other programs on the machine segment the time on the clock."""
+    """Processor time, as other programs on the machine stretch the time on the clock."""
     heavy = "sorted({'torch', 'numpy', 'sacrebleu', 'sentencepiece'} & sys.modules.keys())"
     code = f"import sys; {statement}; sys.exit(str({heavy}) if {heavy} else 0)"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -98,6 +98,36 @@ def test_help_lists_the_verbs_and_no_arguments_mean_help(vitrail: Run) -> None:
     for verb in ("demo", "prepare", "train", "translate", "evaluate", "inspect", "doctor", "compare", "bench", "experiment", "config"):
         assert f"\n  {verb} " in shown.out
     assert vitrail() == shown
+    listed = shown.out.partition("Commands:\n")[2].splitlines()
+    assert all(line.endswith(".") and not line.endswith("...") for line in listed), "each fits on its line"
+    for line in listed:
+        told = vitrail(line.split()[0], "--help")
+        assert told.code == 0 and told.out.startswith(f"Usage: vitrail {line.split()[0]} ")
+
+
+@pytest.mark.parametrize("verb", ["train", "inspect", "inspect heads", "bench", "experiment lag"])
+def test_a_call_loads_the_verb_that_it_needs(verb: str) -> None:
+    code = (
+        f"import sys; from vitrail.cli import run; run({[*verb.split(), '--help']});"
+        "print(sorted({name.split('.')[2] for name in sys.modules if name.startswith('vitrail.commands.')} - {'shared'}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    home = {"train": ["training"], "bench": ["evaluating", "inspecting"]}.get(
+        verb, ["inspecting"]
+    )  # the experiments have names under bench, too
+    assert done.stderr.strip() == str(home)
+
+
+@pytest.mark.parametrize("name", ["lag", "gradients", "bottleneck", "length", "norms"])
+def test_experiments_under_their_old_names_say_the_new_ones(vitrail: Run, name: str) -> None:
+    assert f"\n  {name} " in vitrail("experiment", "--help").out and f"\n  {name} " not in vitrail("bench", "--help").out
+    assert vitrail("bench", name, "--help").out.partition("\n")[2] == vitrail("experiment", name, "--help").out.partition("\n")[2]
+
+
+def test_an_experiment_under_its_old_name_warns(vitrail: Run, tmp_path: Path) -> None:
+    ran = vitrail("bench", "bottleneck", tmp_path)
+    assert ran.code == vitrail("experiment", "bottleneck", tmp_path).code != 0
+    assert ran.err.startswith("warning: vitrail bench bottleneck is now vitrail experiment bottleneck;")
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------------------
@@ -127,6 +157,21 @@ def test_help_lists_the_verbs_and_no_arguments_mean_help(vitrail: Run) -> None:
         (["translate", "nowhere", "--temperature", "2"], 2, "--sample"),
         (["translate", "nowhere", "--device", "abacus"], 2, "abacus"),
         (["evaluate", "good.en"], 2, "--reference"),
+        (["evaluate", "good.en", "--reference", "good.fr", "--max-length", "9"], 2, "--max-length"),
+        (["evaluate", "good.en", "--reference", "good.fr", "-o", "new"], 2, "--output"),
+        (["compare", "a", "b", "--dev", "good.en,good.fr"], 2, "--dev"),
+        (["compare", "a", "b", "--no-match"], 2, "--match"),
+        (["compare", "a", "b", "--set", "seed=3"], 2, "--set"),
+        (["compare", "a", "b", "--pairs", "200"], 2, "--pairs"),
+        (["compare", "-o", "new", "--languages", "en,fr"], 2, "no text"),
+        (["compare", "-o", "new", "--dev", "good.en,good.fr"], 2, "no text"),
+        (["compare", "-o", "new", "--source", "good.en", "--target", "good.fr", "--pairs", "200"], 2, "--pairs"),
+        (["experiment", "gradients", "nowhere", "--steps", "3"], 2, "--steps"),
+        (["generate", "nowhere", "--beams", "2", "--temperature", "2"], 2, "--beams"),
+        (["generate", "nowhere", "--top-p", "2"], 2, "--top-p"),
+        (["generate", "nowhere", "--prompt", "a", "--prompts", "good.en"], 2, "--prompts"),
+        (["align", "nowhere", "--source", "good.en", "--target", "good.fr", "--first", "1"], 2, "--gold"),
+        (["prepare", "-o", "new", "--source", "good.en", "--target", "good.fr", "--examples", "3"], 2, "--explain"),
         (["evaluate", "good.en", "--reference", "short.fr"], 3, "short.fr"),
         (["config", "nowhere"], 4, "config.toml"),
     ],
@@ -186,7 +231,7 @@ def test_a_finished_run_says_so(vitrail: Run, text: Path, trained: Path) -> None
     for arguments in (command(text, trained), ["train", "-o", str(trained)]):
         ran = vitrail(*arguments)
         assert ran.code == 0
-        assert f"already at step {STEPS} of {STEPS}" in ran.err
+        assert f"already complete at step {STEPS} of {STEPS}" in ran.err
         assert "BLEU|nrefs:1" in ran.out
     ran = vitrail("train", "-o", trained, "--json")
     assert json.loads(ran.out)["already_done"] is True
@@ -201,7 +246,7 @@ def test_a_stopped_run_goes_on(vitrail: Run, text: Path, trained: Path, tmp_path
     assert "error: stopped at step 4" in ran.err
     ran = vitrail(*command(text, tmp_path / "run"))
     assert ran.code == 0
-    assert "going on from step 4" in ran.err
+    assert "resuming from step 4" in ran.err
     assert (tmp_path / "run/model/model.safetensors").read_bytes() == (trained / "model/model.safetensors").read_bytes()
 
 
@@ -443,7 +488,7 @@ def test_a_run_goes_on_from_any_folder(vitrail: Run, text: Path, tmp_path: Path,
     assert str(project / "train.en") in (project / "runs/a/config.toml").read_text()
     monkeypatch.chdir("/")
     again = vitrail("train", "-o", project / "runs/a")
-    assert again.code == 0 and "already at step 2" in again.err
+    assert again.code == 0 and "already complete at step 2" in again.err
     project.rename(tmp_path / "moved")
     again = vitrail("train", "-o", tmp_path / "moved/runs/a")
-    assert again.code == 0 and "already at step 2" in again.err
+    assert again.code == 0 and "already complete at step 2" in again.err

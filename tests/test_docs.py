@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vitrail.commands.inspecting.studies import STUDIES
 from vitrail.config import keys
 from vitrail.train.run_config import RunConfig
 
@@ -15,6 +16,7 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8")
     for path in [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md"]
 }
+STUDY_NAMES = {study.__name__ for study in STUDIES}
 GUIDES = "".join(PAGES[name] for name in ("models.md", "optimization.md", "translation.md", "training.md"))
 
 
@@ -32,7 +34,8 @@ def _commands() -> list[str]:
 
 def _verb(command: str) -> tuple[str, ...]:
     words = command.split()[1:]
-    return tuple(words[:2] if words[0] in ("bench", "experiment") else words[:1])
+    deeper = words[0] in ("bench", "experiment") or (words[0] == "inspect" and words[1:2] and words[1] in STUDY_NAMES)
+    return tuple(words[:2] if deeper else words[:1])
 
 
 @pytest.fixture(scope="module")

@@ -53,6 +53,18 @@ def inspect(model: Path, capfd: pytest.CaptureFixture[str]) -> Inspect:
     return call
 
 
+@pytest.fixture
+def study(model: Path, capfd: pytest.CaptureFixture[str]) -> Inspect:
+    """Run a study of that run in this process."""
+
+    def call(name: str, *arguments: str | Path) -> Ran:
+        capfd.readouterr()
+        code = run(["inspect", name, str(model), *map(str, arguments)])
+        return Ran(code, *capfd.readouterr())
+
+    return call
+
+
 def test_a_page_a_record_and_a_figure_by_the_name_of_the_file(inspect: Inspect, tmp_path: Path) -> None:
     for name, begins in (("a.html", b"<!doctype html>"), ("a.npz", b"PK"), ("a.svg", b"<?xml"), ("a.pdf", b"%PDF"), ("a.png", b"\x89PNG")):
         done = inspect(SENTENCE, "-o", tmp_path / name)
@@ -100,7 +112,7 @@ def test_facts_are_those_of_the_drawing_or_of_the_file(inspect: Inspect, tmp_pat
 
 
 def test_a_model_folder_has_no_text_of_its_own(model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert run(["inspect", str(model / "model"), "--maps"]) == 4
+    assert run(["inspect", "maps", str(model / "model")]) == 4
     said = capfd.readouterr().err
     assert "no dev set" in said and "--source FILE --reference FILE" in said
     (tmp_path / "config.json").write_text("{}")
@@ -108,18 +120,101 @@ def test_a_model_folder_has_no_text_of_its_own(model: Path, tmp_path: Path, capf
     assert "no Vitrail model" in capfd.readouterr().err
 
 
-def test_studies(inspect: Inspect, model: Path, tmp_path: Path) -> None:
+def test_what_is_wished_of_a_translation_is_seen(inspect: Inspect) -> None:
+    """What `translate` finds with these options is what is looked at."""
+    told = json.loads(inspect(SENTENCE, "--force", "chat", "--forbid", "le", "--max-length", "9", "--json").out)
+    assert "chat" in told["target"]["text"] and "le" not in told["target"]["text"].split()
+
+
+def test_studies(inspect: Inspect, study: Inspect, model: Path, tmp_path: Path) -> None:
     changed = inspect(SENTENCE, "--edit", "off=decoder.0.cross_attention:1")
     assert changed.code == 0 and "decoder.0.cross_attention:1" in changed.out
-    assert json.loads(inspect(SENTENCE, "--permute", "--json").out)
-    swept = json.loads(inspect("--ablate", "heads", "--sentences", "4", "--json").out)
+    assert json.loads(study("order", SENTENCE, "--json").out)
+    swept = json.loads(study("heads", "--sentences", "4", "--json").out)
     assert len(swept["heads"]) == 3 * 2
-    mapped = json.loads(inspect("--maps", "--sentences", "10", "--against", model, "--json").out)
+    mapped = json.loads(study("maps", "--sentences", "10", "--against", model, "--json").out)
     assert mapped["cka"]["sentences"] == 10 and mapped["cka"]["other"] == str(model)
-    filmed = inspect("--film")
+    filmed = study("film")
     assert filmed.code == 0 and filmed.out.strip()
-    assert inspect("--projector", tmp_path / "projector").code == 0
+    assert study("projector", "-o", tmp_path / "projector").code == 0
     assert (tmp_path / "projector" / "projector_config.pbtxt").is_file()
+
+
+def test_studies_on_the_phrasebook(study: Inspect) -> None:
+    judged = json.loads(study("heads", "--score", "pronouns", "--sentences", "2", "--json").out)
+    assert judged["sentences"] == 2 and len(judged["heads"]) == 3 * 2
+    assert "AER" in study("align", "--fresh", "3").out
+
+
+@pytest.mark.parametrize("shown", [["inspect", "--help"], ["inspect", "runs/x", "--help"]])
+def test_help_lists_the_studies_beside_the_options_of_a_sentence(shown: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(shown) == 0
+    out = capfd.readouterr().out
+    assert "Usage: vitrail inspect [OPTIONS] {MODEL} [SENTENCE]" in out and "--translation" in out
+    for name in ("heads", "antecedents", "align", "maps", "film", "projector", "order"):
+        assert f"\n  {name} " in out
+        assert run(["inspect", name, "--help"]) == 0
+        assert f"Usage: vitrail inspect {name} " in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "new"),
+    [
+        (["--ablate", "heads"], "heads MODEL"),
+        (["--ablate=heads", "--score", "pronouns"], "heads MODEL"),
+        (["--antecedent"], "antecedents MODEL"),
+        (["--aer", "--fresh", "3"], "align MODEL"),
+        (["--maps", "--layout", "tsne"], "maps MODEL"),
+        (["--film"], "film MODEL"),
+        (["--projector", "there"], "projector MODEL -o FOLDER"),
+        (["The dog eats.", "--permute"], 'order MODEL "A SENTENCE."'),
+    ],
+)
+def test_an_option_of_the_release_before_names_its_study(options: list[str], new: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", "runs/x", *options]) == 2
+    said = capfd.readouterr()
+    assert f"try: vitrail inspect {new.replace('MODEL', 'runs/x')}\n" in said.err and said.out == ""
+    assert run(["inspect", *options[-2:], *options[:-2], "runs/x"]) == 2  # the model last
+    assert "vitrail inspect " + new.split()[0] in capfd.readouterr().err
+    assert run(["inspect", "runs/x", "--", *options]) in (2, 4)  # a sentence that looks like one
+    assert "a study by its name" not in capfd.readouterr().err
+
+
+def test_a_folder_with_the_name_of_a_study_is_reached(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "heads").symlink_to(model)
+    for arguments in (["heads"], ["heads", SENTENCE]):
+        assert run(["inspect", *arguments]) == 2
+        assert "try: for the model in the folder: vitrail inspect ./heads" in capfd.readouterr().err
+    assert run(["inspect", "./heads", SENTENCE, "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["source"]["text"] == SENTENCE
+    assert run(["inspect", "heads", "heads", "--sentences", "2", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["sentences"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["film", "--part", "1"], "--part"),
+        (["film", "--sentences", "50"], "--sentences"),
+        (["film", "--fresh", "1"], "--fresh"),
+        (["film", SENTENCE], "unexpected extra argument"),
+        (["film", "--plain"], "--plain"),
+        (["align", "--score", "bleu"], "--score"),
+        (["order", SENTENCE, "--beams", "2"], "--beams"),
+        (["order", " "], "no sentence"),
+        (["order"], "SENTENCE"),
+        (["heads", "--source", "nowhere.en"], "one side"),
+        (["heads", "--score", "pronouns", "--source", "x.en", "--reference", "x.fr"], "--source"),
+        (["maps", "--fresh", "1"], "--fresh"),
+        (["projector"], "--output"),
+    ],
+)
+def test_a_study_has_the_options_that_it_reads(study: Inspect, arguments: list[str], said: str) -> None:
+    done = study(*arguments)
+    assert done.code == 2 and said in done.err and done.out == ""
 
 
 @pytest.mark.parametrize(
@@ -133,18 +228,13 @@ def test_studies(inspect: Inspect, model: Path, tmp_path: Path) -> None:
         ([SENTENCE, "--edit", "word=cat:dog"], 2, "cat"),
         (["word " * 600, "--translation", "mot"], 2, "parts"),
         ([SENTENCE, "--part", "9"], 2, "part 9"),
-        (["--film", "--part", "1"], 2, "--part"),
-        (["--ablate", "heads", "--source", "nowhere.en"], 2, "one side"),
-        (["--aer", "--score", "bleu"], 2, "--ablate heads"),
-        (["--film", "--sentences", "50"], 2, "--maps"),
-        (["--ablate", "heads", "--score", "pronouns", "--source", "x.en", "--reference", "x.fr"], 2, "--source"),
-        (["--film", "--fresh", "1"], 2, "--aer"),
-        (["--film", SENTENCE], 2, "a sentence"),
-        (["--film", "--plain"], 2, "--plain"),
-        ([SENTENCE, "--permute", "--beams", "2"], 2, "--beams"),
+        ([SENTENCE, "--score", "bleu"], 2, "--score"),
+        ([SENTENCE, "--sentences", "4"], 2, "--sentences"),
         ([SENTENCE, "--layer", "0", "-o", "x.html"], 2, "--layer"),
         ([SENTENCE, "--kind", "cross", "-o", "x.npz"], 2, "--kind"),
         ([SENTENCE, "--language", "fr", "-o", "x.npz"], 2, "--language"),
+        ([SENTENCE, "--plain", "-o", "x.svg"], 2, "--plain"),
+        ([SENTENCE, "--edit", "hide=dog", "--layer", "0"], 2, "--layer"),
         ([SENTENCE, "--layout", "tsne"], 2, "--layout"),
         ([SENTENCE, "--text", "--json"], 2, "--text and --json"),
     ],

@@ -5,10 +5,12 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+import regex
 
 from vitrail.errors import UsageError
-from vitrail.languages import UNSPACED, find_language, language_of_file, parse_language, same_language, writing_of
+from vitrail.languages import UNSPACED_CLASS, find_language, language_of_file, parse_language, same_language, writing_of
 
+UNSPACED = regex.compile(f"[{UNSPACED_CLASS}]")
 NTREX = Path(os.environ.get("VITRAIL_TEST_DATA") or Path(__file__).parents[2] / "shared" / "data") / "ntrex"
 
 # "The cat sleeps under the table because it is tired", or much the like: one line for each kind of script.

@@ -1,5 +1,6 @@
 """The public names: a change of this list is a change that users feel."""
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 import vitrail
+from vitrail.cli import run
 from vitrail.phrasebook.corpus import phrasebook
+from vitrail.train.tasks.validate import Validated
 
 NAMES = [
     *(
@@ -83,6 +86,10 @@ def test_what_was_never_there_is_not_found() -> None:
             getattr(import_module(home), name)
 
 
+SHORT = ("data.holdout.dev_pairs=6", "data.holdout.test_pairs=4", "train.validate_every='4 steps'", "train.validation_sentences=2")
+"""Settings of a training that validates once and scores a few sentences."""
+
+
 def test_the_public_names() -> None:
     assert vitrail.__all__ == NAMES == dir(vitrail)
     for name in NAMES:
@@ -120,7 +127,7 @@ def test_three_lines_train_and_translate(tmp_path: Path) -> None:
     pairs = phrasebook(train_pairs=120).train
     for name, side in (("a.en", [pair.source for pair in pairs]), ("a.fr", [pair.target for pair in pairs])):
         (tmp_path / name).write_text("".join(f"{line}\n" for line in side))
-    settings = ["train.duration=4 steps", "data.subwords.size=340", "model.width=16", "model.heads=2", "train.threads=1"]
+    settings = ["train.duration=4 steps", "data.subwords.size=340", "model.width=16", "model.heads=2", "train.threads=1", *SHORT]
     said: list[str] = []
     files = (tmp_path / "a.en", tmp_path / "a.fr", tmp_path / "run")
     translator = vitrail.train_translator(*files, settings=settings, say=said.append)
@@ -129,5 +136,45 @@ def test_three_lines_train_and_translate(tmp_path: Path) -> None:
     assert translator.translate("I am good. " * 20).parts > 1, "longer than anything in the text, so cut at the ends of its sentences"
     assert any("schedule.warmup" in line for line in said)
     vitrail.train_translator(*files, settings=settings, say=said.append)
-    assert "already at step 4" in said[-1]
+    assert "already complete at step 4" in said[-1]
     assert vitrail.load(tmp_path / "run").translate("I am good.") == translator.translate("I am good.")
+
+
+def test_python_trains_as_the_command_line_does(tmp_path: Path) -> None:
+    """The same run, scored and filmed; and what comes back can be looked into."""
+    pairs = phrasebook(train_pairs=150).train
+    for name, side in (("a.en", [pair.source for pair in pairs]), ("a.fr", [pair.target for pair in pairs])):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in side))
+    files = (tmp_path / "a.en", tmp_path / "a.fr")
+    settings = ["data.subwords.size=340", "model.width=16", "model.heads=2", "train.threads=1", "train.duration=4 steps"]
+    settings += [*SHORT, "search.max_length=6", "search.beams=1", "model.encoder_layers=1", "model.decoder_layers=1"]
+    translator = vitrail.train_translator(*files, tmp_path / "python", settings=settings)
+    sides = ["--source", str(files[0]), "--target", str(files[1])]
+    assert run(["train", *sides, "-o", str(tmp_path / "program"), *(part for one in settings for part in ("--set", one))]) == 0
+    names = {name: {path.name for path in (tmp_path / name).iterdir()} for name in ("python", "program")}
+    assert names["program"] - names["python"] == {"log.txt"} and not names["python"] - names["program"]
+    assert {"scores.json", "test.translated", "film.jsonl", "choices.json"} <= names["python"]
+    for name in ("scores.json", "test.translated", "choices.json", "model/model.safetensors"):
+        assert (tmp_path / "python" / name).read_bytes() == (tmp_path / "program" / name).read_bytes(), name
+    assert isinstance(translator, vitrail.InspectableTranslator)
+    assert translator.inspect("I am good.").facts.asked == "I am good."
+    unfilmed = vitrail.train_translator(*files, tmp_path / "unfilmed", settings=settings, film=False)
+    assert not (tmp_path / "unfilmed" / "film.jsonl").exists()
+    assert unfilmed.translate("I am good.") == translator.translate("I am good.")
+    seen: list[int] = []
+
+    def watch(validated: Validated) -> dict[str, int]:
+        seen.append(validated.step)
+        return {"a": 1}
+
+    vitrail.train_translator(*files, tmp_path / "watched", settings=settings, watch=watch)
+    assert seen == [4] and '"a": 1' in (tmp_path / "watched" / "film.jsonl").read_text()
+
+
+def test_a_language_model_is_scored_as_the_command_line_does(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"{pair.source}\n" for pair in phrasebook(train_pairs=300).train))
+    settings = ["preset=lstm-lm", "train.duration=2 steps", "train.threads=1", "data.subwords.size=300", "model.width=16"]
+    generator = vitrail.train_language_model(tmp_path / "a.txt", tmp_path / "run", settings=settings)
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    held = (tmp_path / "run" / "data" / "test.text").read_text().splitlines()
+    assert scores["step"] == 2 and {name: scores[name] for name in generator.measure(held).figures()} == generator.measure(held).figures()

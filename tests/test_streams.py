@@ -13,12 +13,12 @@ import pytest
 
 from vitrail.errors import VitrailError
 from vitrail.phrasebook.corpus import phrasebook
-from vitrail.streams import ignore_write_errors, unfailing
+from vitrail.runtime.streams import ignore_write_errors, unfailing
 from vitrail.train.log.display import TrainingDisplay
 
 SAYING = """
 import logging, sys, warnings
-from vitrail.streams import guard_streams
+from vitrail.runtime.streams import guard_streams
 guard_streams()
 import typer
 from rich.console import Console
@@ -75,7 +75,7 @@ def test_a_line_that_cannot_be_told_costs_that_line(place: str, tmp_path: Path) 
 
 
 def test_no_file_takes_the_number_of_a_closed_stream() -> None:
-    code = "from vitrail.streams import guard_streams; guard_streams(); import os, sys; sys.exit(os.open(os.devnull, os.O_RDONLY))"
+    code = "from vitrail.runtime.streams import guard_streams; guard_streams(); import os, sys; sys.exit(os.open(os.devnull, os.O_RDONLY))"
     assert run(code, close=(0, 1, 2)).returncode > 2
 
 
@@ -109,7 +109,7 @@ def test_a_pipe_that_does_not_wait_gets_all_of_a_result() -> None:
 
     reader = threading.Thread(target=drain)
     with os.fdopen(writing, "wb") as stream:
-        code = "from vitrail.streams import guard_streams; guard_streams(); import sys; sys.stdout.write('x' * 999_999)"
+        code = "from vitrail.runtime.streams import guard_streams; guard_streams(); import sys; sys.stdout.write('x' * 999_999)"
         reader.start()
         done = run(code, stdout=stream)
     reader.join()
@@ -118,7 +118,7 @@ def test_a_pipe_that_does_not_wait_gets_all_of_a_result() -> None:
 
 def test_closed_standard_input_is_told(tmp_path: Path) -> None:
     code = (
-        "from vitrail.streams import guard_streams; guard_streams()\nfrom vitrail.data.reading.parallel_text import lines\n"
+        "from vitrail.runtime.streams import guard_streams; guard_streams()\nfrom vitrail.data.reading.parallel_text import lines\n"
         "from pathlib import Path\nnext(lines(Path('-')))"
     )
     done = run(code, close=(0,))
@@ -228,11 +228,11 @@ def test_a_signal_at_any_time_is_a_wish_to_stop(training: list[str], tmp_path: P
 def test_a_signal_that_was_to_be_ignored_is(tmp_path: Path) -> None:
     """As nohup starts programs."""
     code = (
-        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom vitrail.train.stopping import StopWish, stopping_at_once\n"
-        "with stopping_at_once('x') as outer, StopWish() as inner:\n"
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\nfrom vitrail.train.stopping import StopRequest, stopping_at_once\n"
+        "with stopping_at_once('x') as outer, StopRequest() as inner:\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n    assert inner.signal is None\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n    assert inner.signal == outer.signal == signal.SIGTERM\n"
-        "    with StopWish() as third:\n        assert third.signal == signal.SIGTERM\n"
+        "    with StopRequest() as third:\n        assert third.signal == signal.SIGTERM\n"
     )
     done = run(code)
     assert done.returncode == 0, done.stderr

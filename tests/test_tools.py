@@ -80,8 +80,11 @@ def test_folders_and_verbs_are_those_of_the_package() -> None:
     assert folders().found >= 9
     (found,) = verbs()
     shown = {place.partition(":")[0] for place in found.places}
-    assert {"train", "translate", "inspect", "doctor", "bench train"} <= shown
-    assert not any("--source" in place.split() for place in found.places)
+    assert {"train", "translate", "inspect", "inspect heads", "doctor", "bench train"} <= shown and "bench lag" not in shown
+    own = {name: options.split() for name, _, options in (place.split(": ") for place in found.places)}
+    assert found.found == max(map(len, own.values())) <= 12
+    assert not {"--source", "--corpus", "--recipe"} & {*own["train"], *own["compare"]}, "groups that several verbs have"
+    assert {"--duration", "--film", "--json", "--output"} <= set(own["train"]), "groups of one verb, and options in none"
 
 
 @pytest.mark.parametrize(

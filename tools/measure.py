@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -19,22 +19,6 @@ from source import SOURCE, circles, import_graph, imports, module_files, module_
 from unused import definitions, unused_methods, unused_names
 
 ROOT = SOURCE.parents[1]
-DATA_OPTIONS = {
-    *(
-        "--source",
-        "--target",
-        "--dev",
-        "--test",
-        "--dev-source",
-        "--dev-target",
-        "--test-source",
-        "--test-target",
-        "--corpus",
-        "--languages",
-    ),
-    "--text",
-}
-"""Options that say which text: declared once for all verbs, and not counted as a verb's own."""
 PLACES = re.compile(r"encoder|decoder|attention|feed_forward|residual|_cell\b|\bmemory\b|norm_position|\bgate")
 """What names of places in a model are made of."""
 TEXT_METHODS = {"startswith", "endswith", "removeprefix", "removesuffix", "split", "partition", "rpartition"}
@@ -84,22 +68,38 @@ def traced() -> list[Measure]:
     ]
 
 
+WALK = """
+import json, typer
+from dataclasses import fields
+from vitrail.cli import app
+
+def walk(command, name):
+    for key, one in getattr(command, "commands", {}).items():
+        walk(one, f"{name} {key}".strip())
+    alone = getattr(command, "default", command)
+    if not getattr(alone, "commands", None) and not command.hidden:
+        groups = {}
+        for group in getattr(alone.callback, "groups", ()):
+            for kind in group.__mro__:
+                groups |= dict.fromkeys(kind.__dict__.get("__annotations__", ()), f"{kind.__module__}.{kind.__name__}")
+        options = [[one.opts[0], groups.get(one.name)] for one in alone.params if one.opts[0].startswith("-")]
+        print(json.dumps([name, options]))
+
+walk(typer.main.get_command(app), "")
+"""
+"""Prints a line for each verb: its options, each with the group that declares it."""
+
+
 def verbs() -> list[Measure]:
-    """Options of each verb, but those that name text."""
-    code = (
-        "import json, sys, typer; from vitrail.cli import app\n"
-        "def walk(command, name):\n"
-        "    inner = getattr(command, 'commands', None)\n"
-        "    if inner: [walk(one, f'{name} {key}'.strip()) for key, one in inner.items()]\n"
-        "    else: print(json.dumps([name, [one.opts[0] for one in command.params if one.opts[0].startswith('-')]]))\n"
-        "walk(typer.main.get_command(app), '')\n"
-    )
+    """Options of each verb, but those of a group that at least two verbs have (`commands/shared/console.py`): declared once for all."""
     environment = {**os.environ, "PYTHONPATH": str(SOURCE.parent)}
-    lines = subprocess.run([sys.executable, "-c", code], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-    own = {name: [one for one in options if one not in DATA_OPTIONS] for name, options in map(json.loads, lines)}
+    lines = subprocess.run([sys.executable, "-c", WALK], env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
+    options: dict[str, list[tuple[str, str | None]]] = dict(map(json.loads, lines))
+    homes = Counter(group for found in options.values() for group in {group for _, group in found if group is not None})
+    own = {name: [option for option, group in found if group is None or homes[group] < 2] for name, found in options.items()}
     most = max(own, key=lambda name: len(own[name]))
     places = [f"{name}: {len(options)}: {' '.join(options)}" for name, options in sorted(own.items(), key=lambda item: -len(item[1]))]
-    return [Measure("options of a verb, beside those that name text", 12, len(own[most]), places, most)]
+    return [Measure("options of a verb, beside those of groups that verbs share", 12, len(own[most]), places, most)]
 
 
 # ---- what is read ----------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from vitrail.runtime.cores import keep_few_kernels, wait_briefly
 from vitrail.version import __version__
 
 if TYPE_CHECKING:
+    from vitrail.api import train_language_model, train_translator
     from vitrail.config import Duration
     from vitrail.decode.generate import Generated, Generator
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
-    from vitrail.train.api import train_language_model, train_translator
     from vitrail.train.run_config import RunConfig
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
 
 # Importing torch takes seconds, so each public name is fetched when it is first used (PEP 562).
 _HOMES = {
+    "vitrail.api": ("train_language_model", "train_translator"),
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
     "vitrail.decode.generate": ("Generated", "Generator"),
@@ -64,7 +65,6 @@ _HOMES = {
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
-    "vitrail.train.api": ("train_language_model", "train_translator"),
     "vitrail.train.run_config": ("RunConfig",),
 }
 

@@ -5,50 +5,20 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import vitrail
-from vitrail.commands.evaluating.bench import bench
-from vitrail.commands.evaluating.compare import compare
-from vitrail.commands.evaluating.evaluate import evaluate
-from vitrail.commands.inspecting.doctor import doctor
-from vitrail.commands.inspecting.experiment import experiment
-from vitrail.commands.inspecting.inspect import inspect
 from vitrail.commands.shared import console
-from vitrail.commands.training.config import config
-from vitrail.commands.training.demo import demo
-from vitrail.commands.training.prepare import prepare
-from vitrail.commands.training.train import train
-from vitrail.commands.translating.align import align
-from vitrail.commands.translating.generate import generate
-from vitrail.commands.translating.translate import translate
 from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
-from vitrail.streams import OutputClosed, guard_streams
+from vitrail.runtime.streams import OutputClosed, guard_streams
 from vitrail.train.stopping import stopping_at_once
-
-app = typer.Typer(name="vitrail", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-@app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
-) -> None:
-    """Train your own translator from parallel text, and see through it."""
-    if version:
-        console.show(vitrail.__version__)
-    elif context.invoked_subcommand is None:
-        console.show(context.get_help())
-
-
-_NOWHERE = "the folder that this runs in was deleted\n  try: cd to another"
 
 
 def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
@@ -65,22 +35,140 @@ def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
     return stoppable
 
 
-for verb in (
-    _resumable(demo),
-    prepare,
-    _resumable(train),
-    translate,
-    generate,
-    align,
-    evaluate,
-    inspect,
-    doctor,
-    _resumable(compare),
-    config,
-):
-    app.command()(verb)
-app.add_typer(experiment)
-app.add_typer(bench)
+_VERBS = {
+    "demo": "Train on the built-in phrasebook, and look into the result.",
+    "prepare": "Clean text, hold some out, learn subwords, and report it all.",
+    "train": "Train a translator, or a language model, from text.",
+    "translate": "Translate a file or stdin, line for line.",
+    "generate": "Write text with a language model.",
+    "align": "Link the words of sentences with those of translations.",
+    "evaluate": "Score translations, or a model: BLEU, chrF and TER.",
+    "inspect": "See through a model: one sentence, or a study of the whole.",
+    "doctor": "Say what is wrong with a training, and the remedy.",
+    "compare": "Train a ladder of architectures on the same text.",
+    "config": "List every setting, or those of a run.",
+    "experiment": "See the problems that attention and gates were made for.",
+    "bench": "Measure speed, against others and against promises.",
+}
+"""What `--help` says of each: listing them loads none."""
+
+
+def _load(name: str) -> Callable[..., None] | typer.Typer:
+    """A verb by name, or a group of verbs. A call needs one, and loads no other."""
+    match name:
+        case "demo":
+            from vitrail.commands.training.demo import demo
+
+            return _resumable(demo)
+        case "prepare":
+            from vitrail.commands.training.prepare import prepare
+
+            return prepare
+        case "train":
+            from vitrail.commands.training.train import train
+
+            return _resumable(train)
+        case "translate":
+            from vitrail.commands.translating.translate import translate
+
+            return translate
+        case "generate":
+            from vitrail.commands.translating.generate import generate
+
+            return generate
+        case "align":
+            from vitrail.commands.translating.align import align
+
+            return align
+        case "evaluate":
+            from vitrail.commands.evaluating.evaluate import evaluate
+
+            return evaluate
+        case "inspect":
+            from vitrail.commands.inspecting.inspect import inspect
+
+            return inspect
+        case "doctor":
+            from vitrail.commands.inspecting.doctor import doctor
+
+            return doctor
+        case "compare":
+            from vitrail.commands.evaluating.compare import compare
+
+            return _resumable(compare)
+        case "config":
+            from vitrail.commands.training.config import config
+
+            return config
+        case "experiment":
+            from vitrail.commands.inspecting.experiment import experiment
+
+            return experiment
+        case "bench":
+            from vitrail.commands.evaluating.bench import bench
+
+            return bench
+        case _:
+            raise KeyError(name)
+
+
+class _Verbs(TyperGroup):
+    """The verbs, each built by typer when it is needed."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = _Built()
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_VERBS.items()))
+
+
+class _Built(Mapping[str, Any]):
+    """Verb by name, as typer builds it."""
+
+    def __init__(self) -> None:
+        self._built: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._built:
+            program, verb = _program(callback=lambda: None), _load(name)
+            if isinstance(verb, typer.Typer):
+                program.add_typer(verb)
+            else:
+                program.command(name)(verb)
+            made: Any = typer.main.get_command(program)
+            self._built[name] = made.commands[name]
+        return self._built[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_VERBS)
+
+    def __len__(self) -> int:
+        return len(_VERBS)
+
+
+def _program(**more: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, **more)
+
+
+app = _program(name="vitrail", cls=_Verbs)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors; may stand anywhere.")] = False,
+) -> None:
+    """Train your own translator from parallel text, and see through it."""
+    if version:
+        console.show(vitrail.__version__)
+    elif context.invoked_subcommand is None:
+        console.show(context.get_help())
+
+
+_NOWHERE = "the folder that this runs in was deleted\n  try: cd to another"
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -18,7 +18,7 @@ ConfigType = TypeVar("ConfigType", bound="Config")
 
 
 class Config(BaseModel):
-    """Base of every configuration: immutable, unknown keys refused, the docstring under a field is its help text."""
+    """Base of every configuration: immutable, without unknown keys; the docstring under a field is its help text."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -64,9 +64,9 @@ class Duration(BaseModel):
 
 
 def split_share(text: str) -> tuple[str, float | None]:
-    """Take `"1 epochs, at most 25%"` apart: what stands before, and the share of the training, 0.25; None where the text has none.
+    """Split `"1 epochs, at most 25%"` into the interval and the share of the training, 0.25; None without a share.
 
-    Raises ValueError for a share that is none.
+    Raises ValueError for an invalid share.
     """
     length, comma, limit = text.partition(",")
     if not comma:
@@ -81,7 +81,7 @@ class Interval(Duration):
     """How often something is done in a training: `"1 epochs"`, or with the largest share of the training: `"1 epochs, at most 25%"`."""
 
     share: float | None = None
-    """Where this share of the training is shorter than the length, it is done as often as that."""
+    """If this share of the training is shorter than the interval, the share is used."""
 
     @model_validator(mode="before")
     @classmethod
@@ -100,14 +100,14 @@ class Interval(Duration):
 
 
 class Override(NamedTuple):
-    """One `--set a.b=c`: where, and the value read as TOML, or as bare text when it is not TOML."""
+    """One `--set a.b=c`: the key, and the value read as TOML, or as plain text when it is not TOML."""
 
     path: tuple[str, ...]
     value: Any
 
 
 def parse_override(text: str) -> Override:
-    """Read `a.b=c`; the value is TOML (`3`, `0.1`, `true`, `"x"`, `[1, 2]`), or else taken as text."""
+    """Read `a.b=c`; the value is TOML (`3`, `0.1`, `true`, `"x"`, `[1, 2]`), or else text."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {text}", expected="key=value, for example --set model.dropout=0.3")
@@ -129,7 +129,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(base: dict[str, Any], overlay: dict[str, Any]) -> dict[str, Any]:
-    """Lay one nested table over another; tables merge key by key, a table over a list by places ("0"), anything else is replaced.
+    """Merge one nested table into another: tables key by key, a table into a list by places ("0"); anything else is replaced.
 
     Raises UsageError for a place that a list does not have.
     """
@@ -154,7 +154,7 @@ def _merge_list(name: str, base: Sequence[Any], overlay: dict[str, Any]) -> list
 
 
 def with_overrides(table: dict[str, Any], overrides: Iterable[Override]) -> dict[str, Any]:
-    """Lay `--set` values over a nested table."""
+    """Merge `--set` values into a nested table."""
     for path, value in overrides:
         nested: Any = value
         for part in reversed(path):
@@ -168,7 +168,7 @@ class Key(NamedTuple):
 
     name: str
     kind: str
-    """Of the alternative that has it, such as "recurrent"; empty where every alternative has it, or there is only one."""
+    """The alternative with this key, such as "recurrent"; empty if all have it, or there is only one."""
     field: FieldInfo
 
 
@@ -196,7 +196,7 @@ def _same(one: Key, other: Key) -> bool:
 
 
 def _alternatives(annotation: Any) -> list[type[BaseModel]]:
-    """The configurations that a field can hold; none for a plain value. Those of a union are told apart by `kind`."""
+    """The configurations that a field can hold; none for a plain value. Those of a union differ by `kind`."""
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, Config) else []
     if get_origin(annotation) is Annotated:
@@ -207,14 +207,14 @@ def _alternatives(annotation: Any) -> list[type[BaseModel]]:
 
 
 def build(config_type: type[ConfigType], table: dict[str, Any], *, origin: str) -> ConfigType:
-    """Make a configuration from a nested table. Raises UsageError naming every key that is wrong, and the near one for a typing slip."""
+    """Make a configuration from a nested table. Raises UsageError naming every wrong key, and the similar one for a typing error."""
     _require_text(table, origin=origin)
     try:
         return config_type.model_validate(table)
     except ValidationError as error:
         items = error.errors()
         deeper = [item["loc"] for item in items]
-        # A list whose items are wrong counts as empty, too: of that there is nothing to tell.
+        # A list with wrong items counts as empty, too: do not report that.
         told = [one for one in items if not (one["type"] == "too_short" and any(_stands_in(loc, one["loc"]) for loc in deeper))]
         lines = [_line(config_type, table, item) for item in told]
         raise UsageError(f"{origin}: " + "; ".join(lines), remedy="vitrail config lists every key with its meaning") from None
@@ -225,7 +225,7 @@ def _stands_in(place: tuple[int | str, ...], around: tuple[int | str, ...]) -> b
 
 
 def _line(config_type: type[BaseModel], table: dict[str, Any], item: Any) -> str:
-    """What is wrong with one key, and what would be right."""
+    """The error of one key, and valid values."""
     name, kind = _key(table, item["loc"])
     if item["type"] == "extra_forbidden":
         return f"{name}: {_unknown(name, kind, list(keys(config_type)))}"
@@ -235,7 +235,7 @@ def _line(config_type: type[BaseModel], table: dict[str, Any], item: Any) -> str
 
 
 def _unknown(name: str, kind: str, known: list[Key]) -> str:
-    """What to tell of a key that does not exist: the kind that has it, or the name that was probably meant."""
+    """The message for an unknown key: the kind that has it, or a similar name."""
     others = sorted({key.kind for key in known if key.name == name})
     if others:
         table = name.rpartition(".")[0]
@@ -251,7 +251,7 @@ def _unknown(name: str, kind: str, known: list[Key]) -> str:
 
 
 def _require_text(value: Any, *, origin: str, key: str = "") -> None:
-    """Refuse bytes that are not UTF-8, in names of files too: no configuration could be written that holds them."""
+    """Refuse bytes that are not UTF-8, also in file names: a configuration with them could not be written."""
     if isinstance(value, dict):
         for name, below in value.items():  # pyright: ignore[reportUnknownVariableType]
             _require_text(name, origin=origin, key=key)
@@ -267,13 +267,13 @@ def _require_text(value: Any, *, origin: str, key: str = "") -> None:
 
 
 def _found(item: Any) -> str:
-    """The value that was found, where it is short and its kind of error does not name it already."""
+    """The value, if it is short and the error does not name it already."""
     named = item["type"] in ("missing", "value_error")
     return f", not {item['input']!r}" if not named and isinstance(item["input"], str | int | float) else ""
 
 
 def _key(table: Any, location: tuple[int | str, ...]) -> tuple[str, str]:
-    """Where an error is, as `--set` names it, and in which alternative of a union: pydantic names it, though it stands in no table."""
+    """The key of an error, as for `--set`, and its alternative of a union, which pydantic adds to the path."""
     parts: list[str] = []
     kind = ""
     for place, part in enumerate(location):
@@ -287,7 +287,7 @@ def _key(table: Any, location: tuple[int | str, ...]) -> tuple[str, str]:
 
 def _toml_value(value: Any) -> str:
     if isinstance(value, str):
-        # DEL is the one character that JSON may hold bare and TOML may not.
+        # DEL is the only character that JSON may have unescaped and TOML may not.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, bool):
         return "true" if value else "false"

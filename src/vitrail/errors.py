@@ -1,27 +1,27 @@
-"""What can go wrong for a user, as one tree.
+"""The errors of the package for users, as one tree.
 
     VitrailError            exit 1    failed while running
     ├── NotWritten          exit 1    the disk refused a file (files/)
-    ├── UsageError          exit 2    an option or a configuration that cannot be
+    ├── UsageError          exit 2    an invalid option or configuration
     ├── DataError           exit 3    input text that cannot be used
     ├── ModelError          exit 4    a model, a run or a file that is missing, damaged or incompatible
     │   └── Damaged         exit 4    a file that is not what its manifest says (files/)
-    ├── TrainingError       exit 1    a training that cannot go on (diverged, out of memory, folder in use)
-    ├── Stopped             exit 75   stopped on request; the same command goes on from here
+    ├── TrainingError       exit 1    a training that cannot continue (diverged, out of memory, folder in use)
+    ├── Stopped             exit 75   stopped on request; the same command resumes from here
     └── Interrupted         exit 130  Ctrl-C; what was saved is intact
 
-Each says what was found, what was expected and what to do. Only our own invariants use `assert`.
+Each has three texts: found, expected and remedy. `assert` is only for our own invariants.
 """
 
 from typing import ClassVar
 
 
 class VitrailError(Exception):
-    """A failure that the user can understand and mend.
+    """An error that the user can understand and fix.
 
     Args:
-        found: what is the case, with its place (`file:line` or a configuration key) first.
-        expected: what should be the case; empty where that is plain.
+        found: what was found, after its place (`file:line` or a configuration key).
+        expected: what was expected; empty where that is obvious.
         remedy: what to try next; empty only where nothing can be done.
     """
 
@@ -38,7 +38,7 @@ class VitrailError(Exception):
 
 
 class UsageError(VitrailError):
-    """An option or a configuration that cannot be."""
+    """An invalid option or configuration."""
 
     exit_code = 2
 
@@ -56,17 +56,17 @@ class ModelError(VitrailError):
 
 
 class TrainingError(VitrailError):
-    """A training that cannot go on: diverged, out of memory, or its folder is in use."""
+    """A training that cannot continue: diverged, out of memory, or its folder is in use."""
 
 
 class Stopped(VitrailError):
-    """Stopped on request (SIGTERM); running the same command again goes on from the saved step."""
+    """Stopped on request (SIGTERM); the same command resumes from the saved step."""
 
     exit_code = 75
 
 
 class Interrupted(VitrailError):
-    """Stopped by Ctrl-C; running the same command again goes on from the saved step."""
+    """Stopped by Ctrl-C; the same command resumes from the saved step."""
 
     exit_code = 130
 
@@ -75,8 +75,8 @@ _NO_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "ca
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory ran out, whoever says it: Python and NumPy by a MemoryError; torch on processors ("can't allocate
-    memory" on Linux and macOS, "not enough memory" on Windows), on GPUs, C++ and the system by words of their own in another error.
+    """Whether an error means that memory ran out: a MemoryError of Python or NumPy, or an error of torch on processors ("can't allocate
+    memory" on Linux and macOS, "not enough memory" on Windows), on GPUs, of C++ or of the system, recognised by its text.
     """
     text = str(error).lower()
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError | OSError) and any(words in text for words in _NO_MEMORY))

@@ -1,8 +1,8 @@
-"""Languages by any code that people write, scripts, and what a text is written in: the one place that knows of them.
+"""Language codes of all usual forms, scripts, and the script of a text.
 
 Codes go through langcodes (BCP 47, ISO 639 in all its parts, the usual script of a language by CLDR); characters through the script
-property of Unicode as `regex` has it. Whether words stand between spaces goes by the script, not by a list of languages: Javanese in
-Latin letters has spaces, Javanese in its own has none.
+property of Unicode as `regex` has it. Whether a language has spaces between words depends on its script, not on a list of languages:
+Javanese in Latin letters has spaces, Javanese in its own script has none.
 """
 
 from collections import Counter
@@ -24,10 +24,10 @@ UNSPACED_SCRIPTS = (
 dictionary (Thai to Ahom) or between syllables (Tibetan, Javanese) by the rules of Unicode (UAX 14)."""
 
 UNSPACED_CLASS = "".join(rf"\p{{Script={code}}}" for code in UNSPACED_SCRIPTS) + "ーｰ"
-"""The signs of these scripts, to stand between [ and ] in a pattern of `regex` (`re` knows no scripts). The long vowel marks of
-kana are named apart, since Unicode gives them to no one script."""
+"""The signs of these scripts, for use between [ and ] in a pattern of `regex` (`re` knows no scripts). The long vowel marks of kana are
+listed separately, since Unicode assigns them to no single script."""
 
-# Scripts of a language that stand for several of Unicode's, or for a manner of one.
+# Script codes that cover several scripts of Unicode, or a variant of one.
 _AS_WRITTEN = {
     "Hans": "Hani",
     "Hant": "Hani",
@@ -44,14 +44,14 @@ _AS_WRITTEN = {
     "Syrj": "Syrc",
     "Syrn": "Syrc",
 }
-# Tried first, as almost all letters of almost every text are among them.
+# Tried first, as almost every text uses almost only these letters.
 _COMMON = ("Latn", "Hani", "Hira", "Kana", "Cyrl", "Arab", "Deva", "Hang", "Thai", "Grek", "Hebr", "Beng", "Taml", "Telu", "Mymr", "Khmr")
 _LETTER = regex.compile(r"\p{L}")
-# Texts that mix Han and kana are Japanese from this share of kana on: Chinese has a kana here and there for fun.
+# Texts that mix Han and kana are Japanese from this share of kana on: Chinese has an occasional kana.
 _KANA_SHARE = 0.05
-# From this share of its letters on, a text is one without spaces between words, whatever else it quotes.
+# From this share of letters of unspaced scripts on, a text counts as unspaced; the rest are quotations.
 _UNSPACED_SHARE = 0.3
-# A mean of so many letters between spaces, no language that parts its words reaches: of 117 such ones the longest, Malayalam, has 9.
+# More letters between spaces, on average, than in any spaced language: of 117 such ones the longest, Malayalam, has 9.
 _UNPARTED_LETTERS = 20
 
 # In the name of a file, `en-fr` is a pair of languages, not the English of France. These are regions all the same.
@@ -65,7 +65,7 @@ _NO_LANGUAGE = frozenset(_ENDINGS.split())
 
 @dataclass(frozen=True)
 class Language:
-    """A language, told by a code. `en`, `eng`, `ENG` and `eng_Latn` are equal; `zh_Hans` and `zh_Hant` are not.
+    """A language, given by a code. `en`, `eng`, `ENG` and `eng_Latn` are equal; `zh_Hans` and `zh_Hant` are not.
 
     Regions do not count when two are compared: `pt_BR` and `pt` are one language.
     """
@@ -73,9 +73,9 @@ class Language:
     code: str
     """The shortest one, as BCP 47 has it: "en", "zh" (also for cmn), "yue"."""
     script: str = ""
-    """By ISO 15924: the one told, else the one usual in that language and region; empty where nobody knows."""
+    """By ISO 15924: the given one, else the usual one of that language and region; empty where unknown."""
     region: str = field(default="", compare=False)
-    """Such as "BR", where it was told."""
+    """Such as "BR", if given."""
 
     @property
     def unspaced(self) -> bool:
@@ -83,7 +83,7 @@ class Language:
         return _written(self.script) in _UNSPACED_WRITINGS
 
     def is_written(self, writing: "Writing") -> bool:
-        """Whether a text may be in this language, by its script. True where either is not known."""
+        """Whether a text may be in this language, by its script. True where either is unknown."""
         return not (self.script and writing.script) or _written(self.script) == writing.script
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class Language:
 def find_language(code: str) -> Language | None:
     """Read a code of any usual form, in any case: en, eng, zho_Hans, zh-CN, pt_BR, jpn, cmn, yue-Hant. None where it is not one.
 
-    A well-formed code that nobody has registered is none either; special and private codes (und, zxx, x-mine) say nothing, hence neither.
+    Also None for a well-formed code that is not registered, and for special and private codes (und, zxx, x-mine).
     """
     import langcodes
 
@@ -104,7 +104,7 @@ def find_language(code: str) -> Language | None:
         return None
     if tag.language is None or tag.language in ("und", "mis", "mul", "zxx") or tag.language.startswith("x-") or not tag.is_valid():
         return None
-    # Where CLDR has no row for a language it answers "Latin, US", which is a guess about nothing.
+    # For a language without a row, CLDR answers "Latin, US", which is only a guess.
     usual = tag.maximize().script if tag.language in _languages_with_script() else None
     script = tag.script or usual or ""
     return Language(tag.language, "Kore" if script == "Hang" else script, tag.territory or "")
@@ -118,7 +118,7 @@ def _languages_with_script() -> frozenset[str]:
 
 
 def parse_language(code: str) -> Language:
-    """`find_language` for what a user typed. Raises UsageError where that is no code."""
+    """`find_language` for user input. Raises UsageError where that is no code."""
     found = find_language(code)
     if found is None:
         raise UsageError(
@@ -128,12 +128,12 @@ def parse_language(code: str) -> Language:
 
 
 def same_language(first: str, second: str) -> bool:
-    """Whether two codes name one language; codes that are none are compared as they are spelled."""
+    """Whether two codes name one language; unknown codes are compared as text."""
     return (find_language(first) or first.casefold()) == (find_language(second) or second.casefold())
 
 
 def language_of_file(name: str) -> str:
-    """The code that a file's name ends in, as it is spelled there: `train.en`, `corpus.zho_Hans.gz`, `dev.tok.fr.txt`, `eng_Latn.dev`.
+    """The language code at the end of a file's name, as written: `train.en`, `corpus.zho_Hans.gz`, `dev.tok.fr.txt`, `eng_Latn.dev`.
 
     Returns: empty where it names none. A whole name (`fr.txt`) counts only where it is a code of two letters or has a script with it.
     """
@@ -150,12 +150,12 @@ def language_of_file(name: str) -> str:
 
 
 class Writing(NamedTuple):
-    """What a text is written in."""
+    """The scripts of a text."""
 
     scripts: dict[str, float]
     """The share of its letters in each script, the most used first."""
     letters_between_spaces: float
-    """How many letters stand together, on average."""
+    """Mean number of letters between spaces."""
 
     @property
     def script(self) -> str:
@@ -168,7 +168,7 @@ class Writing(NamedTuple):
 
     @property
     def unspaced(self) -> bool:
-        """Whether words are not parted by spaces: by the scripts, or since nothing parts them."""
+        """Whether there are no spaces between words: by the scripts, or by the text itself."""
         return self.unspaced_share >= _UNSPACED_SHARE or self.letters_between_spaces > _UNPARTED_LETTERS
 
     @property
@@ -178,7 +178,7 @@ class Writing(NamedTuple):
 
     @property
     def parted(self) -> bool:
-        """Whether something stands between the words of a text in an unspaced script all the same: it was cut into words."""
+        """Whether a text in an unspaced script has separated words: it was tokenised."""
         return self.unspaced_share >= _UNSPACED_SHARE and self.letters_between_spaces < _CUT_LETTERS
 
     def share(self, *codes: str) -> float:
@@ -186,7 +186,7 @@ class Writing(NamedTuple):
         return sum(self.scripts.get(code, 0.0) for code in codes)
 
 
-# In text of an unspaced script that nobody has cut into words, 11 letters (Burmese) to 55 (Tibetan) stand between two spaces.
+# Text of an unspaced script that was not tokenised has 11 (Burmese) to 55 (Tibetan) letters between two spaces.
 _CUT_LETTERS = 5
 _UNSPACED_WRITINGS = frozenset((*UNSPACED_SCRIPTS, "Jpan"))
 
@@ -196,7 +196,7 @@ def _written(script: str) -> str:
 
 
 def writing_of(texts: Iterable[str]) -> Writing:
-    """Look at all letters of some texts. Cost: linear; about 10 ms for 100,000 characters."""
+    """Find the scripts of all letters of some texts. Cost: linear; about 10 ms for 100,000 characters."""
     counts: Counter[str] = Counter()
     stretches = 0
     for text in texts:
@@ -209,7 +209,7 @@ def writing_of(texts: Iterable[str]) -> Writing:
 
 
 def _by_script(signs: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
-    """Signs by their script; those that Unicode gives to no one script are left out, but for kana's long vowel marks."""
+    """Signs by their script, without those of no single script, except kana's long vowel marks."""
     left = "".join(signs)
     for code in (*_COMMON, *_other_scripts()):
         if not left:
@@ -227,7 +227,7 @@ def _script_pattern(code: str) -> "regex.Pattern[str]":
 
 @cache
 def _other_scripts() -> tuple[str, ...]:
-    """The codes that `regex` knows too: not those of manners (Hans), mixtures (Jpan) and things that are no script (Zmth)."""
+    """The codes that `regex` knows: not those of variants (Hans), mixtures (Jpan) and notations (Zmth)."""
     from langcodes.data_dicts import ALL_SCRIPTS
 
     return tuple(sorted(code for code in ALL_SCRIPTS if code not in (*_COMMON, "Zinh", "Zyyy", "Zzzz") and _is_known(code)))

@@ -1,4 +1,4 @@
-"""Modules and names that were documented under another name: they work for one more release, with a DeprecationWarning."""
+"""Old names of documented modules and functions: they work for one more release, with a DeprecationWarning."""
 
 import sys
 import warnings
@@ -21,17 +21,18 @@ MODULES = {
     "vitrail.inspection.lens": "vitrail.inspection.causes.lens",
     "vitrail.inspection.whole": "vitrail.inspection.complete",
     "vitrail.models.folder": "vitrail.models.model_folder",
+    "vitrail.train.api": "vitrail.train.request",
 }
 """Old module -> new one."""
 
 
 def warn(old: str, new: str) -> None:
-    """Tell whoever called the caller that a name has changed."""
+    """Warn the caller's caller that a name has changed."""
     warnings.warn(f"{old} is now {new}; the old name goes away with the next release", DeprecationWarning, stacklevel=3)
 
 
 def names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
-    """A module's `__getattr__` for names that stood there earlier. Args: moved: name -> module in which it is now, or module:new name."""
+    """A module's `__getattr__` for its old names. Args: moved: name -> module in which it is now, or module:new name."""
 
     def find(name: str) -> Any:
         if name not in moved:
@@ -44,7 +45,7 @@ def names(package: str, moved: Mapping[str, str]) -> Callable[[str], Any]:
 
 
 def keywords(**moved: str) -> Callable[[_Function], _Function]:
-    """Decorate a function so that it takes keywords by their old names too. Args: moved: old name = new name."""
+    """Decorate a function so that it accepts old keyword names too. Args: moved: old name = new name."""
 
     def decorate(function: _Function) -> _Function:
         @wraps(function)
@@ -61,7 +62,7 @@ def keywords(**moved: str) -> Callable[[_Function], _Function]:
 
 
 class _Renamed(MetaPathFinder, Loader):
-    """Imports an old module as an empty one that takes every name from the new one."""
+    """Imports an old module as an empty one that gets every name from the new one."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname not in MODULES:
@@ -79,5 +80,5 @@ class _Renamed(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let the old modules be imported. Looked at last: what is there under its own name is found first."""
+    """Make the old modules importable. Searched last: existing modules are found first."""
     sys.meta_path.append(_Renamed())

@@ -1,7 +1,7 @@
-"""How BLEU counts a text, decided once for every place that scores: by the language that was told, and by the references themselves.
+"""Settings of BLEU for a text, decided once for all scoring: by the given language and by the references.
 
-BLEU counts runs of one to four words. Where nothing parts words, a whole line is one word, and a translation is right or worth nothing;
-where lines are shorter than four words, there are no runs of four, and sacreBLEU's BLEU is 0.00 even when every line is right.
+BLEU counts runs of one to four words. Without spaces between words, a whole line is one word, and a translation is either right or scores
+nothing. Lines shorter than four words have no runs of four, and sacreBLEU's BLEU is 0.00 even when every line is right.
 """
 
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from typing import NamedTuple
 from vitrail.languages import Writing, find_language, writing_of
 
 LONGEST_RUN = 4
-"""BLEU counts runs of up to so many words."""
-# From this share of lines shorter than that on, a note says so.
+"""The longest run of words that BLEU counts."""
+# From this share of shorter lines on, there is a note.
 _SHORT_SHARE = 0.5
 _SCRIPT_NAMES = {"Thai": "Thai", "Laoo": "Lao", "Khmr": "Khmer", "Mymr": "Burmese", "Tibt": "Tibetan"}
 
 
 class TokenizerChoice(NamedTuple):
-    """A BLEU tokenizer, and why this one (empty where it is the usual one)."""
+    """A BLEU tokenizer, and the reason for it (empty for the usual one)."""
 
     name: str
     reason: str
@@ -30,15 +30,15 @@ class BleuSettings(NamedTuple):
     tokenize: str
     """One of sacreBLEU's tokenizers."""
     effective_order: bool
-    """Whether orders that no line is long enough for are left out (`eff:yes` in the signature)."""
+    """Whether orders longer than every line are left out (`eff:yes` in the signature)."""
     notes: tuple[str, ...]
-    """What is unusual, and why, for the user."""
+    """Unusual settings and their reasons, for the user."""
 
 
 def bleu_settings_for(language: str, references: Sequence[str]) -> BleuSettings:
-    """Decide how BLEU counts translations, by the target language as it was told (or empty) and the references.
+    """Choose BLEU's settings from the given target language (or empty) and the references.
 
-    Orders that the references are all too short for are left out, as the score would be 0.00 whatever the translations are.
+    Orders longer than all references are left out, as the score would always be 0.00.
     """
     choice = tokenizer_for(language, references)
     notes = [f"BLEU tokenizer {choice.reason}"] if choice.reason else []
@@ -46,7 +46,7 @@ def bleu_settings_for(language: str, references: Sequence[str]) -> BleuSettings:
     if lines and short == lines:
         notes.append(
             f"no reference has {LONGEST_RUN} words in a row, the longest that BLEU counts, so that it would be 0.00 even where every line "
-            "is right: it counts the shorter ones alone (eff:yes in its signature); chrF tells more about such lines"
+            "is right: it counts the shorter ones alone (eff:yes in its signature); chrF is more informative for such lines"
         )
     elif short >= _SHORT_SHARE * lines > 0:
         notes.append(
@@ -56,14 +56,13 @@ def bleu_settings_for(language: str, references: Sequence[str]) -> BleuSettings:
 
 
 def tokenizer_for(language: str = "", references: Sequence[str] = ()) -> TokenizerChoice:
-    """Choose BLEU's tokenizer for a target language, by any code of it, and for what the references are written in.
+    """Choose BLEU's tokenizer for a target language (any code) and the script of the references.
 
     Words between spaces: 13a, the one of WMT. Chinese of all kinds: zh. Japanese and Korean: ja-mecab and ko-mecab where the packages of
     `sacrebleu[ja]` and `sacrebleu[ko]` are installed, otherwise characters. All other scripts without spaces between words: characters.
 
-    A language written without spaces is taken at its word, since characters can be counted in any text. One that is written with spaces,
-    or none, gives way to references that have none. Scores under different tokenizers cannot be compared: the signature names the one
-    that was used (`tok:`).
+    A given language without spaces always decides, since characters can be counted in any text. A language with spaces, or none given, is
+    overruled by references without spaces. Scores with different tokenizers cannot be compared: the signature names the tokenizer (`tok:`).
     """
     told, writing = find_language(language) if language else None, writing_of(references)
     if told is not None and told.unspaced:
@@ -100,10 +99,10 @@ def _described(writing: Writing) -> str:
 
 
 def _count_short(tokenize: str, references: Sequence[str]) -> tuple[int, int]:
-    """How many lines have fewer words than the longest run of BLEU, and how many have any."""
+    """The number of lines with fewer words than the longest run of BLEU, and of lines with any words."""
     from sacrebleu.metrics.bleu import BLEU
 
-    # Four words between spaces are at least four by every tokenizer: few lines have to be cut truly.
+    # Four words between spaces are at least four for every tokenizer: few lines must be tokenised.
     few = [line for line in references if line.strip() and len(line.split()) < LONGEST_RUN]
     rest = sum(1 for line in references if line.strip()) - len(few)
     tokenizer = BLEU(tokenize=tokenize).tokenizer if few else str

@@ -95,7 +95,7 @@ def test_norms_are_compared_on_each_mixture_of_lengths(monkeypatch: pytest.Monke
     assert len(said) == 6 and all(len(row.short_loss) == len(row.long_loss) == 2 for row in report.rows)
     assert all(0 < loss < 20 for row in report.rows for loss in (*row.short_loss, *row.long_loss))
     text = report.to_text()
-    assert text.count("batch norm less layer norm") == 3 and f"over {report.border}" in text
+    assert text.count("batch norm minus layer norm") == 3 and f"over {report.border}" in text
     assert json.loads(report.to_json())["rows"][0]["trained_on"] == "alike"
 
 

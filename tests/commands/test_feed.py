@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from vitrail.commands.shared import feed
+from vitrail.commands.shared import line_reader
 from vitrail.commands.shared.line_reader import LineReader
 from vitrail.commands.shared.progress import count_lines
 from vitrail.errors import DataError
@@ -61,7 +61,7 @@ def test_lines_that_are_utf8_are_not_warned_of(tmp_path: Path) -> None:
 
 def test_long_lines_are_not_all_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted in characters, whoever is slow: a queue of so many lines held gigabytes."""
-    monkeypatch.setattr(feed, "MOST_HELD", 50_000)
+    monkeypatch.setattr(line_reader, "MOST_HELD", 50_000)
     path = tmp_path / "in"
     path.write_text(("x" * 20_000 + "\n") * 200)
     one = LineReader(path)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vitrail.cli import run
+from vitrail.commands.shared.console import Settings
 from vitrail.commands.shared.data_options import CORPUS_KEYS, TextOptions, make_request, parse_corpus
 from vitrail.data.data_config import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
@@ -53,8 +54,8 @@ def test_a_name_with_a_comma_is_known_where_it_is_a_file(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("form", "found", "remedy"),
     [
-        ("a.tsv,wieght=3", "'wieght=3' is no setting", "weight=3"),
-        ("a.tsv,weight=3,b.tsv", "'b.tsv' is no setting", "double quotes"),
+        ("a.tsv,wieght=3", "'wieght=3' is not a setting", "weight=3"),
+        ("a.tsv,weight=3,b.tsv", "'b.tsv' is not a setting", "double quotes"),
         ("a.tsv,columns=3", "columns=3", ""),
         ("a.tsv,languages=en-fr", "languages=en-fr", ""),
         ("a,b,c", "3 files", "double quotes"),
@@ -81,7 +82,7 @@ def texts(**fields: Any) -> TextOptions:
 
 def test_dev_and_test_take_the_same_form_and_more_dev_texts_are_scored_beside() -> None:
     asked = texts(corpora=["a.tsv"], devs=["d.csv,columns=1:2", "n.en,n.fr,name=news"], test="t.jsonl", languages="en,fr")
-    request = make_request(asked, recipe="", file=None, settings=["data.corpora.0.weight=3", "data.more_dev.0.name=headlines"])
+    request = make_request(asked, Settings(settings=["data.corpora.0.weight=3", "data.more_dev.0.name=headlines"]))
     table = request.table()["data"]
     data = DataConfig.model_validate(table)
     assert data.corpora[0].weight == 3.0 and data.corpora[0].languages == ("en", "fr")
@@ -91,7 +92,7 @@ def test_dev_and_test_take_the_same_form_and_more_dev_texts_are_scored_beside() 
     with pytest.raises(UsageError, match="--dev and --dev-source"):
         texts(devs=["d.tsv"], dev_source=Path("d.en"), dev_target=Path("d.fr")).overrides()
     with pytest.raises(UsageError, match=r"corpora\.1: corpora is a list of 1"):
-        make_request(asked, recipe="", file=None, settings=["data.corpora.1.weight=3"]).table()
+        make_request(asked, Settings(settings=["data.corpora.1.weight=3"])).table()
 
 
 def test_the_example_of_the_documentation_can_be() -> None:

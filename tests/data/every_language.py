@@ -19,7 +19,7 @@ from vitrail.data.cleaning.filters import Reason
 from vitrail.data.preparing.prepare import DataConfig, prepare
 from vitrail.data.preparing.prepared import NEIGHBOUR, OVERLAP
 from vitrail.errors import VitrailError
-from vitrail.train.api import Request, plan_run
+from vitrail.train.request import Request, plan_run
 
 NO_LOSS = (Reason.DUPLICATE.value, OVERLAP, NEIGHBOUR)
 

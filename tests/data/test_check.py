@@ -81,7 +81,7 @@ def test_sides_the_other_way_round_are_refused_by_script_and_by_letters(text: Wr
 
 def test_another_language_is_refused_where_it_is_scored_on_in_another_script_and_told_elsewhere(text: Write) -> None:
     train, other = text("train", ENGLISH[:100], FRENCH[:100]), text("other", ENGLISH[:100], RUSSIAN)
-    with pytest.raises(DataError, match=r"data\.test .*the target is written in Cyrl, that of data\.corpora\.0 in Latn: Кошка"):
+    with pytest.raises(DataError, match=r"data\.test .*the target is written in Cyrl script, that of data\.corpora\.0 in Latn: Кошка"):
         told(DataConfig(corpora=(train,), test=other))
     assert "is written in Cyrl" in told(DataConfig(corpora=(train, other)))
     assert "is written in Cyrl" in told(DataConfig(corpora=(train,), test=text("o", ENGLISH[:100], RUSSIAN, languages=("en", "ru"))))
@@ -91,7 +91,7 @@ def test_another_language_is_refused_where_it_is_scored_on_in_another_script_and
 
 
 def test_a_code_that_the_script_belies_is_told(text: Write) -> None:
-    assert "by its name fr, is written in Cyrl" in told(
+    assert "is named fr, but is written in Cyrl" in told(
         DataConfig(corpora=(text("x", ENGLISH[:100], RUSSIAN),), source_language="en", target_language="fr")
     )
 
@@ -109,7 +109,7 @@ def test_bytes_of_another_encoding_say_nothing_of_the_script(language: str, line
 @pytest.mark.parametrize(
     ("names", "refused"),
     [
-        (("train.en", "train.fr", "dev.en", "dev.de"), "from en to de, by its names"),
+        (("train.en", "train.fr", "dev.en", "dev.de"), "from en to de, as its file names say"),
         (("train.eng_Latn", "train.fra_Latn", "eng_Latn.dev", "deu_Latn.dev"), "from eng_Latn to deu_Latn"),
         (("newstest2019.eng", "newstest2019.fra", "corpus.en-de.en.gz", "corpus.en-de.de.gz"), "from en to de"),
         (("en.txt", "fr.txt", "corpus.en-de.tsv", ""), "from en to de"),

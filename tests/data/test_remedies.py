@@ -14,7 +14,7 @@ from vitrail.commands.training.config import settings
 from vitrail.train.run_config import RunConfig
 
 SOURCE = Path(__file__).parents[2] / "src" / "vitrail"
-VERBS = [next((SOURCE / "commands").rglob(f"{name}.py")) for name in ("prepare", "request", "train")]
+VERBS = [next((SOURCE / "commands").rglob(f"{name}.py")) for name in ("prepare", "data_options", "train")]
 FILES = [*sorted((SOURCE / "data").rglob("*.py")), *VERBS]
 
 

@@ -268,10 +268,10 @@ def test_a_gzip_bomb_is_stopped(tmp_path: Path) -> None:
             file.write(b" " * (1 << 20) + b"\n")
     assert (tmp_path / "bomb.gz").stat().st_size < 100_000
     (tmp_path / "t").write_bytes(b"x\n" * 80)
-    with pytest.raises(DataError, match="unzips to more than"):
+    with pytest.raises(DataError, match="unpacks to more than"):
         ParallelText(source=tmp_path / "bomb.gz", target=tmp_path / "t").pairs()
     (tmp_path / "big.gz").write_bytes(gzip.compress(os.urandom(500_000).hex().encode()))
-    with pytest.raises(DataError, match="unzips to more than"):
+    with pytest.raises(DataError, match="unpacks to more than"):
         list(lines(tmp_path / "big.gz", limits=Limits(gzip_bytes=600_000)))
 
 

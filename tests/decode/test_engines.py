@@ -85,7 +85,7 @@ def test_what_looks_inside_has_a_torch_engine(folder: Path, monkeypatch: pytest.
     monkeypatch.setattr(table, "ENGINES", {"other": OtherEngine, "torch": TorchEngine})
     assert type(vitrail.load(folder).engine) is TorchEngine, "auto takes one that will do"
     for ask in (vitrail.load, InspectableTranslator.load):
-        with pytest.raises(UsageError, match="engine other, which cannot be looked into"):
+        with pytest.raises(UsageError, match="engine other does not support inspection"):
             ask(folder, engine="other")
     plain = Translator.load(folder, engine="other")
     with pytest.raises(UsageError, match="engine other"):

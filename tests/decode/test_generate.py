@@ -74,7 +74,7 @@ def test_perplexity_is_that_of_the_whole_text_in_one_pass(generator: Generator) 
     figures = found.figures()
     assert figures["perplexity"] == pytest.approx(math.exp(nats / found.tokens), rel=1e-4)
     assert figures["bits_per_byte"] == pytest.approx(nats / math.log(2) / 18, rel=1e-4)
-    with pytest.raises(UsageError, match="without a line"):
+    with pytest.raises(UsageError, match="an empty text"):
         generator.measure(["", " "])
 
 

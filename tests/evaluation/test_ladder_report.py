@@ -218,6 +218,6 @@ def test_foreign_text_is_text(tmp_path):
     assert "<img" not in page and "&lt;img" in page
     markdown = (tmp_path / "report.md").read_text("utf-8")
     assert "\\<img src=x onerror=a()\\> \\| \\`b\\` \\*c\\*" in markdown and "<img" not in markdown.replace("\\<img", "")
-    widths = {len(cells(line)) for line in markdown.split("## What to know")[0].splitlines() if line.startswith("|")}
+    widths = {len(cells(line)) for line in markdown.split("## Notes")[0].splitlines() if line.startswith("|")}
     assert len(widths) == 1
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["notes"] == [name.replace("\udcff", "?")]

@@ -46,10 +46,10 @@ def test_right_sentences_in_a_wrong_order_are_no_translations() -> None:
         (2.0, 2.4, (50.0, 15.0), None),
         (2.0, None, None, None),
         (2.6, 1.2, (30.0, 16.0), None),  # a poor translator is one
-        (LITTLE * 5 + 0.01, 2.4, (50.0, 15.0), "word frequencies"),
-        (math.nan, 2.4, (50.0, 15.0), "word frequencies"),
-        (2.0, SOURCE_WEAK - 0.01, (50.0, 15.0), "source of another sentence"),
-        (2.0, math.nan, (50.0, 15.0), "source of another sentence"),
+        (LITTLE * 5 + 0.01, 2.4, (50.0, 15.0), "unigram entropy"),
+        (math.nan, 2.4, (50.0, 15.0), "unigram entropy"),
+        (2.0, SOURCE_WEAK - 0.01, (50.0, 15.0), "wrong source"),
+        (2.0, math.nan, (50.0, 15.0), "wrong source"),
         (2.0, 2.4, (15.0 + 85 * OWN - 0.1, 15.0), "references of other sentences"),
         (2.0, 2.4, (15.0 + 85 * OWN + 0.1, 15.0), None),
     ],
@@ -72,7 +72,7 @@ def test_what_would_be_enough_follows_the_learning_curve() -> None:
     nearly = estimate_training(falling, entropy=4.0 / LITTLE, steps=4_000, minutes=4.0)
     assert nearly.steps == 8_000, "at least twice as long"
     flat = estimate_training([Point(1_000, 1, 5.0, 0), Point(4_000, 4, 4.9999, 0)], entropy=1.0, steps=4_000, minutes=4.0)
-    assert flat.steps == 32_000, "a curve does not tell further"
+    assert flat.steps == 32_000, "a curve cannot be extrapolated further"
     short = [Point(38, 1, 4.74, 0), Point(75, 2, 4.27, 0), Point(150, 4, 3.97, 0)]
     assert estimate_training(short, entropy=5.9, steps=150, minutes=3.0).steps == 2_000, "the least that is planned"
 

@@ -78,7 +78,7 @@ def test_notes_tell_what_makes_a_score_doubtful(write):
     found = evaluate_files(write("hyp", ["a b c .", ""]), [reference], language="th", recipe=QUICK)
     assert [note.split(":")[0].split(",")[0] for note in found.notes] == [
         "BLEU tokenizer char",
-        "TER counts what stands between spaces",
+        "TER counts words between spaces",
         "1 of 2 translations end in ' .'",
         "1 of 2 translations are empty",
     ]

@@ -50,7 +50,7 @@ def test_error_rate_at_its_ends() -> None:
     assert alignment_error_rate([set()], [set()]) == 0
     counts = count_links([{(0, 0), (1, 1), (2, 2)}], sure=[{(0, 0)}], possible=[{(1, 1)}])
     assert (counts.precision, counts.recall) == (pytest.approx(2 / 3), 1)
-    with pytest.raises(DataError, match="2 alignments, 1 of gold"):
+    with pytest.raises(DataError, match="2 alignments, 1 gold alignments"):
         alignment_error_rate([set(), set()], [set()])
 
 

@@ -114,7 +114,7 @@ def test_tokens_are_taken_as_they_are(tmp_path: Path) -> None:
 def test_what_cannot_be_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = record(NAMES[0])
     mute = record(next(name for name in RECURRENT if RECURRENT[name].attention == "none"))
-    with pytest.raises(UsageError, match="its name does not tell"):
+    with pytest.raises(UsageError, match="unknown file type"):
         draw_attention(drawn, tmp_path / "a.gif")
     for wrong in ({"layer": 9}, {"head": 9}):
         with pytest.raises(UsageError, match="9"):

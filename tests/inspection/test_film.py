@@ -278,7 +278,7 @@ def test_no_film_and_damaged_ones(filmed: Path, tmp_path: Path, caplog: pytest.L
     assert read_film(tmp_path).steps == (6, 12, 18)
     film.write_text(text + '{"step": 31}\n', encoding="utf-8")
     assert read_film(tmp_path).steps == (6, 12, 18, 20)
-    assert caplog.messages[-1].endswith("a line of step 31 is no frame of a film (probes); left out")
+    assert caplog.messages[-1].endswith("a line of step 31 is not a frame of a film (probes); left out")
     film.write_text(text + '{"step": 31, "format": 2}\n', encoding="utf-8")
     with pytest.raises(ModelError, match="format 2"):
         read_film(tmp_path)

@@ -390,7 +390,8 @@ def test_the_last_label_of_a_line_chart_is_whole(count: int, tab: Tab) -> None:
     labels = ["abcdefghi"] * (count - 1) + ["wxyzwxyzw"]  # as long as labels are drawn
     outside = page.evaluate(
         """labels => {
-          const chart = Vitrail.tools.lines({series: [{name: "a", values: labels.map((_, place) => place)}], labels, label: "chart"});
+          const series = [{name: "a", values: labels.map((_, place) => place)}];
+          const chart = Vitrail["charts.js"].lines({series, labels, label: "chart"});
           document.querySelector("main").append(chart);
           const all = chart.querySelector(".chart").getBoundingClientRect();
           const boxes = [...chart.querySelectorAll("text")].map(one => one.getBoundingClientRect());

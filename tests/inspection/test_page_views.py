@@ -23,7 +23,6 @@ from vitrail.inspection.causes.lens import apply_lens
 from vitrail.inspection.contents import Facts
 from vitrail.inspection.decoding import Finished, Node
 from vitrail.inspection.maps.model_map import map_model
-from vitrail.inspection.maps.similarity import pca
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import ModelConfig, build_model
@@ -405,15 +404,20 @@ def test_a_great_tree_begins_without_its_pruned_branches(tab: Tab) -> None:
 # ---- alignment -------------------------------------------------------------------------------------------------------------------
 
 
-def test_links_grow_as_the_analysis_lets_them_grow(tab: Tab) -> None:
+def test_weights_between_words_are_those_of_the_analysis(tab: Tab) -> None:
     page = tab.open(plain(), "alignment")
     generator = np.random.default_rng(0)
-    for _ in range(60):
-        shape = generator.integers(1, 8, size=2)
-        matrix = generator.integers(0, 6, size=shape).astype(np.float32)
-        for rule, method in (("grownLinks", "grow-diag"), ("forwardLinks", "target")):
-            found: list[list[int]] = page.evaluate(f"matrix => Vitrail.align.{rule}(matrix)", matrix.tolist())
-            assert {(i, j) for i, j in found} == link(matrix, method=method)  # type: ignore[arg-type]
+    for _ in range(40):
+        targets, sources = generator.integers(1, 12, size=2)
+        weights: npt.NDArray[np.float32] = generator.random((targets, sources)).astype(np.float32)
+        words = [np.array_split(np.arange(count), generator.integers(1, count + 1)) for count in (targets, sources)]
+        groups = [[{"places": word.tolist()} for word in side] for side in words]
+        found: list[float] = page.evaluate(
+            '([values, width, rows, columns]) => Array.from(Vitrail["views/00_attention.js"].regroup(values, width, rows, columns))',
+            [weights.ravel().tolist(), int(sources), *groups],
+        )
+        expected = pool_by_word(weights, targets=[word.tolist() for word in words[0]], sources=[word.tolist() for word in words[1]])
+        np.testing.assert_allclose(found, expected.ravel(), rtol=1e-5)
 
 
 def shown_links(page: Page) -> set[tuple[int, int]]:
@@ -517,7 +521,7 @@ def test_rank_correlations_are_scipys(tab: Tab) -> None:
         [float(np.mean([rank_correlation(a, b) for a, b in zip(one, other, strict=True)])) for other in strengths] for one in strengths
     ]
     np.testing.assert_allclose(found, expected, atol=1e-9)
-    ties = page.evaluate("() => Vitrail.shared.spearman([1, 1, 2, 3, 3], [5, 1, 1, 2, 9])")
+    ties = page.evaluate('() => Vitrail["views/00_shared.js"].spearman([1, 1, 2, 3, 3], [5, 1, 1, 2, 9])')
     assert ties == pytest.approx(rank_correlation([1, 1, 2, 3, 3], [5, 1, 1, 2, 9]))
 
 
@@ -557,20 +561,27 @@ def test_the_lens_shows_each_layers_best_token_and_marks_the_right_one(tab: Tab)
 # ---- maps ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_principal_components_are_those_of_the_analysis(tab: Tab) -> None:
-    page = tab.open(plain(), "maps")
-    generator = np.random.default_rng(1)
-    for rows, columns in ((3, 9), (12, 16), (40, 8)):
-        values: npt.NDArray[np.float32] = generator.normal(size=(rows, columns)).astype(np.float32)
-        found: dict[str, Any] = page.evaluate("rows => Vitrail.shared.principal(rows)", values.tolist())
-        expected = pca(values, components=2)
-        points = np.array(found["points"])
-        reference = values - values.mean(0)
-        _, sizes, axes = np.linalg.svd(np.float64(reference), full_matrices=False)
-        np.testing.assert_allclose(np.abs(points), np.abs(np.float64(reference) @ axes[:2].T), atol=1e-5)
-        np.testing.assert_allclose(found["shares"], (sizes**2 / (sizes**2).sum())[:2], atol=1e-6)
-        assert expected.explained is not None
-        np.testing.assert_allclose(found["shares"], expected.explained[:2], atol=1e-4)
+def test_states_lie_where_the_analysis_puts_them(tab: Tab) -> None:
+    record = full()
+    page = tab.open(record, "maps")
+    choices = page.locator("#view-maps .choice").first.locator("button")
+    places: list[str] = choices.evaluate_all("all => all.map(one => one.dataset.value)")
+    outputs = [f"encoder.{layer}.residual_2.sum" for layer in range(2)]
+    assert places == ["source_embedded", "source_input", *outputs, "memory"]
+    for number, place in enumerate(places):
+        choices.nth(number).click()
+        values = np.asarray(record[place], dtype=np.float64)
+        _, sizes, axes = np.linalg.svd(values - values.mean(0), full_matrices=False)
+        shares: list[float] = page.locator("[data-shares]").evaluate("one => one.dataset.shares.split(' ').map(Number)")
+        np.testing.assert_allclose(shares, (sizes**2 / (sizes**2).sum())[:2], atol=1e-5)
+        centres: list[list[float]] = (
+            page.locator("#view-maps .sca")
+            .first.locator(".sca-point")
+            .evaluate_all("all => all.map(one => [Number(one.getAttribute('cx')), -Number(one.getAttribute('cy'))])")
+        )
+        drawn, expected = np.array(centres), (values - values.mean(0)) @ axes[:2].T
+        apart = [np.linalg.norm(points[:, None] - points[None], axis=-1) for points in (drawn, expected)]
+        np.testing.assert_allclose(apart[0] / apart[0].max(), apart[1] / apart[1].max(), atol=1e-3)
 
 
 def test_labels_of_a_map_do_not_cover_each_other(tab: Tab) -> None:

@@ -58,12 +58,12 @@ def test_words_stay_whole_and_the_order_is_another() -> None:
     assert all(shuffle(side((4, 5), ((0, 1),)), seed=seed) == [1, 0] for seed in range(5)), "one word: its tokens"
     assert all(shuffle(side((4, 4, 5), ((0,), (1,))), seed=seed) in ([0, 2, 1], [1, 2, 0], [2, 0, 1], [2, 1, 0]) for seed in range(5))
     for wrong in (side((4, 4), ((0,), (1,))), side((4,), ((0,),))):
-        with pytest.raises(UsageError, match="no other order"):
+        with pytest.raises(UsageError, match="cannot be reordered"):
             shuffle(wrong, seed=1)
 
 
 def test_the_experiment_in_words() -> None:
     told = permute(translator("pre-layer-sinusoidal"), TEXT, search=SHORT).to_text()
-    assert "other vectors for another order" in told and "without positions, the encoder gives the same set of vectors" in told
+    assert "different vectors for another order" in told and "without positions, the encoder gives the same set of vectors" in told
     record = permute(translator("lstm"), TEXT, search=SHORT).to_record()
     assert record["as_it_is"]["same"] is False and record["without"] is None

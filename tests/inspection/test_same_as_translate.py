@@ -168,7 +168,7 @@ def test_edits_are_of_one_part(model: str) -> None:
     assert attribute(alone, one.model).arrays["attribution.occlusion"].shape == (len(alone.predicted_tokens), len(alone.source_tokens))
     with pytest.raises(UsageError, match="does not occur"):
         one.edit(several, edit)
-    with pytest.raises(UsageError, match="makes 1 parts of a text that is translated in 2"):
+    with pytest.raises(UsageError, match="into 1 parts instead of 2"):
         one.edit("the dog ate it. The dog ate", Edit(words=(("it", "Mr"),)))
     with pytest.raises(UsageError, match=r"a prefix for part 2[\s\S]*part 1"):
         one.edit(several, Edit(prefix="a"), part=2)

@@ -127,5 +127,5 @@ def test_the_tree_holds_every_hypothesis_that_ended() -> None:
         if finished.node is not None:
             assert f"  {finished.score:.3f} ← best" in tree
             found += 1
-        assert f"{sum(node.fate == 'pruned' for node in decoding.nodes):,} candidates given up" in tree
+        assert f"{sum(node.fate == 'pruned' for node in decoding.nodes):,} candidates pruned" in tree
     assert found

@@ -91,7 +91,7 @@ def test_ensembles_and_compiled_models_are_refused() -> None:
     vocabularies = KINDS["lstm"].vocabularies
     together = InspectableTranslator(Ensemble([model("lstm"), settled(KINDS["lstm"])], digests=["x", "x"]), vocabularies=vocabularies)
     assert together.translate("ab").parts == 1
-    with pytest.raises(ModelError, match=r"an ensemble has no inside[\s\S]*one of its models"):
+    with pytest.raises(ModelError, match=r"an ensemble cannot be inspected[\s\S]*one of its models"):
         together.inspect("ab")
     compiled = settled(KINDS["lstm"])
     compiled.compile(backend="eager")

@@ -74,5 +74,5 @@ def test_intervals_hold_the_mean() -> None:
 
 def test_alike_pronouns_are_refused() -> None:
     challenge = challenge_set()[0]
-    with pytest.raises(UsageError, match="does not tell il from elle"):
+    with pytest.raises(UsageError, match="same token for il and elle"):
         pronoun_place(untrained(), challenge._replace(contrast=challenge.target))

@@ -218,7 +218,7 @@ def test_what_is_no_model_is_refused(content: str, tmp_path: Path) -> None:
 
 def test_a_newer_format_asks_for_a_newer_release(folder: Path) -> None:
     with_document(folder, format=FORMAT + 1)
-    with pytest.raises(ModelError, match=f"format {FORMAT + 1}(?s:.*)format {FORMAT} or older(?s:.*)newer vitrail"):
+    with pytest.raises(ModelError, match=f"format {FORMAT + 1}(?s:.*)format {FORMAT} or older(?s:.*)update vitrail"):
         load_model(folder)
 
 
@@ -269,7 +269,7 @@ def test_a_configuration_of_many_megabytes_is_refused(folder: Path) -> None:
 
 def test_the_vocabulary_of_another_model_is_refused(folder: Path) -> None:
     republish(folder, joint__vocab__json=CharacterVocabulary(list("abcdfe")).to_bytes())
-    with pytest.raises(ModelError, match="vocabulary is of another model"):
+    with pytest.raises(ModelError, match="vocabulary belongs to another model"):
         load_model(folder)
 
 

@@ -15,7 +15,6 @@ from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import BEFORE_CHARACTERS
 from vitrail.errors import UsageError
 from vitrail.models.build import MODEL_KINDS, PRESETS
-from vitrail.train.api import to_run_config
 from vitrail.train.choosing import choose_text
 from vitrail.train.choosing.choose import (
     LEARNING_RATES,
@@ -33,6 +32,7 @@ from vitrail.train.choosing.choose import (
     to_table,
 )
 from vitrail.train.optim import Warmup
+from vitrail.train.request import to_run_config
 
 FACTS = st.builds(
     CorpusFacts,

@@ -72,7 +72,7 @@ def test_the_program_stops_and_goes_on(tmp_path: Path) -> None:
     assert process.returncode == 130, shown
     assert any("which is saved" in line for line in shown)
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0 and "going on from step" in again.stderr, again.stderr
+    assert again.returncode == 0 and "resuming from step" in again.stderr, again.stderr
     assert [line["step"] for line in logged(tmp_path / "run") if line["kind"] == "train"] == list(range(1, 41))
 
 
@@ -151,7 +151,7 @@ def test_a_rank_that_was_killed_is_named_by_the_others(killed: int, tmp_path: Pa
     ranks = train_in_ranks(config, tmp_path / "run", faults={killed: Fault(9)})
     other = ranks[1 - killed]
     assert (ranks[killed].wait(), other.wait()) == (-9, 1)
-    assert f"rank {killed} of 2 has ended without a word" in other.text() and "same command" in other.text(), other.text()
+    assert f"rank {killed} of 2 has ended without a message" in other.text() and "same command" in other.text(), other.text()
     assert "Traceback" not in other.text() and "gloo" not in other.text()
     assert codes(train_in_ranks(config, tmp_path / "run")) == [0, 0]
 
@@ -162,7 +162,7 @@ def test_a_rank_that_hangs_is_named_and_the_others_leave(stopped: int, tmp_path:
     try:
         assert ranks[1 - stopped].wait() == 1
         text = ranks[1 - stopped].text()
-        assert f"rank {stopped} of 2 (pid {ranks[stopped].pid} on host " in text and "hangs: nothing was heard of it for" in text, text
+        assert f"rank {stopped} of 2 (pid {ranks[stopped].pid} on host " in text and "does not respond: no heartbeat for" in text, text
     finally:
         os.kill(ranks[stopped].pid, signal.SIGKILL)
     assert ranks[stopped].wait() == -9

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from training_runs import Trainer, differing, every_byte, logged, run, tiny, write_text
 
+from vitrail import train_translator
 from vitrail.cli import run as command
 from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import open_prepared
@@ -19,7 +20,6 @@ from vitrail.files import FolderLock
 from vitrail.models.model_folder import load_model
 from vitrail.train import loop as loop_module
 from vitrail.train import run as run_module
-from vitrail.train.api import train_translator
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks import translation_task as translation_module
@@ -146,7 +146,7 @@ def test_settings_that_stand_where_the_run_writes_its_own(copied: Path) -> None:
 def test_text_that_stands_where_a_run_writes(copied: Path, tmp_path: Path) -> None:
     inside = write_text(copied / "data" / "mine")
     before = every_byte(copied)
-    with pytest.raises(UsageError, match=r"text\.en: is to be read, and stands where"):
+    with pytest.raises(UsageError, match=r"text\.en: is an input file, and"):
         run(tiny(tmp_path, {"data": {"corpora": [inside]}}), copied)
     assert every_byte(copied) == before
 
@@ -186,7 +186,7 @@ def test_other_text_changes_nothing_though_it_is_allowed(copied: Path) -> None:
     """The ids of another vocabulary would stand for other words: what is prepared for a look is thrown away."""
     before = every_byte(copied)
     for allow in (["data"], ["data", "vocabularies"], ["data.corpora", "vocabularies", "data.digest"]):
-        with pytest.raises(UsageError, match=r"vocabularies: .* \(its ids would stand for other subwords\)") as caught:
+        with pytest.raises(UsageError, match=r"vocabularies: .* \(its ids would mean other subwords\)") as caught:
             run(tiny(copied.parent, pairs=150), copied, allow=allow)
         assert caught.value.remedy == "train in a new folder"
         assert every_byte(copied) == before
@@ -262,7 +262,7 @@ def test_a_score_of_another_kind_keeps_no_better_model_out(tmp_path: Path, monke
     said: list[str] = []
     scores(monkeypatch, [(28.0, 22.0), (27.0, 21.0), (26.0, 24.0)])
     outcome = run(tiny(tmp_path, longer), tmp_path / "run", allow=["train"], say=said.append)
-    assert "the model so far, of step 2, measured anew: chrF 22.00" in said
+    assert "the best model so far (step 2) was evaluated again: chrF 22.00" in said
     assert (outcome.progress.best, outcome.progress.best_step, load_model(tmp_path / "run").facts["step"]) == (24.0, 8, 8)
     assert outcome.progress.scores == [(6, 21.0), (8, 24.0)]
 
@@ -288,7 +288,7 @@ def test_another_dev_text_measures_anew(tmp_path: Path) -> None:
     said: list[str] = []
     second = run(configs[1], tmp_path / "run", allow=["train.duration", "data.dev"], say=said.append)
     assert open_prepared(tmp_path / "run" / "data").dev.source[0] == (tmp_path / "two.en").read_text().splitlines()[0]
-    assert any(line.startswith("the model so far, of step 9, measured anew: loss ") for line in said)
+    assert any(line.startswith("the best model so far (step 9) was evaluated again: loss ") for line in said)
     assert first.progress.best is not None and second.progress.best is not None
     assert [step for step, _ in second.progress.scores] == [18], "what was measured on the other text is no rival"
 
@@ -296,7 +296,7 @@ def test_another_dev_text_measures_anew(tmp_path: Path) -> None:
 def test_a_model_without_checkpoints_is_not_trained_anew_in_silence(copied: Path) -> None:
     shutil.rmtree(copied / "state")
     before = every_byte(copied)
-    with pytest.raises(UsageError, match="holds a model, but no checkpoint in state/") as caught:
+    with pytest.raises(UsageError, match="has a model but no checkpoint in state/") as caught:
         run(tiny(copied.parent), copied)
     assert "--allow-change state" in caught.value.remedy
     assert every_byte(copied) == before
@@ -334,7 +334,7 @@ def test_a_run_killed_before_its_first_checkpoint_goes_on_by_itself(tmp_path: Pa
 def test_prepare_does_not_replace_the_data_of_a_trained_run(copied: Path) -> None:
     before = every_byte(copied)
     other = tiny(copied.parent / "other", pairs=150)
-    with pytest.raises(UsageError, match="a model was trained here"):
+    with pytest.raises(UsageError, match="a model was trained on this data"):
         prepare(other.data, copied / "data")
     text = copied.parent / "other" / "text" / "text"
     assert command(["prepare", "--source", f"{text}.en", "--target", f"{text}.fr", "-o", str(copied)]) == 2
@@ -441,7 +441,7 @@ def test_what_is_damaged_in_a_finished_run_is_made_again(
     assert load_model(copied).facts == load_model(unbroken).facts
     assert open_prepared(copied / "data").digest == open_prepared(unbroken / "data").digest
     if name.startswith("model"):
-        assert any(f"; the model is made again, of step {load_model(unbroken).facts['step']}" in line for line in caplog.messages)
+        assert any(f"; the model was rebuilt from step {load_model(unbroken).facts['step']}" in line for line in caplog.messages)
     elif damage == "flipped":
         assert any("prepared.json: " in line and line.endswith("; preparing it again") for line in said)
 
@@ -488,10 +488,10 @@ def test_choices_are_made_again_from_the_checkpoint(
     before = (tmp_path / "run" / "config.toml").read_bytes()
     for content in (b"{", bytearray((tmp_path / "run" / "choices.json").read_bytes().replace(b"1024", b"1025"))):
         (tmp_path / "run" / "choices.json").write_bytes(content)
-        monkeypatch.setattr("vitrail.train.api.usable_cores", lambda: 64)
+        monkeypatch.setattr("vitrail.train.request.usable_cores", lambda: 64)
         caplog.clear()
         train_translator(*text, tmp_path / "run", settings=[*fixed, "data.holdout.dev_pairs=4"])
-        assert any("choices.json: is lost or damaged; made again from step-000002" in message for message in caplog.messages)
+        assert any("choices.json: was missing or damaged; rebuilt from step-000002" in message for message in caplog.messages)
         assert (tmp_path / "run" / "config.toml").read_bytes() == before
 
 

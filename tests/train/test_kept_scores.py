@@ -9,9 +9,9 @@ from training_runs import run, tiny, write_text
 from typer.testing import CliRunner
 
 from vitrail.cli import app
-from vitrail.commands.shared.scoring import SCORES, score_run
 from vitrail.config import build, merge
 from vitrail.errors import UsageError
+from vitrail.evaluation.run_score import SCORES, score_run
 from vitrail.train.run_config import RunConfig
 
 _SIGNS = "กขคงจชซญดตถทนบปผพฟมยรลวสห"

@@ -16,10 +16,9 @@ import vitrail
 from vitrail import cli
 from vitrail.decode.generate import Generator
 from vitrail.errors import Interrupted, UsageError
-from vitrail.models.base import unique_tensors
-from vitrail.models.model_folder import load_folder
-from vitrail.train.api import to_run_config
+from vitrail.models.model_folder import load_folder, unique_tensors
 from vitrail.train.log.metrics import Event
+from vitrail.train.request import to_run_config
 from vitrail.train.resume import checkpoints
 from vitrail.train.run import train
 
@@ -41,8 +40,8 @@ def text(tmp_path: Path) -> Path:
 TRAIN = """
 import json, sys
 from pathlib import Path
-from vitrail.train.api import to_run_config
-from vitrail.train.log.metrics import Event
+from vitrail.train.request import to_run_config
+from vitrail.train.metrics import Event
 from vitrail.train.run import train
 train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
 """
@@ -261,7 +260,7 @@ def test_going_on_leaves_a_sound_model_alone_and_makes_a_damaged_one_again(
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0\0")
     train(config, tmp_path / "run")
-    assert "made again" in caplog.text and load_folder(tmp_path / "run").config.kind == "recurrent-language"
+    assert "rebuilt" in caplog.text and load_folder(tmp_path / "run").config.kind == "recurrent-language"
 
 
 def test_prepared_by_itself_and_trained_from_python(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,9 +8,9 @@ import pytest
 from tests.train.training_runs import logged, run, tiny
 
 from vitrail.config import Override, build
-from vitrail.train.api import Request, plan_run, recipes, to_run_config
 from vitrail.train.choosing.schedule_length import describe_length, highest_share, warn_of_warmup
 from vitrail.train.optim import Warmup
+from vitrail.train.request import Request, plan_run, recipes, to_run_config
 from vitrail.train.run_config import RunConfig
 
 

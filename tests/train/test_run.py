@@ -72,7 +72,7 @@ def test_a_finished_run_says_so_and_changes_no_byte(copied: Path) -> None:
     before, said = every_byte(copied), list[str]()
     outcome = run(tiny(copied.parent), copied, say=said.append)
     assert outcome.already_done and outcome.progress.step == 30
-    assert said[-1] == "already at step 30 of 30 (30 steps): nothing to do"
+    assert said[-1] == "training is already complete at step 30 of 30 (30 steps): nothing to do"
     assert every_byte(copied) == before
 
 
@@ -130,7 +130,7 @@ def test_stopped_and_started_again(steps: list[int], tmp_path: Path, unbroken: P
         assert steps_saved(tmp_path / "run")[-1] == step
     said: list[str] = []
     run(tiny(tmp_path), tmp_path / "run", say=said.append)
-    assert f"going on from step {steps[-1]}" in said
+    assert f"resuming from step {steps[-1]}" in said
     assert not differing(tmp_path / "run", unbroken)
 
 
@@ -165,7 +165,7 @@ def test_stopped_before_the_first_step(name: str, tmp_path: Path, monkeypatch: p
     config = tiny(tmp_path, {"train": {"duration": "2 steps"}})
     with monkeypatch.context() as patch:
         patch.setattr(run_module, name, interrupted)
-        with pytest.raises(Stopped, match="before a step was taken"):
+        with pytest.raises(Stopped, match="before the first step"):
             run(config, tmp_path / "run")
     assert not steps_saved(tmp_path / "run")
     assert run(config, tmp_path / "run").progress.step == 2
@@ -198,7 +198,7 @@ def test_another_setup_is_refused_by_name(changes: dict[str, Any], named: str, c
     before = every_byte(copied)
     threads = torch.get_num_threads()
     try:
-        with pytest.raises(UsageError, match="saved with another setup") as caught:
+        with pytest.raises(UsageError, match="saved with different settings") as caught:
             run(tiny(copied.parent, changes), copied)
     finally:
         torch.set_num_threads(threads)
@@ -223,7 +223,7 @@ def test_nothing_is_written_for_a_run_that_is_refused(copied: Path, tmp_path: Pa
     begun: list[str] = []
     with FolderLock(copied), pytest.raises(TrainingError, match="in use by pid"):
         run_module.train(tiny(copied.parent), copied, begin=lambda: begun.append("held"))
-    with pytest.raises(UsageError, match="saved with another setup"):
+    with pytest.raises(UsageError, match="saved with different settings"):
         run_module.train(tiny(copied.parent, {"data": {"max_length": 9}}), copied, begin=lambda: begun.append("other"))
     assert begun == []
     run_module.train(tiny(copied.parent), copied, begin=lambda: begun.append("mine"))
@@ -232,7 +232,7 @@ def test_nothing_is_written_for_a_run_that_is_refused(copied: Path, tmp_path: Pa
 
 def test_another_models_weights_are_refused_where_the_change_is_allowed(copied: Path) -> None:
     before = every_byte(copied)
-    with pytest.raises(UsageError, match="its weights are of another model"):
+    with pytest.raises(UsageError, match="its weights belong to another model"):
         run(tiny(copied.parent, {"model": {"width": 24}}), copied, allow=["model"])
     assert every_byte(copied) == before
 
@@ -280,7 +280,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
         run(tiny(copied.parent), copied)
     named = "model.safetensors" if (kind, name) == ("flipped", "manifest.json") else name  # the manifest then lies about that one
     assert len(caplog.messages) == 1 and f"step-000030/{named}" in caplog.messages[0]
-    assert "going on from step-000028" in caplog.messages[0]
+    assert "resuming from step-000028" in caplog.messages[0]
     assert not differing(copied, unbroken)
 
 
@@ -330,7 +330,7 @@ def test_a_full_disk_costs_a_checkpoint_not_the_training(
     with caplog.at_level(logging.WARNING):
         run(tiny(tmp_path), tmp_path / "run", observers=[observe])
     assert len(caplog.messages) == 1
-    assert all(part in caplog.messages[0] for part in ("step-000012", "No space left", "bytes needed", "bytes free", "training goes on"))
+    assert all(part in caplog.messages[0] for part in ("step-000012", "No space left", "bytes needed", "bytes free", "training continues"))
     assert seen == [[8, 9]], "no half of it is visible, and the one before is there"
     assert not differing(tmp_path / "run", unbroken)
 
@@ -368,7 +368,7 @@ def test_a_model_that_cannot_be_written_is_written_later(
     refuse(is_refused)
     with caplog.at_level(logging.WARNING):
         outcome = run(tiny(tmp_path, {"train": {"duration": "18 steps"}}), tmp_path / "run")
-    assert len(caplog.messages) == 1 and "the model is written after a later validation" in caplog.messages[0]
+    assert len(caplog.messages) == 1 and "a later validation writes the model" in caplog.messages[0]
     assert outcome.progress.best == 4.0 and load_model(tmp_path / "run").facts["step"] == 18
 
 
@@ -494,7 +494,7 @@ def test_patience_stops_a_training_that_does_not_get_better(tmp_path: Path, monk
     assert (outcome.progress.step, outcome.progress.best_step, outcome.progress.waited) == (6, 2, 2)
     said: list[str] = []
     assert run(config, tmp_path / "run", say=said.append).already_done
-    assert said[-1].startswith("already at step 6 of 30")
+    assert said[-1].startswith("training is already complete at step 6 of 30")
 
 
 def test_the_plateau_schedule_halves_when_nothing_gets_better(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,7 +196,7 @@ def spoilt_copies(tmp_path: Path, spoil: Callable[[random.Random, bytes], bytes]
             assert is_step(tmp_path, 1)
             (line,) = caplog.messages
             assert (
-                str(path) in line and caught.value.found in line and line.endswith("going on from step-000001 instead") and "\n" not in line
+                str(path) in line and caught.value.found in line and line.endswith("resuming from step-000001 instead") and "\n" not in line
             )
         file.write_bytes(good)
     assert is_step(tmp_path, 2)

@@ -1,1 +1,1 @@
-"""Measured against others, and against promises: each number of docs/benchmarks.md comes from here."""
+"""Speed measurements, against other toolkits and fixed limits: the source of the numbers in docs/benchmarks.md."""

@@ -1,6 +1,6 @@
-"""Training speed on a quiet machine and beside other work, for several ways in which OpenMP's threads wait: `vitrail bench busy`.
+"""Training speed on a quiet machine and beside other work, for several OpenMP wait policies: `vitrail bench busy`.
 
-One training a way, all alive from the first round to the last; they take turns, and those whose turn it is not sleep.
+One training per policy, all alive from the first round to the last; they take turns, and the others sleep.
 """
 
 import json
@@ -23,18 +23,18 @@ from vitrail.runtime.cores import SPIN_COUNT, WAITING
 from vitrail.runtime.device import Precision
 from vitrail.runtime.machine import Machine, describe_machine
 
-OLD, OURS = "OpenMP's own", f"Vitrail's ({SPIN_COUNT:,} looks)"
+OLD, OURS = "OpenMP default", f"Vitrail's (spin count {SPIN_COUNT:,})"
 QUIET_GOAL, BUSY_GOAL = 0.97, 0.8
-"""Of OpenMP's own speed when quiet; of the fair share of that beside other work."""
+"""Goals: share of OpenMP's default speed when quiet; of its fair share beside other work."""
 _WARMUP_STEPS = 4
 _BATCHES = 16
 _AS_EVER = {"KMP_BLOCKTIME": "200"}
-"""What LLVM's OpenMP does by itself and GNU's does not read: something must be said, or Vitrail would say its own."""
+"""The default of LLVM's OpenMP, which GNU's ignores: a value must be set, or Vitrail would set its own."""
 
 
 @dataclass(frozen=True)
 class WaitPolicy:
-    """One way to wait, and what came out, one figure a round."""
+    """One wait policy and its results, one figure per round."""
 
     name: str
     setting: dict[str, str]
@@ -43,12 +43,12 @@ class WaitPolicy:
     """Real target tokens a second."""
     busy: tuple[float, ...]
     digest: str
-    """Of the weights after the first steps: equal where the way to wait changes no bit."""
+    """Digest of the weights after the first steps: equal if the policy changes no bit."""
 
 
 @dataclass(frozen=True)
 class BusyReport:
-    """Speeds in both states; the first way is the one that the others are held against."""
+    """Speeds in both states; the first policy is the baseline."""
 
     machine: Machine
     conditions: str
@@ -58,19 +58,19 @@ class BusyReport:
 
     @property
     def fair_share(self) -> float:
-        """Of the cores: what each thread gets where all that are ready to run get equally much, next to what it has when quiet."""
+        """The share of the cores that each thread gets when all runnable threads get equally much, relative to the quiet state."""
         cores = self.machine.cores
         return min(1.0, cores / (self.threads + self.busy_threads)) / min(1.0, cores / self.threads)
 
     def ratios(self, way: WaitPolicy) -> tuple[float, float]:
-        """Speed when quiet, next to the first way's; speed beside the other work, next to the fair share of the first way's when quiet."""
+        """Speed when quiet relative to the baseline's; speed beside other work relative to the fair share of the baseline's quiet speed."""
         quiet, busy = statistics.median(way.quiet), statistics.median(way.busy)
         first = statistics.median(self.ways[0].quiet)
         return quiet / first, busy / (first * self.fair_share)
 
     @property
     def same_bits(self) -> bool:
-        """Whether all ways trained the same weights."""
+        """Whether all policies trained the same weights."""
         return len({way.digest for way in self.ways}) == 1
 
     def to_json(self) -> str:
@@ -83,7 +83,7 @@ class BusyReport:
         """A table for people."""
         width = max(len(way.name) for way in self.ways)
         lines = [self.machine.to_text(), self.conditions, ""]
-        lines.append(f"{'how threads wait':<{width}}   quiet tokens/s   of OpenMP's own    busy tokens/s   of the fair share")
+        lines.append(f"{'wait policy':<{width}}   quiet tokens/s    of the default    busy tokens/s   of the fair share")
         for way in self.ways:
             quiet, busy = self.ratios(way)
             figures = f"{statistics.median(way.quiet):14,.0f}   {quiet:15.2f}   {statistics.median(way.busy):14,.0f}   {busy:17.2f}"
@@ -111,12 +111,12 @@ def measure_busy_training(
     vocabulary: int = 10_000,
     say: Callable[[str], None] = lambda _: None,
 ) -> BusyReport:
-    """Measure training in both states, round by round, so that a slow minute of the machine meets all ways to wait.
+    """Measure training in both states, round by round, so that a slow minute of the machine affects all policies.
 
     Args:
         busy_threads: of the other process, which is started and ended here; None: as many as train.
-        seconds: of each measurement; whole steps are counted. repeats: rounds; in each, every way is measured in both states.
-        spin_counts: more ways to measure. settle: seconds of training before each measurement. pairs: None: the built-in phrasebook.
+        seconds: of each measurement; whole steps are counted. repeats: rounds; in each, every policy is measured in both states.
+        spin_counts: more policies to measure. settle: seconds of training before each measurement. pairs: None: the built-in phrasebook.
     Raises: UsageError. VitrailError: a training failed.
     """
     if min(batch_tokens, threads, repeats, *spin_counts, 1) < 1 or seconds <= 0 or (busy_threads is not None and busy_threads < 1):
@@ -124,7 +124,7 @@ def measure_busy_training(
     busy_threads = threads if busy_threads is None else busy_threads
     model = sized_model(preset, ())
     corpus = make_bench_corpus(pairs or read_pairs(None, None), vocabulary=vocabulary, batch_tokens=batch_tokens, count=_BATCHES)
-    settings = {OLD: {}, OURS: dict(WAITING)} | {f"{count:,} looks": {"GOMP_SPINCOUNT": str(count)} for count in spin_counts}
+    settings = {OLD: {}, OURS: dict(WAITING)} | {f"spin count {count:,}": {"GOMP_SPINCOUNT": str(count)} for count in spin_counts}
     machine = describe_machine()
     with tempfile.TemporaryDirectory(prefix="vitrail-bench-") as folder, ExitStack() as stack:
         file = Path(folder, "batches.safetensors")
@@ -156,17 +156,17 @@ def read_counts(text: str) -> tuple[int, ...]:
 
 
 class _Training:
-    """A training in another process, which goes on for as long as it is told to."""
+    """A training in another process, which trains for the requested times."""
 
     def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
         self._name, self._process, self.digest = name, process, ""
 
     def begin(self, task: BusyTask) -> None:
-        """Let it build its model and warm up."""
+        """Make it build its model and warm up."""
         self.digest = str(self._ask(json.dumps(asdict(task)))["digest"])
 
     def train_for(self, seconds: float) -> float:
-        """Tokens a second, over about so many seconds."""
+        """Tokens per second, over about `seconds`."""
         speed = BusySpeed(**self._ask(str(seconds)))
         return speed.tokens / speed.seconds
 
@@ -187,7 +187,7 @@ def _pipes(process: "subprocess.Popen[str]") -> tuple[IO[str], IO[str]]:
 
 @contextmanager
 def _process(command: Sequence[str], environment: Mapping[str, str]) -> Generator["subprocess.Popen[str]", None, None]:
-    """A process that is spoken to by lines, and ended at the end."""
+    """A process with line-based input and output, ended on exit."""
     with subprocess.Popen(
         [sys.executable, "-m", *command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(environment), text=True
     ) as process:

@@ -10,11 +10,11 @@ _BLOCK = bytes(1 << 20)
 
 def _work() -> None:
     while True:
-        hashlib.sha256(_BLOCK)  # gives up the interpreter's lock, so that all threads are busy at once
+        hashlib.sha256(_BLOCK)  # releases the interpreter's lock, so all threads are busy at once
 
 
 def main() -> None:
-    """Keep as many threads busy as the only argument says; a line on standard output tells that they are."""
+    """Keep as many threads busy as the argument says; a line on standard output reports that they are."""
     for _ in range(int(sys.argv[1])):
         threading.Thread(target=_work, daemon=True).start()
     os.write(1, b"busy\n")

@@ -1,4 +1,4 @@
-"""One training that is timed again and again: a task as JSON on the first line of standard input, then a number of seconds on each line."""
+"""One training, timed repeatedly: reads a task as JSON from the first line of standard input, then seconds from each line."""
 
 import hashlib
 import json
@@ -20,7 +20,7 @@ from vitrail.train.loop import update
 
 @dataclass(frozen=True)
 class BusyTask:
-    """What to train."""
+    """The training task."""
 
     model: dict[str, object]
     vocabulary: int
@@ -29,14 +29,14 @@ class BusyTask:
     threads: int
     precision: Precision
     warmup: int
-    """Steps before the first answer, which gives the digest of the weights after them."""
+    """Steps before the first answer, which has the digest of the weights after them."""
     settle: float = 1.0
-    """Seconds of training before each measurement: what goes by the load, such as `vitrail.runtime.contention`, has noticed it by then."""
+    """Seconds of training before each measurement, in which `vitrail.runtime.contention` adapts to the load."""
 
 
 @dataclass(frozen=True)
 class BusySpeed:
-    """What was done in about as many seconds as were asked for: whole steps, at least one."""
+    """The work done in about the requested time: whole steps, at least one."""
 
     tokens: int
     """Real target tokens."""
@@ -44,7 +44,7 @@ class BusySpeed:
 
 
 def main() -> None:
-    """Train a little, say so with the digest of the weights, then train for as long as each line says."""
+    """Warm up, write the digest of the weights, then train for the seconds of each line."""
     task = BusyTask(**json.loads(sys.stdin.readline()))
     keep_freed_memory()
     set_threads(task.threads)

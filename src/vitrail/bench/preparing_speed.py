@@ -1,4 +1,4 @@
-"""What it costs to prepare much text: time, processor time and memory against the number of pairs: `vitrail bench prepare`."""
+"""Cost of preparing large text: wall-clock time, processor time and memory by number of pairs: `vitrail bench prepare`."""
 
 import json
 import os
@@ -24,7 +24,7 @@ _MB = 1e6
 
 @dataclass(frozen=True)
 class PrepareCost:
-    """One preparation, from two files to a folder that training reads."""
+    """The cost of one preparation, from two files to a folder for training."""
 
     pairs: int
     megabytes: float
@@ -33,19 +33,19 @@ class PrepareCost:
     processor_seconds: float
     """Of all its processes."""
     largest_megabytes: float
-    """Memory of its largest process, at most (resident)."""
+    """Peak resident memory of its largest process."""
     together_megabytes: float
-    """Memory of all its processes together, at most; what they share is counted once for each."""
+    """Peak memory of all its processes together; shared memory is counted once per process."""
 
     @property
     def pairs_per_second(self) -> float:
-        """By the clock."""
+        """By wall-clock time."""
         return self.pairs / self.seconds
 
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """Preparations of rising size, and where they were measured."""
+    """Costs by size, and the machine."""
 
     machine: Machine
     costs: tuple[PrepareCost, ...]
@@ -70,7 +70,7 @@ class PrepareReport:
 
 
 def read_sizes(text: str) -> list[int]:
-    """Read "1000000,10000000". Raises UsageError for what is no list of numbers from 100 on."""
+    """Read "1000000,10000000". Raises UsageError for anything but a list of numbers from 100 on."""
     try:
         sizes = [int(part) for part in text.split(",")]
     except ValueError:
@@ -81,10 +81,10 @@ def read_sizes(text: str) -> list[int]:
 
 
 def measure_preparation(*, sizes: Sequence[int], say: Callable[[str], None] = lambda _: None) -> PrepareReport:
-    """Write made-up parallel text of each size to a temporary folder, prepare it with `vitrail prepare`, and measure that.
+    """Write artificial parallel text of each size to a temporary folder, and measure `vitrail prepare` on it.
 
-    The text is made of 60,000 invented words a side, frequent as words are (Zipf), in sentences of 3 to 25 words, so that hardly a pair is
-    dropped. Raises VitrailError where the preparation fails. Needs about 0.3 GB of disk for a million pairs.
+    The text has 60,000 artificial words a side, with Zipf frequencies, in sentences of 3 to 25 words, so that hardly any pair is dropped.
+    Raises VitrailError where the preparation fails. Needs about 0.3 GB of disk for a million pairs.
     """
     machine = describe_machine()
     costs: list[PrepareCost] = []
@@ -151,7 +151,7 @@ def _measure(sides: tuple[Path, Path], output: Path, *, pairs: int, megabytes: f
 
 
 def _family(pid: int) -> list[int]:
-    """A process and all below it; Linux only, elsewhere none is found."""
+    """A process and its descendants; Linux only, elsewhere empty."""
     found, waiting = list[int](), [pid]
     while waiting:
         one = waiting.pop()
@@ -164,7 +164,7 @@ def _family(pid: int) -> list[int]:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of memory that a process holds."""
+    """Resident memory of a process in bytes."""
     try:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):

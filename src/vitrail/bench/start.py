@@ -1,4 +1,4 @@
-"""How long a user waits for the package to be imported and for the command line to answer: `vitrail bench start`."""
+"""Time to import the package and to start the command line: `vitrail bench start`."""
 
 import json
 import statistics
@@ -18,12 +18,12 @@ COMMANDS: dict[str, list[str]] = {
 }
 """What is timed, with bare Python for comparison; the last one is what the installed `vitrail` script does."""
 LIMIT_SECONDS = 0.3
-"""What an import and a help text may take."""
+"""The limit for an import and a help text."""
 
 
 @dataclass(frozen=True)
 class StartTime:
-    """How long a command took, from its start to its end."""
+    """The run times of a command."""
 
     name: str
     median_seconds: float
@@ -33,7 +33,7 @@ class StartTime:
 
 @dataclass(frozen=True)
 class StartReport:
-    """Start times, and where they were measured."""
+    """Start times, and the machine."""
 
     machine: Machine
     repeats: int
@@ -57,7 +57,7 @@ class StartReport:
 
 
 def measure_start_time(*, repeats: int = 5, commands: Mapping[str, Sequence[str]] = COMMANDS) -> StartReport:
-    """Time each command in `repeats` new processes, in turn; one before them, not counted, fills the disk cache.
+    """Time each command in `repeats` new processes, in turn; one uncounted process before them fills the disk cache.
 
     Raises VitrailError when a command fails.
     """

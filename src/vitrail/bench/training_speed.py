@@ -1,6 +1,6 @@
-"""Training throughput against other makers' models of the same kind, in one run: `vitrail bench train`.
+"""Training throughput against models of the same kind from other toolkits: `vitrail bench train`.
 
-Each measurement is a process of its own; systems take turns, round by round, so that a slow minute of the machine meets all of them.
+Each measurement is a separate process; systems take turns, round by round, so that a slow minute of the machine affects all of them.
 """
 
 import json
@@ -36,11 +36,11 @@ _LONGEST_PAIR = 256
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """What was measured of one system; tokens are real target tokens: <eos> counted, padding not."""
+    """The measurements of one system; tokens are real target tokens: <eos> counted, padding not."""
 
     system: System
     title: str
-    """What people call it."""
+    """Display name."""
     precision: str
     """The one used: bf16 or fp32."""
     parameters: int
@@ -56,7 +56,7 @@ class SpeedRow:
 
 
 class Ratio(NamedTuple):
-    """Our throughput over a peer's at its best, best by the median of its rounds."""
+    """Our throughput over that of a peer's best setting, by the median of its rounds."""
 
     peer: Maker
     title: str
@@ -69,7 +69,7 @@ class Ratio(NamedTuple):
 
 @dataclass(frozen=True)
 class BenchReport:
-    """Throughputs, and under which conditions they were measured."""
+    """Throughputs, and their conditions."""
 
     machine: Machine
     conditions: str
@@ -97,7 +97,7 @@ class BenchReport:
         return json.dumps(record, indent=2)
 
     def to_text(self) -> str:
-        """A table for people, every setting of every peer in it."""
+        """A table for people, with every setting of every peer."""
         lines = [self.machine.to_text(), self.conditions, ""]
         lines.append(f"{'real target tokens a second':<28}  type   median     min     max  settings")
         for row in self.rows:
@@ -134,16 +134,16 @@ def measure_training_speed(
     overrides: Sequence[Override] = (),
     say: Callable[[str], None] = lambda _: None,
 ) -> BenchReport:
-    """Measure training throughput of Vitrail and of other makers' models of the same kind: same sizes, same batches, same settings.
+    """Measure training throughput of Vitrail and of models of the same kind from other toolkits: same sizes, same batches, same settings.
 
     Args:
-        source, target: two text files, line by line translations; neither: the built-in phrasebook.
+        source, target: two parallel text files; None: the built-in phrasebook.
         preset, overrides: the model, and changes to it (`model.width`, ...).
         steps: counted in each measurement, after `WARMUP_STEPS` that are not.
         repeats: rounds; in each, every system is measured once.
-        precision: of Vitrail; its fp32 and the peers' fp32 and bf16 are measured besides.
+        precision: of Vitrail; its fp32 and the peers' fp32 and bf16 are also measured.
         say: called with a line after each measurement.
-    Raises: UsageError, DataError: what is asked cannot be measured. VitrailError: a measurement failed.
+    Raises: UsageError, DataError: impossible settings or unusable text. VitrailError: a measurement failed.
     Cost:   18 systems (Transformers; 10 to 14 recurrent) times `repeats` processes: a quarter of an hour with the defaults on 2 cores.
     """
     model = sized_model(preset, overrides)
@@ -155,7 +155,7 @@ def measure_training_speed(
 
 
 class _Wanted(Config):
-    """What `--set` may change here."""
+    """The settings that `--set` may change here."""
 
     model: AnyModelConfig
 
@@ -180,7 +180,7 @@ def read_pairs(source: Path | None, target: Path | None) -> list[tuple[str, str]
 
 
 class EncodedPairs:
-    """Pairs as ids, in memory: what `Batches` asks of a corpus."""
+    """Pairs as ids, in memory, with the interface that `Batches` needs."""
 
     def __init__(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> None:
         self._sides = tuple([np.array(row, dtype=np.int32) for row in rows] for rows in (sources, targets))
@@ -197,7 +197,7 @@ class EncodedPairs:
 
 
 def make_bench_corpus(pairs: Sequence[tuple[str, str]], *, vocabulary: int, batch_tokens: int, count: int) -> BenchCorpus:
-    """Learn a joint vocabulary of that size (or of what the text gives) and make the first `count` batches that a training would see."""
+    """Learn a joint vocabulary of that size (or smaller, if the text is small) and make the first `count` batches of a training."""
     sources, targets = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     subwords = train_vocabularies(sources, targets, config=SubwordsConfig(size=vocabulary)).target
     encoded = EncodedPairs(subwords.encode_batch(sources), subwords.encode_batch(targets))
@@ -215,7 +215,7 @@ def compare_systems(
     warmup: int = WARMUP_STEPS,
     say: Callable[[str], None] = lambda _: None,
 ) -> BenchReport:
-    """Measure systems in turn on the same batches, `repeats` times; the first system is the one that the others are held against.
+    """Measure systems in turn on the same batches, `repeats` times; the first system is compared with the others.
 
     Raises VitrailError when a measurement fails. A peer that is not installed is reported as missing.
     """
@@ -245,7 +245,7 @@ def compare_systems(
 
 
 def measure_system(task: SpeedTask, *, title: str) -> SpeedResult:
-    """Carry out a task in a new process. Raises VitrailError with the last line of what it had to say when it fails."""
+    """Run a task in a new process. Raises VitrailError with the last line of its output when it fails."""
     return SpeedResult(
         **measure_in_subprocess("vitrail.bench.training_worker", asdict(task), name=title, remedy="a smaller batch or preset")
     )

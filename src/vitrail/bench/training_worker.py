@@ -1,6 +1,6 @@
-"""One measurement in a process of its own: reads a task as JSON from standard input, writes its result as JSON to standard output.
+"""One measurement in a separate process: reads a task as JSON from standard input, writes its result as JSON to standard output.
 
-A process of its own, because how the C library keeps freed memory is set for a whole process and cannot be undone.
+A separate process, because the C library's setting to keep freed memory is per process and cannot be undone.
 """
 
 import json
@@ -33,12 +33,12 @@ from vitrail.train.run_config import RunConfig, TrainConfig
 
 @dataclass(frozen=True)
 class SpeedTask:
-    """What to measure."""
+    """The measurement task."""
 
     maker: Maker
     precision: Precision
     keep_memory: bool
-    """Tell the C library to keep freed memory, as our training does."""
+    """Let the C library keep freed memory, as our training does."""
     way: PeerVariant
     """Of the peers."""
     model: dict[str, object]
@@ -52,7 +52,7 @@ class SpeedTask:
 
 @dataclass(frozen=True)
 class SpeedResult:
-    """What came out."""
+    """The result."""
 
     tokens: int
     """Real target tokens in the counted steps."""
@@ -60,12 +60,12 @@ class SpeedResult:
     precision: str
     parameters: int
     first_loss: float
-    """Nats a token in the first step: near log(vocabulary) when the model is what it should be."""
+    """Nats a token in the first step: near log(vocabulary) for a correct untrained model."""
     last_loss: float
 
 
 def save_batches(path: Path, batches: list[Batch]) -> None:
-    """Write batches where every measurement will read them."""
+    """Write batches to a file for all measurements."""
     save_file({f"{number:06d}/{name}": tensor for number, batch in enumerate(batches) for name, tensor in batch._asdict().items()}, path)
 
 
@@ -105,7 +105,7 @@ def fresh_model(config: ModelConfig, vocabulary: int) -> TranslationModel:
 
 
 def make_learner(model: TranslationModel, config: ModelConfig, dtype: torch.dtype) -> Learner:
-    """What `vitrail train` would train the model with, moving average included; batches are handed to `update` one by one."""
+    """The learner of `vitrail train`, moving average included; batches are passed to `update` one by one."""
 
     def no_batches(first: int) -> Iterable[tuple[int, Batch]]:
         return ()
@@ -130,7 +130,7 @@ def _vitrail(task: SpeedTask, dtype: torch.dtype) -> tuple[nn.Module, Callable[[
 
 
 def _peer(task: SpeedTask, dtype: torch.dtype) -> tuple[nn.Module, Callable[[int, Batch], float]]:
-    """Another's model in a plain loop of the same settings: fused AdamW, clipping by norm, label smoothing."""
+    """The model of a peer in a plain loop with the same settings: fused AdamW, clipping by norm, label smoothing."""
     model, settings = _peer_model(task), OptimizerConfig()
     optimizer = torch.optim.AdamW(
         model.parameters(),

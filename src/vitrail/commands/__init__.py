@@ -1,1 +1,1 @@
-"""The verbs of the command line, one module each; what is heavy is imported inside the functions."""
+"""The commands of the command line, one module each; heavy imports are inside the functions."""

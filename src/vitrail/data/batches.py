@@ -31,18 +31,18 @@ _JITTER_TOKENS = 1
 
 
 class Batch(NamedTuple):
-    """Padded ids of some sentence pairs, as training wants them."""
+    """Padded ids of some sentence pairs, ready for training."""
 
     source: Int[Tensor, "B S"]
     """Each row ends in EOS, then PAD."""
     target_in: Int[Tensor, "B T"]
     """SOS y1 .. yn, then PAD: what the decoder reads."""
     target_out: Int[Tensor, "B T"]
-    """y1 .. yn EOS, then PAD: what it must say."""
+    """y1 .. yn EOS, then PAD: what it must predict."""
 
 
 def pad_rows(rows: Sequence[IdRow]) -> Int[Tensor, "B S"]:
-    """Lay rows of ids side by side: each ends in EOS, then PAD. Precondition: at least one row."""
+    """Pad rows of ids to one array: each ends in EOS, then PAD. Precondition: at least one row."""
     flat, lengths, filled = _layout(rows)
     padded = np.full(filled.shape, PAD, dtype=np.int64)
     padded[filled] = flat
@@ -116,7 +116,7 @@ def plan_batches(source_lengths: Lengths, target_lengths: Lengths, *, budget: in
 
 
 def _random_bits(count: int, *key: int) -> npt.NDArray[np.uint64]:
-    """Random 64-bit numbers from a key. Raw bits, as numpy promises their stream for ever but not that of its distributions."""
+    """Random 64-bit numbers from a key. Raw bits: numpy keeps their stream the same in all versions, but not that of its distributions."""
     return np.random.PCG64(np.random.SeedSequence(key)).random_raw(count)
 
 
@@ -136,7 +136,7 @@ def _buckets(lengths: Lengths) -> tuple[Indices, Indices]:
 
 
 def _cut(source_widths: Indices, target_widths: Indices, *, budget: int) -> list[int]:
-    """Where to cut a sequence of pairs so that each piece is as long as the budget allows; target widths never fall."""
+    """Where to cut a sequence of pairs so that each piece is as long as the budget allows; target widths never decrease."""
     cuts: list[int] = []
     start = 0
     while True:
@@ -152,7 +152,7 @@ def _cut(source_widths: Indices, target_widths: Indices, *, budget: int) -> list
 
 
 def longest(source_lengths: Lengths, target_lengths: Lengths, batches: Sequence[Indices]) -> int:
-    """Which batch has the most positions, padding counted: try it first, and memory that runs out does so at once.
+    """The batch with the most positions, padding counted. A trial of it shows at once whether memory suffices.
 
     Ties go to the batch with the longest rows, as attention grows with their square.
     """
@@ -180,13 +180,13 @@ class Pairs(Protocol):
 
 @runtime_checkable
 class Resample(Protocol):
-    """Segments rows anew, as a pure function of rows and seed."""
+    """Segments rows again: a pure function of rows and seed."""
 
     def __call__(self, source: Sequence[IdRow], target: Sequence[IdRow], *, seed: int) -> tuple[Sequence[IdRow], Sequence[IdRow]]: ...
 
 
 class SubwordDropout(NamedTuple):
-    """Another segmentation of each row for each seed (`Subwords.sample`), of the text that its ids spell.
+    """Another segmentation of each row's text for each seed (`Subwords.sample`).
 
     Rows grow (dropout 0.1: by a fifth), and so does a batch beyond its budget.
     """
@@ -219,20 +219,20 @@ def shares(sizes: Sequence[int], weights: Sequence[float], *, temperature: float
 
 
 class Batches:
-    """The batches of a training, from one corpus or several: any of them at any time, in any order.
+    """The batches of a training, from one corpus or several, in any order.
 
-    An epoch draws as many pairs as all corpora have together, from each its share (`shares`). A corpus is dealt from a pack that is
-    shuffled whenever it has been dealt to the end, across epochs, so that in the long run its pairs are seen equally often. With one
-    corpus, every epoch is every pair once.
+    An epoch draws as many pairs as all corpora have together, from each its share (`shares`). The pairs of a corpus are shuffled, used in
+    that order across epochs, and shuffled again at the end: in the long run all are seen equally often. With one corpus, an epoch is every
+    pair once.
 
-    Batches have a number, counted through all epochs from 0. What batch n is depends on corpora, budget, seed and n alone: not on
-    the number of ranks, nor on what was asked before. Memory is that of one epoch's plan: 8 bytes a pair.
+    Batches have a number, counted through all epochs from 0. Batch n depends on corpora, budget, seed and n alone: not on the number of
+    ranks, nor on earlier calls. Memory is that of one epoch's plan: 8 bytes a pair.
 
     Args:
         corpora: one or more.
         max_length: pairs with more ids than this on a side are left out; `left_out` counts them.
         weights: of the corpora; empty: all alike.
-        resample: segments each batch anew, with a seed of (seed, epoch, position).
+        resample: segments each batch again, with a seed of (seed, epoch, position).
     Raises: DataError when no pair is left.
     """
 
@@ -253,7 +253,7 @@ class Batches:
         """Pairs of each corpus that are short enough."""
         self.left_out = sum(map(len, corpora)) - sum(self.sizes)
         if sum(self.sizes) == 0:
-            raise DataError(f"no sentence pair of at most {max_length} subwords a side", remedy="a greater data.max_length, or other text")
+            raise DataError(f"no sentence pair of at most {max_length} subwords a side", remedy="raise data.max_length, or use other text")
         self._starts = np.cumsum([0, *self.sizes])
         self._index = np.concatenate(kept)
         self._source_lengths, self._target_lengths = (
@@ -320,7 +320,7 @@ class Batches:
         return batches
 
     def _pairs_of_epoch(self, corpus: int, epoch: int) -> Indices:
-        """The pairs that a corpus gives to an epoch: its cards from share * epoch on, of a pack that is shuffled again for each round."""
+        """The pairs that a corpus gives to an epoch: from place share * epoch on, in an order that is shuffled again for each pass."""
         size, share = self.sizes[corpus], self._shares[corpus]
         parts = [np.arange(0)]
         place, end = share * epoch, share * (epoch + 1)

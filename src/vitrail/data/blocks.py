@@ -1,4 +1,4 @@
-"""One long text in blocks, for language models: read in several places at once, so many tokens at a time."""
+"""Blocks of one long text, for language models: several places are read in parallel, a fixed number of tokens at a time."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -14,17 +14,17 @@ from vitrail.errors import DataError
 
 
 class Block(NamedTuple):
-    """The next tokens of every lane, and those that follow each of them. Nothing is padded."""
+    """The next tokens of every lane, and the token after each of them. Nothing is padded."""
 
     tokens: Int[Tensor, "B T"]
     following: Int[Tensor, "B T"]
 
 
 STRETCH_TOKENS = 256
-"""How far a state is carried, about: then the lane begins anew at the start of a line. A model that writes begins there, too, and knows
-only from these places how a text begins. Of what came 200 tokens before an LSTM makes hardly any use (Khandelwal et al. 2018)."""
+"""About how many tokens a state is carried; then the lane restarts at the start of a line. Generation starts there too, and a model learns
+only from these places how a text begins. An LSTM makes hardly any use of what is 200 tokens back (Khandelwal et al. 2018)."""
 _LONGEST_LINE = 256
-"""In a longer line a lane begins where it is."""
+"""In a longer line, a lane restarts where it is."""
 
 
 class Ring:
@@ -48,12 +48,12 @@ class Ring:
 
 
 class Blocks:
-    """The blocks of a training: any of them at any time, a pure function of (text, settings, seed, number).
+    """The blocks of a training, in any order: a pure function of (text, settings, seed, number).
 
-    The text is taken for a ring, which each epoch enters at another token. Lane k of L begins k/L of the way round, and block n holds
+    The text is a ring; each epoch starts at another token. Lane k of L begins k/L of the way round, and block n holds
     tokens n·T to (n+1)·T of every lane, so that the state of a lane carries over from block to block. About every STRETCH_TOKENS the state
-    is not carried on, and the lane is set back to the end of the line before. With `groups` above 1 the lanes are dealt into that many
-    groups; numbers go through them in turn, and block n goes on from block n - groups.
+    is not carried on, and the lane is set back to the end of the line before. With `groups` above 1 the lanes are divided into that many
+    groups in turn, and block n continues block n - groups.
 
     Args:   stores: of text, read one after the other. tokens: of a block, at most: lanes times length.
     Raises: DataError for a text that is too short.
@@ -74,7 +74,7 @@ class Blocks:
         """Tokens of the text."""
 
     def epoch_length(self, epoch: int) -> int:
-        """How many blocks an epoch has: always the same."""
+        """The number of blocks of an epoch: always the same."""
         return -(-self._lane_tokens // self.length) * self.groups
 
     def locate(self, number: int) -> tuple[int, int]:
@@ -82,7 +82,7 @@ class Blocks:
         return divmod(number, self.epoch_length(0))
 
     def goes_on(self, number: int) -> bool:
-        """Whether block `number` goes on where block `number - groups` ended."""
+        """Whether block `number` continues where block `number - groups` ended."""
         return self.locate(number)[1] // self.groups % self._stretch != 0
 
     def at(self, epoch: int, position: int) -> Block:
@@ -97,7 +97,7 @@ class Blocks:
         return Block(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
 
     def longest(self) -> Block:
-        """A block of the largest size: try it first, and memory that runs out does so at once."""
+        """A block of the largest size. A trial of it shows at once whether memory suffices."""
         return self.at(0, 0)
 
     def sequence(self, first: int, *, rank: int = 0, world: int = 1) -> Iterator[Block]:

@@ -1,4 +1,4 @@
-"""Where sentences end, in any script: careful rather than complete."""
+"""Sentence splitting in any script; a doubtful end is no end."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from vitrail.data.cleaning.normalise import has_letters_or_digits
 
 
 class TextPart(NamedTuple):
-    """A stretch of text, the white space and unseen marks that followed it, and whether it was cut inside a sentence."""
+    """A part of a text, the white space and invisible marks after it, and whether it was cut inside a sentence."""
 
     text: str
     separator: str
@@ -15,12 +15,12 @@ class TextPart(NamedTuple):
 
 
 # Unicode's Sentence_Terminal marks, by what has to follow them. Left out: the Burmese ၊ and others that part clauses as well.
-# Marks that belong to one script and end a sentence wherever they stand: full-width ones, danda, Khmer, Burmese, Ethiopic, ...
+# Marks that belong to one script and end a sentence everywhere: full-width ones, danda, Khmer, Burmese, Ethiopic, ...
 _ALWAYS = (
     "。！？｡︒﹖﹗।॥។៕။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫߹܀܁܂༎"
     "\U00011047\U00011048\U000110c0\U000110c1\U00011141\U00011142\U000111c5\U00011238\U000115c2\U00011641\U0001144b"
 )
-# Marks that need white space after them, because they also stand in numbers, names and abbreviations.
+# Marks that need white space after them, because they also occur in numbers, names and abbreviations.
 _BEFORE_SPACE = ".!?…‽‼⁇⁈⁉؟؞۔։⸮．"
 _CLOSING_MARKS = "\"'”’»›)]」』】）》〉"
 _OPENING_MARKS = "\"'“‘„«‹([¿¡—–-「『【（《〈"
@@ -28,7 +28,7 @@ _GOES_ON = ",;:、，；："
 _CLOSING, _OPENING = re.escape(_CLOSING_MARKS), re.escape(_OPENING_MARKS)
 UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
 """Characters of scripts that write no spaces between sentences, as a regular expression has them in brackets."""
-# Marks that nobody sees stand between sentences as spaces do: of direction after Arabic and Hebrew ones, others in what was copied.
+# Invisible marks occur between sentences as spaces do: of direction after Arabic and Hebrew ones, others in what was copied.
 _UNSEEN = "\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff"
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _UNSEEN
 _BLANK = rf"[\s{_UNSEEN}]"
@@ -62,12 +62,12 @@ _ROMAN = re.compile("[IVXLCDM]{2,}")
 
 
 def split_sentences(text: str) -> list[TextPart]:
-    """Cut text after its sentences; parts with their separators give the text back exactly.
+    """Split text after its sentences; parts with their separators give the text back exactly.
 
-    Careful rather than complete: a full stop after an abbreviation, an initial or a number that stands alone, or before a small letter,
-    ends nothing; before a digit it ends only after a long word in small letters. Small letters say nothing where all are small. What has no
-    letter and no digit before it ends nothing. Thai and Lao, which end sentences by a space that also stands elsewhere, and a single
-    Tibetan shad are left alone. A missed end makes a longer part, a false one breaks a sentence.
+    A doubtful end is no end: a missed end makes a longer part, a false one breaks a sentence. A full stop after an abbreviation, an initial
+    or a lone number, or before a small letter, ends no sentence; before a digit it does only after a long word in small letters. In text
+    without capitals, small letters do not count. A sentence has a letter or a digit. Thai and Lao are not split (a space ends sentences
+    there, but has other uses), nor is text at a single Tibetan shad.
     """
     parts: list[TextPart] = []
     start, lowercased = 0, text.islower() and text[:1].isalpha()
@@ -86,7 +86,7 @@ def split_sentences(text: str) -> list[TextPart]:
 
 
 def count_sentences(text: str) -> int:
-    """In how many sentences `split_sentences` cuts the text."""
+    """The number of sentences that `split_sentences` finds."""
     return len(split_sentences(text)) if _END.search(text) else 1
 
 
@@ -99,7 +99,7 @@ def _is_end(text: str, start: int, upto: int, following: int, *, lowercased: boo
     if after and after in _GOES_ON:
         return False
     if said[-1] not in _BEFORE_SPACE:
-        # What is quoted stands inside a sentence, unless more is said: 「…。」と…, “…。”他说
+        # A quotation ends inside a sentence where more is said: 「…。」と…, “…。”他说
         quoted = len(said) < upto - start and upto == following < len(text)
         inside = quoted and bool(_AFTER_QUOTE.match(text, upto - 1))
         return not inside and not text.startswith("ល។", upto) and not said.endswith("។ល។")  # Khmer for "and so on"

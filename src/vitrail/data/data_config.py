@@ -1,4 +1,4 @@
-"""Which text a translator learns from, and how it is prepared."""
+"""Training text of a translator, and its preparation."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,18 +19,18 @@ from vitrail.languages import find_language, language_of_file, same_language
 
 
 class DataConfig(Config):
-    """Which text a translator learns from, and how it is prepared."""
+    """Training text of a translator, and its preparation."""
 
     kind: Literal["pairs"] = "pairs"
     """Pairs of sentences, for a translator; another kind is `text`, for a language model."""
     corpora: tuple[ParallelText, ...] = Field(min_length=1)
-    """The training text: one corpus or several, which are then mixed by weight. Each is cleaned, and rid of duplicates, by itself."""
+    """The training text: one corpus or several, mixed by weight. Each is cleaned and deduplicated by itself."""
     dev: ParallelText | None = None
-    """Text to choose the best step by; left out, it is held out of the corpora."""
+    """Text to choose the best step by; by default, it is held out from the corpora."""
     test: ParallelText | None = None
-    """Text to report the score on; left out, it is held out of the corpora."""
+    """Text to report the score on; by default, it is held out from the corpora."""
     more_dev: tuple[ParallelText, ...] = ()
-    """More texts, such as one a domain: scored at each validation beside dev, by their names. The best step is chosen by dev alone."""
+    """More dev texts, such as one per domain: each is scored at every validation, under its name. Only dev chooses the best step."""
     source_language: str = ""
     """Such as "en"; empty: from the corpora's languages or the endings of their names (train.en)."""
     target_language: str = ""
@@ -44,7 +44,7 @@ class DataConfig(Config):
     max_length: int = Field(default=256, ge=1)
     """Subword tokens on either side; longer pairs are left out of training, and counted."""
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """Mixing of several corpora: 1 draws in proportion to size times weight, more draws the small ones more often."""
+    """Mixing of several corpora: 1 draws in proportion to size times weight; a higher value draws small ones more often."""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "DataConfig":
@@ -62,7 +62,7 @@ class DataConfig(Config):
 
     @property
     def languages(self) -> tuple[str, str]:
-        """Source and target language as they are spelled; empty where nothing tells."""
+        """Source and target language as the user wrote them; empty where they are unknown."""
         found = [_languages_of(corpus) for corpus in self.corpora]
         source = self.source_language or next((pair[0] for pair in found if pair[0]), "")
         target = self.target_language or next((pair[1] for pair in found if pair[1]), "")
@@ -112,9 +112,9 @@ def _named_languages(text: ParallelText) -> tuple[str, str]:
 
 
 def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *, ordered: bool) -> None:
-    """Refuse a text whose languages, by its name or its own word, are the other way round, and one that by its name has others.
+    """Refuse a text whose name or `languages` give the wanted languages in the other order, and one whose name gives others.
 
-    Args: ordered: which of the wanted ones is the source is known; the name of a single file (corpus.en-fr.tsv) does not tell.
+    Args: ordered: whether it is known which of the wanted ones is the source; the name of a single file (corpus.en-fr.tsv) does not say.
     """
     found = _named_languages(text)
     if not all(wanted) or same_language(*wanted):
@@ -125,16 +125,16 @@ def _require_languages(name: str, text: ParallelText, wanted: tuple[str, str], *
         if not ordered or (text.target is None and text.languages is None):
             return
         raise UsageError(
-            f"{name}: from {named}, by its names",
-            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
+            f"{name}: from {named}, as its file names say",
+            expected=f"from {wanted[0]} to {wanted[1]}, like the other texts",
             remedy="swap its source and target",
         )
     either = text.target is None and set(map(find_language, found)) == set(map(find_language, wanted))
     if text.languages is None and not either and not all(not f or same_language(f, w) for f, w in zip(found, wanted, strict=True)):
         raise UsageError(
-            f"{name}: from {named}, by its names",
-            expected=f"from {wanted[0]} to {wanted[1]}, as the rest",
-            remedy=f"give another text; if it is right all the same, say so: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
+            f"{name}: from {named}, as its file names say",
+            expected=f"from {wanted[0]} to {wanted[1]}, like the other texts",
+            remedy=f"give another text; if the text is right, name its languages: --corpus FILE,languages={wanted[0]}:{wanted[1]}",
         )
 
 
@@ -142,7 +142,7 @@ def _text_fingerprint(text: ParallelText, name: str, kept: Mapping[str, Any]) ->
     languages = list(text.languages) if text.languages else None
     files = {"source": text.source} | ({"target": text.target} if text.target else {})
     hashes = {side: hash_file(path, kept.get(f"{name}.{side}")) for side, path in files.items()}
-    # A key that came later stands in a fingerprint only where it is used, so that data prepared before are still known.
+    # A newer key is in a fingerprint only where it is used, so that data prepared earlier are still recognised.
     told: dict[str, Any] = {"columns": list(text.columns)} if text.columns else {}
     told |= {"delimiter": text.delimiter} if text.delimiter else {}
     told |= {} if text.holdout else {"holdout": False}

@@ -1,4 +1,4 @@
-"""Plain text, of which language models are made: which files, and what is held out of them."""
+"""Training text of a language model: files, and what is held out."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,26 +20,26 @@ class TextFile(Config):
     source: Path
     """Its name. .gz, .bz2, .xz and .zst are unpacked while read."""
     name: str = ""
-    """What reports call it; empty: the name of the file."""
+    """Its name in reports; empty: the name of the file."""
 
     @property
     def target(self) -> None:
-        """There is no other side."""
+        """None: text has one side."""
         return None
 
     @property
     def label(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
         return self.name or shown_name(self.source)
 
     def count(self) -> int:
-        """How many lines there are. Raises DataError where it cannot be read, UsageError for stdin and pipes, which are read once."""
+        """Count the lines. Raises DataError where it cannot be read, UsageError for stdin and pipes, which are read once."""
         if is_stream(self.source):
             raise UsageError(f"{shown_name(self.source)}: cannot be counted and then read", remedy="store it in a file first")
         return count_lines(self.source, limits=DEFAULT_LIMITS)
 
     def lines(self, *, notes: Notes | None = None) -> Iterator[str]:
-        """Every line as it stands there. Raises DataError."""
+        """Every line as it is in the file. Raises DataError."""
         return lines(self.source, notes=notes)
 
 
@@ -53,16 +53,16 @@ class HoldoutLines(Config):
 
 
 class TextConfig(Config):
-    """Which text a language model learns from, and how it is prepared."""
+    """Training text of a language model, and its preparation."""
 
     kind: Literal["text"] = "text"
     """Plain text, for a language model; another kind is `pairs`, for a translator."""
     text: tuple[TextFile, ...] = Field(min_length=1)
     """The training text: one file or several, which are read one after the other."""
     dev: TextFile | None = None
-    """Text to choose the best step by; left out, it is held out of the training text."""
+    """Text to choose the best step by; by default, it is held out from the training text."""
     test: TextFile | None = None
-    """Text to report the perplexity on; left out, it is held out of the training text."""
+    """Text to report the perplexity on; by default, it is held out from the training text."""
     language: str = ""
     """Such as "en"."""
     documents: Literal["file", "paragraph", "line"] = "file"

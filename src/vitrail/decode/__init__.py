@@ -1,1 +1,1 @@
-"""From a trained model to text."""
+"""Decoding: text from a trained model."""

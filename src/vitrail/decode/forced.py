@@ -1,4 +1,4 @@
-"""Forced decoding: what a model computes for translations that are given, not searched for."""
+"""Forced decoding: a model's values for given translations, without search."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ _UNBOUNDED = sys.maxsize
 
 
 class Losses(NamedTuple):
-    """-log p(target | source) of each pair in nats, summed over its tokens, <eos> included; and how many tokens these are."""
+    """-log p(target | source) of each pair in nats, summed over its tokens, <eos> included; and the number of tokens."""
 
     nats: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.int64]
@@ -31,9 +31,9 @@ class Losses(NamedTuple):
 
 
 def make_batch(model: nn.Module, sources: Sequence[IdRow], targets: Sequence[IdRow], *, ended: bool = True) -> Batch:
-    """Pairs of token ids without SOS and EOS as one batch, where a model's weights are.
+    """Pairs of token ids without SOS and EOS as one batch, on the device of a model's weights.
 
-    Args: ended: whether translations end, in <eos>. One that was cut at the limit of length does not: of a single pair this can be said.
+    Args: ended: whether translations end with <eos>. False, for one cut at the limit of length, is allowed for a single pair.
     """
     device = next(model.parameters()).device
     source, target_in, target_out = (part.to(device) for part in collate(sources, targets))
@@ -44,16 +44,16 @@ def make_batch(model: nn.Module, sources: Sequence[IdRow], targets: Sequence[IdR
 
 
 def forced_decode(model: TranslationModel, batch: Batch) -> Float[Tensor, "B T D"]:
-    """The decoder's last vectors for given translations, every position at once: position t has seen targets 0 to t.
+    """The decoder's last vectors for given translations, every position at once: position t depends on targets 0 to t.
 
-    Gradients are recorded or not as the caller has it; `nn.probe` hears what is computed on the way.
-    Precondition: the batch is where the model's weights are.
+    The caller decides whether gradients are recorded; hooks of `nn.probe` run.
+    Precondition: the batch is on the device of the model's weights.
     """
     return model.decode(batch.target_in, model.encode(batch.source))
 
 
 def log_p(model: TranslationModel, hidden: Float[Tensor, "B T D"], target: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
-    """log p(y_t | y_<t, x) in nats, from the decoder's vectors; what stands at padding means nothing."""
+    """log p(y_t | y_<t, x) in nats, from the decoder's vectors; values at padding have no meaning."""
     logits = model.read_out(hidden).float()
     return -F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
 
@@ -72,7 +72,7 @@ def distributions(model: TranslationModel, source: IdRow, target: IdRow, *, ende
 def losses(model: TranslationModel, sources: Sequence[IdRow], targets: Sequence[IdRow]) -> Losses:
     """The loss of each pair of ids without SOS and EOS, without smoothing.
 
-    Precondition: the model is in evaluation mode. Cost: one forward pass over all pairs, in batches of like length.
+    Precondition: the model is in evaluation mode. Cost: one forward pass over all pairs, in batches of similar length.
     """
     found = Losses(np.zeros(len(sources)), np.zeros(len(sources), dtype=np.int64))
     for numbers in batches(sources, targets):
@@ -87,10 +87,10 @@ def losses(model: TranslationModel, sources: Sequence[IdRow], targets: Sequence[
 def batches(
     sources: Sequence[IdRow], targets: Sequence[IdRow], *, rows: int = 32, tokens: int = _UNBOUNDED, cells: int = _UNBOUNDED
 ) -> Iterator[list[int]]:
-    """Numbers of pairs in batches of like length, the longest first.
+    """Indices of pairs in batches of similar length, the longest first.
 
     Args: rows: pairs in a batch, at most. tokens: positions of the longer side with padding, at most. cells: attention weights of one head
-    with padding, rows times the square of the longest, at most; memory grows with these. A single pair may have more of both.
+    with padding (rows times the square of the longest), at most; memory grows with these. A single pair may exceed both.
     """
     lengths = [(len(target) + 1, len(source) + 1) for source, target in zip(sources, targets, strict=True)]
     batch, longest = list[int](), 0

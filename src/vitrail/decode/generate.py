@@ -1,4 +1,4 @@
-"""Text from a language model: what it continues a prompt with, and how well it expects a given text."""
+"""Text from a language model: continuations of prompts, and the perplexity of given text."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from vitrail.models.model_folder import load_folder
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 MOST_TOKENS = 200
-"""Of a line, unless more are asked for."""
+"""Default length limit of a line."""
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,25 @@ class Generated:
     """One line of text that a model wrote."""
 
     prompt: str
-    """As the model read it."""
+    """The prompt as the model read it."""
     text: str
     """The whole line, the prompt included."""
     tokens: tuple[int, ...]
-    """What was written after the prompt, without its end."""
+    """The tokens after the prompt, without the end."""
     log_probability: float
-    """Of what was written, its end included, in nats."""
+    """Log-probability of these tokens and the end, in nats."""
     token_log_probabilities: tuple[float, ...]
     truncated: bool
-    """True when the limit of length came before the end of the line."""
+    """True when the limit of length was reached before the end of the line."""
 
 
 def default_search(samples: int = 1) -> SearchConfig:
-    """How text is drawn unless told otherwise: among the tokens that together reach 95 % of the probability."""
+    """Default search: sampling among the tokens that together reach 95 % of the probability."""
     return SearchConfig(n_best=samples, sampling=SamplingConfig(top_p=0.95), max_extra=MOST_TOKENS)
 
 
 class Generator:
-    """A language model that writes.
+    """A language model that generates text.
 
     generator = Generator.load("runs/lm")
     print(generator.generate("The cat")[0].text)
@@ -60,7 +60,7 @@ class Generator:
     def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Generator":
         """Load a language model from a run's folder or a model folder.
 
-        Args:   threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+        Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.
         Raises: ModelError where the folder is missing or damaged, or holds another kind of model.
         """
         if threads is not None:
@@ -85,9 +85,9 @@ class Generator:
     ) -> list[Generated] | list[list[Generated]]:
         """Continue a line, or each of several, to its end: `search.n_best` continuations of each.
 
-        Args:    prompts: beginnings of lines; empty: from nothing. search: see `default_search`; with `sampling=None`, a beam search.
-                 lines: of each result. What follows is written from all that came before. seed: each prompt draws from its own generator,
-                 made of this and its place.
+        Args:    prompts: beginnings of lines; empty: no beginning. search: see `default_search`; with `sampling=None`, a beam search.
+                 lines: of each result. Each line is generated from all lines before it. seed: each prompt has its own generator, seeded
+                 with this and its place.
         Returns: the continuations of one prompt, best first (in the order drawn, when sampling); a list of these for several prompts.
         Raises:  UsageError for less than one line.
         """
@@ -113,7 +113,7 @@ class Generator:
     def _search(
         self, contexts: Sequence[TokenIds], texts: Sequence[str], search: SearchConfig, *, seeds: Sequence[int]
     ) -> list[list[Hypothesis]]:
-        """Continue each context to the end of its line; `texts` is what of the line is there already."""
+        """Continue each context to the end of its line; `texts` are the beginnings of the lines."""
         longest, shortest = search.lengths()
         queries = [
             Query(context, longest=longest, shortest=shortest, seed=seed, spell=None if search.sampling else self._speller(text))
@@ -134,15 +134,15 @@ class Generator:
         return Generated(text, whole, found.tokens, found.log_probability, found.token_log_probabilities, found.truncated)
 
     def _with_line(self, one: Generated, more: Hypothesis) -> Generated:
-        """With a further line, which was written from all that came before."""
+        """The text with one more line."""
         scores = (*one.token_log_probabilities, *more.token_log_probabilities)
         text, tokens = f"{one.text}\n{self.vocabulary.decode(more.tokens)}", (*one.tokens, EOS, *more.tokens)
         return Generated(one.prompt, text, tokens, one.log_probability + more.log_probability, scores, more.truncated)
 
     def measure(self, lines: Sequence[str]) -> TextPerplexity:
-        """How well the model expects a text: perplexity per token and word, bits per byte. Raises UsageError for no line."""
+        """The perplexity of a text per token and word, and bits per byte. Raises UsageError for an empty text."""
         texts = [normalise(line) for line in lines]
         kept = [text for text in texts if text]
         if not kept:
-            raise UsageError("a text without a line", expected="at least one line that holds something")
+            raise UsageError("an empty text", expected="at least one line that is not empty")
         return measure_text(self.model, self.vocabulary, kept)

@@ -1,4 +1,4 @@
-"""How well a language model expects a given text: cross-entropy, perplexity per token and word, bits per byte."""
+"""Perplexity of a given text: cross-entropy, perplexity per token and word, bits per byte."""
 
 import math
 from collections.abc import Sequence
@@ -21,18 +21,19 @@ _ROWS = 32
 
 @dataclass(frozen=True)
 class TextPerplexity:
-    """What a text costs a model. Every line's end is counted as a token, and as a byte."""
+    """The cross-entropy of a text. Every line's end is counted as a token, and as a byte."""
 
     nats: float
     """-log p of the whole text."""
     tokens: int
     words: int
-    """Between spaces; 0 where nothing parts the words, as in Japanese and Thai."""
+    """Words between spaces; 0 in scripts without spaces, as in Japanese and Thai."""
     bytes: int
     """Of UTF-8."""
 
     def figures(self) -> dict[str, float]:
-        """By name. Losses per token depend on the vocabulary; those per word and per byte can be compared between models of any."""
+        """The figures by name. Values per token depend on the vocabulary; those per word and per byte can be compared between
+        vocabularies."""
         words = {"perplexity_per_word": _exp(self.nats / self.words)} if self.words else {}
         return {
             "loss_nats_per_token": self.nats / self.tokens,
@@ -42,7 +43,7 @@ class TextPerplexity:
         }
 
     def to_text(self) -> str:
-        """The figures on a line."""
+        """The figures in one line."""
         found = self.figures()
         words = f", {found['perplexity_per_word']:.4g} a word ({self.words:,})" if self.words else ""
         return f"perplexity {found['perplexity']:.2f} a token ({self.tokens:,}){words}; {found['bits_per_byte']:.3f} bits a byte"

@@ -1,4 +1,4 @@
-"""How texts are searched, batched and cut: settings only, without torch."""
+"""Settings of search, batching and splitting; without torch."""
 
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ class SamplingConfig(Config):
 
 
 class LengthLimits(NamedTuple):
-    """How long a result may be, in tokens."""
+    """Limits for the length of a result, in tokens."""
 
     longest: int
     """At most, the end included."""
@@ -28,18 +28,18 @@ class LengthLimits(NamedTuple):
 
 
 class SearchConfig(Config):
-    """How a translation is looked for."""
+    """How translations are searched."""
 
     beams: int = Field(default=5, ge=1, le=10_000)
-    """Hypotheses kept side by side; 1 is greedy search. Not used when sampling."""
+    """Hypotheses kept at each step; 1 is greedy search. Not used when sampling."""
     n_best: int = Field(default=1, ge=1, le=10_000)
     """Translations returned for a sentence, of different texts; when sampling, the number of samples drawn."""
     length_penalty: float = Field(default=1.0, ge=0, le=100, allow_inf_nan=False)
     """Alpha in score = log-probability / ((5 + length) / 6) ** alpha (Wu et al. 2016); length counts the end. 0 prefers short ones."""
     early_stop: bool = True
-    """End a sentence as soon as nothing alive can still enter its n-best list. Saves time and never changes the result."""
+    """End a sentence as soon as no live hypothesis can enter its n-best list. Saves time and never changes the result."""
     max_ratio: float = Field(default=2.0, ge=0, le=100, allow_inf_nan=False)
-    """A translation has at most max_ratio * source + max_extra tokens, its end included; one cut off there is marked truncated."""
+    """A translation has at most max_ratio * source + max_extra tokens, its end included; a longer one is cut and marked truncated."""
     max_extra: int = Field(default=50, ge=1, le=10_000)
     """See max_ratio."""
     max_length: int | None = Field(default=None, ge=1, le=100_000)
@@ -67,7 +67,7 @@ class SearchConfig(Config):
 
     @property
     def width(self) -> int:
-        """Rows a sentence takes in a batch."""
+        """Rows of a sentence in a batch."""
         return self.beams if self.sampling is None else self.n_best
 
     def score(self, log_probability: float, length: int) -> float:
@@ -82,28 +82,28 @@ class SearchConfig(Config):
 
 
 class BatchConfig(Config):
-    """Which rows are computed side by side."""
+    """How rows are batched."""
 
     exact: bool = True
-    """Batch only sources of equal length, and never few rows: on the CPU the same tokens whatever is translated in the same call. When
-    false, lengths are mixed and padded, which is faster on few or very different texts and may change a translation now and then."""
+    """Batch only sources of equal length, and never few rows: on the CPU, a translation then never depends on the other texts of a call.
+    When false, lengths are mixed and padded: faster on few or very different texts, but a translation may rarely change."""
     batch_sentences: int = Field(default=64, ge=1, le=4096)
-    """Sentences decoded side by side, at most; fewer with very many beams."""
+    """Most sentences decoded in one batch; fewer with very many beams."""
     batch_tokens: int = Field(default=4096, ge=1, le=1_000_000)
-    """Source tokens with padding in one batch, at most, unless a single sentence has more."""
+    """Most source tokens in one batch, padding included, unless a single sentence has more."""
 
 
 class TranslateConfig(BatchConfig):
-    """How texts are cut, batched and searched."""
+    """How texts are split, batched and searched."""
 
     search: SearchConfig | None = None
-    """How each sentence's translation is looked for; None: as the run of the (first) model was configured."""
+    """How translations are searched; None: as in the configuration of the (first) model."""
     max_source_tokens: int = Field(default=256, ge=1, le=4096)
-    """A sentence longer than this is cut between words. Texts of several sentences are cut at sentence ends: always where the lines that
-    the model was trained on hardly ever had several, else where they are longer than any of those."""
+    """A sentence longer than this is cut between words. Texts of several sentences are split at sentence ends: always if the training lines
+    of the model rarely had several sentences, else only texts longer than all training lines."""
     window_lines: int = Field(default=1024, ge=1)
-    """`translate_stream` reads this many lines before it translates them."""
+    """`translate_stream` reads this many lines, then translates them."""
     window_characters: int = Field(default=1_000_000, ge=1)
     """`translate_stream` translates sooner when it has read this many characters."""
     seed: int = 0
-    """For sampling. Each text draws from its own generator, made of this and its place in the input."""
+    """For sampling. Each text has its own generator, seeded with this and its place in the input."""

@@ -1,4 +1,4 @@
-"""The translator: text in, `Translation` out, in the order of the input whatever was batched with what."""
+"""The translator: text in, `Translation` out, in the order of the input."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ from vitrail.runtime.device import Device, choose_device, set_threads, survive_f
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 
 SEVERAL_SENTENCES_SHARE = 0.05
-"""From this share of training lines with several sentences on, a model is trusted to translate them together. Corpora of sentences have
+"""From this share of training lines with several sentences on, a model translates several sentences together. Corpora of sentences have
 0 to 0.02, of paragraphs 0.35 to 0.42 (Multi30k, Tatoeba, WMT news, the documentation of Python, Wikipedia)."""
 
 
@@ -38,20 +38,20 @@ __getattr__ = renamed.names(__name__, {"Wishes": "vitrail.decode.textual.text_co
 
 
 class Translator:
-    """Translates texts with one model, or several that vote.
+    """Translates texts with one model, or an ensemble.
 
-    Text is its own work: parts, vocabularies, constraints, joining. What is computed, its engine computes.
+    It handles text (parts, vocabularies, constraints, joining); its engine computes.
 
     Args:
         model: any translation model or `Ensemble`, in evaluation mode and on `device`; or an engine that has one.
         longest_source: tokens of the longest source that the model was trained on, if known.
-        several_sentences: share of the source lines that the model was trained on that hold several sentences, if known.
-        languages: of source and target, where they are known.
+        several_sentences: share of training source lines with several sentences, if known.
+        languages: of source and target, if known.
         normalisation: how sources are read; as they were in training.
     """
 
     engines: ClassVar[tuple[str, ...]] = ()
-    """The engines that will do; none are named where all will."""
+    """The suitable engines; empty: all."""
 
     def __init__(
         self,
@@ -68,25 +68,25 @@ class Translator:
         self.vocabularies, self.languages, self.normalisation = vocabularies, languages, normalisation
         self.config = TranslateConfig() if config is None else config
         self.search = self.config.search or SearchConfig()
-        """How sentences are searched where a call does not say otherwise."""
+        """The default search settings of calls."""
         self.engine: Engine = model if isinstance(model, Engine) else TorchEngine(model, device=device, config=self.config)
         """What searches."""
         engine_kind(self.engine.name, among=self.engines)
         limit = self.config.max_source_tokens
-        # A model that has hardly seen two sentences in a line drops the second one. Nor is it known of a model that does not say.
+        # A model that has rarely seen two sentences in a line drops the second one. A model without this fact may do so, too.
         seen = several_sentences is not None and several_sentences >= SEVERAL_SENTENCES_SHARE
         self._comfortable = (limit if longest_source is None else min(limit, longest_source)) if seen else 0
         self._begin()
 
     def _begin(self) -> None:
-        """What is not sent to another process."""
+        """Values that are not sent to another process."""
         limit, seed = self.config.max_source_tokens, self.config.seed
         self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed)
         self._joins = lru_cache(maxsize=65536)(joining(self.vocabularies.target))
         survive_forks()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs: plain bytes in place of models and vocabularies. See docs/programs.md."""
+        """The state for another process: plain bytes in place of models and vocabularies. See docs/programs.md."""
         kept = {name: value for name, value in vars(self).items() if name not in ("engine", "_cutter", "_joins", "vocabularies")}
         files = {name: vocabulary.to_bytes() for name, vocabulary in self.vocabularies.files().items()}
         return {**kept, "packed": (self.engine.name, self.engine.pack(self.vocabularies), files)}
@@ -112,11 +112,11 @@ class Translator:
         """Load a run's folder or a model folder; several make an ensemble.
 
         Args:
-            engine: what computes: torch; auto takes the best that is there.
+            engine: torch, or auto for the best available.
             threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
-            search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1}.
-        Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for an engine that
-            there is not.
+            search: search settings, or changes to those of the (first) model, such as {"beams": 1}.
+        Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for an unknown
+        engine.
         """
         if threads is not None:
             set_threads(threads)
@@ -147,9 +147,9 @@ class Translator:
     def translate(
         self, texts: str | Sequence[str], *, constraints: TextConstraints | None = None, search: SearchConfig | None = None
     ) -> Translation | list[Translation]:
-        """Translate one text, or several in order. Any text will do: what cannot be encoded is replaced, and no text raises an error.
+        """Translate one text, or several in order. Every text is accepted: what cannot be encoded is replaced.
 
-        Args:    search: how to search, instead of as `search` says.
+        Args:    search: settings that replace `self.search`.
         Raises:  UsageError for constraints that cannot be satisfied.
         """
         if isinstance(texts, str):
@@ -162,7 +162,7 @@ class Translator:
     ) -> Iterator[Translation]:
         """Translate lines as they come, one translation for each, in order, with memory for one window of them.
 
-        The first translation waits for a whole window: where lines come slowly and somebody waits for each, `translate_portions`.
+        The first translation comes after a whole window: where lines arrive slowly, use `translate_portions`.
         """
         return self.translate_portions(self._windows(lines), constraints=constraints, search=search)
 
@@ -172,7 +172,7 @@ class Translator:
     ) -> Iterator[Translation]:
         """Translate one portion of the input after the other, without waiting for the next one.
 
-        What is drawn for a text depends on its place in the whole input, not on how that was divided.
+        Samples of a text depend on its place in the whole input, not on the division into portions.
         """
         first = 0
         for portion in portions:
@@ -208,13 +208,13 @@ class Translator:
         return UNCONSTRAINED if constraints is None else to_constraints(constraints, self.vocabularies.target, joins=self._joins)
 
     def _search(self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None) -> list[list[Hypothesis]]:
-        """The n-best list of each job; `observe` sees every step, the sentences being numbers of jobs."""
+        """The n-best list of each job; `observe` gets every step; sentences are numbered as jobs."""
         return self.engine.search([job.tokens for job in jobs], [job.query for job in jobs], config=search, observe=observe)
 
     def _force(
         self, wanted: Constraints, numbers: Sequence[int], jobs: list[PartJob], results: list[list[Hypothesis]], search: SearchConfig
     ) -> None:
-        """Force each word in one part of a text: in `jobs`, and put what is found instead in `results`."""
+        """Force each word in one part of a text: changes `jobs` and `results`."""
 
         def forcing(job: PartJob, words: tuple[tuple[TokenIds, ...], ...]) -> PartJob:
             return job._replace(query=replace(job.query, constraints=replace(job.query.constraints, forced=words)))
@@ -235,10 +235,10 @@ class Translator:
         observe: Observe | None = None,
         only: int | None = None,
     ) -> Searched:
-        """Translate one text as `translate` does, and tell what was found for each of its parts that have tokens.
+        """Translate one text as `translate` does, and return the search results of each part that has tokens.
 
         Args:
-            observe: sees every step of the search; the sentences are the numbers of the parts, -1 for a row that only fills a batch.
+            observe: gets every step of the search; sentences are numbered as parts, -1 for a row that only fills a batch.
             only: the number of the one part to translate; the others are left out.
         Raises:  UsageError for constraints that cannot be satisfied.
         """
@@ -247,7 +247,7 @@ class Translator:
         jobs: list[PartJob] = []
         prepared = self._cutter.cut(text, wanted, search, jobs, place=0)
         if wanted.forced and len(jobs) > 1:
-            # Which part is to hold which word shows when all are translated; then each is searched with its words, to be observed.
+            # The parts of forced words are chosen after all are translated; then each part is searched with its words, and observed.
             self._force(wanted, range(len(jobs)), jobs, self._search(jobs, search), search)
         if only is None:
             results = self._search(jobs, search, observe)
@@ -260,7 +260,7 @@ class Translator:
         return Searched(whole, tuple(parts), search)
 
     def cut(self, text: str, *, constraints: TextConstraints | None = None) -> list[tuple[str, tuple[int, ...]]]:
-        """The parts that a text is translated in, as the model reads them: the text and the tokens of each; none that stays as it is."""
+        """The parts of a text as the model reads them: text and tokens of each; without parts that are copied."""
         jobs: list[PartJob] = []
         self._cutter.cut(text, self._constraints(constraints), self.search, jobs, place=0)
         return [(job.text, tuple(job.tokens)) for job in jobs]
@@ -273,7 +273,7 @@ class Translator:
         search: SearchConfig | None = None,
         observe: Observe | None = None,
     ) -> list[Hypothesis]:
-        """The n-best list of one sentence, not cut, by its token ids without EOS; `observe` sees every step, the sentence being number 0.
+        """The n-best list of one sentence, not cut, by its token ids without EOS; `observe` gets every step; the sentence is number 0.
 
         Precondition: at least one token. Raises UsageError for constraints that cannot be satisfied.
         """

@@ -1,1 +1,1 @@
-"""The doctor: cheap probes that name what is wrong with a training, or with a machine, and say the remedy."""
+"""The doctor: fast checks that find what is wrong with a training or a machine, with the remedy."""

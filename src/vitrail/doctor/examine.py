@@ -1,4 +1,4 @@
-"""Looking a run over: every check that its folder has what is needed for, in the order of causes."""
+"""Examine a run: all checks whose inputs are in its folder, causes before effects."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ from vitrail.errors import VitrailError
 
 
 class Check(NamedTuple):
-    """One thing to look at, and the parts of a run that it needs: see `RunUnderTest.missing`."""
+    """One check, and the parts of a run that it needs (see `RunUnderTest.missing`)."""
 
     name: str
     look: Callable[[RunUnderTest], list[Finding]]
@@ -43,17 +43,17 @@ CHECKS = (
     Check("repetition", repetition, ("model", "data", "dev")),
     Check("completion", completion, ("metrics",)),
 )
-"""Causes before what follows from them: text, then training, then the model's inside, then what it says."""
+"""Causes before effects: text, then training, then the model's components, then its translations."""
 
 
 def examine(folder: str | Path, *, device: torch.device | None = None, say: Callable[[str], None] = lambda line: None) -> Diagnosis:
-    """Look a run over: each of `CHECKS` says what it found, what was expected and what to do.
+    """Examine a run: each of `CHECKS` reports what it found, what was expected and what to do.
 
-    Only the run's folder is read, and nothing is written: a training that is at work there is not disturbed. What a check needs and the
-    folder does not hold is told by name, as "not checked".
+    Only the run's folder is read and nothing is written, so a running training is not disturbed. A check whose inputs are missing is
+    reported as "not checked", with the names of the missing parts.
 
-    Args:   say: called with the name of each check before it begins.
-    Raises: ModelError where the folder is missing, holds no run, or a part of it is damaged.
+    Args:   say: called with the name of each check before it starts.
+    Raises: ModelError where the folder is missing, is not a run, or a part of it is damaged.
     Cost:   5 s on one core for the demo; sample sizes are constants of the modules of the checks.
     """
     with torch.random.fork_rng(devices=[]):  # models are made with random weights before theirs are read
@@ -74,7 +74,7 @@ def _examine(folder: Path, device: torch.device | None, say: Callable[[str], Non
 
 
 def _run_check(check: Check, run: RunUnderTest) -> list[Finding]:
-    """What a check found; where the run does not let it look, that is no reason to leave out the others."""
+    """The findings of a check; a check that cannot run does not stop the others."""
     try:
         return check.look(run)
     except VitrailError as error:
@@ -87,5 +87,5 @@ def _damaged(reason: str) -> Finding:
         severity="warning",
         found=reason,
         expected="checkpoints as they were written",
-        remedy="see to the disk; a training goes on from the newest good checkpoint",
+        remedy="check the disk; training resumes from the newest valid checkpoint",
     )

@@ -1,4 +1,4 @@
-"""What a doctor writes down: findings, each with numbers, what should be the case, and a remedy; and the diagnosis that they make."""
+"""The findings of the doctor (numbers, the expected state, a remedy) and the diagnosis made of them."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -8,29 +8,29 @@ from pydantic import Field
 from vitrail.config import Config
 
 Severity = Literal["fault", "warning", "note", "ok", "unchecked"]
-"""fault: the training is wrong, or its result is worth little. warning: likely wrong, or wasteful. note: worth knowing. ok: looked at
-and found well. unchecked: not looked at, and why."""
+"""fault: the training is wrong, or its result is worth little. warning: likely wrong, or wasteful. note: worth knowing. ok: checked,
+nothing wrong. unchecked: not checked, and why."""
 
 SEVERITIES: tuple[Severity, ...] = ("fault", "warning", "note", "ok", "unchecked")
-"""The gravest first."""
+"""Most severe first."""
 
 _SHOWN = {"fault": "FAULT", "warning": "warning", "note": "note", "ok": "ok", "unchecked": "not checked"}
 
 
 class Finding(Config):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
-    """Which check found it."""
+    """Name of the check."""
     severity: Severity
     found: str
-    """What is the case, with numbers."""
+    """What was found, with numbers."""
     expected: str = ""
-    """What should be the case; empty where that is plain."""
+    """What should have been found; empty where that is obvious."""
     remedy: str = ""
-    """What to do; empty where nothing is to be done."""
+    """What to do; empty where there is nothing to do."""
     numbers: Mapping[str, float] = Field(default_factory=dict[str, float])
-    """What was measured, by name, for programs."""
+    """The measured values by name, for programs."""
 
     def to_text(self) -> str:
         """The finding on one line, what was expected and the remedy indented below."""
@@ -40,15 +40,15 @@ class Finding(Config):
 
 
 class Diagnosis(Config):
-    """Everything that was looked at, the gravest first, and within a severity causes before what follows from them."""
+    """All findings, most severe first; within a severity, causes before their effects."""
 
     subject: str
-    """What was looked at: the folder of a run, or "this machine"."""
+    """What was examined: the folder of a run, or "this machine"."""
     findings: tuple[Finding, ...]
 
     @property
     def faults(self) -> tuple[Finding, ...]:
-        """What is wrong."""
+        """The findings of severity "fault"."""
         return self.of("fault")
 
     @property
@@ -71,7 +71,7 @@ class Diagnosis(Config):
         return tuple(finding for finding in self.findings if finding.severity == severity)
 
     def to_text(self) -> str:
-        """The whole diagnosis to read; its last line sums it up."""
+        """The whole diagnosis as text; the last line is a summary."""
         lines = [self.subject, *(finding.to_text() for finding in self.findings), self._summary()]
         return "\n".join(lines) + "\n"
 
@@ -81,11 +81,11 @@ class Diagnosis(Config):
         counts = {severity: len(self.of(severity)) for severity in SEVERITIES}
         told = [_count(counts["fault"], "fault"), _count(counts["warning"], "warning"), _count(counts["note"], "note")]
         unchecked = f", {counts['unchecked']} not checked" if counts["unchecked"] else ""
-        return f"{', '.join(told)}; {counts['ok']} well{unchecked}"
+        return f"{', '.join(told)}; {counts['ok']} ok{unchecked}"
 
 
 def diagnose(subject: str, findings: "list[Finding]") -> Diagnosis:
-    """Put findings in the order of their severity; those of one severity stay in the order in which they were looked for."""
+    """Sort findings by severity; findings of one severity keep their order."""
     return Diagnosis(subject=subject, findings=tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))))
 
 

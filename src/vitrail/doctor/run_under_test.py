@@ -1,4 +1,4 @@
-"""A run's folder as a doctor reads it: without a lock, since nothing is written, and with what is missing told by name."""
+"""A run directory as the doctor reads it: without a lock (nothing is written), and with the missing parts listed by name."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,11 +23,11 @@ from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
 
 DEV_SENTENCES = 128
-"""Dev sentences that are translated and whose loss is measured: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences,
-more than chance."""
+"""Dev sentences to translate and to measure the loss on: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences, more
+than chance."""
 _A_RUN = "the folder of a run, as vitrail train -o FOLDER makes it"
 _NEEDS = {"train": ("step",), "validation": ("step",)}
-"""What a line of metrics tells in any case."""
+"""Keys that every line of metrics.jsonl has, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PairLists:
 
 @dataclass(frozen=True)
 class RunUnderTest:
-    """What a run's folder holds; None or empty for what it does not."""
+    """The parts of a run's folder; None or empty for missing ones."""
 
     folder: Path
     device: torch.device
@@ -52,11 +52,11 @@ class RunUnderTest:
     loaded: LoadedModel | None = None
     metrics: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     checkpoint: checkpoints.Checkpoint | None = None
-    """The newest good one: its weights and optimizer."""
+    """The newest valid one: weights and optimizer state."""
     missing: dict[str, str] = field(default_factory=dict[str, str])
-    """Why a part is not there: "model", "data", "metrics", "state", "config"; also "dev", the dev text."""
+    """Why a part is missing: "model", "data", "metrics", "state", "config"; also "dev", the dev text."""
     damaged: tuple[str, ...] = ()
-    """Checkpoints newer than that one which cannot be used, with the reason."""
+    """Newer checkpoints that cannot be used, with the reason."""
 
     @property
     def model(self) -> TranslationModel:
@@ -72,12 +72,12 @@ class RunUnderTest:
 
     @property
     def vocabularies(self) -> Vocabularies:
-        """The model's where there is one, or else the data's."""
+        """The model's vocabularies, or those of the data where there is no model."""
         return self.loaded.vocabularies if self.loaded is not None else self.data.vocabularies
 
     @property
     def checkpoint_is_foreign(self) -> bool:
-        """Whether the checkpoint's weights are not those that the configuration and the data's vocabularies ask for."""
+        """Whether the checkpoint's weights do not match the configuration and the data's vocabularies."""
         assert self.checkpoint is not None and self.config is not None
         with torch.device("meta"):
             wanted = unique_tensors(build_model(self.config.model, self.data.vocabularies))
@@ -93,7 +93,7 @@ class RunUnderTest:
 
     @cached_property
     def dev_pairs(self) -> PairLists:
-        """The same, encoded with the model's vocabularies; those of 1 to `LONGEST` tokens a side."""
+        """`dev_sentences` encoded with the model's vocabularies; only pairs of 1 to `LONGEST` tokens a side."""
         source, target = self.dev_sentences
         rows = zip(self.vocabularies.source.encode_batch(source), self.vocabularies.target.encode_batch(target), strict=True)
         short = [pair for pair in rows if all(0 < len(side) <= LONGEST for side in pair)]
@@ -101,7 +101,7 @@ class RunUnderTest:
 
     @cached_property
     def translations(self) -> list[Translation]:
-        """The model's own words for `dev_sentences`: greedy, and without the guard against repetition, which would hide it."""
+        """Translations of `dev_sentences`: greedy, and without the repetition guard, which would hide loops."""
         search = SearchConfig(beams=1, repeat_ngram=0, max_extra=20)
         config = TranslateConfig(search=search, exact=False)
         translator = Translator(self.model, vocabularies=self.vocabularies, config=config, device=self.device)
@@ -109,14 +109,14 @@ class RunUnderTest:
 
 
 def reversed_sides(texts: Any) -> tuple[list[str], list[str]]:
-    """Source and target, last pair first, so that the first of equal sources is the one that a dictionary keeps."""
+    """Source and target, last pair first, so that a dictionary keeps the first of equal sources."""
     return texts.source[::-1], texts.target[::-1]
 
 
 def read_run_folder(folder: Path, *, device: torch.device | None = None) -> RunUnderTest:
-    """Read what a run's folder, or a model's, holds. Nothing is written, and a training at work there is not disturbed.
+    """Read the folder of a run, or of a model. Nothing is written, so a running training is not disturbed.
 
-    Raises ModelError where the folder is not there, is nothing of ours, or a part of it is damaged.
+    Raises ModelError where the folder is missing, is neither a run nor a model, or a part of it is damaged.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder", expected=_A_RUN)
@@ -163,12 +163,12 @@ _ABSENT = {
 def _config(path: Path) -> RunConfig:
     try:
         return build(RunConfig, read_toml(path), origin=str(path))
-    except UsageError as error:  # of the user's making elsewhere; here a file of the run is damaged, or of another version
-        raise ModelError(error.found, expected="the configuration that vitrail train wrote", remedy="take a good copy") from None
+    except UsageError as error:  # Elsewhere users write this file; here a file of the run is damaged, or of another version.
+        raise ModelError(error.found, expected="the configuration that vitrail train wrote", remedy="copy the file again") from None
 
 
 def _newest(folder: Path) -> tuple[checkpoints.Checkpoint | None, tuple[str, ...]]:
-    """The newest checkpoint that can be read, and why those after it cannot; one that was pruned meanwhile is no loss."""
+    """The newest readable checkpoint, and why newer ones are not; a checkpoint pruned meanwhile is ignored."""
     refused: list[str] = []
     for path in reversed(checkpoints.checkpoints(folder)):
         try:

@@ -1,4 +1,4 @@
-"""What is measured of one model besides scores: its dev scores over time, gradients by time step, whether it has learned."""
+"""Measurements of one model besides scores: dev scores over time, gradients by time step, whether it has learned."""
 
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ class Point:
 
 @dataclass(frozen=True)
 class GradientCurve:
-    """How strongly the loss pulls at the source side of a model: the norm of dL/dh_t for each source position t, from last to first.
+    """The norm of dL/dh_t on the source side of a model, for each source position t, from last to first.
 
-    A mean over sentences that are long enough, each position relative to the last one (1.0), so that architectures can be compared.
+    A mean over the long enough sentences, relative to the last position (1.0), so that architectures can be compared.
     """
 
     name: str
@@ -30,17 +30,17 @@ class GradientCurve:
 
 @dataclass(frozen=True)
 class LearningCheck:
-    """What tells whether a model has learned to translate; None where it was not measured."""
+    """The evidence on whether a model has learned to translate; None where it was not measured."""
 
     word_entropy: float
-    """Nats per token: the loss of who only knows how frequent each word is."""
+    """Nats per token: the loss of a unigram model."""
     source_gain: float | None
     """Nats per token by which the source of another sentence raises the dev loss."""
     own_chrf: float | None
     other_chrf: float | None
     """chrF of the test translations against their own references, and against those of other sentences."""
     doubts: tuple[str, ...]
-    """What speaks against it; empty: it has learned."""
+    """The evidence against it; empty: it has learned."""
 
 
 @dataclass(frozen=True)

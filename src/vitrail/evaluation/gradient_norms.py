@@ -1,7 +1,7 @@
-"""How strongly the loss pulls at each time step of a model: the norm of dL/dh_t, recorded at Probes in the backward pass.
+"""The norm of dL/dh_t at each time step of a model, recorded by hooks at Probes in the backward pass.
 
-In a recurrent network dL/dh_t reaches an early step through one Jacobian for each step between, so it shrinks or grows as a power of
-their number (Bengio et al. 1994); gates, attention and the Transformer are each a shorter way back. This is where that is measured.
+In a recurrent network dL/dh_t reaches an early step through one Jacobian for each step between, so it shrinks or grows exponentially with
+their number (Bengio et al. 1994); gates, attention and the Transformer each shorten the path.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -21,9 +21,9 @@ from vitrail.models.places import Role, Side, gradient_places
 from vitrail.nn.probe import Hook, listen, listen_backward, probes_of
 
 LONGEST = 100
-"""Tokens of the longest sentences that `source_gradients` looks at, for the sake of memory."""
+"""Maximal length in tokens of the sentences of `source_gradients`, to bound memory."""
 _ROWS = 16
-"""Sentences whose graph is held at once."""
+"""Sentences whose autograd graph is in memory at once."""
 
 
 class GradientRecord:
@@ -33,7 +33,7 @@ class GradientRecord:
         self._calls: dict[str, list[Tensor]] = {}
 
     def expect(self, name: str, values: Float[Tensor, "... D"]) -> None:
-        """Record the gradient of these values; until there is one, or if there never is, the norms are 0."""
+        """Record the gradient of these values; without a gradient the norms are 0."""
         calls = self._calls.setdefault(name, [])
         place = len(calls)
         calls.append(torch.zeros(values.shape[:-1], dtype=torch.float64))
@@ -47,13 +47,11 @@ class GradientRecord:
     def norms(self) -> dict[str, Float[Tensor, "B T"]]:
         """For each Probe, the norm over the width of dL/dh: a row a sentence, a column a time step, in the order of the calls.
 
-        A Probe that passes one (B, D) tensor a step and one that passes a single (B, T, D) tensor come out alike.
-        Raises ModelError where no Probe passed anything: the model is compiled, or has none of these places.
+        A Probe with one (B, D) tensor per step gives the same result as one with a single (B, T, D) tensor.
+        Raises ModelError where no Probe ran: the model is compiled, or has none of these places.
         """
         if not self._calls:
-            raise ModelError(
-                "no gradient was recorded: none of the model's Probes was passed", remedy="the model as it was before torch.compile"
-            )
+            raise ModelError("no gradient was recorded: no probe of the model ran", remedy="the model as it was before torch.compile")
         return {
             name: torch.cat([call.flatten(1) if call.ndim > 1 else call[:, None] for call in calls], 1)
             for name, calls in self._calls.items()
@@ -62,10 +60,11 @@ class GradientRecord:
 
 @contextmanager
 def record_gradients(model: nn.Module, *, places: Callable[[str], object] = lambda name: True) -> Generator[GradientRecord]:
-    """Listen, at those Probes whose name `places` says yes to, for the gradient that flows back through them.
+    """Record the gradients at the Probes whose names `places` accepts.
 
-    Open it, compute a loss, let the gradient flow (`backward`, `torch.autograd.grad`), then read `norms()`. The gradient with respect to
-    h is the whole one: the sum over everything that was computed from h after the Probe. While it is open, models take the explicit path.
+    Inside the `with` block, compute a loss and its gradient (`backward`, `torch.autograd.grad`), then read `norms()`. The gradient with
+    respect to h is the total one: the sum over everything that was computed from h after the Probe. Inside the block, models take the
+    explicit path.
     """
     record = GradientRecord()
 
@@ -91,7 +90,7 @@ class PlaceNorms:
     """`hidden`, the state of a recurrent cell, or `residual`, the residual stream after a Transformer's block."""
 
     def curve(self) -> GradientCurve:
-        """The same relative to the last step; all 0 where nothing at all flows back to that."""
+        """The same relative to the last step; all 0 where the gradient of the last step is 0."""
         last = self.norms[0]
         return GradientCurve(self.name, tuple(norm / last if last else 0.0 for norm in self.norms), self.sentences)
 
@@ -101,9 +100,9 @@ def measure_gradients(model: Model, batches: Sequence[Batch]) -> tuple[PlaceNorm
 
     The loss of a batch is the sum over its sentences, and sentences do not mix: so the gradient of a sentence's h_t is that of its own
     loss. Steps are counted back from each sentence's last real one (<eos> in the source, the last word in the target's input), as far as
-    the shortest sentence reaches; padding is not counted. Bidirectional encoders are heard in the forward direction alone.
+    the shortest sentence reaches; padding is not counted. Only the forward direction of bidirectional encoders is recorded.
 
-    The model is in evaluation mode meanwhile, so that neither dropout nor other sentences (batch norm) have a part; its weights, their
+    The model is in evaluation mode meanwhile, so dropout and other sentences (batch norm) have no effect; its weights, their
     `grad` and its mode stay as they were. Precondition: at least one batch. Raises ModelError where the model has no such places.
     """
     training = model.training
@@ -134,7 +133,7 @@ def _measure_batch(model: Model, batch: Batch) -> dict[str, Float[Tensor, "B T"]
 
 
 def from_last(norms: Float[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T"]:
-    """Turn each row round, its last real step first, and cut all rows to the length of the shortest."""
+    """Reverse each row, its last real step first, and cut all rows to the length of the shortest."""
     back = lengths[:, None] - 1 - torch.arange(int(lengths.min()))
     return norms.gather(1, back)
 
@@ -142,10 +141,10 @@ def from_last(norms: Float[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Float[
 def source_gradients(
     model: Model, vocabularies: Vocabularies, sources: Sequence[str], targets: Sequence[str], *, sentences: int = 64
 ) -> tuple[GradientCurve, ...]:
-    """How strongly the loss on the target's tokens pulls at each source position, relative to the last one: a curve for each encoder layer.
+    """The norm of dL/dh_t at each source position, relative to the last one: a curve for each encoder layer.
 
-    Measured on the longest sentences of up to `LONGEST` tokens: `sentences` of them, or half of all if that is fewer. See `measure`; a
-    curve is a ratio of means, so that a sentence at whose end little flows back does not outweigh the others.
+    Measured on the longest sentences of up to `LONGEST` tokens: `sentences` of them, or half of all if that is fewer. See
+    `measure_gradients`; a curve is a ratio of means, so that a sentence with a small gradient at its end does not dominate.
 
     Raises DataError where there are no such sentences.
     Cost:   one forward and one backward pass on the explicit path.
@@ -162,7 +161,9 @@ def longest_batches(
     pairs = zip(vocabularies.source.encode_batch(sources), vocabularies.target.encode_batch(targets), strict=True)
     short = [(source, target) for source, target in pairs if 0 < len(source) <= LONGEST and 0 < len(target) <= LONGEST]
     if not short:
-        raise DataError(f"{len(sources)} sentence pairs, none of 1 to {LONGEST} subwords a side", expected="a development set with such")
+        raise DataError(
+            f"{len(sources)} sentence pairs, none of 1 to {LONGEST} subwords a side", expected="a development set with such pairs"
+        )
     kept = sorted(short, key=lambda pair: -len(pair[0]))[: min(sentences, (len(short) + 1) // 2)]
     parts = [kept[start : start + _ROWS] for start in range(0, len(kept), _ROWS)]
     batches = [collate([source for source, _ in part], [target for _, target in part]) for part in parts]

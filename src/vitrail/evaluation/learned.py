@@ -1,4 +1,4 @@
-"""Whether a model has learned to translate at all: what is asked before scores are compared, and by the doctor of a training."""
+"""Whether a model has learned to translate at all: checked before scores are compared, and by the doctor."""
 
 import math
 from collections.abc import Sequence
@@ -14,22 +14,22 @@ from vitrail.models.base import TranslationModel
 from vitrail.train.choosing.choose import LEAST_STEPS
 
 LITTLE = 0.6
-"""Dev loss, as a share of the entropy of single words, above which a model knows little more than how frequent each word is. At the first
+"""Dev loss, as a share of the unigram entropy, above which a model is hardly better than a unigram model. At the first
 of their validations, the models of the Multi30k ladder have 0.31 to 0.43; after 150 steps 0.67 to 0.74."""
 SOURCE_WEAK = 0.4
-"""Nats per token by which a wrong source must make the right target less likely, below which the source is heard but little: parallel text
+"""Nats per token by which a wrong source must make the right target less likely, below which the source is hardly used: parallel text
 shares 1 nat per token and more (the difference in loss between a language model and a translator). Healthy: 2.4 to 5.4."""
 OWN = 0.1
-"""By how much the chrF against the own references is higher than against those of others, as a share of what is left up to 100."""
+"""Minimal lead of the chrF against a translation's own references over that against others, as a share of the distance to 100."""
 SENTENCES = 256
 """Dev pairs whose loss with another source is measured."""
 LONGEST = 100
-"""Tokens a side of the longest of them, for the sake of memory."""
+"""Their maximal length in tokens a side, to bound memory."""
 FEWEST = 8
-"""Sentences below which nothing is said of them."""
+"""Minimal number of sentences for a check."""
 _ENTROPY_PAIRS = 5_000
 _FURTHEST = 8.0
-"""Times as long as it was that a training may be estimated to need: a learning curve does not tell further."""
+"""Maximal factor by which a training may be estimated to be too short: a learning curve cannot be extrapolated further."""
 
 
 def spread(total: int, most: int) -> list[int]:
@@ -39,7 +39,7 @@ def spread(total: int, most: int) -> list[int]:
 
 
 def word_entropy(data: Prepared) -> float:
-    """Entropy of the training targets' tokens one by one, <eos> included, in nats: the loss of who only knows how frequent each is."""
+    """Unigram entropy of the training targets' tokens, <eos> included, in nats: the loss of a unigram model."""
     store = max(data.stores, key=len)
     places = spread(len(store), _ENTROPY_PAIRS)
     counts = np.bincount(np.concatenate([store.target(place) for place in places]), minlength=SOS + 2).astype(np.float64)
@@ -58,7 +58,7 @@ def losses_by_source(model: TranslationModel, source: Sequence[IdRow], target: S
 
 
 def source_gain(model: TranslationModel, data: Prepared) -> float | None:
-    """By how many nats per token another source raises the dev loss; None where too few dev sentences are short enough."""
+    """How many nats per token a wrong source adds to the dev loss; None where too few dev sentences are short enough."""
     vocabularies = data.vocabularies
     places = spread(len(data.dev.source), SENTENCES)
     source, target = (
@@ -75,7 +75,7 @@ def source_gain(model: TranslationModel, data: Prepared) -> float | None:
 def own_and_other(translations: Sequence[str], references: Sequence[str]) -> tuple[float, float] | None:
     """chrF of translations against their own references, and against those of other sentences; None where they are too few.
 
-    Who says the same for every sentence, or anything that does not go by the source, is as good by the one as by the other.
+    If the output does not depend on the source, the two scores are equal.
     """
     from sacrebleu.metrics import CHRF
 
@@ -87,14 +87,12 @@ def own_and_other(translations: Sequence[str], references: Sequence[str]) -> tup
 
 
 def check_learning(*, dev_loss: float, entropy: float, gain: float | None, chrf: tuple[float, float] | None) -> LearningCheck:
-    """What speaks against a model having learned to translate; nothing where it has."""
+    """The evidence that a model has not learned to translate; empty where it has."""
     doubts: list[str] = []
     if not dev_loss < LITTLE * entropy:
-        doubts.append(
-            f"its dev loss of {dev_loss:.2f} nats per token is {dev_loss / entropy:.0%} of the {entropy:.2f} of word frequencies alone"
-        )
+        doubts.append(f"its dev loss of {dev_loss:.2f} nats per token is {dev_loss / entropy:.0%} of the unigram entropy ({entropy:.2f})")
     if gain is not None and not gain >= SOURCE_WEAK:
-        doubts.append(f"the source of another sentence raises its dev loss by {gain:.2f} nats per token only")
+        doubts.append(f"a wrong source raises its dev loss by only {gain:.2f} nats per token")
     if chrf is not None and (chrf[0] - chrf[1]) < OWN * (100 - chrf[1]):
         told = f"chrF {chrf[1]:.1f} and {chrf[0]:.1f}"
         doubts.append(f"its translations fit the references of other sentences nearly as well as their own ({told})")
@@ -102,8 +100,8 @@ def check_learning(*, dev_loss: float, entropy: float, gain: float | None, chrf:
 
 
 def estimate_training(curve: Sequence[Point], *, entropy: float, steps: int, minutes: float) -> TrainingEstimate:
-    """How long a training that was too short should about be: as long as is planned at least, and twice as long as it was; longer where
-    its loss, which falls in a straight line over the logarithm of the steps, would be at `LITTLE` of the entropy only later.
+    """Estimate the length of a training that was too short: at least the planned minimum and twice the current length; longer if the loss,
+    extrapolated linearly in the logarithm of the steps, reaches `LITTLE` of the entropy later.
     """
     known = [(math.log(point.step), point.dev_loss) for point in curve if point.step > 0 and math.isfinite(point.dev_loss)][-3:]
     wanted = float(max(LEAST_STEPS, 2 * steps))
@@ -118,4 +116,4 @@ def estimate_training(curve: Sequence[Point], *, entropy: float, steps: int, min
 def _round_up(value: float) -> int:
     """To two digits."""
     unit = 10 ** max(0, math.floor(math.log10(value)) - 1)
-    return unit * math.ceil(round(value / unit, 6))  # exp(log(x)) is a little off
+    return unit * math.ceil(round(value / unit, 6))  # exp(log(x)) is not exact

@@ -1,14 +1,14 @@
-"""Figures that compare like with like with papers that scored lowercased, Moses-tokenised text.
+"""Scores comparable with papers that scored lowercased, Moses-tokenised text.
 
 Such papers (those on Multi30k, for example) lowercased the references, normalised their punctuation and tokenised them with the Moses
-scripts, then computed BLEU over the resulting words. A sacreBLEU figure on detokenised text counts other words, so it is another number
-for the same translations. Here a detokenised hypothesis goes through the same three steps and is scored with `tok:none` against the
-tokenised references themselves: l'homme becomes `l&apos; homme` in French, the man's becomes `the man &apos;s` in English.
+scripts, then computed BLEU over the resulting words. A sacreBLEU score on detokenised text counts other words, so it differs for the same
+translations. Here a detokenised hypothesis goes through the same three steps and is scored with `tok:none` against the tokenised references
+themselves: l'homme becomes `l&apos; homme` in French, the man's becomes `the man &apos;s` in English.
 
 The steps are sacremoses's (`pip install 'vitrail[moses]'`), which reproduces the Multi30k files from their raw text line for line:
-1000 of 1000 lines of test_2016_flickr and 1014 of 1014 of val, each in English, German and French. That needs two things of the Perl
-scripts that are easily missed: a line is normalised with its line feed on, which decides where a final quotation mark goes after a
-full stop, and the right quotation mark becomes a double quote where it is not between two unaccented letters (`perl_parity`).
+1000 of 1000 lines of test_2016_flickr and 1014 of 1014 of val, each in English, German and French. This depends on two details of the Perl
+scripts: a line is normalised with its line feed on, which decides where a final quotation mark goes after a full stop, and the right
+quotation mark becomes a double quote where it is not between two unaccented letters (`perl_parity`).
 """
 
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from vitrail.evaluation.scores import SEED, Score, tokenized_bleu
 def moses_tokenise(texts: Sequence[str], *, language: str) -> list[str]:
     """Lowercase, normalise punctuation and tokenise as the Moses scripts do, with their escapes (&apos; &quot; &amp; ...).
 
-    Args:   language: two letters; it decides on apostrophes, quotation marks and abbreviations.
+    Args:   language: two letters; it decides the rules for apostrophes, quotation marks and abbreviations.
     Raises: UsageError where sacremoses is not installed.
     """
     try:
         from sacremoses import MosesPunctNormalizer, MosesTokenizer
     except ImportError as missing:
         raise UsageError(
-            "sacremoses is not installed", expected="it, to tokenise as Moses does", remedy="pip install 'vitrail[moses]'"
+            "sacremoses is not installed", expected="sacremoses, to tokenise as Moses does", remedy="pip install 'vitrail[moses]'"
         ) from (missing)
     normaliser = MosesPunctNormalizer(language, perl_parity=True)
     tokeniser = MosesTokenizer(language)

@@ -1,4 +1,4 @@
-"""From translated files to one result that can be printed or kept: what `vitrail evaluate` does."""
+"""Scores of translated files as one result to print or save: what `vitrail evaluate` does."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,13 @@ from vitrail.evaluation.ter_cost import MOST_WORDS, excess
 from vitrail.languages import find_language
 from vitrail.scoring import LONGEST_RUN, bleu_settings_for
 
-# From this share of lines ending in " ." on, a text is taken for tokenised (sacreBLEU warns from 100 lines on).
+# A text with at least this share of lines ending in " ." counts as tokenised (sacreBLEU warns from 100 lines on).
 _TOKENISED_SHARE = 0.1
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured of one system on one test set. Empty tuples and None stand for what was not asked."""
+    """All measurements of one system on one test set; empty or None where not requested."""
 
     sentences: int
     reference_sets: int
@@ -50,17 +50,17 @@ class Evaluation:
 
 
 class ScoredTexts(NamedTuple):
-    """What is scored, line by line."""
+    """The texts to score, line by line."""
 
     hypotheses: Sequence[str]
     references: Sequence[Sequence[str]]
     """One or more sets, each as long as the hypotheses."""
     sources: Sequence[str] = ()
-    """Gives the scores by source length as well."""
+    """The sources; they add the scores by source length."""
     baseline: Sequence[str] = ()
-    """Another system's translations of the same lines: gives the paired tests as well."""
+    """Another system's translations of the same lines; they add the paired tests."""
     tokenised: Sequence[str] = ()
-    """Lowercased, Moses-tokenised references: gives the figure to hold against published ones (needs the language)."""
+    """Lowercased, Moses-tokenised references; they add the score to compare with published ones (needs the language)."""
 
 
 def evaluate_files(
@@ -75,8 +75,7 @@ def evaluate_files(
 ) -> Evaluation:
     """Score a file of translations, one sentence a line: `evaluate_texts` of what the files hold.
 
-    Raises: DataError for a file that cannot be read or is not UTF-8, and for counts of lines that differ;
-            UsageError for what is asked and cannot be.
+    Raises: DataError for a file that cannot be read or is not UTF-8, and for different numbers of lines; UsageError for impossible options.
     """
     if tokenised and not language:
         raise UsageError("tokenised references without a language", expected="the language of the translations", remedy="language fr")
@@ -90,10 +89,10 @@ def evaluate_texts(texts: ScoredTexts, *, language: str = "", recipe: Recipe | N
     """Score translations.
 
     Args:
-        language: of the translations, by any code. It decides with the references how BLEU counts (`bleu_settings_for`), unless the
-            recipe has a tokenizer other than the usual one and no language is told.
-        recipe: where its metrics are the usual ones, TER is left out of text that it would take too long for; a note says so.
-    Raises: DataError for counts of lines that differ; UsageError for what is asked and cannot be.
+        language: of the translations, by any code. It decides with the references how BLEU counts (`bleu_settings_for`), unless the recipe
+        has a tokenizer other than the default and no language is given.
+        recipe: with the default metrics, TER is left out where it would take too long; a note reports it.
+    Raises: DataError for different numbers of lines; UsageError for impossible options.
     """
     recipe, notes = recipe or Recipe(), list[str]()
     recipe, left_out = _within_reach(recipe, texts)
@@ -102,7 +101,7 @@ def evaluate_texts(texts: ScoredTexts, *, language: str = "", recipe: Recipe | N
         recipe = replace(recipe, tokenize=counting.tokenize, effective_order=counting.effective_order)
         notes += counting.notes
     if "ter" in recipe.metrics and recipe.tokenize != Recipe.tokenize:
-        notes.append("TER counts what stands between spaces: read chrF beside it")
+        notes.append("TER counts words between spaces: also see chrF")
     statistics = collect_statistics(texts.hypotheses, texts.references, recipe=recipe)
     scores = score(statistics)
     bands = by_length_of(texts.sources, statistics) if texts.sources else []
@@ -125,30 +124,27 @@ def evaluate_texts(texts: ScoredTexts, *, language: str = "", recipe: Recipe | N
 
 
 def _within_reach(recipe: Recipe, texts: ScoredTexts) -> tuple[Recipe, list[str]]:
-    """The usual metrics without TER where that would take too long, and the note that says so."""
+    """The default metrics without TER where it would take too long, and the note on it."""
     if recipe.metrics != USUAL_METRICS or not texts.references:
         return recipe, []
     for system in (texts.hypotheses, texts.baseline):
         if system and (found := excess(system, texts.references)):
-            note = f"TER is left out: {found}; --metrics ter counts it all the same, for lines of up to {MOST_WORDS:,} words"
+            note = f"TER is left out: {found}; --metrics ter computes it anyway, for lines of up to {MOST_WORDS:,} words"
             return replace(recipe, metrics=tuple(name for name in recipe.metrics if name != "ter")), [note]
     return recipe, []
 
 
 def _zeros(scores: Sequence[Score]) -> Iterator[str]:
-    """Why a BLEU of 0.00 says nothing, where that is so."""
+    """A note where a BLEU of 0.00 is meaningless."""
     longest = f"possible_{LONGEST_RUN}grams"
     if any(one.name == "BLEU" and one.value == 0 and one.counts["matched_1grams"] and not one.counts[longest] for one in scores):
-        yield (
-            f"BLEU is 0.00 where no translation has {LONGEST_RUN} words in a row, the longest that it counts, even if every line is right; "
-            "read chrF"
-        )
+        yield f"BLEU is 0.00 if no translation has {LONGEST_RUN} words, its longest n-gram, even if every line is right; use chrF"
 
 
 def read_sentences(path: Path, *, like: Sequence[str] | None = None, beside: Path | None = None) -> list[str]:
-    """The lines of a UTF-8 file (plain, .gz, or stdin as `-`), read by the rules of the training text but refusing what it would count.
+    """The lines of a UTF-8 file (plain, .gz, or stdin as `-`), read by the rules of the training text; lines that it would drop are errors.
 
-    Args: like, beside: the lines that must be as many, and their file, for the message.
+    Args: like, beside: the lines whose number must be equal, and their file, for the message.
     """
     texts: list[str] = []
     for number, text in enumerate(lines(path), start=1):
@@ -156,13 +152,13 @@ def read_sentences(path: Path, *, like: Sequence[str] | None = None, beside: Pat
             raise DataError(f"{path}:{number}: a line longer than a sentence can be", expected="one sentence a line")
         try:
             text.encode("utf-8")
-        except UnicodeEncodeError:  # the reader keeps such bytes as lone surrogates
+        except UnicodeEncodeError:  # the reader decodes such bytes to lone surrogates
             raise DataError(f"{path}:{number}: not UTF-8", expected="UTF-8 text", remedy="convert the file, e.g. with iconv") from None
         texts.append(text)
     if like is not None and len(texts) != len(like):
         raise DataError(
             f"{path}: {len(texts)} lines, {beside}: {len(like)} lines",
-            expected="equal counts, line n of one belonging to line n of the other",
+            expected="equal numbers of lines, line n of one belonging to line n of the other",
             remedy="translate the source of these references again, keeping its empty lines",
         )
     return texts

@@ -1,9 +1,9 @@
 """BLEU, chrF and TER with their signature and interval, and the paired tests between two systems.
 
-Every number rests on sacreBLEU's own counts of each sentence; here they are only summed and resampled (a corpus score is a function
-of the sum over its sentences), all metrics in one pass. Values, intervals and signatures are therefore sacreBLEU's: one may publish them.
+All numbers come from sacreBLEU's own counts of each sentence; here they are only summed and resampled (a corpus score is a function of the
+sum over its sentences), all metrics in one pass. Values, intervals and signatures are therefore sacreBLEU's and can be published.
 
-Input is detokenised text, as a reader would see it. Figures that were published on tokenised text: see `published.py`.
+Input is detokenised text. For scores published on tokenised text see `published.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +23,8 @@ Table: TypeAlias = NDArray[np.float64]
 
 METRICS = ("bleu", "chrf", "chrf++", "ter")
 USUAL_METRICS = ("bleu", "chrf", "ter")
-"""What is measured where nothing else is asked for."""
-# sacreBLEU's default: with it our intervals are the ones that its command line prints.
+"""The default metrics."""
+# sacreBLEU's default seed: our intervals equal those of its command line.
 SEED = 12345
 # Those of sacreBLEU's tokenizers that need no download. The `spm` and `flores` ones fetch a model from the network.
 TOKENIZERS = ("13a", "intl", "char", "zh", "none", "ja-mecab", "ko-mecab")
@@ -34,10 +34,10 @@ _SAME = 1e-9
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to score; what of it changes a number is in the signature."""
+    """How to score; settings that change a number are in the signature."""
 
     metrics: tuple[str, ...] = USUAL_METRICS
-    """Among METRICS, in the order wanted."""
+    """Some of METRICS, in output order."""
     bootstrap: int = 1000
     """Resamples for the 95 % interval and for the paired bootstrap test; 0 = no interval."""
     trials: int = 10_000
@@ -48,7 +48,7 @@ class Recipe:
     tokenize: str = "13a"
     """How BLEU finds words (`vitrail.scoring.bleu_settings_for` chooses). TER splits at spaces; chrF reads characters."""
     effective_order: bool = False
-    """Whether BLEU leaves out the orders for which no translation is long enough, where it would be 0.00 otherwise."""
+    """Whether BLEU leaves out n-gram orders for which no translation is long enough; otherwise it would be 0.00."""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
@@ -83,7 +83,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric for two systems on the same sentences, and how easily chance would explain their difference.
+    """One metric for two systems on the same sentences, with p-values of their difference.
 
     `difference` is system - baseline, `low` and `high` bound the middle 95 % of its paired resamples. For TER, lower is better.
     """
@@ -102,7 +102,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What each sentence adds to each metric: row i is sentence i, the columns `spans[k]` belong to `metrics[k]`."""
+    """The counts of each sentence for each metric: row i is sentence i, the columns `spans[k]` belong to `metrics[k]`."""
 
     recipe: Recipe
     metrics: tuple["Metric", ...]
@@ -110,7 +110,7 @@ class Statistics:
     table: Table
 
     def rows(self, indices: Sequence[int]) -> "Statistics":
-        """The same for some of the sentences: nothing is counted again."""
+        """The statistics of some of the sentences, without counting again."""
         return Statistics(self.recipe, self.metrics, self.spans, self.table[np.asarray(indices, dtype=np.int64)])
 
 
@@ -126,9 +126,9 @@ def evaluate(
 ) -> list[Score]:
     """Score translations against one or more reference sets (each as long as the hypotheses).
 
-    Raises: DataError where counts differ or nothing is given; UsageError for a metric or tokenizer that cannot be.
+    Raises: DataError where counts differ or nothing is given; UsageError for an unknown metric or tokenizer.
     Cost:   counting is linear in the text for BLEU and chrF (0.1 to 0.2 ms a sentence). TER's grows fast with length and distance:
-            0.2 ms for 13 words, 75 ms for 50 words that do not match, seconds for 200 (`ter_cost` tells beforehand); each sentence is
+            0.2 ms for 13 words, 75 ms for 50 words that do not match, seconds for 200 (`ter_cost` estimates it); each sentence is
             counted once. 1,000 resamples of 1,000 sentences add about 0.1 s (measured on one core).
     """
     recipe = Recipe(tuple(metrics), bootstrap=bootstrap, seed=seed, lowercase=lowercase, tokenize=tokenize)
@@ -136,7 +136,7 @@ def evaluate(
 
 
 def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, bootstrap: int = 1000, seed: int = SEED) -> Score:
-    """BLEU over text that is already tokenised, words being what stands between spaces (`tok:none` in the signature).
+    """BLEU over text that is already tokenised, words being separated by spaces (`tok:none` in the signature).
 
     For tables of papers that report BLEU on tokenised, often lowercased, text. Both sides must have gone through the same tokeniser;
     where only the references have, use `published.published_style`.
@@ -146,13 +146,13 @@ def tokenized_bleu(hypotheses: Sequence[str], references: Sequence[Sequence[str]
 
 
 def collect_statistics(hypotheses: Sequence[str], references: Sequence[Sequence[str]], *, recipe: Recipe) -> Statistics:
-    """Count, once, what `score` and `compare_statistics` need."""
+    """Count the sentences once, for `score` and `compare_statistics`."""
     _check(hypotheses, references)
     if "ter" in recipe.metrics:
         require_countable(hypotheses, references)
     metrics = tuple(_metric(name, recipe) for name in recipe.metrics)
     tables = [
-        # sacreBLEU has no public name for its counts per sentence. tests/evaluation/test_scores.py notices if they change.
+        # sacreBLEU has no public name for its counts per sentence. tests/evaluation/test_scores.py detects changes.
         np.asarray(metric._extract_corpus_statistics(hypotheses, references), dtype=np.float64)  # pyright: ignore[reportPrivateUsage]
         for metric in metrics
     ]
@@ -194,7 +194,7 @@ def compare_statistics(baseline: Statistics, system: Statistics) -> list[Compari
     the two outputs, sentence by sentence, whose difference does. Both are (c + 1) / (samples + 1).
 
     Differs from sacreBLEU in ties only: it counts strictly larger differences, so a system against itself has p = 1/(samples + 1)
-    there; a tie is as extreme as what was observed, hence it counts here and p = 1. Otherwise the draws and p are sacreBLEU's.
+    there; a tie is as extreme as the observed difference, so it counts here and p = 1. Otherwise the draws and p are sacreBLEU's.
     """
     recipe = system.recipe
     if recipe != baseline.recipe:
@@ -300,7 +300,7 @@ def _resamples(table: Table, recipe: Recipe) -> Iterator[Table]:
 
 
 def _swaps(baseline: Table, system: Table, recipe: Recipe) -> Iterator[Table]:
-    """Sums of two pseudo-systems, side by side, per trial: each sentence's two outputs change places or not."""
+    """Sums of two pseudo-systems, side by side, per trial: each sentence's two outputs are swapped or not."""
     generator, size = np.random.default_rng(recipe.seed), len(baseline)
     total = baseline.sum(axis=0) + system.sum(axis=0)
     # numpy takes 32 booleans from one draw, so that blocks of 32 rows keep sacreBLEU's sequence at any size, in bounded memory.
@@ -317,7 +317,7 @@ def _gaps(metric: "Metric", sums: Table, baseline: slice, system: slice) -> Tabl
 
 
 def _middle(values: Sequence[float]) -> tuple[float, float]:
-    """The bounds of the middle 95 %: as sacreBLEU, leave out a 40th at each end."""
+    """The bounds of the middle 95 %: like sacreBLEU, leave out a 40th at each end."""
     ordered = sorted(values)
     cut = len(ordered) // 40
     return ordered[cut], ordered[len(ordered) - cut - 1]

@@ -1,4 +1,4 @@
-"""Where a system is good and where it is not: scores by source length, recall of rare words, challenge sets."""
+"""Scores of parts of a test set: by source length, recall of rare words, challenge sets."""
 
 import math
 import re
@@ -18,7 +18,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Band:
-    """Scores of the sentences whose source has `first` to `last` words (None: no upper bound); no scores where there are none."""
+    """Scores of the sentences whose source has `first` to `last` words (None: no upper bound); empty where there are no such sentences."""
 
     first: int
     last: int | None
@@ -28,7 +28,7 @@ class Band:
 
 @dataclass(frozen=True)
 class Share:
-    """How often something came out right, `found` of `total`; `low` and `high` bound it at 95 % (all None where total is 0)."""
+    """A share of correct cases, `found` of `total`; `low` and `high` bound it at 95 % (all None where total is 0)."""
 
     name: str
     found: int
@@ -47,10 +47,10 @@ def by_length(
     recipe: Recipe | None = None,
     length: Callable[[str], int] | None = None,
 ) -> list[Band]:
-    """Score apart the sentences with up to edges[0] words, up to edges[1], ..., and the longer ones.
+    """Score separately the sentences with up to edges[0] words, up to edges[1], ..., and the longer ones.
 
-    Args: length: measures a source; by default the words between spaces. For a source written without spaces give `len`.
-    A band of few sentences has a wide interval: read the value with it.
+    Args: length: measures a source; by default the words between spaces. For a source written without spaces use `len`. A band with few
+    sentences has a wide interval.
     """
     return by_length_of(sources, collect_statistics(hypotheses, references, recipe=recipe or Recipe()), edges=edges, length=length)
 
@@ -62,7 +62,7 @@ def by_length_of(
     edges: Sequence[int] = LENGTH_EDGES,
     length: Callable[[str], int] | None = None,
 ) -> list[Band]:
-    """`by_length` for sentences that are counted already."""
+    """`by_length` for statistics that are already collected."""
     if list(edges) != sorted(set(edges)) or not edges or edges[0] < 0:
         raise UsageError(f"edges: {list(edges)}", expected="rising lengths of 0 or more", remedy="10 20 30")
     if len(sources) != len(statistics.table):
@@ -80,7 +80,7 @@ def by_length_of(
 
 
 def words(text: str) -> list[str]:
-    """Lowercased runs of letters and digits: `L'homme-grenouille` has three. No use for languages without spaces: a text is one run."""
+    """Lowercased runs of letters and digits: `L'homme-grenouille` has three. Not for languages without spaces: a text is one run."""
     return _WORD.findall(text.lower())
 
 
@@ -103,8 +103,8 @@ def rare_words(
 ) -> list[Share]:
     """The share of the reference's rare words that the translation has: words seen up to edges[0] times in training, up to edges[1], ...
 
-    A word that the reference has twice must be found twice. One reference set: a synonym counts as a miss, so compare systems by
-    this number rather than read it alone. With several sets, call once for each.
+    A word that the reference has twice must be found twice. One reference set: a synonym counts as a miss, so use this number only to
+    compare systems. With several sets, call once for each.
 
     Args:   train_counts: of the target side (`count_words`). An edge of 0 gives the words never seen.
     Returns: one Share per edge, words more frequent than the last left out; intervals resample sentences.
@@ -127,7 +127,7 @@ def rare_words(
         found, total = tally[:, index].sum(axis=0).astype(int).tolist()
         low = high = None
         if drawn is not None and total:
-            # A resample may draw no such word at all: it says nothing about the share.
+            # A resample may contain no such word: then its share is undefined.
             kept = drawn[:, index][drawn[:, index, 1] > 0]
             low, high = np.quantile(kept[:, 0] / kept[:, 1], (0.025, 0.975)).tolist() if len(kept) else (None, None)
         name = f"seen {first} times" if first == last else f"seen {first} to {last} times"
@@ -138,7 +138,7 @@ def rare_words(
 def challenge(name: str, sources: Sequence[str], hypotheses: Sequence[str], *, passes: Callable[[str, str], bool]) -> Share:
     """The share of a challenge set that passes: `passes(source, hypothesis)` judges one item.
 
-    The interval is Wilson's (1927), which stays honest for few items and for none or all passing.
+    The interval is Wilson's (1927), which is accurate for few items and for shares of 0 and 1.
     """
     if len(sources) != len(hypotheses):
         raise DataError(f"{name}: {len(sources)} sources, {len(hypotheses)} hypotheses", expected="equal counts")
@@ -146,7 +146,7 @@ def challenge(name: str, sources: Sequence[str], hypotheses: Sequence[str], *, p
 
 
 def proportion(name: str, found: int, total: int) -> Share:
-    """So many of so many, with Wilson's interval."""
+    """`found` of `total`, with Wilson's interval."""
     if not total:
         return Share(name, 0, 0, None, None, None)
     return Share(name, found, total, found / total, *_wilson(found, total))

@@ -1,7 +1,7 @@
-"""How long TER would take, told before it is counted, and the longest line that it is counted for.
+"""An estimate of the time for TER before it is computed, and the maximal length of its lines.
 
-TER looks for phrases that stand elsewhere in the reference, and computes an edit distance anew for each place where one might go: up to
-1,000 for a line (sacreBLEU, after Tercom), each in time that grows with the line.
+TER searches for phrases that occur elsewhere in the reference, and computes an edit distance for each possible new place: up to 1,000 for a
+line (sacreBLEU, after Tercom), each in time that grows with the line.
 """
 
 from bisect import bisect_left, bisect_right
@@ -13,18 +13,18 @@ from typing import NamedTuple
 from vitrail.errors import DataError
 
 MOST_WORDS = 1_000
-"""A longer line is refused by TER: one of 600 words takes 16 s, one of 2,000 several minutes (measured on one core)."""
+"""A longer line is an error for TER: one of 600 words takes 16 s, one of 2,000 several minutes (measured on one core)."""
 USUAL_WORDS = 150
-"""The longest line that TER is counted for where it was not asked for by name."""
+"""The longest line for TER among the default metrics."""
 USUAL_CELLS = 200_000_000
-"""What all lines together may cost there, in cells of edit distance: about 20 s, at most a minute (measured on one core)."""
+"""The maximal cost of all lines together there, in cells of edit distance: about 20 s, at most a minute (measured on one core)."""
 
 # As sacreBLEU has them: how far a phrase may go, half the width of a row, and how many places are tried.
 _REACH, _BAND, _TRIES = 50, 51, 1_000
 
 
 class Excess(NamedTuple):
-    """Why TER is too much: the longest line and its words."""
+    """Why TER takes too long: the longest line and its words."""
 
     line: int
     words: int
@@ -33,12 +33,12 @@ class Excess(NamedTuple):
 
     def __str__(self) -> str:
         if self.too_long:
-            return f"line {self.line} has {self.words:,} words, and it is counted for lines of up to {USUAL_WORDS}"
+            return f"line {self.line} has {self.words:,} words, and it is computed for lines of up to {USUAL_WORDS}"
         return f"it would take minutes (the longest line has {self.words:,} words)"
 
 
 def require_countable(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Raises DataError where a line is longer than TER can be counted for at all."""
+    """Raises DataError where a line is too long for TER."""
     line, words = _longest(hypotheses, references)
     if words > MOST_WORDS:
         raise DataError(
@@ -49,7 +49,7 @@ def require_countable(hypotheses: Sequence[str], references: Sequence[Sequence[s
 
 
 def excess(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Excess | None:
-    """Whether TER costs more than somebody waits for who has not asked for it; the same answer on every machine."""
+    """Whether TER takes too long as a default metric; the same answer on every machine."""
     line, words = _longest(hypotheses, references)
     if words > USUAL_WORDS:
         return Excess(line, words, too_long=True)
@@ -65,7 +65,7 @@ def excess(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Ex
 def ter_cost(hypothesis: str, reference: str) -> int:
     """About how many cells of edit distance TER fills for a line; 0.04 to 0.25 microseconds each.
 
-    From what it starts with: the words that are wrong on both sides of an alignment and stand elsewhere on the other side.
+    Estimated from the words that are wrong on both sides of an alignment and occur elsewhere on the other side.
     """
     words, wanted = hypothesis.lower().split(), reference.lower().split()
     wrong, missing = [True] * len(words), [True] * len(wanted)

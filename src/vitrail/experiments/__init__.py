@@ -1,1 +1,1 @@
-"""The old problems of translation models, made visible on small models: lag, length, norms, gradients, bottleneck."""
+"""Classic problems of translation models, shown on small models: lag, length, norms, gradients, bottleneck."""

@@ -1,7 +1,7 @@
-"""What still stands in the one vector that a sentence was read into: its length, its first and its last word, read back by linear probes.
+"""What the one vector of a sentence contains: linear probes predict its length, its first and its last word.
 
-A recurrent translator without attention knows of its source only the encoder's last states. What a linear map cannot read back from them
-is not lost for certain, but hard to reach; what it can read back is there. Source: Adi et al. 2017; Conneau et al. 2018.
+A recurrent translator without attention gets only the encoder's last states of its source. What a linear probe predicts is in them; what it
+cannot predict may be in them, but is hard to use. Source: Adi et al. 2017; Conneau et al. 2018.
 """
 
 from collections import Counter
@@ -25,13 +25,13 @@ from vitrail.models.base import TranslationModel
 from vitrail.models.model_folder import load_model
 
 CLASSES = 50
-"""How many of the most frequent words a word probe tells apart; sentences with others there are left out."""
+"""The number of classes of a word probe, the most frequent words; sentences with other words there are left out."""
 LEAST = 50
-"""Sentences that each of the two sets must have at least."""
+"""Minimal number of sentences in each of the two sets."""
 FITTING = 3000
-"""Training sentences of a run that its probes are fitted on."""
+"""Training sentences of a run to fit the probes on."""
 LONGEST = 250
-"""Subwords of the longest sentences that are read."""
+"""Maximal length of a sentence in subwords."""
 STRENGTHS = (1e-3, 1e-2, 1e-1)
 """Penalties to choose from, by a fifth of the fitting sentences: lambda of `mean loss + lambda/2 · |W|²`, features of variance 1."""
 _ROWS = 64
@@ -40,7 +40,7 @@ _ITERATIONS = 60
 
 @dataclass(frozen=True)
 class LengthBand:
-    """How well the length was read back of test sentences of `first` to `last` words (None: no upper bound); errors in words."""
+    """Errors of the length probe, in words, on test sentences of `first` to `last` words (None: no upper bound)."""
 
     first: int
     last: int | None
@@ -48,12 +48,12 @@ class LengthBand:
     mean_error: float | None
     """Mean absolute error; None where there are no sentences."""
     baseline_error: float | None
-    """That of always answering the median length of the fitting sentences."""
+    """Baseline: the error of always answering the median length of the fitting sentences."""
 
 
 @dataclass(frozen=True)
 class WordBand:
-    """How often a word was read back, of test sentences of `first` to `last` words, and how often the most frequent word would be right."""
+    """Accuracy of a word probe on test sentences of `first` to `last` words, and of the most frequent word as a baseline."""
 
     first: int
     last: int | None
@@ -63,7 +63,7 @@ class WordBand:
 
 @dataclass(frozen=True)
 class LengthProbe:
-    """The number of source words, by ridge regression."""
+    """Predicts the number of source words by ridge regression."""
 
     r_squared: float
     """1 - squared error / variance, on the test sentences; 0: no better than their mean; it may be below 0."""
@@ -74,13 +74,13 @@ class LengthProbe:
 
 @dataclass(frozen=True)
 class WordProbe:
-    """A word of the source, by multinomial logistic regression."""
+    """Predicts a word of the source by multinomial logistic regression."""
 
     name: str
     """first word, or last word."""
     classes: int
     fitted: int
-    """Fitting sentences that have one of these words there."""
+    """Fitting sentences with one of these words in that place."""
     strength: float
     bands: tuple[WordBand, ...]
     """All test sentences first, then by length."""
@@ -88,7 +88,7 @@ class WordProbe:
 
 @dataclass(frozen=True)
 class Bottleneck:
-    """What one model's sentence vectors hold."""
+    """What the sentence vectors of one model contain."""
 
     name: str
     vector: str
@@ -100,10 +100,10 @@ class Bottleneck:
     words: tuple[WordProbe, ...]
 
     def to_text(self) -> str:
-        """Tables for people: the probe's figure, and in brackets the baseline's."""
+        """Tables for people: the probe's result, and the baseline's in brackets."""
         lines = [f"{self.name}: {self.vector}, {self.width} numbers; {self.fitted:,} sentences fitted on, {self.tested:,} tested on"]
         lines.append(f"length: R² {self.length.r_squared:.3f}")
-        header = ["source words", "sentences", "error in words", *(f"{probe.name} read back" for probe in self.words)]
+        header = ["source words", "sentences", "error in words", *(f"{probe.name} predicted" for probe in self.words)]
         rows = [header]
         for place, band in enumerate(self.length.bands):
             if not band.sentences:
@@ -125,9 +125,9 @@ def _shares(band: WordBand) -> str:
 
 
 def probe_run(folder: Path) -> Bottleneck:
-    """Probe a run's model: fitted on sentences that it was trained on, tested on its dev and test sets, which it has not seen.
+    """Probe a run's model: probes are fitted on its training sentences and tested on its dev and test sets.
 
-    Raises ModelError where no run is there, DataError where its sets are too small.
+    Raises ModelError where the folder is not a run, DataError where its sets are too small.
     """
     loaded = load_model(folder)
     prepared = open_prepared(folder / "data")
@@ -148,11 +148,11 @@ def training_texts(prepared: Prepared) -> list[str]:
 def probe_vectors(
     model: TranslationModel, vocabularies: Vocabularies, fitting: Sequence[str], test: Sequence[str], *, name: str = "model"
 ) -> Bottleneck:
-    """Fit linear probes on the vectors of some sentences and test them on those of others: length, first word, last word.
+    """Fit linear probes (length, first word, last word) on the vectors of some sentences and test them on those of others.
 
     The vector is `Encoded.summary`, or where a model has none (a Transformer) the mean of its memory over the real positions. Words are
-    `slices.words`: lowercased, without punctuation; the probe tells the `CLASSES` most frequent ones apart. A test sentence that is also
-    among the fitting ones is left out. Deterministic: closed form for the length, L-BFGS from zero for the words.
+    `slices.words`: lowercased, without punctuation; the classes of the probe are the `CLASSES` most frequent ones. A test sentence that is
+    also among the fitting ones is left out. Deterministic: closed form for the length, L-BFGS from zero for the words.
 
     Raises DataError where a set has fewer than `LEAST` sentences.
     Cost:   one encoding of every sentence; half a minute of fitting at 3,000 sentences and 512 numbers on one core.
@@ -191,7 +191,7 @@ class Vectors(NamedTuple):
 
 
 def sentence_vectors(model: TranslationModel, vocabularies: Vocabularies, texts: Sequence[str]) -> Vectors:
-    """What the encoder makes of each sentence as a whole, in float64 on the processor, in the order of the texts."""
+    """The encoder's vector of each sentence, in float64 on the CPU, in the order of the texts."""
     ids = vocabularies.source.encode_batch(texts)
     order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
     device = next(model.parameters()).device
@@ -224,14 +224,14 @@ class _Data(NamedTuple):
 
 
 def _standardised(inside: Tensor, outside: Tensor) -> _Data:
-    """A number that never changes becomes 0 in both."""
+    """Standardise both; a constant feature becomes 0 in both."""
     mean, spread = inside.mean(0), inside.std(0)
     scale = torch.where(spread > 1e-9 * (1 + mean.abs()), 1 / spread, 0)
     return _Data((inside - mean) * scale, (outside - mean) * scale)
 
 
 def _halves(count: int) -> tuple[Bool[Tensor, " B"], Bool[Tensor, " B"]]:
-    """Every fifth fitting sentence is set aside to choose the penalty by."""
+    """Hold out every fifth fitting sentence to choose the penalty."""
     aside = torch.arange(count) % 5 == 4
     return ~aside, aside
 
@@ -289,7 +289,7 @@ def logistic(features: Float[Tensor, "B R"], wanted: Int[Tensor, " B"], *, class
 
 
 def _read_word(name: str, data: _Data, inside: Sequence[str], outside: Sequence[str], *, lengths: Int[Tensor, " B"]) -> WordProbe:
-    """Fit and test on the sentences that have one of the most frequent words there; ties go to the one that comes first."""
+    """Fit and test on the sentences that have one of the most frequent words there; ties: the first one."""
     known = [word for word, _ in Counter(inside).most_common(CLASSES)]
     number = {word: place for place, word in enumerate(known)}
     fit_rows = torch.tensor([row for row, word in enumerate(inside) if word in number])
@@ -301,7 +301,7 @@ def _read_word(name: str, data: _Data, inside: Sequence[str], outside: Sequence[
         weights = logistic(features[fit], wanted[fit], classes=len(known), strength=strength)
         return int((_chosen(features[aside], weights) == wanted[aside]).sum())
 
-    # The stronger one of equals: max takes the first.
+    # Of equals, the stronger penalty: max takes the first.
     strength = max(reversed(STRENGTHS), key=correct)
     weights = logistic(features, wanted, classes=len(known), strength=strength)
     truths = [outside[int(row)] for row in test_rows]

@@ -1,6 +1,6 @@
-"""Vanishing and exploding gradients, seen: `vitrail experiment gradients`.
+"""Vanishing and exploding gradients, measured: `vitrail experiment gradients`.
 
-Small models of each architecture are trained for a moment on long sentences, with clipping and without; before, meanwhile and after, the
+Small models of each architecture are trained briefly on long sentences, with and without clipping; before, during and after training the
 gradient is measured at every time step of the source.
 """
 
@@ -35,9 +35,9 @@ from vitrail.train.optim import ClippedNorm, Optimizer, OptimizerConfig
 PRESETS = ("rnn", "gru", "lstm", "lstm-attention", "tiny")
 """`tiny` is the Transformer."""
 MILESTONES = (0.0, 0.1, 0.5, 1.0)
-"""Shares of the training after which the time steps are measured."""
+"""Shares of the training after which the gradients are measured."""
 ROWS = 16
-"""Sentences in a batch, and twice as many that are measured on and not trained on."""
+"""Sentences in a batch; twice as many held-out sentences are used to measure."""
 _VOCABULARY = 1_000
 _TEXT_PAIRS = 4_000
 _COLUMNS = (5, 10, 20, 30, 40, 50, 75)
@@ -45,7 +45,7 @@ _COLUMNS = (5, 10, 20, 30, 40, 50, 75)
 
 @dataclass(frozen=True)
 class Clipping:
-    """How a gradient is kept short; 0: it is not."""
+    """How a gradient is clipped; 0: not at all."""
 
     name: str
     norm: float = 0.0
@@ -57,17 +57,17 @@ CLIPPINGS = (Clipping("off"), Clipping("norm 1", norm=1.0), Clipping("value 0.01
 
 @dataclass(frozen=True)
 class GradientConditions:
-    """How the models are trained. Raises UsageError where it cannot be."""
+    """How the models are trained. Raises UsageError for impossible values."""
 
     length: int = 50
-    """Sentences are joined until the source has at least so many subwords."""
+    """Sentences are joined until the source has at least this many subwords."""
     steps: int = 200
     recurrent_scale: float = 3.0
-    """Presets with an Elman cell are trained a second time, from recurrent weights so many times as large; 1: they are not."""
+    """Presets with an Elman cell are trained a second time, with initial recurrent weights scaled by this factor; 1: not."""
     width: int = 64
-    """Of all models, in place of the presets'."""
+    """Width of all models, instead of that of the presets."""
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    """adamw divides each number of the gradient by its usual size, so that clipping changes little."""
+    """adamw divides each number of the gradient by its usual size, so clipping has little effect."""
     threads: int = 2
 
     def __post_init__(self) -> None:
@@ -88,11 +88,11 @@ class Milestone:
 
 @dataclass(frozen=True)
 class GradientHistory:
-    """One training of one model; of a run that is there already, one milestone and nothing else."""
+    """One training of one model; for an existing run, only one milestone."""
 
     system: str
     clipping: str
-    """By name; empty for a run that is there already."""
+    """Name of the clipping; empty for an existing run."""
     milestones: tuple[Milestone, ...]
     nats_per_token: tuple[float, ...]
     """The loss of each step."""
@@ -100,7 +100,7 @@ class GradientHistory:
     """The L2 norm of the whole gradient at each step, per target token, before clipping."""
     after: tuple[float, ...]
     diverged: int | None
-    """The step whose loss or gradient was not finite, where the training ended; None: it went well."""
+    """The step whose loss or gradient was not finite, where the training ended; None: no such step."""
 
     def encoder(self, milestone: Milestone) -> tuple[PlaceNorms, ...]:
         """The layers of the encoder, the lowest first."""
@@ -109,7 +109,7 @@ class GradientHistory:
 
 @dataclass(frozen=True)
 class GradientReport:
-    """What was measured of all trainings, and under which conditions."""
+    """The measurements of all trainings, and their conditions."""
 
     machine: Machine
     conditions: str
@@ -127,12 +127,12 @@ class GradientReport:
         return "\n\n".join(parts) + "\n"
 
     def to_html(self) -> str:
-        """One page with a chart of each, that needs nothing but itself."""
+        """One self-contained page with a chart of each training."""
         return page("Gradients by time step", [*_charts(self), Section("Conditions", paragraph(self.conditions))])
 
 
 class LongPairBatches(NamedTuple):
-    """Long pairs, as batches: some to train on, others to measure on."""
+    """Batches of long pairs: some to train on, others to measure on."""
 
     vocabularies: Vocabularies
     training: list[Batch]
@@ -148,12 +148,12 @@ def run_gradient_experiment(
     clippings: Sequence[Clipping] = CLIPPINGS,
     say: Callable[[str], None] = lambda _: None,
 ) -> GradientReport:
-    """Train each model with each way of clipping, and measure the gradient at each time step before, meanwhile and after.
+    """Train each model with each way of clipping, and measure the gradient at each time step before, during and after training.
 
     Args:
-        source, target: two text files, line by line translations; neither: the built-in phrasebook.
+        source, target: two parallel text files; None: the built-in phrasebook.
         say: called with a line after each training.
-    Raises: UsageError, DataError: what is asked cannot be measured.
+    Raises: UsageError, DataError: impossible settings or unusable text.
     """
     configs = {name: narrow(named_model(name), width=conditions.width) for name in presets}
     corpus = make_long_pairs(_pairs(source, target), length=conditions.length)
@@ -178,14 +178,14 @@ def run_gradient_experiment(
 
 
 def never_acts(clipping: Clipping, free: GradientHistory) -> bool:
-    """Whether a clipping would change nothing of a training that went without: then that is its training, to the bit."""
+    """Whether a clipping would not have changed the unclipped training: then the results are the same, to the bit."""
     return clipping.value == 0 and free.diverged is None and max(free.before) <= clipping.norm
 
 
 def measure_run(folder: Path, *, sentences: int = 64) -> GradientReport:
     """The gradient at each time step of a run's model, on the longest sentences of its dev set.
 
-    Raises ModelError where no run is there, DataError where it has no dev set.
+    Raises ModelError where the folder is not a run, DataError where it has no dev set.
     """
     loaded = load_model(folder)
     dev = open_prepared(folder / "data").dev
@@ -196,12 +196,12 @@ def measure_run(folder: Path, *, sentences: int = 64) -> GradientReport:
 
 
 def gradient_report_files(folder: Path) -> dict[Path, Recognise]:
-    """The files of a report, and how each is known to be one."""
+    """The files of a report, and how each is recognised."""
     return {folder / "gradients.html": is_page, folder / "gradients.json": is_json_with("machine", "conditions", "courses")}
 
 
 def write_gradient_report(report: GradientReport, folder: Path) -> tuple[Path, Path]:
-    """Write `gradients.html` and `gradients.json` into a folder. Raises NotWritten when the disk refuses."""
+    """Write `gradients.html` and `gradients.json` into a folder. Raises NotWritten when a file cannot be written."""
     require_own(gradient_report_files(folder), what="the report")
     html, numbers = gradient_report_files(folder)
     write_file(html, report.to_html().encode())
@@ -210,7 +210,7 @@ def write_gradient_report(report: GradientReport, folder: Path) -> tuple[Path, P
 
 
 def narrow(config: ModelConfig, *, width: int) -> ModelConfig:
-    """The same architecture at a width that a benchmark can train, without dropout."""
+    """The same architecture at a smaller width, without dropout."""
     return config.with_width(width).model_copy(update={"dropout": 0.0})
 
 
@@ -223,7 +223,7 @@ def _systems(configs: dict[str, ModelConfig], scale: float) -> Iterator[tuple[st
 
 
 def start_model(config: ModelConfig, vocabularies: Vocabularies, *, recurrent_scale: float = 1.0) -> TranslationModel:
-    """A new model, the same every time, its recurrent matrices U made larger."""
+    """A new model with a fixed seed and scaled recurrent matrices U."""
     seed_all(1)
     model = build_model(config, vocabularies)
     with torch.no_grad():
@@ -264,7 +264,7 @@ def make_long_pairs(pairs: Sequence[tuple[str, str]], *, length: int) -> LongPai
 def train_and_measure(
     model: TranslationModel, corpus: LongPairBatches, *, system: str, clipping: Clipping, conditions: GradientConditions
 ) -> GradientHistory:
-    """Train for some steps at a constant rate, measuring on the way; a loss or gradient that is not finite ends it."""
+    """Train for some steps at a constant rate and measure at the milestones; stop at a loss or gradient that is not finite."""
     kind, steps = conditions.optimizer, conditions.steps
     rate = {"adamw": 2e-3, "sgd": 0.1}[kind]
     learner = Optimizer(model, OptimizerConfig(kind=kind, learning_rate=rate, clip_norm=clipping.norm, clip_value=clipping.value))
@@ -303,14 +303,14 @@ def _last_line(course: GradientHistory) -> str:
 
 
 def _by_step(courses: Sequence[GradientHistory]) -> tuple[list[str], list[list[str]]]:
-    """Of every encoder layer at the start, of the top one afterwards: the norm at the last position, and earlier ones relative to it."""
+    """A table of the norm at the last position and earlier ones relative to it: all encoder layers at the start, the top one later."""
     reached = [len(place.norms) for course in courses for one in course.milestones for place in course.encoder(one)]
     columns = [column for column in _COLUMNS if column < max(reached, default=0)]
     rows: list[list[str]] = []
     begun: set[str] = set()
     for course in courses:
         for milestone in course.milestones:
-            if milestone.step == 0 and course.system in begun:  # all start alike
+            if milestone.step == 0 and course.system in begun:  # all have the same start
                 continue
             begun.add(course.system)
             layers = course.encoder(milestone)
@@ -382,7 +382,7 @@ def _step_chart(courses: Sequence[tuple[GradientHistory, Milestone]], *, title: 
         series,
         title=title,
         caption="Norm of the gradient of a sentence's loss by the encoder's state (top layer, forward direction) at each source position, "
-        "relative to the last: a line that falls to the left is a gradient that vanishes on its way back, one that rises explodes.",
+        "relative to the last. Falling to the left: the gradient vanishes; rising: it explodes.",
     )
 
 

@@ -1,7 +1,7 @@
 """How far back each architecture can remember: `vitrail experiment lag`.
 
-A problem whose answer lies `lag` time steps back is learned from scratch, for longer and longer lags, under the same conditions for all.
-Each architecture and seed is a process of its own with one thread, so that as many run side by side as there are cores.
+A problem whose answer is `lag` time steps back is learned from scratch, for increasing lags, under the same conditions for all
+architectures. Each architecture and seed runs in a separate process with one thread, as many in parallel as there are cores.
 """
 
 import json
@@ -22,14 +22,14 @@ from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 LENGTHS = (5, 10, 20, 40, 80, 160, 320)
 SEEDS = (1, 2, 3)
 ARCHITECTURES: dict[Architecture, str] = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "attention": "attention"}
-"""What is measured, and what it is called in tables."""
+"""The architectures, and their names in tables."""
 _SLOWEST_FIRST: tuple[Architecture, ...] = ("gru", "lstm", "rnn", "attention")
 _NOT_TRIED = "-"
 
 
 @dataclass(frozen=True)
 class LagReport:
-    """What was reached at every lag, and under which conditions."""
+    """The results at every lag, and their conditions."""
 
     machine: Machine
     conditions: LagConditions
@@ -38,14 +38,14 @@ class LagReport:
     trials: tuple[Trial, ...]
     """By architecture, seed and lag."""
     seconds: float
-    """By the clock, for everything."""
+    """Wall-clock time of everything."""
 
     def trials_of(self, architecture: Architecture, lag: int) -> list[Trial]:
         """One trial a seed."""
         return [trial for trial in self.trials if trial.architecture == architecture and trial.lag == lag]
 
     def reach(self, architecture: Architecture) -> int:
-        """The longest lag up to which every seed solved the task; 0 where not even the shortest was."""
+        """The longest lag up to which every seed solved the task; 0 if even the shortest failed."""
         reached = 0
         for lag in self.lengths:
             if not all(trial.solved for trial in self.trials_of(architecture, lag)):
@@ -54,7 +54,7 @@ class LagReport:
         return reached
 
     def sentence(self) -> str:
-        """Up to which lag each architecture succeeds, from the one that fails first to the one that fails last."""
+        """The lag up to which each architecture succeeds, in rising order."""
         reached = {title: self.reach(architecture) for architecture, title in ARCHITECTURES.items()}
         parts = [f"{title} {self._reach_text(lag)}" for title, lag in sorted(reached.items(), key=lambda item: item[1])]
         who = f"Every one of {len(self.seeds)} seeds succeeds" if len(self.seeds) > 1 else "The one seed succeeds"
@@ -66,7 +66,7 @@ class LagReport:
         return f"{lag} (the longest tried)" if lag == self.lengths[-1] else str(lag)
 
     def to_json(self) -> str:
-        """The fields by name, what each architecture reached too, as JSON."""
+        """The fields by name, and the longest lag of each architecture, as JSON."""
         reach = {architecture: self.reach(architecture) for architecture in ARCHITECTURES}
         return json.dumps({**asdict(self), "reach": reach, "sentence": self.sentence()}, indent=2)
 
@@ -79,7 +79,7 @@ class LagReport:
 
     def _duration(self) -> str:
         spent = sum(trial.processor_seconds for trial in self.trials)
-        return f"{self.seconds:.0f} seconds by the clock, {spent:.0f} of processor time for training"
+        return f"{self.seconds:.0f} seconds of wall-clock time, {spent:.0f} of processor time for training"
 
     def to_html(self) -> str:
         """A page with two charts and all numbers, in one file."""
@@ -90,8 +90,8 @@ class LagReport:
             self._chart(lambda trial: trial.gradient_before, title="Gradient before training", y_label="first / last step", log_y=True),
         ]
         captions = [
-            f"{self.sentence()} Bands: least to most of the seeds. After its first failure a seed is not trained for longer lags.",
-            "How strongly the loss pulls at what is kept of the first time step, over the same of the last one: 1 where nothing vanishes.",
+            f"{self.sentence()} Bands: lowest to highest seed. After its first failure a seed is not trained for longer lags.",
+            "Norm of the gradient at the state of the first time step over that of the last one: 1 means that nothing vanishes.",
         ]
         sections = [Section("Conditions", "".join(map(paragraph, [*self._conditions(), self._duration()])))]
         for heading, chart, caption, part in zip(("Success", "Gradients"), charts, captions, (tables[:2], tables[2:]), strict=True):
@@ -112,12 +112,12 @@ class LagReport:
     def _conditions(self) -> list[str]:
         asked = self.conditions
         rates = " then ".join(f"{rate:g}" for rate in asked.learning_rates)
-        lags = "the asked lag alone" if asked.exact else "lags drawn from 2 to the asked one"
-        # Its second line warns of a busy machine, which changes the time that this takes and nothing that it finds.
+        lags = "the given lag only" if asked.exact else "lags drawn from 2 to the given one"
+        # Its second line warns of a busy machine, which changes the time but not the results.
         machine = self.machine.to_text().partition("\n")[0]
         return [
             machine,
-            f"{_TASKS[asked.task]}; trained on {lags}, tested on 1,000 new sequences of the asked lag",
+            f"{_TASKS[asked.task]}; trained on {lags}, tested on 1,000 new sequences of the given lag",
             f"one layer of width {asked.width}; at most {asked.steps:,} updates of {asked.batch} sequences; Adam, learning rate {rates}"
             f" where that fails; gradient clipped to norm {asked.clip_norm:g}; seeds {', '.join(map(str, self.seeds))}",
         ]
@@ -183,10 +183,10 @@ def run_lag_experiment(
     """Train every architecture from scratch at every lag, until it fails.
 
     Args:
-        conditions: the same for all; those of `LagConditions` where none are given.
-        say: called with a line whenever an architecture is done with a seed.
-    Raises: UsageError: lags, seeds or conditions that cannot be. VitrailError: a process failed.
-    Cost:   three minutes on 2 cores as it is.
+        conditions: the same for all; None: the defaults of `LagConditions`.
+        say: called with a line after each architecture and seed.
+    Raises: UsageError: impossible lags, seeds or conditions. VitrailError: a process failed.
+    Cost:   three minutes on 2 cores with the defaults.
     """
     conditions = LagConditions() if conditions is None else conditions
     _check(lengths, seeds, conditions)
@@ -210,12 +210,12 @@ def run_lag_experiment(
 
 
 def lag_report_files(folder: Path) -> dict[Path, Recognise]:
-    """The files of a report, and how each is known to be one."""
+    """The files of a report, and how each is recognised."""
     return {folder / "lag.html": is_page, folder / "lag.json": is_json_with("machine", "trials", "reach")}
 
 
 def write_lag_report(report: LagReport, folder: Path) -> tuple[Path, Path]:
-    """Write `lag.html` and `lag.json` into a folder. Raises NotWritten when the disk refuses."""
+    """Write `lag.html` and `lag.json` into a folder. Raises NotWritten when a file cannot be written."""
     require_own(lag_report_files(folder), what="the report")
     html, numbers = lag_report_files(folder)
     write_file(html, report.to_html().encode())
@@ -224,7 +224,7 @@ def write_lag_report(report: LagReport, folder: Path) -> tuple[Path, Path]:
 
 
 def parse_lags(text: str) -> tuple[int, ...]:
-    """Lags as they stand on the command line: "5,10,20". Raises UsageError where they are no numbers."""
+    """Parse lags from the command line: "5,10,20". Raises UsageError where they are not numbers."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -254,7 +254,7 @@ def _check(lengths: Sequence[int], seeds: Sequence[int], conditions: LagConditio
 
 
 def _run_apart(job: Job) -> list[Trial]:
-    """Carry out a job in a new process. Raises VitrailError when that fails."""
+    """Run a job in a new process. Raises VitrailError when it fails."""
     name = f"{ARCHITECTURES[job.architecture]} with seed {job.seed}"
     done = measure_in_subprocess("vitrail.experiments.lag_worker", asdict(job), name=name, remedy="fewer or shorter --lengths")
     return [Trial(**trial) for trial in done["trials"]]

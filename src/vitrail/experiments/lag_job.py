@@ -1,4 +1,4 @@
-"""What `lag` asks of its processes, and what they answer."""
+"""The jobs that `lag` gives to its processes, and their results."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -15,11 +15,11 @@ class LagConditions:
 
     task: LagTask = "recall"
     exact: bool = False
-    """Train at the asked lag alone; otherwise each batch has a lag of its own, drawn from 2 to that one, as sentences have all lengths."""
+    """Train only at the given lag; otherwise each batch has a random lag from 2 to the given one, as sentences have all lengths."""
     steps: int = 1500
-    """Updates for each learning rate; fewer where the task is surely solved before."""
+    """Updates for each learning rate; fewer where the task is clearly solved before."""
     learning_rates: tuple[float, ...] = (0.003, 0.01)
-    """Of Adam: the next one is tried where the one before did not solve the task, each time from the start. The best one counts."""
+    """Of Adam: the next one is tried, from the start, if the one before did not solve the task. The best one counts."""
     batch: int = 32
     """Sequences in an update."""
     width: int = 32
@@ -39,21 +39,21 @@ class Job:
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of one architecture, seed and lag. After the first lag that a seed did not solve, longer ones are not trained for."""
+    """The result of one architecture, seed and lag. After the first lag that a seed did not solve, longer ones are not trained."""
 
     architecture: Architecture
     seed: int
     lag: int
     gradient_before: float
-    """How strongly the loss pulls at what is kept of the first time step, over the same of the last one; see `gradient_ratio`."""
+    """Norm of the gradient at the state of the first time step over that of the last one; see `gradient_ratio`."""
     gradient_after: float | None = None
     """The same after training."""
     score: float | None = None
     """recall: accuracy; adding: mean squared error; on new sequences of exactly this lag."""
     solved: bool = False
     learning_rate: float | None = None
-    """The one that this score was reached with."""
+    """The learning rate of this score."""
     steps: int = 0
-    """Updates until it was surely solved, with that rate."""
+    """Updates until it was clearly solved, with that rate."""
     processor_seconds: float = 0.0
-    """Of all rates tried; what other programs do beside does not count."""
+    """Processor time of all rates tried."""

@@ -1,4 +1,4 @@
-"""The lag task itself: two problems whose answer lies far back, four readers, one training; run as a process of its own by `lag`.
+"""The lag task: two problems whose answer is far back, four readers, one training; `lag` runs it as a separate process.
 
 Reads a `Job` as JSON from standard input and writes its `Trial`s to standard output.
 """
@@ -23,14 +23,14 @@ from vitrail.nn.cells import Carry, CellKind, make_cell
 from vitrail.nn.positions import SinusoidalPositions
 
 SYMBOLS = 8
-"""What there is to recall, and what the noise consists of."""
+"""The number of symbols, both to recall and as noise."""
 _CHECK_EVERY, _CHECK_ROWS, _TEST_ROWS, _GRADIENT_ROWS = 100, 256, 1000, 32
 _TRAIN, _CHECK, _TEST, _GRADIENT = range(4)
-"""Streams of random sequences, each from a generator of its own."""
+"""Streams of random sequences, each with its own generator."""
 
 
 class Examples(NamedTuple):
-    """Sequences and what is asked of them at their end."""
+    """Sequences and the right answers at their ends."""
 
     values: Float[Tensor, "B T I"]
     answers: Tensor
@@ -50,23 +50,23 @@ class Problem(ABC):
 
     @abstractmethod
     def loss(self, scores: Float[Tensor, "B O"], answers: Tensor) -> Float[Tensor, " B"]:
-        """What is minimised, for each sequence."""
+        """The training loss of each sequence."""
 
     @abstractmethod
     def score(self, scores: Float[Tensor, "B O"], answers: Tensor) -> float:
-        """What is reported."""
+        """The reported score."""
 
     @abstractmethod
     def badness(self, score: float) -> float:
-        """How far from right a score is: smaller is better."""
+        """The error of a score: smaller is better."""
 
     @abstractmethod
     def solved(self, score: float, *, surely: bool = False) -> bool:
-        """Whether that counts as a success; `surely`: so clearly that training may end."""
+        """Whether a score counts as a success; `surely`: clearly enough to stop training."""
 
 
 class Recall(Problem):
-    """Name the first symbol after `lag` further ones, drawn from the same eight, so that nothing but its place tells it apart.
+    """Name the first symbol after `lag` further ones, drawn from the same eight, so that only its position distinguishes it.
 
     Source: after the latch problems of Bengio et al. 1994 and Hochreiter and Schmidhuber 1997, section 5. Success: accuracy above 0.9
     (guessing: 1/8).
@@ -131,7 +131,7 @@ class Adding(Problem):
 
 
 class Reading(NamedTuple):
-    """Scores, and the states on the way to them, by time step."""
+    """Scores, and the states by time step."""
 
     scores: Float[Tensor, "B O"]
     states: list[Carry]
@@ -146,7 +146,7 @@ class Reader(nn.Module, ABC):
 
     @abstractmethod
     def read(self, values: Float[Tensor, "B T I"]) -> Reading:
-        """The same, step by step, with what the model keeps of each time step: gradients can be asked for with respect to it."""
+        """The same, step by step, with the state of each time step, for gradients with respect to it."""
 
 
 class RecurrentReader(Reader):
@@ -163,7 +163,7 @@ class RecurrentReader(Reader):
         return self.answer(carry[0])
 
     def read(self, values: Float[Tensor, "B T I"]) -> Reading:
-        """The states are what the cell carries on: h, and c of an LSTM."""
+        """The states are those of the cell: h, and c of an LSTM."""
         states, carry = list[Carry](), self.cell.start(len(values), values)
         for projected in self.cell.project(values, _all_real(values)).unbind(1):
             carry = self.cell.step(projected, carry)
@@ -172,9 +172,9 @@ class RecurrentReader(Reader):
 
 
 class AttentionReader(Reader):
-    """The last token asks all tokens, itself included, by multi-head attention; a linear answer from what it got, added to itself.
+    """The last token attends to all tokens, itself included, by multi-head attention; a linear answer from the result, added to itself.
 
-    Tokens are embedded and know their positions (sinusoids). Nothing else: no feed-forward layer, no norm, no second layer.
+    Tokens have embeddings and sinusoidal positions. There is no feed-forward layer, no norm, no second layer.
     """
 
     def __init__(self, *, inputs: int, width: int, outputs: int) -> None:
@@ -189,7 +189,7 @@ class AttentionReader(Reader):
         return self._ask(self.positions(self.embedding(values)))
 
     def read(self, values: Float[Tensor, "B T I"]) -> Reading:
-        """The states are the embedded tokens: what attention keeps of each."""
+        """The states are the embedded tokens, which attention reads."""
         states = self.positions(self.embedding(values)).unbind(1)
         return Reading(self._ask(torch.stack(states, dim=1)), [(state,) for state in states])
 
@@ -203,21 +203,21 @@ def _all_real(values: Tensor) -> Tensor:
 
 
 def make_problem(task: LagTask) -> Problem:
-    """The problem of a name."""
+    """The problem of the given name."""
     return Recall() if task == "recall" else Adding()
 
 
 def make_reader(architecture: Architecture, problem: Problem, *, width: int) -> Reader:
-    """The model of a name, freshly initialised by torch's global generator."""
+    """A new model of the given name, initialised by torch's global generator."""
     if architecture == "attention":
         return AttentionReader(inputs=problem.inputs, width=width, outputs=problem.outputs)
     return RecurrentReader(architecture, inputs=problem.inputs, width=width, outputs=problem.outputs)
 
 
 def gradient_ratio(reader: Reader, problem: Problem, examples: Examples) -> float:
-    """||dL/ds_first|| / ||dL/ds_last||, s being what the model keeps of a time step; each a mean over sentences.
+    """||dL/ds_first|| / ||dL/ds_last||, s being the model's state of a time step; each a mean over sentences.
 
-    1: the beginning pulls at the weights as strongly as the end. In float64, whose norms reach down to 1e-160.
+    1: the gradient at the beginning is as large as at the end. In float64, whose norms reach down to 1e-160.
     """
     values = examples.values.double()
     answers = examples.answers.double() if examples.answers.is_floating_point() else examples.answers
@@ -225,7 +225,7 @@ def gradient_ratio(reader: Reader, problem: Problem, examples: Examples) -> floa
     try:
         reading = reader.read(values)
         ends = (reading.states[0], reading.states[-1])
-        # What carries nothing on to the loss has no gradient: then its norm is 0.
+        # A state without influence on the loss has no gradient: then its norm is 0.
         found = torch.autograd.grad(problem.loss(reading.scores, answers).sum(), [*ends[0], *ends[1]], materialize_grads=True)
     finally:
         reader.float()
@@ -235,7 +235,7 @@ def gradient_ratio(reader: Reader, problem: Problem, examples: Examples) -> floa
 
 @dataclass(frozen=True)
 class _Outcome:
-    """One training: what it reached on sequences that only decide which learning rate counts, and its model."""
+    """One training: its score on the validation sequences, which choose the learning rate, and its model."""
 
     rate: float
     check: float
@@ -245,7 +245,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class _LagTraining:
-    """All trainings at one lag with one seed: everything but the architecture is the same for all of them, down to the sequences."""
+    """All trainings at one lag with one seed: only the architecture differs; even the sequences are the same."""
 
     job: Job
     lag: int
@@ -265,7 +265,7 @@ class _LagTraining:
             return self.problem.score(reader(examples.values), examples.answers)
 
     def train(self, rate: float) -> _Outcome:
-        """Train until the task is surely solved or the budget is spent."""
+        """Train until the task is clearly solved or the budget is spent."""
         conditions, generator, reader = self.job.conditions, self._generator(_TRAIN), self.start()
         step, check = 0, math.nan
         optimizer = torch.optim.Adam(reader.parameters(), lr=rate)
@@ -284,7 +284,7 @@ class _LagTraining:
         return _Outcome(rate, check, step, reader)
 
     def best(self) -> _Outcome:
-        """The first learning rate that surely solves the task, or the one that comes closest."""
+        """The first learning rate that clearly solves the task, or the one with the smallest error."""
         found: list[_Outcome] = []
         for rate in self.job.conditions.learning_rates:
             found.append(self.train(rate))
@@ -300,7 +300,7 @@ class _LagTraining:
 
 
 def run_trials(job: Job) -> Iterator[Trial]:
-    """Train a fresh model for every lag, from the shortest on, up to the first that is not solved."""
+    """Train a new model for every lag, from the shortest to the first one that is not solved."""
     problem, solved = make_problem(job.conditions.task), True
     for lag in job.lengths:
         started = time.process_time()

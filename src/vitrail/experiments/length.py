@@ -1,4 +1,4 @@
-"""What sequences cost as they grow longer, for each architecture: `vitrail experiment length`.
+"""The cost of sequences by length, for each architecture: `vitrail experiment length`.
 
 Time of a training step, time of a decoding step and peak memory, at equal tokens a batch and about equal parameters.
 """
@@ -30,20 +30,20 @@ ARCHITECTURES: dict[str, str] = {
     "gru-attention": "GRU + Bahdanau",
     "tiny": "Transformer",
 }
-"""Presets that are measured, and what their lines are called."""
+"""The measured presets, and the names of their lines."""
 _REFERENCE = "tiny"
 
 
 @dataclass(frozen=True)
 class LengthConditions:
-    """What holds for every point."""
+    """The conditions of every point."""
 
     batch_tokens: int = 2048
-    """Target positions in a training batch, source positions as many: longer sentences, fewer of them."""
+    """Target positions in a training batch, and as many source positions: batches of longer sentences have fewer of them."""
     decoded: int = 16
-    """Sentences that are translated side by side, at every length."""
+    """Sentences in a batch of decoding, at every length."""
     vocabulary: int = 2000
-    """Small, so that the output layer, which is the same for all, does not hide the rest."""
+    """Small, so that the output layer, which is the same for all, does not dominate."""
     repeats: int = 3
     threads: int = 2
     precision: Precision = "auto"
@@ -64,12 +64,12 @@ class LengthPoint:
 
     @property
     def train_milliseconds(self) -> float:
-        """Of a training step for each thousand target tokens."""
+        """Time of a training step per thousand target tokens."""
         return 1e6 * self.measured.train_seconds / (self.sentences * self.length)
 
     @property
     def decode_milliseconds(self) -> float:
-        """Of one decoding step, the reading of the source shared out among the steps."""
+        """Time of one decoding step, with its share of the encoder's time."""
         return 1e3 * self.measured.decode_seconds / self.length
 
     @property
@@ -93,7 +93,7 @@ _FIGURES: tuple[tuple[str, str, Callable[[LengthPoint], float]], ...] = (
 
 @dataclass(frozen=True)
 class LengthReport:
-    """Every architecture at every length, and how they were measured."""
+    """The measurements of every architecture at every length, and their conditions."""
 
     machine: Machine
     conditions: LengthConditions
@@ -109,12 +109,12 @@ class LengthReport:
             f"parameters: {parameters}",
             f"training: batches of {asked.batch_tokens:,} target positions and as many source positions, all sentences of a batch equally"
             f" long; whole updates as `vitrail train` makes them, the median of {asked.repeats} after {TRAIN_WARMUP} uncounted",
-            f"decoding: {asked.decoded} sentences side by side, as many greedy steps as the source has positions, float32;"
+            f"decoding: {asked.decoded} sentences in a batch, as many greedy steps as the source has positions, float32;"
             f" the median of {asked.repeats} after {DECODE_WARMUP} uncounted",
-            "memory: the largest that the process had, less the largest it had had after one translation and one update of two positions:"
+            "memory: the peak of the process, minus its peak after one translation and one update of two positions:"
             " libraries, weights, gradients and moments are not counted",
             f"random words out of {asked.vocabulary:,}; {asked.threads} threads; training in {asked.precision};"
-            " each architecture and length is a process of its own",
+            " each architecture and length runs in a separate process",
         )
 
     def series(self, value: Callable[[LengthPoint], float]) -> list[Series]:
@@ -127,7 +127,7 @@ class LengthReport:
         ]
 
     def to_json(self) -> str:
-        """The fields by name, and what is shown of them, as JSON."""
+        """The fields by name, and the values shown, as JSON."""
         shown = ("train_milliseconds", "decode_milliseconds", "train_megabytes", "decode_megabytes")
         record = asdict(self)
         record["points"] = [{**asdict(point), **{name: getattr(point, name) for name in shown}} for point in self.points]
@@ -149,10 +149,10 @@ class LengthReport:
             chart = line_chart(series, title=title, x_label="length, positions", y_label=unit, log_x=True, log_y=True)
             caption = f"{title}: {unit}, by the length of source and target; both scales are logarithmic. Lower is better."
             sections.append(Section(title, html_figure(chart, caption=caption, numbers=series_table(series, x_label="length"))))
-        return page("What length costs", sections)
+        return page("The cost of length", sections)
 
     def write(self, folder: Path) -> tuple[Path, ...]:
-        """Write length.html and length.json into a folder, and say where."""
+        """Write length.html and length.json into a folder, and return their paths."""
         require_own(length_report_files(folder), what="the report")
         files = dict(zip(length_report_files(folder), (self.to_html(), self.to_json()), strict=True))
         for path, text in files.items():
@@ -166,7 +166,7 @@ def length_report_files(folder: Path) -> dict[Path, Recognise]:
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:
-    """Lengths as they stand on the command line: "8,16,32". Raises UsageError where they are no numbers."""
+    """Parse lengths from the command line: "8,16,32". Raises UsageError where they are not numbers."""
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
@@ -183,9 +183,9 @@ def run_length_experiment(
     """Measure training, decoding and memory of each architecture at each length.
 
     Args:
-        architectures: names of presets; each is given about as many parameters as `tiny`.
+        architectures: names of presets; each gets about as many parameters as `tiny`.
         say: called with a line after each measurement.
-    Raises: UsageError: what is asked cannot be measured. VitrailError: a measurement failed.
+    Raises: UsageError: impossible settings. VitrailError: a measurement failed.
     Cost:   42 processes by default: some minutes on 2 cores.
     """
     if unknown := [name for name in architectures if name not in ARCHITECTURES]:
@@ -196,7 +196,7 @@ def run_length_experiment(
         raise UsageError(f"length {max(lengths)} in batches of {conditions.batch_tokens} tokens", remedy="a larger --batch-tokens")
     machine, lengths = describe_machine(), tuple(sorted(set(lengths)))
     models = matched_models(architectures, vocabulary=conditions.vocabulary)
-    # Lengths outside, so that a slow minute of the machine meets all architectures alike.
+    # Lengths in the outer loop, so that a slow minute of the machine affects all architectures alike.
     found = [_measure(name, models[name], length, conditions, say) for length in lengths for name in models]
     return LengthReport(machine, conditions, lengths, tuple(sorted(found, key=lambda point: list(models).index(point.architecture))))
 
@@ -226,7 +226,8 @@ def _measure(name: str, model: ModelConfig, length: int, conditions: LengthCondi
 
 
 def matched_models(names: Sequence[str], *, vocabulary: int) -> Mapping[str, ModelConfig]:
-    """The presets of these names, the recurrent ones as wide as makes them as large as the Transformer `tiny`; embeddings stay as wide."""
+    """The presets of these names; the width of the recurrent ones is chosen so that they are as large as the Transformer `tiny`, with the
+    same embedding width."""
     wanted = count_trained(preset(_REFERENCE), vocabulary)
     return {name: _sized(preset(name), wanted=wanted, vocabulary=vocabulary) for name in dict.fromkeys(names)}
 
@@ -246,6 +247,6 @@ def _sized(config: ModelConfig, *, wanted: int, vocabulary: int) -> ModelConfig:
 
 
 def count_trained(config: ModelConfig, vocabulary: int) -> int:
-    """Parameters of a model, which is not built for it."""
+    """Parameters of a model, counted without allocating it."""
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in fresh_model(config, vocabulary).parameters())

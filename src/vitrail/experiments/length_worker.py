@@ -1,6 +1,6 @@
-"""One architecture at one sentence length, in a process of its own: reads a task as JSON, writes what was measured as JSON.
+"""Measures one architecture at one sentence length in a separate process: reads a task as JSON, writes the result as JSON.
 
-A process of its own, because the largest memory that a process ever had cannot be forgotten.
+A separate process, because the peak memory of a process cannot be reset.
 """
 
 import json
@@ -34,7 +34,7 @@ class LengthTask:
     sentences: int
     """In a training batch."""
     decoded: int
-    """Sentences that are translated side by side."""
+    """Sentences in a batch of decoding."""
     repeats: int
     threads: int
     precision: Precision
@@ -42,10 +42,10 @@ class LengthTask:
 
 @dataclass(frozen=True)
 class LengthResult:
-    """What came out.
+    """The result.
 
-    Memory is the largest that the process had, less the largest it had had after one translation and one update of the shortest
-    sentence: what libraries load when they are first used, gradients and the optimizer's moments are needed whatever the length.
+    Memory is the peak of the process, minus its peak after one translation and one update of the shortest sentence: lazily loaded
+    libraries, gradients and the optimizer's moments are needed at every length.
     """
 
     parameters: int
@@ -58,7 +58,7 @@ class LengthResult:
 
 
 def measure_length(task: LengthTask) -> LengthResult:
-    """Decode first, then train: training needs more memory, and the peak is only ever seen to grow."""
+    """Decode first, then train: training needs more memory, and the measured peak can only grow."""
     keep_freed_memory()
     set_threads(task.threads)
     seed_all(1)
@@ -95,14 +95,14 @@ def _median_seconds(action: Callable[[Batch], float], task: LengthTask, *, sente
 
 
 def _random_batch(sentences: int, *, length: int, vocabulary: int) -> Batch:
-    """Random words, every sentence as long as all others."""
+    """Random words, all sentences of equal length."""
     rows: list[list[int]] = torch.randint(EOS + 1, vocabulary, (2 * sentences, length - 1)).tolist()
     return collate(rows[:sentences], rows[sentences:])
 
 
 @torch.inference_mode()
 def _decode_greedily(model: TranslationModel, batch: Batch, *, length: int) -> None:
-    """Take `length` steps, the best word each, whatever it is: an end of sentence ends nothing."""
+    """Take `length` greedy steps; <eos> does not stop them."""
     state = model.start(model.encode(batch.source))
     last = torch.full((len(batch.source),), SOS)
     for _ in range(length):
@@ -111,7 +111,7 @@ def _decode_greedily(model: TranslationModel, batch: Batch, *, length: int) -> N
 
 
 def _peak_bytes() -> int:
-    """The largest memory that this process has had resident so far; 0 where the system does not say."""
+    """The peak resident memory of this process so far; 0 where it is unknown."""
     try:
         import resource
     except ImportError:  # Windows

@@ -1,7 +1,7 @@
 """Batch norm against layer norm where lengths differ between training and use, or from batch to batch: `vitrail experiment norms`.
 
-Batch norm takes its mean and variance from whatever sentences are beside a token while training, and from running averages afterwards;
-layer norm takes both from the token itself, always. Small translators are trained on the built-in phrasebook with either.
+Batch norm takes its mean and variance from the batch in training, and from running averages afterwards; layer norm always takes both from
+the token itself. Small translators are trained on the built-in phrasebook with either.
 """
 
 import json
@@ -33,9 +33,9 @@ Lengths = Literal["alike", "mixed", "short"]
 LENGTHS: dict[Lengths, str] = {
     "alike": "all, alike within a batch",
     "mixed": "all, mixed within a batch",
-    "short": "the short half alone",
+    "short": "only the short half",
 }
-"""Which sentences a model is trained on, and with which others in a batch; `alike` is how `vitrail train` makes batches."""
+"""The training sentences and how they are batched; `alike` is how `vitrail train` makes batches."""
 _WARMUP_SHARE = 0.2
 _LONGEST = 256
 
@@ -60,20 +60,20 @@ def contenders() -> tuple[Contender, ...]:
 
 @dataclass(frozen=True)
 class NormRow:
-    """What came of one model, norm and way of making batches; losses are nats per target token, one a seed."""
+    """The results of one model, norm and way of batching; losses are nats per target token, one per seed."""
 
     title: str
     norm: str
     trained_on: Lengths
     short_loss: tuple[float, ...]
-    """Of dev sentences of the short half's lengths."""
+    """Losses on dev sentences as long as those of the short half."""
     long_loss: tuple[float, ...]
-    """Of all longer ones."""
+    """Losses on all longer ones."""
 
 
 @dataclass(frozen=True)
 class NormReport:
-    """Every loss, and how it came about."""
+    """All losses, and their conditions."""
 
     machine: Machine
     conditions: str
@@ -86,7 +86,7 @@ class NormReport:
         return json.dumps(asdict(self), indent=2)
 
     def to_text(self) -> str:
-        """A table for people, and how much worse batch norm is than layer norm."""
+        """A table for people, with the differences between batch norm and layer norm."""
         short, long = f"up to {self.border}", f"over {self.border}"
         lines = [self.machine.to_text(), self.conditions, ""]
         lines.append(f"{'dev loss, nats per token':<24}  {'norm':<6} {'trained on':<26} {short:>12} {long:>12}  source subwords")
@@ -103,7 +103,7 @@ class NormReport:
             if row.norm == "batch" and layer is not None:
                 short = statistics.fmean(row.short_loss) - statistics.fmean(layer.short_loss)
                 long = statistics.fmean(row.long_loss) - statistics.fmean(layer.long_loss)
-                yield f"{row.title}, trained on {LENGTHS[row.trained_on]}: batch norm less layer norm {short:+.3f} short, {long:+.3f} long"
+                yield f"{row.title}, trained on {LENGTHS[row.trained_on]}: batch norm minus layer norm {short:+.3f} short, {long:+.3f} long"
 
 
 def _figure(losses: Sequence[float]) -> str:
@@ -118,13 +118,13 @@ class Sentences(NamedTuple):
     target: list[list[int]]
 
     def choose(self, keep: Callable[[int], bool]) -> "Sentences":
-        """Those whose source length is as wished."""
+        """The pairs whose source length passes `keep`."""
         chosen = [place for place, row in enumerate(self.source) if keep(len(row))]
         return Sentences([self.source[place] for place in chosen], [self.target[place] for place in chosen])
 
 
 class Material(NamedTuple):
-    """What is trained on and validated on."""
+    """The training and validation data."""
 
     train: Sentences
     short: Sentences
@@ -145,7 +145,7 @@ def run_norm_experiment(
     """Train small models with layer and with batch norm on different mixtures of lengths, and validate on short and long sentences.
 
     Args:
-        steps: of each training; a few hundred show it.
+        steps: of each training; a few hundred are enough.
         say: called with a line after each training.
     Raises: UsageError: a number is too small.
     Cost:   15 trainings a seed, in this process: some minutes on 2 cores.
@@ -172,7 +172,7 @@ def run_norm_experiment(
 
 
 def make_material(train_pairs: int) -> Material:
-    """The phrasebook, cut where half of its sentences are shorter."""
+    """The phrasebook, split at its median length."""
     book = phrasebook(train_pairs=train_pairs)
     texts = [[(pair.source, pair.target) for pair in part] for part in (book.train, book.dev)]
     sources, targets = ([pair[side] for pair in texts[0]] for side in (0, 1))
@@ -187,7 +187,7 @@ def _encode(subwords: Subwords, pairs: Sequence[tuple[str, str]]) -> Sentences:
 
 
 def endless_batches(material: Material, trained_on: Lengths, *, batch_tokens: int, seed: int) -> Iterator[Batch]:
-    """Batches without end, about as many target positions in each."""
+    """Endless batches of about equal numbers of target positions."""
     sentences = material.train
     if trained_on == "mixed":
         return _mixed(sentences, batch_tokens=batch_tokens, seed=seed)
@@ -198,7 +198,7 @@ def endless_batches(material: Material, trained_on: Lengths, *, batch_tokens: in
 
 
 def _mixed(sentences: Sentences, *, batch_tokens: int, seed: int) -> Iterator[Batch]:
-    """Sentences as they come, whatever their lengths."""
+    """Batches of sentences in random order, of mixed lengths."""
     generator = np.random.default_rng(seed)
     size = max(2, round(batch_tokens / (1 + np.mean([len(row) for row in sentences.target]))))
     while True:
@@ -221,7 +221,7 @@ def _train_and_validate(
 
 @torch.inference_mode()
 def validation_loss(model: TranslationModel, sentences: Sentences) -> float:
-    """Nats per target token, without smoothing or dropout, batch norm on its running averages."""
+    """Nats per target token, without smoothing or dropout, with batch norm's running averages."""
     model.eval()
     nats, tokens = 0.0, 0
     for start in range(0, len(sentences.source), 100):

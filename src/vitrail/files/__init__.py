@@ -1,9 +1,9 @@
-"""The only code that writes: whole files and whole folders or nothing, a manifest that detects damage, log lines, a lock.
+"""The only code that writes files: atomic files and folders, a manifest that detects damage, logs, a lock.
 
-Before anything is written, what stands there is looked at (`owner`): what is not ours is refused, and stays as it is.
+Before writing, `owner` checks the existing files: foreign files are refused and not changed.
 
-What is written here survives `kill -9` and, where the disk keeps its promises, a power cut: everything goes to a temporary name
-beside its place, is synced, and only then renamed. A reader meets the previous version or the new one, never half of one.
+Written files survive `kill -9` and, on a disk that syncs correctly, a power cut: everything is written under a temporary name beside its
+place, synced, and then renamed. A reader sees the previous version or the new one, never a part.
 """
 
 from vitrail.files.checked_reading import read_whole

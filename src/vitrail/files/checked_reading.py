@@ -1,4 +1,4 @@
-"""Reading a published folder whole, of one version, while another process may be publishing the next."""
+"""Read one version of a published folder, even while another process publishes the next."""
 
 import time
 from collections.abc import Callable
@@ -15,9 +15,9 @@ _WAIT_SECONDS = 0.05
 
 
 def read_whole(path: Path, read: Callable[[], Result]) -> Result:
-    """What `read` finds in a folder, of one version of it: where the folder was replaced meanwhile, it is read again.
+    """The result of `read` on one version of a folder: if the folder was replaced meanwhile, it is read again.
 
-    Raises what `read` raises where the folder stayed the same, so that something is truly wrong with it.
+    Raises the error of `read` if the folder was not replaced, so that the error is real.
     """
     for _ in range(_TRIES):
         before = _version(path)
@@ -34,7 +34,7 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:
-    """What tells a folder from another one of the same name; numbers of folders are given again, times are not."""
+    """Identifies a folder among others of the same name; inode numbers are reused, times are not."""
     try:
         found = path.stat()
     except OSError:

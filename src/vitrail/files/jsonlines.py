@@ -1,4 +1,4 @@
-"""Logs of JSON objects, one a line, that a killed process cannot spoil."""
+"""Logs of JSON objects, one per line; a killed process cannot damage them."""
 
 import json
 import logging
@@ -27,10 +27,10 @@ def _finite(value: Any) -> Any:
 
 
 class JsonLines:
-    """A log of JSON objects, one a line, only ever appended to.
+    """A log of JSON objects, one per line, that is only appended to.
 
-    One write per line, so that a reader sees whole lines and a killed process leaves at most half a line, at the end: `read` leaves
-    it out and the next writer cuts it off. NaN and infinities, which JSON cannot say, become null. One writer at a time.
+    One write per line: a reader sees whole lines, and a killed process leaves at most one incomplete line at the end. `read` ignores it and
+    the next writer removes it. NaN and infinities, which JSON does not have, become null. One writer at a time.
     """
 
     def __init__(self, path: Path) -> None:
@@ -61,10 +61,10 @@ class JsonLines:
         self._size += len(line)
 
     def go_back(self, step: int, *, size: int | None = None) -> None:
-        """Forget everything that came after a step: a run that goes on from there will write it again.
+        """Remove everything after a step: a resumed run will write it again.
 
-        Args: size: how long the log was then, where that is known; else, or where the file was altered since, the "step" of the lines
-              decides. A line that cannot be read decides nothing, and one that stays is told of.
+        Args: size: the size of the log at that step, if known; else, or if the file was altered since, the "step" of each line decides. An
+        unreadable line decides nothing; one that stays is reported.
         """
         assert self._descriptor is not None, "the log is closed"
         lines = list(_lines(self.path))
@@ -73,7 +73,7 @@ class JsonLines:
         after = next((line.end - line.size for line in lines if line.end > last and line.step is not None), self._size)
         end = size if size in ends else after
         if size is not None and size > self._size:
-            _log.warning("%s: is shorter than it was at step %d; the lines that are gone are lost, the training goes on", self.path, step)
+            _log.warning("%s: is shorter than it was at step %d; the missing lines are lost; training continues", self.path, step)
         _tell_unreadable(self.path, [line for line in lines if line.end <= end])
         with explaining(self.path):
             self._cut(end)
@@ -85,13 +85,13 @@ class JsonLines:
         return self._size
 
     def sync(self) -> None:
-        """Make the lines durable against a power cut too; call it before saving the checkpoint that they lead to."""
+        """Sync the lines to disk; call it before saving the checkpoint of their step."""
         assert self._descriptor is not None, "the log is closed"
         with explaining(self.path):
             system().fsync(self._descriptor)
 
     def close(self) -> None:
-        """End writing; closing twice is fine."""
+        """Close the log; closing twice is allowed."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with explaining(self.path):
@@ -121,7 +121,7 @@ class _Line(NamedTuple):
 
     @property
     def step(self) -> float | None:
-        """What its "step" says, where there is one."""
+        """The value of "step", if there is one."""
         step = None if self.record is None else self.record.get("step")
         return step if isinstance(step, int | float) else None
 
@@ -136,7 +136,7 @@ def _whole_bytes(path: Path) -> int:
 
 
 def _lines(path: Path) -> Iterator[_Line]:
-    """Every line but half a last one; blank ones, which say nothing, among them as empty records."""
+    """Every line except an incomplete last one; blank lines are empty records."""
     end = 0
     for number, line in enumerate(_whole_lines(path), start=1):
         end += len(line)
@@ -159,9 +159,9 @@ def _tell_unreadable(path: Path, lines: list[_Line]) -> None:
 
 
 def read_json_lines(path: Path, *, needs: Mapping[str, tuple[str, ...]] | None = None) -> list[dict[str, Any]]:
-    """The records of a `JsonLines` log. What cannot be read is left out with a warning: half a last line, in silence; damaged lines.
+    """The records of a `JsonLines` log. Damaged lines are left out with a warning, an incomplete last line without one.
 
-    Args:    needs: keys without which a record counts as damaged, by its "kind"; a record of another kind needs none.
+    Args:    needs: the keys that a record of each "kind" must have, or it counts as damaged; a record of another kind needs none.
     Raises:  ModelError where there is no such file.
     """
     try:

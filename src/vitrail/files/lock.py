@@ -16,7 +16,7 @@ from vitrail.files.writing import remove_leftovers
 
 
 class _Owner(NamedTuple):
-    """Who holds a lock. `started` tells a process from a later one with the same number; empty where the system does not say."""
+    """The owner of a lock. `started` distinguishes a process from a later one with the same number; empty where unknown."""
 
     pid: int
     host: str
@@ -34,7 +34,7 @@ def _started(pid: int) -> str | None:
     except OSError:
         pass
     if sys.platform == "win32":
-        return ""  # os.kill would end it
+        return ""  # os.kill would terminate it
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -54,11 +54,10 @@ def _is_lock(path: Path) -> bool:
 class FolderLock:
     """One process at a time in a folder: `with FolderLock(run): ...`
 
-    The kernel's lock on `.lock` decides where there is one (it dies with its process, on any host of a sound network disk).
-    Elsewhere the record in the file decides: a live process on this host, or any on another host, keeps us out; a dead one does
-    not, nor a live one that merely has its number. Once inside, what a killed process left half written is cleared away (`sweep`).
-    Raises: TrainingError "in use by pid P on host H"; NotWritten when the folder cannot be written; UsageError where somebody else's
-            `.lock` stands there.
+    The kernel's lock on `.lock` decides where there is one (it ends with its process, on any host of a correct network disk). Elsewhere the
+    record in the file decides: a live process on this host, or any on another host, has the lock; a dead one has not, nor has a later
+    process with its number. After locking, partial files of a killed process are removed (`sweep`).
+    Raises: TrainingError "in use by pid P on host H"; NotWritten when the folder cannot be written; UsageError for a foreign `.lock`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +110,7 @@ class FolderLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
-        # The file stays, empty: were it deleted, a process that has it open already could hold a lock that nobody else sees.
+        # The empty file stays: if it were deleted, a process that has it open could hold a lock that nobody else sees.
         with suppress(OSError):
             system().truncate(descriptor, 0)
         with suppress(OSError):
@@ -131,6 +130,6 @@ def _owner(file: Path) -> _Owner | None:
 
 def _lives(owner: _Owner) -> bool:
     if owner.host != socket.gethostname():
-        return True  # nobody can tell from here
+        return True  # unknown on this host
     started = _started(owner.pid)
     return started is not None and (not started or not owner.started or started == owner.started)

@@ -1,4 +1,4 @@
-"""A folder's manifest: size and SHA-256 of each file, because no tensor format notices a flipped bit by itself."""
+"""The manifest of a folder: size and SHA-256 of each file, as no tensor format detects a flipped bit by itself."""
 
 import hashlib
 import json
@@ -16,31 +16,31 @@ from vitrail.files.system import is_utf8
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
-"""What a file in a published folder may be called: nothing that leads out of it."""
+"""Allowed file names in a published folder: no path out of it."""
 _MANIFEST_MOST_BYTES = 1 << 20
 _log = logging.getLogger(__name__)
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Damaged(ModelError):
-    """A file is not what was written: missing, truncated, altered, or of a kind that never is."""
+    """A file is not as it was written: missing, truncated, altered, or of a kind that is never written."""
 
 
 class FileEntry(NamedTuple):
-    """What the manifest says of one file."""
+    """The manifest's entry of one file."""
 
     size: int
     sha256: str
 
 
 def manifest_text(entries: Mapping[str, FileEntry]) -> bytes:
-    """The bytes of a manifest, the same for the same entries."""
+    """The bytes of a manifest, equal for equal entries."""
     table = {"format": MANIFEST_FORMAT, "files": {name: entries[name]._asdict() for name in sorted(entries)}}
     return (json.dumps(table, indent=2) + "\n").encode()
 
 
 def _damaged(path: Path, reason: str) -> Damaged:
-    return Damaged(f"{path}: {reason}", remedy="take a good copy of the folder, or make it again")
+    return Damaged(f"{path}: {reason}", remedy="copy the folder again, or rebuild it")
 
 
 def _read_regular(path: Path, *, most: int) -> bytes:
@@ -55,7 +55,7 @@ def _read_regular(path: Path, *, most: int) -> bytes:
 
 
 def _open_regular(path: Path) -> int:
-    """Open a plain file for reading; a link, a pipe or a device is refused before it can lead elsewhere or block."""
+    """Open a plain file for reading; links, pipes and devices are refused, as they may lead elsewhere or block."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -80,7 +80,7 @@ def _entry_of(path: Path, name: str, value: Any) -> FileEntry:
 
 
 def read_manifest(folder: Path) -> dict[str, FileEntry]:
-    """What a published folder should hold. Raises Damaged (no manifest, or not a sound one); ModelError (newer release)."""
+    """The manifest of a published folder. Raises Damaged (no manifest, or a damaged one); ModelError (newer release)."""
     path = folder / MANIFEST
     if not is_utf8(folder):  # the libraries that read tensors cannot open a file there
         raise ModelError(f"{folder}: this name is not UTF-8", remedy="give the folder another name")
@@ -102,7 +102,7 @@ def read_manifest(folder: Path) -> dict[str, FileEntry]:
 
 
 def verify_file(path: Path, entry: FileEntry) -> None:
-    """Hold one file against its manifest entry. Raises Damaged naming the file and what is wrong with it."""
+    """Compare one file with its manifest entry. Raises Damaged naming the file and the fault."""
     try:
         with open(_open_regular(path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -119,10 +119,10 @@ def verify_file(path: Path, entry: FileEntry) -> None:
 
 
 def verify_folder(path: Path, *, unused: Collection[str] = ()) -> dict[str, FileEntry]:
-    """Check every file of a published folder that something is loaded from against its manifest.
+    """Compare every file of a published folder that is loaded with its manifest.
 
     Files that the manifest does not list (.DS_Store, a licence, an editor's backup) are never read; one line of the log names them.
-    Args:    unused: listed files that nothing is loaded from, such as a README that people edit.
+    Args:    unused: listed files that are not loaded, such as a README that people edit.
     Returns: the manifest's entries. Cost: reads everything once, about 1.2 GB/s.
     Raises:  Damaged (a ModelError) naming the first file that is missing, truncated, empty, altered, a link, or ill named.
     """
@@ -136,7 +136,7 @@ def verify_folder(path: Path, *, unused: Collection[str] = ()) -> dict[str, File
 
 
 def others_in(path: Path, entries: Collection[str]) -> list[str]:
-    """The names in a published folder that its manifest does not list: what other people or programs put there."""
+    """The names in a published folder that its manifest does not list: foreign files."""
     try:
         return sorted(entry.name for entry in path.iterdir() if entry.name not in entries and entry.name != MANIFEST)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Whose is it? What stands where something is to be written is looked at first; what is not ours is refused before anything changes."""
+"""Ownership of files: existing files are checked before writing, and foreign ones are refused before anything changes."""
 
 import json
 import os
@@ -11,24 +11,24 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.files.manifest import MANIFEST, others_in, read_manifest
 
 Recognise = Callable[[Path], bool]
-"""Whether what stands at a path is of the kind that we write there. It may be damaged: then some sign of ours is enough."""
+"""Whether the file or folder at a path is of the kind that we write there. For a damaged one, some sign of ours is enough."""
 
 _LOOKED_AT_BYTES = 1 << 20
 _SHOWN = 4
 LEFT_OVER = re.compile(r"(?P<name>.+)\.vitrail-(?P<kind>tmp|old)-\d+")
-"""What a killed process left half written, or set aside. Nobody else gives such a name: `sweep` removes what has one."""
+"""Names of partial files of a killed process, and of folders that it set aside. Only we use such names; `sweep` removes them."""
 _OF_THE_DESKTOP = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory")
-"""What file managers leave in every folder that is opened: it makes no folder somebody's."""
+"""Files that file managers leave in every opened folder; they do not count as foreign."""
 
 
 def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable[Path] = ()) -> None:
-    """Refuse to write where something stands that is not ours. Nothing is changed, whatever comes of it.
+    """Refuse to overwrite foreign files. Nothing is changed in any case.
 
     Args:
-        places: everything that is to be written or replaced. What is not there, or is empty, may be written.
+        places: everything that is to be written or replaced. Missing and empty ones may be written.
         what: what is to be written, in words: "a run", "this comparison".
-        inputs: files that are read; none of them may stand in a place that is written.
-    Raises: UsageError that names what stands there.
+        inputs: files that are read; none of them may be in a place that is written.
+    Raises: UsageError that names the foreign files.
     """
     foreign = [path for path, recognise in places.items() if _holds_something(path) and not recognise(path)]
     if foreign:
@@ -36,7 +36,7 @@ def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable
         more = f" and {len(foreign) - _SHOWN} more" if len(foreign) > _SHOWN else ""
         raise UsageError(
             f"{foreign[0].parent}: holds {shown}{more}, which vitrail did not write",
-            expected=f"a place for {what} where nothing else stands under these names; nothing was changed",
+            expected=f"a folder for {what} without other files of these names; nothing was changed",
             remedy="-o with another name, or move away what is there",
         )
     for given in inputs:
@@ -44,14 +44,14 @@ def require_own(places: Mapping[Path, Recognise], *, what: str, inputs: Iterable
         inside = next((place for place in places if place.exists() and (place.resolve() == at or place.resolve() in at.parents)), None)
         if inside is not None:
             raise UsageError(
-                f"{given}: is to be read, and stands where {what} would be written",
+                f"{given}: is an input file, and {what} would overwrite it",
                 expected="text and settings in another place; nothing was changed",
                 remedy="-o with another name, or move the file",
             )
 
 
 def require_folder(path: Path) -> None:
-    """Refuse something that is no folder where one is needed. Raises UsageError."""
+    """Refuse a path that exists and is no folder. Raises UsageError."""
     if os.path.lexists(path) and not path.is_dir():
         raise UsageError(f"{path}: is not a folder", expected="the name of a folder, new or there already", remedy="-o with another name")
 
@@ -73,7 +73,7 @@ def _holds_something(path: Path) -> bool:
 
 
 def start_of(path: Path, most: int = _LOOKED_AT_BYTES) -> bytes:
-    """The first bytes of a plain file; nothing where there is none."""
+    """The first bytes of a plain file; empty if there is none."""
     try:
         if not path.is_file():
             return b""
@@ -84,12 +84,12 @@ def start_of(path: Path, most: int = _LOOKED_AT_BYTES) -> bytes:
 
 
 def holds(*signs: bytes, least: int | None = None) -> Recognise:
-    """A file that holds these bytes somewhere near its start, or so many of them."""
+    """A file with these byte strings near its start, or at least `least` of them."""
     return lambda path: sum(sign in start_of(path) for sign in signs) >= (len(signs) if least is None else least)
 
 
 def is_json_with(*keys: str) -> Recognise:
-    """A file that is a JSON object with these keys; one that is damaged, so that it cannot be read, shows most of them all the same."""
+    """A file that is a JSON object with these keys; a damaged one that cannot be parsed must contain most of them."""
     signs = holds(*(f'"{key}":'.encode() for key in keys), least=max(2, len(keys) - 1))
 
     def recognise(path: Path) -> bool:
@@ -108,7 +108,7 @@ def _is_json(data: bytes) -> bool:
 
 
 def is_log_with(*keys: str) -> Recognise:
-    """A log of JSON objects, one a line, of which one at least can be read and has these keys."""
+    """A log of JSON objects, one per line; at least one can be read and has these keys."""
 
     def recognise(path: Path) -> bool:
         return any(_has(line, keys) for line in start_of(path).split(b"\n"))
@@ -130,7 +130,7 @@ def is_published(path: Path) -> bool:
 
 
 def holds_others(path: Path) -> bool:
-    """Whether somebody put something of his own into a published folder; what a file manager leaves does not count."""
+    """Whether a published folder has foreign files; those of file managers do not count."""
     try:
         return not all(_OF_THE_DESKTOP.fullmatch(name) for name in others_in(path, read_manifest(path)))
     except ModelError:

@@ -1,4 +1,4 @@
-"""A JSON file that notices its own damage: its last key is the SHA-256 of all the others."""
+"""JSON files with a checksum: the last key is the SHA-256 of all the others."""
 
 import json
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ _SEAL = "sha256"
 
 def seal(table: Mapping[str, Any]) -> bytes:
     """The bytes of the file."""
-    plain: dict[str, Any] = json.loads(json.dumps(table))  # tuples become lists, keys text, as whoever reads it will find them
+    plain: dict[str, Any] = json.loads(json.dumps(table))  # tuples become lists and keys text, as a reader gets them
     return (json.dumps({**plain, _SEAL: _hash(plain)}, indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def unseal(data: bytes) -> dict[str, Any]:
-    """What the file says, without the hash. A file of an older release, which has none, is taken as it is. Raises ValueError."""
+    """The content without the hash. A file of an older release, without a hash, is accepted. Raises ValueError."""
     try:
         table: Any = json.loads(data)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""The system calls that change a disk, and what is made of them alone."""
+"""The system calls that change a disk, and small functions on them."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ from vitrail.errors import VitrailError
 
 _PIECE_BYTES = 1 << 26  # macOS refuses one write of 2 GiB
 NO_SUCH_CALL = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
-"""What a system says that cannot do what is asked, where that is no fault."""
+"""Error numbers of systems that do not support a call; no failure."""
 
 
 class NotWritten(VitrailError):
-    """The disk refused; what was there before is intact. A training may go on and try again later."""
+    """The disk refused; earlier files are intact. A training may continue and try again later."""
 
 
 def _try_lock(descriptor: int) -> None:
@@ -31,7 +31,7 @@ def _try_lock(descriptor: int) -> None:
 
 
 def _exchange(one: Path, other: Path) -> None:
-    """Let two names of one folder change places in a single step. Raises OSError(ENOSYS) where the system has no such call."""
+    """Exchange two names in one folder in a single step. Raises OSError(ENOSYS) where the system has no such call."""
     import ctypes
 
     library = ctypes.CDLL(None, use_errno=True) if sys.platform != "win32" else None
@@ -66,7 +66,7 @@ class FileSystem:
 
 
 SYSTEM = FileSystem()
-"""Every call that changes a disk goes through it. Tests replace it to record the calls, or to make one fail."""
+"""Every call that changes a disk goes through this object. Tests replace it to record the calls, or to make one fail."""
 
 
 def system() -> FileSystem:
@@ -76,7 +76,7 @@ def system() -> FileSystem:
 
 @contextmanager
 def explaining(path: Path, needed: int = 0) -> Generator[None, None, None]:
-    """Turn the system's refusal into an error that names the path, the bytes needed and the bytes free."""
+    """Raise a system error as NotWritten with the path, the bytes needed and the bytes free."""
     try:
         yield
     except OSError as error:
@@ -101,7 +101,7 @@ def _free_bytes(path: Path) -> int | str:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte, in as many calls as it takes. Raises OSError."""
+    """Write every byte, in as many calls as needed. Raises OSError."""
     rest = memoryview(data)
     while rest:
         written = system().write(descriptor, rest[:_PIECE_BYTES])
@@ -111,7 +111,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable, where the system can (not on Windows, not on every network disk)."""
+    """Sync the names in a folder, where the system can (not on Windows, not on every network disk)."""
     if sys.platform == "win32":
         return
     descriptor = system().open(path, os.O_RDONLY | os.O_DIRECTORY, 0)
@@ -125,7 +125,7 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, a link (not what it points to) or a folder with all it holds; nothing there is fine."""
+    """Remove a file, a link (not its target) or a folder with its content; a missing path is no error."""
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:
@@ -151,7 +151,7 @@ def _make_folder(path: Path) -> None:
     if path.is_dir():
         return
     _make_folder(path.parent)
-    with suppress(FileExistsError):  # another process was quicker
+    with suppress(FileExistsError):  # another process was faster
         system().mkdir(path, 0o777)  # the umask decides, as mkdir(1) does
     sync_folder(path.parent)
 

@@ -1,4 +1,4 @@
-"""Whole files and whole folders or nothing: a temporary name, everything synced, then one rename."""
+"""Atomic writing of files and folders: a temporary name, sync, then one rename."""
 
 import hashlib
 import os
@@ -21,12 +21,12 @@ def _beside(path: Path, kind: str) -> Path:
 
 
 def is_being_replaced(path: Path) -> bool:
-    """Whether a folder has no name just now, since another process puts a new one in its place."""
+    """Whether a folder has no name at the moment, since another process is replacing it."""
     return not path.exists() and any(path.parent.glob(f"{path.name}.vitrail-old-*"))
 
 
 class FileWriter:
-    """A new file being written: counts and hashes what passes. Got from `FolderWriter.create`."""
+    """A new file being written: counts and hashes its bytes. Got from `FolderWriter.create`."""
 
     def __init__(self, descriptor: int, *, shown: Path) -> None:
         self._descriptor, self._shown, self._sha256 = descriptor, shown, hashlib.sha256()
@@ -41,13 +41,14 @@ class FileWriter:
 
     @property
     def entry(self) -> FileEntry:
-        """Size and SHA-256 of what was written so far."""
+        """Size and SHA-256 of the bytes so far."""
         return FileEntry(self.size, self._sha256.hexdigest())
 
 
 @contextmanager
 def _new_file(path: Path, *, shown: Path) -> Generator[FileWriter, None, None]:
-    """Open a file that must not exist yet (0644 under the umask); it is synced when the block ends well. `shown`: its name in errors."""
+    """Open a file that must not exist yet (0644 under the umask); it is synced when the block ends without an error. `shown`: its name in
+    errors."""
     with explaining(shown):
         descriptor = system().open(path, _NEW_FILE, 0o644)
     try:
@@ -64,13 +65,13 @@ def _new_file(path: Path, *, shown: Path) -> Generator[FileWriter, None, None]:
 
 
 def write_file(path: Path, data: bytes, *, ours: Recognise | None = None) -> None:
-    """Write a whole file or nothing: temporary name, write, fsync, rename, fsync of the folder. Missing parents are made.
+    """Write a file atomically: temporary name, write, fsync, rename, fsync of the folder. Missing parents are created.
 
     The mode is 0644 under the umask, so that a server of another user may read it (safetensors' own writer makes 0600).
-    A device or a pipe (/dev/stdout) is no file: it is written to, never replaced.
-    Args:   ours: whether a file that is there already may be replaced; left out where that was looked at before.
+    A device or a pipe (/dev/stdout) is written to, never replaced.
+    Args:   ours: whether an existing file may be replaced; default: the caller has checked it.
     Raises: UsageError where it may not; NotWritten naming path, bytes needed and bytes free; the previous version is then intact and no
-            temporary file remains.
+    temporary file remains.
     """
     if _is_device(path):
         with explaining(path, len(data)):
@@ -86,7 +87,7 @@ def write_file(path: Path, data: bytes, *, ours: Recognise | None = None) -> Non
     make_folder(path.parent)
     try:
         with explaining(path, len(data)):
-            remove_tree(temporary)  # of a dead process that had our number
+            remove_tree(temporary)  # of a dead process with our number
         with _new_file(temporary, shown=path) as file:
             file.write(data)
         with explaining(path, len(data)):
@@ -99,7 +100,7 @@ def write_file(path: Path, data: bytes, *, ours: Recognise | None = None) -> Non
 
 
 def _is_device(path: Path) -> bool:
-    """Whether a name stands for a device, a pipe, or an open file of a process: what takes bytes without being a file of that name."""
+    """Whether a name is that of a device, a pipe, or an open file of a process: something to write to, but no file of that name."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):
@@ -108,7 +109,7 @@ def _is_device(path: Path) -> bool:
 
 
 class FolderWriter:
-    """A folder being written, not yet visible under its name. Got from `publish_folder`; `entries` says what it holds so far."""
+    """A folder being written, not yet visible under its name. Got from `publish_folder`; `entries` lists its files so far."""
 
     def __init__(self, temporary: Path, *, shown: Path) -> None:
         self._temporary, self._shown = temporary, shown
@@ -116,7 +117,8 @@ class FolderWriter:
 
     @contextmanager
     def create(self, name: str) -> Generator[FileWriter, None, None]:
-        """Open a new file for writing piece by piece; several may be open at once. Empty files are our mistake: damage looks like them."""
+        """Open a new file for writing piece by piece; several may be open at once. Empty files are refused as our mistake: damaged files
+        look like them."""
         assert FILE_NAME.fullmatch(name) and name not in self.entries, f"{name!r} cannot be a file's name here, or is taken"
         with _new_file(self._temporary / name, shown=self._shown / name) as file:
             yield file
@@ -131,16 +133,16 @@ class FolderWriter:
 
 @contextmanager
 def publish_folder(path: Path, *, ours: Recognise = is_published, edited: Collection[str] = ()) -> Generator[FolderWriter, None, None]:
-    """Write a whole folder or nothing; it appears under its name, complete with its manifest, when the block ends well.
+    """Write a folder atomically; it appears under its name, with its manifest, when the block ends without an error.
 
         with publish_folder(run / "model") as folder:
             folder.write("config.json", config)
 
-    Order: each file written and synced, the manifest last, the temporary folder synced, put in its place, the parent synced. A folder that
-    had the name changes places with it in one step, so that a reader always finds one of the two. Where the system cannot do that, it is
-    first set aside, and comes back if the rename fails; if we die between the two renames, `sweep` brings it back. What other people or
-    programs had put in it is kept.
-    Args:   ours: whether a folder that is there already may be replaced. edited: files that people edit; so they are kept, too.
+    Order: each file is written and synced, the manifest last; the temporary folder is synced and put in its place; the parent is synced. An
+    existing folder is exchanged with it in one step, so that a reader always finds one of the two. Where the system cannot do that, it is
+    first set aside, and restored if the rename fails; if the process dies between the two renames, `sweep` restores it. Foreign files in it
+    are kept.
+    Args:   ours: whether an existing folder may be replaced. edited: files that people edit; they are kept, too.
     Raises: UsageError where it may not; NotWritten as `write_file`; the previous version is then intact and the temporary folder gone.
     """
     require_own({path: ours}, what=f"{path.name}/")
@@ -165,7 +167,7 @@ def publish_folder(path: Path, *, ours: Recognise = is_published, edited: Collec
 
 
 def _not_ours(path: Path, written: Collection[str], *, edited: Collection[str]) -> list[str]:
-    """What stands in a published folder and is not as we wrote it there, where the new one has nothing of that name, or people edit it."""
+    """Foreign or changed files in a published folder, if the new one has no file of that name or people edit it."""
     if not path.is_dir():
         return []
     try:
@@ -185,7 +187,7 @@ def _is_edited(path: Path, entry: FileEntry) -> bool:
 
 
 def keep_entries(path: Path, into: Path, names: Collection[str]) -> None:
-    """Let some entries of a folder stand in another one as well, in place of what has their name there. Raises NotWritten."""
+    """Put some entries of a folder into another one as well, replacing entries of the same name. Raises NotWritten."""
     for name in names:
         with explaining(path / name):
             remove_tree(into / name)
@@ -193,7 +195,7 @@ def keep_entries(path: Path, into: Path, names: Collection[str]) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Let two entries of one folder change places in a single step, durably; False where the system cannot. Raises NotWritten."""
+    """Exchange two entries of one folder in a single step, durably; False where the system cannot. Raises NotWritten."""
     with explaining(other):
         try:
             system().exchange(one, other)
@@ -228,10 +230,10 @@ def _put_in_place(temporary: Path, path: Path) -> None:
 
 
 def share_folder(path: Path, into: Path) -> None:
-    """Let a folder appear under a second name too, whole or not at all: hard links where the system makes them, copies elsewhere.
+    """Give a folder a second name, atomically: with hard links where the system has them, copies elsewhere.
 
-    Whatever has that name already is replaced. Precondition: its files are never written in place, as those of prepared data are not (logs
-    and locks are), so that neither name sees what becomes of the other. Raises NotWritten.
+    An existing entry of that name is replaced. Precondition: its files are never written in place, so that the two names stay independent
+    (true for prepared data, not for logs and locks). Raises NotWritten.
     """
     temporary = _beside(into, "tmp")
     make_folder(into.parent)
@@ -273,7 +275,7 @@ def rename(before: Path, after: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that nobody ever sees part of it: it first loses its name, durably. Raises NotWritten."""
+    """Remove a folder atomically: it is first renamed, durably. Raises NotWritten."""
     temporary = _beside(path, "tmp")
     with explaining(path):
         remove_tree(temporary)
@@ -283,9 +285,10 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Clear away what a killed process left in a folder and in its direct subfolders; what it had set aside gets its name back.
+    """Remove the partial files of a killed process in a folder and its direct subfolders; folders that it had set aside get their names
+    back.
 
-    Precondition: nobody else is writing there. `FolderLock` calls it when it has the lock. Raises NotWritten.
+    Precondition: no other process is writing there. `FolderLock` calls it when it has the lock. Raises NotWritten.
     """
     with explaining(folder):
         inner = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink() and not LEFT_OVER.fullmatch(entry.name)]

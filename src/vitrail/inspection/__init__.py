@@ -1,1 +1,1 @@
-"""Looking inside, for every architecture: what a translation was made of, what it hung on, and what changes it."""
+"""Inspection of every architecture: what a model computes, what a translation depends on, and what changes it."""

@@ -1,4 +1,4 @@
-"""Every named value of a model for one sentence and one translation, as arrays without a batch axis."""
+"""Collects every named value of a model for one sentence and one translation, as arrays without a batch axis."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,12 +22,12 @@ from vitrail.nn.probe import Hook, listen, trace
 Arrays = dict[str, npt.NDArray[np.generic]]
 
 COLUMNS = 8
-"""Of the matrices that a step-by-step walk multiplies by, this many output columns (of every head) are recorded under `parameters.`."""
+"""The number of output columns (of every head) of each weight matrix that are recorded under `parameters.`."""
 
 
-@torch.inference_mode(mode=False)  # whatever mode the caller is in: gradients are asked for
+@torch.inference_mode(mode=False)  # in every mode of the caller: gradients are needed
 def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Arrays:
-    """Run a model over a sentence and a given translation, and keep everything that its equations name. See `record.NAMES`.
+    """Run a model on a sentence and a given translation, and record every value that its equations name. See `contents.NAMES`.
 
     Args:   source, target: token ids without SOS and EOS. ended: see `make_batch`. Precondition: the model is in evaluation mode.
     Raises: ModelError for a compiled model.
@@ -47,7 +47,7 @@ def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int
 
 @contextmanager
 def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
-    """Hear what has no Probe, since it can be heard at an ordinary module: these cost nothing while nobody listens."""
+    """Record outputs of ordinary modules (without Probes) by hooks; without hooks they cost nothing."""
     heard: dict[str, list[Tensor]] = {}
 
     def taking(inward: str | None, outward: str | None) -> Hook:
@@ -60,7 +60,7 @@ def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
         return listener
 
     def starting(name: str) -> Hook:
-        """Where a cell that is given a carry starts from: a decoder's, at its first step."""
+        """Record the initial carry of a cell: that of a decoder, at its first step."""
 
         def listener(output: Any, inputs: tuple[Any, ...]) -> None:
             if len(inputs) == 3:
@@ -76,7 +76,7 @@ def _listen(model: nn.Module) -> Generator[dict[str, list[Tensor]]]:
 
 
 def _places(name: str, part: nn.Module) -> list[tuple[str, str | None, str | None]]:
-    """Paths of modules, and under which names what they are given and what they give is kept."""
+    """Paths of modules, and the names under which their inputs and outputs are recorded."""
     match part:
         case MultiHeadAttention():
             return [(f"{name}.output", f"{name}.concatenation", f"{name}.projection")]
@@ -89,7 +89,7 @@ def _places(name: str, part: nn.Module) -> list[tuple[str, str | None, str | Non
 
 
 def _merge(calls: Sequence[Tensor]) -> npt.NDArray[np.generic]:
-    """One sentence's values from what a Probe heard: in one call, or in one call a time step."""
+    """The values of one sentence from the recorded calls of a Probe: one call, or one call per time step."""
     match calls[0].ndim:
         case 2:  # (B, D) at each time step
             return _array(torch.stack([call[0] for call in calls]))
@@ -105,12 +105,12 @@ def _array(values: Tensor) -> npt.NDArray[np.generic]:
 
 
 def _in_text_order(place: Place | None, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Positions as they are in the text, in whatever order the model read them."""
+    """Positions in the order of the text, in whatever order the model read them."""
     return values if place is None or place.order == "forward" else values[place.reading_order(len(values))]
 
 
 def _derive(places: Mapping[str, Place], arrays: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
-    """What follows from what was heard: P, QKᵀ before it is divided, and masks with a row for every query."""
+    """Values derived from the recorded ones: P, QKᵀ before the division, and masks with a row for every query."""
     found: Arrays = {}
     for place in (places[name] for name in arrays if name in places):
         values, beside = arrays[place.name], probes_at(places.values(), place.path)
@@ -129,7 +129,7 @@ def _derive(places: Mapping[str, Place], arrays: Mapping[str, npt.NDArray[np.gen
 
 
 def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
-    """||d(-log p(y | x)) / dh_t|| at what each layer hands on, one number a time step, under `gradients.` and the Probe's name."""
+    """||d(-log p(y | x)) / dh_t|| at the output of each layer, one number per time step, under `gradients.` and the Probe's name."""
     places = {place.name: place for place in gradient_places(model.places())}
     with torch.enable_grad(), record_gradients(model, places=places.__contains__) as record:
         weights = [weight for weight in model.parameters() if weight.requires_grad]
@@ -138,7 +138,7 @@ def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
 
 
 def _output(model: TranslationModel, hidden: Tensor, target: Tensor) -> Arrays:
-    """What the probability of each token of the translation is computed from: its output vector E_y and bias, and log Σ_v exp(logit_v).
+    """The values from which the probability of each target token is computed: its output vector E_y and bias, and log Σ_v exp(logit_v).
 
     Logits are linear in the decoder's output whatever the architecture: d logit_y / dh is E_y.
     """
@@ -156,7 +156,7 @@ def _output(model: TranslationModel, hidden: Tensor, target: Tensor) -> Arrays:
 
 
 def _parameters(model: nn.Module) -> Arrays:
-    """What a reader needs to check the equations by hand: `COLUMNS` output columns of each matrix, and what the norms multiply by."""
+    """The parameters to check the equations by hand: `COLUMNS` output columns of each matrix, and the gains of the norms."""
     found: dict[str, Tensor] = {}
     for name, part in model.named_modules():
         match part:

@@ -1,4 +1,4 @@
-"""A record with all that can be found out about its sentence, for a page that leaves nothing out."""
+"""Adds all analyses to a record, for a complete page."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +15,7 @@ from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 
 MAPPED = 200
-"""Sentences of a run's dev set that its maps are drawn from, unless maps are asked for by themselves."""
+"""Dev sentences for the maps, unless maps are requested separately."""
 
 
 def complete(
@@ -28,18 +28,18 @@ def complete(
     layout: ProjectionMethod = "pca",
     against: tuple[str, InspectableTranslator] | None = None,
 ) -> Inspection:
-    """Add alignment, attribution, logit lens, maps of the dev set and the training film, as far as model and folder have them.
+    """Add alignment, attribution, logit lens, maps of the dev set and the training film, where model and folder have them.
 
     Args:
-        folder: the run, or a model folder, which holds neither dev set nor film.
-        edit: what the record was made with; maps, and the choice of heads that align, are of the model without it.
+        folder: the run, or a model folder, which has neither dev set nor film.
+        edit: the edit that the record was made with; maps, and the choice of alignment heads, use the model without it.
         maps: sentences to map; 0: none. layout: how, see `similarity.project`.
-        against: another model by name, whose layers are held against these.
-    Raises: ModelError where the record is of another model; UsageError or ModelError where maps were asked for by layout or another
-            model and cannot be made.
+        against: another model by name, whose layers are compared with these.
+    Raises: ModelError where the record is of another model; UsageError or ModelError where a layout or another model was given and
+            maps cannot be made.
     Cost:   some seconds for a small model, most of them for the maps.
     """
-    # A patch is of one sentence, and a hidden position may lie beyond the end of another.
+    # A patch belongs to one sentence, and a hidden position may be beyond the end of another.
     with nullcontext() if edit is None else apply_edit(translator.model, inspection.source, edit):
         inspection = attribute(inspection, translator.model)
     if inspection.attentions("cross"):
@@ -49,7 +49,7 @@ def complete(
             inspection = apply_lens(inspection, translator.model, translator.vocabularies.target)
         except ModelError:
             if edit is None:
-                raise  # else something behind the last layer was changed, where the lens does not look
+                raise  # otherwise the edit is after the last layer, which the lens does not cover
     extras = _maps(translator, folder, maps, layout, against) | _film(folder)
     return inspection.with_arrays({}, **extras)
 

@@ -1,4 +1,4 @@
-"""The record of one translation: what a model computed on the way, by name, and how it was searched; `record` saves, loads and hands it on.
+"""The record of one translation: every value that a model computed, by name, and how it was searched; `record` saves, loads and exports it.
 
 NAMES of arrays (shape letters of vitrail.nn; no batch axis; float32 unless said otherwise). L counts from 0.
 
@@ -20,7 +20,7 @@ Both
     gradients.PLACE  ||d(-log p(translation))/dh_t|| of what each layer hands on (S or T)
     parameters.PLACE  the first 8 output columns (of every head or gate) of the matrices that the equations multiply by, and what norms
         multiply by and add (batch norm: its running statistics too); read_out.weight  the output vectors of the translation's tokens (T D)
-Analyses add theirs under attribution. , logit_lens. , alignment. , each told in the module that adds it.
+Analyses add theirs under attribution. , logit_lens. , alignment. , each described in the module that adds it.
 """
 
 import json
@@ -46,22 +46,22 @@ _SHOWN = 60
 """Characters of each side in a record's repr."""
 
 FORMAT = 1
-"""Of a saved record. It grows by one when a field changes its meaning or goes away."""
+"""Version of a saved record. It increases by one when a field changes its meaning or is removed."""
 
 
 class Side(Config):
     """One side of a translation, as the model and as people read it."""
 
     text: str
-    """The text as it was read, unknown words among it; of a translation that the model found, what its tokens spell."""
+    """The text as it was read, unknown words included; for a translation of the model, the text of its tokens."""
     ids: tuple[int, ...]
     """Token ids, without SOS and EOS."""
     pieces: tuple[str, ...]
     """The tokens as people read them."""
     spans: tuple[tuple[int, int], ...]
-    """Where each token stands in `text`: first character, and the one after the last; leading spaces belong to the token."""
+    """The span of each token in `text`: first character, and the one after the last; leading spaces belong to the token."""
     words: tuple[tuple[int, ...], ...]
-    """The tokens of each word, by their place; a token that stands in two words counts to the first."""
+    """The positions of the tokens of each word; a token in two words counts for the first."""
 
     def word(self, number: int) -> str:
         """The text of a word."""
@@ -70,17 +70,17 @@ class Side(Config):
 
 
 class Facts(Config):
-    """What a record says beside its arrays; the JSON file in it."""
+    """All of a record except its arrays; the JSON file in it."""
 
     format: int = FORMAT
     source: Side
     target: Side
     given: bool
-    """Whether the translation was given, rather than found by search."""
+    """Whether the translation was given, not found by search."""
     asked: str
     """The text as it was given."""
     part: int = 1
-    """Which of its parts this is: a text of several sentences, or one that is too long, is translated in parts."""
+    """The number of the inspected part: a text of several sentences, or one that is too long, is translated in parts."""
     parts: int = 1
     """In how many it is translated."""
     source_start: int = 0
@@ -90,18 +90,18 @@ class Facts(Config):
     cut: bool = False
     """Whether it begins or ends inside a sentence, which was too long."""
     truncated: bool = False
-    """Whether its translation reached the limit of length: then no <eos> was said."""
+    """Whether its translation reached the limit of length: then there is no <eos>."""
     translation: str | None = None
     """Of the whole text, as `translate` returns it; None where a translation was given, or the model was edited for this part alone."""
     target_start: int = 0
     """Where the translation of this part begins in that of the whole text."""
     model: dict[str, Any]
-    """The configuration of the model; `kind` tells the architecture."""
+    """The configuration of the model; `kind` is the architecture."""
     languages: tuple[str, str] = ("", "")
     """Of source and target, where the model knows."""
     decoding: Decoding
     extras: dict[str, Any] = Field(default_factory=dict[str, Any])
-    """What analyses add that is no array; each entry is told in the module that adds it."""
+    """Results of analyses that are not arrays; each entry is described in the module that adds it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +134,7 @@ class InspectionContents:
 
     @property
     def predicted_tokens(self) -> tuple[str, ...]:
-        """What the decoder is asked for at each position, T tokens: the pieces and, where the translation ends, <eos>."""
+        """What the decoder predicts at each position, T tokens: the pieces and, where the translation ends, <eos>."""
         return self.target.pieces if self.facts.truncated else (*self.target.pieces, "<eos>")
 
     @property
@@ -144,12 +144,12 @@ class InspectionContents:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the text or of the translation is not here, a phrase each: other parts, a sentence or a translation that was cut."""
+        """Notes on what is missing from the text or the translation: other parts, a sentence or a translation that was cut."""
         facts = self.facts
         return (
             *([f"part {facts.part} of {facts.parts}"] if facts.parts > 1 else []),
             *(["cut inside a sentence that was too long"] if facts.cut else []),
-            *(["the translation reached the limit of length: it does not end"] if facts.truncated else []),
+            *(["the translation reached the limit of length and has no end"] if facts.truncated else []),
         )
 
     def __repr__(self) -> str:
@@ -171,12 +171,12 @@ class InspectionContents:
             return read_config(self.facts.model).places()
         except ValidationError:
             kind, remedy = self.facts.model.get("kind"), "open it with the vitrail that made it"
-            raise ModelError(f"a record of a model {kind!r} that is not known here", remedy=remedy) from None
+            raise ModelError(f"a record of an unknown model kind {kind!r}", remedy=remedy) from None
 
     def attentions(self, kind: AttentionType) -> dict[int, str]:
         """The attentions of a kind: layer -> the name that its arrays begin with. A recurrent model has one, of kind cross, layer 0.
 
-        Raises UsageError for a kind that there is not.
+        Raises UsageError for an unknown kind.
         """
         return {layer: attention.path for layer, attention in self._attentions(kind).items()}
 
@@ -205,18 +205,18 @@ class InspectionContents:
         return found if layer is None else found[0]
 
     def with_arrays(self, arrays: Arrays, **extras: Any) -> Self:
-        """The same record with what an analysis found."""
+        """The same record with the results of an analysis."""
         facts = self.facts.model_copy(update={"extras": {**self.facts.extras, **extras}})
         return replace(self, facts=facts, arrays={**self.arrays, **arrays})
 
 
 def make_side(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> Side:
-    """A text token by token and word by word. Args: text: what was encoded; None: what the tokens spell."""
+    """A text token by token and word by word. Args: text: the encoded text; None: the text of the tokens."""
     text, spans, words = group(ids, vocabulary, text=text)
     pieces = tuple(piece_of(token, vocabulary) for token in ids)
     return Side(text=text, ids=tuple(ids), pieces=pieces, spans=tuple(spans), words=tuple(map(tuple, words)))
 
 
 def schema_text() -> str:
-    """The JSON schema of `facts.json`, as it stands in docs/inspection.schema.json."""
+    """The JSON schema of `facts.json`, as in docs/inspection.schema.json."""
     return json.dumps({"$schema": "https://json-schema.org/draft/2020-12/schema", **Facts.model_json_schema()}, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""How a translation was found: the candidates of each step, and the tree of hypotheses with what became of each."""
+"""How a translation was found: the candidates of each step, and the tree of hypotheses with the fate of each."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,11 +12,11 @@ from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.search.beams import Hypothesis, Observation, SearchConfig
 
 CANDIDATES = 10
-"""Told of each step of the translation."""
+"""Number of candidates recorded for each step of the translation."""
 
 
 class Candidate(Config):
-    """A token that could have come next."""
+    """A candidate for the next token."""
 
     token: int
     piece: str
@@ -24,12 +24,12 @@ class Candidate(Config):
 
 
 class DecodingStep(Config):
-    """One position of the translation: what the model thought of saying there."""
+    """One position of the translation: the model's distribution over the next token."""
 
     chosen: Candidate
-    """What stands in the translation."""
+    """The token of the translation."""
     rank: int
-    """Place of the chosen one among all tokens by probability, 1 being the first."""
+    """Rank of the chosen token among all tokens by probability, from 1."""
     entropy: float
     """Of the whole distribution, in nats."""
     candidates: tuple[Candidate, ...]
@@ -37,7 +37,7 @@ class DecodingStep(Config):
 
 
 class Node(Config):
-    """A hypothesis that was considered: its parent with one more token."""
+    """A hypothesis of the search: its parent with one more token."""
 
     number: int
     parent: int | None
@@ -59,7 +59,7 @@ class Finished(Config):
     """A hypothesis that reached its end, or the limit of length."""
 
     node: int | None
-    """Number of its last node; None where the tree does not hold it."""
+    """Number of its last node; None where the tree does not have it."""
     text: str
     length: int
     """Tokens, the end included."""
@@ -79,21 +79,21 @@ class Decoding(Config):
     sampled: bool = False
     """Whether tokens were drawn at random rather than searched for."""
     prefix: int = 0
-    """So many tokens at the beginning were asked for."""
+    """Number of forced tokens at the beginning."""
     nodes: tuple[Node, ...]
     finished: tuple[Finished, ...]
-    """Best first; the first is what the search found."""
+    """Best first; the first is the result of the search."""
     steps: tuple[DecodingStep, ...]
-    """Of the translation that was inspected, its end included, whether it was searched or given."""
+    """Steps of the inspected translation, found or given, its end included."""
 
 
 class TreeRecorder:
-    """Draws the tree of one sentence while a search observes: give `observe` to `beam_search`."""
+    """Records the search tree of one sentence: pass `observe` to `beam_search`."""
 
     def __init__(self, target: Subwords, search: SearchConfig, *, sentence: int = 0) -> None:
         self.nodes: list[Node] = []
         self.beams = search.width
-        """Hypotheses kept side by side: forced words need more than others."""
+        """Number of beams: forced words need more."""
         self._target, self._search, self._sentence = target, search, sentence
         self._alive: list[int | None] = [None]
         self._pieces: dict[int, str] = {}
@@ -165,9 +165,9 @@ def piece_of(token: int, vocabulary: Subwords) -> str:
 def describe_steps(
     probabilities: npt.NDArray[np.generic], predicted: Sequence[int], vocabulary: Subwords, *, count: int = CANDIDATES
 ) -> tuple[DecodingStep, ...]:
-    """What a model thought at each position of a translation.
+    """Describe the model's distribution at each position of a translation.
 
-    Args: probabilities: (T, V), the distribution at each position. predicted: what stands there, T tokens.
+    Args: probabilities: (T, V), the distribution at each position. predicted: the tokens there, T.
     """
     steps: list[DecodingStep] = []
     for row, token in zip(np.asarray(probabilities, dtype=np.float64), predicted, strict=True):

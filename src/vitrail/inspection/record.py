@@ -1,4 +1,4 @@
-"""The record of one translation, saved, loaded and handed on; `contents` says what is in it."""
+"""Save, load and export the record of one translation; see `contents` for what is in it."""
 
 import io
 import json
@@ -20,7 +20,7 @@ from vitrail.inspection.page import is_page, to_html
 from vitrail.models.places import AttentionType
 
 MOST_BYTES, MOST_FACTS = 1 << 30, 1 << 27
-"""That a record may hold once it is unpacked, in all and as facts: ten times what the longest sentence and a large model make."""
+"""Maximal size of an unpacked record, in all and as facts: ten times that of the longest sentence and a large model."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,9 +28,9 @@ class Inspection(InspectionContents):
     """One sentence, its translation, and all that a model computed for it."""
 
     def save(self, path: str | Path) -> None:
-        """Write the record: a page for people where the name ends in .html, else a .npz that `load` reads.
+        """Write the record: an HTML page if the name ends in .html, a .npz file for `load` if it ends in .npz.
 
-        Raises: UsageError where another file stands there; NotWritten.
+        Raises: UsageError where another file has this name; NotWritten.
         """
         path = Path(path)
         if path.suffix.lower() in (".html", ".htm"):
@@ -38,7 +38,7 @@ class Inspection(InspectionContents):
         elif path.suffix.lower() == ".npz":
             write_file(path, self.to_npz(), ours=is_record)
         else:
-            raise UsageError(f"{path}: how to write it, its name does not tell", expected="a name that ends in .html or .npz")
+            raise UsageError(f"{path}: unknown file type", expected="a name that ends in .html or .npz")
 
     def to_npz(self) -> bytes:
         """The record as numpy's .npz; its facts are in `facts.json` beside the arrays. The same record gives the same bytes."""
@@ -102,11 +102,11 @@ is_record = holds(b"PK\x03\x04", b"facts.json")
 """Whether a file is a record that `save` wrote."""
 
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error)
-"""What damage to the archive, or to what is packed in it, comes out as; encryption and unknown packing are RuntimeErrors."""
+"""Exceptions from a damaged archive or damaged contents; encryption and unknown compression raise RuntimeError."""
 
 
 def _refuse_large(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
-    """A small archive may hold what fills the memory."""
+    """Refuse an archive that is too large when unpacked."""
     facts = sum(one.file_size for one in entries if one.filename == "facts.json")
     whole = sum(one.file_size for one in entries)
     for size, most, what in ((facts, MOST_FACTS, "of facts"), (whole, MOST_BYTES, "unpacked")):
@@ -115,7 +115,7 @@ def _refuse_large(path: Path, entries: Sequence[zipfile.ZipInfo]) -> None:
 
 
 def _entry(name: str) -> zipfile.ZipInfo:
-    """A file in an archive, without the time of day."""
+    """A file in an archive, with a fixed time stamp."""
     info = zipfile.ZipInfo(name)
     info.compress_type = zipfile.ZIP_DEFLATED
     return info

@@ -1,4 +1,4 @@
-"""A translator that can be looked into: what `vitrail.load` gives."""
+"""The translator with inspection, returned by `vitrail.load`."""
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -25,14 +25,14 @@ from vitrail.inspection.record import Inspection
 from vitrail.models.base import TranslationModel
 
 LONGEST = 256
-"""Tokens of a sentence, or of a translation, that can be inspected: arrays and pages grow with their square."""
+"""Maximal length in tokens of an inspected sentence or translation: arrays and pages grow with its square."""
 
 
 _EDITED: ContextVar[tuple[tuple[TranslationModel, tuple[str, ...]], ...]] = ContextVar("edited", default=())
 
 
 class InspectableTranslator(Translator):
-    """Translates as `Translator` does, with torch, and tells how."""
+    """A `Translator` on torch that can also be inspected and edited."""
 
     engines = (TorchEngine.name,)
 
@@ -43,7 +43,7 @@ class InspectableTranslator(Translator):
 
     @property
     def _edits(self) -> tuple[str, ...]:
-        """What `edited` has changed in the model, while it is open, for whoever asks from the same thread."""
+        """The edits that `edited` applies to the model for the current thread."""
         return tuple(line for model, lines in _EDITED.get() if model is self._model for line in lines)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class InspectableTranslator(Translator):
         """The one model behind it. Raises ModelError for an ensemble."""
         model = self._model
         if not isinstance(model, TranslationModel):
-            raise ModelError("an ensemble has no inside of its own", remedy="load one of its models by itself")
+            raise ModelError("an ensemble cannot be inspected", remedy="load one of its models by itself")
         return model
 
     @renamed.keywords(wishes="constraints")
@@ -70,20 +70,20 @@ class InspectableTranslator(Translator):
         constraints: TextConstraints | None = None,
         edit: Edit | None = None,
     ) -> Inspection:
-        """Translate a text and keep all that was computed on the way: every layer, head and gate, and the tree of hypotheses.
+        """Translate a text and record every layer, head and gate, and the tree of hypotheses.
 
-        What is kept is of one part: `translate` cuts a text of several sentences, and a sentence that is too long. `Facts.part`, `parts`,
-        `cut` and `truncated` tell, `Facts.translation` is that of the whole text.
-        Of an edited model `extras["edits"]` tells what was changed, a line each as `Edit.to_lines` writes them.
+        The record is of one part: `translate` splits a text of several sentences, and a sentence that is too long. See `Facts.part`,
+        `parts`, `cut` and `truncated`; `Facts.translation` is that of the whole text. For an edited model, `extras["edits"]` lists the
+        edits, one line each, as `Edit.to_lines` writes them.
 
         Args:
-            translation: look at this one, of the part, rather than at what the search finds; the search is recorded all the same.
+            translation: inspect this translation of the part, not the one that the search finds; the search is recorded anyway.
             part: which one, from 1; None: the first.
             search, constraints: as for `translate`; a prefix is of the first part.
-            edit: look at the part and at the model with this changed.
-        Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, for a part that there is not, for a
-            translation of a text in several parts of which none was chosen, and for constraints that cannot be satisfied; ModelError for an
-            ensemble or a compiled model.
+            edit: inspect the part and the model with this edit applied.
+        Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, for a part that does not exist, for a
+            translation of a text in several parts without `part`, and for constraints that cannot be satisfied; ModelError for an ensemble
+            or a compiled model.
         """
         model = self.model
         if edit is not None:
@@ -143,14 +143,14 @@ class InspectableTranslator(Translator):
         search: SearchConfig | None = None,
         constraints: TextConstraints | None = None,
     ) -> Change:
-        """What an edit does to the translation of one part of a text, and to its probability; see `change`."""
+        """The effect of an edit on the translation of one part of a text, and on its probability; see `change`."""
         return change(self, text, edit, translation=translation, part=part, search=search, constraints=constraints)
 
     @contextmanager
     def edited(
         self, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
     ) -> "Generator[InspectableTranslator]":
-        """This translator with parts of its model changed, whatever this thread asks of it while this is open; see `applied`."""
+        """A context manager: this translator with its model edited, for calls from this thread inside the `with` block; see `intervene`."""
         edit = Edit(off=tuple(off), hidden=tuple(hidden), patches=tuple(patches))
         with intervene(self.model, off=edit.off, hidden=hidden, patches=edit.patches):
             token = _EDITED.set((*_EDITED.get(), (self.model, tuple(edit.to_lines()))))
@@ -168,9 +168,9 @@ class InspectableTranslator(Translator):
         given: bool = False,
         edit: Edit | None = None,
     ) -> Chosen:
-        """One of the parts that a text is translated in. Args: given: a translation of that part is given. edit: what is to be changed.
+        """One of the parts that a text is translated in. Args: given: a translation of that part is given. edit: the edit to apply.
 
-        Raises UsageError for a part that there is not or that is too long, for a text without tokens, and where it must be said which.
+        Raises UsageError for a part that does not exist or is too long, for a text without tokens, and where the part must be named.
         """
         parts = self.cut(text, constraints=constraints)
         if not parts:
@@ -182,7 +182,7 @@ class InspectableTranslator(Translator):
             raise UsageError(
                 f"a translation of a text that is translated in {len(parts)} parts",
                 expected="the translation of one of them",
-                remedy=f"say which: part 1 to {len(parts)}",
+                remedy=f"choose one: part 1 to {len(parts)}",
             )
         if edit is not None and edit.prefix and number > 1:
             raise UsageError(f"a prefix for part {number}", expected="part 1, which begins the translation")

@@ -1,4 +1,4 @@
-"""Tokens and the words that people count: where each token stands in its text, and which word it belongs to."""
+"""Tokens and words: the span of each token in its text, and the word that it belongs to."""
 
 import re
 import unicodedata
@@ -28,7 +28,7 @@ def words_and_marks(text: str) -> list[Span]:
 
 
 def _lettered(text: str) -> str:
-    """With a letter for each sign that stands upon one, such as the vowels of Hindi: no letters for `re`, which would cut there."""
+    """Replace combining signs, such as the vowels of Hindi, by letters: for `re` they are not letters, so it would cut there."""
     found = ""
     for sign in text:
         joins = found[-1:].isalnum() and (unicodedata.category(sign).startswith("M") or sign in "\u200c\u200d")
@@ -37,15 +37,14 @@ def _lettered(text: str) -> str:
 
 
 def between_spaces(text: str) -> list[Span]:
-    """What stands between spaces (U+0020), as fast_align and Marian count words. A no-break space does not separate."""
+    """Words separated by spaces (U+0020), as fast_align and Marian count them. A no-break space does not separate."""
     return [match.span() for match in _BETWEEN_SPACES.finditer(text)]
 
 
 def words_of(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list[int | None]:
     """The number of the word that each token belongs to, None where there is none.
 
-    A token belongs to the word that its first character stands in, leading white space left out; one that spells nothing, to the word
-    that it touches.
+    A token belongs to the word of its first character, leading white space left out; an empty token, to the word that it touches.
     """
     found: list[int | None] = []
     number = 0
@@ -61,13 +60,13 @@ def words_of(spans: Sequence[Span], *, text: str, words: Sequence[Span]) -> list
 
 
 def group(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> tuple[str, list[Span], list[list[int]]]:
-    """A text, where each token stands, and the tokens of each word; in a script without spaces each token is a word. See `spell`."""
+    """A text, the span of each token, and the tokens of each word; in a script without spaces each token is a word. See `spell`."""
     shown, spans = spell(ids, vocabulary, text=text)
     return shown, spans, group_spans(spans, text=shown)
 
 
 def group_spans(spans: Sequence[Span], *, text: str) -> list[list[int]]:
-    """The tokens of each word, for tokens that stand in a text already."""
+    """The tokens of each word, for tokens with known spans."""
     words = words_and_marks(text)
     found: list[list[int]] = []
     owned = _owned(spans, text=text, words=words)
@@ -83,19 +82,19 @@ def group_spans(spans: Sequence[Span], *, text: str) -> list[list[int]]:
 
 
 class WordPosition(NamedTuple):
-    """Where a word or mark of the views stands among the words between spaces."""
+    """The index of a word or mark of the views among the space-separated words."""
 
     number: int
     mark: bool
-    """It has neither letter nor digit."""
+    """Whether it has neither letter nor digit."""
     carries_links: bool
-    """Its links are those of the word between spaces: it is no mark, or nothing but marks stands there."""
+    """Whether its links are those of the space-separated word: it is not a mark, or there are only marks."""
 
 
 def word_positions(
     words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, between: Sequence[Span]
 ) -> list[WordPosition | None]:
-    """Where each word, given by its tokens, stands among the words between spaces of a text; None outside of all."""
+    """The index of each word, given by its tokens, among the space-separated words of a text; None outside of all."""
     owners = words_of(spans, text=text, words=between)
     marks = [not any(map(str.isalnum, text[spans[tokens[0]][0] : spans[tokens[-1]][1]])) for tokens in words]
     lettered = {owners[tokens[0]] for tokens, mark in zip(words, marks, strict=True) if not mark}
@@ -112,7 +111,7 @@ def tokens_by_word(spans: Sequence[Span], *, text: str, words: Words) -> list[li
 
 
 def map_spans(spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int] | None = None) -> list[Span]:
-    """Where spans of a text stand in the one that it was read from, which may have other spaces, and marks that nobody sees.
+    """Map spans of a text to the original text, which may have other spaces, and invisible marks.
 
     Args: where: the part of `whole` that became `text`; None: all.
     """
@@ -122,10 +121,10 @@ def map_spans(spans: Sequence[Span], *, text: str, whole: str, where: tuple[int,
 
 
 def spell(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> tuple[str, list[Span]]:
-    """A text without idle spaces (see `collapse`), and where each of its tokens stands in it.
+    """A text without redundant spaces (see `collapse`), and the span of each token in it.
 
-    Args: text: what was encoded, where there was such a text: words that the vocabulary does not know stand in it and nowhere else.
-          Without it, what the tokens spell, as a translation is written: with spaces for control characters.
+    Args: text: the encoded text, if there was one: it has the words that the vocabulary does not know.
+          Without it, the text of the tokens, written like a translation: with spaces for control characters.
     """
     if text is None:
         return plain(vocabulary.decode(ids)), vocabulary.locate(ids)

@@ -1,1 +1,1 @@
-"""Several architectures on the same data within the same budget: `vitrail compare`."""
+"""Comparison of several architectures on the same data within the same budget: `vitrail compare`."""

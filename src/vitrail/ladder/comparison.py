@@ -1,4 +1,4 @@
-"""`vitrail compare`: train several architectures on the same data within the same budget, or take runs that exist, and measure them.
+"""`vitrail compare`: train several architectures on the same data within the same budget, or take existing runs, and measure them.
 
 FOLDER/  data/  report.html  report.md  report.json
          <rung>/  asked.json  rung.json  seed-1/  seed-2/  ...      each seed a whole run, which shares the files of data/
@@ -37,8 +37,8 @@ from vitrail.train.stopping import StopRequest
 
 RUNG = "rung.json"
 FEW_SENTENCES = 200
-"""A test set of fewer sentences is told to be small."""
-_STOPPED = "stopped; what is trained and measured so far is kept"
+"""A note warns of a test set with fewer sentences."""
+_STOPPED = "stopped; finished trainings and measurements are kept"
 _LOOK_SECONDS = 0.2
 
 Say = Callable[[str], None]
@@ -47,16 +47,16 @@ Say = Callable[[str], None]
 def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None, machine: str = "", say: Say = lambda _: None) -> Ladder:
     """Train every rung in a process of its own, one after the other, measure each, and write the report after each.
 
-    The same call again goes on: rungs that are measured are taken as they are, trainings are resumed.
+    The same call resumes: measured rungs are reused, trainings continue from their checkpoints.
 
     Args:
         book: the phrasebook, where the text is the phrasebook's.
-        machine: what it runs on, for the report.
+        machine: a description of the machine, for the report.
         say: called with each line meant for the user; the trainings themselves write to stderr.
     Raises:
-        UsageError: settings, text or a budget that cannot be; or the folder holds a ladder of others. DataError: unusable text.
-        TrainingError: some rung failed; the report tells of the others.
-        Stopped, Interrupted: after saving; the same call goes on.
+        UsageError: invalid settings, text or budget; or the folder has a comparison with other settings. DataError: unusable text.
+        TrainingError: some rung failed; the report has the others.
+        Stopped, Interrupted: after saving; the same call resumes.
     """
     facts = gather_facts(corpora_of(spec), cores=usable_cores(), gpu=torch.cuda.is_available())
     data = data_config(spec, facts)
@@ -67,7 +67,7 @@ def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None
             _require_same_data(data, folder)
             prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
             if not prepared.dev.source:
-                raise UsageError("no dev text", expected="some to choose the best step by", remedy="--dev-source and --dev-target")
+                raise UsageError("no dev text", expected="dev text to choose the best step", remedy="--dev-source and --dev-target")
             plan = plan_ladder(spec, prepared, facts=facts, data=data)
             for rung in plan.rungs:
                 _require_same_rung(rung, prepared, folder)
@@ -77,13 +77,13 @@ def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None
 
 
 def _require_no_run(folder: Path) -> None:
-    """Refuse a folder whose data/ are those of a training."""
+    """Refuse a folder that is a run."""
     if any((folder / name).exists() for name in ("config.toml", "model")):
-        raise UsageError(f"{folder}: is a run", expected="a folder for the comparison alone", remedy="-o another folder")
+        raise UsageError(f"{folder}: is a run", expected="a separate folder for the comparison", remedy="-o another folder")
 
 
 def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterable[Path] = ()) -> None:
-    """Refuse a folder where a run, or something else, stands under the names that a comparison writes. Nothing is changed."""
+    """Refuse a folder where other files have the names that a comparison writes. Nothing is changed."""
     require_folder(folder)
     _require_no_run(folder)
     asked, measured = is_json_with("train", "seed", "data"), is_json_with("asked", "rung", "translations")
@@ -92,7 +92,7 @@ def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterab
 
 
 def _require_same_data(data: DataConfig, folder: Path) -> None:
-    """Refuse other text before it takes the place of that which rungs were trained on."""
+    """Refuse other text before it replaces the text that rungs were trained on."""
     if not holds_comparison(folder):
         return
     try:
@@ -103,7 +103,7 @@ def _require_same_data(data: DataConfig, folder: Path) -> None:
 
 
 def _require_same_rung(rung: PlannedRung, prepared: Prepared, folder: Path) -> None:
-    """Refuse to go on with a rung that was begun otherwise."""
+    """Refuse to resume a rung that was started with other settings."""
     try:
         saved: Any = json.loads((folder / rung.name / RUNG_REQUEST).read_bytes())
     except (OSError, ValueError):
@@ -114,14 +114,14 @@ def _require_same_rung(rung: PlannedRung, prepared: Prepared, folder: Path) -> N
 def _refuse_changes(folder: Path, changes: Iterable[str]) -> None:
     if found := list(changes):
         raise UsageError(
-            f"{folder}: holds a comparison with other settings: " + "; ".join(found),
-            expected="the same settings, so that it goes on as if it had never stopped",
+            f"{folder}: has a comparison with other settings: " + "; ".join(found),
+            expected="the same settings, to resume",
             remedy="compare in a new folder",
         )
 
 
 def _asked(rung: PlannedRung, prepared: Prepared) -> dict[str, Any]:
-    """All that decides what becomes of a rung, but how many seeds it has."""
+    """All inputs that determine the result of a rung, except the number of seeds."""
     return {**rung.config.model_dump(mode="json", exclude={"data"}), "data": prepared.digest}
 
 
@@ -141,7 +141,7 @@ def _vocabulary(prepared: Prepared) -> str:
 
 @dataclass
 class _Report:
-    """A comparison as it grows, written anew with each rung."""
+    """The report of a comparison, rewritten after each rung."""
 
     folder: Path
     budget: str
@@ -155,11 +155,11 @@ class _Report:
     def __post_init__(self) -> None:
         count = len(self.test.source)
         if count < FEW_SENTENCES:
-            small = f"the test set has {count} sentences: too few to tell good systems apart" if count else "no test set: nothing is scored"
+            small = f"test set of {count} sentences: too few to distinguish good systems" if count else "no test set: nothing is scored"
             self.notes = (*self.notes, small)
 
     def add(self, one: MeasuredRung, prepared: Prepared) -> None:
-        """Take a rung in, and hold it against the one before it, where both have learned to translate."""
+        """Add a rung, and compare it with the one before it if both have learned to translate."""
         before = [other for other in self.measured if other.rung.comparable]
         if before and one.rung.comparable and self.test.source:
             self.pairs.append(compare_rungs(prepared, self.test, baseline=before[-1], system=one))
@@ -167,12 +167,12 @@ class _Report:
         self.notes += not_learned(one.rung)
 
     def write(self, *, more: Sequence[str] = ()) -> None:
-        """Write the report as far as it goes, with further notes."""
+        """Write the report so far, with further notes."""
         ladder = self.ladder()
         write_report(replace(ladder, notes=(*ladder.notes, *more)), self.folder)
 
     def ladder(self) -> Ladder:
-        """What there is so far."""
+        """The comparison so far."""
         rungs = tuple(one.rung for one in self.measured)
         return Ladder(self.budget, self.corpus, self.machine, rungs, tuple(self.pairs), self.notes)
 
@@ -209,11 +209,11 @@ class _LadderRun:
             raise TrainingError(
                 "; ".join(f"{name} failed: {told}" for name, told in failed.items()),
                 expected=f"all {len(self.plan.rungs)} rungs",
-                remedy="the same command again tries only these; the report tells of the others",
+                remedy="run the same command again to retry only these; the report has the others",
             )
 
     def _take(self, rung: PlannedRung) -> MeasuredRung:
-        """Train and measure a rung, unless that is done."""
+        """Train and measure a rung, unless it is measured already."""
         folder = self.report.folder / rung.name
         asked = {**_asked(rung, self.prepared), "seeds": self.seeds, "phrasebook": self.book is not None}
         if (kept := read_rung(folder / RUNG, asked=asked)) is not None:
@@ -234,7 +234,7 @@ class _LadderRun:
         return found
 
     def _train(self, config: RunConfig, run: Path) -> None:
-        """Train in another process, which is told of every wish to stop; it stands in a group of its own, so that only we tell it."""
+        """Train in another process. Signals to stop are forwarded to it; its own process group keeps it from receiving them twice."""
         if not (run / "data").exists():
             share_folder(self.prepared.folder, run / "data")
         command = [sys.executable, "-m", "vitrail.ladder.rung_worker", str(run)]
@@ -254,21 +254,21 @@ class _LadderRun:
         self._judge(process.returncode, run)
 
     def _judge(self, code: int, run: Path) -> None:
-        """Raise what ended a training, if anything did."""
+        """Raise the error that ended a training, if there was one."""
         told = str(read_process(run).get("error", ""))
         if self.stop.signal is not None:
             raise self.stop.error(told.partition("\n")[0] or _STOPPED)
         if code == Stopped.exit_code:
-            raise Stopped(told.partition("\n")[0] or _STOPPED, remedy="the same command again goes on from there")
+            raise Stopped(told.partition("\n")[0] or _STOPPED, remedy="run the same command again to resume")
         if code < 0:
             name = signal.Signals(-code).name
-            raise TrainingError(f"its process was ended by {name}", remedy="if memory ran out, --set train.batch_tokens=1024")
+            raise TrainingError(f"its process was killed by {name}", remedy="if memory ran out, --set train.batch_tokens=1024")
         if code:
             raise TrainingError(told or f"its process ended with exit code {code}", remedy="" if told else f"see {run / 'log.txt'}")
 
 
 def read_rung(path: Path, *, asked: dict[str, Any]) -> MeasuredRung | None:
-    """A rung that was measured before and was asked to be the same; None where there is none."""
+    """A rung measured before with the same settings; None where there is none."""
     try:
         before, found = rung_from_json(path.read_bytes())
         same = not differences(before, asked)
@@ -278,11 +278,11 @@ def read_rung(path: Path, *, asked: dict[str, Any]) -> MeasuredRung | None:
 
 
 def not_learned(rung: Rung) -> tuple[str, ...]:
-    """A note on a rung whose scores cannot be compared, and what would be long enough."""
+    """A note on a rung whose scores cannot be compared, with an estimate of the training it needs."""
     if rung.comparable or rung.learned is None or rung.enough is None:
         return ()
     why = "; ".join(rung.learned.doubts)
-    enough = f"about {rung.enough.steps:,} steps would be, {rung.enough.minutes:,.1f} minutes at its speed"
+    enough = f"it needs about {rung.enough.steps:,} steps ({rung.enough.minutes:,.1f} minutes)"
     short = "is not trained long enough to compare" if rung.steps < LEAST_STEPS else "has not learned to translate, and cannot be compared"
     return (f"{rung.name} {short}, after {rung.steps:,} steps: {why}; {enough}",)
 
@@ -299,7 +299,7 @@ def _json(table: dict[str, Any]) -> bytes:
     return (json.dumps(table, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-# ---- runs that exist -------------------------------------------------------------------------------------------------------------
+# ---- existing runs -------------------------------------------------------------------------------------------------------------
 
 
 def compare_runs(
@@ -311,10 +311,10 @@ def compare_runs(
     machine: str = "",
     say: Say = lambda _: None,
 ) -> Ladder:
-    """Measure runs that exist, in the order given, and write the report; nothing is written in the runs themselves.
+    """Measure existing runs, in the given order, and write the report; nothing is written into the runs.
 
     Args:
-        test: None: that of the runs, which must be the same. book: as for `climb`; `test` is then its test set.
+        test: None: that of the runs, which must be the same. book: as for `run_ladder`; `test` is then its test set.
     Raises: UsageError where the runs cannot be compared: other vocabularies, other test sets, one run alone. ModelError.
     """
     runs = [Run.open(one) for one in folders]
@@ -323,7 +323,7 @@ def compare_runs(
     require_own_comparison(folder, names_of(folders))
     if holds_comparison(folder) or any(folder.resolve() in run.folder.resolve().parents for run in runs):
         raise UsageError(
-            f"{folder}: holds runs, or another comparison", expected="a folder for this comparison alone", remedy="-o another folder"
+            f"{folder}: has runs, or another comparison", expected="a separate folder for this comparison", remedy="-o another folder"
         )
     _require_one_vocabulary(runs)
     test = test or _common_test(runs)
@@ -367,9 +367,9 @@ def _require_one_vocabulary(runs: Sequence[Run]) -> None:
         if other.prepared.vocabularies.digest != first.prepared.vocabularies.digest:
             raise UsageError(
                 f"{first.folder} and {other.folder} have different vocabularies",
-                expected="one vocabulary for all: perplexities over other tokens cannot be compared",
+                expected="one vocabulary for all: perplexities over different tokens cannot be compared",
                 remedy="train them on the same prepared text (vitrail compare --source FILE --target FILE), "
-                "or compare translations alone: vitrail evaluate OUTPUT --baseline OTHER --reference FILE",
+                "or compare translations only: vitrail evaluate OUTPUT --baseline OTHER --reference FILE",
             )
 
 
@@ -392,7 +392,7 @@ def _durations(runs: Sequence[Run]) -> str:
 
 
 def _caveats(runs: Sequence[Run]) -> tuple[str, ...]:
-    notes = [f"{run.folder.name} is not trained to its end" for run in runs if not read_training(run).finished]
+    notes = [f"{run.folder.name} is not fully trained" for run in runs if not read_training(run).finished]
     if any(run.prepared.digest != runs[0].prepared.digest for run in runs):
         notes.append("the runs were not trained on the same prepared data")
     if any(run.prepared.dev != runs[0].prepared.dev for run in runs):
@@ -401,7 +401,7 @@ def _caveats(runs: Sequence[Run]) -> tuple[str, ...]:
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
-    """A short name for each folder: its own, or with as many of those above it as it takes to tell them apart."""
+    """A short unique name for each folder: its own, with as many parent folders as needed."""
     parts = [folder.absolute().parts for folder in folders]
     if len(set(parts)) < len(parts):
         raise UsageError("a run is given twice", expected="different runs")
@@ -412,7 +412,7 @@ def names_of(folders: Sequence[Path]) -> list[str]:
 
 
 def distinguishing(configs: Sequence[RunConfig]) -> list[tuple[str, ...]]:
-    """The settings of each run that not all have alike, as `--set` takes them; text is left out."""
+    """The settings in which the runs differ, for each run, as `--set` takes them; without those of the text."""
     tables = [_flat(config.model_dump(mode="json", exclude={"data"})) for config in configs]
     names = [name for table in tables for name in table]
     unlike = [name for name in dict.fromkeys(names) if any(table.get(name, ...) != tables[0].get(name, ...) for table in tables)]

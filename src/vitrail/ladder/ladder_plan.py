@@ -1,4 +1,4 @@
-"""What a ladder is to be: its rungs, its budget, and from both a whole configuration for each rung."""
+"""The plan of a comparison: its rungs, its budget, and a full configuration for each rung."""
 
 import math
 import re
@@ -17,8 +17,8 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
 from vitrail.ladder.flops import StepCost, step_cost
 from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_translator
-from vitrail.train.api import Request, read_recipe, to_run_config
 from vitrail.train.choosing.choose import PRESET, CorpusFacts, choose, still_automatic, to_table
+from vitrail.train.request import Request, read_recipe, to_run_config
 from vitrail.train.run_config import RunConfig
 
 CLOSE = 0.1
@@ -27,18 +27,18 @@ _WIDTHS = range(8, 8193, 8)
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _RESERVED = ("data", "data.preparing", "phrasebook")
 _TUNED = (("optimizer", "learning_rate"), ("schedule", "warmup"))
-"""What a recipe sets for its own preset: another preset gets what `choose` gives it."""
+"""Settings that a recipe makes for its own preset; other presets get those of `choose`."""
 
 
 @dataclass(frozen=True)
 class RungSpec:
-    """A rung as it is asked for."""
+    """The specification of a rung."""
 
     name: str
     title: str
     preset: str
     settings: tuple[Override, ...] = ()
-    """Its own, stronger than those of the whole ladder."""
+    """Settings of this rung; they override those of the whole ladder."""
 
 
 def _standard(name: str, title: str, preset: str, *settings: str) -> RungSpec:
@@ -67,7 +67,7 @@ def parse_rung(text: str) -> RungSpec:
     name, _, rest = text.partition("=")
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise UsageError(f"--rung {text}", expected="NAME or NAME=key=value,key=value", remedy="--rung small=preset=tiny,model.width=64")
-    # A comma may stand in a value too: only before another key does it divide.
+    # A value may contain commas: a comma separates settings only before another key.
     settings = [parse_override(part) for part in re.split(r",(?=[a-z_.]+=)", rest)] if rest else []
     named = {setting.path[0]: str(setting.value) for setting in settings if setting.path == (PRESET,)}
     base = STANDARD.get(name) or RungSpec(name, name, name)
@@ -77,7 +77,7 @@ def parse_rung(text: str) -> RungSpec:
             raise UsageError(
                 f"--rung {text}: {'.'.join(setting.path)} of one rung",
                 expected="the same text, seeds and budget for all rungs",
-                remedy="say it for the whole ladder, with --set or --budget",
+                remedy="set it for all rungs, with --set or --budget",
             )
     rung = replace(base, preset=named.get(PRESET, base.preset), settings=(*base.settings, *own))
     if not named and name not in STANDARD:
@@ -95,7 +95,7 @@ def _known_preset(rung: RungSpec) -> ModelConfig:
 
 
 class Budget(NamedTuple):
-    """What every rung may spend."""
+    """The training budget of each rung."""
 
     amount: float
     unit: Literal["steps", "epochs", "minutes", "FLOPs"]
@@ -129,16 +129,16 @@ class Budget(NamedTuple):
 
 @dataclass(frozen=True)
 class LadderSpec:
-    """A whole ladder as it is asked for."""
+    """The specification of a whole ladder."""
 
     request: Request
     """Text, recipe, and what is set for all rungs."""
     rungs: tuple[RungSpec, ...] = tuple(STANDARD.values())
     budget: Budget | None = None
-    """None: as long as the data or the recipe say."""
+    """None: the duration of the recipe, or one chosen from the data."""
     seeds: int = 1
     match: bool = True
-    """Choose the widths of the other rungs so that they have as many parameters as the reference."""
+    """Choose the widths of the other rungs to match the number of parameters of the reference."""
 
     def __post_init__(self) -> None:
         names = [rung.name for rung in self.rungs]
@@ -149,7 +149,7 @@ class LadderSpec:
             raise UsageError(f"--seeds {self.seeds}", expected="at least 1")
 
     def shared(self, *, preset: str) -> dict[str, Any]:
-        """What is set for all rungs of a preset, as one table."""
+        """The settings of all rungs of a preset, as one table."""
         recipe = read_recipe(self.request.recipe) if self.request.recipe else {}
         if recipe.get(PRESET, preset) != preset:
             for part, key in _TUNED:
@@ -167,13 +167,13 @@ class PlannedRung:
     config: RunConfig
     """Of the first seed."""
     settings: tuple[str, ...]
-    """What tells it from the other rungs, as `--set` takes it."""
+    """The settings in which it differs from the other rungs, as `--set` takes them."""
     parameters: int
     cost: StepCost
 
 
 class Plan(NamedTuple):
-    """All rungs, and what has to be said of them together."""
+    """All rungs, and notes on all of them."""
 
     rungs: tuple[PlannedRung, ...]
     budget: str
@@ -196,14 +196,14 @@ def data_config(spec: LadderSpec, facts: CorpusFacts) -> DataConfig:
 
 
 def require_possible(spec: LadderSpec, *, facts: CorpusFacts, data: DataConfig) -> None:
-    """Raise UsageError for settings that cannot be, before any text is prepared."""
+    """Raise UsageError for invalid settings, before any text is prepared."""
     _unshared(spec, [_draft(spec, rung, facts=facts, data=data) for rung in spec.rungs])
 
 
 def plan_ladder(spec: LadderSpec, prepared: Prepared, *, facts: CorpusFacts, data: DataConfig) -> Plan:
     """A configuration for each rung: presets and their automatic choices, widths that match parameters, and the budget in steps.
 
-    Raises UsageError for settings that cannot be, and for a budget in which some rung cannot take a step.
+    Raises UsageError for invalid settings, and for a budget too small for one step of some rung.
     """
     drafts = [_draft(spec, rung, facts=facts, data=data) for rung in spec.rungs]
     notes = _unshared(spec, drafts)
@@ -254,14 +254,14 @@ def _draft(spec: LadderSpec, rung: RungSpec, *, facts: CorpusFacts, data: DataCo
 
 
 def _unshared(spec: LadderSpec, drafts: Sequence[_Draft]) -> list[str]:
-    """A word on each setting that only some architectures have. Raises UsageError for one that none has."""
+    """A note on each setting that only some architectures have. Raises UsageError for one that none has."""
     names = sorted({name for draft in drafts for name in draft.ignored})
     notes: list[str] = []
     for name in names:
         taken = [draft.wanted.name for draft in drafts if name not in draft.ignored]
         if not taken:
             raise UsageError(f"model.{name}: no rung has such a setting", remedy="vitrail config lists every key with its meaning")
-        notes.append(f"model.{name} is a setting of {', '.join(taken)} alone")
+        notes.append(f"model.{name} is a setting of {', '.join(taken)} only")
     return notes
 
 
@@ -272,7 +272,7 @@ def count_model_parameters(model: ModelConfig, vocabularies: Vocabularies) -> in
 
 
 def match_width(model: ModelConfig, parameters: int, vocabularies: Vocabularies) -> ModelConfig:
-    """The model with the width, a multiple of 8, that brings its parameters nearest to a number of them."""
+    """The model with the width, a multiple of 8, whose number of parameters is closest to `parameters`."""
     table = cast(Mapping[str, Any], model.model_dump(mode="json"))
     fitting = [changed for width in _WIDTHS if (changed := _with_width(table, width)) is not None]
     place = bisect_left(fitting, parameters, key=lambda one: count_model_parameters(one, vocabularies))
@@ -288,7 +288,7 @@ def _with_width(table: Mapping[str, Any], width: int) -> ModelConfig | None:
 
 
 def _afford(spec: LadderSpec, draft: _Draft, prepared: Prepared) -> PlannedRung:
-    """Give a rung its share of the budget."""
+    """Convert the budget into the settings of a rung."""
     config, cost = draft.config, step_cost(draft.config, prepared)
     duration = config.train.duration
     if spec.budget is not None and spec.budget.unit == "FLOPs":

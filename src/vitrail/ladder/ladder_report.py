@@ -1,4 +1,4 @@
-"""A ladder of architectures as people and programs read it: a page with plots, Markdown, JSON, and text for the terminal."""
+"""The report of a comparison of architectures: a page with plots, Markdown, JSON, and text for the terminal."""
 
 import json
 import math
@@ -18,15 +18,15 @@ from vitrail.reports.charts import Bar, Section, Series
 from vitrail.reports.scales import is_numeric, number
 
 FORMAT = 1
-"""Of report.json. It grows by one when a field changes its meaning or goes away."""
+"""Version of report.json. It increases by one when a field changes its meaning or is removed."""
 
-_MOST_CURVES = 8  # more gradient curves than that in one chart cannot be told apart
+_MOST_CURVES = 8  # more gradient curves in one chart are unreadable
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|#&~])")
 _READING = (
     "± is half the width of the 95 % interval, brackets are its ends (scores and agreement: bootstrap over the sentences of the test set; "
     "pronouns: Wilson). "
     "Perplexity is per target token. Training FLOPs: 2 for each multiply-add of a matrix product, forward and backward. "
-    "Minutes are of training alone. Times and speeds are of the first seed."
+    "Minutes count training only. Times and speeds are those of the first seed."
 )
 
 
@@ -39,7 +39,7 @@ class Grid(NamedTuple):
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the main table; `cell` gives nothing where the rung was not measured."""
+    """A column of the main table; `cell` is empty where the rung was not measured."""
 
     header: str
     cell: Callable[[Rung], str]
@@ -52,12 +52,12 @@ class _Drawing:
     numbers: str
     """The folded table of the page (HTML)."""
     grid: Grid | None = None
-    """The same where it is short enough for Markdown, which has no plot."""
+    """The table for Markdown, which has no plot, where it is short enough."""
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A part of the report, before it becomes HTML or Markdown."""
+    """A section of the report, before it becomes HTML or Markdown."""
 
     heading: str
     texts: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class _Part:
 
 
 def ladder_report_files(folder: Path) -> dict[Path, Recognise]:
-    """The files of a report, and how each is known to be one."""
+    """The files of a report, and how each is recognised."""
     tells = holds(b" on the same data: ", b"## Results")
     return {
         folder / "report.json": is_json_with("format", "budget", "rungs", "pairs"),
@@ -77,9 +77,9 @@ def ladder_report_files(folder: Path) -> dict[Path, Recognise]:
 
 
 def write_report(ladder: Ladder, folder: Path) -> None:
-    """Write report.json, report.md and report.html; each is replaced whole or not at all. The same ladder gives the same bytes.
+    """Write report.json, report.md and report.html, each atomically. The same ladder gives the same bytes.
 
-    Raises: NotWritten when the disk refuses.
+    Raises: NotWritten when a file cannot be written.
     """
     require_own(ladder_report_files(folder), what="the report")
     for name, text in (("report.json", report_json(ladder)), ("report.md", to_markdown(ladder)), ("report.html", report_html(ladder))):
@@ -87,14 +87,14 @@ def write_report(ladder: Ladder, folder: Path) -> None:
 
 
 def report_json(ladder: Ladder) -> str:
-    """All fields by name, and `format`; numbers that JSON has no way to write (not-a-number, infinite) are null."""
+    """All fields by name, and `format`; numbers that JSON lacks (NaN, infinity) are null."""
     return (
         json.dumps({"format": FORMAT, **asdict(ladder, dict_factory=_finite_fields)}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     )
 
 
 def report_html(ladder: Ladder) -> str:
-    """One self-contained page: tables, plots, and a sentence under each plot that says what it shows."""
+    """One self-contained page: tables, plots, and a sentence under each plot that describes it."""
     sections = [
         Section(
             part.heading,
@@ -144,16 +144,14 @@ def _parts(ladder: Ladder) -> Iterator[_Part]:
     columns = [_PARAMETERS, *_quality(ladder), *_COST]
     yield _Part("Results", (_READING,), (), (_rung_grid(ladder, columns),))
     if ladder.notes:
-        yield _Part("What to know when reading this", (), ladder.notes)
+        yield _Part("Notes", (), ladder.notes)
     machine = ladder.machine.replace("\n", "; ")
     facts = (f"Budget: {ladder.budget}", f"Machine: {machine}", *ladder.corpus)
     yield _Part("What was compared", (), facts, (_setting_grid(ladder),))
     if names:
         yield _Part("Quality", (), (), _seed_grids(ladder), (_quality_drawing(ladder, names[0]),))
     if ladder.pairs:
-        text = (
-            "Each system against its baseline, sentence by sentence. p: how easily chance alone would make a difference as large as this."
-        )
+        text = "Each system against its baseline, sentence by sentence. p: how probable a difference at least as large is by chance alone."
         yield _Part("Paired tests", (text,), (), (_pair_grid(ladder),))
     bands = _band_names(ladder) if names else []
     if bands:
@@ -248,7 +246,7 @@ def _band_grid(ladder: Ladder, metric: str, bands: Sequence[tuple[int, int | Non
     return Grid(header, rows)
 
 
-# Plots, each with the sentence that says what it shows
+# Plots, each with a sentence that describes it
 
 
 def _quality_drawing(ladder: Ladder, metric: str) -> _Drawing:
@@ -259,7 +257,7 @@ def _quality_drawing(ladder: Ladder, metric: str) -> _Drawing:
 
 
 def _quality_sentence(ladder: Ladder, metric: str) -> str:
-    """Which rung is best, and which neighbours on the ladder the intervals tell apart."""
+    """Name the best rung, and the neighbours whose intervals do not overlap."""
     scored = _scored(ladder, metric)
     short = [rung for rung in ladder.rungs if not rung.comparable]
     if not scored:
@@ -289,7 +287,7 @@ def _none_learned(short: Sequence[Rung]) -> str:
 
 
 def _longer(short: Sequence[Rung]) -> str:
-    """The budget that would about be enough for all of them."""
+    """The estimated budget that is enough for all of them."""
     needs = [rung.enough for rung in short if rung.enough]
     if not needs:
         return ""
@@ -331,7 +329,7 @@ def _curve_drawing(ladder: Ladder) -> _Drawing:
     series = [Series(rung.name, [one.minutes for one in rung.curve], [one.dev_bleu for one in rung.curve]) for rung in ladder.rungs]
     x_label = "minutes, validations included"
     chart = charts.line_chart(series, title="BLEU on the dev set while training", x_label=x_label, y_label="dev BLEU")
-    sentences = ["A steeper line learns faster; a flat end has learnt what it can within this budget.", _overtaking(ladder)]
+    sentences = ["A steeper line learns faster; a flat end has converged within this budget.", _overtaking(ladder)]
     return _Drawing(chart, " ".join(filter(None, sentences)), charts.series_table(series, x_label=x_label))
 
 
@@ -371,7 +369,7 @@ def _gradient_drawings(ladder: Ladder) -> Iterator[_Drawing]:
 def _gradient_drawing(series: Sequence[Series], *, title: str, where: str) -> _Drawing:
     x_label = "positions before the last"
     chart = charts.line_chart(series, title=title, x_label=x_label, y_label="norm of dL/dh, relative to the last position", log_y=True)
-    sentences = ["A line that falls is a model that hardly learns from words that far back.", where]
+    sentences = ["A falling line: the model hardly learns from words that far back.", where]
     farthest = min((len(one.y) for one in series if len(one.y)), default=0) - 1
     if farthest > 0:
         left = _listed(f"{one.name} {number(one.y[farthest])}" for one in series if len(one.y))
@@ -387,7 +385,7 @@ def _metric_names(ladder: Ladder) -> list[str]:
 
 
 def _scored(ladder: Ladder, metric: str) -> list[tuple[str, Score]]:
-    """The scores of the rungs that have learned to translate: those of the others are chance."""
+    """The scores of the rungs that have learned to translate; the scores of the others are meaningless."""
     return [(rung.name, one) for rung in ladder.rungs if rung.comparable and (one := _score(rung.scores, metric))]
 
 
@@ -429,7 +427,7 @@ def _percent(share: float | None, low: float | None, high: float | None) -> str:
 
 
 def _fixed(value: float | None, decimals: int) -> str:
-    """So many decimals; powers of ten where that would fill the line; nothing where there is no number."""
+    """A number with fixed decimals, in powers of ten if it is very long; empty for None."""
     if value is None or not math.isfinite(value):
         return ""
     return f"{value:,.{decimals}f}" if abs(value) < 1e7 else number(value)

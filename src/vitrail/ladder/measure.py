@@ -1,4 +1,4 @@
-"""What a finished run is worth as a rung of a ladder: everything in `rungs.Rung`, from its folder and a test set."""
+"""Measure a finished run as a rung: all fields of `rungs.Rung`, from its folder and a test set."""
 
 import json
 import time
@@ -30,8 +30,8 @@ from vitrail.models.model_folder import LoadedModel, load_model
 from vitrail.phrasebook.corpus import Phrasebook, agreement_accuracy, pronoun_accuracy
 from vitrail.runtime.device import choose_device, set_threads
 from vitrail.scoring import bleu_settings_for
-from vitrail.train.api import to_run_config
 from vitrail.train.log.metrics import perplexity
+from vitrail.train.request import to_run_config
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.validate import DevSet, dev_loss
 
@@ -42,12 +42,12 @@ _NEEDS = {
     "validation": ("step", "seconds", "dev_loss_nats_per_token", "dev_bleu"),
     "finished": ("step", "tokens"),
 }
-"""What is read of each kind of line in the log of a training; a line without it is damaged."""
+"""The keys that are read from each kind of log line; a line without them is damaged."""
 _RUNG: TypeAdapter[Rung] = TypeAdapter(Rung)
 
 
 class RungLabel(NamedTuple):
-    """What a rung is called, and what tells it from the others."""
+    """The name of a rung, and the settings in which it differs from the others."""
 
     name: str
     title: str
@@ -64,22 +64,22 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """Open a run's folder. Raises ModelError where it is none, or its data are gone."""
+        """Open a run's folder. Raises ModelError where it is not a run, or its data are missing."""
         if not (folder / "config.toml").exists():
-            raise ModelError(f"{folder}: no run is there", expected="the folder of a run, as vitrail train makes it")
+            raise ModelError(f"{folder}: not a run directory", expected="the folder of a run, as vitrail train makes it")
         return cls(folder, to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), open_prepared(folder / "data"))
 
     def translator(self) -> Translator:
-        """Its model with the search that it was configured with."""
+        """A translator with the run's model and configured search."""
         return Translator.load(self.folder, device=self.config.train.device, config=TranslateConfig(search=self.config.search))
 
     def device(self) -> torch.device:
-        """Where it is measured: where it was trained, if that is here."""
+        """The device to measure on: that of the training, if available here."""
         return choose_device(self.config.train.device, instead="--set train.device=cpu")
 
 
 class TrainingSummary(NamedTuple):
-    """What the log of a training tells."""
+    """A summary of the log of a training."""
 
     steps: int
     epochs: float
@@ -90,14 +90,14 @@ class TrainingSummary(NamedTuple):
 
 
 class MeasuredRung(NamedTuple):
-    """A rung, and its translations of the test set, from which it is compared with others."""
+    """A rung, and the statistics of its test translations for paired comparisons."""
 
     rung: Rung
     translations: list[str]
 
 
 def measure_rung(runs: Sequence[Run], named: RungLabel, *, test: Texts, book: Phrasebook | None = None) -> MeasuredRung:
-    """Measure a rung: the first seed's run in everything, the others by BLEU.
+    """Measure a rung: all fields from the run of the first seed, only BLEU from the other seeds.
 
     Args:
         test: sentences to translate; empty where there are none.
@@ -106,7 +106,7 @@ def measure_rung(runs: Sequence[Run], named: RungLabel, *, test: Texts, book: Ph
     """
     first = runs[0]
     if not first.prepared.dev.source:
-        raise ModelError(f"{first.folder}: has no dev text", expected="a run with some, held out or given")
+        raise ModelError(f"{first.folder}: has no dev text", expected="a run with dev text, held out or given")
     set_threads(first.config.train.threads)
     loaded = load_model(first.folder, device=first.device())
     trained, cost = read_training(first), step_cost(first.config, first.prepared)
@@ -161,16 +161,16 @@ def _loss(run: Run, loaded: LoadedModel, texts: Texts) -> float:
 
 
 def read_training(run: Run) -> TrainingSummary:
-    """Read `metrics.jsonl`. Speed is that of the updates alone, so that neither validations nor stops count.
+    """Read `metrics.jsonl`. Speed counts updates only, without validations and interruptions.
 
     Raises ModelError where nothing was trained.
     """
     log = read_json_lines(run.folder / "metrics.jsonl", needs=_NEEDS)
     windows = [line for line in log if line["kind"] == "train" and line["tokens_per_second"]]
     if not windows:
-        raise ModelError(f"{run.folder}: its metrics.jsonl tells of no training", remedy=f"vitrail train -o {run.folder}")
+        raise ModelError(f"{run.folder}: metrics.jsonl has no training records", remedy=f"vitrail train -o {run.folder}")
     last = windows[-1]
-    # A run that was finished, and then trained further, has several; one of an earlier end says nothing of this one.
+    # A run that was finished and then trained further has several; only the last one counts.
     ends = [line for line in log if line["kind"] == "finished" and line["step"] >= last["step"]]
     end = ends[-1] if ends else None
     cost = step_cost(run.config, run.prepared)
@@ -183,7 +183,7 @@ def read_training(run: Run) -> TrainingSummary:
 
 
 def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
-    """The validations whose loss is a number, but not those of averaged checkpoints, which belong to no step."""
+    """The validations with a finite loss, without those of averaged checkpoints, which belong to no step."""
     return [
         Point(line["step"], line["seconds"] / 60, line["dev_loss_nats_per_token"], line["dev_bleu"])
         for line in log
@@ -192,14 +192,14 @@ def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
 
 
 def translation_statistics(prepared: Prepared, translations: Sequence[str], test: Texts) -> Statistics:
-    """What BLEU and chrF rest on, counted as the target language and the test set ask for."""
+    """The counts for BLEU and chrF, with the settings for the target language and the test set."""
     counting = bleu_settings_for(prepared.facts["target_language"], test.target)
     recipe = Recipe(_METRICS, tokenize=counting.tokenize, effective_order=counting.effective_order)
     return collect_statistics(translations, [test.target], recipe=recipe)
 
 
 def compare_rungs(prepared: Prepared, test: Texts, *, baseline: MeasuredRung, system: MeasuredRung) -> RungComparison:
-    """Hold two rungs against each other on the same test set."""
+    """Compare two rungs on the same test set."""
     both = [translation_statistics(prepared, one.translations, test) for one in (baseline, system)]
     return RungComparison(baseline.rung.name, system.rung.name, tuple(compare_statistics(*both)))
 
@@ -213,10 +213,10 @@ def _shares(run: Run, book: Phrasebook, tested: Sequence[str]) -> tuple[Share, .
 
 
 def _agreement(book: Phrasebook, tested: Sequence[str]) -> Share:
-    """Its interval resamples sentences, as the words of one sentence come out right or wrong together."""
+    """The interval resamples sentences, because errors within a sentence are correlated."""
     counts = np.array([agreement_accuracy([pair], [text]) for pair, text in zip(book.test, tested, strict=True)])
     right, total = counts.sum(axis=0).tolist()
-    if right in (0, total):  # no sample of these would differ from another
+    if right in (0, total):  # all resamples would be equal
         return proportion("agreement", right, total)
     generator = np.random.default_rng(SEED)
     drawn = np.stack([counts[generator.integers(len(counts), size=len(counts))].sum(axis=0) for _ in range(_RESAMPLES)])
@@ -226,7 +226,7 @@ def _agreement(book: Phrasebook, tested: Sequence[str]) -> Share:
 
 
 def rung_to_json(measured: MeasuredRung, *, asked: dict[str, Any]) -> str:
-    """A rung as it is kept, with what it was asked to be."""
+    """A rung as JSON, with its settings."""
     record = {"asked": asked, "rung": asdict(measured.rung), "translations": measured.translations}
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 

@@ -1,6 +1,6 @@
-"""The training of one rung in a process of its own: its peak memory is then its own, and if it dies, the others live.
+"""Trains one rung in a separate process: peak memory is then that of the rung, and a crash does not affect the others.
 
-Standard input brings a line of JSON, the configuration; the process ends as if by SIGTERM, after saving, when that input ends before it.
+Reads the configuration as one line of JSON from standard input; when standard input closes early, it saves and ends as after SIGTERM.
 """
 
 import json
@@ -13,17 +13,17 @@ from typing import Any
 
 from vitrail.errors import VitrailError
 from vitrail.files import make_folder, write_file
-from vitrail.streams import guard_streams
+from vitrail.runtime.streams import guard_streams
 from vitrail.train.log.display import TrainingDisplay
 from vitrail.train.run import train
 from vitrail.train.run_config import RunConfig
 
 PROCESS = "process.json"
-"""In the run's folder: what is known of the processes that trained it."""
+"""File in the run's folder: facts of the processes that trained it."""
 
 
 def main() -> int:
-    """Train as standard input says, in the folder that is the only argument; write down how it ended."""
+    """Train the configuration of standard input in the folder given as the only argument; record how it ended."""
     guard_streams()
     folder = Path(sys.argv[1])
     config = RunConfig.model_validate_json(_read_line())
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def read_process(folder: Path) -> dict[str, Any]:
-    """What a run's last process left; nothing where none did."""
+    """What a run's last process recorded; empty where there is nothing."""
     try:
         found: Any = json.loads((folder / PROCESS).read_bytes())
     except (OSError, ValueError):
@@ -53,7 +53,7 @@ def read_process(folder: Path) -> dict[str, Any]:
 def peak_memory() -> int:
     """The largest resident memory of this process so far, in bytes.
 
-    From Linux's own file where there is one: getrusage also counts what the parent held when it started this process.
+    From /proc on Linux: getrusage also counts the memory of the parent when it started this process.
     """
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -69,7 +69,7 @@ def peak_memory() -> int:
 
 
 def _read_line() -> bytes:
-    """One line of standard input, past Python's own reader, whose lock would be held at the end by the thread that waits there."""
+    """One line of standard input, without Python's reader, whose lock the waiting thread would hold at exit."""
     line = b""
     while not line.endswith(b"\n") and (piece := os.read(0, 1 << 16)):
         line += piece

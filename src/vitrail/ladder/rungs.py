@@ -1,4 +1,4 @@
-"""What is known of each rung of a ladder: several architectures that were trained on the same data within the same budget."""
+"""The results of a comparison: several architectures (rungs) trained on the same data within the same budget."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from vitrail.evaluation.slices import Band, Share
 
 @dataclass(frozen=True)
 class Rung:
-    """One architecture as it was measured; what was not measured is None or empty. Times and speeds are of the first seed's training."""
+    """The measurements of one architecture; None or empty where not measured. Times and speeds are those of the first seed."""
 
     name: str
     title: str
     seeds: tuple[int, ...]
     settings: tuple[str, ...]
-    """What tells it from the other rungs, as `--set` takes it."""
+    """The settings in which it differs from the other rungs, as `--set` takes them."""
     parameters: int
     steps: int
     epochs: float
     minutes: float
-    """Training alone, validations left out."""
+    """Training only, without validations."""
     training_flops: float
-    """2 · (multiply-adds of matrix products), forward and backward: see `evaluation.flops`."""
+    """2 · (multiply-adds of matrix products), forward and backward: see `ladder.flops`."""
     tokens_per_second: float
-    """Real target tokens in training."""
+    """Real target tokens seen in training."""
     peak_memory_bytes: int | None
-    """Largest resident memory of the training's process; None where another process made the run."""
+    """Peak resident memory of the training process; None for a run made elsewhere."""
     dev_loss: float
     dev_perplexity: float
     test_loss: float | None
@@ -40,23 +40,23 @@ class Rung:
     shares: tuple[Share, ...]
     """Pronoun and agreement accuracy, where the test set is the phrasebook's."""
     sentences_per_second: float | None
-    """Decoding of the test set as the search is configured."""
+    """Speed of translating the test set with the configured search."""
     gradients: tuple[GradientCurve, ...]
     curve: tuple[Point, ...]
     learned: LearningCheck | None = None
-    """None: not asked."""
+    """None: not checked."""
     enough: TrainingEstimate | None = None
-    """Where it has not learned: what would about be long enough."""
+    """If it has not learned: an estimate of the training it needs."""
 
     @property
     def comparable(self) -> bool:
-        """Whether its scores are those of a translator, as far as is known."""
+        """Whether its scores can be compared: it is not known to have failed to learn."""
         return self.learned is None or not self.learned.doubts
 
 
 @dataclass(frozen=True)
 class RungComparison:
-    """Two rungs held against each other, sentence by sentence."""
+    """The paired comparison of two rungs, sentence by sentence."""
 
     baseline: str
     system: str
@@ -74,6 +74,6 @@ class Ladder:
     machine: str
     rungs: tuple[Rung, ...]
     pairs: tuple[RungComparison, ...]
-    """Each rung against the one before it, those left out that have not learned to translate."""
+    """Each rung against the one before it, without rungs that have not learned to translate."""
     notes: tuple[str, ...]
-    """What a reader must know: parameters that could not be matched, rungs that are not finished, sets too small."""
+    """Notes: parameters that could not be matched, unfinished rungs, small test sets."""

@@ -15,16 +15,16 @@ from vitrail.nn.positions import LearnedPositions
 
 
 class Rows(NamedTuple):
-    """What a state has: one row for each beam, the same number of beams for each sentence."""
+    """The rows of a state: one row for each beam, the same number of beams for each sentence."""
 
     sentences: int
     rows: int
 
 
 class State(ABC):
-    """Where a decoding stands: keys and values of attention, or the hidden state of a recurrent model.
+    """The state of a decoding: keys and values of attention, or the hidden state of a recurrent model.
 
-    A model's state says how many rows it has and how some are chosen; what search does with rows follows from these.
+    A model's state implements `size`, `device` and `select`; the other methods follow from these.
     Every method returns the new state and may reuse the memory of the old one, which must not be used again.
     Rows are sentence-major: row = sentence * K + beam.
     """
@@ -32,23 +32,23 @@ class State(ABC):
     @property
     @abstractmethod
     def size(self) -> Rows:
-        """How many sentences and rows there are."""
+        """The number of sentences and rows."""
 
     @property
     @abstractmethod
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """The device of its tensors."""
 
     @abstractmethod
     def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "State":
-        """Let new row i continue old row `rows[i]`, and new sentence j be old sentence `sentences[j]`; None: the sentences stay."""
+        """Select rows: new row i continues old row `rows[i]`, new sentence j is old sentence `sentences[j]`; None: the same sentences."""
 
     def repeat(self, beams: int) -> "State":
-        """Go from one row a sentence to `beams` equal rows a sentence."""
+        """Repeat the one row of each sentence `beams` times."""
         return self.select(torch.arange(self.size.rows, device=self.device).repeat_interleave(beams))
 
     def reorder(self, rows: Int[Tensor, " N"]) -> "State":
-        """Let new row i continue old row `rows[i]`. Precondition: both belong to the same sentence."""
+        """Reorder rows: new row i continues old row `rows[i]`. Precondition: both belong to the same sentence."""
         return self.select(rows)
 
     def keep(self, sentences: Int[Tensor, " B"]) -> "State":
@@ -59,7 +59,7 @@ class State(ABC):
 
 
 class Step(NamedTuple):
-    """What one step of decoding gives: a score for every token of the vocabulary, and the state to go on from."""
+    """The result of one decoding step: a score for every token of the vocabulary, and the next state."""
 
     logits: Float[Tensor, "N V"]
     state: State
@@ -67,10 +67,10 @@ class Step(NamedTuple):
 
 @runtime_checkable
 class Continues(Protocol):
-    """All that search needs of a model."""
+    """The interface that search needs."""
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
-        """Score every possible next token. Owns `state`: callers keep only the returned one."""
+        """Score every possible next token. Takes over `state`: callers keep only the returned one."""
         ...
 
 
@@ -79,24 +79,24 @@ class Reads(Protocol):
     """A model that reads several tokens in one pass."""
 
     def read(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B T E"], State]:
-        """What the next token is read from after each token, and the state after the last one of each row.
+        """The vectors from which the next token is predicted, after each token, and the state after the last one of each row.
 
-        Padding comes last in a row and leaves the row's state as it was; a row may be all padding.
+        Padding comes last in a row and does not change the row's state; a row may be all padding.
         """
         ...
 
 
 class Encoded(NamedTuple):
-    """What the encoder hands to the decoder: one vector per source position, and which positions are real."""
+    """The encoder's output for the decoder: one vector per source position, and which positions are real."""
 
     memory: Float[Tensor, "B S D"]
     keep: Bool[Tensor, "B S"]
     summary: Float[Tensor, "B R"] | None = None
-    """The last states of a recurrent encoder, side by side: all that a decoder without attention hears of the source."""
+    """The last states of a recurrent encoder, concatenated: all that a decoder without attention gets of the source."""
 
 
 class Shape(NamedTuple):
-    """What a batch makes a translator compute."""
+    """The amount of work of a batch."""
 
     rows: int
     source: int
@@ -107,33 +107,33 @@ class Shape(NamedTuple):
 
 
 class Model(nn.Module, ABC):
-    """Anything that is trained: it turns a batch into a summed loss."""
+    """A trainable model: it computes the summed loss of a batch."""
 
     @abstractmethod
     def loss(self, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum the loss over the real tokens of a batch, of the kind that its task makes; the caller divides by their global count."""
 
     def places(self) -> tuple[Place, ...]:
-        """What each Probe of this model records, every Probe once; none for a model without Probes."""
+        """The place of each Probe of this model, every Probe once; none for a model without Probes."""
         return ()
 
     def inner_matrices(self) -> list[nn.Parameter]:
-        """The matrices that map one space to another: not those whose rows are tokens or positions. Muon is for these alone."""
+        """The matrices that map one space to another, for Muon: not those whose rows are tokens or positions."""
         tables = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding | LearnedPositions)}
         named = self.named_parameters()
         return [weight for name, weight in named if weight.ndim == 2 and id(weight) not in tables and name != "output_weight"]
 
 
 class CarriedState(State):
-    """A state that is also handed on from one block of a text to the next, and saved between them."""
+    """A state that is also carried from one block of a text to the next, and saved in checkpoints."""
 
     @abstractmethod
     def detached(self) -> "CarriedState":
-        """The same numbers, through which no gradient goes back to earlier blocks."""
+        """The same values without gradient to earlier blocks."""
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
-        """What there is to save, by name."""
+        """The tensors to save, by name."""
 
     @abstractmethod
     def filled(self, tensors: Mapping[str, Tensor]) -> "CarriedState":
@@ -144,7 +144,7 @@ class LanguageModel(Model):
     """A model that continues a text: it has no source."""
 
     config: Any
-    """Its shape: a Config, each model's own."""
+    """Its configuration; each model has its own class."""
 
     @property
     def context(self) -> int | None:
@@ -188,10 +188,10 @@ class CarryingModel(LanguageModel):
 
 
 class TranslationModel(Model):
-    """A model that can be decoded one token at a time; search sees nothing of it but `encode`, `start` and `step`."""
+    """A model that is decoded one token at a time; search uses only `encode`, `start` and `step`."""
 
     config: Any
-    """Its shape: a Config, each model's own."""
+    """Its configuration; each model has its own class."""
 
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
@@ -199,18 +199,18 @@ class TranslationModel(Model):
 
     @abstractmethod
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T D"]:
-        """The vectors that a given target, SOS first, leads to at each position; position t has seen targets 0 to t."""
+        """The decoder's vectors for a given target, SOS first; the vector at position t depends on targets 0 to t."""
 
     @abstractmethod
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
-        """Logits of the next token from what `decode` gives."""
+        """Logits of the next token from the vectors of `decode`."""
 
     def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """What `read_out` takes, from what a layer of the decoder hands on at real positions: the last norm, where there is one."""
+        """The input of `read_out` from a decoder layer's output at real positions: applies the last norm, where there is one."""
         return values
 
     def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
-        """The embeddings of a side, a row a token; the same tensor for both where they are shared."""
+        """The embeddings of a side, one row per token; the same tensor for both where they are shared."""
         return self.get_parameter(f"{side}_embedding.weight")
 
     @abstractmethod
@@ -219,11 +219,11 @@ class TranslationModel(Model):
 
     @abstractmethod
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
-        """Score every possible next token; `last` holds SOS at the first step. Owns `state`: callers keep only the returned one."""
+        """Score every possible next token; `last` holds SOS at the first step. Takes over `state`: callers keep only the returned one."""
 
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and lasting buffers by name, tied ones once, under their first name."""
+    """Parameters and persistent buffers by name; tied ones once, under their first name."""
     transient = {
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()

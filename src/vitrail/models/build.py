@@ -1,4 +1,4 @@
-"""From a configuration to a model, and where its parameters are."""
+"""Build a model from a configuration, and count its parameters."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -29,14 +29,14 @@ AnyConfig = ModelConfig | LanguageModelConfig
 
 
 class ModelKind(NamedTuple):
-    """One kind of model: the one place that says what belongs together."""
+    """One kind of model: its configuration, presets, task and constructor."""
 
     config: type[Config]
     make: Callable[[Any, int, int], Model]
-    """Of a configuration and the sizes of the source's and the target's vocabulary."""
+    """Builds the model from a configuration and the sizes of the source and target vocabularies."""
     presets: Mapping[str, AnyConfig]
     task: TaskName
-    """What it is trained for."""
+    """Its task."""
 
 
 def _make_transformer(config: TransformerConfig, source: int, target: int) -> Model:
@@ -85,7 +85,7 @@ PRESETS: dict[str, AnyConfig] = {name: config for kind in MODEL_KINDS.values() f
 
 
 def _kind(value: Any) -> str:
-    """A table that does not say its kind is a Transformer's."""
+    """The kind in a table; by default a Transformer."""
     if isinstance(value, Config):
         return str(getattr(value, "kind", "none"))
     return str(value.get("kind", "transformer")) if isinstance(value, dict) else "none"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
@@ -98,13 +98,13 @@ AnyModelConfig = Annotated[
     | Annotated[CausalConfig, Tag("causal-language")],
     Discriminator(_kind),
 ]
-"""The same as a field of a configuration: `kind` says which, so that errors speak of the one that was meant."""
+"""The same as a field of a configuration: `kind` selects it, so that errors are about the right one."""
 
 _ADAPTER: TypeAdapter[AnyConfig] = TypeAdapter(AnyModelConfig)
 
 
 def read_config(table: Any) -> AnyConfig:
-    """The configuration that a table stands for. Raises pydantic's ValidationError."""
+    """The configuration in a table. Raises pydantic's ValidationError."""
     return _ADAPTER.validate_python(table)
 
 
@@ -121,7 +121,7 @@ def require_language(config: AnyConfig) -> LanguageModelConfig:
 
 
 def task_of(config: AnyConfig) -> TaskName:
-    """What a model of this shape is trained for."""
+    """The task of a model with this configuration."""
     return MODEL_KINDS[config.kind].task
 
 
@@ -163,7 +163,7 @@ def make_model(config: AnyConfig, *, source: int, target: int) -> Model:
 def preset(name: str, *, task: TaskName | None = "translation") -> Any:
     """A model of a named size. Raises UsageError that lists the names.
 
-    Args: task: what it has to be for; None: anything.
+    Args: task: the required task; None: any.
     """
     fitting = [known for kind in MODEL_KINDS.values() if task in (None, kind.task) for known in kind.presets]
     if name not in fitting:

@@ -1,4 +1,4 @@
-"""Recurrent causal language models, trained on sentences or on one endless stream by truncated back-propagation through time."""
+"""Recurrent causal language models, trained on sentences or on one long stream by truncated back-propagation through time."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,17 +21,17 @@ from vitrail.nn.probe import Probe
 
 
 class LanguageConfig(CellsConfig):
-    """The shape of a recurrent language model."""
+    """Configuration of a recurrent language model."""
 
     kind: Literal["recurrent-language"] = "recurrent-language"
     layers: int = Field(default=1, ge=1, le=100)
     """Recurrent layers."""
     tie: bool = True
-    """Let the output share the embeddings."""
+    """Share the embeddings with the output."""
 
     @property
     def depth(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
         return self.layers
 
     @property
@@ -40,7 +40,7 @@ class LanguageConfig(CellsConfig):
         return None
 
     def places(self) -> tuple[Place, ...]:
-        """See `Model.places`; a text is written as a target is."""
+        """See `Model.places`; a text is a target."""
         cells = [cell_places(f"cells.{layer}", self.cell, side="target", layer=layer, layer_output=True) for layer in range(self.layers)]
         return (Place("embedded", "embedded", "target"), *(place for cell in cells for place in cell), Place("logits", "logits", "target"))
 
@@ -59,7 +59,7 @@ class LanguageState(CarriedState):
     beams: int = 1
     """Rows of each text."""
     masks: tuple[Tensor | None, ...] = ()
-    """Variational dropout's masks, which hold for the whole of a training sentence."""
+    """Variational dropout's masks, the same for a whole training sentence."""
 
     @property
     def size(self) -> Rows:
@@ -78,7 +78,7 @@ class LanguageState(CarriedState):
         return replace(self, carries=carries, beams=len(rows) // (self.size.sentences if sentences is None else len(sentences)))
 
     def tensors(self) -> dict[str, Tensor]:
-        """What there is to save, by layer and part."""
+        """The tensors to save, by layer and part."""
         return {f"{layer}.{part}": value for layer, carry in enumerate(self.carries) for part, value in enumerate(carry)}
 
     def filled(self, tensors: Mapping[str, Tensor]) -> "LanguageState":
@@ -88,7 +88,7 @@ class LanguageState(CarriedState):
         return replace(self, carries=tuple(saved))
 
     def detached(self) -> "LanguageState":
-        """The same numbers, through which no gradient goes back to earlier steps."""
+        """The same values without gradient to earlier steps."""
         return replace(self, carries=tuple(tuple(part.detach() for part in carry) for carry in self.carries))
 
 
@@ -121,7 +121,7 @@ class RecurrentLanguageModel(CarryingModel):
         return LanguageState(tuple(cell.start(rows, like) for cell in cast(Iterable[Cell], self.cells)))
 
     def read(self, tokens: Int[Tensor, "B T"], state: State) -> tuple[Float[Tensor, "B T E"], LanguageState]:
-        """What the next token is read from after each token, and the state after the last; padding must come last in a row."""
+        """The vectors from which the next token is predicted, after each token, and the last state; padding must come last in a row."""
         assert isinstance(state, LanguageState)
         keep = tokens != PAD
         values = self.embedded(self.embedding(tokens) * self.config.embedding_width**0.5)
@@ -136,7 +136,7 @@ class RecurrentLanguageModel(CarryingModel):
         return self.readout(values).tanh(), replace(state, carries=tuple(carries))
 
     def _masks(self, like: Float[Tensor, "B ..."]) -> tuple[Tensor | None, ...]:
-        """For the embeddings and every layer: what is dropped at all time steps alike, where dropout is variational."""
+        """Dropout masks of the embeddings and every layer, the same at all time steps, where dropout is variational."""
         widths = [self.config.embedding_width, *([self.config.width] * self.config.layers)]
         return tuple(self.dropout.draw((len(like), 1, width), like) if self.config.variational else None for width in widths)
 

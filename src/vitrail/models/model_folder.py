@@ -1,4 +1,4 @@
-"""The model folder: all that translation needs, portable, checked, free of pickle.
+"""The model folder: everything that translation needs, portable, verified, without pickle.
 
 model/  config.json  model.safetensors  joint.spm | source.spm + target.spm  README.md  FORMAT  manifest.json
 """
@@ -21,42 +21,42 @@ from vitrail.models.base import Model, TranslationModel, unique_tensors
 from vitrail.models.build import MODEL_KINDS, AnyConfig, LanguageModelConfig, ModelConfig, TaskName, build_model, read_config
 
 FORMAT = 2
-"""Grows when an older program could not read the folder any more; each number gets an upgrade step and a golden folder in the tests."""
+"""Version of the folder, raised when an older program cannot read it; each has an upgrade step and a golden folder in the tests."""
 
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
 _UNUSED = (README, "FORMAT")
 """Files for people: nothing is loaded from them."""
-_ANOTHER_COPY = "take a good copy of the folder"
+_ANOTHER_COPY = "copy the folder again"
 _MOST_DOCUMENT_BYTES = 16 << 20
 
 
 class LoadedFolder(NamedTuple):
-    """A model of any kind, with what it was made of."""
+    """A model of any kind, with its configuration, vocabularies and facts."""
 
     model: Model
     config: AnyConfig
     vocabularies: Vocabularies
     facts: dict[str, Any]
-    """What its training wrote down."""
+    """Facts from its training."""
 
 
 class LoadedModel(NamedTuple):
-    """A model ready to translate, with what it was made of."""
+    """A model that translates, with its configuration, vocabularies and facts."""
 
     model: TranslationModel
     config: ModelConfig
     vocabularies: Vocabularies
     facts: dict[str, Any]
-    """What its training wrote down: languages, scores, the longest source that it saw."""
+    """Facts from its training: languages, scores, the longest source that it saw."""
 
 
 def save_model(
     folder: Path, *, tensors: Mapping[str, Tensor], config: AnyConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
 ) -> None:
-    """Write the model folder, all of it or nothing; one that is there is replaced, but for what other people put in it.
+    """Write the model folder atomically. An existing one is replaced; foreign files in it are kept.
 
-    Args:    tensors: what `unique_tensors` gives, or an average of it. facts: plain JSON values.
-    Raises:  UsageError where something else stands there; NotWritten when the disk refuses; the folder that was there is intact.
+    Args:    tensors: those of `unique_tensors`, or their average. facts: plain JSON values.
+    Raises:  UsageError where something else is there; NotWritten when the disk refuses. The old folder is then intact.
     """
     document = {
         "format": FORMAT,
@@ -87,13 +87,13 @@ def is_model(folder: Path) -> bool:
 
 
 def model_folder(folder: Path) -> Path:
-    """The model folder that is meant: the one inside, where a run's folder is named."""
+    """The model folder: `model/` inside, for a run's folder."""
     inner = folder / "model"
     return inner if not (folder / CONFIG).exists() and (inner.is_dir() or is_being_replaced(inner)) else folder
 
 
 def task_of_folder(folder: Path) -> TaskName | None:
-    """What the model of a folder, or of a run's folder, was trained for; None where there is none that can be read."""
+    """The task of the model in a model folder or a run's folder; None where no model can be read."""
     try:
         return MODEL_KINDS[_read_document(model_folder(folder) / CONFIG)["kind"]].task
     except (ModelError, KeyError):
@@ -113,10 +113,10 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
 
 
 def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:
-    """Read a model folder, or the one inside a run's folder, after checking what is loaded from it against its manifest.
+    """Read a model folder, or the one in a run's folder, after verifying its files against its manifest.
 
-    One that a training replaces at this moment is read again, so that it is whole, and of one step.
-    Raises ModelError naming the file and the reason: missing, damaged, of a newer format, or a vocabulary of another model.
+    If a training replaces it at this moment it is read again, so that all files are of one step.
+    Raises ModelError naming the file and the reason: missing, damaged, of a newer format, or with another model's vocabulary.
     """
     place = model_folder(folder)
     return read_whole(place, lambda: _load(place, device or torch.device("cpu")))
@@ -124,7 +124,7 @@ def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFo
 
 def _load(folder: Path, device: torch.device) -> LoadedFolder:
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no model is there", expected="a model folder, or the folder of a run that has validated once")
+        raise ModelError(f"{folder}: no model is there", expected="a model folder, or a run directory after its first validation")
     if not any((folder / name).exists() for name in ("FORMAT", MANIFEST)):
         raise ModelError(f"{folder}: is no Vitrail model", expected="a model folder, or the folder of a run, that vitrail has written")
     entries = verify_folder(folder, unused=_UNUSED)
@@ -134,7 +134,7 @@ def _load(folder: Path, device: torch.device) -> LoadedFolder:
     document = _read_document(folder / CONFIG)
     vocabularies = Vocabularies.load(folder, listed=entries)
     if document["vocabularies"]["digest"] != vocabularies.digest:
-        raise ModelError(f"{folder}: its vocabulary is of another model", remedy=_ANOTHER_COPY)
+        raise ModelError(f"{folder}: its vocabulary belongs to another model", remedy=_ANOTHER_COPY)
     try:
         config = read_config(document["model"])
     except ValidationError as error:
@@ -162,7 +162,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _require_layers(path: Path, config: AnyConfig) -> None:
-    """Refuse, before anything is built, a configuration of more layers than there are tensors: each layer has several."""
+    """Refuse a configuration with more layers than tensors before anything is built: each layer has several."""
     try:
         with safe_open(path, framework="pt", device="cpu") as content:
             tensors = len(list(content.keys()))
@@ -182,7 +182,7 @@ def _read_document(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict) or type(document.get("format")) is not int or document["format"] < 1:
         raise ModelError(f"{path}: not the configuration of a model")
     if document["format"] > FORMAT:
-        raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="a newer vitrail reads it")
+        raise ModelError(f"{path}: format {document['format']}", expected=f"format {FORMAT} or older", remedy="update vitrail")
     missing = {"model", "vocabularies", "facts"} - document.keys()
     if missing:
         raise ModelError(f"{path}: lacks {', '.join(sorted(missing))}", remedy=_ANOTHER_COPY)
@@ -194,18 +194,18 @@ def _read_document(path: Path) -> dict[str, Any]:
         case {"kind": str(), "model": dict(), "vocabularies": {"digest": str()}}:
             return document  # pyright: ignore[reportUnknownVariableType]
         case _:
-            raise ModelError(f"{path}: kind, model or vocabularies are not what they should be", remedy=_ANOTHER_COPY)
+            raise ModelError(f"{path}: kind, model or vocabularies are invalid", remedy=_ANOTHER_COPY)
 
 
 def _from_format_1(document: dict[str, Any]) -> dict[str, Any]:
-    """Format 1 said the kind inside `model`, or not at all for a Transformer, and of the vocabularies their digest alone."""
+    """Upgrade format 1: it had the kind inside `model`, or none for a Transformer, and only the digest of the vocabularies."""
     model = document["model"]
     kind = model.get("kind", "transformer") if isinstance(model, dict) else "none"  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     return document | {"kind": kind, "vocabularies": {"digest": document["vocabularies"]}}
 
 
 def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read weights, once their names and shapes are known to be the ones that the configuration asks for."""
+    """Read weights, after checking that their names and shapes fit the configuration."""
     shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
     try:
         with safe_open(path, framework="pt", device="cpu") as content:

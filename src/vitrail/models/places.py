@@ -1,7 +1,7 @@
-"""The places of a model: which value each Probe records, told by role, side and layer, so that nobody has to read names.
+"""The places of a model: the value of each Probe by role, side and layer, so that no code has to parse names.
 
 A model keeps its layers in lists, `encoder` and `decoder` (`cells` in a language model), so that the path of a layer is
-such as `encoder.0`. Nobody but this module and the models knows it.
+such as `encoder.0`. Only this module and the models use such paths.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from vitrail.nn.cells import CellKind
 
 Side = Literal["source", "target"]
-"""Which half of a translator: what reads the source, or what writes the target."""
+"""The half of a translator: source (encoder) or target (decoder)."""
 
 Role = Literal[
     "embedded",
@@ -34,29 +34,29 @@ Role = Literal[
     "output",
     "logits",
 ]
-"""What the value of a place is:
+"""The kind of value at a place:
 
 embedded      token embeddings, scaled
-position      embeddings to which positions were added: what the first layer reads
-query, key, value    of an attention, head by head
+position      embeddings plus positions: the input of the first layer
+query, key, value    of an attention, by head
 score         of every query with every key, before the softmax
-mask          which keys may be read: truth values
+mask          which keys may be read: booleans
 attention     weights: softmax of the scores, each row of which sums to 1
-context       what attention found: the values, weighted
+context       the output of attention: the weighted mean of the values
 residual      a residual sum
-norm          what the norm of a residual connection gave
+norm          output of the norm of a residual connection
 feed_forward  the neurons of a feed-forward layer, after the activation
 hidden        h, the state of a recurrent cell
 cell          c, the second state of an LSTM cell
 gate          a gate of a recurrent cell, or its candidate
-memory        what the encoder hands to the decoder
-output        what several parts give together: both directions of a recurrent layer, or a recurrent decoder with its attention
+memory        output of the encoder, read by the decoder
+output        combined output of several parts: both directions of a recurrent layer, or a recurrent decoder with its attention
 logits        scores of the next token
 """
 
 Order = Literal["forward", "backward", "reversed", "reversed_backward"]
-"""In which order the positions of a sentence are recorded: from the first to the last, or from the last to the first; of a source that is
-read in reverse, the words from the last to the first and then <eos>, or, by a cell that reads it backward, <eos> and then the words."""
+"""The order in which the positions of a sentence are recorded: first to last, or last to first. For a source read in reverse: the words
+from last to first, then <eos>; for a backward cell on it: <eos>, then the words."""
 
 AttentionType = Literal["encoder", "decoder", "cross"]
 """Encoder self-attention, masked decoder self-attention, cross-attention (the only kind of a recurrent model)."""
@@ -70,7 +70,7 @@ ATTENTION_SIDES: dict[AttentionType, tuple[Side, Side]] = {
 
 
 class Place(NamedTuple):
-    """Where a Probe records one value of a model."""
+    """One recorded value of a model: its Probe, role, side and layer."""
 
     name: str
     """The path of the Probe."""
@@ -78,15 +78,15 @@ class Place(NamedTuple):
     side: Side
     """The half of the model that it belongs to."""
     layer: int | None = None
-    """From 0; None for what belongs to no layer. The attention of a recurrent model counts as layer 0."""
+    """From 0; None for values outside the layers. The attention of a recurrent model counts as layer 0."""
     heads: int = 0
     """Of an attention; 0 elsewhere."""
     order: Order = "forward"
-    """In which order positions are recorded, where they are recorded one after the other."""
+    """The order of positions, where they are recorded one after the other."""
     reads: Side | None = None
-    """The side that an attention looks at; its keys and values have that side's positions."""
+    """The side that an attention attends to; its keys and values have that side's positions."""
     layer_output: bool = False
-    """Whether it is what its layer hands on to the next one."""
+    """Whether it is the output of its layer to the next one."""
 
     @property
     def path(self) -> str:
@@ -94,7 +94,7 @@ class Place(NamedTuple):
         return self.name.rpartition(".")[0]
 
     def reading_order(self, length: int) -> list[int]:
-        """Where among the recorded values that of each position is. Args: length: positions, <eos> included, no padding."""
+        """The index of each position among the recorded values. Args: length: positions, <eos> included, no padding."""
         last = length - 1
         match self.order:
             case "forward":
@@ -126,7 +126,7 @@ class Attention:
 
 
 def attentions(places: Sequence[Place], *kinds: AttentionType) -> list[Attention]:
-    """The attentions of these kinds, kind by kind and layer by layer; of all kinds in the order of the model where none is given."""
+    """The attentions of these kinds, by kind and layer; default: all, in the order of the model."""
     by_sides: dict[tuple[Side, Side], AttentionType] = {sides: kind for kind, sides in ATTENTION_SIDES.items()}
     found = [
         Attention(by_sides[place.side, place.reads], place.layer or 0, place.heads, place.path, probes_at(places, place.path))
@@ -147,12 +147,12 @@ def find(places: Iterable[Place], role: Role, side: Side) -> Place | None:
 
 
 def layer_outputs(places: Iterable[Place], side: Side) -> list[Place]:
-    """What the layers of a side hand on, from the first layer to the last."""
+    """The outputs of a side's layers, from first to last."""
     return [place for place in places if place.layer_output and place.side == side]
 
 
 def gradient_places(places: Iterable[Place]) -> list[Place]:
-    """Where gradients are compared over time steps and layers: the last residual sum of each layer, or the state of its forward cell."""
+    """The places for comparing gradients over time steps and layers: each layer's last residual sum, or the state of its forward cell."""
     found: dict[tuple[Side, int | None], Place] = {}
     for place in places:
         forward = place.role == "hidden" and place.order in ("forward", "reversed")
@@ -183,35 +183,35 @@ _STATES: dict[CellKind, dict[str, Role]] = {
     "gru": {"reset_gate": "gate", "update_gate": "gate", "candidate": "gate"},
     "lstm": {"input_gate": "gate", "forget_gate": "gate", "output_gate": "gate", "candidate": "gate", "cell": "cell"},
 }
-"""What each cell records beside its hidden state."""
+"""The recorded values of each cell besides its hidden state."""
 
 
 def cell_places(path: str, kind: CellKind, *, side: Side, layer: int, order: Order = "forward", layer_output: bool) -> list[Place]:
-    """The places of a recurrent cell. Args: layer_output: whether its hidden state is what the layer hands on."""
+    """The places of a recurrent cell. Args: layer_output: whether its hidden state is the layer's output."""
     hidden = Place(f"{path}.hidden", "hidden", side, layer, order=order, layer_output=layer_output)
     return [hidden, *(Place(f"{path}.{name}", role, side, layer, order=order) for name, role in _STATES[kind].items())]
 
 
-# Paths of modules, weights and what is derived from a value, which no Probe records.
+# Paths of modules, weights and derived values, without Probes.
 
 _LAYER = re.compile(r"((?:encoder|decoder|cells)\.(\d+))(?:\.|$)")
 _ORDER = ("source_", "target_", "encoder.", "encoder_", "bridge", "attention", "decoder.", "decoder_", "readout", "output")
-"""How the paths of parts begin, from input to output."""
+"""Prefixes of the paths of parts, from input to output."""
 
 
 def layer_of(path: str) -> str | None:
-    """The path of the layer that something belongs to: encoder.0.residual_1.norm.weight -> encoder.0; None for what belongs to none."""
+    """The path of the layer in a path: encoder.0.residual_1.norm.weight -> encoder.0; None outside layers."""
     match = _LAYER.match(path)
     return match[1] if match else None
 
 
 def group_of(path: str) -> str:
-    """The layer that a weight belongs to, or else the part of the model: encoder.0, readout."""
+    """The layer of a weight, or else its part of the model: encoder.0, readout."""
     return layer_of(path) or path.partition(".")[0]
 
 
 def rank(group: str) -> tuple[int, int]:
-    """To sort what `group_of` gives: from input to output, layers in their order."""
+    """Sort key for results of `group_of`: from input to output, layers in order."""
     place = next((number for number, start in enumerate(_ORDER) if group.startswith(start)), len(_ORDER))
     match = _LAYER.match(group)
     return place, int(match[2]) if match else 0
@@ -224,12 +224,12 @@ def numbered(path: str) -> tuple[str, int]:
 
 
 def side_of(path: str) -> Side:
-    """The half of the model that a module, a weight or a value belongs to, by its path."""
+    """The half of the model of a module, a weight or a value, by its path."""
     return "source" if path.startswith(("encoder", "source_")) or path == "memory" else "target"
 
 
 def brief(name: str) -> str:
-    """A place in a few letters: encoder.0.residual_2.sum as enc 0, source_embedded as X."""
+    """A short label of a place: enc 0 for encoder.0.residual_2.sum, X for source_embedded."""
     match = _LAYER.match(name)
     if match is not None:
         return f"{name[:3]} {match[2]}"

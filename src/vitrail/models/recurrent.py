@@ -25,7 +25,7 @@ AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong
 
 
 class CellsConfig(Config):
-    """What recurrent models of every kind have in common."""
+    """Settings of all recurrent models."""
 
     cell: CellKind = "lstm"
     """Recurrent cell: rnn (Elman, tanh), gru or lstm."""
@@ -36,13 +36,13 @@ class CellsConfig(Config):
     residual: bool = False
     """Add the input of every layer but the first to its output."""
     norm: CellNorm = "none"
-    """Normalisation inside the cells: none, layer, or batch (of what comes from the input)."""
+    """Normalisation inside the cells: none, layer, or batch (of the input's part only)."""
     forget_bias: float = 1.0
-    """What the bias of an LSTM's forget gate begins with."""
+    """Initial bias of an LSTM's forget gate."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Share dropped of the embeddings, of what goes from layer to layer, and of what the output is read from."""
+    """Dropout rate of the embeddings, between layers, and before the output."""
     variational: bool = False
-    """Drop the same values at every time step of a sentence (Gal and Ghahramani 2016) instead of others at each."""
+    """Drop the same values at every time step of a sentence (Gal and Ghahramani 2016) instead of new ones at each."""
     word_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of words whose whole embedding is dropped."""
     truncate: int | None = Field(default=None, ge=1)
@@ -55,13 +55,13 @@ class CellsConfig(Config):
 
 
 class RecurrentConfig(CellsConfig):
-    """The shape of a recurrent encoder-decoder."""
+    """Configuration of a recurrent encoder-decoder."""
 
     kind: Literal["recurrent"] = "recurrent"
     """Recurrent networks; another kind is `transformer`."""
     attention: AttentionKind = "none"
-    """How the decoder looks back at the source: none (it hears the encoder's last state alone), bahdanau (additive, asked with the state
-    before the step), luong-dot, luong-general or luong-concat (asked with the state after it)."""
+    """How the decoder attends to the source: none (it gets only the encoder's last state), bahdanau (additive; the query is the state
+    before the step), luong-dot, luong-general or luong-concat (the query is the state after it)."""
     input_feeding: bool = False
     """Luong's input feeding: the decoder also reads the attentional vector of the step before. Bahdanau's reads its context in any case."""
     encoder_layers: int = Field(default=1, ge=1, le=100)
@@ -77,7 +77,7 @@ class RecurrentConfig(CellsConfig):
 
     @property
     def depth(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
         return self.encoder_layers + self.decoder_layers
 
     @model_validator(mode="after")
@@ -95,7 +95,7 @@ class RecurrentConfig(CellsConfig):
 
     @property
     def is_reference(self) -> bool:
-        """Whether comparisons give the other models as many parameters as this one has, rather than change its own width."""
+        """Whether comparisons keep this model's width and give the others as many parameters."""
         return False
 
     def with_width(self, width: int) -> "RecurrentConfig":
@@ -103,7 +103,7 @@ class RecurrentConfig(CellsConfig):
         return RecurrentConfig.model_validate(self.model_dump() | {"width": width, "embedding_width": width})
 
     def describe(self) -> str:
-        """The sizes that its speed depends on."""
+        """A summary of the sizes that its speed depends on."""
         layers = f"{self.encoder_layers}+{self.decoder_layers} layers"
         attention = "no attention" if self.attention == "none" else f"attention {self.attention}"
         fed = ", input feeding" if self.input_feeding else ""
@@ -111,7 +111,7 @@ class RecurrentConfig(CellsConfig):
         return f"{layers} of {self.cell} ({sides}), width {self.width}, embeddings {self.embedding_width}, {attention}{fed}"
 
     def products(self, shape: Shape, *, vocabulary: int) -> int:
-        """Multiply-adds of one forward pass; see `evaluation.flops`, where the formula is told."""
+        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
         rows, source, target, real = shape
         width, embedding, cell = self.width, self.embedding_width, CELLS[self.cell]
         each = width // 2 if self.bidirectional else width
@@ -141,12 +141,12 @@ class RecurrentConfig(CellsConfig):
 
     @property
     def word_order(self) -> str:
-        """How the model knows the order of words: it reads one after the other."""
+        """How the model knows the order of words: it reads them one after the other."""
         return "recurrent"
 
     @property
     def feeds(self) -> bool:
-        """Whether a step reads what attention found, so that steps can only be taken one after the other."""
+        """Whether a step reads the attention's output, so that steps must be computed one after the other."""
         return self.input_feeding or self.attention == "bahdanau"
 
     def places(self) -> tuple[Place, ...]:
@@ -177,12 +177,12 @@ PRESETS: dict[str, RecurrentConfig] = {
 
 
 def _flip(values: Float[Tensor, "B S D"], order: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-    """Put the positions of each row into another order."""
+    """Reorder the positions of each row."""
     return values.gather(1, order[:, :, None].expand_as(values))
 
 
 def _backwards(keep: Bool[Tensor, "B S"], *, ends: int = 0) -> Int[Tensor, "B S"]:
-    """Each row's real positions from last to first; padding stays where it is, and so do the last `ends` real ones."""
+    """Each row's real positions from last to first; padding and the last `ends` real positions keep their places."""
     last = keep.sum(1, keepdim=True) - 1 - ends
     position = torch.arange(keep.shape[1], device=keep.device)[None]
     return torch.where(position <= last, last - position, position)
@@ -202,7 +202,7 @@ class EncoderLayer(nn.Module):
     def forward(
         self, values: Float[Tensor, "B S I"], keep: Bool[Tensor, "B S"], backwards: Int[Tensor, "B S"]
     ) -> tuple[Float[Tensor, "B S D"], Carry]:
-        """The hidden states at every position, and the last carry of each direction side by side."""
+        """The hidden states at every position, and the last carry of both directions, concatenated."""
         outputs, last = self.forward_cell(values, keep)
         if self.backward_cell is not None:
             behind, first = self.backward_cell(_flip(values, backwards), keep)
@@ -212,7 +212,7 @@ class EncoderLayer(nn.Module):
 
 
 class Bridge(nn.Module):
-    """From the encoder's last carry to the decoder's first: s_0 = tanh(W·h + b); a cell state, which has no bounds, without the tanh.
+    """The decoder's first carry from the encoder's last: s_0 = tanh(W·h + b); for a cell state, which is unbounded, without the tanh.
 
     Source: Bahdanau et al. 2015, section A.2.2. Differs from it: both directions are read, not the backward one alone.
     """
@@ -222,23 +222,23 @@ class Bridge(nn.Module):
         self.parts = nn.ModuleList(nn.Linear(width, width) for _ in range(parts))
 
     def forward(self, carry: Carry) -> Carry:
-        """Translate each part of the carry."""
+        """Map each part of the carry."""
         found = tuple(part(values) for part, values in zip(self.parts, carry, strict=True))
         return (found[0].tanh(), *found[1:])
 
 
 @dataclass(frozen=True)
 class RecurrentState(State):
-    """The decoder's carry, layer by layer, and the source that attention asks: the latter is kept once a sentence, not once a beam."""
+    """The decoder's carry by layer, and the source for attention: the latter is kept once per sentence, not per beam."""
 
     carries: tuple[tuple[Float[Tensor, "N D"], ...], ...]
     fed: Float[Tensor, "N E"] | None
-    """The last attentional vector, where it is fed to the next step."""
+    """The last attentional vector, with input feeding."""
     memory: Float[Tensor, "B S D"]
     keys: Float[Tensor, "B S A"]
     mask: Mask
     masks: tuple[Tensor | None, ...] = ()
-    """Variational dropout's masks, which hold for the whole of a training sentence."""
+    """Variational dropout's masks, the same for a whole training sentence."""
 
     @property
     def size(self) -> Rows:
@@ -260,7 +260,7 @@ class RecurrentState(State):
         return replace(moved, memory=self.memory[sentences], keys=self.keys[sentences], mask=mask)
 
     def detached(self) -> "RecurrentState":
-        """The same numbers, through which no gradient goes back to earlier steps; the source stays attached."""
+        """The same values without gradient to earlier steps; the source keeps its gradient."""
         carries = tuple(tuple(part.detach() for part in carry) for carry in self.carries)
         return replace(self, carries=carries, fed=None if self.fed is None else self.fed.detach())
 
@@ -268,7 +268,7 @@ class RecurrentState(State):
 class Recurrent(TranslationModel):
     """Recurrent encoder-decoder.
 
-    Without attention (Sutskever et al. 2014; Cho et al. 2014), the encoder's last state is all that the decoder starts from. With it:
+    Without attention (Sutskever et al. 2014; Cho et al. 2014), the decoder starts from the encoder's last state alone. With it:
     Bahdanau (2015): c_t from s_(t-1);  s_t = cell([y_(t-1); c_t], s_(t-1));  h~_t = tanh(W·[s_t; c_t; y_(t-1)]).
     Luong (2015):    s_t = cell(y_(t-1) or, fed, [y_(t-1); h~_(t-1)], s_(t-1));  c_t from s_t;  h~_t = tanh(W·[s_t; c_t]).
     p(y_t) = softmax(E·h~_t + b). Differs from the papers: no maxout before the output, whose matrix E may be the embeddings;
@@ -334,7 +334,7 @@ class Recurrent(TranslationModel):
         return self.dropout(values) if mask is None else values * mask
 
     def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
-        """Read the source once; padding is found by its id. The memory stands in the order of the source, in whichever it was read."""
+        """Read the source once; padding is found by its id. The memory is always in the order of the source."""
         rows, source = len(source), self._enough_rows(source)
         keep = source != PAD
         values = self._embed(self.source_embedding, source, self.source_embedded)
@@ -350,12 +350,12 @@ class Recurrent(TranslationModel):
         return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
 
     def _enough_rows(self, values: Tensor) -> Tensor:
-        """Repeat the last row of a few, so that a sentence's numbers do not depend on which it is encoded with; see `fewest_rows`."""
+        """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`."""
         missing = 0 if self.training else fewest_rows(torch.get_num_threads()) - len(values)
         return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
 
     def start(self, encoded: Encoded) -> RecurrentState:
-        """Let the encoder's last carry become the decoder's first, layer by layer from the top; the lowest may serve several."""
+        """Make the decoder's first carry from the encoder's last, layer by layer from the top; the lowest may be used several times."""
         assert encoded.summary is not None
         rows = len(encoded.memory)
         memory, keep, summary = (self._enough_rows(part) for part in (encoded.memory, encoded.keep, encoded.summary))
@@ -371,12 +371,12 @@ class Recurrent(TranslationModel):
         return state if len(memory) == rows else state.select(kept, kept)
 
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T E"]:
-        """What the output is read from at every position of a given target; position t has seen targets 0 to t."""
+        """The input of `read_out` at every position of a given target; position t depends on targets 0 to t."""
         state = self.start(encoded)
         values = self._embed(self.target_embedding, target, self.target_embedded)
         widths = [self.config.embedding_width, *([self.config.width] * self.config.decoder_layers)]
         state = replace(state, masks=tuple(self._mask(values, width) for width in widths))
-        # In evaluation the gradient, where one asks for it, is the whole one.
+        # In evaluation the gradient, if requested, is not truncated.
         chunk = (self.training and self.config.truncate) or target.shape[1]
         found: list[Tensor] = []
         for part, keep in zip(values.split(chunk, dim=1), (target != PAD).split(chunk, dim=1), strict=True):
@@ -387,7 +387,7 @@ class Recurrent(TranslationModel):
     def _advance(
         self, values: Float[Tensor, "N T E"], keep: Bool[Tensor, "N T"], state: RecurrentState
     ) -> tuple[Float[Tensor, "N T E"], RecurrentState]:
-        """Read T embedded target tokens from a state on: one after the other where each needs what attention found at the one before."""
+        """Read T embedded target tokens from a state on: one after the other where each needs the attention's output at the one before."""
         masks = state.masks or (None,) * (self.config.decoder_layers + 1)
         values = self._drop(values, masks[0])
         if not self.config.feeds:
@@ -421,7 +421,7 @@ class Recurrent(TranslationModel):
         return hidden, replace(state, carries=tuple(carries), fed=None if state.fed is None else hidden[:, -1])
 
     def _attend(self, query: Float[Tensor, "N T D"], state: RecurrentState) -> Float[Tensor, "N T D"]:
-        """What attention finds in the source; the K beams of a sentence ask its one memory side by side."""
+        """The attention's output; the K beams of a sentence share its one memory."""
         assert self.attention is not None
         asked = query.reshape(len(state.memory), -1, query.shape[2])
         return self.attention.attend(asked, state.keys, state.memory, state.mask).reshape(*query.shape[:2], -1)

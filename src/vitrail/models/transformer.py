@@ -35,7 +35,7 @@ class TransformerConfig(BlockConfig):
 
     @property
     def depth(self) -> int:
-        """How many layers there are."""
+        """The number of layers."""
         return self.encoder_layers + self.decoder_layers
 
     @property
@@ -45,7 +45,7 @@ class TransformerConfig(BlockConfig):
 
     @property
     def is_reference(self) -> bool:
-        """Whether comparisons give the other models as many parameters as this one has, rather than change its own width."""
+        """Whether comparisons keep this model's width and give the others as many parameters."""
         return True
 
     def with_width(self, width: int) -> "TransformerConfig":
@@ -53,12 +53,12 @@ class TransformerConfig(BlockConfig):
         return TransformerConfig.model_validate(self.model_dump() | {"width": width, "heads": 4, "feed_forward": 2 * width})
 
     def describe(self) -> str:
-        """The sizes that its speed depends on."""
+        """A summary of the sizes that its speed depends on."""
         layers = f"{self.encoder_layers}+{self.decoder_layers} layers"
         return f"{layers}, width {self.width}, feed-forward {self.feed_forward}, {self.heads} heads"
 
     def products(self, shape: Shape, *, vocabulary: int) -> int:
-        """Multiply-adds of one forward pass; see `evaluation.flops`, where the formula is told."""
+        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
         rows, source, target, real = shape
         width, heads = self.width, self.heads * self.width_of_head
         feed_forward = (3 if self.activation == "swiglu" else 2) * width * self.feed_forward
@@ -90,7 +90,7 @@ PRESETS: dict[str, TransformerConfig] = {
 
 
 class LayerState(NamedTuple):
-    """What one decoder block remembers: its own keys and values so far, and those of the source."""
+    """The cache of one decoder block: its own keys and values so far, and those of the source."""
 
     key: Float[Tensor, "N H C E"]
     value: Float[Tensor, "N H C E"]
@@ -111,7 +111,7 @@ class DecoderBlock(nn.Module):
     def forward(
         self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], mask: Mask, memory: Float[Tensor, "B S D"], memory_mask: Mask
     ) -> Float[Tensor, "B T D"]:
-        """Let every target position read those before it and the whole source."""
+        """Every target position attends to those before it and to the whole source."""
 
         def read_own(x: Tensor) -> Tensor:
             return self.self_attention(x, x, mask)
@@ -124,7 +124,7 @@ class DecoderBlock(nn.Module):
         return self.residual_3(values, keep, self.feed_forward)
 
     def step(self, values: Float[Tensor, "N 1 D"], state: LayerState, memory_mask: Mask, *, position: int) -> Float[Tensor, "N 1 D"]:
-        """The same for one new position; writes its key and value into the state's memory."""
+        """The same for one new position; writes its key and value into the cache."""
         keep = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
         sentences = state.source_key.shape[0]
 
@@ -132,7 +132,7 @@ class DecoderBlock(nn.Module):
             return extend_attention(self.self_attention, x, KeyValues(state.key, state.value), None, position=position)
 
         def read_source(x: Tensor) -> Tensor:
-            # The K beams of a sentence ask its source side by side, so that its keys and values are neither copied nor reordered.
+            # The K beams of a sentence attend to its source in parallel, so that its keys and values are neither copied nor reordered.
             asked = x.view(sentences, -1, x.shape[2])
             return self.cross_attention.attend(asked, state.source_key, state.source_value, memory_mask).reshape(x.shape)
 
@@ -143,9 +143,9 @@ class DecoderBlock(nn.Module):
 
 @dataclass(frozen=True)
 class TransformerState(State):
-    """Keys and values of every decoder block, up to `position`; the memory behind them grows by doubling.
+    """Keys and values of every decoder block, up to `position`; their memory grows by doubling.
 
-    Keys and values of the source stay one a sentence.
+    Keys and values of the source are kept once per sentence.
     """
 
     layers: list[LayerState]
@@ -223,12 +223,12 @@ class Transformer(TranslationModel):
             nn.init.normal_(weight, std=self.config.width**-0.5)
 
     def _embed_source(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-        """X + P of the source, X being scaled by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
+        """X + P of the source, with X scaled by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
         embedded = self.source_embedded(self.source_embedding(source) * self.config.width**0.5)
         return self.dropout(self.source_input(self.source_positions(embedded)))
 
     def _embed_target(self, target: Int[Tensor, "B T"], start: int = 0) -> Float[Tensor, "B T D"]:
-        """Y + P of target tokens whose first stands at `start`."""
+        """Y + P of target tokens; the first has position `start`."""
         embedded = self.target_embedded(self.target_embedding(target) * self.config.width**0.5)
         return self.dropout(self.target_input(self.target_positions(embedded, start)))
 
@@ -244,7 +244,7 @@ class Transformer(TranslationModel):
         return Encoded(self.memory(values), keep)
 
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T D"]:
-        """The decoder's last vectors for a given target, every position at once; position t has seen targets 0 to t."""
+        """The decoder's last vectors for a given target, every position at once; position t depends on targets 0 to t."""
         keep = target != PAD
         values = self._embed_target(target)
         mask, memory_mask = causal_mask(keep, values.dtype), padding_mask(encoded.keep, values.dtype)
@@ -259,7 +259,7 @@ class Transformer(TranslationModel):
         return self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
-        """Logits: the likeness of a vector to each token's output vector."""
+        """Logits: the product of each vector with each token's output vector."""
         return self.logits(hidden @ self.output_weight.t())
 
     def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
@@ -271,7 +271,7 @@ class Transformer(TranslationModel):
         return cast(Iterable[DecoderBlock], self.decoder)
 
     def start(self, encoded: Encoded) -> TransformerState:
-        """Read the source's keys and values once for every block; room for 32 positions to begin with."""
+        """Compute the source's keys and values once for every block; the first room is for 32 positions."""
         layers: list[LayerState] = []
         sentences = encoded.memory.shape[0]
         for block in self._decoder_blocks():

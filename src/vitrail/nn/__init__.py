@@ -1,4 +1,4 @@
-"""Tensors in, tensors out: the layers that every architecture is made of.
+"""The layers of all architectures: tensors in, tensors out.
 
 Legend of shape letters, one for the whole package:
     B sentences, S source positions, T target positions, D model width, H heads, E width of one head,

@@ -1,4 +1,4 @@
-"""Attention: every position looks at others and takes from each what matches its question."""
+"""Attention: each position gets a weighted mean of the values of others; the weights say how well their keys match its query."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from vitrail.nn.probe import Probe
 
 
 class Mask(NamedTuple):
-    """Which positions may be read, as truth values and as what is added to the scores (0 or the lowest number); made once a batch."""
+    """Which positions may be read, as booleans and as the term added to the scores (0 or the lowest number); made once a batch."""
 
     keep: Bool[Tensor, "B 1 #T S"]
     bias: Float[Tensor, "B 1 #T S"]
@@ -27,12 +27,12 @@ def make_mask(keep: Bool[Tensor, "B 1 #T S"], dtype: torch.dtype) -> Mask:
 
 
 def padding_mask(keep: Bool[Tensor, "B S"], dtype: torch.dtype) -> Mask:
-    """Every position may read every real position."""
+    """Every position may attend to every real position."""
     return make_mask(keep[:, None, None, :], dtype)
 
 
 def causal_mask(keep: Bool[Tensor, "B T"], dtype: torch.dtype) -> Mask:
-    """Position t may read the real positions 0 to t: no word sees a later one."""
+    """Causal mask: position t may attend to the real positions 0 to t."""
     length = keep.shape[1]
     earlier = torch.ones(length, length, dtype=torch.bool, device=keep.device).tril_()
     return make_mask(keep[:, None, None, :] & earlier, dtype)
@@ -64,7 +64,7 @@ class MultiHeadAttention(nn.Module):
         return projected.unflatten(2, (self.heads, self.head_width)).transpose(1, 2)
 
     def read(self, memory: Float[Tensor, "B S D"], start: int = 0) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
-        """Keys and values of a memory whose first position is `start`: computed once, then asked many times."""
+        """Keys and values of a memory whose first position is `start`: computed once, used many times."""
         key, value = self._split(self.key(memory)), self._split(self.value(memory))
         return (key if self.rotary is None else self.rotary(key, start)), value
 
@@ -92,7 +92,7 @@ class MultiHeadAttention(nn.Module):
     def _explicit(
         self, query: Float[Tensor, "B H T E"], key: Float[Tensor, "B H S E"], value: Float[Tensor, "B H S E"], mask: Mask | None
     ) -> Float[Tensor, "B H T E"]:
-        """softmax(QKᵀ/sqrt(E) + mask)·V with every intermediate value in hand. Cost: B·H·T·S·2E multiply-adds; stores B·H·T·S weights."""
+        """softmax(QKᵀ/sqrt(E) + mask)·V with every intermediate value available. Cost: B·H·T·S·2E multiply-adds; stores B·H·T·S weights."""
         scores = self.scores((query * (1 / math.sqrt(self.head_width))) @ key.transpose(2, 3))
         if mask is not None:
             self.keep(mask.keep)
@@ -101,15 +101,15 @@ class MultiHeadAttention(nn.Module):
         return self.dropout(weights) @ value
 
     def forward(self, values: Float[Tensor, "B T D"], memory: Float[Tensor, "B S D"], mask: Mask | None) -> Float[Tensor, "B T D"]:
-        """Read the memory and ask it in one go."""
+        """`read` and `attend` in one call."""
         key, value = self.read(memory)
         return self.attend(values, key, value, mask)
 
 
 class StepAttention(nn.Module, ABC):
-    """Attention of a recurrent decoder: one head, whose query is the decoder's state; what it mixes is the memory itself.
+    """Attention of a recurrent decoder: one head; the query is the decoder's state, the values are the memory itself.
 
-    a = softmax_s(score(q, m_s));  context = Σ_s a_s·m_s. The subclasses say what the score is.
+    a = softmax_s(score(q, m_s));  context = Σ_s a_s·m_s. The subclasses define the score.
     """
 
     def __init__(self) -> None:
@@ -117,17 +117,17 @@ class StepAttention(nn.Module, ABC):
         self.scores, self.keep, self.weights, self.context = Probe(), Probe(), Probe(), Probe()
 
     def read(self, memory: Float[Tensor, "B S D"]) -> Float[Tensor, "B S A"]:
-        """What the queries are held against: computed once, asked many times."""
+        """The keys: computed once, used many times."""
         return memory
 
     @abstractmethod
     def score(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B T S"]:
-        """How well each position suits each query."""
+        """The score of each position for each query."""
 
     def attend(
         self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"], memory: Float[Tensor, "B S M"], mask: Mask
     ) -> Float[Tensor, "B T M"]:
-        """Mix the memory for each query. Padding gets a weight of exactly 0."""
+        """The weighted mean of the memory for each query. Padding gets a weight of exactly 0."""
         scores = self.scores(self.score(query, keys)[:, None])
         self.keep(mask.keep)
         weights = self.weights((scores + mask.bias.to(scores.dtype)).softmax(dim=3))
@@ -149,7 +149,7 @@ class AdditiveAttention(StepAttention):
         return self.key(memory)
 
     def score(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B T S"]:
-        """Cost: B·T·S·A values are held at once."""
+        """Cost: memory for B·T·S·A values."""
         return (self.query(query)[:, :, None] + keys[:, None]).tanh() @ self.vector
 
 
@@ -157,7 +157,7 @@ class DotAttention(StepAttention):
     """score(q, m) = qᵀ·m: both must have the same width. Source: Luong et al. 2015, eq. 8, "dot"."""
 
     def score(self, query: Float[Tensor, "B T D"], keys: Float[Tensor, "B S A"]) -> Float[Tensor, "B T S"]:
-        """A product for each pair of positions."""
+        """The product for each pair of positions."""
         return query @ keys.transpose(1, 2)
 
 

@@ -1,4 +1,4 @@
-"""Recurrent cells written as their equations; whole sequences run on torch's fused kernels where these are faster and nobody listens."""
+"""Recurrent cells written as their equations. Whole sequences run on torch's fused kernels where these are faster and no hook is set."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal
@@ -14,17 +14,17 @@ from vitrail.nn.probe import Probe
 CellKind = Literal["rnn", "gru", "lstm"]
 CellNorm = Literal["none", "layer", "batch"]
 Carry = tuple[Float[Tensor, "B D"], ...]
-"""What a cell hands on to the next time step: (h,) of an Elman network or GRU, (h, c) of an LSTM."""
+"""The state that a cell passes to the next time step: (h,) of an Elman network or GRU, (h, c) of an LSTM."""
 
 _CLOSED = 1e4
-"""What is added to a gate to shut it (or, negated, to open it) whatever else arrives: sigmoid(±1e4) is 0 or 1 exactly."""
+"""Subtracted from a gate's input to close it, added to open it: sigmoid(±1e4) is 0 or 1 exactly."""
 
 
 class Cell(nn.Module, ABC):
     """One recurrent layer in one direction.
 
-    A time step takes the input's part of every gate, W·x + b, and the carry, to which it applies U·h + b'.
-    The weights have the layout and the order of gates of torch's cells, so that its fused kernels take them as they are.
+    A time step gets the input's part of every gate, W·x + b, and the carry, to which it applies U·h + b'. The weights have the layout and
+    the order of gates of torch's cells, so that its fused kernels can use them.
 
     Args:
         norm: "layer" normalises W·x and U·h by themselves, and the cell state of an LSTM before its output (Ba et al. 2016, section 3.1;
@@ -32,7 +32,7 @@ class Cell(nn.Module, ABC):
     """
 
     gates: ClassVar[int]
-    """G: how many vectors of width D the input is projected to."""
+    """G: the number of vectors of width D to which the input is projected."""
     parts: ClassVar[int]
     """Tensors in its carry."""
 
@@ -42,7 +42,7 @@ class Cell(nn.Module, ABC):
         rows = self.gates * width
         self.input_weight = nn.Parameter(torch.empty(rows, input_width))
         self.hidden_weight = nn.Parameter(torch.empty(rows, width))
-        # A norm brings its own bias.
+        # A norm has its own bias.
         self.input_bias = nn.Parameter(torch.zeros(rows)) if norm == "none" else None
         self.hidden_bias = nn.Parameter(torch.zeros(rows)) if norm != "layer" else None
         self.layer_norms = nn.ModuleList(nn.LayerNorm(rows) for _ in range(2)) if norm == "layer" else None
@@ -80,9 +80,9 @@ class Cell(nn.Module, ABC):
     def forward(
         self, values: Float[Tensor, "B T I"], keep: Bool[Tensor, "B T"], carry: Carry | None = None
     ) -> tuple[Float[Tensor, "B T D"], Carry]:
-        """Run over a sequence. Padding, which must come last in a row, leaves the carry as it was.
+        """Run over a sequence. Padding must come last in a row and does not change the carry.
 
-        Returns: the hidden state after every step (what stands at padding means nothing), and the carry after each row's last real step.
+        Returns: the hidden state after every step (values at padding have no meaning), and the carry after each row's last real step.
         """
         carry = self.start(len(values), values) if carry is None else carry
         if self._fused_is_faster(values):
@@ -106,19 +106,19 @@ class Cell(nn.Module, ABC):
         return any(part.is_hooked for part in self.children() if isinstance(part, Probe))
 
     def _run_fused(self, values: Tensor, keep: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
-        """The same by one kernel, which knows nothing of padding: it runs on, and each row's last real state is looked up."""
+        """The same by one kernel, which ignores padding; the last real state of each row is selected afterwards."""
         outputs, _ = self._kernel(values, self.input_weight, carry)
         return outputs, (self._last(outputs, keep, carry[0]),)
 
     def _last(self, outputs: Tensor, keep: Tensor, before: Tensor) -> Tensor:
-        """The hidden state after each row's last real position, or the one before where a row has none."""
+        """The hidden state after each row's last real position; the initial one where a row has none."""
         lengths = keep.sum(1)[:, None]
         at = (lengths - 1).clamp(min=0)[:, :, None].expand(-1, 1, outputs.shape[2])
         return torch.where(lengths > 0, outputs.gather(1, at).squeeze(1), before.to(outputs.dtype))
 
     @abstractmethod
     def _kernel(self, values: Tensor, input_weight: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
-        """torch's own run of this cell."""
+        """torch's kernel for this cell."""
 
     def _weights(self, input_weight: Tensor) -> tuple[Tensor, ...]:
         assert self.input_bias is not None and self.hidden_bias is not None
@@ -145,7 +145,7 @@ class ElmanCell(Cell):
 
 
 class GRUCell(Cell):
-    """Gated recurrent unit: a gate z mixes the old state with a candidate, a gate r decides how much of the old state that one sees.
+    """Gated recurrent unit: gate z mixes the old state with a candidate; gate r scales the old state in the candidate.
 
     r = σ(W_r·x + U_r·h);  z = σ(W_z·x + U_z·h);  n = tanh(W_n·x + r * (U_n·h + b'_n));  h' = (1 - z) * n + z * h   (biases not shown)
 
@@ -174,12 +174,12 @@ class GRUCell(Cell):
 
 
 class LSTMCell(Cell):
-    """Long short-term memory: a cell state c that gates write to, erase and read, so that gradients pass through time by a sum.
+    """Long short-term memory: gates write, erase and read a cell state c; gradients flow through time by its sum.
 
     i, f, o = σ(W·x + U·h);  g = tanh(W_g·x + U_g·h);  c' = f * c + i * g;  h' = o * tanh(c')   (biases not shown)
 
     Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000, whose bias starts at `forget_bias`
-    (1: Jozefowicz et al. 2015), so that a new cell remembers.
+    (1: Jozefowicz et al. 2015), so that a new cell keeps its state.
     """
 
     gates, parts = 4, 2
@@ -210,8 +210,8 @@ class LSTMCell(Cell):
         return outputs, (hidden[0], cell[0])
 
     def _run_fused(self, values: Tensor, keep: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
-        """The kernel gives the cell state after the last column alone, so padding must not change it: one more input, which is 1 at
-        padding, shuts the input gate and opens the forget gate. It costs nothing measurable, where packed sequences cost x1.6."""
+        """The kernel returns only the cell state after the last column, so padding must not change it: one more input, 1 at padding, closes
+        the input gate and opens the forget gate. It has no measurable cost; packed sequences cost x1.6."""
         shut = torch.zeros_like(self.input_weight[:, :1])
         shut[: self.width] = -_CLOSED
         shut[self.width : 2 * self.width] = _CLOSED

@@ -1,4 +1,4 @@
-"""What blocks are made of: dropout, norms, feed-forward, residual connections."""
+"""Parts of a block: dropout, norms, feed-forward, residual connections."""
 
 import math
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Dropout(nn.Module):
         return values if mask is None else values * mask
 
     def draw(self, shape: tuple[int, ...], like: Tensor) -> Float[Tensor, "..."] | None:
-        """A mask to multiply by, which may be used several times: 0, or what makes up for the zeros. None where nothing is dropped."""
+        """A mask to multiply by, for repeated use: 0, or the factor that keeps the mean. None where nothing is dropped."""
         if not self.training or self.rate == 0.0:
             return None
         dropped = round(256 * self.rate)
@@ -49,10 +49,10 @@ class Dropout(nn.Module):
 
 
 class MaskedBatchNorm(nn.Module):
-    """Batch normalisation over the real tokens of a batch: each feature gets the mean and variance that it has in the batch.
+    """Batch normalisation over the real tokens of a batch: each feature is normalised by its mean and variance in the batch.
 
-    Source: Ioffe and Szegedy 2015, with padding left out of the statistics. Evaluation uses running averages (momentum 0.1),
-    of the variance the unbiased one, as torch does.
+    Source: Ioffe and Szegedy 2015, with padding left out of the statistics. Evaluation uses running averages (momentum 0.1) of the mean and
+    the unbiased variance, as torch does.
     """
 
     def __init__(self, width: int, epsilon: float = 1e-5) -> None:
@@ -80,7 +80,7 @@ class MaskedBatchNorm(nn.Module):
 
 
 class TokenNorm(nn.Module):
-    """Layer norm or RMS norm: each token is normalised by itself, whatever its neighbours are.
+    """Layer norm or RMS norm: each token is normalised by itself.
 
     LayerNorm(x) = (x - mean) / sqrt(var + 1e-5) · g + b (Ba et al. 2016);
     RMSNorm(x) = x / sqrt(mean(x²) + 1e-5) · g (Zhang and Sennrich 2019).
@@ -91,7 +91,7 @@ class TokenNorm(nn.Module):
         self.norm = nn.LayerNorm(width) if kind == "layer" else nn.RMSNorm(width, eps=1e-5)
 
     def forward(self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Normalise each token; `keep` is not needed, and taken so that all norms are called alike."""
+        """Normalise each token; `keep` is unused: all norms have the same signature."""
         return self.norm(values)
 
 
@@ -137,7 +137,7 @@ class Residual(nn.Module):
     def forward(
         self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], sublayer: Callable[[Tensor], Tensor]
     ) -> Float[Tensor, "B T D"]:
-        """Add what the sublayer makes of the values to the values."""
+        """Add the sublayer's output to its input."""
         if self.position == "pre":
             return self.sum(values + self.dropout(sublayer(self.normed(self.norm(values, keep)))))
         return self.normed(self.norm(self.sum(values + self.dropout(sublayer(values))), keep))

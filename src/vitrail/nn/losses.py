@@ -1,4 +1,4 @@
-"""Losses: always a sum over real tokens, with their count; whoever prints divides."""
+"""Losses: always a sum over real tokens with their count; only printing divides."""
 
 from typing import NamedTuple
 
@@ -21,14 +21,14 @@ class LossSum(NamedTuple):
 
 
 _CHUNK_ELEMENTS = 4_000_000
-"""Logits held at once, rows times vocabulary: 8 MB in bf16 and 16 in float32, which stay in a processor's last cache level."""
+"""Logits in memory at once, rows times vocabulary: 8 MB in bf16 and 16 in float32, which fit a processor's last cache level."""
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Cross-entropy of `hidden @ weightᵀ + bias` whose logits are never held whole: loss and gradients are made chunk by chunk, forward.
+    """Cross-entropy of `hidden @ weightᵀ + bias` without all logits in memory: loss and gradients are computed chunk by chunk, forward.
 
-    The logits are most of a small model's work, so they are passed over as seldom as possible: one exponential each, and what label
-    smoothing asks of all classes alike comes from the sum of the weights and the sum of the rows. Half the time of torch's own.
+    The logits are most of a small model's work, so each is used as rarely as possible: one exponential each. The part of label smoothing
+    that is equal for all classes comes from the sum of the weights and the sum of the rows. Takes half the time of torch's own.
     """
 
     @staticmethod
@@ -47,7 +47,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             part, expected = hidden_low[start : start + chunk], targets[start : start + chunk, None]
             scores = F.linear(part, weight_low, bias_low).float()
             probabilities = scores.softmax(dim=1)
-            # log Σ exp(score) is score - log p of any class; that of the likeliest is at least 1/V.
+            # log Σ exp(score) is score - log p of any class; p of the likeliest is at least 1/V.
             normaliser = scores.amax(dim=1, keepdim=True) - probabilities.amax(dim=1, keepdim=True).log()
             at_expected = scores.gather(1, expected)
             at_targets += at_expected.sum()
@@ -82,7 +82,7 @@ def token_cross_entropy(
     bias: Float[Tensor, " V"] | None = None,
     label_smoothing: float = 0.0,
 ) -> LossSum:
-    """Sum -log softmax(h·Wᵀ + b)[y] over rows; rows of padding must already be left out.
+    """Sum -log softmax(h·Wᵀ + b)[y] over rows; Precondition: no rows of padding.
 
     With smoothing epsilon the target distribution is (1 - epsilon) on y plus epsilon / V on each of the V classes (torch's convention;
     fairseq spreads it over V - 1). Logits are computed in autocast's type when it is on, and reduced in float32.

@@ -1,4 +1,4 @@
-"""Where a token stands: sinusoidal, learned or rotary positions, or none."""
+"""Positions of tokens: sinusoidal, learned, rotary, or none."""
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +19,7 @@ def sinusoids(length: int, width: int) -> Float[Tensor, "T D"]:
 
 
 def grow_table(table: Float[Tensor, "T D"], length: int) -> Float[Tensor, "T2 D"]:
-    """A table of sinusoids for texts of this length and more, also for gradients where it was a search that needed it first."""
+    """A table of sinusoids for at least this length; usable with gradients even if a search made it."""
     with torch.inference_mode(False):
         return sinusoids(2 * length, table.shape[1]).to(table)
 
@@ -70,7 +70,7 @@ class LearnedPositions(nn.Module):
 
 
 class NoPositions(nn.Module):
-    """Adds nothing: the encoder then sees its words as a set."""
+    """Adds nothing: the encoder then reads its words as a set."""
 
     def forward(self, embedded: Float[Tensor, "B T D"], start: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
         """Return the embeddings as they are."""
@@ -80,7 +80,7 @@ class NoPositions(nn.Module):
 class Rotary(nn.Module):
     """Rotates queries and keys by an angle that grows with their position, so that QKᵀ depends on distances alone.
 
-    (x_i, x_{i+E/2}) is turned by t / 10000^(2i/E). Source: Su et al. 2021, RoFormer, eq. 34; pairs are split halves (GPT-NeoX),
+    (x_i, x_{i+E/2}) is rotated by t / 10000^(2i/E). Source: Su et al. 2021, RoFormer, eq. 34; pairs are split halves (GPT-NeoX),
     a fixed permutation of the paper's neighbours. Self-attention only.
     """
 
@@ -93,7 +93,7 @@ class Rotary(nn.Module):
         self.register_buffer("table", sinusoids(256, head_width), persistent=False)
 
     def forward(self, heads: Float[Tensor, "B H T E"], start: int = 0) -> Float[Tensor, "B H T E"]:
-        """Turn each vector by the angle of its position, the first of them being `start`."""
+        """Rotate each vector by the angle of its position; the first position is `start`."""
         table, end = self.table, start + heads.shape[2]
         if end > table.shape[0]:
             self.table = table = grow_table(table, end)

@@ -1,4 +1,4 @@
-"""Look inside by listening: named places in a model, and a way to hear what passes through them."""
+"""Named probe points in a model, and hooks on them."""
 
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -15,30 +15,30 @@ from torch.utils.hooks import RemovableHandle
 from vitrail.errors import ModelError
 
 Hook = Callable[[Any, tuple[Any, ...]], Any]
-"""`hook(output, inputs)`: hears what a part of a model gave, and what it was given. What it returns goes on instead; None leaves it."""
+"""`hook(output, inputs)`: is called with the output and the inputs of a submodule. A returned value replaces the output; None keeps it."""
 
 _HOOKS: ContextVar[Mapping[nn.Module, tuple[Hook, ...]]] = ContextVar("hooks", default={})  # noqa: B039  (never changed in place)
-"""Who listens where, in this thread or task: others that use the same model meanwhile are not heard, and their values not changed."""
+"""Hooks of this thread or task, by module: calls of the same model from others are neither recorded nor changed."""
 _installed: dict[nn.Module, tuple[int, RemovableHandle]] = {}
-"""Modules that somebody listens to: how many do, and what takes `_run_hooks` away again."""
+"""Hooked modules: the number of their users, and the handle that removes `_run_hooks`."""
 _installing = Lock()
 
 
 class Probe(nn.Identity):
-    """A named place where a tensor passes unchanged. It costs next to nothing until somebody listens.
+    """A named place where a tensor passes unchanged. It costs almost nothing without a hook.
 
     Its name is its path in the model, such as `decoder.0.cross_attention.weights`.
     """
 
     @property
     def is_hooked(self) -> bool:
-        """Whether the caller listens: then code may compute what it would otherwise skip."""
+        """Whether the caller has a hook here: then code may compute values that it would otherwise skip."""
         if not self._forward_hooks:
             return False
         return self in _HOOKS.get() or any(hook is not _run_hooks for hook in tuple(self._forward_hooks.values()))
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Pass a tensor on; through nn.Module, which made decoding one sentence 17 % slower, only where a hook wants to hear it."""
+        """Return the tensor; nn.Module's call, which made decoding one sentence 17 % slower, is used only with a hook."""
         if self._forward_hooks or self._forward_pre_hooks or self._backward_hooks:
             return super().__call__(values)
         return values
@@ -47,38 +47,38 @@ class Probe(nn.Identity):
 def shorten_lookups(model: nn.Module) -> None:
     """Make every probe of a model a plain attribute of the module that it belongs to. It stays a submodule as well.
 
-    nn.Module finds a submodule only after a plain attribute of that name has been looked for in vain: 560 of the 710 ns that passing a
-    silent probe takes in a tight loop. What it brings to greedy decoding is in docs/experiments.md.
-    Assigning another module to the name takes both away, as nn.Module.__setattr__ does.
+    nn.Module finds a submodule only after a failed lookup of a plain attribute: 560 of the 710 ns that a probe without a hook takes in a
+    tight loop. The gain for greedy decoding is in docs/experiments.md. Assigning another module to the name removes both, as
+    nn.Module.__setattr__ does.
     """
     for module in model.modules():
         module.__dict__.update((name, child) for name, child in module.named_children() if isinstance(child, Probe))
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    """Whether torch.compile(module) made it, or module.compile() changed it."""
+    """Whether it comes from torch.compile(module) or module.compile()."""
     wrapped = isinstance(module, torch._dynamo.OptimizedModule)  # pyright: ignore[reportPrivateUsage]
     return wrapped or module._compiled_call_impl is not None  # pyright: ignore[reportPrivateUsage]
 
 
 def refuse_compiled(model: nn.Module) -> None:
-    """Raise ModelError for a model that is compiled, wholly or in part: its probes would be silent."""
+    """Raise ModelError for a model that is compiled, wholly or in part: hooks do not run in it."""
     if any(_is_compiled(module) for module in model.modules()):
         raise ModelError(
-            "a compiled model cannot be traced: its probes are silent", remedy="trace the model as it was before torch.compile"
+            "a compiled model cannot be traced: hooks do not run in it", remedy="trace the model as it was before torch.compile"
         )
 
 
 @contextmanager
 def listen(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Generator[None]:
-    """Let hooks hear parts of a model, and change what they give, for whatever this thread (or asyncio task) asks while this is open.
+    """Run hooks on parts of a model for calls from this thread (or asyncio task) while this is open; they may change outputs.
 
-    It is the only way in: tracing, gradients, statistics and edits are hooks. Another thread may use the same model meanwhile: it neither
-    is heard nor sees anything changed. Of several hooks of a part each gets what the one before made of the output; those of an outer
-    `listen` come first. Afterwards nothing is left behind.
+    This is the only mechanism: tracing, gradients, statistics and edits are hooks. Another thread may use the same model meanwhile: no hook
+    runs on its calls. Several hooks of a part run in order, each on the output of the one before; those of an outer `listen` run first. All
+    are removed at the end.
 
-    Args:   hooks: (path of a Probe or of any other submodule, what hears it).
-    Raises: ModelError for a model that is compiled, wholly or in part: its probes would be silent.
+    Args:   hooks: (path of a Probe or of any other submodule, hook).
+    Raises: ModelError for a model that is compiled, wholly or in part: hooks do not run in it.
     """
     refuse_compiled(model)
     _wait_with_forks()
@@ -97,7 +97,7 @@ def listen(model: nn.Module, hooks: Iterable[tuple[str, Hook]]) -> Generator[Non
 
 
 def _run_hooks(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-    """The one hook that torch knows of: hand on to those of this thread."""
+    """The only hook registered with torch: it calls those of this thread."""
     for hook in _HOOKS.get().get(module, ()):
         answer = hook(output, inputs)
         output = output if answer is None else answer
@@ -123,19 +123,18 @@ def _uninstall(modules: Iterable[nn.Module]) -> None:
 
 @cache
 def _wait_with_forks() -> None:
-    """No process is forked while another thread holds the lock: in the child nobody would ever give it back."""
+    """No process is forked while another thread holds the lock: in the child nobody would ever release it."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_installing.acquire, after_in_parent=_installing.release, after_in_child=_installing.release)
 
 
 @contextmanager
 def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Generator[dict[str, list[Tensor]]]:
-    """Record what passes through a model's Probes, all or those whose names `only` takes: name -> one tensor per call, detached, in order.
+    """Record the values of a model's Probes, all or those whose names `only` accepts: name -> one tensor per call, detached, in order.
 
-    Only what this thread asks of the model is recorded; see `listen`.
-    While it is open, attention whose probes are heard takes the explicit path, which computes every intermediate value; it agrees with
-    the fused one.
-    Raises ModelError for a model that is compiled, wholly or in part: its probes would be silent.
+    Only calls from this thread are recorded; see `listen`. Meanwhile attention with hooked probes takes the explicit path, which computes
+    every intermediate value; it agrees with the fused one. Raises ModelError for a model that is compiled, wholly or in part: hooks do not
+    run in it.
     """
     seen: dict[str, list[Tensor]] = {}
 
@@ -150,7 +149,7 @@ def trace(model: nn.Module, *, only: Callable[[str], bool] | None = None) -> Gen
 
 
 def listen_backward(values: Tensor, hook: Callable[[Tensor], None]) -> None:
-    """Call a hook with the gradient that flows back through these values; never where they need none."""
+    """Call a hook with the gradient of these values; never if they need no gradient."""
     if values.requires_grad:
         values.register_hook(hook)
 

@@ -1,6 +1,6 @@
-"""Sentences with because, in which a pronoun finds its antecedent by the meaning of an adjective.
+"""Sentences with because, in which the meaning of an adjective determines the antecedent of a pronoun.
 
-"The dog ate the soup because it was hungry" speaks of the dog (il), "... because it was cold" of the soup (elle).
+In "The dog ate the soup because it was hungry", it is the dog (il); in "... because it was cold", the soup (elle).
 """
 
 from random import Random
@@ -27,12 +27,12 @@ from vitrail.phrasebook.lexicon import Adjective, Gender, Noun, VerbFrame
 AntecedentRole = Literal["subject", "object"]
 AGAIN = "again"
 """The key of the pronoun in the clause with because."""
-# What an animal may look like in these sentences: never a reason for what it does.
+# Adjectives of an animal's look in these sentences: never a reason for what it does.
 LOOKS = ("big", "small", "young", "old", "beautiful", "white", "black", "grey")
 
 
 class Cause(NamedTuple):
-    """What one such sentence is made of, so that it can also be said with the wrong pronoun."""
+    """The parts of one such sentence, so that it can also be built with the wrong pronoun."""
 
     subject: Noun
     object: Noun
@@ -51,7 +51,7 @@ class Cause(NamedTuple):
         return self.subject if self.role == "subject" else self.object
 
     def pair(self, *, wrong: bool = False) -> PhrasebookPair:
-        """The sentence; `wrong`: with the other pronoun and all that agrees with it."""
+        """The sentence; `wrong`: with the other pronoun and the matching agreement."""
         resumed = self.resumed
         if wrong:
             resumed = pronoun("it", key=AGAIN, gender="f" if resumed.gender == "m" else "m")
@@ -85,7 +85,7 @@ def reason(rng: Random) -> PhrasebookPair:
 
 
 def states_of(frame: VerbFrame, noun: Noun, role: AntecedentRole, *, negative: bool) -> list[Adjective]:
-    """What can be the reason, of those that fit the noun."""
+    """The possible reasons that fit the noun."""
     if role == "subject":
         wanted = frame.own_no if negative else frame.own_yes
     else:
@@ -99,9 +99,9 @@ def noun_with(rng: Random, wanted: str, gender: Gender) -> Noun:
 
 
 def cause(rng: Random, *, gender: Gender, other: Gender, role: AntecedentRole, people: bool = False) -> Cause | None:
-    """Draw a sentence whose pronoun has that role and gender, the other noun the other; None where the draw does not fit.
+    """Draw a sentence whose pronoun has this role and gender; the other noun has the other ones. None if the draw does not fit.
 
-    With `people`, somebody does something: of the subject one then says he, she or they, of the object it.
+    With `people`, the subject is a person (he, she or they) and the object is it.
     """
     frame = rng.choice(lexicon.PEOPLE_FRAMES if people else lexicon.FRAMES)
     genders = (gender, other) if role == "subject" else (other, gender)

@@ -1,4 +1,4 @@
-"""The parts of random sentences: subjects and objects, times and places, drawn so that they make sense together."""
+"""The parts of random sentences: subjects and objects, times and places, drawn so that they fit together."""
 
 from random import Random
 
@@ -71,7 +71,7 @@ def described(rng: Random, noun: Noun, kind: Determiner, *, key: str, plural: bo
 
 
 def subject_of(rng: Random, wanted: str, *, key: str = "subject", pronouns: float = 0.45, asked: bool = False) -> Nominal:
-    """A subject: a pronoun (where people are wanted), or a noun phrase; nobody is `asked` what I do."""
+    """A subject: a pronoun (for people), or a noun phrase; never "I" in a question (`asked`)."""
     if "person" in wanted.split() and chance(rng, pronouns):
         return pronoun(rng.choice(PRONOUNS[asked:]), key=key)
     noun = noun_of(rng, wanted)
@@ -82,13 +82,13 @@ def subject_of(rng: Random, wanted: str, *, key: str = "subject", pronouns: floa
 
 
 def owner_of(rng: Random, *, key: str) -> Nominal:
-    """Somebody who has something: a name, or one person."""
+    """A possessor: a name, or one person."""
     noun = noun_of(rng, PEOPLE)
     return noun_phrase(noun, determiner(rng, noun), key=key)
 
 
 def object_of(rng: Random, verb: Verb, *, negated: bool, key: str = "object", avoid: str = "") -> Nominal:
-    """What the verb is done to; `avoid` is a noun that may not be it."""
+    """The object of the verb; `avoid` is an excluded noun."""
     noun = noun_of(rng, verb.objects)
     while noun.english == avoid:
         noun = noun_of(rng, verb.objects)

@@ -1,13 +1,13 @@
 """A synchronous grammar: each phrase is built in English and in French at once, so that the word alignment is known.
 
-Every word carries the keys of what it means; words of the two sides that share a key are aligned. A clause is
+Every word has keys for its meanings; words of the two sides that share a key are aligned. A clause is
 
     English  (auxiliary) subject (auxiliary) (not) main rest
     French   (est-ce que) subject (ne) clitics finite (pas) tail rest
 
 Agreement is settled while a phrase is built; elision (le + eau -> l'eau) and contraction (de + le -> du) when it is spelled out.
 Conventions: "you" is tu, and I, you and we are masculine, as in a grammar book; they is ils, unless its noun says elles.
-Apostrophes are ASCII. Before ? and ! stands an ordinary space: what people type, and what SentencePiece's NFKC makes of the
+Apostrophes are ASCII. Before ? and ! there is an ordinary space: what people type, and what SentencePiece's NFKC makes of the
 no-break spaces of printed French.
 """
 
@@ -34,7 +34,7 @@ TOKEN = re.compile(r"aujourd['’]hui|o['’]clock|(?:qu|[cdjlmnst])['’](?=\w)
 
 
 class Word(NamedTuple):
-    """A word of one side and the keys of what it means."""
+    """A word of one side and the keys of its meanings."""
 
     text: str
     keys: tuple[str, ...]
@@ -51,11 +51,11 @@ class Phrase(NamedTuple):
 
 
 class Nominal(NamedTuple):
-    """A noun phrase or a pronoun, with what others agree with."""
+    """A noun phrase or a pronoun, with its features for agreement."""
 
     phrase: Phrase
     person: int
-    """Which of the five forms of a verb it takes: 0 je, 1 tu, 2 il/elle, 3 nous, 4 ils/elles."""
+    """The form of the verb with this subject: 0 je, 1 tu, 2 il/elle, 3 nous, 4 ils/elles."""
     gender: Gender
 
     @property
@@ -64,7 +64,7 @@ class Nominal(NamedTuple):
 
 
 class VerbGroup(NamedTuple):
-    """A verb group, cut where subjects and negations enter."""
+    """A verb group, split where subjects and negations are inserted."""
 
     english_auxiliary: Words
     english_main: Words
@@ -193,7 +193,7 @@ def noun_phrase(
 
 
 def possession(owner: Nominal, noun: Noun, *, key: str, plural: bool = False) -> Nominal:
-    """What somebody has: "my brother's dog", le chien de mon frère."""
+    """A possessive phrase: "my brother's dog", le chien de mon frère."""
     thing = noun_phrase(noun, "none", key=key, plural=plural)
     link = f"{key}.of"
     article = "les" if plural else "la" if noun.gender == "f" else "le"
@@ -276,7 +276,7 @@ def with_infinitive(group: VerbGroup, verb: Verb, subject: Nominal, *, key: str,
 
 
 def be_group(subject: Nominal, tense: Tense, complement: Phrase, *, key: str, with_avoir: bool = False) -> VerbGroup:
-    """To be something, or, where French says so, to have it."""
+    """To be something, or to have it where French uses avoir."""
     french = (lexicon.AVOIR if with_avoir else lexicon.ETRE)[tense].split()[subject.person]
     if tense == "future":
         return VerbGroup(
@@ -296,7 +296,7 @@ def said(adjective: Adjective, subject: Nominal, *, key: str, degree: Degree = "
 def clause(
     subject: Nominal, group: VerbGroup, *, key: str, rest: Phrase | None = None, negative: bool = False, question: bool = False
 ) -> Phrase:
-    """A subject and a verb group, negated or asked, and what follows them."""
+    """A clause: a subject and a verb group, perhaps negated or a question, and the rest."""
     rest = rest or Phrase()
     deny_english, ne, pas = (make_words(word, f"{key}.not") * negative for word in ("not", "ne", "pas"))
     auxiliary = group.english_auxiliary
@@ -323,7 +323,7 @@ def elide(words: Sequence[Word]) -> list[Word]:
 
 
 def contract_words(words: Sequence[Word], merged: dict[tuple[str, str], str]) -> list[Word]:
-    """Replace two words by one where the table says so: de + le by du. The one word means what both meant."""
+    """Replace two words by one where the table says so: de + le by du. The one word has the meanings of both."""
     result: list[Word] = []
     for word in words:
         if result and (result[-1].text, word.text) in merged:

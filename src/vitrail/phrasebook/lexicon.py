@@ -1,8 +1,8 @@
 """The words of the phrasebook as data: English and French side by side, every irregular form written out.
 
-`tags` say what a word can mean, separated by spaces: a noun's tags are what it is (an animal, something to drink, something that
-opens); an adjective's or a verb's are the kinds of noun that it goes with. So chairs do not eat and soup is never jealous.
-Each English word has exactly one French rendering; two English words may share a French one.
+`tags` are separated by spaces: a noun's tags are its kinds (an animal, something to drink, something that opens); an adjective's or a
+verb's are the kinds of noun that it goes with. So chairs do not eat and soup is never jealous. Each English word has exactly one French
+rendering; two English words may share a French one.
 """
 
 from functools import cache
@@ -29,7 +29,7 @@ class Adjective(NamedTuple):
     english: str
     french: str
     place: Place
-    """Where French puts it beside its noun; `attribute`: before it, and nowhere else; `predicate`: never beside a noun here."""
+    """Its French position beside a noun; `attribute`: before it, and nowhere else; `predicate`: never beside a noun here."""
     tags: str
     before_vowel: str = ""
     """The masculine singular before a vowel, where it differs: bel, nouvel, vieil."""
@@ -56,10 +56,10 @@ class Verb(NamedTuple):
 
 
 class VerbFrame(NamedTuple):
-    """What somebody did to something, and why: because of how it itself was, or because of how the thing was.
+    """An action on something, and its reasons: the state of the subject or of the object.
 
-    `own_*` are said of the subject, `object_*` of the object, in affirmative (`yes`) and negative (`no`) sentences. No adjective
-    stands in both, so that the adjective alone tells what "it" is.
+    `own_*` are said of the subject, `object_*` of the object, in affirmative (`yes`) and negative (`no`) sentences. No adjective is in
+    both, so that the adjective alone determines what "it" is.
     """
 
     verb: str
@@ -93,13 +93,13 @@ def nouns(wanted: str) -> tuple[Noun, ...]:
 
 @cache
 def nouns_of_gender(wanted: str, gender: Gender) -> tuple[Noun, ...]:
-    """Those of them that have that gender in French."""
+    """Those with this gender in French."""
     return tuple(noun for noun in nouns(wanted) if noun.gender == gender)
 
 
 @cache
 def adjectives(noun: Noun) -> tuple[Adjective, ...]:
-    """The adjectives that can stand beside this noun; names and relatives ("my mother") take none."""
+    """The adjectives that fit this noun; names and relatives ("my mother") take none."""
     if tags(noun) & {"name", "single"}:
         return ()
     return tuple(adjective for adjective in ADJECTIVES if adjective.place != "predicate" and tags(adjective) & tags(noun))
@@ -131,7 +131,7 @@ def verb(english: str) -> Verb:
 
 # fmt: off
 NOUNS = (
-    # People. Names stand without an article.
+    # People. Names have no article.
     Noun("man", "men", "homme", "hommes", "m", "person adult"),
     Noun("woman", "women", "femme", "femmes", "f", "person adult"),
     Noun("boy", "boys", "garçon", "garçons", "m", "person aged"),

@@ -1,4 +1,4 @@
-"""What the phrasebook says: each pattern draws words that make sense together and builds one sentence in both languages."""
+"""Sentence patterns of the phrasebook: each draws words that fit together and builds one sentence in both languages."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -46,7 +46,7 @@ from vitrail.phrasebook.grammar import (
 )
 from vitrail.phrasebook.lexicon import Adjective, Noun, Verb
 
-# Verbs that follow "want to", that ask "what", that are told; "_" stands for a space.
+# Verbs after "want to", after "what", and in commands; "_" is a space.
 WISH_VERBS = (
     "eat drink buy read write open close wash take prepare visit see help sleep sing dance work play run rest have_fun go come stay"
 )
@@ -55,7 +55,7 @@ COMMAND_VERBS = "open close take read write eat drink wash buy prepare look_for 
 
 
 def verbs_with(wanted: Callable[[Verb], bool]) -> tuple[Verb, ...]:
-    """The verbs for which that holds, in the order of the lexicon."""
+    """The verbs that fulfil the condition, in the order of the lexicon."""
     return tuple(verb for verb in lexicon.VERBS if wanted(verb))
 
 
@@ -67,7 +67,7 @@ class Mood(NamedTuple):
 
     @property
     def supported(self) -> bool:
-        """Whether English says it with do."""
+        """Whether English needs do."""
         return self.negative or self.question
 
 
@@ -147,7 +147,7 @@ def quality(rng: Random) -> PhrasebookPair:
 
 
 def somebody_or_animal(rng: Random) -> tuple[Nominal, Sequence[Adjective]]:
-    """A subject that feels, and what can be said of it."""
+    """A subject that feels, and a suitable adjective."""
     if chance(rng, 0.4):
         person = lexicon.nouns("person")[0]
         return pronoun(rng.choice(PRONOUNS), key="subject"), [a for a in lexicon.predicates(person) if "person" in lexicon.tags(a)]
@@ -189,7 +189,7 @@ def activity(rng: Random) -> PhrasebookPair:
 
 
 def infinitive_phrase(rng: Random, *, negated: bool) -> tuple[Verb, Phrase]:
-    """A verb that one wants, likes or has to do, and what follows it."""
+    """A verb after want, like or have to, and its object."""
     verb = verb_of(rng, WISH_VERBS)
     if verb.objects:
         noun = noun_of(rng, verb.objects)

@@ -1,1 +1,1 @@
-"""Charts and scales for pages that are one file."""
+"""Charts and scales for self-contained HTML pages."""

@@ -1,12 +1,12 @@
-"""Charts as SVG text and pages that are one file: no dependency, no script, no network.
+"""Charts as SVG text, and self-contained HTML pages: no dependency, no script, no network.
 
     curve = Series("lstm", x=(1, 2, 3), y=(8.1, 12.4, 15.0), low=(7.2, 11.3, 13.9), high=(9.0, 13.5, 16.1))
     chart = line_chart([curve], title="BLEU over time", x_label="minutes", y_label="BLEU")
     body = figure(chart, caption="Higher is better.", numbers=series_table([curve], x_label="minutes"))
     text = page("A study", [Section("Quality", body)])
 
-Lines differ by colour (Okabe and Ito 2008, chosen to be told apart by colour-blind people), by dash and by marker. A chart takes its
-text colour from the page around it, hence light and dark; alone it is drawn for a light ground. All text is escaped here.
+Lines differ by colour (Okabe and Ito 2008, chosen to be told apart by colour-blind people), by dash and by marker. A chart takes its text
+colour from its page, for light and dark; a chart alone has a light background. All text is escaped here.
 """
 
 import math
@@ -22,11 +22,11 @@ from vitrail.files import holds
 from vitrail.reports.scales import Axis, drawable, interval, is_numeric, number, scale
 
 WIDTH, HEIGHT = 640, 380
-_FONT, _ROW = 14, 18  # text and the distance of two labels, in the units of WIDTH
+_FONT, _ROW = 14, 18  # sizes of text and the distance of two labels, in the units of WIDTH
 _TOP, _BOTTOM = 58, 52  # room for title and y label; for ticks and x label
 _MOST_MARKERS = 40
 
-# Okabe and Ito without yellow, which nobody sees on white; text colour in place of black. The page has lighter ones for the dark.
+# Okabe and Ito without yellow, which is invisible on white; text colour in place of black. The page has lighter ones for dark mode.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "currentColor", "#e69f00", "#56b4e9")
 _DARK = ("#4aa3df", "#f08039", "#2fc197", "#e39ac3", "currentColor", "#ffbe3d", "#a9dcff")
 _DASHES = ("none", "8 4", "2 3", "10 3 2 3", "14 5")
@@ -37,7 +37,7 @@ _NOT_TEXT = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Series:
-    """One line: y[i] and, where given, its interval low[i] to high[i] stand at x[i]. None and not-a-number leave a gap."""
+    """One line: y[i] and, if given, its interval low[i] to high[i], at x[i]. None and not-a-number leave a gap."""
 
     name: str
     x: Sequence[float]
@@ -52,7 +52,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar with its interval; without a value its row says so."""
+    """One bar with its interval; a row without a value is marked."""
 
     name: str
     value: float | None
@@ -89,7 +89,7 @@ def line_chart(
     """Draw lines, each with its name at its end and a band where it has intervals. Returns an <svg> element.
 
     Args: categories: names for x = 0, 1, 2, ... in place of a scale of numbers.
-    On a logarithmic axis what is not above 0 leaves a gap, and the chart says how many are left out.
+    On a logarithmic axis, values not above 0 leave a gap, and the chart shows their number.
     """
     assert not (log_x and categories), "categories have no logarithm"
     lines = [_dots(one, log_x=log_x, log_y=log_y, categories=categories) for one in series]
@@ -122,7 +122,7 @@ def line_chart(
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
-    """Draw one bar a row, from zero, with its interval as a whisker and its value as text. Returns an <svg> element."""
+    """Draw one bar per row, from zero, with its interval as a whisker and its value as text. Returns an <svg> element."""
     values = [value for bar in bars for value in (bar.value, bar.low, bar.high) if value is not None and drawable(value, log=False)]
     names = [_cut(bar.name, 24) for bar in bars]
     texts = [interval(bar.value, bar.low, bar.high) for bar in bars]
@@ -152,7 +152,7 @@ def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
-    """An HTML table of texts, the first column being the rows' names; it scrolls by itself where the page is narrow."""
+    """An HTML table of texts; the first column has the rows' names. It scrolls separately on a narrow page."""
     rows = list(rows)
     named = f"<caption>{_text(caption)}</caption>" if caption else ""
     kinds = ["number" if is_numeric([row[column] for row in rows]) else "words" for column in range(1, len(header))]
@@ -183,7 +183,7 @@ def bars_table(bars: Sequence[Bar], *, x_label: str) -> str:
 
 
 def html_figure(chart: str, *, caption: str, numbers: str = "") -> str:
-    """A chart with the sentence that says how to read it and, folded, its table of numbers (HTML)."""
+    """A chart with a caption on how to read it and, folded, its table of numbers (HTML)."""
     folded = f"<details><summary>Numbers</summary>\n{numbers}</details>" if numbers else ""
     return f"<figure>\n{chart}\n<figcaption>{_text(caption)}</figcaption>\n{folded}</figure>\n"
 
@@ -199,7 +199,7 @@ def bullets(texts: Iterable[str]) -> str:
 
 
 def page(title: str, sections: Sequence[Section], *, language: str = "en") -> str:
-    """A whole HTML document that needs nothing but itself: it opens from disk, follows light and dark, and prints."""
+    """A self-contained HTML document: it opens from disk, has light and dark mode, and can be printed."""
     body = "".join(f"<section>\n<h2>{_text(one.heading)}</h2>\n{one.body}</section>\n" for one in sections)
     return (
         f'<!DOCTYPE html>\n<html lang="{_text(language)}">\n<head>\n<meta charset="utf-8">\n'
@@ -259,7 +259,7 @@ def _grid(x: Axis, y: Axis, *, left: float, right: float) -> list[str]:
 
 
 def _ticks_below(x: Axis, *, top: float, bottom: float) -> list[str]:
-    """Ticks or grid lines from top to bottom; a label that would touch the one before it is left out."""
+    """Ticks or grid lines from top to bottom; overlapping labels are left out."""
     shapes: list[str] = []
     free = -math.inf
     for value, label in x.ticks:
@@ -273,14 +273,14 @@ def _ticks_below(x: Axis, *, top: float, bottom: float) -> list[str]:
 
 
 def _side_by_side(lines: Sequence[Sequence[_Dot | None]]) -> list[list[_Dot | None]]:
-    """Within a category the lines stand beside each other, so that no whisker hides another."""
+    """Within a category the lines are side by side, so that no whisker hides another."""
     apart = min(0.06, 0.6 / len(lines))
     shifts = [(index - (len(lines) - 1) / 2) * apart for index in range(len(lines))]
     return [[dot and dot._replace(x=dot.x + shift) for dot in line] for line, shift in zip(lines, shifts, strict=True)]
 
 
 def _band(line: Sequence[_Dot | None], index: int, x: Axis, y: Axis, *, whiskers: bool) -> list[str]:
-    """The intervals: an area over neighbours; a whisker where a point stands alone, or at every point where wanted."""
+    """The intervals: an area over neighbours; a whisker at a single point, or at every point on request."""
     shapes: list[str] = []
     for run in _runs(line, lambda dot: dot.low is not None and dot.high is not None):
         edges = [(x.at(dot.x), y.at(dot.low or 0.0), y.at(dot.high or 0.0)) for dot in run]
@@ -308,7 +308,7 @@ def _line(line: Sequence[_Dot | None], index: int, x: Axis, y: Axis) -> list[str
 
 
 def _names(key: Sequence[str], lines: Sequence[Sequence[_Dot | None]], x: Axis, y: Axis, *, right: float) -> list[str]:
-    """The key: each name with its sample, at the height where its line ends, moved apart where they would touch."""
+    """The legend: each name with a sample, at the height of its line's end, moved apart where they would overlap."""
     ends = [(index, [dot for dot in line if dot is not None][-1]) for index, line in enumerate(lines) if any(line)]
     farthest = max(x.at(dot.x) for _, dot in ends)
     places = _spread([y.at(dot.y) for _, dot in ends], lowest=y.start, highest=y.end)
@@ -324,7 +324,7 @@ def _names(key: Sequence[str], lines: Sequence[Sequence[_Dot | None]], x: Axis, 
 
 
 def _spread(places: Sequence[float], *, lowest: float, highest: float) -> list[float]:
-    """Move labels apart to _ROW, as little as can be, between highest (the smaller number) and lowest."""
+    """Move labels apart to _ROW, as little as possible, between highest (the smaller number) and lowest."""
     order = sorted(range(len(places)), key=lambda index: places[index])
     moved = list(places)
     for before, after in pairwise(order):
@@ -416,17 +416,17 @@ def _colour(index: int) -> str:
 
 
 def _text(text: str) -> str:
-    """Text that HTML and XML take as it is meant; what neither can hold (controls, lone surrogates) becomes a replacement character."""
+    """Text escaped for HTML and XML; characters that they do not allow (controls, lone surrogates) become a replacement character."""
     return escape(_NOT_TEXT.sub("\ufffd", text))
 
 
 def _width(text: str) -> float:
-    """About how wide a text will be: no font is at hand to measure it."""
+    """The approximate width of a text, without its font."""
     return sum(1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.58 for letter in text) * _FONT
 
 
 def _cut(text: str, most: int) -> str:
-    """Shorten in the middle: names of one kind often begin alike and differ at the end."""
+    """Shorten in the middle: names of one kind often start the same and differ at the end."""
     tail = most // 3
     return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[-tail:]}"
 

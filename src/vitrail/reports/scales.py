@@ -1,17 +1,17 @@
-"""From values to places on a drawing: axes, their ticks, and numbers as people read them."""
+"""Scales of charts: axes, ticks, and formatted numbers."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Between what a number must lie to stand on a logarithmic axis; on a linear one, between minus and plus the second.
+# Limits of numbers on a logarithmic axis; on a linear one, minus and plus the second.
 _SMALLEST, _LARGEST = 1e-300, 1e300
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From values to places: `low` falls on `start`, `high` on `end`."""
+    """Maps values to places: `low` to `start`, `high` to `end`."""
 
     low: float
     high: float
@@ -21,7 +21,7 @@ class Axis:
     ticks: tuple[tuple[float, str], ...]
 
     def at(self, value: float) -> float:
-        """The place of a value; what lies beyond an end stays at the end."""
+        """The place of a value; values beyond an end are at the end."""
         value = min(max(value, self.low), self.high)
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
         share = ((math.log(value) if self.log else value) - low) / (high - low)
@@ -29,12 +29,12 @@ class Axis:
 
 
 def drawable(value: float, *, log: bool) -> bool:
-    """Whether a number has a place on an axis: not infinite, not a not-a-number, above 0 where the axis is logarithmic."""
+    """Whether a number has a place on an axis: finite, and above 0 on a logarithmic axis."""
     return (_SMALLEST if log else -_LARGEST) < value < _LARGEST
 
 
 def scale(values: Sequence[float], *, start: float, end: float, log: bool, outward: bool) -> Axis:
-    """An axis over these values; `outward` lets it end on ticks. Equal values get some room on both sides."""
+    """An axis over these values; with `outward` it ends on ticks. Equal values get some room on both sides."""
     low, high = min(values), max(values)
     if log and high / low < 1.001:
         low, high = low / 2, high * 2
@@ -84,7 +84,7 @@ def tick_text(value: float) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number for reading: four digits that count; nothing for what is missing."""
+    """A number with four significant digits; empty for a missing one."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or 1e-3 <= abs(value) < 1e6:
@@ -103,5 +103,5 @@ def interval(value: float | None, low: float | None, high: float | None) -> str:
 
 
 def is_numeric(cells: Sequence[str]) -> bool:
-    """Whether a column holds numbers, and is therefore set to the right."""
+    """Whether a column has numbers, and is right-aligned."""
     return all(cell[:1] in "0123456789+−-–" for cell in cells)

@@ -1,1 +1,1 @@
-"""The machine under the program: device, threads, memory, the group of processes."""
+"""The machine: device, threads, memory, the group of processes."""

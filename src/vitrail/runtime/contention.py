@@ -1,13 +1,12 @@
-"""Shorter waits between OpenMP's threads for as long as other programs want the same cores.
+"""Shorter waits between OpenMP's threads while other programs use the same cores.
 
-Threads that wait for each other look for a while before they sleep. On a quiet machine that is fastest. Beside another busy program it is
-worst: the thread that looks holds the core which the thread it waits for could use. How long they look is fixed when torch loads OpenMP,
-with one exception: GNU's looks 100 times only while it has more threads than there are cores. A team of idle threads brings that about,
-and its end takes it back.
+Threads that wait for each other spin for a while before they sleep. On a quiet machine that is fastest. Beside another busy program it is
+slowest: the spinning thread occupies the core that the other thread needs. The spin time is fixed when torch loads OpenMP, with one
+exception: GNU's spins only 100 times while it has more threads than cores. A team of idle threads causes that; ending the team reverses it.
 
-Where others take half of the cores or more, threads that wait for each other had better share cores than each share one with a stranger:
-the scheduler runs one for milliseconds while the other waits. So they are brought together for a moment, again and again; in between, the
-scheduler may part them as it sees fit, which it does at once where a core is idle.
+Where others use half of the cores or more, threads that wait for each other should share cores rather than each share one with another
+program: the scheduler runs one for milliseconds while the other waits. So they are repeatedly pinned to the same cores for a moment; in
+between, the scheduler is free to separate them, which it does at once where a core is idle.
 
 No result changes by a bit, since the work is divided as before. Figures: docs/benchmarks.md, "Beside other work".
 """
@@ -25,24 +24,25 @@ import torch
 from vitrail.runtime.cores import WAITING, read_words
 
 _INTERVAL = 0.25
-"""Seconds between two looks at what threads waited for."""
+"""Seconds between two measurements of waiting time."""
 _CONTENDED, _CALM = 0.10, 0.03
-"""Share of the processor time wanted that others had. A quiet machine: 0.005. One busy thread beside two on two cores: 0.4."""
+"""Limits for the share of the needed processor time that other programs had. A quiet machine: 0.005. One busy thread beside two on two
+cores: 0.4."""
 _CALM_LOOKS = 8
-"""A neighbour that pauses for less than two seconds is still there."""
+"""Another program that pauses for less than two seconds still counts."""
 _HALF = 0.55
-"""Of the threads' time: who gets no more than about half gains by having them on half of the cores."""
+"""Share of the threads' time: with less, the threads are faster on half of the cores."""
 _TOGETHER = 0.02
-"""Seconds for which threads are held together. Less is forgotten by the scheduler."""
+"""Seconds for which threads are pinned. A shorter time has no lasting effect on the scheduler."""
 _MOST_TEAMS = 8
 _TWO_PORTIONS = 1 << 17
 """Numbers: above torch's least for an operation of several threads (32,768 for each)."""
 
 
 def waited_seconds(process: Path = Path("/proc/self")) -> float | None:
-    """Seconds for which this process's threads were ready to run while others had the cores; None where the system does not tell.
+    """Seconds for which this process's threads were ready to run while others had the cores; None where the system does not report it.
 
-    Of threads that have ended nothing is known, so it may fall.
+    Ended threads are not counted, so the sum may decrease.
     """
     try:
         threads = list((process / "task").iterdir())
@@ -53,22 +53,22 @@ def waited_seconds(process: Path = Path("/proc/self")) -> float | None:
 
 
 class Contention:
-    """Whether others want the cores, by what threads waited for and what they used."""
+    """Whether other programs use the cores, from waiting time and used time of our threads."""
 
     def __init__(self) -> None:
         self.contended = False
         self._calm = 0
 
     def observe(self, waited: float, used: float) -> bool:
-        """Take in the seconds of the last interval; true while the cores are contended."""
-        share = waited / max(waited + used, _INTERVAL / 2)  # an idle process wants next to nothing: its few seconds say little
+        """Add the seconds of the last interval; true while the cores are contended."""
+        share = waited / max(waited + used, _INTERVAL / 2)  # an idle process needs almost no time: its few seconds are not significant
         self._calm = self._calm + 1 if share < _CALM else 0
         self.contended = share > _CONTENDED or (self.contended and self._calm < _CALM_LOOKS)
         return self.contended
 
 
 class IdleTeams:
-    """As many idle OpenMP threads as make more than there are cores, until `end`."""
+    """Enough idle OpenMP threads to have more threads than cores, until `end`."""
 
     def __init__(self, teams: int) -> None:
         self._over = threading.Event()
@@ -77,29 +77,29 @@ class IdleTeams:
             thread.start()
 
     def _hold(self) -> None:
-        torch.zeros(_TWO_PORTIONS).add_(1)  # OpenMP makes the team of this thread
+        torch.zeros(_TWO_PORTIONS).add_(1)  # OpenMP creates the team of this thread
         self._over.wait()
 
     def end(self) -> None:
-        """Let the teams go."""
+        """End the teams."""
         self._over.set()
         for thread in self._threads:
             thread.join()
 
 
 def teams_needed(threads: int, cores: int) -> int:
-    """How many teams of so many threads, beside the one that works, make more threads than cores; 0 where that cannot be had.
+    """The number of teams of this size, besides the working one, that gives more threads than cores; 0 where that is impossible.
 
-    Args: cores: of the process's affinity, which is what OpenMP goes by.
+    Args: cores: of the process's affinity, which OpenMP uses.
     """
     teams = -(-max(1, cores - threads + 1) // (threads - 1)) if threads > 1 else 0
     return teams if teams <= _MOST_TEAMS else 0
 
 
 def bring_together(cores: int) -> None:
-    """Hold the threads that OpenMP made to so many of the cores that this process runs on, the main thread's first, for a moment.
+    """Pin OpenMP's threads to this many of the cores that this process runs on, the main thread's first, for a moment.
 
-    Python's own threads are left alone: what they start would inherit the limit.
+    Python's own threads are not pinned: threads that they start would inherit the limit.
     """
     python = {thread.native_id for thread in threading.enumerate()}
     others = [int(task.name) for task in Path("/proc/self/task").iterdir() if int(task.name) not in python]
@@ -117,13 +117,13 @@ def bring_together(cores: int) -> None:
 
 
 def _core_of(thread: int) -> str:
-    """The core that it ran on last; empty where it has ended."""
+    """The core on which a thread ran last; empty where it has ended."""
     words = " ".join(read_words(Path(f"/proc/self/task/{thread}/stat"))).rpartition(")")[2].split()  # after the name, which may hold spaces
     return words[36] if len(words) > 36 else ""
 
 
 def watch() -> None:
-    """See to it from now on, in a thread of its own. Runs until the process ends."""
+    """Measure and react, in a thread of its own, until the process ends."""
     contention, teams = Contention(), None
     waited, used = waited_seconds() or 0.0, time.process_time()
     while True:
@@ -144,9 +144,9 @@ def watch() -> None:
 
 @cache
 def start_watching() -> bool:
-    """Watch in the background, once in a process; true when that was begun.
+    """Start the watch in the background, once per process; true if it was started.
 
-    Only where Vitrail chose how threads wait (`cores.wait_briefly`), on Linux, where the kernel tells of waiting.
+    Only where Vitrail chose how threads wait (`cores.wait_briefly`), on Linux, where the kernel reports waiting times.
     """
     ours = all(os.environ.get(name) == value for name, value in WAITING.items())
     if not (ours and sys.platform.startswith("linux") and torch.get_num_threads() > 1 and waited_seconds() is not None):

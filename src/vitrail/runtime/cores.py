@@ -1,4 +1,4 @@
-"""The processor cores that this process may use, how OpenMP's threads wait for each other on them, and how many kernels are kept.
+"""The processor cores of this process, the waiting of OpenMP's threads, and the number of cached kernels.
 
 Never imports torch.
 """
@@ -9,22 +9,22 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 SPIN_COUNT = 10_000
-"""How often a thread looks whether the others are ready before it sleeps. GNU's own 300,000 suits a machine with nothing else to do:
-beside another busy process, each thread burns the time that the one it waits for needs (docs/benchmarks.md, "Beside other work")."""
+"""How often a thread checks whether the others are ready before it sleeps. GNU's default of 300,000 suits an otherwise idle machine: beside
+another busy process, each waiting thread uses the time that the other one needs (docs/benchmarks.md, "Beside other work")."""
 WAITING = {"GOMP_SPINCOUNT": str(SPIN_COUNT), "KMP_BLOCKTIME": "1"}
-"""What tells GNU's OpenMP (Linux), and LLVM's and Intel's (macOS, Windows; the least number of milliseconds that is not 0)."""
+"""The settings for GNU's OpenMP (Linux), and for LLVM's and Intel's (macOS, Windows; the least number of milliseconds above 0)."""
 _SAID = ("OMP_WAIT_POLICY", *WAITING)
 KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
-"""How many compiled kernels oneDNN keeps. It makes one for every shape, and batches of text have ever other shapes: of its own 1,024 a
-training that needs 1.4 GB comes to hold 2.3, and is no faster (docs/experiments.md, "What a training holds")."""
+"""How many compiled kernels oneDNN caches. It makes one for every shape, and batches of text have many shapes: with its default of 1,024 a
+training that needs 1.4 GB takes 2.3 GB, and is not faster (docs/experiments.md, "What a training holds")."""
 _KERNELS_SAID = ("DNNL_PRIMITIVE_CACHE_CAPACITY", *KERNELS)
 
 
 def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Have OpenMP's threads sleep soon where they wait for each other; true when that was done. It changes speed and no bit of a result.
+    """Make OpenMP's threads sleep soon while they wait for each other; true if it was set. It changes the speed and no bit of a result.
 
-    OpenMP reads this once, when torch loads it: too late after torch was imported. Processes started from here inherit it.
-    Whoever has said how threads are to wait is obeyed.
+    OpenMP reads this once, when torch loads it: too late after torch was imported. Child processes inherit it. An existing setting of the
+    user is kept.
     """
     if "torch" in sys.modules or any(name in environment for name in _SAID):
         return False
@@ -33,9 +33,9 @@ def wait_briefly(environment: MutableMapping[str, str] = os.environ) -> bool:
 
 
 def keep_few_kernels(environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Bound the memory that oneDNN's kernels take; true when that was done. Whoever has said how many to keep is obeyed.
+    """Limit the memory of oneDNN's kernels; true if it was set. An existing setting of the user is kept.
 
-    oneDNN reads this once, as torch first asks it for something.
+    oneDNN reads this once, when torch first uses it.
     """
     if any(name in environment for name in _KERNELS_SAID):
         return False
@@ -44,9 +44,9 @@ def keep_few_kernels(environment: MutableMapping[str, str] = os.environ) -> bool
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Cores that this process may use: by its affinity, and by the quotas of its control groups, rounded up.
+    """Cores that this process may use: from its affinity and the quotas of its control groups, rounded up.
 
-    Args: root: where `proc` and `sys` are looked for.
+    Args: root: the folder of `proc` and `sys`.
     """
     try:
         allowed = len(os.sched_getaffinity(0))
@@ -63,7 +63,7 @@ def _quota(group: Path) -> tuple[int, int] | None:
 
 
 def control_groups(controller: str, root: Path = Path("/")) -> list[Path]:
-    """Where the limits of this process stand, of its own control group and all above: versions 1 and 2; none outside Linux."""
+    """The files with the limits of this process: its control group and all above, versions 1 and 2; none outside Linux."""
     found: list[Path] = []
     for line in read_system_lines(root / "proc/self/cgroup"):
         _, controllers, path = (*line.split(":", 2), "", "")[:3]

@@ -1,4 +1,4 @@
-"""What to compute on and how: device, number type, threads, memory, random generators."""
+"""How to compute: device, number type, threads, memory, random generators."""
 
 import ctypes
 import os
@@ -20,7 +20,7 @@ Precision = Literal["auto", "bf16", "fp32"]
 def choose_device(wanted: Device, *, instead: str = "--device cpu") -> torch.device:
     """The device to compute on; auto takes a GPU when there is one. Raises UsageError when a GPU is asked for and absent.
 
-    Args: instead: the option by which the processor is asked for.
+    Args: instead: the option that selects the processor.
     """
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda, but torch sees no GPU", remedy=instead)
@@ -40,9 +40,9 @@ def choose_dtype(wanted: Precision, device: torch.device) -> torch.dtype:
 def set_threads(threads: int) -> int:
     """Use this many processor threads, and return how many are used.
 
-    0: as many as there are cores that this process may use. Torch knows of its affinity, not of a quota: containers have one. Where
-    OMP_NUM_THREADS or its like asks for a number, or it was lowered before, that holds. While other programs want the same cores, threads
-    wait for each other more briefly (`contention`).
+    0: one for each core that this process may use; unlike torch's default, this includes the quota of a container. OMP_NUM_THREADS and
+    similar variables, or an earlier lower number, take precedence. While other programs use the same cores, threads wait for each other
+    more briefly (`contention`).
     """
     asked = any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
     if not threads and not asked and (cores := usable_cores()) < torch.get_num_threads():
@@ -54,10 +54,10 @@ def set_threads(threads: int) -> int:
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep freed memory instead of giving it back to the kernel; true when that was done.
+    """Make glibc keep freed memory instead of returning it to the kernel; true if it was set.
 
-    By default glibc returns each large block at once, and the next step faults all its pages in again: training without this
-    takes 1.6 times as long. Does nothing where the C library is not glibc.
+    By default glibc returns each large block at once, and the next step must map all its pages again: training then takes 1.6 times as
+    long. Does nothing where the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -76,16 +76,16 @@ def seed_all(*key: int) -> None:
 
 @cache
 def survive_forks() -> None:
-    """Let every process that is forked from this one compute with one thread.
+    """Make every process forked from this one compute with one thread.
 
-    Of a forked process only the thread that forked is there: the first computation with several would wait for the others for ever.
+    A forked process has only the thread that forked: its first computation with several threads would wait for the others forever.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def fewest_rows(threads: int) -> int:
-    """From how many rows on a row of a matrix product no longer depends on how many there are.
+    """The least number of rows from which on a row of a matrix product does not depend on the number of rows.
 
     Measured with torch 2.13 and MKL: fewer than 4 rows are multiplied by another kernel, which rounds differently, and several threads
     share the rows in blocks of 4, so that one of them may get fewer (two threads: 5 to 7 and 9 to 11 rows; equal from 12 to 64).

@@ -1,4 +1,4 @@
-"""Which of the processes that train together are alive: each tells the others, so that one that hangs or died can be named."""
+"""Heartbeats between the processes of a training, so that an error can name a process that hangs or died."""
 
 import os
 import socket
@@ -14,27 +14,27 @@ from vitrail.errors import TrainingError
 
 BEAT_SECONDS = 1.0
 SILENCE_SECONDS = 60.0
-"""After so long without a word a process hangs: it was stopped, or its machine does not answer."""
+"""A process without a heartbeat for this long hangs: it was stopped, or its machine does not answer."""
 _LOOK_SECONDS = 6.0
-"""After a connection broke: how long to look who it was."""
-_AGAIN = "start all processes again with the same command: it goes on from the last checkpoint"
+"""After a connection broke: how long to search for the process that caused it."""
+_AGAIN = "start all processes again with the same command to resume from the last checkpoint"
 
 
 class _Rank(NamedTuple):
-    """What is known of a process."""
+    """The known state of a process."""
 
     beats: int = 0
     since: float = 0.0
-    """When its last beat was heard."""
+    """The time of its last heartbeat."""
     where: str = ""
     exit_message: str | None = None
-    """Why it left; None while it has not."""
+    """Why it left; None while it is running."""
 
 
 class Heartbeat:
-    """Beats for this process, and listens to the others, in a thread of its own; the store is that of the group.
+    """Sends heartbeats of this process and receives those of the others, in a thread of its own, through the store of the group.
 
-    Raises nothing by itself: `require_all` and `lost` say what became of the others, from what the thread has heard.
+    The thread raises nothing: `require_all` and `lost` report the state of the others.
     """
 
     def __init__(self, store: dist.Store, *, rank: int, world: int) -> None:
@@ -47,7 +47,7 @@ class Heartbeat:
         self._thread.start()
 
     def _beat(self) -> None:
-        with suppress(RuntimeError):  # the process that holds the store has ended
+        with suppress(RuntimeError):  # the process with the store has ended
             while not self._ended.wait(BEAT_SECONDS):
                 self._store.add(f"beats/{self._rank}", 1)
                 for rank in range(self._world):
@@ -65,9 +65,9 @@ class Heartbeat:
         return self._store.get(f"words/{rank}").decode() if self._store.add(f"left/{rank}", 0) else None
 
     def require_all(self) -> None:
-        """Raises TrainingError that names a process which has left, or been silent for too long, though it is waited for."""
+        """Raises TrainingError that names a process which has left, or has sent no heartbeat for too long."""
         now = time.monotonic()
-        if self._rank and now - self._heard > SILENCE_SECONDS:  # no answer at all: it is the first process that keeps the store
+        if self._rank and now - self._heard > SILENCE_SECONDS:  # no answer at all: the first process has the store
             raise self._hangs(0, now - self._heard)
         for rank, known in enumerate(self._ranks):
             if rank != self._rank and known.exit_message is not None:
@@ -81,12 +81,12 @@ class Heartbeat:
     def _hangs(self, rank: int, seconds: float) -> TrainingError:
         where = f" ({self._ranks[rank].where})" if self._ranks[rank].where else ""
         return TrainingError(
-            f"rank {rank} of {self._world}{where} hangs: nothing was heard of it for {seconds:.0f} seconds",
+            f"rank {rank} of {self._world}{where} does not respond: no heartbeat for {seconds:.0f} seconds",
             remedy=f"end it where it still runs, and {_AGAIN}",
         )
 
     def lost(self) -> TrainingError:
-        """What to raise when a connection to another process broke; looks for some seconds who it was."""
+        """The error for a broken connection to another process; searches for some seconds for the process that caused it."""
         started = time.monotonic()
         while time.monotonic() - started < _LOOK_SECONDS and self._thread.is_alive():
             for rank, known in enumerate(self._ranks):
@@ -98,11 +98,12 @@ class Heartbeat:
             dead = [0]
         names = ", ".join(map(str, dead)) or "another"
         return TrainingError(
-            f"rank {names} of {self._world} has ended without a word: killed, short of memory, or its machine is gone", remedy=_AGAIN
+            f"rank {names} of {self._world} has ended without a message: killed, out of memory, or its machine is down",
+            remedy=_AGAIN,
         )
 
     def leave(self, exit_message: str) -> None:
-        """Stop beating, and tell the others why."""
+        """Stop the heartbeat, and send the others the reason."""
         self._ended.set()
         self._thread.join(2 * BEAT_SECONDS)
         if self._thread.is_alive():  # it waits for a store that does not answer
@@ -111,15 +112,15 @@ class Heartbeat:
             self._store.set(f"words/{self._rank}", exit_message)
             self._store.add(f"left/{self._rank}", 1)
             end = time.monotonic() + _LOOK_SECONDS
-            while self._rank == 0 and time.monotonic() < end:  # the store ends with the first process: let the others hear
+            while self._rank == 0 and time.monotonic() < end:  # the store ends with the first process: let the others read it
                 if all(self._store.add(f"left/{rank}", 0) for rank in range(self._world)):
                     return
                 time.sleep(0.05)
 
 
 def open_store(seconds: float = 30) -> dist.Store:
-    """A connection of our own to the store that the environment names; the thread may then wait on it while others use theirs."""
+    """A separate connection to the store from the environment, so that the thread can wait on it without blocking others."""
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=seconds))
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what processes of an earlier attempt said does not count
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # messages of an earlier attempt do not count
     return dist.PrefixStore(f"vitrail/{attempt}", store)

@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""The machine of a measurement."""
 
 import os
 import platform
@@ -17,16 +17,16 @@ class Machine:
 
     processor: str
     cores: int
-    """Those that this process may use."""
+    """The cores that this process may use."""
     system: str
     python: str
     packages: dict[str, str]
-    """Versions of what is installed of vitrail, torch and transformers."""
+    """Installed versions of vitrail, torch and transformers."""
     load: float
     """Processes that wanted to run in the last minute, before the measurement; well under `cores` on a quiet machine. -1: unknown."""
 
     def to_text(self) -> str:
-        """One line; a second one warns where others were at work."""
+        """One line; a second one warns if the machine was busy."""
         packages = ", ".join(f"{name} {number}" for name, number in self.packages.items())
         text = f"{self.processor}, {self.cores} cores, {self.system}, Python {self.python}, {packages}"
         if self.load > self.cores / 2:
@@ -35,7 +35,7 @@ class Machine:
 
 
 def describe_machine() -> Machine:
-    """Look at the machine that this runs on."""
+    """Describe this machine."""
     packages = {name: number for name in _PACKAGES if (number := _version(name))}
     return Machine(_processor(), usable_cores(), f"{platform.system()} {platform.machine()}", platform.python_version(), packages, _load())
 
@@ -55,7 +55,7 @@ def _load() -> float:
 
 
 def _processor() -> str:
-    """The processor's name, from Linux where that is what runs."""
+    """The processor's name, on Linux from /proc."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Measurements in processes of their own: a task goes in as JSON, what was measured comes out as JSON."""
+"""Measurements in separate processes: the task goes in as JSON, the result comes out as JSON."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from vitrail.errors import VitrailError
 
 
 def measure_in_subprocess(module: str, task: Mapping[str, Any], *, name: str, remedy: str) -> dict[str, Any]:
-    """Run a module in a new process with a task on its standard input, and return the last line of what it says.
+    """Run a module in a new process with a task on its standard input, and return the last line of its output.
 
-    Raises VitrailError that names the measurement, with the last line of what the process had to say, when it fails.
+    Raises VitrailError that names the measurement, with the last line of the process's errors, when it fails.
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(

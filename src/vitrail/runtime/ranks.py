@@ -12,9 +12,9 @@ from vitrail.runtime.heartbeat import Heartbeat, open_store
 
 
 class Ranks(NamedTuple):
-    """This process among those that train together: `rank` of `world`; one of one without torchrun.
+    """This process in a training: `rank` of `world`; one of one without torchrun.
 
-    Where others are waited for, one that hangs or has ended is named in a TrainingError.
+    If another process hangs or has ended, waiting for it raises a TrainingError that names it.
     """
 
     rank: int
@@ -27,7 +27,7 @@ class Ranks(NamedTuple):
                 _reduce(tensor, dist.ReduceOp.SUM)
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so; all get the same answer."""
+        """Whether the value is true on any rank; all get the same answer."""
         if self.world == 1:
             return flag
         count = torch.tensor(int(flag))
@@ -35,20 +35,20 @@ class Ranks(NamedTuple):
         return bool(count)
 
     def wait(self) -> None:
-        """Go on when all ranks have come this far."""
+        """Wait until all ranks are here."""
         self.any(False)
 
 
 class _Group(NamedTuple):
-    """The group of processes that this one has joined."""
+    """The joined group of processes."""
 
     heartbeat: Heartbeat
     patient: dist.ProcessGroup
-    """Waits for as long as the others are alive: the first of them may prepare data for hours."""
+    """A group that waits as long as the others are alive: the first one may prepare data for hours."""
 
 
 _groups: list[_Group] = []
-"""The one that was joined, as torch.distributed has it: one for the process."""
+"""The joined group: one per process, as in torch.distributed."""
 
 
 def _reduce(tensor: Tensor, how: dist.ReduceOp.RedOpType) -> None:
@@ -79,7 +79,7 @@ def _is_done(work: dist.Work) -> bool:
 def join_ranks() -> Ranks:
     """Join the group that torchrun describes in the environment (RANK, WORLD_SIZE), over gloo; alone without it.
 
-    torch.distributed knows no authentication: use a private network only.
+    torch.distributed has no authentication: use a private network only.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1 and not dist.is_initialized():
@@ -91,7 +91,7 @@ def join_ranks() -> Ranks:
 
 
 def leave_ranks(exit_message: str = "it is done") -> None:
-    """Leave the group of processes, if there is one; the others can tell why."""
+    """Leave the group of processes, if there is one; the others get the reason."""
     if _groups:
         _groups.pop().heartbeat.leave(exit_message)
     if dist.is_available() and dist.is_initialized():

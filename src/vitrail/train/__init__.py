@@ -1,1 +1,1 @@
-"""The training loop and what it needs."""
+"""Training: the loop, runs, optimizers, checkpoints."""

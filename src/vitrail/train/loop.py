@@ -34,7 +34,7 @@ _SKIPS_ALLOWED, _SKIPS_WINDOW = 10, 100
 
 @dataclass
 class Progress:
-    """Where a training stands, in plain numbers that are saved with each checkpoint."""
+    """The progress of a training, in plain numbers that are saved with each checkpoint."""
 
     step: int = 0
     """Updates done, skipped ones included."""
@@ -54,17 +54,17 @@ class Progress:
     validated: int = -1
     """Step of the last validation."""
     validation_due: bool = False
-    """A validation was cut short by a wish to stop; it is done first when the training goes on."""
+    """A stop request interrupted a validation; a resumed training does it first."""
     scores: list[tuple[int, float]] = field(default_factory=list[tuple[int, float]])
     """Step and dev score of each validation."""
     losses: list[float] = field(default_factory=list[float])
     """Dev loss of the last of these validations, or of all."""
     skipped: int = 0
-    """Steps that were skipped since their loss or gradient was not finite."""
+    """Steps skipped because their loss or gradient was not finite."""
     recent_skips: list[int] = field(default_factory=list[int])
-    """Which of them are among the last hundred steps."""
+    """Those among the last hundred steps."""
     window: Window = field(default_factory=Window)
-    """What the next line of metrics will tell."""
+    """Sums for the next line of metrics."""
 
     def is_better(self, score: float, loss: float, *, noise: float = -math.inf) -> bool:
         """Whether a score is the best so far: higher, or equal with a lower loss. All scores up to `noise` are equal."""
@@ -77,7 +77,7 @@ class Progress:
 
     def best_steps(self, count: int, *, noise: float = -math.inf) -> list[int]:
         """The steps of the highest scores; of equal ones that with the lower loss first, then the later one. `noise`: see `is_better`."""
-        unknown = [math.inf] * (len(self.scores) - len(self.losses))  # a run of an earlier version did not keep them
+        unknown = [math.inf] * (len(self.scores) - len(self.losses))  # a run of an earlier version has none
         judged = [(-max(score, noise), loss, -step) for (step, score), loss in zip(self.scores, [*unknown, *self.losses], strict=True)]
         return [-step for _, _, step in sorted(judged)[:count]]
 
@@ -86,7 +86,7 @@ class Progress:
         return [step for step, _ in self.scores[max(0, len(self.scores) - count) :]]
 
     def forget_scores(self) -> None:
-        """Forget every dev score, where they are worth nothing beside those to come."""
+        """Forget all dev scores, if they cannot be compared with the next ones."""
         self.best, self.best_loss, self.best_step, self.waited = None, None, 0, 0
         self.scores, self.losses = [], []
 
@@ -103,7 +103,7 @@ class Progress:
 
 
 class Learner(NamedTuple):
-    """What learns, and on what."""
+    """The model, its batches and its optimizer."""
 
     model: Model
     optimizer: Optimizer
@@ -116,7 +116,7 @@ class Learner(NamedTuple):
     dtype: torch.dtype
     config: RunConfig
     carried: Carried | None = None
-    """The states that are carried from batch to batch, where the model reads one long text."""
+    """The states carried from batch to batch, for a model that reads one long text."""
 
     def loss(self, number: int, batch: AnyBatch) -> LossSum:
         """The loss of a batch."""
@@ -166,7 +166,7 @@ def accumulate_gradients(learner: Learner, batches: Iterable[tuple[int, AnyBatch
 
 
 def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: float, step: int) -> Update:
-    """One optimizer step at a share of the learning rate; where loss or gradient is not finite, everything stays as it was."""
+    """One optimizer step at a share of the learning rate; if loss or gradient is not finite, nothing changes."""
     buffers = _lasting_buffers(learner.model)
     before = [buffer.clone() for buffer in buffers]
     nats, plain_nats, tokens = accumulate_gradients(learner, batches)
@@ -180,7 +180,7 @@ def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: 
         return result
     if learner.carried is not None:
         learner.carried.keep()
-    if learner.ranks.world > 1:  # each rank has seen other batches: all go on from the mean of their running statistics
+    if learner.ranks.world > 1:  # ranks have seen different batches: all continue with the mean of their running statistics
         learner.ranks.sum(*buffers)
         for buffer in buffers:
             buffer /= learner.ranks.world
@@ -218,7 +218,7 @@ def due(every: Duration, before: Progress, now: Progress, *, steps_per_epoch: in
     share = every.share * total
     if (every.unit == "minutes") == (whole.unit == "minutes"):
         share = length = min(length, share)
-    # An epoch cannot be held against minutes before it is over: then it is due by either.
+    # An epoch cannot be compared with minutes before its end: then either makes it due.
     return new // length > old // length or (share > 0 and last // share > first // share)
 
 
@@ -240,7 +240,7 @@ def is_over(config: TrainConfig, progress: Progress, *, steps_per_epoch: int) ->
 
 
 def try_longest(learner: Learner, batch: AnyBatch) -> None:
-    """Run the largest batch once without learning from it, so that memory that does not suffice shows at once.
+    """Run the largest batch once without an update, so that a lack of memory shows at once.
 
     Raises TrainingError that names the setting to lower.
     """
@@ -259,7 +259,7 @@ def try_longest(learner: Learner, batch: AnyBatch) -> None:
 
 @contextmanager
 def _naming_memory(config: RunConfig, found: str, *, sentences: int = 2) -> Generator[None, None, None]:
-    """Turn what says that memory ran out into a TrainingError that names the setting to lower, and its value to try."""
+    """Raise an out-of-memory error as a TrainingError that names the setting to lower, and a value to try."""
     try:
         yield
     except Exception as error:
@@ -269,7 +269,7 @@ def _naming_memory(config: RunConfig, found: str, *, sentences: int = 2) -> Gene
         if sentences > 1:
             lower = f"lower train.batch_tokens (now {tokens}), for example "
             lower += f"--set train.batch_tokens={max(1, tokens // 2)} --set train.accumulate={parts * 2}"
-        elif isinstance(config.data, DataConfig):  # one pair is a batch by itself, however small batches are to be
+        elif isinstance(config.data, DataConfig):  # one pair is a batch by itself, even with small batches
             lower = f"lower data.max_length (now {config.data.max_length}), for example --set data.max_length={config.data.max_length // 2}"
         else:
             lower = "lower model.truncate"
@@ -277,19 +277,19 @@ def _naming_memory(config: RunConfig, found: str, *, sentences: int = 2) -> Gene
 
 
 class Callbacks(NamedTuple):
-    """What the loop calls out for; the first rank does it, the others answer True."""
+    """Callbacks of the loop; the first rank does the work, the others return True."""
 
     validate: Callable[[Progress], bool]
-    """Scores the weights and keeps progress true; False where a wish to stop cut it short."""
+    """Scores the weights and updates progress; False where a stop request interrupted it."""
     save: Callable[[Progress], bool]
     """Writes a checkpoint; False where the disk refused it."""
     keep_bad_batch: Callable[[int], None]
-    """Called with the number of a skipped step, to write its batches aside."""
+    """Called with the number of a skipped step, to save its batches."""
     observe: Observe
 
 
 def loop(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps_per_epoch: int, stop: StopRequest) -> None:
-    """Train until the duration or patience is over, or somebody wishes to stop (Stopped, Interrupted: after saving).
+    """Train until the duration or patience is over, or on a stop request (Stopped, Interrupted: after saving).
 
     Raises TrainingError when ten of the last hundred steps had to be skipped.
     """
@@ -313,7 +313,7 @@ def loop(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps_pe
 
 
 def stopping_place(progress: Progress, *, saved: bool) -> str:
-    """Where a training stopped, in words."""
+    """The message on where a training stopped."""
     return f"stopped at step {progress.step}, which {'is' if saved else 'could not be'} saved"
 
 
@@ -345,7 +345,7 @@ def _advance(
 
 
 def _validate_and_save(learner: Learner, progress: Progress, callbacks: Callbacks, *, since: Progress, steps_per_epoch: int) -> None:
-    """Validate and save where that is due. What comes after a validation that was cut short saves too."""
+    """Validate and save when due. After an interrupted validation, save too."""
     config, started = learner.config.train, time.perf_counter()
 
     def is_due(every: Duration) -> bool:
@@ -363,7 +363,7 @@ def _validate_and_save(learner: Learner, progress: Progress, callbacks: Callback
 
 
 def _agree(ranks: Ranks, progress: Progress, *, stop: bool) -> bool:
-    """Tell all ranks what the first one alone knows: the time, what validation found. Returns whether any wishes to stop."""
+    """Send the first rank's values to all ranks: the time and the dev scores. Returns whether any has a stop request."""
     if ranks.world == 1:
         return stop
     best = math.nan if progress.best is None else progress.best
@@ -378,7 +378,7 @@ def _agree(ranks: Ranks, progress: Progress, *, stop: bool) -> bool:
 
 
 def _report(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps_per_epoch: int) -> None:
-    """A line of metrics on the steps since the last one."""
+    """Write a line of metrics on the steps since the last one."""
     if progress.window.steps:
         weights = learner.optimizer.weight_norms()
         place = {
@@ -394,14 +394,14 @@ def _report(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps
 
 
 def steadier_settings(config: RunConfig) -> str:
-    """What to set differently where a training is not steady."""
+    """Settings to change for an unstable training."""
     clip, rate_now = config.optimizer.clip_norm, config.optimizer.learning_rate
     clipping = f"lower optimizer.clip_norm (now {clip:g})" if clip else "clip the gradient: --set optimizer.clip_norm=1 (it is off)"
     return f"lower optimizer.learning_rate (now {rate_now:g}), raise schedule.warmup (now {config.schedule.warmup}), {clipping}"
 
 
 def _skip(learner: Learner, progress: Progress, callbacks: Callbacks) -> None:
-    """Count a step whose loss or gradient is not finite, and give up when they are many."""
+    """Count a step whose loss or gradient is not finite, and end the training if there are many."""
     progress.skipped += 1
     progress.recent_skips = [step for step in [*progress.recent_skips, progress.step] if step > progress.step - _SKIPS_WINDOW]
     callbacks.keep_bad_batch(progress.step)

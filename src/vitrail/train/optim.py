@@ -15,20 +15,21 @@ from vitrail.models.base import Model
 
 
 class OptimizerConfig(Config):
-    """How weights follow their gradients."""
+    """The optimizer: how gradients change weights."""
 
     kind: Literal["adamw", "sgd", "muon"] = "adamw"
     """adamw; sgd with momentum; or muon for the matrices inside blocks, with adamw for everything else."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Rate at the top of the schedule."""
     beta_1: float = Field(default=0.9, ge=0, lt=1)
-    """Memory of the mean gradient (adamw), or momentum (sgd)."""
+    """Decay of the mean gradient (adamw), or momentum (sgd)."""
     beta_2: float = Field(default=0.98, ge=0, lt=1)
-    """Memory of the squared gradient (adamw)."""
+    """Decay of the mean squared gradient (adamw)."""
     epsilon: float = Field(default=1e-9, gt=0)
     """Added to adamw's denominator."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """L2: each step takes rate * weight_decay * w off every matrix w, apart from the gradient (decoupled; sgd: added to the gradient)."""
+    """L2: each step subtracts rate * weight_decay * w from every matrix w, apart from the gradient (decoupled; sgd: added to the
+    gradient)."""
     l1: float = Field(default=0.0, ge=0)
     """L1 penalty: l1 * sign(w) is added to every matrix's gradient, after clipping."""
     clip_norm: float = Field(default=1.0, ge=0)
@@ -67,11 +68,11 @@ class Warmup(NamedTuple):
         return share if self.steps is None else f"{self.steps} steps, at most {share}"
 
     def within(self, steps: float) -> float:
-        """Its length in a training of so many steps."""
+        """Its length in a training of this many steps."""
         return min(math.inf if self.steps is None else self.steps, math.inf if self.share is None else self.share * steps)
 
     def gone(self, *, steps: int, progress: float) -> float:
-        """How much of it is over after so many steps, which are this share of the training; 1 and more: all of it."""
+        """The completed share of the warm-up after this many steps, which are this share of the training; 1 or more: all of it."""
         by_steps = 0.0 if self.steps is None else steps / self.steps
         return by_steps if self.share is None else max(by_steps, progress / self.share)
 
@@ -86,26 +87,26 @@ def _written(value: int | str) -> int | str:
 
 
 class ScheduleConfig(Config):
-    """How the learning rate moves, as a share of the optimizer's rate."""
+    """The learning-rate schedule, as a share of the optimizer's rate."""
 
     kind: Literal["inverse_sqrt", "cosine", "linear", "constant", "plateau"] = "linear"
     """After the warm-up: sqrt(warmup / step); cosine or straight line down to `floor` at the end of training; constant;
     or halved whenever the dev score (`train.select`) has not improved for `patience` validations (plateau)."""
     warmup: Annotated[int | str, AfterValidator(_written)] = "300 steps, at most 10%"
-    """Over which the rate climbs in a straight line from 0: steps (600), a share of the training ("10%"), or the shorter of both
+    """Length of the linear rise of the rate from 0: steps (600), a share of the training ("10%"), or the shorter of both
     ("600 steps, at most 10%")."""
     floor: float = Field(default=0.0, ge=0, le=1)
-    """Share of the rate that cosine and linear end at, and that plateau stops at."""
+    """Final share of the rate of cosine and linear, and the lowest of plateau."""
     patience: int = Field(default=3, ge=1)
     """Validations without improvement before plateau halves the rate."""
 
 
 def rate(config: ScheduleConfig, *, step: int, progress: float, after: float | None = None, plateau_halvings: int = 0) -> float:
-    """The share of the learning rate for update `step` (from 0), `progress` (0 to 1) of the training being done. A pure function.
+    """The share of the learning rate for update `step` (from 0), with `progress` (0 to 1) of the training done. A pure function.
 
     Source: warm-up and inverse square root: Vaswani et al. 2017, section 5.3; cosine: Loshchilov and Hutter 2017.
-    Args:   after: the progress once this update is done, by which a warm-up that is a share of the training goes; None where nobody
-            knows, as in a training of minutes: `progress` stands for it.
+    Args:   after: the progress once this update is done, for a warm-up given as a share of the training; None where it is unknown, as in a
+    training of minutes: `progress` is used.
     """
     warmup = Warmup.parse(config.warmup)
     reached = progress if after is None else after
@@ -131,14 +132,14 @@ class ClippedNorm(NamedTuple):
 
 
 class WeightNorms(NamedTuple):
-    """The size of what penalties fall on: every matrix."""
+    """The size of the penalised weights: every matrix."""
 
     norm: float
-    """L2 norm of all of them together."""
+    """L2 norm of all matrices together."""
     l1_penalty: float
-    """l1 · Σ|w|: what the gradient of the L1 penalty belongs to, in nats per token."""
+    """l1 · Σ|w|: the L1 penalty, in nats per token."""
     l2_penalty: float
-    """weight_decay / 2 · Σw², of which decoupled weight decay follows the gradient apart from the loss."""
+    """weight_decay / 2 · Σw²: the L2 penalty; decoupled weight decay follows its gradient apart from the loss."""
 
 
 class Optimizer:
@@ -148,7 +149,7 @@ class Optimizer:
         self.config = config
         self.parameters = list(model.parameters())
         self.matrices = [parameter for parameter in self.parameters if parameter.ndim >= 2]
-        # Muon makes all directions of a matrix equally strong: right for maps between spaces, wrong for tables whose rows are words.
+        # Muon gives all directions of a matrix equal strength: right for maps between spaces, wrong for tables of word vectors.
         self.optimizers = self._build(model.inner_matrices() if config.kind == "muon" else [])
 
     def _build(self, inner: Sequence[Tensor]) -> list[torch.optim.Optimizer]:
@@ -210,9 +211,9 @@ class Optimizer:
 
 
 def update_moving_average(average: Iterable[Tensor], values: Iterable[Tensor], *, decay: float, step: int) -> None:
-    """Move an exponential moving average of the weights one step: avg <- d·avg + (1 - d)·w, with d smaller in the first steps.
+    """Move an exponential moving average of the weights one step: avg <- d·avg + (1 - d)·w, with a smaller d in the first steps.
 
-    d = min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage: a young average follows faster.
+    d = min(decay, (1 + step) / (10 + step)), as TensorFlow's ExponentialMovingAverage: an early average adapts faster.
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average, values, strict=True):

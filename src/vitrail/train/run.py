@@ -1,6 +1,6 @@
-"""A run: from text to a model, and on from wherever it was stopped. `folder` says what stands where.
+"""A run: train a model from text, and resume it after a stop. `run_folder` describes its files.
 
-First everything is checked: whose the folder is, settings, text, data, what differs from before, memory. Only then anything is changed.
+First everything is checked: owner of the folder, settings, text, data, changes since the checkpoint, memory. Only then files are changed.
 """
 
 import logging
@@ -27,7 +27,7 @@ from vitrail.models.build import count_parameters
 from vitrail.models.model_folder import fill, load_folder, save_model
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
-from vitrail.streams import ignore_write_errors
+from vitrail.runtime.streams import ignore_write_errors
 from vitrail.train.choosing.schedule_length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.log.metrics import Event, Observe
 from vitrail.train.log.run_records import Marks, RunLogs
@@ -48,12 +48,12 @@ from vitrail.train.stopping import StopRequest
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.validate import Validation, Watch
 
-_NOT_BEGUN = "stopped before a step was taken; what was there is intact"
+_NOT_BEGUN = "stopped before the first step; no file was changed"
 _REFUSALS_ALLOWED = 3
 _HYPERPARAMETERS = ("betas", "eps", "weight_decay", "momentum")
-"""What a group of an optimizer is told by the configuration; its learning rate is told at each step."""
+"""Settings of an optimizer's group from the configuration; its learning rate is set at each step."""
 _WORST = -1e30
-"""Stands for a dev score that is not finite, which JSON cannot hold."""
+"""Replaces a dev score that is not finite, which JSON cannot have."""
 
 _SELECT_REASON = "it counts characters, so that it sees progress in lines of any length and script"
 
@@ -62,12 +62,12 @@ _log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """What a training ended with."""
+    """The result of a training."""
 
     folder: Path
     progress: Progress
     already_done: bool
-    """True when it had ended before, so that nothing was done now."""
+    """True when it had ended before, so that nothing was done."""
 
 
 def train(
@@ -80,20 +80,20 @@ def train(
     say: Say = _log.info,
     begin: Callable[[], None] = lambda: None,
 ) -> Outcome:
-    """Train a translator in a folder, or go on with the training that is in it.
+    """Train a model in a folder, or resume the training that is in it.
 
     Args:
-        allow: settings that may differ from those the run was saved with, by name ("train.threads"), where that can work; "state": a model
-            whose checkpoints are gone may be trained anew.
+        allow: settings that may differ from those the run was saved with, by name ("train.threads"), where that is possible; "state": a
+        model without checkpoints may be trained again from the start.
         observers: called with every Event.
-        watch: called after each validation; what it returns is written to `film.jsonl`. It changes no bit of the training.
+        watch: called after each validation; its result is written to `film.jsonl`. It changes no bit of the training.
         say: called with each line meant for the user.
-        begin: called once the folder is this process's alone and all is checked: what else is to be written there is written then.
+        begin: called once the folder is locked and all is checked, to write other files.
     Raises:
-        UsageError: the folder holds a run with another setup (every difference is named), a model without its run, or what is not ours;
-            or the configuration cannot be. Nothing was changed then.
+        UsageError: the folder has a run with different settings (every difference is named), a model without its run, or foreign files; or
+        the configuration is invalid. Nothing was changed then.
         DataError: the text cannot be used. TrainingError: it diverged, memory ran out, or another process trains here.
-        Stopped, Interrupted: after saving; the same call goes on.
+        Stopped, Interrupted: after saving; the same call resumes.
     """
     keep_freed_memory()
     set_threads(config.train.threads)
@@ -139,7 +139,7 @@ def _joined_ranks(config: RunConfig) -> Generator[Ranks, None, None]:
 
 
 class _Run:
-    """One training in its folder: builds what learns, restores what was saved, and writes what the loop calls for."""
+    """One training in its folder: builds the learner, restores a checkpoint, and writes files for the loop."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class _Run:
         self.progress, self.finished = Progress(), False
 
     def _known_score(self, asked: str) -> str:
-        """The dev score that chooses. Raises UsageError for one that this kind of training has not."""
+        """The dev score that chooses the best model. Raises UsageError for one that this task does not have."""
         name = self.task.preferred if asked == "auto" else asked
         if name not in self.task.scores:
             raise UsageError(f"train.select = {asked}", expected=" or ".join(("auto", *self.task.scores)))
@@ -186,9 +186,9 @@ class _Run:
         return prefetch((first + self.ranks.rank + place * self.ranks.world, cast(AnyBatch, batch)) for place, batch in numbered)
 
     def check(self, checkpoint: checkpoints.Checkpoint | None, allow: Collection[str]) -> bool:
-        """Go back to a checkpoint and try the longest batch; nothing is written. Returns whether scores have to be measured anew.
+        """Go back to a checkpoint and try the longest batch; nothing is written. Returns whether the best model must be scored again.
 
-        Raises UsageError where the setup is another one and that is not allowed, TrainingError where memory does not suffice.
+        Raises UsageError for changes that are not allowed, TrainingError where memory does not suffice.
         """
         with self.stop.at_once(_NOT_BEGUN):
             remeasure = checkpoint is not None and self._restore(checkpoint, allow)
@@ -197,7 +197,7 @@ class _Run:
         return remeasure
 
     def train(self, checkpoint: checkpoints.Checkpoint | None, allow: Collection[str], *, begin: Callable[[], None]) -> Outcome:
-        """Go from where the run stands to its end. Raises what `check` raises."""
+        """Train from the current step to the end. Raises the errors of `check`."""
         remeasure = self.check(checkpoint, allow)
         if self.ranks.rank > 0:
             if not self.finished:
@@ -206,14 +206,14 @@ class _Run:
         begin()
         self._repair_model(remeasure=remeasure)
         if self.finished:
-            self.say(f"already at {self._total()}: nothing to do")
+            self.say(f"training is already complete at {self._total()}: nothing to do")
             return Outcome(self.folder, self.progress, already_done=True)
-        for line in [f"going on from step {self.progress.step}"] if self.progress.step else self._introduction():
+        for line in [f"resuming from step {self.progress.step}"] if self.progress.step else self._introduction():
             self.say(line)
         self.say(describe_length(self.config, steps_per_epoch=self.steps_per_epoch))
         self._warn_of_warmup(steps_of(self.config.train.duration, steps_per_epoch=self.steps_per_epoch))
         table = self.config.model_copy(update={"data": with_full_names(self.config.data)}).model_dump(mode="json")
-        table["train"]["select"] = self.select  # what was chosen stays so
+        table["train"]["select"] = self.select  # the choice is kept
         write_file(self.folder / CONFIG, to_toml(table).encode())
         with RunLogs(
             self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None and self.task.films
@@ -223,16 +223,16 @@ class _Run:
         return Outcome(self.folder, self.progress, already_done=False)
 
     def _restore(self, checkpoint: checkpoints.Checkpoint, allow: Collection[str]) -> bool:
-        """Go back to a checkpoint of the same setup, or one that it can go on with; whether the scores so far are worth nothing now."""
+        """Restore a checkpoint with the same or allowed settings; returns whether earlier scores cannot be compared with later ones."""
         facts = checkpoint.facts
-        if self.config.train.select == "auto":  # what it was started with, whatever would be chosen now
+        if self.config.train.select == "auto":  # as at the start of the run
             self.select = self.setup["train"]["select"] = facts["setup"]["train"]["select"]
         changes = require_allowed_changes(facts["setup"], self.setup, allow=allow)
         for change in changes:
             self.say(f"allowed: {change}")
-        # After the settings: a model of another width is told as such, not as tensors of other shapes.
+        # After the settings: a different width is reported as such, not as tensors of other shapes.
         if checkpoints.specs(checkpoint.tensors["model"]) != checkpoints.specs(unique_tensors(self.model)):
-            raise ModelError(f"{checkpoint.path}: its weights are of another model", remedy="train in a new folder")
+            raise ModelError(f"{checkpoint.path}: its weights belong to another model", remedy="train in a new folder")
         fill(self.model, checkpoint.tensors["model"])
         for (name, own), mean in zip(unique_tensors(self.model).items(), self.average, strict=False):
             mean.copy_(checkpoint.tensors["average"].get(name, own))
@@ -249,7 +249,7 @@ class _Run:
         remeasure = invalidate_scores(changes)
         if remeasure:
             self.progress.forget_scores()
-        # A finished run goes on when it is allowed to be longer than it was.
+        # A finished run continues if its length was increased.
         self.finished = facts["finished"] and self._is_over()
         return remeasure
 
@@ -257,7 +257,7 @@ class _Run:
         return is_over(self.config.train, self.progress, steps_per_epoch=self.steps_per_epoch)
 
     def _repair_model(self, *, remeasure: bool) -> None:
-        """Make the run's model again where it is lost or damaged; measure it where the scores so far are worth nothing now."""
+        """Rebuild the run's model if it is lost or damaged; score it again if earlier scores cannot be compared with later ones."""
         if self.progress.validated < 0:
             return  # there is none yet
         try:
@@ -268,7 +268,7 @@ class _Run:
         if remeasure and self.task.has_dev and loaded.vocabularies.digest == self.prepared.vocabularies.digest:
             step = int(loaded.facts.get("step", 0))
             self._measure_best(loaded.model, step=step)
-            self.say(f"the model so far, of step {step}, measured anew: {self.task.scores[self.select]} {self.progress.best:.2f}")
+            self.say(f"the best model so far (step {step}) was evaluated again: {self.task.scores[self.select]} {self.progress.best:.2f}")
 
     def _make_model_again(self, reason: ModelError) -> None:
         step, weights = best_weights(self.folder, self.progress) or (self.progress.step, self._weights())
@@ -280,12 +280,12 @@ class _Run:
         try:
             self._save_model(weights, values, step=step)
         except NotWritten as error:
-            _log.warning("%s; it cannot be made again yet: %s", reason.found, error.found)
+            _log.warning("%s; it cannot be rebuilt yet: %s", reason.found, error.found)
         else:
-            _log.warning("%s; the model is made again, of step %d", reason.found, step)
+            _log.warning("%s; the model was rebuilt from step %d", reason.found, step)
 
     def _measure_best(self, model: Model, *, step: int) -> dict[str, float]:
-        """Take this model for the best so far."""
+        """Score this model and record it as the best so far."""
         with self.stop.at_once(stopping_place(self.progress, saved=True)):
             found = self.task.validate(model)
         self.progress.best, self.progress.best_loss = self._figures(found)
@@ -314,7 +314,7 @@ class _Run:
         return lines
 
     def _silent_callbacks(self) -> Callbacks:
-        """Other ranks compute; the first one looks and writes while they wait at the next sum."""
+        """Callbacks of the other ranks: they compute; the first one validates and writes while they wait at the next sum."""
 
         def done(_: object) -> bool:
             return True
@@ -324,7 +324,7 @@ class _Run:
         return Callbacks(done, done, nothing, nothing)
 
     def _warn_of_warmup(self, steps: float | None) -> None:
-        """Once in a process, as soon as the number of steps is known."""
+        """Warn once per process, as soon as the number of steps is known."""
         if not self.warned and (warning := warn_of_warmup(self.config, steps=steps)) is not None:
             self.warned = True
             _log.warning("%s", warning)
@@ -337,7 +337,7 @@ class _Run:
             observe(event)
 
     def _weights(self) -> dict[str, Tensor]:
-        """What is validated and kept: the moving average where there is one."""
+        """The weights to validate and keep: the moving average if there is one."""
         own = unique_tensors(self.model)
         return dict(zip(own, self.average, strict=True)) if self.average else own
 
@@ -347,7 +347,7 @@ class _Run:
         except (Stopped, Interrupted):
             return False
         if not judged.kept:
-            return True  # the disk refused the best model so far: let the next one that is better than the last be kept
+            return True  # the disk refused the best model so far: keep the next one that is better than the last
         progress.validated = progress.step
         if judged.score is None:
             return True
@@ -364,7 +364,7 @@ class _Run:
     def _validate_and_keep(self, weights: dict[str, Tensor], progress: Progress, *, averaged: int = 0) -> "_Judged":
         """Validate weights, and make them the run's model where they are its best so far, or where there is no dev set."""
         if not checkpoints.checkpoints(self.folder):
-            # A model never stands in a run's folder without a checkpoint to go on from: killed now, the run validates first of all.
+            # A run's folder never has a model without a checkpoint: if killed now, a resumed run validates first.
             self._save(replace(progress, validation_due=True))
         if not self.task.has_dev:
             return _Judged(None, -_WORST, better=True, kept=self._keep_model(weights, {}))
@@ -384,7 +384,7 @@ class _Run:
         return _Judged(score, loss, better=better, kept=not better or self._keep_model(weights, found.values))
 
     def _figures(self, found: Validation) -> tuple[float, float]:
-        """The dev score by which the best model is chosen, higher being better, and the loss, which decides between equals."""
+        """The dev score for choosing the best model, higher is better, and the loss, which decides between equals."""
         loss = found.values["dev_loss_nats_per_token"]
         score = self.task.score_of(found.values, self.select)
         return score if math.isfinite(score) else _WORST, loss if math.isfinite(loss) else -_WORST
@@ -393,7 +393,7 @@ class _Run:
         try:
             self._save_model(weights, values)
         except NotWritten as error:
-            _log.warning("%s; training goes on, and the model is written after a later validation", error.found)
+            _log.warning("%s; training continues, and a later validation writes the model", error.found)
             return False
         return True
 
@@ -404,14 +404,14 @@ class _Run:
         save_model(self.folder / "model", tensors=weights, config=self.config.model, vocabularies=self.prepared.vocabularies, facts=facts)
 
     def _save(self, progress: Progress) -> bool:
-        """Write a checkpoint, and go on without where the disk refuses; the third refusal in a row ends the training."""
+        """Write a checkpoint; a disk error is only reported, but the third in a row ends the training."""
         try:
             self._write_checkpoint(progress, finished=False)
         except NotWritten as error:
             self.refused += 1
             if self.refused >= _REFUSALS_ALLOWED:
                 raise
-            _log.warning("%s; training goes on and tries again at the next save", error.found)
+            _log.warning("%s; training continues, and the next save tries again", error.found)
             return False
         self.refused = 0
         return True
@@ -445,7 +445,7 @@ class _Run:
         )
 
     def _steps_to_average(self) -> list[int]:
-        """Those of validations alone: where a run happened to be stopped and saved must not matter."""
+        """The checkpoints of validations: those of stops must not matter."""
         count = self.config.train.average_checkpoints
         if self.config.train.average_which == "best":
             return self.progress.best_steps(count, noise=self.task.noise[self.select])
@@ -488,12 +488,12 @@ class _Run:
 
 
 class _Judged(NamedTuple):
-    """What validation made of some weights."""
+    """The result of a validation of some weights."""
 
     score: float | None
     """None without a dev set."""
     loss: float
     better: bool
-    """Than all before."""
+    """Better than all before."""
     kept: bool
     """False where the disk refused the model."""

@@ -1,4 +1,4 @@
-"""Everything that a training is told, in one frozen object."""
+"""All settings of a training, in one frozen object."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,7 +15,7 @@ from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 
 
 def _data_kind(value: Any) -> str:
-    """A table that does not say its kind is one of pairs, unless there is plain text in it."""
+    """The kind of a table: by default pairs, or text if it has plain text."""
     if isinstance(value, DataConfig | TextConfig):
         return value.kind
     return str(value.get("kind", "text" if "text" in value else "pairs")) if isinstance(value, dict) else "pairs"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
@@ -26,7 +26,7 @@ AnyDataConfig = Annotated[Annotated[DataConfig, Tag("pairs")] | Annotated[TextCo
 
 
 class TrainConfig(Config):
-    """How long, in what portions, with what care."""
+    """Length, batches, optimizer, validation, checkpoints."""
 
     duration: Duration = Duration(amount=20, unit="epochs")
     """Length of the training, the schedule's horizon: "8000 steps", "20 epochs" or "30 minutes".
@@ -40,21 +40,21 @@ class TrainConfig(Config):
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)
     """Share of the target's probability spread evenly over the whole vocabulary."""
     average_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Memory of the moving average of the weights, which is what is validated and kept as the model. 0: the weights themselves."""
+    """Decay of the moving average of the weights. The average is validated and saved as the model. 0: the weights themselves."""
     average_checkpoints: int = Field(default=0, ge=0)
     """At the end, also try the mean of this many checkpoints, and keep it where its dev score is better. 0: do not."""
     average_which: Literal["last", "best"] = "last"
     """Which checkpoints the mean is taken of."""
     validate_every: Interval = Interval(amount=1, unit="epochs", share=0.25)
-    """How often the dev set is scored and translated: "1 epochs", "500 steps", "5 minutes"; with "at most 25%" behind it, so often that
-    a short training has four validations, too. 0: at the end alone."""
+    """How often the dev set is scored and translated: "1 epochs", "500 steps", "5 minutes"; with ", at most 25%", a short training has four
+    validations, too. 0: only at the end."""
     save_every: Duration = Duration(amount=5, unit="minutes")
-    """How often a checkpoint is written besides those at validations."""
+    """How often a checkpoint is written, in addition to those at validations."""
     log_every: int = Field(default=50, ge=1)
     """Steps between lines of metrics."""
     select: Literal["auto", "bleu", "chrf", "loss"] = "auto"
-    """Dev score that says which model is best; of equal ones, the model with the lower loss is. auto: chrf, which counts characters, so
-    that it sees progress in lines of any length and script; a run that was started with another score goes on with that."""
+    """Dev score that chooses the best model; for equal scores, the lower loss decides. auto: chrf, which counts characters, so that it
+    measures progress in lines of any length and script; a resumed run keeps its score."""
     patience: int = Field(default=0, ge=0)
     """Stop after this many validations without a better dev score. 0: never."""
     validation_sentences: int = Field(default=1000, ge=1)
@@ -62,7 +62,7 @@ class TrainConfig(Config):
     keep_last: int = Field(default=2, ge=1)
     """Newest checkpoints that are kept."""
     keep_best: int = Field(default=1, ge=0)
-    """Best checkpoints that are kept besides."""
+    """Best checkpoints that are also kept."""
     device: Device = "auto"
     """Where to compute: auto takes a GPU when there is one."""
     precision: Precision = "auto"
@@ -79,19 +79,19 @@ class RunConfig(Config):
     model: AnyModelConfig = PRESETS["tiny"]
     """The architecture and its size."""
     optimizer: OptimizerConfig = OptimizerConfig()
-    """How weights follow their gradients."""
+    """The optimizer."""
     schedule: ScheduleConfig = ScheduleConfig()
-    """How the learning rate moves."""
+    """The learning-rate schedule."""
     train: TrainConfig = TrainConfig()
-    """How long, in what portions, with what care."""
+    """Length, batches, optimizer, validation, checkpoints."""
     search: SearchConfig = SearchConfig()
-    """How the trained model translates unless told otherwise."""
+    """Default search settings of the trained model."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random: initial weights, dropout, order of batches."""
 
     @property
     def task(self) -> TaskName:
-        """What is trained: the model's kind says it."""
+        """The task, from the model's kind."""
         return task_of(self.model)
 
     @property

@@ -1,9 +1,9 @@
-"""A run's folder: what stands in it under which name, and how each is known to be a run's.
+"""The run directory: the names of its files, and how each is recognised.
 
 runs/en-fr/  config.toml  choices.json  log.txt  metrics.jsonl  samples.jsonl  film.jsonl  scores.json  test.translated
              data/  state/  model/  bad_batches/  tensorboard/  .lock
 
-Whoever trains or prepares there holds the lock of the folder; data/, state/ and model/ belong to it.
+A process that trains or prepares there has the lock of the folder; data/, state/ and model/ belong to it.
 """
 
 import os
@@ -27,21 +27,21 @@ from vitrail.train.resume import checkpoints
 
 CONFIG, CHOICES = "config.toml", "choices.json"
 _HALF_SAVED = re.compile(r"step-\d{6,18}\.(?:vitrail-)?(?:tmp|old)-\d+")
-"""What a process left that was killed at its first checkpoint; earlier releases gave it a shorter name."""
+"""Partial files of a process killed at its first checkpoint; earlier releases used a shorter name."""
 _TABLES = frozenset({"data", "model", "optimizer", "schedule", "train", "search", "seed"})
-"""What the configuration of a run has in any case; a file of settings that a user wrote has some of them."""
+"""Keys of every run's configuration; a user's file of settings has some of them."""
 
 
 _FOLDERS = frozenset({"data", "state", "model", "bad_batches", "tensorboard"})
 
 
 def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iterable[Path] = ()) -> None:
-    """Refuse to train in a folder where somebody else's files stand under the names that a run writes. Nothing is changed.
+    """Refuse to train in a folder with foreign files under the names that a run writes. Nothing is changed.
 
     Args:
         inputs: files that are read: text.
-        settings: files of settings. One that is the run's own, as the run wrote it, may be named: what is written is the same again.
-    Raises: UsageError that names what stands there.
+        settings: files of settings. The run's own, as the run wrote it, is allowed: the same is written again.
+    Raises: UsageError that names the foreign files.
     """
     require_folder(folder)
     if holds_comparison(folder):
@@ -54,20 +54,20 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
     own = folder / CONFIG
     if not _is_config(own) and any(path.exists() and own.exists() and path.samefile(own) for path in settings):
         raise UsageError(
-            f"{own}: is to be read, and stands where the run writes its own configuration",
+            f"{own}: is an input file, and the run would overwrite it with its configuration",
             expected="settings in a file of another name or place; nothing was changed",
             remedy="-o with another name, or rename the file",
         )
     places: dict[str, Recognise] = {"state": _is_state, "model": is_model, "data": is_prepared}
-    if not checkpoints.checkpoints(folder):  # a run that was once begun has taken these names; they may be damaged since
+    if not checkpoints.checkpoints(folder):  # a started run owns these names; the files may be damaged
         places |= _FILES
     require_own({folder / name: recognise for name, recognise in places.items()}, what="a run", inputs=inputs)
 
 
 def kept_fingerprint(folder: Path, data: DataConfig | TextConfig) -> dict[str, Any] | None:
-    """What a run's data were prepared from, where the run was begun with the text that is asked for, by its names, and some of it is gone.
+    """The fingerprint of a run's data, if the run has the same text (by file names) and some of its files no longer exist.
 
-    Then the run can go on without it; None wherever text has to be read.
+    Then the run can resume without them; None wherever text has to be read.
     """
     if all(map(os.path.lexists, input_files(data))):
         return None
@@ -79,23 +79,23 @@ def kept_fingerprint(folder: Path, data: DataConfig | TextConfig) -> dict[str, A
 
 
 def is_begun(folder: Path) -> bool:
-    """Whether something was trained in a run's folder: a model stands there, or a checkpoint."""
+    """Whether a run's folder has a model or a checkpoint."""
     return holds_model(folder) or bool(checkpoints.checkpoints(folder))
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a model stands in a run's folder, sound or damaged."""
+    """Whether a run's folder has a model, good or damaged."""
     return is_model(folder / "model")
 
 
 def _is_state(path: Path) -> bool:
-    """Checkpoints of ours, perhaps beside other things, which are then left alone."""
+    """Whether a folder has our checkpoints; other files in it are not touched."""
     ours = any(is_published(step) or (step / checkpoints.STATE).exists() for step in checkpoints.checkpoints(path.parent))
     return ours or all(_HALF_SAVED.fullmatch(entry.name) for entry in path.iterdir())
 
 
 def _is_config(path: Path) -> bool:
-    """Whether a file is a run's whole configuration to the letter: what somebody wrote or edited by hand is not."""
+    """Whether a file is exactly a run's configuration: one written or edited by hand is not."""
     try:
         text = path.read_bytes().decode()
         table: dict[str, Any] = tomllib.loads(text)

@@ -1,4 +1,4 @@
-"""Signals become a wish that the loop reads between two steps, or an error where nothing needs to be finished first."""
+"""Stop requests by signals: the loop checks them between two steps; elsewhere they raise an error at once."""
 
 import os
 import signal
@@ -16,9 +16,8 @@ class StopRequest:
     """While open, these signals set `signal` instead of ending the process: SIGTERM, SIGHUP (a closed terminal, a dropped connection),
     SIGUSR1 (what batch systems send before the end) and Ctrl-C.
 
-    A second Ctrl-C leaves at once, without saving: what was saved before is intact, as nothing is ever written in place.
-    A signal that the process was started to ignore stays ignored, as `nohup` wants it. Stop requests may be nested: a signal reaches all of
-    them.
+    A second Ctrl-C ends the process at once, without saving: earlier files are intact, as nothing is ever written in place. A signal that
+    was ignored at the start stays ignored, as for `nohup`. Stop requests may be nested: a signal reaches all of them.
     """
 
     def __init__(self) -> None:
@@ -43,7 +42,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self, found: str) -> Generator[None, None, None]:
-        """Within, the first signal raises `error(found)` in the middle of whatever is being done, which must bear that."""
+        """Within the block, the first signal raises `error(found)` at any point; the code must be safe for that."""
         if self.signal is not None:
             raise self.error(found)
         outer, self._found = self._found, found
@@ -63,13 +62,13 @@ class StopRequest:
             raise self.error(self._found)
 
     def error(self, found: str) -> Stopped | Interrupted:
-        """What to raise, of the kind that the signal asks for; `found` says where the run stands."""
+        """The error to raise for the signal; `found` describes the state of the run."""
         kind = Interrupted if self.signal == signal.SIGINT else Stopped
-        return kind(found, remedy="the same command again goes on from there")
+        return kind(found, remedy="run the same command again to resume")
 
 
 @contextmanager
 def stopping_at_once(found: str) -> Generator[StopRequest, None, None]:
-    """A wish to stop ends what is done within by Stopped or Interrupted with these words; a StopWish that is opened within comes first."""
+    """A wish to stop ends what is done within by Stopped or Interrupted with these words; a StopRequest that is opened within comes first."""
     with StopRequest() as stop, stop.at_once(found):
         yield stop

@@ -27,7 +27,7 @@ def show(*cells: str) -> None:
 
 def rates(folder: Path) -> None:
     """Learning rates, right and wrong ones."""
-    show("learning rate", "a step, of the weights' size", "away from the beginning", "dev loss", "severity")
+    show("learning rate", "a step, of the weights' size", "distance from the initial weights", "dev loss", "severity")
     for rate in RATES:
         run = folder / f"rate-{rate:g}" / "run"
         train_tiny(run, {"optimizer": {"learning_rate": RIGHT * rate}})
@@ -39,7 +39,7 @@ def rates(folder: Path) -> None:
 def scales(folder: Path) -> None:
     """Recurrent weights, right and wrong ones, of networks that have not been trained."""
     sys.stdout.write("\n")
-    show("Elman network", "gradient left one step back", "severity", "found")
+    show("Elman network", "gradient kept by each step back", "severity", "found")
     for scale in SCALES:
 
         def change(tensors: dict[str, Tensor], scale: float = scale) -> None:

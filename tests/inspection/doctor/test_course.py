@@ -100,7 +100,7 @@ def test_skipped_steps(skips: int, severity: str) -> None:
 
 def test_completion() -> None:
     assert judge_completion(course([2.0, 1.99])).severity == "ok"
-    assert "still getting better" in judge_completion(course([2.0, 1.5])).found
+    assert "still improving" in judge_completion(course([2.0, 1.5])).found
     stopped = judge_completion(course([2.0, 1.99], finished=False, done=0.4))
     assert stopped.severity == "note" and "40%" in stopped.found
 

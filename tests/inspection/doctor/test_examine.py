@@ -245,7 +245,7 @@ def test_duplicated_heads(run: Path) -> None:
 
     change_model(run, change)
     found = fault(examine(run), "heads")
-    assert found.numbers["twins"] == 2 and "encoder.0.self_attention heads 0 and 1 are equal" in found.found
+    assert found.numbers["twins"] == 2 and "encoder.0.self_attention heads 0 and 1 are duplicates" in found.found
 
 
 def test_silent_heads(run: Path) -> None:
@@ -255,7 +255,7 @@ def test_silent_heads(run: Path) -> None:
 
     change_model(run, change)
     found = fault(examine(run), "heads")
-    assert found.numbers["silent"] == 2 and "encoder.0.self_attention head 1 silent" in found.found
+    assert found.numbers["silent"] == 2 and "encoder.0.self_attention head 1 has near-zero output" in found.found
 
 
 def test_one_head_that_looks_everywhere_alike_is_a_warning(run: Path) -> None:

@@ -13,7 +13,7 @@ def test_the_gravest_comes_first_and_causes_stay_before_what_follows() -> None:
     found = diagnose("run", [Finding.model_validate({"check": check, "severity": kind, "found": "1"}) for check, kind in kinds])
     assert [one.check for one in found.findings] == ["c", "f", "b", "d", "a", "e"]
     assert found.exit_code == 1 and not found.clean
-    assert found.to_text().splitlines()[-1] == "2 faults, 1 warning, 1 note; 1 well, 1 not checked"
+    assert found.to_text().splitlines()[-1] == "2 faults, 1 warning, 1 note; 1 ok, 1 not checked"
 
 
 @pytest.mark.parametrize(("severity", "clean"), [("warning", False), ("note", True), ("ok", True)])

@@ -61,4 +61,4 @@ def test_layers_that_differ_too_much() -> None:
 def test_a_transformers_positions_are_no_time_steps() -> None:
     """Where the last position matters most, as <eos> may, nothing has vanished."""
     found = judge_flow([place("encoder.0.residual_2.sum", falling(0.3)), place("decoder.0.residual_3.sum", falling(3.0, start=1e-9))])
-    assert "one time step" not in found.found and found.severity == "ok"
+    assert "time step back" not in found.found and found.severity == "ok"

@@ -1,1 +1,1 @@
-"""The same models from other makers, of the same sizes, for comparisons of speed."""
+"""Models of the same kind and size from other toolkits, for comparisons of speed."""

@@ -15,12 +15,12 @@ _PEERS: dict[type, Callable[[Any], tuple[Peer, ...]]] = {TransformerConfig: tran
 
 
 def peers_of(model: ModelConfig) -> tuple[Peer, ...]:
-    """Whom a model is held against."""
+    """The peers of a model."""
     return _PEERS[type(model)](model)
 
 
 def all_systems(model: ModelConfig, precision: Precision) -> tuple[System, ...]:
-    """Vitrail as it trains and in fp32; the peers in every combination of settings that could make them fastest."""
+    """Vitrail as it trains and in fp32; the peers in every combination of settings that affects their speed."""
     ours = [System("vitrail", chosen, keep_memory=True) for chosen in dict.fromkeys((precision, "fp32"))]
     precisions: Sequence[Precision] = ("fp32", "bf16")
     peers = [

@@ -1,6 +1,6 @@
-"""The same recurrent translator from two other makers, of the same sizes and tying, to hold ours against.
+"""The same recurrent translator from two other toolkits, with the same sizes and tying.
 
-JoeyNMT is needed by `JoeyNMT` alone; it pins old versions of much, so it is installed by hand (`systems.py` says how).
+Only `JoeyNMT` needs the package JoeyNMT; it pins many old versions, so it is installed by hand (see `_JOEY`).
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ _JOEY = "pip install --no-deps --target FOLDER joeynmt==2.3.0 'importlib_metadat
 class TorchRecurrent(PeerModel):
     """`torch.nn.LSTM` (GRU, RNN) as encoder and decoder, and attention between them, as tutorials write it: the equations of ours.
 
-    The decoder's steps are taken in a loop only where each needs what attention found at the one before; otherwise the whole target
-    goes through one call. With `packed`, the encoder stops at the end of each sentence; without, it runs on over padding, which costs
-    less and makes a translation depend on the padding beside it.
+    The decoder runs in a loop only where each step needs the context of the one before; otherwise the whole target
+    goes through one call. With `packed`, the encoder stops at the end of each sentence; without, it also reads padding, which costs less
+    and makes a translation depend on the padding.
     """
 
     def __init__(self, config: RecurrentConfig, vocabulary: int, *, packed: bool) -> None:
@@ -90,7 +90,7 @@ class TorchRecurrent(PeerModel):
         return self.dropout(embedding(ids) * self.config.embedding_width**0.5)
 
     def _encode(self, source: Int[Tensor, "B S"], keep: Bool[Tensor, "B S"]) -> tuple[Float[Tensor, "B S D"], Any]:
-        """Hidden states at every position, and what the decoder begins with."""
+        """Hidden states at every position, and the decoder's initial state."""
         values = self._embed(self.source_embedding, source)
         if self.packed:
             packed = pack_padded_sequence(values, keep.sum(1), batch_first=True, enforce_sorted=False)
@@ -109,7 +109,7 @@ class TorchRecurrent(PeerModel):
         return memory, tuple(begun) if self.parts == 2 else begun[0]
 
     def _attend(self, query: Tensor, keys: Tensor, memory: Tensor, keep: Tensor) -> Float[Tensor, "B T D"]:
-        """What attention finds in the source for each query."""
+        """The context vector of each query."""
         if self.query is not None and self.vector is not None:
             scores = self.vector(torch.tanh(self.query(query)[:, :, None] + keys[:, None])).squeeze(3)
         else:
@@ -119,7 +119,7 @@ class TorchRecurrent(PeerModel):
 
 
 class _Words:
-    """As much of a vocabulary as JoeyNMT's models ask for: its size and the special ids, in our numbering."""
+    """The parts of a vocabulary that JoeyNMT's models need: its size and the special ids, in our numbering."""
 
     pad_index, unk_index, bos_index, eos_index = PAD, UNK, SOS, EOS
     sep_index = None
@@ -138,11 +138,11 @@ class _Words:
 
 
 class JoeyNMT(PeerModel):
-    """JoeyNMT's recurrent model, built and trained by its own code: its own loss too, smoothing and accuracy included.
+    """JoeyNMT's recurrent model, built and trained by its own code, with its own loss, smoothing and accuracy.
 
     It cannot tie its output layer unless embeddings are as wide as the hidden state, and reads it from a vector of that width: set
-    `embedding_width` to `width` where like is to be held against like. With bahdanau it asks attention after the step, and feeds the
-    attentional vector rather than the context: as much work.
+    `embedding_width` to `width` for a fair comparison. With bahdanau it computes attention after the step, and feeds the attentional vector
+    rather than the context: as much work.
     """
 
     def __init__(self, config: RecurrentConfig, vocabulary: int) -> None:
@@ -172,7 +172,7 @@ class JoeyNMT(PeerModel):
 
     @staticmethod
     def _inputs(batch: Batch) -> dict[str, Tensor]:
-        """As its own batches have them: longest source first."""
+        """The inputs in JoeyNMT's order: longest source first."""
         lengths = (batch.source != PAD).sum(1)
         order = lengths.argsort(descending=True, stable=True)
         source, target = batch.source[order], batch.target_out[order]
@@ -191,13 +191,13 @@ class JoeyNMT(PeerModel):
         return self.model._encode_decode(**self._inputs(batch))[0][order.argsort()]
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """Its own loss a token: the divergence from the smoothed targets, which is 0 where a model is perfect."""
+        """Its own loss a token: the divergence from the smoothed targets, 0 for a perfect model."""
         nats = self.model(return_type="loss", **self._inputs(batch))[0]
         return nats / (batch.target_out != PAD).sum()
 
 
 def recurrent_peers(config: RecurrentConfig) -> tuple[Peer, ...]:
-    """Whom a recurrent translator is held against."""
+    """The peers of a recurrent translator."""
 
     def torchs(vocabulary: int, way: PeerVariant) -> PeerModel:
         return TorchRecurrent(config, vocabulary, packed=way == "packed sequences")
@@ -228,11 +228,11 @@ def _peers_lack(model: RecurrentConfig) -> str:
 
 
 def _joey_lacks(model: RecurrentConfig) -> str:
-    """What JoeyNMT 2.3.0 has no recurrent model for."""
+    """Why JoeyNMT 2.3.0 has no such recurrent model; empty if it has one."""
     if lacks := _peers_lack(model):
         return lacks
     if model.attention not in ("bahdanau", "luong-general"):
-        return "has bahdanau and luong-general attention, and no recurrent model with another or without"
+        return "has bahdanau and luong-general attention, and no recurrent model with another attention or without"
     if model.cell == "rnn":
-        return "has the cells gru and lstm alone"
-    return "" if model.bidirectional else "has bidirectional encoders alone"
+        return "has only the cells gru and lstm"
+    return "" if model.bidirectional else "has only bidirectional encoders"

@@ -1,4 +1,4 @@
-"""What `vitrail bench train` measures: ours, and models of other makers that are of the same kind."""
+"""The systems of `vitrail bench train`: ours, and models of the same kind from other toolkits."""
 
 import importlib.util
 from abc import ABC, abstractmethod
@@ -16,15 +16,15 @@ from vitrail.runtime.device import Precision
 
 Maker = Literal["vitrail", "torch", "marian", "joeynmt"]
 PeerVariant = Literal["as it comes", "fused attention", "explicit attention", "packed sequences", "padded sequences"]
-"""Where a maker leaves a choice that changes its speed: torch's attention kernels, or what its recurrent kernels are given."""
+"""Choices of a toolkit that change its speed: torch's attention kernels, or the input of its recurrent kernels."""
 
 
 LABEL_SMOOTHING = 0.1
-"""Of every system that is measured."""
+"""For every measured system."""
 
 
 class PeerModel(nn.Module, ABC):
-    """Another maker's model, as a plain training loop sees it."""
+    """A model from another toolkit, as used by a plain training loop."""
 
     @abstractmethod
     def forward(self, batch: Batch) -> Float[Tensor, "B T V"]:
@@ -37,7 +37,7 @@ class PeerModel(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class System:
-    """Something to measure: whose model, and under which settings."""
+    """A system to measure: a model and its settings."""
 
     maker: Maker
     precision: Precision
@@ -45,24 +45,24 @@ class System:
     way: PeerVariant = "as it comes"
 
     def to_text(self) -> str:
-        """The settings that a maker was measured with."""
+        """The settings of the measurement."""
         memory = "freed memory kept" if self.keep_memory else "memory as by default"
         return memory if self.way == "as it comes" else f"{memory}, {self.way}"
 
 
 class Peer(NamedTuple):
-    """Another maker's model of the same kind as ours."""
+    """A model of the same kind as ours from another toolkit."""
 
     maker: Maker
     title: str
     ways: tuple[PeerVariant, ...]
     make: Callable[[int, PeerVariant], PeerModel]
-    """The model itself. Args: size of the vocabulary, and one of its ways."""
+    """Builds the model. Args: size of the vocabulary, and one of its variants."""
     packages: tuple[str, ...] = ()
-    """What must be installed for it."""
+    """Packages that it needs."""
     remedy: str = ""
     lacks: str = ""
-    """Why it cannot be this model, if it cannot."""
+    """Why it has no such model; empty if it has one."""
 
     def obstacle(self) -> str:
         """Why it cannot be measured here; empty where it can."""

@@ -1,6 +1,6 @@
-"""The same Transformer from two other makers, of the same sizes and tying as ours.
+"""The same Transformer from two other toolkits, with the same sizes and tying.
 
-Hugging Face transformers is needed by `Marian` alone (`pip install 'vitrail[hf]'`).
+Only `Marian` needs Hugging Face transformers (`pip install 'vitrail[hf]'`).
 """
 
 import torch
@@ -19,7 +19,7 @@ _HUGGING_FACE = "pip install 'vitrail[hf]'"
 class TorchTransformer(PeerModel):
     """`torch.nn.Transformer` with scaled, tied embeddings and sinusoidal positions: the model of torch's tutorials.
 
-    Two settings make it do no more than ours does: dropout inside the feed-forward and on the attention weights is off, as ours is by
+    Two settings make it do the same work as ours: dropout inside the feed-forward and on the attention weights is off, as ours is by
     default. Padding of the target is not masked in the decoder: it comes last, so no real position reads it.
     """
 
@@ -69,9 +69,9 @@ class TorchTransformer(PeerModel):
 
 
 class Marian(PeerModel):
-    """Hugging Face's MarianMTModel, freshly initialised from a configuration: nothing is downloaded.
+    """Hugging Face's MarianMTModel, initialised from a configuration: nothing is downloaded.
 
-    It is post-norm, whatever the configuration says: that is its only layout, and saves it two norms.
+    It is always post-norm, its only layout, which saves it two norms.
     """
 
     def __init__(self, config: TransformerConfig, vocabulary: int, *, fused_attention: bool) -> None:
@@ -108,7 +108,7 @@ class Marian(PeerModel):
 
 
 def transformer_peers(config: TransformerConfig) -> tuple[Peer, ...]:
-    """Whom a Transformer is held against."""
+    """The peers of a Transformer."""
 
     def torchs(vocabulary: int, way: PeerVariant) -> PeerModel:
         return TorchTransformer(config, vocabulary)

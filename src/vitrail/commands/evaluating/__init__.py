@@ -1,1 +1,1 @@
-"""Verbs that score and compare: evaluate, compare, bench."""
+"""Commands that score and compare: evaluate, compare, bench."""

@@ -1,6 +1,9 @@
-"""vitrail bench: speed, against others and against promises."""
+"""vitrail bench: speed, against other toolkits and against fixed limits."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -8,29 +11,57 @@ from vitrail.commands.inspecting.experiment import EXPERIMENTS
 from vitrail.commands.shared import console
 
 bench = typer.Typer(name="bench", help="Measure speed, against others and against promises.", no_args_is_help=True)
-# Where the experiments stood before they had a verb of their own.
+
+
+def _renamed(name: str, study: Callable[..., None]) -> Callable[..., None]:
+    """An experiment under its name of earlier releases."""
+
+    @wraps(study)
+    def warned(*arguments: Any, **options: Any) -> None:
+        console.say(f"warning: vitrail bench {name} is now vitrail experiment {name}; the old name goes away with the next release")
+        study(*arguments, **options)
+
+    return warned
+
+
 for _name, _study in EXPERIMENTS.items():
-    bench.command(_name, hidden=True)(_study)
+    bench.command(_name, hidden=True)(_renamed(_name, _study))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is trained at full speed."""
+
+    preset: Annotated[
+        str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.")
+    ] = "tiny"
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of the training.")] = 2
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What is measured, and how often."""
+
+    steps: Annotated[int, typer.Option(min=1, help="Steps in each measurement.")] = 20
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of Vitrail; peers are measured in both.")] = "auto"
 
 
 @bench.command("train")
+@console.with_groups
 def bench_train(
+    *,
     source: console.Source = None,
     target: console.Target = None,
-    preset: Annotated[
-        str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention.")
-    ] = "tiny",
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
-    steps: Annotated[int, typer.Option(min=1, help="Steps in each measurement.")] = 20,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
-    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of Vitrail; peers are measured in both.")] = "auto",
+    workload: Workload,
+    rounds: Rounds,
     settings: console.Set = None,
     json: console.Json = False,
 ) -> None:
-    """Training throughput on the same batches: Vitrail and other makers' models of the same kind.
+    """Training throughput on the same batches: Vitrail and models of the same kind from other toolkits.
 
-    A Transformer is held against torch.nn.Transformer and Hugging Face MarianMT, a recurrent model against a loop of torch's own
+    A Transformer is compared with torch.nn.Transformer and Hugging Face MarianMT, a recurrent model with a loop of torch's own
     layers and JoeyNMT. Takes a quarter of an hour on two cores. Without files, on the built-in phrasebook.
     """
     from vitrail.bench.training_speed import measure_training_speed
@@ -39,12 +70,12 @@ def bench_train(
     report = measure_training_speed(
         source=source,
         target=target,
-        preset=preset,
-        batch_tokens=batch_tokens,
-        threads=threads,
-        steps=steps,
-        repeats=repeats,
-        precision=precision,
+        preset=workload.preset,
+        batch_tokens=workload.batch_tokens,
+        threads=workload.threads,
+        steps=rounds.steps,
+        repeats=rounds.repeats,
+        precision=rounds.precision,
         overrides=[parse_override(text) for text in settings or ()],
         say=console.say,
     )
@@ -52,10 +83,10 @@ def bench_train(
 
 
 @bench.command("busy")
+@console.with_groups
 def bench_busy(
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Model: tiny, small, base, big; rnn, gru, lstm and others.")] = "tiny",
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a batch.")] = 4096,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads of the training.")] = 2,
+    *,
+    workload: Workload,
     busy: Annotated[int | None, typer.Option(min=1, help="Busy threads of the process beside it.", show_default="as many as train")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 5.0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every setting quiet and busy.")] = 5,
@@ -64,16 +95,16 @@ def bench_busy(
     ] = "",
     json: console.Json = False,
 ) -> None:
-    """Training speed when the machine is quiet and beside another busy process, as OpenMP waits by itself and as Vitrail has it wait.
+    """Training speed on a quiet machine and beside another busy process, with OpenMP's default wait policy and with Vitrail's.
 
-    The busy process is started and ended here. Takes two minutes; nothing else should be at work.
+    The busy process is started and ended here. Takes two minutes; nothing else should run meanwhile.
     """
     from vitrail.bench.busy import measure_busy_training, read_counts
 
     report = measure_busy_training(
-        preset=preset,
-        batch_tokens=batch_tokens,
-        threads=threads,
+        preset=workload.preset,
+        batch_tokens=workload.batch_tokens,
+        threads=workload.threads,
         busy_threads=busy,
         seconds=seconds,
         repeats=repeats,
@@ -102,7 +133,7 @@ def bench_prepare(
     ] = "1000000,10000000",
     json: console.Json = False,
 ) -> None:
-    """What it costs to prepare much text: time and memory against the number of pairs.
+    """Cost of preparing large text: time and memory by number of pairs.
 
     A million pairs take about a minute and 0.3 GB of disk.
     """

@@ -1,12 +1,13 @@
 """vitrail compare: several architectures on the same text within the same budget, or runs that exist, side by side."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.data_options import TextOptions, make_request
+from vitrail.commands.shared.data_options import TextOptions, make_request, phrasebook_texts
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,30 +16,20 @@ if TYPE_CHECKING:
     from vitrail.phrasebook.corpus import Phrasebook
 
 
-PAIRS = 40_000
-"""Of the phrasebook, unless asked otherwise."""
+@dataclass(frozen=True)
+class Book:
+    """The built-in phrasebook as text."""
+
+    phrasebook: Annotated[bool, typer.Option("--phrasebook", help="The text is the built-in phrasebook, as it is where none is named.")] = (
+        False
+    )
+    pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = 40_000
 
 
-def compare(
-    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs that exist: measured, not trained.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison.")] = Path("comparison"),
-    source: console.Source = None,
-    target: console.Target = None,
-    dev: console.Dev = None,
-    test: console.Test = "",
-    dev_source: console.DevSource = None,
-    dev_target: console.DevTarget = None,
-    test_source: console.TestSource = None,
-    test_target: console.TestTarget = None,
-    corpus: console.Corpus = None,
-    languages: console.Languages = "",
-    phrasebook: Annotated[
-        bool, typer.Option("--phrasebook", help="The text is the built-in phrasebook, as it is where none is named.")
-    ] = False,
-    pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = PAIRS,
-    recipe: console.Recipe = "",
-    config: console.ConfigFile = None,
-    settings: console.Set = None,
+@dataclass(frozen=True)
+class Rungs:
+    """What is trained, and for how long."""
+
     rung: Annotated[
         list[str] | None,
         typer.Option(
@@ -47,12 +38,23 @@ def compare(
             " or a name of your own with preset=NAME among its settings.",
             show_default=False,
         ),
-    ] = None,
+    ] = None
     budget: Annotated[
         str, typer.Option(metavar="TEXT", help='Of each rung: "10 minutes", "3 epochs", "2000 steps", "5e14 FLOPs".', show_default=False)
-    ] = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each rung.")] = 1,
-    match: Annotated[bool, typer.Option(help="Choose widths that give all rungs as many parameters as the Transformer.")] = True,
+    ] = ""
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each rung.")] = 1
+    match: Annotated[bool, typer.Option(help="Choose widths that give all rungs as many parameters as the Transformer.")] = True
+
+
+@console.with_groups
+def compare(
+    runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs that exist: measured, not trained.")] = None,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison.")] = Path("comparison"),
+    texts: TextOptions,
+    book: Book,
+    settings: console.Settings,
+    rungs: Rungs,
     json: console.Json = False,
 ) -> None:
     """Train a ladder of architectures on the same text within the same budget, and report what each step bought.
@@ -61,28 +63,35 @@ def compare(
     Writes report.html, report.md and report.json. The same command again goes on where it was stopped. A rung that has learned nothing
     yet is told, with what would be long enough, and compared with none.
     """
-    texts = TextOptions(source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test)
     if runs:
-        training = (source, target, dev_source, dev_target, corpus, languages, recipe, config, settings, rung, budget)
-        if any(training) or seeds > 1 or pairs != PAIRS or not match:
-            raise UsageError("runs that exist, and how to train others", expected="either runs, or text and settings to train rungs with")
-        ladder = _compare_runs(runs, texts, output, phrasebook=phrasebook)
+        tests = {"--test", "--test-source", "--test-target"}
+        named = [option for option in console.given_options(texts) if option not in tests]
+        unread = [*named, *(option for group in (settings, rungs) for option in console.given_options(group))]
+        if unread or book.pairs != Book.pairs:
+            raise UsageError(
+                f"runs that exist, and how to train others: {', '.join(unread) or '--pairs'}",
+                expected="either runs, or text and settings to train rungs with",
+            )
+        ladder = _compare_runs(runs, texts, output, phrasebook=book.phrasebook)
     else:
-        from vitrail.ladder.comparison import require_own_comparison
-        from vitrail.ladder.ladder_plan import STANDARD, Budget, LadderSpec, parse_rung
-
-        wanted = tuple(map(parse_rung, rung)) if rung else tuple(STANDARD.values())
-        limit = Budget.parse(budget) if budget else None
-        named = bool(texts.source or texts.target or texts.corpora)
-        if phrasebook and named:
-            raise UsageError("--phrasebook and another text", expected="one of the two")
-        require_own_comparison(output, [one.name for one in wanted])
-        book = None if named else _make_phrasebook(pairs)
-        if book is not None:
-            texts, recipe = _write_phrasebook(book, output), recipe or "phrasebook"
-        request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
-        ladder = _climb(LadderSpec(request, wanted, limit, seeds, match), output, book)
+        ladder = _train(texts, book, settings, rungs, output)
     _show(ladder, output, json=json)
+
+
+def _train(texts: TextOptions, chosen: Book, settings: console.Settings, rungs: Rungs, output: Path) -> "Ladder":
+    from vitrail.ladder.comparison import require_own_comparison
+    from vitrail.ladder.ladder_plan import STANDARD, Budget, LadderSpec, parse_rung
+
+    wanted = tuple(map(parse_rung, rungs.rung)) if rungs.rung else tuple(STANDARD.values())
+    limit = Budget.parse(rungs.budget) if rungs.budget else None
+    named = console.given_options(texts)
+    if named and console.given_options(chosen):
+        raise UsageError(f"{console.given_options(chosen)[0]} and another text", expected="one of the two")
+    require_own_comparison(output, [one.name for one in wanted])
+    book = None if named else _make_phrasebook(chosen.pairs)
+    if book is not None:
+        texts, settings = _write_phrasebook(book, output), replace(settings, recipe=settings.recipe or "phrasebook")
+    return _climb(LadderSpec(make_request(texts, settings), wanted, limit, rungs.seeds, rungs.match), output, book)
 
 
 def _make_phrasebook(pairs: int) -> "Phrasebook":
@@ -97,8 +106,7 @@ def _write_phrasebook(book: "Phrasebook", folder: Path) -> TextOptions:
 
     text = folder / "phrasebook"
     write_phrasebook(text, book, used=holds_comparison(folder))
-    train, dev, test = ((text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test"))
-    return TextOptions(*train, *dev, *test, corpora=[], languages="")
+    return phrasebook_texts(text)
 
 
 def _climb(ask: "LadderSpec", folder: Path, book: "Phrasebook | None") -> "Ladder":

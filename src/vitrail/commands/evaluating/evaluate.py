@@ -1,44 +1,71 @@
 """vitrail evaluate: scores of a file of translations, or of a model."""
 
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
 from vitrail.commands.shared import console
 from vitrail.errors import UsageError
 
+if TYPE_CHECKING:
+    from vitrail.evaluation.report import Evaluation
+    from vitrail.evaluation.scores import Recipe
 
-def evaluate(
-    hypothesis: Annotated[Path, typer.Argument(metavar="FILE|MODEL", help="Translations, one a line; or a run, which then translates.")],
+
+@dataclass(frozen=True)
+class Files:
+    """What translations are held against."""
+
     reference: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help="Right translations; several files for several references.", show_default=False),
-    ] = None,
+    ] = None
     source: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The source sentences: scores by their length as well.", show_default=False)
-    ] = None,
+    ] = None
     baseline: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Another system's translations, to test the difference.", show_default=False)
-    ] = None,
+    ] = None
     tokenised: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Lowercased, tokenised references, for a figure like published ones.", show_default=False),
-    ] = None,
+    ] = None
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What is computed."""
+
     language: Annotated[
         str, typer.Option(metavar="CODE", help="Of the translations, such as fr.", show_default="the run's, or by the text")
-    ] = "",
+    ] = ""
     metrics: Annotated[
         str, typer.Option(help="Some of bleu, chrf, chrf++, ter.", show_default="bleu,chrf,ter; ter for sentences, not for long lines")
-    ] = "",
-    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0: none.")] = 1000,
+    ] = ""
+    bootstrap: Annotated[int, typer.Option(min=0, help="Resamples for the 95 % intervals; 0: none.")] = 1000
+
+    def recipe(self) -> "Recipe":
+        """The same, checked. Raises UsageError for a metric that is not known."""
+        from vitrail.evaluation.scores import USUAL_METRICS, Recipe
+
+        metrics = tuple(name.strip() for name in self.metrics.split(",")) if self.metrics else USUAL_METRICS
+        return Recipe(metrics, bootstrap=self.bootstrap)
+
+
+@console.with_groups
+def evaluate(
+    hypothesis: Annotated[Path, typer.Argument(metavar="FILE|MODEL", help="Translations, one a line; or a run, which then translates.")],
+    *,
+    files: Files,
+    scores: Scores,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where a model's translations are kept.", show_default=False)
     ] = None,
-    beams: Annotated[int | None, typer.Option(min=1, help="Of a model's search.", show_default="the model's own")] = None,
-    threads: console.Threads = 0,
-    device: console.Device = "cpu",
+    search: console.Search,
+    machine: console.Machine,
     json: console.Json = False,
 ) -> None:
     """Score translations: BLEU, chrF and TER with 95 % intervals and signatures.
@@ -46,38 +73,60 @@ def evaluate(
     vitrail evaluate output.fr --reference right.fr, or vitrail evaluate runs/en-fr --source test.en --reference test.fr.
     A run without files is scored on its own test set. Of a language model: perplexity, on its own test text or on --source FILE.
     """
-    from vitrail.evaluation.report import evaluate_files
-    from vitrail.evaluation.scores import USUAL_METRICS, Recipe
     from vitrail.languages import parse_language
 
-    if language:
-        parse_language(language)
-    if hypothesis.is_dir() and _is_language_model(hypothesis):
-        if reference or baseline is not None or tokenised is not None or output is not None or beams is not None:
+    if scores.language:
+        parse_language(scores.language)
+    searching = console.given_options(search)
+    if not hypothesis.is_dir():
+        if unread := [*searching, *(["--output"] if output is not None else [])]:
+            raise UsageError(f"{hypothesis} is no model", expected=f"a run's folder with {' and '.join(unread)}")
+        found = _score(hypothesis, files, scores.recipe(), language=scores.language)
+    elif _is_language_model(hypothesis):
+        read = {"--source"} & set(console.given_options(files))
+        if output is not None or [*searching, *console.given_options(scores), *(set(console.given_options(files)) - read)]:
             raise UsageError(f"{hypothesis}: a language model", expected="--source FILE alone: its perplexity on that text")
-        _measure(hypothesis, source, threads=threads, device=device, json=json)
+        _measure(hypothesis, files.source, machine, json=json)
         return
-    recipe = Recipe(tuple(name.strip() for name in metrics.split(",")) if metrics else USUAL_METRICS, bootstrap=bootstrap)
-    references = reference or []
-    with tempfile.TemporaryDirectory() as scratch:
-        if hypothesis.is_dir():
-            if source is None and not references:
-                source, references = own_test(hypothesis)
-            if source is None:
-                raise UsageError(f"{hypothesis}: a model, but no --source to translate", remedy="add --source FILE")
-            if output is not None:
-                _require_own(output, read=[source, *references, *(path for path in (baseline, tokenised) if path is not None)])
-            translated = output or Path(scratch) / "translations"
-            found = _translate(hypothesis, source, translated, beams=beams, threads=threads, device=device)
-            hypothesis, language = translated, language or found
-        elif output is not None or beams is not None:
-            raise UsageError(f"{hypothesis} is no model", expected="a run's folder with --output and --beams")
-        if not references:
-            raise UsageError("no reference", expected="--reference FILE")
-        found = evaluate_files(
-            hypothesis, references, source=source, baseline=baseline, tokenised=tokenised, language=language or None, recipe=recipe
-        )
+    else:
+        found = _score_model(hypothesis, files, scores, output=output, translating=Translating(search, machine))
     console.show(found.to_json() if json else found.to_text())
+
+
+class Translating(NamedTuple):
+    """How a model translates."""
+
+    search: console.Search
+    machine: console.Machine
+
+
+def _score_model(model: Path, files: Files, scores: Scores, *, output: Path | None, translating: Translating) -> "Evaluation":
+    if files.source is None and not files.reference:
+        source, references = own_test(model)
+        files = replace(files, source=source, reference=references)
+    if files.source is None:
+        raise UsageError(f"{model}: a model, but no --source to translate", remedy="add --source FILE")
+    recipe = scores.recipe()
+    given = [path for path in (files.source, *_references(files), files.baseline, files.tokenised) if path is not None]
+    if output is not None:
+        _require_own(output, read=given)
+    with tempfile.TemporaryDirectory() as scratch:
+        translated = output or Path(scratch) / "translations"
+        language = _translate(model, files.source, translated, translating)
+        return _score(translated, files, recipe, language=scores.language or language)
+
+
+def _score(hypothesis: Path, files: Files, recipe: "Recipe", *, language: str) -> "Evaluation":
+    from vitrail.evaluation.report import evaluate_files
+
+    given = {"source": files.source, "baseline": files.baseline, "tokenised": files.tokenised}
+    return evaluate_files(hypothesis, _references(files), **given, language=language or None, recipe=recipe)
+
+
+def _references(files: Files) -> list[Path]:
+    if not files.reference:
+        raise UsageError("no reference", expected="--reference FILE")
+    return files.reference
 
 
 def _require_own(output: Path, *, read: list[Path]) -> None:
@@ -95,7 +144,7 @@ def _is_language_model(folder: Path) -> bool:
     return task_of_folder(folder) == "language"
 
 
-def _measure(folder: Path, source: Path | None, *, threads: int, device: console.DeviceName, json: bool) -> None:
+def _measure(folder: Path, source: Path | None, machine: console.Machine, *, json: bool) -> None:
     """The perplexity of a language model on a text, or on its own test text."""
     from dataclasses import asdict
 
@@ -105,7 +154,7 @@ def _measure(folder: Path, source: Path | None, *, threads: int, device: console
     own = folder / "data" / "test.text"
     if source is None and not own.exists():
         raise UsageError(f"{folder}: a language model without a test text of its own", expected="--source FILE")
-    found = Generator.load(folder, threads=threads, device=device).measure(list(lines(source or own)))
+    found = Generator.load(folder, threads=machine.threads, device=machine.device).measure(list(lines(source or own)))
     if json:
         console.show_json(asdict(found) | found.figures())
     else:
@@ -120,16 +169,15 @@ def own_test(folder: Path) -> tuple[Path, list[Path]]:
     return source, [target]
 
 
-def _translate(model: Path, source: Path, output: Path, *, beams: int | None, threads: int, device: console.DeviceName) -> str:
+def _translate(model: Path, source: Path, output: Path, how: Translating) -> str:
     """Write the translations of a file; returns the language that they are in, as the model knows it."""
-    from vitrail.commands.translating.translate import adapt_search, load
+    from vitrail.commands.translating.translate import load
     from vitrail.evaluation.report import read_sentences
     from vitrail.files import write_file
 
     texts = read_sentences(source)
-    translator = load([model], threads=threads, device=device)
-    search = adapt_search(translator.search, beams=beams, n_best=1, length_penalty=None, sampling=None)
+    translator = load([model], how.machine)
     console.say(f"translating {len(texts):,} sentences")
-    found = translator.translate(texts, search=search)
+    found = translator.translate(texts, search=how.search.adapt(translator.search))
     write_file(output, "".join(f"{one.text}\n" for one in found).encode())
     return translator.languages[1]

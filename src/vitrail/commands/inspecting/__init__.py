@@ -1,1 +1,1 @@
-"""Verbs that look inside: inspect, doctor, experiment."""
+"""Commands that examine models and runs: inspect, doctor, experiment."""

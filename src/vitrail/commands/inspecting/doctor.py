@@ -1,4 +1,4 @@
-"""vitrail doctor: what is wrong with a training, or with this machine, and the remedy."""
+"""vitrail doctor: find what is wrong with a training or this machine, with the remedy."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,20 +8,21 @@ import typer
 from vitrail.commands.shared import console
 
 
+@console.with_groups
 def doctor(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="The folder of a run; without one, this machine is looked over.", show_default=False),
+        typer.Argument(metavar="[RUN]", help="The folder of a run; without one, this machine is examined.", show_default=False),
     ] = None,
-    threads: console.Threads = 0,
-    device: console.Device = "cpu",
+    *,
+    machine: console.Machine,
     json: console.Json = False,
 ) -> None:
-    """Say what is wrong with a training, and the remedy: cheap probes of its text, its course, its weights and what it says.
+    """Find what is wrong with a training, with the remedy: fast checks of its text, learning curves, weights and translations.
 
-    Only the run's folder is read; a training at work there is not disturbed. Without RUN: versions, threads, memory, device, extras, disk.
-    Exit code 0: no fault; 1: a fault was found (warnings and notes are none); 4: the folder holds no run, or nothing that
-    could be checked, or it is damaged.
+    Only the run's folder is read; a running training is not disturbed. Without RUN: versions, threads, memory, device, extras, disk.
+    Exit code 0: no fault; 1: a fault was found (warnings and notes do not count); 4: the folder is not a run, or is damaged, or nothing
+    could be checked.
     """
     from vitrail.doctor.checks.environment import examine_machine
     from vitrail.doctor.examine import examine
@@ -30,8 +31,8 @@ def doctor(
     if run is None:
         found = examine_machine()
     else:
-        set_threads(threads)
-        found = examine(run, device=choose_device(device))
+        set_threads(machine.threads)
+        found = examine(run, device=choose_device(machine.device))
     console.show_json(found.model_dump(mode="json")) if json else console.show(found.to_text())
     if found.exit_code:
         raise typer.Exit(found.exit_code)

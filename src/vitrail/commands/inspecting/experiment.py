@@ -1,25 +1,27 @@
-"""vitrail experiment: the old problems of translation, made visible on small models or on one's own."""
+"""vitrail experiment: classic problems of translation models, shown on small models or on your own."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vitrail.commands.shared import console
+from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.files import Recognise
 
 experiment = typer.Typer(
     name="experiment",
-    help="See the problems that attention and gates were made for: memory, gradients, one vector, length, norms.",
+    help="Show the problems that attention and gates solve: memory, gradients, one vector, length, norms.",
     no_args_is_help=True,
 )
 
 
 def _require_own(places: "Callable[[Path], dict[Path, Recognise]]", output: Path | None) -> None:
-    """Look first whether the report may be written, not after minutes of trainings."""
+    """Check that the report can be written before minutes of training, not after."""
     from vitrail.files import require_own
 
     if output is not None:
@@ -32,7 +34,7 @@ def lag(
     ] = "5,10,20,40,80,160,320",
     task: Annotated[Literal["recall", "adding"], typer.Option(help="Name the first symbol, or add two marked numbers.")] = "recall",
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each architecture at each lag, numbered from 1.")] = 3,
-    exact: Annotated[bool, typer.Option("--exact", help="Train at the asked lag alone, without shorter ones: harder.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Train only at the given lag, without shorter ones: harder.")] = False,
     steps: Annotated[int, typer.Option(min=1, help="Updates that each training may take.")] = 1500,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write lag.html and lag.json there.", show_default=False)
@@ -56,49 +58,61 @@ def lag(
     console.show(report.to_json() if json else report.to_text())
 
 
+@dataclass(frozen=True)
+class Trainings:
+    """What is trained to watch its gradients."""
+
+    presets: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="A model to train. May be given several times.", show_default="one of each kind"),
+    ] = None
+    length: Annotated[int, typer.Option(min=2, help="Subwords that each source has at least; sentences are joined for that.")] = 50
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200
+    recurrent_scale: Annotated[float, typer.Option(help="Train rnn also from recurrent weights so many times as large; 1: do not.")] = 3.0
+    optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="With adamw, what clipping does is hard to see.")] = "sgd"
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2
+
+
+@console.with_groups
 def gradients(
     folder: Annotated[
         Path | None,
         typer.Argument(metavar="[RUN]", help="Measure this run's model on its dev set, in place of trainings.", show_default=False),
     ] = None,
+    *,
     source: console.Source = None,
     target: console.Target = None,
-    presets: Annotated[
-        list[str] | None,
-        typer.Option("--preset", metavar="NAME", help="A model to train. May be given several times.", show_default="one of each kind"),
-    ] = None,
-    length: Annotated[int, typer.Option(min=2, help="Subwords that each source has at least; sentences are joined for that.")] = 50,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of each training.")] = 200,
-    recurrent_scale: Annotated[float, typer.Option(help="Train rnn also from recurrent weights so many times as large; 1: do not.")] = 3.0,
-    optimizer: Annotated[Literal["sgd", "adamw"], typer.Option(help="With adamw, what clipping does is hard to see.")] = "sgd",
+    trainings: Trainings,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FOLDER", help="Write gradients.html and gradients.json there.", show_default=False),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
     json: console.Json = False,
 ) -> None:
-    """Do gradients vanish or explode? The norm of dL/dh at every time step, while models of each kind are trained.
+    """Do gradients vanish or explode? The norm of dL/dh at every time step, during training of each kind of model.
 
     Takes three minutes on two cores, with clipping by norm, by value and without. Of a run: seconds.
     """
     from vitrail.experiments.gradients import gradient_report_files
 
+    unread = ["--source"] * (source is not None) + ["--target"] * (target is not None) + console.given_options(trainings)
+    if folder is not None and unread:
+        raise UsageError(f"{folder} with {', '.join(unread)}", expected="a run to measure, or how to train others")
     _require_own(gradient_report_files, output)
     from vitrail.experiments import gradients
 
     if folder is not None:
         report = gradients.measure_run(folder)
     else:
-        report = gradients.run_gradient_experiment(
-            presets=presets or gradients.PRESETS,
-            source=source,
-            target=target,
-            conditions=gradients.GradientConditions(
-                length=length, steps=steps, recurrent_scale=recurrent_scale, optimizer=optimizer, threads=threads
-            ),
-            say=console.say,
+        conditions = gradients.GradientConditions(
+            length=trainings.length,
+            steps=trainings.steps,
+            recurrent_scale=trainings.recurrent_scale,
+            optimizer=trainings.optimizer,
+            threads=trainings.threads,
         )
+        presets = trainings.presets or gradients.PRESETS
+        report = gradients.run_gradient_experiment(presets=presets, source=source, target=target, conditions=conditions, say=console.say)
     if output is not None:
         for path in gradients.write_gradient_report(report, output):
             console.say(f"wrote {path}")
@@ -109,9 +123,9 @@ def bottleneck(
     folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, each of which is probed.", show_default=False)],
     json: console.Json = False,
 ) -> None:
-    """What does one vector hold? Length, first and last word, read back from the encoder's last state by linear probes.
+    """What does one vector contain? Linear probes predict length, first and last word from the encoder's last state.
 
-    Fitted on training sentences of the run, tested on its dev and test sets, beside the answer that is right most often.
+    Fitted on training sentences of the run, tested on its dev and test sets, with the majority baseline.
     """
     from vitrail.experiments.bottleneck import probe_run
 
@@ -122,22 +136,31 @@ def bottleneck(
         console.show("\n".join(one.to_text() for one in found))
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How it is measured what length costs."""
+
+    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a training batch, whatever the length.")] = 2048
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2
+    repeats: Annotated[int, typer.Option(min=1, help="Training steps and translations that are timed.")] = 3
+    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of training; translation is in float32.")] = "auto"
+
+
+@console.with_groups
 def length(
+    *,
     lengths: Annotated[str, typer.Option(metavar="N[,N]", help="Positions of source and target.")] = "8,16,32,64,128,256,512",
     architectures: Annotated[
         list[str] | None,
         typer.Option("--preset", metavar="NAME", help="An architecture. May be given several times.", show_default="one of each kind"),
     ] = None,
-    batch_tokens: Annotated[int, typer.Option(min=1, help="Target positions in a training batch, whatever the length.")] = 2048,
-    threads: Annotated[int, typer.Option(min=1, help="Processor threads.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Training steps and translations that are timed.")] = 3,
-    precision: Annotated[Literal["auto", "bf16", "fp32"], typer.Option(help="Of training; translation is in float32.")] = "auto",
+    timing: Timing,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Write length.html and length.json there.", show_default=False)
     ] = None,
     json: console.Json = False,
 ) -> None:
-    """What length costs: time to train, time to translate and memory, for recurrent models and the Transformer.
+    """The cost of length: time to train, time to translate and memory, for recurrent models and the Transformer.
 
     Takes some minutes on two cores.
     """
@@ -146,7 +169,9 @@ def length(
     _require_own(length_report_files, output)
     from vitrail.experiments.length import ARCHITECTURES, LengthConditions, parse_lengths, run_length_experiment
 
-    conditions = LengthConditions(batch_tokens=batch_tokens, threads=threads, repeats=repeats, precision=precision)
+    conditions = LengthConditions(
+        batch_tokens=timing.batch_tokens, threads=timing.threads, repeats=timing.repeats, precision=timing.precision
+    )
     report = run_length_experiment(
         architectures=architectures or list(ARCHITECTURES), lengths=parse_lengths(lengths), conditions=conditions, say=console.say
     )

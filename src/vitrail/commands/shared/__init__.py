@@ -1,1 +1,1 @@
-"""What several verbs share: options, output, progress, input in portions."""
+"""Shared code of the commands: options, output, progress, input in portions."""

@@ -1,12 +1,22 @@
-"""What the verbs share: where they print, and options that several of them have."""
+"""What the verbs share: where they print, options that several of them have, and groups of options."""
 
+import inspect
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.models import OptionInfo
+
+from vitrail.errors import UsageError
+
+if TYPE_CHECKING:
+    from vitrail.decode.search_config import SearchConfig
 
 _LINE_ENDS = {sign: f"\\u{sign:04x}" for sign in (0x85, 0x2028, 0x2029)}
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -17,75 +27,187 @@ Set = Annotated[
     ),
 ]
 Recipe = Annotated[str, typer.Option(metavar="NAME|FILE", help="A shipped recipe, or a TOML file like one.", show_default=False)]
-ConfigFile = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; stronger than the recipe.", show_default=False)
-]
 Source = Annotated[Path | None, typer.Option(metavar="FILE", help="Sentences of the source language, one a line.", show_default=False)]
 Target = Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, line by line.", show_default=False)]
-_FORM = "FILE[,FILE][,KEY=VALUE...]"
-Dev = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dev",
-        metavar=_FORM,
-        help="Text to choose the best step by, in the form of --corpus. Given several times: the first chooses, the others are scored too.",
-        show_default=False,
-    ),
-]
-Test = Annotated[
-    str, typer.Option("--test", metavar=_FORM, help="Text to report the score on, in the form of --corpus.", show_default=False)
-]
-DevSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to choose the best step by.", show_default=False)]
-DevTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)]
-TestSource = Annotated[Path | None, typer.Option(metavar="FILE", help="Text to report the score on.", show_default=False)]
-TestTarget = Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)]
-Corpus = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar=_FORM,
-        help="A TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file, or two plain files; then what is to be said of it: format=tsv, columns=3:4,"
-        " languages=en:fr, name=web, weight=3, holdout=no. Given several times: corpora are mixed.",
-        show_default=False,
-    ),
-]
-Languages = Annotated[
-    str, typer.Option(metavar="FROM,TO", help="Languages, such as en,fr, where the files' names do not tell.", show_default=False)
-]
-Text = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="FILE", help="Plain text, for a language model. Given several times: read one after the other.", show_default=False
-    ),
-]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")]
 DeviceName = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch"]
 Engine = Annotated[EngineName, typer.Option(help="What computes the translations.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
+MOST_BEAMS = 1000
+_OWN = "the model's own"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to compute."""
+
+    threads: Threads = 0
+    device: Device = "cpu"
+
+
+@dataclass(frozen=True)
+class Search:
+    """What to change of how a model searches."""
+
+    beams: Annotated[
+        int | None, typer.Option(min=1, max=MOST_BEAMS, help="Hypotheses kept side by side; 1 is greedy.", show_default=_OWN)
+    ] = None
+    max_length: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="Tokens of a sentence's translation, at most.", show_default=_OWN)
+    ] = None
+    min_length: Annotated[
+        int | None, typer.Option(min=0, max=100_000, help="Tokens of a sentence's translation, at least.", show_default=_OWN)
+    ] = None
+    length_penalty: Annotated[float | None, typer.Option(min=0, help="Above 0 favours long translations.", show_default=_OWN)] = None
+
+    def adapt(self, search: "SearchConfig", *, n_best: int = 1, sampling: dict[str, float] | None = None) -> "SearchConfig":
+        """The model's own search, with what the options change. Raises UsageError for what cannot be."""
+        from vitrail.config import build, merge
+        from vitrail.decode.search_config import SearchConfig
+
+        changes: dict[str, Any] = {"n_best": n_best, "beams": self.beams or max(search.beams, n_best)}
+        more = {
+            "sampling": sampling,
+            "length_penalty": self.length_penalty,
+            "max_length": self.max_length,
+            "min_length": self.min_length,
+        }
+        changes |= {name: value for name, value in more.items() if value is not None}
+        return build(SearchConfig, merge(search.model_dump(mode="json"), changes), origin="options")
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What must and must not be in a translation."""
+
+    prefix: Annotated[str, typer.Option(metavar="TEXT", help="Every translation begins with it.", show_default=False)] = ""
+    forbid: Annotated[list[str] | None, typer.Option(metavar="WORDS", help="Never in a translation.", show_default=False)] = None
+    force: Annotated[list[str] | None, typer.Option(metavar="WORDS", help="In every translation.", show_default=False)] = None
+
+
+@dataclass(frozen=True)
+class SearchWithin(Constraints, Search):
+    """How to search, and for what."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How to draw at random, where that is done."""
+
+    temperature: Annotated[
+        float | None, typer.Option(help="When drawing: below 1 is more careful, above 1 more varied.", show_default="1")
+    ] = None
+    top_k: Annotated[
+        int | None, typer.Option(min=0, help="When drawing: among so many of the likeliest tokens; 0: all.", show_default="0")
+    ] = None
+    top_p: Annotated[
+        float | None, typer.Option(help="When drawing: among the likeliest tokens that reach this probability.", show_default="1")
+    ] = None
+    seed: Annotated[int, typer.Option(help="When drawing: equal seeds draw equal texts.")] = 0
+
+    def settings(self, *, instead: str) -> dict[str, float]:
+        """What is not left as it is. Raises UsageError for what cannot be. Args: instead: how to have the best, for who is after that."""
+        given = {name: value for name in ("temperature", "top_k", "top_p") if (value := getattr(self, name)) is not None}
+        for name, value in given.items():
+            if not (value > 0 or name == "top_k") or not value <= (1 if name == "top_p" else 1e9):
+                expected = "more than 0 and at most 1" if name == "top_p" else "more than 0"
+                raise UsageError(f"{_dashed(name)} {value:g}", expected=expected, remedy=f"{instead} the best is searched for")
+        return given
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a training is to be set up."""
+
+    recipe: Recipe = ""
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings in TOML; stronger than the recipe.", show_default=False)
+    ] = None
+    settings: Set = None
+
+
+def with_groups(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb as typer reads it: a parameter that is annotated with a group has an option for each of its fields.
+
+    A group is a frozen dataclass whose fields are annotated like options. Where a group is a verb's default, its fields are the options'
+    defaults, and those that differ from the group's own are shown in the help.
+    """
+    parameters: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for name, parameter in inspect.signature(verb).parameters.items():
+        kind: Any = parameter.annotation
+        if is_dataclass(kind) and isinstance(kind, type):
+            groups[name] = kind
+            parameters += _expand(kind, parameter.default)
+        else:
+            parameters.append(parameter)
+    signature = inspect.Signature(parameters)
+
+    @wraps(verb)
+    def gathered(*arguments: Any, **options: Any) -> None:
+        bound = signature.bind(*arguments, **options)
+        bound.apply_defaults()
+        given = bound.arguments
+        made = {name: group(**{field.name: given.pop(field.name) for field in fields(group)}) for name, group in groups.items()}
+        verb(**given, **made)
+
+    gathered.__dict__["__signature__"] = signature
+    gathered.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    gathered.__dict__["groups"] = tuple(groups.values())  # what counts the options of a verb reads them
+    return gathered
+
+
+def _expand(group: type[Any], chosen: Any) -> Iterator[inspect.Parameter]:
+    """A parameter for each field of a group. Args: chosen: the group that has the defaults; empty: the fields' own."""
+    for field in fields(group):
+        hint: Any = field.type
+        default = field.default if chosen is inspect.Parameter.empty else getattr(chosen, field.name)
+        if default != field.default:
+            option = copy(_option(hint))
+            option.show_default = True
+            hint = Annotated[hint.__origin__, option]
+        yield inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)
+
+
+def given_options(group: Any) -> list[str]:
+    """The options of a group whose values are not the group's own: what a user said."""
+    changed = [field for field in fields(group) if getattr(group, field.name) not in (field.default, [])]
+    named = {field.name: str(_option(field.type).default) for field in changed}
+    return [option if option.startswith("-") else _dashed(name) for name, option in named.items()]
+
+
+def _option(hint: Any) -> OptionInfo:
+    (option,) = (one for one in hint.__metadata__ if isinstance(one, OptionInfo))
+    return option
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def say(line: str) -> None:
-    """A line for people, on stderr."""
+    """Print a line for people on stderr."""
     typer.echo(line, err=True)
 
 
 def show(text: str) -> None:
-    """A part of the result, on stdout, in UTF-8 whatever the locale."""
+    """Print a part of the result on stdout, in UTF-8 in every locale."""
     write_lines([text.removesuffix("\n")])
 
 
 def show_json(value: Any) -> None:
-    """The result for programs, on stdout."""
+    """Print the result as JSON on stdout."""
     show(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def json_line(value: Any) -> str:
-    """JSON on one line for every reader: some end lines at U+0085, U+2028 and U+2029, which JSON may leave as they are."""
+    """JSON on one line for every reader: U+0085, U+2028 and U+2029, which some readers take for line ends, are escaped."""
     return json.dumps(value, ensure_ascii=False).translate(_LINE_ENDS)
 
 
 def write_lines(lines: Iterable[str]) -> None:
-    """Lines on stdout, in UTF-8 whatever the locale, flushed."""
+    """Print lines on stdout, in UTF-8 in every locale, flushed."""
     sys.stdout.flush()
     sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
     sys.stdout.buffer.flush()

@@ -1,4 +1,4 @@
-"""From the options of a verb to what is asked of a run."""
+"""Convert the data options of a command into a request for a run."""
 
 import csv
 import difflib
@@ -6,47 +6,70 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from vitrail.commands.shared import console
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.config import Override
-    from vitrail.train.api import Request
+    from vitrail.train.request import Request
+
+
+_TEXT_FORM = "FILE[,FILE][,KEY=VALUE...]"
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """The options that say where the text is."""
+    """The options that say where parallel text is."""
 
-    source: Path | None
-    target: Path | None
-    dev_source: Path | None
-    dev_target: Path | None
-    test_source: Path | None
-    test_target: Path | None
-    corpora: list[str]
-    languages: str
-    devs: Sequence[str] = ()
-    """In the form of a corpus: the first chooses, the others are scored beside it."""
-    test: str = ""
-    """In the form of a corpus."""
-    text: Sequence[Path] = ()
-    """Of a language model; dev and test are then one file each."""
+    source: console.Source = None
+    target: console.Target = None
+    devs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dev",
+            metavar=_TEXT_FORM,
+            help="Text to choose the best step by, in the form of --corpus."
+            " Given several times: the first chooses, the others are scored too.",
+            show_default=False,
+        ),
+    ] = None
+    test: Annotated[
+        str, typer.Option("--test", metavar=_TEXT_FORM, help="Text to report the score on, in the form of --corpus.", show_default=False)
+    ] = ""
+    dev_source: Annotated[Path | None, typer.Option(metavar="FILE", help="Text to choose the best step by.", show_default=False)] = None
+    dev_target: Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)] = None
+    test_source: Annotated[Path | None, typer.Option(metavar="FILE", help="Text to report the score on.", show_default=False)] = None
+    test_target: Annotated[Path | None, typer.Option(metavar="FILE", help="Its translation.", show_default=False)] = None
+    corpora: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--corpus",
+            metavar=_TEXT_FORM,
+            help="A TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file, or two plain files; then what is to be said of it: format=tsv,"
+            " columns=3:4, languages=en:fr, name=web, weight=3, holdout=no. Given several times: corpora are mixed.",
+            show_default=False,
+        ),
+    ] = None
+    languages: Annotated[
+        str, typer.Option(metavar="FROM,TO", help="Languages, such as en,fr, where the files' names do not tell.", show_default=False)
+    ] = ""
 
     def overrides(self) -> "list[Override]":
-        """The same as settings. Raises UsageError for one side without the other, and for a text that is given in two ways."""
+        """The options as settings. Raises UsageError for one side without the other, and for a text given in two ways."""
         from vitrail.config import Override
 
-        if self.text:
-            return self._plain_text()
         languages = _languages(self.languages)
-        devs = [parse_corpus(text, option="--dev", languages=languages) for text in self.devs]
+        devs = [parse_corpus(text, option="--dev", languages=languages) for text in self.devs or ()]
         tests = [parse_corpus(self.test, option="--test", languages=languages)] if self.test else []
         dev = _one_way("--dev", devs, _pair("--dev-source", self.dev_source, "--dev-target", self.dev_target))
         test = _one_way("--test", tests, _pair("--test-source", self.test_source, "--test-target", self.test_target))
         plain = _pair("--source", self.source, "--target", self.target)
-        corpora = [*([plain] if plain else []), *(parse_corpus(text, option="--corpus", languages=languages) for text in self.corpora)]
+        formed = [parse_corpus(text, option="--corpus", languages=languages) for text in self.corpora or ()]
+        corpora = [*([plain] if plain else []), *formed]
         found = [Override(("data", "corpora"), corpora)] if corpora else []
         found += [Override(("data", name), pair) for name, pair in (("dev", dev), ("test", test)) if pair]
         found += [Override(("data", "more_dev"), devs[1:])] if devs[1:] else []
@@ -54,11 +77,26 @@ class TextOptions:
             found += [Override(("data", f"{side}_language"), code) for side, code in zip(("source", "target"), languages, strict=True)]
         return found
 
-    def _plain_text(self) -> "list[Override]":
+
+@dataclass(frozen=True)
+class AnyTextOptions(TextOptions):
+    """And the option that says where plain text is."""
+
+    text: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE", help="Plain text, for a language model. Given several times: read one after the other.", show_default=False
+        ),
+    ] = None
+
+    def overrides(self) -> "list[Override]":
+        """The same as settings; of plain text, dev and test are one file each. Raises UsageError, also for text of both kinds."""
+        if not self.text:
+            return super().overrides()
         from vitrail.config import Override
 
         sides = (self.source, self.target, self.dev_source, self.dev_target, self.test_source, self.test_target)
-        if any(side is not None for side in sides) or self.corpora or len(self.devs) > 1:
+        if any(side is not None for side in sides) or self.corpora or len(self.devs or ()) > 1:
             raise UsageError("--text together with pairs", expected="--text FILE, and --dev FILE and --test FILE of plain text")
         found = [Override(("data", "text"), [{"source": str(path)} for path in self.text])]
         held = (("dev", self.devs[0] if self.devs else ""), ("test", self.test))
@@ -89,10 +127,10 @@ _FORM = "FILE[,FILE][,KEY=VALUE...], where KEY is one of " + " ".join(CORPUS_KEY
 
 
 def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> dict[str, Any]:
-    """Read `a.en,a.fr,weight=2` or `web.tsv,columns=3:4,holdout=no` as what stands in `[[data.corpora]]`.
+    """Read `a.en,a.fr,weight=2` or `web.tsv,columns=3:4,holdout=no` as an entry of `[[data.corpora]]`.
 
-    A file's name with a comma stands in double quotes, as a field of CSV does; one that begins like a setting is written ./weight=3.
-    Args:    languages: of a single file that says none itself.
+    A file name with a comma is written in double quotes, as in CSV; a name that looks like a setting is written ./weight=3.
+    Args:    languages: of a single file that names none itself.
     Raises:  UsageError.
     """
     try:
@@ -120,11 +158,11 @@ def _is_setting(part: str, place: int) -> bool:
 def _no_setting(part: str, *, text: str, option: str) -> UsageError:
     near = difflib.get_close_matches(part.partition("=")[0], CORPUS_KEYS, 1)
     remedy = f"{near[0]}={part.partition('=')[2]}" if near else "put a name with a comma in double quotes: '\"a,b.tsv\",weight=3'"
-    return UsageError(f"{option} {text}: {part!r} is no setting of a corpus", expected=_FORM, remedy=remedy)
+    return UsageError(f"{option} {text}: {part!r} is not a setting of a corpus", expected=_FORM, remedy=remedy)
 
 
 def _files(parts: Sequence[str], *, text: str, option: str) -> list[str]:
-    """One or two names; several parts that together are the name of a file that is there are one."""
+    """One or two file names; parts that together are the name of an existing file count as one."""
     together = ",".join(parts)
     if len(parts) > 1 and Path(together).exists():
         return [together]
@@ -143,7 +181,7 @@ def _value(key: str, value: str, *, text: str, option: str) -> Any:
         both = [part.strip() for part in value.split(":")]
         if len(both) != 2 or not all(both):
             example = "3:4 or source:target" if key == "columns" else "en:fr"
-            raise UsageError(f"{option} {text}: {key}={value}", expected=f"two with a colon between them, such as {key}={example}")
+            raise UsageError(f"{option} {text}: {key}={value}", expected=f"two values with a colon between them, such as {key}={example}")
         return [int(part) if key == "columns" and part.isdecimal() else part for part in both]
     if key == "delimiter":
         return {"tab": "\t", "\\t": "\t"}.get(value, value)
@@ -157,11 +195,16 @@ def _languages(text: str) -> list[str]:
     return codes
 
 
-def make_request(
-    texts: TextOptions, *, recipe: str, file: Path | None, settings: list[str], more: "list[Override] | None" = None
-) -> "Request":
+def phrasebook_texts(folder: Path) -> TextOptions:
+    """The files of a phrasebook that is written in a folder."""
+    (source, target), dev, test = ((folder / f"{part}.en", folder / f"{part}.fr") for part in ("train", "dev", "test"))
+    return TextOptions(source, target, dev_source=dev[0], dev_target=dev[1], test_source=test[0], test_target=test[1])
+
+
+def make_request(texts: TextOptions, settings: console.Settings, *, more: "Sequence[Override]" = ()) -> "Request":
     """All options as one request; `more` are those that stand for a setting."""
     from vitrail.config import parse_override
-    from vitrail.train.api import Request
+    from vitrail.train.request import Request
 
-    return Request(recipe, file, (*texts.overrides(), *(more or []), *map(parse_override, settings)))
+    overrides = (*texts.overrides(), *more, *map(parse_override, settings.settings or ()))
+    return Request(settings.recipe, settings.config, overrides)

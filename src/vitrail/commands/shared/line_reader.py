@@ -1,4 +1,4 @@
-"""The lines that `translate` is given, in portions: as many as have come, and no more than are translated in a few seconds."""
+"""Reads the lines for `translate` in portions: the lines available so far, at most as many as a few seconds can translate."""
 
 import re
 import time
@@ -8,19 +8,19 @@ from pathlib import Path
 from threading import Condition, Thread
 
 MOST_HELD = 4_000_000
-"""Characters that are read ahead, at most, unless a single line has more."""
+"""Maximal number of characters read ahead, except for a longer single line."""
 _FIRST_LINES, _MOST_LINES = 128, 1024
 _MOST_CHARACTERS = 1_000_000
 _STRAY = re.compile("[\udc80-\udcff]")
 _LOOKED_AT = 200
-"""Lines that are not UTF-8, to guess the encoding from."""
+"""Number of non-UTF-8 lines from which the encoding is guessed."""
 _SECONDS = 10.0
-"""What is finished is written after each portion, so that whoever stops a long translation keeps all but a few seconds of it. Portions of
+"""The output is written after each portion, so stopping a long translation loses only a few seconds of work. Portions of
 few lines make small batches: of Multi30k, 64 lines at a time are translated at 47 lines/s, 128 at 59, 256 at 80, 1,024 at 87."""
 
 
 class LineReader:
-    """Reads a file or stdin in a thread of its own, so that whoever waits for an answer to a line gets it before the next one comes.
+    """Reads a file or stdin in a separate thread, so that each line can be answered before the next one arrives.
 
     Args: source: a file, or - for stdin.
     """
@@ -33,13 +33,13 @@ class LineReader:
         self._ended = False
         self._error: BaseException | None = None
         self.cut: list[int] = []
-        """Numbers of the lines that were longer than the limit: only their beginnings are in the portions. Complete at the end."""
+        """Numbers of lines longer than the limit, of which only the beginnings are in the portions. Complete at the end."""
         self.not_utf8: list[int] = []
-        """Numbers of the lines with bytes that are not UTF-8, which no model can read. Complete at the end."""
+        """Numbers of lines with bytes that are not UTF-8. Complete at the end."""
         self._strange: list[bytes] = []
 
     def portions(self) -> Iterator[list[str]]:
-        """The lines in their order. Raises DataError, when those before have been handed out, where reading failed."""
+        """The lines in order. If reading fails, raises DataError after the lines before the error."""
         Thread(target=self._read, daemon=True).start()
         size = _FIRST_LINES
         while portion := self._take(size):
@@ -52,11 +52,11 @@ class LineReader:
             raise self._error
 
     def unanswered(self, done: int) -> bool:
-        """Whether lines have come to which there is no answer when so many have one."""
+        """Whether more lines have been read than the `done` translated ones."""
         return self._taken > done or bool(self._waiting)
 
     def cure(self, *, language: str) -> str:
-        """The command that makes UTF-8 of the lines that are none, where their encoding can be guessed; `language`: of the source."""
+        """The command that converts the file to UTF-8, with the encoding where it can be guessed; `language`: of the source."""
         from vitrail.data.reading.encodings import guess_encoding
 
         found = guess_encoding(self._strange, language=language)
@@ -86,7 +86,7 @@ class LineReader:
             self._change.notify_all()
 
     def _take(self, most: int) -> list[str]:
-        """What has come, at least one line and at most so many; none at the end."""
+        """The lines available so far, at least one and at most `most`; none at the end."""
         portion: list[str] = []
         characters = 0
         with self._change:

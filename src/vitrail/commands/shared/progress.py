@@ -1,4 +1,4 @@
-"""How far a translation is, on a terminal whose lines are not the translation itself."""
+"""A progress bar for translation, on a terminal that does not show the translation itself."""
 
 import os
 import stat
@@ -10,13 +10,13 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Told how many lines are done."""
+    """Called with the number of finished lines."""
 
     def __call__(self, done: int, /) -> None: ...
 
 
 def count_lines(source: Path) -> int | None:
-    """Lines of a file, or of one that stdin is redirected from, as far as it has not been read; None where that cannot be known."""
+    """Number of unread lines of a file, or of the file that stdin is redirected from; None where it is unknown."""
     try:
         descriptor = sys.stdin.fileno() if source == Path("-") else os.open(source, os.O_RDONLY)
     except (OSError, ValueError, AttributeError):
@@ -37,7 +37,7 @@ def count_lines(source: Path) -> int | None:
 
 @contextmanager
 def progress(total: int | None) -> Generator[Advance]:
-    """Show lines done, the rate and the time left on stderr, if that is a terminal and stdout is none."""
+    """Show finished lines, rate and time left on stderr, if it is a terminal and stdout is not."""
     if total is None or not sys.stderr.isatty() or sys.stdout.isatty():
         yield lambda done: None
         return

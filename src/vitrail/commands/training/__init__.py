@@ -1,1 +1,1 @@
-"""Verbs that make models: prepare, train, demo, and config for their settings."""
+"""Commands that train models: prepare, train, demo, and config for their settings."""

@@ -39,7 +39,7 @@ def config(
     if run is not None:
         path = run / "config.toml"
         if not path.exists():
-            raise ModelError(f"{run}: holds no config.toml", expected="the folder of a run", remedy="vitrail train -o FOLDER")
+            raise ModelError(f"{run}: has no config.toml", expected="the folder of a run", remedy="vitrail train -o FOLDER")
         console.show_json(read_toml(path)) if json else console.show(path.read_text(encoding="utf-8"))
         return
     from vitrail.train.run_config import RunConfig
@@ -62,7 +62,7 @@ def settings(model: "type[BaseModel]", prefix: str = "") -> Iterator[Setting]:
 
 
 def to_lines(found: Iterable[Setting]) -> Iterator[str]:
-    """The settings to read. Those that only one kind of model has stand under its name."""
+    """The settings as text. Settings of only one kind of model are listed under its name."""
     told = ""
     for setting in found:
         if setting.kind and setting.kind != told:

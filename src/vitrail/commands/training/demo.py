@@ -1,4 +1,4 @@
-"""vitrail demo: the whole way on the built-in phrasebook, in minutes."""
+"""vitrail demo: train, evaluate and inspect a model on the built-in phrasebook, in minutes."""
 
 import json as json_module
 from pathlib import Path
@@ -21,15 +21,16 @@ def demo(
     pairs: Annotated[int, typer.Option(min=100, help="Training pairs of the phrasebook.")] = 40_000,
     json: console.Json = False,
 ) -> None:
-    """Train on the built-in English-French phrasebook, score the result, translate a few sentences and write a page that looks into one.
+    """Train on the built-in English-French phrasebook, score the result, translate a few sentences and write a page that shows the inside
+    of one.
 
-    Takes minutes on two processor cores, and no network. Run again, it goes on, or shows what it found.
+    Takes minutes on two processor cores, and no network. Run again, it resumes, or shows the results.
     """
     _require_own(output)
     asked = {"pairs": pairs, "settings": settings or [], **({"recipe": recipe} if recipe != RECIPE else {})}
     result = _kept(output / RESULT, asked)
     if result is not None:
-        console.say(f"already done in {output}; with -o ANOTHER it begins anew")
+        console.say(f"already done in {output}; use -o ANOTHER to start again")
     else:
         result = _run(output, asked, recipe=recipe)
     if json:
@@ -39,7 +40,7 @@ def demo(
 
 
 def _require_own(folder: Path) -> None:
-    """Refuse a folder where something else stands under the names that are written. Nothing is changed."""
+    """Refuse a folder where other files have the names that are written. Nothing is changed."""
     from vitrail.files import is_json_with, require_own
     from vitrail.inspection.page import is_page
     from vitrail.train.run_folder import require_own_run
@@ -58,8 +59,9 @@ def _kept(path: Path, asked: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
-    from vitrail.commands.shared.data_options import TextOptions, make_request
-    from vitrail.commands.training.train import run_training
+    from vitrail.commands.shared.console import Settings
+    from vitrail.commands.shared.data_options import make_request, phrasebook_texts
+    from vitrail.commands.training.train import Training, run_with_display
     from vitrail.files import write_file
     from vitrail.phrasebook import corpus
     from vitrail.train.run_folder import is_begun
@@ -68,9 +70,8 @@ def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
     book = corpus.phrasebook(train_pairs=asked["pairs"])
     text = folder / "phrasebook"
     corpus.write_phrasebook(text, book, used=is_begun(folder))
-    sides = {part: (text / f"{part}.en", text / f"{part}.fr") for part in ("train", "dev", "test")}
-    texts = TextOptions(*sides["train"], *sides["dev"], *sides["test"], corpora=[], languages="")
-    outcome = run_training(make_request(texts, recipe=recipe, file=None, settings=asked["settings"]), folder, allow=[])
+    texts = phrasebook_texts(text)
+    outcome = run_with_display(make_request(texts, Settings(recipe, settings=asked["settings"])), folder, Training())
     result = {
         "asked": asked,
         **outcome,
@@ -81,7 +82,7 @@ def _run(folder: Path, asked: dict[str, Any], *, recipe: str) -> dict[str, Any]:
 
 
 def _measure(folder: Path, book: Any, tested: list[str]) -> dict[str, Any]:
-    """Pronouns on the challenge set, agreement on the test set, and the sentences of the demonstration, the last of them inside out."""
+    """Pronouns on the challenge set, agreement on the test set, and the example sentences, the last one with its page."""
     import vitrail
     from vitrail.inspection.complete import complete
     from vitrail.phrasebook.corpus import agreement_accuracy, pronoun_accuracy
@@ -98,7 +99,7 @@ def _measure(folder: Path, book: Any, tested: list[str]) -> dict[str, Any]:
 
 
 def to_lines(result: dict[str, Any], folder: Path) -> list[str]:
-    """What the demonstration found, to read."""
+    """The results as text."""
     share = {
         name: f"{_percent(result[name])} ({result[name]['correct']:,} of {result[name]['total']:,})" for name in ("pronouns", "agreement")
     }

@@ -8,48 +8,43 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.data_options import TextOptions, make_request
+from vitrail.commands.shared.data_options import AnyTextOptions, make_request
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.train.api import Request
+    from vitrail.train.request import Request
 
 
+EXAMPLES = 20
+"""Pairs of each corpus that are explained, unless asked otherwise."""
+
+
+@console.with_groups
 def prepare(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run; its data/ is made.", show_default=False)
     ] = None,
-    source: console.Source = None,
-    target: console.Target = None,
-    dev: console.Dev = None,
-    test: console.Test = "",
-    dev_source: console.DevSource = None,
-    dev_target: console.DevTarget = None,
-    test_source: console.TestSource = None,
-    test_target: console.TestTarget = None,
-    corpus: console.Corpus = None,
-    text: console.Text = None,
-    languages: console.Languages = "",
-    recipe: console.Recipe = "",
-    config: console.ConfigFile = None,
-    settings: console.Set = None,
+    *,
+    texts: AnyTextOptions,
+    settings: console.Settings,
     explain: Annotated[bool, typer.Option("--explain", help="Show pairs before and after; needs no folder.")] = False,
-    examples: Annotated[int, typer.Option(min=1, help="With --explain: pairs shown of each corpus.")] = 20,
+    examples: Annotated[
+        int | None, typer.Option(min=1, help="With --explain: pairs shown of each corpus.", show_default=str(EXAMPLES))
+    ] = None,
     threads: console.Threads = 0,
     json: console.Json = False,
 ) -> None:
-    """Prepare parallel text, or plain text for a language model, and report what became of every pair or line.
+    """Prepare parallel text, or plain text for a language model, and report the fate of every pair or line.
 
-    `vitrail train` with the same options does so by itself, and uses what is prepared.
+    `vitrail train` with the same options does this itself, and reuses prepared data.
     """
     if output is None and not explain:
         raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")
-    texts = TextOptions(
-        source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or []
-    )
-    request = make_request(texts, recipe=recipe, file=config, settings=settings or [])
+    if examples is not None and not explain:
+        raise UsageError(f"--examples {examples} without --explain", remedy="add --explain")
+    request = make_request(texts, settings)
     with tempfile.TemporaryDirectory() if output is None else nullcontext(output) as folder:
-        _prepare(request, Path(folder), examples=examples if explain else 0, threads=threads, json=json)
+        _prepare(request, Path(folder), examples=(examples or EXAMPLES) if explain else 0, threads=threads, json=json)
 
 
 def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, json: bool) -> None:
@@ -59,7 +54,7 @@ def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, j
     from vitrail.data.preparing.prepare import prepare as prepare_data
     from vitrail.data.preparing.prepared import Prepared
     from vitrail.data.text_config import TextConfig
-    from vitrail.train.api import plan_run
+    from vitrail.train.request import plan_run
     from vitrail.train.run_folder import require_own_run
 
     require_own_run(folder, settings=request.files())

@@ -1,44 +1,25 @@
-"""vitrail train: from text to a translator, and on from wherever it was stopped."""
+"""vitrail train: train a translator or a language model from text, or resume a stopped run."""
 
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.data_options import TextOptions, make_request
+from vitrail.commands.shared.data_options import AnyTextOptions, make_request
 
 if TYPE_CHECKING:
-    from vitrail.train.api import Request
+    from vitrail.config import Override
     from vitrail.train.log.metrics import Observe
+    from vitrail.train.request import Request
     from vitrail.train.run import Outcome
 
 
-def train(
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run.")],
-    source: console.Source = None,
-    target: console.Target = None,
-    dev: console.Dev = None,
-    test: console.Test = "",
-    dev_source: console.DevSource = None,
-    dev_target: console.DevTarget = None,
-    test_source: console.TestSource = None,
-    test_target: console.TestTarget = None,
-    corpus: console.Corpus = None,
-    text: console.Text = None,
-    languages: console.Languages = "",
-    recipe: console.Recipe = "",
-    config: console.ConfigFile = None,
-    settings: console.Set = None,
-    allow_change: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Go on although this differs from how the run was started; state: train anew where a model has lost its checkpoints.",
-            show_default=False,
-        ),
-    ] = None,
+@dataclass(frozen=True)
+class Training:
+    """How a run is trained, beside its settings."""
+
     preset: Annotated[
         str,
         typer.Option(
@@ -46,72 +27,69 @@ def train(
             help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm.",
             show_default=False,
         ),
-    ] = "",
-    duration: Annotated[str, typer.Option(metavar="TEXT", help='Such as "30 minutes", "20 epochs".', show_default=False)] = "",
-    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard files as well.")] = False,
-    film: Annotated[bool, typer.Option(help="Keep what probe sentences became at each validation, for inspect.")] = True,
+    ] = ""
+    duration: Annotated[str, typer.Option(metavar="TEXT", help='Such as "30 minutes", "20 epochs".', show_default=False)] = ""
+    allow_change: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Go on although this differs from how the run was started; state: train anew where a model has lost its checkpoints.",
+            show_default=False,
+        ),
+    ] = None
+    tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard files as well.")] = False
+    film: Annotated[bool, typer.Option(help="Keep what probe sentences became at each validation, for `vitrail inspect film`.")] = True
+
+    def overrides(self) -> "list[Override]":
+        """The options that stand for a setting."""
+        from vitrail.config import Override
+
+        found = [Override(("preset",), self.preset)] if self.preset else []
+        return found + ([Override(("train", "duration"), self.duration)] if self.duration else [])
+
+
+@console.with_groups
+def train(
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the run.")],
+    *,
+    texts: AnyTextOptions,
+    settings: console.Settings,
+    training: Training,
     json: console.Json = False,
 ) -> None:
     """Train a translator from parallel text, or a language model from plain text.
 
     Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
     One for a language model: vitrail train --text a.txt -o runs/a.
-    What is not set is chosen from the text, and told.
-    The same command again goes on with a stopped run.
+    What is not set is chosen from the text, and reported.
+    Run the same command again to resume a stopped run.
     """
-    from vitrail.config import Override
-
-    texts = TextOptions(
-        source, target, dev_source, dev_target, test_source, test_target, corpus or [], languages, dev or [], test, text or []
-    )
-    more = [Override(("preset",), preset)] if preset else []
-    more += [Override(("train", "duration"), duration)] if duration else []
-    request = make_request(texts, recipe=recipe, file=config, settings=settings or [], more=more)
-    result = run_training(request, output, allow=allow_change or [], tensorboard=tensorboard, film=film)
+    request = make_request(texts, settings, more=training.overrides())
+    result = run_with_display(request, output, training)
     if json:
         console.show_json(result)
     elif "test" in result:
         console.write_lines(result["test"]["lines"])
 
 
-def run_training(request: "Request", folder: Path, *, allow: list[str], tensorboard: bool = False, film: bool = True) -> dict[str, Any]:
+def run_with_display(request: "Request", folder: Path, training: Training) -> dict[str, Any]:
     """Train, then score the test set where there is one; what is worth telling, as plain values."""
-    import torch
-
-    from vitrail.commands.shared.scoring import score_run
-    from vitrail.data.preparing.fingerprints import stamps
+    from vitrail.api import run_training, speaks
     from vitrail.inspection.film.filming import Recorder
-    from vitrail.train.api import keep_choices, plan_run, to_run_config
     from vitrail.train.log.display import TrainingDisplay
-    from vitrail.train.log.metrics import tensorboard as write_tensorboard
-    from vitrail.train.run import train as train_run
-    from vitrail.train.run_folder import kept_fingerprint, require_own_run
-    from vitrail.train.stopping import stopping_at_once
+    from vitrail.train.log.metrics import tensorboard
 
-    planned = plan_run(request, folder, gpu=torch.cuda.is_available())
-    config = to_run_config(planned.table)
-    if int(os.environ.get("RANK", "0")) > 0:  # under torchrun, the first process speaks and writes for all
-        return _facts(train_run(config, folder, allow=allow))
-    observers: list[Observe] = [write_tensorboard(folder / "tensorboard")] if tensorboard else []
-    require_own_run(folder, inputs=stamps(config.data, gone=kept_fingerprint(folder, config.data) is not None), settings=request.files())
-
+    allow = training.allow_change or ()
+    if not speaks():
+        return _facts(run_training(request, folder, allow=allow, say=lambda _: None).outcome)
+    observers: list[Observe] = [tensorboard(folder / "tensorboard")] if training.tensorboard else []
     with TrainingDisplay(folder) as display:
-
-        def begin() -> None:
-            display.keep()
-            if planned.choices:
-                keep_choices(folder, planned.choices)
-
-        for choice in planned.choices:
-            display.say(f"chosen: {choice.to_text()}")
         observers.append(display.observe)
-        watch = Recorder() if film else None
-        outcome = train_run(config, folder, allow=allow, observers=observers, watch=watch, say=display.say, begin=begin)
-        with stopping_at_once("stopped while the test set was scored; the training is complete"):
-            scores = score_run(folder, config, step=outcome.progress.step, say=display.say)
-        for line in scores["lines"] if scores else []:
+        watch = Recorder() if training.film else None
+        done = run_training(request, folder, allow=allow, observers=observers, watch=watch, say=display.say, begin=display.keep)
+        for line in done.test["lines"] if done.test else []:
             display.note(line)
-    return _facts(outcome) | ({"test": scores} if scores else {})
+    return _facts(done.outcome) | ({"test": done.test} if done.test else {})
 
 
 def _facts(outcome: "Outcome") -> dict[str, Any]:

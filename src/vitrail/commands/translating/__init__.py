@@ -1,1 +1,1 @@
-"""Verbs that use a model: translate, generate, align."""
+"""Commands that use a model: translate, generate, align."""

@@ -1,6 +1,7 @@
-"""vitrail align: links between the words of texts and of their given translations."""
+"""vitrail align: word alignment of sentences and their given translations."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,30 +19,38 @@ if TYPE_CHECKING:
 _WINDOW = 1024
 """Pairs aligned together."""
 _FEW = 50
-"""Sentences below which chance has its say in the choice of heads."""
+"""Sentences below which the choice of heads is noisy."""
 
 
-def align(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
-    source: Annotated[Path, typer.Option(metavar="FILE", help="Sentences, one a line.")],
-    target: Annotated[Path, typer.Option(metavar="FILE", help="Their translations, line by line.")],
+@dataclass(frozen=True)
+class GoldOptions:
+    """The gold links to compare with."""
+
     gold: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Right links: lines such as 0-0 1?2 (- sure, ? possible), or a line for each link: sentence source target S or P.",
+            help="Gold links: lines such as 0-0 1?2 (- sure, ? possible), or a line for each link: sentence source target S or P.",
             show_default=False,
         ),
-    ] = None,
-    first: Annotated[int, typer.Option(min=0, max=1, help="With --gold: what it calls the first word.")] = 0,
+    ] = None
+    first: Annotated[int, typer.Option(min=0, max=1, help="With --gold: the number of the first word.")] = 0
+
+
+@console.with_groups
+def align(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
+    source: Annotated[Path, typer.Option(metavar="FILE", help="Sentences, one a line.")],
+    target: Annotated[Path, typer.Option(metavar="FILE", help="Their translations, line by line.")],
+    *,
+    known: GoldOptions,
     method: Annotated[
         Literal["target", "intersection", "union", "grow-diag"], typer.Option(help="Which links are made of attention.")
     ] = "grow-diag",
-    threads: console.Threads = 0,
-    device: console.Device = "cpu",
+    machine: console.Machine,
     json: console.Json = False,
 ) -> None:
-    """Align words by cross-attention, as fast_align prints them: 0-0 1-2. With --gold, tell the alignment error rate instead.
+    """Align words by cross-attention, as fast_align prints them: 0-0 1-2. With --gold, print the alignment error rate instead.
 
     vitrail align runs/en-fr --source test.en --target test.fr > test.links
     """
@@ -51,12 +60,14 @@ def align(
     from vitrail.inspection.alignment.links import to_pharaoh
     from vitrail.inspection.alignment.word_alignment import Aligner
 
-    if json and gold is None:
+    if json and known.gold is None:
         raise UsageError("--json without --gold", expected="lines such as 0-0 1-2", remedy="leave it out")
-    translator = vitrail.load(model, device=device, threads=threads)
+    if known.first and known.gold is None:
+        raise UsageError("--first without --gold", remedy="add --gold FILE")
+    translator = vitrail.load(model, device=machine.device, threads=machine.threads)
     sources = read_sentences(source)
     targets = read_sentences(target, like=sources, beside=source)
-    right = None if gold is None else _read_gold(gold, sources, targets, first=first)
+    right = None if known.gold is None else _read_gold(known.gold, sources, targets, first=known.first)
     heads = _heads(translator, model, sources, targets)
     console.say(f"alignment: {heads.how}")
     aligner = Aligner(translator, heads, method=method)
@@ -73,7 +84,7 @@ def align(
 
 
 def _heads(translator: "InspectableTranslator", model: Path, sources: Sequence[str], targets: Sequence[str]) -> "ChosenHeads":
-    """Those of the run, so that a sentence is aligned alike in whatever text; a model folder has nothing but the text to choose on."""
+    """The run's heads, so that a sentence is aligned the same way in any text; for a model folder, heads chosen on the text itself."""
     from vitrail.inspection.alignment.word_alignment import SENTENCES, choose_heads, heads_for
 
     heads = heads_for(translator, model)

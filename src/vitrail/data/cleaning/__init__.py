@@ -1,1 +1,1 @@
-"""Normalise and filter pairs; say what was left out and why."""
+"""Normalise and filter pairs; report what was dropped and why."""

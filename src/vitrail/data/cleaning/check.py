@@ -1,4 +1,4 @@
-"""Look at the beginnings of all texts together before anything is made of them: what no training should begin with is refused or told."""
+"""Check the first lines of all texts before they are prepared: refuse or report what would spoil a training."""
 
 import re
 from collections import Counter
@@ -16,10 +16,10 @@ from vitrail.languages import Language, Writing, find_language, writing_of
 _PAIRS = 500
 _CHARACTERS = 200_000
 _LETTERS = 1_500
-"""A text of fewer is not judged by its letters."""
+"""The letters of a shorter text are not compared."""
 _UNLIKE, _LIKE = 0.45, 0.55
-"""Cosines of trigrams. Texts of one language, as far apart as captions and manuals, have 0.56 and more; of two that are not next of kin,
-0.43 at most, or 0.54 where both are full of names (measured on 7 corpora in English, French, German, and 128 languages)."""
+"""Cosines of trigrams. Texts of one language, such as captions and manuals, have 0.56 or more; of two languages that are not close
+relatives, 0.43 at most, or 0.54 where both are full of names (measured on 7 corpora in English, French, German, and 128 languages)."""
 _ONE_SCRIPT = 0.8
 _MOST_IN_SUBWORDS, _SOME_IN_SUBWORDS = 0.2, 0.01
 _SUBWORDS = (
@@ -36,11 +36,11 @@ _SIDES = ("source", "target")
 
 
 class _Side(NamedTuple):
-    """One side of a text's beginning."""
+    """The first lines of one side of a text."""
 
     lines: list[str]
     script: str
-    """The main one, where hardly another stands beside it."""
+    """The main script, where there is hardly any other."""
     unspaced: bool
     trigrams: Counter[str]
 
@@ -56,7 +56,7 @@ class _Sample(NamedTuple):
 
 
 def check_texts(config: DataConfig, *, say: Callable[[str], None]) -> None:
-    """Tell how texts are read where that was guessed, and what is odd about them.
+    """Report how texts are read where that was guessed, and what is unusual in them.
 
     Raises: DataError for text that is in subwords already, whose sides are the other way round, or that is scored on in another script.
     """
@@ -77,7 +77,7 @@ def _sample(name: str, text: ParallelText) -> _Sample:
     characters = 0
     for pair in islice(text.pairs(), _PAIRS):
         for lines, line in zip(sides, pair[:2], strict=True):
-            lines.append("" if _NOT_UTF8.search(line) else line)  # cleaning tells of those
+            lines.append("" if _NOT_UTF8.search(line) else line)  # cleaning reports those
         characters += len(pair.source) + len(pair.target)
         if characters > _CHARACTERS:
             break
@@ -101,7 +101,7 @@ def _trigrams(lines: Sequence[str]) -> Counter[str]:
 
 
 def _likeness(one: _Side, other: _Side) -> float | None:
-    """The cosine of their trigrams; None where that says nothing: too little text, or no spaces between words."""
+    """The cosine of their trigrams; None where it is not meaningful: too little text, or no spaces between words."""
     if one.unspaced or other.unspaced or min(one.trigrams.total(), other.trigrams.total()) < _LETTERS:
         return None
     product = sum(count * other.trigrams[gram] for gram, count in one.trigrams.items())
@@ -122,17 +122,17 @@ def _require_words(sample: _Sample, side: str, looks: _Side, *, words_wanted: bo
                 f"{where} is in subwords already ({mark} in {len(marked)} of the first {len(looks.lines)} lines):"
                 f" {shorten_cell(marked[0])}",
                 expected="text as people write it; subwords are learned from it",
-                remedy=f"undo them: {cure}; or take its tokens as words: --set data.subwords.kind=word",
+                remedy=f"remove the marks: {cure}; or use the tokens as words: --set data.subwords.kind=word",
             )
         if share >= _SOME_IN_SUBWORDS and len(marked) >= 3:
             say(f"{where} has marks of subwords ({mark}) in {len(marked)} of the first {len(looks.lines)} lines: {shorten_cell(marked[0])}")
     escaped = [line for line in looks.lines if _TOKENISED.search(line)]
     if len(escaped) >= max(3, 0.05 * len(looks.lines)):
-        say(f"{where} was tokenised by Moses, as what is translated later must be too: {shorten_cell(escaped[0])}")
+        say(f"{where} was tokenised by Moses; text to translate later must be tokenised in the same way: {shorten_cell(escaped[0])}")
 
 
 def _tell_copies(sample: _Sample, *, say: Callable[[str], None]) -> None:
-    """What is trained on the same text twice copies. Some of it is common: names, and what nobody translated."""
+    """Warn of pairs with equal sides: a model learns to copy from them. A few are common: names, and untranslated text."""
     source, target = (side.lines for side in sample.sides)
     same = [one for one, other in zip(source, target, strict=True) if one.strip() and one.split() == other.split()]
     if len(same) >= max(20, _COPIES * len(source)):
@@ -144,7 +144,7 @@ def _tell_copies(sample: _Sample, *, say: Callable[[str], None]) -> None:
 
 
 def _check_codes(first: _Sample, codes: tuple[str, str], *, say: Callable[[str], None]) -> None:
-    """Hold the codes of the languages against the scripts of the first corpus."""
+    """Compare the codes of the languages with the scripts of the first corpus."""
     languages = [find_language(code) if code else None for code in codes]
     fits = [[_written_in(code and code.script, side.script) for side in first.sides] for code in languages]
     if not fits[0][0] and not fits[1][1] and fits[0][1] and fits[1][0]:
@@ -152,7 +152,7 @@ def _check_codes(first: _Sample, codes: tuple[str, str], *, say: Callable[[str],
     for place, (side, code) in enumerate(zip(_SIDES, codes, strict=True)):
         if not fits[place][place]:
             looks = first.sides[place]
-            say(f"{first.name} ({first.text.label}): the {side}, by its name {code}, is written in {looks.script}: {looks.example}")
+            say(f"{first.name} ({first.text.label}): the {side} is named {code}, but is written in {looks.script} script: {looks.example}")
 
 
 def _written_in(script: str | None, found: str) -> bool:
@@ -160,19 +160,19 @@ def _written_in(script: str | None, found: str) -> bool:
 
 
 def _compare(sample: _Sample, first: _Sample, *, say: Callable[[str], None]) -> None:
-    """Hold the scripts and letters of a text against those of the first corpus."""
+    """Compare the scripts and letters of a text with those of the first corpus."""
     if _is_swapped(sample, first):
         raise _swapped(sample, f"as {first.name} ({first.text.label})")
     scored = not sample.name.startswith("data.corpora")
     for side, looks, usual in zip(_SIDES, sample.sides, first.sides, strict=True):
         where = f"{sample.name} ({sample.text.label}): the {side}"
         if looks.script and usual.script and looks.script != usual.script:
-            found = f"{where} is written in {looks.script}, that of {first.name} in {usual.script}: {looks.example}"
+            found = f"{where} is written in {looks.script} script, that of {first.name} in {usual.script}: {looks.example}"
             if scored and sample.text.languages is None:
                 raise DataError(
                     found,
                     expected="a text in the languages that are learned",
-                    remedy="give another text; if it is right all the same, say its languages: --dev FILE,languages=en:fr",
+                    remedy="give another text; if the text is right, name its languages: --dev FILE,languages=en:fr",
                 )
             say(found)
         elif (likeness := _likeness(looks, usual)) is not None and likeness < _UNLIKE:

@@ -40,9 +40,9 @@ class CleanConfig(Config):
     """Which pairs are kept. The defaults drop what cannot be a translation and keep anything that merely looks untypical."""
 
     max_words: int = Field(default=250, ge=1)
-    """LengthFilter: words, divided by white space, on the side that needs fewer; the other may have as many more as it usually has."""
+    """LengthFilter: words between white space, on the side that needs fewer; the other side's limit is scaled by the usual length ratio."""
     max_characters: int = Field(default=2_000, ge=1)
-    """LengthFilter: characters, in the same way; the limit that counts for text without spaces."""
+    """LengthFilter: characters, in the same way; this limit also works for text without spaces."""
     max_length_ratio: float | None = Field(default=None, ge=1.0)
     """LengthRatioFilter: how many times longer than usual in the corpus either side may be, in characters, each plus
     `length_ratio_slack`. Empty: 2.5 where most pairs are alike in this, up to 4 where they are not."""
@@ -55,10 +55,10 @@ class CleanConfig(Config):
     """AlphabetRatioFilter: letters of any script over all characters that are not white space, on either side; lower only where both
     sides hold the same digits."""
     max_repeats: int = Field(default=MAX_REPEATS, ge=1)
-    """RepetitionFilter: how often in a row the same words or letters may stand; marks do not count."""
+    """RepetitionFilter: how often the same words or letters may repeat in a row; marks do not count."""
     identical_words: int = Field(default=2, ge=0)
-    """IdenticalFilter: sides of at most so many words may be the same, as names and many a short phrase are in both languages; more in a
-    corpus of two languages that have most words in common."""
+    """IdenticalFilter: sides of at most this many words may be the same, as names and short phrases often are; more in a corpus of two
+    languages that share most words."""
     skip: tuple[Reason, ...] = ()
     """Filters to leave out, such as ["HtmlTagFilter"]."""
 
@@ -78,7 +78,7 @@ def normalise_pair(pair: SentencePair, normalisation: Normalisation = CURRENT) -
 
 
 def make_filters(config: CleanConfig, typical: Typical = UNMEASURED) -> tuple[Filter, ...]:
-    """The pure filters of a configuration in the order of Reason: without DuplicateFilter, so that any process may apply them.
+    """The filters of a configuration in the order of Reason, without DuplicateFilter: pure functions, so that any process may apply them.
 
     Args: typical: what the corpus usually looks like; see `typical.measure`.
     """
@@ -100,7 +100,7 @@ def make_filters(config: CleanConfig, typical: Typical = UNMEASURED) -> tuple[Fi
 
 
 def printable(text: str, *, characters: int = 120) -> str:
-    """Text fit for a terminal and for JSON: invisible characters and stray bytes spelled out, long text cut."""
+    """Text for a terminal and for JSON: invisible characters and stray bytes are spelled out, long text is cut."""
     cut = text[:characters]
     spelled = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
     return spelled + ("…" if len(text) > characters else "")
@@ -187,7 +187,7 @@ class Report:
         return json.dumps(self.as_dict(), indent=2, ensure_ascii=False) + "\n"
 
     def to_text(self, *, explain: bool = False) -> str:
-        """The report to read: one line a reason with its share; with `explain`, examples before and after."""
+        """The report as text: one line per reason with its share; with `explain`, examples before and after."""
         total = max(self.total, 1)
         lines = [f"{self.kept:,} of {self.total:,} pairs kept ({self.kept / total:.2%}); {self.normalised:,} normalised"]
         for key in ("normalised", *Reason):
@@ -208,7 +208,7 @@ def clean(
     typical: Typical = UNMEASURED,
     normalisation: Normalisation = CURRENT,
 ) -> Iterator[SentencePair]:
-    """Yield the normalised pairs that every filter keeps, and count all others in the report by the first reason against them.
+    """Yield the normalised pairs that every filter keeps; count the others in the report by the first filter that drops them.
 
     Args:    typical, normalisation: what the corpus usually looks like, and how its sources are read; see `typical.survey`.
     Cost:    9 to 13 µs of one core a pair, reading included (6 to 12 words a side); 12 to 24 bytes a distinct pair for DuplicateFilter.

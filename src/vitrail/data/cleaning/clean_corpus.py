@@ -1,8 +1,8 @@
-"""Clean a corpus chunk by chunk, in this process or in several: the same chunks in the same order, whatever does the work.
+"""Clean a corpus chunk by chunk, in this process or in several, with the same chunks in the same order.
 
-What a chunk cannot know stays for the caller: which pairs came before, and which stand in dev or test. It gets their keys instead.
-The other processes are this module run as a program. They are spoken to in plain bytes over pipes: nothing is pickled, and a script
-that trains needs no `if __name__ == "__main__"`, as it would with multiprocessing.
+The caller finds duplicates and pairs of dev or test, which a chunk cannot know, by the keys that it gets.
+The other processes run this module as a program. They get and return plain bytes over pipes: nothing is pickled, and a training script
+needs no `if __name__ == "__main__"`, as it would with multiprocessing.
 """
 
 import json
@@ -29,23 +29,23 @@ from vitrail.data.reading.parallel_text import SentencePair
 from vitrail.errors import VitrailError
 
 CHUNK = 4_000
-"""Pairs cleaned at a time. Examples in reports depend on it a little, and nothing else."""
+"""Pairs cleaned at a time. Only the examples in reports depend on it."""
 _REQUEST = struct.Struct("<QQ")
 _ANSWER = struct.Struct("<QQQ")
 
 
 class Cleaned(NamedTuple):
-    """What the filters left of a chunk; pairs that came before are still in it."""
+    """The pairs of a chunk that the filters keep; duplicates are still in it."""
 
     rows: bytes
-    """A line a pair: its number, source and target, divided by tabs. Clean text holds neither tabs nor line feeds."""
+    """One line per pair: its number, source and target, divided by tabs. Clean text holds neither tabs nor line feeds."""
     keys: Keys
-    """A row a pair: the hash of both sides as they are, and the `sentence_key` of source and target."""
+    """One row per pair: the hash of both sides as they are, and the `sentence_key` of source and target."""
     report: Report
 
 
 class _Rules(NamedTuple):
-    """Everything that decides what cleaning makes of a pair."""
+    """Everything that the cleaning of a pair depends on."""
 
     config: CleanConfig
     typical: Typical
@@ -92,7 +92,7 @@ def _clean_chunk(pairs: Iterable[SentencePair], rules: _Rules) -> Cleaned:
 
 
 def _clean_apart(chunks: Iterator[list[SentencePair]], rules: _Rules, processes: int) -> Generator[Cleaned, None, None]:
-    """Deal the chunks out in turn. A process gets its next one when its last answer has been read, so that neither end waits for ever."""
+    """Send the chunks out in turn. A process gets the next one after its last answer was read, so that no deadlock is possible."""
     workers = [_start(rules) for _ in range(processes)]
     busy: deque[_Worker] = deque()
     try:
@@ -118,7 +118,7 @@ _Worker = subprocess.Popen[bytes]
 
 
 def _start(rules: _Rules) -> _Worker:
-    # -P: a file in the current folder must not stand in for a module of ours.
+    # -P: a file in the current folder must not replace one of our modules.
     home = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH", ""))))
     command = [sys.executable, "-P", "-m", "vitrail.data.cleaning.clean_corpus", rules.to_json()]
@@ -150,7 +150,7 @@ def _read(pipe: IO[bytes], size: int) -> bytes:
 
 
 def _died() -> VitrailError:
-    return VitrailError("a process that cleans text has died", remedy="run again; if memory is short, with --threads 1")
+    return VitrailError("a cleaning process ended unexpectedly", remedy="run again; if memory is short, with --threads 1")
 
 
 def _answer(first_line: int, text: bytes, rules: _Rules) -> bytes:
@@ -163,7 +163,7 @@ def _answer(first_line: int, text: bytes, rules: _Rules) -> bytes:
 
 def _serve() -> None:
     """Answer requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who started us decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     rules = _Rules.from_json(sys.argv[1])
     while header := sys.stdin.buffer.read(_REQUEST.size):
         first_line, length = _REQUEST.unpack(header)

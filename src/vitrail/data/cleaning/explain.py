@@ -1,4 +1,4 @@
-"""Show what preparation does with single pairs: the text before and after, its fate, its subwords."""
+"""Show what preparation does with single pairs: the text before and after, the outcome, the subwords."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -27,7 +27,7 @@ class Explained(NamedTuple):
     """The subwords of both sides; empty for a pair that was dropped in cleaning."""
 
     def to_text(self) -> str:
-        """A few lines to read."""
+        """A few lines of text."""
         lines = [f"{self.corpus}:{self.line}: {self.fate}"]
         for before, after, pieces in zip(self.before, self.after, self.pieces, strict=True):
             lines.append(f"  {printable(before)}")
@@ -59,7 +59,7 @@ def explain(config: DataConfig, prepared: Prepared, *, pairs: int = 20) -> Itera
 
 
 class _Judge:
-    """Says of a clean pair what preparation did with it."""
+    """Finds what preparation did with a clean pair."""
 
     def __init__(self, config: DataConfig, prepared: Prepared) -> None:
         self.prepared, self.max_length = prepared, config.max_length

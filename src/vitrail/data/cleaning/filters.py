@@ -1,7 +1,7 @@
-"""The cleaning filters: each a pure function pair -> reason or None, but for DuplicateFilter, which has a memory.
+"""The cleaning filters: each is a pure function pair -> reason or None, except DuplicateFilter, which has a memory.
 
-Names follow OpusFilter (Aulamo et al. 2020); where a filter measures something else than OpusFilter's, its docstring says so.
-Time is linear in the length of a line: no filter backtracks, and LengthFilter, the first, spares the others the longest lines.
+Names follow OpusFilter (Aulamo et al. 2020); where a filter differs from OpusFilter's, its docstring says so.
+Time is linear in the length of a line: no filter backtracks, and LengthFilter comes first, so that the others never see the longest lines.
 """
 
 import re
@@ -20,7 +20,7 @@ from vitrail.languages import UNSPACED_CLASS
 
 
 class Reason(StrEnum):
-    """Why a pair was dropped, in the order in which the filters look; the first that objects is counted."""
+    """Why a pair was dropped, in the order of the filters; the first reason is counted."""
 
     LENGTH = "LengthFilter"
     INVALID_UTF8 = "InvalidUtf8"
@@ -37,7 +37,7 @@ class Reason(StrEnum):
 
 Filter = Callable[[SentencePair], Reason | None]
 
-# What the filters allow unless they are told otherwise.
+# The defaults of the filters.
 RATIO_SLACK = 20
 MAX_WORD_CHARACTERS = 80
 MIN_ALPHABET_RATIO = 0.2
@@ -48,7 +48,7 @@ MAX_REPEATS = 5
 class LengthFilter:
     """Drop a pair with an overlong side, or one that the reader had to cut. (OpusFilter's also has a minimum: see EmptySide.)
 
-    Args:    ratio, word_ratio: characters and words of the target for each of the source, usually. The side that needs more may have more.
+    Args:    ratio, word_ratio: characters and words of the target for each of the source, usually. The longer side may have more.
     """
 
     max_words: int
@@ -97,12 +97,12 @@ class UnusableCharacterFilter:
         return None
 
 
-# What shows: no space, control, stray byte or mark that Unicode says to ignore. Characters newer than Python's tables show, too.
+# Visible: no space, control, stray byte or mark that Unicode says to ignore. Characters newer than Python's tables count as visible.
 _VISIBLE = regex.compile(r"[^\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}]")
 
 
 def drop_empty_side(pair: SentencePair) -> Reason | None:
-    """Drop a pair of which a side shows nothing: no character, or only white space, controls and invisible ones."""
+    """Drop a pair with a side without visible text: no character, or only white space, controls and invisible ones."""
     for text in (pair.source, pair.target):
         if not text or text.isspace() or not (text.isascii() or _VISIBLE.search(text)):
             return Reason.EMPTY_SIDE
@@ -111,10 +111,10 @@ def drop_empty_side(pair: SentencePair) -> Reason | None:
 
 @dataclass(frozen=True)
 class LengthRatioFilter:
-    """Drop a pair of sides more unequal than is usual in its corpus, in characters. (OpusFilter's knows no usual ratio.)
+    """Drop a pair whose ratio of lengths in characters is too unusual for its corpus. (OpusFilter's knows no usual ratio.)
 
     Args:    ratio: characters of the target for each of the source, usually.
-             limit: how many times longer than that either side may be.
+             limit: how many times longer than by `ratio` either side may be.
     """
 
     limit: float
@@ -127,7 +127,7 @@ class LengthRatioFilter:
         return Reason.LENGTH_RATIO if max(sizes) > self.limit * min(sizes) else None
 
 
-# Scripts without spaces between words, the wordspace of Ethiopic, and the punctuation and full-width forms that stand among Han and kana.
+# Scripts without spaces between words, the wordspace of Ethiopic, and the punctuation and full-width forms among Han and kana.
 _UNSPACED = regex.compile(f"[{UNSPACED_CLASS}\u1361\u2e80-\u303f\u30fb\u31c0-\u33ff\ufe30-\ufe4f\uff00-\uffef]+")
 _ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+", re.IGNORECASE)
 
@@ -140,7 +140,7 @@ def longest_word(text: str) -> int:
 
 @dataclass(frozen=True)
 class LongWordFilter:
-    """Drop a pair with an overlong word, see `longest_word`. (OpusFilter's counts whatever stands between spaces.)
+    """Drop a pair with an overlong word, see `longest_word`. (OpusFilter's counts everything between spaces.)
 
     Args:    usual: what a word of the source and of the target may have in this corpus, where that is more.
     """
@@ -166,9 +166,9 @@ _LETTERS = regex.compile(r"[\p{L}\p{M}\p{Co}]")  # private-use characters have p
 
 @dataclass(frozen=True)
 class AlphabetRatioFilter:
-    """Drop a pair of which a side has too few letters; combining marks belong to theirs, white space does not count.
+    """Drop a pair with a side of too few letters; combining marks belong to their letters, white space does not count.
 
-    Unlike OpusFilter's it keeps sides that both have few and hold the same digits: a score, a row of a table.
+    Unlike OpusFilter's, it keeps a pair of two such sides that have the same digits: a score, a row of a table.
 
     Args:    unlettered: whether source and target usually have few: a language of numbers, dates or emoji. Such a side is not judged.
     """
@@ -182,7 +182,7 @@ class AlphabetRatioFilter:
 
     def has_few(self, text: str) -> bool:
         """Whether a text has too few letters."""
-        # Each of the first two is a lower bound of the ratio, and quick: they settle nearly every line.
+        # Each of the first two is a lower bound of the ratio, and quick: they decide nearly every line.
         if len(text.encode("utf-8", "surrogatepass").translate(None, _ASCII_NO_LETTER)) >= self.threshold * len(text):
             return False
         visible = "".join(text.split())
@@ -202,9 +202,9 @@ _MIN_REPEATED_CHARACTERS = 16
 
 
 def _repeats(units: Sequence[str], *, times: int, at_least: int = 0) -> bool:
-    """Whether some run of 1 to 8 units stands more than `times` times in a row (and fills at least so many units).
+    """Whether some run of 1 to 8 units occurs more than `times` times in a row (and fills at least so many units).
 
-    A run of marks alone is none: dots that lead to a page number, a rule of dashes.
+    A run of marks alone does not count: dots before a page number, a line of dashes.
     """
     if len(units) - len(set(units)) < times:
         return False
@@ -221,7 +221,7 @@ def _repeats(units: Sequence[str], *, times: int, at_least: int = 0) -> bool:
 
 @dataclass(frozen=True)
 class RepetitionFilter:
-    """Drop a pair of which a side repeats itself: one to eight words, or inside a long word one to eight characters, over and over.
+    """Drop a pair with a side that repeats itself: one to eight words, or inside a long word one to eight characters, again and again.
 
     OpusFilter's searches with a backtracking pattern; this counts agreement with the text shifted by each period, in linear time.
     """
@@ -243,9 +243,9 @@ class RepetitionFilter:
 
 @dataclass(frozen=True)
 class IdenticalFilter:
-    """Drop a pair whose sides are the same but for case, text that was not translated; but keep short ones ("Ignore Tom.", "Paris").
+    """Drop a pair whose sides are the same except for case: untranslated text. Short ones are kept ("Ignore Tom.", "Paris").
 
-    Args:    most_words: how many words with letters may stand the same on both sides.
+    Args:    most_words: how many words with letters may be the same on both sides.
     """
 
     most_words: float
@@ -282,7 +282,7 @@ def drop_html_tag(pair: SentencePair) -> Reason | None:
 
 
 class HashSet:
-    """A set of 64-bit numbers in 12 to 24 bytes each, where Python's own takes 70 to 100: open addressing, linear probing."""
+    """A set of 64-bit numbers in 12 to 24 bytes each (Python's own takes 70 to 100): open addressing, linear probing."""
 
     def __init__(self) -> None:
         self._slots = array("Q", bytes(8 << 10))
@@ -317,7 +317,7 @@ class HashSet:
 
 
 class DuplicateFilter:
-    """Drop a pair that came before. The one filter with a memory: the 64-bit BLAKE2 hash of every pair it has passed.
+    """Drop a duplicate pair. The only filter with a memory: the 64-bit BLAKE2 hash of every pair that it kept.
 
     Two different pairs share a hash with probability n²/2⁶⁵, 3 in a million for ten million pairs; the later would be dropped.
     """

@@ -1,4 +1,4 @@
-"""What preparation left out, told at once: a line for each reason with its most telling example and the cure; loudly where it is much."""
+"""Report what preparation left out: one line per reason with an example and a remedy; a warning where it is much."""
 
 import re
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from vitrail.data.reading.encodings import guess_encoding
 from vitrail.data.reading.parallel_text import ParallelText
 
 WARNING = "WARNING: "
-"""Begins the lines that must not be missed."""
+"""Prefix of the most important lines."""
 LOUD_SHARE = 0.1
-"""Of the pairs of a corpus; where more are dropped something is likely to be wrong with the text, or with a limit."""
+"""Share of the pairs of a corpus; where more are dropped, the text or a limit is probably wrong."""
 MANY_UNKNOWN = 0.05
 _EXPECTED = (Reason.DUPLICATE.value, OVERLAP, NEIGHBOUR)
-"""Reasons for which text that is in order loses pairs, too."""
+"""Reasons for which good text loses pairs, too."""
 
 
 class _Explanation(NamedTuple):
@@ -30,20 +30,20 @@ _EXPLANATIONS = {
     Reason.UNUSABLE_CHARACTER: _Explanation("lost (U+FFFD) or private-use characters", "convert the original file to UTF-8 again"),
     Reason.EMPTY_SIDE: _Explanation("a side is empty"),
     Reason.HTML_TAG: _Explanation("HTML tags", "take the tags out of both files"),
-    Reason.LENGTH_RATIO: _Explanation("one side is much too long for the other", "look whether the lines of both sides still match"),
+    Reason.LENGTH_RATIO: _Explanation("one side is much too long for the other", "check that the lines of both sides still match"),
     Reason.LONG_WORD: _Explanation("an overlong word", "look for text without spaces, or --set data.clean.max_word_characters=N"),
     Reason.ALPHABET_RATIO: _Explanation("hardly any letters", "--set data.clean.min_alphabet_ratio=0 keeps them"),
     Reason.REPETITION: _Explanation("a side repeats itself", "--set data.clean.max_repeats=N allows more"),
     Reason.IDENTICAL: _Explanation("both sides are the same", "--set data.clean.identical_words=N allows longer ones"),
     Reason.DUPLICATE: _Explanation("the same pair came before"),
-    OVERLAP: _Explanation("stands in the dev or test text that was given"),
+    OVERLAP: _Explanation("also occurs in the given dev or test text"),
     NEIGHBOUR: _Explanation("shares a sentence with a pair held out for dev or test"),
     TOO_LONG: _Explanation("more subwords than data.max_length", "--set data.max_length=N, or a greater data.subwords.size"),
 }
 
 
 def describe_dropped(report: dict[str, Any], config: DataConfig) -> Iterator[str]:
-    """Lines on what each corpus lost, and on words that the vocabulary does not know.
+    """Lines on what each corpus lost, and on words unknown to the vocabulary.
 
     Args: report: `PreparedReport.details`.
     """
@@ -54,7 +54,7 @@ def describe_dropped(report: dict[str, Any], config: DataConfig) -> Iterator[str
         lost = sum(number for reason, number in part["dropped"].items() if reason not in _EXPECTED)
         if lost > LOUD_SHARE * read:
             share = f"{lost / read:.0%} of its pairs ({lost:,} of {read:,})"
-            yield f"{WARNING}{part['name']}: {share} are NOT trained on, for the reasons above; is the text what you think it is?"
+            yield f"{WARNING}{part['name']}: {share} were dropped for the reasons above; check that this is the right text"
         if "unknown_share" in part:
             share = part["unknown_share"]
             yield (
@@ -82,7 +82,7 @@ _MOST_LINES = 1_000
 
 
 def conversion(corpus: ParallelText, languages: tuple[str, str]) -> str:
-    """The commands that make UTF-8 of a corpus's files; empty where their encoding cannot be guessed."""
+    """The commands that convert a corpus's files to UTF-8; empty where their encoding cannot be guessed."""
     bad: tuple[list[bytes], list[bytes]] = ([], [])
     for pair in corpus.pairs():
         for side, text in zip(bad, pair[:2], strict=True):

@@ -1,8 +1,8 @@
-"""One way to write the same text: what becomes of sources and targets before anything else looks at them.
+"""Normalisation of sources and targets, before any other step: one way to write the same text.
 
-Targets keep their typography: French sets U+00A0 and U+202F before punctuation, and a translation must be able to give them back.
-Sources need not be given back, and people type, copy and paste them in many ways: their spaces are all one space, and marks that nobody
-sees go. Training and translation read sources alike; how is among the facts of a model, so that older models read as they always did.
+Targets keep their typography: French has U+00A0 and U+202F before punctuation, and a translation must be able to write them.
+Sources are only read, and people type, copy and paste them in many ways: every kind of space becomes a plain space, and invisible marks are
+removed. Training and translation read sources alike; a model's facts say how, so that older models still read as before.
 """
 
 import unicodedata
@@ -15,7 +15,7 @@ import regex
 from vitrail.errors import ModelError
 
 VERSION = 1
-"""Grows when a source would be read in another way. 0: models from before, whose sources lost control characters and nothing else."""
+"""Version of how sources are read; a change raises it. 0: earlier models, whose sources lost only control characters."""
 
 _SURROGATES = regex.compile("[\ud800-\udfff]")
 _LEGACY_CONTROLS = regex.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
@@ -23,10 +23,10 @@ _CONTROLS = regex.compile(r"[\p{Cc}\u2028\u2029]+")
 # The last three are the blank of Braille, and fillers of Hangul, which count as letters.
 SPACES = regex.compile(r"[\p{Cc}\p{Z}\u2800\u3164\uffa0]+")
 _SEVERAL = regex.compile(" {2,}")
-# Joiners, the combining grapheme joiner, Mongolian and other variation selectors decide how letters look, or which word is meant.
+# Joiners, the combining grapheme joiner, Mongolian and other variation selectors change how letters look, or which word is meant.
 _OF_LETTERS = "\u034f\u180b-\u180f\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef"
-# Soft hyphen, zero-width space, word joiner, byte order mark, marks of direction, annotation and invisible operators say nothing,
-# nor do what stands for a picture that was not copied, formats of shorthand and music, and tags.
+# Soft hyphen, zero-width space, word joiner, byte order mark, marks of direction, annotation and invisible operators have no meaning here,
+# # nor have signs for a picture that was not copied, formats of shorthand and music, and tags.
 _TAGS = "\U000e0020-\U000e007f"
 _SILENT = (
     "\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffc"
@@ -77,7 +77,7 @@ def has_letters_or_digits(text: str) -> bool:
 
 
 def ends_in_word(text: str) -> bool:
-    """Whether its last sign is a letter, a mark upon one, or a digit. Marks are none for str.isalnum."""
+    """Whether its last sign is a letter, a mark on one, or a digit. For str.isalnum marks are neither."""
     return _ENDS_IN_WORD.match(text[-1:]) is not None
 
 
@@ -92,18 +92,18 @@ def plain(text: str) -> str:
 
 
 class Normalisation(NamedTuple):
-    """How sources are read."""
+    """The way in which sources are read."""
 
     version: int = VERSION
     kept: str = ""
-    """Invisible marks that stay, since the training text uses them."""
+    """Invisible marks that are kept, since the training text uses them."""
     pass_through: bool = True
     """Whether text without a letter is its own translation."""
 
     def source(self, text: str) -> str:
-        """A source as the model reads it: NFC, every space and control a plain space, one at a time, and no invisible marks but those kept.
+        """A source as the model reads it: NFC; each run of spaces and controls is one plain space; no invisible marks except those kept.
 
-        A joiner between emoji stays, too. Idempotent.
+        A joiner between emoji is kept, too. Idempotent.
         """
         if self.version == 0:
             return normalise_legacy(text)
@@ -114,7 +114,8 @@ class Normalisation(NamedTuple):
         return text.strip()
 
     def origins(self, text: str) -> list[int]:
-        """For every character of `source(text)`, where in `text` the one that it comes from stands, or the first of its grapheme."""
+        """For every character of `source(text)`, the place in `text` of the character that it comes from, or of the first of its
+        grapheme."""
         if self.version == 0:
             plain = _LEGACY_CONTROLS.sub(" ", text)
             return list(range(len(plain) - len(plain.lstrip()), len(plain.rstrip())))
@@ -138,7 +139,7 @@ class Normalisation(NamedTuple):
 
     @classmethod
     def from_fact(cls, fact: Any) -> "Normalisation":
-        """What `to_fact` gave; of None, as models were read before there was such a fact. Raises ModelError for anything else."""
+        """The inverse of `to_fact`; None: the way of models without such a fact. Raises ModelError for anything else."""
         match fact:
             case None:
                 return LEGACY_NORMALISATION
@@ -151,7 +152,7 @@ class Normalisation(NamedTuple):
         raise ModelError(
             f"the model's fact source_normalization is {str(fact)[:80]}",
             expected=f"version {VERSION} or older",
-            remedy="update vitrail, or take a good copy of the folder",
+            remedy="update vitrail, or copy the folder again",
         )
 
 
@@ -175,8 +176,8 @@ def learn_normalisation(pairs: Iterable[tuple[str, str]]) -> Normalisation:
     """How to read sources, from a sample of the training text.
 
     Marks of letters (U+200C in Persian, U+200D in Sinhala and Hindi) stay where more than 1 line in 200, and more than one, uses them; the
-    zero-width space where most lines do, for it divides words then. Text without letters passes through unless the training text teaches
-    to translate it: it has such sources, and most of their targets are not the same.
+    zero-width space where most lines do, for it divides words then. Text without letters is not translated, unless the training text has
+    such sources and most of their targets differ from them.
     """
     lines = different = same = 0
     uses: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""What the pairs of a corpus usually look like, so that the filters hold each pair against its own corpus.
+"""Statistics of the usual pairs of a corpus: the filters compare each pair with its own corpus.
 
 The same meaning takes 0.3 characters of Cantonese, 1.3 of Burmese and 1.5 of Yoruba for each of English; a fixed limit that suits one
 pair of languages drops good translations of another, or keeps bad ones.
@@ -34,28 +34,28 @@ from vitrail.data.reading.parallel_text import ParallelText, SentencePair, is_cu
 SAMPLE = 10_000
 """Pairs that are looked at, drawn evenly from the corpus."""
 LIMITS = (2.5, 4.0)
-"""How much longer than usual a side may be: at least, where all pairs are alike, and at most, where they are not."""
+"""How much longer than usual a side may be: the least limit, for corpora of similar pairs, and the greatest, for others."""
 _SPREADS = 6.0
-"""... and between the two, so many standard deviations. Of 600 professional translations in 127 languages the fourth farthest from the
-middle is at most 4.4 away, between any two of them 5.2."""
+"""... and between these two limits, this many standard deviations. Of 600 professional translations in 127 languages the fourth farthest
+from the middle is at most 4.4 away, between any two of them 5.2."""
 _SOUND_SHARE = 0.005
-"""Where fewer pairs are beyond that, the corpus is sound, and only what is beyond the greater limit goes."""
+"""Where fewer pairs are beyond that, the corpus is good, and only pairs beyond the greater limit are dropped."""
 _BETTER_HALF = 0.25
 """The quantile that is the middle of a corpus's good half where its other half, garbage, lies above."""
 _FEWEST = 20
-"""Of fewer pairs the spread is not known."""
+"""With fewer pairs the spread is unknown."""
 _PLAUSIBLE = 3.0
-"""How far, as a factor, the usual ratio may be from what the entropies of both sides' characters foretell: in 127 languages 1.6."""
+"""Largest factor between the usual ratio and the one predicted by the entropies of both sides' characters: 1.6 in 127 languages."""
 _CHANCE = 1e-3
-"""A line may be the same in both languages where so many are by chance, one word being the same with the share found."""
+"""A line may be the same in both languages where chance makes as many equal, given the share of equal words."""
 _UNLETTERED_SHARE = 0.75
-"""A side is written without letters where more of its lines than this have few."""
+"""A side is without letters where a larger share of its lines has few letters."""
 _PRIVATE_SHARE = 0.2
-"""A text writes letters in the private-use area where more lines than this use it."""
+"""A text has letters in the private-use area where a larger share of its lines uses it."""
 
 
 class Typical(NamedTuple):
-    """A corpus in a few numbers."""
+    """Statistics of a corpus."""
 
     length_ratio: float = 1.0
     """Characters of the target for each of the source."""
@@ -66,7 +66,7 @@ class Typical(NamedTuple):
     longest_words: tuple[int, int] = (0, 0)
     """Characters that a word of the source and of the target may have."""
     equal_words: float = 0.0
-    """So many words may stand the same on both sides: many between English and American, few between English and French."""
+    """How many words may be the same on both sides: many between British and American English, few between English and French."""
     private_use: bool = False
     """Whether its letters are private-use characters."""
     unlettered: tuple[bool, bool] = (False, False)
@@ -74,7 +74,7 @@ class Typical(NamedTuple):
 
     @classmethod
     def from_values(cls, values: list[Any]) -> "Typical":
-        """Of its values in their order, as JSON gives them back."""
+        """The inverse of `list(typical)`, after JSON."""
         found = cls(**dict(zip(cls._fields, values, strict=True)))
         return found._replace(longest_words=tuple(values[3]), unlettered=tuple(values[6]))
 
@@ -85,11 +85,11 @@ class Typical(NamedTuple):
 
 
 UNMEASURED = Typical()
-"""Of a corpus that nothing is known of."""
+"""For an unknown corpus."""
 
 
 class Survey(NamedTuple):
-    """What there is to know of the training text before it is cleaned."""
+    """Statistics of the training text before it is cleaned."""
 
     typical: tuple[Typical, ...]
     """Of each corpus."""
@@ -108,8 +108,8 @@ def survey(corpora: Sequence[tuple[ParallelText, int]]) -> Survey:
 def measure_typical(pairs: Iterable[SentencePair]) -> Typical:
     """Describe a sample of a corpus.
 
-    Middle and spread are those of the shortest interval that holds half of the values (Rousseeuw 1984, least median of squares): what
-    the better half of a corpus looks like, also where the other half is garbage, all of it too short for example.
+    Middle and spread are those of the shortest interval that holds half of the values (Rousseeuw 1984, least median of squares): they
+    describe the better half of a corpus, even where the other half is garbage, for example too short.
     """
     sample = list(dict.fromkeys((normalise(pair.source), normalise(pair.target)) for pair in pairs if not _is_cut(pair)))
     unlettered = _unlettered(sample)
@@ -150,7 +150,7 @@ def _is_cut(pair: SentencePair) -> bool:
 
 
 def _longest(texts: list[str]) -> int:
-    """Characters that a word may have: four times the longest of a usual line, or sixteen times where spaces hardly divide the text."""
+    """The most characters of a word: four times the longest of a usual line, or sixteen times where the text has few spaces."""
     longest = np.array([longest_word(text) for text in texts])
     undivided = np.quantile(longest / np.array([len(text) for text in texts]), _BETTER_HALF) > 0.5
     return int(np.quantile(longest, _BETTER_HALF)) * (16 if undivided else 4)
@@ -159,7 +159,7 @@ def _longest(texts: list[str]) -> int:
 def _lengths(pairs: list[tuple[str, str]], *, foretold: float | None) -> tuple[float, float]:
     """The usual ratio of lengths, and how much longer than by it a side may be.
 
-    Args: foretold: the logarithm of the ratio that the characters foretell; None where they foretell none: digits say more than letters.
+    Args: foretold: the logarithm of the ratio that the characters predict; None where they predict none: text of digits.
     """
     lengths = np.array([(len(source), len(target)) for source, target in pairs], dtype=np.float64)
     ratios = np.log(lengths[:, 1] / lengths[:, 0])
@@ -174,7 +174,7 @@ def _lengths(pairs: list[tuple[str, str]], *, foretold: float | None) -> tuple[f
 
 
 def _foretold(pairs: list[tuple[str, str]]) -> float:
-    """The logarithm of the ratio of lengths at which both sides say equally much: H(source) / H(target), in bits a character."""
+    """The logarithm of the ratio of lengths at which both sides hold the same information: H(source) / H(target), in bits a character."""
     entropies: list[float] = []
     for side in zip(*pairs, strict=True):
         counts = np.array(list(Counter(chain.from_iterable(side)).values()), dtype=np.float64)
@@ -193,10 +193,10 @@ def _middle(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _equal_words(pairs: list[tuple[str, str]]) -> float:
-    """How many words in a row may be the same by chance, p^n >= 1/1000, where a word is the same with the probability p.
+    """How many words in a row may be the same by chance: p^n >= 1/1000, p being the probability that a word is the same.
 
-    p is that of the pairs that differ: copies of the source say nothing of how alike the languages are. The lower quartile, since many
-    a pair that was not translated differs by a mark.
+    p is measured on pairs that differ, as copies of the source say nothing about the languages. It is the lower quartile, since many
+    untranslated pairs differ by one mark.
     """
     shares: list[float] = []
     for source, target in pairs:

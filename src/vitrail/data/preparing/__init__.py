@@ -1,1 +1,1 @@
-"""From raw text to a prepared folder, and prepared folders opened."""
+"""Make a prepared folder from raw text, and open prepared folders."""

@@ -1,4 +1,4 @@
-"""The fingerprint that tells whether text was prepared: every setting, and the SHA-256 of every input file."""
+"""The fingerprint of prepared text: every setting, and the SHA-256 of every input file."""
 
 import os
 import re
@@ -20,7 +20,7 @@ class AnyText(Protocol):
 
 
 class Sources(Protocol):
-    """A configuration of data: which text there is, and how it is prepared."""
+    """A configuration of data: the text and its preparation."""
 
     def texts(self) -> Sequence[tuple[str, AnyText]]:
         """All input texts with their names in the configuration."""
@@ -32,13 +32,13 @@ class Sources(Protocol):
 
 
 def fingerprint(config: Sources, *, kept: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the prepared folder depends on, by name: every value of the configuration, and for each input file the SHA-256 of its bytes.
+    """Everything that the prepared folder depends on, by name: each value of the configuration, and the SHA-256 of each input file.
 
         {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}
 
-    Where a file lies, and what reports call it, does not count.
+    The place of a file and its name in reports do not count.
 
-    Args:   kept: what was prepared from these very files, by their names: what it says of one that is gone by now is taken for true.
+    Args:   kept: the fingerprint of data prepared from files of these names; it supplies the hashes of files that no longer exist.
     Raises: DataError when a file cannot be read. Cost: reads all of it.
     """
     return config.fingerprint(kept or {})
@@ -50,7 +50,7 @@ def input_files(config: Sources) -> list[Path]:
 
 
 def hash_file(path: Path, kept: str | None) -> str:
-    """The SHA-256 of a file, or what is known of it where it is gone. Raises DataError."""
+    """The SHA-256 of a file, or the known one where the file no longer exists. Raises DataError."""
     if kept is not None and not os.path.lexists(path):
         return kept
     try:
@@ -86,7 +86,8 @@ def _brief(value: Any) -> str:
 
 
 def stamps(config: Sources, *, gone: bool = False) -> dict[Path, tuple[int, int, int]]:
-    """What changes of each input file when it is replaced or written to. Raises DataError when one is not there and may not be `gone`."""
+    """A stamp of each input file that changes when it is replaced or written to. Raises DataError for a missing one that may not be
+    `gone`."""
     paths = [path for path in input_files(config) if not gone or os.path.lexists(path)]
     try:
         return {path: (found.st_ino, found.st_size, found.st_mtime_ns) for path in paths if (found := path.stat())}

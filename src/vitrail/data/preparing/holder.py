@@ -1,4 +1,4 @@
-"""Whose prepared data are: those in a run's folder belong to the run, and to who holds its lock."""
+"""The owner of prepared data: data in a run's folder belong to the run, and to the process with its lock."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from vitrail.errors import UsageError
 from vitrail.files import LOCK, FolderLock, is_json_with, require_own
 
 RUNG_REQUEST = "asked.json"
-"""What a rung of a comparison was asked for stands in the rung's folder, under this name."""
+"""The file in a rung's folder with the request of a rung of a comparison."""
 _SCRATCH = re.compile(r"tree|scratch|old|\.lock|.+\.(?:vitrail-)?(?:tmp|old)-\d+")
-"""What may stand in the folder where data are made."""
+"""Names that the folder for data in preparation may hold."""
 
 
 def owner_lock(folder: Path) -> AbstractContextManager[object]:
-    """The lock of the folder around, where it has one: data in a run's folder belong to the run."""
+    """The lock of the parent folder, where it has one: data in a run's folder belong to the run."""
     return FolderLock(folder.parent) if (folder.parent / LOCK).exists() else nullcontext()
 
 
@@ -25,18 +25,18 @@ def holds_comparison(folder: Path) -> bool:
 
 
 def require_untrained(folder: Path) -> None:
-    """Refuse to replace the data that a model was trained on, by which alone its training can go on."""
+    """Refuse to replace the data that a model was trained on: its training can resume only with them."""
     around = folder.parent
     trained = any((around / "state").glob("step-*")) or (around / "model" / "config.json").exists() or holds_comparison(around)
     if trained and os.path.lexists(folder):
         raise UsageError(
-            f"{around}: a model was trained here, on the data that are there; they stay as they are",
+            f"{around}: a model was trained on this data, so the data is not replaced",
             expected="the same text and settings, or another folder",
             remedy="-o with another name",
         )
 
 
 def require_scratch(work: Path) -> None:
-    """Refuse somebody else's folder under the name where data are made."""
+    """Refuse a foreign folder under the name of data in preparation."""
     ours = _SCRATCH.fullmatch
     require_own({work: lambda path: path.is_dir() and all(ours(entry.name) for entry in path.iterdir())}, what="data in preparation")

@@ -1,9 +1,8 @@
-"""Keep dev and test apart from train: choose them when none are given, and remove from train what a given one holds.
+"""Hold-out: choose dev and test when none are given, and remove their sentences from train.
 
-Two sentences are the same here when their keys are: 64-bit BLAKE2 hashes after NFKC, case folding, one kind of apostrophe, and without
-invisible marks, white space at the ends and between words beyond one space, nor final punctuation. So "Oui." in test keeps "oui !" out
-of train.
-The choice depends on the sentences alone: not on the order of the file, the machine, or a random generator.
+Two sentences are the same when their keys are equal: 64-bit BLAKE2 hashes after NFKC and case folding, with one kind of apostrophe, single
+spaces, and no invisible marks or final punctuation. So "Oui." in test keeps "oui !" out of train. The choice depends on the sentences
+alone: not on the order of the file, the machine, or a random generator.
 """
 
 import json
@@ -45,7 +44,7 @@ class HoldoutConfig(Config):
 
 
 class SplitRole(IntEnum):
-    """What becomes of a pair. REMOVED: its source or its target stands in dev or test, in another pair."""
+    """What becomes of a pair. REMOVED: dev or test has its source or its target, in another pair."""
 
     TRAIN = 0
     DEV = 1
@@ -64,14 +63,15 @@ class Split:
         return int(np.count_nonzero(self.roles == role))
 
     def select(self, pairs: Iterable[SentencePair], *, role: SplitRole) -> Iterator[SentencePair]:
-        """Yield the pairs of one role, given the same pairs in the same order as were split. Raises DataError when their number differs."""
+        """Yield the pairs of one role, from the same pairs in the same order as at the split. Raises DataError when their number
+        differs."""
         seen = 0
         for pair in pairs:
             if seen < len(self.roles) and self.roles[seen] == role:
                 yield pair
             seen += 1
         if seen != len(self.roles):
-            raise DataError(f"{seen:,} pairs, but {len(self.roles):,} were split", remedy="run again when nothing writes to the corpus")
+            raise DataError(f"{seen:,} pairs, but {len(self.roles):,} were split", remedy="run again when no other program writes to it")
 
     def to_json(self) -> str:
         """The counts as readable JSON."""
@@ -81,12 +81,12 @@ class Split:
         """The counts in one line."""
         return (
             f"{self.count(SplitRole.TRAIN):,} pairs to train on, {self.count(SplitRole.DEV):,} dev, {self.count(SplitRole.TEST):,} test; "
-            f"{self.count(SplitRole.REMOVED):,} removed because a sentence of theirs stands in dev or test"
+            f"{self.count(SplitRole.REMOVED):,} removed because dev or test has the same sentence"
         )
 
 
 def sentence_key(text: str) -> int:
-    """Hash a sentence so that the same words give the same key whatever their case, final marks, spaces, invisible marks and composition.
+    """Hash a sentence; case, final marks, spaces, invisible marks and composition do not change the key.
 
     Text beyond 4,096 characters is not NFKC-composed: that takes quadratic time on a long run of combining marks.
     """
@@ -106,7 +106,7 @@ def _hash_keys(pairs: Iterable[SentencePair]) -> tuple[Keys, Keys]:
 
 
 def _contains(sorted_keys: Keys, keys: Keys) -> NDArray[np.bool_]:
-    """Which of `keys` stand in a few sorted ones. Cost: one binary search each, 8 bytes each."""
+    """Which of `keys` are among a few sorted ones. Cost: one binary search each, 8 bytes each."""
     if not len(sorted_keys):
         return np.zeros(len(keys), dtype=np.bool_)
     places = np.searchsorted(sorted_keys, keys)
@@ -143,13 +143,13 @@ def split(pairs: Iterable[SentencePair], *, config: HoldoutConfig) -> Split:
 
 
 def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: NDArray[np.bool_] | None = None) -> Split:
-    """Choose dev and test such that no sentence of theirs, on either side, stands in train or in the other of the two.
+    """Choose dev and test so that train, dev and test share no sentence of either side.
 
-    Pairs stand in the order of their source's key, which is as good as random: the first become test, the next dev, at most one pair
-    for each source and each target. Every other pair with a source or a target of theirs is REMOVED. The same pairs in another order
-    give the same dev, test and train; only where two pairs have both keys equal ("Oui." and "oui!") may the other one be taken.
+    Pairs are sorted by their source's key, which is as good as random: the first become test, the next dev, at most one pair for each
+    source and each target. Every other pair with one of these sources or targets is REMOVED. The order of the pairs changes dev, test and
+    train only where two pairs have both keys equal ("Oui." and "oui!").
 
-    Args:    the `sentence_key` of each source and each target. allowed: the pairs that may be held out; all, where it is left out.
+    Args:    the `sentence_key` of each source and each target. allowed: the pairs that may be held out; default: all.
     Raises:  DataError when the text is too small or too repetitive to leave something for each part.
     Cost:    two sorts; at its peak about 50 bytes a pair.
     """
@@ -161,7 +161,7 @@ def split_keys(sources: Keys, targets: Keys, *, config: HoldoutConfig, allowed: 
     if not len(places) and len(sources):
         raise DataError(
             "no pair may be held out for dev and test: every corpus has holdout=no",
-            remedy="give dev and test texts (--dev FILE --test FILE), or want none: --set data.holdout.dev_pairs=0 and test_pairs too",
+            remedy="give dev and test texts (--dev FILE --test FILE), or hold none out: --set data.holdout.dev_pairs=0 and test_pairs too",
         )
     chosen = _choose(sources[places], targets[places], number=dev + test) if len(places) >= _MIN_PAIRS else []
     held = places[np.array(chosen, dtype=np.int64)]
@@ -195,7 +195,7 @@ _EXAMPLES = 5
 
 @dataclass
 class Overlap:
-    """What was taken out of train because dev or test holds it: total == kept + by_source + by_target + by_both; the first few examples."""
+    """Pairs removed from train because dev or test has them: total == kept + by_source + by_target + by_both; the first few examples."""
 
     total: int = 0
     kept: int = 0
@@ -206,7 +206,7 @@ class Overlap:
     """Line, source, target."""
 
     def keeps(self, pair: Callable[[], SentencePair], *, by_source: bool, by_target: bool) -> bool:
-        """Count a training pair by which of its sentences are held out, and say whether it may be trained on.
+        """Count a training pair by which of its sentences are held out, and return whether it may be trained on.
 
         Args: pair: called only where the pair may serve as an example.
         """

@@ -1,4 +1,4 @@
-"""Where a run's text lies: written down in full, and found again when the run and its text were moved together."""
+"""Paths of a run's text: stored in full, and found again when the run and its text were moved together."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _LISTS = ("corpora", "more_dev", "text")
 
 
 def with_full_names(config: AnyData) -> AnyData:
-    """The same with the full names of all files, so that they are found from any folder."""
+    """The same with absolute file names, so that they are found from any folder."""
     changed: dict[str, Any] = {name: _in_full(text) for name in ("dev", "test") if (text := getattr(config, name)) is not None}
     several = {name: tuple(map(_in_full, texts)) for name in _LISTS if (texts := getattr(config, name, None)) is not None}
     return config.model_copy(update=changed | several)
@@ -38,9 +38,9 @@ def _full(path: Path) -> Path:
 def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The configuration of the run in `folder`, its text where it is now.
 
-    A file that is not where it was is looked for beside the run: under the folders above it, by as much of its name as leads to one. So a
-    project may be moved with its text and its runs, and names in configurations of old, which were relative, are good from anywhere.
-    What is found is only taken for the same text where it has the same bytes: that is checked when the training goes on.
+    A missing file is searched for in the folders above the run, by the longest end of its name that exists there. So a project may be moved
+    with its text and its runs, and the relative names of older configurations work from anywhere. When the training resumes, the bytes are
+    checked too.
     """
     data = table.get("data")
     if not isinstance(data, dict):

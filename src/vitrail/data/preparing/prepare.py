@@ -1,8 +1,7 @@
-"""From raw parallel text to a prepared folder: check, clean, hold out, learn vocabularies, encode; whole or not at all.
+"""Make a prepared folder from raw parallel text: check, clean, hold out, learn vocabularies, encode. All of it or nothing is written.
 
-The text is read twice: to see what it usually looks like, then to clean it. What cleaning keeps goes to a scratch file, from which
-the later passes read. All that is being made stands in
-`<folder>.preparing`, beside its place, and takes its name in one rename. The result depends on the configuration and the bytes of
+The text is read twice: for its statistics, then to clean it. The pairs that are kept go to a scratch file, which the later passes read. The
+new folder is made as `<folder>.preparing` and renamed once. The result depends on the configuration and the bytes of
 the input alone: not on the machine, the time, or the number of workers.
 """
 
@@ -80,7 +79,7 @@ __all__ = ["DataConfig", "Prepared", "fingerprint", "fingerprint_differences", "
 Say = Callable[[str], None]
 
 PAIRS_WORTH_PROCESSES = 100_000
-"""From so many pairs on a corpus is cleaned by several processes. Nothing else depends on it."""
+"""A corpus of at least this many pairs is cleaned by several processes. Nothing else depends on it."""
 # Source lines of a corpus in which sentences are counted, drawn evenly: a share of 0.05 is then known to 0.003.
 _LOOKED_INTO = 20_000
 # Pairs encoded at a time: enough for all threads of a large machine, about 20 MB of text. Nothing depends on it.
@@ -116,16 +115,16 @@ def prepare(
     accept: Callable[[Any], object] | None = None,
     kept: Mapping[str, Any] | None = None,
 ) -> Prepared | PreparedText:
-    """Prepare text in a folder, or open the folder when it was prepared from the same text in the same way.
+    """Prepare text in a folder, or open the folder if it was prepared from the same text with the same settings.
 
-    A folder made from anything else, or damaged, is replaced when the new one is complete; what other people put in it is kept. A folder
-    that holds other things alone is refused, and so is one that a model was trained on.
+    Another prepared folder, or a damaged one, is replaced when the new one is complete; foreign files in it are kept. A folder with only
+    foreign files is refused, and so is one that a model was trained on.
 
-    Args:    workers: processes that clean, then threads that encode; 0: one a core. They change no byte.
-             say: is told what is being done, a line at a time.
-             accept: given by who holds the lock of the folder around this one: called with what was made before it takes its place; what
-             it raises leaves everything as it was. Left out, that lock is taken here, where the folder around has one.
-             kept: see `fingerprint`: text that is gone is no loss while what was made of it is sound.
+    Args:    workers: processes that clean, then threads that encode; 0: one a core. Their number changes no byte.
+             say: called with each line of progress.
+             accept: from a caller with the lock of the parent folder: called with the new data before they replace the old; an exception
+             changes nothing. Default: the parent's lock, if there is one, is taken here.
+             kept: see `fingerprint`: text may be missing as long as the data prepared from it are sound.
     Raises:  DataError, UsageError before anything is written when the text cannot be read or its sides are unequal; DataError when too
              little is left; TrainingError when another process prepares the same folder, or trains on it; NotWritten.
     Cost:    53 µs of processor time a pair of 7 words (162,000 pairs: 8.6 s, 230 MB); cleaning and encoding, half of it, use all workers.
@@ -157,7 +156,7 @@ def prepare(
                 making = _Preparation if isinstance(config, DataConfig) else TextPreparation
                 making(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)  # pyright: ignore[reportArgumentType]
                 if stamps(config) != before:
-                    raise DataError("the text changed while it was read", remedy="run again when nothing writes to it")
+                    raise DataError("the text changed while it was read", remedy="run again when no other program writes to it")
                 if accept is not None:
                     accept(open_data(work / "tree"))
                 _put_in_place(work / "tree", folder, aside=work / "old")
@@ -183,7 +182,7 @@ def _tell(prepared: PreparedData, config: DataConfig | TextConfig, say: Say, *, 
 
 
 def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[Prepared | PreparedText | None, str]:
-    """The folder when it is what is asked for, or None when it has to be made; and what to tell of it."""
+    """The folder if it fits the request, or None if it has to be made; and a line for the user."""
     if not (folder / INDEX).exists():
         return None, ""
     try:
@@ -197,7 +196,7 @@ def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[Prepared | Prepared
 
 
 def _restore(aside: Path, folder: Path) -> None:
-    """Give back its name to a folder that a killed process had set aside."""
+    """Restore the name of a folder that a killed process had set aside."""
     if aside.exists() and not os.path.lexists(folder):
         rename(aside, folder)
 
@@ -217,7 +216,7 @@ def _put_in_place(tree: Path, folder: Path, *, aside: Path) -> None:
 
 
 class _Given(NamedTuple):
-    """Dev and test as far as they were given, by name."""
+    """Given dev and test texts, by name."""
 
     texts: dict[str, Texts]
     reports: dict[str, GivenReport]
@@ -226,7 +225,7 @@ class _Given(NamedTuple):
 
 @dataclass(frozen=True)
 class _Preparation:
-    """One preparation: the steps in order, and where they work."""
+    """One preparation: its steps in order, and its folders."""
 
     config: DataConfig
     counts: list[int]
@@ -292,7 +291,7 @@ class _Preparation:
         return np.concatenate(keys)
 
     def _processes(self, place: int) -> int:
-        """A process starts in the time in which one cleans 20,000 pairs; few pairs are cleaned sooner in this one."""
+        """A process takes as long to start as to clean 20,000 pairs, so few pairs are cleaned in this process."""
         return self.workers if self.workers > 1 and self.counts[place] >= PAIRS_WORTH_PROCESSES else 0
 
     def _pairs(self, place: int) -> Iterator[SentencePair]:
@@ -302,7 +301,7 @@ class _Preparation:
                 yield _pair_of(row[:-1])
 
     def _split(self, keys: list[Keys]) -> list[npt.NDArray[np.uint8]]:
-        """The role of every clean pair, corpus by corpus. What was given need not be held out."""
+        """The role of every clean pair, corpus by corpus. Given texts are not held out."""
         sizes = list(map(len, keys))
         unset = {"dev_pairs": 0} if self.config.dev else {}
         unset |= {"test_pairs": 0} if self.config.test else {}
@@ -315,7 +314,7 @@ class _Preparation:
         return np.split(split_keys(sources, targets, config=wanted, allowed=allowed).roles, np.cumsum(sizes)[:-1])
 
     def _hold_out(self, place: int, roles: npt.NDArray[np.uint8], *, texts: dict[str, Texts], report: CorpusReport) -> None:
-        """Gather the pairs that became dev and test, and count those removed for their sake."""
+        """Collect the pairs of dev and test, and count the pairs removed because of them."""
         report.dev, report.test = int(np.count_nonzero(roles == SplitRole.DEV)), int(np.count_nonzero(roles == SplitRole.TEST))
         report.neighbours = int(np.count_nonzero(roles == SplitRole.REMOVED))
         if not (report.dev or report.test or report.neighbours):
@@ -333,7 +332,7 @@ class _Preparation:
             yield from (pair[:2][side] for pair in compress(self._pairs(place), (of_corpus == SplitRole.TRAIN).tolist()))
 
     def _encode(self, place: int, roles: npt.NDArray[np.uint8], vocabularies: Vocabularies, *, report: CorpusReport) -> Store:
-        """Write the store of one corpus: all pairs to train on but the too long ones."""
+        """Write the store of one corpus: all training pairs except those that are too long."""
         self.say(f"encoding {report.name}")
         pairs = compress(self._pairs(place), (roles == SplitRole.TRAIN).tolist())
         every = 1 + int(np.count_nonzero(roles == SplitRole.TRAIN)) // _LOOKED_INTO
@@ -392,7 +391,7 @@ class _Preparation:
 
 
 def _sift(chunk: Cleaned, *, seen: HashSet | None, held: HeldOut, report: CorpusReport) -> Cleaned:
-    """Leave out, and count, the pairs that came before, and those of which dev or test holds a sentence."""
+    """Drop and count duplicates, and pairs with a sentence of dev or test."""
     new = [seen is None or seen.add(key) for key in chunk.keys[:, 0].tolist()]
     if all(new) and not held.sources and not held.targets:
         report.overlap.total += len(new)
@@ -421,7 +420,7 @@ def _refuse_empty(report: CorpusReport, *, cure: str = "") -> None:
     reasons = ", ".join(f"{reason} {number:,}" for reason, number in report.dropped.items()) or "held out for dev and test"
     raise DataError(
         f"{report.name}: of {report.clean.total:,} pairs none is left to train on ({reasons})",
-        remedy=cure or "look at the text, or at the limits in data.clean and data.max_length",
+        remedy=cure or "check the text, or the limits in data.clean and data.max_length",
     )
 
 
@@ -446,7 +445,7 @@ def _facts(
         facts[f"{side}_tokens"] = tokens
         facts[f"mean_{side}_tokens"] = round(tokens / pairs, 3)
         facts[f"longest_{side}"] = max(int(of_store.max()) for of_store in lengths)  # tokens; a translator splits what is longer
-    # A translator parts the sentences of a line where the model has hardly seen several in one.
+    # A translator splits lines into sentences if the model has hardly seen several in one line.
     facts["several_sentences_share"] = round(sum(c.several_sentences for c in corpora) / sum(c.looked_into for c in corpora), 4)
     facts |= {"source_vocabulary": vocabularies.source.size, "target_vocabulary": vocabularies.target.size}
     return facts | {"joint_vocabulary": vocabularies.joint}

@@ -1,6 +1,6 @@
-"""From the raw text of a language model to a prepared folder: clean, hold out, learn a vocabulary, encode. `prepare` is the way in.
+"""Make a prepared folder from the raw text of a language model: clean, hold out, learn a vocabulary, encode. Called by `prepare`.
 
-The text is read twice, as it stands: lines keep their order, since what comes before a line says what it is about.
+The text is read twice. Lines keep their order, since a model predicts a line from those before it.
 """
 
 from collections import Counter
@@ -36,19 +36,19 @@ from vitrail.errors import DataError
 from vitrail.files import FileWriter, publish_folder, remove_folder
 
 EMPTY, INVALID_UTF8, CUT = "Empty", "InvalidUtf8", "LineTooLong"
-"""Why a line is left out: nothing is in it; it holds bytes that are not UTF-8; it is longer than the limit of a line, 1 MB."""
+"""Why a line is left out: it is empty; it has bytes that are not UTF-8; it is longer than the limit of a line, 1 MB."""
 _BLOCK_LINES = 20
-"""Neighbouring lines that are held out together: a model that was shown every other line of a text would be tested on what it knows."""
+"""Neighbouring lines that are held out together: lines beside training lines would be too easy a test."""
 _SHARE, _MOST = 0.04, 1_000
-"""Of the lines, held out for each of dev and test where nothing is said, and at most so many."""
+"""Default share of the lines held out for each of dev and test, and their largest number."""
 _SAME_FROM = 5
-"""Words from which on a line that stands in dev or test is left out of training; shorter ones are common property."""
+"""A line of dev or test with at least this many words is left out of training; shorter ones are common phrases."""
 _CHUNK = 50_000
 
 
 @dataclass(frozen=True)
 class TextPreparation:
-    """One preparation: the steps in order, and where they work."""
+    """One preparation: its steps in order, and its folders."""
 
     config: TextConfig
     counts: list[int]
@@ -120,7 +120,7 @@ class TextPreparation:
         if sum(wanted.values()) >= total:
             raise DataError(f"{total:,} lines, of which {sum(wanted.values()):,} are to be held out", remedy="hold out fewer")
         roles = np.full(total, SplitRole.TRAIN, dtype=np.uint8)
-        size = max(1, min(_BLOCK_LINES, total // 100))  # a short text in short blocks, lest dev be of one place alone
+        size = max(1, min(_BLOCK_LINES, total // 100))  # short blocks in a short text, so that dev is not from one place alone
         blocks = np.random.PCG64(0).random_raw(-(-total // size)).argsort(kind="stable") * size
         lines = (line for start in blocks.tolist() for line in range(start, min(start + size, total)))
         for role, number in wanted.items():
@@ -225,7 +225,7 @@ def _fault(line: str) -> str:
         return CUT
     try:
         line.encode()
-    except UnicodeEncodeError:  # what is not UTF-8 was read as lone surrogates
+    except UnicodeEncodeError:  # bytes that are not UTF-8 were read as lone surrogates
         return INVALID_UTF8
     return "" if normalise(line) else EMPTY
 
@@ -244,7 +244,7 @@ def _read_whole(text: TextFile, *, blank_lines: bool) -> tuple[list[str], dict[s
         else:
             lines.append(normalise(line))
     if not lines:
-        raise DataError(f"{text.label}: holds no line that can be read", expected="UTF-8 text")
+        raise DataError(f"{text.label}: has no readable line", expected="UTF-8 text")
     return lines, {"name": text.label, "lines": len(lines), "found": dict(faults)}
 
 
@@ -257,9 +257,9 @@ def describe_dropped_lines(report: PreparedReport) -> Iterator[str]:
 
 
 _MEANING = {
-    EMPTY: "nothing is in them",
+    EMPTY: "empty",
     INVALID_UTF8: "bytes that are not UTF-8",
     CUT: "longer than 1 MB",
-    OVERLAP: "stand in the dev or test text that was given",
-    NEIGHBOUR: "stand in dev or test, which were held out",
+    OVERLAP: "also in the given dev or test text",
+    NEIGHBOUR: "also in the held-out dev or test text",
 }

@@ -3,8 +3,7 @@
 data/  prepared.json  report.json  report.txt  joint.spm | source.spm + target.spm  store-0/ store-1/ ...
        dev.source  dev.target  test.source  test.target  (pairs), or  dev.text  test.text  (the text of a language model)
 
-`prepared.json` is written last and holds the SHA-256 of every other file and of itself, so that damage is found and half a folder is
-never taken for a whole one.
+`prepared.json` is written last and holds the SHA-256 of every other file and of itself: damage and half-written folders are detected.
 """
 
 import json
@@ -27,19 +26,19 @@ from vitrail.files import Damaged, FileEntry, is_json_with, is_published, seal, 
 
 FORMAT = 1
 TEXT_FORMAT = 2
-"""Of a prepared folder of text. An older program then says that it is too old."""
+"""Format of a prepared folder of text, so that an older program reports that it is too old."""
 INDEX = "prepared.json"
 REPORT_JSON = "report.json"
 REPORT_TEXT = "report.txt"
 KNOWN_NAME = re.compile(
     r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target|text)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
 )
-"""Every name that a prepared folder can hold. Others are somebody else's: they are not read, and kept."""
+"""Every name that a prepared folder can hold. Other files are foreign: they are kept and not read."""
 
 OVERLAP = "OverlapsGivenText"
-"""Reason: a sentence of the pair stands in the dev or test text that was given."""
+"""Reason: the given dev or test text has a sentence of the pair."""
 NEIGHBOUR = "OverlapsHeldOut"
-"""Reason: a sentence of the pair stands in another pair, which was held out of the corpora for dev or test."""
+"""Reason: a sentence of the pair is also in a pair held out for dev or test."""
 TOO_LONG = "TooManySubwords"
 """Reason: a side has more subword tokens than `max_length`."""
 
@@ -69,25 +68,25 @@ class CorpusReport:
     train: int = 0
     looked_into: int = 0
     several_sentences: int = 0
-    """Of so many source lines to train on that were looked into, so many hold several sentences."""
+    """Training source lines that were examined, and how many of them have several sentences."""
     tokens: int = 0
     unknown: int = 0
-    """Of the tokens, those that the vocabulary does not know; counted for vocabularies of words and characters."""
+    """Share of tokens unknown to the vocabulary; counted for vocabularies of words and characters."""
     source_words: int = 0
     target_words: int = 0
     repaired: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
     examples: dict[str, list[Example]] = field(default_factory=dict[str, list[Example]])
     read_as: str = ""
-    """What was found out about how the text is written."""
+    """Notes on how the text is written."""
 
     @property
     def dropped(self) -> dict[str, int]:
-        """Pairs that are used nowhere, by reason, in the order in which the reasons are looked for."""
+        """Dropped pairs by reason, in the order of the checks."""
         later = {OVERLAP: self.overlap.total - self.overlap.kept, NEIGHBOUR: self.neighbours, TOO_LONG: self.too_long}
         return dict(self.clean.as_dict()["dropped"]) | {reason: number for reason, number in later.items() if number}
 
     def exemplify(self, reason: str, example: Example) -> None:
-        """Keep an example of a reason, if there are few yet."""
+        """Keep an example of a reason, while there are few."""
         kept = self.examples.setdefault(reason, [])
         if len(kept) < _EXAMPLES:
             kept.append(example)
@@ -114,7 +113,7 @@ class CorpusReport:
 
 @dataclass(frozen=True)
 class GivenReport:
-    """What was found in a dev or test text that was given. Nothing of it is left out."""
+    """Findings on a given dev or test text. All of its lines are used."""
 
     name: str
     pairs: int
@@ -140,7 +139,7 @@ def make_report(corpora: list[CorpusReport], *, given: dict[str, GivenReport]) -
 
 
 def report_to_text(report: dict[str, Any]) -> str:
-    """The report to read: where every pair went, then examples of each reason; or where every line of a text went."""
+    """The report as text: counts of pairs by outcome, then examples of each reason; or counts of lines."""
     if "texts" in report:
         return _lines_to_text(report)
     lines: list[str] = []
@@ -211,17 +210,17 @@ class PreparedReport:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """What is prepared for a training of any kind."""
+    """Prepared data for a training of any kind."""
 
     folder: Path
     vocabularies: Vocabularies
     stores: tuple[Store, ...]
     """One for each corpus, in the order of the configuration."""
     weights: tuple[float, ...]
-    """How often each store is drawn from, relative to the others."""
+    """Weight with which each store is sampled, relative to the others."""
     report: PreparedReport
     facts: dict[str, Any]
-    """What is known of the training text: languages, pairs or lines, words, mean and greatest lengths in tokens, sizes of vocabularies."""
+    """Facts about the training text: languages, pairs or lines, words, mean and greatest lengths in tokens, sizes of vocabularies."""
     fingerprint: dict[str, Any]
     """What the folder was made from: see `fingerprints.fingerprint`."""
     digest: str
@@ -230,7 +229,7 @@ class PreparedData:
 
 @dataclass(frozen=True)
 class Prepared(PreparedData):
-    """Everything that the training of a translator reads."""
+    """Prepared data of a translator."""
 
     dev: Texts
     test: Texts
@@ -245,7 +244,7 @@ class Prepared(PreparedData):
 
 @dataclass(frozen=True)
 class PreparedText(PreparedData):
-    """Everything that the training of a language model reads."""
+    """Prepared data of a language model."""
 
     dev: list[str]
     """Lines."""
@@ -267,9 +266,9 @@ def open_prepared(folder: Path) -> Prepared:
 
 
 def open_data(folder: Path) -> Prepared | PreparedText:
-    """Open a prepared folder after reading every file that something is loaded from and comparing it with its SHA-256.
+    """Open a prepared folder, after comparing every file that is loaded with its SHA-256.
 
-    Raises: ModelError when it is no prepared folder, Damaged naming the file that is missing or not as it was written.
+    Raises: ModelError when it is no prepared folder, Damaged naming the file that is missing or altered.
     Cost:   1.2 GB/s; the ids are memory-mapped, dev and test are in memory.
     """
     index = _read_index(folder)
@@ -313,7 +312,7 @@ def store_name(place: int) -> str:
 
 
 def more_dev_name(place: int) -> str:
-    """What the files of a further dev text are called."""
+    """The file name of a further dev text."""
     return f"dev-{place}"
 
 
@@ -387,5 +386,5 @@ def to_lines(texts: list[str]) -> bytes:
 
 
 def readable_json(value: dict[str, Any]) -> bytes:
-    """As a file that people can read."""
+    """Indented, for people."""
     return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Encoded pairs on disk: memory-mapped ids and offsets, written once, whole or not at all, read anywhere."""
+"""Encoded pairs on disk: memory-mapped ids and offsets, written once and atomically, readable on any machine."""
 
 import json
 import mmap
@@ -22,7 +22,7 @@ _MAGIC = b"vitrids\x01"
 PAIRS, TEXT = ("source", "target"), ("text",)
 """The streams of a store, by role: a translator's pairs; the lines of a language model's text."""
 _REMEDY = "prepare the data again: vitrail prepare"
-# Pairs that are encoded at a time: enough for all threads of a large machine, about 20 MB of text. The files do not depend on it.
+# Pairs encoded at a time: enough for all threads of a large machine, about 20 MB of text. The files do not depend on it.
 _CHUNK = 50_000
 
 
@@ -32,7 +32,7 @@ def ids_dtype(vocabulary_size: int) -> np.dtype[Any]:
 
 
 class _SideWriter:
-    """Appends the rows of one side."""
+    """Writes the rows of one side."""
 
     def __init__(self, ids: FileWriter, offsets: FileWriter, *, dtype: np.dtype[Any]) -> None:
         self._ids, self._offsets, self.dtype = ids, offsets, dtype
@@ -58,7 +58,7 @@ class StoreWriter:
         self.pairs = 0
 
     def append(self, *streams: Sequence[npt.NDArray[np.int32]]) -> None:
-        """Add some rows of each stream, in the order of the roles. How they are divided over calls changes nothing on disk."""
+        """Add some rows of each stream, in the order of the roles. The division into calls changes nothing on disk."""
         assert len(streams) == len(self._sides) and len(set(map(len, streams))) == 1
         if streams[0]:
             for side, rows in zip(self._sides.values(), streams, strict=True):
@@ -74,7 +74,7 @@ class StoreWriter:
 
 @contextmanager
 def write_store(folder: Path, vocabularies: Vocabularies, *, roles: Sequence[str] = PAIRS) -> Generator[StoreWriter, None, None]:
-    """Write a store, a piece at a time; it appears under its name, synced and with its manifest, when the block ends well.
+    """Write a store in pieces; it appears under its name, synced and with its manifest, when the block ends without an error.
 
     Args:   roles: of its streams.
     Raises: DataError when there is not one pair; NotWritten when the disk refuses. An older store of that name is then intact.
@@ -89,7 +89,7 @@ def write_store(folder: Path, vocabularies: Vocabularies, *, roles: Sequence[str
             yield writer
             if writer.pairs == 0:
                 raise DataError(
-                    f"{folder}: no sentence pair is left to store", remedy="look at the cleaning report for what was dropped, and why"
+                    f"{folder}: no sentence pair is left to store", remedy="see the cleaning report for what was dropped, and why"
                 )
         out.write(META, writer.describe(vocabularies))
 
@@ -104,7 +104,7 @@ class _Side:
 
 
 class Store:
-    """Streams of encoded rows by role, read from disk as they are asked for. Ids are those of `vocabularies` (a digest).
+    """Streams of encoded rows by role, read from disk on demand. Ids are those of `vocabularies` (a digest).
 
     Pairs are stored without SOS and EOS; a line of text ends in EOS.
     """
@@ -135,11 +135,11 @@ class Store:
         return cls(folder, sides=sides, vocabularies=meta["vocabularies"], digest=digest)
 
     def verify(self) -> None:
-        """Read everything and compare it with the manifest. Raises ModelError naming the first damaged file."""
+        """Compare every file with the manifest. Raises ModelError naming the first damaged file."""
         verify_folder(self.folder)
 
     def require(self, vocabularies: Vocabularies) -> None:
-        """Raise ModelError unless these vocabularies made this store."""
+        """Raise ModelError unless this store was made with these vocabularies."""
         if vocabularies.digest != self.vocabularies:
             raise ModelError(
                 f"{self.folder}: was made with other vocabularies ({self.vocabularies[:12]}, not {vocabularies.digest[:12]})",
@@ -159,7 +159,7 @@ class Store:
         return self._lengths[role]
 
     def ids(self, role: str) -> npt.NDArray[Any]:
-        """All rows, one after the other, as they lie on disk."""
+        """All rows, concatenated, as on disk."""
         return self._sides[role].ids
 
     @property

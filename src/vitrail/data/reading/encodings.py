@@ -1,4 +1,4 @@
-"""Guess in which encoding a text is that is not UTF-8, from some of its lines."""
+"""Guess the encoding of a text that is not UTF-8, from some of its lines."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -12,14 +12,14 @@ _ENOUGH = 0.8
 
 
 class Encoding(NamedTuple):
-    """A name that people know, Python's codec, and the languages that were written so."""
+    """The usual name, Python's codec, and the languages written in this encoding."""
 
     name: str
     codec: str
     languages: str
 
 
-# iconv knows all of these names. Of two that read a text equally well the first is named.
+# iconv knows all of these names. Of two equally good guesses the first wins.
 _CANDIDATES = (
     Encoding("latin1", "cp1252", "en fr de es pt it nl sv da nb nn fi is ca gl eu sq af id ms sw fil ga"),
     Encoding("windows-1250", "cp1250", "pl cs sk hu sl hr bs ro"),
@@ -55,13 +55,13 @@ _COMMON_HAN = regex.compile(
     "[的一是不了在人有我他這这中大來来上國国個个到說说們们為为子和你地出道也時时年得就那要下以生會会自著着去之過过家學学對对可她里裡後后]"
 )
 _COMMON_SHARE = 0.12
-"""Of the characters of Chinese text, those common ones make up a quarter; of other text read as Chinese, hardly any."""
+"""A quarter of the characters of Chinese text are these common ones; other text read as Chinese has hardly any."""
 
 
 def guess_encoding(lines: Iterable[bytes], *, language: str = "") -> str:
-    """The name for iconv of the encoding that reads these lines best; empty where none reads them well.
+    """The iconv name of the encoding that fits these lines best; empty where none fits.
 
-    Args: lines: with bytes that are not UTF-8. language: a code, where it is known; among equals its own encodings win.
+    Args: lines: with bytes that are not UTF-8. language: a code, if known; among equal guesses its own encodings win.
     """
     kept = [line for line, _ in zip((line for line in lines if not line.isascii()), range(_LINES), strict=False)]
     found = find_language(language) if language else None
@@ -79,7 +79,7 @@ def guess_encoding(lines: Iterable[bytes], *, language: str = "") -> str:
 
 
 def _plausibility(lines: Sequence[bytes], encoding: Encoding) -> float:
-    """0 where it cannot be read so, about 1 where what is read looks like text."""
+    """0 for bytes that this encoding cannot decode, about 1 for a result that looks like text."""
     try:
         text = b"\n".join(lines).decode(encoding.codec)
     except UnicodeDecodeError:
@@ -96,13 +96,13 @@ def _plausibility(lines: Sequence[bytes], encoding: Encoding) -> float:
 
 
 def _one_script(letters: str, *, plain: int) -> float:
-    """Latin text has more letters without marks than with them."""
+    """Latin text has more letters without marks than with marks."""
     shares = [len(script.findall(letters)) / max(1, len(letters)) for script in _SCRIPTS]
     return max(shares[0] if len(letters) <= plain else 0.0, *shares[1:]) if letters else 0.5
 
 
 def _east_asian(letters: str) -> float:
-    """Japanese has kana, Korean is Hangul, Chinese has its common characters: other text that is read so has none of these."""
+    """Japanese has kana, Korean is Hangul, Chinese has its common characters: a wrong guess gives none of these."""
     japanese = min(1.0, len(_KANA.findall(letters)) / len(letters) / 0.2)
     chinese = min(1.0, len(_COMMON_HAN.findall(letters)) / len(letters) / _COMMON_SHARE)
     korean = len(_HANGUL.findall(letters)) / len(letters)

@@ -1,4 +1,4 @@
-"""Tell by its first bytes what a file is that is not text, and what to do about it."""
+"""Recognise a file that is not text by its first bytes, with a remedy."""
 
 import tarfile
 from typing import NamedTuple
@@ -44,14 +44,14 @@ _IN_ZIP = (
 )
 _WEB_PAGES = (b"<!doctype html", b"<html")
 _ENOUGH = 256
-"""So many bytes are looked at before a judgement by their share."""
+"""Bytes examined before shares of them count."""
 _CONTROLS = bytes({*range(8), *range(14, 27), *range(28, 32), 127})
 
 
 def detect_non_text(head: bytes, *, xml: bool = False) -> NonText | None:
-    """What a file is that begins with these bytes (some kilobytes, already decompressed); None where it can be text.
+    """The kind of a file that begins with these bytes (some kilobytes, already decompressed); None where it can be text.
 
-    Args: xml: XML is wanted. It says its own encoding, so UTF-16 is allowed, and its parser knows what is not XML.
+    Args: xml: XML is expected. It names its own encoding, so UTF-16 is allowed, and its parser rejects what is not XML.
     """
     for start, found in _STARTS:
         if head.startswith(start):
@@ -59,7 +59,7 @@ def detect_non_text(head: bytes, *, xml: bool = False) -> NonText | None:
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return next((found for mark, found in _IN_ZIP if mark in head), NonText("a zip archive", _UNPACK))
     if not xml and head[:64].lstrip().lower().startswith(_WEB_PAGES):
-        return NonText("a web page, perhaps one that says why a download failed", "look into it, and download the text again")
+        return NonText("a web page, perhaps one with the reason why a download failed", "open it in a browser, and download the text again")
     if b"\x00" in head:
         return _with_zeros(head, xml=xml)
     if len(head) >= _ENOUGH and _share_of_controls(head) > 0.1:
@@ -81,7 +81,7 @@ def _with_zeros(head: bytes, *, xml: bool) -> NonText | None:
 
 
 def _is_tar(head: bytes) -> bool:
-    """By the checksum that every header has, so that archives of old are known too."""
+    """Checks the checksum in the header, so that old archives are recognised too."""
     try:
         tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
     except tarfile.HeaderError:
@@ -90,5 +90,5 @@ def _is_tar(head: bytes) -> bool:
 
 
 def _share_of_controls(head: bytes) -> float:
-    """Bytes that no text holds many of: C0 controls but for tab, line ends, form feed and escape."""
+    """Bytes that are rare in text: C0 controls except tab, line ends, form feed and escape."""
     return 1 - len(head.translate(None, _CONTROLS)) / len(head)

@@ -1,9 +1,9 @@
-"""Read the lines of one file or of stdin, plain or compressed; refuse by name what is not text.
+"""Read the lines of one file or of stdin, plain or compressed; refuse what is not text, with its name.
 
-A line ends at the byte 0x0A and nowhere else: U+2028, U+0085, a lone carriage return, VT and FF stay inside their line, so that
-line n here is line n of `sed -n np`. Text is decoded with `surrogateescape`; bytes that are not UTF-8 become lone surrogates
-(U+DC80 to U+DCFF), for the cleaning filters to count. What cannot be read faithfully is refused with a DataError; what was repaired
-(byte order mark, carriage returns, ...) is counted in Notes. Memory does not grow with the file or its lines.
+A line ends only at the byte 0x0A: U+2028, U+0085, a lone carriage return, VT and FF are part of their line, so that line n here is line n
+of `sed -n np`. Text is decoded with `surrogateescape`; bytes that are not UTF-8 become lone surrogates (U+DC80 to U+DCFF), for the cleaning
+filters to count. Text that cannot be read exactly is refused with a DataError; repairs (byte order mark, carriage returns, ...) are counted
+in Notes. Memory does not grow with the file or its lines.
 """
 
 import io
@@ -21,9 +21,9 @@ from vitrail.data.reading.unpack import BUFFER_BYTES, Guarded, Limits, packing_o
 from vitrail.errors import DataError
 
 STDIN = Path("-")
-"""Stands for standard input."""
+"""The name of standard input."""
 CUT_MARK = "\ud800"
-"""Ends a text that was longer than the line limit. No decoded file can hold it, and it cannot be encoded: LengthFilter drops it."""
+"""Marks the end of a text that was cut at the line limit. No decoded file has it, and it cannot be encoded: LengthFilter drops it."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -32,7 +32,7 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass
 class Notes:
-    """What was repaired while reading, counted by file: filled as the text is read, complete when it has been read to its end."""
+    """Repairs made while reading, counted by file; complete once the text was read to its end."""
 
     counts: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
 
@@ -49,12 +49,12 @@ class Notes:
 
 
 def is_cut(text: str) -> bool:
-    """Whether the text was longer than the line limit and is only its beginning."""
+    """Whether the text was cut at the line limit."""
     return text.endswith(CUT_MARK)
 
 
 def shown_name(path: Path) -> str:
-    """What messages call a file."""
+    """The name of a file in messages."""
     return "stdin" if path == STDIN else str(path)
 
 
@@ -75,7 +75,7 @@ def _open_guarded(path: Path) -> Guarded:
 
 
 def open_text(path: Path, *, limits: Limits, allow_empty: bool = False, xml: bool = False) -> io.BufferedReader:
-    """Open a file or stdin, decompressed; refuse by name what is not text. XML says its own encoding, so UTF-16 is allowed there."""
+    """Open a file or stdin, decompressed; refuse what is not text. XML names its own encoding, so UTF-16 is allowed there."""
     guarded = _open_guarded(path)
     stream: io.BufferedReader = io.BufferedReader(guarded, BUFFER_BYTES)
     try:
@@ -98,7 +98,7 @@ def _require_text(head: bytes, *, name: str, allow_empty: bool, xml: bool) -> No
 
 
 def read_lines(path: Path, *, notes: Notes, limits: Limits, allow_empty: bool = False) -> Iterator[str]:
-    """Yield every line without its end; what was repaired is in `notes` after the last one."""
+    """Yield every line without its end; after the last one, `notes` holds the repairs."""
     stream = open_text(path, limits=limits, allow_empty=allow_empty)
     yield from split_lines(stream, name=shown_name(path), notes=notes, limits=limits)
 
@@ -128,7 +128,7 @@ def split_lines(stream: io.BufferedReader, *, name: str, notes: Notes, limits: L
 
 
 def count_lines(path: Path, *, limits: Limits) -> int:
-    """How many lines `read_lines` gives, at the speed of reading."""
+    """Count the lines of `read_lines`, at the speed of reading."""
     lines, last = 0, b"\n"
     with open_text(path, limits=limits) as stream:
         while chunk := stream.read(BUFFER_BYTES):
@@ -147,7 +147,7 @@ def is_stream(path: Path) -> bool:
 
 
 def stamp(path: Path) -> tuple[int, int, int, int] | None:
-    """What changes when a file is replaced, cut or appended to; None where there is no regular file."""
+    """A stamp that changes when a file is replaced, cut or appended to; None where there is no regular file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -158,13 +158,13 @@ def stamp(path: Path) -> tuple[int, int, int, int] | None:
 def require_unchanged(path: Path, before: tuple[int, int, int, int] | None) -> None:
     """Raise DataError when a file has another stamp than before."""
     if stamp(path) != before:
-        raise DataError(f"{path}: changed while it was read", remedy="run again when nothing writes to it")
+        raise DataError(f"{path}: changed while it was read", remedy="run again when no other program writes to it")
 
 
 def lines(path: Path, *, notes: Notes | None = None, limits: Limits = DEFAULT_LIMITS, allow_empty: bool = False) -> Iterator[str]:
     """Yield the lines of one file (plain, .gz, .bz2, .xz or .zst) or of stdin (`-`), by the same rules as parallel text.
 
-    Args:    allow_empty: a file without a line is no error (a translator answers nothing with nothing).
+    Args:    allow_empty: a file without a line is no error (its translation is empty too).
     Raises:  DataError when the file cannot be read, is not text, or changes while it is read.
     """
     before = stamp(path)
@@ -173,5 +173,5 @@ def lines(path: Path, *, notes: Notes | None = None, limits: Limits = DEFAULT_LI
 
 
 def one_line(text: str) -> str:
-    """A record's text as one line; a lone surrogate (a JSON escape can spell one) as the bytes that are not UTF-8."""
+    """A record's text as one line; a lone surrogate (from a JSON escape) becomes bytes that are not UTF-8."""
     return text.replace("\n", " ").encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")

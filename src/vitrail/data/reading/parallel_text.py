@@ -45,7 +45,7 @@ class SentencePair(NamedTuple):
 
 
 def _fit(source: str, target: str, ratio: float) -> float:
-    """How well two lines could be translations by their looks: length against the corpus ratio, final mark, numbers, emptiness."""
+    """Score whether two lines can be translations of each other: ratio of lengths, final mark, numbers, emptiness."""
     if not source or not target:
         return 0.0 if source == target else -3.0
     score = -min(abs(log((len(source) + 5) / (len(target) + 5) / ratio)), 2.0)
@@ -56,8 +56,9 @@ def _fit(source: str, target: str, ratio: float) -> float:
 def _first_suspicious(longer: Path, shorter: Path, *, surplus: int, limits: Limits) -> int:
     """Guess the line from which two files no longer match, when one has `surplus` lines more.
 
-    Suppose the surplus lines stand together before line k of the longer file. Then lines fit straight across before k and `surplus`
-    apart after it; the k returned maximises the summed fit (see _fit), found in one pass as the peak of a running sum of differences.
+    Assume that the surplus lines are together before line k of the longer file. Then lines before k match line by line, and lines after k
+    match `surplus` lines apart; the k returned maximises the summed fit (see _fit), found in one pass as the peak of a running sum of
+    differences.
     """
     notes, ratio = Notes(), max(longer.stat().st_size, 1) / max(shorter.stat().st_size, 1)
     here, ahead, other = (read_lines(path, notes=notes, limits=limits) for path in (longer, longer, shorter))
@@ -107,26 +108,27 @@ _ONE_FILE = "one TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file"
 
 
 class ParallelText(Config):
-    """Where parallel text is and how it is written."""
+    """Files of parallel text and their format."""
 
     source: Path
     """The source sentences; or the one file of any other format; `-` is stdin. .gz, .bz2, .xz and .zst are unpacked while read."""
     target: Path | None = None
-    """The target sentences, when they stand in a file of their own."""
+    """The target sentences, when they are in a file of their own."""
     format: Literal["auto", "plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"] = "auto"
-    """How pairs are written; auto goes by the name of the file. `tsv`: no quotes; `csv`: fields may be quoted, also with tabs between."""
+    """File format; auto goes by the name of the file. `tsv`: no quotes; `csv`: fields may be quoted, also with tabs between."""
     columns: tuple[int | str, int | str] | None = None
-    """Which columns of a TSV or CSV are source and target, by number from 1 or by name; of JSON, which keys. Unset: found out, and told."""
+    """Which columns of a TSV or CSV are source and target, by number from 1 or by name; of JSON, which keys. Unset: guessed and
+    reported."""
     delimiter: str = Field(default="", max_length=1)
-    """What divides the fields of a CSV; empty: found out."""
+    """Delimiter of the fields of a CSV; empty: guessed."""
     languages: tuple[str, str] | None = None
     """Source and target language, such as ["en", "fr"]: needed for TMX, and for JSON of {"translation": {"en": ..., "fr": ...}}."""
     name: str = ""
-    """What reports call this corpus; empty: the name of the source file."""
+    """Name of this corpus in reports; empty: the name of the source file."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
-    """How often this corpus is drawn from when several are mixed, relative to the others."""
+    """Weight of this corpus when several are mixed, relative to the others."""
     holdout: bool = True
-    """Whether pairs for dev and test may be held out of this corpus. No for text that is not to be scored on, such as back-translations."""
+    """Whether dev and test pairs may be held out from this corpus. No for text that is no fair test, such as back-translations."""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "ParallelText":
@@ -138,7 +140,7 @@ class ParallelText(Config):
         if self.source == self.target == STDIN:
             raise UsageError("both sides from stdin", expected="at most one", remedy="pipe in TSV: --corpus -,format=tsv")
         if kind == "tmx" and self.languages is None:
-            raise UsageError(f"{self.source}: TMX without languages", remedy="say them: --languages en,fr")
+            raise UsageError(f"{self.source}: TMX without languages", remedy="name them: --languages en,fr")
         if self.columns is not None and kind not in ("tsv", "csv", "json", "jsonl"):
             raise UsageError(f"{self.source}: columns of {kind} text", expected="columns with TSV, CSV or JSON")
         if self.columns is not None and (
@@ -151,7 +153,7 @@ class ParallelText(Config):
 
     @property
     def kind(self) -> TextFormat:
-        """The format, found from the names where it is `auto`. Raises UsageError when they do not tell."""
+        """The format, found from the names where it is `auto`. Raises UsageError when it cannot be found."""
         if self.format != "auto":
             return self.format
         if self.target is not None:
@@ -159,17 +161,17 @@ class ParallelText(Config):
         found = _SUFFIXES.get(bare_name(self.source).suffix.lower())
         if found is None:
             if self.source != STDIN and self.source.is_file():
-                open_text(self.source, limits=DEFAULT_LIMITS).close()  # says what it is where it is no text
+                open_text(self.source, limits=DEFAULT_LIMITS).close()  # reports the kind of a file that is not text
             raise UsageError(
                 f"{shown_name(self.source)}: one file of unknown format",
                 expected=f"a name ending in {' '.join(_SUFFIXES)}, or two plain files",
-                remedy="say its format: --corpus FILE,format=tsv; or give both files: --corpus FILE,FILE",
+                remedy="name its format: --corpus FILE,format=tsv; or give both files: --corpus FILE,FILE",
             )
         return found
 
     @property
     def label(self) -> str:
-        """What reports call this corpus."""
+        """Name of this corpus in reports."""
         return self.name or shown_name(self.source)
 
     @property
@@ -181,9 +183,10 @@ class ParallelText(Config):
         return TableOptions(self.columns, self.languages)
 
     def count(self, *, limits: Limits = DEFAULT_LIMITS) -> int:
-        """How many pairs there are, after a quick pass over the files.
+        """Count the pairs, in a quick pass over the files.
 
-        Raises: DataError when a file cannot be read or the sides are unequal: both counts, and a guess where they part; UsageError for
+        Raises: DataError when a file cannot be read or the sides are unequal: both counts, and a guess where the lines stop matching;
+        UsageError for
                 stdin and pipes, which cannot be read twice.
         """
         streams = [shown_name(path) for path in self._paths if is_stream(path)]
@@ -206,9 +209,9 @@ class ParallelText(Config):
     def pairs(self, *, notes: Notes | None = None, limits: Limits = DEFAULT_LIMITS) -> Iterator[SentencePair]:
         """Yield every pair in order, none left out.
 
-        Two files are compared in length before the first pair; a pipe or stdin can only be found shorter when it ends.
+        The lengths of two files are compared before the first pair; those of pipes and stdin only at their end.
 
-        Args:    notes: filled with what was repaired.
+        Args:    notes: gets the repairs.
         Raises:  DataError at the call or while reading (file:line first): see the module; UsageError never.
         """
         before = [stamp(path) for path in self._paths]
@@ -220,9 +223,9 @@ class ParallelText(Config):
         return self._checked(before, notes=Notes() if notes is None else notes, limits=limits)
 
     def describe(self, *, limits: Limits = DEFAULT_LIMITS) -> str:
-        """What was found out about how the text is written, with its first three pairs; empty where nothing was guessed.
+        """Notes on the guessed format, with the first three pairs; empty where nothing was guessed.
 
-        Raises: DataError where it cannot be found out.
+        Raises: DataError where the format cannot be found.
         """
         guessed, shown = "", list[tuple[str, str]]()
         if self.kind in ("tsv", "csv"):

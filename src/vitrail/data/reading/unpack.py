@@ -1,4 +1,4 @@
-"""Read gzip, bzip2, xz and zstandard as streams: bounded in ratio, size and memory, damage told by the file's name."""
+"""Read gzip, bzip2, xz and zstandard as streams: bounded in ratio, size and memory; errors name the damaged file."""
 
 import bz2
 import gzip
@@ -17,21 +17,21 @@ BUFFER_BYTES = 1 << 18
 """Bytes read at a time."""
 _XZ_MEMORY_BYTES = 1 << 28
 _ZSTANDARD_WINDOW_BYTES = 1 << 27
-"""What `zstd` itself takes without being told more."""
+"""The default limit of `zstd` itself."""
 # One block of zstandard data is at least 4 bytes long and at most 131,072 unpacked: so many bytes at a time hold at most 64 MiB.
 _ZSTANDARD_PIECE = 2_048
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one file may ask of the machine."""
+    """Limits on the memory and size of one file."""
 
     line_bytes: int = 1 << 20
-    """A longer line is cut here and ends in CUT_MARK; the pair keeps its place."""
+    """A longer line is cut here and ends in CUT_MARK; its pair is kept."""
     gzip_ratio: int = 200
-    """Unpacked over packed bytes, whatever packed it. Text reaches 3 to 10, gzip's greatest is 1032."""
+    """Largest ratio of unpacked to packed bytes, for every format. Text reaches 3 to 10, gzip's greatest is 1032."""
     gzip_ratio_from_bytes: int = 1 << 26
-    """The ratio is judged only beyond this many unpacked bytes."""
+    """The ratio is checked only beyond this many unpacked bytes."""
     gzip_bytes: int = 1 << 40
     """Unpacked bytes in all."""
     document_bytes: int = 1 << 26
@@ -39,7 +39,7 @@ class Limits:
 
 
 class Guarded(io.RawIOBase):
-    """A stream of bytes in which each way that reading can fail is a DataError that names the file."""
+    """A stream of bytes that raises every read error as a DataError with the file's name."""
 
     def __init__(self, read: Callable[[int], bytes], *, name: str, shut: Callable[[], None]) -> None:
         self._read, self._name, self._shut, self.bytes_read = read, name, shut, 0
@@ -63,11 +63,11 @@ class Guarded(io.RawIOBase):
 
 @dataclass(frozen=True)
 class Packing:
-    """One way to compress."""
+    """One compression format."""
 
     name: str
     suffixes: tuple[str, ...]
-    """Of file names; the first is the usual one. Those of compressed tar archives are here too: what is in them is refused by name."""
+    """Of file names; the first is the usual one. Those of compressed tar archives are here too; their content is refused."""
     start: re.Pattern[bytes]
 
 
@@ -85,7 +85,7 @@ def bare_name(path: Path) -> Path:
 
 
 def packing_of(stream: io.BufferedReader, path: Path, *, shown_name: str) -> Packing | None:
-    """How a stream is compressed, by its first bytes. Raises DataError where the file's name says otherwise."""
+    """The compression of a stream, by its first bytes. Raises DataError where the file's name means another."""
     head = stream.peek(10)[:10]
     found = next((packing for packing in PACKINGS if packing.start.match(head)), None)
     named = next((packing for packing in PACKINGS if path.suffix.lower() in packing.suffixes), None)
@@ -104,7 +104,7 @@ def packing_of(stream: io.BufferedReader, path: Path, *, shown_name: str) -> Pac
 
 
 class _Decompressor(Protocol):
-    """One compressed stream; several may stand one after the other in a file."""
+    """One compressed stream; a file may hold several, one after the other."""
 
     @property
     def eof(self) -> bool: ...
@@ -119,7 +119,7 @@ class _Decompressor(Protocol):
 
 
 class _Zstandard:
-    """zstandard's object with the manners of bz2's and lzma's. Takes little at a time: what comes out of it is not bounded otherwise."""
+    """zstandard's decompressor with the interface of bz2's and lzma's. Takes small pieces, as its output has no other bound."""
 
     def __init__(self, name: str) -> None:
         try:
@@ -161,7 +161,7 @@ class _Unpacked:
         self._packed, self._make, self._part, self._ready = packed, make, make(), memoryview(b"")
 
     def read(self, wanted: int) -> bytes:
-        """At most so many bytes; none at the end. Raises EOFError when the data end within a stream."""
+        """At most this many bytes; none at the end. Raises EOFError when the data end within a stream."""
         while not self._ready:
             if self._part.eof:
                 if not self._start_next():
@@ -200,7 +200,7 @@ def _reader(packing: Packing, packed: io.BufferedReader, name: str) -> Callable[
 
 
 def unpack(packing: Packing, packed: io.BufferedReader, *, counter: Guarded, name: str, limits: Limits) -> io.BufferedReader:
-    """The unpacked bytes. `counter` tells how many packed ones were read, which bounds what may come of them."""
+    """The unpacked bytes. Their number is bounded by that of the packed bytes read, from `counter`."""
     take, size = _reader(packing, packed, name), 0
 
     def read(wanted: int) -> bytes:
@@ -215,7 +215,7 @@ def unpack(packing: Packing, packed: io.BufferedReader, *, counter: Guarded, nam
         too_dense = size > limits.gzip_ratio_from_bytes and size > limits.gzip_ratio * counter.bytes_read
         if too_dense or size > limits.gzip_bytes:
             raise DataError(
-                f"{name}: unzips to more than {size:,} bytes from {counter.bytes_read:,}",
+                f"{name}: unpacks to more than {size:,} bytes from {counter.bytes_read:,}",
                 expected=f"at most {limits.gzip_ratio} times its size and {limits.gzip_bytes:,} bytes",
                 remedy="if you trust the file, unpack it and give the unpacked one",
             )

@@ -1,4 +1,4 @@
-"""BPE-dropout, reproducible: SentencePiece's own is seeded with entropy of the process (0.2.3), so that a resumed run would differ."""
+"""Reproducible BPE-dropout. SentencePiece's own (0.2.3) is seeded with entropy of the process, so that a resumed run would differ."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,12 +16,12 @@ class Merges(NamedTuple):
 
     size: int
     rank: Ints
-    """For each id, its place among all merges: the lowest is done first."""
+    """The rank of each id among all merges: the lowest is merged first."""
     code_points: Ints
     """Sorted code points of the characters that have an id, and `characters`, those ids."""
     characters: Ints
     pairs: Ints
-    """Sorted left * size + right of the ids that may merge, and `merged`, what they become."""
+    """Sorted left * size + right of the ids that may merge, and `merged`, the results."""
     merged: Ints
 
 
@@ -43,10 +43,10 @@ def read_merges(scores: Mapping[str, float], ids: Mapping[str, int], *, size: in
 
 
 def segment(texts: Sequence[str], merges: Merges, *, seed: int, dropout: float) -> list[list[int]]:
-    """Merge characters into pieces; before every merge, each candidate is passed over with probability `dropout`.
+    """Merge characters into pieces; before every merge, each candidate is skipped with probability `dropout`.
 
     Source: Provilkov et al. 2020, algorithm 1, run for all words of all texts at once: in each round every word does its best merge that
-    was not passed over, and a word whose candidates were all passed over is done. Without dropout it is BPE.
+    was not skipped; a word is done when all of its candidates were skipped. Without dropout it is BPE.
     Args:    texts with ▁ for every space and one at the start.
     Returns: symbols (see `Merges`) of each text. A pure function of its arguments, on every platform.
     Cost:    one pass over all characters for each merge of the longest word: 10 ms for 270 sentences of 12 words.
@@ -65,7 +65,7 @@ def segment(texts: Sequence[str], merges: Merges, *, seed: int, dropout: float) 
 
 
 def _merge_all(symbols: Ints, word: Ints, merges: Merges, *, seed: int, dropout: float) -> npt.NDArray[np.bool_]:
-    """Merge `symbols` in place; says which places still hold one. `word` numbers the word at each place; no merge crosses words."""
+    """Merge `symbols` in place; returns which places still hold one. `word` numbers the word at each place; no merge crosses words."""
     count = len(symbols)
     alive = np.ones(count, dtype=np.bool_)
     # Two extra places, so that the neighbour of an end is one that never merges.
@@ -103,7 +103,7 @@ def _merge_all(symbols: Ints, word: Ints, merges: Merges, *, seed: int, dropout:
 
 
 def _finish_words(into: Ints, words: Ints, going_on: Ints, candidates: Ints) -> None:
-    """Take away the candidates of the words that passed over all of theirs."""
+    """Remove the candidates of the words that skipped all of theirs."""
     places = np.searchsorted(going_on, words)
     found = np.zeros(len(words), dtype=np.bool_)
     within = places < len(going_on)

@@ -52,26 +52,26 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-# SentencePiece writes a space as ▁ and cannot tell it from a ▁ in the text. U+FDD0 is a code point that Unicode keeps for such uses.
+# SentencePiece writes a space as ▁, the same as a ▁ in the text. U+FDD0 is a code point that Unicode reserves for such uses.
 _ESCAPE = "\ufdd0"
 # SentencePiece skips lines with these while training: its marks for unknown text and for the ends of sentences.
 _SKIPPED_BY_TRAINER = str.maketrans("\u2585\t", "  ")
 _LONGEST_TRAINING_TEXT = 4000
 BEFORE_CHARACTERS = len(SPECIAL) + 256
 COVERED_FULLY = 400
-"""Different characters up to which all of them get ids of their own."""
+"""Up to this many different characters, all of them get ids of their own."""
 _COVERAGE = 0.9995
 LEAST_COVERAGE = 0.98
-"""SentencePiece takes no less."""
+"""The least that SentencePiece accepts."""
 _CROWDED = 0.75
-"""Where not all characters have room, they take this share of the ids, and words and their parts the rest."""
+"""Where not all characters have room, they get this share of the ids; longer pieces get the rest."""
 _SEGMENTATIONS = 8
 _LONGEST_PIECE = 4096
 _SEGMENTATION_SMOOTHING = 0.2
 
 
 class SubwordsConfig(Config):
-    """How text becomes ids."""
+    """The vocabulary: how text is split into tokens with ids."""
 
     kind: Literal["bpe", "unigram", "word", "character"] = "bpe"
     """SentencePiece byte-pair encoding or unigram model, or whole words, or single characters."""
@@ -85,13 +85,13 @@ class SubwordsConfig(Config):
     training_sentences: int = 2_000_000
     """Learn from at most this many sentences, drawn evenly from both languages."""
     least_count: int = 1
-    """Words or characters that are seen less often are unknown (kinds word and character)."""
+    """Words or characters with fewer occurrences are unknown (kinds word and character)."""
     seed: int = 1
-    """Which sentences are drawn when there are more."""
+    """Seed of the draw when there are more sentences."""
 
 
 class SentencePieceSubwords(Subwords):
-    """A SentencePiece model, BPE or unigram, that falls back to bytes: no text is unknown to it."""
+    """A SentencePiece model, BPE or unigram, with byte fallback: no text is unknown to it."""
 
     suffix = ".spm"
 
@@ -108,7 +108,7 @@ class SentencePieceSubwords(Subwords):
         try:
             processor.LoadFromSerializedProto(data)
             special = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
-            # A model without pieces for bytes would give UNK, which cannot be decoded.
+            # A model without byte pieces would give UNK, which cannot be decoded.
             has_bytes = processor.get_piece_size() >= len(SPECIAL) + 256 and all(
                 processor.is_byte(id) for id in range(len(SPECIAL), len(SPECIAL) + 256)
             )
@@ -121,8 +121,8 @@ class SentencePieceSubwords(Subwords):
             )
         if _rewrites(data):
             raise ModelError(
-                f"{origin}: a SentencePiece model that rewrites text by a table of its own",
-                expected="none: text is normalised before, and a table can make it any number of times as long",
+                f"{origin}: a SentencePiece model with its own table of normalisation",
+                expected="no such table: text is normalised before, and a table can make it any number of times as long",
             )
         longest = max(map(len, processor.id_to_piece(list(range(processor.get_piece_size())))))
         if longest > _LONGEST_PIECE:
@@ -209,7 +209,7 @@ class SentencePieceSubwords(Subwords):
 
     @cached_property
     def _merges(self) -> Merges | None:
-        """What BPE may merge; None for a unigram model, whose scores are log-probabilities instead of -0, -1, -2, ..."""
+        """The merges of BPE; None for a unigram model, whose scores are log-probabilities instead of -0, -1, -2, ..."""
         first = len(SPECIAL) + 256
         plain = list(range(first, self.size))
         scores = self._processor.get_score(plain)
@@ -278,7 +278,7 @@ def _training_texts(texts: Iterable[str]) -> Iterator[str]:
         clean = _escape(text).translate(_SKIPPED_BY_TRAINER).strip(" ")
         while clean:
             cut = len(clean) if len(clean) <= _LONGEST_TRAINING_TEXT else clean.rfind(" ", 1, _LONGEST_TRAINING_TEXT)
-            cut = cut if cut > 0 else _LONGEST_TRAINING_TEXT  # a word that is longer is cut anywhere
+            cut = cut if cut > 0 else _LONGEST_TRAINING_TEXT  # a longer word is cut anywhere
             yield clean[:cut]
             clean = clean[cut:].strip(" ")
 
@@ -286,10 +286,10 @@ def _training_texts(texts: Iterable[str]) -> Iterator[str]:
 def train_sentencepiece(
     texts: Iterable[str], *, size: int, kind: Literal["bpe", "unigram"] = "bpe", character_coverage: float | None = None
 ) -> SentencePieceSubwords:
-    """Learn a vocabulary. The bytes of the result are a pure function of the arguments: texts are kept as they are (no normalisation but
-    that of spaces, see `Subwords`), and one thread learns, as the number of threads would change the file.
+    """Learn a vocabulary. The bytes of the result are a pure function of the arguments: texts are not normalised except for spaces (see
+    `Subwords`), and one thread learns, as the number of threads would change the file.
 
-    Returns: at most `size` pieces; fewer when the text does not give more (compare `.size`).
+    Returns: at most `size` pieces; fewer when the text has no more (compare `.size`).
     Raises:  DataError when there is no text; UsageError when `size` is too small for the characters of the text.
     Cost:    58,000 sentences of 12 words to 10,000 pieces: BPE 0.7 s, unigram 2 s. All texts are in memory.
     """
@@ -324,7 +324,7 @@ def train_sentencepiece(
 
 
 def count_characters(texts: Iterable[str]) -> Counter[str]:
-    """How often each character stands in some texts, as SentencePiece counts them: with a space before each text."""
+    """How often each character occurs in some texts, as SentencePiece counts them: with a space before each text."""
     counts: Counter[str] = Counter()
     lines = 0
     for text in texts:
@@ -335,7 +335,7 @@ def count_characters(texts: Iterable[str]) -> Counter[str]:
 
 
 def needed_characters(counts: Counter[str], *, coverage: float | None = None) -> int:
-    """How many characters make up a share of the text, the most frequent first; None: the share that is wanted of such a text."""
+    """The number of most frequent characters that make up a share of the text; None: the default share for such a text."""
     if coverage is None:
         coverage = 1.0 if len(counts) <= COVERED_FULLY else _COVERAGE
     wanted, found = coverage * counts.total(), 0
@@ -347,7 +347,7 @@ def needed_characters(counts: Counter[str], *, coverage: float | None = None) ->
 
 
 def _coverage_for(counts: Counter[str], *, size: int) -> float:
-    """The share of the text whose characters have room in a vocabulary: what is wanted, or as much as fits.
+    """The share of the text whose characters get ids: the wanted share, or as much as fits.
 
     Raises UsageError where not even `LEAST_COVERAGE` fits.
     """
@@ -364,12 +364,12 @@ def _coverage_for(counts: Counter[str], *, size: int) -> float:
         "All have room from %d on: --set data.subwords.size=%d",
         *(size, held, len(counts), 100 * covered, BEFORE_CHARACTERS + wanted, roomy_size(size, wanted)),
     )
-    # A little less, so that rounding to 32 bits does not take in one character more.
+    # A little less, so that rounding to 32 bits does not add one more character.
     return max(LEAST_COVERAGE, covered - max(0.5 / total, 1e-7))
 
 
 def roomy_size(size: int, characters: int) -> int:
-    """A vocabulary of `size`, and so many characters besides, in round numbers; few characters need no more than `size`."""
+    """A round number of ids for `size` and this many characters; few characters need no more than `size`."""
     return size if characters <= COVERED_FULLY else 500 * math.ceil((size + characters) / 500)
 
 
@@ -410,11 +410,11 @@ class Vocabularies:
 
     @property
     def has_unknown(self) -> bool:
-        """Whether a text may hold what they do not know."""
+        """Whether a text may have unknown tokens."""
         return not isinstance(self.source, SentencePieceSubwords) or not isinstance(self.target, SentencePieceSubwords)
 
     def unknown_share(self, sources: Sequence[str], targets: Sequence[str]) -> float:
-        """Of the tokens of both sides, those that are unknown."""
+        """The share of unknown tokens on both sides."""
         rows = [*self.source.encode_batch(sources), *self.target.encode_batch(targets)]
         return sum(row.count(UNK) for row in rows) / max(1, sum(map(len, rows)))
 
@@ -431,7 +431,7 @@ class Vocabularies:
 
     @classmethod
     def from_bytes(cls, files: Mapping[str, bytes]) -> "Vocabularies":
-        """Of what `files` names, by name, the bytes of each. Raises ModelError where they are anything else."""
+        """The inverse of `files`: from names and bytes. Raises ModelError where they are anything else."""
         sides = {name.partition(".")[0]: _read_any(name, data) for name, data in files.items()}
         if "joint" in sides:
             return cls(sides["joint"], sides["joint"], joint=True)
@@ -441,7 +441,7 @@ class Vocabularies:
     def load(cls, folder: Path, *, listed: Collection[str] | None = None) -> "Vocabularies":
         """Read what `save` wrote. Raises ModelError when files are missing, damaged, or there are both joint and separate ones.
 
-        Args: listed: the files that were verified; others are not looked at.
+        Args: listed: the files that were verified; others are ignored.
         """
         found = {side: _find(folder, side, listed) for side in ("joint", "source", "target")}
         match found["joint"], found["source"], found["target"]:
@@ -504,7 +504,7 @@ def train_vocabularies(source: Iterable[str], target: Iterable[str], *, config: 
 
 
 def train_vocabulary(texts: Iterable[str], *, config: SubwordsConfig) -> Vocabularies:
-    """Learn the one vocabulary of a text, from at most `config.training_sentences` of its lines."""
+    """Learn the vocabulary of a text, from at most `config.training_sentences` of its lines."""
     text = _train(draw_texts(texts, count=config.training_sentences, seed=config.seed), config)
     return Vocabularies(text, text, joint=True)
 

@@ -1,4 +1,4 @@
-"""What every vocabulary can do, the four special ids, and the two plain kinds: whole words and single characters."""
+"""The interface of all vocabularies, the four special ids, and the two plain kinds: whole words and single characters."""
 
 import json
 import re
@@ -21,37 +21,37 @@ from vitrail.files import write_file
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
-"""How the special ids are shown. Text that looks like them is plain text and never becomes one."""
+"""How the special ids are shown. The same text in a sentence is plain text and never becomes a special id."""
 
 
 class Subwords(ABC):
     """A vocabulary: text to ids and back.
 
-    The only thing that text loses on the way is spaces (U+0020): those at its ends, and all but one of several in a row. Every other
-    character, U+00A0, U+202F and tabs among them, comes back as it was, unless a word or character vocabulary does not know it.
+    Text loses only spaces (U+0020): those at its ends, and all but one of several in a row. Every other character, including U+00A0, U+202F
+    and tabs, is restored exactly, unless it is unknown to a word or character vocabulary.
     """
 
     suffix: ClassVar[str]
-    """How the names of its files end."""
+    """Suffix of its files."""
 
     @property
     @abstractmethod
     def size(self) -> int:
-        """How many ids there are, special ones included."""
+        """The number of ids, special ones included."""
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the file's bytes, in hexadecimal: two vocabularies are the same when this is."""
+        """SHA-256 of the file's bytes, in hexadecimal: two vocabularies are the same when this is equal."""
         return sha256(self.to_bytes()).hexdigest()
 
     @abstractmethod
     def to_bytes(self) -> bytes:
-        """What `save` writes."""
+        """The bytes of the file."""
 
     @classmethod
     @abstractmethod
     def from_bytes(cls, data: bytes, *, origin: str) -> "Subwords":
-        """Read what `to_bytes` gave. Raises ModelError naming `origin` when the bytes are anything else."""
+        """The inverse of `to_bytes`. Raises ModelError naming `origin` when the bytes are anything else."""
 
     @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -62,12 +62,12 @@ class Subwords(ABC):
         return self.encode_batch([text])[0]
 
     def encode_arrays(self, texts: Sequence[str], *, threads: int) -> list[npt.NDArray[np.int32]]:
-        """As `encode_batch`, in arrays, for whole corpora. Kinds that have no use for threads ignore them."""
+        """As `encode_batch`, in arrays, for whole corpora. Some kinds ignore `threads`."""
         del threads
         return [np.array(ids, dtype=np.int32) for ids in self.encode_batch(texts)]
 
     def sample(self, texts: Sequence[str], *, seed: int, dropout: float) -> list[list[int]]:
-        """Another segmentation of each text, drawn anew for each seed; `dropout` 0 is `encode_batch`. A pure function of its arguments.
+        """A random segmentation of each text for each seed; `dropout` 0 is `encode_batch`. A pure function of its arguments.
 
         Raises UsageError where there is only one segmentation.
         """
@@ -84,34 +84,34 @@ class Subwords(ABC):
         """The text of some ids; special ids are skipped."""
 
     def written(self, ids: Iterable[int]) -> str:
-        """The same with U+FFFD where a token is unknown: for ids whose text is not at hand. Encoded again, it gives these ids."""
+        """The same with U+FFFD for each unknown token, for ids without their text. Encoding it gives the same ids."""
         return self.decode(ids)
 
     @abstractmethod
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Each id as it is shown to people; a space is shown as ▁."""
+        """The form of each id for people; a space is shown as ▁."""
 
     def locate(self, ids: Sequence[int]) -> list[tuple[int, int]]:
-        """Where each token stands in what all of them spell: its first character and the one after the last; leading spaces belong to it.
+        """The place of each token in the decoded text: its first character and the one after its last; leading spaces belong to the token.
 
         Of the tokens that spell one character byte by byte, the first has it and the others are empty. Cost: a decoding for every token.
         """
         ends = [len(self.decode(ids[: count + 1])) for count in range(len(ids))]
-        # Bytes that are no character yet are decoded as several marks: a text that grows shorter again had not come so far.
+        # Incomplete characters are decoded as several marks: where the text gets shorter again, the characters before were not complete.
         settled = list(accumulate(reversed(ends), min))[::-1]
         return list(zip([0, *settled], settled, strict=False))
 
     def locate_in(self, text: str) -> list[tuple[int, int]]:
-        """Where each token of `encode(text)` stands in the text itself, which must be as `collapse` leaves it.
+        """The place of each token of `encode(text)` in the text itself. Precondition: `collapse` does not change the text.
 
-        A vocabulary that rewrites text (a SentencePiece model with a normaliser of its own) is held against it character by character.
+        If a vocabulary rewrites text (a SentencePiece model with its own normaliser), both texts are aligned character by character.
         """
         ids = self.encode(text)
         at = places_in(text, self.decode(ids))
         return [(at[first], at[last]) for first, last in self.locate(ids)]
 
     def save(self, path: Path) -> None:
-        """Write the vocabulary to a file, whole or not at all. Raises UsageError where a file stands there that is none; NotWritten."""
+        """Write the vocabulary to a file, atomically. Raises UsageError where another kind of file is there; NotWritten."""
         write_file(path, self.to_bytes(), ours=self._is_one)
 
     def _is_one(self, path: Path) -> bool:
@@ -132,15 +132,15 @@ class Subwords(ABC):
 
 
 def collapse(text: str) -> str:
-    """Take away spaces at the ends, and all but one of several in a row; other white space is left as it is."""
+    """Remove spaces at the ends, and all but one of several in a row; other white space is unchanged."""
     return " ".join(filter(None, text.split(" ")))
 
 
 def places_in(text: str, rewritten: str) -> list[int]:
-    """Where each character of a rewritten text, and its end, stands in the text that it was made from.
+    """The place of each character of a rewritten text, and of its end, in the original text.
 
-    Both are gone through side by side, composed characters taken apart and every space being one; where they differ, the nearest place
-    from which they are the same again is taken. Cost: linear, with up to 2,000 comparisons for each difference.
+    Both are compared in parallel, with composed characters decomposed and every space alike; after a difference, the comparison continues
+    at the nearest place where they agree again. Cost: linear, with up to 2,000 comparisons for each difference.
     """
     (signs, origins), (wanted, owners) = _signs(text), _signs(rewritten)
     places: list[int] = []
@@ -159,17 +159,17 @@ def places_in(text: str, rewritten: str) -> list[int]:
 
 
 def _signs(text: str) -> tuple[str, list[int]]:
-    """The text taken apart (NFD), every white space a plain one, and the character that each sign comes from."""
+    """The text decomposed (NFD), with plain spaces, and the original character of each sign."""
     pieces = [" " if character.isspace() else unicodedata.normalize("NFD", character) for character in text]
     return "".join(pieces), [place for place, piece in enumerate(pieces) for _ in piece]
 
 
 _REACH = 60
-"""Characters that may be gone, or be others, at one place."""
+"""Characters that may be missing or different at one place."""
 
 
 def _next_match(text: str, rewritten: str) -> tuple[int, int]:
-    """How many characters of each are to be passed over until three of them, or all to the end, are the same."""
+    """How many characters of each to skip until three of them, or all to the end, are the same."""
     for total in range(1, _REACH):
         for gone in range(total + 1):
             if text[gone : gone + 3] == rewritten[total - gone : total - gone + 3]:
@@ -191,7 +191,7 @@ class _TokenVocabulary(Subwords):
 
     kind: ClassVar[str]
     formats: ClassVar[tuple[str, ...]] = ("vitrail vocabulary 1",)
-    """The first lines of files that can be read; the last one is written."""
+    """First lines of readable files; the last one is written."""
     _unknown: ClassVar[str] = "\ufffd"
     suffix = ".vocab.json"
 
@@ -217,7 +217,7 @@ class _TokenVocabulary(Subwords):
     @classmethod
     @abstractmethod
     def split(cls, text: str, *, format: str = "") -> list[str]:
-        """The tokens of a text, as files of a format have them; empty: of the newest."""
+        """The tokens of a text, by the rules of a file format; empty: the newest."""
 
     @staticmethod
     @abstractmethod
@@ -238,7 +238,7 @@ class _TokenVocabulary(Subwords):
         return self._join(self._unknown if id == UNK else self._tokens[id - len(SPECIAL)] for id in ids if id > EOS or id == UNK)
 
     def locate_in(self, text: str) -> list[tuple[int, int]]:
-        # One by one, as a token may be unknown. A word is read as if a space stood before the text.
+        # One by one, as a token may be unknown. A space is put before the text.
         padded, at, spans = " " + text, 0, list[tuple[int, int]]()
         for token in self.split(text, format=self._format):
             first = padded.index(token, at)
@@ -273,9 +273,9 @@ class WordVocabulary(_TokenVocabulary):
     """Whole words and marks of punctuation.
 
     A token is a word by Unicode's rules (UAX 29) with its combining marks and joiners, words with hyphens between them being one
-    (`l'eau-de-vie`), or any one other sign with its marks. Where words stand without spaces, a Han character, a run of katakana or a
+    (`l'eau-de-vie`), or any one other sign with its marks. In scripts without spaces between words, a Han character, a run of katakana or a
     letter of Thai is a word.
-    The space before a token belongs to it, and a text is read as if a space stood before it. Thus joining tokens gives back the text.
+    The space before a token belongs to it, and a space is put before the text. Thus joining tokens gives back the text.
 
     Files of format 1 had words of letters and digits alone, cut at combining marks; they are read as they were learned.
     """
@@ -284,7 +284,7 @@ class WordVocabulary(_TokenVocabulary):
     formats = ("vitrail vocabulary 1", "vitrail vocabulary 2")
     _patterns: ClassVar[dict[str, "re.Pattern[str] | regex.Pattern[str]"]] = {
         formats[0]: re.compile(r" ?(?:\w+(?:['’-]\w+)*|[^\w ])"),
-        # (?w): \B is where no word ends or begins, so that what follows a letter up to its word's end is taken whatever it is.
+        # (?w): \B matches where no word ends or begins, so that the rest of a letter's word is taken whatever it is.
         formats[1]: regex.compile(r"(?ws) ?(?:\w(?:\B.)*+(?:[-\u2010\u2011]\w(?:\B.)*+)*+|\X)"),
     }
     _unknown = " \ufffd"
@@ -302,8 +302,8 @@ class WordVocabulary(_TokenVocabulary):
 class CharacterVocabulary(_TokenVocabulary):
     """Single characters (code points), the space among them.
 
-    Not grapheme clusters: a letter with its marks is one code point where there is one (text is composed, NFC), and syllables of Hindi or
-    Tamil are too many to be known, while their signs are few.
+    Not grapheme clusters: a letter with its marks is one code point where Unicode has one (text is composed, NFC). Hindi and Tamil have too
+    many syllables for a vocabulary, but few signs.
     """
 
     kind = "character"

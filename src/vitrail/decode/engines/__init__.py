@@ -1,1 +1,1 @@
-"""What computes searches: engines behind one interface, of which `torch` is the first."""
+"""Engines that compute searches, behind one interface; `torch` is the first."""

@@ -15,11 +15,11 @@ from vitrail.models.build import build_model, read_translator
 from vitrail.models.model_folder import fill
 
 PackedModel = tuple[str, bytes]
-"""Its configuration and its weights."""
+"""A model's configuration and weights."""
 
 
 def pack_models(model: Continues, vocabularies: Vocabularies) -> tuple[PackedModel, ...]:
-    """Each of the models that vote. Raises ModelError for one that this program did not build, or that is compiled."""
+    """Pack each model of an ensemble. Raises ModelError for one that this program did not build, or that is compiled."""
     models = model.members if isinstance(model, Ensemble) else (model,)
     return tuple(_pack_model(one, vocabularies) for one in models)
 

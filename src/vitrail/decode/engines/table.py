@@ -1,4 +1,4 @@
-"""The engines that there are, by name."""
+"""The engines by name."""
 
 from collections.abc import Collection, Mapping
 
@@ -7,14 +7,14 @@ from vitrail.decode.engines.torch import TorchEngine
 from vitrail.errors import UsageError
 
 ENGINES: Mapping[str, type[Engine]] = {"torch": TorchEngine}
-"""The first one that will do is what `auto` takes."""
+"""`auto` takes the first suitable one."""
 
 
 def engine_kind(name: str, *, among: Collection[str] = ()) -> type[Engine]:
-    """The engine of a name, or for `auto` the first.
+    """The engine of a name, or the first for `auto`.
 
-    Args:   among: the names of those that will do; () for any.
-    Raises: UsageError for one that there is not, or that will not do.
+    Args:   among: the names of suitable engines; () for any.
+    Raises: UsageError for an unknown or unsuitable engine.
     """
     fit = [one for one in ENGINES if not among or one in among]
     if name == "auto":
@@ -22,5 +22,5 @@ def engine_kind(name: str, *, among: Collection[str] = ()) -> type[Engine]:
     if name not in ENGINES:
         raise UsageError(f"engine {name!r}", expected=f"auto or {' or '.join(ENGINES)}")
     if name not in fit:
-        raise UsageError(f"engine {name}, which cannot be looked into", expected=" or ".join(fit), remedy="engine auto")
+        raise UsageError(f"engine {name} does not support inspection", expected=" or ".join(fit), remedy="engine auto")
     return ENGINES[name]

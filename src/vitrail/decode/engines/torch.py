@@ -1,4 +1,4 @@
-"""Searches computed by torch: batches of like length, a model's `encode` and `start`, then `beam_search` over its `step`."""
+"""Searches computed by torch: batches of similar length, a model's `encode` and `start`, then `beam_search` over its `step`."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from vitrail.models.model_folder import LoadedModel
 from vitrail.runtime.device import fewest_rows
 
 _BATCH_ROWS = 1024
-"""Hypotheses decoded side by side, at most, unless one sentence has more."""
+"""Most hypotheses decoded in parallel, unless one sentence has more."""
 
 
 class Generating(Continues, Protocol):
@@ -58,7 +58,7 @@ class TorchEngine(Engine):
 
     @classmethod
     def unpack(cls, packed: tuple[Any, ...], vocabularies: Vocabularies, *, config: BatchConfig) -> "TorchEngine":
-        """See `Engine.unpack`; on the kind of device that it was on."""
+        """See `Engine.unpack`; on the same kind of device as before."""
         models, kind = packed
         device = torch.device(kind)
         return cls(unpack_models(models, vocabularies, device), device=device, config=config)
@@ -84,7 +84,7 @@ class TorchEngine(Engine):
         self, sources: list[TokenIds], queries: list[Query], config: SearchConfig, observe: Observe | None
     ) -> list[list[Hypothesis]]:
         min_rows = fewest_rows(torch.get_num_threads()) if self._config.exact else 1
-        # The decoder has a row for each beam but one where it reads prompts, the encoder one for each token and the end.
+        # The decoder has a row for each beam (one while it reads prompts), the encoder one for each token and the end.
         width = config.width if len(queries[0].prompt) == 1 else 1
         missing = -(-min_rows // min(width, len(sources[0]) + 1)) - len(sources)
         padded, asked = sources + sources[:1] * missing, queries + queries[:1] * missing
@@ -108,7 +108,7 @@ def _stack(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
 def make_batches(lengths: Sequence[int], *, config: BatchConfig, width: int = 1, apart: Sequence[int] | None = None) -> Iterator[list[int]]:
     """Group rows into batches, longest first; in exact mode only those of equal length share one.
 
-    Args: width: hypotheses of each row. apart: rows for which this differs share no batch.
+    Args: width: hypotheses of each row. apart: rows with different values share no batch.
     """
     batch: list[int] = []
     most = min(config.batch_sentences, max(1, _BATCH_ROWS // width))

@@ -1,4 +1,4 @@
-"""Greedy search, beam search and sampling, with constraints; no model and no text is known here."""
+"""Greedy search, beam search and sampling, with constraints, independent of models and text."""
 
 from vitrail import renamed
 

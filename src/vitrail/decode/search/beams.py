@@ -1,6 +1,6 @@
-"""Greedy search, beam search and sampling over a pure function step(last, state) -> Step; no model is known here.
+"""Greedy search, beam search and sampling over a pure function step(last, state) -> Step, independent of models.
 
-A translation and the continuation of a text are searched alike. With a language model:
+Translations and continuations of text use the same search. With a language model:
 
     queries = [Query((SOS, *ids), longest=40) for ids in prompts]
     state = read_prompts(model, model.start(len(queries)), queries)
@@ -29,24 +29,24 @@ StepFunction = Callable[[Tensor, State], Step]
 
 
 class Observation(NamedTuple):
-    """What one step decided, for whoever draws the tree of hypotheses; the columns neither ended nor live were pruned."""
+    """The decisions of one step, for drawing the tree of hypotheses; columns that neither ended nor are live were pruned."""
 
     length: int
     """Tokens in every hypothesis before this step."""
     sentences: tuple[int, ...]
-    """Which sentence of the batch each row b is; -1 for one that is done and only fills the batch."""
+    """The sentence of each row b; -1 for a finished one that only fills the batch."""
     selection: Selection
 
 
 class _Beams(NamedTuple):
-    """The hypotheses that are alive; a beam with a total of -inf is an empty place."""
+    """The live hypotheses; a beam with a total of -inf is empty."""
 
     tokens: Int[Tensor, "B K T"]
     log_probs: Float[Tensor, "B K T"]
     totals: Float[Tensor, "B K"]
 
     def follow(self, selection: Selection) -> "_Beams":
-        """Let the chosen columns be the next beams."""
+        """Make the chosen columns the next beams."""
         parents, tokens, log_probs, totals = (part.gather(1, selection.live) for part in selection[:4])
         where = parents[:, :, None].expand(-1, -1, self.tokens.shape[2])
         return _Beams(
@@ -59,8 +59,8 @@ class _Beams(NamedTuple):
 class _Results:
     """The finished hypotheses of every sentence, and which sentences are done.
 
-    A sentence is done once K hypotheses have ended. Forced words crowd the beams with hypotheses that end early and badly, so
-    that K ends say nothing: with them a sentence goes on until nothing alive can still enter its n-best list.
+    A sentence is done once K hypotheses have ended. With forced words, many hypotheses end early and badly, so that K ends are no
+    criterion: then a sentence continues until no live hypothesis can still enter its n-best list.
     """
 
     def __init__(self, queries: Sequence[Query], config: SearchConfig, *, wanted: Collection[int]) -> None:
@@ -71,7 +71,7 @@ class _Results:
         self.done: Final = [sentence not in wanted for sentence in range(len(queries))]
 
     def add(self, sentence: int, beams: _Beams, place: tuple[int, int], *, end_log_prob: float | None) -> None:
-        """Keep the hypothesis at `place`; `end_log_prob` None says that it did not end by itself."""
+        """Keep the hypothesis at `place`; `end_log_prob` None: it was truncated."""
         ending = () if end_log_prob is None else (end_log_prob,)
         log_probs = (*beams.log_probs[place].tolist(), *ending)
         log_probability = beams.totals[place].item() + sum(ending)
@@ -79,7 +79,7 @@ class _Results:
         found = Hypothesis(tuple(beams.tokens[place].tolist()), log_probability, score, log_probs, truncated=end_log_prob is None)
         finished = self._finished[sentence]
         if self._full(sentence) and finished and not found.truncated and found.score > finished[0].score:
-            return  # It would only fill up the list: the best is what is found without filling up.
+            return  # It would only fill up the list: the best one is found without filling up.
         rank = _rank(self._queries[sentence].constraints)
         if self._spelled_better(sentence, found, rank):
             return
@@ -87,7 +87,7 @@ class _Results:
         del finished[self._config.width :]
 
     def _spelled_better(self, sentence: int, found: Hypothesis, rank: Callable[[Hypothesis], tuple[bool, bool, float]]) -> bool:
-        """Whether the same text is there already and ranks as high; one that ranks lower makes room."""
+        """Whether the list has the same text with at least this rank; one with a lower rank is removed."""
         spell = self._queries[sentence].spell
         finished = self._finished[sentence]
         twin = None if spell is None else next((item for item in finished if spell(item.tokens) == spell(found.tokens)), None)
@@ -101,7 +101,7 @@ class _Results:
         return not self._queries[sentence].constraints.forced and self._ends[sentence] >= self._config.width
 
     def _enough(self, sentence: int) -> bool:
-        """The same, and there are n different ones."""
+        """The same, and n of them differ."""
         return self._full(sentence) and len(self._finished[sentence]) >= min(self._config.n_best, self._config.width)
 
     def add_ended(self, sentences: Sequence[int], before: _Beams, selection: Selection) -> None:
@@ -116,9 +116,9 @@ class _Results:
     def close(self, sentences: Sequence[int], before: _Beams, after: _Beams) -> None:
         """Decide for each sentence whether it is done.
 
-        It is when nothing is alive; when its limit of length is reached; when nothing alive can enter the n-best list; or, without forced
-        words, when K hypotheses have ended and n of them differ. Log-probabilities only fall and penalties only grow, so a live
-        hypothesis will score at most its log-probability of now divided by the penalty at the limit of length.
+        It is done when no hypothesis is live; at its limit of length; when no live one can enter the n-best list; or, without forced words,
+        when K hypotheses have ended and n of them differ. Log-probabilities only decrease and penalties only grow, so a live hypothesis
+        scores at most its current log-probability divided by the penalty at the limit of length.
         """
         length = after.tokens.shape[2]
         best_alive: list[float] = after.totals.amax(dim=1).tolist()
@@ -130,7 +130,7 @@ class _Results:
                 self.done[sentence] = True
             elif alive == -torch.inf or length >= cap:
                 self.done[sentence] = True
-                # Nothing may follow: the constraints contradict each other. What stood before this step is all there is.
+                # No token is allowed: the constraints contradict each other. Keep the hypotheses from before this step.
                 rest = before if alive == -torch.inf and not finished else after
                 for beam in (rest.totals[row] > -torch.inf).nonzero().flatten().tolist():
                     self.add(sentence, rest, (row, beam), end_log_prob=None)
@@ -143,7 +143,7 @@ class _Results:
         return self._config.score(alive, cap) <= finished[self._config.n_best - 1].score
 
     def staying(self, sentences: Sequence[int], *, min_rows: int) -> list[int]:
-        """The rows to go on with: those not done, and as many done ones as it takes to have `min_rows` rows."""
+        """The rows to continue: those not done, and enough done ones to have `min_rows` rows."""
         staying = [row for row, sentence in enumerate(sentences) if not self.done[sentence]]
         missing = -(-min_rows // self._config.width) - len(staying)
         fillers = [row for row, sentence in enumerate(sentences) if self.done[sentence]]
@@ -155,12 +155,12 @@ class _Results:
 
 
 def _rank(constraints: Constraints) -> Callable[[Hypothesis], tuple[bool, bool, float]]:
-    """Complete hypotheses before truncated ones, of these first the ones that are as they are wanted, then by score."""
+    """Sort key: complete hypotheses before truncated ones, then those that satisfy the constraints first, then by score."""
     return lambda item: (item.truncated, item.truncated and not constraints.satisfied_by(item.tokens), -item.score)
 
 
 def _in_order(found: Iterable[Hypothesis], query: Query) -> list[Hypothesis]:
-    """Best first, the earlier one first among equals; what is the same, or spells the same text, once."""
+    """Best first, the earlier one first among equals; without duplicates of tokens or text."""
     best: dict[str | TokenIds, Hypothesis] = {}
     for item in sorted(found, key=_rank(query.constraints)):
         best.setdefault(item.tokens if query.spell is None else query.spell(item.tokens), item)
@@ -181,20 +181,20 @@ def beam_search(
     """Find the n best results of each sentence: by beam search, greedily (`beams=1`), or by drawing (`config.sampling`).
 
     A sentence ends when K hypotheses have ended, or earlier when the rest cannot matter (`SearchConfig.early_stop`), and at its limit of
-    length in any case. Sentences that are done leave the batch. Among equals the earlier beam wins, then the lower token id.
+    length in any case. Finished sentences leave the batch. Among equals the earlier beam wins, then the lower token id.
 
-    A wish that is granted anyway changes nothing: a sentence is searched without constraints first, and with them only where not all of the
-    n best are as they are wanted; all that is as wanted is ranked together. A search with forced words goes on until nothing alive can win
-    and has at least one beam more than there are forced tokens.
+    A constraint that is satisfied anyway changes nothing: a sentence is searched without constraints first, and with them only if not all
+    of the n best satisfy them; all hypotheses that satisfy them are ranked together. A search with forced words continues until no live
+    hypothesis can win, and has at least one beam more than there are forced tokens.
 
     Args:
         step: scores every next token; called with the last token of each prompt first.
-        state: where decoding stands before that token, one row a sentence; see `read_prompts`.
-        queries: one a sentence, in the order of the state's rows.
-        observe: called after each step with what was considered; of several searches, with the last one of each sentence.
-        min_rows: keep at least this many rows in the batch, if need be of sentences that are done, and have K rows a sentence from the
-            first step on. Products of few rows round differently, so that the result would depend on a sentence's neighbours.
-            Precondition: there are enough queries to begin with.
+        state: the state before that token, one row per sentence; see `read_prompts`.
+        queries: one per sentence, in the order of the state's rows.
+        observe: called after each step with its candidates; of several searches, with the last one of each sentence.
+        min_rows: keep at least this many rows in the batch, if necessary of finished sentences, and have K rows per sentence from the first
+        step on. Matrix products of few rows round differently, so that the result would depend on a sentence's neighbours.
+        Precondition: there are enough queries at the start.
         device: where the model computes; the CPU when None.
 
     Returns: for each sentence at most n_best hypotheses, best first, complete before truncated; never none.
@@ -231,12 +231,12 @@ def beam_search(
 def _search_constrained(
     queries: Sequence[Query], search: Callable[[Sequence[Query], Collection[int], int], list[list[Hypothesis]]], *, config: SearchConfig
 ) -> list[list[Hypothesis]]:
-    """Search without constraints, then, where the n best are not as they are wanted, with all but the forced words, then with all."""
+    """Search without constraints; where the n best do not satisfy them, with all but the forced words, then with all."""
     kept: list[list[Hypothesis]] = [[] for _ in queries]
     unmet, before = list(range(len(queries))), list[Query | None]([None] * len(queries))
     for asked in zip(*(query.relaxations() for query in queries), strict=True):
         beams = {sentence: asked[sentence].fewest_beams(config) for sentence in unmet if asked[sentence] != before[sentence]}
-        # Sentences with as many beams go together: no sentence may feel what its neighbours need.
+        # Sentences with the same number of beams share a batch: no sentence may depend on its neighbours.
         for width in sorted(set(beams.values())):
             group = [sentence for sentence, needed in beams.items() if needed == width]
             found = search(asked, group, width)
@@ -261,7 +261,7 @@ def _search(
     device: torch.device,
     wanted: Collection[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """One search for those sentences that are wanted (None: all)."""
+    """One search for the given sentences (None: all)."""
     rules = TokenRules(
         [query.constraints for query in queries],
         min_lengths=[query.floor for query in queries],
@@ -275,7 +275,7 @@ def _search(
     sentences = results.staying(range(len(queries)), min_rows=min_rows)
     if len(sentences) < len(queries):
         state = state.keep(torch.tensor(sentences, device=device))
-    # All beams begin alike, so one row a sentence is enough for the first step.
+    # All beams start equal, so one row per sentence is enough for the first step.
     beams = _begin(len(sentences), config.width if min_rows > 1 else 1, config, device)
     state = state.repeat(config.width) if beams.totals.shape[1] > 1 else state
     last = _last_of_prompts(queries, sentences, device).repeat_interleave(beams.totals.shape[1])
@@ -315,11 +315,11 @@ def _search(
 
 @torch.inference_mode()
 def read_prompts(model: Continues, state: State, queries: Sequence[Query], *, device: torch.device | None = None) -> State:
-    """Read the prompts, all but the last token of each, which the first step of `beam_search` takes.
+    """Read the prompts except the last token of each, which the first step of `beam_search` reads.
 
-    A model that can read several tokens at once reads all prompts in one pass, of whatever lengths; another reads token by token.
+    A model that can read several tokens at once reads all prompts, of any lengths, in one pass; another reads token by token.
 
-    Args: state: where decoding stands before the first token, one row a sentence.
+    Args: state: the state before the first token, one row per sentence.
     Raises UsageError for prompts of unequal lengths where the model reads token by token.
     """
     rows = [query.prompt[:-1] for query in queries]
@@ -344,7 +344,7 @@ def _last_of_prompts(queries: Sequence[Query], sentences: Sequence[int], device:
 
 
 def _begin(sentences: int, width: int, config: SearchConfig, device: torch.device) -> _Beams:
-    """Nothing said yet. Samples are independent from the start; of equal beams only the first is alive."""
+    """No tokens yet. Samples are independent from the start; of equal beams only the first is live."""
     empty = torch.empty(sentences, width, 0, device=device)
     totals = torch.zeros(sentences, width, device=device)
     if config.sampling is None:
@@ -353,7 +353,7 @@ def _begin(sentences: int, width: int, config: SearchConfig, device: torch.devic
 
 
 def _advance(state: State, parents: Int[Tensor, "B K"], *, width_before: int) -> State:
-    """Let the state's rows follow the beams."""
+    """Reorder the state's rows as the beams."""
     width = parents.shape[1]
     if width_before < width:
         return state.repeat(width)
@@ -364,7 +364,7 @@ def _advance(state: State, parents: Int[Tensor, "B K"], *, width_before: int) ->
 
 
 def _noise(queries: Sequence[Query], caps: Sequence[int], config: SearchConfig) -> Float[Tensor, "B T W"]:
-    """Every random number a sentence can need, drawn from its own seed: nothing else in the batch can change them."""
+    """All random numbers of a sentence, drawn from its own seed, so that they are independent of the batch."""
     noise = torch.zeros(len(queries), max(caps), config.width, dtype=torch.float64)
     for row, (query, cap) in enumerate(zip(queries, caps, strict=True)):
         generator = torch.Generator().manual_seed(query.seed)

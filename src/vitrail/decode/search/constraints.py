@@ -1,4 +1,4 @@
-"""What a translation must, may and may not contain: forced prefix, forbidden and forced words, repetition guard."""
+"""Constraints on translations: forced prefix, forbidden and forced words, repetition guard."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,20 +16,20 @@ TokenIds = tuple[int, ...]
 
 
 def never_joins(previous: int, following: int) -> bool:
-    """Every token is a word of its own."""
+    """The default: every token is a word by itself."""
     return False
 
 
 @dataclass(frozen=True)
 class Constraints:
-    """What is asked of the translation of one sentence, in token ids.
+    """Constraints on the translation of one sentence, in token ids.
 
     Args:
         prefix: the translation begins with these tokens; stronger than every other rule.
         forbidden: none of these sequences may occur.
-        forced: each of these words must occur, in any order; a word is given by all its spellings, any of which will do.
-        joins: whether two neighbouring tokens belong to one written word. A forced word that is joined to its left or right is not
-            the word that was asked for ("cat" in "catalogue") and does not count.
+        forced: each of these words must occur, in any order; a word is given by all its spellings, one of which is enough.
+        joins: whether two neighbouring tokens belong to one written word. A forced word that is joined to its left or right is another word
+        ("cat" in "catalogue") and does not count.
         guard_repeats: False switches the repetition guard off, for a source that repeats itself.
     """
 
@@ -49,11 +49,11 @@ class Constraints:
 
     @property
     def is_active(self) -> bool:
-        """Whether there is any wish."""
+        """Whether there is any constraint."""
         return bool(self.prefix or self.forbidden or self.forced)
 
     def satisfied_by(self, tokens: Sequence[int]) -> bool:
-        """Whether a translation is as it is wanted."""
+        """Whether a translation satisfies the constraints."""
         after = len(self.prefix)
         return (
             tuple(tokens[:after]) == self.prefix
@@ -66,7 +66,7 @@ UNCONSTRAINED = Constraints()
 
 
 def contains(tokens: Sequence[int], part: Sequence[int]) -> bool:
-    """Whether `part` stands in `tokens` without a gap."""
+    """Whether `part` occurs in `tokens` without a gap."""
     return any(tuple(tokens[at : at + len(part)]) == tuple(part) for at in range(len(tokens) - len(part) + 1))
 
 
@@ -77,7 +77,7 @@ def repeats(tokens: Sequence[int], *, ngram: int, times: int) -> bool:
 
 
 class TokenRules:
-    """Which tokens may come next, for a batch of sentences."""
+    """The rules for the next tokens of a batch of sentences."""
 
     def __init__(
         self,
@@ -95,9 +95,9 @@ class TokenRules:
         self._special = {row for row, wish in enumerate(constraints) if wish.prefix or wish.forbidden}
 
     def block(self, log_probs: Float[Tensor, "B K V"], tokens: Int[Tensor, "B K T"], sentences: Sequence[int]) -> None:
-        """Set to -inf, in place, what may not follow `tokens`; the others keep the model's own log-probability (nothing is renormalised).
+        """Set forbidden next tokens to -inf, in place; the others keep the model's log-probability (no renormalisation).
 
-        `sentences[b]` says which sentence row b belongs to.
+        `sentences[b]` is the sentence of row b.
         """
         length = tokens.shape[2]
         special = [(row, self._constraints[sentence]) for row, sentence in enumerate(sentences) if sentence in self._special]
@@ -120,7 +120,7 @@ class TokenRules:
         windows = tokens.unfold(2, self._repeat_ngram, 1)
         recent = tokens[:, :, tokens.shape[2] - self._repeat_ngram + 1 :]
         same_start = (windows[..., :-1] == recent[:, :, None]).all(-1)
-        # Hardly ever does a row come this far, so counting in Python costs nothing in the usual case.
+        # A row rarely gets here, so counting in Python usually costs nothing.
         for row, beam in (same_start.sum(-1) >= self._max_repeats).nonzero().tolist():
             if self._constraints[sentences[row]].guard_repeats:
                 followers = Counter(windows[row, beam, same_start[row, beam], -1].tolist())
@@ -135,17 +135,17 @@ def _block_sequence(log_probs: Float[Tensor, "K V"], tokens: Int[Tensor, "K T"],
 
 
 class ForcedProgress(NamedTuple):
-    """How far a hypothesis is with its forced words."""
+    """Progress of a hypothesis with its forced words."""
 
     met: int
-    """Tokens of forced words that stand, counting a word that has begun; the number of the hypothesis' bank."""
+    """Tokens of forced words so far, including an incomplete word; the number of the hypothesis's bank."""
     complete: bool
     wanted: tuple[int, ...]
-    """The tokens that would begin or go on with a word that is still missing."""
+    """The tokens that begin or continue a missing word."""
 
 
 def forced_progress(tokens: Sequence[int], constraints: Constraints) -> ForcedProgress:
-    """Count the tokens of forced words in a hypothesis. A pure function of its tokens, so that no state follows the beams."""
+    """Count the tokens of forced words in a hypothesis. A pure function of its tokens: no state per beam."""
     met, begun, complete = 0, 0, True
     wanted: list[int] = []
     for word in constraints.forced:
@@ -164,7 +164,7 @@ def forced_progress(tokens: Sequence[int], constraints: Constraints) -> ForcedPr
 
 
 def _occurs_as_word(tokens: Sequence[int], spelling: TokenIds, constraints: Constraints) -> bool:
-    """Whether a spelling occurs as a word of its own."""
+    """Whether a spelling occurs as a separate word."""
     for start in range(len(tokens) - len(spelling) + 1):
         end = start + len(spelling)
         if (
@@ -177,7 +177,7 @@ def _occurs_as_word(tokens: Sequence[int], spelling: TokenIds, constraints: Cons
 
 
 class BeamCandidate(NamedTuple):
-    """One way to go on from one beam."""
+    """One continuation of one beam."""
 
     parent: int
     token: int
@@ -187,13 +187,13 @@ class BeamCandidate(NamedTuple):
 def share_beams(
     candidates: Iterable[BeamCandidate], histories: Sequence[Sequence[int]], constraints: Constraints, *, beams: int
 ) -> list[BeamCandidate]:
-    """Choose the beams of a sentence with forced words, so that hypotheses with many and with few of them survive side by side.
+    """Choose the beams of a sentence with forced words, so that hypotheses with many and with few of them survive.
 
-    Dynamic beam allocation, Post & Vilar 2018: candidates are sorted into banks by how many tokens of forced words they hold, and the
-    beams are dealt out evenly over the banks; what a bank cannot fill goes to the fullest one. Differs from it: the remainder goes to
-    the last bank, and the last bank is the one that may end.
+    Dynamic beam allocation, Post & Vilar 2018: candidates are sorted into banks by their number of tokens of forced words, and the beams
+    are divided evenly over the banks; what a bank cannot fill goes to the fullest one. Differs from it: the remainder goes to the last
+    bank, and only the last bank may end.
 
-    Returns: candidates to go on with and candidates that end (their token is EOS), at most `beams` of each, best first.
+    Returns: candidates to continue and candidates that end (their token is EOS), at most `beams` of each, best first.
     """
     banks: dict[int, list[BeamCandidate]] = {}
     ends: list[BeamCandidate] = []

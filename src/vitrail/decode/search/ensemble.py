@@ -1,4 +1,4 @@
-"""Several models that decode as one: their probabilities are averaged at every step."""
+"""An ensemble of models: their probabilities are averaged at every step."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from vitrail.models.base import Continues, Rows, State, Step
 
 @runtime_checkable
 class Translating(Continues, Protocol):
-    """A model that reads a source; only the model itself looks inside what its `encode` returns."""
+    """A model that reads a source; only the model itself uses the contents of its `encode`."""
 
     def encode(self, source: Int[Tensor, "B S"]) -> Any:
         """Read the source once. Rows end in EOS, then PAD."""
@@ -48,7 +48,7 @@ class EnsembleState(State):
 
 
 class Ensemble:
-    """Models with one vocabulary, of any architecture, that vote: p(token) = (1/M) Σ p_m(token).
+    """Models with one vocabulary, of any architecture: p(token) = (1/M) Σ p_m(token).
 
     Args:
         digests: the vocabulary's digest for each model. Raises ModelError when they are not all the same.
@@ -68,7 +68,7 @@ class Ensemble:
 
     @property
     def members(self) -> tuple[Translating, ...]:
-        """The models, in their order."""
+        """The models, in order."""
         return self._models
 
     def encode(self, source: Int[Tensor, "B S"]) -> tuple[Any, ...]:

@@ -1,4 +1,4 @@
-"""What search is asked for one row, and what it answers; no text and no source is known here."""
+"""The request of one row to search, and its results, in token ids."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
@@ -11,16 +11,16 @@ from vitrail.errors import UsageError
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked for one row of a batch.
+    """The request of one row of a batch.
 
     Args:
-        prompt: token ids that the decoder reads before the search, its first token included: `(SOS,)` for a translation, SOS and the
+        prompt: token ids that the decoder reads before the search, including its first token: `(SOS,)` for a translation, SOS and the
             beginning of a text for a language model. It is neither scored nor part of the result; `Constraints.prefix` is both.
-        longest: tokens of the result at most, its end included; a prefix does not use them up. See `SearchConfig.lengths`.
+        longest: tokens of the result at most, its end included; a prefix is not counted. See `SearchConfig.lengths`.
         shortest: tokens that must come before the end.
         constraints: what the result must and may not contain.
         seed: for sampling.
-        spell: the text that tokens write. With it, an n-best list holds each text once, and is filled up with others.
+        spell: the text of tokens. With it, an n-best list has each text once, and is filled up with others.
 
     Raises UsageError for a prompt without tokens or with padding, and for a limit of less than one token.
     """
@@ -41,21 +41,21 @@ class Query:
 
     @property
     def cap(self) -> int:
-        """Tokens of the result at most, prefix and end included."""
+        """Most tokens of the result, prefix and end included."""
         return len(self.constraints.prefix) + self.longest
 
     @property
     def floor(self) -> int:
-        """Tokens that must come before the end: fewer than `shortest` where the limit leaves no room."""
+        """Least tokens before the end: fewer than `shortest` where the limit is too low."""
         return min(self.shortest, self.cap - 1)
 
     def relaxations(self) -> tuple["Query", "Query", "Query"]:
-        """The same without constraints, with all but the forced words, and as it is."""
+        """This query without constraints, with all but the forced words, and unchanged."""
         free, unforced = (replace(self.constraints, forced=(), **dropped) for dropped in ({"prefix": (), "forbidden": ()}, {}))
         return replace(self, constraints=free), replace(self, constraints=unforced), self
 
     def fewest_beams(self, config: SearchConfig) -> int:
-        """Beams to search with: every number of forced tokens that can stand is a bank, and each bank needs a beam."""
+        """Beams for the search: every possible number of forced tokens is a bank, and each bank needs a beam."""
         forced = self.constraints.forced
         return max(config.beams, 1 + sum(min(map(len, word)) for word in forced)) if forced else config.beams
 
@@ -71,6 +71,6 @@ class Hypothesis:
     score: float
     """The log-probability normalised by length."""
     token_log_probabilities: tuple[float, ...]
-    """One for each token and, unless truncated, one for the EOS; the model's own, whatever constraints and temperature were used."""
+    """One for each token and, unless truncated, one for the EOS; the model's own, without constraints and temperature."""
     truncated: bool
-    """True when the limit of length came before the EOS."""
+    """True when the limit of length was reached before the EOS."""

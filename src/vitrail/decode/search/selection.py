@@ -1,4 +1,4 @@
-"""One step of a search: which continuations to follow, which have ended. Tensors in, tensors out."""
+"""One step of a search: the selected continuations and the ended ones. Tensors in, tensors out."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from vitrail.decode.search.constraints import BeamCandidate, Constraints, forced
 
 
 class Selection(NamedTuple):
-    """The best ways to go on, best first: column c goes on from beam parents[b, c] with tokens[b, c]."""
+    """The best continuations, best first: column c extends beam parents[b, c] by tokens[b, c]."""
 
     parents: Int[Tensor, "B W"]
     tokens: Int[Tensor, "B W"]
@@ -20,11 +20,11 @@ class Selection(NamedTuple):
     ended: Bool[Tensor, "B W"]
     """Columns that become finished hypotheses."""
     live: Int[Tensor, "B K"]
-    """Columns that become the next beams. A column whose total is -inf, or whose token is EOS, only fills a place."""
+    """Columns that become the next beams. A column whose total is -inf, or whose token is EOS, is only a filler."""
 
 
 def top_tokens(scores: Float[Tensor, "N V"], count: int) -> tuple[Float[Tensor, "N W"], Int[Tensor, "N W"]]:
-    """The `count` largest of each row, largest first; among equals the lowest index, which torch.topk does not promise."""
+    """The `count` largest of each row, largest first; among equals the lowest index, which torch.topk does not guarantee."""
     if count >= scores.shape[1]:
         full = scores.sort(dim=1, descending=True, stable=True)
         return full.values, full.indices
@@ -99,7 +99,7 @@ def force_words(
     tokens: Int[Tensor, "K T"],
     constraints: Constraints,
 ) -> None:
-    """Replace one sentence's columns by those that lead to its forced words."""
+    """Replace one sentence's columns by those chosen for its forced words."""
     beams = selection.live.shape[1]
     histories: list[list[int]] = tokens.tolist()
     pairs = set(zip(selection.parents[row].tolist(), selection.tokens[row].tolist(), strict=True))

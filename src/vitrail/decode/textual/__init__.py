@@ -1,1 +1,1 @@
-"""The text around a search: constraints, parts of a text, and their translations joined."""
+"""Text before and after search: constraints, splitting, joining."""

@@ -1,4 +1,4 @@
-"""What a model's folder says of how to translate with it."""
+"""Settings for translation from a model's folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,25 +21,25 @@ def longest_source(loaded: Sequence[LoadedModel]) -> int | None:
 def search_of(
     facts: dict[str, Any], own: SearchConfig | None, wanted: SearchConfig | Mapping[str, Any] | None, *, origin: str
 ) -> SearchConfig:
-    """How to search: as is wanted, else as the configuration says, else as the model's facts do. What comes with a model has a ceiling."""
+    """The search settings: given ones, else those of the configuration, else the model's. The beams of a model's settings are limited."""
     if isinstance(wanted, SearchConfig):
         return wanted
     table = own.model_dump(mode="json") if own is not None else facts.get("search", {})
     if not isinstance(table, dict):
-        raise ModelError(f"{origin}: the model's fact search is no table", remedy="take a good copy of the folder")
+        raise ModelError(f"{origin}: the model's fact search is no table", remedy="copy the folder again")
     try:
         found = build(SearchConfig, merge(table, dict(wanted or {})), origin=f"{origin}: search")
     except UsageError as error:
-        raise (UsageError if wanted or own is not None else ModelError)(error.found, remedy="search with settings of your own") from None
+        raise (UsageError if wanted or own is not None else ModelError)(error.found, remedy="give the search settings yourself") from None
     if own is None and max(found.beams, found.n_best) > _MOST_STORED_BEAMS:
         raise ModelError(
-            f"{origin}: asks for {found.beams:,} beams", expected=f"at most {_MOST_STORED_BEAMS:,}", remedy="say how many beams you want"
+            f"{origin}: asks for {found.beams:,} beams", expected=f"at most {_MOST_STORED_BEAMS:,}", remedy="set the number of beams"
         )
     return found
 
 
 def several_sentences(loaded: Sequence[LoadedModel]) -> float | None:
-    """Of an ensemble, the smallest; None where one of them does not know."""
+    """The smallest value of an ensemble; None where a model has none."""
     found: list[Any] = [one.facts.get("several_sentences_share") for one in loaded]
     if any(type(share) not in (int, float, type(None)) for share in found):
         raise ModelError(f"the model's fact several_sentences_share is {found}", expected="a number from 0 to 1")

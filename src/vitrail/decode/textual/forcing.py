@@ -1,4 +1,4 @@
-"""Which part of a text that is translated in parts shall hold each forced word."""
+"""Assign each forced word to a part of a text that is translated in parts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,24 +7,24 @@ from vitrail.decode.search.constraints import Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis
 
 ForcedWord = tuple[TokenIds, ...]
-"""A forced word by all its spellings."""
+"""A forced word with all its spellings."""
 SearchAgain = Callable[[Sequence[int], Sequence[tuple[ForcedWord, ...]]], list[list[Hypothesis]]]
 """Search some parts again, each with its own words forced."""
 
 _TRIED = 16
-"""Parts in which a word that none of them holds is tried, those with the least log-probability for each token: something is missing."""
+"""Parts in which a missing word is tried: those with the lowest log-probability per token."""
 
 
 def assign_forced_words(
     wanted: Constraints, found: Sequence[Sequence[Hypothesis]], *, search: SearchAgain
 ) -> tuple[list[list[Hypothesis]], list[tuple[ForcedWord, ...]]]:
-    """The n-best lists of all parts, with every forced word in one of them, and the words that each was given.
+    """The n-best lists of all parts, with every forced word in one of them, and the words forced in each part.
 
-    A word stays where it stands without being forced. A word that no part holds goes where it costs least log-probability, one word
-    after the other; then every part that was given words is searched with all of them, unless its list has them already.
+    A word that occurs without being forced stays there. A missing word goes to the part where it costs least log-probability, one word
+    after the other; then every part with assigned words is searched with all of them, unless its list has them already.
 
     Args: found: the n-best lists of the parts without forced words.
-    Cost: for each word that is nowhere, a search of at most 16 parts.
+    Cost: for each missing word, a search of at most 16 parts.
     """
     lists = [list(items) for items in found]
     words: list[tuple[ForcedWord, ...]] = [() for _ in found]
@@ -37,7 +37,7 @@ def assign_forced_words(
         if place is None:
             tried = sorted(range(len(lists)), key=lambda place: _per_token(lists[place][0]))[:_TRIED]
             forced = search(tried, [(*words[place], word) for place in tried])
-            # One that does not hold the word at its limit of length is the last choice.
+            # A part without the word at its limit of length is the last choice.
             costs = [
                 (items[0].truncated, lists[place][0].log_probability - items[0].log_probability, place)
                 for place, items in zip(tried, forced, strict=True)

@@ -1,4 +1,4 @@
-"""From a text to what an engine is asked: its parts as token ids, each with its query."""
+"""Jobs for an engine: the parts of a text as token ids, each with its query."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,29 +20,29 @@ class PartJob(NamedTuple):
     tokens: tuple[int, ...]
     query: Query
     text: str
-    """What was encoded."""
+    """The encoded text."""
 
 
 class CutText(NamedTuple):
-    """One text and the jobs that its parts became; a part that is not translated has None."""
+    """One text and the jobs of its parts; None for a part that is not translated."""
 
     source: str
     parts: list[TextPart]
     jobs: list[int | None]
     copies: list[str]
-    """What stands in the translation for each part without a job: the part itself where it has no letter to translate."""
+    """The translation of each part without a job: the part itself if it has no letters."""
     places: list[tuple[int, int]]
-    """Where each part begins and ends in the source."""
+    """Start and end of each part in the source."""
 
 
 @dataclass(frozen=True)
 class TextCutter:
-    """Reads texts as a model was trained to, and cuts those that are too long for it.
+    """Reads texts as in the model's training, and splits those that are too long.
 
     Args:
-        comfortable: tokens of a text that needs no cutting. 0: sentences never go together.
-        limit: tokens that no part may exceed.
-        seed: for sampling; each part draws by this and its place in the input.
+        comfortable: most tokens of a text that is not split. 0: every sentence is a part.
+        limit: most tokens of a part.
+        seed: for sampling; each part's generator is seeded with this and its place in the input.
     """
 
     vocabularies: Vocabularies
@@ -67,7 +67,7 @@ class TextCutter:
         for part in parts:
             begun = any(number is not None for number in numbers)
             constraints = replace(wanted, prefix=(), forced=()) if begun else wanted
-            # What must stand at the beginning keeps the first part from standing there as it is.
+            # With a prefix, the first part cannot be copied.
             stays = self.normalisation.passes(part.text) and not constraints.prefix and has_letters(text)
             read = plain(part.text)
             tokens = [] if stays else encode(read)
@@ -75,7 +75,7 @@ class TextCutter:
             if not tokens:
                 numbers.append(None)
                 continue
-            # Of several parts, which one is to hold a forced word shows when all are translated.
+            # With several parts, the part for a forced word is chosen after all are translated.
             constraints = constraints if len(parts) == 1 else replace(constraints, forced=())
             seed = blake2b(f"{self.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
             numbers.append(len(jobs))
@@ -83,7 +83,7 @@ class TextCutter:
         return CutText(source, parts, numbers, copies, self._places(source, parts))
 
     def job(self, tokens: Sequence[int], wanted: Constraints, search: SearchConfig, *, seed: int, text: str = "") -> PartJob:
-        """The job of one part. An n-best list has each text once; draws are what they are."""
+        """The job of one part. An n-best list has each text once; samples may repeat."""
         longest, shortest = search.lengths(len(tokens))
         spell = self.spell if search.n_best > 1 and search.sampling is None else None
         asked = _unguarded(wanted, tokens, search)
@@ -94,13 +94,13 @@ class TextCutter:
         return plain(self.vocabularies.target.decode(tokens)).strip()
 
     def _stays(self, text: str, wanted: Constraints) -> bool:
-        """Whether a text is its own translation: it has no letter, and nothing else is asked for."""
+        """Whether a text is its own translation: it has no letters, and there are no constraints."""
         if not self.normalisation.passes(text) or wanted.prefix or wanted.forced:
             return False
         return not wanted.forbidden or not any(contains(self.vocabularies.target.encode(text), banned) for banned in wanted.forbidden)
 
     def _places(self, source: str, parts: Sequence[TextPart]) -> list[tuple[int, int]]:
-        """Where each part begins and ends in the source, as it was given."""
+        """Start and end of each part in the given source."""
         if len(parts) <= 1:
             return [(len(source) - len(source.lstrip()), len(source.rstrip()))] * len(parts)
         origins = [*self.normalisation.origins(encodable(source)), len(source)]
@@ -112,6 +112,6 @@ class TextCutter:
 
 
 def _unguarded(wanted: Constraints, source: Sequence[int], search: SearchConfig) -> Constraints:
-    """Let a translation repeat itself as often as it likes where its source does."""
+    """Switch the repetition guard off if the source repeats itself."""
     repetitive = search.repeat_ngram and repeats(source, ngram=search.repeat_ngram, times=search.max_repeats)
     return replace(wanted, guard_repeats=False) if repetitive else wanted

@@ -1,4 +1,4 @@
-"""Put the translations of a text's parts together again: one text, its scores, and the best combinations of alternatives."""
+"""Join the translations of a text's parts: one text, its scores, and the best combinations of alternatives."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -11,13 +11,13 @@ from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig
 
 _TRIES = 4
-"""So many combinations are looked at for every one that is wanted: some write the same text."""
+"""Combinations examined per wanted one: some have the same text."""
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _UNSPACED_END = re.compile(rf"(?:[{UNSPACED}]|[^\s][。！？｡、，：；」』】）》〉]+|[^\s\w][。！？｡])\Z")
 
 
 class Segment(NamedTuple):
-    """One part of a text and its translation: where each stands, in characters, and its tokens without EOS."""
+    """One part of a text and its translation: start and end in characters, and tokens without EOS."""
 
     source_start: int
     source_tokens: tuple[int, ...]
@@ -30,7 +30,7 @@ class Segment(NamedTuple):
     cut: bool
     """Whether it begins or ends inside a sentence, which was too long."""
     log_probabilities: tuple[float, ...] = ()
-    """Of the target's tokens and, unless it was truncated, of the end."""
+    """Log-probabilities of the target's tokens and, unless truncated, of the end."""
 
 
 class Alternative(NamedTuple):
@@ -41,21 +41,21 @@ class Alternative(NamedTuple):
     tokens: tuple[int, ...]
     log_probability: float
     token_log_probabilities: tuple[float, ...]
-    """See `Hypothesis`; those of one part after those of the other, each with its end."""
+    """See `Hypothesis`; part after part, each with its end."""
     segments: tuple[Segment, ...]
     truncated: bool
 
 
 class Translated(NamedTuple):
-    """One part of a text and what became of it."""
+    """One part of a text and its translation."""
 
     part: TextPart
     place: tuple[int, int]
-    """Where it begins and ends in the source."""
+    """Its start and end in the source."""
     copy: str
-    """What stands for it where nothing in it was translated."""
+    """Its text in the translation if it was not translated."""
     text: str = ""
-    """What was translated."""
+    """The translated text."""
     tokens: tuple[int, ...] = ()
     """The same as token ids."""
     found: Sequence[Hypothesis] = ()
@@ -65,7 +65,7 @@ class Translated(NamedTuple):
 def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[Hypothesis], str]) -> list[Alternative]:
     """The best combinations, best first, at most `search.n_best`, no text twice; none where nothing was translated.
 
-    The first is made of the best of each part, and nothing that scores higher as a whole comes before it.
+    The first consists of the best of each part.
 
     Args: spell: the text of a hypothesis, without white space at its ends.
     """
@@ -76,7 +76,7 @@ def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[
     combined[first.text] = first
     alone = sum(1 for one in parts if one.found) == 1
     if search.sampling is not None or alone:
-        # Draws stay as they were drawn, and a single part's list is in order already.
+        # Samples keep their order, and a single part's list is already sorted.
         depth = max(len(one.found) for one in parts)
         ranked = ({place: min(rank, len(one.found) - 1) for place, one in enumerate(parts) if one.found} for rank in range(depth))
         return [_join(parts, ranks, search=search, spell=spell) for ranks in ranked]
@@ -90,9 +90,9 @@ def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[
 
 
 def _combinations(scores: Sequence[Sequence[float]], *, count: int) -> "Sequence[dict[int, int]]":
-    """Which alternative of which parts, those that lose least in score first; parts that are not named keep their best.
+    """The alternatives of parts, smallest loss of score first; unnamed parts keep their best.
 
-    Among `count` combinations only the parts with the smallest first losses can differ, so that long texts cost no more than short ones.
+    Only the parts with the smallest first losses can differ in `count` combinations, so that long texts cost no more than short ones.
     """
     losses = {place: [row[0] - score for score in row] for place, row in enumerate(scores) if len(row) > 1}
     places = sorted(losses, key=lambda place: losses[place][1])[:count]
@@ -103,7 +103,8 @@ def _combinations(scores: Sequence[Sequence[float]], *, count: int) -> "Sequence
         found.append({places[at]: rank for at, rank in enumerate(ranks) if rank})
         at = len(ranks) - 1
         here = losses[places[at]]
-        # Each combination is reached in one way: the last part goes one further, or the next part begins, with or without this one.
+        # Each combination is reached in one way: the last part takes its next alternative, or the next part is added, with or without this
+        # one.
         if ranks[-1] + 1 < len(here):
             heappush(heap, (loss - here[ranks[-1]] + here[ranks[-1] + 1], (*ranks[:-1], ranks[-1] + 1)))
         if at + 1 < len(places):
@@ -144,11 +145,10 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
 
 
 def join_parts(parts: Sequence[TextPart], texts: Sequence[str]) -> tuple[str, list[int]]:
-    """The translations of parts as one line, and where each begins.
+    """The translations of parts as one line, and the start of each.
 
-    Between two stand the spaces that stood between their sources, for every tab or line break one, and one for marks that nobody sees.
-    Where sources of a script without spaces had none, one space, unless the translation is of such a script: nothing stands after its
-    full stops.
+    Two translations are separated as their sources: by the same spaces, one for each tab or line break, and one for invisible marks. If
+    sources of a script without spaces had none, they are separated by one space, unless the translation is in such a script, too.
     """
     written: list[str] = []
     starts: list[int] = []
@@ -171,5 +171,5 @@ def _spaces(separator: str) -> int:
 
 
 def _parted(before: str) -> bool:
-    """Whether two parts without space between them are more than two halves of one long word."""
+    """Whether two parts without space between them are not two halves of one long word."""
     return not ends_in_word(before) or _UNSPACED.match(before[-1:]) is not None

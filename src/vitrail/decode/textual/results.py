@@ -1,4 +1,4 @@
-"""What a translation is: its text, its scores, its alternatives, and the search behind each of its parts."""
+"""The results of translation: text, scores, alternatives, and the search of each part."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,19 +20,19 @@ class Translation:
     log_probability: float
     tokens: tuple[int, ...]
     pieces: tuple[str, ...]
-    """The tokens as people read them."""
+    """The tokens in readable form."""
     alternatives: tuple[Alternative, ...]
     """The n-best list, best first; the first is the translation itself."""
     truncated: bool
     """Whether some part reached the limit of length before its end."""
     parts: int
-    """In how many pieces the text was translated."""
+    """The number of translated pieces."""
     cut: bool
     """Whether a sentence had to be cut because it was too long."""
     segments: tuple[Segment, ...] = ()
-    """The parts that have tokens, as they stand in `source` and `text`."""
+    """The parts that have tokens, with their places in `source` and `text`."""
     passed_through: bool = False
-    """Whether there was nothing to translate, no letter, so that the text stayed as it is."""
+    """Whether the text was copied, as it has no letters to translate."""
     token_log_probabilities: tuple[float, ...] = ()
     """One for each token and, after those of each part, one for its end unless it was truncated."""
 
@@ -44,7 +44,7 @@ class Translation:
 
 
 class SearchedPart(NamedTuple):
-    """One part of a text that has tokens, with all that the search found for it."""
+    """One part of a text that has tokens, with all results of its search."""
 
     segment: Segment
     query: Query
@@ -53,7 +53,7 @@ class SearchedPart(NamedTuple):
 
 
 class Searched(NamedTuple):
-    """A translation with its parts, and the search as it was done: with more beams where words are forced."""
+    """A translation with its parts, and the actual search settings: with more beams where words are forced."""
 
     translation: Translation
     parts: tuple[SearchedPart, ...]

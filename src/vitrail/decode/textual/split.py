@@ -1,4 +1,4 @@
-"""Cut long text at sentence ends, or where there are none between words, so that the parts put together are the text again."""
+"""Split long text at sentence ends, or else between words; the concatenated parts are the text."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,13 +13,13 @@ _SIGN = regex.compile(r"\X")
 
 
 def split_to_fit(text: str, *, length: Callable[[str], int], comfortable: int, limit: int) -> list[TextPart]:
-    """Cut text longer than `comfortable` at its sentence ends, and any sentence longer than `limit` again near its middle.
+    """Split text longer than `comfortable` at its sentence ends, and any sentence longer than `limit` near its middle.
 
     Args:
-        length: how long a text is, for example in subwords.
-        comfortable: what needs no cutting; at most `limit`. 0: sentences never go together.
-        limit: what no part may exceed, unless it is a single character.
-    Cost: `length` of all the text, once for every halving.
+        length: the length of a text, for example in subwords.
+        comfortable: the greatest length that is not split; at most `limit`. 0: every sentence is a part.
+        limit: the greatest length of a part, unless it is a single character.
+        Cost: `length` of all the text, once for every halving.
     """
     if comfortable and length(text) <= comfortable:
         return [TextPart(text, "")]

@@ -1,4 +1,4 @@
-"""What a user asks of every translation, and the same in token ids."""
+"""Constraints on translations as text, and their conversion to token ids."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,15 +14,16 @@ from vitrail.errors import UsageError
 
 @dataclass(frozen=True)
 class TextConstraints:
-    """What is asked of every translation of a call.
+    """Constraints on every translation of a call.
 
     Args:
         prefix: the translation begins with this text. Of a text translated in parts, the first part does.
-        forbidden: words or phrases that may not occur. Goes by subwords, so that longer words that begin the same way may go too.
-        forced: words or phrases that must occur, each on its own and not inside a longer word. Of a text in parts, each in the part that
-            holds it anyway, or else in the one where it costs least.
+        forbidden: words or phrases that may not occur. Works on subwords, so that longer words with the same beginning may be excluded,
+        too.
+        forced: words or phrases that must occur, each as a separate word, not inside a longer one. In a text in parts, each goes to a part
+        that has it anyway, or else to the one where it costs least.
 
-    One text stands for a list of itself. Raises UsageError for anything else that is no text.
+    A single text is a list of one. Raises UsageError for anything else that is no text.
     """
 
     prefix: str = ""
@@ -44,9 +45,9 @@ class TextConstraints:
 
 
 def to_constraints(constraints: TextConstraints, target: Subwords, *, joins: Callable[[int, int], bool]) -> Constraints:
-    """The same in token ids of the target's vocabulary.
+    """These constraints in token ids of the target's vocabulary.
 
-    Args:    joins: what `joining` gives of the vocabulary.
+    Args:    joins: the result of `joining` for the vocabulary.
     Raises:  UsageError for constraints that cannot be satisfied.
     """
     forced = tuple(spellings(word, target) for word in constraints.forced)
@@ -62,7 +63,7 @@ def to_constraints(constraints: TextConstraints, target: Subwords, *, joins: Cal
 
 
 def spellings(word: str, vocabulary: Subwords) -> tuple[tuple[int, ...], ...]:
-    """The token sequences that write a word: after a space, and right after another character, as in "(word"."""
+    """The token sequences of a word: after a space, and directly after another character, as in "(word"."""
     word = plain(encodable(word)).strip()
     found = [tuple(vocabulary.encode(word))]
     for lead in ("(", "-", '"'):
@@ -77,7 +78,7 @@ _WORD_SIGN = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d]")
 
 
 def joining(vocabulary: Subwords) -> Callable[[int, int], bool]:
-    """Tell whether two neighbouring tokens write letters, their marks or digits without a space between them."""
+    """A function: whether two neighbouring tokens join letters, their marks or digits without a space."""
 
     def joins(previous: int, following: int) -> bool:
         left, both = vocabulary.decode([previous]), vocabulary.decode([previous, following])

@@ -1,4 +1,4 @@
-"""Parts of a model that do nothing: heads that look nowhere, say nothing or say the same as another, and neurons that are never active."""
+"""Checks of a model's components: heads with near-zero output, uniform attention or a duplicate, and neurons that are never active."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -21,28 +21,28 @@ from vitrail.nn.probe import trace
 _Floats = npt.NDArray[np.float64]
 
 SENTENCES = 64
-"""Dev pairs over which heads and neurons are watched: 700 positions or more."""
+"""Dev pairs on which heads and neurons are measured: 700 positions or more."""
 UNIFORM = 0.99
-"""Mean entropy of a head's weights as a share of the greatest possible above which it looks everywhere alike. Of 48 heads each, the
+"""Mean entropy of a head's weights as a share of the greatest possible above which its attention is uniform. Of 48 heads each, the
 highest of the demo has 0.75, of the Transformer on Multi30k 0.90."""
 SILENT = 0.02
-"""Norm of what a head adds to its layer, as a share of the median head's, below which it says nothing. The quietest head of the demo has
-0.78, of the Transformer on Multi30k 0.83."""
+"""Norm of what a head adds to its layer, as a share of the median head's, below which its output is near zero. The quietest head of the
+demo has 0.78, of the Transformer on Multi30k 0.83."""
 SAME_WEIGHTS = 0.02
-"""Total variation between the weights of two heads, a mean over queries, below which they look at the same places."""
+"""Total variation between the weights of two heads, a mean over queries, below which their attention is the same."""
 SAME_CONTEXT = 0.98
-"""Cosine of what two heads found there above which they also found the same. Heads that both rest on <eos> look alike but find different
-things."""
+"""Cosine of the outputs of two such heads above which they are duplicates. Two heads that attend to <eos> have the same weights but
+different outputs."""
 MANY = 0.25
 """Share of idle heads that is a fault; fewer cost little, and are a warning."""
 INACTIVE = 1e-3
 """Largest activation of a neuron, as a share of the root mean square of its layer, below which it was never active."""
 DEAD_MANY, DEAD_SOME = 0.9, 0.5
-"""Share of a layer's neurons that were never active: a fault, a warning. The demo, and the Transformer on Multi30k, have not one."""
+"""Share of a layer's neurons that were never active: a fault, a warning. The demo, and the Transformer on Multi30k, have none."""
 
 
 class HeadStatistics(NamedTuple):
-    """What a head does on a sample."""
+    """Statistics of a head on a sample."""
 
     place: str
     number: int
@@ -53,7 +53,7 @@ class HeadStatistics(NamedTuple):
 
 
 class DuplicateHeads(NamedTuple):
-    """Two heads of one layer that do the same."""
+    """Two heads of one layer that compute the same."""
 
     place: str
     first: int
@@ -63,7 +63,7 @@ class DuplicateHeads(NamedTuple):
 
 
 def heads(run: RunUnderTest) -> list[Finding]:
-    """Whether heads look everywhere alike, say nothing, or say what another one says."""
+    """Whether heads have uniform attention, near-zero output, or are duplicates."""
     seen, real = _record_activations(run)
     found: list[HeadStatistics] = []
     twins: list[DuplicateHeads] = []
@@ -89,10 +89,10 @@ def describe_heads(place: str, weights: Tensor, context: Tensor, *, output: Tens
     keys = keep.squeeze(1).sum(2)
     plain = -(weights * weights.clamp(min=1e-30).log()).sum(3) / keys.clamp(min=2).log()[:, None]
     chosen = queries & (keys >= 3)
-    parts = output.unflatten(1, (weights.shape[1], -1))  # D H E: the columns of W_O that each head meets
+    parts = output.unflatten(1, (weights.shape[1], -1))  # D H E: the columns of W_O that multiply each head
     added = torch.einsum("bhte,dhe->bhtd", context, parts).norm(dim=3)
     strength = [float(added[:, head][queries].mean()) for head in range(weights.shape[1])]
-    middle = max(float(np.median(strength)), max(strength) / 10, 1e-30)  # were most heads silent, their median would say nothing
+    middle = max(float(np.median(strength)), max(strength) / 10, 1e-30)  # if most heads are near zero, so is their median
     return [
         HeadStatistics(place, head, float(plain[:, head][chosen].mean()) if bool(chosen.any()) else 0.0, strength[head] / middle)
         for head in range(weights.shape[1])
@@ -100,7 +100,7 @@ def describe_heads(place: str, weights: Tensor, context: Tensor, *, output: Tens
 
 
 def find_duplicate_heads(place: str, weights: Tensor, context: Tensor, *, queries: Tensor) -> list[DuplicateHeads]:
-    """Pairs of heads with nearly equal weights that also found nearly the same: see `SAME_WEIGHTS`, `SAME_CONTEXT`."""
+    """Pairs of heads with nearly equal weights and nearly equal outputs: see `SAME_WEIGHTS`, `SAME_CONTEXT`."""
     found: list[DuplicateHeads] = []
     for first, second in itertools.combinations(range(weights.shape[1]), 2):
         apart = 0.5 * (weights[:, first] - weights[:, second]).abs().sum(2)[queries].mean()
@@ -112,26 +112,26 @@ def find_duplicate_heads(place: str, weights: Tensor, context: Tensor, *, querie
 
 
 def judge_heads(found: Sequence[HeadStatistics], twins: Sequence[DuplicateHeads]) -> Finding:
-    """Judge by how many of all heads do nothing of their own."""
+    """Judge by the share of heads that add nothing or duplicate another one."""
     silent = [head for head in found if head.norm < SILENT]
     uniform = [head for head in found if head.entropy > UNIFORM and head not in silent]
     idle = {(head.place, head.number) for head in [*silent, *uniform]} | {(pair.place, pair.second) for pair in twins}
-    told = f"{len(found)} heads: {len(silent)} silent (the quietest adds {min(head.norm for head in found):.2g} of what the median head "
-    told += f"does), {len(uniform)} looking everywhere alike (highest entropy {max(head.entropy for head in found):.2f} of the greatest "
-    told += f"possible), {len(twins)} equal to another"
+    told = f"{len(found)} heads: {len(silent)} with near-zero output (smallest norm {min(head.norm for head in found):.2g} of the median"
+    told += f" head's), {len(uniform)} with uniform attention (highest entropy {max(head.entropy for head in found):.2f} of the maximum"
+    told += f"), {len(twins)} duplicates of another"
     numbers = {"heads": len(found), "silent": len(silent), "uniform": len(uniform), "twins": len(twins)}
     if not idle:
         return Finding(check="heads", severity="ok", found=told, numbers=numbers)
-    shown = [f"{head.place} head {head.number} silent" for head in silent] + [
-        f"{head.place} head {head.number} looks everywhere alike" for head in uniform
+    shown = [f"{head.place} head {head.number} has near-zero output" for head in silent] + [
+        f"{head.place} head {head.number} has uniform attention" for head in uniform
     ]
-    shown += [f"{pair.place} heads {pair.first} and {pair.second} are equal" for pair in twins]
+    shown += [f"{pair.place} heads {pair.first} and {pair.second} are duplicates" for pair in twins]
     return Finding(
         check="heads",
         severity="fault" if len(idle) >= MANY * len(found) else "warning",
         found=f"{told}: {'; '.join(shown[:6])}{'; ...' if len(shown) > 6 else ''}",
-        expected="heads that each look at something of their own",
-        remedy="fewer model.heads or layers do as well; if it is most of them, train longer, with a lower optimizer.learning_rate, and see "
+        expected="heads with different attention patterns",
+        remedy="use fewer model.heads or layers; if it is most of them, train longer, with a lower optimizer.learning_rate, and check "
         "whether weights were copied or set to 0",
         numbers=numbers,
     )
@@ -148,7 +148,7 @@ def neurons(run: RunUnderTest) -> list[Finding]:
 
 
 def dead_share(activations: Tensor) -> float:
-    """Share of neurons (columns) that no position (row) activates: whose largest size is under `INACTIVE` of the layer's."""
+    """Share of neurons (columns) that no position (row) activates: |a| is at most `INACTIVE` of the layer's root mean square."""
     size = float(activations.square().mean().sqrt())
     return float((activations.abs().amax(0) <= INACTIVE * size).float().mean())
 
@@ -167,14 +167,14 @@ def judge_neurons(shares: Mapping[str, float]) -> Finding:
         severity="fault" if shares[worst] >= DEAD_MANY else "warning",
         found=told,
         expected=f"less than {DEAD_SOME:.0%}",
-        remedy="a lower optimizer.learning_rate or a longer schedule.warmup, or model.activation = gelu or swiglu, which do not die",
+        remedy="a lower optimizer.learning_rate or a longer schedule.warmup, or model.activation = gelu or swiglu, which cannot die",
         numbers=numbers,
     )
 
 
 @torch.no_grad()
 def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """What probes hear of `SENTENCES` dev pairs in one batch, and which source and target positions are real."""
+    """Record the probes on one batch of `SENTENCES` dev pairs; also which source and target positions are real."""
     pairs = run.dev_pairs
     if not len(pairs):
         raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")

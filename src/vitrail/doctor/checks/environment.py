@@ -1,4 +1,4 @@
-"""Looking a machine over: versions, cores and threads, memory, device, extras, the current folder, the encoding of the terminal."""
+"""Checks of this machine: versions, cores and threads, memory, device, extras, the current folder, the encoding of the terminal."""
 
 import locale
 import os
@@ -25,9 +25,9 @@ LITTLE_DISK, NO_DISK = 2e9, 2e8
 """Free bytes below which there is a warning, a fault. The folder of the demo's run (1.6 million parameters) has 61 MB, and every million
 parameters more adds 16 MB for each checkpoint that is kept."""
 SLOWER = 1.5
-"""How many times the other number type must be faster to be recommended: timings this short waver."""
+"""How many times faster the other number type must be to be recommended: such short timings vary."""
 FAIR_SHARE = 0.8
-"""Of the cores: with less of them, others are at work."""
+"""Share of the cores below which other processes use them."""
 _SHARE_SECONDS = 0.3
 _MATRIX = 512
 _TIMES = 5
@@ -39,33 +39,33 @@ BRINGS = {
     "plot": "figures as PNG, SVG and PDF",
     "maps": "t-SNE maps of embeddings and states",
 }
-"""What each extra is for; one without an entry is told by its packages."""
+"""What each extra is for; an extra without an entry is described by its packages."""
 
 
 class Environment(NamedTuple):
-    """What is known of a machine; -1 where it does not say."""
+    """Facts of a machine; -1 where they are unknown."""
 
     python: tuple[int, ...]
     packages: Mapping[str, str]
     """Versions of what is installed."""
     requirements: Mapping[str, str]
-    """The least version of each package that is needed; "python" too."""
+    """The minimum version of each required package; "python" too."""
     extras: Mapping[str, Mapping[str, str]]
-    """For each extra, the least versions of its packages."""
+    """For each extra, the minimum versions of its packages."""
     cores: int
-    """That this process may use, by affinity and by its cgroup's quota, rounded up."""
+    """Cores that this process may use, by affinity and by its cgroup's quota, rounded up."""
     threads: int
-    """That torch uses for a product."""
+    """Threads that torch uses for a matrix product."""
     omp_threads: str
     """OMP_NUM_THREADS; empty where it is not set."""
     load: float
-    """Processes of the whole machine that wanted to run, on the average of the last minute."""
+    """Average number of runnable processes of the whole machine in the last minute."""
     share: float
-    """How much of its cores this process got when it wanted all of them."""
+    """Share of its cores that this process got with one busy thread per core."""
     waiting: str
-    """What the environment says of how OpenMP's threads wait for each other; empty: they look for a long time before they sleep."""
+    """Environment variables that set how OpenMP threads wait; empty: they busy-wait for a long time before they sleep."""
     memory: float
-    """Bytes that can still be had: of the machine, and of its cgroup."""
+    """Available bytes: the smaller of the machine's and its cgroup's."""
     device: str
     """cpu, or the name of the GPU."""
     device_memory: float
@@ -76,14 +76,14 @@ class Environment(NamedTuple):
     folder: str
     writable: bool
     disk: float
-    """Free bytes where the folder is."""
+    """Free bytes on the disk of the folder."""
     encoding: str
     """Of the standard output."""
     locale_encoding: str
 
 
 def examine_machine(folder: Path | None = None) -> Diagnosis:
-    """Look this machine over, and the folder that runs would be written to. Nothing is written. Cost: a second beside importing torch."""
+    """Examine this machine and the folder that runs would be written to. Nothing is written. Cost: a second, plus importing torch."""
     return diagnose("this machine", judge_machine(measure_environment(Path.cwd() if folder is None else folder)))
 
 
@@ -117,7 +117,7 @@ def measure_environment(folder: Path) -> Environment:
 
 
 def read_requirements(lines: list[str]) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """The least versions of what is needed, and of each extra but `dev`, from the requirements in the package's metadata."""
+    """The minimum versions of the required packages and of each extra but `dev`, from the package's metadata."""
     needed: dict[str, str] = {}
     extras: dict[str, dict[str, str]] = {}
     for match in filter(None, map(_REQUIREMENT.fullmatch, lines)):
@@ -144,13 +144,13 @@ def _load() -> float:
 
 
 def _share(cores: int) -> float:
-    """How much of its cores this process gets when it wants all of them: one busy thread a core, for a moment."""
+    """The share of its cores that this process gets with one busy thread per core, measured for a moment."""
     end = time.perf_counter() + _SHARE_SECONDS
     block = bytes(1 << 18)
 
     def work() -> None:
         while time.perf_counter() < end:
-            sha256(block)  # gives up the interpreter's lock
+            sha256(block)  # releases the interpreter's lock
 
     threads = [Thread(target=work) for _ in range(cores)]
     started, used = time.perf_counter(), time.process_time()
@@ -187,7 +187,7 @@ def _time_product(kind: torch.dtype, device: torch.device) -> float:
 
 
 def judge_machine(machine: Environment) -> list[Finding]:
-    """Everything that can be said of a machine, one finding for each part of it."""
+    """All checks of a machine, one finding or more for each."""
     return [
         _versions(machine),
         _threads(machine),
@@ -229,40 +229,40 @@ def _threads(machine: Environment) -> Finding:
         return Finding(
             check="threads",
             severity="warning",
-            found=f"{told}: threads wait for each other",
+            found=f"{told}: more threads than cores",
             expected="no more threads than cores",
             remedy=f"OMP_NUM_THREADS={machine.cores}, or --set train.threads={machine.cores}",
             numbers=numbers,
         )
     if machine.threads < machine.cores:
-        remedy = f"--set train.threads={machine.cores}, unless others work here too"
-        return Finding(check="threads", severity="note", found=f"{told}: cores lie idle", remedy=remedy, numbers=numbers)
+        remedy = f"--set train.threads={machine.cores}, unless other processes need them"
+        return Finding(check="threads", severity="note", found=f"{told}: unused cores", remedy=remedy, numbers=numbers)
     return Finding(check="threads", severity="ok", found=told, numbers=numbers)
 
 
 def _other_work(machine: Environment) -> Finding:
-    told = f"this process gets {machine.share:.0%} of its {machine.cores} core{'s' * (machine.cores != 1)} when it wants all"
+    told = f"this process gets {machine.share:.0%} of its {machine.cores} core{'s' * (machine.cores != 1)} when it uses all"
     told += f"; load {machine.load:.1f}" if machine.load >= 0 else ""
     numbers = {"share": machine.share, "load": machine.load}
     if machine.share >= FAIR_SHARE:
         return Finding(check="other work", severity="ok", found=told, numbers=numbers)
-    patient = "" if machine.waiting else "; OpenMP's threads look long before they sleep, so that training all but stops"
+    spinning = "" if machine.waiting else "; OpenMP threads busy-wait, which slows training to a crawl"
     spins = "" if machine.waiting else f"GOMP_SPINCOUNT={SPIN_COUNT} before torch is imported, or import vitrail first; "
     fewer = max(1, round(machine.cores * machine.share))
     return Finding(
         check="other work",
         severity="warning",
-        found=f"{told}: others are at work, or a container's share is smaller{patient}",
+        found=f"{told}: other processes use the cores, or the container's CPU limit is lower{spinning}",
         expected=f"{FAIR_SHARE:.0%} or more",
-        remedy=f"{spins}end the other work, or --set train.threads={fewer}; speeds that are measured now say little",
+        remedy=f"{spins}end the other processes, or --set train.threads={fewer}; speeds measured now are unreliable",
         numbers=numbers,
     )
 
 
 def _free_memory(machine: Environment) -> Finding:
     if machine.memory < 0:
-        return Finding(check="memory", severity="unchecked", found="this system does not tell how much is free")
-    told = f"{machine.memory / 1e9:.1f} GB can be had"
+        return Finding(check="memory", severity="unchecked", found="free memory is unknown on this system")
+    told = f"{machine.memory / 1e9:.1f} GB of memory available"
     if machine.memory >= LITTLE_MEMORY:
         return Finding(check="memory", severity="ok", found=told, numbers={"bytes": machine.memory})
     return Finding(
@@ -314,9 +314,9 @@ def _extras(machine: Environment) -> list[Finding]:
 
 
 def _folder(machine: Environment) -> Finding:
-    told = f"{machine.folder}: {machine.disk / 1e9:.1f} GB free" if machine.disk >= 0 else f"{machine.folder}: is not there"
+    told = f"{machine.folder}: {machine.disk / 1e9:.1f} GB free" if machine.disk >= 0 else f"{machine.folder}: does not exist"
     if not machine.writable or machine.disk < 0:
-        expected, remedy = "a folder that can be written", "another folder: -o FOLDER, or other rights"
+        expected, remedy = "a folder that can be written", "another folder: -o FOLDER, or write permission"
         return Finding(check="folder", severity="fault", found=f"{told}, not writable", expected=expected, remedy=remedy)
     if machine.disk >= LITTLE_DISK:
         return Finding(check="folder", severity="ok", found=f"{told}, writable", numbers={"free_bytes": machine.disk})
@@ -325,7 +325,7 @@ def _folder(machine: Environment) -> Finding:
         severity="fault" if machine.disk < NO_DISK else "warning",
         found=told,
         expected=f"{LITTLE_DISK / 1e9:.0f} GB or more",
-        remedy="make room, or write to another disk: -o FOLDER; train.keep_last and train.keep_best say how many checkpoints are kept",
+        remedy="free disk space, or write to another disk: -o FOLDER; train.keep_last and train.keep_best limit the checkpoints kept",
         numbers={"free_bytes": machine.disk},
     )
 
@@ -338,7 +338,7 @@ def _encoding(machine: Environment) -> Finding:
         check="encoding",
         severity="warning",
         found=told,
-        expected="UTF-8, in which everything is read and written here whatever the locale says: other programs may garble it",
+        expected="UTF-8: Vitrail always reads and writes it, and other programs may garble it in this locale",
         remedy="LC_ALL=C.UTF-8 or PYTHONUTF8=1; on Windows, chcp 65001",
     )
 

@@ -14,20 +14,20 @@ from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measu
 SENTENCES = 32
 """The longest of the dev sentences, whose gradients are measured."""
 FEWEST_STEPS = 5
-"""Time steps that must be seen back."""
+"""Time steps that a source must have at least."""
 
 VANISHING, FADING = 0.35, 0.6
-"""Share of the gradient that is left one time step further back in a recurrent encoder, in the mean: a fault, a warning. Measured over 20
-steps on the phrasebook: an LSTM without attention 0.75, a healthy Elman network 0.5 (which is why it hardly learns what is far away), one
-whose recurrent weights are a tenth 0.06; with attention, which is a short way back, 0.97."""
+"""Mean share of the gradient that each time step back keeps in a recurrent encoder: a fault, a warning. Measured over 20
+steps on the phrasebook: an LSTM without attention 0.75, a healthy Elman network 0.5 (so it hardly learns long dependencies), one with a
+tenth of the recurrent weights 0.06; with attention, which shortens the path of the gradient, 0.97."""
 EXPLODING, GROWING = 100.0, 30.0
 """How many times the gradient of an earlier step may exceed that of the last ones: a fault, a warning. Healthy models: under 3; an Elman
 network whose recurrent weights are five times too large: 2,000."""
 LAYERS = 1e3
-"""Times by which the gradients of a side's lowest and highest layer may differ. Healthy models: under 2."""
+"""Largest allowed ratio between the gradients of a side's lowest and highest layer. Healthy models: under 2."""
 ENCODER = 1e-3
-"""Largest gradient in the encoder as a share of that in the decoder, below which the source can hardly be learned. Healthy models: 0.08 to
-3; with cross-attention cut: 0."""
+"""Largest gradient in the encoder as a share of that in the decoder, below which the model can hardly learn to use the source. Healthy
+models: 0.08 to 3; with cross-attention cut: 0."""
 _TINY = 1e-40
 
 
@@ -37,14 +37,14 @@ class GradientFlow(NamedTuple):
     name: str
     steps: int
     factor: float
-    """By which it changes from one step to the one before, in the mean (of logarithms)."""
+    """Geometric mean of the change from one step to the one before."""
     growth: float
     """Largest gradient of any step over the larger one of the last two."""
     largest: float
 
 
 def gradients(run: RunUnderTest) -> list[Finding]:
-    """Measure ||dL/dh|| at each layer and time step of the longest dev sentences; see `evaluation.gradients`."""
+    """Measure ||dL/dh|| at each layer and time step of the longest dev sentences; see `evaluation.gradient_norms`."""
     source, target = run.dev_sentences
     try:
         batches = longest_batches(run.vocabularies, source, target, sentences=SENTENCES, device=run.device)
@@ -54,7 +54,7 @@ def gradients(run: RunUnderTest) -> list[Finding]:
 
 
 def describe_flow(place: PlaceNorms) -> GradientFlow:
-    """The mean factor by a line through the logarithms of the norms, and the growth."""
+    """Fit the mean factor by a line through the logarithms of the norms, and find the growth."""
     norms = np.array(place.norms)
     if not np.isfinite(norms).all():
         return GradientFlow(place.name, len(norms), math.nan, math.inf, math.inf)
@@ -70,7 +70,7 @@ def describe_flow(place: PlaceNorms) -> GradientFlow:
 
 
 def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
-    """Judge by the worst place and by how layers compare; the gravest matter is told."""
+    """Judge by the worst place and by the ratio between layers; the most severe problem is reported."""
     flows = [describe_flow(place) for place in places]
     encoder, decoder = ([flow for flow, place in zip(flows, places, strict=True) if place.side == side] for side in ("source", "target"))
     states = [flow for flow, place in zip(flows, places, strict=True) if place.role == "hidden"]
@@ -83,7 +83,7 @@ def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
     growth = max(states, key=lambda flow: flow.growth, default=None)
     told = f"largest gradient in the encoder {reach:.2g} of that in the decoder; layers differ by {ratio:.2g} times"
     if recurrent:
-        told += f"; one time step back leaves {slowest:.2f} of it in the encoder"
+        told += f"; each time step back keeps {slowest:.0%} of it in the encoder"
     for severity, kind, text, remedy in _matters(flows, reach, ratio, slowest, growth):
         return Finding(check="gradients", severity=severity, found=f"{kind}: {text} ({told})", remedy=remedy, numbers=_finite(numbers))
     return Finding(check="gradients", severity="ok", found=told, numbers=_finite(numbers))
@@ -92,9 +92,9 @@ def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
 def _matters(
     flows: Sequence[GradientFlow], reach: float, ratio: float, slowest: float, growth: GradientFlow | None
 ) -> Iterable[tuple[Severity, str, str, str]]:
-    """What is wrong, the gravest first: severity, kind, what was found, remedy."""
-    clip = "lower optimizer.learning_rate, keep optimizer.clip_norm at 1, and train anew: such weights do not come back"
-    gates = "model.cell = lstm or gru, or model.attention, which gives the gradient a short way back"
+    """The problems, most severe first: severity, kind, text, remedy."""
+    clip = "lower optimizer.learning_rate, keep optimizer.clip_norm at 1, and train again: training does not recover from such weights"
+    gates = "model.cell = lstm or gru, or model.attention, which shortens the path of the gradient"
     broken = [flow.name for flow in flows if not math.isfinite(flow.largest)]
     if broken:
         yield "fault", "exploding", f"the gradient is not finite at {broken[0]}", clip
@@ -104,7 +104,7 @@ def _matters(
         if growth is not None and growth.growth > limit:
             yield severity, "exploding", f"{growth.growth:.2g} times as large {growth.steps} steps back at {growth.name}", clip
     if reach < ENCODER:
-        cut = "see whether the decoder hears the source at all; " + gates
+        cut = "check whether the decoder uses the source at all; " + gates
         yield "fault", "vanishing", f"hardly any gradient reaches the encoder, {reach:.1e} of the decoder's", cut
     for severity, limit in vanishing:
         if slowest < limit:
@@ -127,5 +127,5 @@ def _between_layers(flows: Sequence[GradientFlow]) -> float:
 
 
 def _finite(numbers: dict[str, float]) -> dict[str, float]:
-    """Without what JSON cannot hold."""
+    """Only the finite numbers: JSON has no others."""
     return {name: value for name, value in numbers.items() if math.isfinite(value)}

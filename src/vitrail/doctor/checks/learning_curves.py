@@ -1,4 +1,4 @@
-"""The course of a training as `metrics.jsonl` tells it: whether it learned, overfitted, was steady, and went to its end."""
+"""Checks of the learning curves in `metrics.jsonl`: warm-up, learning, overfitting, stability, completion."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,31 +16,31 @@ from vitrail.train.optim import Warmup
 from vitrail.train.run_config import RunConfig
 
 NOTHING = 0.9
-"""Dev loss, as a share of the entropy of single words, above which a model knows little more than how frequent each word is."""
+"""Dev loss, as a share of the unigram entropy, above which a model is hardly better than a unigram model."""
 EARLY = 0.2
-"""Share of the planned training below which a poor loss is no surprise."""
+"""Share of the planned training below which a high loss is normal."""
 RISEN = 0.2
 """Rise of the dev loss above its best that is a fault, if the training loss is also under half of it. From epoch to epoch, the dev loss of
 healthy runs rises by 1 % at most."""
 RISING = 0.05
 """The same, a warning."""
 RISEN_NATS = 0.05
-"""A rise of fewer nats per token is none."""
+"""A smaller rise, in nats per token, is ignored."""
 
 SPIKE_NATS = 0.5
 """Nats per token by which the loss of a line of metrics (50 steps or so) must exceed that of the best line before it: healthy runs stay
 below 0.2."""
 MANY_SKIPS = 0.01
-"""Share of steps with a gradient that is not finite that is a fault; a training gives up at 10 of 100."""
+"""Share of steps with a gradient that is not finite that is a fault; a training stops with an error at 10 of 100."""
 CLIPPED = 10.0
-"""Times by which the gradient is cut, in the median line of metrics after the warm-up; healthy runs: 1.0."""
+"""Factor by which clipping divides the gradient, in the median line of metrics after the warm-up; healthy runs: 1.0."""
 
 STILL = 0.02
-"""Improvement of the dev loss over the last validation, relative, from which on a longer training is worth trying."""
+"""Relative improvement of the dev loss at the last validation from which a longer training is worth trying."""
 
 
 class TrainingHistory(NamedTuple):
-    """What the log of a training says, in the order of its steps."""
+    """The log of a training, in the order of its steps."""
 
     train_steps: list[int]
     train_nats: list[float]
@@ -50,7 +50,7 @@ class TrainingHistory(NamedTuple):
     best: list[bool]
     """Whether a validation's score was the best so far."""
     norms: list[tuple[float, float]]
-    """Of the gradient, before and after clipping, for each line."""
+    """Norm of the gradient, before and after clipping, for each line."""
     skipped: int
     done_share: float
     """Of the planned training."""
@@ -58,7 +58,7 @@ class TrainingHistory(NamedTuple):
 
 
 def read_history(metrics: Sequence[Mapping[str, Any]]) -> TrainingHistory:
-    """Take from the log what can be judged; a value that was not finite (null in the log) counts as infinite."""
+    """Read the log; a value that was not finite (null in the log) counts as infinite."""
     train = [line for line in metrics if line.get("kind") == "train"]
     dev = [line for line in metrics if line.get("kind") == "validation" and "averaged_checkpoints" not in line]
     return TrainingHistory(
@@ -83,22 +83,22 @@ def _log(value: float) -> float:
 
 
 def planned_steps(course: TrainingHistory) -> float:
-    """How many steps the whole training has, at the speed so far; 0 where the log has no line on training yet."""
+    """Number of steps of the whole training, at the speed so far; 0 where the log has no training record yet."""
     return course.train_steps[-1] / course.done_share if course.train_steps and course.done_share else 0.0
 
 
 def warm_up(run: RunUnderTest) -> list[Finding]:
-    """Whether the learning rate gets up in the time that the training has."""
+    """Whether the warm-up fits into the planned training."""
     assert run.config is not None
     return [judge_warm_up(run.config, planned_steps(read_history(run.metrics)))]
 
 
 def judge_warm_up(config: RunConfig, steps: float) -> Finding:
-    """Judge by the largest learning rate of the schedule in a training of so many steps."""
+    """Judge by the largest learning rate that the schedule reaches in `steps` steps."""
     if steps < 1:
-        return Finding(check="warm-up", severity="unchecked", found="metrics.jsonl has no line on training yet")
+        return Finding(check="warm-up", severity="unchecked", found="metrics.jsonl has no training record yet")
     length, highest = Warmup.parse(config.schedule.warmup).within(steps), highest_share(config, steps=steps)
-    told = f"{length:,.0f} of {steps:,.0f} steps; the learning rate gets up to {highest:.0%} of {config.optimizer.learning_rate:g}"
+    told = f"{length:,.0f} of {steps:,.0f} steps; the learning rate reaches {highest:.0%} of {config.optimizer.learning_rate:g}"
     numbers = {"warmup_steps": length, "steps": steps, "highest_share": highest}
     if warn_of_warmup(config, steps=steps) is None:
         return Finding(check="warm-up", severity="ok", found=told, numbers=numbers)
@@ -107,24 +107,24 @@ def judge_warm_up(config: RunConfig, steps: float) -> Finding:
         severity="fault" if highest <= LOW else "warning",
         found=told,
         expected="a warm-up of about a tenth of the training",
-        remedy=f"train anew with --set schedule.warmup={WARMUP}, or longer (train.duration)",
+        remedy=f"train again with --set schedule.warmup={WARMUP}, or longer (train.duration)",
         numbers=numbers,
     )
 
 
 def learning(run: RunUnderTest) -> list[Finding]:
-    """Whether the dev loss says that something was learned."""
+    """Whether the dev loss is below the unigram entropy."""
     return [judge_learning(read_history(run.metrics), word_entropy(run.data))]
 
 
 def judge_learning(course: TrainingHistory, entropy: float) -> Finding:
-    """Compare the best dev loss, or without a dev set the last training loss, with the entropy of single words."""
+    """Compare the best dev loss, or without a dev set the last training loss, with the unigram entropy."""
     losses, name = (course.dev_nats, "dev") if course.dev_nats else (course.train_nats[-1:], "training")
     if not losses:
-        return Finding(check="learning", severity="unchecked", found="metrics.jsonl has no line with a loss yet")
+        return Finding(check="learning", severity="unchecked", found="metrics.jsonl has no loss yet")
     best = min(losses)
     share = best / entropy
-    told = f"best {name} loss {best:.3f} nats per token, {share:.0%} of the {entropy:.2f} that word frequencies alone give"
+    told = f"best {name} loss {best:.3f} nats per token, {share:.0%} of the unigram entropy ({entropy:.2f})"
     numbers = {"best_nats": best, "word_entropy_nats": entropy, "done_share": course.done_share}
     if share < LITTLE:
         return Finding(check="learning", severity="ok", found=told, numbers=numbers)
@@ -132,7 +132,7 @@ def judge_learning(course: TrainingHistory, entropy: float) -> Finding:
     nothing = not share < NOTHING
     steps = course.train_steps[-1] if course.train_steps else 0
     few = f"{steps:,} steps are few: Vitrail plans {LEAST_STEPS:,} and more (train.duration)" if steps < LEAST_STEPS else ""
-    causes = "see to warm-up, learning rate and misaligned lines first; if they are well, train longer"
+    causes = "check warm-up, learning rate and misaligned lines first; if they are fine, train longer"
     return Finding(
         check="learning",
         severity="note" if early else "fault" if nothing else "warning",
@@ -165,14 +165,14 @@ def judge_overfitting(course: TrainingHistory) -> Finding:
         severity="fault" if rise >= RISEN and train < last / 2 else "warning",
         found=told,
         expected=f"a dev loss that falls, or stays within {RISING:.0%} of its best",
-        remedy="raise model.dropout, add training text, or take a smaller model; train.patience ends a training that no longer gets "
-        "better. (The model that was kept is the one of the best validation.)",
+        remedy="raise model.dropout, add training text, or use a smaller model; train.patience stops a training that no longer "
+        "improves. (The saved model is that of the best validation.)",
         numbers=numbers,
     )
 
 
 def steadiness(run: RunUnderTest) -> list[Finding]:
-    """Whether the loss jumps, steps had to be skipped, or gradients are cut all the time."""
+    """Whether the loss jumps, steps were skipped, or gradients are always clipped."""
     course = read_history(run.metrics)
     if run.config is None:
         return [judge_steadiness(course, warmup=0.0)]
@@ -181,7 +181,7 @@ def steadiness(run: RunUnderTest) -> list[Finding]:
 
 
 def judge_steadiness(course: TrainingHistory, *, warmup: float, remedy: str = "lower optimizer.learning_rate") -> Finding:
-    """Judge by spikes of the loss, skipped steps and what clipping cuts away; the first `warmup` steps are not held against it."""
+    """Judge by spikes of the loss, skipped steps and the clipping factor; clipping in the first `warmup` steps is ignored."""
     lowest, spikes = math.inf, list[int]()
     for step, nats in zip(course.train_steps, course.train_nats, strict=True):
         if nats > lowest + SPIKE_NATS:
@@ -196,34 +196,34 @@ def judge_steadiness(course: TrainingHistory, *, warmup: float, remedy: str = "l
     told += f"{cut:.1f} (median after the warm-up)"
     numbers = {"jumps": len(spikes), "lines": len(course.train_steps), "skipped": course.skipped, "clipped_times": cut}
     if not course.train_steps:
-        return Finding(check="steadiness", severity="unchecked", found="metrics.jsonl has no line on training yet")
+        return Finding(check="steadiness", severity="unchecked", found="metrics.jsonl has no training record yet")
     if not spikes and not course.skipped and cut < CLIPPED:
         return Finding(check="steadiness", severity="ok", found=told, numbers=numbers)
     return Finding(
         check="steadiness",
         severity="fault" if diverged or course.skipped >= max(2.0, MANY_SKIPS * steps) else "warning",
-        found=f"{told}{'; the loss has not come down again' if diverged else ''}",
-        expected="a loss that falls, and gradients that are seldom cut",
+        found=f"{told}{'; the loss has not recovered' if diverged else ''}",
+        expected="a falling loss, and gradients that are rarely clipped",
         remedy=f"{remedy}{'; text of skipped steps is in bad_batches/' if course.skipped else ''}",
         numbers=numbers,
     )
 
 
 def completion(run: RunUnderTest) -> list[Finding]:
-    """Whether the training went to its end, and whether a longer one is worth trying."""
+    """Whether the training is finished, and whether a longer one is worth trying."""
     return [judge_completion(read_history(run.metrics))]
 
 
 def judge_completion(course: TrainingHistory) -> Finding:
-    """Notes on trainings that are not at their end, or still got better there."""
+    """A note on a training that is not finished, or was still improving at its end."""
     steps = max([*course.train_steps, *course.dev_steps], default=0)
     numbers: dict[str, float] = {"steps": steps, "done_share": course.done_share}
     if not course.finished:
         return Finding(
             check="completion",
             severity="note",
-            found=f"not at its end: step {steps:,}, {course.done_share:.0%} of the planned training",
-            remedy="if nobody is training here, the same vitrail train command goes on from the last checkpoint",
+            found=f"not finished: step {steps:,}, {course.done_share:.0%} of the planned training",
+            remedy="if no training is running, the same vitrail train command resumes it",
             numbers=numbers,
         )
     told = f"finished at step {steps:,}"
@@ -236,7 +236,7 @@ def judge_completion(course: TrainingHistory) -> Finding:
     return Finding(
         check="completion",
         severity="note",
-        found=f"{told}: it was still getting better",
+        found=f"{told}: it was still improving",
         remedy="a longer train.duration",
         numbers=numbers | {"last_gain": gain},
     )

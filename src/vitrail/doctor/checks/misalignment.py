@@ -1,4 +1,4 @@
-"""Misaligned lines: from which pair on the target belongs to a neighbour of the source, by lengths alone and by a trained model's loss."""
+"""Check of misaligned lines: from which pair on a target belongs to a neighbouring source, by lengths and by a trained model's loss."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,54 +17,54 @@ from vitrail.models.base import TranslationModel
 _Floats = npt.NDArray[np.float64]
 
 WINDOW = 200
-"""Pairs in which lengths are compared: chance gives a correlation of 0 with a standard deviation of 1 / sqrt(200) = 0.07."""
+"""Pairs in a window whose lengths are compared: chance gives a correlation of 0 with a standard deviation of 1 / sqrt(200) = 0.07."""
 SHIFTS = (1, -1, 2, -2)
-"""Neighbours whose target is tried: one line lost or one too many, or two."""
+"""Neighbours whose target is tried: one or two lines missing or added."""
 CHANCE = 6.0
-"""Standard deviations by which a neighbour's lengths must fit better. Windows of a corpus of 10 million pairs, and four shifts, are 200,000
-trials: 6 makes one false alarm in 5,000 such corpora."""
+"""Standard deviations by which a neighbour's lengths must correlate better. Windows of a corpus of 10 million pairs, and four shifts, are
+200,000 trials: 6 makes one false alarm in 5,000 such corpora."""
 UNRELATED = 3.0
-"""Standard deviations from 0 within which the lengths of a window have nothing to do with each other."""
+"""Standard deviations from 0 within which the lengths of a window are unrelated."""
 WIDER = 1.3
-"""A window of unrelated lengths is suspicious where their ratios also spread so much more than in the median window. In Multi30k and the
-phrasebook, ratios of unrelated lengths spread 2.3 to 2.7 times as much, and those of no window 1.3 times."""
+"""A window of unrelated lengths is suspicious if the spread of their ratios is also so many times that of the median window. In Multi30k
+and the phrasebook, ratios of unrelated lengths spread 2.3 to 2.7 times as much, and those of no window 1.3 times."""
 RELATED = 0.2
 """Correlation of lengths over a whole corpus below which its two sides seem to be unrelated. Multi30k 0.87, the phrasebook 0.82."""
 MUCH = 0.1
-"""Share of a corpus that is paired with nothing, from which on it is a fault."""
+"""Share of a corpus with unrelated sides from which it is a fault."""
 
 _FAR = 101
-"""How many pairs further the source stands whose loss is the baseline: beyond any shift and most paragraphs."""
+"""Distance in pairs of the source whose loss is the baseline: beyond any shift and most paragraphs."""
 PROBES = 24
-"""Windows that the model's loss is measured in, evenly spread."""
+"""Windows in which the model's loss is measured, evenly spread."""
 PROBE_PAIRS = 12
 """Pairs of such a window; each source is also scored with the target of the pair after it and before it."""
 _DEV_PAIRS = 64
 NATS = 0.3
-"""Nats per token by which neighbours' targets must suit better, in the mean of a window, for it to be shifted."""
+"""Nats per token by which neighbours' targets must be better, in the mean of a window, for it to be shifted."""
 LEAST_LEAD_NATS = 0.4
-"""Nats per token by which right targets must be ahead of their neighbours in a quarter of the windows, or the model knows too little to be
-asked. Healthy models: 3 to 6."""
+"""Nats per token by which right targets must be better than their neighbours in a quarter of the windows; otherwise the model is too weak.
+Healthy models: 3 to 6."""
 
 
 class Shift(NamedTuple):
-    """Pairs whose target stands elsewhere."""
+    """A range of pairs whose targets are at other pairs."""
 
     first: int
-    """The first pair that is affected, counted from 0, up to the width of a window."""
+    """The first affected pair, counted from 0, exact to the width of a window."""
     last: int
     """The last one."""
     by: int
-    """Where the target of pair i stands: at pair i + by; 0: nowhere near."""
+    """The target of pair i is at pair i + by; 0: nowhere near."""
 
 
 def by_lengths(source: npt.ArrayLike, target: npt.ArrayLike) -> list[Shift]:
-    """Runs of windows in which targets are as long as a neighbour's source asks for (by != 0), or as nobody's does (by == 0).
+    """Runs of windows in which target lengths fit a neighbour's source (by != 0), or no source nearby (by == 0).
 
     In each window the Pearson correlation r of log lengths is compared with those of shifted lengths by Fisher's z = atanh(r)·sqrt(n - 3),
     which has a standard deviation of 1. Source: Fisher 1915; lengths as evidence of alignment: Gale and Church 1993. In text without
-    misalignment, a window's lengths may still be unrelated where all its sentences are about as long (sorted text): what tells misaligned
-    ones is that the ratio of lengths also spreads more than elsewhere.
+    misalignment, a window's lengths may still be unrelated where all its sentences are about as long (sorted text): misaligned windows also
+    have a larger spread of the length ratio than elsewhere.
     Cost: a few passes over the lengths: 1 s for 10 million pairs.
     """
     left, right = log_lengths(source), log_lengths(target)
@@ -81,13 +81,13 @@ def log_lengths(lengths: npt.ArrayLike) -> _Floats:
 
 
 def _windows(pairs: int) -> list[tuple[int, int]]:
-    """Where windows begin and end; the last one is longer rather than short."""
+    """The first and last pair of each window; a short rest is added to the last window."""
     count = max(1, pairs // WINDOW)
     return [(number * WINDOW, pairs if number == count - 1 else (number + 1) * WINDOW) for number in range(count)]
 
 
 def _verdict(source: _Floats, target: _Floats, window: tuple[int, int], *, wide: bool) -> int | None:
-    """The shift that explains a window; 0: its lengths have nothing to do with each other; None: it is as it should be."""
+    """The shift that explains a window; 0: its lengths are unrelated; None: nothing is wrong."""
     first, last = window
     straight = _fisher(source[first:last], target[first:last])
     best = max(SHIFTS, key=lambda by: _shifted(source, target, first, last, by))
@@ -129,10 +129,10 @@ def _runs(verdicts: Sequence[int | None], windows: Sequence[tuple[int, int]]) ->
 
 
 def first_affected(source: _Floats, target: _Floats, shift: Shift) -> int:
-    """Where a shift begins: within a window before and after the first window, the place that parts the pairs best.
+    """Where a shift begins: the best change point within a window before and after the first window.
 
     For each pair, the evidence is how much better the neighbour's length fits the source's, by the line that fits both sides' logs;
-    the sum of it over all pairs from a place on is greatest where the shift begins (CUSUM, Page 1954).
+    the sum of it over all pairs after a place is largest where the shift begins (CUSUM, Page 1954).
     Measured at 400 random places: 1.4 pairs away in the mean in the phrasebook (worst: 20), 1.0 in Multi30k (worst: 7).
     """
     begin, end = max(0, shift.first - WINDOW, -shift.by), min(len(source) - max(shift.by, 0), shift.first + WINDOW)
@@ -144,22 +144,22 @@ def first_affected(source: _Floats, target: _Floats, shift: Shift) -> int:
 
 
 def by_loss(leads: _Floats) -> dict[int, int]:
-    """Which windows are shifted, and by how much, from nats per token that right targets are ahead of neighbours' ones.
+    """Which windows are shifted, and by how much, from the lead of right targets over neighbours' targets in nats per token.
 
-    Args: leads: (windows, 2): the mean of `ahead`.
+    Args: leads: (windows, 2): the mean of `lead_over_neighbours`.
     """
     return {int(place): (1, -1)[int(row.argmin())] for place, row in enumerate(leads) if row.min() < -NATS}
 
 
 def misalignment(run: RunUnderTest) -> list[Finding]:
-    """Look through every corpus of the training text: all of it by lengths, a sample of it by the model's loss."""
+    """Check every corpus of the training text: all pairs by lengths, a sample by the model's loss."""
     knows = run.loaded is not None and run.vocabularies.digest == run.data.vocabularies.digest
     model = run.model if knows and _beats_frequencies(run) else None
     return [_examine(run, store, name, model) for store, name in zip(run.data.stores, corpus_names(run), strict=True)]
 
 
 def _beats_frequencies(run: RunUnderTest) -> bool:
-    """Whether dev text is likelier to the model than by how frequent each token is: what one that diverged says of pairs is noise."""
+    """Whether the model's dev loss is below the unigram entropy: the losses of a diverged model are noise."""
     pairs = run.dev_pairs
     source, target = pairs.source[:_DEV_PAIRS], pairs.target[:_DEV_PAIRS]
     nats, tokens = losses(run.model, source, target)
@@ -167,7 +167,7 @@ def _beats_frequencies(run: RunUnderTest) -> bool:
 
 
 def corpus_names(run: RunUnderTest) -> list[str]:
-    """What each corpus is called in the report of the preparation."""
+    """The name of each corpus in the report of the preparation."""
     parts = run.data.report.details["corpora"]
     return [str(parts[place]["name"]) if place < len(parts) else store.folder.name for place, store in enumerate(run.data.stores)]
 
@@ -190,9 +190,9 @@ def _examine(run: RunUnderTest, store: Store, name: str, model: TranslationModel
 
 
 def probe_loss(model: TranslationModel, store: Store) -> list[Shift] | None:
-    """Ask the model in windows that are spread over a corpus; neighbouring windows of one shift become one run.
+    """Measure the model's loss in windows spread over a corpus; neighbouring windows with the same shift become one run.
 
-    None where the model does not tell right targets from wrong ones even in its best windows, or the corpus is too short for one.
+    None where the model does not prefer right targets even in its best windows, or the corpus is too short for a window.
     """
     starts = spread(max(0, len(store) - PROBE_PAIRS - 2), PROBES)
     places = [start + 1 + place for start in starts for place in range(PROBE_PAIRS)]
@@ -206,10 +206,10 @@ def probe_loss(model: TranslationModel, store: Store) -> list[Shift] | None:
 
 
 def lead_over_neighbours(model: TranslationModel, store: Store, places: Sequence[int]) -> _Floats:
-    """By how many nats per token a pair's own target suits its source better than that of the pair after, and of the pair before.
+    """By how many nats per token a pair's own target fits its source better than those of the pair after and the pair before.
 
-    How well a target y suits a source x is log p(y | x) - log p(y | another source), so that a target that is likely, or unlikely, whatever
-    the source is says nothing, and to a model that does not hear the source all suit alike.
+    The fit of a target y to a source x is log p(y | x) - log p(y | another source): a target that is likely for every source does not
+    count, and for a model that ignores the source all fits are equal.
     Returns: a row for each place; 0 where a side has more than `LONGEST` tokens. Precondition: every place has a pair before and after it.
     """
     needed = sorted({place + by for place in places for by in (-1, 0, 1)})
@@ -234,7 +234,7 @@ def _per_token(model: TranslationModel, source: Sequence[IdRow], target: Sequenc
 
 
 def _bisected(model: TranslationModel, store: Store, run: Shift, *, step: int) -> int:
-    """Where a run of shifted windows begins, to within a window: between the last good window and the first shifted one."""
+    """Where a run of shifted windows begins, to within a window: between the last aligned window and the first shifted one."""
     good, bad, column = max(1, run.first - step), run.first + 1, 0 if run.by > 0 else 1
     while bad - good > PROBE_PAIRS:
         middle = (good + bad) // 2
@@ -244,7 +244,7 @@ def _bisected(model: TranslationModel, store: Store, run: Shift, *, step: int) -
 
 
 def _nearer(model: TranslationModel, store: Store, shift: Shift) -> int:
-    """The first pair of a shift by one, by the model's loss on the pairs around where it seems to be: see `first_affected`."""
+    """The first pair of a shift by one, by the model's loss on the pairs around the estimated place: see `first_affected`."""
     if abs(shift.by) != 1:
         return shift.first
     begin = max(1, shift.first - PROBE_PAIRS * 3)
@@ -258,38 +258,38 @@ def _misaligned(run: RunUnderTest, store: Store, name: str, shift: Shift, *, evi
     target = vocabularies.target.written(store.target(shift.first).tolist())
     where = "to the end" if shift.last >= pairs - 1 else f"to about pair {shift.last + 1:,}"
     side = "target" if shift.by > 0 else "source"
-    more = f"; {runs - 1} more such stretches" if runs > 1 else ""
+    more = f"; {runs - 1} more such ranges" if runs > 1 else ""
     return Finding(
         check="misaligned lines",
         severity="fault",
-        found=f"{name}: from pair {shift.first + 1:,} of {pairs:,} {where}, the target of a pair stands {abs(shift.by)} pair"
-        f"{'s' * (abs(shift.by) > 1)} {'after' if shift.by > 0 else 'before'} it (by {evidence}){more}; there {source!r} is paired "
+        found=f"{name}: from pair {shift.first + 1:,} of {pairs:,} {where}, the translation of a source is {abs(shift.by)} pair"
+        f"{'s' * (abs(shift.by) > 1)} {'later' if shift.by > 0 else 'earlier'} (by {evidence}){more}; there {source!r} is paired "
         f"with {target!r}",
         expected="line n of one side translates line n of the other",
-        remedy=f"the {side} file has a line too many just before these, or the other one lost a line: look for that sentence, mend the "
-        "files, and prepare and train anew (pairs are counted after cleaning, so line numbers are higher)",
+        remedy=f"the {side} file has an extra line just before these, or the other file lacks one: find it, fix the "
+        "files, then prepare and train again (pairs are counted after cleaning, so line numbers are higher)",
         numbers={"first_pair": shift.first + 1, "last_pair": shift.last + 1, "shift": shift.by, "pairs": pairs, "stretches": runs},
     )
 
 
 def _judge_unrelated(store: Store, name: str, shifts: Sequence[Shift], *, helped: bool | None) -> Finding:
-    """What remains when nothing is shifted: stretches, or a whole text, whose two sides have nothing to do with each other.
+    """The finding where nothing is shifted: ranges, or a whole text, whose sides are unrelated.
 
-    Args: helped: whether the model knew enough to be asked; None where there is none.
+    Args: helped: whether the model was good enough to check by its loss; None without a model.
     """
     check, pairs = "misaligned lines", len(store)
     related = _correlation(log_lengths(store.source_lengths), log_lengths(store.target_lengths))
     lost = sum(shift.last - shift.first + 1 for shift in shifts)
     numbers = {"pairs": pairs, "length_correlation": related, "unrelated_pairs": lost}
     told = f"{name}: lengths of the two sides correlate by {related:.2f} over {pairs:,} pairs"
-    remedy = "see whether these lines translate each other; take out or mend what does not, and prepare and train anew"
+    remedy = "check these lines; remove or fix those that do not translate each other, then prepare and train again"
     if lost:
         first = shifts[0]
         return Finding(
             check=check,
             severity="fault" if lost >= MUCH * pairs else "warning",
             found=f"{told}, but not at all in {lost:,} of them, the first around pairs {first.first + 1:,} to {first.last + 1:,}",
-            expected="sentences and translations of like length everywhere",
+            expected="sentences and translations of similar length everywhere",
             remedy=remedy,
             numbers=numbers,
         )
@@ -299,7 +299,7 @@ def _judge_unrelated(store: Store, name: str, shifts: Sequence[Shift], *, helped
     windows = min(PROBES, max(0, pairs - PROBE_PAIRS - 2))
     by_model = {
         None: "",
-        False: "; the model knows too little to be asked",
+        False: "; the model is too weak to check this by its loss",
         True: f"; the model's loss agrees in {windows} windows of {PROBE_PAIRS} pairs",
     }[helped]
     return Finding(check=check, severity="ok", found=f"{told}, in every window of {WINDOW}{by_model}", numbers=numbers)

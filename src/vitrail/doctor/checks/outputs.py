@@ -1,4 +1,4 @@
-"""What a model says: the same for every input, in loops, or without having heard the source."""
+"""Checks of translations: the same for every input, loops, or no use of the source."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import FEWEST, SOURCE_WEAK, losses_by_source
 
 SAME = 0.1
-"""Different translations as a share of different references below which a model says the same for every input. Every healthy
-model measured has 1.0, an Elman network that hardly hears the source 0.25; a constant one has 1 in the number of sentences."""
+"""Different translations as a share of different references, below which a model gives every input the same output. Every healthy
+model measured has 1.0, an Elman network that hardly uses the source 0.25, a constant model 1 / (number of sentences)."""
 ALIKE = 0.5
-"""The same, below which many inputs are told alike."""
+"""The same share, below which many inputs get equal outputs."""
 SOURCE_NATS = 0.1
 """Nats per token by which a wrong source must make the right target less likely: parallel text shares 1 nat per token and more (the
 difference in loss between a language model and a translator), so this is a tenth. With cross-attention cut: 0."""
@@ -22,9 +22,9 @@ LOOPING = 0.1
 LOOPS_SEEN = 0.03
 """Share that is a warning: 4 of 128."""
 LOOP_TIMES = 4
-"""A word or phrase this often in a row, more than people write ("no, no, no")."""
+"""Repetitions of a word or phrase in a row that count as a loop; more than people write ("no, no, no")."""
 LOOP_WORDS = 6
-"""Words of the longest phrase whose repetition is looked for."""
+"""Maximal length in words of a repeated phrase."""
 
 
 def same_output(run: RunUnderTest) -> list[Finding]:
@@ -47,8 +47,8 @@ def judge_variety(translations: Sequence[str], references: Sequence[str]) -> Fin
         check=check,
         severity="fault" if share < SAME else "warning",
         found=f"{told}; {times:,} times {text!r}",
-        expected="a translation of its own for nearly every sentence",
-        remedy="see to warm-up, learning rate, misaligned lines and unheard source first; if they are well, train longer",
+        expected="a different translation for nearly every sentence",
+        remedy="check warm-up, learning rate, misaligned lines and unheard source first; if they are fine, train longer",
         numbers=numbers,
     )
 
@@ -68,7 +68,8 @@ def repetition(run: RunUnderTest) -> list[Finding]:
 
 
 def loops(text: str) -> bool:
-    """Whether a phrase of up to `LOOP_WORDS` words stands `LOOP_TIMES` times in a row; in text without spaces, of as many characters."""
+    """Whether a phrase of up to `LOOP_WORDS` words occurs `LOOP_TIMES` times in a row; characters instead of words in text without
+    spaces."""
     words = text.split()
     units = words if len(words) > LOOP_TIMES else list(text)
     return any(_repeats(units, length) for length in range(1, LOOP_WORDS + 1))
@@ -98,15 +99,15 @@ def judge_loops(looping: Sequence[str], endless: Sequence[str], sentences: int) 
         check="repetition",
         severity="fault" if share >= LOOPING else "warning",
         found=f"{told}, such as {shown!r}",
-        expected=f"less than {LOOPS_SEEN:.0%} (greedy, without the guard against repetition)",
-        remedy="train longer; look for training pairs whose target repeats itself or is much longer than its source; until then "
+        expected=f"less than {LOOPS_SEEN:.0%} (greedy, without the repetition guard)",
+        remedy="train longer; find training pairs whose target repeats itself or is much longer than its source; until then "
         "search.repeat_ngram and search.max_repeats keep loops short",
         numbers=numbers,
     )
 
 
 def unheard_source(run: RunUnderTest) -> list[Finding]:
-    """How much less likely the right target is with the source of another sentence."""
+    """How much the loss rises with the source of another sentence."""
     pairs = run.dev_pairs
     if len(pairs) < FEWEST:
         return [Finding(check="unheard source", severity="unchecked", found=f"{len(pairs)} dev sentences are too few")]
@@ -125,9 +126,9 @@ def judge_source_use(true_nats: float, shuffled_nats: float, *, sentences: int) 
     return Finding(
         check="unheard source",
         severity="fault" if deaf else "warning",
-        found=f"{told}: the model writes {'without hearing' if deaf else 'and hardly hears'} the source",
+        found=f"{told}: the model {'ignores' if deaf else 'hardly uses'} the source",
         expected=f"{SOURCE_WEAK} nats or more",
-        remedy="see to warm-up, learning rate and misaligned lines first; if they are well, train longer; "
-        "a recurrent model gets attention by model.attention",
+        remedy="check warm-up, learning rate and misaligned lines first; if they are fine, train longer; "
+        "model.attention gives a recurrent model attention",
         numbers=numbers,
     )

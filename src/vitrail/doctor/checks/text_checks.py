@@ -1,4 +1,4 @@
-"""The text of a run: sentences of dev and test that training has seen, and vocabularies or sides that do not fit."""
+"""Checks of a run's text: dev and test sentences in the training text, and vocabularies or sides that do not match."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -16,15 +16,15 @@ from vitrail.evaluation.learned import spread
 LEAK_PAIRS = 30_000
 """Training pairs whose sentences are compared with dev and test, evenly spread over all: 2 s."""
 LEAKED = 0.01
-"""Share of dev or test that stands in the training text, as whole pairs, from which on scores are worth little. Vitrail's own preparation
-leaves none: each pair that shares a sentence with dev or test is taken out."""
+"""Share of dev or test pairs in the training text from which scores are worth little. Vitrail's own preparation leaves none: it removes
+each pair that shares a sentence with dev or test."""
 
 SAMPLE = 2_000
 """Sentences a side whose tokens are counted."""
 UNKNOWN = 0.05
-"""Share of unknown and byte tokens on dev that is a fault where train has far fewer: every 20th token is then not a word part."""
+"""Share of unknown and byte tokens on dev that is a fault where train has far fewer: every 20th token is then not a subword."""
 UNKNOWN_TIMES = 3.0
-"""How many times as many on dev as on train."""
+"""The ratio of dev to train that makes it a fault."""
 SHORTER = 0.6
 """Characters per token on dev, as a share of those on train, below which dev is not in the language that the vocabulary was made for.
 Measured: see docs/doctor.md."""
@@ -35,7 +35,7 @@ _FIRST_BYTE, _BYTES = EOS + 1, 256
 
 
 def leakage(run: RunUnderTest) -> list[Finding]:
-    """Whether dev or test sentences, compared without case, final marks and spacing, stand in the training text."""
+    """Whether dev or test sentences, compared without case, final marks and spacing, also occur in the training text."""
     data = run.data
     places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(run)))]
     source = {sentence_key(data.vocabularies.source.written(store.source(place).tolist())) for store, place in places}
@@ -54,10 +54,10 @@ def _total(run: RunUnderTest) -> int:
 
 
 class Shared(NamedTuple):
-    """How many sentences of a text stand in another one, and the first of them."""
+    """How many sentences of a text also occur in another one, and the first of them."""
 
     both: int
-    """Pairs of which both sides stand there (not necessarily in one pair)."""
+    """Pairs of which both sides occur there (not necessarily in one pair)."""
     one: int
     """Pairs of which only one side does."""
     sentences: int
@@ -78,7 +78,8 @@ def count_shared(texts: Texts, sources: set[int], targets: set[int]) -> Shared:
 def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int) -> Finding:
     """Judge by the share of pairs that training has seen."""
     sample = "" if seen >= pairs else f" (of which {seen:,} were compared)"
-    told = f"{shared.both:,} of {shared.sentences:,} {name} pairs stand in the {pairs:,} training pairs{sample}, {shared.one:,} by one side"
+    told = f"{shared.both:,} of {shared.sentences:,} {name} pairs also occur in the {pairs:,} training pairs{sample}, "
+    told += f"{shared.one:,} by one side"
     numbers = {"pairs": shared.both, "one_side": shared.one, "sentences": shared.sentences, "training_pairs_seen": seen}
     if not shared.both and not shared.one:
         return Finding(check="leakage", severity="ok", found=told, numbers=numbers)
@@ -86,14 +87,14 @@ def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int) -> Finding:
         check="leakage",
         severity="fault" if shared.both >= LEAKED * shared.sentences else "warning",
         found=f"{told}, such as {shared.example!r}",
-        expected="none: what was learned by heart is no measure of what was learned",
-        remedy=f"give {name} text that training does not hold, or let it be held out (data.holdout), and train in a new folder",
+        expected="none: scores on training sentences are too high",
+        remedy=f"use {name} text that is not in the training text, or let it be held out (data.holdout), and train in a new folder",
         numbers=numbers,
     )
 
 
 class TokenStatistics(NamedTuple):
-    """What the tokens of some text are like."""
+    """Statistics of the tokens of a text."""
 
     unknown: float
     """Share of unknown tokens and of bytes."""
@@ -114,7 +115,7 @@ def token_statistics(texts: Sequence[str], rows: Iterable[Sequence[int]], vocabu
 
 
 def vocabulary(run: RunUnderTest) -> list[Finding]:
-    """Whether model, data and dev text are made for each other."""
+    """Whether model, data and dev text match."""
     data = run.data
     if run.loaded is not None and run.vocabularies.digest != data.vocabularies.digest:
         return [_other_vocabulary(run)]
@@ -139,9 +140,9 @@ def vocabulary(run: RunUnderTest) -> list[Finding]:
 
 
 def _well(sides: Sequence[tuple[TokenStatistics, TokenStatistics]]) -> str:
-    """In short, where nothing is wrong."""
+    """The text of the finding where nothing is wrong."""
     shares = " and ".join(f"{dev.unknown:.1%} of the {side}" for side, (_, dev) in zip(("source", "target"), sides, strict=True))
-    return f"of dev's tokens, {shares} are unknown or bytes; model, data and dev text are of one vocabulary"
+    return f"of dev's tokens, {shares} are unknown or bytes; model, data and dev text use the same vocabulary"
 
 
 def _joined(found: Sequence[Finding]) -> dict[str, float]:
@@ -154,15 +155,15 @@ def _other_vocabulary(run: RunUnderTest) -> Finding:
         check="vocabulary",
         severity="fault",
         found=f"the model's vocabulary ({model.digest[:12]}, {model.source.size:,} and {model.target.size:,} ids) is not the data's "
-        f"({data.digest[:12]}, {data.source.size:,} and {data.target.size:,} ids): model/ and data/ are of different runs",
+        f"({data.digest[:12]}, {data.source.size:,} and {data.target.size:,} ids): model/ and data/ are from different runs",
         expected="one vocabulary for both",
-        remedy="bring back the model or the data that belongs here, or train in a new folder",
+        remedy="restore the matching model/ or data/, or train in a new folder",
         numbers={"model_ids": model.source.size, "data_ids": data.source.size},
     )
 
 
 def judge_tokens(side: str, train: TokenStatistics, dev: TokenStatistics) -> Finding:
-    """Compare what the tokens of a side are like on dev and on train."""
+    """Compare the tokens of a side on dev and on train."""
     told = f"{side}: {dev.unknown:.1%} unknown or byte tokens on dev, {train.unknown:.1%} on train; {dev.characters:.1f} and "
     told += f"{train.characters:.1f} characters a token"
     numbers = {f"{side}_unknown_dev": dev.unknown, f"{side}_unknown_train": train.unknown}
@@ -175,13 +176,13 @@ def judge_tokens(side: str, train: TokenStatistics, dev: TokenStatistics) -> Fin
         severity="fault",
         found=told,
         expected="dev text of the language, script and spelling of the training text",
-        remedy=f"see whether the dev {side} is the right file, in the right language and encoding (UTF-8), tokenised as the training text",
+        remedy=f"check that the dev {side} is the right file, in the right language and encoding (UTF-8), tokenised as the training text",
         numbers=numbers,
     )
 
 
 def judge_sides(source: tuple[TokenStatistics, TokenStatistics], target: tuple[TokenStatistics, TokenStatistics]) -> Finding:
-    """Whether dev has its sides the wrong way round: (train, dev) of each side, in one vocabulary."""
+    """Whether the sides of dev are exchanged: (train, dev) of each side, in one vocabulary."""
     straight = _cosine(source[0], source[1]) + _cosine(target[0], target[1])
     crossed = _cosine(source[0], target[1]) + _cosine(target[0], source[1])
     numbers = {"own_side": straight / 2, "other_side": crossed / 2}
@@ -193,7 +194,7 @@ def judge_sides(source: tuple[TokenStatistics, TokenStatistics], target: tuple[T
         severity="fault",
         found=told,
         expected="each side in its own language",
-        remedy="the source and target of the dev text are exchanged: give them the other way round",
+        remedy="the source and target of the dev text are exchanged: swap them",
         numbers=numbers,
     )
 

@@ -1,4 +1,4 @@
-"""The size of an optimizer's steps against the size of the weights, layer by layer: whether the learning rate is too high or too low."""
+"""Check of the learning rate: the update-to-weight ratio of each layer, and the distance from the initial weights."""
 
 import math
 import statistics
@@ -22,36 +22,37 @@ from vitrail.train.resume.checkpoints import Checkpoint
 from vitrail.train.run_config import RunConfig
 
 BIG_STEP = 0.02
-"""Update-to-weight ratio at the top of the schedule above which steps are too big. Healthy runs of this project (Transformer and LSTMs on
-Multi30k and the phrasebook) have 0.005 to 0.014; with ten times their rate 0.024 to 0.038, and twice the loss. (Karpathy's rule of thumb,
-0.001, is for rates well after their top.)"""
+"""Update-to-weight ratio at the top of the schedule above which updates are too large. Healthy runs of this project (Transformer and LSTMs
+on Multi30k and the phrasebook) have 0.005 to 0.014; with ten times their rate 0.024 to 0.038, and twice the loss. (Karpathy's rule of
+thumb, 0.001, is for learning rates well below their peak.)"""
 FAR = 3.0
-"""Distance from the initial weights, relative to their size, that is too far. Healthy runs: 0.5 to 2.2; ten times their rate: 3.1 to 4.0, a
-hundred times: 12 to 16, a thousand times: 93 to 500."""
+"""Distance from the initial weights, relative to their norm, that is too large. Healthy runs: 0.5 to 2.2; ten times their rate: 3.1 to 4.0,
+a hundred times: 12 to 16, a thousand times: 93 to 500."""
 SMALL_STEP = 0.001
-"""Ratio below which steps are too small, where the weights are also still near where they began and little was learned. A thirtieth of the
+"""Ratio below which updates are too small, if the weights are also near their initial values and little was learned. A thirtieth of the
 right rate: 0.0006 to 0.001; a thousandth: 0.00004."""
 NEAR = 0.25
-"""Distance from the initial weights below which hardly anything moved. A thirtieth of the right rate: 0.09 to 0.23; a thousandth: 0.01."""
+"""Distance from the initial weights below which they have hardly changed. A thirtieth of the right rate: 0.09 to 0.23; a thousandth:
+0.01."""
 FEW_STEPS = 100
-"""Steps after the warm-up before which nothing is said."""
+"""Steps after the warm-up before which nothing is judged."""
 
 
 class Steps(NamedTuple):
-    """What is known of the steps of one layer's matrices."""
+    """The updates of one layer's matrices."""
 
     ratio: float
     """Root mean square of one update at the top of the schedule over that of the weights."""
     moved: float
-    """Distance from the initial weights over their size: ||w - w0|| / ||w0||."""
+    """Distance from the initial weights over their norm: ||w - w0|| / ||w0||."""
 
 
 def measure_steps(run: RunUnderTest, config: RunConfig, checkpoint: Checkpoint) -> dict[str, Steps]:
-    """For each layer, how large its updates are and how far it came, matrices alone.
+    """For each layer, the size of its updates and the distance from its initial weights; matrices only.
 
-    The update is what the optimizer's saved moments say: lr·m̂ / (√v̂ + ε) for AdamW, lr·momentum for SGD, and 0.2·lr on the root mean
-    square for Muon, whose steps all have that size. `lr` is that of the top of the schedule, so that it does not matter at which step the
-    checkpoint was saved. The initial weights are made again from the run's seed.
+    The update is computed from the optimizer's saved moments: lr·m̂ / (√v̂ + ε) for AdamW, lr·momentum for SGD, and 0.2·lr on the root mean
+    square for Muon, whose steps all have that size. `lr` is the peak of the schedule, so the step of the checkpoint does not matter. The
+    initial weights are made again from the run's seed.
     """
     with torch.random.fork_rng(devices=[]):
         seed_all(config.seed, 0)
@@ -109,27 +110,27 @@ def learning_rate(run: RunUnderTest) -> list[Finding]:
     if steps < Warmup.parse(run.config.schedule.warmup).within(planned_steps(course) or math.inf) + FEW_STEPS:
         return [Finding(check="learning rate", severity="unchecked", found=f"step {steps:,} is too early to judge it")]
     if run.checkpoint_is_foreign:
-        return [Finding(check="learning rate", severity="unchecked", found="the checkpoint is not of this configuration")]
+        return [Finding(check="learning rate", severity="unchecked", found="the checkpoint does not match this configuration")]
     layers = measure_steps(run, run.config, run.checkpoint)
     if not layers:
-        return [Finding(check="learning rate", severity="unchecked", found="the checkpoint holds no moments of the optimizer")]
+        return [Finding(check="learning rate", severity="unchecked", found="the checkpoint has no optimizer state")]
     return [judge_rate(layers, learned_share(course, word_entropy(run.data)), rate=run.config.optimizer.learning_rate)]
 
 
 def learned_share(course: TrainingHistory, entropy: float) -> float:
-    """The best loss as a share of the entropy of single words; 0, all is learned, where there is no log to say otherwise."""
+    """The best loss as a share of the unigram entropy; 0 (all is learned) where there is no log."""
     losses = course.dev_nats or course.train_nats[-1:]
     return min(losses) / entropy if losses else 0.0
 
 
 def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float) -> Finding:
-    """Judge by the median layer: the size of steps, how far they led, and whether anything was learned meanwhile.
+    """Judge by the median layer: the size of updates, the distance from the initial weights, and whether anything was learned.
 
-    Args: share: the best loss as a share of the entropy of single words.
+    Args: share: the best loss as a share of the unigram entropy.
     """
     ratio, moved = (statistics.median(values) for values in zip(*layers.values(), strict=True))
     told = f"a step at the top of the schedule (learning rate {rate:g}) moves weights by {ratio:.1e} of their size, the median of "
-    told += f"{len(layers)} layers; they are {moved:.2g} times their initial size away from where they began"
+    told += f"{len(layers)} layers; their distance from the initial weights is {moved:.2g} times the initial norm"
     numbers = {"ratio": ratio, "moved": moved, "learning_rate": rate, **{f"ratio {name}": part.ratio for name, part in layers.items()}}
     poor = not share < LITTLE
     by_layer = "; by layer: " + ", ".join(f"{name} {part.ratio:.1e}" for name, part in layers.items())
@@ -139,7 +140,7 @@ def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float) -> Fin
             check="learning rate",
             severity="fault" if poor else "warning",
             found=f"too high: {told}{by_layer}",
-            expected=f"steps of {SMALL_STEP:g} to {BIG_STEP:g}, and weights within {FAR:g} times their size of where they began",
+            expected=f"steps of {SMALL_STEP:g} to {BIG_STEP:g}, and a distance of at most {FAR:g} times the initial norm",
             remedy=f"lower optimizer.learning_rate, first to {rate / high:.1g}; a longer schedule.warmup helps as well",
             numbers=numbers,
         )

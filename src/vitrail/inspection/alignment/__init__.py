@@ -1,4 +1,4 @@
-"""Word alignment from cross-attention, and how far it is from gold alignments."""
+"""Word alignment from cross-attention, and its error against gold alignments."""
 
 from vitrail import renamed
 

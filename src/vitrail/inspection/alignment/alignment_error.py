@@ -1,4 +1,4 @@
-"""How far links are from those that people, or a grammar, drew: alignment error rate, files of gold links, the phrasebook's own."""
+"""Alignment error rate against gold links: the metric, files of gold links, and those of the phrasebook."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -18,7 +18,7 @@ from vitrail.phrasebook.grammar import TOKEN, PhrasebookPair
 
 
 class Gold(NamedTuple):
-    """The links of a sentence pair that must be found, and those that may be; the former are among the latter."""
+    """The sure and the possible gold links of a sentence pair; sure links are also possible."""
 
     sure: Links
     possible: Links
@@ -56,9 +56,9 @@ class AlignmentCounts(NamedTuple):
 def count_links(
     found: Sequence[Collection[Link]], *, sure: Sequence[Collection[Link]], possible: Sequence[Collection[Link]] | None = None
 ) -> AlignmentCounts:
-    """Hold links against gold, sentence by sentence. Without `possible`, all gold is sure; what is sure is always possible too."""
+    """Compare links with gold links, sentence by sentence. Without `possible`, all gold links are sure; sure links are also possible."""
     if not len(found) == len(sure) == len(sure if possible is None else possible):
-        raise DataError(f"{len(found)} alignments, {len(sure)} of gold", expected="one for each sentence pair")
+        raise DataError(f"{len(found)} alignments, {len(sure)} gold alignments", expected="one for each sentence pair")
     total = [0, 0, 0, 0]
     for number, links in enumerate(found):
         must = set(sure[number])
@@ -72,7 +72,7 @@ def count_links(
 def alignment_error_rate(
     found: Sequence[Collection[Link]], sure: Sequence[Collection[Link]], possible: Sequence[Collection[Link]] | None = None
 ) -> float:
-    """AER over all sentences together, not a mean of theirs; see `AlignmentCounts.error_rate`."""
+    """AER over all sentences together, not a mean over sentences; see `AlignmentCounts.error_rate`."""
     return count_links(found, sure=sure, possible=possible).error_rate
 
 
@@ -87,7 +87,7 @@ def read_alignments(path: Path, *, first: int = 0, lengths: Sequence[tuple[int, 
 
     Or a line for each link, as the shared tasks of word alignment had them: `sentence source target S`, all counted from 1.
     Args:   first: what the file calls the first word, 0 or 1.
-            lengths: of each pair the words of the sentence and of its translation, where links beyond them are to be refused.
+            lengths: the numbers of words of each sentence and its translation; links beyond them raise an error.
     Raises: DataError that names the line.
     """
     if lengths is not None and _is_numbered(path):
@@ -118,18 +118,18 @@ def _require_inside(place: Link, length: tuple[int, int], *, part: str, first: i
     raise DataError(
         f"{origin}: {part} links beyond the sentence, which has {length[0]} words, its translation {length[1]}",
         expected=f"the numbers of words between spaces, from {first}",
-        remedy="gold links of these very texts" + ("" if first else "; --first 1, if the file counts from 1"),
+        remedy="gold links of the same texts" + ("" if first else "; --first 1, if the file counts from 1"),
     )
 
 
 def _is_numbered(path: Path) -> bool:
-    """Whether the first line that holds something is `sentence source target`: no line of links is."""
+    """Whether the first non-empty line is `sentence source target`: no line of links is."""
     first = next((line for line in lines(path, allow_empty=True) if line.strip()), "")
     return _NUMBERED.fullmatch(first.strip()) is not None
 
 
 def _read_numbered(path: Path, *, lengths: Sequence[tuple[int, int]]) -> list[Gold]:
-    """Read links, a line for each: `sentence source target S`, all counted from 1, S sure (as where nothing is said) or P possible.
+    """Read links, a line for each: `sentence source target S`, all counted from 1, S sure (the default) or P possible.
 
     Source of the format: Mihalcea and Pedersen 2003. Raises DataError that names the line.
     """
@@ -152,7 +152,7 @@ def _read_numbered(path: Path, *, lengths: Sequence[tuple[int, int]]) -> list[Go
 def _place(source: str, target: str, *, first: int, origin: str) -> Link:
     place = (int(source) - first, int(target) - first)
     if min(place) < 0:
-        raise DataError(f"{origin}: a word number 0", expected="numbers from 1", remedy="0 for the first word, if that is how it counts")
+        raise DataError(f"{origin}: a word number 0", expected="numbers from 1", remedy="--first 0, if the file counts from 0")
     return place
 
 
@@ -160,7 +160,7 @@ def _place(source: str, target: str, *, first: int, origin: str) -> Link:
 
 
 class AlignmentRow(Config):
-    """One way to align, and how far off it is."""
+    """One alignment method, and its error."""
 
     name: str
     error_rate: float
@@ -172,7 +172,7 @@ class PhrasebookAlignment(Config):
     """Alignment error of a model's cross-attention on the phrasebook, references forced."""
 
     fresh: int | None
-    """The seed of new sentences; without one, these are the test set."""
+    """The seed of new sentences; None: the test set."""
     sentences: int
     links: int
     """In the gold alignments; all are sure."""
@@ -182,7 +182,7 @@ class PhrasebookAlignment(Config):
     error_rate: float
     """Of the chosen heads with this method."""
     rows: tuple[AlignmentRow, ...]
-    """Other ways beside it."""
+    """Other methods for comparison."""
 
     def to_text(self) -> str:
         """For people."""
@@ -217,10 +217,10 @@ def phrasebook_aer(
     heads: ChosenHeads | None = None,
     fresh: int | None = None,
 ) -> PhrasebookAlignment:
-    """Align the phrasebook's test set by forced decoding of its references, and count how far from the grammar's own links that is.
+    """Align the phrasebook's test set by forced decoding of its references, and compute the error rate against the grammar's links.
 
-    Args:   heads: to align with; by default found on the first development sentences, without their gold.
-            fresh: in place of the test set, new sentences of the same grammar, drawn with this seed.
+    Args:   heads: to align with; by default chosen on the first development sentences, without gold links.
+            fresh: instead of the test set, new sentences of the same grammar, generated with this seed.
     Raises: UsageError for a model without attention to its source.
     Cost:   6 s to generate the phrasebook, and 5 s for 1,000 sentences and a tiny model on one thread.
     """
@@ -261,7 +261,7 @@ def _choose(translator: InspectableTranslator, pairs: Sequence[PhrasebookPair], 
 
 
 def _best(heads: ChosenHeads) -> ChosenHeads:
-    """The one head that is worth most by itself."""
+    """The best single head."""
     _, layer, head = max((worth, -layer, -head) for layer, row in enumerate(heads.scores) for head, worth in enumerate(row))
     return ChosenHeads(heads=((-layer, -head),), row=heads.row)
 

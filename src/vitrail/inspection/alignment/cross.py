@@ -1,4 +1,4 @@
-"""Cross-attention over many given pairs at once, every layer and head of it and nothing else."""
+"""Cross-attention weights of many given pairs in batches, for every layer and head."""
 
 from collections.abc import Sequence
 
@@ -15,15 +15,16 @@ from vitrail.nn.probe import trace
 Weights = npt.NDArray[np.float32]
 
 BATCH_TOKENS = 4096
-"""Target positions with padding in one batch, at most, unless a single pair has more."""
+"""Maximal number of target positions in a batch, padding included, unless a single pair has more."""
 BATCH_CELLS = 1_000_000
-"""Weights of one head with padding in one batch, at most, unless a single pair has more: memory grows with the square of the length."""
+"""Maximal number of weights per head in a batch, padding included, unless a single pair has more: memory grows with the square of the
+length."""
 LONGEST = 1024
-"""Tokens of a side, <eos> not counted, at most: with 6 layers of 8 heads their weights alone take 200 MB."""
+"""Maximal number of tokens of a side, <eos> not counted: with 6 layers of 8 heads their weights alone take 200 MB."""
 
 
 def cross_layers(model: TranslationModel) -> dict[int, str]:
-    """The Probes that hear cross-attention's weights: layer -> name. Raises UsageError for a model that has no such attention."""
+    """The Probes of the cross-attention weights: layer -> name. Raises UsageError for a model without cross-attention."""
     found = {one.layer: one.weights for one in attentions(model.places(), "cross")}
     if not found:
         raise UsageError("a model without attention to its source", expected="one with it", remedy="model.attention, when it is trained")
@@ -50,7 +51,7 @@ def cross_attention(
         padded = make_batch(model, [sources[number] for number in batch], [targets[number] for number in batch])
         with torch.inference_mode(), trace(model, only=set(layers.values()).__contains__) as seen:
             forced_decode(model, padded)
-        # A recurrent decoder that feeds attention back is heard once a step; the rows of others come in one call.
+        # A recurrent decoder with input feeding calls it once per step; other decoders give all rows in one call.
         weights = torch.stack([torch.cat(seen[name], dim=2) for name in layers.values()], dim=1).float().cpu().numpy()
         for row, number in enumerate(batch):
             found[number] = weights[row, :, :, : len(targets[number]) + 1, : len(sources[number]) + 1].copy()

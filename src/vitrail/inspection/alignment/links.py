@@ -1,4 +1,4 @@
-"""From a matrix of weights between words to links, their Pharaoh line, and what a set of heads is worth without gold."""
+"""Links from a matrix of weights between words, their Pharaoh format, and the agreement of a set of heads without gold links."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -14,7 +14,7 @@ Link = tuple[int, int]
 """Source word, target word, both from 0."""
 Links = frozenset[Link]
 LinkMethod = Literal["target", "intersection", "union", "grow-diag"]
-"""Which links are made of a matrix: the heaviest source word of each target word; those that are also the heaviest target word of their
+"""How links are made of a matrix: the heaviest source word of each target word; those that are also the heaviest target word of their
 source word; all of both directions; or, between the two, the intersection grown over neighbours in the union (Koehn et al. 2003)."""
 WordMatrix = npt.NDArray[np.float32]
 
@@ -24,7 +24,7 @@ _NEIGHBOURS = ((-1, 0), (0, -1), (1, 0), (0, 1), (-1, -1), (-1, 1), (1, -1), (1,
 def link(weights: WordMatrix, *, method: LinkMethod = "grow-diag") -> Links:
     """Links of a matrix (target words, source words). Of equal weights the first word wins.
 
-    A row or column of nothing but zeros is of a word without tokens, and stays unlinked.
+    A row or column of zeros is a word without tokens, and stays unlinked.
     """
     if not weights.size:
         return frozenset()
@@ -42,7 +42,7 @@ def link(weights: WordMatrix, *, method: LinkMethod = "grow-diag") -> Links:
 
 
 def _grow(links: set[Link], union: set[Link]) -> set[Link]:
-    """Add neighbours that are in the union and link a word not linked yet, until there are none. Source: Koehn et al. 2003, figure 1."""
+    """Add neighbours in the union that link a word not linked yet, until there are none. Source: Koehn et al. 2003, figure 1."""
     sources, targets = {i for i, _ in links}, {j for _, j in links}
     waiting = sorted(links)
     while waiting:
@@ -67,10 +67,10 @@ def to_pharaoh(links: Collection[Link]) -> str:
 def links_between_spaces(
     links: Collection[Link], *, sources: Sequence[WordPosition | None], targets: Sequence[WordPosition | None]
 ) -> Links:
-    """From links between the words and marks of the views to links between words as spaces cut them.
+    """Convert links between the words and marks of the views to links between space-separated words.
 
-    The links of `hungry.` are those of `hungry`: what its full stop is linked to says nothing of it. Only a mark that stands alone
-    between spaces is linked to the word that a mark ends, as `hungry?` to the last of `faim ?`.
+    The links of `hungry.` are those of `hungry`, without those of its full stop. Only a mark between spaces is linked to a word that ends
+    in a mark, as `hungry?` to the last word of `faim ?`.
     """
     found: set[Link] = set()
     for i, j in links:
@@ -103,7 +103,7 @@ def _members(words: Sequence[Sequence[int]], tokens: int) -> npt.NDArray[np.floa
 
 
 def mutual_information(pairs: Iterable[tuple[int, int]]) -> float:
-    """How much the one half of linked pairs tells of the other, in nats: Σ p(s, t)·log(p(s, t) / (p(s)·p(t))), p being shares of them."""
+    """The mutual information of the two halves of linked pairs, in nats: Σ p(s, t)·log(p(s, t) / (p(s)·p(t))), p being shares of them."""
     both = Counter(pairs)
     total = both.total()
     sources, targets = Counter[int](), Counter[int]()
@@ -113,16 +113,16 @@ def mutual_information(pairs: Iterable[tuple[int, int]]) -> float:
     return sum(count / total * log(count * total / (sources[source] * targets[target])) for (source, target), count in both.items())
 
 
-# Judging and choosing heads
+# Scoring and choosing heads
 
 _CELLS = 20_000_000
-"""Numbers held at once while heads are chosen; of longer texts, fewer sentences are looked at."""
+"""Maximal amount of numbers in memory while heads are chosen; for longer texts, fewer sentences are used."""
 
 
 class HeadMatrices:
-    """The word matrices of some sentences for every head (heads, J, I), padded so that sets of heads are judged together.
+    """The word matrices of some sentences for every head (heads, J, I), padded so that sets of heads are scored together.
 
-    Args: gold: of each sentence the links that are right, if they are known.
+    Args: gold: the gold links of each sentence, if known.
     """
 
     def __init__(self, matrices: Sequence[WordMatrix], *, gold: Sequence[Iterable[Link]] | None = None) -> None:
@@ -134,7 +134,7 @@ class HeadMatrices:
             kept += 1
         matrices = matrices[:kept]
         rows, columns = max(one.shape[1] for one in matrices), max(one.shape[2] for one in matrices)
-        # Padding is below every weight, so that it is the heaviest of nothing.
+        # Padding is below every weight, so it is never the heaviest.
         self.values = np.full((matrices[0].shape[0], kept, rows, columns), -1, dtype=np.float32)
         self.lengths = np.array([one.shape[1:] for one in matrices])
         for number, one in enumerate(matrices):
@@ -147,7 +147,7 @@ class HeadMatrices:
                     self.gold[number, j, i] = True
 
     def judge(self, sums: npt.NDArray[np.float32]) -> float:
-        """What the links of summed heads (sentences, J, I) are worth, from 0 to 1.
+        """The score of the links of summed heads (sentences, J, I), from 0 to 1.
 
         Without gold, agreement: the share of words, of the shorter side, whose link is mutual, each being the heaviest of the other.
         With gold, 1 - AER of the heaviest source word of each target word.
@@ -162,20 +162,20 @@ class HeadMatrices:
         return float(2 * right.sum() / max(1, real.sum() + self.gold.sum()))
 
     def heaviest(self, heads: Sequence[int]) -> list[npt.NDArray[np.int64]]:
-        """Of each sentence the heaviest source word of every target word, for the sum of some heads."""
+        """The heaviest source word of every target word of each sentence, for the sum of some heads."""
         places = self.values[list(heads)].sum(0).argmax(2)
         return [row[:length] for row, (length, _) in zip(places, self.lengths, strict=True)]
 
     def single(self) -> list[float]:
-        """The worth of each head by itself."""
+        """The score of each single head."""
         return [self.judge(head) for head in self.values]
 
     def search(self) -> tuple[list[int], float]:
-        """A set of heads whose mean aligns well, and its worth.
+        """A set of heads whose mean aligns well, and its score.
 
-        From the best head on, the one that helps most is added until all are in. Of the sets on that way the largest is taken that is worth
-        no less than the best one by a standard error: averages of more heads depend less on the sentences they were chosen on.
-        Cost: half the square of the heads in judgements.
+        Starting with the best head, the head that helps most is added until all are in. Of these sets, the largest one within a standard
+        error of the best is taken: averages of more heads depend less on the sentences they were chosen on.
+        Cost: half the square of the number of heads, in calls of `judge`.
         """
         chosen: list[int] = []
         way: list[tuple[list[int], float]] = []

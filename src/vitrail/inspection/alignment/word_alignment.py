@@ -1,9 +1,9 @@
-"""Word alignment from cross-attention: which heads align, found without gold; and the links that they make.
+"""Word alignment from cross-attention: chooses heads without gold links, and makes links.
 
 What it adds to a record: `alignment.weights` (T S) cross-attention averaged over the chosen heads, rows predicted tokens, <eos> included
 on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n 2, int) source word and target word, by the words of
-`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the same between words as spaces cut them (`links.project`), `0-0 1-2`;
-`layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
+`Side.words`; extra `alignment`: `how`, one sentence; `pharaoh`, the same between space-separated words, `0-0 1-2` (see
+`links.links_between_spaces`); `layer_head_scores`, how well each head aligns by itself, empty where heads were not chosen.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -31,11 +31,11 @@ from vitrail.inspection.alignment.links import (
     pool_by_word,
     to_pharaoh,
 )
+from vitrail.inspection.alignment.pair_words import as_read, positions_in, positions_of
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import (
-    Span,
     WordPosition,
     Words,
     between_spaces,
@@ -43,17 +43,16 @@ from vitrail.inspection.words import (
     map_spans,
     spell,
     tokens_by_word,
-    word_positions,
 )
 
 WeightRow = Literal["predicted", "read"]
-"""Where a token's weights are looked up: in the row that predicts it, or in the next one, which has read it (Chen et al. 2020)."""
+"""The row of a token's weights: the row that predicts it, or the next one, which has read it (Chen et al. 2020)."""
 
 WEIGHT_ROWS: tuple[WeightRow, WeightRow] = ("predicted", "read")
 MARGIN = 0.05
-"""By how much the second of the rows must be better to be taken."""
+"""Minimal lead of the second row over the first to be chosen."""
 SENTENCES = 200
-"""That heads are chosen on where a run has a development set: its first ones."""
+"""Number of sentences to choose heads on: the first ones of a run's development set."""
 
 
 class ChosenHeads(Config):
@@ -62,15 +61,15 @@ class ChosenHeads(Config):
     heads: tuple[tuple[int, int], ...]
     """Layer and head, both from 0."""
     row: WeightRow = "predicted"
-    """Where a token's weights are looked up."""
+    """The row of a token's weights."""
     judged_by: Literal["agreement", "gold", "nothing"] = "nothing"
-    """What they were chosen for: that links agree in both directions, or are those of gold alignments; or not at all."""
+    """The criterion of the choice: agreement of both directions, gold alignments, or none."""
     worth: float | None = None
     """Share of mutual links, or 1 - AER of the heaviest source words, on what they were chosen on."""
     sentences: int = 0
-    """How many they were chosen on."""
+    """Number of sentences they were chosen on."""
     scores: tuple[tuple[float, ...], ...] = ()
-    """The worth of each head by itself: a row for each layer."""
+    """The score of each single head: a row for each layer."""
 
     @property
     def how(self) -> str:
@@ -78,7 +77,7 @@ class ChosenHeads(Config):
         number = len(self.heads)
         names = ", ".join(f"{layer}.{head}" for layer, head in self.heads[:16]) + (", ..." if number > 16 else "")
         which = "the one head" if number == 1 else f"{number} heads"
-        row = "" if self.row == "predicted" else "; each token's weights are those of the next row, which has read it"
+        row = "" if self.row == "predicted" else "; each token has the weights of the next row, which has read it"
         match self.judged_by:
             case "agreement":
                 why = f"chosen on {self.sentences} sentences so that both directions agree ({self.worth:.1%} of the tokens)"
@@ -120,13 +119,13 @@ def choose_heads(
 ) -> ChosenHeads:
     """Find the heads whose average aligns best, on sentences and their translations.
 
-    Without gold: those whose links agree most in both directions, the heaviest source token of a target token having that as its own
-    heaviest (in the spirit of Liang et al. 2006, who train two models to agree; here it only chooses). With gold: the lowest AER of the
-    heaviest source words. `HeadMatrices.search` says how sets of heads are tried.
+    Without gold: those with the highest agreement of both directions, i.e. the share of mutual heaviest tokens (after Liang et al. 2006,
+    who train two models to agree; here it only chooses). With gold: the lowest AER of the heaviest source words. See `HeadMatrices.search`
+    for how sets of heads are tried.
 
     Args:
-        gold: of each pair the links that are right.
-        words: what gold counts as words; by default those of the views.
+        gold: the gold links of each pair.
+        words: the words of the gold links; by default those of the views.
     Raises: UsageError for a model without attention to its source, or where no pair has a token on both sides.
     Cost:   0.1 s for 200 sentences of 10 words and 16 heads, on one thread, and their forced decoding; it grows with the square of the
             heads.
@@ -140,7 +139,7 @@ def choose_heads(
     layers = list(cross_layers(translator.model))
     attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
     results = {row: _choose_in(row, attention, pairs, right) for row in WEIGHT_ROWS}
-    # Links moved by one position agree as well as before, but they no longer join the same tokens again and again.
+    # Links shifted by one position agree as well, but no longer join the same tokens repeatedly.
     row: WeightRow = "read" if results["read"].value > (1 + MARGIN) * results["predicted"].value else "predicted"
     heads, worth, single, sentences = results[row][:4]
     width = attention[0].shape[1]
@@ -160,13 +159,13 @@ class _Choice(NamedTuple):
     single: list[float]
     sentences: int
     value: float
-    """What tells rows apart: with gold the worth, else how much linked tokens tell of each other."""
+    """The criterion between rows: with gold the score, else the mutual information of linked tokens."""
 
 
 def _choose_in(
     row: WeightRow, attention: Sequence[Weights], pairs: Sequence[AlignmentPair], gold: Sequence[Iterable[Link]] | None
 ) -> _Choice:
-    """The best heads where tokens are looked up in a given row."""
+    """The best heads for a given row."""
     stack = HeadMatrices([_by_head(one, pair, row) for one, pair in zip(attention, pairs, strict=True)], gold=gold)
     heads, worth = stack.search()
     if gold is None:
@@ -186,14 +185,14 @@ def _fits(pair: AlignmentPair) -> bool:
 
 
 def _token_by_token(pair: AlignmentPair) -> AlignmentPair:
-    """Each token as a word of its own: no language needs to be cut into words."""
+    """Each token as a separate word: needs no segmentation into words."""
     return pair._replace(source_words=[[at] for at in range(len(pair.source))], target_words=[[at] for at in range(len(pair.target))])
 
 
 def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
-    """The heads to align with where nobody names any: chosen on the first `SENTENCES` pairs of the development set of a run, else all.
+    """The default heads to align with: chosen on the first `SENTENCES` pairs of a run's development set; all heads for a model folder.
 
-    A model folder by itself holds no text to choose on. Nothing is kept: choosing takes less than a second.
+    A model folder has no text to choose on. Nothing is cached: choosing takes less than a second.
     """
     source, target = folder / "data" / "dev.source", folder / "data" / "dev.target"
     if not (source.is_file() and target.is_file()):
@@ -203,15 +202,15 @@ def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
 
 
 def make_alignment_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> AlignmentPair:
-    """A sentence and its translation, given as text; `words` cuts them as they are given."""
+    """A sentence and its translation, given as text; `words` segments them."""
     vocabularies = translator.vocabularies
     ids, source_words = _cut(source, translator.read(source), vocabularies.source, words)
-    target_ids, target_words = _cut(target, _read(target), vocabularies.target, words)
+    target_ids, target_words = _cut(target, as_read(target), vocabularies.target, words)
     return AlignmentPair(ids, target_ids, source_words, target_words)
 
 
 def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
-    """The tokens of a text, and those of each word; no words of a text that is too long to be aligned: finding them is quadratic."""
+    """The tokens of a text, and those of each word; no words for a text too long to align: finding them is quadratic."""
     ids = vocabulary.encode(read)
     if len(ids) > LONGEST:
         return ids, []
@@ -222,13 +221,8 @@ def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tup
     return ids, tokens_by_word(map_spans(spans, text=shown, whole=whole), text=whole, words=words)
 
 
-def _read(target: str) -> str:
-    """A translation as a model reads it."""
-    return plain(encodable(target)).strip()
-
-
 def _predicting(weights: Weights, row: WeightRow) -> Weights:
-    """The rows (..., T, S) that tell of each predicted token; after <eos> nothing is read, and it keeps its own."""
+    """The rows (..., T, S) of each predicted token; <eos> has no next row and keeps its own."""
     return weights if row == "predicted" else np.concatenate([weights[..., 1:, :], weights[..., -1:, :]], axis=-2)
 
 
@@ -247,11 +241,11 @@ def _average(weights: Weights, layers: Sequence[int], chosen: ChosenHeads) -> Wo
 def align(
     inspection: Inspection, *, heads: ChosenHeads | Sequence[tuple[int, int]] | None = None, method: LinkMethod = "grow-diag"
 ) -> Inspection:
-    """The record with links between its words; see the module for what is added.
+    """The record with links between its words; see the module docstring for what is added.
 
     Args:   heads: as `choose_heads` found them, or (layer, head) pairs; None averages all.
     The Pharaoh line counts words in the text as it was given and in the whole translation; of one part it has the links of that part.
-    Raises: UsageError for a record without cross-attention, and for a layer or head that is not there.
+    Raises: UsageError for a record without cross-attention, and for a layer or head that does not exist.
     """
     layers = list(inspection.attentions("cross"))
     weights = inspection.weights("cross")
@@ -264,10 +258,11 @@ def align(
         raise UsageError("no head to align with", expected="at least one (layer, head)")
     average = _average(weights, layers, chosen)
     source, target = inspection.source, inspection.target
+    sources, targets = positions_of(inspection)
     links = sorted(link(pool_by_word(average, sources=source.words, targets=target.words), method=method))
     extra = {
         "how": chosen.how,
-        "pharaoh": to_pharaoh(links_between_spaces(links, sources=_source_positions(inspection), targets=_target_positions(inspection))),
+        "pharaoh": to_pharaoh(links_between_spaces(links, sources=sources, targets=targets)),
         "layer_head_scores": [list(row) for row in chosen.scores],
     }
     arrays: Arrays = {
@@ -278,35 +273,10 @@ def align(
     return inspection.with_arrays(arrays, alignment=extra)
 
 
-def _source_positions(inspection: Inspection) -> list[WordPosition | None]:
-    facts, side = inspection.facts, inspection.source
-    where = (facts.source_start, len(facts.asked) if facts.source_end is None else facts.source_end)
-    return _positions_in(side.words, side.spans, text=side.text, whole=facts.asked, where=where)
-
-
-def _target_positions(inspection: Inspection) -> list[WordPosition | None]:
-    facts, side = inspection.facts, inspection.target
-    said = _read(side.text)
-    whole = said if facts.translation is None else facts.translation
-    where = (facts.target_start, facts.target_start + len(said))
-    return _positions_in(side.words, side.spans, text=side.text, whole=whole, where=where)
-
-
-def _positions_in(
-    words: Sequence[Sequence[int]], spans: Sequence[Span], *, text: str, whole: str, where: tuple[int, int]
-) -> list[WordPosition | None]:
-    """Where the words of a text that a model has read or said stand between the spaces of the whole text that people see.
-
-    Args: where: the part of `whole` that became `text`, which may have other spaces, and no marks that cannot be seen.
-    """
-    whole = plain(encodable(whole))
-    return word_positions(words, map_spans(spans, text=text, whole=whole, where=where), text=whole, between=between_spaces(whole))
-
-
 def link_pairs(
     attention: Sequence[Weights], pairs: Sequence[AlignmentPair], *, layers: Sequence[int], heads: ChosenHeads, method: LinkMethod
 ) -> list[Links]:
-    """The links of each pair, between the words that it names, from what `cross_attention` gave; `layers` are those of `cross_layers`."""
+    """The links of each pair, between its words, from the result of `cross_attention`; `layers` are those of `cross_layers`."""
     matrices = (
         pool_by_word(_average(weights, layers, heads), sources=pair.source_words, targets=pair.target_words)
         for weights, pair in zip(attention, pairs, strict=True)
@@ -315,7 +285,7 @@ def link_pairs(
 
 
 class Aligner:
-    """Links between the words of texts and of their translations, as spaces cut them.
+    """Aligns the space-separated words of texts and their translations.
 
     Args: heads: see `choose_heads`, `heads_for` and `all_heads`.
     """
@@ -325,11 +295,11 @@ class Aligner:
         self._method: LinkMethod = method
         self._seen = 0
         self.too_long: list[int] = []
-        """Numbers, from 0, of those pairs among all that were ever asked for that have more than `LONGEST` tokens on a side."""
+        """Indices, from 0, of the pairs so far with more than `LONGEST` tokens on a side."""
         self._layers = list(cross_layers(translator.model))
 
     def align(self, pairs: Sequence[AlignmentPair]) -> list[Links]:
-        """The links of given pairs, between the words that each pair names; none of a pair that is too long, see `too_long`."""
+        """The links of given pairs, between the words of each pair; empty for a pair that is too long, see `too_long`."""
         fitting = [number for number, pair in enumerate(pairs) if _fits(pair)]
         kept = [pairs[number] for number in fitting]
         self.too_long += [self._seen + number for number, pair in enumerate(pairs) if not _fits(pair)]
@@ -343,17 +313,17 @@ class Aligner:
         return found
 
     def align_texts(self, sources: Sequence[str], targets: Sequence[str]) -> list[Links]:
-        """The links of texts and their given translations, between words as spaces cut them."""
+        """The links of texts and their given translations, between space-separated words."""
         vocabularies = self._translator.vocabularies
         read = self._translator.read
         pairs = [
-            (_encode_side(source, vocabularies.source, read=read), _encode_side(target, vocabularies.target, read=_read))
+            (_encode_side(source, vocabularies.source, read=read), _encode_side(target, vocabularies.target, read=as_read))
             for source, target in zip(sources, targets, strict=True)
         ]
         return self._between_spaces(pairs)
 
     def align_translations(self, translations: Sequence[Translation]) -> list[Links]:
-        """The same for texts that were translated, the parts of long ones put together again; see `Translation.segments`."""
+        """The links of translated texts, with the parts of long ones joined; see `Translation.segments`."""
         parts: list[tuple[_PairSide, _PairSide]] = []
         numbers: list[int] = []
         vocabularies = self._translator.vocabularies
@@ -370,7 +340,7 @@ class Aligner:
         return [frozenset(links) for links in found]
 
     def _between_spaces(self, pairs: Sequence[tuple["_PairSide", "_PairSide"]]) -> list[Links]:
-        """Words and marks are linked apart, as in a record, and their links then told of the words between spaces."""
+        """Link words and marks separately, as in a record, then convert the links to space-separated words."""
         links = self.align([AlignmentPair(source.ids, target.ids, source.words, target.words) for source, target in pairs])
         return [
             links_between_spaces(one, sources=source.seats, targets=target.seats)
@@ -379,7 +349,7 @@ class Aligner:
 
 
 class _PairSide(NamedTuple):
-    """One side of a pair: its tokens, those of each word and mark, and where each of these stands between spaces."""
+    """One side of a pair: its tokens, those of each word and mark, and the index of each among the space-separated words."""
 
     ids: Sequence[int]
     words: list[list[int]]
@@ -395,12 +365,12 @@ def _encode_side(text: str, vocabulary: Subwords, *, read: Callable[[str], str])
 
 
 def _cut_side(ids: Sequence[int], vocabulary: Subwords, *, text: str | None, whole: str, where: tuple[int, int]) -> _PairSide:
-    """See `spell` and `_positions_in`."""
+    """See `spell` and `positions_in`."""
     shown, spans = spell(ids, vocabulary, text=text)
     words = group_spans(spans, text=shown)
-    return _PairSide(ids, words, _positions_in(words, spans, text=shown, whole=whole, where=where))
+    return _PairSide(ids, words, positions_in(words, spans, text=shown, whole=whole, where=where))
 
 
 def count_spaced_words(text: str) -> int:
-    """How many words a text has as spaces cut them, read as translations read it."""
+    """Number of space-separated words of a text, as it is read for translation."""
     return len(between_spaces(plain(encodable(text))))

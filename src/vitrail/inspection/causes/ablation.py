@@ -1,4 +1,4 @@
-"""What each attention head is worth: switch it off, translate a test set, and see what is lost."""
+"""Head ablation: switch off each attention head, translate a test set, and measure the loss."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,9 +15,9 @@ from vitrail.inspection.studies.ablation_metrics import AblationMetric, Bleu, Nu
 from vitrail.inspection.translator import InspectableTranslator
 
 GREEDY = SearchConfig(beams=1)
-"""Ablations compare, so that the quickest search serves: a beam of 5 takes three times as long."""
+"""Ablations only compare, so the fastest search is enough: a beam of 5 takes three times as long."""
 _SPELLED = 6
-"""Parts that a line names one by one."""
+"""Maximal number of parts that a line lists by name."""
 
 TITLES: dict[AttentionType, str] = {
     "encoder": "encoder self-attention",
@@ -27,27 +27,27 @@ TITLES: dict[AttentionType, str] = {
 
 
 class AblationEffect(Config):
-    """What is lost with one head, or several, switched off. Positive numbers are losses."""
+    """The effect of switching off one or several heads. Positive numbers are losses."""
 
     parts: tuple[str, ...]
     """What was switched off."""
     value: float
-    """The score that is left, 0 to 100."""
+    """The score after ablation, 0 to 100."""
     lost: float
-    """Points of the score."""
+    """Loss in points of the score."""
     low: float
     high: float
     """The middle 95 % of paired resamples of `lost`."""
     nats: float
-    """The mean of the probability measure that is left."""
+    """The mean of the probability measure after ablation."""
     nats_lost: float
     nats_low: float
     nats_high: float
-    """The same of the probability measure, in nats."""
+    """Loss of the probability measure, in nats."""
 
 
 class HeadEffect(AblationEffect):
-    """What is lost with one head switched off."""
+    """The effect of switching off one head."""
 
     kind: AttentionType
     layer: int
@@ -55,12 +55,12 @@ class HeadEffect(AblationEffect):
 
 
 class Ablation(Config):
-    """What each head of a model is worth for a test set."""
+    """The ablation of each head of a model on a test set."""
 
     score: str
     """BLEU, or pronoun accuracy; 0 to 100."""
     nats_name: str
-    """What is measured in nats."""
+    """Name of the measure in nats."""
     signature: str
     value: float
     """The score of the whole model."""
@@ -81,7 +81,7 @@ class Ablation(Config):
         return list(layers.values())
 
     def worst(self, count: int = 5) -> list[HeadEffect]:
-        """The heads without which most is lost."""
+        """The heads with the largest losses."""
         return sorted(self.heads, key=lambda one: (-one.lost, -one.nats_lost))[:count]
 
     def to_record(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Ablation(Config):
         lines += self._tables("lost", digits=2)
         lines += [f"{self.nats_name}: {self.nats:.3f} nats; lost with a head switched off:", ""]
         lines += self._tables("nats_lost", digits=3)
-        lines.append("most is lost without (95 % intervals of paired resamples):")
+        lines.append("largest losses (95 % intervals of paired resamples):")
         lines += [to_line(one) for one in self.worst()]
         rate = f"{self.sentences_per_second:.0f} sentences/s"
         lines += ["", f"{len(self.heads) + 1} x {self.sentences:,} sentences by greedy search in {self.seconds:.1f} s ({rate})"]
@@ -117,7 +117,7 @@ class Ablation(Config):
 
 
 def to_line(one: AblationEffect) -> str:
-    """What was switched off and what was lost, in a line."""
+    """The ablated parts and their loss, in a line."""
     points, low, high = (f"{_unsigned(x, 2):.2f}" for x in (one.lost, one.low, one.high))
     nats, nats_low, nats_high = (f"{_unsigned(x, 3):.3f}" for x in (one.nats_lost, one.nats_low, one.nats_high))
     parts = ", ".join(one.parts) if len(one.parts) <= _SPELLED else f"{len(one.parts)} parts, from {one.parts[0]} on"
@@ -138,7 +138,7 @@ def ablate_heads(
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:
-    """What BLEU a test set loses with each head switched off by itself, and how much less probable its references become.
+    """Ablate each head by itself: the loss of BLEU on a test set, and of the log-probability of its references.
 
     Source: Michel et al. 2019, "Are sixteen heads really better than one?", section 3.2; intervals: Koehn 2004, paired.
     Args:   kinds: of attention; none: all.
@@ -156,7 +156,7 @@ def ablate_pronouns(
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:
-    """The same for how often "it" becomes the right one of il and elle in the phrasebook's challenge set."""
+    """Ablate each head: the loss of pronoun accuracy (il or elle for "it") on the phrasebook's challenge set."""
     return sweep(translator, Pronouns(challenge_set()[:sentences]), kinds=kinds, search=search, say=say)
 
 
@@ -168,7 +168,7 @@ def sweep(
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:
-    """Switch off one head after the other."""
+    """Ablate one head after the other."""
     heads = heads_of(translator.model, *kinds)
     if not heads:
         raise UsageError(f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off")
@@ -195,7 +195,7 @@ def sweep(
 
 @dataclass(frozen=True)
 class AblationBaseline:
-    """A test set translated by the whole model, to compare ablations with."""
+    """The translations of a test set by the whole model: the baseline of ablations."""
 
     translator: InspectableTranslator
     metric: AblationMetric[Any]
@@ -205,7 +205,7 @@ class AblationBaseline:
 
     @classmethod
     def begin(cls, translator: InspectableTranslator, metric: AblationMetric[Any], *, search: SearchConfig = GREEDY) -> "AblationBaseline":
-        """Translate with the whole model."""
+        """Create the baseline: translate with the whole model."""
         before = metric.judge([found.text for found in translator.translate(metric.sources, search=search)])
         return cls(translator, metric, search, before, metric.nats(translator))
 

@@ -1,16 +1,16 @@
-"""How much each source token matters to each target token, by methods that ask in different ways and need not agree.
+"""Attribution of each target token to the source tokens, by several methods, which may disagree.
 
-Arrays that `attribute` adds, all float32 (T S): a row for each predicted token (the pieces and <eos>, where the translation ends), a column
+Arrays that `attribute` adds, all float32 (T S): a row for each predicted token (the pieces and <eos>, if the translation ends), a column
 for each source token.
     attribution.attention               mean over decoder layers and heads of the cross-attention weights; rows sum to 1
     attribution.gradient_x_input        Σ_d x_sd · ∂log p_t/∂x_sd, in nats, signed
     attribution.integrated_gradients    Σ_d (x - b)_sd · ∫ ∂log p_t/∂x_sd at b + α(x - b) dα, α from 0 to 1, in nats, signed
     attribution.occlusion               log p_t - log p_t with x_s = b, in nats, signed
     attribution.value_zeroing           1 - cos(decoder_output_t, the same where nothing reads the value of s), 0 to 2
-log p_t is log p(y_t | y_<t, x). x_s is the scaled embedding of a source token, before positions are added (Probe `source_embedded`). b, in
-the place of a token that is not there, is the mean of all source embeddings: at an embedding of zeros, layer norm has a gradient of up to
-1/sqrt(1e-5), and no sum over points comes near the integral.
-Extra `attribution`: {"methods": {name: Description}, "integrated_gradients_gap": by how many nats a row misses its sum at most}.
+log p_t is log p(y_t | y_<t, x). x_s is the scaled embedding of a source token, before positions are added (Probe `source_embedded`). b, the
+baseline for a missing token, is the mean of all source embeddings: at an embedding of zeros, layer norm has a gradient of up to
+1/sqrt(1e-5), and no sum over points approximates the integral.
+Extra `attribution`: {"methods": {name: Description}, "integrated_gradients_gap": largest error of a row's sum in nats}.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,15 +42,15 @@ AttributionMethod = Literal["attention", "gradient_x_input", "integrated_gradien
 METHODS: tuple[AttributionMethod, ...] = get_args(AttributionMethod)
 
 POINTS = 32
-"""On the way of integrated gradients. On a Transformer `tiny` trained on the phrasebook the rows then miss their sums by 1 to 3 %."""
+"""Points of the path of integrated gradients. For a Transformer `tiny` on the phrasebook the error of the row sums is then 1 to 3 %."""
 _TOKENS = 2048
-"""Of both sides, in all sentences that are computed at once: it bounds memory."""
+"""Tokens of both sides in all sentences computed at once: it bounds memory."""
 _SAME = 1e-3
-"""How far a probability may be from that in a record by the same model, made perhaps with other threads or on another device."""
+"""Tolerance for probabilities of a record by the same model, made perhaps with other threads or on another device."""
 
 
 class Description(Config):
-    """A method for people, in English and in French."""
+    """The description of a method, in English and in French."""
 
     title: str
     says: str
@@ -64,7 +64,7 @@ class Description(Config):
 DESCRIPTIONS: dict[AttributionMethod, Description] = {
     "attention": Description(
         title="Attention",
-        says="How much the decoder looked at the source token: cross-attention weights, averaged over layers and heads.",
+        says="Cross-attention weights of the source token, averaged over layers and heads.",
         unit="share",
         title_fr="Attention",
         says_fr="Combien le décodeur a regardé le mot source : poids d'attention croisée, moyenne des couches et des têtes.",
@@ -72,7 +72,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "gradient_x_input": Description(
         title="Gradient x input",
-        says="The source token's embedding times the slope of the target token's log-probability there: what it adds if all were linear.",
+        says="The source token's embedding times the gradient of the target token's log-probability: its effect if the model were linear.",
         unit="nats",
         title_fr="Gradient x entrée",
         says_fr="Le vecteur du mot source fois la pente de la log-probabilité du mot cible : ce qu'il ajoute si tout était linéaire.",
@@ -80,7 +80,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "integrated_gradients": Description(
         title="Integrated gradients",
-        says="The slope, averaged on the way from a source of mean embeddings to this one: a row sums to what the source adds.",
+        says="The gradient, averaged along the path from mean embeddings to this source: a row sums to the effect of the whole source.",
         unit="nats",
         title_fr="Gradients intégrés",
         says_fr="La pente, moyennée sur le chemin depuis une source de vecteurs moyens : une ligne somme à ce que la source ajoute.",
@@ -88,7 +88,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "occlusion": Description(
         title="Occlusion",
-        says="How much the target token's log-probability falls when the source token gives way to the mean embedding.",
+        says="The decrease of the target token's log-probability when the source token is replaced by the mean embedding.",
         unit="nats",
         title_fr="Occultation",
         says_fr="De combien la log-probabilité du mot cible baisse quand le vecteur moyen prend la place du mot source.",
@@ -96,7 +96,7 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
     "value_zeroing": Description(
         title="Value zeroing",
-        says="How far the decoder's vector turns when no attention takes anything from the source token's position.",
+        says="The change of the decoder's vector (1 - cosine) when no attention reads the value at the source token's position.",
         unit="1 - cosine",
         title_fr="Annulation des valeurs",
         says_fr="De combien le vecteur du décodeur tourne quand aucune attention ne prend rien à la position du mot source.",
@@ -106,12 +106,12 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
 
 
 def attribute(inspection: Inspection, model: TranslationModel, *, methods: Sequence[AttributionMethod] | None = None) -> Inspection:
-    """Add to a record how much each source token matters to each target token.
+    """Add attributions of each target token to the source tokens to a record.
 
-    Args:    model: the one that the record is of. methods: None: all that this model can be asked by (without attention, neither
-             `attention` nor `value_zeroing`).
-    Raises:  UsageError for a method that is unknown, or that this model cannot be asked by; ModelError for another or a compiled model.
-    Cost:    that of integrated gradients, which see.
+    Args:    model: the model of the record. methods: None: all that this model supports (without attention, neither `attention` nor
+    `value_zeroing`).
+    Raises:  UsageError for a method that is unknown, or that this model does not support; ModelError for another or a compiled model.
+    Cost:    mainly that of `integrated_gradients`.
     """
     _check_same(inspection, model)
     possible: list[AttributionMethod] = [method for method in METHODS if method not in _READING or _readers(model)]
@@ -130,7 +130,7 @@ def attribute(inspection: Inspection, model: TranslationModel, *, methods: Seque
 
 
 def _check_same(inspection: Inspection, model: TranslationModel) -> None:
-    """Raises ModelError where a record is not of this model, or the model is compiled."""
+    """Raises ModelError where the record is from another model, or the model is compiled."""
     refuse_compiled(model)
     same = model.config.model_dump(mode="json") == inspection.facts.model
     if same:
@@ -140,18 +140,18 @@ def _check_same(inspection: Inspection, model: TranslationModel) -> None:
                 found = question.log_p(question.decode(1))[0].exp().cpu().numpy()
             predicted = [step.chosen.probability for step in inspection.facts.decoding.steps]
             same = bool(np.abs(found - predicted).max() < _SAME)
-        except IndexError:  # a token that its vocabulary does not have
+        except IndexError:  # a token outside its vocabulary
             same = False
     if not same:
-        raise ModelError("this record was made by another model", remedy="inspect the sentence anew with this one")
+        raise ModelError("this record was made by another model", remedy="inspect the sentence again with this model")
 
 
-# One sentence and its translation, many times over, each time with a change.
+# One sentence and its translation in many variants.
 
 
 @dataclass(frozen=True)
 class _Question:
-    """Why did a model give this translation to this sentence?"""
+    """A sentence and its translation, scored by a model in many variants."""
 
     model: TranslationModel
     source: Int[Tensor, "1 S"]
@@ -161,20 +161,20 @@ class _Question:
     @classmethod
     def of(cls, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> "_Question":
         """Token ids without SOS and EOS; `ended`: see `make_batch`. Precondition: the model is in evaluation mode."""
-        with torch.inference_mode(False):  # no gradient could be computed from ids that were made in the inference mode of a caller
+        with torch.inference_mode(False):  # ids made in a caller's inference mode would prevent gradients
             return cls(model, *make_batch(model, [source], [target], ended=ended))
 
     @property
     def rows(self) -> int:
-        """Equal sentences that are computed at once."""
+        """Copies of the sentence that are computed at once."""
         return max(1, _TOKENS // (self.source.shape[1] + self.target_in.shape[1]))
 
     def chunks(self, count: int) -> Iterator[range]:
-        """So many variants, a batch at a time."""
+        """The numbers of `count` variants, a batch at a time."""
         return (range(start, min(start + self.rows, count)) for start in range(0, count, self.rows))
 
     def decode(self, rows: int) -> Float[Tensor, "B T D"]:
-        """The decoder's vectors for equal sentences, which differ by what hooks do to them."""
+        """The decoder's vectors for copies of the sentence, which hooks may change."""
         return forced_decode(self.model, Batch(*(part.expand(rows, -1) for part in (self.source, self.target_in, self.target_out))))
 
     def log_p(self, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
@@ -185,7 +185,7 @@ class _Question:
         """The scaled source embeddings."""
         with torch.inference_mode(), trace(self.model) as seen:
             self.model.encode(self.source)
-        return seen[_embedded(self.model)][0][:1]  # models may read more rows than they are asked to
+        return seen[_embedded(self.model)][0][:1]  # models may add rows
 
     def absent(self) -> Float[Tensor, " D"]:
         """b: the mean of all source embeddings, times the square root of their width, as embeddings are."""
@@ -194,7 +194,7 @@ class _Question:
 
 
 def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> AbstractContextManager[None]:
-    """Let something else go on from Probes than what came to them: name -> change."""
+    """Replace the values of Probes: name -> change."""
 
     def changer(change: Callable[[Tensor], Tensor]) -> Hook:
         return lambda output, inputs: change(output)
@@ -206,7 +206,7 @@ def _embedded(model: TranslationModel) -> str:
     """The Probe of the source embeddings."""
     place = find(model.places(), "embedded", "source")
     if place is None:
-        raise ModelError("attribution to source tokens: nothing records this model's source embeddings")
+        raise ModelError("attribution to source tokens: no Probe records this model's source embeddings")
     return place.name
 
 
@@ -214,7 +214,7 @@ def _embedding(model: TranslationModel, variants: Float[Tensor, "B S D"]):
     """Let the encoder read these embeddings, a sentence each."""
 
     def change(values: Tensor) -> Tensor:
-        # A model may read its last row several times over, for the sake of equal rounding; those rows' outputs it throws away.
+        # A model may repeat its last row for equal rounding; the outputs of these rows are dropped.
         surplus = len(values) - len(variants)
         return torch.cat([variants, variants[-1:].expand(surplus, -1, -1)])
 
@@ -233,7 +233,7 @@ def attention(model: TranslationModel, source: Sequence[int], target: Sequence[i
     """Mean of the cross-attention weights over decoder layers and heads. Precondition: the model has attention."""
     with torch.inference_mode(), trace(model) as seen:
         _Question.of(model, source, target, ended=ended).decode(1)
-    layers = [torch.cat(seen[name], dim=2)[0] for name in _readers(model, ["cross"])]  # (H T S); a recurrent decoder asks once a step
+    layers = [torch.cat(seen[name], dim=2)[0] for name in _readers(model, ["cross"])]  # (H T S); a recurrent decoder: one call per step
     return torch.cat(layers).mean(dim=0).float().cpu().numpy()
 
 
@@ -252,8 +252,8 @@ def integrated_gradients(
 ) -> AttributionMatrix:
     """Σ_d (x - b)_sd · ∫ ∂log p_t/∂x_sd at b + α(x - b) dα, by Gauss and Legendre's rule; a row sums to log p_t(x) - log p_t(b).
 
-    Source: Sundararajan et al. 2017, eq. 1. Differs from it: the baseline b is the mean embedding, not zeros (see above), and the rule
-    is not Riemann's: `completeness_gap` tells how near it comes. b stands at every source position, <eos> among them.
+    Source: Sundararajan et al. 2017, eq. 1. Differs from it: the baseline b is the mean embedding, not zeros (see above), and the
+    quadrature is not a Riemann sum: `completeness_gap` gives its error. b replaces every source position, <eos> included.
     Cost: for each point a forward pass, and a backward pass for each target token.
     """
     question = _Question.of(model, source, target, ended=ended)
@@ -271,7 +271,7 @@ def integrated_gradients(
 def completeness_gap(
     model: TranslationModel, source: Sequence[int], target: Sequence[int], values: AttributionMatrix, *, ended: bool = True
 ) -> float:
-    """By how many nats the rows of integrated gradients miss log p_t(x) - log p_t(b) at most: 0 for the integral itself."""
+    """The largest difference in nats between a row sum of integrated gradients and log p_t(x) - log p_t(b): 0 for the exact integral."""
     question = _Question.of(model, source, target, ended=ended)
     both = torch.cat([question.absent().expand_as(question.embedded()), question.embedded()])
     with torch.inference_mode(), _embedding(model, both):
@@ -280,13 +280,13 @@ def completeness_gap(
 
 
 def _slopes(question: _Question, variants: Float[Tensor, "B S D"], along: Float[Tensor, "S D"]) -> Float[Tensor, "B T S"]:
-    """∂log p_t / ∂x_s in a direction, where the source embeddings are each of some variants."""
+    """The derivative of log p_t by x_s in a direction, at several variants of the source embeddings."""
     # The caller may be in inference mode, where nothing has a gradient.
     with torch.inference_mode(False), torch.enable_grad():
         leaf = variants.detach().clone().requires_grad_()
         with _embedding(question.model, leaf):
             hidden = question.decode(len(leaf))
-        # log p_t depends on h_t alone: the output, often the largest matrix, is gone back through once, not T times.
+        # log p_t depends only on h_t: one backward pass through the output, often the largest matrix, not T.
         head = hidden.detach().requires_grad_()
         pulls = torch.autograd.grad(question.log_p(head).sum(), head)[0]
         last = hidden.shape[1] - 1
@@ -297,7 +297,7 @@ def _slopes(question: _Question, variants: Float[Tensor, "B S D"], along: Float[
 
 
 def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
-    """log p_t - log p_t with b in the place of x_s. Source: Zeiler and Fergus 2014; Li et al. 2016 for words. Cost: S forward passes."""
+    """log p_t - log p_t with x_s replaced by b. Source: Zeiler and Fergus 2014; Li et al. 2016 for words. Cost: S forward passes."""
     question = _Question.of(model, source, target, ended=ended)
     embedded, absent = question.embedded(), question.absent()
     with torch.inference_mode():
@@ -311,11 +311,11 @@ def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[i
 
 
 def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
-    """1 - cos(h_t, h_t with every attention's weight on position s set to 0, the others as they were), h the decoder's vectors.
+    """1 - cos(h_t, h_t with every attention's weight on position s set to 0, the others unchanged), h the decoder's vectors.
 
     That is what a value vector of 0 at s does in every head of the encoder's self-attention and of cross-attention.
     Source: Mohebbi et al. 2023, eq. 3. Differs from it: there one layer at a time, measured at that layer; here all at once, measured at
-    the end, so that one number tells what came from s by any way. Precondition: the model has attention. Cost: S forward passes.
+    the end, so one number covers all paths from s. Precondition: the model has attention. Cost: S forward passes.
     """
     question, names = _Question.of(model, source, target, ended=ended), _readers(model)
     with torch.inference_mode():
@@ -330,7 +330,7 @@ def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequen
 
             with _changing(model, dict.fromkeys(names, silence)):
                 columns.append(1 - F.cosine_similarity(question.decode(len(chunk)), whole, dim=2))
-    return _array(torch.cat(columns).t().clamp(min=0))  # equal vectors may have a cosine of 1.0000001
+    return _array(torch.cat(columns).t().clamp(min=0))  # rounding: equal vectors may have a cosine of 1.0000001
 
 
 def _array(values: Float[Tensor, "T S"]) -> AttributionMatrix:
@@ -349,4 +349,4 @@ _FUNCTIONS: dict[AttributionMethod, _Function] = {
     "value_zeroing": value_zeroing,
 }
 _READING: tuple[AttributionMethod, ...] = ("attention", "value_zeroing")
-"""Those that ask a model's attentions."""
+"""Methods that need attention."""

@@ -1,4 +1,4 @@
-"""What an edit of a model, or of a sentence, changes: the translation, and how probable the old one still is."""
+"""The effect of an edit of a model or a sentence: the new translation, and the probability of the old one."""
 
 import re
 from collections.abc import Sequence
@@ -29,18 +29,18 @@ from vitrail.models.base import TranslationModel
 
 
 class Chosen(NamedTuple):
-    """The part of a text that is looked at, as the model reads it."""
+    """The inspected part of a text, as the model reads it."""
 
     number: int
     """From 1."""
     parts: int
-    """In how many the text is translated."""
+    """Number of parts of the text."""
     text: str
     ids: tuple[int, ...]
 
 
 class Editable(Protocol):
-    """A translator that can be looked into, as far as edits need one; `InspectableTranslator` is what it is made for."""
+    """The interface of `InspectableTranslator` that edits need."""
 
     vocabularies: Vocabularies
 
@@ -64,21 +64,21 @@ class Editable(Protocol):
 
 @dataclass(frozen=True)
 class Edit:
-    """What to change about one translation; several things may change at once."""
+    """The edits to apply to one translation, one or several."""
 
     off: tuple[str | Part | Head, ...] = ()
     """Parts to switch off, such as `encoder.0.self_attention:2`; see `Part`."""
     hidden: tuple[int | str, ...] = ()
-    """Source tokens that nobody reads: positions, or words, which stand for all tokens of all places where they occur."""
+    """Masked source tokens: positions, or words, which mean all tokens at all places where they occur."""
     patches: tuple[Patch, ...] = ()
     """Values from other sentences."""
     words: tuple[tuple[str, str], ...] = ()
-    """Words of the source, and what to say instead, wherever they occur. Positions are those of the changed sentence."""
+    """Words of the source and their replacements, at every occurrence. Positions are those of the changed sentence."""
     prefix: str = ""
-    """What the new translation begins with."""
+    """The prefix of the new translation."""
 
     def to_lines(self) -> list[str]:
-        """What is changed, a line each."""
+        """The edits, one line each."""
         return [
             *(f"off: {one}" for one in self.off),
             *(f"hidden: {one}" for one in self.hidden),
@@ -95,9 +95,9 @@ class ScoredTranslation(Config):
     tokens: tuple[int, ...]
     """Without EOS."""
     pieces: tuple[str, ...]
-    """The tokens as people read them, and <eos>, if it was said."""
+    """The tokens as people read them, and <eos>, if there is one."""
     truncated: bool = False
-    """Whether the translation reached the limit of length, so that no <eos> was said."""
+    """Whether the translation reached the limit of length, so that there is no <eos>."""
     before: tuple[float, ...]
     """log p of each token, given those before it, in nats."""
     after: tuple[float, ...]
@@ -115,7 +115,7 @@ class ScoredTranslation(Config):
 
 
 class Change(Config):
-    """What an edit changed."""
+    """The effect of an edit."""
 
     source: str
     edited_source: str
@@ -123,7 +123,7 @@ class Change(Config):
     edits: tuple[str, ...]
     """What was changed."""
     part: int = 1
-    """Which of the parts that the text is translated in."""
+    """The number of the part of the text."""
     parts: int = 1
     old: ScoredTranslation
     """The translation before the edit, or the given one."""
@@ -134,7 +134,7 @@ class Change(Config):
 
     @property
     def changed(self) -> bool:
-        """Whether the translation is another one."""
+        """Whether the translation changed."""
         return self.old.tokens != self.new.tokens
 
     def to_record(self) -> dict[str, Any]:
@@ -170,21 +170,21 @@ def change(
     search: SearchConfig | None = None,
     constraints: TextConstraints | None = None,
 ) -> Change:
-    """Translate one part of a text as ever and with an edit, and weigh both translations both ways.
+    """Translate one part of a text without and with an edit, and score both translations both ways.
 
     Args:
-        translation: take this one for the old one, of the part, rather than what the search finds.
+        translation: use this as the old translation of the part, not the one that the search finds.
         part: which of the parts that the text is translated in, from 1; None: the first.
-        search, constraints: of both searches, as for `translate`; where the edit has a prefix, the new translation begins with that one.
-    Raises: UsageError for a text without tokens or too long, for a part that there is not, for words that do not occur or whose change
-        leads to other parts, and for what the model does not have.
+        search, constraints: of both searches, as for `translate`; a prefix of the edit overrides theirs in the new translation.
+    Raises: UsageError for a text without tokens or too long, for a part that does not exist, for words that do not occur or whose change
+            splits the text differently, and for parts that the model does not have.
     Cost:   two searches and four passes over given translations.
     """
     edited_text = replace_words(text, edit.words)
     old_part = translator.choose_part(text, part, constraints=constraints, given=translation is not None, edit=edit)
     new_part = translator.choose_part(edited_text, old_part.number, constraints=with_edit_prefix(constraints, edit))
     if old_part.parts != new_part.parts:
-        found = f"words whose change makes {new_part.parts} parts of a text that is translated in {old_part.parts}"
+        found = f"the changed words split the text into {new_part.parts} parts instead of {old_part.parts}"
         raise UsageError(found, remedy="edit one sentence at a time")
     if translation is None:
         old = _search(translator, text, old_part, search=search, constraints=constraints)
@@ -216,26 +216,26 @@ class _Hypothesis(NamedTuple):
 
     tokens: tuple[int, ...]
     text: str | None = None
-    """As it was given; None where it was found."""
+    """The text as given; None for a found translation."""
     truncated: bool = False
 
 
 def _search(
     translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, constraints: TextConstraints | None
 ) -> _Hypothesis:
-    """What `translate` says of one part."""
+    """The translation of one part by `translate`."""
     (found,) = translator.translate_parts(text, constraints=constraints, search=search, only=chosen.number - 1).parts
     return _Hypothesis(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
 
 
 def apply_edit(model: TranslationModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
-    """The model as an edit has it while this is open, see `applied`. Args: side: the sentence, its words changed already."""
+    """A context manager that applies an edit to the model, see `intervene`. Args: side: the sentence, its words changed already."""
     hidden = [place for one in edit.hidden for place in ([one] if isinstance(one, int) else _places(side.text, side.spans, one))]
     return intervene(model, off=edit.off, hidden=hidden, patches=edit.patches)
 
 
 def with_edit_prefix(constraints: TextConstraints | None, edit: Edit) -> TextConstraints:
-    """What is asked of a translation, but with the edit's prefix, where it has one."""
+    """The constraints of the new translation: a prefix of the edit overrides the given one."""
     constraints = TextConstraints() if constraints is None else constraints
     return replace(constraints, prefix=edit.prefix or constraints.prefix)
 
@@ -258,7 +258,7 @@ def _score_translation(translator: Editable, said: _Hypothesis, *, before: Tenso
 
 
 def replace_words(text: str, words: Sequence[tuple[str, str]]) -> str:
-    """Say other words in a sentence, all at once. Raises UsageError where one does not occur."""
+    """Replace words in a sentence, all at once. Raises UsageError where one does not occur."""
     if not words:
         return text
     instead = dict(words)
@@ -274,7 +274,7 @@ def _standing_alone(word: str) -> str:
 
 
 def _places(text: str, spans: Sequence[tuple[int, int]], word: str) -> list[int]:
-    """The tokens that write a word. Raises UsageError where it does not occur."""
+    """The tokens of a word. Raises UsageError where it does not occur."""
     matches = [match.span() for match in re.finditer(_standing_alone(word), text)] if word else []
     found = [place for place, (first, last) in enumerate(spans) for begin, end in matches if first < end and last > begin and first < last]
     if not found:
@@ -286,13 +286,13 @@ _EDITS = "off=PART, hide=POSITIONS or WORD, word=OLD:NEW, prefix=TEXT, or patch=
 
 
 def parse_edit(translator: Editable, texts: Sequence[str]) -> Edit:
-    """Read edits from a command line, one thing in each text.
+    """Parse edits from the command line, one edit per text.
 
         off=encoder.0.self_attention:2   off=encoder.1.feed_forward:3,17-20   off=decoder.1
         hide=3   hide=dog   word=dog:magpie   prefix=Le chien
         patch=memory@1:A magpie ate it.   (values of that sentence; without @: all positions)
 
-    Raises: UsageError that says what was not understood, and for parts, values and words that do not exist.
+    Raises: UsageError for text that cannot be parsed, and for parts, values and words that do not exist.
     """
     off: list[Part] = []
     hidden: list[int | str] = []

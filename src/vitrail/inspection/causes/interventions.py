@@ -1,4 +1,4 @@
-"""Change what a model computes while it translates: switch parts off, hide positions of the source, put in values of another sentence."""
+"""Interventions on a model while it translates: ablate parts, mask source positions, patch activations of another sentence."""
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -21,17 +21,17 @@ from vitrail.nn.probe import Hook, listen
 def intervene(
     model: TranslationModel, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
 ) -> Generator[None]:
-    """Change what a model computes, for whatever this thread asks of it while this is open: search of any kind, in any batch, or a given
-    translation. See `listen`: other threads get the model as it is.
+    """Change what a model computes, for every call from this thread inside the `with` block: any search, in any batch, or a given
+    translation. Other threads get the unchanged model, see `listen`.
 
     An attention, feed-forward or layer that is off adds nothing to the residual stream; heads, neurons and hidden units that are off are 0.
-    A hidden position of the source is read by nobody; recurrent encoders, which cannot skip it, read a zero vector there.
-    Edits may be nested: the inner ones are made on top. Weights are not touched, and afterwards nothing is left behind, whatever happens.
+    A hidden position of the source is masked in every attention; recurrent encoders, which cannot skip it, read a zero vector there.
+    Edits may be nested: the inner ones are applied last. Weights are not changed, and the hooks are always removed.
 
     Args:
         hidden: positions of source tokens, the same in every sentence.
         patches: for one sentence at a time (all rows of a batch get them). Positions of the target are counted from the last `encode` on.
-    Raises: UsageError for what the model does not have, at once where that can be told at once; ModelError for a compiled model.
+    Raises: UsageError for parts that the model does not have, immediately where possible; ModelError for a compiled model.
     """
     hooks = [hook for one in off for hook in _switch_off(model, as_part(one))]
     hooks += _hide(model, tuple(hidden)) if hidden else []
@@ -44,7 +44,7 @@ def intervene(
 
 
 def _switch_off(model: TranslationModel, part: Part) -> list[tuple[str, Hook]]:
-    """Where to listen, and what to answer with, so that a part is off."""
+    """The hooks that switch a part off: paths and functions."""
     modules: dict[str, nn.Module] = dict(model.named_modules())
     module, probes = modules.get(part.place), probes_at(model.places(), part.place)
     if any(place.name == part.place and place.role != "mask" for place in model.places()):
@@ -81,7 +81,7 @@ def _zero(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
 
 
 def _zeroing(part: Part) -> Hook:
-    """Answer with the same values, but zeros for some units (none named: all), along the heads' axis where there is one, else the width."""
+    """Set some units to zero (none named: all), along the heads' axis where there is one, else along the width."""
 
     def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         axis = 1 if output.ndim == 4 else output.ndim - 1
@@ -103,7 +103,7 @@ def _hide(model: TranslationModel, positions: tuple[int, ...]) -> list[tuple[str
 
 
 def _unread(positions: tuple[int, ...]) -> Hook:
-    """Give some keys the lowest score that there is, so that their weight is exactly 0."""
+    """Mask some keys with the lowest score, so that their weight is exactly 0."""
 
     def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         _check_positions(positions, output.shape[3])

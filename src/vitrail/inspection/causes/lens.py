@@ -1,15 +1,16 @@
-"""What a Transformer's decoder would say after each layer: the logit lens.
+"""The logit lens: the output distribution of a Transformer's decoder after each layer.
 
-The last norm and the output matrix are applied to what each decoder block hands on, as they are to the last one (nostalgebraist 2020).
-Layer 0 is what the first block reads, Y + P; layer L what the last one hands on, where the lens shows the model's own distribution.
+The last norm and the output matrix are applied to the output of each decoder block, as they are to that of the last one (nostalgebraist
+2020). Layer 0 is what the first block reads, Y + P; layer L is the output of the last one, where the lens shows the model's own
+distribution.
 
 Arrays that `apply_lens` adds; L+1 layers, T predicted tokens, all float32 but the first and the third, which are int32:
     logit_lens.top_ids            (L+1 T 5)  the most probable tokens, best first
     logit_lens.top_probabilities  (L+1 T 5)  their probabilities
-    logit_lens.rank               (L+1 T)    the place of the token that stands in the translation, 1 being the first
+    logit_lens.rank               (L+1 T)    the rank of the token of the translation, from 1
     logit_lens.right              (L+1 T)    its probability
     logit_lens.entropy            (L+1 T)    of the layer's distribution, in nats
-    logit_lens.divergence         (L+1 T)    KL(last layer || this layer), in nats: how much is still to come (Belrose et al. 2023)
+    logit_lens.divergence         (L+1 T)    KL(last layer || this layer), in nats: the distance to the final one (Belrose et al. 2023)
 Extra `logit_lens`: {"layers": [name of the value in the record, for each layer], "pieces": [[[the top tokens as people read them]]]}.
 """
 
@@ -27,16 +28,16 @@ from vitrail.models.base import TranslationModel
 from vitrail.models.places import find, layer_outputs
 
 TOP = 5
-"""Tokens that are told of each layer and position; fewer where the vocabulary is smaller."""
+"""Number of tokens recorded for each layer and position; fewer where the vocabulary is smaller."""
 _SAME = 1e-3
-"""How far a probability may be from that in a record by the same model, made perhaps with other threads or on another device."""
+"""Tolerance for probabilities of a record by the same model, made perhaps with other threads or on another device."""
 
 
 def apply_lens(inspection: Inspection, model: TranslationModel, vocabulary: Subwords) -> Inspection:
-    """Add to a record what the decoder would say after each layer.
+    """Add the logit lens to a record: the decoder's distribution after each layer.
 
-    Args:    model: the one that the record is of. vocabulary: of the target.
-    Raises:  UsageError for a recurrent model; ModelError where the record is of another model.
+    Args:    model: the model of the record. vocabulary: of the target.
+    Raises:  UsageError for a recurrent model; ModelError where the record is from another model.
     Cost:    L + 1 products with the output matrix; the model is not run.
     """
     names = layer_names(inspection)
@@ -44,7 +45,7 @@ def apply_lens(inspection: Inspection, model: TranslationModel, vocabulary: Subw
     predicted = np.array(inspection.predicted_ids)
     last = log_p[-1]
     if last.shape != inspection["probabilities"].shape or np.abs(np.exp(last) - inspection["probabilities"]).max() > _SAME:
-        raise ModelError("this record was made by another model", remedy="inspect the sentence anew with this one")
+        raise ModelError("this record was made by another model", remedy="inspect the sentence again with this model")
     right = np.take_along_axis(log_p, predicted[None, :, None], axis=2)
     top = np.argsort(-log_p, axis=2, kind="stable")[:, :, :TOP]
     arrays = {
@@ -62,16 +63,16 @@ def apply_lens(inspection: Inspection, model: TranslationModel, vocabulary: Subw
 
 
 def layer_names(inspection: Inspection) -> list[str]:
-    """The names of what goes from decoder block to decoder block: the first one's input, and what each hands on.
+    """The names of the residual stream between decoder blocks: the input of the first one, and the output of each.
 
-    With norms before the sublayers that is the last residual sum; with norms after them, what its norm made of that. Raises UsageError
-    where there is no such thing: a recurrent decoder's state is not in the space of the output's vectors.
+    With norms before the sublayers that is the last residual sum; with norms after them, the norm's output. Raises UsageError for a
+    recurrent decoder, whose state is not in the space of the output vectors.
     """
     first = find(inspection.places, "position", "target")
     if first is None or find(inspection.places, "residual", "target") is None:
         raise UsageError(
-            "the logit lens: this model has no residual stream to look at",
-            expected="a Transformer; a recurrent decoder's states only become comparable to the output's vectors in its attentional vector",
+            "the logit lens: this model has no residual stream",
+            expected="a Transformer; of a recurrent decoder only the attentional vector is in the space of the output vectors",
         )
     return [place.name for place in (first, *layer_outputs(inspection.places, "target"))]
 

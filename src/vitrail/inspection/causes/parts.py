@@ -1,4 +1,4 @@
-"""The parts of a model that can be switched off, and how they are written: `encoder.0.self_attention:2`."""
+"""The parts of a model that can be switched off, and their notation: `encoder.0.self_attention:2`."""
 
 import re
 from collections.abc import Iterable
@@ -47,7 +47,7 @@ def parse_part(text: str) -> Part:
     match = _PART.fullmatch(text)
     expected = "a part such as encoder.0.self_attention:2, encoder.0.feed_forward:3,17-20 or decoder.1"
     if match is None:
-        raise UsageError(f"{text!r} names no part of a model", expected=expected)
+        raise UsageError(f"{text!r} is not a part of a model", expected=expected)
     return Part(match[1], () if match[2] is None else parse_numbers(match[2]))
 
 
@@ -74,7 +74,7 @@ def write_numbers(numbers: Iterable[int]) -> str:
 
 
 def parts_of(model: nn.Module) -> dict[str, int]:
-    """What can be switched off, and how many units it has: heads, neurons, or hidden units."""
+    """The parts that can be switched off, and their numbers of units: heads, neurons, or hidden units."""
     return {name: units for name, part in model.named_modules() if (units := units_of(part))}
 
 
@@ -112,7 +112,7 @@ def as_part(one: str | Part | Head) -> Part:
 
 
 def existing(part: Part, units: int) -> Part:
-    """The same part. Raises UsageError where a unit is not there."""
+    """The same part. Raises UsageError where a unit does not exist."""
     wrong = [unit for unit in part.units if not 0 <= unit < units]
     if wrong:
         raise UsageError(f"{part.place}: no number {', '.join(map(str, wrong))}", expected=f"0 to {units - 1}")
@@ -120,7 +120,7 @@ def existing(part: Part, units: int) -> Part:
 
 
 def summary_of_parts(model: nn.Module) -> str:
-    """What can be switched off, layers of the same kind together: `encoder.0-3.self_attention (:0-3)`, ..."""
+    """The parts that can be switched off, layers of the same kind together: `encoder.0-3.self_attention (:0-3)`, ..."""
     layers: dict[tuple[str, int], list[int]] = {}
     for place, units in parts_of(model).items():
         pattern, number = numbered(place)

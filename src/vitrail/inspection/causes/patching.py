@@ -1,4 +1,4 @@
-"""Activation patching: values that were computed for one sentence, put in their place in another."""
+"""Activation patching: replace activations of one sentence by those of another."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """Values that were computed for one sentence, to be put in their place in another: activation patching (Vig et al. 2020)."""
+    """Activations of one sentence, to replace those of another: activation patching (Vig et al. 2020)."""
 
     name: str
     """Of a Probe, or `....output` of a feed-forward, `....projection` of an attention, as in a record."""
     values: npt.NDArray[np.generic] = field(repr=False)
     """As a record has them: (S D), (T D), (H T E), ..."""
     at: tuple[tuple[int, int], ...] = ()
-    """(position where they come from, position where they go to); empty: all, each to its own position."""
+    """(position of origin, position of destination); empty: all, each to the same position."""
     heads: tuple[int, ...] = ()
-    """Only these, of values that are there for each head; empty: all."""
+    """Only these heads, for values with a heads' axis; empty: all."""
     origin: str = ""
-    """The sentence that they come from."""
+    """The sentence of origin."""
 
     @classmethod
     def take(
@@ -51,7 +51,7 @@ class Patch:
 
 
 def patch_hooks(model: TranslationModel, patches: Sequence[Patch]) -> list[tuple[str, Hook]]:
-    """Where to listen, and what to answer with. Raises UsageError for a value that the model does not have."""
+    """The hooks of the patches: paths and functions. Raises UsageError for a value that the model does not have."""
     if not patches:
         return []
     clock = _PositionTracker()
@@ -59,11 +59,11 @@ def patch_hooks(model: TranslationModel, patches: Sequence[Patch]) -> list[tuple
 
 
 class _PositionTracker:
-    """Which positions of the target a model is at: every value of a step is at one position, of a given translation at all of them."""
+    """Tracks the current target positions: one position in a step of decoding, all of them for a given translation."""
 
     def __init__(self) -> None:
         self.first, self.length, self.calls, self.source_length = 0, 0, 0, 0
-        """`calls` tells one pass over target positions from the next."""
+        """`calls` distinguishes one pass over target positions from the next."""
 
     def hooks(self, model: TranslationModel) -> list[tuple[str, Hook]]:
         source, target = (find(model.places(), "embedded", side) for side in ("source", "target"))
@@ -75,14 +75,14 @@ class _PositionTracker:
         self.calls += 1
 
     def _advance(self, output: Tensor, inputs: tuple[Tensor, ...]) -> None:
-        # Several positions at once are a whole given translation; one at a time they go on from each other.
+        # Several positions at once are a whole given translation; single positions follow each other.
         self.first = 0 if output.shape[1] > 1 else self.first + self.length
         self.length = output.shape[1]
         self.calls += 1
 
 
 def place_of(model: TranslationModel, name: str) -> str:
-    """The path of the module whose output a record has under a name."""
+    """The path of the module whose output has this name in a record."""
     probes = [place.name for place in model.places() if place.role != "mask"]
     if name in probes:
         return name
@@ -100,7 +100,7 @@ def place_of(model: TranslationModel, name: str) -> str:
 
 
 def _patching(model: TranslationModel, patch: Patch, clock: _PositionTracker) -> Hook:
-    """Answer with the patch's values at its positions."""
+    """Replace the output by the patch's values at its positions."""
     values = torch.from_numpy(np.ascontiguousarray(patch.values))
     source_side = side_of(patch.name) == "source"
     place = next((one for one in model.places() if one.name == patch.name), None)
@@ -118,7 +118,7 @@ def _patching(model: TranslationModel, patch: Patch, clock: _PositionTracker) ->
         elif source_side:
             order = list(range(clock.source_length)) if place is None else place.reading_order(clock.source_length)
             where = [order.index(time) for time in range(first, first + size)]
-        elif clock.length == 1:  # a step: beams of one sentence stand where positions would
+        elif clock.length == 1:  # a step: the axis of positions holds the beams of one sentence
             where = [clock.first] * size
         else:
             where = [clock.first + first + column for column in range(size)]
@@ -129,7 +129,7 @@ def _patching(model: TranslationModel, patch: Patch, clock: _PositionTracker) ->
 
 
 def _check_patch(patch: Patch, values: Tensor, output: Tensor, sizes: tuple[int, int] | None) -> None:
-    """Raises UsageError where the values do not fit, or have no such positions. Args: sizes: of the source, where the place is there."""
+    """Raises UsageError where the values do not fit, or have no such positions. Args: sizes: of the source, for a place on its side."""
     width = values.shape[-1] if values.ndim == 2 else (values.shape[0], values.shape[-1])
     wanted = output.shape[-1] if output.ndim < 4 else (output.shape[1], output.shape[-1])
     if width != wanted:
@@ -147,7 +147,7 @@ def _check_patch(patch: Patch, values: Tensor, output: Tensor, sizes: tuple[int,
 
 
 def _pairs(patch: Patch, where: Sequence[int], length: int) -> tuple[list[int], list[int]]:
-    """Rows of the values, and the columns of what was heard (which stand at the positions `where`) that they replace."""
+    """Rows of the values, and the columns of the output (at the positions `where`) that they replace."""
     goes = {here: there for there, here in patch.at} if patch.at else {one: one for one in range(length)}
     columns = [column for column, position in enumerate(where) if position in goes]
     return [goes[where[column]] for column in columns], columns

@@ -1,4 +1,4 @@
-"""The lecture's experiment on word order: without positions, an encoder gives the same set of vectors for the words in any order."""
+"""The permutation experiment: without positions, an encoder gives the same set of vectors for the words in any order."""
 
 import random
 from collections.abc import Generator, Sequence
@@ -20,26 +20,26 @@ from vitrail.nn.positions import Rotary
 from vitrail.nn.probe import Hook, listen, refuse_compiled
 
 TOLERANCE = 1e-5
-"""Numbers that differ by less than this share of the largest count as equal: sums in another order are rounded otherwise."""
+"""Numbers that differ by less than this share of the largest count as equal: sums in another order round differently."""
 
 _WAYS = {
     "sinusoidal": "sinusoidal positions, added to the embeddings",
     "learned": "learned positions, added to the embeddings",
-    "rotary": "rotary positions, which turn queries and keys",
+    "rotary": "rotary positions, which rotate queries and keys",
     "none": "no positions",
-    "recurrent": "a recurrent encoder: it reads one word after the other, so that order is in what it computes",
+    "recurrent": "a recurrent encoder, which reads one word after the other, so its states depend on the order",
 }
 
 
 class OrderComparison(Config):
-    """The encoder's vectors for a sentence and for its words in another order, word held against word."""
+    """The encoder's vectors for a sentence and for its words in another order, compared word by word."""
 
     distance: float
-    """The largest difference of any number between a token's vector in one order and in the other."""
+    """The largest absolute difference between a token's vectors in the two orders."""
     size: float
-    """The largest of all these numbers, to compare with."""
+    """The largest absolute value in the vectors, for comparison."""
     translations: tuple[str, str]
-    """Of the sentence, and of its words in the other order."""
+    """The translations of the sentence and of its words in the other order."""
 
     @property
     def same(self) -> bool:
@@ -52,15 +52,15 @@ class Permutation(Config):
 
     text: str
     part: int = 1
-    """Which of the parts that a text is translated in."""
+    """The number of the part of the text."""
     parts: int = 1
     shuffled: str
     """The same tokens in another order; <eos> stays last."""
     positions: str
-    """How the model tells order: sinusoidal, learned, rotary, none, or recurrent."""
+    """How the model encodes order: sinusoidal, learned, rotary, none, or recurrent."""
     as_it_is: OrderComparison
     without: OrderComparison | None
-    """The same weights, positions taken away; None where there are none to take."""
+    """The same weights without positions; None where the model has none."""
 
     def to_record(self) -> dict[str, Any]:
         """For JSON."""
@@ -86,11 +86,11 @@ class Permutation(Config):
 
 
 def _tell(how: str, found: OrderComparison) -> list[str]:
-    verdict = "the same set of vectors, whatever the order" if found.same else "other vectors for another order"
+    verdict = "the same set of vectors for any order" if found.same else "different vectors for another order"
     first, second = found.translations
     return [
         f"{how}, the encoder gives {verdict}:",
-        f"  the same word's vectors differ by {found.distance:.2g} at most (their numbers reach {found.size:.2g})",
+        f"  the same word's vectors differ by at most {found.distance:.2g} (largest value {found.size:.2g})",
         f"  translations: {first}",
         f"                {second if second != first else 'the same for both orders'}",
     ]
@@ -99,12 +99,12 @@ def _tell(how: str, found: OrderComparison) -> list[str]:
 def permute(
     translator: InspectableTranslator, text: str, *, part: int | None = None, seed: int = 1, search: SearchConfig | None = None
 ) -> Permutation:
-    """Encode a sentence and its words in another order, as the model is and with its positions taken away, and compare.
+    """Encode a sentence and its words in another order, with and without positions, and compare.
 
-    Self-attention asks every word about every other and sums over them, and all else in a block looks at one word by itself, so that
+    Self-attention is a sum over all words, and all else in a block acts on single words, so
     Encoder(P·X) = P·Encoder(X) for every permutation P. Source: Vaswani et al. 2017, section 3.5; Lee et al. 2019, property 1.
-    Positions that are added are left out (P = 0), rotary ones do not turn.
-    The subwords of a word stay together where there are several words. Of a text that is translated in parts, one of them is taken.
+    Added positions are left out (P = 0), rotary ones do not rotate.
+    The subwords of a word stay together where there are several words. For a text that is translated in parts, one of them is used.
 
     Raises: UsageError for a sentence without two different words or tokens.
     """
@@ -120,7 +120,7 @@ def permute(
     if kind not in ("none", "recurrent"):
         with without_positions(model):
             without = _compare(translator, ids, order, search=search)
-    # Where tokens bring the spaces before them along, one is read as if it stood before the first of them.
+    # Where tokens include the space before them, a space is added before the first of them.
     lead = " " if any(side.text[first] == " " for first, last in side.spans if last > first + 1) else ""
     shuffled = "".join((lead if side.spans[place][0] == 0 else "") + side.text[slice(*side.spans[place])] for place in order).strip()
     return Permutation(
@@ -129,10 +129,10 @@ def permute(
 
 
 def shuffle(side: Side, *, seed: int) -> list[int]:
-    """Another order of a sentence's tokens: order[i] is the place that token i of the new order came from.
+    """Another order of a sentence's tokens: order[i] is the old position of token i of the new order.
 
-    Words stay whole, unless they have no other order than the one they are in: then their tokens are shuffled.
-    Raises UsageError where tokens have none either.
+    Words stay whole, unless they cannot be reordered: then their tokens are shuffled.
+    Raises UsageError where tokens cannot be reordered either.
     """
     owned = {token: word for word in side.words for token in word}
     tokens = [(token,) for token in range(len(side.ids))]
@@ -144,12 +144,12 @@ def shuffle(side: Side, *, seed: int) -> list[int]:
                 order = [token for group in draw.sample(groups, len(groups)) for token in group]
                 if [side.ids[token] for token in order] != list(side.ids):
                     return order
-    raise UsageError(f"{side.text!r}: its words have no other order", expected="a sentence of at least two different words")
+    raise UsageError(f"{side.text!r}: its words cannot be reordered", expected="a sentence of at least two different words")
 
 
 @contextmanager
 def without_positions(model: TranslationModel) -> Generator[None]:
-    """Take the encoder's positions away for a while: added ones are left out, rotary ones do not turn."""
+    """A context manager that removes the encoder's positions: added ones are left out, rotary ones do not rotate."""
     embedded: list[Tensor] = []
 
     def keep(output: Tensor, inputs: tuple[Tensor, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Where an encoder keeps what a pronoun hangs on: put the states of another sentence, word by word and layer by layer, in their place."""
+"""Activation patching of pronouns: replace an encoder's states, word by word and layer by layer, by those of another sentence."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -26,44 +26,44 @@ if TYPE_CHECKING:
 
 REGIONS = ("antecedent", "other noun", "it", "after it", "elsewhere")
 _DONORS = 4
-"""Nouns that are tried for each sentence before it is given up."""
+"""Maximal number of nouns that are tried for each sentence."""
 
 
 class PatchingEffect(Config):
-    """What putting the other sentence's states into one place does, on average."""
+    """The mean effect of patching the states of one place."""
 
     value: str
     """What was replaced: a value's name, as in a record."""
     region: str
-    """Where: one of REGIONS."""
+    """The place: one of REGIONS."""
     effect: float
     """(margin - margin of the sentence) / (margin of the other sentence - margin of the sentence): 0 nothing, 1 all of it."""
     flipped: float
-    """Share of sentences in which the other pronoun then is the more probable one."""
+    """Share of sentences in which the other pronoun becomes more probable."""
 
 
 class MaskingEffect(Config):
-    """What is left when nobody, neither in the encoder nor in the decoder, reads the tokens of one region."""
+    """The effect of masking the tokens of one region in encoder and decoder."""
 
     region: str
     lost: float
     """Mean of the margin lost, in nats."""
     flipped: float
-    """Share of sentences in which the wrong pronoun then is the more probable one."""
+    """Share of sentences in which the wrong pronoun becomes more probable."""
 
 
 class Tracing(Config):
-    """Sentences against the same ones with a noun of the other gender for the antecedent, so that il becomes elle or elle il."""
+    """Sentences compared with the same ones with an antecedent of the other gender, so that il becomes elle or the reverse."""
 
     sentences: int
     tried: int
-    """Sentences that were looked at, until enough of them had a partner whose pronoun is the other one for the model as well."""
+    """Number of sentences tried until enough had a partner for which the model predicts the other pronoun."""
     traced: tuple[PatchingEffect, ...]
     unread: tuple[MaskingEffect, ...]
     source_alone: float
-    """Share of pronouns that flip when the source is the other one, and the words of the translation before the pronoun are not."""
+    """Share of pronouns that flip when only the source is the other one, not the target prefix."""
     prefix_alone: float
-    """Share that flip when the words before the pronoun are the other translation's, and the source is not."""
+    """Share of pronouns that flip when only the target prefix is the other one, not the source."""
 
     def table(self) -> dict[str, dict[str, PatchingEffect]]:
         """By value, then by region."""
@@ -80,23 +80,23 @@ class Tracing(Config):
         """To read in a terminal."""
         wide = max(len(one.value) for one in self.traced)
         lines = [
-            f"states of the sentence with a noun of the other gender, put in place ({self.sentences} sentences):",
-            "share of the way to the other pronoun (0 nothing, 1 all), and in brackets of pronouns that flip",
+            f"activation patching: states from the sentence with a noun of the other gender ({self.sentences} sentences):",
+            "share of the way to the other pronoun (0 nothing, 1 all); in brackets the share of pronouns that flip",
             "  ".join([" " * wide, *(f"{region:>12}" for region in REGIONS)]),
         ]
         for value, row in self.table().items():
             cells = [f"{f'{row[region].effect:.2f} ({row[region].flipped:.2f})':>12}" for region in REGIONS]
             lines.append("  ".join([f"{value:<{wide}}", *cells]))
         cells = [f"{f'{one.lost:.2f} ({one.flipped:.2f})':>12}" for one in self.unread]
-        lines += ["margin lost when nobody reads these words, in nats, and in brackets the share of pronouns that are wrong then"]
+        lines += ["margin lost when these words are masked, in nats; in brackets the share of wrong pronouns"]
         lines.append("  ".join([f"{'hidden':<{wide}}", *cells]))
-        flips = f"source alone {self.source_alone:.2f}, words before the pronoun alone {self.prefix_alone:.2f}"
+        flips = f"source only {self.source_alone:.2f}, words before the pronoun only {self.prefix_alone:.2f}"
         return "\n".join([*lines, f"pronouns that flip with the whole of the other sentence: {flips}"])
 
 
 @dataclass(frozen=True)
 class CounterfactualPair:
-    """A challenge and its partner, token by token alike but for the antecedent."""
+    """A challenge and its partner, which differ only in the antecedent."""
 
     source: list[int]
     other: list[int]
@@ -120,12 +120,12 @@ def trace_pronouns(
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Tracing | None:
-    """Activation patching (Vig et al. 2020; Meng et al. 2022 call it causal tracing) of what the encoder hands on, layer by layer.
+    """Activation patching (Vig et al. 2020; Meng et al. 2022 call it causal tracing) of the encoder's layer outputs, layer by layer.
 
-    In "A dog ate the food because it was hungry" the dog becomes a magpie, so that "it" is elle. Then the states of single words are taken
-    from that sentence, the rest from the first, and the margin log p(il) - log p(elle) is read, after the words of the first translation.
+    In "A dog ate the food because it was hungry" the dog becomes a magpie, so that "it" is elle. Then the states of single words are
+    replaced by those of that sentence, and the margin log p(il) - log p(elle) is measured after the words of the first translation.
 
-    Returns: None where no sentence has a partner as long as itself whose pronoun the model gets right.
+    Returns: None where no sentence has a partner of equal length whose pronoun the model gets right.
     Cost:    a pass for each sentence, layer and region.
     """
     pairs: list[CounterfactualPair] = []
@@ -166,7 +166,7 @@ def trace_pronouns(
 
 
 def trace_pair(translator: "InspectableTranslator", pair: CounterfactualPair) -> dict[tuple[str, str], tuple[float, bool]]:
-    """By value and region: the share of the way to the partner's margin, and whether the wrong pronoun is the more probable one."""
+    """By value and region: the share of the way to the partner's margin, and whether the wrong pronoun is more probable."""
     arrays = collect(translator.model, pair.other, pair.prefix)
     found: dict[tuple[str, str], tuple[float, bool]] = {}
     for value in traced_values(translator):
@@ -178,7 +178,7 @@ def trace_pair(translator: "InspectableTranslator", pair: CounterfactualPair) ->
 
 
 def _hide(translator: "InspectableTranslator", pairs: Sequence[CounterfactualPair], region: str) -> MaskingEffect:
-    """Hide a region in every sentence; where it is empty, nothing is lost."""
+    """Mask a region in every sentence; where it is empty, the loss is 0."""
     margins: list[float] = []
     for pair in pairs:
         with intervene(translator.model, hidden=pair.regions[region]):
@@ -188,7 +188,7 @@ def _hide(translator: "InspectableTranslator", pairs: Sequence[CounterfactualPai
 
 
 def traced_values(translator: "InspectableTranslator") -> list[str]:
-    """What the encoder's layers hand on, from the embeddings to the memory."""
+    """The names of the encoder's layer outputs, from the embeddings to the memory."""
     places = translator.model.places()
     ends = [place for place in places if place.side == "source" and place.role in ("embedded", "memory")]
     return [place.name for place in (*ends[:1], *layer_outputs(places, "source"), *ends[1:])]
@@ -197,7 +197,7 @@ def traced_values(translator: "InspectableTranslator") -> list[str]:
 def _find_pair(
     translator: "InspectableTranslator", challenge: Challenge, donors: Sequence[Challenge], *, search: SearchConfig
 ) -> tuple[CounterfactualPair, float] | None:
-    """The same sentence about a noun of the other gender, if there is one as long for which the model says the other pronoun.
+    """The same sentence with a noun of the other gender, of equal length, for which the model predicts the other pronoun, if there is one.
 
     Returns: also the margin of the source after the words of its partner's own translation.
     """
@@ -214,7 +214,7 @@ def _find_pair(
 
 
 def make_counterfactual(translator: "InspectableTranslator", challenge: Challenge, noun: str) -> CounterfactualPair | None:
-    """A challenge and the same sentence about another noun; None where that has not as many tokens."""
+    """A challenge and the same sentence about another noun; None where it has another number of tokens."""
     ids, owners = source_words(translator, challenge.source)
     other_ids, other_owners = source_words(translator, with_antecedent(challenge, noun))
     if owners != other_owners:

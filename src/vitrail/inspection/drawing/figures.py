@@ -37,7 +37,7 @@ INCHES: dict[Width, float] = {"column": 3.3, "page": 6.9}
 """Widths of one column and of both, as in the ACL's style (3.03 and 6.3 of text) and IEEE's (3.5 and 7.16)."""
 
 _MAP = "Blues"
-"""From white to dark blue: lightness alone tells, in print and to any kind of eye."""
+"""From white to dark blue: readable by lightness alone, in print and with colour blindness."""
 # Okabe and Ito 2008 without yellow, each with a dash of its own.
 _LINES = (("#0072b2", "-"), ("#d55e00", "--"), ("#009e73", ":"), ("#cc79a7", "-."), ("#000000", "-"), ("#e69f00", "--"), ("#56b4e9", ":"))
 _FONTS = (
@@ -54,7 +54,7 @@ _SETTINGS: dict[str, Any] = {
     "ytick.major.size": 2,
     "lines.linewidth": 1.0,
     "pdf.fonttype": 42,  # TrueType: text stays text, and journals refuse Type 3
-    "svg.fonttype": "path",  # looks the same where the font is missing
+    "svg.fonttype": "path",  # looks the same without the font
     "svg.hashsalt": "vitrail",
     "savefig.dpi": 300,
 }
@@ -64,11 +64,11 @@ _METADATA: dict[str, dict[str, Any]] = {
     "png": {"Software": "Vitrail"},
 }
 is_figure = holds(b"Vitrail")
-"""Whether a file is a figure that was drawn here; until now they were Matplotlib's alone by what they say."""
+"""Whether a file is a figure drawn here; older figures are only marked as Matplotlib's."""
 _DECADE = 10
 """Gradients that differ by more than this factor are drawn on a logarithmic axis, others from zero."""
 _MOST_NUMBERED = 160
-"""Cells of a matrix that still have their numbers written in."""
+"""Maximal number of cells of a matrix with numbers written in."""
 
 
 def figure(
@@ -85,7 +85,7 @@ def figure(
     Args:
         what: one attention matrix, all heads of a kind, their entropies, word alignment, gradients by position, or decoding step by step.
         kind, layer, head: for `attention`, and `kind` for `heads`.
-    Raises: UsageError for an attention that is not there, a suffix other than .png, .svg or .pdf, a missing matplotlib or font.
+    Raises: UsageError for an attention that does not exist, a suffix other than .png, .svg or .pdf, a missing matplotlib or font.
     """
     match what:
         case "attention":
@@ -148,7 +148,7 @@ def draw_heads(inspection: Inspection, path: str | Path, *, kind: AttentionType 
 
 
 def draw_entropy(inspection: Inspection, path: str | Path) -> None:
-    """How spread each head looks: mean entropy of its rows in nats, as numbers in a grid of layers and heads for each kind of attention."""
+    """Mean entropy of each head's rows in nats, as numbers in a grid of layers and heads for each kind of attention."""
     kinds: list[AttentionType] = [kind for kind in _KINDS if inspection.attentions(kind)]
     if not kinds:
         raise UsageError("entropy of attention: this model has none")
@@ -165,7 +165,7 @@ def draw_entropy(inspection: Inspection, path: str | Path) -> None:
 
 
 def draw_alignment(inspection: Inspection, path: str | Path) -> None:
-    """Weights between words with a dot at each link; of a record that `alignment.align` has seen. See `figure`."""
+    """Weights between words with a dot at each link; for a record with the results of `alignment.align`. See `figure`."""
     links: list[list[int]] = np.asarray(inspection["alignment.links"], dtype=np.int64).tolist()
     source, target = inspection.source, inspection.target
     weights = pool_by_word(np.asarray(inspection["alignment.weights"], dtype=np.float32), sources=source.words, targets=target.words)
@@ -186,13 +186,13 @@ def draw_alignment(inspection: Inspection, path: str | Path) -> None:
 
 
 def draw_gradients(inspection: Inspection, path: str | Path) -> None:
-    """Norm of the gradient of -log p(translation) at each position of what each layer hands on. See `figure`."""
+    """Norm of the gradient of -log p(translation) at each position of each layer's output. See `figure`."""
     places = [place for place in gradient_places(inspection.places) if f"gradients.{place.name}" in inspection.arrays]
     sides = {f"{side} position": [place for place in places if place.side == side] for side in ("source", "target")}
     labels = {"source position": inspection.source_tokens, "target position": inspection.predicted_tokens}
     kept = {side: some for side, some in sides.items() if some}
     if not kept:
-        raise UsageError("no gradients in this record", expected="an inspection of a sentence, as it is made")
+        raise UsageError("no gradients in this record", expected="an inspection with its gradients")
     with _page(path, width="page" if len(kept) > 1 else "column") as (sheet, inches):
         sheet.set_size_inches(inches, 1.9 + _room(max(labels.values(), key=_room)))
         for axes, (side, some) in zip(sheet.subplots(1, len(kept), squeeze=False)[0], kept.items(), strict=True):
@@ -249,7 +249,7 @@ def _words(side: Side) -> list[str]:
 
 
 def _short(place: Place) -> str:
-    """`encoder.0.residual_2.sum` is told as `encoder 0`, `encoder.0.forward_cell.hidden` as `encoder 0 forward`."""
+    """`encoder.0.residual_2.sum` is written `encoder 0`, `encoder.0.forward_cell.hidden` as `encoder 0 forward`."""
     told = place.path if place.role == "hidden" else layer_of(place.name) or place.name
     return told.replace(".", " ").replace("_cell", "")
 
@@ -270,7 +270,7 @@ def _room(labels: Sequence[str]) -> float:
 
 
 def _cell(columns: Sequence[str], rows: Sequence[str], inches: float) -> float:
-    """The side of a cell in inches: as the width allows, but small matrices are not blown up."""
+    """The side of a cell in inches: as the width allows, but limited for small matrices."""
     return min(0.24, (inches - _room(rows) - 0.35) / len(columns))
 
 
@@ -285,7 +285,7 @@ def _matrix(
     decimals: int | None = None,
     numbers: bool = True,
 ) -> None:
-    """A heat map with its numbers, as percentages unless decimals are asked for, where they can still be read."""
+    """A heat map with its numbers, as percentages unless decimals are given, where they are readable."""
     axes.imshow(values, cmap=_MAP, vmin=0, vmax=top, aspect="auto", interpolation="nearest")
     size = min(7, max(2, cell * 72 * 0.62))
     _ticks(axes.set_xticks, columns, size=size)
@@ -299,7 +299,7 @@ def _matrix(
 
 
 def _ticks(place: Callable[..., Any], labels: Sequence[str], *, size: float) -> None:
-    """Token labels, taken as they are: a dollar sign begins no formula. Those along the x axis stand upright, unless all are short."""
+    """Token labels, literally: a dollar sign starts no formula. Those of the x axis are vertical, unless all are short."""
     upright = "xtick" in getattr(place, "__name__", "") and max(map(len, labels), default=0) > 2
     place(
         range(len(labels)), labels=[_printable(label) for label in labels], fontsize=size, parse_math=False, rotation=90 if upright else 0
@@ -313,10 +313,10 @@ def _printable(text: str) -> str:
 
 
 def _keep_out_of_home() -> None:
-    """Let matplotlib keep its list of fonts in a folder that goes with this process, where nobody has said which and it is not loaded yet.
+    """Let matplotlib cache its font list in a temporary folder of this process, unless a folder is set or it is loaded already.
 
-    It would write to the user's own folders, and take settings from there, so that a figure would not be the same everywhere. A list of
-    fonts that is there already is read: making one takes seconds.
+    Otherwise it would write to the user's folders, and read settings there, so figures would differ between machines. An existing font list
+    is read: making one takes seconds.
     """
     if "matplotlib" in sys.modules or "MPLCONFIGDIR" in os.environ:
         return
@@ -335,7 +335,7 @@ def _page(path: str | Path, *, width: Width) -> Generator[tuple["Figure", float]
     path = Path(path)
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in _METADATA:
-        raise UsageError(f"{path}: how to draw it, its name does not tell", expected="a name that ends in .png, .svg or .pdf")
+        raise UsageError(f"{path}: unknown file type", expected="a name that ends in .png, .svg or .pdf")
     try:
         _keep_out_of_home()
         import matplotlib

@@ -15,7 +15,7 @@ from vitrail.inspection.record import AttentionType, Inspection
 
 _SHADES, _PLAIN_SHADES = " ░▒▓█", " .:+#"
 _SHADE_FROM = (0.05, 0.25, 0.5, 0.75)
-"""Weights from which each next shade is drawn; below the first, a cell stays empty."""
+"""Weights at which each next shade begins; below the first, a cell is empty."""
 # From the terminal's own ground to bright, dark text once it is bright: the steps of cividis among the 256 colours, for any kind of eye.
 _COLOURS = ("", "48;5;17;38;5;231", "48;5;60;38;5;231", "48;5;102;38;5;16", "48;5;185;38;5;16")
 _LONGEST_LABEL = 14
@@ -29,14 +29,14 @@ _UNSAFE = frozenset(("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"))
 
 @dataclass(frozen=True)
 class _Pen:
-    """What may be drawn: how wide, in colour or not, in ASCII or not."""
+    """Drawing options: width, colour, ASCII."""
 
     width: int
     colour: bool
     ascii: bool
 
     def safe(self, text: str) -> str:
-        """A text without what steers a terminal, whatever its width."""
+        """A text without terminal control characters, of any width."""
         text = "".join("\ufffd" if unicodedata.category(one) in _UNSAFE and one not in _JOINERS else one for one in text)
         return text.replace("▁", "_").replace("…", "...").encode("ascii", "backslashreplace").decode() if self.ascii else text
 
@@ -91,7 +91,7 @@ def to_text(
         kind, layer, head: the attention to draw; by default the average over the heads of the last layer.
         width: columns of the terminal; at least 40 are taken.
         colour: with ANSI codes. ascii: for streams that are not UTF-8; other characters are written as escapes.
-    Raises: UsageError for an attention, layer or head that is not there.
+    Raises: UsageError for an attention, layer or head that does not exist.
     """
     pen = _Pen(max(40, width), colour, ascii)
     parts = [_sentences(inspection, pen), _steps(inspection, pen)]
@@ -134,7 +134,7 @@ def _wrapped(text: str, pen: _Pen, *, indent: str = "") -> list[str]:
 
 
 def _steps(inspection: Inspection, pen: _Pen) -> list[str]:
-    """Each token with its probability, and what else the model thought of."""
+    """Each token with its probability, and the other candidates."""
     labels = [pen.safe(step.chosen.piece) for step in inspection.facts.decoding.steps]
     room = min(_LONGEST_LABEL, max(map(columns_of, labels), default=1))
     title = "Step by step: probability of the token, entropy in nats, the likeliest tokens"
@@ -235,7 +235,7 @@ def _alignment(inspection: Inspection, pen: _Pen) -> list[str]:
 
 
 def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
-    """The hypotheses that reached their end, and how many candidates were given up on the way."""
+    """The finished hypotheses, and the number of pruned candidates."""
     decoding = inspection.facts.decoding
     if decoding.beams == 1 or not decoding.nodes:
         return []
@@ -257,14 +257,15 @@ def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
     lines = lines[:_MOST_BRANCHES] + ([f"and {surplus} more lines"] if surplus > 0 else [])
     given_up = sum(node.fate == "pruned" for node in decoding.nodes)
     ended = f"{len(scores)} hypothes{'i' if len(scores) == 1 else 'e'}s ended"
-    title = f"Beam search: {ended}, {given_up:,} candidates given up; score: log-probability, normalised by length"
+    title = f"Beam search: {ended}, {given_up:,} candidates pruned; score: log-probability, normalised by length"
     return [*(pen.bold(line) for line in _wrapped(title, pen)), *lines]
 
 
 def _branches(
     children: dict[int | None, list[Node]], living: set[int], scores: dict[int, float], best: int | None, pen: _Pen
 ) -> Iterator[str]:
-    """A line for each segment without a fork, the better branch first; from a stack, since translations may be long."""
+    """A line for each segment without a fork, the better branch first; with a stack instead of recursion, since translations may be
+    long."""
     waiting: list[tuple[Node, str, str]] = []
 
     def push(parent: int | None, indent: str, *, root: bool = False) -> None:
@@ -292,7 +293,7 @@ def _branches(
         text = "".join(pieces).replace("▁", " ").strip()
         tail = f"  {scores[node.number]:.3f}" if node.number in scores else ""
         tail += pen.mark(" ← best", " <- best") if node.number == best else ""
-        tail += f"  ({lost} given up)" if lost else ""
+        tail += f"  ({lost} pruned)" if lost else ""
         start = start if columns_of(start) <= pen.width // 2 else pen.mark("… ", "~ ")
         line = start + pen.cut(text, max(8, pen.width - columns_of(start) - columns_of(tail))) + tail
         yield pen.cut(line, pen.width)

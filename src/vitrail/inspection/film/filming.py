@@ -1,4 +1,4 @@
-"""How a training is filmed: probe sentences are chosen once, and one look is taken at every validation."""
+"""Records the training film: probe sentences are chosen once, and a frame is recorded at every validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -24,9 +24,9 @@ from vitrail.train.tasks.validate import DevSet, Validated
 PROBES = 4
 """Sentences whose translations are kept."""
 ATTENDED = 2
-"""Of them, the first, whose attention is kept."""
+"""Number of probe sentences, the first ones, whose attention is kept."""
 LONGEST = 20
-"""Tokens of a probe sentence and of its reference, without their ends, where the dev set has such."""
+"""Maximal length in tokens of a probe sentence and of its reference, without <eos>, if the dev set has such."""
 ROWS = 32
 """Sentence pairs that entropies, gradients and norms are measured on; the probes are the first."""
 _TOKENS = 1024
@@ -36,7 +36,7 @@ _TOKENS = 1024
 class Recorder:
     """Takes a frame at every validation: give it to `train` as `watch`.
 
-    What is looked at is the validated model, a copy in evaluation mode, so that the training goes on as if nobody had looked.
+    It records the validated model, a copy in evaluation mode, so the training is not affected.
     Cost: translations of `PROBES` sentences, and one forward and backward pass over `ROWS` on the explicit path.
     """
 
@@ -74,7 +74,7 @@ def choose_probes(dev: DevSet, vocabularies: Vocabularies) -> tuple[DevSet, Batc
 
 
 def take(model: TranslationModel, vocabularies: Vocabularies, probes: DevSet, batch: Batch, *, step: int = 0) -> Frame:
-    """Look at a model once. Precondition: it is in evaluation mode; its weights, their `grad` and its mode stay as they are."""
+    """Record one frame of a model. Precondition: it is in evaluation mode; its weights, their `grad` and its mode stay as they are."""
     device = next(model.parameters()).device
     batch = Batch(*(part.to(device) for part in batch))
     readers = attentions(model.places(), *ATTENTION_SIDES)
@@ -119,7 +119,7 @@ def _gradients(model: TranslationModel, loss: Tensor) -> dict[str, float | None]
     groups: dict[Tensor, str] = {}
     for name, weight in model.named_parameters(remove_duplicate=False):
         groups[weight] = min(group_of(name), groups.get(weight, group_of(name)), key=rank)
-    # Not backward(): that would leave gradients behind.
+    # Not backward(): that would add to `.grad`.
     found = cast("Sequence[Tensor | None]", torch.autograd.grad(loss, list(groups), allow_unused=True))
     squares: dict[str, float] = {}
     for group, gradient in zip(groups.values(), found, strict=True):
@@ -147,16 +147,16 @@ def _entropies(
     found: Entropies = {}
     for one in readers:
         weights = torch.cat(list(seen[one.weights]), dim=2)
-        keep = seen[one.probes["mask"]][0]  # heard at every time step of a recurrent decoder, and always the same
+        keep = seen[one.probes["mask"]][0]  # recorded at every time step of a recurrent decoder, and always the same
         shares = attention_entropy(weights, keep, source if one.kind == "encoder" else target)
         found[one.kind] = (*found.get(one.kind, ()), tuple(short(value) for value in shares.tolist()))
     return found
 
 
 def attention_entropy(weights: Float[Tensor, "B H T S"], keep: Bool[Tensor, "B 1 #T S"], real: Bool[Tensor, "B T"]) -> Float[Tensor, " H"]:
-    """How widely each head looks: entropy / log(positions that may be read), 0 to 1, the mean over rows that may read at least two.
+    """Normalised entropy of each head: entropy / log(positions that may be read), 0 to 1, the mean over rows that may read at least two.
 
-    Args: real: rows that are no padding. nan where there is no such row.
+    Args: real: rows that are not padding. nan where there is no such row.
     """
     choices = keep.sum(dim=3).expand(-1, -1, weights.shape[2])[:, 0].double()
     entropy = torch.special.entr(weights.double()).sum(dim=3)

@@ -1,16 +1,16 @@
-"""The training film: the same probe sentences looked at after every validation of a training, and what became of them.
+"""The training film: the same probe sentences, recorded at every validation of a training.
 
 The record, `extras["film"]` of an inspection and `Film.to_record()`; F frames, in the order of their steps:
     format        1
     steps         [F]
-    scores        {name: [F numbers or null]}, what the validations gave: dev_bleu, dev_loss_nats_per_token, ...
+    scores        {name: [F numbers or null]}, results of the validations: dev_bleu, dev_loss_nats_per_token, ...
     probes        [{source, reference, source_tokens: [S texts, <eos> last], target_tokens: [T texts, <eos> last: what is predicted]}]
     translations  [probe][frame] -> text, found greedily
     losses        [probe][frame] -> nats per token of the reference
     attention     [probe][frame][layer][t][s] -> cross-attention while the reference is read (row t predicts target_tokens[t]), mean of
                   the heads, in per cent 0-100 as whole numbers; [] for a probe that is too long, and for models without attention
-    entropies     {"encoder" | "decoder" | "cross": [layer][head][F]}: how widely each head looks, the mean over the rows of its weights of
-                  entropy / log(positions that may be read): 0 one position alone, 1 all alike. Kinds that a model lacks are left out
+    entropies     {"encoder" | "decoder" | "cross": [layer][head][F]}: normalised entropy of each head, the mean over the rows of its
+                  weights of entropy / log(positions that may be read): 0 one position only, 1 uniform. Missing kinds are left out
     gradients     {places: [names of groups of weights, input first], norms: [place][F]}: ||dL/dW||, L the loss per token of the references
     norms         [{place, kind: "layer" | "rms" | "batch", input: M, output: M, running: R or null}], each norm of the model, with
                   M = {mean: [F], variance: [F]   over all real tokens and features
@@ -40,7 +40,7 @@ from vitrail.inspection.record import AttentionType
 
 FORMAT = 1
 FILE = "film.jsonl"
-"""In a run's folder: a frame a line."""
+"""File in a run's folder: one frame per line."""
 FRAMES = 40
 """Frames of a record at most."""
 UNITS = 4
@@ -52,7 +52,7 @@ _log = logging.getLogger(__name__)
 
 
 class ProbeSentence(Config):
-    """A sentence that is looked at again and again."""
+    """A sentence that every frame records."""
 
     source: str
     reference: str
@@ -61,7 +61,7 @@ class ProbeSentence(Config):
 
 
 class Frame(Config):
-    """One look; a line of film.jsonl."""
+    """One frame; a line of film.jsonl."""
 
     format: int = FORMAT
     step: int
@@ -83,7 +83,7 @@ class Film:
 
     frames: tuple[Frame, ...]
     scores: dict[int, dict[str, float]]
-    """What the validations gave, by step."""
+    """Results of the validations, by step."""
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -91,7 +91,7 @@ class Film:
         return tuple(frame.step for frame in self.frames)
 
     def to_record(self, *, frames: int = FRAMES) -> Plain:
-        """Plain values as in this module's description, for `extras["film"]` of an inspection; nothing but `steps` without frames."""
+        """Plain values as in this module's description, for `extras["film"]` of an inspection; only `steps` without frames."""
         kept = [self.frames[place] for place in _evenly(len(self.frames), frames)]
         if not kept:
             return {"format": FORMAT, "steps": []}
@@ -130,7 +130,7 @@ class Film:
 
 
 def read_film(folder: Path) -> Film:
-    """Read the film of a run; what cannot be read is left out, and told in the log. Without a film there are no frames.
+    """Read the film of a run; unreadable lines are skipped with a warning in the log. Without a film there are no frames.
 
     Raises: ModelError where it is of a newer format.
     """
@@ -145,13 +145,13 @@ def read_film(folder: Path) -> Film:
             frames.append(Frame.model_validate(line))
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
-            _log.warning("%s: a line of step %s is no frame of a film (%s); left out", path, line.get("step"), place)
+            _log.warning("%s: a line of step %s is not a frame of a film (%s); left out", path, line.get("step"), place)
     same = [frame for frame in frames if frame.probes == frames[-1].probes]
     return Film(tuple(same), _scores(folder / "metrics.jsonl"))
 
 
 def _scores(path: Path) -> dict[int, dict[str, float]]:
-    """Step -> what its validation gave; the mean of checkpoints, which is tried at the end, is another model."""
+    """Step -> results of its validation, without those of averaged checkpoints, which are another model."""
     found: dict[int, dict[str, float]] = {}
     for line in read_json_lines(path, needs={"validation": ("step",)}) if path.is_file() else []:
         if line.get("kind") == "validation" and "averaged_checkpoints" not in line:
@@ -197,7 +197,7 @@ def _moments(frames: Sequence[Moments]) -> Plain:
 
 
 def shift(before: Moments, after: Moments) -> float | None:
-    """How far features moved: |change of mean| / deviation before, the mean over those features whose deviation is not 0."""
+    """The shift of features: |change of mean| / deviation before, the mean over the features whose deviation is not 0."""
     moved = [
         abs(new[0] - old[0]) / old[1]
         for old, new in zip(before.units, after.units, strict=True)

@@ -1,4 +1,4 @@
-"""Embeddings of tokens: the table of each side, a map of the tokens in use, and who is nearest to whom."""
+"""Embeddings of tokens: the table of each side, a map of the most frequent tokens, and nearest neighbours."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ _ON_MAP = 8
 
 
 class EmbeddingMap(Config):
-    """The embeddings of those tokens that some sentences use most."""
+    """The embeddings of the tokens that are most frequent in some sentences."""
 
     side: Literal["both", "source", "target"]
     pieces: tuple[str, ...]
@@ -35,7 +35,7 @@ class EmbeddingMap(Config):
     coordinates: Coordinates
     explained: tuple[float, ...] | None
     neighbours: tuple[Near, ...]
-    """For each piece, the tokens of the whole vocabulary whose embeddings point most nearly the same way."""
+    """For each piece, its nearest neighbours by cosine in the whole vocabulary."""
 
 
 class Neighbours(Config):
@@ -55,21 +55,21 @@ class Neighbours(Config):
 
 
 def find_neighbours(translator: InspectableTranslator, text: str, *, side: Side = "source", count: int = 10) -> Neighbours:
-    """The tokens whose embeddings point most nearly the same way as those of the tokens of a word, or of a sentence, by cosine.
+    """The nearest neighbours by cosine of the tokens of a word or a sentence.
 
-    Special tokens and single bytes, which training hardly moves, are no neighbours. Raises UsageError for a text without tokens.
+    Special tokens and single bytes, which training hardly changes, are excluded. Raises UsageError for a text without tokens.
     """
     vocabulary = vocabulary_of(translator, side)
     encode = translator.encode_source if side == "source" else translator.encode_target
     tokens = list(dict.fromkeys(encode(text)))
     if not tokens:
-        raise UsageError(f"{text!r}: no neighbours to look for", expected="a word, or a sentence")
+        raise UsageError(f"{text!r}: has no tokens", expected="a word, or a sentence")
     pieces = tuple(piece_of(token, vocabulary) for token in tokens)
     return Neighbours(side=side, pieces=pieces, neighbours=_near(table_of(translator.model, side), tokens, vocabulary, count=count))
 
 
 def map_embeddings(translator: InspectableTranslator, pairs: Sequence[TokenPair], *, method: ProjectionMethod) -> list[EmbeddingMap]:
-    """The tokens that pairs use most on a map: one where both sides share their embeddings, else one a side."""
+    """Maps of the most frequent tokens of the pairs: one map if both sides share their embeddings, else one per side."""
     model, used = translator.model, {"source": _count(source for source, _ in pairs), "target": _count(target for _, target in pairs)}
     if model.embedding_of("source") is model.embedding_of("target"):
         return [_map(translator, "both", used["source"] + used["target"], method)]
@@ -108,7 +108,7 @@ def _near(table: npt.NDArray[np.float32], tokens: Sequence[int], vocabulary: Sub
 
 
 def _is_byte(piece: str) -> bool:
-    """How SentencePiece shows a byte that stands for itself: <0x41>."""
+    """Whether it is SentencePiece's notation of a byte: <0x41>."""
     return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
 
 

@@ -1,19 +1,19 @@
-"""Maps of what a model has learned: its states in few dimensions, neighbours, retrieval of translations, likeness of layers.
+"""Maps of what a model has learned: its states in few dimensions, neighbours, retrieval of translations, similarity of layers.
 
 The record, `extras["maps"]` of an inspection and `Maps.to_record()`; C stands for [x's, y's, z's], each as long as its points:
     format      1
-    method      "pca", "tsne" or "umap": how the coordinates were found
+    method      "pca", "tsne" or "umap": the projection
     sentences   [{text, translation}], at most `SENTENCES`; the sentence that was inspected, where it is among them, by its text
     points      {sentence: [numbers], position: [numbers], piece: [texts]}: the encoder positions on the maps of states, at most `POSITIONS`
-    states      [{place, coordinates: C, explained}] of those points, from the embeddings to the memory, by the names of record.NAMES
+    states      [{place, coordinates: C, explained}] of those points, from the embeddings to the memory, by the names of `contents`
     means       {place: "memory", coordinates: C, explained}: one point for each of `sentences`, the mean over its positions
     embeddings  [{side, pieces: [texts], counts: [how often among the sentences], coordinates: C, explained, neighbours}], one for each
                 table of embeddings: side is "both" where source and target share one, else "source" or "target".
                 neighbours: for each piece [[piece, cosine], ...], nearest first, of the whole vocabulary
     retrieval   [{source, target, mapped, accuracy, chance, median_rank, candidates, sentences}]: see `retrieval.Retrieval`
-    cka         {sentences, places: [names], values: rows of numbers, other, other_places, between}: likeness of each two layers of the
-                model, 1 the same; other is the name of a second model, between the likeness of its layers (columns) to these (rows);
-                the last three are null where only one model was looked at
+    cka         {sentences, places: [names], values: rows of numbers, other, other_places, between}: similarity of each two layers of
+                the model, 1 the same; other is the name of a second model, between the similarity of its layers (columns) to these (rows);
+                the last three are null for only one model
 explained: share of the variance that each coordinate shows, 0 to 1; null for t-SNE and UMAP, which have none.
 """
 
@@ -39,18 +39,18 @@ from vitrail.inspection.translator import LONGEST, InspectableTranslator
 from vitrail.models.places import brief
 
 SENTENCES = 200
-"""Of which a record tells the text and the mean."""
+"""Maximal number of sentences whose text and mean are in a record."""
 POSITIONS = 300
 """Points on a map of states."""
 _FEWEST = 8
 _FREQUENT, _NEAR = 12, 5
-"""Tokens whose neighbours are told in text, and so many of them."""
+"""Number of tokens listed as text, and of neighbours of each."""
 
 Rows = tuple[tuple[float | None, ...], ...]
 
 
 class Sentence(Config):
-    """A sentence and its translation, given or the model's own."""
+    """A sentence and its translation, given or by the model."""
 
     text: str
     translation: str
@@ -75,9 +75,9 @@ class Map(Config):
 
 
 class LayerSimilarity(Config):
-    """Linear CKA between layers, as `similarity.linear_cka` has it: what is compared are sentences, by their means over positions.
+    """Linear CKA between layers (`similarity.linear_cka`) over the mean vectors of sentences.
 
-    So layers of encoder and decoder, and models of different vocabularies, can be held against each other.
+    So layers of encoder and decoder, and models with different vocabularies, can be compared.
     """
 
     sentences: int
@@ -97,7 +97,7 @@ class LayerSimilarity(Config):
 
 
 class Maps(Config):
-    """All of it, as in this module's description."""
+    """All maps and measurements, as in this module's description."""
 
     format: int = 1
     method: ProjectionMethod
@@ -114,14 +114,14 @@ class Maps(Config):
         return self.model_dump(mode="json")
 
     def to_text(self) -> str:
-        """What can be told in numbers: retrieval, the likeness of layers, how much a plane shows, neighbours of frequent tokens."""
+        """The numbers as text: retrieval, similarity of layers, variance explained by two components, neighbours of frequent tokens."""
         lines = [f"retrieval of translations by the mean over their positions, {self.cka.sentences} sentences"]
         lines += [f"  {one.to_text()}" for one in self.retrieval] + ["", self.cka.to_text()]
         shown = [(f"{brief(one.place)}, positions", one.explained) for one in self.states]
         shown += [("memory, sentences", self.means.explained)]
         shown += [(f"embeddings, {one.side}", one.explained) for one in self.embeddings]
         told = [f"  {name}: {sum(shares[:2]):.0%}" for name, shares in shown if shares is not None]
-        lines += ["", "variance that a plane shows", *told] if told else []
+        lines += ["", "variance explained by two components", *told] if told else []
         for one in self.embeddings:
             lines += ["", f"nearest embeddings by cosine, {one.side}, of frequent tokens", *_nearest(one)]
         return "\n".join(lines)
@@ -150,12 +150,12 @@ def map_model(
     other: InspectableTranslator | None = None,
     other_name: str = "the other model",
 ) -> Maps:
-    """Map what a model makes of sentences. The first are drawn; retrieval and CKA take all, and are the better for a thousand.
+    """Map a model's states of sentences. The first sentences are drawn; retrieval and CKA use all, a thousand for good estimates.
 
     Args:
-        translations: line by line; the model's own, found greedily, where they are not given. They are read as in training.
-        method: how points are laid out, see `similarity.project`.
-        other: another model, whose layers are held against these on the same sentences; its vocabularies may be its own.
+        translations: line by line; None: the model's own, by greedy search. They are read as in training.
+        method: how points are projected, see `similarity.project`.
+        other: another model, whose layers are compared with these on the same sentences; its vocabularies may differ.
     Raises: UsageError for fewer than 8 different sentences of 1 to 256 tokens, or a missing library; ModelError for an ensemble or a
             compiled model.
     Cost:   one traced pass over all pairs, two more for retrieval; n² numbers a layer for CKA; a table of embeddings times `TOKENS`.
@@ -176,9 +176,9 @@ def map_model(
 
 
 def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
-    """The first sentences of a run's dev set and their translations, for `map_model`. Raises ModelError where the run keeps no data."""
+    """The first sentences of a run's dev set and their translations, for `map_model`. Raises ModelError where the run has no data."""
     if not (run / "data").is_dir():
-        raise ModelError(f"{run}: holds no dev set", expected="the folder of a run, with its data/")
+        raise ModelError(f"{run}: has no dev set", expected="the folder of a run, with its data/")
     source, target = open_prepared(run / "data").dev
     return list(source[:count]), list(target[:count])
 
@@ -186,7 +186,7 @@ def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
 def _choose(
     translator: InspectableTranslator, sentences: Sequence[str], translations: Sequence[str] | None
 ) -> tuple[list[Sentence], list[TokenPair]]:
-    """Different pairs that can be inspected. A translation that occurs twice would be two right answers, one of them called wrong."""
+    """Different pairs that can be inspected. Duplicate translations are left out: retrieval would count one of them as wrong."""
     if translations is None:
         translations = [found.text for found in translator.translate(list(sentences), search=SearchConfig(beams=1))]
     if len(translations) != len(sentences):
@@ -214,7 +214,7 @@ def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Se
 
 
 def _read(translator: InspectableTranslator, ids: Sequence[TokenPair]) -> tuple[list[States], Pooled]:
-    """The states of those pairs that are drawn, in their order, and the means of all."""
+    """The states of the drawn pairs, in order, and the means of all."""
     ends = np.cumsum([len(source) + 1 for source, _ in ids[:SENTENCES]])
     drawn = range(1 + int((ends < POSITIONS).sum()))
     kept, pooled = list[States](), Pooled(len(ids))
@@ -254,5 +254,5 @@ def _compare(pooled: Pooled, pairs: Sequence[Sentence], other: InspectableTransl
 
 
 def _rows(values: npt.NDArray[np.float64]) -> Rows:
-    """To be written down; None where a number is none, as between states that are all alike."""
+    """The values as plain numbers; None for NaN, as between states that are all equal."""
     return tuple(tuple(round(value, 4) if np.isfinite(value) else None for value in row) for row in values.tolist())

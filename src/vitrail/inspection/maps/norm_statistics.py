@@ -1,4 +1,4 @@
-"""What norms receive and give: means and variances of their input and output, and how far batch norm's running statistics are off."""
+"""Statistics of norms: means and variances of their input and output, and the error of batch norm's running statistics."""
 
 import re
 from collections.abc import Generator, Sequence
@@ -15,17 +15,17 @@ from vitrail.nn.layers import MaskedBatchNorm
 from vitrail.nn.probe import Hook, listen
 
 UNITS = 16
-"""Features, the first of each norm, whose mean and deviation are kept one by one, so that their shift from frame to frame is known."""
+"""Number of features, the first of each norm, with separate mean and deviation, to measure their shift between frames."""
 
 
 class Moments(Config):
-    """Of values at the real tokens of a batch."""
+    """Mean and variance of values at the real tokens of a batch."""
 
     mean: float | None
     """Over tokens and features."""
     variance: float | None
     units: tuple[tuple[float | None, float | None], ...]
-    """Mean and standard deviation over tokens of each of the first `UNITS` features by itself."""
+    """Mean and standard deviation over tokens of each of the first `UNITS` features."""
 
 
 class Running(Config):
@@ -47,16 +47,16 @@ class NormStatistics(Config):
 
 
 class NormRecord:
-    """What passed through the norms of a model, while `record_norms` was open."""
+    """The inputs and outputs of a model's norms, recorded inside `record_norms`."""
 
     def __init__(self, model: nn.Module) -> None:
         self.norms = {name: norm for name, norm in model.named_modules() if kind_of(norm) is not None}
         self.passed: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def statistics(self, source: Bool[Tensor, "B S"], target: Bool[Tensor, "B T"]) -> dict[str, NormStatistics]:
-        """Place -> what its norm did at real tokens. Args: source, target: which are real, of each side.
+        """Place -> statistics of its norm at real tokens. Args: source, target: which tokens are real, for each side.
 
-        A norm inside a recurrent cell hears time steps in the order of reading, which its real tokens keep among themselves.
+        A norm inside a recurrent cell gets time steps in the order of reading; the order of its real tokens is the same.
         """
         found: dict[str, NormStatistics] = {}
         for name, calls in self.passed.items():
@@ -72,7 +72,7 @@ class NormRecord:
 
 
 def kind_of(module: nn.Module) -> Literal["layer", "rms", "batch"] | None:
-    """Which norm a module is, if it is one."""
+    """The kind of a norm; None for other modules."""
     match module:
         case nn.LayerNorm():
             return "layer"
@@ -86,7 +86,7 @@ def kind_of(module: nn.Module) -> Literal["layer", "rms", "batch"] | None:
 
 @contextmanager
 def record_norms(model: nn.Module) -> Generator[NormRecord]:
-    """Hear what every norm of a model receives and gives: layer, RMS and batch norm, inside recurrent cells as well."""
+    """Record inputs and outputs of every norm of a model: layer, RMS and batch norm, also inside recurrent cells."""
     record = NormRecord(model)
 
     def listener(name: str) -> Hook:
@@ -100,7 +100,7 @@ def record_norms(model: nn.Module) -> Generator[NormRecord]:
 
 
 def _merge(calls: Sequence[Tensor], real: Bool[Tensor, "B T"]) -> Float[Tensor, "N D"]:
-    """The values at real tokens, from one call or from one a time step; rows beyond the batch's were added for speed."""
+    """The values at real tokens, from one call or from one call per time step; rows beyond the batch were added for speed."""
     whole = torch.cat([call[:, None] if call.ndim == 2 else call for call in calls], dim=1)[: len(real)]
     return whole[real].double()
 
@@ -112,7 +112,7 @@ def _moments(values: Float[Tensor, "N D"]) -> Moments:
 
 
 def _drift(norm: MaskedBatchNorm, values: Float[Tensor, "N D"]) -> Running:
-    # Unbiased, as the running variance is.
+    # Unbiased, like the running variance.
     variance, mean = torch.var_mean(values, dim=0, unbiased=len(values) > 1)
     running = norm.running_variance.double() + norm.epsilon
     return Running(

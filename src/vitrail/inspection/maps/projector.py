@@ -1,4 +1,4 @@
-"""Embeddings and encoder states as files for TensorBoard's projector: vectors, who they are, and a configuration that names both."""
+"""Embeddings and encoder states as files for TensorBoard's projector: vectors, their labels, and a configuration that names both."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +16,12 @@ from vitrail.inspection.maps.states import read_states
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
 
 POSITIONS = 10_000
-"""Encoder positions that are written at most: what the projector still turns smoothly."""
+"""Maximal number of encoder positions: the projector is still fast with it."""
 CONFIG = "projector_config.pbtxt"
 
 
 class VectorTable(NamedTuple):
-    """Vectors and what is told of each."""
+    """Vectors and their labels."""
 
     name: str
     vectors: npt.NDArray[np.floating]
@@ -37,15 +37,15 @@ class Exported(NamedTuple):
     """Vectors in each table."""
 
     def to_text(self) -> str:
-        """What there is, and how to look at it."""
+        """The written files, and the command to view them."""
         counts = ", ".join(f"{count} of {name}" for name, count in self.tables.items())
-        return f"{counts} in {self.folder}; look at them with: tensorboard --logdir {self.folder}"
+        return f"{counts} in {self.folder}; view them with: tensorboard --logdir {self.folder}"
 
 
 def export_embeddings(translator: InspectableTranslator, folder: Path, *, sentences: Sequence[str] = ()) -> Exported:
     """Write the embeddings of every token, and the encoder's states at the positions of some sentences, for TensorBoard's projector.
 
-    What an export wrote before is replaced, the rest stays. Raises NotWritten; UsageError where no sentence has 1 to 256 tokens.
+    Files of an earlier export are replaced, other files stay. Raises NotWritten; UsageError where no sentence has 1 to 256 tokens.
     """
     shared = translator.vocabularies.joint and _is_shared(translator)
     tables = [_embeddings(translator, "both" if shared else "source")]
@@ -55,17 +55,17 @@ def export_embeddings(translator: InspectableTranslator, folder: Path, *, senten
 
 
 def write_projector(folder: Path, tables: Sequence[VectorTable]) -> Exported:
-    """Write NAME.vectors.tsv and NAME.metadata.tsv for each table, and last the configuration that TensorBoard looks for.
+    """Write NAME.vectors.tsv and NAME.metadata.tsv for each table, and last the configuration for TensorBoard.
 
     Format: tab-separated; vectors have no header, metadata has one unless it has a single column (TensorBoard's rule). The projector
     skips blank lines and trims the others, so white space other than a plain space inside is written as \\t, \\n, \\xa0, ...
-    Raises: UsageError where other files stand there; NotWritten.
+    Raises: UsageError where other files have these names; NotWritten.
     """
     sides = {f"{table.name}.{kind}.tsv" for table in tables for kind in ("vectors", "metadata")}
     ours = holds(b"embeddings {", b"tensor_name:")
 
     def is_named(path: Path) -> bool:
-        return ours(path.with_name(CONFIG))  # it is written last, and names the others
+        return ours(path.with_name(CONFIG))  # written last, it names the others
 
     places = dict.fromkeys((folder / name for name in sides), is_named)
     require_own(places | {folder / CONFIG: ours}, what="the projector's files")
@@ -87,7 +87,7 @@ def write_projector(folder: Path, tables: Sequence[VectorTable]) -> Exported:
 
 
 def _cell(text: str) -> str:
-    """A text that stays in its cell and is not empty."""
+    """A text escaped for one cell, never empty."""
     shown = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     return shown.strip() or '""'
 
@@ -112,7 +112,7 @@ def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> Vect
     ends = np.cumsum([len(ids) + 1 for _, ids in encoded])
     encoded = encoded[: int((ends <= POSITIONS).sum())]
     if not encoded:
-        raise UsageError("no sentence whose states could be written", expected=f"one of 1 to {LONGEST} tokens")
+        raise UsageError("no sentence with states to write", expected=f"one of 1 to {LONGEST} tokens")
     found = {one.number: one.source["memory"] for one in read_states(translator.model, [(ids, ()) for _, ids in encoded])}
     rows = [
         (piece_of(token, vocabulary), str(number), str(position), text)

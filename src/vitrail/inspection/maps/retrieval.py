@@ -1,4 +1,4 @@
-"""Whether the mean state of a sentence finds that of its translation among others'."""
+"""Retrieval of translations by mean states."""
 
 from collections.abc import Sequence
 
@@ -12,29 +12,30 @@ from vitrail.models.base import TranslationModel
 
 
 class Retrieval(Config):
-    """How often a sentence's vector finds that of its translation among those of other translations.
+    """How often the nearest vector to a sentence's vector is that of its translation.
 
-    A vector is the mean over the positions of a place. Sentences are halved; each half is looked up in itself, by cosine, after its means
-    are taken away (which takes away what language it is) and, where `mapped`, the queries are turned by the rotation that fits the other
-    half best: so no pair is judged by what was learned from it. What is looked up:
+    A vector is the mean over the positions of a place. Sentences are halved; each half is searched in itself, by cosine, after its mean is
+    subtracted (which removes the language) and, where `mapped`, the queries are rotated by the best rotation of the other half: so no
+    pair is tested on its own fit. The searches:
         memory -> memory of the translation: the same encoder reads both languages. It was never trained to read the second one, so this
-            asks how far the shared embeddings alone bring it there. Joint vocabularies only.
-        memory -> decoder_output, mapped: the decoder has read the whole translation while the source it saw was empty, so that it knows
-            of the source only what its translation says. Asks whether the two halves of the model order meanings alike.
-        source_embedded -> target_embedded: the same with bags of embeddings, before any layer. What layers add is the difference to it.
+            measures the effect of shared embeddings alone. Joint vocabularies only.
+        memory -> decoder_output, mapped: the decoder has read the whole translation with an empty source, so it knows only the
+            translation. Measures whether the two halves of the model represent meanings alike.
+        source_embedded -> target_embedded: the same with bags of embeddings, before any layer. The difference to it is the effect of
+            the layers.
     """
 
     source: str
     target: str
-    """Places that vectors are the means of; "memory" of the translation where the encoder read it."""
+    """Places of the averaged vectors; "memory" of the translation where the encoder read it."""
     mapped: bool
     accuracy: float
-    """Share of sentences whose translation was nearest; one that is only as near as another counts as missed."""
+    """Share of sentences whose translation was nearest; ties count as missed."""
     chance: float
     """The same share for a blind guess: 1 / candidates."""
     median_rank: float
     candidates: int
-    """Translations among which each was looked for."""
+    """Number of translations in each search."""
     sentences: int
 
     def to_text(self) -> str:
@@ -45,7 +46,7 @@ class Retrieval(Config):
 
 
 def look_up(queries: Matrix, answers: Matrix, *, source: str, target: str, mapped: bool) -> Retrieval:
-    """Look each half of the queries up among its own answers, turned as the other half teaches. Precondition: at least eight."""
+    """Search each half of the queries among its own answers, with the rotation fitted on the other half. Precondition: at least eight."""
     halves = np.arange(len(queries)) % 2
     ranks: list[npt.NDArray[np.integer]] = []
     for half in (0, 1):
@@ -68,9 +69,9 @@ def look_up(queries: Matrix, answers: Matrix, *, source: str, target: str, mappe
 
 
 def retrieve_translations(model: TranslationModel, pairs: Sequence[TokenPair], pooled: Pooled, *, joint: bool) -> tuple[Retrieval, ...]:
-    """All that `Retrieval` tells of.
+    """All searches of `Retrieval`.
 
-    Args: pooled: of the pairs. joint: whether the encoder knows the other language's tokens.
+    Args: pooled: of the pairs. joint: whether the vocabulary has the tokens of both languages.
     Cost: one more pass over the translations with the decoder, and one with the encoder.
     """
     memory, embedded = pooled.source["memory"], (pooled.source["source_embedded"], pooled.target["target_embedded"])

@@ -1,4 +1,4 @@
-"""How alike vectors are: principal components, neighbours by cosine, retrieval, and the likeness of two sets of states (CKA)."""
+"""Similarity of vectors: principal components, neighbours by cosine, retrieval, and similarity of two sets of states (CKA)."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -10,7 +10,7 @@ from vitrail.errors import UsageError
 
 ProjectionMethod = Literal["pca", "tsne", "umap"]
 Matrix = npt.NDArray[np.floating]
-"""A row for each thing, a column for each feature."""
+"""A row for each item, a column for each feature."""
 
 Coordinates = tuple[tuple[float, ...], ...]
 """Each coordinate of all points, as plain numbers."""
@@ -26,7 +26,7 @@ class Projection:
     coordinates: npt.NDArray[np.float64]
     """A row for each point."""
     explained: tuple[float, ...] | None
-    """Share of the variance along each coordinate; None where the method has no such thing."""
+    """Share of the variance along each coordinate; None for other methods than PCA."""
 
 
 def pca(values: Matrix, *, components: int = 3) -> Projection:
@@ -49,10 +49,10 @@ def pca(values: Matrix, *, components: int = 3) -> Projection:
 
 
 def project(values: Matrix, *, method: ProjectionMethod = "pca", components: int = 3) -> Projection:
-    """Project points by PCA, or by t-SNE (van der Maaten and Hinton 2008) or UMAP (McInnes et al. 2018), which show who is near whom.
+    """Project points by PCA, or by t-SNE (van der Maaten and Hinton 2008) or UMAP (McInnes et al. 2018), which preserve neighbourhoods.
 
-    Both are begun from the principal components and from a fixed seed. On their maps neither distances between groups nor the size of a
-    group mean anything. Fewer than five points are projected by PCA in any case.
+    Both start from the principal components with a fixed seed. On their maps neither distances between groups nor the size of a group are
+    meaningful. Fewer than five points are always projected by PCA.
     Raises: UsageError where the library is not installed. Cost: seconds for a thousand points.
     """
     if method == "pca" or len(values) < 5:
@@ -75,7 +75,7 @@ def project(values: Matrix, *, method: ProjectionMethod = "pca", components: int
 
 
 def columns(projection: Projection) -> Coordinates:
-    """The coordinates to be written down, to four digits of the widest."""
+    """The coordinates as plain numbers, to four digits of the widest."""
     widest = float(np.abs(projection.coordinates).max(initial=0))
     digits = 4 if widest == 0 else max(0, 3 - int(np.floor(np.log10(widest))))
     return tuple(tuple(round(value, digits) for value in column) for column in projection.coordinates.T.tolist())
@@ -89,7 +89,7 @@ def unit_rows(values: Matrix) -> npt.NDArray[np.float64]:
 
 
 def nearest(table: Matrix, rows: npt.NDArray[np.integer], *, count: int, among: npt.NDArray[np.bool_] | None = None) -> "Nearest":
-    """The rows of a table that point most nearly the same way as some of its rows, by cosine; a row is no neighbour of itself.
+    """The nearest neighbours by cosine of some rows of a table; a row is not a neighbour of itself.
 
     Args: among: which rows may be neighbours; all where not given. Ties go to the lower number.
     Cost: one product of (rows, D) and (D, V).
@@ -104,39 +104,39 @@ def nearest(table: Matrix, rows: npt.NDArray[np.integer], *, count: int, among: 
 
 
 class Nearest(NamedTuple):
-    """Neighbours of some rows, the nearest first; a cosine of -inf stands for none."""
+    """Neighbours of some rows, the nearest first; a cosine of -inf means none."""
 
     rows: npt.NDArray[np.integer]
     cosines: npt.NDArray[np.float64]
 
 
 def retrieve(queries: Matrix, candidates: Matrix) -> npt.NDArray[np.integer]:
-    """For each query, how many candidates are at least as near by cosine as the one with its own number: 1 is the best place.
+    """For each query, the rank of the candidate with the same index, by cosine, from 1.
 
-    Equals count against it.
+    Ties count against it.
     """
     cosines = unit_rows(queries) @ unit_rows(candidates).T
     return (cosines >= np.diagonal(cosines)[:, None]).sum(axis=1)
 
 
 def rotation(queries: Matrix, answers: Matrix) -> npt.NDArray[np.float64]:
-    """The linear map that takes queries nearest to their answers among those that keep lengths and angles: U·Vᵀ of QᵀA = U·S·Vᵀ.
+    """The linear map closest to queries -> answers that preserves lengths and angles: U·Vᵀ of QᵀA = U·S·Vᵀ.
 
-    Source: Schönemann 1966 (orthogonal Procrustes); for words of two languages Xing et al. 2015. The widths may differ, and then the map
-    only turns the part that both have. Precondition: both are centred.
+    Source: Schönemann 1966 (orthogonal Procrustes); for words of two languages Xing et al. 2015. If the widths differ, the map only rotates
+    the common part. Precondition: both are centred.
     """
     left, _, right = np.linalg.svd(np.asarray(queries, dtype=np.float64).T @ np.asarray(answers, dtype=np.float64), full_matrices=False)
     return left @ right
 
 
 def linear_cka(one: Matrix, other: Matrix) -> float:
-    """How alike two sets of states of the same n things are: 1 where one is a rotated and scaled copy of the other, about 0 if unrelated.
+    """Similarity of two sets of states of the same n items: 1 where one is a rotated and scaled copy of the other, about 0 if unrelated.
 
     CKA = HSIC(K, L) / sqrt(HSIC(K, K)·HSIC(L, L)), K = XXᵀ, L = YYᵀ. Source: Kornblith et al. 2019, eq. 4. Differs from it: HSIC is
-    the unbiased estimate (Song et al. 2012, eq. 5; for CKA Nguyen et al. 2021), which centres the things and leaves out the diagonals.
-    The biased one nears 1 for anything whatever where features are as many as things (two random 200 x 128 matrices: 0.39, here 0.00),
-    and it is never below 0, which this can be by a little. In float64.
-    Precondition: at least four things. nan where the states of one set are all the same.
+    the unbiased estimate (Song et al. 2012, eq. 5; for CKA Nguyen et al. 2021), which centres the items and leaves out the diagonals. The
+    biased one approaches 1 for any data with as many features as items (two random 200 x 128 matrices: 0.39, here 0.00), and is never
+    negative; this one can be slightly negative. In float64.
+    Precondition: at least four items. nan where the states of one set are all equal.
     """
     return float(cka_matrix([one], [other])[0, 0])
 
@@ -152,7 +152,7 @@ def cka_matrix(rows: list[Matrix], columns: list[Matrix]) -> npt.NDArray[np.floa
 
 
 def _gram(values: Matrix) -> npt.NDArray[np.float64]:
-    """XXᵀ of the centred rows, its diagonal 0. The estimate centres by itself; centring before it keeps digits."""
+    """XXᵀ of the centred rows, its diagonal 0. The estimate centres too; centring first is more precise."""
     centred = np.asarray(values, dtype=np.float64) - np.mean(values, axis=0, dtype=np.float64)
     gram = centred @ centred.T
     np.fill_diagonal(gram, 0)

@@ -1,4 +1,4 @@
-"""What the layers of a model make of many sentences and their translations: states by position, read in batches."""
+"""States of a model's layers for many sentences and their translations, by position, computed in batches."""
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from vitrail.models.places import Place, Side
 from vitrail.nn.probe import trace
 
 ROWS = 32
-"""Sentences that are read side by side, at most."""
+"""Maximal number of sentences in a batch."""
 _CELLS = 1 << 17
-"""Pairs of positions in a batch, at most, unless one sentence has more: every head of every layer leaves a few numbers for each."""
+"""Maximal number of position pairs in a batch, unless one sentence has more: every head of every layer stores a few numbers for each."""
 
 TokenPair = tuple[Sequence[int], Sequence[int]]
 """Token ids of a sentence and of its translation, without SOS and EOS."""
@@ -25,10 +25,10 @@ TokenPair = tuple[Sequence[int], Sequence[int]]
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What one pair left at each place."""
+    """The states of one pair at each place."""
 
     number: int
-    """Of the pair, in the order that they were given."""
+    """Index of the pair in the given order."""
     source: dict[str, npt.NDArray[np.float32]]
     """Place -> (S D) in the order of the source, from the embeddings to the memory."""
     target: dict[str, npt.NDArray[np.float32]]
@@ -36,9 +36,9 @@ class States:
 
 
 def read_states(model: TranslationModel, pairs: Sequence[TokenPair]) -> Generator[States]:
-    """Read pairs, translations being given, and hand out what each layer hands on, pair by pair; longest pairs first.
+    """Compute the states of pairs by forced decoding, and yield the layer outputs pair by pair, longest pairs first.
 
-    Places are those of record.NAMES: the embeddings, what each layer hands on (the norm's output where norms come after the sum), and
+    Places are named as in `contents`: the embeddings, each layer's output (the norm's output where norms come after the sum), and
     `memory` and `decoder_output`. Precondition: the model is in evaluation mode. Raises ModelError for a compiled model.
     """
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
@@ -56,7 +56,7 @@ def read_states(model: TranslationModel, pairs: Sequence[TokenPair]) -> Generato
 
 
 class Pooled:
-    """Each pair's mean over its positions, place by place, gathered while states pass."""
+    """Each pair's mean over its positions at each place, collected pair by pair."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -65,7 +65,7 @@ class Pooled:
         self.target: dict[str, npt.NDArray[np.float32]] = {}
 
     def add(self, states: States) -> None:
-        """Take the means of one pair."""
+        """Add the means of one pair."""
         for found, places in ((self.source, states.source), (self.target, states.target)):
             for name, values in places.items():
                 if name not in found:
@@ -74,7 +74,7 @@ class Pooled:
 
 
 def pool(model: TranslationModel, pairs: Sequence[TokenPair]) -> Pooled:
-    """Read pairs and keep nothing but means."""
+    """Read pairs and keep only the means."""
     found = Pooled(len(pairs))
     for one in read_states(model, pairs):
         found.add(one)
@@ -82,7 +82,7 @@ def pool(model: TranslationModel, pairs: Sequence[TokenPair]) -> Pooled:
 
 
 def _read(model: TranslationModel, batch: Batch, places: Mapping[str, Place]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What the places of each side recorded, (B T D)."""
+    """The recorded values of each side's places, (B T D)."""
     with torch.inference_mode(), trace(model, only=places.__contains__) as seen:
         output = forced_decode(model, batch)
 

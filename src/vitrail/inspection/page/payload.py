@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vitrail.inspection.contents import InspectionContents
+from vitrail.inspection.page.derived import tell_links, tell_places, tell_planes
 from vitrail.inspection.page.packing import Group, Precision, Values, deflate, least_size, pack
 from vitrail.models.places import Place, Side, attentions, layer_of, rank, side_of
 
@@ -60,17 +61,26 @@ class _Room:
 
 
 def make_payload(inspection: InspectionContents, *, reserved: int = 0, budget: int = BUDGET) -> dict[str, Any]:
-    """`meta`: the facts, and `walk`, the layers whose every value is there; `checks`, of all weights before any rounding; `notes`, what
-    was rounded or left out. `arrays` and `blobs`: see `packing`.
+    """`meta`: the facts, the `places` of the model, `links` and `planes` (see `derived`); `walk`, the layers whose every value is there;
+    `checks`, of all weights before any rounding; `notes`, what was rounded or left out. `arrays` and `blobs`: see `packing`.
 
     Args: reserved: bytes of the page that are taken already.
     """
     arrays = {name: values for name, values in inspection.arrays.items() if name not in _NOT_SENT}
     weights = {place.name: place for place in inspection.places if place.role in ("attention", "mask")}
     layers = _layers_of(arrays, inspection.places)
-    meta: dict[str, Any] = _shorten(inspection.facts.model_dump(mode="json")) | {"checks": check_weights(arrays, inspection.places)}
+    crossing = {one.layer: one.weights for one in attentions(inspection.places, "cross") if one.weights in arrays}
+    meta: dict[str, Any] = _shorten(inspection.facts.model_dump(mode="json")) | {
+        "checks": check_weights(arrays, inspection.places),
+        "places": tell_places(inspection),
+        "planes": _shorten(tell_planes(inspection)),
+        "links": tell_links(inspection, layers=list(crossing)),
+    }
     room = _Room(budget - reserved - len(_text(meta)) - _INDEX * len(arrays))
     notes = _add_attention(room, {name: values for name, values in arrays.items() if name in weights}, budget, places=weights)
+    held = {name for group in room.groups for name in group.entries}
+    if left := [layer for layer, name in crossing.items() if name not in held]:
+        meta["links"] = tell_links(inspection, layers=[layer for layer in crossing if layer not in left])
     notes += _add_small(room, {name: values for name, values in arrays.items() if not layers.get(name, name in weights)}, budget)
     by_head = any(place.role == "query" and place.name in arrays for place in inspection.places)
     walk, more = _add_layers(room, arrays, layers=layers, by_head=by_head)

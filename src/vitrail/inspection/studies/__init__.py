@@ -1,1 +1,1 @@
-"""Questions asked of a whole model on a test set."""
+"""Studies of a whole model on a test set."""

@@ -1,4 +1,4 @@
-"""How a test set is judged while parts of a model are off: by a score, and by how probable the model finds what is right."""
+"""Metrics of ablations on a test set: a score of the translations, and the log-probability of the right answer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,9 +20,9 @@ Numbers = NDArray[np.float64]
 Found = TypeVar("Found")
 
 RESAMPLES = 300
-"""Of the paired bootstrap behind every interval."""
+"""Resamples of the paired bootstrap of every interval."""
 _ROWS = 32
-"""Sentences that are weighed at once: their logits, for every word of the vocabulary, must fit into memory."""
+"""Sentences scored at once: their logits over the whole vocabulary must fit into memory."""
 
 
 class ConfidenceInterval(NamedTuple):
@@ -33,20 +33,20 @@ class ConfidenceInterval(NamedTuple):
 
 
 class AblationMetric(Protocol[Found]):
-    """A test set and how translations of it are judged: by a score, and by how probable the model finds what is right."""
+    """A test set with its metrics: a score of translations, and the log-probability of the right answer."""
 
     name: str
-    """What the score is, such as BLEU."""
+    """Name of the score, such as BLEU."""
     nats_name: str
-    """What `nats` are."""
+    """Name of `nats`."""
 
     @property
     def sources(self) -> Sequence[str]:
-        """What is translated."""
+        """The source sentences."""
         ...
 
     def judge(self, texts: Sequence[str]) -> Found:
-        """What the translations get."""
+        """Score the translations, sentence by sentence."""
         ...
 
     def value(self, found: Found) -> float:
@@ -54,7 +54,7 @@ class AblationMetric(Protocol[Found]):
         ...
 
     def lost(self, before: Found, after: Found) -> ConfidenceInterval:
-        """How much of the score is lost, at 95 %."""
+        """The loss of the score, with its 95 % interval."""
         ...
 
     def nats(self, translator: InspectableTranslator) -> Numbers:
@@ -83,11 +83,11 @@ class Bleu:
     def __init__(self, sources: Sequence[str], references: Sequence[str], *, language: str = "") -> None:
         self.sources, self.references = sources, references
         counting = bleu_settings_for(language, references)
-        # compare_statistics also shuffles, which nothing here reads.
+        # compare_statistics also shuffles; that result is not used here.
         self._recipe = Recipe(
             ("bleu",), bootstrap=RESAMPLES, trials=1, tokenize=counting.tokenize, effective_order=counting.effective_order
         )
-        self.judge(references)  # unequal counts are found before anything is translated
+        self.judge(references)  # check the counts before translating
         if len(sources) != len(references):
             collect_statistics(list(sources), [list(references)], recipe=self._recipe)
 
@@ -120,7 +120,7 @@ def _parts(found: Statistics) -> tuple[Any, ...]:
 
 
 class Pronouns:
-    """How often "it" becomes the right pronoun, and by how much the right one is more probable than the wrong one."""
+    """Accuracy of the pronoun for "it", and the log-probability margin of the right pronoun over the wrong one."""
 
     name, nats_name = "pronoun accuracy", "log p(right pronoun) - log p(wrong pronoun), after the reference's words"
 
@@ -156,7 +156,7 @@ class Pronouns:
 
 @cache
 def challenge_set() -> tuple[Challenge, ...]:
-    """The phrasebook's; it is drawn before any training sentence, of which none is needed here."""
+    """The phrasebook's challenge set; it is generated before the training sentences, which are not needed here."""
     return tuple(phrasebook(train_pairs=0).pronouns)
 
 
@@ -172,12 +172,12 @@ class PronounPlace(NamedTuple):
 
 
 def pronoun_place(translator: InspectableTranslator, challenge: Challenge) -> PronounPlace:
-    """Find the pronoun in the target's tokens. Raises UsageError where a vocabulary writes both pronouns alike (as unknown tokens)."""
+    """Find the pronoun in the target's tokens. Raises UsageError where both pronouns have the same token (unknown)."""
     target, contrast = translator.encode_target(challenge.target), translator.encode_target(challenge.contrast)
     for place, (right, wrong) in enumerate(zip(target, contrast, strict=False)):
         if right != wrong:
             return PronounPlace(target, place, right, wrong)
-    raise UsageError("this model's vocabulary does not tell il from elle", expected="a model that translates into French")
+    raise UsageError("this model's vocabulary has the same token for il and elle", expected="a model that translates into French")
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Which heads look from a pronoun to the noun that it stands for, and whether the translation hangs on them."""
+"""Finds heads that attend from a pronoun to its antecedent, and ablates them to see whether the translation depends on them."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -28,50 +28,50 @@ from vitrail.phrasebook.corpus import Challenge
 Numbers = NDArray[np.float64]
 
 _ROWS = 32
-"""Sentences looked at in one pass."""
+"""Sentences in one forward pass."""
 _CONTROLS = 3
-"""Random choices of as many other heads, for each choice that is tested."""
+"""Number of random controls for each tested set of heads."""
 _GREEDY_SENTENCES = 100
 _GREEDY_HEADS = 4
 _PAIRED = 12
-"""The search for the heads that matter most weighs so many sentences for each candidate, stops at so many heads, and tries all pairs of so
-many."""
+"""The search for the most important heads: sentences scored for each candidate, maximal number of heads, and heads whose pairs are all
+tried."""
 OPENING = "A dog ate the food because it was hungry."
 
 
 class AntecedentHead(Config):
-    """Where one head looks from the pronoun: shares of sentences whose largest weight is on that word."""
+    """Where one head attends from the pronoun: shares of sentences whose largest weight is on that word."""
 
     kind: AttentionType
-    """encoder: from "it"; cross: from the step that says il or elle."""
+    """encoder: from "it"; cross: from the step that predicts il or elle."""
     layer: int
     head: int
     part: str
     """The head as it is switched off."""
     antecedent: float
-    """The largest weight is the noun that "it" stands for; "it" itself is left out."""
+    """The largest weight is on the antecedent of "it"; "it" itself is left out."""
     distractor: float
-    """The largest weight is the other noun; "it" itself is left out."""
+    """The largest weight is on the other noun; "it" itself is left out."""
     antecedent_or_itself: float
-    """The largest weight is the noun that "it" stands for, although "it" itself counts as well."""
+    """The largest weight is on the antecedent of "it", with "it" itself included."""
     first: float
     """`antecedent` where the antecedent is the first of the two nouns."""
     second: float
-    """`antecedent` where it is the second. A head that looks at the first noun always has 1 and 0."""
+    """`antecedent` where it is the second. A head that always attends to the first noun has 1 and 0."""
     antecedent_weight: float
     distractor_weight: float
     """Means."""
 
 
 class Arm(Config):
-    """Some heads switched off, and what is lost on the half that they were not chosen on."""
+    """The ablation of some heads, measured on the half that they were not chosen on."""
 
     name: str
     lost: AblationEffect
 
 
 class Antecedents(Config):
-    """From pronouns to their antecedents: who looks there, and what it is worth."""
+    """Attention from pronouns to their antecedents: which heads, and the effect of ablating them."""
 
     sentences: int
     """In each half of the challenge set: heads are chosen on one and measured on the other."""
@@ -87,10 +87,10 @@ class Antecedents(Config):
     """The encoder heads whose largest weight from "it" of the dog sentence is on "dog", "it" itself left out."""
     arms: tuple[Arm, ...]
     tracing: Tracing | None
-    """Where the encoder keeps what the pronoun hangs on; None where too few sentences could be traced."""
+    """Activation patching of the encoder's states; None where too few sentences could be traced."""
 
     def best(self, kind: AttentionType) -> list[AntecedentHead]:
-        """The heads of a kind, those first that look at the antecedent most often."""
+        """The heads of a kind, sorted by how often they attend to the antecedent."""
         return [one for one in self.readers if one.kind == kind]
 
     def to_record(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Antecedents(Config):
         ]
         asked: dict[AttentionType, str] = {
             "encoder": 'encoder heads, from "it"',
-            "cross": "cross-attention heads, from the step that says il or elle",
+            "cross": "cross-attention heads, from the step that predicts il or elle",
         }
         for kind, title in asked.items():
             lines += ["", *_table(title, [one for one in self.confirmed if one.kind == kind][:5])]
@@ -132,25 +132,25 @@ def find_antecedents(
     seed: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Antecedents:
-    """Find the heads that look from a pronoun to its antecedent in the phrasebook's challenge set, and switch them off.
+    """Find the heads that attend from a pronoun to its antecedent in the phrasebook's challenge set, and ablate them.
 
     Heads are chosen on every other sentence and measured on the rest. Arms: the best encoder head and the best two, all of the encoder's;
-    the same of cross-attention; for each, as many random others of the same kind; and, over all heads, the pair and the few without which
-    most is lost.
+    the same of cross-attention; for each, as many random others of the same kind; and, over all heads, the pair and the small set with the
+    largest losses.
 
     Raises: UsageError for a model without attention; DataError for fewer than four sentences.
-    Cost:   about a minute and a half for the demonstration's model on one core, most of it the search for the heads that cost most.
+    Cost:   about a minute and a half for the demonstration's model on one core, most of it the search for the most important heads.
     """
     challenges = challenge_set()[:sentences]
     if len(challenges) < 4:
         raise DataError(f"{len(challenges)} sentences", expected="at least four: heads are chosen on half of them")
     if not heads_of(translator.model):
-        raise UsageError("this model has no attention: there are no heads to look at")
+        raise UsageError("this model has no attention heads")
     chosen_on, measured_on = challenges[::2], challenges[1::2]
     readers = read_heads(translator, chosen_on)
     readers.sort(key=lambda one: (one.kind != "encoder", -one.antecedent))
     again = {one.part: one for one in read_heads(translator, measured_on)}
-    say(f"{len(readers)} heads read in {len(challenges)} sentences")
+    say(f"{len(readers)} heads measured in {len(challenges)} sentences")
     trial = AblationBaseline.begin(translator, Pronouns(measured_on), search=search)
     pair, greedy = most_damaging(translator, chosen_on[:_GREEDY_SENTENCES], say=say)
     arms: list[Arm] = []
@@ -177,7 +177,7 @@ def _opening(translator: InspectableTranslator) -> tuple[str, ...]:
 def _choices(
     translator: InspectableTranslator, readers: Sequence[AntecedentHead], damaging: tuple[list[Head], list[Head]], *, seed: int
 ) -> list[tuple[str, list[Head]]]:
-    """What to switch off, each with its controls: as many heads drawn from the others, no head in two of the draws."""
+    """The sets of heads to ablate, each with its controls: as many heads drawn from the others, without overlap."""
     draw = random.Random(seed)
     found: list[tuple[str, list[Head]]] = []
 
@@ -215,10 +215,10 @@ def most_damaging(
     count: int = _GREEDY_HEADS,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[list[Head], list[Head]]:
-    """The heads without which most pronouns are wrong after the reference's words; among equals, those that cost most margin.
+    """The heads whose ablation makes most pronouns wrong after the reference's words; ties: the largest loss of margin.
 
-    Returns: the best pair among the `_PAIRED` heads that cost most by themselves, and up to `count` heads, each found with those before
-    it off (a greedy search).
+    Returns: the best pair among the `_PAIRED` most important single heads, and up to `count` heads by greedy search, each with those before
+    it off.
     """
     metric = Pronouns(challenges)
 
@@ -242,7 +242,7 @@ def most_damaging(
     return pair, found
 
 
-# Where heads look
+# Where heads attend
 
 
 @dataclass(frozen=True)
@@ -258,9 +258,9 @@ class _Item:
 
 
 def read_heads(translator: InspectableTranslator, challenges: Sequence[Challenge]) -> list[AntecedentHead]:
-    """Where every encoder self-attention head looks from "it", and every cross-attention head from the step that says the pronoun.
+    """Where every encoder self-attention head attends from "it", and every cross-attention head from the step that predicts the pronoun.
 
-    Weights of a word are the sum of those of its tokens; words, punctuation marks and <eos> compete for the largest.
+    The weight of a word is the sum over its tokens; the largest is taken over words, punctuation marks and <eos>.
     """
     items: list[_Item] = []
     for one in challenges:
@@ -292,7 +292,7 @@ def _weights(translator: InspectableTranslator, items: Sequence[_Item], heads: S
 
 
 def _asker(head: Head, item: _Item) -> int:
-    """The row of the pronoun: its last token in the source, or the step after all that is shown of the target."""
+    """The row of the pronoun: its last token in the source, or the step after the target prefix."""
     if head.kind == "cross":
         return len(item.shown)
     return max(place for place, word in enumerate(item.owners) if word == item.challenge.pronoun_position)

@@ -1,4 +1,4 @@
-"""Which tokens of a model write which words of the phrasebook's own."""
+"""Maps a model's tokens to the words of the phrasebook."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def word_spans(text: str) -> list[Span]:
-    """Where each word of `tokenise` stands."""
+    """The span of each word of `tokenise`."""
     spans: list[Span] = []
     for word in tokenise(text):
         first = text.index(word, spans[-1][1] if spans else 0)
@@ -22,7 +22,7 @@ def word_spans(text: str) -> list[Span]:
 def source_words(translator: "InspectableTranslator", text: str) -> tuple[list[int], list[int]]:
     """Token ids of a sentence, and for each, and the <eos> after them, the number of its word by `tokenise`.
 
-    What stands in no word, such as a space of its own, and <eos> count to one more word after the last.
+    Tokens outside words, such as a single space, and <eos> belong to one more word after the last.
     """
     ids = translator.encode_source(text)
     side = make_side(ids, translator.vocabularies.source, text=translator.read(text))

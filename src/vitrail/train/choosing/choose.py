@@ -13,11 +13,11 @@ from vitrail.errors import UsageError
 from vitrail.languages import writing_of
 
 PRESET = "preset"
-"""Name of the choice that stands for a whole model; every other name is a configuration key."""
+"""Name of the choice of a whole model; every other name is a configuration key."""
 
 
 class Needed(NamedTuple):
-    """Characters that a vocabulary should have: those that make up nearly all of a text."""
+    """Share of a text whose characters a vocabulary should have."""
 
     source: int
     target: int
@@ -25,18 +25,18 @@ class Needed(NamedTuple):
 
 
 class CorpusFacts(NamedTuple):
-    """What the choices go by."""
+    """The facts behind the choices."""
 
     pairs: int
     mean_target_words: float
-    """Where nothing parts the words, they are estimated: see LETTERS_PER_WORD."""
+    """Estimated in scripts without spaces: see LETTERS_PER_WORD."""
     shared_letters: float
-    """How much of both sides is written in the same letters, 0 to 1: see `shared_letters`."""
+    """Share of letters in common on both sides, 0 to 1: see `shared_letters`."""
     cores: int
     gpu: bool
     characters: Needed = Needed(0, 0, 0)
     unspaced_letters: float | None = None
-    """Letters a pair, of the longer side whose words nothing parts; None where both sides' words stand between spaces."""
+    """Letters per pair of the longer side without spaces between words; None where both sides have spaces."""
 
 
 class Choice(NamedTuple):
@@ -48,11 +48,11 @@ class Choice(NamedTuple):
 
     @property
     def option(self) -> str:
-        """What to type to choose something else."""
+        """The option to choose another value."""
         return f"--preset {self.value}" if self.name == PRESET else f"--set {self.name}={_shown(self.value)}"
 
     def to_text(self) -> str:
-        """The choice on one line."""
+        """The choice in one line."""
         return f"{self.name} = {_shown(self.value)}: {self.reason}  [{self.option}]"
 
 
@@ -63,7 +63,7 @@ def _shown(value: Any) -> str:
 
 
 class CorpusDefaults(NamedTuple):
-    """What suits corpora of up to `pairs` pairs."""
+    """Settings for corpora of up to `pairs` pairs."""
 
     pairs: float
     vocabulary: int
@@ -93,24 +93,24 @@ _RECURRENT = ("rnn", "gru", "lstm", "lstm-attention", "gru-attention")
 LEARNING_RATES = {"tiny": 3e-3, "small": 1.5e-3, "base": 7e-4, "big": 5e-4} | dict.fromkeys(_RECURRENT, 3e-3)
 WARMUPS = {"tiny": 600, "small": 1_500, "base": 4_000, "big": 6_000} | dict.fromkeys(_RECURRENT, 200)
 WARMUP_SHARE = "10%"
-"""The warm-up is at most this share of the training, however long that turns out to be."""
+"""The warm-up is at most this share of the training."""
 VALIDATION_SHARE = "25%"
-"""So is the time between two validations: also a training of a minute has four."""
+"""The time between two validations is at most this share, so that even a training of a minute has four."""
 LEAST_STEPS = 2_000
-"""Whatever the corpus, a training takes at least so many steps."""
+"""The least steps of a training."""
 TOKENS_PER_WORD = 1.4
 """Subwords, ends and padding to a word, roughly."""
 VALIDATE_STEPS = (200, 2_000)
 """Steps between validations, at least and at most, where an epoch is shorter or longer."""
 JOINT_FROM = 0.4
-"""Letters in common from which on both languages share one vocabulary. Of 128 languages against English, those in another script have
-0.18 at most (Chinese, with Latin names), those in the same 0.58 at least (Vietnamese)."""
+"""Share of letters in common from which on both languages share one vocabulary. Of 128 languages against English, those in another script
+have 0.18 at most (Chinese, with Latin names), those in the same 0.58 at least (Vietnamese)."""
 LETTERS_PER_WORD = 2.5
 """In scripts without spaces, roughly: 2 in Japanese and Chinese, 4 in Thai."""
 LETTERS_PER_SUBWORD = 100
-"""Where no space ends a subword, it grows over words: of 3,000 sentences that are much alike, 2,000 subwords are whole phrases, and a
-model of them learns sentences by heart (BLEU 91 on new ones, falling while it trains). So many letters of text for each subword keep these
-about as short as words."""
+"""Without spaces, subwords grow over word boundaries: in 3,000 similar sentences, 2,000 subwords are whole phrases, and a model of them
+memorises sentences (BLEU 91 on new ones, falling while it trains). With this many letters of text per subword, subwords stay about as short
+as words."""
 _SAMPLE = 10_000
 _BATCH = {"batch_tokens": None, "accumulate": 1}
 
@@ -118,10 +118,10 @@ _BATCH = {"batch_tokens": None, "accumulate": 1}
 def choose(facts: CorpusFacts, *, preset: str | None = None, asked: Mapping[str, Any] | None = None) -> list[Choice]:
     """Choose vocabulary, model, dropout, batch, schedule and length. A pure function.
 
-    What the prepared data depends on (`data.*`) goes by the text alone, not by the machine.
+    Choices for the prepared data (`data.*`) depend on the text alone, not on the machine.
 
-    Args:   preset: the model, where the user chose it; the rest then goes by it.
-            asked: what the user set, a nested table: the length goes by the size of batches that was asked for.
+    Args:   preset: the model, if the user chose it; the rest depends on it.
+    asked: the user's settings, a nested table: the length depends on their batch size.
     Raises: UsageError for a preset that does not exist.
     """
     if preset is not None and preset not in LEARNING_RATES:
@@ -144,7 +144,7 @@ def choose(facts: CorpusFacts, *, preset: str | None = None, asked: Mapping[str,
         *([] if joint else [Choice("model.tie", "target", "separate vocabularies cannot share one embedding")]),
         Choice("model.dropout", row.dropout, f"{corpus}: small corpora overfit sooner"),
         Choice("train.batch_tokens", row.batch_tokens, f"{corpus} make about {steps_per_epoch:,} steps an epoch so"),
-        Choice("optimizer.learning_rate", LEARNING_RATES[model], f"what the {model} model bears"),
+        Choice("optimizer.learning_rate", LEARNING_RATES[model], f"the highest stable rate for the {model} model"),
         Choice("schedule.warmup", f"{WARMUPS[model]} steps, at most {WARMUP_SHARE}", "a short training needs time to learn after it"),
         Choice("train.duration", f"{epochs} epochs", f"{corpus}: about {steps:,} steps"),
         Choice("train.validate_every", validate_every(steps_per_epoch), f"an epoch has about {steps_per_epoch:,} steps"),
@@ -187,7 +187,7 @@ def validate_every(steps_per_epoch: int) -> str:
 
 
 def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> CorpusFacts:
-    """Count the pairs of all corpora, and look at the first of each. Raises DataError, UsageError where a corpus cannot be read."""
+    """Count the pairs of all corpora, and examine the first of each. Raises DataError, UsageError where a corpus cannot be read."""
     pairs = sum(corpus.count() for corpus in corpora)
     sides: tuple[list[str], list[str]] = ([], [])
     for corpus in corpora:
@@ -203,7 +203,7 @@ def gather_facts(corpora: Sequence[ParallelText], *, cores: int, gpu: bool) -> C
 
 
 def unspaced_letters(texts: Sequence[str]) -> float | None:
-    """Letters in a text of a writing without spaces, a mean; None where spaces part the words, were it by a tokeniser."""
+    """Mean number of letters in a text of an unspaced script; None where words are separated by spaces, even by a tokeniser."""
     writing = writing_of(texts)
     if not writing.unspaced or writing.parted:
         return None
@@ -211,9 +211,9 @@ def unspaced_letters(texts: Sequence[str]) -> float | None:
 
 
 def shared_letters(source: Counter[str], target: Counter[str]) -> float:
-    """How much of two texts is written in letters that both use: the sum over letters of the smaller share of the two; 0 to 1.
+    """The overlap of the letters of two texts: the sum over letters of the smaller share of the two; 0 to 1.
 
-    Letters count as often as they stand in the text: names in another script, a few in a hundred letters, make no common alphabet.
+    Letters count as often as they occur: a few names in another script make no common alphabet.
     """
     sides: list[Counter[str]] = []
     for counts in (source, target):
@@ -229,15 +229,15 @@ def shared_letters(source: Counter[str], target: Counter[str]) -> float:
 
 
 def to_table(choices: Iterable[Choice]) -> dict[str, Any]:
-    """The choices as a nested table of settings; the preset stands in it by name."""
+    """The choices as a nested table of settings; the preset is given by name."""
     return with_overrides({}, (Override(tuple(choice.name.split(".")), choice.value) for choice in choices))
 
 
 def still_automatic(choices: Iterable[Choice], asked: dict[str, Any]) -> list[Choice]:
-    """The choices that what the user asked for leaves standing.
+    """The choices that the user's settings do not replace.
 
     Args: asked: a nested table; `{"preset": ...}` and `{"model": {...}}` where the user asked for these.
-    Raises: UsageError where a table stands in place of a value.
+    Raises: UsageError for a value in place of a table.
     """
     return [choice for choice in choices if not _holds(asked, choice.name)]
 
@@ -246,7 +246,7 @@ def _holds(table: dict[str, Any], name: str) -> bool:
     value: Any = table
     for part in name.split("."):
         if not isinstance(value, dict):
-            raise UsageError(f"{name}: {value!r} stands in place of a table")
+            raise UsageError(f"{name}: found {value!r}, expected a table")
         if part not in value:
             return False
         value = value[part]  # pyright: ignore[reportUnknownVariableType]

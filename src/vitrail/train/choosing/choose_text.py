@@ -23,17 +23,17 @@ from vitrail.train.choosing.choose import (
 
 
 class TextFacts(NamedTuple):
-    """What the choices go by."""
+    """The facts behind the choices."""
 
     lines: int
     words: int
-    """Roughly: of the lines looked at, times all. Where nothing parts the words they are estimated by letters."""
+    """Estimated from a sample of lines; in scripts without spaces, from letters."""
     characters: int
-    """That make up nearly all of the text."""
+    """The characters that make up nearly all of the text."""
 
 
 class TextDefaults(NamedTuple):
-    """What suits texts of up to `words` words."""
+    """Settings for texts of up to `words` words."""
 
     words: float
     vocabulary: int
@@ -53,9 +53,9 @@ _SAMPLE = 10_000
 
 
 def choose_for_text(facts: TextFacts, *, preset: str | None = None, asked: Mapping[str, Any] | None = None) -> list[Choice]:
-    """Choose vocabulary, model, dropout, blocks and length. A pure function; what the data depends on goes by the text alone.
+    """Choose vocabulary, model, dropout, blocks and length. A pure function; choices for the data depend on the text alone.
 
-    Args:   preset: the model, where the user chose it. asked: what the user set, a nested table.
+    Args:   preset: the model, if the user chose it. asked: the user's settings, a nested table.
     Raises: UsageError for a preset that is no language model.
     """
     if preset is not None and preset not in LEARNING_RATES:
@@ -72,7 +72,7 @@ def choose_for_text(facts: TextFacts, *, preset: str | None = None, asked: Mappi
         Choice("model.dropout", row.dropout, f"{text}: small texts overfit sooner"),
         *_block(model),
         Choice("train.label_smoothing", 0.0, "perplexity is measured without"),
-        Choice("optimizer.learning_rate", LEARNING_RATES[model], f"what the {model} model bears"),
+        Choice("optimizer.learning_rate", LEARNING_RATES[model], f"the highest stable rate for the {model} model"),
         Choice("schedule.warmup", f"{_WARMUP} steps, at most {WARMUP_SHARE}", "a short training needs time to learn after it"),
         Choice("train.duration", f"{epochs} epochs", f"{text}: about {epochs * steps_per_epoch:,} steps"),
         Choice("train.validate_every", validate_every(steps_per_epoch), f"at least four times in a training ({VALIDATION_SHARE})"),
@@ -92,7 +92,7 @@ def _block(model: str) -> list[Choice]:
 
 
 def gather_text_facts(texts: Sequence[TextFile]) -> TextFacts:
-    """Count the lines of all texts, and look at the first of each. Raises DataError, UsageError where one cannot be read."""
+    """Count the lines of all texts, and examine the first of each. Raises DataError, UsageError where one cannot be read."""
     lines = sum(text.count() for text in texts)
     looked = [line for text in texts for line in islice(text.lines(), _SAMPLE)]
     letters = unspaced_letters(looked)

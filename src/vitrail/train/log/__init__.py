@@ -1,1 +1,1 @@
-"""What a run shows and writes while it trains: metrics, samples, progress."""
+"""Output of a run in training: metrics, samples, progress."""

@@ -1,4 +1,4 @@
-"""A training as people watch it: a bar in a terminal, plain lines elsewhere, and `log.txt` in the run's folder always."""
+"""The display of a training: a bar in a terminal, plain lines elsewhere, and always `log.txt` in the run directory."""
 
 import logging
 import sys
@@ -13,16 +13,16 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from vitrail.streams import unfailing
+from vitrail.runtime.streams import unfailing
 from vitrail.train.log.metrics import Event
 
 _log = logging.getLogger("vitrail")
 _MOST_HELD = 10_000
-"""Lines from before the folder is known to be ours; a preparation says a dozen."""
+"""Lines kept until the folder is known to be ours; a preparation has about a dozen."""
 
 
 class _LogFile(logging.FileHandler):
-    """A log that gives way: a disk that refuses it must not end a training, nor spill tracebacks over its output."""
+    """A log whose write errors are ignored: a full disk must not end a training or print tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):  # it is opened here, at the first line
@@ -33,7 +33,7 @@ class _LogFile(logging.FileHandler):
 
 
 class _Shown(logging.Handler):
-    """Warnings among the other lines."""
+    """Shows warnings among the other lines."""
 
     def __init__(self, print_line: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
@@ -69,7 +69,7 @@ class TrainingDisplay:
         return self
 
     def keep(self) -> None:
-        """From now on lines go to `log.txt`, those from before, too."""
+        """Write all lines to `log.txt` from now on, and the earlier ones, too."""
         _log.addHandler(self._file)
         _log.removeHandler(self._held)
         self._held.setTarget(self._file)
@@ -79,7 +79,7 @@ class TrainingDisplay:
         if self._bar is not None:
             self._bar.stop()
         if error is not None:
-            # A file's name may hold bytes that are no text, which a log cannot.
+            # A file's name may have bytes that are no text, which a log cannot have.
             _log.info("%s", str(error).encode("utf-8", "backslashreplace").decode())
         for handler in (self._held, self._file, self._shown):
             _log.removeHandler(handler)
@@ -87,16 +87,16 @@ class TrainingDisplay:
         self._file.close()
 
     def say(self, line: str) -> None:
-        """Show a line, and keep it."""
+        """Show a line, and log it."""
         self.note(line)
         self._print(line)
 
     def note(self, line: str) -> None:
-        """Keep a line without showing it."""
+        """Log a line without showing it."""
         _log.info("%s", line)
 
     def observe(self, event: Event) -> None:
-        """Show what happened in the training."""
+        """Show an event of the training."""
         values = event.values
         match event.kind:
             case "train":
@@ -140,7 +140,7 @@ def validation_line(step: int, values: dict[str, Any]) -> str:
 
 
 def remaining(seconds: float, done_share: float) -> str:
-    """The time left, as 1:02:03 or 2:03, when `done_share` of the way took `seconds`."""
+    """The time left, as 1:02:03 or 2:03, when a share of `done_share` took `seconds`."""
     if done_share <= 0:
         return "?"
     minutes, second = divmod(round(seconds * (1 - done_share) / done_share), 60)

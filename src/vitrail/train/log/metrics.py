@@ -1,4 +1,4 @@
-"""From sums to named values with units: `metrics.jsonl` always, TensorBoard by extra."""
+"""Metrics: named values with units, always in `metrics.jsonl`, optionally in TensorBoard."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from vitrail.errors import UsageError
 
 
 class Event(NamedTuple):
-    """Something that happened in a training; observers (progress bar, trackers, inspection) are called with each."""
+    """An event of a training; observers (progress bar, trackers, inspection) are called with each."""
 
     kind: Literal["train", "validation", "saved", "skipped", "finished"]
     step: int
@@ -38,7 +38,7 @@ class Window:
     learning_rate: float = 0.0
     """That of the last step."""
     clipped_steps: int = 0
-    """Steps whose gradient was cut, by its norm or element by element."""
+    """Steps whose gradient was clipped, by its norm or element by element."""
     norm_highest: float = 0.0
     """Largest norm before clipping."""
 
@@ -56,7 +56,7 @@ class Window:
         self.learning_rate = learning_rate
 
     def values(self) -> dict[str, float]:
-        """Of the window: mean losses per token, mean and highest norms, share of clipped steps. Precondition: at least one step."""
+        """Metrics of the window: mean losses per token, mean and highest norms, share of clipped steps. Precondition: at least one step."""
         return {
             "loss_nats_per_token": self.nats / self.tokens,
             "perplexity": perplexity(self.plain_nats / self.tokens),

@@ -1,4 +1,4 @@
-"""What a run writes beside its checkpoints: metrics, sample translations, the film, and the batches that broke a step."""
+"""Logs of a run: metrics, sample translations, the film, and the batches of skipped steps."""
 
 import json
 import logging
@@ -10,7 +10,7 @@ from typing import Any
 from vitrail.files import JsonLines, NotWritten, write_file
 
 Marks = dict[str, int]
-"""How long each log was when a checkpoint was saved, in bytes."""
+"""The size of each log at a checkpoint, in bytes."""
 
 _log = logging.getLogger(__name__)
 
@@ -18,12 +18,12 @@ _log = logging.getLogger(__name__)
 class RunLogs:
     """The logs of a run, open for appending from where a checkpoint left them.
 
-    A disk that refuses a line costs that line, never the training; it is told of once, until lines are written again.
+    A failed write loses its line and never ends the training; one warning is shown, until lines are written again.
 
     Args:
-        step: lines of later steps are forgotten, since they will be written again.
-        film: whether there will be lines of `film.jsonl`. One that is there is cut all the same, lest it tell of steps still to be taken.
-        marks: what `marks` gave for the checkpoint; lines of its own step that came after it are forgotten too.
+        step: lines of later steps are removed, since they will be written again.
+        film: whether `film.jsonl` is written. An existing one is cut in any case, as it may have later steps.
+        marks: the result of `marks` at the checkpoint; later lines of the same step are removed too.
     """
 
     def __init__(self, folder: Path, *, step: int, marks: Mapping[str, int], film: bool = False) -> None:
@@ -53,14 +53,14 @@ class RunLogs:
         self._try(lambda: self._logs["film"].append(record))
 
     def bad_batch(self, step: int, number: int, written: Mapping[str, Any]) -> None:
-        """One file of `bad_batches/`: a batch as ids and as text, so that somebody can look at what broke its step."""
+        """One file of `bad_batches/`: a batch as ids and as text, to find the cause of a skipped step."""
         record = {"step": step, **written}
         path = self._folder / "bad_batches" / f"step-{step:06d}-batch-{number}.json"
         data = (json.dumps(record, ensure_ascii=False, indent=1) + "\n").encode("utf-8", "backslashreplace")
         self._try(lambda: write_file(path, data))
 
     def marks(self) -> Marks:
-        """Where the logs stand, made durable: what a checkpoint remembers. Raises NotWritten."""
+        """Sync the logs, and return their sizes for a checkpoint. Raises NotWritten."""
         for log in self._logs.values():
             log.sync()
         return {name: log.size for name, log in self._logs.items()}
@@ -70,7 +70,7 @@ class RunLogs:
             write()
         except NotWritten as error:
             if not self._refused:
-                _log.warning("%s; training goes on without these lines", error.found)
+                _log.warning("%s; training continues without these lines", error.found)
             self._refused = True
         else:
             self._refused = False

@@ -1,1 +1,1 @@
-"""What a training needs to go on: checkpoints, carried states, and what changed since."""
+"""Resuming a training: checkpoints, carried states, changed settings."""

@@ -1,4 +1,4 @@
-"""States that are handed on from batch to batch: truncated back-propagation through time over a long text."""
+"""States carried from batch to batch: truncated back-propagation through time over a long text."""
 
 from collections.abc import Callable, Mapping
 
@@ -14,7 +14,7 @@ class Carried:
 
     An update is taken per block, the state is carried on and its gradient is not (Williams and Peng 1990, with k1 = k2 = the block).
 
-    Args: goes_on: whether a block of this number goes on where the last one of its group ended; else it begins with a fresh state.
+    Args: goes_on: whether a block of this number continues the last one of its group; else it starts with a fresh state.
     """
 
     def __init__(self, model: CarryingModel, *, groups: int, lanes: int, goes_on: Callable[[int], bool]) -> None:
@@ -23,7 +23,7 @@ class Carried:
         self._new: dict[int, CarriedState] = {}
 
     def loss(self, number: int, block: Block, *, label_smoothing: float) -> LossSum:
-        """The loss of block `number`. What its state becomes counts once `keep` is called."""
+        """The loss of block `number`. Its new state is used once `keep` is called."""
         group = number % self._groups
         known = self._states.get(group) if self._goes_on(number) else None
         state = self._model.start(len(block.tokens)) if known is None else known
@@ -32,20 +32,20 @@ class Carried:
         return loss
 
     def keep(self) -> None:
-        """The update was taken: go on from the states after it."""
+        """The update was done: continue from the states after it."""
         self._states |= self._new
         self._new = {}
 
     def forget(self) -> None:
-        """The update was skipped, or was a trial: go on from the states before it."""
+        """The update was skipped, or was a trial: continue from the states before it."""
         self._new = {}
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint holds of the states."""
+        """The states for a checkpoint."""
         return {f"{group}/{name}": tensor for group, state in self._states.items() for name, tensor in state.tensors().items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from what `tensors` gave."""
+        """The inverse of `tensors`."""
         groups = {int(name.partition("/")[0]) for name in tensors}
         self._states = {
             group: self._model.start(self._lanes).filled(

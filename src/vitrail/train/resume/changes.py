@@ -1,8 +1,8 @@
-"""Whether a training can go on: from which checkpoint, with which differences, and with which model.
+"""Whether a training can resume: its checkpoint, changed settings, and model.
 
-What was allowed by name may differ, but only what can work. Everything that a training is told can change with permission, but for what
-its weights and its optimizer mean: the ids of the vocabularies, the architecture, the kind of optimizer. New text can come, too, where the
-same vocabulary comes of it.
+Settings may differ if the user allows them by name and the saved state stays valid. All settings can be allowed, except those that its
+weights and its optimizer depend on: the ids of the vocabularies, the architecture, the kind of optimizer. New text is possible, too, if it
+gives the same vocabulary.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -24,17 +24,17 @@ from vitrail.train.run_folder import holds_model
 from vitrail.version import __version__
 
 STATE = "state"
-"""Allowed by name, a training may begin anew in a folder whose model has no checkpoint left to go on from."""
+"""If allowed, a new training may start in a folder whose model has no checkpoint left."""
 
 _MODEL_MAY_CHANGE = frozenset({"variational", "truncate", "forget_bias"})
-"""Settings of a model, besides every dropout, that mean nothing to weights which are there."""
+"""Settings of a model, besides every dropout, that do not affect existing weights."""
 _OF_PREPARED = ("data.digest", "vocabularies")
 _MEASURE = ("data.", "train.select", "train.validation_sentences", "vitrail")
-"""What dev scores are measured on, and how."""
+"""Settings that dev scores depend on."""
 
 
 def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[str, Any]:
-    """What decides the bits of a training, under the names that `--set` knows. Text goes by its bytes, not by where it lies.
+    """Everything that decides the bits of a training, under the names of `--set`. Text counts by its bytes, not by its path.
 
     Args: data: the fingerprint of the prepared data.
     """
@@ -53,7 +53,7 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest good checkpoint of a run with all that a training needs of it. Raises ModelError where there are only damaged ones."""
+    """The newest good checkpoint of a run with everything for a resume. Raises ModelError where all are damaged."""
     parts = {"model": None, "optimizer": None, "average": None, "carried": None}
     return checkpoints.load_latest(folder, expected=parts, optional={"carried"})
 
@@ -61,10 +61,10 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 def require_resumable(
     config: RunConfig, folder: Path, *, world: int, allow: Collection[str], kept: Mapping[str, Any] | None = None
 ) -> Checkpoint | None:
-    """The newest good checkpoint, once all that can be known before data are prepared was held against it; None where nothing was trained.
+    """The newest good checkpoint, after comparing all settings known before preparation with it; None where nothing was trained.
 
     Args:   kept: see `fingerprint`.
-    Raises: UsageError where this setup cannot go on from it, or where there is a model but no checkpoint.
+    Raises: UsageError where this setup cannot resume it, or where there is a model but no checkpoint.
     """
     checkpoint = newest_checkpoint(folder)
     if checkpoint is not None:
@@ -74,18 +74,18 @@ def require_resumable(
         require_allowed_changes(saved, asked, allow=allow)
     elif holds_model(folder) and STATE not in allow:
         raise UsageError(
-            f"{folder}: holds a model, but no checkpoint in state/ from which its training could go on",
-            expected="a new folder, or the word that this model may be replaced",
-            remedy=f"-o with another name keeps it; --allow-change {STATE} trains anew here, and replaces it at the first validation",
+            f"{folder}: has a model but no checkpoint in state/, so its training cannot resume",
+            expected="a new folder, or permission to replace this model",
+            remedy=f"-o with another name keeps it; --allow-change {STATE} trains from the start and replaces it at the first validation",
         )
     return checkpoint
 
 
 def require_allowed_changes(saved: Mapping[str, Any], current: Mapping[str, Any], *, allow: Collection[str] = ()) -> list[Difference]:
-    """Refuse a setup that differs from the saved one, unless every difference is allowed by name and the saved weights can bear it.
+    """Refuse a setup that differs from the saved one, unless every difference is allowed by name and the saved weights stay valid.
 
     Args:    current: may lack what is known only once the data are prepared: `data.digest` and `vocabularies`.
-    Returns: the changes, to be told to the user.
+    Returns: the changes, to show to the user.
     Raises:  UsageError that lists what is not allowed, or what cannot work.
     """
     known = {name: value for name, value in saved.items() if name in current or name not in _OF_PREPARED}
@@ -93,13 +93,13 @@ def require_allowed_changes(saved: Mapping[str, Any], current: Mapping[str, Any]
     impossible = [f"{item} ({reason})" for item in found if (reason := _why_not(item.name))]
     if impossible:
         raise UsageError(
-            "the run was saved with another setup: " + "; ".join(impossible),
-            expected="what its weights were trained with: they mean nothing to another, and no permission can change that",
+            "the run was saved with different settings: " + "; ".join(impossible),
+            expected="the settings that its weights were trained with; --allow-change cannot allow this",
             remedy="train in a new folder",
         )
     new_text = any(item.name.startswith("data.") and item.name not in _OF_PREPARED for item in found)
     if new_text and any(name == "data" or name.startswith("data.") for name in allow):
-        allow = [*allow, "data.digest"]  # what is prepared from other text is other data
+        allow = [*allow, "data.digest"]  # other text gives other data
     require_same(known, current, allow=allow)
     return found
 
@@ -108,19 +108,19 @@ def _why_not(name: str) -> str:
     """Why a difference can never be allowed; empty where it can."""
     part, _, rest = name.partition(".")
     if name == "vocabularies" or name.startswith("data.subwords."):
-        return "its ids would stand for other subwords"
+        return "its ids would mean other subwords"
     if part == "model" and not rest.endswith("dropout") and rest not in _MODEL_MAY_CHANGE:
-        return "its weights are of another model"
-    return "its state is of another optimizer" if name == "optimizer.kind" else ""
+        return "its weights belong to another model"
+    return "its state belongs to another optimizer" if name == "optimizer.kind" else ""
 
 
 def invalidate_scores(changes: Iterable[Difference]) -> bool:
-    """Whether dev scores from before these changes say nothing about those after."""
+    """Whether dev scores from before and after these changes cannot be compared."""
     return any(item.name.startswith(_MEASURE) for item in changes)
 
 
 def best_weights(folder: Path, progress: Progress) -> tuple[int, dict[str, Tensor]] | None:
-    """What was the model at the best step, and that step; None where its checkpoint is not kept, damaged, or the newest."""
+    """The best step and its weights; None where its checkpoint is not kept, damaged, or the newest."""
     for path in checkpoints.checkpoints(folder):
         if int(path.name.rpartition("-")[2]) == progress.best_step < progress.step:
             with suppress(ModelError):

@@ -1,8 +1,8 @@
-"""What a training needs to go on: checkpoints that are whole and verified or not there, and the comparison of two setups.
+"""Checkpoints, written atomically and verified, and the comparison of two setups.
 
     runs/en-fr/state/step-002000/  model.safetensors  optimizer.safetensors  state.json  manifest.json
 
-Resume is bit-identical, so every tensor comes back with the very bits it had. No pickle: tensors are safetensors, the rest is JSON.
+Resume is bit-identical: every tensor is restored exactly. No pickle: tensors are safetensors, the rest is JSON.
 """
 
 import json
@@ -36,7 +36,7 @@ FORMAT = 1
 STATE = "state.json"
 _STEP = re.compile(r"step-(\d{6,18})")
 _SUFFIX = ".safetensors"
-_ANOTHER_COPY = "take a good copy of the folder, or train in a new one"
+_ANOTHER_COPY = "copy the folder again, or train in a new one"
 _DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -56,7 +56,7 @@ CheckpointFacts = dict[str, Any]
 
 
 class Spec(NamedTuple):
-    """What a tensor must look like before it is read."""
+    """The expected shape and dtype of a tensor, checked before it is read."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -80,12 +80,12 @@ def specs(tensors: Mapping[str, Tensor]) -> dict[str, Spec]:
 
 
 def save_checkpoint(folder: Path, *, step: int, tensors: Mapping[str, Mapping[str, Tensor]], facts: Mapping[str, Any]) -> Path:
-    """Write `state/step-NNNNNN` in a run's folder: one safetensors file per group, the facts, the manifest; all or nothing.
+    """Write `state/step-NNNNNN` in a run's folder: one safetensors file per group, the facts, the manifest; atomically.
 
     Tensors that are tied (the same memory under several names) are stored once and tied again on loading.
     Args:    tensors: {"model": {...}, "optimizer": {...}, "average": {...}}; a group without tensors gets a file too.
     Returns: the checkpoint's folder. One of the same step is replaced.
-    Raises:  NotWritten when the disk refuses; the checkpoints before are intact.
+    Raises:  NotWritten when the disk refuses; earlier checkpoints are intact.
     Cost:    one group at a time is held in memory a second time.
     """
     path = folder / "state" / f"step-{step:06d}"
@@ -100,12 +100,12 @@ def save_checkpoint(folder: Path, *, step: int, tensors: Mapping[str, Mapping[st
 
 
 def _is_checkpoint(path: Path) -> bool:
-    """Whether a folder under a checkpoint's name is one, though it may be damaged."""
+    """Whether a folder with a checkpoint's name is one, perhaps damaged."""
     return is_published(path) or (path / STATE).exists() or any(path.glob(f"*{_SUFFIX}"))
 
 
 def _without_ties(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors ready to be written, and {tied name: name under which its values are}."""
+    """Tensors ready to be written, and {tied name: name with its values}."""
     kept: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[tuple[object, ...], str] = {}
@@ -140,8 +140,8 @@ def load_latest(folder: Path, *, expected: Mapping[str, Mapping[str, Spec] | Non
              those itself, as `restore_optimizer` does.
              optional: which of these groups may be absent.
     Returns: None where nothing was saved yet.
-    Raises:  ModelError when all are damaged, when one is of a newer format, or when tensors are not as expected: an older
-             checkpoint would not be either, and going back in silence would lose work.
+    Raises:  ModelError when all are damaged, when one is of a newer format, or when tensors are not as expected: an older checkpoint would
+    not be either, and going back without a message would lose work.
     """
     refused: list[str] = []
     for path in reversed(checkpoints(folder)):
@@ -151,7 +151,7 @@ def load_latest(folder: Path, *, expected: Mapping[str, Mapping[str, Spec] | Non
             refused.append(error.found)
             continue
         for reason in refused:
-            _log.warning("%s; going on from %s instead", reason, path.name)
+            _log.warning("%s; resuming from %s instead", reason, path.name)
         return found
     if refused:
         raise ModelError(f"{folder}: no checkpoint can be used: " + "; ".join(refused), remedy=_ANOTHER_COPY)
@@ -222,7 +222,7 @@ def _names(file: Path, value: Any) -> dict[str, str]:
 
 @contextmanager
 def _opened(file: Path) -> Generator[safe_open, None, None]:
-    """A safetensors file open for reading its header and tensors; what is not such a file is Damaged."""
+    """A safetensors file open for reading its header and tensors. Raises Damaged for any other file."""
     try:
         with safe_open(file, "pt") as content:
             yield content
@@ -239,7 +239,7 @@ def _checked_aliases(file: Path, content: safe_open, aliases: dict[str, str]) ->
 
 
 def _header(content: safe_open, aliases: Mapping[str, str]) -> dict[str, Spec | None]:
-    """Shape and dtype of every name, read without touching the values; None for a dtype that we never write."""
+    """Shape and dtype of every name, read without the values; None for a dtype that we never write."""
     header: dict[str, Spec | None] = {}
     for name in content.keys():  # noqa: SIM118 - not a mapping
         part = content.get_slice(name)
@@ -277,7 +277,7 @@ class FlatOptimizer(NamedTuple):
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> FlatOptimizer:
-    """Take an optimizer's state apart for saving; `restore_optimizer` puts it together again, to the bit."""
+    """Flatten an optimizer's state for saving; `restore_optimizer` restores it, to the bit."""
     saved = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     state: CheckpointFacts = {}
@@ -292,9 +292,9 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> FlatOptimizer:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, *, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Give a freshly built optimizer the state that `flatten_optimizer` took.
+    """Load the state from `flatten_optimizer` into a new optimizer.
 
-    Raises: ModelError when it is of another kind, has other parameters, or a tensor has not its parameter's shape. (A tensor of
+    Raises: ModelError for another kind, other parameters, or a tensor without its parameter's shape. (A tensor of
             one element, such as a step count, may belong to a parameter of any shape.)
     """
     current = optimizer.state_dict()
@@ -341,13 +341,13 @@ def _no_metric(facts: CheckpointFacts) -> float | None:
 def prune(
     folder: Path, *, keep_last: int, keep_best: int = 0, metric: Callable[[CheckpointFacts], float | None] = _no_metric
 ) -> list[Path]:
-    """Remove the checkpoints that are neither among the last nor among the best; the newest good one stays in any case.
+    """Remove the checkpoints that are neither among the last nor among the best; the newest good one is always kept.
 
-    One in which somebody put a file of his own stays, too.
+    A checkpoint with foreign files is kept, too.
 
-    Args:    metric: from a checkpoint's facts to the figure that says how good it is, lower is better; None: it has none.
+    Args:    metric: computes a figure from a checkpoint's facts, lower is better; None: it has none.
     Returns: the removed folders. Nothing is removed when none is good.
-    Raises:  NotWritten when one cannot be removed; no half of it is visible.
+    Raises:  NotWritten when one cannot be removed; no part of it is visible.
     Cost:    reads the newest checkpoint whole to verify it, and `state.json` of the others.
     """
     assert keep_last >= 1 and keep_best >= 0, "a training needs a checkpoint to go on from"
@@ -405,7 +405,7 @@ def average(paths: Sequence[Path], *, group: str = "model") -> dict[str, Tensor]
 
 
 class _Absent:
-    """Says that a setting is not there at all, which null would not."""
+    """Marks a missing setting, as opposed to null."""
 
     def __repr__(self) -> str:
         return "(absent)"
@@ -415,7 +415,7 @@ ABSENT = _Absent()
 
 
 class Difference(NamedTuple):
-    """A setting that is not what it was when the run was saved; `ABSENT` where one side does not have it."""
+    """A setting that differs from the saved run's; `ABSENT` where one side does not have it."""
 
     name: str
     saved: Any
@@ -428,7 +428,7 @@ class Difference(NamedTuple):
 def differences(saved: Mapping[str, Any], current: Mapping[str, Any]) -> list[Difference]:
     """What changed between two nested tables of settings, by dotted name ("data.digest"), in alphabetical order.
 
-    Both are compared as JSON holds them: a tuple equals a list. 1 equals 1.0, but not true.
+    Both are compared as in JSON: a tuple equals a list. 1 equals 1.0, but not true.
     """
     return _differences(json.loads(json.dumps(saved)), json.loads(json.dumps(current)), "")
 
@@ -450,17 +450,17 @@ def _shown(value: Any) -> str:
 
 
 def require_same(saved: Mapping[str, Any], current: Mapping[str, Any], *, allow: Collection[str] = ()) -> list[Difference]:
-    """Refuse to go on with a setup that changed, unless each change is allowed by name ("data.digest") or by a part ("data").
+    """Refuse to resume with a changed setup, unless each change is allowed by name ("data.digest") or by a part ("data").
 
-    Returns: the changes that were allowed, to be told to the user.
+    Returns: the allowed changes, to show to the user.
     Raises:  UsageError that lists every other change.
     """
     found = differences(saved, current)
     refused = [item for item in found if not any(item.name == name or item.name.startswith(f"{name}.") for name in allow)]
     if refused:
         raise UsageError(
-            "the run was saved with another setup: " + "; ".join(str(item) for item in refused),
-            expected="the same setup, so that the run goes on as if it had never stopped",
+            "the run was saved with different settings: " + "; ".join(str(item) for item in refused),
+            expected="the same settings, so that the run resumes exactly",
             remedy="train in a new folder, or allow each change: " + " ".join(f"--allow-change {item.name}" for item in refused),
         )
     return found

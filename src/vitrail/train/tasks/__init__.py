@@ -1,4 +1,4 @@
-"""Tasks: what is particular to each kind of training. `make_task` is the way in."""
+"""Tasks: the parts of a training that depend on its kind. Start with `make_task`."""
 
 import torch
 
@@ -10,7 +10,7 @@ from vitrail.train.tasks.translation_task import TranslationTask
 
 
 def make_task(config: RunConfig, prepared: Prepared | PreparedText, device: torch.device) -> Task:
-    """The task that prepared data are for."""
+    """The task for prepared data."""
     match prepared:
         case Prepared():
             return TranslationTask(config, prepared, device)

@@ -1,4 +1,4 @@
-"""What is particular to what a run trains. The run itself keeps folder, resume and averaging, and names no task."""
+"""The interface of tasks. A run handles folder, resume and averaging for every task."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ from vitrail.train.tasks.validate import Validation, Watch
 
 
 class BatchSource(Protocol):
-    """Batches by number: any of them at any time, a pure function of text, settings, seed and number."""
+    """Batches by number, in any order: a pure function of text, settings, seed and number."""
 
     sizes: list[int]
 
     def epoch_length(self, epoch: int) -> int:
-        """How many batches an epoch has."""
+        """The number of batches of an epoch."""
         ...
 
     def locate(self, number: int) -> tuple[int, int]:
@@ -43,15 +43,15 @@ class BatchSource(Protocol):
 class Task(ABC):
     """A kind of training: its data, its model, its batches, its scores.
 
-    Args: prepared: its data. device: where its models are scored.
+    Args: prepared: its data. device: for scoring its models.
     """
 
     scores: ClassVar[Mapping[str, str]]
-    """The dev scores by which the best model can be chosen (`train.select`), each with what people call it."""
+    """The dev scores for choosing the best model (`train.select`), each with its usual name."""
     preferred: ClassVar[str]
-    """Which of them is chosen by unless somebody said."""
+    """The default of them."""
     noise: ClassVar[Mapping[str, float]]
-    """Up to this dev score, what a model writes says nothing of it; see `Progress.is_better`."""
+    """Dev scores up to this one are noise; see `Progress.is_better`."""
     films: ClassVar[bool] = False
     """Whether there is a film of the training; see `watched`."""
     prepared: PreparedData
@@ -67,10 +67,10 @@ class Task(ABC):
 
     @abstractmethod
     def build(self) -> Model:
-        """A freshly initialised model, where it is to be."""
+        """A freshly initialised model, on the device."""
 
     def carried(self, model: Model) -> Carried | None:
-        """What holds the states that are carried from batch to batch; None where batches stand for themselves."""
+        """The states carried from batch to batch; None where batches are independent."""
         return None
 
     @abstractmethod
@@ -79,16 +79,16 @@ class Task(ABC):
 
     @abstractmethod
     def introduce(self) -> tuple[str, Sequence[str]]:
-        """How much there is to train on, such as "29,000 pairs"; and notes on the dev set."""
+        """The amount of training data, such as "29,000 pairs"; and notes on the dev set."""
 
     @abstractmethod
     def written(self, batch: tuple[Tensor, ...]) -> dict[str, Any]:
-        """A batch as ids and as text, for people who look for what broke a step."""
+        """A batch as ids and as text, to find the cause of a skipped step."""
 
     def watched(self, watch: Watch, step: int, model: Model) -> Mapping[str, Any] | None:
-        """What is kept of a validated model, for the film of the training; None for kinds that have none."""
+        """Data of a validated model for the film of the training; None for kinds without a film."""
         return None
 
     def score_of(self, values: Mapping[str, float], select: str) -> float:
-        """The dev score by which the best model is chosen, higher being better."""
+        """The dev score for choosing the best model, higher is better."""
         return -values["dev_loss_nats_per_token"] if select == "loss" else values[f"dev_{select}"]

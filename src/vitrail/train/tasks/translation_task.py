@@ -24,7 +24,7 @@ class TranslationTask(Task):
     scores: ClassVar = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
     preferred: ClassVar = "chrf"
     films: ClassVar = True
-    # Translations say nothing of their sources so far: chrF 0 to 13 and BLEU 0 to 0.5 come and go while the loss falls.
+    # Early translations are unrelated to their sources: chrF 0 to 13 and BLEU 0 to 0.5 go up and down while the loss falls.
     noise: ClassVar = {"bleu": 1.0, "chrf": 15.0, "loss": -math.inf}
 
     def __init__(self, config: RunConfig, prepared: Prepared, device: torch.device) -> None:

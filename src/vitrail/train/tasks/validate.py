@@ -1,4 +1,4 @@
-"""How good a model is on the dev set: loss, perplexity, and BLEU and chrF of real translations."""
+"""Validation on the dev set: loss, perplexity, and BLEU and chrF of translations."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,24 +30,24 @@ class DevSet(NamedTuple):
 
 
 class Validation(NamedTuple):
-    """One look at the dev set. `samples` are a few (source, reference, translation)."""
+    """The result of a validation. `samples` are a few (source, reference, translation)."""
 
     values: dict[str, float]
     samples: list[dict[str, Any]]
 
 
 class Validated(NamedTuple):
-    """What was validated, for those who watch a training."""
+    """The validated model and its text, for watchers of a training."""
 
     step: int
     model: TranslationModel
-    """A copy in evaluation mode: what is done with it does not disturb the training."""
+    """A copy in evaluation mode, independent of the training."""
     vocabularies: Vocabularies
     dev: DevSet
 
 
 Watch = Callable[[Validated], Mapping[str, Any]]
-"""Looks at a model after its validation; what it returns becomes a line of `film.jsonl`."""
+"""Called with a model after its validation; the result becomes a line of `film.jsonl`."""
 
 
 def dev_loss(model: TranslationModel, vocabularies: Vocabularies, dev: DevSet, *, device: torch.device) -> tuple[float, int]:
@@ -76,7 +76,7 @@ def validate(
 ) -> Validation:
     """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
 
-    Vocabularies with unknown words or characters are told of by `dev_unknown_share`, over the tokens of both sides.
+    For vocabularies with unknown words or characters, `dev_unknown_share` is their share of the tokens of both sides.
     Args: tokenize: how BLEU finds words, by `vitrail.scoring.bleu_settings_for`.
     """
     from sacrebleu.metrics import BLEU, CHRF

@@ -1,6 +1,6 @@
 """Read PO and XLIFF, the files of software translation, by the Translate Toolkit (the extra `formats`).
 
-Both are held in memory as a whole, so their size is bounded. XLIFF is looked through for declarations of entities before it is parsed.
+Both are held in memory as a whole, so their size is bounded. XLIFF is searched for declarations of entities before it is parsed.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from vitrail.data.reading.lines import Notes, one_line, open_text, shown_name
 from vitrail.data.reading.unpack import Limits
 from vitrail.errors import DataError
 
-_CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})  # inline mark-up: what it encloses is not text
+_CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})  # inline mark-up: its content is not text
 _UNFINISHED = frozenset({"new", "needs-translation", "initial"})
 
 
@@ -20,11 +20,11 @@ class _Unit(NamedTuple):
     source: str
     target: str
     left_out: str
-    """Why the translation is not taken; empty where it is."""
+    """Why the translation is not used; empty where it is."""
 
 
 class Catalogue(NamedTuple):
-    """All units of a file, and the languages that it names, empty where it does not."""
+    """All units of a file, and the languages that it names, or empty ones."""
 
     units: list[_Unit]
     languages: tuple[str, str]
@@ -33,7 +33,7 @@ class Catalogue(NamedTuple):
 def read_catalogue(
     path: Path, kind: Literal["po", "xliff"], *, languages: tuple[str, str] | None, notes: Notes, limits: Limits
 ) -> Iterator[tuple[str, str]]:
-    """Every unit in turn. One without a finished translation has an empty target, and is counted.
+    """Every unit in order. One without a finished translation has an empty target, and is counted.
 
     Args: languages: where the file names its languages the other way round, its sides are swapped.
     """
@@ -69,9 +69,9 @@ def _swapped(found: tuple[str, str], wanted: tuple[str, str], *, name: str) -> b
         return True
     named = " to ".join(code or "?" for code in found)
     raise DataError(
-        f"{name}: from {named}, as it says itself",
+        f"{name}: from {named}, as the file says",
         expected=f"{wanted[0]} and {wanted[1]}",
-        remedy=f"if that is what you mean: --corpus FILE,languages={found[0] or wanted[0]}:{found[1]}",
+        remedy=f"if that is right: --corpus FILE,languages={found[0] or wanted[0]}:{found[1]}",
     )
 
 
@@ -99,7 +99,7 @@ def _parse_po(data: bytes, *, name: str) -> Catalogue:
         store: Any = pofile.parsestring(data)
         units = [_po_unit(unit) for unit in store.units if not unit.isheader() and str(unit.source)]
         language = str(store.parseheader().get("Language", "")) if store.units else ""
-    except Exception as error:  # whatever its parser stumbles over
+    except Exception as error:  # any error of its parser
         raise DataError(f"{name}: not PO ({type(error).__name__}: {error})", expected="msgid and msgstr, as gettext writes them") from None
     if not units:
         raise DataError(f"{name}: holds no messages", expected="msgid and msgstr, as gettext writes them")
@@ -107,7 +107,7 @@ def _parse_po(data: bytes, *, name: str) -> Catalogue:
 
 
 def _po_unit(unit: Any) -> _Unit:
-    """Of plural forms the first, which is the singular."""
+    """The first of the plural forms: the singular."""
     source, target = (str(getattr(side, "strings", [side])[0]) for side in (unit.source, unit.target))
     if unit.isobsolete():
         return _Unit(source, target, "obsolete message, left out")
@@ -130,7 +130,7 @@ def _parse_xliff(data: bytes, *, name: str) -> Catalogue:
         store: Any = (Xliff2File if version.startswith("2") else xlifffile).parsestring(data)
         units = [_xliff_unit(unit) for unit in store.units]
         languages = (str(store.getsourcelanguage() or ""), str(store.gettargetlanguage() or ""))
-    except Exception as error:  # whatever its parser stumbles over
+    except Exception as error:  # any error of its parser
         raise DataError(f"{name}: not XLIFF ({type(error).__name__}: {error})", expected="XLIFF 1.2 or 2.0") from None
     if not units:
         raise DataError(f"{name}: holds no units to translate", expected="XLIFF 1.2 or 2.0 with <source> and <target>")
@@ -138,7 +138,7 @@ def _parse_xliff(data: bytes, *, name: str) -> Catalogue:
 
 
 def _look_through(data: bytes, *, name: str) -> str:
-    """The version that the outermost element names. Raises DataError for XML that declares entities, is not well-formed, or another."""
+    """The version that the outermost element names. Raises DataError for XML with entities, malformed XML, or another format."""
     parser, seen = expat.ParserCreate(), list[tuple[str, str]]()
 
     def refuse(found: str) -> None:
@@ -174,7 +174,7 @@ def _xliff_unit(unit: Any) -> _Unit:
 
 
 def _text(element: Any) -> str:
-    """The text within, without codes and what they enclose."""
+    """The text of an element, without codes and their content."""
     if element is None:
         return ""
     parts = [element.text or ""]

@@ -1,4 +1,4 @@
-"""Read JSON: a record a line, or an array of records; flat, nested, or a list of two texts."""
+"""Read JSON: one record per line, or an array of records; flat, nested, or a list of two texts."""
 
 import codecs
 import io
@@ -20,31 +20,31 @@ _WHITE = " \t\n\r"
 
 
 Paths = tuple[Column, Column]
-"""Where source and target are: keys with dots between them, or places in a list, from 1."""
+"""Where source and target are: dotted keys, or places in a list, from 1."""
 
 
 class Record(NamedTuple):
-    """One record, and the line on which it stands or begins."""
+    """One record, and the line on which it begins."""
 
     line: int
     value: Any
     characters: int
     instead: str | None = None
-    """Where there is no record: CUT_MARK for one that is too long, nothing for an empty line."""
+    """CUT_MARK in place of a record that is too long, empty for an empty line."""
 
 
 class Records(NamedTuple):
-    """Records, and where the texts are in them."""
+    """Records, and the places of the texts in them."""
 
     values: Iterator[Record]
     paths: tuple[Paths, ...]
-    """Of each record, the first that it has."""
+    """The first of these that a record has is used."""
     guessed: str
     shown: list[tuple[str, str]]
 
 
 def open_records(stream: io.BufferedReader, asked: TableOptions, *, name: str, notes: Notes, limits: Limits) -> Records:
-    """Find out from the first records where their texts are. Raises DataError where that is not plain."""
+    """Find the places of the texts in the first records. Raises DataError where they are ambiguous."""
     if _begins_array(stream.peek(4096)[:4096]):
         values = _array(stream, name=name, limit=limits.line_bytes)
     else:
@@ -91,7 +91,7 @@ def _no_pair(record: Record, why: str, asked: TableOptions, *, name: str) -> Dat
     texts = _keys(record.value) if isinstance(record.value, dict) else []
     keys = f"; its keys are {', '.join(map(shorten_cell, texts))}" if texts else ""
     if isinstance(record.value, dict) and not texts:
-        keys = f"; no text stands under its keys {', '.join(map(shorten_cell, list(record.value)[:40]))}"
+        keys = f"; none of its keys holds text: {', '.join(map(shorten_cell, list(record.value)[:40]))}"
     return DataError(
         f"{name}:{record.line}: not a pair ({why}){keys}",
         expected=f"{_EXPECTED}{nested}",
@@ -158,7 +158,7 @@ def _has(value: Any, path: Column) -> bool:
 
 
 def _begins_array(head: bytes) -> bool:
-    """Whether a file is one array: it opens one, and its first line is not a whole one of texts."""
+    """Whether a file is one array: it opens one, and its first line is not a complete array of texts."""
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     if not text.startswith(b"["):
         return False
@@ -190,7 +190,7 @@ def _decode(text: str, line: int, *, name: str) -> Any:
 
 
 def _array(stream: io.BufferedReader, *, name: str, limit: int) -> Iterator[Record]:
-    """The records of one array, decoded one by one as their text comes: memory is bounded by the longest."""
+    """The records of one array, decoded one by one while reading: memory is bounded by the longest."""
     with stream:
         reading = _Array(stream, name=name, limit=limit)
         reading.expect("[")
@@ -206,7 +206,7 @@ def _array(stream: io.BufferedReader, *, name: str, limit: int) -> Iterator[Reco
 
 
 class _Array:
-    """The text of an array, of which some is held."""
+    """The text of an array, read in pieces."""
 
     def __init__(self, stream: io.BufferedReader, *, name: str, limit: int) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
@@ -229,7 +229,7 @@ class _Array:
         self._place = place
 
     def peek(self) -> str:
-        """The next character that is not white; empty at the end."""
+        """The next character that is not white space; empty at the end."""
         while True:
             place = self._place
             while place < len(self._text) and self._text[place] in "\ufeff" + _WHITE:
@@ -239,14 +239,14 @@ class _Array:
                 return self._text[self._place : self._place + 1]
 
     def expect(self, mark: str) -> None:
-        """Step over this character. Raises DataError where another stands."""
+        """Skip this character. Raises DataError where another one is found."""
         found = self.peek()
         if found != mark:
-            raise self.refuse(f"{found!r} where {mark!r} should stand" if found else "the array does not end")
+            raise self.refuse(f"found {found!r}, expected {mark!r}" if found else "the array does not end")
         self._place += 1
 
     def record(self) -> Record:
-        """The next value, whose text may stand on several lines."""
+        """The next value; it may span several lines."""
         if not self.peek():
             raise self.refuse("the array does not end")
         while True:
@@ -258,7 +258,7 @@ class _Array:
                 held = len(self._text) - self._place
                 if held > self._limit:
                     raise self.refuse(f"not a pair, or one of more than {self._limit:,} characters ({error})") from None
-                # Twice as much each time, so that a long record is not begun anew with each piece.
+                # Twice as much each time, so that a long record is not parsed again for each piece.
                 while self._more() and len(self._text) < 2 * held:
                     pass
                 if len(self._text) - self._place == held:

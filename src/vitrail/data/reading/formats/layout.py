@@ -1,4 +1,4 @@
-"""Find out which columns of a table hold the two texts: from a header, from what stands in them, or because the user said so."""
+"""Find the two text columns of a table: from the user, a header, or the cells."""
 
 import re
 from collections import Counter
@@ -15,9 +15,9 @@ Row = Sequence[str]
 
 SAMPLE_ROWS = 1_000
 SAMPLE_CHARACTERS = 1 << 22
-"""A sample ends with the row that goes beyond, so that long rows do not fill the memory."""
+"""A sample ends with the row that exceeds this, so that long rows do not fill the memory."""
 _MOST = 0.9
-"""Share of a column's cells that are all of one kind, from which on the column is."""
+"""A column is of a kind if at least this share of its cells is."""
 _CELL_CHARACTERS = 40
 _SIDES = (
     frozenset({"source", "src", "source_text", "source_sentence", "source text", "src_text", "sourcetext"}),
@@ -49,34 +49,34 @@ _KINDS = (
 )
 
 
-# Not of three letters alone: nearly every such word is some language's code, "one" and "two" too.
+# No codes of three letters: nearly every such word is the code of some language, "one" and "two" too.
 _CODE = re.compile(r"[a-z]{2}|[a-z]{2,3}[-_][a-z]{4}")
 
 
 class Layout(NamedTuple):
-    """Where the two texts are in each row of a table."""
+    """The places of the two texts in each row of a table."""
 
     columns: tuple[int, int]
     """From 0."""
     width: int
-    """Columns of a whole row; 0: rows differ, and any that has the two is whole."""
+    """Columns of a complete row; 0: rows differ, and a row with both texts is complete."""
     header: bool
     """The first row holds names."""
     told: bool
-    """The user named the columns: a row that is not whole is then left out instead of refused."""
+    """The user named the columns: an incomplete row is then left out instead of refused."""
     guessed: str
-    """What was found out rather than told; empty where nothing was."""
+    """Notes on what was guessed; empty where nothing was."""
 
 
 class TableOptions(NamedTuple):
-    """What the user said of a table."""
+    """The user's options for a table."""
 
     columns: tuple[Column, Column] | None
     languages: tuple[str, str] | None
 
 
 def find_layout(sample: Sequence[Row], asked: TableOptions, *, name: str) -> Layout:
-    """Decide from the first rows. Raises DataError, with three rows as they were read, where it is not plain which columns are meant."""
+    """Decide from the first rows. Raises DataError, with three rows as they were read, where the text columns are ambiguous."""
     rows = [row for row in sample if any(row) and row[-1:] != [CUT_MARK]]
     if not rows:
         return Layout((0, 1), 2, False, asked.columns is not None, "")
@@ -87,7 +87,7 @@ def find_layout(sample: Sequence[Row], asked: TableOptions, *, name: str) -> Lay
         named = any(isinstance(column, str) for column in asked.columns)
         return Layout(columns, width if share >= _MOST and width > max(columns) else 0, named or header is not None, True, "")
     if width < 2:
-        return Layout((0, 1), 2, False, False, "")  # the first row will be refused by its line
+        return Layout((0, 1), 2, False, False, "")  # the first row will be refused with its line number
     if header is not None and header[0] != header[1]:
         return Layout(header, width, True, False, f"the header names columns {header[0] + 1} and {header[1] + 1}")
     body = rows if header is None else rows[1:]
@@ -116,7 +116,7 @@ def _header(rows: Sequence[Row], asked: TableOptions) -> tuple[int, int] | None:
     if sides[0] is not None and sides[1] is not None:
         return sides[0], sides[1]
     codes = [place for place, cell in enumerate(names) if _CODE.fullmatch(cell) and find_language(cell)]
-    sentences = any(" " in cell for row in rows[1:] for cell in row)  # in a list of words, codes are words
+    sentences = any(" " in cell for row in rows[1:] for cell in row)  # in a list of words, codes are words, too
     if len(codes) >= 2 and sentences and all(place in codes or cell in _OTHER_NAMES for place, cell in enumerate(names)):
         return (codes[0], codes[1]) if len(codes) == 2 else (0, 0)
     known = sum(cell in _OTHER_NAMES or cell in _SIDES[0] | _SIDES[1] for cell in names)
@@ -146,7 +146,7 @@ def _told_columns(first: Row, columns: tuple[Column, Column], *, widest: int, na
 
 
 def _kind(cells: Sequence[str]) -> str:
-    """What a column holds that is not text; empty for text."""
+    """The kind of a column that is not text; empty for text."""
     filled = [cell.strip() for cell in cells if cell.strip()]
     if len(filled) <= (1 - _MOST) * len(cells):
         return "nothing"
@@ -168,7 +168,7 @@ def _unclear(rows: Sequence[Row], kinds: Sequence[str], *, name: str) -> DataErr
     suggestion = f"{texts[0]}:{texts[1]}" if len(texts) >= 2 else "1:2"
     not_text = "; ".join(f"column {place + 1} holds {kind}" for place, kind in enumerate(kinds) if kind)
     return DataError(
-        f"{name}: has {len(kinds)} columns, and which two are the text is not plain"
+        f"{name}: has {len(kinds)} columns, and it is not clear which two are the text"
         + (f" ({not_text})" if not_text else "")
         + f"; its first rows:\n{shown}",
         expected="a source and a target column",
@@ -182,6 +182,6 @@ def describe_row(row: Row) -> str:
 
 
 def shorten_cell(text: str) -> str:
-    """A cell fit for a message: invisible characters spelled out, long text cut."""
+    """A cell for a message: invisible characters are spelled out, long text is cut."""
     spelled = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[:_CELL_CHARACTERS])
     return spelled + ("…" if len(text) > _CELL_CHARACTERS else "")

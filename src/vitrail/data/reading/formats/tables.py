@@ -1,4 +1,5 @@
-"""Read TSV and CSV: rows of as many columns as the first ones have; a row that is torn is refused by its line, or left out and counted."""
+"""Read TSV and CSV: all rows have as many columns as the first ones; a broken row is refused with its line number, or left out and
+counted."""
 
 import csv
 import re
@@ -20,13 +21,13 @@ class Dialect(NamedTuple):
 
     delimiter: str
     quoted: bool
-    """Cells may stand in quotes, as RFC 4180 has it: within them a delimiter is text, and two quotes are one."""
+    """Cells may be quoted, as in RFC 4180: within quotes a delimiter is text, and two quotes are one."""
     guessed: str
-    """What was found out rather than told."""
+    """Notes on what was guessed."""
 
 
 class Table(NamedTuple):
-    """Rows, and where the texts are in them. `lines` are the numbers of the rows' last lines."""
+    """Rows, and the places of the texts in them. `lines` are the numbers of the rows' last lines."""
 
     rows: Iterator[tuple[int, Row]]
     layout: Layout
@@ -36,10 +37,10 @@ class Table(NamedTuple):
 
 
 def open_table(texts: Iterator[str], *, kind: str, delimiter: str, asked: TableOptions, name: str) -> Table:
-    """Find out how a table is written from its first rows.
+    """Find the layout of a table from its first rows.
 
-    Args:    texts: its lines. kind: `auto` (by the name .tsv), `tsv` (never quoted) or `csv`. delimiter: empty where it is to be found.
-    Raises:  DataError where it is not plain which columns are meant.
+    Args:    texts: its lines. kind: `auto` (by the name .tsv), `tsv` (never quoted) or `csv`. delimiter: empty: it is guessed.
+    Raises:  DataError where the text columns are ambiguous.
     """
     head = list(_take(texts))
     dialect = _find_dialect(head, kind=kind, delimiter=delimiter, name=name)
@@ -53,7 +54,7 @@ def open_table(texts: Iterator[str], *, kind: str, delimiter: str, asked: TableO
 
 
 def _take(texts: Iterator[str]) -> Iterator[str]:
-    """The first lines: so many as a sample has."""
+    """The first lines, as many as a sample has."""
     characters = 0
     for text in islice(texts, SAMPLE_ROWS):
         yield text
@@ -63,7 +64,7 @@ def _take(texts: Iterator[str]) -> Iterator[str]:
 
 
 def _sample_rows(rows: Iterator[tuple[int, Row]], lines: int) -> Iterator[tuple[int, Row]]:
-    """Rows of the first lines, and of no more than these, so that an error in a later one is told when it is read."""
+    """Rows of the first lines only, so that an error in a later row is reported when it is read."""
     for line, row in rows:
         yield line, row
         if line >= lines:
@@ -104,7 +105,7 @@ def _torn(row: Row, table: Table, *, where: str) -> DataError:
     return DataError(
         f"{where}: {found}: {describe_row(row)}",
         expected=f"{layout.width} columns in every row ({cause})",
-        remedy=f"mend the line; or name the columns, then rows like this are left out: --corpus FILE,columns={columns}{quotes}",
+        remedy=f"fix the line; or name the columns, then rows like this are left out: --corpus FILE,columns={columns}{quotes}",
     )
 
 
@@ -120,7 +121,7 @@ def _find_dialect(head: Sequence[str], *, kind: str, delimiter: str, name: str) 
 
 
 def _looks_quoted(head: Sequence[str]) -> bool:
-    """Whether a program wrote quotes around fields: all or nearly all cells have them, or some that also double the quotes inside."""
+    """Whether a program quoted the fields: nearly all cells are quoted, or some are, with doubled quotes inside."""
     cells = [cell for text in head for cell in text.split("\t") if cell]
     opened = [cell for cell in cells if cell.startswith('"')]
     if not all(_QUOTED.fullmatch(cell) for cell in opened):
@@ -129,7 +130,7 @@ def _looks_quoted(head: Sequence[str]) -> bool:
 
 
 def _sniff(head: Sequence[str], *, name: str) -> Dialect:
-    """The delimiter by which the most rows have equally many columns; of equal ones the first in DELIMITERS."""
+    """The delimiter with which most rows have the same number of columns; of equal ones the first in DELIMITERS."""
     best, best_share = "", 0.0
     for delimiter in DELIMITERS:
         widths: list[int] = []
@@ -161,5 +162,5 @@ def _rows(texts: Iterator[str], dialect: Dialect, *, name: str) -> Iterator[tupl
         raise DataError(
             f"{where}: not CSV ({error})",
             expected="fields with quotes, line ends or delimiters in quotes, and quotes in them doubled",
-            remedy="mend the line: is a quote left open? If quotes are part of the text, add format=tsv or delimiter",
+            remedy="fix the line: is a quote left open? If quotes are part of the text, add format=tsv or delimiter",
         ) from None

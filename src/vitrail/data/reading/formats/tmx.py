@@ -1,4 +1,4 @@
-"""Read TMX, the exchange format of translation memories, as a stream; declarations of entities are refused."""
+"""Read TMX, the exchange format of translation memories, as a stream. Declarations of entities are refused."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ class _TmxUnits:
     """The two wanted languages of each translation unit, gathered from expat's events; `ready` holds finished units."""
 
     MAX_DEPTH, MAX_NAMES, MAX_TOKEN_BYTES = 64, 1_000, 1 << 22
-    CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})  # inline mark-up: what it encloses is not text
+    CODES = frozenset({"bpt", "ept", "it", "ph", "ut"})  # inline mark-up: its content is not text
 
     def __init__(self, *, name: str, languages: tuple[str, str], limits: Limits) -> None:
         self.name, self.languages, self.limits = name, languages, limits
@@ -107,7 +107,7 @@ class _TmxUnits:
 
 
 def read_tmx(path: Path, *, languages: tuple[str, str], limits: Limits) -> Iterator[tuple[str, str]]:
-    """Every <tu> in turn; a language that it lacks is an empty side. <bpt>, <ept>, <it>, <ph>, <ut> are left out with their content."""
+    """Every <tu> in order; a missing language is an empty side. <bpt>, <ept>, <it>, <ph>, <ut> are left out with their content."""
     units = _TmxUnits(name=shown_name(path), languages=languages, limits=limits)
     with open_text(path, limits=limits, xml=True) as stream:
         data = b"-"
@@ -120,5 +120,5 @@ def read_tmx(path: Path, *, languages: tuple[str, str], limits: Limits) -> Itera
         found = ", ".join(sorted(units.tags_seen)) or "none"
         raise DataError(
             f"{shown_name(path)}: no segment in {languages[0]} or {languages[1]}; its languages: {found}",
-            remedy="say which are meant: --languages en,fr",
+            remedy="name the right ones: --languages en,fr",
         )

@@ -1,4 +1,6 @@
 /* Attention as lines between two columns of tokens. */
+import * as tools from "../tools.js";
+import {h, svg} from "../tools.js";
 
 const LINE = {height: 27, width: 150, least: 0.015, rowsInFull: 48};
 
@@ -7,22 +9,25 @@ const LINE = {height: 27, width: 150, least: 0.015, rowsInFull: 48};
  *
  * Tokens answer to the pointer and to the keyboard: each column is one stop of the tab key, up and down move in it.
  * The element has `point(row|null, column|null)`: show what a row reads, or who reads a column, with numbers.
- * @param onHover (row|null, column|null)   @param onSelect the same, for a click or Enter
+ * onHover (row|null, column|null)   onSelect the same, for a click or Enter
+ * @param {{values: Numbers, rows: string[], columns: string[], rowTitle: string, columnTitle: string, label: string, onHover: (...pointed: any[]) => void, onSelect: (...chosen: any[]) => void}} given
  */
-Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle, label, onHover, onSelect}) => {
-  const {h, svg, number} = tools;
+export const attentionLines = ({values, rows, columns, rowTitle, columnTitle, label, onHover, onSelect}) => {
   const tall = Math.max(rows.length, columns.length) * LINE.height;
+  /** @param {number} row @param {number} column */
   const at = (row, column) => values[row * columns.length + column];
+  /** @param {number} place */
   const y = (place) => (place + 0.5) * LINE.height;
   const drawing = svg("svg", {width: LINE.width, height: tall, viewBox: `0 0 ${LINE.width} ${tall}`, "aria-hidden": "true"});
 
-  /** The weights worth a line: all that can be seen, but of very long sentences only the three largest of each row. */
+  /** The weights worth a line: all that can be seen, but of very long sentences only the three largest of each row. @param {number} row */
   function worthy(row) {
     const places = columns.map((_, column) => column).filter((column) => at(row, column) >= LINE.least);
     if (rows.length <= LINE.rowsInFull) return places;
     return places.sort((one, other) => at(row, other) - at(row, one)).slice(0, 3);
   }
 
+  /** @param {number} row @param {number} column @param {boolean} bright */
   function line(row, column, bright) {
     const weight = Math.min(at(row, column), 1);
     const [from, to, middle] = [y(row), y(column), LINE.width / 2];
@@ -36,6 +41,7 @@ Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle,
     drawing.replaceChildren(...rows.flatMap((_, row) => worthy(row).map((column) => line(row, column, false))));
   }
 
+  /** @param {string[]} names @param {string} which @param {string} title */
   function side(names, which, title) {
     const shares = names.map(() => h("span", {class: "share", "aria-hidden": "true"}));
     const buttons = names.map((name, place) => h("button", {
@@ -52,8 +58,10 @@ Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle,
     return {list, buttons, shares};
   }
 
+  /** @param {string} which @param {number} place */
   const pair = (which, place) => (which === "reads" ? [place, null] : [null, place]);
 
+  /** @param {any} event @param {number} place @param {string} which */
   function step(event, place, which) {
     const {buttons} = which === "reads" ? left : right;
     const other = which === "reads" ? right : left;
@@ -71,18 +79,22 @@ Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle,
   const left = side(rows, "reads", rowTitle);
   const right = side(columns, "read", columnTitle);
 
-  /** A column of names with the weight of each beside it, or without. */
+  /**
+   * A column of names with the weight of each beside it, or without.
+   * @param {{buttons: HTMLElement[], shares: HTMLElement[]}} given @param {(place: number) => number} weightOf @param {number} own
+   */
   function tell({buttons, shares}, weightOf, own) {
     buttons.forEach((button, place) => {
       const weight = weightOf === null ? null : weightOf(place);
       const told = weight !== null && weight >= 0.005;
-      shares[place].textContent = told ? number(weight, 2) : "";
+      shares[place].textContent = told ? tools.number(weight, 2) : "";
       button.classList.toggle("current", place === own);
       button.style.background = told ? tools.colour(weight) : "";
       button.style.color = told ? tools.inkOn(tools.rgb(weight)) : "";
     });
   }
 
+  /** @param {number} row @param {number} column */
   function point(row, column) {
     tell(right, row === null ? null : (place) => at(row, place), row === null ? column : null);
     tell(left, row === null && column !== null ? (place) => at(place, column) : null, row);
@@ -93,6 +105,7 @@ Vitrail.attention.lines = (tools, {values, rows, columns, rowTitle, columnTitle,
     }
   }
 
+  /** @param {number} row @param {number} column */
   function press(row, column) {
     left.buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(place === row)));
     right.buttons.forEach((button, place) => button.setAttribute("aria-pressed", String(row === null && place === column)));

@@ -1,188 +1,128 @@
-/** What several views need: texts of tokens and words, widths, rank correlation, principal components, grids. */
-Vitrail.shared = (() => {
-  const BYTE = /^<0x([0-9A-Fa-f]{2})>$/;
+/** What several views need: texts of tokens and words, widths, rank correlation, grids. */
+import * as tools from "../tools.js";
 
-  /** What tokens spell together; bytes become the characters that they are part of. */
-  function spell(pieces) {
-    let text = "";
-    let bytes = [];
-    const flush = () => {
-      if (bytes.length) text += new TextDecoder().decode(new Uint8Array(bytes));
-      bytes = [];
-    };
-    for (const piece of pieces) {
-      const byte = BYTE.exec(piece);
-      if (byte) {
-        bytes.push(parseInt(byte[1], 16));
-        continue;
-      }
-      flush();
-      if (!/^<(sos|eos|pad)>$/.test(piece)) text += piece;
+const BYTE = /^<0x([0-9A-Fa-f]{2})>$/;
+
+/** What tokens spell together; bytes become the characters that they are part of. @param {string[]} pieces */
+export function spell(pieces) {
+  let text = "";
+  let bytes = [];
+  const flush = () => {
+    if (bytes.length) text += new TextDecoder().decode(new Uint8Array(bytes));
+    bytes = [];
+  };
+  for (const piece of pieces) {
+    const byte = BYTE.exec(piece);
+    if (byte) {
+      bytes.push(parseInt(byte[1], 16));
+      continue;
     }
     flush();
-    return text.replaceAll("▁", " ").trim();
+    if (!/^<(sos|eos|pad)>$/.test(piece)) text += piece;
   }
+  flush();
+  return text.replaceAll("▁", " ").trim();
+}
 
-  /** The text of a word of a side. Spans count characters, not the halves of them that JavaScript counts. */
-  function wordText(side, number) {
-    const tokens = side.words[number];
-    const first = side.spans[tokens[0]][0];
-    const last = side.spans[tokens[tokens.length - 1]][1];
-    return Array.from(side.text).slice(first, last).join("").trim();
+/**
+ * The text of a word of a side. Spans count characters, not the halves of them that JavaScript counts.
+ * @param {Side} side @param {number} number
+ */
+export function wordText(side, number) {
+  const tokens = side.words[number];
+  const first = side.spans[tokens[0]][0];
+  const last = side.spans[tokens[tokens.length - 1]][1];
+  return Array.from(side.text).slice(first, last).join("").trim();
+}
+
+/** All words of a side. @param {Side} side */
+export function wordTexts(side) {
+  return side.words.map((_, number) => wordText(side, number));
+}
+
+/** A probability in per cent, with two digits where it is small: 94%, 0.026%. @param {number} share */
+export function chance(share) {
+  if (!(share > 0 && share < 0.00095)) return tools.percent(share);
+  return tools.percent(1).replace("100", tools.number(share * 100, share < 0.00001 ? 5 : 1 - Math.floor(Math.log10(share * 100))));
+}
+
+/** @type {CanvasRenderingContext2D} */
+let pen = null;
+/** The width of a text in pixels. @param {string} text @param {string} font */
+export function textWidth(text, font) {
+  pen = pen || document.createElement("canvas").getContext("2d");
+  if (!pen) return text.length * 8;
+  pen.font = font;
+  return pen.measureText(text).width;
+}
+
+/** A text that fits into a width, with an ellipsis where it is cut. @param {string} text @param {string} font @param {number} width */
+export function clip(text, font, width) {
+  if (textWidth(text, font) <= width) return text;
+  const characters = Array.from(text);
+  while (characters.length > 1 && textWidth(characters.join("") + "…", font) > width) characters.pop();
+  return characters.join("") + "…";
+}
+
+/** Ranks from 1; equal values share the mean of theirs. @param {ArrayLike<number>} values */
+export function ranks(values) {
+  const order = Array.from(values, (_, place) => place).sort((a, b) => values[a] - values[b]);
+  const found = new Float64Array(values.length);
+  for (let from = 0; from < order.length; ) {
+    let to = from;
+    while (to + 1 < order.length && values[order[to + 1]] === values[order[from]]) to += 1;
+    for (let place = from; place <= to; place += 1) found[order[place]] = (from + to) / 2 + 1;
+    from = to + 1;
   }
+  return found;
+}
 
-  /** All words of a side. */
-  function wordTexts(side) {
-    return side.words.map((_, number) => wordText(side, number));
+/** Pearson's correlation; NaN where one side is constant. @param {number[] | Float64Array} a @param {Numbers} b */
+export function correlation(a, b) {
+  /** @param {Numbers} values */
+  const mean = (values) => Array.from(values).reduce((sum, value) => sum + value, 0) / values.length;
+  const [meanA, meanB] = [mean(a), mean(b)];
+  let [both, squareA, squareB] = [0, 0, 0];
+  for (let place = 0; place < a.length; place += 1) {
+    both += (a[place] - meanA) * (b[place] - meanB);
+    squareA += (a[place] - meanA) ** 2;
+    squareB += (b[place] - meanB) ** 2;
   }
+  return squareA && squareB ? both / Math.sqrt(squareA * squareB) : NaN;
+}
 
-  /** A probability in per cent, with two digits where it is small: 94%, 0.026%. */
-  function chance(share, tools) {
-    if (!(share > 0 && share < 0.00095)) return tools.percent(share);
-    return tools.percent(1).replace("100", tools.number(share * 100, share < 0.00001 ? 5 : 1 - Math.floor(Math.log10(share * 100))));
-  }
+/** Spearman's rank correlation. @param {ArrayLike<number>} a @param {ArrayLike<number>} b */
+export function spearman(a, b) {
+  return correlation(ranks(a), ranks(b));
+}
 
-  let pen = null;
-  /** The width of a text in pixels. */
-  function textWidth(text, font) {
-    pen = pen || document.createElement("canvas").getContext("2d");
-    if (!pen) return text.length * 8;
-    pen.font = font;
-    return pen.measureText(text).width;
-  }
+/**
+ * Buttons in rows as one stop of the tab key: arrows move between them, and the one that has the focus, or the pointer, is told.
+ * cells rows of buttons  onShow (row, column)
+ * @param {HTMLElement[][]} cells @param {(row: number, column: number) => void} onShow
+ */
+export function walkGrid(cells, onShow) {
+  /** @param {number} row @param {number} column */
+  const own = (row, column) => {
+    cells.flat().forEach((cell) => (cell.tabIndex = -1));
+    cells[row][column].tabIndex = 0;
+  };
+  cells.forEach((line, row) => line.forEach((cell, column) => {
+    cell.addEventListener("focus", () => {
+      own(row, column);
+      onShow(row, column);
+    });
+    cell.addEventListener("pointerenter", () => onShow(row, column));
+    cell.addEventListener("keydown", (event) => {
+      const to = {
+        ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
+        Home: [row, 0], End: [row, line.length - 1],
+      }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      cells[to[0]]?.[to[1]]?.focus();
+    });
+  }));
+  if (cells.length && cells[0].length) own(0, 0);
+}
 
-  /** A text that fits into a width, with an ellipsis where it is cut. */
-  function clip(text, font, width) {
-    if (textWidth(text, font) <= width) return text;
-    const characters = Array.from(text);
-    while (characters.length > 1 && textWidth(characters.join("") + "…", font) > width) characters.pop();
-    return characters.join("") + "…";
-  }
-
-  /** Ranks from 1; equal values share the mean of theirs. */
-  function ranks(values) {
-    const order = Array.from(values.keys()).sort((a, b) => values[a] - values[b]);
-    const found = new Float64Array(values.length);
-    for (let from = 0; from < order.length; ) {
-      let to = from;
-      while (to + 1 < order.length && values[order[to + 1]] === values[order[from]]) to += 1;
-      for (let place = from; place <= to; place += 1) found[order[place]] = (from + to) / 2 + 1;
-      from = to + 1;
-    }
-    return found;
-  }
-
-  /** Pearson's correlation; NaN where one side is constant. */
-  function correlation(a, b) {
-    const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
-    const [meanA, meanB] = [mean(a), mean(b)];
-    let [both, squareA, squareB] = [0, 0, 0];
-    for (let place = 0; place < a.length; place += 1) {
-      both += (a[place] - meanA) * (b[place] - meanB);
-      squareA += (a[place] - meanA) ** 2;
-      squareB += (b[place] - meanB) ** 2;
-    }
-    return squareA && squareB ? both / Math.sqrt(squareA * squareB) : NaN;
-  }
-
-  /** Spearman's rank correlation. */
-  function spearman(a, b) {
-    return correlation(ranks(a), ranks(b));
-  }
-
-  /** Eigenvalues and eigenvectors (columns) of a small symmetric matrix, by Jacobi's rotations (Golub and Van Loan, 8.5). */
-  function eigen(matrix, size) {
-    const a = Float64Array.from(matrix);
-    const v = new Float64Array(size * size);
-    for (let i = 0; i < size; i += 1) v[i * size + i] = 1;
-    for (let sweep = 0; sweep < 30; sweep += 1) {
-      let off = 0;
-      let all = 0;
-      for (let i = 0; i < size; i += 1) for (let j = 0; j < size; j += 1) (all += a[i * size + j] ** 2), i !== j && (off += a[i * size + j] ** 2);
-      if (off <= 1e-22 * all) break;
-      for (let p = 0; p < size; p += 1) for (let q = p + 1; q < size; q += 1) rotate(a, v, size, p, q);
-    }
-    return {values: Array.from({length: size}, (_, i) => a[i * size + i]), vectors: v};
-  }
-
-  /** One rotation that makes a[p, q] zero. */
-  function rotate(a, v, size, p, q) {
-    const apq = a[p * size + q];
-    if (apq === 0) return;
-    const theta = (a[q * size + q] - a[p * size + p]) / (2 * apq);
-    const t = (theta >= 0 ? 1 : -1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
-    const c = 1 / Math.sqrt(t * t + 1);
-    const s = t * c;
-    const turn = (values, first, second) => {
-      const [x, y] = [values[first], values[second]];
-      values[first] = c * x - s * y;
-      values[second] = s * x + c * y;
-    };
-    for (let k = 0; k < size; k += 1) turn(a, k * size + p, k * size + q);
-    for (let k = 0; k < size; k += 1) turn(a, p * size + k, q * size + k);
-    for (let k = 0; k < size; k += 1) turn(v, k * size + p, k * size + q);
-  }
-
-  /**
-   * The first two principal components of rows: {points: [[x, y]], shares: [of the variance, 0 to 1]}.
-   * Signs are made definite: the largest coordinate of each component is positive.
-   * @param rows arrays of equal length, at least one
-   */
-  function principal(rows) {
-    const width = rows[0].length;
-    const mean = new Float64Array(width);
-    for (const row of rows) for (let d = 0; d < width; d += 1) mean[d] += row[d] / rows.length;
-    const centred = rows.map((row) => Float64Array.from(row, (value, d) => value - mean[d]));
-    const size = rows.length;
-    const gram = new Float64Array(size * size);
-    for (let i = 0; i < size; i += 1) {
-      for (let j = i; j < size; j += 1) {
-        let dot = 0;
-        for (let d = 0; d < width; d += 1) dot += centred[i][d] * centred[j][d];
-        gram[i * size + j] = gram[j * size + i] = dot;
-      }
-    }
-    const {values, vectors} = eigen(gram, size);
-    const order = Array.from(values.keys()).sort((x, y) => values[y] - values[x]);
-    const total = values.reduce((sum, value) => sum + Math.max(0, value), 0);
-    const axis = (which) => {
-      if (which >= size) return new Array(size).fill(0);
-      const column = Array.from({length: size}, (_, i) => vectors[i * size + order[which]] * Math.sqrt(Math.max(0, values[order[which]])));
-      const largest = column.reduce((best, value) => (Math.abs(value) > Math.abs(best) ? value : best), 0);
-      return column.map((value) => (largest < 0 ? -value : value));
-    };
-    const [x, y] = [axis(0), axis(1)];
-    const share = (which) => (which < size && total > 0 ? Math.max(0, values[order[which]]) / total : 0);
-    return {points: x.map((value, i) => [value, y[i]]), shares: [share(0), share(1)]};
-  }
-
-  /**
-   * Buttons in rows as one stop of the tab key: arrows move between them, and the one that has the focus, or the pointer, is told.
-   * @param cells rows of buttons  @param onShow (row, column)
-   */
-  function walkGrid(cells, onShow) {
-    const own = (row, column) => {
-      cells.flat().forEach((cell) => (cell.tabIndex = -1));
-      cells[row][column].tabIndex = 0;
-    };
-    cells.forEach((line, row) => line.forEach((cell, column) => {
-      cell.addEventListener("focus", () => {
-        own(row, column);
-        onShow(row, column);
-      });
-      cell.addEventListener("pointerenter", () => onShow(row, column));
-      cell.addEventListener("keydown", (event) => {
-        const to = {
-          ArrowUp: [row - 1, column], ArrowDown: [row + 1, column], ArrowLeft: [row, column - 1], ArrowRight: [row, column + 1],
-          Home: [row, 0], End: [row, line.length - 1],
-        }[event.key];
-        if (to === undefined) return;
-        event.preventDefault();
-        cells[to[0]]?.[to[1]]?.focus();
-      });
-    }));
-    if (cells.length && cells[0].length) own(0, 0);
-  }
-
-  return {walkGrid, spell, chance, wordText, wordTexts, textWidth, clip, ranks, correlation, spearman, principal};
-})();

@@ -1,10 +1,17 @@
 /* Attention: who reads whom, in every layer and head. */
+import * as charts from "../charts.js";
+import {KINDS} from "../record.js";
+import * as tools from "../tools.js";
+import {h, t} from "../tools.js";
+import {entropy, groupsOf, matrixOf, regroup} from "./00_attention.js";
+import {attentionLines} from "./00_attention_lines.js";
 
 /** What is looked at; it outlives a redraw. head: a number, "mean" or "rollout". pinned: [row|null, column|null]. */
+/** @type {{kind: Kind, layer: number, head: number | "mean" | "rollout", byWord: boolean, pinned: number[], focus: string}} */
 const looked = {kind: null, layer: null, head: "mean", byWord: false, pinned: [null, null], focus: null};
 
+/** @param {PageRecord} record */
 function settle(record) {
-  const {KINDS} = Vitrail.attention;
   const kinds = KINDS.filter((kind) => record.attentions(kind).length > 0);
   if (!kinds.includes(looked.kind)) Object.assign(looked, {kind: kinds.includes("cross") ? "cross" : kinds[0], layer: null});
   const layers = record.attentions(looked.kind);
@@ -17,14 +24,14 @@ function settle(record) {
   return kinds;
 }
 
-const kindWords = ({t}) => ({
+const kindWords = () => ({
   encoder: t("encoder self", "auto, encodeur"),
   decoder: t("decoder masked self", "auto masquée, décodeur"),
   cross: t("cross", "croisée"),
 });
 
 /** One sentence on what the rows are. */
-const kindSentence = ({t}) => ({
+const kindSentence = () => ({
   encoder: t(
     "Each source token reads every source token, itself included.",
     "Chaque token source lit tous les tokens source, lui-même compris."),
@@ -36,22 +43,27 @@ const kindSentence = ({t}) => ({
     "Chaque ligne est le token sur le point d'être écrit ; il lit la source."),
 });
 
-function headName({t}, {layer, head}) {
+/** @param {{layer: number, head: number | "mean" | "rollout"}} given */
+function headName({layer, head}) {
   if (head === "mean") return t(`Layer ${layer}, mean of the heads`, `Couche ${layer}, moyenne des têtes`);
   if (head === "rollout") return t(`Rollout up to layer ${layer}`, `Cumul jusqu'à la couche ${layer}`);
   return t(`Layer ${layer}, head ${head}`, `Couche ${layer}, tête ${head}`);
 }
 
-/** The heads of every layer as small pictures, each a button; arrows move between them. */
-function grid(record, tools, onChoose) {
-  const {h, t} = tools;
+/**
+ * The heads of every layer as small pictures, each a button; arrows move between them.
+ * @param {PageRecord} record @param {(...chosen: any[]) => void} onChoose
+ */
+function grid(record, onChoose) {
   const layers = record.attentions(looked.kind);
   const heads = Math.max(...layers.map((one) => one.heads));
+  /** @type {("mean" | "rollout")[]} */
   const extra = heads > 1 ? ["mean"] : [];
   if (looked.kind !== "cross") extra.push("rollout");
+  /** @type {(number | "mean" | "rollout")[]} */
   const columns = [...Array(heads).keys(), ...extra];
   const width = Math.max(34, Math.min(54, Math.floor(330 / columns.length) - 10));
-  const cells = layers.map(({layer}) => columns.map((head) => pane(record, tools, {layer, head, width, onChoose})));
+  const cells = layers.map(({layer}) => columns.map((head) => pane(record, {layer, head, width, onChoose})));
   const title = {mean: t("mean", "moy."), rollout: t("rollout", "cumul")};
   const wide = 56 + columns.length * (width + 10);
   const element = h("div", {class: "scroll", style: {width: `${wide}px`}}, h("div", {
@@ -65,22 +77,27 @@ function grid(record, tools, onChoose) {
   return element;
 }
 
-function pane(record, tools, {layer, head, width, onChoose}) {
-  const {values, width: across} = Vitrail.attention.matrixOf(record, {kind: looked.kind, layer, head});
-  const nats = Vitrail.attention.entropy(values, across);
-  const name = headName(tools, {layer, head});
+/**
+ * @param {PageRecord} record
+ * @param {{layer: number, head: number | "mean" | "rollout", width: number, onChoose: (...chosen: any[]) => void}} given
+ */
+function pane(record, {layer, head, width, onChoose}) {
+  const {values, width: across} = matrixOf(record, {kind: looked.kind, layer, head});
+  const nats = entropy(values, across);
+  const name = headName({layer, head});
   const tall = Math.round(width * Math.max(0.45, Math.min(1.4, values.length / across / across)));
-  return tools.h("button", {
+  return h("button", {
     type: "button", class: "attention-pane", "aria-pressed": String(layer === looked.layer && head === looked.head),
     "data-head": `${layer}.${head}`, title: name,
-    "aria-label": tools.t(`${name}, entropy ${tools.number(nats, 2)} nats`, `${name}, entropie ${tools.number(nats, 2)} nats`),
+    "aria-label": t(`${name}, entropy ${tools.number(nats, 2)} nats`, `${name}, entropie ${tools.number(nats, 2)} nats`),
     onclick: () => onChoose(layer, head),
-  }, tools.thumbnail(values, values.length / across, across, {width, height: tall, max: 1}), tools.h("span", {class: "entropy"}, tools.number(nats, 2)));
+  }, charts.thumbnail(values, values.length / across, across, {width, height: tall, max: 1}), h("span", {class: "entropy"}, tools.number(nats, 2)));
 }
 
-/** One stop of the tab key for all; arrows move. */
+/** One stop of the tab key for all; arrows move. @param {HTMLElement[][]} cells */
 function rove(cells) {
   const all = cells.flat();
+  /** @param {HTMLElement} cell */
   const own = (cell) => all.forEach((one) => (one.tabIndex = one === cell ? 0 : -1));
   own(all.find((cell) => cell.getAttribute("aria-pressed") === "true") ?? all[0]);
   cells.forEach((line, row) => line.forEach((cell, column) => cell.addEventListener("keydown", (event) => {
@@ -93,43 +110,50 @@ function rove(cells) {
   })));
 }
 
-/** What a row reads, or who reads a column, in words: the largest weights first. */
-function inWords(tools, {matrix, rows, columns}, row, column) {
-  const list = (names, weightOf) => names.map((name, place) => [name, weightOf(place)]).sort((one, other) => other[1] - one[1]).slice(0, 5)
-    .filter(([, weight]) => weight >= 0.0005).map(([name, weight]) => `${name} ${tools.number(weight)}`).join("\u2003");
+/**
+ * What a row reads, or who reads a column, in words: the largest weights first.
+ * @param {{matrix: Float64Array, rows: string[], columns: string[]}} given @param {any} row @param {any} column
+ */
+function inWords({matrix, rows, columns}, row, column) {
+  /** @param {string[]} names @param {(place: number) => number} weightOf */
+  const list = (names, weightOf) => names.map((name, place) => ({name, weight: weightOf(place)})).sort((one, other) => other.weight - one.weight).slice(0, 5)
+    .filter(({weight}) => weight >= 0.0005).map(({name, weight}) => `${name} ${tools.number(weight)}`).join("\u2003");
+  /** @param {any} from @param {any} to */
   const at = (from, to) => matrix[from * columns.length + to];
   if (row !== null && column !== null) {
-    const says = tools.t("reads", "lit");
+    const says = t("reads", "lit");
     return `${rows[row]} ${says} ${columns[column]}: ${tools.number(at(row, column))}`;
   }
-  if (row !== null) return `${rows[row]} ${tools.t("reads", "lit")}\u2003${list(columns, (place) => at(row, place))}`;
-  if (column !== null) return `${columns[column]} ${tools.t("is read by", "est lu par")}\u2003${list(rows, (place) => at(place, column))}`;
-  return tools.t("Point at a token or a cell, or move with the keyboard; a click keeps it.",
+  if (row !== null) return `${rows[row]} ${t("reads", "lit")}\u2003${list(columns, (place) => at(row, place))}`;
+  if (column !== null) return `${columns[column]} ${t("is read by", "est lu par")}\u2003${list(rows, (place) => at(place, column))}`;
+  return t("Point at a token or a cell, or move with the keyboard; a click keeps it.",
     "Pointez un token ou une case, ou utilisez le clavier ; un clic le retient.");
 }
 
-/** One head large: as lines and as a matrix that answer to each other. */
-function large(record, tools) {
-  const {h, t} = tools;
-  const {values, width} = Vitrail.attention.matrixOf(record, looked);
-  const grouped = Vitrail.attention.groupsOf(record, looked.kind, looked.byWord, tools.piece);
-  const matrix = Vitrail.attention.regroup(values, width, grouped.rows, grouped.columns);
+/** One head large: as lines and as a matrix that answer to each other. @param {PageRecord} record */
+function large(record) {
+  const {values, width} = matrixOf(record, looked);
+  const grouped = groupsOf(record, looked.kind, looked.byWord, tools.piece);
+  const matrix = regroup(values, width, grouped.rows, grouped.columns);
   const shown = {matrix, rows: grouped.rows.map((one) => one.name), columns: grouped.columns.map((one) => one.name)};
   const longest = Math.max(shown.rows.length, shown.columns.length);
-  const name = headName(tools, looked);
+  const name = headName(looked);
   const told = h("output", {class: "live attention-told", "aria-live": "polite", dir: "auto"});
   const titles = {rowTitle: looked.kind === "cross" ? t("is written", "est écrit") : t("reads", "lit"), columnTitle: t("is read", "est lu")};
+  /** @param {any} place @param {string[]} names */
   const limit = (place, names) => (place !== null && place < names.length ? place : null);
   looked.pinned = [limit(looked.pinned[0], shown.rows), limit(looked.pinned[1], shown.columns)];
 
+  /** @param {any} row @param {any} column */
   function show(row, column) {
     const [atRow, atColumn] = row === null && column === null ? looked.pinned : [row, column];
     lines.point(atRow, atRow === null ? atColumn : null);
     map.point(atRow, atColumn);
-    told.textContent = inWords(tools, shown, atRow, atColumn);
+    told.textContent = inWords(shown, atRow, atColumn);
     told.classList.toggle("quiet", atRow === null && atColumn === null);
   }
 
+  /** @param {any} row @param {any} column */
   function pin(row, column) {
     const same = looked.pinned[0] === row && looked.pinned[1] === column;
     looked.pinned = same ? [null, null] : [row, column];
@@ -137,50 +161,54 @@ function large(record, tools) {
     show(row, column);
   }
 
-  const lines = Vitrail.attention.lines(tools, {
+  const lines = attentionLines({
     values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: t(`${name}, as lines`, `${name}, en lignes`), onHover: show, onSelect: pin,
   });
-  const map = tools.heatmap({
+  const map = charts.heatmap({
     values: matrix, rows: shown.rows, columns: shown.columns, ...titles, label: name, max: 1, onHover: show, onSelect: pin, silent: true, size: longest > 40 ? 780 : longest > 24 ? 600 : 280,
   });
   lines.press(...looked.pinned);
   show(null, null);
   return h("div", {class: "attention-large"},
-    h("div", {class: "attention-title"}, h("h3", null, name), h("span", {class: "quiet"}, entropyWords(tools, values, width))),
+    h("div", {class: "attention-title"}, h("h3", null, name), h("span", {class: "quiet"}, entropyWords(values, width))),
     told,
-    h("div", {class: "attention-both"}, lines, h("div", {class: "attention-matrix"}, map, tools.legend({top: 1, label: t("share of the row", "part de la ligne")}))),
-    tools.folded(t("As a table", "En tableau"), () => asTable(tools, shown, name)));
+    h("div", {class: "attention-both"}, lines, h("div", {class: "attention-matrix"}, map, charts.legend({top: 1, label: t("share of the row", "part de la ligne")}))),
+    tools.folded(t("As a table", "En tableau"), () => asTable(shown, name)));
 }
 
-function entropyWords(tools, values, width) {
-  const nats = Vitrail.attention.entropy(values, width);
+/** @param {any} values @param {number} width */
+function entropyWords(values, width) {
+  const nats = entropy(values, width);
   const like = tools.number(Math.exp(nats), 1);
-  return tools.t(`entropy ${tools.number(nats, 2)} nats: a row reads as if ${like} of ${width} tokens shared it`,
+  return t(`entropy ${tools.number(nats, 2)} nats: a row reads as if ${like} of ${width} tokens shared it`,
     `entropie ${tools.number(nats, 2)} nats : une ligne lit comme si ${like} tokens sur ${width} se la partageaient`);
 }
 
-function asTable(tools, {matrix, rows, columns}, name) {
+/** @param {{matrix: Float64Array, rows: string[], columns: string[]}} given @param {string} name */
+function asTable({matrix, rows, columns}, name) {
   if (rows.length * columns.length > 4000) {
-    return tools.table([tools.t("token", "token"), tools.t("reads most", "lit surtout")],
-      rows.map((row, at) => [row, inWords(tools, {matrix, rows, columns}, at, null)]), {caption: name});
+    return tools.table([t("token", "token"), t("reads most", "lit surtout")],
+      rows.map((row, at) => [row, inWords({matrix, rows, columns}, at, null)]), {caption: name});
   }
   return tools.table(["", ...columns], rows.map((row, at) => [
     row, ...columns.map((_, column) => tools.number(matrix[at * columns.length + column], 3))]), {caption: name});
 }
 
-Vitrail.view({
+/** @type {View} */
+export const attentionView = {
   id: "attention",
   order: 1,
   label: {en: "Attention", fr: "Attention"},
-  available: (record) => Vitrail.attention.KINDS.some((kind) => record.attentions(kind).length > 0),
-  render(root, record, tools) {
-    const {h, t} = tools;
+  available: (record) => KINDS.some((kind) => record.attentions(kind).length > 0),
+  render(root, record) {
     const kinds = settle(record);
-    const names = kindWords(tools);
+    const names = kindWords();
+    /** @param {number} layer @param {number | "mean" | "rollout"} head */
     const choose = (layer, head) => {
       Object.assign(looked, {layer, head, focus: `[data-head="${layer}.${head}"]`});
       tools.redraw();
     };
+    /** @param {any} what @param {string} selector */
     const change = (what, selector) => {
       Object.assign(looked, what, {focus: selector});
       tools.redraw();
@@ -192,18 +220,18 @@ Vitrail.view({
           (kind) => change({kind, pinned: [null, null]}, `[data-value="${kind}"]`)) : null,
         tools.choice(t("Between", "Entre"), [{value: "tokens", text: t("subwords", "sous-mots")}, {value: "words", text: t("words", "mots")}],
           looked.byWord ? "words" : "tokens", (unit) => change({byWord: unit === "words", pinned: [null, null]}, `[data-value="${unit}"]`))),
-      h("p", {class: "attention-lead"}, kindSentence(tools)[looked.kind]),
+      h("p", {class: "attention-lead"}, kindSentence()[looked.kind]),
       h("div", {class: "attention"},
         h("div", {class: "attention-overview"},
-          grid(record, tools, choose),
+          grid(record, choose),
           h("p", {class: "quiet small"}, t(
             "Under each head: the mean entropy of its rows in nats; 0 means that every row reads a single token.",
             "Sous chaque tête : l'entropie moyenne de ses lignes en nats ; 0 veut dire que chaque ligne lit un seul token."),
           rollout ? t(
             " Rollout multiplies ½·A + ½·I over the layers, A being the mean of the heads (Abnar & Zuidema 2020).",
             " Le cumul (rollout) multiplie ½·A + ½·I à travers les couches, A étant la moyenne des têtes (Abnar & Zuidema 2020).") : null)),
-        large(record, tools)));
-    if (looked.focus !== null) root.querySelector(looked.focus)?.focus();
+        large(record)));
+    if (looked.focus !== null) /** @type {HTMLElement} */ (root.querySelector(looked.focus))?.focus();
     looked.focus = null;
   },
-});
+};

@@ -1,15 +1,18 @@
 /* The tree of a search, as data and as a picture; the view of decoding is written with it. */
-const {spell, chance, textWidth, clip} = Vitrail.shared;
+import * as tools from "../tools.js";
+import {h, svg, t} from "../tools.js";
+import {chance, clip, spell, textWidth} from "./00_shared.js";
+
 const FONT = "13px system-ui, sans-serif";
 const MANY = 400; // nodes: from here on pruned branches begin hidden
 
-/** The divisor of Wu et al. 2016, eq. 14. */
-const divisor = (length, alpha) => ((5 + length) / 6) ** alpha;
+/** The divisor of Wu et al. 2016, eq. 14. @param {number} length @param {number} alpha */
+export const divisor = (length, alpha) => ((5 + length) / 6) ** alpha;
 
 // ---- the tree as data -------------------------------------------------------------------------------------------------------
 
-/** Nodes with their children and paths, and what became of each. */
-function readTree(decoding) {
+/** Nodes with their children and paths, and what became of each. @param {Decoding} decoding */
+export function readTree(decoding) {
   const nodes = decoding.nodes;
   const children = new Map();
   for (const node of nodes) {
@@ -17,12 +20,14 @@ function readTree(decoding) {
     children.get(node.parent).push(node);
   }
   const byNumber = new Map(nodes.map((node) => [node.number, node]));
+  /** @param {TreeNode} node */
   const path = (node) => {
     const found = [];
     for (let at = node; at; at = at.parent === null ? null : byNumber.get(at.parent)) found.unshift(at);
     return found;
   };
   const steps = nodes.reduce((last, node) => Math.max(last, node.step + 1), 0);
+  /** @param {number[]} tokens */
   const follow = (tokens) => {
     const found = [];
     let parent = null;
@@ -37,22 +42,27 @@ function readTree(decoding) {
   return {nodes, children, byNumber, path, follow, steps, text: (node) => spell(path(node).map((one) => one.piece))};
 }
 
-/** kept | pruned | ended; of those kept with nothing after them: open at the last step, else left behind. */
-function fateOf(tree, node) {
+/**
+ * kept | pruned | ended; of those kept with nothing after them: open at the last step, else left behind.
+ * @param {Tree} tree @param {TreeNode} node
+ */
+export function fateOf(tree, node) {
   if (node.fate !== "kept" || tree.children.has(node.number)) return node.fate;
   return node.step === tree.steps - 1 ? "open" : "left";
 }
 
-const fateWord = (tools, fate) =>
+/** @param {string} fate */
+export const fateWord = (fate) =>
   ({
-    kept: tools.t("kept", "gardée"),
-    pruned: tools.t("pruned", "élaguée"),
-    ended: tools.t("ended", "terminée"),
-    open: tools.t("kept; still open when the search stopped", "gardée ; encore ouverte à l'arrêt de la recherche"),
-    left: tools.t("kept, then overtaken: none of its continuations was good enough",
+    kept: t("kept", "gardée"),
+    pruned: t("pruned", "élaguée"),
+    ended: t("ended", "terminée"),
+    open: t("kept; still open when the search stopped", "gardée ; encore ouverte à l'arrêt de la recherche"),
+    left: t("kept, then overtaken: none of its continuations was good enough",
       "gardée, puis dépassée : aucune suite n'était assez bonne"),
   })[fate];
 
+/** @param {string} fate */
 const fateMark = (fate) => ({kept: "", pruned: "×", ended: "■", open: "…", left: "⊣"})[fate];
 
 // ---- the tree as a picture --------------------------------------------------------------------------------------------------
@@ -62,7 +72,10 @@ const BOX = 26;
 const GAP = 40;
 const TOP = 34;
 
-/** Where each node stands: a column a step; rows by total, or a row a sample where tokens were drawn. */
+/**
+ * Where each node stands: a column a step; rows by total, or a row a sample where tokens were drawn.
+ * @param {Tree} tree @param {Decoding} decoding @param {boolean} hidePruned
+ */
 function layOut(tree, decoding, hidePruned) {
   const columns = Array.from({length: tree.steps}, () => []);
   for (const node of tree.nodes) if (!hidePruned || node.fate !== "pruned") columns[node.step].push(node);
@@ -85,9 +98,10 @@ function layOut(tree, decoding, hidePruned) {
   return {place, starts, width: Math.ceil(x - GAP + 10), height: TOP + rows * ROW + 4, root: 8 + textWidth("<sos>", FONT) + 20};
 }
 
+/** @param {Tree} tree @param {TreeNode} node */
 const shown = (tree, node) => `${node.piece.replaceAll("▁", "·")}${fateMark(fateOf(tree, node)) ? " " + fateMark(fateOf(tree, node)) : ""}`;
 
-/** A node's outline: kept round, pruned dashed, ended cut at its corners. */
+/** A node's outline: kept round, pruned dashed, ended cut at its corners. @param {any} spot @param {string} fate @param {any} svg */
 function outline(spot, fate, svg) {
   const {x, y, width} = spot;
   if (fate !== "ended") return svg("rect", {x, y, width, height: BOX, rx: fate === "pruned" ? 2 : 9, class: "dec-box"});
@@ -105,15 +119,18 @@ function outline(spot, fate, svg) {
   return svg("polygon", {points: points.map((point) => point.join(",")).join(" "), class: "dec-box"});
 }
 
+/** @param {any} from @param {any} to @param {string} classes @param {any} svg */
 function edge(from, to, classes, svg) {
   const [x1, y1, x2, y2] = [from.x + from.width, from.y + BOX / 2, to.x, to.y + BOX / 2];
   const bend = (x2 - x1) / 2;
   return svg("path", {d: `M${x1},${y1}C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`, class: classes});
 }
 
-/** The tree: SVG, its legend, the panel of the node under the pointer or the focus, and a table as the text alternative. */
-function treePart(record, tree, tools) {
-  const {h, t} = tools;
+/**
+ * The tree: SVG, its legend, the panel of the node under the pointer or the focus, and a table as the text alternative.
+ * @param {PageRecord} record @param {Tree} tree
+ */
+export function treePart(record, tree) {
   const {decoding} = record.meta;
   const winner = decoding.finished.length && decoding.finished[0].node !== null ? decoding.finished[0].node : null;
   const marked = {
@@ -123,10 +140,12 @@ function treePart(record, tree, tools) {
   const detail = h("div", {class: "dec-detail", "aria-live": "polite"});
   const frame = h("div", {class: "scroll dec-scroll", role: "region", "aria-label": t("Tree of hypotheses, scrolls sideways",
     "Arbre des hypothèses, défile latéralement")});
-  const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, tools, winner));
+  /** @param {TreeNode} node */
+  const show = (node) => detail.replaceChildren(...detailOf(tree, node, record, winner));
   const hasPruned = tree.nodes.some((node) => node.fate === "pruned");
+  /** @param {boolean} hidePruned */
   const draw = (hidePruned) => {
-    frame.replaceChildren(drawTree(tree, decoding, marked, hidePruned, show, tools));
+    frame.replaceChildren(drawTree(tree, decoding, marked, hidePruned, show));
   };
   const hide = hasPruned && tree.nodes.length > MANY;
   const box = h("input", {type: "checkbox"});
@@ -139,16 +158,17 @@ function treePart(record, tree, tools) {
     "La marche gloutonne") : t("The beam tree", "L'arbre du faisceau");
   return tools.section(
     title,
-    legend(tree, decoding, record, tools),
+    legend(tree, decoding, record),
     hasPruned ? h("label", {class: "dec-check"}, box, t(" show pruned branches", " montrer les branches élaguées")) : "",
     frame,
     detail,
-    treeTable(tree, tools),
+    treeTable(tree),
   );
 }
 
-function legend(tree, decoding, record, tools) {
-  const {h, svg, t} = tools;
+/** @param {Tree} tree @param {Decoding} decoding @param {PageRecord} record */
+function legend(tree, decoding, record) {
+  /** @param {string} fate @param {any} extra @param {string} text */
   const sample = (fate, extra, text) =>
     h(
       "span",
@@ -181,10 +201,11 @@ function legend(tree, decoding, record, tools) {
   );
 }
 
-function drawTree(tree, decoding, marked, hidePruned, show, tools) {
-  const {svg, t} = tools;
+/** @param {Tree} tree @param {Decoding} decoding @param {any} marked @param {boolean} hidePruned @param {any} show */
+function drawTree(tree, decoding, marked, hidePruned, show) {
   const {place, starts, width, height, root} = layOut(tree, decoding, hidePruned);
   const origin = {x: 8, y: TOP, width: root - 8};
+  /** @param {TreeNode} node */
   const classesOf = (node) =>
     [`dec-${fateOf(tree, node)}`, marked.winner.has(node.number) ? "dec-winner" : "", marked.given.has(node.number) ? "dec-was-given" : ""].join(" ");
   const edges = [];
@@ -193,7 +214,7 @@ function drawTree(tree, decoding, marked, hidePruned, show, tools) {
     const above = spot.node.parent === null ? origin : place.get(spot.node.parent);
     const line = above ? edge(above, spot, `dec-edge ${classesOf(spot.node)}`, svg) : null;
     edges.push({line, strong: marked.winner.has(spot.node.number)});
-    groups.set(spot.node.number, {spot, line, group: nodeGroup(tree, spot, classesOf(spot.node), tools)});
+    groups.set(spot.node.number, {spot, line, group: nodeGroup(tree, spot, classesOf(spot.node))});
   }
   edges.sort((a, b) => a.strong - b.strong); // the winner's path is drawn over the others
   const picture = svg(
@@ -214,13 +235,13 @@ function drawTree(tree, decoding, marked, hidePruned, show, tools) {
   return picture;
 }
 
-function nodeGroup(tree, spot, classes, tools) {
-  const {svg, t} = tools;
+/** @param {Tree} tree @param {any} spot @param {string} classes */
+function nodeGroup(tree, spot, classes) {
   const {node, x, y, width} = spot;
   const probability = Math.exp(node.log_probability);
   const name = t(
-    `${tree.text(node) || node.piece}; ${fateWord(tools, fateOf(tree, node))}; total ${tools.number(node.total)}`,
-    `${tree.text(node) || node.piece} ; ${fateWord(tools, fateOf(tree, node))} ; total ${tools.number(node.total)}`,
+    `${tree.text(node) || node.piece}; ${fateWord(fateOf(tree, node))}; total ${tools.number(node.total)}`,
+    `${tree.text(node) || node.piece} ; ${fateWord(fateOf(tree, node))} ; total ${tools.number(node.total)}`,
   );
   return svg(
     "g",
@@ -231,9 +252,13 @@ function nodeGroup(tree, spot, classes, tools) {
   );
 }
 
-/** Pointer and keys: left goes to the parent, right to the best child, up and down stay in the step. One node at a time takes the tab key. */
+/**
+ * Pointer and keys: left goes to the parent, right to the best child, up and down stay in the step. One node at a time takes the tab key.
+ * @param {any} picture @param {Tree} tree @param {any} groups @param {any} show @param {any} marked
+ */
 function walkTree(picture, tree, groups, show, marked) {
   let current = null;
+  /** @param {number} number */
   const light = (number) => {
     picture.querySelectorAll(".dec-on").forEach((element) => element.classList.remove("dec-on"));
     const node = tree.byNumber.get(number);
@@ -243,6 +268,7 @@ function walkTree(picture, tree, groups, show, marked) {
     }
     show(node);
   };
+  /** @param {number} number */
   const settle = (number) => {
     if (current !== null && groups.has(current)) {
       groups.get(current).group.setAttribute("tabindex", "-1");
@@ -251,6 +277,7 @@ function walkTree(picture, tree, groups, show, marked) {
     current = number;
     groups.get(number).group.setAttribute("tabindex", "0");
   };
+  /** @param {any} event */
   const numberOf = (event) => {
     const group = event.target.closest && event.target.closest("[data-node]");
     return group ? Number(group.getAttribute("data-node")) : null;
@@ -283,8 +310,10 @@ function walkTree(picture, tree, groups, show, marked) {
   if (first !== undefined) settle(first);
 }
 
+/** @param {Tree} tree @param {any} groups @param {number} number @param {any} key */
 function neighbour(tree, groups, number, key) {
   const node = tree.byNumber.get(number);
+  /** @param {any} list */
   const drawn = (list) => list.filter((one) => groups.has(one.number));
   if (key === "ArrowLeft") return node.parent !== null && groups.has(node.parent) ? node.parent : null;
   if (key === "ArrowRight") {
@@ -297,11 +326,12 @@ function neighbour(tree, groups, number, key) {
   return column[at] ? column[at].number : null;
 }
 
-function detailOf(tree, node, record, tools, winner) {
-  const {h, t} = tools;
+/** @param {Tree} tree @param {TreeNode} node @param {PageRecord} record @param {any} winner */
+function detailOf(tree, node, record, winner) {
   const alpha = record.meta.decoding.length_penalty;
   const fate = fateOf(tree, node);
   const length = node.step + 1;
+  /** @param {string} name @param {string} value */
   const pair = (name, value) => h("div", null, h("dt", null, name), h("dd", null, value));
   return [
     h("p", {class: "dec-text"}, h("span", {class: "dec-said"}, tree.text(node) || "∅"), node.number === winner ? h("span", {class: "dec-tag"}, t("winner",
@@ -310,28 +340,27 @@ function detailOf(tree, node, record, tools, winner) {
       "dl",
       {class: "dec-numbers"},
       pair(t("last token", "dernier token"), tools.piece(node.piece)),
-      pair(t("its log p", "son log p"), `${tools.number(node.log_probability)} (p = ${chance(Math.exp(node.log_probability), tools)})`),
+      pair(t("its log p", "son log p"), `${tools.number(node.log_probability)} (p = ${chance(Math.exp(node.log_probability))})`),
       pair(t("total log p", "log p total"), tools.number(node.total)),
       pair(t("tokens", "tokens"), String(length)),
       pair(t("score", "score"), `${tools.number(node.total)} / ${tools.number(divisor(length, alpha))} = ${tools.number(node.score)}`),
-      pair(t("fate", "sort"), `${fateMark(fate)} ${fateWord(tools, fate)}`.trim()),
+      pair(t("fate", "sort"), `${fateMark(fate)} ${fateWord(fate)}`.trim()),
     ),
   ];
 }
 
-/** Every node in words. */
-function treeTable(tree, tools) {
-  const {t} = tools;
+/** Every node in words. @param {Tree} tree */
+function treeTable(tree) {
   const header = [t("step", "pas"), t("hypothesis so far", "hypothèse jusque-là"), "log p", "total", "score", t("fate", "sort")];
+  /** @param {TreeNode} node */
   const row = (node) => [
     String(node.step + 1),
     tree.text(node) || node.piece,
     tools.number(node.log_probability),
     tools.number(node.total),
     tools.number(node.score),
-    fateWord(tools, fateOf(tree, node)),
+    fateWord(fateOf(tree, node)),
   ];
   return tools.folded(t("The tree as a table", "L'arbre en tableau"), () => tools.table(header, tree.nodes.map(row)));
 }
 
-Vitrail.tree = {readTree, fateOf, fateWord, divisor, treePart};

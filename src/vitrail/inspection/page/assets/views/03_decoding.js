@@ -1,10 +1,13 @@
 /* How the translation was found: candidates at each position, the tree of hypotheses, and why the winner won. */
-const {spell, chance} = Vitrail.shared;
-const {readTree, divisor, treePart} = Vitrail.tree;
+import * as tools from "../tools.js";
+import {h, t} from "../tools.js";
+import {chance, spell} from "./00_shared.js";
+import {divisor, readTree, treePart} from "./03_beam_tree.js";
 
 /**
  * Every hypothesis that can be compared: those that the search returned, then the others that ended in the tree.
  * `late` ones ended after as many as the search keeps had ended already.
+ * @param {Decoding} decoding @param {Tree} tree
  */
 function hypotheses(decoding, tree) {
   const returned = decoding.finished.map((one) => ({...one, returned: true, late: false}));
@@ -27,19 +30,20 @@ function hypotheses(decoding, tree) {
       late: ended > decoding.beams,
     });
   }
-  others.sort((a, b) => a.late - b.late || b.score - a.score);
+  others.sort((a, b) => Number(a.late) - Number(b.late) || b.score - a.score);
   return [...returned, ...others];
 }
 
 // ---- what kind of search ----------------------------------------------------------------------------------------------------
 
+/** @param {Decoding} decoding */
 function kindOf(decoding) {
   if (decoding.sampled) return "sampled";
   return decoding.beams === 1 ? "greedy" : "beam";
 }
 
-function introduction(decoding, tree, tools) {
-  const {t} = tools;
+/** @param {Decoding} decoding @param {Tree} tree */
+function introduction(decoding, tree) {
   const [steps, nodes] = [tree.steps, tree.nodes.length];
   const sentences = {
     sampled: t(
@@ -55,12 +59,13 @@ function introduction(decoding, tree, tools) {
       `La recherche en faisceau a gardé ${decoding.beams} hypothèses côte à côte pendant ${steps} pas, et en a regardé ${nodes} en tout. Les hypothèses finies sont comparées par leur log-probabilité divisée par ((5 + longueur) / 6)^α, avec α = ${tools.number(decoding.length_penalty, 2)}.`,
     ),
   };
-  const parts = [tools.h("p", {class: "dec-lead"}, sentences[kindOf(decoding)])];
-  if (decoding.prefix > 0) parts.push(tools.h("p", null, prefixWords(decoding.prefix, tools)));
+  const parts = [h("p", {class: "dec-lead"}, sentences[kindOf(decoding)])];
+  if (decoding.prefix > 0) parts.push(h("p", null, prefixWords(decoding.prefix)));
   return parts;
 }
 
-function prefixWords(count, {t}) {
+/** @param {number} count */
+function prefixWords(count) {
   if (count === 1) {
     return t(
       "The first token was asked for (a forced prefix): there the model had no choice, and the tree does not branch.",
@@ -73,15 +78,15 @@ function prefixWords(count, {t}) {
   );
 }
 
-/** What was given beside what the search found, on the same scale. */
-function givenPart(record, tools) {
+/** What was given beside what the search found, on the same scale. @param {PageRecord} record */
+function givenPart(record) {
   const {decoding, target} = record.meta;
-  const {t} = tools;
   const found = decoding.finished[0];
   const total = decoding.steps.reduce((sum, step) => sum + Math.log(step.chosen.probability), 0);
   const length = decoding.steps.length;
   const by = divisor(length, decoding.length_penalty);
   const better = found && total / by < found.score;
+  /** @param {string} text @param {number} logProbability @param {number} count @param {number} score */
   const row = (text, logProbability, count, score) => [
     text || "∅",
     tools.number(logProbability),
@@ -110,16 +115,16 @@ function givenPart(record, tools) {
 
 // ---- position by position ---------------------------------------------------------------------------------------------------
 
-/** The walk from <sos> to <eos>; choosing a position shows its candidates in full. */
-function walkPart(record, tree, tools) {
-  const {h, t} = tools;
+/** The walk from <sos> to <eos>; choosing a position shows its candidates in full. @param {PageRecord} record @param {Tree} tree */
+function walkPart(record, tree) {
   const {steps} = record.meta.decoding;
   const path = tree.follow(steps.map((step) => step.chosen.token));
   const panel = h("div", {class: "dec-panel", "aria-live": "polite"});
-  const buttons = steps.map((step, place) => stopButton(step, place, tools, () => choose(place)));
+  const buttons = steps.map((step, place) => stopButton(step, place, () => choose(place)));
+  /** @param {number} place */
   const choose = (place, focus = false) => {
     buttons.forEach((button, own) => button.setAttribute("aria-pressed", String(own === place)));
-    panel.replaceChildren(candidatesOf(record, tree, path, place, tools));
+    panel.replaceChildren(candidatesOf(record, tree, path, place));
     if (focus) buttons[place].focus({preventScroll: true});
     reveal(buttons[place], list);
   };
@@ -150,24 +155,27 @@ function walkPart(record, tree, tools) {
     ),
     list,
     panel,
-    walkTable(steps, tools),
+    walkTable(steps),
   );
 }
 
-/** Scroll a strip sideways so that one of its parts is in sight; the page stays where it is. */
+/**
+ * Scroll a strip sideways so that one of its parts is in sight; the page stays where it is.
+ * @param {HTMLElement} part @param {HTMLElement} strip
+ */
 function reveal(part, strip) {
   const [own, all] = [part.getBoundingClientRect(), strip.getBoundingClientRect()];
   if (own.left < all.left) strip.scrollLeft -= all.left - own.left;
   else if (own.right > all.right) strip.scrollLeft += own.right - all.right;
 }
 
-/** The position where the chosen token was least probable: the most interesting to begin with. */
+/** The position where the chosen token was least probable: the most interesting to begin with. @param {DecodingStep[]} steps */
 function mostDoubtful(steps) {
   return steps.reduce((least, step, place) => (step.chosen.probability < steps[least].chosen.probability ? place : least), 0);
 }
 
-function stopButton(step, place, tools, onChoose) {
-  const {h, t} = tools;
+/** @param {DecodingStep} step @param {number} place @param {(...chosen: any[]) => void} onChoose */
+function stopButton(step, place, onChoose) {
   const share = step.chosen.probability;
   const label = t(
     `Position ${place + 1}: ${step.chosen.piece}, probability ${tools.percent(share)}, entropy ${tools.number(step.entropy)} nats`,
@@ -178,36 +186,35 @@ function stopButton(step, place, tools, onChoose) {
     {type: "button", class: step.rank === 1 ? "dec-stop" : "dec-stop dec-second", "aria-label": label, "aria-pressed": "false", onclick: onChoose},
     h("span", {class: "dec-token"}, tools.piece(step.chosen.piece)),
     h("span", {class: "dec-bar"}, h("span", {style: {width: `${(share * 100).toFixed(1)}%`}})),
-    h("span", {class: "dec-small"}, chance(share, tools)),
+    h("span", {class: "dec-small"}, chance(share)),
     h("span", {class: "dec-small"}, `H ${tools.number(step.entropy, 2)}`),
     step.rank === 1 ? "" : h("span", {class: "dec-small dec-rank"}, t(`rank ${step.rank}`, `rang ${step.rank}`)),
   );
 }
 
-function walkTable(steps, tools) {
-  const {t} = tools;
+/** @param {DecodingStep[]} steps */
+function walkTable(steps) {
   const rows = steps.map((step, place) => [
     `${place + 1}. ${tools.piece(step.chosen.piece)}`,
-    chance(step.chosen.probability, tools),
+    chance(step.chosen.probability),
     String(step.rank),
     tools.number(step.entropy),
-    step.candidates.slice(0, 3).map((one) => `${tools.piece(one.piece)} ${chance(one.probability, tools)}`).join(", "),
+    step.candidates.slice(0, 3).map((one) => `${tools.piece(one.piece)} ${chance(one.probability)}`).join(", "),
   ]);
   const header = [t("position", "position"), "p", t("rank", "rang"), t("entropy (nats)",
     "entropie (nats)"), t("best three", "les trois meilleurs")];
   return tools.folded(t("All positions as a table", "Toutes les positions en tableau"), () => tools.table(header, rows));
 }
 
-/** The panel of one position. */
-function candidatesOf(record, tree, path, place, tools) {
-  const {h, t} = tools;
+/** The panel of one position. @param {PageRecord} record @param {Tree} tree @param {TreeNode[]} path @param {number} place */
+function candidatesOf(record, tree, path, place) {
   const {decoding} = record.meta;
   const step = decoding.steps[place];
   const before = decoding.steps.slice(0, place).map((one) => one.chosen.piece);
   const told = step.candidates.reduce((sum, one) => sum + one.probability, 0);
   const listed = step.candidates.some((one) => one.token === step.chosen.token);
-  const rows = step.candidates.map((one, rank) => candidateRow(one, rank + 1, one.token === step.chosen.token, {tree, path, place, tools, decoding}));
-  if (!listed) rows.push(candidateRow(step.chosen, step.rank, true, {tree, path, place, tools, decoding}));
+  const rows = step.candidates.map((one, rank) => candidateRow(one, rank + 1, one.token === step.chosen.token, {tree, path, place, decoding}));
+  if (!listed) rows.push(candidateRow(step.chosen, step.rank, true, {tree, path, place, decoding}));
   const rest = Math.max(0, 1 - told - (listed ? 0 : step.chosen.probability));
   const forced = place < decoding.prefix && !record.meta.given;
   return h(
@@ -219,7 +226,7 @@ function candidatesOf(record, tree, path, place, tools) {
       t(`Position ${place + 1} of ${decoding.steps.length}, after `, `Position ${place + 1} sur ${decoding.steps.length}, après `),
       h("span", {class: "dec-said"}, `<sos> ${spell(before)}`.trim()),
     ),
-    h("p", {class: "dec-facts"}, ...factsOf(step, tools), forced ? t(" This token was asked for.", " Ce token était imposé.") : ""),
+    h("p", {class: "dec-facts"}, ...factsOf(step), forced ? t(" This token was asked for.", " Ce token était imposé.") : ""),
     h(
       "table",
       {class: "dec-candidates"},
@@ -239,7 +246,7 @@ function candidatesOf(record, tree, path, place, tools) {
           {class: "dec-rest"},
           h("td", null, ""),
           h("th", {scope: "row"}, t("all others", "tous les autres")),
-          h("td", null, barOf(rest, tools)),
+          h("td", null, barOf(rest)),
           h("td", null, ""),
           h("td", null, ""),
         ),
@@ -248,8 +255,8 @@ function candidatesOf(record, tree, path, place, tools) {
   );
 }
 
-function factsOf(step, tools) {
-  const {t, h} = tools;
+/** @param {DecodingStep} step */
+function factsOf(step) {
   const choices = Math.exp(step.entropy);
   return [
     t("Entropy ", "Entropie "),
@@ -259,36 +266,42 @@ function factsOf(step, tools) {
       ` (${tools.number(step.entropy / Math.LN2)} bits) : aussi incertain qu'entre ${tools.number(choices, 2)} tokens équiprobables. Le token choisi, `,
     ),
     h("b", null, tools.piece(step.chosen.piece)),
-    t(`, has rank ${step.rank} with ${chance(step.chosen.probability, tools)}.`,
-      `, a le rang ${step.rank} avec ${chance(step.chosen.probability, tools)}.`),
+    t(`, has rank ${step.rank} with ${chance(step.chosen.probability)}.`,
+      `, a le rang ${step.rank} avec ${chance(step.chosen.probability)}.`),
   ];
 }
 
-function barOf(share, tools) {
-  return tools.h(
+/** @param {number} share */
+function barOf(share) {
+  return h(
     "span",
     {class: "dec-share"},
-    tools.h("span", {class: "dec-bar"}, tools.h("span", {style: {width: `${(share * 100).toFixed(1)}%`}})),
-    tools.h("span", {class: "dec-value"}, chance(share, tools)),
+    h("span", {class: "dec-bar"}, h("span", {style: {width: `${(share * 100).toFixed(1)}%`}})),
+    h("span", {class: "dec-value"}, chance(share)),
   );
 }
 
-function candidateRow(one, rank, chosen, {tree, path, place, tools, decoding}) {
-  const {h, t} = tools;
+/**
+ * @param {Candidate} one @param {number} rank @param {boolean} chosen
+ * @param {{tree: Tree, path: TreeNode[], place: number, decoding: Decoding}} given
+ */
+function candidateRow(one, rank, chosen, {tree, path, place, decoding}) {
   return h(
     "tr",
     {class: chosen ? "dec-chosen" : null, "data-token": one.token, "data-probability": one.probability},
     h("td", null, String(rank)),
     h("th", {scope: "row"}, tools.piece(one.piece), chosen ? h("span", {class: "dec-tag"}, t("chosen", "choisi")) : ""),
-    h("td", null, barOf(one.probability, tools)),
+    h("td", null, barOf(one.probability)),
     h("td", null, one.probability > 0 ? tools.number(Math.log(one.probability)) : "−∞"),
-    h("td", {class: "dec-fate"}, whatBecame(one, {tree, path, place, tools, decoding})),
+    h("td", {class: "dec-fate"}, whatBecame(one, {tree, path, place, decoding})),
   );
 }
 
-/** What the search made of a candidate after the words before it. */
-function whatBecame(one, {tree, path, place, tools, decoding}) {
-  const {t} = tools;
+/**
+ * What the search made of a candidate after the words before it.
+ * @param {Candidate} one @param {{tree: Tree, path: TreeNode[], place: number, decoding: Decoding}} given
+ */
+function whatBecame(one, {tree, path, place, decoding}) {
   if (place > path.length || (place > 0 && !path[place - 1])) return t("not reached by the search", "non atteint par la recherche");
   const parent = place === 0 ? null : path[place - 1].number;
   const node = (tree.children.get(parent) || []).find((child) => child.token === one.token);
@@ -308,7 +321,7 @@ function whatBecame(one, {tree, path, place, tools, decoding}) {
   return t(`kept until step ${last + 1}`, `gardée jusqu'au pas ${last + 1}`);
 }
 
-/** The best ended descendant of a node, and the last step at which one was kept. */
+/** The best ended descendant of a node, and the last step at which one was kept. @param {Tree} tree @param {TreeNode} node */
 function descendants(tree, node) {
   let best = null;
   let last = node.step;
@@ -324,12 +337,13 @@ function descendants(tree, node) {
 
 // ---- why the winner won -----------------------------------------------------------------------------------------------------
 
-function resultsPart(record, tree, tools) {
-  const {h, t} = tools;
+/** @param {PageRecord} record @param {Tree} tree */
+function resultsPart(record, tree) {
   const {decoding} = record.meta;
   const all = hypotheses(decoding, tree);
   const table = h("div", {class: "dec-results"});
-  const draw = (alpha) => table.replaceChildren(...resultsAt(all, alpha, decoding, tools));
+  /** @param {number} alpha */
+  const draw = (alpha) => table.replaceChildren(...resultsAt(all, alpha, decoding));
   draw(decoding.length_penalty);
   const slider = tools.slider(
     t("What if α were", "Et si α valait"),
@@ -339,18 +353,20 @@ function resultsPart(record, tree, tools) {
   return tools.section(
     record.meta.given ? t("Why the search chose its own",
       "Pourquoi la recherche a choisi la sienne") : t("Why this one won", "Pourquoi celle-ci a gagné"),
-    h("p", {class: "dec-why"}, whyWon(all, decoding, tools)),
-    h("p", {class: "dec-proof"}, proof(decoding, tree, tools)),
+    h("p", {class: "dec-why"}, whyWon(all, decoding)),
+    h("p", {class: "dec-proof"}, proof(decoding, tree)),
     all.length > 1 ? slider : "",
     table,
   );
 }
 
-/** The hypotheses in the order that an α gives: complete before truncated, then by score. */
-function resultsAt(all, alpha, decoding, tools) {
-  const {h, t} = tools;
+/**
+ * The hypotheses in the order that an α gives: complete before truncated, then by score.
+ * @param {any[]} all @param {number} alpha @param {Decoding} decoding
+ */
+function resultsAt(all, alpha, decoding) {
   const scored = all.map((one) => ({...one, as: one, by: divisor(one.length, alpha), now: one.log_probability / divisor(one.length, alpha)}));
-  scored.sort((a, b) => a.late - b.late || a.truncated - b.truncated || b.now - a.now);
+  scored.sort((a, b) => Number(a.late) - Number(b.late) || a.truncated - b.truncated || b.now - a.now);
   const rows = scored.map((one, rank) => [
     String(rank + 1),
     one.text || "∅",
@@ -358,7 +374,7 @@ function resultsAt(all, alpha, decoding, tools) {
     String(one.length),
     tools.number(one.by),
     tools.number(one.now, 4),
-    statusOf(one, tools),
+    statusOf(one),
   ]);
   const header = ["", t("hypothesis", "hypothèse"), "log p", t("length",
     "longueur"), `((5 + ${t("length", "longueur")}) / 6)^α`, "score", ""];
@@ -374,16 +390,15 @@ function resultsAt(all, alpha, decoding, tools) {
   ];
 }
 
-function statusOf(one, tools) {
-  const {t} = tools;
+/** @param {any} one */
+function statusOf(one) {
   if (one.truncated) return t("cut at the limit of length", "coupée à la longueur limite");
   if (one.late) return t("ended too late to count", "terminée trop tard pour compter");
   return one.returned ? t("returned", "rendue") : t("ended", "terminée");
 }
 
-/** One sentence. */
-function whyWon(all, decoding, tools) {
-  const {t} = tools;
+/** One sentence. @param {any[]} all @param {Decoding} decoding */
+function whyWon(all, decoding) {
   const [winner, ...others] = all;
   if (!winner) return t("Nothing ended.", "Rien ne s'est terminé.");
   const rivals = others.filter((one) => !one.late && !one.truncated);
@@ -420,9 +435,8 @@ function whyWon(all, decoding, tools) {
   );
 }
 
-/** The winner's score, computed anew from its tokens, and compared with the record. */
-function proof(decoding, tree, tools) {
-  const {t, h} = tools;
+/** The winner's score, computed anew from its tokens, and compared with the record. @param {Decoding} decoding @param {Tree} tree */
+function proof(decoding, tree) {
   const winner = decoding.finished[0];
   if (!winner) return "";
   const path = winner.node === null ? [] : tree.path(tree.byNumber.get(winner.node));
@@ -439,18 +453,19 @@ function proof(decoding, tree, tools) {
   );
 }
 
-Vitrail.view({
+/** @type {View} */
+export const decodingView = {
   id: "decoding",
   order: 3,
   label: {en: "Decoding", fr: "Décodage"},
   available: (record) => Boolean(record.meta.decoding),
-  render(root, record, tools) {
+  render(root, record) {
     const {decoding} = record.meta;
     const tree = readTree(decoding);
-    root.append(...introduction(decoding, tree, tools));
-    if (record.meta.given) root.append(givenPart(record, tools));
-    root.append(walkPart(record, tree, tools));
-    if (tree.nodes.length) root.append(treePart(record, tree, tools));
-    if (decoding.finished.length) root.append(resultsPart(record, tree, tools));
+    root.append(...introduction(decoding, tree));
+    if (record.meta.given) root.append(givenPart(record));
+    root.append(walkPart(record, tree));
+    if (tree.nodes.length) root.append(treePart(record, tree));
+    if (decoding.finished.length) root.append(resultsPart(record, tree));
   },
-});
+};

@@ -1,69 +1,56 @@
 /* Which source word each target word came from, read off cross-attention: links, matrix, the heads behind it, and the Pharaoh line. */
-const {wordTexts, textWidth} = Vitrail.shared;
-const {betweenWords, forwardLinks, grownLinks, betweenSpaces, toPharaoh} = Vitrail.align;
-const FONT = "15px system-ui, sans-serif";
-const CHOSEN = "chosen";
+import * as charts from "../charts.js";
+import * as tools from "../tools.js";
+import {h, svg, t} from "../tools.js";
+import {meanHead, regroup} from "./00_attention.js";
+import {textWidth, wordTexts} from "./00_shared.js";
 
-/** The matrices that can be shown: as recorded, all heads, a layer, or one head; each (target token, source token) -> weight. */
-function choicesOf(record, tools) {
-  const {t} = tools;
+const FONT = "15px system-ui, sans-serif";
+
+/** The matrices that can be shown: as recorded, all heads, a layer, or one head; between tokens. @param {PageRecord} record */
+function choicesOf(record) {
   const choices = [];
-  if (record.has("alignment.weights")) {
-    const weights = record.array("alignment.weights");
-    choices.push({value: CHOSEN, text: t("the chosen heads", "les têtes choisies"), at: (row, column) => weights.at(row, column)});
+  const weights = record.array("alignment.weights");
+  if (weights) choices.push({value: "chosen", text: t("the chosen heads", "les têtes choisies"), values: weights.data});
+  const layers = record.attentions("cross").map(({layer, place, heads}) => ({layer, heads, array: record.array(`${place}.weights`)}));
+  const means = layers.map(({array}) => meanHead(array));
+  if (means.length) {
+    const values = means[0].map((_, place) => means.reduce((sum, mean) => sum + mean[place], 0) / means.length);
+    choices.push({value: "all", text: t("average of all heads", "moyenne de toutes les têtes"), values});
   }
-  const layers = record.attentions("cross").map(({layer, place, heads}) => ({layer, heads, weights: record.array(`${place}.weights`)}));
-  const usable = layers.filter((one) => one.weights);
-  const average = (some) => (row, column) => {
-    let [sum, count] = [0, 0];
-    for (const {weights, heads} of some) for (let head = 0; head < heads; head += 1, count += 1) sum += weights.at(head, row, column);
-    return sum / count;
-  };
-  if (usable.length) choices.push({value: "all", text: t("average of all heads", "moyenne de toutes les têtes"), at: average(usable)});
-  for (const one of usable) {
-    if (one.heads < 2 || usable.length < 2) continue;
-    choices.push({value: `L${one.layer}`, text: t(`layer ${one.layer}, all heads`,
-      `couche ${one.layer}, toutes les têtes`), at: average([one])});
-  }
-  for (const {layer, heads, weights} of usable) {
-    for (let head = 0; head < heads && heads * usable.length > 1; head += 1) {
-      choices.push({
-        value: `L${layer}H${head}`,
-        text: t(`layer ${layer}, head ${head}`, `couche ${layer}, tête ${head}`),
-        at: (row, column) => weights.at(head, row, column),
-      });
+  layers.forEach(({layer, heads}, place) => {
+    if (heads < 2 || layers.length < 2) return;
+    choices.push({value: `L${layer}`, text: t(`layer ${layer}, all heads`, `couche ${layer}, toutes les têtes`), values: means[place]});
+  });
+  for (const {layer, heads, array} of layers) {
+    for (let head = 0; head < heads && heads * layers.length > 1; head += 1) {
+      choices.push({value: `L${layer}H${head}`, text: t(`layer ${layer}, head ${head}`, `couche ${layer}, tête ${head}`), values: array.row(head)});
     }
   }
   return choices;
 }
 
-/** The links of a choice of heads and of a way to link; those of the analysis as it recorded them. */
-function linksOf(record, state, matrix) {
-  if (state.rule === "target") return forwardLinks(matrix);
-  if (state.heads !== CHOSEN || !record.has("alignment.links")) return grownLinks(matrix);
-  const links = record.array("alignment.links");
-  return Array.from({length: links.shape[0]}, (_, row) => [links.at(row, 0), links.at(row, 1)]);
+/** Between words: a row for each target word. @param {PageRecord} record @param {Numbers} values */
+function betweenWords(record, values) {
+  const [target, source] = [record.meta.target, record.meta.source].map((side) => side.words.map((places) => ({places})));
+  const flat = Array.from(regroup(values, record.sourceTokens.length, target, source));
+  return target.map((_, row) => flat.slice(row * source.length, (row + 1) * source.length));
 }
 
-/** The same between the words that spaces cut. */
-function pharaohOf(record, state, at) {
-  const told = record.meta.extras?.alignment?.pharaoh;
-  if (state.heads === CHOSEN && state.rule === "grown" && told !== undefined) return told;
-  const matrix = betweenWords(at, betweenSpaces(record.meta.target), betweenSpaces(record.meta.source));
-  return toPharaoh(state.rule === "target" ? forwardLinks(matrix) : grownLinks(matrix));
-}
+/** [source word, target word] of each link in "0-0 1-2". @param {any} line */
+const readLinks = (line) => (line === "" ? [] : line.split(" ").map((pair) => pair.split("-").map(Number)));
 
 // ---- two lines of words -----------------------------------------------------------------------------------------------------
 
 const LEFTWARDS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
 
-/** Whether words stand from right to left: by the first letter of a script that does, or of one that does not. */
+/** Whether words stand from right to left: by the first letter of a script that does, or of one that does not. @param {string[]} words */
 function readsLeftwards(words) {
   const letter = /\p{L}/u.exec(words.join(" "));
   return letter !== null && LEFTWARDS.test(letter[0]);
 }
 
-/** Words of a line, side by side: where each begins and how wide it is; `order` is the one from left to right. */
+/** Words of a line, side by side: where each begins and how wide it is; `order` is the one from left to right. @param {string[]} words */
 function setWords(words) {
   const order = [...words.keys()];
   if (readsLeftwards(words)) order.reverse();
@@ -77,9 +64,13 @@ function setWords(words) {
   return {spots, order, width: x + 4};
 }
 
+/** @param {any} spot */
 const middle = (spot) => spot.x + spot.width / 2;
 
-/** The values nearest to the given ones, by squares, of which none is less than the one before (pool adjacent violators). */
+/**
+ * The values nearest to the given ones, by squares, of which none is less than the one before (pool adjacent violators).
+ * @param {Numbers} values
+ */
 function increasing(values) {
   const blocks = [];
   for (const value of values) {
@@ -97,10 +88,12 @@ function increasing(values) {
 /**
  * Spread the shorter line over the width of the longer one: each word as near as its neighbours let it come to the middle of what it
  * is linked with.
- * @param partners of each word, the words of the longer line that it is linked with
+ * partners of each word, the words of the longer line that it is linked with
+ * @param {any} line @param {any} other @param {number[][]} partners
  */
 function spread(line, other, partners) {
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  /** @param {Numbers} values */
+  const mean = (values) => Array.from(values).reduce((sum, value) => sum + value, 0) / values.length;
   const slack = other.width - line.width;
   const wanted = line.order.map((number) => {
     const middles = partners[number].map((one) => middle(other.spots[one]));
@@ -112,8 +105,8 @@ function spread(line, other, partners) {
   line.order.forEach((number, place) => (line.spots[number].x += Math.min(Math.max(shifts[place], 0), slack)));
 }
 
-function linesPicture(source, target, links, matrix, tools) {
-  const {svg, t} = tools;
+/** @param {string[]} source @param {string[]} target @param {Link[]} links @param {number[][]} matrix */
+function linesPicture(source, target, links, matrix) {
   const [top, bottom] = [setWords(source), setWords(target)];
   const width = Math.max(top.width, bottom.width);
   if (top.width > bottom.width) spread(bottom, top, target.map((_, to) => links.filter((link) => link[1] === to).map((link) => link[0])));
@@ -134,6 +127,7 @@ function linesPicture(source, target, links, matrix, tools) {
       svg("title", null, `${source[from]} – ${target[to]}: ${tools.number(weight)}`),
     );
   });
+  /** @param {string} side @param {any} spot @param {number} number @param {number} y */
   const word = (side, spot, number, y) => {
     const partners = links.filter((link) => link[side === "source" ? 0 : 1] === number).map((link) => (side === "source" ? target[link[1]] : source[link[0]]));
     const told = partners.length ? partners.join(", ") : t("nothing", "rien");
@@ -156,8 +150,9 @@ function linesPicture(source, target, links, matrix, tools) {
   return picture;
 }
 
-/** The word under the pointer or the focus, its links and its partners stand out. */
+/** The word under the pointer or the focus, its links and its partners stand out. @param {any} picture */
 function lightUp(picture) {
+  /** @param {any} event */
   const on = (event) => {
     const element = event.target.closest && event.target.closest(".ali-word");
     clear();
@@ -183,10 +178,10 @@ function lightUp(picture) {
 
 // ---- the rest ---------------------------------------------------------------------------------------------------------------
 
-function matrixPicture(source, target, links, matrix, tools) {
-  const {t} = tools;
+/** @param {string[]} source @param {string[]} target @param {Link[]} links @param {number[][]} matrix */
+function matrixPicture(source, target, links, matrix) {
   const linked = new Set(links.map((link) => link.join("-")));
-  return tools.heatmap({
+  return charts.heatmap({
     values: matrix.flat(),
     rows: target,
     columns: source,
@@ -199,8 +194,8 @@ function matrixPicture(source, target, links, matrix, tools) {
   });
 }
 
-function linkTable(source, target, links, matrix, tools) {
-  const {t} = tools;
+/** @param {string[]} source @param {string[]} target @param {Link[]} links @param {number[][]} matrix */
+function linkTable(source, target, links, matrix) {
   const rows = target.map((word, to) => {
     const own = links.filter((link) => link[1] === to);
     return [word, own.map((link) => source[link[0]]).join(", ") || "–", own.map((link) => tools.number(matrix[to][link[0]])).join(", ")];
@@ -208,9 +203,8 @@ function linkTable(source, target, links, matrix, tools) {
   return tools.table([t("target", "cible"), "source", t("weight", "poids")], rows, {});
 }
 
-/** The line that word aligners write, source-target, from 0; a button copies it. */
-function pharaohPart(line, tools) {
-  const {h, t} = tools;
+/** The line that word aligners write, source-target, from 0; a button copies it. @param {string} line */
+function pharaohPart(line) {
   const field = h("input", {type: "text", readonly: "", value: line, "aria-label": t("Pharaoh line",
     "Ligne Pharaoh"), class: "ali-pharaoh"});
   field.addEventListener("focus", () => field.select());
@@ -235,13 +229,14 @@ function pharaohPart(line, tools) {
 /**
  * One sentence on where the alignment comes from, as `ChosenHeads.how` has it in English. Its facts are the record's; records that have
  * none tell them in that sentence alone, where they are read.
+ * @param {Partial<AlignmentExtra>} extra @param {number} count
  */
-function howChosen(extra, count, {t, number}) {
+function howChosen(extra, count) {
   const found = /chosen on (?:the gold alignments of )?(\d+) sentences(?: so that both directions agree \(([\d.]+)%)?/.exec(extra.how);
   const sentences = extra.sentences ?? Number(found?.[1]);
   const worth = extra.worth ?? Number(found?.[2]) / 100;
   const by = extra.judged_by ?? (/, taken as they are/.test(extra.how) ? "nothing" : !found ? null : found[2] ? "agreement" : "gold");
-  const share = number(100 * worth, 1);
+  const share = tools.number(100 * worth, 1);
   const why = {
     agreement: t(`chosen on ${sentences} sentences so that both directions agree (${share}% of the tokens)`,
       `choix fait sur ${sentences} phrases pour que les deux sens s'accordent (${share}\u202f% des tokens)`),
@@ -256,28 +251,28 @@ function howChosen(extra, count, {t, number}) {
     `Attention croisée moyenne ${count === 1 ? "de la seule tête" : `des ${count} têtes`} ci-dessous, ${why}${row}.`);
 }
 
-function headsPart(record, tools) {
-  const {h, t} = tools;
+/** @param {PageRecord} record */
+function headsPart(record) {
   const heads = record.array("alignment.heads");
   if (!heads) return "";
+  /** @type {Partial<AlignmentExtra>} */
   const extra = record.meta.extras?.alignment ?? {};
   const chips = Array.from({length: heads.shape[0]}, (_, row) =>
     h("li", null, t(`layer ${heads.at(row, 0)}, head ${heads.at(row, 1)}`, `couche ${heads.at(row, 0)}, tête ${heads.at(row, 1)}`)),
   );
   return tools.section(
     t("The heads it came from", "Les têtes dont elle vient"),
-    extra.how ? h("p", null, howChosen(extra, heads.shape[0], tools)) : "",
+    extra.how ? h("p", null, howChosen(extra, heads.shape[0])) : "",
     h("ul", {class: "ali-heads"}, ...chips),
-    scoresPicture(extra.layer_head_scores, heads, tools),
+    scoresPicture(extra.layer_head_scores, heads),
   );
 }
 
-/** A score for every layer and head, where the analysis tells them. */
-function scoresPicture(scores, heads, tools) {
+/** A score for every layer and head, where the analysis tells them. @param {number[][]} scores @param {RecordArray} heads */
+function scoresPicture(scores, heads) {
   if (!Array.isArray(scores) || !scores.length || !Array.isArray(scores[0])) return "";
-  const {t} = tools;
   return tools.figure(
-    tools.heatmap({
+    charts.heatmap({
       values: scores.flat(),
       rows: scores.map((_, layer) => t(`layer ${layer}`, `couche ${layer}`)),
       columns: scores[0].map((_, head) => t(`head ${head}`, `tête ${head}`)),
@@ -295,15 +290,15 @@ function scoresPicture(scores, heads, tools) {
   );
 }
 
-Vitrail.view({
+/** @type {View} */
+export const alignmentView = {
   id: "alignment",
   order: 5,
   label: {en: "Alignment", fr: "Alignement"},
-  available: (record) => record.has("alignment.weights") || record.attentions("cross").some(({place}) => record.has(`${place}.weights`)),
-  render(root, record, tools) {
-    const {h, t} = tools;
+  available: (record) => record.has("alignment.weights") || record.attentions("cross").length > 0,
+  render(root, record) {
     const [source, target] = [wordTexts(record.meta.source), wordTexts(record.meta.target)];
-    const choices = choicesOf(record, tools);
+    const choices = choicesOf(record);
     root.append(h("p", {class: "ali-lead"}, t(
       "Cross-attention says where the decoder looked as it chose each word. Where it looked most is taken for the word's origin: often right, sometimes not.",
       "L'attention croisée dit où le décodeur a regardé en choisissant chaque mot. Là où il a le plus regardé, on voit l'origine du mot : souvent juste, parfois non.")));
@@ -313,7 +308,8 @@ Vitrail.view({
     }
     const state = {heads: choices[0].value, rule: "grown"};
     const body = h("div", {class: "view"});
-    const draw = () => body.replaceChildren(...parts(record, state, {source, target, choices}, tools));
+    const draw = () => body.replaceChildren(...parts(record, state, {source, target, choices}));
+    /** @param {string} key */
     const change = (key) => (value) => {
       state[key] = value;
       draw();
@@ -325,29 +321,33 @@ Vitrail.view({
           {value: "grown", text: t("where both directions agree, grown", "où les deux sens s'accordent, étendus")},
           {value: "target", text: t("the heaviest source word of each target word", "le mot source le plus lourd de chaque mot cible")},
         ], state.rule, change("rule"))),
-      body, headsPart(record, tools));
+      body, headsPart(record));
     draw();
   },
-});
+};
 
-/** Links, matrix and Pharaoh line of what is chosen. */
-function parts(record, state, {source, target, choices}, tools) {
-  const {h, t} = tools;
-  const {at} = choices.find((one) => one.value === state.heads);
-  const matrix = betweenWords(at, record.meta.target.words, record.meta.source.words);
-  const links = linksOf(record, state, matrix);
+/**
+ * Links, matrix and Pharaoh line of what is chosen.
+ * @param {PageRecord} record @param {{heads: string, rule: string}} state
+ * @param {{source: string[], target: string[], choices: {value: string, text: string, values: Numbers}[]}} given
+ */
+function parts(record, state, {source, target, choices}) {
+  const {values} = choices.find((one) => one.value === state.heads);
+  const matrix = betweenWords(record, values);
+  const told = record.meta.links[state.heads][state.rule];
+  const links = readLinks(told.links);
   return [
     tools.section(t("Links", "Liens"), tools.figure(
       h("div", {class: "ali-scroll", dir: readsLeftwards(source) ? "rtl" : "ltr", tabindex: 0, role: "region", "aria-label": t("Links, scrolls sideways",
-        "Liens, défile latéralement")}, linesPicture(source, target, links, matrix, tools)),
+        "Liens, défile latéralement")}, linesPicture(source, target, links, matrix)),
       t("The thicker a link, the heavier. Point at a word to single it out; one that nothing is linked to has a dashed frame.",
         "Plus un lien est épais, plus il est lourd. Pointez un mot pour l'isoler ; un mot sans lien a un cadre en tirets."),
-      () => linkTable(source, target, links, matrix, tools))),
+      () => linkTable(source, target, links, matrix))),
     tools.section(t("Matrix", "Matrice"), tools.figure(
-      matrixPicture(source, target, links, matrix, tools),
+      matrixPicture(source, target, links, matrix),
       t("Weights summed over the tokens of a source word, averaged over those of a target word. Links bear a ring.",
         "Poids sommés sur les tokens d'un mot source, moyennés sur ceux d'un mot cible. Les liens portent un anneau."),
       () => tools.table(["", ...source], matrix.map((row, place) => [target[place], ...row.map((value) => tools.number(value))])))),
-    pharaohPart(pharaohOf(record, state, at), tools),
+    pharaohPart(told.pharaoh ?? told.links),
   ];
 }

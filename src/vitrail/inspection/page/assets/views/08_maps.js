@@ -1,12 +1,15 @@
 /* Maps: this sentence's states layer by layer, many sentences, embeddings and their neighbours, retrieval, likeness of layers. */
-const {principal} = Vitrail.shared;
+import * as charts from "../charts.js";
+import * as tools from "../tools.js";
+import {h, t} from "../tools.js";
+import {scatter} from "./08_scatter.js";
+
 const state = {layer: null, place: null, sentence: null, side: null, piece: null};
 
 // ---- names --------------------------------------------------------------------------------------------------------------------------
 
-/** What people call a place in the model. */
-function placeName(place, tools) {
-  const {t} = tools;
+/** What people call a place in the model. @param {string} place */
+function placeName(place) {
   const whole = {
     source_embedded: t("embeddings X", "plongements X"), source_input: t("X + positions",
       "X + positions"), memory: t("encoder output", "sortie de l'encodeur"),
@@ -19,9 +22,8 @@ function placeName(place, tools) {
   return layer[1] === "encoder" ? t(`encoder ${layer[2]}`, `encodeur ${layer[2]}`) : t(`decoder ${layer[2]}`, `décodeur ${layer[2]}`);
 }
 
-/** How much of the variance the plane shows, or that the method has no such number. */
-function shown(explained, method, tools) {
-  const {t} = tools;
+/** How much of the variance the plane shows, or that the method has no such number. @param {number[]} explained @param {string} method */
+function shown(explained, method) {
   if (!explained) return t(`Laid out by ${method}: only who is near whom means something.`,
     `Disposé par ${method} : seul le voisinage a un sens.`);
   const [x, y] = explained;
@@ -29,56 +31,45 @@ function shown(explained, method, tools) {
     `Le plan montre ${tools.percent(x + y)} de la variance (${tools.percent(x)} en largeur, ${tools.percent(y)} en hauteur).`);
 }
 
-function coordinateTable(points, tools) {
-  const {t} = tools;
+/** @param {any[]} points */
+function coordinateTable(points) {
   return () => tools.table([t("point",
     "point"), "x", "y"], points.map((point) => [point.title ?? point.label, tools.number(point.x), tools.number(point.y)]));
 }
 
 // ---- this sentence ------------------------------------------------------------------------------------------------------------------
 
-/** The encoder's states of this sentence that the page holds, from the embeddings to the memory: one array a layer. */
-function sentenceLayers(record) {
-  const names = record.names();
-  const numbers = [...new Set(names.map((name) => /^encoder\.(\d+)\./.exec(name)?.[1]).filter(Boolean))].map(Number).sort((a, b) => a - b);
-  const post = record.meta.model.norm_position === "post";
-  const perLayer = numbers.map((number) => (post ? ["residual_2.normed", "residual_2.sum", "output"] : ["residual_2.sum", "output"])
-    .map((what) => `encoder.${number}.${what}`).find((name) => record.has(name)));
-  return ["source_embedded", "source_input", ...perLayer, "memory"].filter((name) => name && record.has(name));
-}
-
-function sentencePart(record, tools) {
-  const places = sentenceLayers(record);
-  if (!places.length || record.sourceTokens.length < 3) return null;
-  const {h, t} = tools;
-  if (!places.includes(state.layer)) state.layer = places.at(-1);
+/** @param {PageRecord} record */
+function sentencePart(record) {
+  const {planes} = record.meta;
+  if (!planes.length || record.sourceTokens.length < 3) return null;
+  if (!planes.some((one) => one.place === state.layer)) state.layer = planes.at(-1).place;
   const body = h("div", null);
+  /** @param {string} place */
   const draw = (place) => {
     state.layer = place;
-    const values = record.array(place);
-    const {points, shares} = principal(Array.from({length: values.shape[0]}, (_, row) => values.row(row)));
+    const {points, explained} = planes.find((one) => one.place === place);
     const dots = points.map(([x, y], at) => ({x, y, label: tools.piece(record.sourceTokens[at]), title: `${at + 1}. ${tools.piece(record.sourceTokens[at])}`}));
     body.replaceChildren(tools.figure(
-      Vitrail.scatter({points: dots, path: true, label: t(`States of this sentence, ${placeName(place, tools)}`,
-        `États de cette phrase, ${placeName(place, tools)}`)}, tools),
-      `${t("The line follows the sentence.", "La ligne suit la phrase.")} ${shown(shares, "pca", tools)}`, coordinateTable(dots, tools)));
-    body.dataset.shares = shares.join(" ");
+      scatter({points: dots, path: true, label: t(`States of this sentence, ${placeName(place)}`, `États de cette phrase, ${placeName(place)}`)}),
+      `${t("The line follows the sentence.", "La ligne suit la phrase.")} ${shown(explained, "pca")}`, coordinateTable(dots)));
+    body.dataset.shares = explained.join(" ");
   };
   draw(state.layer);
   return tools.section(
     t("This sentence, layer by layer", "Cette phrase, couche par couche"),
-    h("p", null, t("The vectors of its tokens on the plane on which they differ most (principal components, computed in this page).",
-      "Les vecteurs de ses tokens sur le plan où ils diffèrent le plus (composantes principales, calculées dans cette page).")),
-    tools.choice(t("Where", "Où"), places.map((place) => ({value: place, text: placeName(place, tools)})), state.layer, draw), body);
+    h("p", null, t("The vectors of its tokens on the plane on which they differ most (principal components).",
+      "Les vecteurs de ses tokens sur le plan où ils diffèrent le plus (composantes principales).")),
+    tools.choice(t("Where", "Où"), planes.map(({place}) => ({value: place, text: placeName(place)})), state.layer, draw), body);
 }
 
 // ---- many sentences -----------------------------------------------------------------------------------------------------------------
 
 const MEANS = "means";
 
-function manyPart(record, maps, tools) {
-  const {h, t} = tools;
-  const options = maps.states.map((map, number) => ({value: String(number), text: placeName(map.place, tools)}));
+/** @param {PageRecord} record @param {Maps} maps */
+function manyPart(record, maps) {
+  const options = maps.states.map((map, number) => ({value: String(number), text: placeName(map.place)}));
   if (maps.means) options.push({value: MEANS, text: t("sentences", "phrases")});
   if (!options.length) return null;
   if (!options.some((one) => one.value === state.place)) state.place = options.at(maps.means ? -2 : -1)?.value ?? options[0].value;
@@ -86,8 +77,9 @@ function manyPart(record, maps, tools) {
   const drawn = [...new Set(maps.points.sentence)];
   if (!drawn.includes(state.sentence)) state.sentence = drawn.includes(own) ? own : (drawn[0] ?? 0);
   const body = h("div", null);
-  const draw = () => body.replaceChildren(state.place === MEANS ? meansFigure(maps, tools) : statesFigure(maps, tools));
+  const draw = () => body.replaceChildren(state.place === MEANS ? meansFigure(maps) : statesFigure(maps));
   draw();
+  /** @param {string} key @param {(value: any) => any} read */
   const change = (key, read) => (value) => {
     state[key] = read(value);
     draw();
@@ -103,48 +95,50 @@ function manyPart(record, maps, tools) {
     body);
 }
 
+/** @param {string} text */
 const shorten = (text, length = 48) => (Array.from(text).length > length ? `${Array.from(text).slice(0, length - 1).join("")}…` : text);
 
-/** Encoder positions; those of the chosen sentence stand out. */
-function statesFigure(maps, tools) {
-  const {t} = tools;
+/** Encoder positions; those of the chosen sentence stand out. @param {Maps} maps */
+function statesFigure(maps) {
   const map = maps.states[Number(state.place)];
   const {sentence, position, piece} = maps.points;
   const dots = sentence.map((number, at) => ({
     x: map.coordinates[0][at], y: map.coordinates[1][at], label: tools.piece(piece[at]), strong: number === state.sentence,
     title: `${tools.piece(piece[at])} – ${position[at] + 1}. ${t("in", "dans")} “${maps.sentences[number].text}”`,
   }));
-  return tools.figure(Vitrail.scatter({points: dots, path: true, label: t("Positions of many sentences",
-    "Positions de beaucoup de phrases")}, tools),
+  return tools.figure(scatter({points: dots, path: true, label: t("Positions of many sentences",
+    "Positions de beaucoup de phrases")}),
     `${t("The chosen sentence is strong and joined by a line.",
-      "La phrase choisie est marquée et reliée par une ligne.")} ${shown(map.explained, maps.method, tools)}`,
-    coordinateTable(dots, tools));
+      "La phrase choisie est marquée et reliée par une ligne.")} ${shown(map.explained, maps.method)}`,
+    coordinateTable(dots));
 }
 
-function meansFigure(maps, tools) {
-  const {t} = tools;
+/** @param {Maps} maps */
+function meansFigure(maps) {
   const dots = maps.sentences.map((one, at) => ({
     x: maps.means.coordinates[0][at], y: maps.means.coordinates[1][at], label: shorten(one.text, 26), strong: at === state.sentence,
     title: `${one.text} → ${one.translation}`,
   }));
-  return tools.figure(Vitrail.scatter({points: dots, label: t("Sentences, each the mean of its positions",
-    "Phrases, chacune la moyenne de ses positions")}, tools),
-    shown(maps.means.explained, maps.method, tools), coordinateTable(dots, tools));
+  return tools.figure(scatter({points: dots, label: t("Sentences, each the mean of its positions",
+    "Phrases, chacune la moyenne de ses positions")}),
+    shown(maps.means.explained, maps.method), coordinateTable(dots));
 }
 
 // ---- embeddings ---------------------------------------------------------------------------------------------------------------------
 
-const sideName = (side, tools) => ({both: tools.t("shared by both sides",
-  "partagés"), source: "source", target: tools.t("target", "cible")})[side];
+/** @param {string} side */
+const sideName = (side) => ({both: t("shared by both sides",
+  "partagés"), source: "source", target: t("target", "cible")})[side];
 
-function embeddingsPart(record, maps, tools) {
-  const {h, t} = tools;
+/** @param {PageRecord} record @param {Maps} maps */
+function embeddingsPart(record, maps) {
   if (!maps.embeddings.length) return null;
   if (!maps.embeddings.some((one) => one.side === state.side)) state.side = maps.embeddings[0].side;
   const body = h("div", {class: "maps-two"});
+  /** @param {string} side */
   const draw = (side) => {
     state.side = side;
-    body.replaceChildren(...embeddingsFigure(record, maps, maps.embeddings.find((one) => one.side === side), tools));
+    body.replaceChildren(...embeddingsFigure(record, maps, maps.embeddings.find((one) => one.side === side)));
   };
   draw(state.side);
   return tools.section(
@@ -153,42 +147,43 @@ function embeddingsPart(record, maps, tools) {
       "Choisissez un token pour voir les plus proches dans tout le vocabulaire, par le cosinus de leurs plongements.")),
     maps.embeddings.length > 1
       ? tools.choice(t("Embeddings",
-        "Plongements"), maps.embeddings.map(({side}) => ({value: side, text: sideName(side, tools)})), state.side, draw) : null,
-    body, neighbourTable(record, maps, tools));
+        "Plongements"), maps.embeddings.map(({side}) => ({value: side, text: sideName(side)})), state.side, draw) : null,
+    body, neighbourTable(record, maps));
 }
 
-/** The pieces of this sentence and its translation. */
+/** The pieces of this sentence and its translation. @param {PageRecord} record @param {string} side */
 function ownPieces(record, side) {
   return new Set([...(side === "target" ? [] : record.meta.source.pieces), ...(side === "source" ? [] : record.meta.target.pieces)]);
 }
 
-function embeddingsFigure(record, maps, map, tools) {
-  const {h, t} = tools;
+/** @param {PageRecord} record @param {Maps} maps @param {EmbeddingMap} map */
+function embeddingsFigure(record, maps, map) {
   const own = ownPieces(record, map.side);
   const dots = map.pieces.map((piece, at) => ({
     x: map.coordinates[0][at], y: map.coordinates[1][at], label: tools.piece(piece), strong: own.has(piece),
     title: `${tools.piece(piece)}, ${t(`${map.counts[at]} times`, `${map.counts[at]} fois`)}`,
   }));
   const near = h("div", {class: "maps-near", "aria-live": "polite"});
+  /** @param {number} number */
   const show = (number) => {
     state.piece = map.pieces[number];
-    near.replaceChildren(neighboursOf(map, number, tools));
+    near.replaceChildren(neighboursOf(map, number));
   };
   const kept = map.pieces.indexOf(state.piece);
   const rarest = map.pieces.map((_, number) => number).filter((number) => own.has(map.pieces[number])).at(-1); // most frequent come first
   const first = kept >= 0 ? kept : (rarest ?? 0);
   show(first);
   return [
-    tools.figure(Vitrail.scatter({points: dots, onSelect: show, selected: first, label: t("Embeddings of tokens",
-      "Plongements des tokens")}, tools),
+    tools.figure(scatter({points: dots, onSelect: show, selected: first, label: t("Embeddings of tokens",
+      "Plongements des tokens")}),
       `${t("Strong: the tokens of this sentence.",
-        "Marqués : les tokens de cette phrase.")} ${shown(map.explained, maps.method, tools)}`, coordinateTable(dots, tools)),
+        "Marqués : les tokens de cette phrase.")} ${shown(map.explained, maps.method)}`, coordinateTable(dots)),
     near,
   ];
 }
 
-function neighboursOf(map, number, tools) {
-  const {h, t} = tools;
+/** @param {EmbeddingMap} map @param {number} number */
+function neighboursOf(map, number) {
   const rows = map.neighbours[number].map(([piece, cosine]) => h("li", null,
     h("span", {dir: "auto"}, tools.piece(piece)),
     h("span", {class: "maps-track"}, h("span", {style: {width: `${Math.max(0, cosine) * 100}%`}})),
@@ -197,9 +192,8 @@ function neighboursOf(map, number, tools) {
     "Les plus proches de "), h("span", {class: "maps-piece"}, tools.piece(map.pieces[number]))), h("ol", null, rows));
 }
 
-/** The neighbours of this sentence's tokens, or of the most frequent ones. */
-function neighbourTable(record, maps, tools) {
-  const {t} = tools;
+/** The neighbours of this sentence's tokens, or of the most frequent ones. @param {PageRecord} record @param {Maps} maps */
+function neighbourTable(record, maps) {
   const rows = maps.embeddings.flatMap((map) => {
     const own = ownPieces(record, map.side);
     const numbers = map.pieces.map((_, number) => number).filter((number) => own.has(map.pieces[number]));
@@ -213,15 +207,16 @@ function neighbourTable(record, maps, tools) {
 
 // ---- retrieval ----------------------------------------------------------------------------------------------------------------------
 
-function retrievalPart(maps, tools) {
-  const {h, t} = tools;
+/** @param {Maps} maps */
+function retrievalPart(maps) {
   if (!maps.retrieval.length) return null;
+  /** @param {string} name @param {number} share @param {string} kind */
   const line = (name, share, kind) => h("div", {class: "maps-rate"},
     h("span", null, name), h("span", {class: "maps-track"}, h("span", {class: kind, style: {width: `${share * 100}%`}})), h("span", {class: "maps-cosine"}, tools.percent(share)));
   const cards = maps.retrieval.map((one) => h("div", {class: "maps-card"},
     h("h4", null, one.target === "memory"
       ? t("encoder output → that of the translation", "sortie de l'encodeur → celle de la traduction")
-      : `${placeName(one.source, tools)} → ${placeName(one.target, tools)}`),
+      : `${placeName(one.source)} → ${placeName(one.target)}`),
     line(t("found first", "trouvée première"), one.accuracy, "maps-found"),
     line(t("by chance", "au hasard"), one.chance, "maps-chance"),
     h("p", {class: "quiet"},
@@ -238,43 +233,44 @@ function retrievalPart(maps, tools) {
 
 // ---- likeness of layers -------------------------------------------------------------------------------------------------------------
 
-function likenessPart(maps, tools) {
-  const {h, t} = tools;
+/** @param {Maps} maps */
+function likenessPart(maps) {
   const {cka} = maps;
   if (!cka?.places?.length) return null;
   const pictures = [likenessFigure(cka.places, cka.places, cka.values, t("Between the layers of this model",
-    "Entre les couches de ce modèle"), tools)];
+    "Entre les couches de ce modèle"))];
   if (cka.between) pictures.push(likenessFigure(cka.places, cka.other_places, cka.between, t(`With ${cka.other} (columns)`,
-    `Avec ${cka.other} (colonnes)`), tools));
+    `Avec ${cka.other} (colonnes)`)));
   return tools.section(
     t("How alike layers are", "La ressemblance des couches"),
     h("p", null, t(
       `Linear CKA (Kornblith et al. 2019) of ${cka.sentences} sentences: 1 where two layers arrange the sentences alike, up to rotation and scale; 0 where nothing is shared.`,
       `CKA linéaire (Kornblith et al. 2019) de ${cka.sentences} phrases : 1 où deux couches disposent les phrases pareillement, à une rotation et une échelle près ; 0 où rien n'est commun.`)),
-    h("div", {class: "bey-pair"}, pictures), tools.legend({top: 1}));
+    h("div", {class: "bey-pair"}, pictures), charts.legend({top: 1}));
 }
 
-function likenessFigure(rows, columns, values, title, tools) {
-  const {h} = tools;
-  const names = [rows, columns].map((places) => places.map((place) => placeName(place, tools)));
+/** @param {string[]} rows @param {string[]} columns @param {number[][]} values @param {string} title */
+function likenessFigure(rows, columns, values, title) {
+  const names = [rows, columns].map((places) => places.map((place) => placeName(place)));
   return h("div", null, h("h4", null, title), tools.figure(
-    tools.heatmap({
+    charts.heatmap({
       values: values.flat().map((value) => value ?? NaN), rows: names[0], columns: names[1], label: title, max: 1, size: 420,
       describe: (row, column, value) => `${names[0][row]} – ${names[1][column]}: ${tools.number(value, 2)}`,
     }), "", () => tools.table(["", ...names[1]], values.map((row, at) => [names[0][at], ...row.map((value) => tools.number(value, 2))]))));
 }
 
-Vitrail.view({
+/** @type {View} */
+export const mapsView = {
   id: "maps",
   order: 8,
   label: {en: "Maps", fr: "Cartes"},
-  available: (record) => Boolean(record.meta.extras?.maps) || (sentenceLayers(record).length > 0 && record.sourceTokens.length > 2),
-  render(root, record, tools) {
+  available: (record) => Boolean(record.meta.extras?.maps) || (record.meta.planes.length > 0 && record.sourceTokens.length > 2),
+  render(root, record) {
     const maps = record.meta.extras?.maps;
-    const parts = [sentencePart(record, tools)];
+    const parts = [sentencePart(record)];
     if (maps) {
-      parts.push(manyPart(record, maps, tools), embeddingsPart(record, maps, tools), retrievalPart(maps, tools), likenessPart(maps, tools));
+      parts.push(manyPart(record, maps), embeddingsPart(record, maps), retrievalPart(maps), likenessPart(maps));
     }
     root.append(...parts.filter(Boolean));
   },
-});
+};

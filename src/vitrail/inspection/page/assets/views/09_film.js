@@ -1,4 +1,8 @@
 /* The training film: the same sentences looked at again and again while the model learned, on a slider over time. */
+import * as charts from "../charts.js";
+import * as tools from "../tools.js";
+import {h, t} from "../tools.js";
+
 const state = {frame: null, probe: 0, layer: "mean", kind: null, score: null, norm: 0, timer: null};
 const PACE = 700; // milliseconds a frame
 
@@ -10,7 +14,10 @@ function halt() {
 
 // ---- what is told -------------------------------------------------------------------------------------------------------------------
 
-/** Words of a text, each with whether the other text has it in the same order (longest common subsequence). */
+/**
+ * Words of a text, each with whether the other text has it in the same order (longest common subsequence).
+ * @param {string} text @param {string} other
+ */
 function shared(text, other) {
   const [a, b] = [text, other].map((one) => one.split(/\s+/).filter(Boolean));
   const length = Array.from({length: a.length + 1}, () => new Array(b.length + 1).fill(0));
@@ -26,18 +33,19 @@ function shared(text, other) {
   return found;
 }
 
-const scoreName = (name, tools) => ({
+/** @param {any} name */
+const scoreName = (name) => ({
   dev_bleu: "BLEU", dev_chrf: "chrF",
-  dev_loss_nats_per_token: tools.t("loss on the dev set (nats per token)", "perte sur le jeu de dev (nats par token)"),
+  dev_loss_nats_per_token: t("loss on the dev set (nats per token)", "perte sur le jeu de dev (nats par token)"),
 })[name] ?? name;
 
-/** Names of steps for axes: 2000 as 2k. */
+/** Names of steps for axes: 2000 as 2k. @param {number} step */
 const brief = (step) => (step >= 10000 && step % 1000 === 0 ? `${step / 1000}k` : String(step));
 
 // ---- the parts: each has an element and a way to move to a frame --------------------------------------------------------------------
 
-function translationsPart(film, tools) {
-  const {h, t} = tools;
+/** @param {Film} film */
+function translationsPart(film) {
   const said = film.probes.map(() => h("p", {class: "film-said", dir: "auto"}));
   const lost = film.probes.map(() => h("span", {class: "film-loss"}));
   const worst = Math.max(...film.losses.flat().filter((value) => value !== null), 1e-9);
@@ -45,6 +53,7 @@ function translationsPart(film, tools) {
     h("p", {class: "quiet", dir: "auto"}, probe.source), said[number],
     h("p", {class: "film-reference quiet", dir: "auto"}, h("span", null, t("reference: ",
       "référence : ")), probe.reference), lost[number]));
+  /** @param {number} frame */
   const move = (frame) => film.probes.forEach((probe, number) => {
     const words = shared(film.translations[number][frame], probe.reference);
     said[number].replaceChildren(...words.flatMap(({word, same}) => [h("span", same ? null : {class: "film-other"}, word), " "]));
@@ -61,7 +70,7 @@ function translationsPart(film, tools) {
     h("div", {class: "film-cards"}, cards))};
 }
 
-/** Cross-attention of a probe at a step, in shares of 1. */
+/** Cross-attention of a probe at a step, in shares of 1. @param {Film} film @param {number} frame */
 function weightsAt(film, frame) {
   const layers = film.attention[state.probe]?.[frame] ?? [];
   if (!layers.length) return null;
@@ -72,25 +81,27 @@ function weightsAt(film, frame) {
   return values;
 }
 
-function attentionPart(film, tools, current) {
-  const {h, t} = tools;
+/** @param {Film} film @param {() => number} current */
+function attentionPart(film, current) {
   const able = film.probes.map((_, number) => number).filter((number) => film.attention[number]?.some((layers) => layers.length));
   if (!able.length) return null;
   if (!able.includes(state.probe)) state.probe = able[0];
   const count = film.attention[state.probe].find((layers) => layers.length).length;
   const body = h("div", null);
+  /** @param {number} frame */
   const move = (frame) => {
     const {source_tokens: columns, target_tokens: rows} = film.probes[state.probe];
     const values = weightsAt(film, frame);
     if (!values) return body.replaceChildren(h("p", {class: "quiet"}, t("Not recorded.", "Non enregistré.")));
     const [down, across] = [rows, columns].map((tokens) => tokens.map(tools.piece));
     return body.replaceChildren(tools.figure(
-      tools.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: t(`Cross-attention at step ${film.steps[frame]}`,
+      charts.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: t(`Cross-attention at step ${film.steps[frame]}`,
         `Attention croisée au pas ${film.steps[frame]}`)}),
       t("Cross-attention while the reference is read, mean of the heads.",
         "Attention croisée pendant la lecture de la référence, moyenne des têtes."),
       () => tools.table(["", ...across], down.map((name, row) => [name, ...across.map((_, column) => tools.percent(values[row * across.length + column]))]))));
   };
+  /** @param {string} key @param {(value: any) => any} read */
   const change = (key, read) => (value) => {
     state[key] = read(value);
     move(current());
@@ -106,51 +117,59 @@ function attentionPart(film, tools, current) {
     body)};
 }
 
-/** A line chart with an upright at the step. */
-function chart(film, tools, {series, label, yLabel, log}, frame) {
-  return tools.lines({series, labels: film.steps.map(brief), label, yLabel, log, marker: frame});
+/**
+ * A line chart with an upright at the step.
+ * @param {Film} film @param {{series: Series[], label: string, yLabel: string, log: boolean}} given @param {number} frame
+ */
+function chart(film, {series, label, yLabel, log}, frame) {
+  return charts.lines({series, labels: film.steps.map(brief), label, yLabel, log, marker: frame});
 }
 
-/** A chart among several that a choice picks: `make(key)` gives what `chart` draws. */
-function chosenChart(film, tools, {title, text, label, options, key, make}, current) {
-  const {h} = tools;
+/**
+ * A chart among several that a choice picks: `make(key)` gives what `chart` draws.
+ * @param {Film} film @param {{title: string, text?: string, label: string, options: any[], key: any, make: (value: any) => any[]}} given
+ * @param {() => number} current
+ */
+function chosenChart(film, {title, text, label, options, key, make}, current) {
   if (!options.length) return null;
   if (!options.some((one) => String(one.value) === String(state[key]))) state[key] = options[0].value;
   const body = h("div", {class: "film-charts"});
-  let charts = [];
+  let pictures = [];
+  /** @param {any} value */
   const draw = (value) => {
     state[key] = value;
-    charts = make(value).filter((one) => one.series.some(({values}) => values.some(Number.isFinite))).map((one) => chart(film, tools, one, current()));
-    body.replaceChildren(...charts);
+    pictures = make(value).filter((one) => one.series.some(({values}) => values.some(Number.isFinite))).map((one) => chart(film, one, current()));
+    body.replaceChildren(...pictures);
   };
   draw(state[key]);
   const pick = options.length < 2 ? null : options.length > 5 ? tools.select(label, options, state[key], draw) : tools.choice(label, options, state[key], draw);
-  return {move: (frame) => charts.forEach((one) => one.point?.(frame)), element: tools.section(title, text ? h("p", null, text) : null, pick, body)};
+  return {move: (frame) => pictures.forEach((one) => one.point?.(frame)), element: tools.section(title, text ? h("p", null, text) : null, pick, body)};
 }
 
-function scoresPart(film, tools, current) {
-  const {t} = tools;
+/** @param {Film} film @param {() => number} current */
+function scoresPart(film, current) {
   const names = Object.keys(film.scores).filter((name) => film.scores[name].some((value) => value !== null));
   const losses = {value: "probes", text: t("loss of these sentences", "perte de ces phrases")};
-  return chosenChart(film, tools, {
+  return chosenChart(film, {
     title: t("How well it did", "Ses progrès"), label: t("Measure", "Mesure"), key: "score",
-    options: [...names.map((name) => ({value: name, text: scoreName(name, tools)})), losses],
+    options: [...names.map((name) => ({value: name, text: scoreName(name)})), losses],
     make: (name) => [name === "probes"
       ? {series: film.losses.map((values, number) => ({name: film.probes[number].source, values})), label: losses.text, yLabel: t("nats per token",
         "nats par token")}
-      : {series: [{name: scoreName(name, tools), values: film.scores[name]}], label: scoreName(name, tools), yLabel: ""}],
+      : {series: [{name: scoreName(name), values: film.scores[name]}], label: scoreName(name), yLabel: ""}],
   }, current);
 }
 
-function entropyPart(film, tools, current) {
-  const {t} = tools;
+/** @param {Film} film @param {() => number} current */
+function entropyPart(film, current) {
   const names = {encoder: t("encoder", "encodeur"), decoder: t("decoder", "décodeur"), cross: t("cross", "croisée")};
   const kinds = ["encoder", "decoder", "cross"].filter((kind) => film.entropies[kind]?.length);
+  /** @param {any} heads @param {number} frame */
   const mean = (heads, frame) => {
     const known = heads.map((values) => values[frame]).filter((value) => value !== null);
     return known.length ? known.reduce((sum, value) => sum + value, 0) / known.length : null;
   };
-  return chosenChart(film, tools, {
+  return chosenChart(film, {
     title: t("How widely heads look", "L'étendue du regard des têtes"), label: t("Attention", "Attention"), key: "kind",
     text: t("Entropy of the weights as a share of the largest possible: 0 one position alone, 1 all alike. Mean of the heads of a layer.",
       "Entropie des poids, en part de la plus grande possible : 0 une seule position, 1 toutes pareilles. Moyenne des têtes d'une couche."),
@@ -163,16 +182,15 @@ function entropyPart(film, tools, current) {
   }, current);
 }
 
-/** ||dL/dW|| by group of weights and step; the colour is its logarithm, since groups differ by orders of magnitude. */
-function gradientPart(film, tools) {
-  const {t} = tools;
+/** ||dL/dW|| by group of weights and step; the colour is its logarithm, since groups differ by orders of magnitude. @param {Film} film */
+function gradientPart(film) {
   const {places, norms} = film.gradients ?? {};
   if (!places?.length) return null;
   const logs = norms.flat().map((value) => (value > 0 ? Math.log10(value) : NaN));
   const finite = logs.filter(Number.isFinite);
   const [low, high] = [Math.min(...finite), Math.max(...finite)];
   const values = logs.map((value) => (Number.isFinite(value) ? (high === low ? 1 : 0.04 + 0.96 * (value - low) / (high - low)) : 0));
-  const picture = tools.heatmap({
+  const picture = charts.heatmap({
     values, rows: places, columns: film.steps.map(brief), max: 1, size: 640,
     label: t("Gradient norm by group of weights and step", "Norme du gradient par groupe de poids et par pas"),
     rowTitle: t("weights", "poids"), columnTitle: t("step", "pas"),
@@ -187,8 +205,9 @@ function gradientPart(film, tools) {
       () => tools.table(["", ...film.steps.map(String)], places.map((place, row) => [place, ...norms[row].map((value) => tools.number(value, 4))]))))};
 }
 
-/** The first features by themselves, before and after a norm. */
+/** The first features by themselves, before and after a norm. @param {FilmNorm} norm @param {any} t */
 function unitCharts(norm, t) {
+  /** @param {string} side */
   const series = (side) => (norm[side].units ?? []).map((values, unit) => ({name: t(`feature ${unit}`,
     `composante ${unit}`), values: values.map((pair) => pair?.[0] ?? null)}));
   return [
@@ -199,13 +218,14 @@ function unitCharts(norm, t) {
   ].filter((one) => one.series.length);
 }
 
-function normsPart(film, tools, current) {
-  const {t} = tools;
+/** @param {Film} film @param {() => number} current */
+function normsPart(film, current) {
   const norms = film.norms ?? [];
   const names = {input: t("what it reads", "ce qu'elle lit"), output: t("what it gives", "ce qu'elle rend")};
+  /** @param {FilmNorm} norm @param {any} what */
   const pair = (norm, what) => ["input", "output"].map((side) => ({name: names[side], values: norm[side][what]}));
   const kind = {layer: t("layer norm", "norme de couche"), rms: "RMS norm", batch: t("batch norm", "norme de lot")};
-  return chosenChart(film, tools, {
+  return chosenChart(film, {
     title: t("Norms", "Normes"), label: t("Norm", "Norme"), key: "norm",
     text: t("Mean and variance over all tokens and features, before and after a norm, and how far features moved since the frame before.",
       "Moyenne et variance sur tous les tokens et composantes, avant et après une norme, et le déplacement des composantes depuis l'image précédente."),
@@ -229,9 +249,10 @@ function normsPart(film, tools, current) {
 
 // ---- the projector ------------------------------------------------------------------------------------------------------------------
 
-function projector(film, tools, move) {
-  const {h, t} = tools;
+/** @param {Film} film @param {(frame: number) => void} move */
+function projector(film, move) {
   const last = film.steps.length - 1;
+  /** @param {number} frame */
   const told = (frame) => t(`step ${film.steps[frame]} (${frame + 1} of ${last + 1})`,
     `pas ${film.steps[frame]} (${frame + 1} sur ${last + 1})`);
   const control = tools.slider(t("Training", "Entraînement"), {min: 0, max: last, value: state.frame, describe: told}, (frame) => {
@@ -242,11 +263,13 @@ function projector(film, tools, move) {
   const [box, output] = [control.querySelector("input"), control.querySelector("output")];
   const play = tools.button("", () => (state.timer === null ? start() : stop()));
   const name = () => (play.textContent = state.timer === null ? t("▶ Play", "▶ Lire") : t("❚❚ Pause", "❚❚ Pause"));
+  /** @param {number} frame */
   const go = (frame) => {
     state.frame = frame;
     box.setAttribute("aria-valuetext", told(frame));
     move(frame);
   };
+  /** @param {number} frame */
   const show = (frame) => {
     box.value = String(frame);
     output.textContent = told(frame);
@@ -269,24 +292,24 @@ function projector(film, tools, move) {
   return h("div", {class: "film-bar"}, play, control);
 }
 
-Vitrail.view({
+/** @type {View} */
+export const filmView = {
   id: "film",
   order: 9,
   label: {en: "Training film", fr: "Film de l'entraînement"},
   available: (record) => (record.meta.extras?.film?.steps?.length ?? 0) > 0,
-  render(root, record, tools) {
+  render(root, record) {
     halt();
     const {film} = record.meta.extras;
-    const {t, h} = tools;
     if (state.frame === null || state.frame >= film.steps.length) state.frame = film.steps.length - 1;
     const current = () => state.frame;
     const parts = [
-      translationsPart(film, tools), attentionPart(film, tools, current), scoresPart(film, tools, current),
-      entropyPart(film, tools, current), gradientPart(film, tools), normsPart(film, tools, current),
+      translationsPart(film), attentionPart(film, current), scoresPart(film, current),
+      entropyPart(film, current), gradientPart(film), normsPart(film, current),
     ].filter(Boolean);
     root.append(
       h("p", null, t(`After each validation the model was asked for the same ${film.probes.length} sentences. Move through its training, or let it play.`,
         `Après chaque validation, on a demandé au modèle les mêmes ${film.probes.length} phrases. Parcourez son entraînement, ou laissez défiler.`)),
-      projector(film, tools, (frame) => parts.forEach((part) => part.move(frame))), ...parts.map((part) => part.element));
+      projector(film, (frame) => parts.forEach((part) => part.move(frame))), ...parts.map((part) => part.element));
   },
-});
+};

@@ -1,4 +1,4 @@
-"""The score of a run on its test set, computed once for what it rests on and kept in scores.json."""
+"""The score of a run on its test set, cached in scores.json until one of its inputs changes."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ SCORES = "scores.json"
 def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Translate the test set as configured and score it: BLEU and chrF with their 95 % intervals and signatures.
 
-    Returns: plain values, with `lines` to read; what was kept, where everything that decides the score is the same (`decided_by`).
+    Returns: plain values, with `lines` as text; the cached ones if all inputs of the score are the same (`decided_by`).
              None where there is no test set.
     """
     from vitrail.data.preparing.prepared import PreparedText, open_data
@@ -32,7 +32,7 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
     decided_by = _decided_by(folder, config, prepared)
     kept = _read(folder / SCORES)
     if kept is not None and kept.get("decided_by") == decided_by:
-        # A run that went further without finding a better model keeps its score, and is told as far as it is.
+        # A run that trained further without a better model keeps its score; only the step changes.
         return kept if kept["step"] == step else _write(folder, kept | {"step": step})
     say(f"translating the test set ({len(prepared.test.source):,} sentences)")
     texts = _translate(folder, config, prepared.test.source)
@@ -59,12 +59,12 @@ def _write(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decided_by(folder: Path, config: "RunConfig", prepared: "Prepared") -> dict[str, Any]:
-    """All that a score rests on: what translates, how it searches, what is translated, and what counts."""
+    """All inputs of a score: the model, the search, the test set and the metric settings."""
     from importlib.metadata import version
 
-    import vitrail
     from vitrail.files import MANIFEST
     from vitrail.scoring import bleu_settings_for
+    from vitrail.version import __version__
 
     test = json.dumps([prepared.test.source, prepared.test.target]).encode()
     counting = bleu_settings_for(prepared.facts["target_language"], prepared.test.target)
@@ -75,7 +75,7 @@ def _decided_by(folder: Path, config: "RunConfig", prepared: "Prepared") -> dict
         "tokenize": counting.tokenize,
         "effective_order": counting.effective_order,
         "sacrebleu": version("sacrebleu"),
-        "vitrail": vitrail.__version__,
+        "vitrail": __version__,
     }
 
 

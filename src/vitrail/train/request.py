@@ -1,17 +1,17 @@
-"""From what a user says to a run: settings laid over each other, and the three-line way to train from Python.
+"""From what a user says to the configuration of a run: settings laid over each other.
 
 Precedence: automatic choices < recipe < configuration file < --set and other options.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vitrail.config import Override, build, merge, parse_override, read_toml, with_overrides
+from vitrail.config import Override, build, merge, read_toml, with_overrides
 from vitrail.data.data_config import DataConfig
 from vitrail.data.preparing.paths import find_texts
 from vitrail.data.text_config import TextConfig
@@ -22,44 +22,41 @@ from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, 
 from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
-    from vitrail.decode.generate import Generator
-    from vitrail.decode.translate import Translator
     from vitrail.train.run_config import RunConfig
-    from vitrail.train.tasks.validate import Watch
 
 CHOICES = "choices.json"
-"""Where a run's folder keeps what was chosen for it, so that going on does not choose anew."""
+"""The file in a run's folder with its automatic choices, which a resumed run keeps."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks of a run, strongest last."""
+    """A user's settings of a run, in increasing precedence."""
 
     recipe: str = ""
     """A shipped recipe's name, or a TOML file."""
     file: Path | None = None
     """A TOML file of settings."""
     overrides: tuple[Override, ...] = ()
-    """`--set` and the options that stand for one."""
+    """`--set` and the options with the same effect."""
 
     def files(self) -> list[Path]:
-        """The files of settings that are read."""
+        """The files of settings."""
         return [path for path in (self.file, Path(self.recipe)) if path is not None and path.suffix]
 
     def table(self) -> dict[str, Any]:
-        """All of it as one nested table. Raises UsageError where a file cannot be read."""
+        """All settings as one nested table. Raises UsageError where a file cannot be read."""
         recipe = read_recipe(self.recipe) if self.recipe else {}
         return with_overrides(merge(recipe, read_toml(self.file) if self.file else {}), self.overrides)
 
 
 class RunPlan(NamedTuple):
-    """Settings and how they came about."""
+    """Settings and their origin."""
 
     table: dict[str, Any]
     """The whole run as a nested table; `preset` is still by name."""
     choices: list[Choice]
-    """What was chosen automatically and is still so."""
+    """The automatic choices that are in effect."""
 
 
 def recipes() -> dict[str, Path]:
@@ -79,17 +76,17 @@ def read_recipe(name: str) -> dict[str, Any]:
 
 
 def plan_run(request: Request, folder: Path, *, gpu: bool) -> RunPlan:
-    """Complete what was asked with automatic choices, or with what the run in `folder` was started with.
+    """Complete a user's settings with automatic choices, or with the settings of the run in `folder`.
 
-    A folder that holds a started run needs no text to be named: its own configuration is then what is built upon.
+    For a folder with a run, no text has to be given: its own configuration is the base.
     Raises: UsageError, DataError.
     """
     asked = request.table()
     data = asked.get("data", {})
-    # A table of places changes those of the run that is there.
+    # A table of places changes those of the existing run.
     if not any(isinstance(data.get(name), list) for name in ("corpora", "text")):
         return RunPlan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
-    begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing would be lost by choosing anew
+    begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing is lost by choosing again
     choices = _kept_choices(folder) if begun else None
     if choices is None:
         choices = _choose(asked, gpu=gpu)
@@ -114,23 +111,23 @@ def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     expected = "--source FILE --target FILE, --corpus FILE, or --text FILE for a language model"
     if not path.exists():
         raise UsageError(
-            f"no text to train on, and {folder} holds no run to go on with",
+            f"no training text was given, and {folder} has no run to resume",
             expected=expected,
             remedy=f"for the built-in phrasebook: vitrail demo --recipe {recipe}" if recipe.startswith("phrasebook") else "",
         )
     try:
         return find_texts(read_toml(path), folder)
-    except UsageError as error:  # it is written anew as soon as the text is named
+    except UsageError as error:  # it is written again once the text is named
         raise UsageError(error.found, expected="the configuration that vitrail wrote", remedy=f"name the text again: {expected}") from None
 
 
 def _merge_preset(own: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
-    """A preset that is asked for takes the place of the run's own model."""
+    """A given preset replaces the run's own model."""
     return merge({key: value for key, value in own.items() if key != "model" or PRESET not in asked}, asked)
 
 
 def _kept_choices(folder: Path) -> list[Choice] | None:
-    """What was chosen for the run in this folder; None where that cannot be read."""
+    """The choices of the run in this folder; None where they cannot be read."""
     try:
         data = (folder / CHOICES).read_bytes()
         kept: Any = json.loads(data) if data.startswith(b"[") else unseal(data)["choices"]  # older releases wrote the bare list
@@ -140,13 +137,13 @@ def _kept_choices(folder: Path) -> list[Choice] | None:
 
 
 def _as_begun(folder: Path, choices: list[Choice]) -> list[Choice]:
-    """The choices with the values that the run's newest checkpoint was trained with; the preset becomes the model that it stood for."""
+    """The choices with the values that the run's newest checkpoint was trained with; the preset becomes its model."""
     from vitrail.train.resume import checkpoints
 
     checkpoint = checkpoints.load_latest(folder, expected={})
     if checkpoint is None:
         return choices
-    _log.warning("%s: is lost or damaged; made again from %s", folder / CHOICES, checkpoint.path.name)
+    _log.warning("%s: was missing or damaged; rebuilt from %s", folder / CHOICES, checkpoint.path.name)
     setup = checkpoint.facts["setup"]
     found = [choice._replace(value=_saved(setup, choice)) for choice in choices if choice.name != PRESET]
     if len(found) < len(choices):
@@ -157,20 +154,20 @@ def _as_begun(folder: Path, choices: list[Choice]) -> list[Choice]:
 
 
 def _saved(setup: dict[str, Any], choice: Choice) -> Any:
-    """What a setup says of a choice; settings of data stand there under their full names."""
+    """The value of a choice in a setup, which has the settings of data under their full names."""
     part, _, name = choice.name.partition(".")
     value = setup.get(choice.name, setup.get(part, {}).get(name) if part != "data" else None)
     return choice.value if value is None else value
 
 
 def keep_choices(folder: Path, choices: Iterable[Choice]) -> None:
-    """Write down what was chosen, for when the run goes on."""
+    """Save the choices, for a resumed run."""
     make_folder(folder)
     write_file(folder / CHOICES, seal({"choices": [choice._asdict() for choice in choices]}))
 
 
 def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunConfig":
-    """The configuration of a run; `preset` in the table becomes the model that it names, under what `model` says.
+    """The configuration of a run; `preset` in the table becomes its model, with changes from `model`.
 
     Raises UsageError naming every key that is wrong.
     """
@@ -181,63 +178,3 @@ def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunCon
     if PRESET in table:
         rest["model"] = merge(preset(str(table[PRESET]), task=None).model_dump(mode="json"), rest.get("model", {}))
     return build(RunConfig, rest, origin=origin)
-
-
-def train_translator(
-    source: str | Path,
-    target: str | Path,
-    folder: str | Path,
-    *,
-    recipe: str = "",
-    settings: Sequence[str] = (),
-    watch: "Watch | None" = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> "Translator":
-    """Train a translator from two files of sentences, line n of one translating line n of the other.
-
-    What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
-
-    Args:    folder: where the run lives. recipe: a shipped recipe or a TOML file. settings: such as "train.duration=30 minutes".
-             watch: called after each validation; vitrail.inspection.film.filming.Recorder() films the training.
-             say: called with each line meant for the user.
-    Raises:  the exceptions of `vitrail.errors`.
-    """
-    from vitrail.decode.translate import Translator
-
-    corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
-    _train(Request(recipe=recipe, overrides=(corpus, *map(parse_override, settings))), Path(folder), watch=watch, say=say)
-    return Translator.load(folder)
-
-
-def train_language_model(
-    text: str | Path,
-    folder: str | Path,
-    *,
-    settings: Sequence[str] = (),
-    say: Callable[[str], None] = lambda _: None,
-) -> "Generator":
-    """Train a language model from a file of plain text, one sentence or paragraph a line.
-
-    What is not set is chosen from the text. Called again, it goes on with a training that was stopped, and loads a finished one.
-
-    Args:    folder: where the run lives. settings: such as "preset=gru-lm" or "train.duration=30 minutes".
-             say: called with each line meant for the user.
-    Raises:  the exceptions of `vitrail.errors`.
-    """
-    from vitrail.decode.generate import Generator
-
-    source = Override(("data", "text"), [{"source": str(text)}])
-    _train(Request(overrides=(source, *map(parse_override, settings))), Path(folder), watch=None, say=say)
-    return Generator.load(folder)
-
-
-def _train(request: Request, folder: Path, *, watch: "Watch | None", say: Callable[[str], None]) -> None:
-    import torch
-
-    from vitrail.train.run import train
-
-    planned = plan_run(request, folder, gpu=torch.cuda.is_available())
-    for choice in planned.choices:
-        say(choice.to_text())
-    config = to_run_config(planned.table)
-    train(config, folder, watch=watch, say=say, begin=lambda: keep_choices(folder, planned.choices))

@@ -1,4 +1,4 @@
-"""Standard streams as users expect them: a line that cannot be told costs that line, a result that cannot be written is an error."""
+"""Safe standard streams: a message that cannot be written is lost, a result that cannot be written is an error."""
 
 import io
 import os
@@ -12,7 +12,7 @@ from vitrail.errors import VitrailError
 
 
 class OutputClosed(VitrailError):
-    """Whoever read the results has left, as `head` does: the program ends quietly."""
+    """The reader of the output has closed it, as `head` does: the program ends quietly."""
 
     exit_code = 141
     """128 + SIGPIPE, as shells report it."""
@@ -23,7 +23,7 @@ class ResultNotWritten(VitrailError):
 
 
 class _Raw(io.RawIOBase):
-    """What bytes for a standard stream pass through; `inner`: where they go, None where that was closed from the start."""
+    """A filter for the bytes of a standard stream; `inner`: the stream below, None if it was closed from the start."""
 
     def __init__(self, inner: io.RawIOBase | None) -> None:
         self.inner = inner
@@ -45,7 +45,7 @@ class _Raw(io.RawIOBase):
 
 
 class _LossyStream(_Raw):
-    """Lines for people: those that cannot be written are lost, and nothing else is."""
+    """The stream of messages: those that cannot be written are lost, and nothing else is."""
 
     def write(self, data: "memoryview | bytes", /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.inner is not None:
@@ -55,22 +55,22 @@ class _LossyStream(_Raw):
 
 
 class _StrictStream(_Raw):
-    """What the program was called for: what cannot be written is an error, told once."""
+    """The stream of results: a failed write is an error, reported once."""
 
     _failed = False
 
     def write(self, data: "memoryview | bytes", /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self._failed:
-            return len(data)  # what stood in buffers, when the interpreter ends
+            return len(data)  # buffers, when the interpreter ends
         try:
             if self.inner is None:
                 raise OSError("it is closed")
-            while (written := self.inner.write(data)) is None:  # others made the pipe refuse where it would have to wait
+            while (written := self.inner.write(data)) is None:  # another process made the pipe non-blocking
                 select.select([], [self.inner], [])
             return written
         except BrokenPipeError:
             self._failed = True
-            raise OutputClosed("nobody reads the results") from None
+            raise OutputClosed("the program that read the output has closed it") from None
         except OSError as error:
             self._failed = True
             reason = error.strerror or str(error)
@@ -80,8 +80,8 @@ class _StrictStream(_Raw):
 
 
 def guard_streams() -> None:
-    """Make this process's standard output and error such streams. Standard input stays as it is, None where it is closed."""
-    for descriptor in range(3):  # or the next file that is opened would take the number, and be written what is meant for people
+    """Replace this process's standard output and error by such streams. Standard input is unchanged, None if closed."""
+    for descriptor in range(3):  # or the next opened file would get the number, and messages would be written to it
         try:
             os.fstat(descriptor)
         except OSError:
@@ -91,7 +91,7 @@ def guard_streams() -> None:
 
 
 def unfailing(stream: TextIO | None) -> TextIO:
-    """The same stream, but what it cannot write is lost in silence."""
+    """The same stream; failed writes are ignored."""
     return _guarded(stream, _LossyStream)
 
 
@@ -100,7 +100,7 @@ def _guarded(stream: TextIO | None, kind: type[_Raw]) -> TextIO:
         return io.TextIOWrapper(io.BufferedWriter(kind(None)), encoding="utf-8", errors="backslashreplace", line_buffering=True)
     raw = getattr(getattr(stream, "buffer", None), "raw", getattr(stream, "buffer", None))
     if not isinstance(stream, io.TextIOWrapper) or not isinstance(raw, io.RawIOBase) or isinstance(raw, kind):
-        return stream  # a stream in memory, another program's own, or one that is guarded already
+        return stream  # a stream in memory, another program's own, or one of these streams
     with suppress(OSError):
         stream.flush()
     return io.TextIOWrapper(
@@ -114,7 +114,7 @@ def _guarded(stream: TextIO | None, kind: type[_Raw]) -> TextIO:
 
 
 def ignore_write_errors(say: Callable[[str], None]) -> Callable[[str], None]:
-    """`say`, but a line that it cannot tell is lost in silence."""
+    """`say`, but a line that it cannot write is lost without an error."""
 
     def tell(line: str) -> None:
         with suppress(OSError):

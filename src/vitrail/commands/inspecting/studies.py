@@ -1,0 +1,206 @@
+"""vitrail inspect STUDY: what a whole model has learned, and what its parts are for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+
+import typer
+
+from vitrail.commands.shared import console
+from vitrail.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from vitrail.inspection.translator import InspectableTranslator
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")]
+Part = Annotated[int | None, typer.Option(min=1, help="Which part of a text that is translated in several.", show_default="the first")]
+
+
+class Result(Protocol):
+    """What a study found: for people, and for programs."""
+
+    def to_text(self) -> str: ...
+    def to_record(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """The text that a study is made on."""
+
+    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Sentences, one a line.", show_default="the run's dev set")] = None
+    reference: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Their translations, line by line.", show_default="the run's dev set")
+    ] = None
+    sentences: Annotated[int, typer.Option(min=1, help="So many of them, at most.")] = 200
+
+    def pairs(self, model: Path) -> tuple[list[str], list[str]]:
+        """Sentences and their translations: the files', or those of the run's dev set. Raises UsageError, ModelError."""
+        from vitrail.evaluation.report import read_sentences
+        from vitrail.inspection.maps.model_map import dev_pairs
+
+        if (self.source is None) != (self.reference is None):
+            raise UsageError("one side of the text", expected="--source FILE and --reference FILE")
+        if self.source is None or self.reference is None:
+            try:
+                return dev_pairs(model, count=self.sentences)
+            except ModelError as error:
+                raise ModelError(error.found, expected=error.expected, remedy="give text: --source FILE --reference FILE") from None
+        sources = read_sentences(self.source)
+        references = read_sentences(self.reference, like=sources, beside=self.source)
+        return list(sources[: self.sentences]), list(references[: self.sentences])
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """How points are laid out, and what layers are held against."""
+
+    layout: Annotated[
+        Literal["pca", "tsne", "umap"] | None,
+        typer.Option(help="How maps lay out points; tsne needs the extra maps, umap the extra umap.", show_default="pca"),
+    ] = None
+    against: Annotated[Path | None, typer.Option(metavar="MODEL", help="Hold the layers against this model's.", show_default=False)] = None
+
+    def other(self, machine: console.Machine) -> "tuple[str, InspectableTranslator] | None":
+        """The other model by name."""
+        return None if self.against is None else (str(self.against), load(self.against, machine))
+
+
+def load(model: Path, machine: console.Machine) -> "InspectableTranslator":
+    """The translator to look into."""
+    import vitrail
+
+    return vitrail.load(model, device=machine.device, threads=machine.threads)
+
+
+def show(found: Result, *, json: bool) -> None:
+    """What a study found, on stdout."""
+    if json:
+        console.show_json(found.to_record())
+    else:
+        console.show(found.to_text())
+
+
+@console.with_groups
+def heads(
+    model: Model,
+    *,
+    score: Annotated[
+        Literal["bleu", "pronouns"], typer.Option(help="bleu: of the sentences; pronouns: right ones on the built-in phrasebook.")
+    ] = "bleu",
+    text: Sentences,
+    machine: console.Machine,
+    json: console.Json = False,
+) -> None:
+    """Switch off one head after the other, and score the translations."""
+    from vitrail.inspection.causes.ablation import ablate_heads, ablate_pronouns
+
+    if score == "pronouns":
+        if text.source is not None or text.reference is not None:
+            raise UsageError("--source or --reference with --score pronouns", expected="the phrasebook's own sentences, or --score bleu")
+        show(ablate_pronouns(load(model, machine), sentences=text.sentences, say=console.say), json=json)
+        return
+    translator = load(model, machine)
+    show(ablate_heads(translator, *text.pairs(model), say=console.say), json=json)
+
+
+@console.with_groups
+def antecedents(model: Model, *, machine: console.Machine, json: console.Json = False) -> None:
+    """Which heads look from a pronoun to what it stands for?
+
+    On sentences of the built-in phrasebook.
+    """
+    from vitrail.inspection.studies.antecedent import find_antecedents
+
+    show(find_antecedents(load(model, machine), say=console.say), json=json)
+
+
+@console.with_groups
+def align(
+    model: Model,
+    *,
+    fresh: Annotated[
+        int | None, typer.Option(metavar="SEED", help="Not the test set, but new sentences of this seed.", show_default=False)
+    ] = None,
+    machine: console.Machine,
+    json: console.Json = False,
+) -> None:
+    """Alignment error rate of cross-attention.
+
+    On the built-in phrasebook, whose links are known. Of text of your own: vitrail align MODEL --source FILE --target FILE --gold FILE.
+    """
+    from vitrail.inspection.alignment.alignment_error import phrasebook_aer
+
+    show(phrasebook_aer(load(model, machine), fresh=fresh), json=json)
+
+
+MAPPED = Sentences(sentences=1000)
+"""The text of maps where nothing else is asked for."""
+
+
+@console.with_groups
+def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: console.Machine, json: console.Json = False) -> None:
+    """Likeness of layers, retrieval of translations, neighbours."""
+    from vitrail.inspection.maps.model_map import map_model
+
+    translator = load(model, machine)
+    name, other = mapping.other(machine) or ("", None)
+    sources, targets = text.pairs(model)
+    method = mapping.layout or "pca"
+    show(map_model(translator, sources, translations=targets, method=method, other=other, other_name=name), json=json)
+
+
+def film(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that was filmed as it was trained.")], *, json: console.Json = False
+) -> None:
+    """What became of the probe sentences as the run was trained."""
+    from vitrail.inspection.film.frames import read_film
+    from vitrail.models.model_folder import load_model
+
+    load_model(run)  # a film is of a model that translates: it says what is wrong with another folder
+    found = read_film(run)
+    if not found.frames:
+        raise ModelError(f"{run}: holds no film", expected="a run that was filmed as it was trained")
+    show(found, json=json)
+
+
+@console.with_groups
+def projector(
+    model: Model,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write them.")],
+    machine: console.Machine,
+) -> None:
+    """Write the embeddings of all tokens for TensorBoard's projector."""
+    from vitrail.inspection.maps.projector import export_embeddings
+
+    export_embeddings(load(model, machine), output)
+    console.say(f"wrote {output}: tensorboard --logdir {output}")
+
+
+@console.with_groups
+def order(
+    model: Model,
+    text: Annotated[str, typer.Argument(metavar="SENTENCE", help="The sentence whose words are put in another order.")],
+    *,
+    part: Part = None,
+    machine: console.Machine,
+    json: console.Json = False,
+) -> None:
+    """Does the order of the words matter to the encoder?
+
+    One sentence is held against the same words in another order.
+    """
+    from vitrail.inspection.causes.permutation import permute
+
+    show(permute(load(model, machine), require_sentence(text, example='vitrail inspect order MODEL "A sentence."'), part=part), json=json)
+
+
+def require_sentence(text: str, *, example: str) -> str:
+    """A text with something in it. Raises UsageError with the example."""
+    if not text.strip():
+        raise UsageError("no sentence to look at", expected=example)
+    return text
+
+
+STUDIES = (heads, antecedents, align, maps, film, projector, order)
+"""In the order in which they are listed."""
