@@ -180,7 +180,7 @@ def test_a_prompt_longer_than_the_context_is_read_from_its_end() -> None:
 
 
 def test_learned_positions_that_do_not_reach_over_the_context_are_refused() -> None:
-    with pytest.raises(UsageError, match="model.context = 12 with 8 learned positions"):
+    with pytest.raises(UsageError, match=r"model\.context = 12 with 8 learned positions"):
         model(positions="learned", max_positions=8)
 
 
