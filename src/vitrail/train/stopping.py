@@ -69,6 +69,6 @@ class StopRequest:
 
 @contextmanager
 def stopping_at_once(found: str) -> Generator[StopRequest, None, None]:
-    """A wish to stop ends what is done within by Stopped or Interrupted with these words; a StopRequest that is opened within comes first."""
+    """A stop request ends what runs inside by Stopped or Interrupted with this message; one opened inside comes first."""
     with StopRequest() as stop, stop.at_once(found):
         yield stop
