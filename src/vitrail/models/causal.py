@@ -15,8 +15,8 @@ from vitrail.data.vocabularies.subwords import PAD
 from vitrail.data.windows import TextWindow
 from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel, Rows, State, Step, target_loss
-from vitrail.models.blocks import BlockConfig, KeyValues, SelfBlock, initialise_matrices
 from vitrail.models.places import Place
+from vitrail.models.transformer_blocks import BlockConfig, KeyValues, SelfBlock, initialise_matrices
 from vitrail.nn.attention import Mask, causal_mask, make_mask
 from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum

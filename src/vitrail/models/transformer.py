@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
-from vitrail.models.blocks import BlockConfig, KeyValues, SelfBlock, extend_attention, initialise_matrices
 from vitrail.models.places import Place, Side
+from vitrail.models.transformer_blocks import BlockConfig, KeyValues, SelfBlock, extend_attention, initialise_matrices
 from vitrail.nn.attention import Mask, causal_mask, padding_mask
 from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum
