@@ -83,7 +83,10 @@ DATA = {"corpora": [{"source": "a.en", "target": "a.fr"}]}
             {"model": {"cell": "gru"}},
             "model.cell: kind transformer has no such key, but recurrent and recurrent-language have (model.kind)",
         ),
-        ({"model": {"kind": "recurrent", "heads": 2}}, "model.heads: kind recurrent has no such key, but transformer has (model.kind)"),
+        (
+            {"model": {"kind": "recurrent", "heads": 2}},
+            "model.heads: kind recurrent has no such key, but causal-language and transformer have (model.kind)",
+        ),
         ({"model": {"kind": "gru"}}, "model.kind: gru is none of 'transformer', 'recurrent'"),
         ({"model": {"widht": 3}}, "model.widht: no such key of kind transformer; model.width?"),
         ({"model": {"kind": "recurrent", "norn": 1}}, "model.norn: no such key of kind recurrent; model.norm?"),

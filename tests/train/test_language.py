@@ -47,14 +47,19 @@ train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
 """
 
 
-def settings(text: Path, **train_settings: object) -> dict[str, object]:
+RECURRENT = {"kind": "recurrent-language", "embedding_width": 12, "width": 24, "layers": 2, "dropout": 0.1, "truncate": 8}
+CAUSAL = {"kind": "causal-language", "layers": 2, "width": 24, "heads": 2, "feed_forward": 48, "context": 16, "dropout": 0.1}
+MODELS = [pytest.param(RECURRENT, id="recurrent"), pytest.param(CAUSAL, id="causal")]
+
+
+def settings(text: Path, model: dict[str, object] = RECURRENT, **train_settings: object) -> dict[str, object]:
     return {
         "data": {
             "text": [{"source": str(text)}],
             "subwords": {"kind": "character", "size": 60},
             "holdout": {"dev_lines": 20, "test_lines": 20},
         },
-        "model": {"kind": "recurrent-language", "embedding_width": 12, "width": 24, "layers": 2, "dropout": 0.1, "truncate": 8},
+        "model": dict(model),
         "train": {
             "duration": "40 steps",
             "batch_tokens": 64,
@@ -72,17 +77,20 @@ def settings(text: Path, **train_settings: object) -> dict[str, object]:
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:
-    checkpoint = checkpoints.load_latest(folder, expected={"model": None, "optimizer": None, "average": None, "carried": None})
+    parts = {"model": None, "optimizer": None, "average": None, "carried": None}
+    checkpoint = checkpoints.load_latest(folder, expected=parts, optional={"carried"})
     assert checkpoint is not None and checkpoint.facts["finished"]
     return {f"{group}/{name}": tensor for group, part in checkpoint.tensors.items() for name, tensor in part.items()}
 
 
+@pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("accumulate", [1, 2])
-def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, accumulate: int) -> None:
-    config = to_run_config(settings(text, accumulate=accumulate))
+def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, accumulate: int, model: dict[str, object]) -> None:
+    config = to_run_config(settings(text, model, accumulate=accumulate))
     train(config, tmp_path / "whole")
     expected = final(tmp_path / "whole")
-    assert sum(name.startswith("carried/") for name in expected) == 4 * accumulate  # two layers with h and c, for each group of lanes
+    carried = 4 * accumulate if model is RECURRENT else 0  # two layers with h and c, for each group of lanes
+    assert sum(name.startswith("carried/") for name in expected) == carried
     for steps in (1, 9, 23):
         part = tmp_path / str(steps)
 
@@ -97,8 +105,9 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: P
         assert found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path) -> None:
-    config = settings(text, duration="400 steps", save_every="20 steps", validate_every="100 steps")
+@pytest.mark.parametrize("model", MODELS)
+def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
+    config = settings(text, model, duration="400 steps", save_every="20 steps", validate_every="100 steps")
     train(to_run_config(config), tmp_path / "whole")
     command = [sys.executable, "-c", TRAIN, json.dumps(config), str(tmp_path / "killed")]
     kills = 0
@@ -118,8 +127,9 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path) -> None:
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
 
 
-def test_it_learns_the_grammar_and_the_best_step_is_kept(tmp_path: Path, text: Path) -> None:
-    train(to_run_config(settings(text, duration="600 steps", validate_every="100 steps", batch_tokens=256)), tmp_path / "run")
+@pytest.mark.parametrize("model", MODELS)
+def test_it_learns_the_grammar_and_the_best_step_is_kept(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
+    train(to_run_config(settings(text, model, duration="600 steps", validate_every="100 steps", batch_tokens=256)), tmp_path / "run")
     log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     validations = [line for line in log if line["kind"] == "validation"]
     assert validations[-1]["dev_perplexity"] < 1.8 < validations[0]["dev_perplexity"]
@@ -171,6 +181,26 @@ def test_folder_of_a_language_model(tmp_path: Path, text: Path) -> None:
 
 def run(*arguments: object) -> int:
     return cli.run([str(argument) for argument in arguments])
+
+
+def test_a_transformer_from_the_command_line(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = ("model.width=24", "model.heads=2", "model.layers=1", "model.context=16", "train.threads=1", "data.documents=line")
+    changed = ("data.subwords.kind=character", "data.subwords.size=60", *sizes)
+    common = [part for setting in changed for part in ("--set", setting)]
+    assert run("train", "--text", text, "--preset", "gpt-mini", "-o", tmp_path / "run", "--duration", "30 steps", *common) == 0
+    told = capfd.readouterr()
+    assert "bits a byte" in told.err and "perplexity" in told.out and "x 16 tokens a batch" in told.err
+    assert run("generate", tmp_path / "run", "--prompt", "ann", "--prompt", "", "--samples", 2, "--lines", 2, "--json") == 0
+    found = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [one["prompt"] for one in found] == ["ann", "ann", "", ""] and all(one["text"].startswith(one["prompt"]) for one in found)
+    assert run("generate", tmp_path / "run", "--prompt", "ann sees apples and bob likes cats", "--beams", 2, "--max-tokens", 40) == 0
+    assert run("evaluate", tmp_path / "run") == 0
+    short = tmp_path / "short.txt"
+    short.write_text("ab\ncd\nef\n")
+    few = ("--set", "data.holdout.dev_lines=0", "--set", "data.holdout.test_lines=0")
+    assert run("train", "--text", short, "--preset", "gpt-mini", "-o", tmp_path / "short", "--duration", "1 steps", *common, *few) != 0
+    told = capfd.readouterr().err
+    assert "9 tokens of text" in told and "model.context=8" in told and not (tmp_path / "short" / "model").exists()
 
 
 def test_from_the_command_line(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -27,6 +27,26 @@ _LONGEST_LINE = 256
 """In a longer line, a lane restarts where it is."""
 
 
+class Ring:
+    """The tokens of several stores, one after the other, the last of which is followed by the first."""
+
+    def __init__(self, stores: Sequence[Store]) -> None:
+        self._parts = [store.ids("text") for store in stores]
+        self.starts = np.cumsum([0, *map(len, self._parts)])
+        self.size = int(self.starts[-1])
+
+    def read(self, start: int, count: int) -> npt.NDArray[np.int64]:
+        """So many tokens of the ring."""
+        found: list[npt.NDArray[np.int64]] = []
+        while count > 0:
+            start %= self.size
+            part = int(np.searchsorted(self.starts, start, side="right")) - 1
+            piece = self._parts[part][start - self.starts[part] :][:count].astype(np.int64)
+            found.append(piece)
+            start, count = start + len(piece), count - len(piece)
+        return np.concatenate(found)
+
+
 class Blocks:
     """The blocks of a training, in any order: a pure function of (text, settings, seed, number).
 
@@ -40,9 +60,8 @@ class Blocks:
     """
 
     def __init__(self, stores: Sequence[Store], *, tokens: int, length: int, groups: int, seed: int) -> None:
-        self._parts = [store.ids("text") for store in stores]
-        self._starts = np.cumsum([0, *map(len, self._parts)])
-        self._size, self._seed, self.groups = int(self._starts[-1]), seed, groups
+        self._ring = Ring(stores)
+        self._size, self._seed, self.groups = self._ring.size, seed, groups
         if self._size < 2:
             raise DataError(f"{self._size} tokens of text", expected="at least 2", remedy="more text")
         self._ends = np.cumsum(np.concatenate([store.lengths("text") for store in stores]), dtype=np.int64) - 1
@@ -73,7 +92,7 @@ class Blocks:
         within = chunk % self._stretch * self.length
         begun = self._entry(epoch) + chunk * self.length - within
         lanes = range(group * self.lanes, (group + 1) * self.lanes)
-        rows = [self._read(self._line_start(begun + lane * self._lane_tokens) + within, length + 1) for lane in lanes]
+        rows = [self._ring.read(self._line_start(begun + lane * self._lane_tokens) + within, length + 1) for lane in lanes]
         ids = torch.from_numpy(np.stack(rows))
         return Block(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
 
@@ -98,14 +117,3 @@ class Blocks:
         before = int(np.searchsorted(self._ends, place, side="right")) - 1
         end = int(self._ends[before]) - (self._size if before < 0 else 0)
         return end if place - end <= _LONGEST_LINE else place
-
-    def _read(self, start: int, count: int) -> npt.NDArray[np.int64]:
-        """So many tokens of the ring."""
-        found: list[npt.NDArray[np.int64]] = []
-        while count > 0:
-            start %= self._size
-            part = int(np.searchsorted(self._starts, start, side="right")) - 1
-            piece = self._parts[part][start - self._starts[part] :][:count].astype(np.int64)
-            found.append(piece)
-            start, count = start + len(piece), count - len(piece)
-        return np.concatenate(found)

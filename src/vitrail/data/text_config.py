@@ -65,6 +65,11 @@ class TextConfig(Config):
     """Text to report the perplexity on; by default, it is held out from the training text."""
     language: str = ""
     """Such as "en"."""
+    documents: Literal["file", "paragraph", "line"] = "file"
+    """What a model with a window (gpt-mini) reads as one document: a file, the lines up to an empty one, or each line. Attention does not
+    reach from one document into another. paragraph keeps empty lines."""
+    blank_lines: bool = False
+    """Keep empty lines, one of several that follow each other: the model then learns where paragraphs end."""
     holdout: HoldoutLines = HoldoutLines()
     """How much is held out where no dev or test text is given."""
     subwords: SubwordsConfig = SubwordsConfig()
@@ -77,6 +82,11 @@ class TextConfig(Config):
                 raise UsageError(f"data.holdout.{name}_lines: {number}, though data.{name} is given", remedy="give one of the two")
         return self
 
+    @property
+    def keeps_blank_lines(self) -> bool:
+        """Whether empty lines are part of the text."""
+        return self.blank_lines or self.documents == "paragraph"
+
     def texts(self) -> list[tuple[str, TextFile]]:
         """All input texts with their names in the configuration."""
         named = [(f"data.text.{place}", text) for place, text in enumerate(self.text)]
@@ -86,4 +96,7 @@ class TextConfig(Config):
         """See `fingerprints.fingerprint`."""
         hashes = {f"{name}.source": hash_file(text.source, kept.get(f"{name}.source")) for name, text in self.texts()}
         settings = self.model_dump(mode="json", exclude={"kind", "text", "dev", "test"})
+        for name in ("documents", "blank_lines"):  # text prepared before these were settings is still known
+            if settings[name] == type(self).model_fields[name].default:
+                del settings[name]
         return {"data.format": TEXT_FORMAT} | hashes | dict(flatten("data", settings))

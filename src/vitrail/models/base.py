@@ -8,7 +8,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.places import Place, Side
 from vitrail.nn.losses import LossSum, token_cross_entropy
@@ -111,8 +110,8 @@ class Model(nn.Module, ABC):
     """A trainable model: it computes the summed loss of a batch."""
 
     @abstractmethod
-    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
-        """Sum the loss over the real target tokens of a batch; the caller divides by their global count."""
+    def loss(self, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
+        """Sum the loss over the real tokens of a batch, of the kind that its task makes; the caller divides by their global count."""
 
     def places(self) -> tuple[Place, ...]:
         """The place of each Probe of this model, every Probe once; none for a model without Probes."""
@@ -147,8 +146,13 @@ class LanguageModel(Model):
     config: Any
     """Its configuration; each model has its own class."""
 
+    @property
+    def context(self) -> int | None:
+        """Tokens that it looks back over at most; None: its state is carried on without end."""
+        return None
+
     @abstractmethod
-    def start(self, rows: int) -> CarriedState:
+    def start(self, rows: int) -> State:
         """The state before the first token of each row."""
 
     @abstractmethod
@@ -158,15 +162,29 @@ class LanguageModel(Model):
     @abstractmethod
     def loss_from(
         self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: State, *, label_smoothing: float = 0.0
-    ) -> tuple[LossSum, CarriedState]:
-        """Sum of -log p over a piece of text that continues from a state, and the state after it.
+    ) -> tuple[LossSum, State]:
+        """Sum of -log p over the next part of a text, and the state after it.
 
-        Gradients flow into the given state: pass `state.detached()` to cut them, as truncated back-propagation through time does.
+        Gradients reach what the given state was computed from.
         """
 
     @abstractmethod
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """See `Continues.step`."""
+
+
+class CarryingModel(LanguageModel):
+    """A language model whose state is carried from one block of a text to the next: `state.detached()` cuts the gradient there."""
+
+    @abstractmethod
+    def start(self, rows: int) -> CarriedState:
+        """The state before the first token of each row."""
+
+    @abstractmethod
+    def loss_from(
+        self, tokens: Int[Tensor, "B T"], following: Int[Tensor, "B T"], state: State, *, label_smoothing: float = 0.0
+    ) -> tuple[LossSum, CarriedState]:
+        """See `LanguageModel.loss_from`."""
 
 
 class TranslationModel(Model):

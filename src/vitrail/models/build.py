@@ -10,8 +10,9 @@ from torch import nn
 from vitrail.config import Config
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
-from vitrail.models import language, recurrent, transformer
+from vitrail.models import causal, language, recurrent, transformer
 from vitrail.models.base import Model, TranslationModel
+from vitrail.models.causal import CausalConfig, CausalLanguageModel
 from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.models.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.transformer import Transformer, TransformerConfig
@@ -21,7 +22,9 @@ TaskName = Literal["translation", "language"]
 
 ModelConfig = TransformerConfig | RecurrentConfig
 """Every architecture that translates."""
-AnyConfig = ModelConfig | LanguageConfig
+LanguageModelConfig = LanguageConfig | CausalConfig
+"""Every architecture that writes text."""
+AnyConfig = ModelConfig | LanguageModelConfig
 """Every architecture that can be built."""
 
 
@@ -48,6 +51,10 @@ def _make_language(config: LanguageConfig, source: int, target: int) -> Model:
     return RecurrentLanguageModel(config, vocabulary=target)
 
 
+def _make_causal(config: CausalConfig, source: int, target: int) -> Model:
+    return CausalLanguageModel(config, vocabulary=target)
+
+
 MODEL_KINDS: dict[str, ModelKind] = {
     "transformer": ModelKind(
         TransformerConfig,
@@ -67,6 +74,12 @@ MODEL_KINDS: dict[str, ModelKind] = {
         language.PRESETS,
         "language",
     ),
+    "causal-language": ModelKind(
+        CausalConfig,
+        _make_causal,
+        causal.PRESETS,
+        "language",
+    ),
 }
 PRESETS: dict[str, AnyConfig] = {name: config for kind in MODEL_KINDS.values() for name, config in kind.presets.items()}
 
@@ -81,7 +94,8 @@ def _kind(value: Any) -> str:
 AnyModelConfig = Annotated[
     Annotated[TransformerConfig, Tag("transformer")]
     | Annotated[RecurrentConfig, Tag("recurrent")]
-    | Annotated[LanguageConfig, Tag("recurrent-language")],
+    | Annotated[LanguageConfig, Tag("recurrent-language")]
+    | Annotated[CausalConfig, Tag("causal-language")],
     Discriminator(_kind),
 ]
 """The same as a field of a configuration: `kind` selects it, so that errors are about the right one."""
@@ -99,9 +113,9 @@ def read_translator(table: Any) -> ModelConfig:
     return require_translator(read_config(table))
 
 
-def require_language(config: AnyConfig) -> LanguageConfig:
+def require_language(config: AnyConfig) -> LanguageModelConfig:
     """The configuration of a language model. Raises UsageError for one of another kind."""
-    if not isinstance(config, LanguageConfig):
+    if not isinstance(config, LanguageModelConfig):
         raise UsageError(f"model.kind = {config.kind}: a model that translates", expected="a language model")
     return config
 
@@ -113,7 +127,7 @@ def task_of(config: AnyConfig) -> TaskName:
 
 def require_translator(config: AnyConfig) -> ModelConfig:
     """The configuration of a model that translates. Raises UsageError for one of another kind."""
-    if isinstance(config, LanguageConfig):
+    if isinstance(config, LanguageModelConfig):
         raise UsageError(f"model.kind = {config.kind}: a language model", expected="a model that translates")
     return config
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.base import CarriedState, LanguageModel, Rows, State, Step, target_loss
+from vitrail.models.base import CarriedState, CarryingModel, Rows, State, Step, target_loss
 from vitrail.models.places import Place, cell_places
 from vitrail.models.recurrent import CellsConfig
 from vitrail.nn.cells import Carry, Cell
@@ -33,6 +33,11 @@ class LanguageConfig(CellsConfig):
     def depth(self) -> int:
         """The number of layers."""
         return self.layers
+
+    @property
+    def window(self) -> None:
+        """It reads text of any length, block by block."""
+        return None
 
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`; a text is a target."""
@@ -87,7 +92,7 @@ class LanguageState(CarriedState):
         return replace(self, carries=tuple(tuple(part.detach() for part in carry) for carry in self.carries))
 
 
-class RecurrentLanguageModel(LanguageModel):
+class RecurrentLanguageModel(CarryingModel):
     """p(y_t | y_<t) = softmax(E·tanh(W·h_t + b) + c), h_t from stacked recurrent cells (Mikolov et al. 2010)."""
 
     def __init__(self, config: LanguageConfig, *, vocabulary: int) -> None:

@@ -18,8 +18,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
 from vitrail.models.base import Model, TranslationModel, unique_tensors
-from vitrail.models.build import MODEL_KINDS, AnyConfig, ModelConfig, TaskName, build_model, read_config
-from vitrail.models.language import LanguageConfig
+from vitrail.models.build import MODEL_KINDS, AnyConfig, LanguageModelConfig, ModelConfig, TaskName, build_model, read_config
 
 FORMAT = 2
 """Version of the folder, raised when an older program cannot read it; each has an upgrade step and a golden folder in the tests."""
@@ -104,7 +103,7 @@ def task_of_folder(folder: Path) -> TaskName | None:
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
     """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
     model, config, vocabularies, facts = load_folder(folder, device=device)
-    if not isinstance(model, TranslationModel) or isinstance(config, LanguageConfig):
+    if not isinstance(model, TranslationModel) or isinstance(config, LanguageModelConfig):
         raise ModelError(
             f"{folder}: holds a language model ({config.kind})",
             expected="a model that translates",

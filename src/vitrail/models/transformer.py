@@ -7,25 +7,22 @@ from typing import Literal, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
-from vitrail.models.places import Place, Side, attention_places
-from vitrail.nn.attention import Mask, MultiHeadAttention, causal_mask, padding_mask
-from vitrail.nn.layers import Activation, Dropout, FeedForward, Norm, NormPosition, Residual, make_norm
+from vitrail.models.places import Place, Side
+from vitrail.models.transformer_blocks import BlockConfig, KeyValues, SelfBlock, extend_attention, initialise_matrices
+from vitrail.nn.attention import Mask, causal_mask, padding_mask
+from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum
-from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 from vitrail.nn.probe import Probe
 
-Positions = Literal["sinusoidal", "learned", "rotary", "none"]
 
-
-class TransformerConfig(Config):
-    """Configuration of a Transformer encoder-decoder."""
+class TransformerConfig(BlockConfig):
+    """The shape of a Transformer encoder-decoder."""
 
     kind: Literal["transformer"] = "transformer"
     """The Transformer; another kind is `recurrent`."""
@@ -33,30 +30,6 @@ class TransformerConfig(Config):
     """Blocks in the encoder."""
     decoder_layers: int = Field(default=4, ge=1, le=200)
     """Blocks in the decoder; fewer of them translate faster."""
-    width: int = Field(default=128, ge=1, le=65_536)
-    """Model width D: length of the vector that stands for one token."""
-    heads: int = Field(default=4, ge=1, le=4096)
-    """Attention heads H in each attention."""
-    head_width: int | None = Field(default=None, ge=1, le=65_536)
-    """Width E of one head; width / heads when not given."""
-    feed_forward: int = Field(default=256, ge=1, le=1_000_000)
-    """Width F of the feed-forward layer."""
-    activation: Activation = "relu"
-    """Function inside the feed-forward: relu (the paper), gelu, or swiglu (adds a gate)."""
-    norm: Norm = "layer"
-    """Normalisation: layer (the paper), rms, or batch (padding left out of its statistics)."""
-    norm_position: NormPosition = "pre"
-    """Norm before each sublayer (pre: trains without care) or after the residual sum (post: the paper)."""
-    positions: Positions = "sinusoidal"
-    """Positions: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
-    max_positions: int = Field(default=1024, ge=1, le=1_000_000)
-    """Number of learned positions; the other kinds have no limit."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share dropped of every sublayer's output before the residual sum, and of the embeddings."""
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of attention weights dropped."""
-    activation_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share dropped inside the feed-forward."""
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
 
@@ -64,12 +37,6 @@ class TransformerConfig(Config):
     def depth(self) -> int:
         """The number of layers."""
         return self.encoder_layers + self.decoder_layers
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "TransformerConfig":
-        if self.head_width is None and self.width % self.heads:
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads; change one or give head_width")
-        return self
 
     @property
     def recurrent_cell(self) -> None:
@@ -100,16 +67,6 @@ class TransformerConfig(Config):
         cross = rows * (target * 2 * width * heads + source * 2 * width * heads + target * 2 * source * heads)
         return self.encoder_layers * encoder + self.decoder_layers * (own + cross) + real * width * vocabulary
 
-    @property
-    def word_order(self) -> str:
-        """How the model knows the order of words: sinusoidal, learned or rotary positions, or none."""
-        return self.positions
-
-    @property
-    def width_of_head(self) -> int:
-        """E: the width of one head."""
-        return self.head_width or self.width // self.heads
-
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`."""
         sides: tuple[Side, Side] = ("source", "target")
@@ -117,25 +74,10 @@ class TransformerConfig(Config):
         found += [Place(f"{side}_input", "position", side) for side in sides]
         found += [Place("memory", "memory", "source"), Place("logits", "logits", "target")]
         for layer in range(self.encoder_layers):
-            found += self._block("source", layer, {"self_attention": "source"})
+            found += self.block_places(f"encoder.{layer}", "source", layer, {"self_attention": "source"})
         for layer in range(self.decoder_layers):
-            found += self._block("target", layer, {"self_attention": "target", "cross_attention": "source"})
+            found += self.block_places(f"decoder.{layer}", "target", layer, {"self_attention": "target", "cross_attention": "source"})
         return tuple(found)
-
-    def _block(self, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
-        """The places of one block with these attentions; the feed-forward is its last sublayer."""
-        path = f"{'encoder' if side == 'source' else 'decoder'}.{layer}"
-        found: list[Place] = []
-        for name, reads in attentions.items():
-            found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
-        found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
-        last, pre = len(attentions) + 1, self.norm_position == "pre"
-        for number in range(1, last + 1):
-            # A norm before a sublayer is not in the residual stream; one after the sum is.
-            at_end = number == last
-            found.append(Place(f"{path}.residual_{number}.normed", "norm", side, layer, layer_output=at_end and not pre))
-            found.append(Place(f"{path}.residual_{number}.sum", "residual", side, layer, layer_output=at_end and pre))
-        return found
 
 
 PRESETS: dict[str, TransformerConfig] = {
@@ -145,37 +87,6 @@ PRESETS: dict[str, TransformerConfig] = {
     "big": TransformerConfig(encoder_layers=6, decoder_layers=6, width=1024, heads=16, feed_forward=4096, dropout=0.3),
 }
 """`base` and `big` have the paper's sizes (table 3); `tiny` is Wu et al. 2021's for Multi30k."""
-
-
-def _attention(config: TransformerConfig, *, rotary: bool) -> MultiHeadAttention:
-    return MultiHeadAttention(config.width, config.heads, config.width_of_head, dropout=config.attention_dropout, rotary=rotary)
-
-
-def _residual(config: TransformerConfig) -> Residual:
-    return Residual(config.width, norm=config.norm, position=config.norm_position, dropout=config.dropout)
-
-
-def _feed_forward(config: TransformerConfig) -> FeedForward:
-    return FeedForward(config.width, config.feed_forward, config.activation, config.activation_dropout)
-
-
-class EncoderBlock(nn.Module):
-    """Self-attention, then feed-forward, each in a residual connection with a norm."""
-
-    def __init__(self, config: TransformerConfig) -> None:
-        super().__init__()
-        self.self_attention = _attention(config, rotary=config.positions == "rotary")
-        self.feed_forward = _feed_forward(config)
-        self.residual_1, self.residual_2 = _residual(config), _residual(config)
-
-    def forward(self, values: Float[Tensor, "B S D"], keep: Bool[Tensor, "B S"], mask: Mask) -> Float[Tensor, "B S D"]:
-        """Every source position attends to every other."""
-
-        def read_all(x: Tensor) -> Tensor:
-            return self.self_attention(x, x, mask)
-
-        values = self.residual_1(values, keep, read_all)
-        return self.residual_2(values, keep, self.feed_forward)
 
 
 class LayerState(NamedTuple):
@@ -192,10 +103,10 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.self_attention = _attention(config, rotary=config.positions == "rotary")
-        self.cross_attention = _attention(config, rotary=False)
-        self.feed_forward = _feed_forward(config)
-        self.residual_1, self.residual_2, self.residual_3 = _residual(config), _residual(config), _residual(config)
+        self.self_attention = config.make_attention(rotary=config.positions == "rotary")
+        self.cross_attention = config.make_attention(rotary=False)
+        self.feed_forward = config.make_feed_forward()
+        self.residual_1, self.residual_2, self.residual_3 = config.make_residual(), config.make_residual(), config.make_residual()
 
     def forward(
         self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], mask: Mask, memory: Float[Tensor, "B S D"], memory_mask: Mask
@@ -218,10 +129,7 @@ class DecoderBlock(nn.Module):
         sentences = state.source_key.shape[0]
 
         def read_own(x: Tensor) -> Tensor:
-            key, value = self.self_attention.read(x, position)
-            state.key[:, :, position] = key[:, :, 0]
-            state.value[:, :, position] = value[:, :, 0]
-            return self.self_attention.attend(x, state.key[:, :, : position + 1], state.value[:, :, : position + 1], None, position)
+            return extend_attention(self.self_attention, x, KeyValues(state.key, state.value), None, position=position)
 
         def read_source(x: Tensor) -> Tensor:
             # The K beams of a sentence attend to its source in parallel, so that its keys and values are neither copied nor reordered.
@@ -289,10 +197,10 @@ class Transformer(TranslationModel):
         self.target_embedding = nn.Embedding(target_vocabulary, width)
         self.source_embedding = self.target_embedding if config.tie == "all" else nn.Embedding(source_vocabulary, width)
         self.output_weight = self.target_embedding.weight if config.tie != "none" else nn.Parameter(torch.empty(target_vocabulary, width))
-        self.source_positions = self._positions()
-        self.target_positions = self._positions()
+        self.source_positions = config.make_positions()
+        self.target_positions = config.make_positions()
         self.dropout = Dropout(config.dropout)
-        self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(SelfBlock(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
         # With pre-norm the residual stream itself is never normalised, so each half ends with a norm.
         pre = config.norm_position == "pre"
@@ -307,21 +215,9 @@ class Transformer(TranslationModel):
         """See `Model.places`."""
         return self.config.places()
 
-    def _positions(self) -> SinusoidalPositions | LearnedPositions | NoPositions:
-        match self.config.positions:
-            case "sinusoidal":
-                return SinusoidalPositions(self.config.width)
-            case "learned":
-                return LearnedPositions(self.config.width, self.config.max_positions)
-            case "rotary" | "none":
-                return NoPositions()
-
     def _initialise(self) -> None:
         """Xavier-uniform matrices, zero biases; embeddings of variance 1/D, so that sqrt(D) times them has variance 1."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        initialise_matrices(self)
         # Tied weights are drawn once, and always in this order: a set of tensors would be in the order of their addresses.
         for weight in dict.fromkeys((self.source_embedding.weight, self.target_embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=self.config.width**-0.5)

@@ -1,7 +1,7 @@
 """Positions of tokens: sinusoidal, learned, rotary, or none."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vitrail.errors import UsageError
@@ -24,6 +24,11 @@ def grow_table(table: Float[Tensor, "T D"], length: int) -> Float[Tensor, "T2 D"
         return sinusoids(2 * length, table.shape[1]).to(table)
 
 
+def end_of(start: int | Int[Tensor, "B T"], embedded: Float[Tensor, "B T D"]) -> int:
+    """The position after the highest one."""
+    return start + embedded.shape[1] if isinstance(start, int) else int(start.max()) + 1
+
+
 class SinusoidalPositions(nn.Module):
     """Adds the sinusoid table to token embeddings: X + P. Nothing is learned; the table grows to any length."""
 
@@ -34,13 +39,13 @@ class SinusoidalPositions(nn.Module):
         self.table: Tensor
         self.register_buffer("table", sinusoids(256, width), persistent=False)
 
-    def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
-        """Add the positions `start`, `start + 1`, ... to the tokens of each row."""
-        # Another thread may replace the table meanwhile: use the one that was checked.
-        table, end = self.table, start + embedded.shape[1]
+    def forward(self, embedded: Float[Tensor, "B T D"], start: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
+        """Add the positions `start`, `start + 1`, ... to the tokens of each row, or to each token its own."""
+        # Another thread may put its own table there meanwhile: what was looked at is used.
+        table, end = self.table, end_of(start, embedded)
         if end > table.shape[0]:
             self.table = table = grow_table(table, end)
-        return embedded + table[start:end].to(embedded.dtype)
+        return embedded + (table[start:end] if isinstance(start, int) else table[start]).to(embedded.dtype)
 
 
 class LearnedPositions(nn.Module):
@@ -50,21 +55,24 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.randn(length, width) * width**-0.5)
 
-    def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
-        """Add the positions `start`, `start + 1`, ... to the tokens of each row. Raises UsageError beyond the learned length."""
-        end = start + embedded.shape[1]
+    def forward(self, embedded: Float[Tensor, "B T D"], start: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
+        """Add the positions `start`, `start + 1`, ... to the tokens of each row, or to each token its own.
+
+        Raises UsageError beyond the learned length.
+        """
+        end = end_of(start, embedded)
         if end > self.weight.shape[0]:
             raise UsageError(
                 f"position {end} with {self.weight.shape[0]} learned positions",
                 remedy="raise model.max_positions, or use sinusoidal or rotary positions",
             )
-        return embedded + self.weight[start:end]
+        return embedded + (self.weight[start:end] if isinstance(start, int) else self.weight[start])
 
 
 class NoPositions(nn.Module):
     """Adds nothing: the encoder then reads its words as a set."""
 
-    def forward(self, embedded: Float[Tensor, "B T D"], start: int = 0) -> Float[Tensor, "B T D"]:
+    def forward(self, embedded: Float[Tensor, "B T D"], start: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
         """Return the embeddings as they are."""
         return embedded
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from vitrail.config import Duration, Interval
 from vitrail.data.batches import Batch
 from vitrail.data.blocks import Block
 from vitrail.data.data_config import DataConfig
+from vitrail.data.windows import TextWindow
 from vitrail.errors import TrainingError, out_of_memory
 from vitrail.models.base import Model, unique_tensors
 from vitrail.nn.losses import LossSum
@@ -25,8 +26,8 @@ from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig, TrainConfig
 from vitrail.train.stopping import StopRequest
 
-AnyBatch = Batch | Block
-"""A batch of any kind of model."""
+AnyBatch = Batch | Block | TextWindow
+"""What models learn from."""
 
 _SKIPS_ALLOWED, _SKIPS_WINDOW = 10, 100
 
@@ -123,7 +124,7 @@ class Learner(NamedTuple):
         if self.carried is not None:
             assert isinstance(batch, Block)
             return self.carried.loss(number, batch, label_smoothing=smoothing)
-        return self.model.loss(cast(Batch, batch), label_smoothing=smoothing)
+        return self.model.loss(batch, label_smoothing=smoothing)
 
 
 class Update(NamedTuple):

@@ -114,6 +114,22 @@ def bench_busy(
     console.show(report.to_json() if json else report.to_text())
 
 
+@bench.command("language")
+def bench_language(
+    rows: Annotated[int, typer.Option(min=1, help="Sequences in a batch.")] = 12,
+    context: Annotated[int, typer.Option(min=2, help="Tokens of a sequence.")] = 64,
+    steps: Annotated[int, typer.Option(min=1, help="Steps in each measurement.")] = 100,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
+    threads: Annotated[int, typer.Option(min=1, help="Processor threads of the training.")] = 2,
+    json: console.Json = False,
+) -> None:
+    """Training speed of a causal language model (gpt-mini) against a plain loop of torch's layers."""
+    from vitrail.bench.language_speed import measure_language_speed
+
+    report = measure_language_speed(rows=rows, context=context, steps=steps, repeats=repeats, threads=threads, say=console.say)
+    console.show(report.to_json() if json else report.to_text())
+
+
 @bench.command("start")
 def bench_start(
     repeats: Annotated[int, typer.Option(min=1, help="New processes of each command.")] = 5,

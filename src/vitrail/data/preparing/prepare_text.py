@@ -62,7 +62,7 @@ class TextPreparation:
         held, wholes = {"dev": list[str](), "test": list[str]()}, dict[str, Any]()
         for name, given in (("dev", self.config.dev), ("test", self.config.test)):
             if given is not None:
-                held[name], wholes[name] = _read_whole(given)
+                held[name], wholes[name] = _read_whole(given, blank_lines=self.config.keeps_blank_lines)
         known = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= _SAME_FROM}
         reports: list[dict[str, Any]] = []
         with publish_folder(self.work / "scratch") as scratch:
@@ -76,7 +76,7 @@ class TextPreparation:
         own = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= _SAME_FROM} - known
         self.say("learning the vocabulary")
         train = [self._train_lines(place, of_text, own) for place, of_text in enumerate(roles)]
-        vocabularies = train_vocabulary((line for lines in train for line in lines()), config=self.config.subwords)
+        vocabularies = train_vocabulary((line for lines in train for line in lines() if line), config=self.config.subwords)
         stores = [
             self._encode(place, train[place], vocabularies, report=report, roles=of_text)
             for place, (report, of_text) in enumerate(zip(reports, roles, strict=True))
@@ -87,9 +87,10 @@ class TextPreparation:
     def _clean(self, text: TextFile, file: FileWriter, known: set[int]) -> dict[str, Any]:
         """Write the lines that are kept to a scratch file, and count the others by reason."""
         notes, dropped, kept, read = Notes(), Counter[str](), 0, 0
+        blanks = _Blanks(keep=self.config.keeps_blank_lines)
         for line in text.lines(notes=notes):
             read += 1
-            found = _fault(line)
+            found = blanks.fault(line)
             clean = "" if found else normalise(line)
             if not found and len(clean.split()) >= _SAME_FROM and sentence_key(clean) in known:
                 found = OVERLAP
@@ -202,6 +203,22 @@ class TextPreparation:
         write_index(self.work / "tree", {"format": TEXT_FORMAT, "fingerprint": asked, "facts": facts, "stores": stored}, content)
 
 
+class _Blanks:
+    """Lets one of several empty lines pass, where empty lines are kept, after a line that holds something."""
+
+    def __init__(self, *, keep: bool) -> None:
+        self._keep, self._open = keep, False
+
+    def fault(self, line: str) -> str:
+        """Why a line cannot be used; empty where it can."""
+        found = _fault(line)
+        if found == EMPTY and self._open:
+            self._open = False
+            return ""
+        self._open = self._keep and not found
+        return found
+
+
 def _fault(line: str) -> str:
     """Why a line cannot be used; empty where it can."""
     if is_cut(line):
@@ -217,11 +234,11 @@ def _number(wanted: int | None, lines: int) -> int:
     return min(_MOST, int(_SHARE * lines)) if wanted is None else wanted
 
 
-def _read_whole(text: TextFile) -> tuple[list[str], dict[str, Any]]:
-    """A text for perplexity: every line that is not empty."""
-    lines, faults = list[str](), Counter[str]()
+def _read_whole(text: TextFile, *, blank_lines: bool) -> tuple[list[str], dict[str, Any]]:
+    """A text that perplexity is measured on: every line that holds something."""
+    lines, faults, blanks = list[str](), Counter[str](), _Blanks(keep=blank_lines)
     for line in text.lines():
-        found = _fault(line)
+        found = blanks.fault(line)
         if found:
             faults[found] += 1
         else:

@@ -47,7 +47,7 @@ TABLE = (
     TextDefaults(20_000_000, 16_000, 0.2, 8),
     TextDefaults(math.inf, 32_000, 0.1, 3),
 )
-LEARNING_RATES = {"rnn-lm": 1e-3, "gru-lm": 2e-3, "lstm-lm": 2e-3}
+LEARNING_RATES = {"rnn-lm": 1e-3, "gru-lm": 2e-3, "lstm-lm": 2e-3, "gpt-mini": 2e-3, "gpt-small": 1e-3}
 _BATCH_TOKENS, _BLOCK, _WARMUP = 2_048, 64, 200
 _SAMPLE = 10_000
 
@@ -70,13 +70,24 @@ def choose_for_text(facts: TextFacts, *, preset: str | None = None, asked: Mappi
         Choice("data.subwords.size", size, f"{text}: few enough subwords to see each often"),
         *([] if preset else [Choice(PRESET, model, "plain text: a language model")]),
         Choice("model.dropout", row.dropout, f"{text}: small texts overfit sooner"),
-        Choice("model.truncate", _BLOCK, "tokens before each update; the state is carried on, its gradient is not"),
-        Choice("train.batch_tokens", _BATCH_TOKENS, f"{_BATCH_TOKENS // _BLOCK} places of the text are read at once"),
+        *_block(model),
         Choice("train.label_smoothing", 0.0, "perplexity is measured without"),
         Choice("optimizer.learning_rate", LEARNING_RATES[model], f"the highest stable rate for the {model} model"),
         Choice("schedule.warmup", f"{_WARMUP} steps, at most {WARMUP_SHARE}", "a short training needs time to learn after it"),
         Choice("train.duration", f"{epochs} epochs", f"{text}: about {epochs * steps_per_epoch:,} steps"),
         Choice("train.validate_every", validate_every(steps_per_epoch), f"at least four times in a training ({VALIDATION_SHARE})"),
+    ]
+
+
+def _block(model: str) -> list[Choice]:
+    """How much text is read at once."""
+    from vitrail.models.build import preset  # loads torch
+
+    if (window := preset(model, task="language").window) is not None:
+        return [Choice("train.batch_tokens", _BATCH_TOKENS, f"{_BATCH_TOKENS // window} windows of {window} tokens")]
+    return [
+        Choice("model.truncate", _BLOCK, "tokens before each update; the state is carried on, its gradient is not"),
+        Choice("train.batch_tokens", _BATCH_TOKENS, f"{_BATCH_TOKENS // _BLOCK} places of the text are read at once"),
     ]
 
 

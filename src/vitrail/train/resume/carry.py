@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from torch import Tensor
 
 from vitrail.data.blocks import Block
-from vitrail.models.base import CarriedState, LanguageModel
+from vitrail.models.base import CarriedState, CarryingModel
 from vitrail.nn.losses import LossSum
 
 
@@ -17,7 +17,7 @@ class Carried:
     Args: goes_on: whether a block of this number continues the last one of its group; else it starts with a fresh state.
     """
 
-    def __init__(self, model: LanguageModel, *, groups: int, lanes: int, goes_on: Callable[[int], bool]) -> None:
+    def __init__(self, model: CarryingModel, *, groups: int, lanes: int, goes_on: Callable[[int], bool]) -> None:
         self._model, self._groups, self._lanes, self._goes_on = model, groups, lanes, goes_on
         self._states: dict[int, CarriedState] = {}
         self._new: dict[int, CarriedState] = {}

@@ -1,4 +1,4 @@
-"""The task of a causal language model: text is read block by block, with carried states."""
+"""The task of a causal language model: text in blocks whose state is carried on, or in windows that are independent."""
 
 import math
 from collections.abc import Sequence
@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vitrail.data.blocks import Block, Blocks
+from vitrail.data.blocks import Blocks
 from vitrail.data.preparing.prepared import PreparedText
+from vitrail.data.text_config import TextConfig
+from vitrail.data.windows import Windows
 from vitrail.decode.perplexity import measure_text
 from vitrail.errors import UsageError
-from vitrail.models.base import LanguageModel, Model
+from vitrail.models.base import CarryingModel, LanguageModel, Model
 from vitrail.models.build import build_model, require_language
 from vitrail.runtime.ranks import join_ranks
 from vitrail.train.resume.carry import Carried
@@ -29,45 +31,49 @@ class LanguageTask(Task):
 
     def __init__(self, config: RunConfig, prepared: PreparedText, device: torch.device) -> None:
         super().__init__(config, device)
-        shape = require_language(config.model)
-        if join_ranks().world > 1:
-            raise UsageError("a recurrent language model in several processes", expected="one: states are carried from block to block")
+        shape, tokens = require_language(config.model), config.train.batch_tokens
         self.prepared, self._dev = prepared, prepared.dev
-        self.batches = self._blocks = Blocks(
-            prepared.stores,
-            tokens=config.train.batch_tokens,
-            length=shape.truncate or config.train.batch_tokens,
-            groups=config.train.accumulate,
-            seed=config.seed,
-        )
+        self._text: Blocks | Windows
+        if shape.window is not None:
+            data = config.data
+            assert isinstance(data, TextConfig)
+            self._text = Windows(prepared.stores, tokens=tokens, length=shape.window, seed=config.seed, documents=data.documents)
+        elif join_ranks().world > 1:
+            raise UsageError("a recurrent language model in several processes", expected="one: states are carried from block to block")
+        else:
+            length, groups = shape.truncate or tokens, config.train.accumulate
+            self._text = Blocks(prepared.stores, tokens=tokens, length=length, groups=groups, seed=config.seed)
+        self.batches = self._text
 
     @property
     def has_dev(self) -> bool:
-        """See `TaskName`."""
+        """See `Task`."""
         return bool(self._dev)
 
     def build(self) -> Model:
-        """See `TaskName`."""
+        """See `Task`."""
         return build_model(self.config.model, self.prepared.vocabularies).to(self.device)
 
-    def carried(self, model: Model) -> Carried:
-        """See `TaskName`."""
-        assert isinstance(model, LanguageModel)
-        return Carried(model, groups=self._blocks.groups, lanes=self._blocks.lanes, goes_on=self._blocks.goes_on)
+    def carried(self, model: Model) -> Carried | None:
+        """See `Task`."""
+        if isinstance(self._text, Windows):
+            return None
+        assert isinstance(model, CarryingModel)
+        return Carried(model, groups=self._text.groups, lanes=self._text.lanes, goes_on=self._text.goes_on)
 
     def validate(self, model: Model) -> Validation:
-        """See `TaskName`."""
+        """See `Task`."""
         assert isinstance(model, LanguageModel)
         found = measure_text(model.eval(), self.prepared.vocabularies.target, self._dev)
         return Validation({f"dev_{name}": value for name, value in found.figures().items()}, [])
 
     def introduce(self) -> tuple[str, Sequence[str]]:
-        """See `TaskName`."""
+        """See `Task`."""
         facts = self.prepared.facts
-        blocks = f"{self._blocks.lanes} x {self._blocks.length} tokens a block"
-        return f"{facts['lines']:,} lines of {facts['tokens']:,} tokens, read in {blocks}", ()
+        rows = self._text.lanes if isinstance(self._text, Blocks) else self._text.rows
+        return f"{facts['lines']:,} lines of {facts['tokens']:,} tokens, read in {rows} x {self._text.length} tokens a batch", ()
 
     def written(self, batch: tuple[Tensor, ...]) -> dict[str, Any]:
-        """See `TaskName`."""
+        """See `Task`."""
         text = self.prepared.vocabularies.target
-        return {"lanes": [{"ids": row, "text": text.written(row)} for row in Block(*batch).tokens.tolist()]}
+        return {"lanes": [{"ids": row, "text": text.written(row)} for row in batch[0].tolist()]}

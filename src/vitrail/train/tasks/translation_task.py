@@ -48,15 +48,15 @@ class TranslationTask(Task):
 
     @property
     def has_dev(self) -> bool:
-        """See `TaskName`."""
+        """See `Task`."""
         return bool(self._dev.source)
 
     def build(self) -> Model:
-        """See `TaskName`."""
+        """See `Task`."""
         return build_model(self.config.model, self.prepared.vocabularies).to(self.device)
 
     def validate(self, model: Model) -> Validation:
-        """See `TaskName`."""
+        """See `Task`."""
         found = self._score(model, self._dev)
         more = named_values({name: self._score(model, dev) for name, dev in self._more_dev.items()})
         return Validation(found.values | more, found.samples)
@@ -74,11 +74,11 @@ class TranslationTask(Task):
         )
 
     def introduce(self) -> tuple[str, Sequence[str]]:
-        """See `TaskName`."""
+        """See `Task`."""
         return f"{sum(self.batches.sizes):,} pairs", self._counting.notes
 
     def written(self, batch: tuple[Tensor, ...]) -> dict[str, Any]:
-        """See `TaskName`."""
+        """See `Task`."""
         source, _, target = Batch(*batch)
         words = self.prepared.vocabularies
         return {
@@ -87,6 +87,6 @@ class TranslationTask(Task):
         }
 
     def watched(self, watch: Watch, step: int, model: Model) -> Mapping[str, Any] | None:
-        """See `TaskName`."""
+        """See `Task`."""
         assert isinstance(model, TranslationModel)
         return watch(Validated(step, model, self.prepared.vocabularies, self._dev))

@@ -1,0 +1,152 @@
+"""What all Transformers are made of: the settings of a block, and the block of self-attention and feed-forward."""
+
+from typing import Literal, NamedTuple
+
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vitrail.config import Config
+from vitrail.models.places import Place, Side, attention_places
+from vitrail.nn.attention import Mask, MultiHeadAttention
+from vitrail.nn.layers import Activation, FeedForward, Norm, NormPosition, Residual
+from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
+
+Positions = Literal["sinusoidal", "learned", "rotary", "none"]
+
+
+class BlockConfig(Config):
+    """The shape of the blocks of a Transformer."""
+
+    width: int = Field(default=128, ge=1, le=65_536)
+    """Model width D: length of the vector that stands for one token."""
+    heads: int = Field(default=4, ge=1, le=4096)
+    """Attention heads H in each attention."""
+    head_width: int | None = Field(default=None, ge=1, le=65_536)
+    """Width E of one head; width / heads when not given."""
+    feed_forward: int = Field(default=256, ge=1, le=1_000_000)
+    """Width F of the feed-forward layer."""
+    activation: Activation = "relu"
+    """Function inside the feed-forward: relu (the paper), gelu, or swiglu (adds a gate)."""
+    norm: Norm = "layer"
+    """Normalisation: layer (the paper), rms, or batch (padding left out of its statistics)."""
+    norm_position: NormPosition = "pre"
+    """Norm before each sublayer (pre: trains without care) or after the residual sum (post: the paper)."""
+    positions: Positions = "sinusoidal"
+    """How order is told: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
+    max_positions: int = Field(default=1024, ge=1, le=1_000_000)
+    """Positions that exist with learned positions; the others know no limit."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share dropped of every sublayer's output before the residual sum, and of the embeddings."""
+    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of attention weights dropped."""
+    activation_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share dropped inside the feed-forward."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BlockConfig":
+        if self.head_width is None and self.width % self.heads:
+            raise ValueError(f"width {self.width} does not divide into {self.heads} heads; change one or give head_width")
+        return self
+
+    @property
+    def word_order(self) -> str:
+        """How the model knows the order of words: sinusoidal, learned or rotary positions, or none."""
+        return self.positions
+
+    @property
+    def width_of_head(self) -> int:
+        """E: the width of one head."""
+        return self.head_width or self.width // self.heads
+
+    def make_attention(self, *, rotary: bool) -> MultiHeadAttention:
+        """An attention of this shape."""
+        return MultiHeadAttention(self.width, self.heads, self.width_of_head, dropout=self.attention_dropout, rotary=rotary)
+
+    def make_residual(self) -> Residual:
+        """A residual connection with its norm."""
+        return Residual(self.width, norm=self.norm, position=self.norm_position, dropout=self.dropout)
+
+    def make_feed_forward(self) -> FeedForward:
+        """A feed-forward layer."""
+        return FeedForward(self.width, self.feed_forward, self.activation, self.activation_dropout)
+
+    def make_positions(self) -> SinusoidalPositions | LearnedPositions | NoPositions:
+        """What adds positions to embeddings."""
+        match self.positions:
+            case "sinusoidal":
+                return SinusoidalPositions(self.width)
+            case "learned":
+                return LearnedPositions(self.width, self.max_positions)
+            case "rotary" | "none":
+                return NoPositions()
+
+    def block_places(self, path: str, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
+        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
+        found: list[Place] = []
+        for name, reads in attentions.items():
+            found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
+        found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
+        last, pre = len(attentions) + 1, self.norm_position == "pre"
+        for number in range(1, last + 1):
+            # A norm before a sublayer is no part of what goes on; one after the sum is.
+            at_end = number == last
+            found.append(Place(f"{path}.residual_{number}.normed", "norm", side, layer, layer_output=at_end and not pre))
+            found.append(Place(f"{path}.residual_{number}.sum", "residual", side, layer, layer_output=at_end and pre))
+        return found
+
+
+def initialise_matrices(model: nn.Module) -> None:
+    """Xavier-uniform matrices, zero biases."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of one attention over the C positions that there is room for."""
+
+    key: Float[Tensor, "N H C E"]
+    value: Float[Tensor, "N H C E"]
+
+
+def extend_attention(
+    attention: MultiHeadAttention, values: Float[Tensor, "N T D"], own: KeyValues, mask: Mask | None, *, position: int
+) -> Float[Tensor, "N T D"]:
+    """Self-attention of T new positions to all positions so far. Writes their keys and values into `own`. No mask reads all."""
+    end = position + values.shape[1]
+    key, value = attention.read(values, position)
+    own.key[:, :, position:end] = key
+    own.value[:, :, position:end] = value
+    return attention.attend(values, own.key[:, :, :end], own.value[:, :, :end], mask, position)
+
+
+class SelfBlock(nn.Module):
+    """Self-attention, then feed-forward, each in a residual connection with a norm."""
+
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        self.self_attention = config.make_attention(rotary=config.positions == "rotary")
+        self.feed_forward = config.make_feed_forward()
+        self.residual_1, self.residual_2 = config.make_residual(), config.make_residual()
+
+    def forward(self, values: Float[Tensor, "B S D"], keep: Bool[Tensor, "B S"], mask: Mask) -> Float[Tensor, "B S D"]:
+        """Let every source position read every other."""
+
+        def read_all(x: Tensor) -> Tensor:
+            return self.self_attention(x, x, mask)
+
+        values = self.residual_1(values, keep, read_all)
+        return self.residual_2(values, keep, self.feed_forward)
+
+    def extend(
+        self, values: Float[Tensor, "N T D"], keep: Bool[Tensor, "N T"], own: KeyValues, mask: Mask | None, *, position: int
+    ) -> Float[Tensor, "N T D"]:
+        """Read new positions, the first of which is `position`, after those whose keys and values are there; theirs are written beside."""
+
+        def read_own(x: Tensor) -> Tensor:
+            return extend_attention(self.self_attention, x, own, mask, position=position)
+
+        values = self.residual_1(values, keep, read_own)
+        return self.residual_2(values, keep, self.feed_forward)
