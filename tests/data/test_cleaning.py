@@ -85,7 +85,7 @@ def test_a_process_that_dies_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None
     chunks = clean_chunks(endless, config=CleanConfig(), processes=2)
     assert len(list(islice(chunks, 3))) == 3
     os.kill(started[1].pid, signal.SIGKILL)
-    with pytest.raises(VitrailError, match="died"):
+    with pytest.raises(VitrailError, match="a cleaning process ended unexpectedly"):
         list(chunks)
     assert all(process.poll() is not None for process in started)
 

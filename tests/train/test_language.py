@@ -41,7 +41,7 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 from vitrail.train.request import to_run_config
-from vitrail.train.metrics import Event
+from vitrail.train.log.metrics import Event
 from vitrail.train.run import train
 train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
 """
