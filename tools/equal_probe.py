@@ -1,6 +1,7 @@
 """What one version of the sources computes, written down for `equal.py`: run once with each version on PYTHONPATH.
 
 python tools/equal_probe.py results GOLDEN    # in an empty folder: writes results.json and the .npz records
+python tools/equal_probe.py demo GOLDEN       # the same for the whole demo
 python tools/equal_probe.py train             # a turn of five training steps for each line on stdin
 python tools/equal_probe.py translate RUN     # a turn of translations for each line on stdin
 
@@ -188,6 +189,14 @@ def results(golden: str) -> None:
     Path("results.json").write_text(json.dumps(found))
 
 
+def demo(golden: str) -> None:
+    """The whole demo with one thread: its weights, scores and translations, into results.json."""
+    run("demo", "-o", "demo", "--set", "train.threads=1")
+    found = json.loads(Path("demo", "demo.json").read_text())
+    answers = {key: found[key] for key in ("pronouns", "agreement", "translations")}
+    Path("results.json").write_text(json.dumps({"demo": told("demo") | answers}))
+
+
 # ---- speed: a turn for each line on stdin ----------------------------------------------------------------------------------------
 
 
@@ -226,4 +235,4 @@ def translate_in_turns(folder: str) -> None:
 
 
 if __name__ == "__main__":
-    {"results": results, "train": train_in_turns, "translate": translate_in_turns}[sys.argv[1]](*sys.argv[2:])
+    {"results": results, "demo": demo, "train": train_in_turns, "translate": translate_in_turns}[sys.argv[1]](*sys.argv[2:])
