@@ -20,7 +20,7 @@ import torch
 from vitrail import files
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.files import publish_folder
+from vitrail.files import checked_reading, publish_folder
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model, count_parameters
 from vitrail.models.model_folder import FORMAT, fill, load_model, save_model
@@ -350,3 +350,18 @@ def test_a_folder_that_is_there_is_replaced(folder: Path) -> None:
         unique_tensors(model)["output_weight"].zero_()
     save_model(folder, tensors=unique_tensors(model), config=CONFIG, vocabularies=VOCABULARIES, facts={})
     assert unique_tensors(load_model(folder).model)["output_weight"].eq(0).all()
+
+
+def test_a_folder_that_is_replaced_all_the_time_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checked_reading, "_MOST_SECONDS", 0.3)
+    path = tmp_path / "folder"
+    path.mkdir()
+
+    def read() -> int:
+        path.rename(tmp_path / f"old-{time.monotonic_ns()}")
+        path.mkdir()
+        return 1
+
+    with pytest.raises(ModelError, match="is replaced again and again while it is read"):
+        checked_reading.read_whole(path, read)
+    assert checked_reading.read_whole(path, lambda: 2) == 2

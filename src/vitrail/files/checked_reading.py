@@ -10,16 +10,16 @@ from vitrail.files.writing import is_being_replaced
 
 Result = TypeVar("Result")
 
-_TRIES = 8
-_WAIT_SECONDS = 0.05
+_WAIT_SECONDS, _MOST_SECONDS = 0.05, 20
 
 
 def read_whole(path: Path, read: Callable[[], Result]) -> Result:
     """The result of `read` on one version of a folder: if the folder was replaced meanwhile, it is read again.
 
-    Raises the error of `read` if the folder was not replaced, so that the error is real.
+    Raises the error of `read` if the folder was not replaced, so that the error is real; ModelError if it is replaced again and again.
     """
-    for _ in range(_TRIES):
+    deadline = time.monotonic() + _MOST_SECONDS
+    while time.monotonic() < deadline:
         before = _version(path)
         try:
             found = read()
@@ -30,7 +30,7 @@ def read_whole(path: Path, read: Callable[[], Result]) -> Result:
             if _version(path) == before:
                 return found
         time.sleep(_WAIT_SECONDS)
-    return read()
+    raise ModelError(f"{path}: is replaced again and again while it is read", remedy="read it again later, or read a copy")
 
 
 def _version(path: Path) -> tuple[int, int, int] | None:
