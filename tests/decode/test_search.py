@@ -293,15 +293,18 @@ def test_sampling_is_reproducible_and_independent_of_the_batch() -> None:
     assert other != together
 
 
-@pytest.mark.parametrize(("top_k", "top_p", "temperature"), [(0, 1.0, 1.0), (0, 1.0, 0.5), (3, 1.0, 2.0), (0, 0.7, 1.0), (4, 0.8, 1.0)])
-def test_sampled_frequencies_follow_the_probabilities(top_k: int, top_p: float, temperature: float) -> None:
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "min_p", "temperature"),
+    [(0, 1.0, 0, 1.0), (0, 1.0, 0, 0.5), (3, 1.0, 0, 2.0), (0, 0.7, 0, 1.0), (4, 0.8, 0, 1.0), (0, 1.0, 0.3, 1.0), (5, 0.9, 0.4, 2.0)],
+)
+def test_sampled_frequencies_follow_the_probabilities(top_k: int, top_p: float, min_p: float, temperature: float) -> None:
     logits = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.5, 1.0, 0.2, -0.3, -1.0, 2.0])
 
     def step(last: torch.Tensor, state: ToyState) -> Step:
         return Step(logits.expand(len(last), -1).clone(), state)
 
-    draws = 4000
-    how = SearchConfig(n_best=20, sampling=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p))
+    draws = 10_000
+    how = SearchConfig(n_best=20, sampling=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p))
     queries = [Query(longest=1, seed=seed) for seed in range(draws // 20)]
     found = beam_search(step, ToyState(torch.zeros(draws // 20, 1), draws // 20), queries, config=how)
     counts = Counter(item.tokens[0] if item.tokens else EOS for items in found for item in items)
@@ -316,6 +319,7 @@ def test_sampled_frequencies_follow_the_probabilities(top_k: int, top_p: float, 
             break
         kept.append(token)
         reached += weights[token] / total
+    kept = [token for token in kept if weights[token] >= min_p * weights[ranked[0]]]
     total = math.fsum(weights[token] for token in kept)
     assert set(counts) <= set(kept)
     chi_square = math.fsum((counts[token] - draws * weights[token] / total) ** 2 / (draws * weights[token] / total) for token in kept)

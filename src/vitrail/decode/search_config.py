@@ -16,6 +16,8 @@ class SamplingConfig(Config):
     """Draw among this many of the most probable tokens only; 0 draws among all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Draw among the fewest most probable tokens that together reach this probability (after temperature and top_k)."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Draw among tokens at least this many times as probable as the most probable one (after temperature; Nguyen et al. 2024)."""
 
 
 class LengthLimits(NamedTuple):

@@ -104,14 +104,18 @@ class Drawing:
     top_p: Annotated[
         float | None, typer.Option(help="When drawing: among the likeliest tokens that reach this probability.", show_default="1")
     ] = None
+    min_p: Annotated[
+        float | None, typer.Option(help="When drawing: among tokens this many times as likely as the likeliest.", show_default="0")
+    ] = None
     seed: Annotated[int, typer.Option(help="When drawing: equal seeds draw equal texts.")] = 0
 
     def settings(self, *, instead: str) -> dict[str, float]:
         """What is not left as it is. Raises UsageError for what cannot be. Args: instead: how to have the best, for who is after that."""
-        given = {name: value for name in ("temperature", "top_k", "top_p") if (value := getattr(self, name)) is not None}
+        given = {name: value for name in ("temperature", "top_k", "top_p", "min_p") if (value := getattr(self, name)) is not None}
         for name, value in given.items():
-            if not (value > 0 or name == "top_k") or not value <= (1 if name == "top_p" else 1e9):
-                expected = "more than 0 and at most 1" if name == "top_p" else "more than 0"
+            least = 0 if name in ("top_k", "min_p") else 1e-300
+            if not least <= value <= (1 if name in ("top_p", "min_p") else 1e9):
+                expected = {"top_p": "more than 0 and at most 1", "min_p": "0 to 1"}.get(name, "more than 0")
                 raise UsageError(f"{_dashed(name)} {value:g}", expected=expected, remedy=f"{instead} the best is searched for")
         return given
 

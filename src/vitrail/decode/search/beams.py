@@ -286,8 +286,7 @@ def _search(
         length = beams.tokens.shape[2]
         if config.sampling is not None and noise is not None:
             uniform = noise[sentences, min(length, noise.shape[1] - 1)]
-            how = config.sampling
-            selection = sample(log_probs, beams.totals, uniform, temperature=how.temperature, top_k=how.top_k, top_p=how.top_p)
+            selection = sample(log_probs, beams.totals, uniform, config.sampling)
         else:
             selection = select_best(log_probs, beams.totals, config.beams)
         for row, sentence in enumerate(sentences):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.search.constraints import BeamCandidate, Constraints, forced_progress, share_beams
+from vitrail.decode.search_config import SamplingConfig
 
 
 class Selection(NamedTuple):
@@ -64,21 +65,20 @@ def sample(
     log_probs: Float[Tensor, "B K V"],
     totals: Float[Tensor, "B K"],
     uniform: Float[Tensor, "B W"],
-    *,
-    temperature: float,
-    top_k: int,
-    top_p: float,
+    how: SamplingConfig,
 ) -> Selection:
     """Sampling by inversion: one number in [0, 1) for each row. At the first step one row serves all samples of its sentence."""
     sentences, samples = uniform.shape
     rows = log_probs.expand(sentences, samples, -1).flatten(0, 1)
-    if top_k or top_p < 1:
-        values, tokens = top_tokens(rows, top_k or rows.shape[1])
+    if how.top_k or how.top_p < 1:
+        values, tokens = top_tokens(rows, how.top_k or rows.shape[1])
     else:
         values, tokens = rows, None
-    weights = (values.double() / temperature).softmax(1).nan_to_num(0.0)  # a row that has ended is all -inf: NaN
-    if top_p < 1:
-        weights = weights.masked_fill(weights.cumsum(1) - weights >= top_p, 0.0)
+    weights = (values.double() / how.temperature).softmax(1).nan_to_num(0.0)  # a row that has ended is all -inf: NaN
+    if how.top_p < 1:
+        weights = weights.masked_fill(weights.cumsum(1) - weights >= how.top_p, 0.0)
+    if how.min_p:
+        weights = weights.masked_fill(weights < how.min_p * weights.amax(1, keepdim=True), 0.0)
     cumulative = weights.cumsum(1)
     total = cumulative[:, -1:]
     wanted = torch.minimum(uniform.flatten()[:, None] * total, total.nextafter(torch.zeros_like(total)))
