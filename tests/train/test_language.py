@@ -105,7 +105,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: P
         assert found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [MODELS[0], pytest.param(CAUSAL, id="causal", marks=pytest.mark.slow)])
 def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
     config = settings(text, model, duration="400 steps", save_every="20 steps", validate_every="100 steps")
     train(to_run_config(config), tmp_path / "whole")
@@ -127,7 +127,7 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, model: d
     assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [MODELS[0], pytest.param(CAUSAL, id="causal", marks=pytest.mark.slow)])
 def test_it_learns_the_grammar_and_the_best_step_is_kept(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
     train(to_run_config(settings(text, model, duration="600 steps", validate_every="100 steps", batch_tokens=256)), tmp_path / "run")
     log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
