@@ -417,6 +417,7 @@ def test_demo_shows_what_it_found_and_again_at_once(vitrail: Run, tmp_path: Path
     assert every_byte(tmp_path / "demo") == before
 
 
+@pytest.mark.slow
 def test_recipes_of_the_built_in_text_are_trained_by_the_demo(vitrail: Run, tmp_path: Path) -> None:
     refused = vitrail("train", "--recipe", "phrasebook-lstm", "-o", tmp_path / "no-text")
     assert refused.code == 2 and "vitrail demo --recipe phrasebook-lstm" in refused.err

@@ -140,6 +140,7 @@ def test_studies(inspect: Inspect, study: Inspect, model: Path, tmp_path: Path) 
     assert (tmp_path / "projector" / "projector_config.pbtxt").is_file()
 
 
+@pytest.mark.slow
 def test_studies_on_the_phrasebook(study: Inspect) -> None:
     judged = json.loads(study("heads", "--score", "pronouns", "--sentences", "2", "--json").out)
     assert judged["sentences"] == 2 and len(judged["heads"]) == 3 * 2

@@ -171,6 +171,7 @@ def test_the_same_job_has_the_same_answer() -> None:
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_small_sweep_from_end_to_end(tmp_path: Path) -> None:
     said: list[str] = []
     report = lag.run_lag_experiment(lengths=(6, 3), seeds=(1,), conditions=replace(QUICK, steps=100), say=said.append)

@@ -45,6 +45,7 @@ def machine():
     return bench.describe_machine()
 
 
+@pytest.mark.slow
 def test_all_systems_are_measured_on_the_same_tokens() -> None:
     corpus = bench.make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=3)
     said: list[str] = []
@@ -197,6 +198,7 @@ def test_a_peer_that_cannot_be_this_model_says_what_it_lacks(changes: dict[str, 
     assert joey_lacks in joey.lacks and bool(joey.lacks) == bool(joey_lacks)
 
 
+@pytest.mark.slow
 def test_recurrent_systems_are_measured_on_the_same_tokens() -> None:
     corpus = bench.make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=256, count=3)
     systems = (

@@ -111,6 +111,7 @@ def test_the_most_damaging_heads_are_those_that_are_not_idle() -> None:
     assert "decoder.1.cross_attention" in {head.place for head in pair}
 
 
+@pytest.mark.slow
 def test_the_whole_study() -> None:
     said: list[str] = []
     found = find_antecedents(untrained(), sentences=8, traced=2, search=SHORT, say=said.append)
