@@ -51,6 +51,7 @@ RENAMED = [
     ("vitrail.inspection.lens", "apply_lens", "vitrail.inspection.causes.lens"),
     ("vitrail.inspection.maps", "map_model", "vitrail.inspection.maps.model_map"),
     ("vitrail.inspection.whole", "complete", "vitrail.inspection.complete"),
+    ("vitrail.train.api", "train_translator", "vitrail.api"),
     ("vitrail.models.folder", "load_model", "vitrail.models.model_folder"),
 ]
 """Names that the pages told, where the last release had them, and where they are now."""

@@ -21,7 +21,7 @@ MODULES = {
     "vitrail.inspection.lens": "vitrail.inspection.causes.lens",
     "vitrail.inspection.whole": "vitrail.inspection.complete",
     "vitrail.models.folder": "vitrail.models.model_folder",
-    "vitrail.train.api": "vitrail.train.request",
+    "vitrail.train.api": "vitrail.api",
 }
 """Old module -> new one."""
 

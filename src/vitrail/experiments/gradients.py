@@ -20,7 +20,7 @@ from vitrail.data.preparing.prepared import open_prepared
 from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, train_vocabularies
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measure_gradients
-from vitrail.files import Recognise, is_json_with, require_own, write_file
+from vitrail.files import Recognise, is_json_with
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model
 from vitrail.models.build import preset as named_model
@@ -28,6 +28,7 @@ from vitrail.models.model_folder import load_model
 from vitrail.nn.cells import Cell
 from vitrail.phrasebook.corpus import phrasebook
 from vitrail.reports.charts import Section, Series, html_figure, is_page, line_chart, page, paragraph, series_table, table
+from vitrail.reports.report_files import write_report_files
 from vitrail.runtime.device import seed_all, set_threads
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.train.optim import ClippedNorm, Optimizer, OptimizerConfig
@@ -202,10 +203,7 @@ def gradient_report_files(folder: Path) -> dict[Path, Recognise]:
 
 def write_gradient_report(report: GradientReport, folder: Path) -> tuple[Path, Path]:
     """Write `gradients.html` and `gradients.json` into a folder. Raises NotWritten when a file cannot be written."""
-    require_own(gradient_report_files(folder), what="the report")
-    html, numbers = gradient_report_files(folder)
-    write_file(html, report.to_html().encode())
-    write_file(numbers, (report.to_json() + "\n").encode())
+    html, numbers = write_report_files(gradient_report_files(folder), (report.to_html(), report.to_json() + "\n"))
     return html, numbers
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from vitrail.errors import UsageError
 from vitrail.experiments.lag_job import SHORTEST, Architecture, Job, LagConditions, Trial
-from vitrail.files import Recognise, is_json_with, require_own, write_file
+from vitrail.files import Recognise, is_json_with
 from vitrail.reports.charts import Section, Series, html_figure, is_page, line_chart, page, paragraph, table
+from vitrail.reports.report_files import write_report_files
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 
@@ -216,10 +217,7 @@ def lag_report_files(folder: Path) -> dict[Path, Recognise]:
 
 def write_lag_report(report: LagReport, folder: Path) -> tuple[Path, Path]:
     """Write `lag.html` and `lag.json` into a folder. Raises NotWritten when a file cannot be written."""
-    require_own(lag_report_files(folder), what="the report")
-    html, numbers = lag_report_files(folder)
-    write_file(html, report.to_html().encode())
-    write_file(numbers, (report.to_json() + "\n").encode())
+    html, numbers = write_report_files(lag_report_files(folder), (report.to_html(), report.to_json() + "\n"))
     return html, numbers
 
 

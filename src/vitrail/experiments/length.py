@@ -14,9 +14,10 @@ import torch
 from vitrail.bench.training_worker import fresh_model
 from vitrail.errors import UsageError
 from vitrail.experiments.length_worker import DECODE_WARMUP, TRAIN_WARMUP, LengthResult, LengthTask
-from vitrail.files import Recognise, is_json_with, require_own, write_file
+from vitrail.files import Recognise, is_json_with
 from vitrail.models.build import ModelConfig, preset
 from vitrail.reports.charts import Section, Series, bullets, html_figure, is_page, line_chart, page, paragraph, series_table
+from vitrail.reports.report_files import write_report_files
 from vitrail.runtime.device import Precision
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
@@ -153,11 +154,7 @@ class LengthReport:
 
     def write(self, folder: Path) -> tuple[Path, ...]:
         """Write length.html and length.json into a folder, and return their paths."""
-        require_own(length_report_files(folder), what="the report")
-        files = dict(zip(length_report_files(folder), (self.to_html(), self.to_json()), strict=True))
-        for path, text in files.items():
-            write_file(path, text.encode("utf-8"))
-        return tuple(files)
+        return write_report_files(length_report_files(folder), (self.to_html(), self.to_json()))
 
 
 def length_report_files(folder: Path) -> dict[Path, Recognise]:

@@ -11,10 +11,11 @@ from statistics import fmean
 from typing import NamedTuple
 
 from vitrail.evaluation.scores import Comparison, Score
-from vitrail.files import Recognise, holds, is_json_with, require_own, write_file
+from vitrail.files import Recognise, holds, is_json_with
 from vitrail.ladder.rungs import Ladder, Rung, RungComparison
 from vitrail.reports import charts
 from vitrail.reports.charts import Bar, Section, Series
+from vitrail.reports.report_files import write_report_files
 from vitrail.reports.scales import is_numeric, number
 
 FORMAT = 1
@@ -81,9 +82,7 @@ def write_report(ladder: Ladder, folder: Path) -> None:
 
     Raises: NotWritten when a file cannot be written.
     """
-    require_own(ladder_report_files(folder), what="the report")
-    for name, text in (("report.json", report_json(ladder)), ("report.md", to_markdown(ladder)), ("report.html", report_html(ladder))):
-        write_file(folder / name, text.encode("utf-8", errors="replace"))  # "replace": names of files need not be Unicode
+    write_report_files(ladder_report_files(folder), (report_json(ladder), to_markdown(ladder), report_html(ladder)))
 
 
 def report_json(ladder: Ladder) -> str:
