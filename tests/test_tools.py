@@ -23,8 +23,8 @@ def trees(**texts: str) -> dict[str, ast.Module]:
 @pytest.mark.parametrize(
     "text",
     [
-        "from vitrail.models.transformer import TransformerConfig\nmatch c:\n    case TransformerConfig():\n        pass",
-        "def f(m):\n    from vitrail.models.recurrent import Recurrent\n    return isinstance(m, (int, Recurrent))",
+        "from vitrail.models.kinds.transformer import TransformerConfig\nmatch c:\n    case TransformerConfig():\n        pass",
+        "def f(m):\n    from vitrail.models.kinds.recurrent import Recurrent\n    return isinstance(m, (int, Recurrent))",
         "x = config.kind == 'recurrent'",
         "x = model.config.model_dump().get('norm_position')",
         "P = re.compile(r'encoder\\.(\\d+)\\.output')",

@@ -22,9 +22,9 @@ from vitrail.inspection.alignment import word_alignment as alignment
 from vitrail.inspection.alignment.cross import LONGEST
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
 
 LINES = "ab  cd e\n\nfa be. cd ab. e f a b c d\n"
 LINK = re.compile(r"\d+-\d+( \d+-\d+)*")

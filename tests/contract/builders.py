@@ -9,8 +9,8 @@ from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, CharacterVocabulary, Vocabularies
 from vitrail.models.base import State, TranslationModel
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 
 LETTERS = "abcdefghijklmnop"
 

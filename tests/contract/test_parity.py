@@ -6,7 +6,7 @@ from builders import KINDS, Kind, random_batch
 from torch import nn
 
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.transformer import Transformer
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.nn.attention import MultiHeadAttention
 
 

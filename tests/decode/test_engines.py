@@ -22,9 +22,9 @@ from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import unique_tensors
-from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.kinds.transformer import Transformer, TransformerConfig
 from vitrail.models.model_folder import save_model
-from vitrail.models.transformer import Transformer, TransformerConfig
 from vitrail.runtime.device import fewest_rows
 
 WORDS = "a b c d e f g h"

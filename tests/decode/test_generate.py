@@ -10,7 +10,7 @@ from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary
 from vitrail.decode.generate import Generator
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
-from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.train.log.display import validation_line
 
 

@@ -18,8 +18,8 @@ from vitrail.decode.textual.text_constraints import TextConstraints, spellings
 from vitrail.decode.translate import Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import unique_tensors
+from vitrail.models.kinds.transformer import Transformer, TransformerConfig
 from vitrail.models.model_folder import save_model
-from vitrail.models.transformer import Transformer, TransformerConfig
 from vitrail.runtime.device import fewest_rows
 
 SENTENCE = "the grey heron waits by a slow river and two boys throw bread"

@@ -10,8 +10,8 @@ from vitrail.data.batches import Batch, collate
 from vitrail.ladder.flops import Shape, training_flops
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, read_config
-from vitrail.models.recurrent import Recurrent, RecurrentConfig
-from vitrail.models.transformer import Transformer, TransformerConfig
+from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
+from vitrail.models.kinds.transformer import Transformer, TransformerConfig
 from vitrail.nn.probe import trace
 
 SOURCE_VOCABULARY, TARGET_VOCABULARY = 90, 110

@@ -19,8 +19,8 @@ from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabul
 from vitrail.decode.translate import Translator
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
+from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.models.model_folder import FORMAT, load_model, save_model
-from vitrail.models.transformer import TransformerConfig
 
 HERE = Path(__file__).parent
 CURVE = HERE / "loss_curve.json"

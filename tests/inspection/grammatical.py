@@ -9,7 +9,7 @@ from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.phrasebook.corpus import phrasebook
 
 SHORT = SearchConfig(beams=1, max_length=8)

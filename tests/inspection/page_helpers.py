@@ -12,7 +12,7 @@ from vitrail.inspection.page import to_html
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 
 LETTERS = "abcdefghijklmnop "
 

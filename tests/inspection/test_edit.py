@@ -20,8 +20,8 @@ from vitrail.inspection.collect import collect
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.nn.probe import Probe
 
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))

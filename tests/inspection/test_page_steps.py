@@ -17,8 +17,8 @@ from vitrail.inspection.page import to_html
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))
 SHARED = Vocabularies(LETTERS, LETTERS, joint=True)

@@ -26,8 +26,8 @@ from vitrail.inspection.maps.model_map import map_model
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 
 VIEWS = ("decoding", "alignment", "beyond", "maps", "film")
 SYMBOLS = CharacterVocabulary(list("abcdefghijklmnopqrstuvwxyz <>=/&'\"()1."))

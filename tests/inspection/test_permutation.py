@@ -9,7 +9,7 @@ from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.permutation import encode, permute, shuffle, without_positions
 from vitrail.inspection.contents import Side
-from vitrail.models.transformer import Transformer
+from vitrail.models.kinds.transformer import Transformer
 
 TEXT = "afcbdgmkhp"
 SHORT = SearchConfig(beams=1, max_length=3)

@@ -9,7 +9,7 @@ from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.tracing import REGIONS, make_counterfactual, trace_pair, trace_pronouns, with_antecedent
 from vitrail.inspection.studies.ablation_metrics import challenge_set
 from vitrail.models.build import ModelConfig
-from vitrail.models.recurrent import RecurrentConfig
+from vitrail.models.kinds.recurrent import RecurrentConfig
 from vitrail.phrasebook.grammar import tokenise
 
 MODELS: dict[str, ModelConfig] = {

@@ -64,7 +64,7 @@ def faults(text: str, *, builder: bool = False) -> list[str]:
 @pytest.mark.parametrize(
     "text",
     [
-        "from vitrail.models.transformer import TransformerConfig",
+        "from vitrail.models.kinds.transformer import TransformerConfig",
         "def f(model): return model.config.kind == 'transformer'",
         "post = draft.config.model.kind",
         "post = model.config.model_dump().get('norm_position')",

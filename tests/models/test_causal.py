@@ -15,7 +15,7 @@ from vitrail.data.vocabularies.vocabulary import CharacterVocabulary
 from vitrail.data.windows import TextWindow
 from vitrail.decode.perplexity import measure_text
 from vitrail.errors import UsageError
-from vitrail.models.causal import CausalConfig, CausalLanguageModel, CausalState
+from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel, CausalState
 
 V, CONTEXT = 14, 12
 NEAR = {"atol": 1e-6, "rtol": 1e-6}

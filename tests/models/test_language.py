@@ -14,7 +14,7 @@ from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.search.beams import beam_search
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
-from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.nn.layers import Dropout
 from vitrail.train.resume.carry import Carried
 

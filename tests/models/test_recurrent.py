@@ -12,7 +12,7 @@ from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.errors import UsageError
 from vitrail.models.build import read_config
-from vitrail.models.recurrent import Recurrent, RecurrentConfig
+from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
 from vitrail.nn.probe import trace
 from vitrail.train.run_config import RunConfig
 

@@ -14,7 +14,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.models.base import Model
 from vitrail.models.build import build_model
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.nn.losses import LossSum
 from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, Warmup, rate, update_moving_average
 

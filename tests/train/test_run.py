@@ -21,8 +21,8 @@ from vitrail import files
 from vitrail.data.batches import Batch
 from vitrail.errors import Interrupted, Stopped, TrainingError, UsageError
 from vitrail.files import FolderLock, NotWritten
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.models.model_folder import load_model
-from vitrail.models.transformer import Transformer
 from vitrail.nn.losses import LossSum
 from vitrail.train import loop as loop_module
 from vitrail.train import run as run_module

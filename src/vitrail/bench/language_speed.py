@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from vitrail.bench.language_worker import LanguageMaker, LanguageSpeed, LanguageSpeedTask
 from vitrail.models.build import preset
-from vitrail.models.causal import CausalConfig
+from vitrail.models.kinds.causal import CausalConfig
 from vitrail.runtime.device import Precision
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.runtime.measure_in_subprocess import measure_in_subprocess

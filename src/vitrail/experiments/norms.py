@@ -21,8 +21,8 @@ from vitrail.data.vocabularies.subwords import Subwords, SubwordsConfig, train_v
 from vitrail.errors import UsageError
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.phrasebook.corpus import phrasebook
 from vitrail.runtime.device import seed_all, set_threads
 from vitrail.runtime.machine import Machine, describe_machine

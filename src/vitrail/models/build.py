@@ -10,12 +10,12 @@ from torch import nn
 from vitrail.config import Config
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
-from vitrail.models import causal, language, recurrent, transformer
 from vitrail.models.base import Model, TranslationModel
-from vitrail.models.causal import CausalConfig, CausalLanguageModel
-from vitrail.models.language import LanguageConfig, RecurrentLanguageModel
-from vitrail.models.recurrent import Recurrent, RecurrentConfig
-from vitrail.models.transformer import Transformer, TransformerConfig
+from vitrail.models.kinds import causal, language, recurrent, transformer
+from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
+from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
+from vitrail.models.kinds.transformer import Transformer, TransformerConfig
 from vitrail.nn.probe import shorten_lookups
 
 TaskName = Literal["translation", "language"]

@@ -95,7 +95,10 @@ class TokenNorm(nn.Module):
         return self.norm(values)
 
 
-def make_norm(kind: Norm, width: int) -> TokenNorm | MaskedBatchNorm:
+AnyNorm = TokenNorm | MaskedBatchNorm
+
+
+def make_norm(kind: Norm, width: int) -> AnyNorm:
     """The norm that a configuration names."""
     return MaskedBatchNorm(width) if kind == "batch" else TokenNorm(width, kind)
 

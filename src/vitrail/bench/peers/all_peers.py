@@ -7,8 +7,8 @@ from vitrail.bench.peers.recurrent_peers import recurrent_peers
 from vitrail.bench.peers.systems import Peer, System
 from vitrail.bench.peers.transformer_peers import transformer_peers
 from vitrail.models.build import ModelConfig
-from vitrail.models.recurrent import RecurrentConfig
-from vitrail.models.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.runtime.device import Precision
 
 _PEERS: dict[type, Callable[[Any], tuple[Peer, ...]]] = {TransformerConfig: transformer_peers, RecurrentConfig: recurrent_peers}

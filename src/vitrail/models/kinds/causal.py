@@ -15,8 +15,8 @@ from vitrail.data.vocabularies.subwords import PAD
 from vitrail.data.windows import TextWindow
 from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel, Rows, State, Step, target_loss
+from vitrail.models.kinds.blocks import BlockConfig, KeyValues, SelfBlock, initialise_matrices
 from vitrail.models.places import Place
-from vitrail.models.transformer_blocks import BlockConfig, KeyValues, SelfBlock, initialise_matrices
 from vitrail.nn.attention import Mask, causal_mask, make_mask
 from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum
@@ -128,6 +128,7 @@ class CausalLanguageModel(LanguageModel):
         self.target_embedding = nn.Embedding(vocabulary, config.width)
         self.output_weight = self.target_embedding.weight if config.tie else nn.Parameter(torch.empty(vocabulary, config.width))
         self.target_positions = config.make_positions()
+        self.target_norm = config.make_embedding_norm()
         self.dropout = Dropout(config.dropout)
         self.decoder = nn.ModuleList(SelfBlock(config) for _ in range(config.layers))
         self.decoder_norm = make_norm(config.norm, config.width) if config.norm_position == "pre" else None
@@ -151,7 +152,8 @@ class CausalLanguageModel(LanguageModel):
     def _embed(self, tokens: Int[Tensor, "B T"], positions: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
         """Y + P, Y being scaled by sqrt(D) as in a translator."""
         embedded = self.target_embedded(self.target_embedding(tokens) * self.config.width**0.5)
-        return self.dropout(self.target_input(self.target_positions(embedded, positions)))
+        values = self.target_input(self.target_positions(embedded, positions))
+        return self.dropout(values if self.target_norm is None else self.target_norm(values, tokens != PAD))
 
     def hidden(self, tokens: Int[Tensor, "B T"], documents: Int[Tensor, "B T"] | None = None) -> Float[Tensor, "B T D"]:
         """The last vectors for given tokens, every position at once; position t has seen tokens 0 to t, of its own document alone.

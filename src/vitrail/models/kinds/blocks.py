@@ -1,4 +1,4 @@
-"""What all Transformers are made of: the settings of a block, and the block of self-attention and feed-forward."""
+"""What several kinds of model are made of: the settings of blocks and cells, and the block of self-attention and feed-forward."""
 
 from typing import Literal, NamedTuple
 
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from vitrail.config import Config
 from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.attention import Mask, MultiHeadAttention
-from vitrail.nn.layers import Activation, FeedForward, Norm, NormPosition, Residual
+from vitrail.nn.cells import Cell, CellKind, CellNorm, make_cell
+from vitrail.nn.layers import Activation, AnyNorm, FeedForward, Norm, NormPosition, Residual, make_norm
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 
 Positions = Literal["sinusoidal", "learned", "rotary", "none"]
@@ -36,6 +37,8 @@ class BlockConfig(Config):
     """How order is told: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
     max_positions: int = Field(default=1024, ge=1, le=1_000_000)
     """Positions that exist with learned positions; the others know no limit."""
+    embedding_norm: bool = False
+    """Normalise the sum of embeddings and positions (BERT)."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Share dropped of every sublayer's output before the residual sum, and of the embeddings."""
     attention_dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -81,6 +84,10 @@ class BlockConfig(Config):
             case "rotary" | "none":
                 return NoPositions()
 
+    def make_embedding_norm(self) -> AnyNorm | None:
+        """The norm of embeddings plus positions, where there is one."""
+        return make_norm(self.norm, self.width) if self.embedding_norm else None
+
     def block_places(self, path: str, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
         """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
         found: list[Place] = []
@@ -94,6 +101,36 @@ class BlockConfig(Config):
             found.append(Place(f"{path}.residual_{number}.normed", "norm", side, layer, layer_output=at_end and not pre))
             found.append(Place(f"{path}.residual_{number}.sum", "residual", side, layer, layer_output=at_end and pre))
         return found
+
+
+class CellsConfig(Config):
+    """Settings of all recurrent models."""
+
+    cell: CellKind = "lstm"
+    """Recurrent cell: rnn (Elman, tanh), gru or lstm."""
+    embedding_width: int = Field(default=128, ge=1, le=65_536)
+    """Length of the vector that stands for one token."""
+    width: int = Field(default=256, ge=1, le=65_536)
+    """Width D of the hidden state; a bidirectional encoder halves it between its directions."""
+    residual: bool = False
+    """Add the input of every layer but the first to its output."""
+    norm: CellNorm = "none"
+    """Normalisation inside the cells: none, layer, or batch (of the input's part only)."""
+    forget_bias: float = 1.0
+    """Initial bias of an LSTM's forget gate."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout rate of the embeddings, between layers, and before the output."""
+    variational: bool = False
+    """Drop the same values at every time step of a sentence (Gal and Ghahramani 2016) instead of new ones at each."""
+    word_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of words whose whole embedding is dropped."""
+    truncate: int | None = Field(default=None, ge=1)
+    """Truncated back-propagation through time in the decoder alone: target positions in a chunk. The state is carried from chunk to
+    chunk, its gradient is not; there is one update a batch. Empty: gradients go back to the first position."""
+
+    def make_cell(self, input_width: int, width: int) -> Cell:
+        """A cell of this kind."""
+        return make_cell(self.cell, input_width, width, norm=self.norm, forget_bias=self.forget_bias)
 
 
 def initialise_matrices(model: nn.Module) -> None:

@@ -9,52 +9,21 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
-from vitrail.models.places import Order, Place, cell_places, step_attention_places
+from vitrail.models.kinds.encoders import RecurrentEncoder, RecurrentEncoderConfig
+from vitrail.models.places import Place, cell_places, step_attention_places
 from vitrail.nn.attention import AdditiveAttention, DotAttention, GeneralAttention, Mask, StepAttention, padding_mask
-from vitrail.nn.cells import CELLS, Carry, Cell, CellKind, CellNorm, make_cell
+from vitrail.nn.cells import CELLS, Carry, Cell, CellKind
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-from vitrail.runtime.device import fewest_rows
 
 AttentionKind = Literal["none", "bahdanau", "luong-dot", "luong-general", "luong-concat"]
 
 
-class CellsConfig(Config):
-    """Settings of all recurrent models."""
-
-    cell: CellKind = "lstm"
-    """Recurrent cell: rnn (Elman, tanh), gru or lstm."""
-    embedding_width: int = Field(default=128, ge=1, le=65_536)
-    """Length of the vector that stands for one token."""
-    width: int = Field(default=256, ge=1, le=65_536)
-    """Width D of the hidden state; a bidirectional encoder halves it between its directions."""
-    residual: bool = False
-    """Add the input of every layer but the first to its output."""
-    norm: CellNorm = "none"
-    """Normalisation inside the cells: none, layer, or batch (of the input's part only)."""
-    forget_bias: float = 1.0
-    """Initial bias of an LSTM's forget gate."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Dropout rate of the embeddings, between layers, and before the output."""
-    variational: bool = False
-    """Drop the same values at every time step of a sentence (Gal and Ghahramani 2016) instead of new ones at each."""
-    word_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of words whose whole embedding is dropped."""
-    truncate: int | None = Field(default=None, ge=1)
-    """Truncated back-propagation through time in the decoder alone: target positions in a chunk. The state is carried from chunk to
-    chunk, its gradient is not; there is one update a batch. Empty: gradients go back to the first position."""
-
-    def make_cell(self, input_width: int, width: int) -> Cell:
-        """A cell of this kind."""
-        return make_cell(self.cell, input_width, width, norm=self.norm, forget_bias=self.forget_bias)
-
-
-class RecurrentConfig(CellsConfig):
+class RecurrentConfig(RecurrentEncoderConfig):
     """Configuration of a recurrent encoder-decoder."""
 
     kind: Literal["recurrent"] = "recurrent"
@@ -64,14 +33,8 @@ class RecurrentConfig(CellsConfig):
     before the step), luong-dot, luong-general or luong-concat (the query is the state after it)."""
     input_feeding: bool = False
     """Luong's input feeding: the decoder also reads the attentional vector of the step before. Bahdanau's reads its context in any case."""
-    encoder_layers: int = Field(default=1, ge=1, le=100)
-    """Recurrent layers in the encoder."""
     decoder_layers: int = Field(default=1, ge=1, le=100)
     """Recurrent layers in the decoder."""
-    bidirectional: bool = True
-    """Read the source in both directions."""
-    reverse_source: bool = False
-    """Read the source from its last word to its first (Sutskever et al. 2014), so that first words are near each other."""
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
 
@@ -82,8 +45,6 @@ class RecurrentConfig(CellsConfig):
 
     @model_validator(mode="after")
     def _consistent(self) -> "RecurrentConfig":
-        if self.bidirectional and self.width % 2:
-            raise ValueError(f"width {self.width} does not halve between the two directions of the encoder; make it even")
         if self.input_feeding and not self.attention.startswith("luong"):
             raise ValueError(f"input_feeding with attention = {self.attention}: it belongs to luong-dot, luong-general and luong-concat")
         return self
@@ -151,14 +112,8 @@ class RecurrentConfig(CellsConfig):
 
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`."""
-        forward: Order = "reversed" if self.reverse_source else "forward"
-        backward: Order = "reversed_backward" if self.reverse_source else "backward"
-        found = [Place("source_embedded", "embedded", "source"), Place("target_embedded", "embedded", "target")]
-        for layer in range(self.encoder_layers):
-            cells: list[tuple[str, Order]] = [("forward_cell", forward), ("backward_cell", backward)]
-            for name, order in cells if self.bidirectional else cells[:1]:
-                found += cell_places(f"encoder.{layer}.{name}", self.cell, side="source", layer=layer, order=order, layer_output=False)
-            found.append(Place(f"encoder.{layer}.output", "output", "source", layer, order=forward, layer_output=True))
+        embedded = [Place("source_embedded", "embedded", "source"), Place("target_embedded", "embedded", "target")]
+        found = embedded + self.encoder_places()
         for layer in range(self.decoder_layers):
             found += cell_places(f"decoder.{layer}", self.cell, side="target", layer=layer, layer_output=True)
         found += step_attention_places("attention") if self.attention != "none" else []
@@ -174,41 +129,6 @@ PRESETS: dict[str, RecurrentConfig] = {
     "gru-attention": RecurrentConfig(cell="gru", attention="bahdanau"),
 }
 """About as many parameters as the Transformer `tiny`, whose embeddings are as wide."""
-
-
-def _flip(values: Float[Tensor, "B S D"], order: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-    """Reorder the positions of each row."""
-    return values.gather(1, order[:, :, None].expand_as(values))
-
-
-def _backwards(keep: Bool[Tensor, "B S"], *, ends: int = 0) -> Int[Tensor, "B S"]:
-    """Each row's real positions from last to first; padding and the last `ends` real positions keep their places."""
-    last = keep.sum(1, keepdim=True) - 1 - ends
-    position = torch.arange(keep.shape[1], device=keep.device)[None]
-    return torch.where(position <= last, last - position, position)
-
-
-class EncoderLayer(nn.Module):
-    """One recurrent layer over the source, in one direction or in both."""
-
-    def __init__(self, config: RecurrentConfig, input_width: int, *, residual: bool) -> None:
-        super().__init__()
-        width = config.width // 2 if config.bidirectional else config.width
-        self.residual = residual
-        self.forward_cell = config.make_cell(input_width, width)
-        self.backward_cell = config.make_cell(input_width, width) if config.bidirectional else None
-        self.output = Probe()
-
-    def forward(
-        self, values: Float[Tensor, "B S I"], keep: Bool[Tensor, "B S"], backwards: Int[Tensor, "B S"]
-    ) -> tuple[Float[Tensor, "B S D"], Carry]:
-        """The hidden states at every position, and the last carry of both directions, concatenated."""
-        outputs, last = self.forward_cell(values, keep)
-        if self.backward_cell is not None:
-            behind, first = self.backward_cell(_flip(values, backwards), keep)
-            outputs = torch.cat([outputs, _flip(behind, backwards)], dim=2)
-            last = tuple(torch.cat(both, dim=1) for both in zip(last, first, strict=True))
-        return self.output(outputs + values if self.residual else outputs), last
 
 
 class Bridge(nn.Module):
@@ -265,7 +185,7 @@ class RecurrentState(State):
         return replace(self, carries=carries, fed=None if self.fed is None else self.fed.detach())
 
 
-class Recurrent(TranslationModel):
+class Recurrent(RecurrentEncoder, TranslationModel):
     """Recurrent encoder-decoder.
 
     Without attention (Sutskever et al. 2014; Cho et al. 2014), the decoder starts from the encoder's last state alone. With it:
@@ -287,10 +207,7 @@ class Recurrent(TranslationModel):
         self.output_weight = self.target_embedding.weight if tied else nn.Parameter(torch.empty(target_vocabulary, embedding))
         self.output_bias = nn.Parameter(torch.zeros(target_vocabulary))
         self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
-        self.encoder = nn.ModuleList(
-            EncoderLayer(config, width if layer else embedding, residual=config.residual and layer > 0)
-            for layer in range(config.encoder_layers)
-        )
+        self.encoder = config.make_layers()
         extra = 0 if not config.feeds else width if config.attention == "bahdanau" else embedding
         self.decoder = nn.ModuleList(
             config.make_cell(width if layer else embedding + extra, width) for layer in range(config.decoder_layers)
@@ -317,42 +234,9 @@ class Recurrent(TranslationModel):
     def _cells(self) -> list[Cell]:
         return list(cast(Iterable[Cell], self.decoder))
 
-    def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], probe: Probe) -> Float[Tensor, "B T E"]:
-        values = probe(embedding(tokens) * self.config.embedding_width**0.5)
-        words = self.word_dropout.draw((*tokens.shape, 1), values)
-        return values if words is None else values * words
-
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`."""
         return self.config.places()
-
-    def _mask(self, like: Float[Tensor, "B T D"], width: int) -> Tensor | None:
-        """A mask for all time steps of each sentence, where dropout is variational."""
-        return self.dropout.draw((len(like), 1, width), like) if self.config.variational else None
-
-    def _drop(self, values: Float[Tensor, "B T D"], mask: Tensor | None) -> Float[Tensor, "B T D"]:
-        return self.dropout(values) if mask is None else values * mask
-
-    def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
-        """Read the source once; padding is found by its id. The memory is always in the order of the source."""
-        rows, source = len(source), self._enough_rows(source)
-        keep = source != PAD
-        values = self._embed(self.source_embedding, source, self.source_embedded)
-        order = _backwards(keep, ends=1) if self.config.reverse_source else None
-        if order is not None:
-            values = _flip(values, order)
-        backwards, last = _backwards(keep), list[Tensor]()
-        for layer in self.encoder:
-            values = self._drop(values, self._mask(values, values.shape[2]))
-            values, carry = layer(values, keep, backwards)
-            last += carry
-        values = values if order is None else _flip(values, order)
-        return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
-
-    def _enough_rows(self, values: Tensor) -> Tensor:
-        """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`."""
-        missing = 0 if self.training else fewest_rows(torch.get_num_threads()) - len(values)
-        return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
 
     def start(self, encoded: Encoded) -> RecurrentState:
         """Make the decoder's first carry from the encoder's last, layer by layer from the top; the lowest may be used several times."""

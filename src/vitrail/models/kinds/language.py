@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import CarriedState, CarryingModel, Rows, State, Step, target_loss
+from vitrail.models.kinds.blocks import CellsConfig
 from vitrail.models.places import Place, cell_places
-from vitrail.models.recurrent import CellsConfig
 from vitrail.nn.cells import Carry, Cell
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum

@@ -13,21 +13,20 @@ from torch import Tensor, nn
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
+from vitrail.models.kinds.blocks import KeyValues, SelfBlock, extend_attention, initialise_matrices
+from vitrail.models.kinds.encoders import TransformerEncoder, TransformerEncoderConfig
 from vitrail.models.places import Place, Side
-from vitrail.models.transformer_blocks import BlockConfig, KeyValues, SelfBlock, extend_attention, initialise_matrices
 from vitrail.nn.attention import Mask, causal_mask, padding_mask
 from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
 
 
-class TransformerConfig(BlockConfig):
+class TransformerConfig(TransformerEncoderConfig):
     """The shape of a Transformer encoder-decoder."""
 
     kind: Literal["transformer"] = "transformer"
     """The Transformer; another kind is `recurrent`."""
-    encoder_layers: int = Field(default=4, ge=1, le=200)
-    """Blocks in the encoder."""
     decoder_layers: int = Field(default=4, ge=1, le=200)
     """Blocks in the decoder; fewer of them translate faster."""
     tie: Literal["all", "target", "none"] = "all"
@@ -73,8 +72,7 @@ class TransformerConfig(BlockConfig):
         found = [Place(f"{side}_embedded", "embedded", side) for side in sides]
         found += [Place(f"{side}_input", "position", side) for side in sides]
         found += [Place("memory", "memory", "source"), Place("logits", "logits", "target")]
-        for layer in range(self.encoder_layers):
-            found += self.block_places(f"encoder.{layer}", "source", layer, {"self_attention": "source"})
+        found += self.encoder_places()
         for layer in range(self.decoder_layers):
             found += self.block_places(f"decoder.{layer}", "target", layer, {"self_attention": "target", "cross_attention": "source"})
         return tuple(found)
@@ -185,7 +183,7 @@ class TransformerState(State):
         return replace(self, layers=layers)
 
 
-class Transformer(TranslationModel):
+class Transformer(TransformerEncoder, TranslationModel):
     """Encoder-decoder Transformer: tokens in, a summed loss or one next-token score at a time out."""
 
     config: TransformerConfig
@@ -199,6 +197,7 @@ class Transformer(TranslationModel):
         self.output_weight = self.target_embedding.weight if config.tie != "none" else nn.Parameter(torch.empty(target_vocabulary, width))
         self.source_positions = config.make_positions()
         self.target_positions = config.make_positions()
+        self.source_norm, self.target_norm = config.make_embedding_norm(), config.make_embedding_norm()
         self.dropout = Dropout(config.dropout)
         self.encoder = nn.ModuleList(SelfBlock(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))
@@ -222,26 +221,11 @@ class Transformer(TranslationModel):
         for weight in dict.fromkeys((self.source_embedding.weight, self.target_embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=self.config.width**-0.5)
 
-    def _embed_source(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
-        """X + P of the source, with X scaled by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
-        embedded = self.source_embedded(self.source_embedding(source) * self.config.width**0.5)
-        return self.dropout(self.source_input(self.source_positions(embedded)))
-
     def _embed_target(self, target: Int[Tensor, "B T"], start: int = 0) -> Float[Tensor, "B T D"]:
         """Y + P of target tokens; the first has position `start`."""
         embedded = self.target_embedded(self.target_embedding(target) * self.config.width**0.5)
-        return self.dropout(self.target_input(self.target_positions(embedded, start)))
-
-    def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
-        """Read the source once; padding is found by its id."""
-        keep = source != PAD
-        values = self._embed_source(source)
-        mask = padding_mask(keep, values.dtype)
-        for block in self.encoder:
-            values = block(values, keep, mask)
-        if self.encoder_norm is not None:
-            values = self.encoder_norm(values, keep)
-        return Encoded(self.memory(values), keep)
+        values = self.target_input(self.target_positions(embedded, start))
+        return self.dropout(values if self.target_norm is None else self.target_norm(values, target != PAD))
 
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T D"]:
         """The decoder's last vectors for a given target, every position at once; position t depends on targets 0 to t."""

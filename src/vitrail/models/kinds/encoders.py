@@ -1,0 +1,203 @@
+"""The encoders: every model that reads a source sentence inherits one of these, translators too."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from vitrail.data.vocabularies.subwords import PAD
+from vitrail.models.base import Encoded, Model
+from vitrail.models.kinds.blocks import BlockConfig, CellsConfig, SelfBlock
+from vitrail.models.places import Order, Place, cell_places
+from vitrail.nn.attention import padding_mask
+from vitrail.nn.cells import Carry
+from vitrail.nn.layers import AnyNorm, Dropout, make_norm
+from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
+from vitrail.nn.probe import Probe
+from vitrail.runtime.device import fewest_rows
+
+
+class TransformerEncoderConfig(BlockConfig):
+    """The shape of a Transformer's encoder."""
+
+    encoder_layers: int = Field(default=4, ge=1, le=200)
+    """Blocks in the encoder."""
+
+    def encoder_places(self) -> list[Place]:
+        """The places of the encoder's blocks."""
+        blocks = [
+            self.block_places(f"encoder.{layer}", "source", layer, {"self_attention": "source"}) for layer in range(self.encoder_layers)
+        ]
+        return [place for block in blocks for place in block]
+
+
+class TransformerEncoder(Model):
+    """Reads a sentence with blocks of self-attention: one vector per token.
+
+    A subclass makes the parts: a translator among others of its own, every other model by `make_encoder`.
+    """
+
+    config: Any
+    source_embedding: nn.Embedding
+    source_positions: SinusoidalPositions | LearnedPositions | NoPositions
+    source_norm: AnyNorm | None
+    dropout: Dropout
+    encoder: nn.ModuleList
+    encoder_norm: AnyNorm | None
+    source_embedded: Probe
+    source_input: Probe
+    memory: Probe
+
+    def make_encoder(self, config: TransformerEncoderConfig, rows: int) -> None:
+        """Make the parts. Args: rows: of the embeddings."""
+        self.source_embedding = nn.Embedding(rows, config.width)
+        self.source_positions = config.make_positions()
+        self.source_norm = config.make_embedding_norm()
+        self.dropout = Dropout(config.dropout)
+        self.encoder = nn.ModuleList(SelfBlock(config) for _ in range(config.encoder_layers))
+        # With pre-norm the residual stream itself is never normalised, so it ends with a norm.
+        self.encoder_norm = make_norm(config.norm, config.width) if config.norm_position == "pre" else None
+        self.source_embedded, self.source_input, self.memory = Probe(), Probe(), Probe()
+
+    def _embed_source(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+        """X + P of the source, with X scaled by sqrt(D) (Vaswani et al. 2017, section 3.4)."""
+        embedded = self.source_embedded(self.source_embedding(source) * self.config.width**0.5)
+        values = self.source_input(self.source_positions(embedded))
+        return self.dropout(values if self.source_norm is None else self.source_norm(values, source != PAD))
+
+    def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
+        """Read the source once; padding is found by its id."""
+        keep = source != PAD
+        values = self._embed_source(source)
+        mask = padding_mask(keep, values.dtype)
+        for block in self.encoder:
+            values = block(values, keep, mask)
+        if self.encoder_norm is not None:
+            values = self.encoder_norm(values, keep)
+        return Encoded(self.memory(values), keep)
+
+
+class RecurrentEncoderConfig(CellsConfig):
+    """Configuration of a recurrent encoder."""
+
+    encoder_layers: int = Field(default=1, ge=1, le=100)
+    """Recurrent layers in the encoder."""
+    bidirectional: bool = True
+    """Read the source in both directions."""
+    reverse_source: bool = False
+    """Read the source from its last word to its first (Sutskever et al. 2014), so that first words are near each other."""
+
+    @model_validator(mode="after")
+    def _two_halves(self) -> "RecurrentEncoderConfig":
+        if self.bidirectional and self.width % 2:
+            raise ValueError(f"width {self.width} does not halve between the two directions of the encoder; make it even")
+        return self
+
+    def make_layers(self) -> nn.ModuleList:
+        """The layers of the encoder."""
+        widths = [self.embedding_width, *([self.width] * (self.encoder_layers - 1))]
+        return nn.ModuleList(EncoderLayer(self, width, residual=self.residual and layer > 0) for layer, width in enumerate(widths))
+
+    def encoder_places(self) -> list[Place]:
+        """The places of the encoder's layers."""
+        forward: Order = "reversed" if self.reverse_source else "forward"
+        backward: Order = "reversed_backward" if self.reverse_source else "backward"
+        found: list[Place] = []
+        for layer in range(self.encoder_layers):
+            cells: list[tuple[str, Order]] = [("forward_cell", forward), ("backward_cell", backward)]
+            for name, order in cells if self.bidirectional else cells[:1]:
+                found += cell_places(f"encoder.{layer}.{name}", self.cell, side="source", layer=layer, order=order, layer_output=False)
+            found.append(Place(f"encoder.{layer}.output", "output", "source", layer, order=forward, layer_output=True))
+        return found
+
+
+def _flip(values: Float[Tensor, "B S D"], order: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
+    """Reorder the positions of each row."""
+    return values.gather(1, order[:, :, None].expand_as(values))
+
+
+def _backwards(keep: Bool[Tensor, "B S"], *, ends: int = 0) -> Int[Tensor, "B S"]:
+    """Each row's real positions from last to first; padding and the last `ends` real positions keep their places."""
+    last = keep.sum(1, keepdim=True) - 1 - ends
+    position = torch.arange(keep.shape[1], device=keep.device)[None]
+    return torch.where(position <= last, last - position, position)
+
+
+class EncoderLayer(nn.Module):
+    """One recurrent layer over the source, in one direction or in both."""
+
+    def __init__(self, config: RecurrentEncoderConfig, input_width: int, *, residual: bool) -> None:
+        super().__init__()
+        width = config.width // 2 if config.bidirectional else config.width
+        self.residual = residual
+        self.forward_cell = config.make_cell(input_width, width)
+        self.backward_cell = config.make_cell(input_width, width) if config.bidirectional else None
+        self.output = Probe()
+
+    def forward(
+        self, values: Float[Tensor, "B S I"], keep: Bool[Tensor, "B S"], backwards: Int[Tensor, "B S"]
+    ) -> tuple[Float[Tensor, "B S D"], Carry]:
+        """The hidden states at every position, and the last carry of both directions, concatenated."""
+        outputs, last = self.forward_cell(values, keep)
+        if self.backward_cell is not None:
+            behind, first = self.backward_cell(_flip(values, backwards), keep)
+            outputs = torch.cat([outputs, _flip(behind, backwards)], dim=2)
+            last = tuple(torch.cat(both, dim=1) for both in zip(last, first, strict=True))
+        return self.output(outputs + values if self.residual else outputs), last
+
+
+class RecurrentEncoder(Model):
+    """Reads a sentence with recurrent layers: a vector per token, and the last states of all layers.
+
+    A subclass makes the parts: a translator among others of its own, every other model by `make_encoder`.
+    """
+
+    config: Any
+    source_embedding: nn.Embedding
+    dropout: Dropout
+    word_dropout: Dropout
+    encoder: nn.ModuleList
+    source_embedded: Probe
+    memory: Probe
+
+    def make_encoder(self, config: RecurrentEncoderConfig, rows: int) -> None:
+        """Make the parts. Args: rows: of the embeddings."""
+        self.source_embedding = nn.Embedding(rows, config.embedding_width)
+        self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
+        self.encoder = config.make_layers()
+        self.source_embedded, self.memory = Probe(), Probe()
+
+    def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], probe: Probe) -> Float[Tensor, "B T E"]:
+        values = probe(embedding(tokens) * self.config.embedding_width**0.5)
+        words = self.word_dropout.draw((*tokens.shape, 1), values)
+        return values if words is None else values * words
+
+    def _mask(self, like: Float[Tensor, "B T D"], width: int) -> Tensor | None:
+        """A mask for all time steps of each sentence, where dropout is variational."""
+        return self.dropout.draw((len(like), 1, width), like) if self.config.variational else None
+
+    def _drop(self, values: Float[Tensor, "B T D"], mask: Tensor | None) -> Float[Tensor, "B T D"]:
+        return self.dropout(values) if mask is None else values * mask
+
+    def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
+        """Read the source once; padding is found by its id. The memory is always in the order of the source."""
+        rows, source = len(source), self._enough_rows(source)
+        keep = source != PAD
+        values = self._embed(self.source_embedding, source, self.source_embedded)
+        order = _backwards(keep, ends=1) if self.config.reverse_source else None
+        if order is not None:
+            values = _flip(values, order)
+        backwards, last = _backwards(keep), list[Tensor]()
+        for layer in self.encoder:
+            values = self._drop(values, self._mask(values, values.shape[2]))
+            values, carry = layer(values, keep, backwards)
+            last += carry
+        values = values if order is None else _flip(values, order)
+        return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
+
+    def _enough_rows(self, values: Tensor) -> Tensor:
+        """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`."""
+        missing = 0 if self.training else fewest_rows(torch.get_num_threads()) - len(values)
+        return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
