@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vitrail.api import train_language_model, train_translator
     from vitrail.config import Duration
     from vitrail.decode.generate import Generated, Generator
+    from vitrail.decode.masked import Guess, MaskFiller
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
     from vitrail.decode.textual.results import Translation
     from vitrail.decode.textual.text_constraints import TextConstraints
@@ -32,9 +33,11 @@ __all__ = [
     "Duration",
     "Generated",
     "Generator",
+    "Guess",
     "InspectableTranslator",
     "Inspection",
     "Interrupted",
+    "MaskFiller",
     "ModelError",
     "RunConfig",
     "SamplingConfig",
@@ -59,6 +62,7 @@ _HOMES = {
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
     "vitrail.decode.generate": ("Generated", "Generator"),
+    "vitrail.decode.masked": ("Guess", "MaskFiller"),
     "vitrail.decode.textual.results": ("Translation",),
     "vitrail.decode.textual.text_constraints": ("TextConstraints",),
     "vitrail.decode.translate": ("Translator",),

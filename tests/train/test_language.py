@@ -287,5 +287,5 @@ def test_each_verb_knows_its_kind(tmp_path: Path, text: Path, capfd: pytest.Capt
     assert "bits a byte" in capfd.readouterr().out
     assert run("evaluate", tmp_path / "run", "--source", text, "--json") == 0
     assert json.loads(capfd.readouterr().out)["tokens"] == sum(len(line) + 1 for line in text.read_text().splitlines())
-    with pytest.raises(UsageError, match="a model for translation"):
+    with pytest.raises(UsageError, match="a model that translates"):
         to_run_config(settings(text) | {"model": {"kind": "recurrent"}})

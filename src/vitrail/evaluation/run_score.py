@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.data.preparing.prepared import Prepared, PreparedText
+    from vitrail.data.preparing.prepared import Prepared
     from vitrail.evaluation.report import Evaluation
     from vitrail.train.run_config import RunConfig
 
@@ -26,7 +26,7 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
 
     prepared = open_data(folder / "data")
     if isinstance(prepared, PreparedText):
-        return _score_text(folder, prepared, step=step) if prepared.test else None
+        return _score_text(folder, prepared.test, step=step) if prepared.test else None
     if not prepared.test.source:
         return None
     decided_by = _decided_by(folder, config, prepared)
@@ -43,12 +43,11 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
     return _write(folder, result)
 
 
-def _score_text(folder: Path, prepared: "PreparedText", *, step: int) -> dict[str, Any]:
-    from vitrail.decode.generate import Generator
+def _score_text(folder: Path, lines: list[str], *, step: int) -> dict[str, Any]:
+    from vitrail.evaluation.text_score import measure_folder
 
-    found = Generator.load(folder).measure(prepared.test)
-    lines = [f"on the test text ({len(prepared.test):,} lines):", found.to_text()]
-    return _write(folder, {"step": step, "lines": lines, **found.figures()})
+    found = measure_folder(folder, lines)
+    return _write(folder, {"step": step, "lines": [f"on the test text ({len(lines):,} lines):", found.to_text()], **found.figures()})
 
 
 def _write(folder: Path, result: dict[str, Any]) -> dict[str, Any]:

@@ -86,6 +86,30 @@ class Reads(Protocol):
         ...
 
 
+@runtime_checkable
+class Embeds(Protocol):
+    """A model that turns a sentence into one vector."""
+
+    marks_start: bool
+    """Whether its sentences begin with <s>."""
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """One vector for each sentence. Rows end in EOS, then PAD."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A model that gives sentences one of several labels."""
+
+    marks_start: bool
+    """See `Embeds.marks_start`."""
+
+    def classify(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B K"]:
+        """A score for each label (logits); rows as for `Embeds.embed`."""
+        ...
+
+
 class Encoded(NamedTuple):
     """The encoder's output for the decoder: one vector per source position, and which positions are real."""
 

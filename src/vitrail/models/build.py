@@ -11,20 +11,30 @@ from vitrail.config import Config
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
 from vitrail.models.base import Model, TranslationModel
-from vitrail.models.kinds import causal, language, recurrent, transformer
+from vitrail.models.kinds import causal, language, masked, recurrent, transformer
 from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
 from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
 from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.kinds.transformer import Transformer, TransformerConfig
 from vitrail.nn.probe import shorten_lookups
 
-TaskName = Literal["translation", "language"]
+TaskName = Literal["translation", "language", "masked", "classification", "autoencoding"]
+
+TASK_MODELS: dict[TaskName, str] = {
+    "translation": "a model that translates",
+    "language": "a language model",
+    "masked": "a masked language model",
+    "classification": "a classifier",
+    "autoencoding": "an autoencoder",
+}
+"""What a model of each task is called."""
 
 ModelConfig = TransformerConfig | RecurrentConfig
 """Every architecture that translates."""
 LanguageModelConfig = LanguageConfig | CausalConfig
 """Every architecture that writes text."""
-AnyConfig = ModelConfig | LanguageModelConfig
+AnyConfig = ModelConfig | LanguageModelConfig | MaskedConfig
 """Every architecture that can be built."""
 
 
@@ -49,6 +59,10 @@ def _make_recurrent(config: RecurrentConfig, source: int, target: int) -> Model:
 
 def _make_language(config: LanguageConfig, source: int, target: int) -> Model:
     return RecurrentLanguageModel(config, vocabulary=target)
+
+
+def _make_masked(config: MaskedConfig, source: int, target: int) -> Model:
+    return MaskedLanguageModel(config, vocabulary=target)
 
 
 def _make_causal(config: CausalConfig, source: int, target: int) -> Model:
@@ -80,6 +94,12 @@ MODEL_KINDS: dict[str, ModelKind] = {
         causal.PRESETS,
         "language",
     ),
+    "masked-language": ModelKind(
+        MaskedConfig,
+        _make_masked,
+        masked.PRESETS,
+        "masked",
+    ),
 }
 PRESETS: dict[str, AnyConfig] = {name: config for kind in MODEL_KINDS.values() for name, config in kind.presets.items()}
 
@@ -95,7 +115,8 @@ AnyModelConfig = Annotated[
     Annotated[TransformerConfig, Tag("transformer")]
     | Annotated[RecurrentConfig, Tag("recurrent")]
     | Annotated[LanguageConfig, Tag("recurrent-language")]
-    | Annotated[CausalConfig, Tag("causal-language")],
+    | Annotated[CausalConfig, Tag("causal-language")]
+    | Annotated[MaskedConfig, Tag("masked-language")],
     Discriminator(_kind),
 ]
 """The same as a field of a configuration: `kind` selects it, so that errors are about the right one."""
@@ -116,7 +137,7 @@ def read_translator(table: Any) -> ModelConfig:
 def require_language(config: AnyConfig) -> LanguageModelConfig:
     """The configuration of a language model. Raises UsageError for one of another kind."""
     if not isinstance(config, LanguageModelConfig):
-        raise UsageError(f"model.kind = {config.kind}: a model that translates", expected="a language model")
+        raise UsageError(f"model.kind = {config.kind}: {TASK_MODELS[task_of(config)]}", expected="a language model")
     return config
 
 
@@ -127,8 +148,8 @@ def task_of(config: AnyConfig) -> TaskName:
 
 def require_translator(config: AnyConfig) -> ModelConfig:
     """The configuration of a model that translates. Raises UsageError for one of another kind."""
-    if isinstance(config, LanguageModelConfig):
-        raise UsageError(f"model.kind = {config.kind}: a language model", expected="a model that translates")
+    if not isinstance(config, ModelConfig):
+        raise UsageError(f"model.kind = {config.kind}: {TASK_MODELS[task_of(config)]}", expected="a model that translates")
     return config
 
 

@@ -18,7 +18,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
 from vitrail.models.base import Model, TranslationModel, unique_tensors
-from vitrail.models.build import MODEL_KINDS, AnyConfig, LanguageModelConfig, ModelConfig, TaskName, build_model, read_config
+from vitrail.models.build import MODEL_KINDS, TASK_MODELS, AnyConfig, ModelConfig, TaskName, build_model, read_config
 
 FORMAT = 2
 """Version of the folder, raised when an older program cannot read it; each has an upgrade step and a golden folder in the tests."""
@@ -103,11 +103,12 @@ def task_of_folder(folder: Path) -> TaskName | None:
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
     """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
     model, config, vocabularies, facts = load_folder(folder, device=device)
-    if not isinstance(model, TranslationModel) or isinstance(config, LanguageModelConfig):
+    if not isinstance(model, TranslationModel) or not isinstance(config, ModelConfig):
+        task = MODEL_KINDS[config.kind].task
         raise ModelError(
-            f"{folder}: holds a language model ({config.kind})",
+            f"{folder}: holds {TASK_MODELS[task]} ({config.kind})",
             expected="a model that translates",
-            remedy=f"vitrail generate {folder}",
+            remedy=f"vitrail {_USES[task].verb} {folder}",
         )
     return LoadedModel(model, config, vocabularies, facts)
 
@@ -225,13 +226,25 @@ def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]
     return tensors
 
 
-def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
-    what, use = _USES[MODEL_KINDS[config.kind].task]
-    lines = [f"- {name}: {value}" for name, value in facts.items()]
-    return "\n".join([f"# {what} trained with Vitrail", "", *lines, "", use, ""])
+class _Use(NamedTuple):
+    """How a model is used."""
+
+    verb: str
+    python: str
 
 
-_USES = {
-    "translation": ("A translator", '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.'),
-    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.Generator.load("PATH").generate("...")`.'),
+_USES: dict[TaskName, _Use] = {
+    "translation": _Use("translate", 'vitrail.load("PATH").translate("...")'),
+    "language": _Use("generate", 'vitrail.Generator.load("PATH").generate("...")'),
+    "masked": _Use("fill", 'vitrail.MaskFiller.load("PATH").fill("... [MASK] ...")'),
+    "classification": _Use("classify", 'vitrail.Classifier.load("PATH").classify("...")'),
+    "autoencoding": _Use("translate", 'vitrail.load("PATH").translate("...")'),
 }
+
+
+def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
+    task = MODEL_KINDS[config.kind].task
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    what = "A translator" if task == "translation" else TASK_MODELS[task].capitalize()
+    use = f"`vitrail {_USES[task].verb} PATH`, or `{_USES[task].python}`."
+    return "\n".join([f"# {what} trained with Vitrail", "", *lines, "", use, ""])

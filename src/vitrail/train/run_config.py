@@ -9,7 +9,7 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.text_config import TextConfig
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
+from vitrail.models.build import PRESETS, TASK_MODELS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
 from vitrail.runtime.device import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 
@@ -23,6 +23,15 @@ def _data_kind(value: Any) -> str:
 
 AnyDataConfig = Annotated[Annotated[DataConfig, Tag("pairs")] | Annotated[TextConfig, Tag("text")], Discriminator(_data_kind)]
 """Text of any kind as a field of a configuration."""
+
+
+_DATA_OF_TASK: dict[TaskName, str] = {
+    "translation": "pairs",
+    "language": "text",
+    "masked": "text",
+    "classification": "labels",
+    "autoencoding": "text",
+}
 
 
 class TrainConfig(Config):
@@ -103,16 +112,15 @@ class RunConfig(Config):
     def pairs(self) -> DataConfig:
         """The text of a translator. Raises UsageError where the run is of another kind."""
         if not isinstance(self.data, DataConfig):
-            raise UsageError("a language model's run", expected="the run of a translator")
+            raise UsageError(f"the run of {TASK_MODELS[self.task]}", expected="the run of a translator")
         return self.data
 
     @model_validator(mode="after")
     def _one_task(self) -> "RunConfig":
-        needed = "pairs" if self.task == "translation" else "text"
-        if self.data.kind != needed:
+        if self.data.kind != _DATA_OF_TASK[self.task]:
             raise UsageError(
-                f"a model for {self.task} (model.kind) with data of kind {self.data.kind}",
-                expected="two sides of a text for a translator, plain text for a language model",
+                f"{TASK_MODELS[self.task]} (model.kind) with data of kind {self.data.kind}",
+                expected=f"data of kind {_DATA_OF_TASK[self.task]}: two sides of a text for a translator, plain text for a language model",
                 remedy="--text FILE --preset lstm-lm, or --source FILE --target FILE",
             )
         return self

@@ -82,10 +82,10 @@ def evaluate(
         if unread := [*searching, *(["--output"] if output is not None else [])]:
             raise UsageError(f"{hypothesis} is no model", expected=f"a run's folder with {' and '.join(unread)}")
         found = _score(hypothesis, files, scores.recipe(), language=scores.language)
-    elif _is_language_model(hypothesis):
+    elif (kind := _trained_on_text(hypothesis)) is not None:
         read = {"--source"} & set(console.given_options(files))
         if output is not None or [*searching, *console.given_options(scores), *(set(console.given_options(files)) - read)]:
-            raise UsageError(f"{hypothesis}: a language model", expected="--source FILE alone: its perplexity on that text")
+            raise UsageError(f"{hypothesis}: {kind}", expected="--source FILE alone: its score on that text")
         _measure(hypothesis, files.source, machine, json=json)
         return
     else:
@@ -138,25 +138,28 @@ def _require_own(output: Path, *, read: list[Path]) -> None:
     require_own({output: lambda path: path.is_file() and path.read_bytes().count(b"\n") == count}, what="the translations", inputs=read)
 
 
-def _is_language_model(folder: Path) -> bool:
+def _trained_on_text(folder: Path) -> str | None:
+    """What a model that is trained on plain text is called; None for another one, and where there is none."""
+    from vitrail.models.build import TASK_MODELS
     from vitrail.models.model_folder import task_of_folder
 
-    return task_of_folder(folder) == "language"
+    task = task_of_folder(folder)
+    return TASK_MODELS[task] if task in ("language", "masked") else None
 
 
 def _measure(folder: Path, source: Path | None, machine: console.Machine, *, json: bool) -> None:
-    """The perplexity of a language model on a text, or on its own test text."""
-    from dataclasses import asdict
+    """The score of a model on a text, or on its own test text."""
+    from dataclasses import asdict, is_dataclass
 
     from vitrail.data.reading.lines import lines
-    from vitrail.decode.generate import Generator
+    from vitrail.evaluation.text_score import measure_folder
 
     own = folder / "data" / "test.text"
     if source is None and not own.exists():
-        raise UsageError(f"{folder}: a language model without a test text of its own", expected="--source FILE")
-    found = Generator.load(folder, threads=machine.threads, device=machine.device).measure(list(lines(source or own)))
+        raise UsageError(f"{folder}: has no test text of its own", expected="--source FILE")
+    found = measure_folder(folder, list(lines(source or own)), threads=machine.threads, device=machine.device)
     if json:
-        console.show_json(asdict(found) | found.figures())
+        console.show_json((asdict(found) if is_dataclass(found) else {}) | found.figures())
     else:
         console.show(found.to_text())
 

@@ -1,6 +1,6 @@
 """The encoders: every model that reads a source sentence inherits one of these, translators too."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ from vitrail.models.places import Order, Place, cell_places
 from vitrail.nn.attention import padding_mask
 from vitrail.nn.cells import Carry
 from vitrail.nn.layers import AnyNorm, Dropout, make_norm
+from vitrail.nn.pooling import pool
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 from vitrail.nn.probe import Probe
 from vitrail.runtime.device import fewest_rows
@@ -39,6 +40,8 @@ class TransformerEncoder(Model):
     A subclass makes the parts: a translator among others of its own, every other model by `make_encoder`.
     """
 
+    marks_start: ClassVar[bool] = False
+    """Whether its sentences begin with <s>."""
     config: Any
     source_embedding: nn.Embedding
     source_positions: SinusoidalPositions | LearnedPositions | NoPositions
@@ -77,6 +80,11 @@ class TransformerEncoder(Model):
         if self.encoder_norm is not None:
             values = self.encoder_norm(values, keep)
         return Encoded(self.memory(values), keep)
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`: the mean over the tokens."""
+        encoded = self.encode(source)
+        return pool(encoded.memory, encoded.keep, "mean")
 
 
 class RecurrentEncoderConfig(CellsConfig):
@@ -154,6 +162,8 @@ class RecurrentEncoder(Model):
     A subclass makes the parts: a translator among others of its own, every other model by `make_encoder`.
     """
 
+    marks_start: ClassVar[bool] = False
+    """Whether its sentences begin with <s>."""
     config: Any
     source_embedding: nn.Embedding
     dropout: Dropout
@@ -196,6 +206,11 @@ class RecurrentEncoder(Model):
             last += carry
         values = values if order is None else _flip(values, order)
         return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`: the mean over the tokens."""
+        encoded = self.encode(source)
+        return pool(encoded.memory, encoded.keep, "mean")
 
     def _enough_rows(self, values: Tensor) -> Tensor:
         """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`."""

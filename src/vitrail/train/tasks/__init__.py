@@ -5,14 +5,17 @@ import torch
 from vitrail.data.preparing.prepared import Prepared, PreparedText
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.language_task import LanguageTask
+from vitrail.train.tasks.masked_task import MaskedTask
 from vitrail.train.tasks.task import Task
 from vitrail.train.tasks.translation_task import TranslationTask
 
 
 def make_task(config: RunConfig, prepared: Prepared | PreparedText, device: torch.device) -> Task:
-    """The task for prepared data."""
-    match prepared:
-        case Prepared():
+    """The task of a run with its prepared data."""
+    match prepared, config.task:
+        case Prepared(), _:
             return TranslationTask(config, prepared, device)
-        case PreparedText():
+        case PreparedText(), "masked":
+            return MaskedTask(config, prepared, device)
+        case PreparedText(), _:
             return LanguageTask(config, prepared, device)
