@@ -104,13 +104,15 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
     """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
     model, config, vocabularies, facts = load_folder(folder, device=device)
     if not isinstance(model, TranslationModel) or not isinstance(config, ModelConfig):
-        task = MODEL_KINDS[config.kind].task
-        raise ModelError(
-            f"{folder}: holds {TASK_MODELS[task]} ({config.kind})",
-            expected="a model that translates",
-            remedy=f"vitrail {_USES[task].verb} {folder}",
-        )
+        raise of_another_task(folder, config, expected="translation")
     return LoadedModel(model, config, vocabularies, facts)
+
+
+def of_another_task(folder: str | Path, config: AnyConfig, *, expected: TaskName) -> ModelError:
+    """The error for a folder that holds a model of another task than expected; its remedy is the verb for the model that is there."""
+    task = MODEL_KINDS[config.kind].task
+    found = f"{folder}: holds {TASK_MODELS[task]} ({config.kind})"
+    return ModelError(found, expected=TASK_MODELS[expected], remedy=f"vitrail {_USES[task].verb} {folder}")
 
 
 def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:

@@ -94,8 +94,8 @@ class MaskedLanguageModel(TransformerEncoder):
         return self.config.places()
 
     def _before_output(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        values = F.gelu(self.readout(hidden))
-        return self.readout_norm(values, torch.ones(values.shape[:-1], dtype=torch.bool, device=values.device))
+        values = F.gelu(self.readout(hidden)).view(1, -1, hidden.shape[-1])
+        return self.readout_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)).view(hidden.shape)
 
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Logits of the token at each position, from the vectors of `encode`; the mask is the last of them."""
