@@ -42,6 +42,8 @@ class _Verb(NamedTuple):
     room: str
     help: str
     resumable: bool = False
+    function: str = ""
+    """Its function and module, where these are not called as the verb is."""
 
 
 _VERBS = {
@@ -56,6 +58,8 @@ _VERBS = {
     "inspect": _Verb("inspecting", "See through a model: one sentence, or a study of the whole."),
     "doctor": _Verb("inspecting", "Say what is wrong with a training, and the remedy."),
     "compare": _Verb("evaluating", "Train a ladder of architectures on the same text.", resumable=True),
+    "export": _Verb("exchanging", "Write a model for another program."),
+    "import": _Verb("exchanging", "Read a model back from another program.", function="import_model"),
     "config": _Verb("training", "List every setting, or those of a run."),
     "experiment": _Verb("inspecting", "See the problems that attention and gates were made for."),
     "bench": _Verb("evaluating", "Measure speed, against others and against promises."),
@@ -66,7 +70,8 @@ _VERBS = {
 def _load(name: str) -> Callable[..., None] | typer.Typer:
     """A verb by name, or a group of verbs. A call needs one, and loads no other."""
     verb = _VERBS[name]
-    found = getattr(import_module(f"vitrail.commands.{verb.room}.{name}"), name)
+    function = verb.function or name
+    found = getattr(import_module(f"vitrail.commands.{verb.room}.{function}"), function)
     return _resumable(found) if verb.resumable else found
 
 

@@ -152,10 +152,10 @@ class SentencePieceSubwords(Subwords):
         if dropout == 0:
             return self.encode_batch(texts)
         prepared = [collapse(text) for text in self._prepared(texts)]
-        if self._merges is None:
+        if self.merges is None:
             return self._sample_unigram(prepared, seed=seed, dropout=dropout)
         spelled = ["▁" + text.replace(" ", "▁") if text else "" for text in prepared]
-        rows = segment(spelled, self._merges, seed=seed, dropout=dropout)
+        rows = segment(spelled, self.merges, seed=seed, dropout=dropout)
         return [self._with_bytes(row) for row in rows]
 
     def _sample_unigram(self, texts: Sequence[str], *, seed: int, dropout: float) -> list[list[int]]:
@@ -207,8 +207,12 @@ class SentencePieceSubwords(Subwords):
         spelled = ([symbol] if symbol < size else [len(SPECIAL) + byte for byte in chr(symbol - size).encode()] for symbol in symbols)
         return list(chain.from_iterable(spelled))
 
+    def scores(self) -> list[float]:
+        """The score of each piece: log-probabilities of a unigram model, ranks of BPE."""
+        return list(self._processor.get_score(list(range(self.size))))
+
     @cached_property
-    def _merges(self) -> Merges | None:
+    def merges(self) -> Merges | None:
         """The merges of BPE; None for a unigram model, whose scores are log-probabilities instead of -0, -1, -2, ..."""
         first = len(SPECIAL) + 256
         plain = list(range(first, self.size))

@@ -52,8 +52,8 @@ class MaskedConfig(TransformerEncoderConfig):
 
 
 PRESETS: dict[str, MaskedConfig] = {
-    "bert-mini": MaskedConfig(width=128, heads=4, feed_forward=512, activation="gelu"),
-    "bert-small": MaskedConfig(encoder_layers=6, width=384, heads=6, feed_forward=1536, activation="gelu"),
+    "bert-mini": MaskedConfig(width=128, heads=4, feed_forward=512, activation="gelu", positions="rotary"),
+    "bert-small": MaskedConfig(encoder_layers=6, width=384, heads=6, feed_forward=1536, activation="gelu", positions="rotary"),
 }
 """Masked language models by name."""
 
