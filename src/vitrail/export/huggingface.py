@@ -1,4 +1,4 @@
-"""Language models in Hugging Face's layouts, and back: those of BERT and of RoBERTa with pre-norm, with sentence vectors, and of GPT-2."""
+"""Language models in Hugging Face's layouts, and back: BERT, RoBERTa with pre-norm, ESM; GPT-2, GPT-NeoX."""
 
 import json
 from collections.abc import Mapping
@@ -7,16 +7,17 @@ from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.export.layouts import Weight, encoder_root, from_layout, gpt2_layout, masked_layout, to_layout
+from vitrail.export.layouts import MaskedType, Weight, from_layout, gpt2_layout, masked_layout, masked_root, neox_layout, to_layout
 from vitrail.export.tokenizer_json import tokenizer_config, tokenizer_json
 from vitrail.files import make_folder, publish_folder, write_file
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import build_model
+from vitrail.models.build import build_model, read_config
 from vitrail.models.kinds.causal import CausalConfig
 from vitrail.models.kinds.masked import MaskedConfig
 from vitrail.models.model_folder import LoadedFolder, load_folder, save_model
@@ -46,7 +47,7 @@ def export_huggingface(model: Path, output: Path) -> None:
     layout = _layout(loaded)
     vocabulary, masked = loaded.vocabularies.target, isinstance(loaded.config, MaskedConfig)
     tokenizer = tokenizer_json(vocabulary, mask=masked, ends=masked)
-    longest = int(layout.config["max_position_embeddings" if masked else "n_positions"])
+    longest = loaded.config.context if isinstance(loaded.config, MaskedConfig | CausalConfig) else 0
     ours = {"vitrail": {"model": loaded.config.model_dump(mode="json"), "facts": loaded.facts}}
     weights = to_layout(layout.table, unique_tensors(loaded.model)) | layout.extra
     with publish_folder(output) as out:
@@ -73,11 +74,10 @@ def import_huggingface(folder: Path, output: Path) -> None:
     """
     config, theirs = _read_config(folder / CONFIG), _read_weights(folder / WEIGHTS)
     vocabularies = Vocabularies.load(folder)
-    shape, positions = _shape(config, theirs, origin=folder / CONFIG)
+    shape = _shape(config, origin=folder / CONFIG)
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in unique_tensors(build_model(shape, vocabularies)).items()}
-    table = _table(shape)
-    tensors = from_layout(table, theirs, shapes) | {f"{positions}.weight": _positions(config, theirs)}
+    tensors = from_layout(_table(shape), theirs, shapes) | _positions(shape, theirs)
     if missing := sorted(shapes.keys() - tensors.keys()):
         raise ModelError(f"{folder}: lacks {', '.join(missing[:5])}", expected="a model that vitrail export wrote")
     facts = config.get("vitrail", {}).get("facts", {})
@@ -115,44 +115,59 @@ def _logits(loaded: LoadedFolder, tokens: Tensor) -> Tensor:
 
 
 def _layout(loaded: LoadedFolder) -> _Layout:
-    config = loaded.config
+    """How a model is written there. Raises: UsageError for one that no layout can hold."""
+    config, size, tensors = loaded.config, loaded.vocabularies.target.size, unique_tensors(loaded.model)
     match config:
         case MaskedConfig():
-            _require(config, norm="layer", activation="gelu", embedding_norm=True)
-            rows = _position_rows(config, unique_tensors(loaded.model), "source_positions.weight")
-            # The layout with pre-norm counts positions from pad + 1.
-            rows = rows if config.norm_position == "post" else torch.cat([rows[:1] * 0, rows])
-            root = f"{encoder_root(post=config.norm_position == 'post')}.embeddings"
-            extra = {f"{root}.position_embeddings.weight": rows, f"{root}.token_type_embeddings.weight": rows[:1] * 0}
-            described = _masked_config(config, rows=len(rows), vocabulary=loaded.vocabularies.target.size + 1)
+            type = _masked_type(config)
+            _require(config, norm="layer", activation="gelu", **({"norm_position": "pre"} if type == "esm" else {"embedding_norm": True}))
+            described, extra = _masked_config(config, vocabulary=size + 1), dict[str, Tensor]()
+            if type != "esm":
+                rows = _position_rows(config, tensors, "source_positions.weight")
+                rows = rows if type == "bert" else torch.cat([rows[:1] * 0, rows])  # this layout counts positions from pad + 1
+                root = f"{masked_root(type)}.embeddings"
+                extra = {f"{root}.position_embeddings.weight": rows, f"{root}.token_type_embeddings.weight": rows[:1] * 0}
+                described["max_position_embeddings"] = len(rows)
             return _Layout(described, _table(config), extra)
+        case CausalConfig(positions="rotary"):
+            _require(config, norm="layer", norm_position="pre", activation="gelu", embedding_norm=False)
+            return _Layout(_neox_config(config, vocabulary=size), _table(config), {})
         case CausalConfig():
             _require(config, norm="layer", norm_position="pre", activation="gelu", embedding_norm=False)
-            rows = _position_rows(config, unique_tensors(loaded.model), "target_positions.weight")
-            described = _gpt2_config(config, rows=len(rows), vocabulary=loaded.vocabularies.target.size)
-            return _Layout(described, _table(config), {"transformer.wpe.weight": rows})
+            rows = _position_rows(config, tensors, "target_positions.weight")
+            return _Layout(_gpt2_config(config, rows=len(rows), vocabulary=size), _table(config), {"transformer.wpe.weight": rows})
         case _:
             raise UsageError(f"model.kind = {config.kind}", expected="masked-language or causal-language, for --to huggingface")
 
 
+def _masked_type(config: MaskedConfig) -> MaskedType:
+    if config.positions == "rotary":
+        return "esm"
+    return "bert" if config.norm_position == "post" else "roberta-prelayernorm"
+
+
 def _table(config: MaskedConfig | CausalConfig) -> list[Weight]:
-    if isinstance(config, MaskedConfig):
-        return masked_layout(layers=config.encoder_layers, width=config.width, tied=config.tie, post=config.norm_position == "post")
-    return gpt2_layout(layers=config.layers, width=config.width, tied=config.tie)
+    match config:
+        case MaskedConfig(encoder_layers=layers, width=width, tie=tied, embedding_norm=normed):
+            return masked_layout(_masked_type(config), layers=layers, width=width, tied=tied, embedding_norm=normed)
+        case CausalConfig(layers=layers, width=width, tie=tied, positions="rotary"):
+            return neox_layout(layers=layers, heads=config.heads, width=width, tied=tied)
+        case CausalConfig(layers=layers, width=width, tie=tied):
+            return gpt2_layout(layers=layers, width=width, tied=tied)
 
 
 def _require(config: MaskedConfig | CausalConfig, **wanted: Any) -> None:
     """Refuse what the layout cannot hold."""
     faults = [f"model.{name} = {getattr(config, name)}" for name, value in wanted.items() if getattr(config, name) != value]
-    if config.positions not in ("learned", "sinusoidal"):
-        faults.append(f"model.positions = {config.positions}")
+    if config.positions == "none":
+        faults.append("model.positions = none")
     if config.heads * config.width_of_head != config.width:
         faults.append(f"model.head_width = {config.head_width}")
     if faults:
         expected = ", ".join(f"{name} = {value}" for name, value in wanted.items())
         raise UsageError(
-            f"{', '.join(faults)}: not what this layout computes",
-            expected=f"{expected}, positions = learned or sinusoidal",
+            f"{', '.join(faults)}: not what the layout for positions = {config.positions} computes",
+            expected=f"{expected}, and heads that share the width",
             remedy="train with these settings (--set model.NAME=VALUE)",
         )
 
@@ -161,11 +176,19 @@ def _position_rows(config: MaskedConfig | CausalConfig, tensors: Mapping[str, Te
     return tensors[name].float() if config.positions == "learned" else sinusoids(config.context, config.width)
 
 
-def _masked_config(config: MaskedConfig, *, rows: int, vocabulary: int) -> dict[str, Any]:
-    post = config.norm_position == "post"
+_CLASSES: dict[MaskedType, str] = {
+    "bert": "BertForMaskedLM",
+    "roberta-prelayernorm": "RobertaPreLayerNormForMaskedLM",
+    "esm": "EsmForMaskedLM",
+}
+
+
+def _masked_config(config: MaskedConfig, *, vocabulary: int) -> dict[str, Any]:
+    type = _masked_type(config)
+    rotary = {"position_embedding_type": "rotary", "token_dropout": False, "emb_layer_norm_before": config.embedding_norm}
     return {
-        "architectures": ["BertForMaskedLM" if post else "RobertaPreLayerNormForMaskedLM"],
-        "model_type": "bert" if post else "roberta-prelayernorm",
+        "architectures": [_CLASSES[type]],
+        "model_type": type,
         "vocab_size": vocabulary,
         "hidden_size": config.width,
         "num_hidden_layers": config.encoder_layers,
@@ -174,12 +197,39 @@ def _masked_config(config: MaskedConfig, *, rows: int, vocabulary: int) -> dict[
         "hidden_act": "gelu",
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.attention_dropout,
-        "max_position_embeddings": rows,
+        "max_position_embeddings": config.context,
         "type_vocab_size": 1,
         "layer_norm_eps": _EPSILON,
         "pad_token_id": PAD,
         "bos_token_id": SOS,
         "eos_token_id": EOS,
+        "mask_token_id": vocabulary - 1,
+        "tie_word_embeddings": config.tie,
+        **(rotary if type == "esm" else {}),
+    }
+
+
+def _neox_config(config: CausalConfig, *, vocabulary: int) -> dict[str, Any]:
+    return {
+        "architectures": ["GPTNeoXForCausalLM"],
+        "model_type": "gpt_neox",
+        "vocab_size": vocabulary,
+        "hidden_size": config.width,
+        "num_hidden_layers": config.layers,
+        "num_attention_heads": config.heads,
+        "intermediate_size": config.feed_forward,
+        "hidden_act": "gelu",
+        "hidden_dropout": config.dropout,
+        "attention_dropout": config.attention_dropout,
+        "max_position_embeddings": config.context,
+        "layer_norm_eps": _EPSILON,
+        "use_parallel_residual": False,
+        "rotary_pct": 1.0,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0},
+        "attention_bias": True,
+        "bos_token_id": EOS,
+        "eos_token_id": EOS,
+        "pad_token_id": PAD,
         "tie_word_embeddings": config.tie,
     }
 
@@ -219,41 +269,66 @@ def _sentence_files(longest: int) -> dict[str, Any]:
     }
 
 
-def _shape(config: Mapping[str, Any], theirs: Mapping[str, Tensor], *, origin: Path) -> tuple[MaskedConfig | CausalConfig, str]:
-    """Our configuration of a model in one of the layouts, and the name of its positions."""
-    own: dict[str, Any] = dict(config.get("vitrail", {}).get("model", {}))
+_SIZES = {
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "feed_forward": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+    "tie": "tie_word_embeddings",
+}
+_GPT2_SIZES = {
+    "width": "n_embd",
+    "heads": "n_head",
+    "feed_forward": "n_inner",
+    "max_positions": "n_positions",
+    "tie": "tie_word_embeddings",
+    "layers": "n_layer",
+}
+
+
+def _shape(config: Mapping[str, Any], *, origin: Path) -> MaskedConfig | CausalConfig:
+    """Our configuration of a model in one of the layouts. Raises: ModelError for another one."""
+    fixed: dict[str, Any] = {"norm": "layer", "norm_position": "pre", "activation": "gelu", "head_width": None}
     match config.get("model_type"):
-        case "bert" | "roberta-prelayernorm" as type:
-            fixed = {"norm": "layer", "norm_position": "post" if type == "bert" else "pre", "activation": "gelu"}
-            fixed |= {"embedding_norm": True, "positions": "learned"}
-            sizes = {"width": "hidden_size", "encoder_layers": "num_hidden_layers", "heads": "num_attention_heads"}
-            sizes |= {"feed_forward": "intermediate_size", "max_positions": "max_position_embeddings", "tie": "tie_word_embeddings"}
-            read = {name: config[theirs] for name, theirs in sizes.items()}
-            read["max_positions"] -= type != "bert"
-            context = min(own.get("context", read["max_positions"]), read["max_positions"])
-            shape = MaskedConfig.model_validate({**own, **fixed, **read, "kind": "masked-language", "context": context})
-            return shape, "source_positions"
+        case "bert" | "roberta-prelayernorm" | "esm" as type:
+            sizes = _SIZES | {"encoder_layers": "num_hidden_layers"}
+            fixed |= {"kind": "masked-language", "positions": "rotary" if type == "esm" else "learned"}
+            fixed |= {"norm_position": "post" if type == "bert" else "pre"}
+            fixed |= {"embedding_norm": bool(config.get("emb_layer_norm_before")) if type == "esm" else True}
         case "gpt2":
-            fixed = {"norm": "layer", "norm_position": "pre", "activation": "gelu", "embedding_norm": False, "positions": "learned"}
-            sizes = {"width": "n_embd", "layers": "n_layer", "heads": "n_head", "feed_forward": "n_inner", "max_positions": "n_positions"}
-            read = {name: config[theirs] for name, theirs in (sizes | {"tie": "tie_word_embeddings"}).items()}
-            context = min(own.get("context", read["max_positions"]), read["max_positions"])
-            shape = CausalConfig.model_validate({**own, **fixed, **read, "kind": "causal-language", "context": context})
-            return shape, "target_positions"
+            sizes = _GPT2_SIZES
+            fixed |= {"kind": "causal-language", "positions": "learned", "embedding_norm": False}
+        case "gpt_neox":
+            sizes = _SIZES | {"layers": "num_hidden_layers"}
+            fixed |= {"kind": "causal-language", "positions": "rotary", "embedding_norm": False}
         case other:
-            raise ModelError(
-                f"{origin}: model_type {other!r}", expected="bert, roberta-prelayernorm or gpt2, as vitrail export writes them"
-            )
+            raise ModelError(f"{origin}: model_type {other!r}", expected="bert, roberta-prelayernorm, esm, gpt2 or gpt_neox")
+    own: dict[str, Any] = dict(config.get("vitrail", {}).get("model", {}))
+    try:
+        read = {name: config[theirs] for name, theirs in sizes.items()}
+        most = read["max_positions"] - (config["model_type"] == "roberta-prelayernorm")
+        read["max_positions"] = most if fixed["positions"] == "learned" else own.get("max_positions", most)
+        context = min(own.get("context", most), most)
+        found = read_config(own | fixed | read | {"context": context})
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"{origin}: {error}", expected="the configuration of a model that vitrail export wrote") from None
+    assert isinstance(found, MaskedConfig | CausalConfig)
+    return found
 
 
-def _positions(config: Mapping[str, Any], theirs: Mapping[str, Tensor]) -> Tensor:
-    """The vectors of positions; those of the one kind of segment are added to them."""
-    if config["model_type"] == "gpt2":
-        return theirs["transformer.wpe.weight"].float()
-    post = config["model_type"] == "bert"
-    root = f"{encoder_root(post=post)}.embeddings"
-    rows = theirs[f"{root}.position_embeddings.weight"] + theirs[f"{root}.token_type_embeddings.weight"][:1]
-    return rows[0 if post else 1 :].float().clone()
+def _positions(shape: MaskedConfig | CausalConfig, theirs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The vectors of positions, where they are learned; those of the one kind of segment are added to them."""
+    if shape.positions != "learned":
+        return {}
+    try:
+        if isinstance(shape, CausalConfig):
+            return {"target_positions.weight": theirs["transformer.wpe.weight"].float()}
+        type = _masked_type(shape)
+        root = f"{masked_root(type)}.embeddings"
+        rows = theirs[f"{root}.position_embeddings.weight"] + theirs[f"{root}.token_type_embeddings.weight"][:1]
+    except KeyError as error:
+        raise ModelError(f"{error.args[0]}: missing", expected="a model that vitrail export wrote") from None
+    return {"source_positions.weight": rows[0 if type == "bert" else 1 :].float().clone()}
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -21,8 +21,9 @@ def export(
 ) -> None:
     """Write a language model for Hugging Face's transformers: vitrail export runs/bert -o bert-hf
 
-    Masked models become BertForMaskedLM (post-norm) or RobertaPreLayerNormForMaskedLM, which sentence-transformers loads as well;
-    causal ones become GPT2LMHeadModel. What a layout cannot hold is refused by name.
+    A masked model becomes an EsmForMaskedLM (rotary positions), a BertForMaskedLM (post-norm) or a RobertaPreLayerNormForMaskedLM, which
+    sentence-transformers loads as well; a causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel.
+    What a layout cannot hold is refused by name.
     """
     from vitrail.export.huggingface import export_huggingface, largest_difference
 
