@@ -12,9 +12,9 @@ from vitrail.data.batches import IdRow, pad_rows
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.examples.masking import Masking
 from vitrail.data.vocabularies.subwords import EOS, Subwords
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import UsageError
 from vitrail.models.kinds.masked import MaskedLanguageModel
-from vitrail.models.model_folder import load_folder
+from vitrail.models.model_folder import load_folder, unfit
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 MASK = "[MASK]"
@@ -108,7 +108,7 @@ class MaskFiller:
             set_threads(threads)
         loaded = load_folder(Path(path), device=choose_device(device))
         if not isinstance(loaded.model, MaskedLanguageModel):
-            raise ModelError(f"{path}: holds a model of kind {loaded.config.kind}", expected="a masked language model, such as bert-mini")
+            raise unfit(path, loaded.config, expected="a masked language model, such as bert-mini")
         return cls(loaded.model, loaded.vocabularies.target, facts=loaded.facts)
 
     @torch.inference_mode()

@@ -104,13 +104,16 @@ def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedMod
     """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
     model, config, vocabularies, facts = load_folder(folder, device=device)
     if not isinstance(model, TranslationModel) or not isinstance(config, ModelConfig):
-        task = MODEL_KINDS[config.kind].task
-        raise ModelError(
-            f"{folder}: holds {TASK_MODELS[task]} ({config.kind})",
-            expected="a model that translates",
-            remedy=f"vitrail {_USES[task].verb} {folder}",
-        )
+        raise unfit(folder, config, expected="a model that translates")
     return LoadedModel(model, config, vocabularies, facts)
+
+
+def unfit(folder: str | Path, config: AnyConfig, *, expected: str) -> ModelError:
+    """The error for a model of another kind than the expected one: what it is, and which verb uses it."""
+    task = MODEL_KINDS[config.kind].task
+    return ModelError(
+        f"{folder}: holds {TASK_MODELS[task]} ({config.kind})", expected=expected, remedy=f"vitrail {_USES[task].verb} {folder}"
+    )
 
 
 def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:
