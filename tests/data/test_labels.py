@@ -131,12 +131,22 @@ def test_the_split_has_the_share_of_each_label_and_no_text_twice(tmp_path: Path)
 
 def test_the_split_depends_on_the_examples_alone_and_leaves_each_label_one() -> None:
     examples = [Example(f"text {number}", "ab"[number % 2] if number else "c", 1_000_003 * number % 997) for number in range(50)]
-    parts = hold_out(examples, {"dev": 10, "test": 10})
+    parts = hold_out(examples, {"dev": 10, "test": 10}, allowed=[True] * 50)
     drawn = {name: {examples[place].text for place in places} for name, places in parts.items()}
-    turned = hold_out(examples[::-1], {"dev": 10, "test": 10})
+    turned = hold_out(examples[::-1], {"dev": 10, "test": 10}, allowed=[True] * 50)
     assert drawn == {name: {examples[::-1][place].text for place in places} for name, places in turned.items()}
     assert not drawn["dev"] & drawn["test"] and "text 0" not in drawn["dev"] | drawn["test"]
-    assert len(hold_out(examples[:3], {"dev": 3})["dev"]) == 0, "an example of each label stays"
+    assert len(hold_out(examples[:3], {"dev": 3}, allowed=[True] * 3)["dev"]) == 0, "an example of each label stays"
+
+
+def test_several_files_are_mixed_by_weight_and_held_out_from_where_they_may(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.tsv", [f"{text}\t{number % 2}" for number, text in enumerate(texts(30))])
+    second = write(tmp_path, "b.tsv", [f"more {text}\t{number % 2}" for number, text in enumerate(texts(30))])
+    third = write(tmp_path, "c.tsv", [f"{text}\t{number % 2}" for number, text in enumerate(texts(30))])
+    files = [{"source": str(first)}, {"source": str(third)}, {"source": str(second), "weight": 2.5, "holdout": False}]
+    found = prepared(tmp_path, examples=files)
+    assert found.weights == (1.0, 2.5) and len(found.stores) == 2 and found.report.dropped == {"DuplicateFilter": 30}
+    assert found.dev.source and not [text for text in (*found.dev.source, *found.test.source) if text.startswith("more")]
 
 
 def test_given_dev_text_is_kept_out_of_training(tmp_path: Path) -> None:

@@ -99,5 +99,6 @@ class LabelsConfig(Config):
             found |= {f"{name}.{side}": hash_file(path, kept.get(f"{name}.{side}")) for side, path in files.items()}
             found |= {f"{name}.columns": list(text.columns)} if text.columns else {}
             found |= {f"{name}.delimiter": text.delimiter} if text.delimiter else {}
+            found |= {f"{name}.weight": text.weight, f"{name}.holdout": text.holdout}
         settings = self.model_dump(mode="json", exclude={"kind", "examples", "dev", "test", "most_labels"})
         return found | dict(flatten("data", settings))

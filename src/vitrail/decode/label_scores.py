@@ -46,19 +46,21 @@ class Predictions:
         labels = self.right.shape[1]
         return both[0][:, :labels], both[0][:, labels:], both[1].astype(np.float64)
 
-    def rates(self) -> Rates:
-        """The figures of all texts."""
-        return self._rates(self._patterns[2][None])
+    def rates(self, weights: Numbers | None = None) -> Rates:
+        """The figures of all texts. Args: weights: how often each text counts, one row for each result; None: all once."""
+        if weights is None:
+            right, predicted, counts = self._patterns
+            return self._rates(right, predicted, counts[None])
+        return self._rates(self.right, self.predicted, weights)
 
     def resampled(self, times: int, *, seed: int = 12_345) -> Rates:
         """The figures of as many texts drawn with replacement, `times` times (the bootstrap)."""
-        counts = self._patterns[2]
+        right, predicted, counts = self._patterns
         number = int(counts.sum())
         draws = np.random.default_rng(seed).multinomial(number, counts / number, size=times)
-        return self._rates(draws.astype(np.float64))
+        return self._rates(right, predicted, draws.astype(np.float64))
 
-    def _rates(self, weights: Numbers) -> Rates:
-        right, predicted, _ = self._patterns
+    def _rates(self, right: Flags, predicted: Flags, weights: Numbers) -> Rates:
         hits = weights @ (right & predicted)
         wanted, given, total = weights @ right, weights @ predicted, weights.sum(1)
         whole = (weights @ (right == predicted).all(1)) / total

@@ -83,7 +83,8 @@ class LabelPreparation:
         everything = [example for file in files for example in file.kept]
         held: dict[str, list[Example]] = {"dev": [], "test": [], **given}
         wanted = self._wanted(len(everything), given)
-        chosen = hold_out(everything, wanted)
+        allowed = [text.holdout for text, file in zip(self.config.examples, files, strict=True) for _ in file.kept]
+        chosen = hold_out(everything, wanted, allowed=allowed)
         for name, places in chosen.items():
             held[name] = [everything[place] for place in places]
         apart = {place for places in chosen.values() for place in places}
@@ -96,8 +97,8 @@ class LabelPreparation:
         self.say("learning the vocabulary")
         subwords = train_vocabulary((example.text for part in train for example in part), config=self.config.subwords).source
         vocabularies = Vocabularies(subwords, labels, joint=False)
-        filled = [(file.name, examples) for file, examples in zip(files, train, strict=True) if examples]
-        stores = [self._encode(place, name, examples, vocabularies) for place, (name, examples) in enumerate(filled)]
+        filled = [(text, part) for text, part in zip(self.config.examples, train, strict=True) if part]
+        stores = [(text, self._encode(place, text.label, part, vocabularies)) for place, (text, part) in enumerate(filled)]
         report = _report(dict(held, train=[example for part in train for example in part]), train, files, labels, given=self.config)
         self._write(asked, vocabularies, stores=stores, held=held, report=report)
 
@@ -216,12 +217,12 @@ class LabelPreparation:
         asked: dict[str, Any],
         vocabularies: Vocabularies,
         *,
-        stores: list[Store],
+        stores: list[tuple[Examples, Store]],
         held: dict[str, list[Example]],
         report: dict[str, Any],
     ) -> None:
-        lengths = np.concatenate([store.source_lengths for store in stores])
-        unknown = sum(int(np.count_nonzero(store.ids("source") == UNK)) for store in stores)
+        lengths = np.concatenate([store.source_lengths for _, store in stores])
+        unknown = sum(int(np.count_nonzero(store.ids("source") == UNK)) for _, store in stores)
         facts = {
             "language": self.config.language,
             "examples": report["train"],
@@ -239,15 +240,16 @@ class LabelPreparation:
                 content[f"{name}.source"] = to_lines([example.text for example in examples])
                 content[f"{name}.label"] = to_lines([example.label for example in examples])
         content |= {REPORT_JSON: readable_json(report), REPORT_TEXT: report_to_text(report).encode()}
-        stored = [{"name": store.folder.name, "weight": 1.0, "digest": store.digest} for store in stores]
+        stored = [{"name": text.label, "weight": text.weight, "digest": store.digest} for text, store in stores]
         write_index(self.work / "tree", {"format": LABELS_FORMAT, "fingerprint": asked, "facts": facts, "stores": stored}, content)
 
 
-def hold_out(examples: Sequence[Example], wanted: dict[str, int]) -> dict[str, list[int]]:
+def hold_out(examples: Sequence[Example], wanted: dict[str, int], *, allowed: Sequence[bool]) -> dict[str, list[int]]:
     """Draw examples for each part: from each label about its share, in an order that depends on texts and labels alone.
 
     At least one example of each label, or of labels that are together, stays. A text that has different labels is never drawn, so that
     it cannot be in two parts.
+    Args:    allowed: whether each example may be drawn.
     Returns: the places of the examples of each part, in the order of the text; fewer than wanted where that many cannot be drawn.
     """
     labels_of: defaultdict[int, set[str]] = defaultdict(set)
@@ -258,7 +260,8 @@ def hold_out(examples: Sequence[Example], wanted: dict[str, int]) -> dict[str, l
         groups[example.label].append(place)
     pools: dict[str, list[int]] = {}
     for label, places in sorted(groups.items()):
-        free = sorted((place for place in places if len(labels_of[examples[place].key]) == 1), key=lambda place: examples[place].key)
+        free = [place for place in places if allowed[place] and len(labels_of[examples[place].key]) == 1]
+        free.sort(key=lambda place: examples[place].key)
         pools[label] = free[: len(places) - 1]
     parts: dict[str, list[int]] = {}
     for name, number in wanted.items():

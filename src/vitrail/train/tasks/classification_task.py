@@ -49,6 +49,7 @@ class ClassificationTask(Task):
             budget=config.train.batch_tokens,
             seed=config.seed,
             max_length=shape.context,
+            weights=prepared.weights,
             collate=Labelling(len(prepared.labels.labels), start),
         )
 
