@@ -17,6 +17,8 @@ from vitrail.train.tasks.validate import Validated
 
 NAMES = [
     *(
+        "Classified",
+        "Classifier",
         "DataError",
         "Duration",
         "Generated",
@@ -35,7 +37,7 @@ NAMES = [
         "TrainingError",
     ),
     *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "__version__", "load"),
-    *("train_language_model", "train_translator"),
+    *("train_classifier", "train_language_model", "train_translator"),
 ]
 
 EARLIER = {

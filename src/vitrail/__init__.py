@@ -15,8 +15,9 @@ from vitrail.runtime.cores import keep_few_kernels, wait_briefly
 from vitrail.version import __version__
 
 if TYPE_CHECKING:
-    from vitrail.api import train_language_model, train_translator
+    from vitrail.api import train_classifier, train_language_model, train_translator
     from vitrail.config import Duration
+    from vitrail.decode.classify import Classified, Classifier
     from vitrail.decode.generate import Generated, Generator
     from vitrail.decode.masked import Guess, MaskFiller
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from vitrail.train.run_config import RunConfig
 
 __all__ = [
+    "Classified",
+    "Classifier",
     "DataError",
     "Duration",
     "Generated",
@@ -52,15 +55,17 @@ __all__ = [
     "VitrailError",
     "__version__",
     "load",
+    "train_classifier",
     "train_language_model",
     "train_translator",
 ]
 
 # Importing torch takes seconds, so each public name is fetched when it is first used (PEP 562).
 _HOMES = {
-    "vitrail.api": ("train_language_model", "train_translator"),
+    "vitrail.api": ("train_classifier", "train_language_model", "train_translator"),
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
+    "vitrail.decode.classify": ("Classified", "Classifier"),
     "vitrail.decode.generate": ("Generated", "Generator"),
     "vitrail.decode.masked": ("Guess", "MaskFiller"),
     "vitrail.decode.textual.results": ("Translation",),

@@ -105,8 +105,8 @@ class Classifies(Protocol):
     marks_start: bool
     """See `Embeds.marks_start`."""
 
-    def classify(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B K"]:
-        """A score for each label (logits); rows as for `Embeds.embed`."""
+    def classify(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B logits"]:
+        """A score for each label (logits), or for two labels the one score of a sigmoid; rows as for `Embeds.embed`."""
         ...
 
 

@@ -8,11 +8,17 @@ from pydantic import Discriminator, Tag, TypeAdapter
 from torch import nn
 
 from vitrail.config import Config
-from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.errors import UsageError
 from vitrail.models.base import Model, TranslationModel
-from vitrail.models.kinds import causal, language, masked, recurrent, transformer
+from vitrail.models.kinds import causal, classifier, language, masked, recurrent, transformer
 from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
+from vitrail.models.kinds.classifier import (
+    RecurrentClassifier,
+    RecurrentClassifierConfig,
+    TransformerClassifier,
+    TransformerClassifierConfig,
+)
 from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
 from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
@@ -34,7 +40,9 @@ ModelConfig = TransformerConfig | RecurrentConfig
 """Every architecture that translates."""
 LanguageModelConfig = LanguageConfig | CausalConfig
 """Every architecture that writes text."""
-AnyConfig = ModelConfig | LanguageModelConfig | MaskedConfig
+ClassifierConfig = TransformerClassifierConfig | RecurrentClassifierConfig
+"""Every architecture that gives labels."""
+AnyConfig = ModelConfig | LanguageModelConfig | MaskedConfig | ClassifierConfig
 """Every architecture that can be built."""
 
 
@@ -69,6 +77,14 @@ def _make_causal(config: CausalConfig, source: int, target: int) -> Model:
     return CausalLanguageModel(config, vocabulary=target)
 
 
+def _make_transformer_classifier(config: TransformerClassifierConfig, source: int, target: int) -> Model:
+    return TransformerClassifier(config, vocabulary=source, labels=target - (EOS + 1))
+
+
+def _make_recurrent_classifier(config: RecurrentClassifierConfig, source: int, target: int) -> Model:
+    return RecurrentClassifier(config, vocabulary=source, labels=target - (EOS + 1))
+
+
 MODEL_KINDS: dict[str, ModelKind] = {
     "transformer": ModelKind(
         TransformerConfig,
@@ -100,6 +116,18 @@ MODEL_KINDS: dict[str, ModelKind] = {
         masked.PRESETS,
         "masked",
     ),
+    "transformer-classifier": ModelKind(
+        TransformerClassifierConfig,
+        _make_transformer_classifier,
+        {name: config for name, config in classifier.PRESETS.items() if isinstance(config, TransformerClassifierConfig)},
+        "classification",
+    ),
+    "recurrent-classifier": ModelKind(
+        RecurrentClassifierConfig,
+        _make_recurrent_classifier,
+        {name: config for name, config in classifier.PRESETS.items() if isinstance(config, RecurrentClassifierConfig)},
+        "classification",
+    ),
 }
 PRESETS: dict[str, AnyConfig] = {name: config for kind in MODEL_KINDS.values() for name, config in kind.presets.items()}
 
@@ -116,7 +144,9 @@ AnyModelConfig = Annotated[
     | Annotated[RecurrentConfig, Tag("recurrent")]
     | Annotated[LanguageConfig, Tag("recurrent-language")]
     | Annotated[CausalConfig, Tag("causal-language")]
-    | Annotated[MaskedConfig, Tag("masked-language")],
+    | Annotated[MaskedConfig, Tag("masked-language")]
+    | Annotated[TransformerClassifierConfig, Tag("transformer-classifier")]
+    | Annotated[RecurrentClassifierConfig, Tag("recurrent-classifier")],
     Discriminator(_kind),
 ]
 """The same as a field of a configuration: `kind` selects it, so that errors are about the right one."""
@@ -162,7 +192,7 @@ def build_model(config: AnyConfig, vocabularies: Vocabularies) -> Model:
 
     Raises UsageError where the configuration does not fit the vocabularies.
     """
-    if config.tie == "all" and not vocabularies.joint:
+    if isinstance(config, ModelConfig) and config.tie == "all" and not vocabularies.joint:
         raise UsageError(
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",

@@ -21,6 +21,7 @@ from pydantic import Field
 
 from vitrail.config import Config
 from vitrail.data.vocabularies.bpe_dropout import Merges, read_merges, segment
+from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.vocabulary import (
     EOS,
     PAD,
@@ -409,7 +410,7 @@ class Vocabularies:
         return sha256(f"{self.source.digest} {self.target.digest}".encode()).hexdigest()
 
     def of(self, role: str) -> Subwords:
-        """The vocabulary of a stream: of a translator's source or target, or of a language model's text."""
+        """The vocabulary of a stream: of source or target, of a language model's text, or of the labels of a classifier."""
         return self.source if role == "source" else self.target
 
     @property
@@ -478,6 +479,8 @@ def _load_any(path: Path) -> Subwords:
 def _read_any(name: str, data: bytes) -> Subwords:
     if name.endswith(SentencePieceSubwords.suffix):
         return SentencePieceSubwords.from_bytes(data, origin=name)
+    if name.endswith(LabelVocabulary.suffix):
+        return LabelVocabulary.from_bytes(data, origin=name)
     try:
         return WordVocabulary.from_bytes(data, origin=name)
     except ModelError:
@@ -494,6 +497,7 @@ def _load_tokens(path: Path) -> Subwords:
 _READERS: dict[str, Callable[[Path], Subwords]] = {
     SentencePieceSubwords.suffix: SentencePieceSubwords.load,
     WordVocabulary.suffix: _load_tokens,
+    LabelVocabulary.suffix: LabelVocabulary.load,
 }
 
 

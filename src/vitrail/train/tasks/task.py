@@ -50,6 +50,8 @@ class Task(ABC):
     """The dev scores for choosing the best model (`train.select`), each with its usual name."""
     preferred: ClassVar[str]
     """The default of them."""
+    preferred_reason: ClassVar[str] = ""
+    """Why it is, where there are several."""
     noise: ClassVar[Mapping[str, float]]
     """Dev scores up to this one are noise; see `Progress.is_better`."""
     films: ClassVar[bool] = False

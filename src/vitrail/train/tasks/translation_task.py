@@ -23,6 +23,7 @@ class TranslationTask(Task):
 
     scores: ClassVar = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
     preferred: ClassVar = "chrf"
+    preferred_reason: ClassVar = "it counts characters, so that it sees progress in lines of any length and script"
     films: ClassVar = True
     # Early translations are unrelated to their sources: chrF 0 to 13 and BLEU 0 to 0.5 go up and down while the loss falls.
     noise: ClassVar = {"bleu": 1.0, "chrf": 15.0, "loss": -math.inf}
