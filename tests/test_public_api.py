@@ -17,8 +17,10 @@ from vitrail.train.tasks.validate import Validated
 
 NAMES = [
     *(
+        "Autoencoder",
         "DataError",
         "Duration",
+        "Embedder",
         "Generated",
         "Generator",
         "Guess",

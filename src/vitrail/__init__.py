@@ -17,6 +17,8 @@ from vitrail.version import __version__
 if TYPE_CHECKING:
     from vitrail.api import train_language_model, train_translator
     from vitrail.config import Duration
+    from vitrail.decode.autoencoder import Autoencoder
+    from vitrail.decode.embedding import Embedder
     from vitrail.decode.generate import Generated, Generator
     from vitrail.decode.masked import Guess, MaskFiller
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from vitrail.train.run_config import RunConfig
 
 __all__ = [
+    "Autoencoder",
     "DataError",
     "Duration",
+    "Embedder",
     "Generated",
     "Generator",
     "Guess",
@@ -61,6 +65,8 @@ _HOMES = {
     "vitrail.api": ("train_language_model", "train_translator"),
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
+    "vitrail.decode.autoencoder": ("Autoencoder",),
+    "vitrail.decode.embedding": ("Embedder",),
     "vitrail.decode.generate": ("Generated", "Generator"),
     "vitrail.decode.masked": ("Guess", "MaskFiller"),
     "vitrail.decode.textual.results": ("Translation",),

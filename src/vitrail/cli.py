@@ -51,6 +51,8 @@ _VERBS = {
     "translate": _Verb("translating", "Translate a file or stdin, line for line."),
     "generate": _Verb("translating", "Write text with a language model."),
     "fill": _Verb("translating", "Guess hidden words with a masked language model."),
+    "embed": _Verb("translating", "Turn sentences into vectors, and find their neighbours."),
+    "interpolate": _Verb("translating", "Walk from one sentence to another with an autoencoder."),
     "align": _Verb("translating", "Link the words of sentences with those of translations."),
     "evaluate": _Verb("evaluating", "Score translations, or a model: BLEU, chrF and TER."),
     "inspect": _Verb("inspecting", "See through a model: one sentence, or a study of the whole."),

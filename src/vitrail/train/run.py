@@ -308,7 +308,8 @@ class _Run:
         lines = [f"{size}; {self.config.train.duration} of training on {where}"]
         if self.task.has_dev:
             chosen = self.config.train.select == "auto" and len(self.task.scores) > 1
-            reason = f": {_SELECT_REASON}  [--set train.select=bleu]" if chosen else ""
+            other = next((name for name in self.task.scores if name != self.select), "")
+            reason = f": {_SELECT_REASON}  [--set train.select={other}]" if chosen else ""
             lines.append(f"the best model is chosen by {self.task.scores[self.select]} on the dev set{reason}")
             lines += [f"dev set: {note}" for note in notes]
         return lines
@@ -399,7 +400,7 @@ class _Run:
 
     def _save_model(self, weights: dict[str, Tensor], values: dict[str, float], *, step: int | None = None) -> None:
         finite = {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
-        facts = {**self.prepared.facts, "step": self.progress.step if step is None else step, **finite}
+        facts = {**self.task.facts, "step": self.progress.step if step is None else step, **finite}
         facts["search"] = self.config.search.model_dump(mode="json")
         save_model(self.folder / "model", tensors=weights, config=self.config.model, vocabularies=self.prepared.vocabularies, facts=facts)
 

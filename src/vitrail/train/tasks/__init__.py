@@ -4,6 +4,7 @@ import torch
 
 from vitrail.data.preparing.prepared import Prepared, PreparedText
 from vitrail.train.run_config import RunConfig
+from vitrail.train.tasks.autoencoding_task import AutoencodingTask
 from vitrail.train.tasks.language_task import LanguageTask
 from vitrail.train.tasks.masked_task import MaskedTask
 from vitrail.train.tasks.task import Task
@@ -17,5 +18,7 @@ def make_task(config: RunConfig, prepared: Prepared | PreparedText, device: torc
             return TranslationTask(config, prepared, device)
         case PreparedText(), "masked":
             return MaskedTask(config, prepared, device)
+        case PreparedText(), "autoencoding":
+            return AutoencodingTask(config, prepared, device)
         case PreparedText(), _:
             return LanguageTask(config, prepared, device)
