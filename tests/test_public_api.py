@@ -19,8 +19,10 @@ NAMES = [
     *(
         "Classified",
         "Classifier",
+        "Autoencoder",
         "DataError",
         "Duration",
+        "Embedder",
         "Generated",
         "Generator",
         "Guess",

@@ -17,7 +17,9 @@ from vitrail.version import __version__
 if TYPE_CHECKING:
     from vitrail.api import train_classifier, train_language_model, train_translator
     from vitrail.config import Duration
+    from vitrail.decode.autoencoder import Autoencoder
     from vitrail.decode.classify import Classified, Classifier
+    from vitrail.decode.embedding import Embedder
     from vitrail.decode.generate import Generated, Generator
     from vitrail.decode.masked import Guess, MaskFiller
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
@@ -30,10 +32,12 @@ if TYPE_CHECKING:
     from vitrail.train.run_config import RunConfig
 
 __all__ = [
+    "Autoencoder",
     "Classified",
     "Classifier",
     "DataError",
     "Duration",
+    "Embedder",
     "Generated",
     "Generator",
     "Guess",
@@ -66,6 +70,8 @@ _HOMES = {
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
     "vitrail.decode.classify": ("Classified", "Classifier"),
+    "vitrail.decode.autoencoder": ("Autoencoder",),
+    "vitrail.decode.embedding": ("Embedder",),
     "vitrail.decode.generate": ("Generated", "Generator"),
     "vitrail.decode.masked": ("Guess", "MaskFiller"),
     "vitrail.decode.textual.results": ("Translation",),

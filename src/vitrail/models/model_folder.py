@@ -240,7 +240,7 @@ _USES: dict[TaskName, _Use] = {
     "language": _Use("generate", 'vitrail.Generator.load("PATH").generate("...")'),
     "masked": _Use("fill", 'vitrail.MaskFiller.load("PATH").fill("... [MASK] ...")'),
     "classification": _Use("classify", 'vitrail.Classifier.load("PATH").classify("...")'),
-    "autoencoding": _Use("translate", 'vitrail.load("PATH").translate("...")'),
+    "autoencoding": _Use("translate", 'vitrail.Autoencoder.load("PATH").reconstruct(["..."])'),
 }
 
 

@@ -398,7 +398,7 @@ class _Run:
 
     def _save_model(self, weights: dict[str, Tensor], values: dict[str, float], *, step: int | None = None) -> None:
         finite = {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
-        facts = {**self.prepared.facts, "step": self.progress.step if step is None else step, **finite}
+        facts = {**self.task.facts, "step": self.progress.step if step is None else step, **finite}
         facts["search"] = self.config.search.model_dump(mode="json")
         save_model(self.folder / "model", tensors=weights, config=self.config.model, vocabularies=self.prepared.vocabularies, facts=facts)
 

@@ -89,6 +89,11 @@ class MaskedLanguageModel(TransformerEncoder):
         for weight in dict.fromkeys((self.source_embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=config.width**-0.5)
 
+    @property
+    def longest(self) -> int | None:
+        """See `Embeds.longest`."""
+        return self.config.context
+
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`."""
         return self.config.places()
