@@ -228,6 +228,36 @@ def side_of(path: str) -> Side:
     return "source" if path.startswith(("encoder", "source_")) or path == "memory" else "target"
 
 
+_RESIDUAL = re.compile(r"\.residual_(\d)\.")
+_EMBEDDING, _CELLS = "embedding.", "cells."
+HALVES: dict[Side, tuple[str, ...]] = {
+    "source": ("source_", "encoder"),
+    "target": ("target_", "decoder", "bridge", "attention", "readout", "output_"),
+}
+"""Prefixes of the common names of each half's weights."""
+TABLES = ("source_embedding.weight", "target_embedding.weight", "output_weight", "output_bias")
+"""Common names of the weights with a row for each token."""
+
+
+def common_names(names: Sequence[str]) -> dict[str, str]:
+    """The name of each weight by what it does, which is the same in models of every kind.
+
+    A block numbers its residual connections from first to last: the one around the feed-forward is the second of a block that reads only
+    its own side, and the third of one that also reads the source. A recurrent language model is the decoder of a translator.
+    """
+    crossed = {layer_of(name) for name in names if ".cross_attention." in name}
+
+    def common(name: str) -> str:
+        layer = layer_of(name)
+        sublayers = ("self_attention", "cross_attention", "feed_forward") if layer in crossed else ("self_attention", "feed_forward")
+        name = _RESIDUAL.sub(lambda match: f".residual_of_{sublayers[int(match[1]) - 1]}.", name)
+        if name.startswith(_CELLS):
+            return f"decoder.{name.removeprefix(_CELLS)}"
+        return f"target_{name}" if name.startswith(_EMBEDDING) else name
+
+    return {name: common(name) for name in names}
+
+
 def brief(name: str) -> str:
     """A short label of a place: enc 0 for encoder.0.residual_2.sum, X for source_embedded."""
     match = _LAYER.match(name)

@@ -143,14 +143,15 @@ class WeightNorms(NamedTuple):
 
 
 class Optimizer:
-    """The optimizers of one training, behind one step."""
+    """The optimizers of one training, behind one step. Frozen parameters are left out."""
 
     def __init__(self, model: Model, config: OptimizerConfig) -> None:
         self.config = config
-        self.parameters = list(model.parameters())
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.matrices = [parameter for parameter in self.parameters if parameter.ndim >= 2]
         # Muon gives all directions of a matrix equal strength: right for maps between spaces, wrong for tables of word vectors.
-        self.optimizers = self._build(model.inner_matrices() if config.kind == "muon" else [])
+        inner = model.inner_matrices() if config.kind == "muon" else []
+        self.optimizers = self._build([matrix for matrix in inner if matrix.requires_grad])
 
     def _build(self, inner: Sequence[Tensor]) -> list[torch.optim.Optimizer]:
         config = self.config
@@ -217,6 +218,8 @@ def update_moving_average(average: Iterable[Tensor], values: Iterable[Tensor], *
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average, values, strict=True):
+        if mean.data_ptr() == value.data_ptr():  # of a frozen weight
+            continue
         if mean.is_floating_point():
             mean.lerp_(value, weight)
         else:

@@ -19,6 +19,7 @@ from vitrail.errors import UsageError
 from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.runtime.cores import usable_cores
 from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choosing.choose_init import choose_for_donors
 from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
@@ -101,9 +102,11 @@ def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
         if "corpora" in data:
             raise UsageError("--text together with pairs", expected="plain text for a language model, or two sides for a translator")
         facts = gather_text_facts(build(TextConfig, data, origin="settings").text)
-        return choose_for_text(facts, preset=preset, asked=asked)
+        donors = choose_for_donors(asked, pairs=False)
+        return donors.over(choose_for_text(facts, preset=preset or donors.preset, asked=asked))
     corpora = build(DataConfig, data, origin="settings").corpora
-    return choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+    donors = choose_for_donors(asked, pairs=True)
+    return donors.over(choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=preset or donors.preset, asked=asked))
 
 
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from vitrail.errors import UsageError
 from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
 from vitrail.runtime.device import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
+from vitrail.train.starting.init_config import InitConfig
 
 
 def _data_kind(value: Any) -> str:
@@ -86,6 +87,8 @@ class RunConfig(Config):
     """Length, batches, optimizer, validation, checkpoints."""
     search: SearchConfig = SearchConfig()
     """Default search settings of the trained model."""
+    init: tuple[InitConfig, ...] = ()
+    """Parts that are taken from other models, by role: where the training starts from."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random: initial weights, dropout, order of batches."""
 
@@ -105,6 +108,13 @@ class RunConfig(Config):
         if not isinstance(self.data, DataConfig):
             raise UsageError("a language model's run", expected="the run of a translator")
         return self.data
+
+    @model_validator(mode="after")
+    def _each_role_once(self) -> "RunConfig":
+        roles = [part.role for part in self.init]
+        if twice := {role for role in roles if roles.count(role) > 1}:
+            raise UsageError(f"init: {' and '.join(sorted(twice))} twice", expected="each role once")
+        return self
 
     @model_validator(mode="after")
     def _one_task(self) -> "RunConfig":

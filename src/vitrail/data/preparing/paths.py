@@ -24,10 +24,11 @@ def with_full_names(config: AnyData) -> AnyData:
 
 
 def _in_full(text: AnyText) -> AnyText:
-    return text.model_copy(update={side: _full(path) for side in ("source", "target") if (path := getattr(text, side)) is not None})
+    return text.model_copy(update={side: full_name(path) for side in ("source", "target") if (path := getattr(text, side)) is not None})
 
 
-def _full(path: Path) -> Path:
+def full_name(path: Path) -> Path:
+    """The absolute name of a file or a folder."""
     if path == STDIN:
         return path
     with suppress(OSError):  # the current folder was deleted
