@@ -228,6 +228,29 @@ def side_of(path: str) -> Side:
     return "source" if path.startswith(("encoder", "source_")) or path == "memory" else "target"
 
 
+def distances(names: Iterable[str]) -> dict[str, int]:
+    """How many layers each weight is away from the output of its half: 0 after the last layer, 1 in it, and so on.
+
+    Encoder and decoder are counted each from its own end. A table of embeddings is before the layers, also where the output is tied to it.
+    """
+    named = {name: layer_of(name) for name in names}
+    depths: dict[str, int] = {}
+    for layer in filter(None, named.values()):
+        half, _, number = layer.partition(".")
+        depths[half] = max(depths.get(half, 0), int(number) + 1)
+
+    def distance(name: str, layer: str | None) -> int:
+        if layer is not None:
+            half, _, number = layer.partition(".")
+            return depths[half] - int(number)
+        if not name.startswith(("source_", "target_", "embedding.")):
+            return 0
+        halves = ("encoder",) if name.startswith("source_") else ("decoder", "cells")
+        return 1 + sum(depths.get(half, 0) for half in halves)
+
+    return {name: distance(name, layer) for name, layer in named.items()}
+
+
 _RESIDUAL = re.compile(r"\.residual_(\d)\.")
 _EMBEDDING, _CELLS = "embedding.", "cells."
 HALVES: dict[Side, tuple[str, ...]] = {

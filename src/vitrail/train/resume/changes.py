@@ -44,6 +44,8 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
     device = choose_device(config.train.device)
     # A newer setting is in a setup only where it is used, so that runs of earlier versions can resume.
     parts = zip(config.init, donor_digests(config), strict=True)
+    if config.optimizer.layer_decay == 1:
+        del table["optimizer"]["layer_decay"]
     table |= {"init": {str(n): {"role": p.role, "freeze": p.freeze, "digest": d} for n, (p, d) in enumerate(parts)}} if config.init else {}
     return {
         **table,
@@ -129,7 +131,7 @@ def _why_not(name: str) -> str:
         return "its weights belong to another model"
     if part == "init" and not rest.endswith(".digest"):
         return "its weights were taken at the start"
-    return "its state belongs to another optimizer" if name == "optimizer.kind" else ""
+    return "its state belongs to another optimizer" if name in ("optimizer.kind", "optimizer.layer_decay") else ""
 
 
 def invalidate_scores(changes: Iterable[Difference]) -> bool:
