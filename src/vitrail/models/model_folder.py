@@ -62,11 +62,17 @@ class LoadedModel(NamedTuple):
 
 
 def save_model(
-    folder: Path, *, tensors: Mapping[str, Tensor], config: AnyConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
+    folder: Path,
+    *,
+    tensors: Mapping[str, Tensor],
+    config: AnyConfig,
+    vocabularies: Vocabularies,
+    facts: Mapping[str, Any],
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the model folder atomically. An existing one is replaced; foreign files in it are kept.
 
-    Args:    tensors: those of `unique_tensors`, or their average. facts: plain JSON values.
+    Args:    tensors: those of `unique_tensors`, or their average. facts: plain JSON values. more: further files, such as an adapter's.
     Raises:  UsageError where something else is there; NotWritten when the disk refuses. The old folder is then intact.
     """
     document = {
@@ -83,6 +89,8 @@ def save_model(
         out.write(WEIGHTS, safetensors.torch.save(plain))
         for name, vocabulary in vocabularies.files().items():
             out.write(name, vocabulary.to_bytes())
+        for name, data in (more or {}).items():
+            out.write(name, data)
         out.write(CONFIG, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
         out.write("FORMAT", f"{FORMAT}\n".encode())
         out.write(README, _readme(config, facts).encode())

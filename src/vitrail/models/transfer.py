@@ -112,7 +112,7 @@ def take(role: Role, model: Model, vocabularies: Vocabularies, donor: LoadedFold
     for name, theirs in pairs.items():
         value = others[theirs]
         if name in TABLES:
-            side, other = _side(name, own), _side(theirs, others)
+            side, other = side_of_table(name, own), side_of_table(theirs, others)
             rows = found.rows.get(side) or match_rows(vocabularies.of(side), donor.vocabularies.of(other))
             found.rows[side] = rows
             _require_shape(name, own[name][0], value[0], named=f"{role} = {named}")
@@ -131,13 +131,13 @@ def _pairs(role: Role, own: Mapping[str, Tensor], others: Mapping[str, Tensor]) 
     if role in _HALVES_OF:
         start = HALVES[_HALVES_OF[role][0]]
         return {name: name for name in own if name in others and name.startswith(start)}
-    tables = [name for name in TABLES if name in own and _side(name, own) in _SIDES_OF[role]]
+    tables = [name for name in TABLES if name in own and side_of_table(name, own) in _SIDES_OF[role]]
     # A model with one side alone has one table for either.
     found = {name: [name, *(other for other in TABLES[:2] if name != "output_bias")] for name in tables}
     return {name: next(other for other in wanted if other in others) for name, wanted in found.items() if any(w in others for w in wanted)}
 
 
-def _side(name: str, weights: Mapping[str, Tensor]) -> Side:
+def side_of_table(name: str, weights: Mapping[str, Tensor]) -> Side:
     """The side whose tokens a table has: the output is of the target, or of the only text that the model knows."""
     if name == "source_embedding.weight" or "target_embedding.weight" not in weights:
         return "source"

@@ -22,9 +22,11 @@ from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import Prepared, PreparedText, open_data
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
+from vitrail.models.adapters import Adapter
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import count_parameters
 from vitrail.models.model_folder import fill, load_folder, save_model
+from vitrail.nn.lora import adapters_in, merged
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
 from vitrail.runtime.streams import ignore_write_errors
@@ -46,7 +48,7 @@ from vitrail.train.resume.changes import (
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
-from vitrail.train.starting.warm_start import Taken, freeze, frozen_tensors, require_donors, start_from, to_lines
+from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
 from vitrail.train.stopping import StopRequest
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.validate import Validation, Watch
@@ -168,7 +170,7 @@ class _Run:
         self.task = make_task(config, prepared, device)
         self.model = self.task.build()
         self.taken = self._start()
-        resting = freeze(self.model, self.taken.get("frozen", ()))
+        resting = as_trained(self.model, config, self.taken)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.batches = self.task.batches
         frozen = frozen_tensors(self.model, resting)
@@ -294,7 +296,7 @@ class _Run:
         values = dict[str, float]()
         if self.task.has_dev:
             model = self.task.build()
-            fill(model, weights)
+            fill(model, self._plain(weights))
             values = self._measure_best(model, step=step)
         try:
             self._save_model(weights, values, step=step)
@@ -323,7 +325,9 @@ class _Run:
         counts = count_parameters(self.model)
         amount, notes = self.task.introduce()
         where = f"{self.learner.device.type} in {str(self.learner.dtype).removeprefix('torch.')}"
-        size = f"{amount}, {counts['total']:,} parameters, {self.steps_per_epoch:,} steps an epoch"
+        learned = sum(parameter.numel() for parameter in self.optimizer.parameters)
+        parameters = f"{counts['total']:,} parameters" + (f" of which {learned:,} are trained" if learned < counts["total"] else "")
+        size = f"{amount}, {parameters}, {self.steps_per_epoch:,} steps an epoch"
         lines = [*(to_lines(self.taken) if self.taken else ()), f"{size}; {self.config.train.duration} of training on {where}"]
         if self.task.has_dev:
             chosen = self.config.train.select == "auto" and len(self.task.scores) > 1
@@ -389,7 +393,7 @@ class _Run:
             return _Judged(None, -_WORST, better=True, kept=self._keep_model(weights, {}))
         with self.stop.at_once(stopping_place(progress, saved=True)):
             judged = self.task.build()
-            fill(judged, weights)
+            fill(judged, self._plain(weights))
             found = self.task.validate(judged)
             frame = None if self.watch is None or averaged else self.task.watched(self.watch, progress.step, judged)
         if frame is not None:
@@ -421,7 +425,23 @@ class _Run:
         facts = {**self.prepared.facts, "step": self.progress.step if step is None else step, **finite}
         facts["search"] = self.config.search.model_dump(mode="json")
         facts |= {"init": {name: self.taken[name] for name in ("parts", "fresh")}} if self.taken else {}
-        save_model(self.folder / "model", tensors=weights, config=self.config.model, vocabularies=self.prepared.vocabularies, facts=facts)
+        save_model(
+            self.folder / "model",
+            tensors=self._plain(weights),
+            config=self.config.model,
+            vocabularies=self.prepared.vocabularies,
+            facts=facts,
+            more=self._adapter(weights),
+        )
+
+    def _plain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights for a model without adapters."""
+        return merged(weights, scale=self.config.lora.scale) if self.config.lora.rank else weights
+
+    def _adapter(self, weights: dict[str, Tensor]) -> dict[str, bytes]:
+        """The files of the adapter by itself, where there is a model that it belongs to."""
+        base = self.taken.get("adapter_base")
+        return Adapter(base, self.config.lora.scale, adapters_in(weights)).files() if base else {}
 
     def _save(self, progress: Progress) -> bool:
         """Write a checkpoint; a disk error is only reported, but the third in a row ends the training."""

@@ -9,6 +9,7 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.text_config import TextConfig
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
+from vitrail.models.adapters import LoraConfig
 from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
 from vitrail.runtime.device import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
@@ -89,6 +90,8 @@ class RunConfig(Config):
     """Default search settings of the trained model."""
     init: tuple[InitConfig, ...] = ()
     """Parts that are taken from other models, by role: where the training starts from."""
+    lora: LoraConfig = LoraConfig()
+    """Low-rank adapters in place of training all of what was taken."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random: initial weights, dropout, order of batches."""
 
@@ -114,6 +117,11 @@ class RunConfig(Config):
         roles = [part.role for part in self.init]
         if twice := {role for role in roles if roles.count(role) > 1}:
             raise UsageError(f"init: {' and '.join(sorted(twice))} twice", expected="each role once")
+        if self.lora.rank and not self.init:
+            raise UsageError(
+                f"lora.rank = {self.lora.rank} without init: an adapter learns nothing of use beside fresh weights",
+                remedy="--init all=FOLDER; or --set lora.rank=0 trains the model itself",
+            )
         return self
 
     @model_validator(mode="after")

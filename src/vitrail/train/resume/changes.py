@@ -46,6 +46,8 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
     parts = zip(config.init, donor_digests(config), strict=True)
     if config.optimizer.layer_decay == 1:
         del table["optimizer"]["layer_decay"]
+    if not config.lora.rank:
+        del table["lora"]
     table |= {"init": {str(n): {"role": p.role, "freeze": p.freeze, "digest": d} for n, (p, d) in enumerate(parts)}} if config.init else {}
     return {
         **table,
@@ -129,6 +131,8 @@ def _why_not(name: str) -> str:
         return "its ids would mean other subwords"
     if part == "model" and not rest.endswith("dropout") and rest not in _MODEL_MAY_CHANGE:
         return "its weights belong to another model"
+    if part == "lora" and rest != "dropout":
+        return "its weights belong to other adapters"
     if part == "init" and not rest.endswith(".digest"):
         return "its weights were taken at the start"
     return "its state belongs to another optimizer" if name in ("optimizer.kind", "optimizer.layer_decay") else ""

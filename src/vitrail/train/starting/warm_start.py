@@ -11,9 +11,13 @@ from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
+from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.model_folder import LoadedFolder, digest_of_folder, load_folder, read_model_config
-from vitrail.models.transfer import Part, describe_parts, require_fitting, require_untangled, take
+from vitrail.models.places import TABLES
+from vitrail.models.transfer import Part, describe_parts, require_fitting, require_untangled, side_of_table, take
+from vitrail.nn.layers import MaskedBatchNorm
+from vitrail.nn.lora import is_adapter, plain_name
 from vitrail.train.run_config import RunConfig
 from vitrail.train.starting.init_config import in_order
 
@@ -48,17 +52,32 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies) -> T
     for part in parts:
         for name, value in part.transfer.values.items():
             own[name].copy_(value)
+    own_tensors = unique_tensors(model)
     frozen = [part for part, asked in zip(parts, in_order(config.init), strict=True) if asked.freeze]
     memories = {own[name].data_ptr() for part in frozen for name in part.transfer.values}
     taken = {own[name].data_ptr() for part in parts for name in part.transfer.values}
-    return {
+    told: Taken = {
         "parts": [
             _told(part, own, kind=donors[asked.folder].config.kind, frozen=asked.freeze)
             for part, asked in zip(parts, in_order(config.init), strict=True)
         ],
         "fresh": describe_parts([name for name, tensor in own.items() if tensor.data_ptr() not in taken], of=own),
-        "frozen": [name for name, tensor in unique_tensors(model).items() if tensor.data_ptr() in memories],
+        "frozen": [name for name, tensor in own_tensors.items() if tensor.data_ptr() in memories],
     }
+    if config.lora.rank:
+        tables = [(part, name) for part in parts for name in part.transfer.values if name in TABLES]
+        partly = {own[name].data_ptr() for part, name in tables if _has_fresh(part, name, own)}
+        told["base"] = [name for name, tensor in own_tensors.items() if tensor.data_ptr() in taken - partly]
+        whole = [donors[part.folder] for part in config.init if part.role == "all"]
+        digest = digest_of(own_tensors)
+        same = whole and whole[0].vocabularies.digest == vocabularies.digest and digest_of(unique_tensors(whole[0].model)) == digest
+        told["adapter_base"] = digest if same else None
+    return told
+
+
+def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
+    rows = part.transfer.rows[side_of_table(name, own)]
+    return rows.fresh > 0
 
 
 def _told(part: Part, own: Mapping[str, Tensor], *, kind: str, frozen: bool) -> dict[str, Any]:
@@ -87,6 +106,10 @@ def to_lines(taken: Taken) -> list[str]:
                     f"  WARNING: {tokens['fresh']:,} tokens without a vector of that model stay as they were drawn, since they are frozen"
                 )
     lines.append(f"fresh: {', '.join(taken['fresh']) or 'nothing'}")
+    if "base" in taken:
+        lines.append("adapters: what was taken stays as it is; they are trained beside it, and merged into the model that is saved")
+        if taken["adapter_base"] is None:
+            lines.append("  no adapter is saved by itself: that needs all of one model and its own vocabulary (data.subwords.taken_from)")
     return lines
 
 
@@ -97,20 +120,29 @@ def tokens_to_text(tokens: Mapping[str, int]) -> str:
     return f"{tokens['exact']:,} taken as they are, {tokens['composed']:,} composed of others, {tokens['fresh']:,} fresh"
 
 
-def freeze(model: Model, names: Collection[str]) -> tuple[nn.Module, ...]:
-    """Freeze these weights. Returns the parts that are frozen as a whole: they stay in evaluation mode.
+def as_trained(model: Model, config: RunConfig, taken: Taken) -> tuple[nn.Module, ...]:
+    """Give a model its adapters, and freeze what shall stay. Returns the parts that stay in evaluation mode while training.
 
+    These are the parts that are frozen as a whole; beside adapters, batch norms alone.
     Raises UsageError where nothing is left to train.
     """
-    if not names:
-        return ()
-    parameters = dict(model.named_parameters())
-    for name in names:
-        if name in parameters:
-            parameters[name].requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in parameters.values()):
+    frozen = set(taken.get("frozen", ()))
+    _freeze(model, frozen)
+    resting = list(_frozen_wholes(model)) if frozen else []
+    if config.lora.rank:
+        add_adapters(model, config.lora, without=frozen)
+        _freeze(model, {*frozen, *taken.get("base", ())})
+        norms = [part for part in model.modules() if isinstance(part, MaskedBatchNorm)]
+        resting += [norm for norm in norms if not any(parameter.requires_grad for parameter in norm.parameters())]
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UsageError("init: every weight is frozen, so that there is nothing to train", remedy="--set init.0.freeze=false")
-    return tuple(_frozen_wholes(model))
+    return tuple(dict.fromkeys(resting))
+
+
+def _freeze(model: Model, names: Collection[str]) -> None:
+    for name, parameter in model.named_parameters():
+        if plain_name(name) in names and not is_adapter(name):
+            parameter.requires_grad_(False)
 
 
 def _frozen_wholes(module: nn.Module) -> Iterable[nn.Module]:
