@@ -243,6 +243,25 @@ def test_what_the_user_sets_is_not_chosen_and_must_fit(tmp_path: Path, donors: P
     assert "--set model.width=16" in str(error.value)
 
 
+@pytest.mark.parametrize(("donor", "text"), [("translator", False), ("causal", True), ("recurrent", True), ("translator", True)])
+def test_with_its_vocabulary_every_row_is_taken_and_a_run_resumes_without_it(tmp_path: Path, donors: Path, donor: str, text: bool) -> None:
+    mine = tmp_path / donor
+    shutil.copytree(donors / donor, mine)
+    role = "decoder" if text and donor == "translator" else "all"
+    settings = (f"data.subwords.taken_from={mine}", "train.threads=1", "train.precision=fp32")
+    plan = plan_run(asked(tmp_path, *settings, init={role: mine}, text=text), tmp_path / "run", gpu=False)
+    assert "data.subwords.size" not in {choice.name for choice in plan.choices}
+    said: list[str] = []
+    short = plan.table | {"train": plan.table["train"] | {"duration": "3 steps"}}
+    train(to_run_config(short), tmp_path / "run", say=said.append)
+    assert all("every row taken" in line for line in said if " tokens: " in line) and any(" tokens: " in line for line in said)
+    assert load_folder(tmp_path / "run").vocabularies.target.digest == load_folder(mine).vocabularies.target.digest
+    shutil.rmtree(mine)
+    longer = plan.table | {"train": plan.table["train"] | {"duration": "5 steps"}}
+    done = train(to_run_config(longer), tmp_path / "run", allow=["train"])
+    assert done.progress.step == 5
+
+
 def test_from_python_it_is_told_and_stands_in_the_model(tmp_path: Path, donors: Path) -> None:
     corpus, said = write_text(tmp_path / "text"), list[str]()
     settings = [f'init=[{{role="decoder", folder="{donors / "causal"}", freeze=true}}]', "train.duration=3 steps", "train.threads=1"]

@@ -103,10 +103,11 @@ def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
             raise UsageError("--text together with pairs", expected="plain text for a language model, or two sides for a translator")
         facts = gather_text_facts(build(TextConfig, data, origin="settings").text)
         donors = choose_for_donors(asked, pairs=False)
-        return donors.over(choose_for_text(facts, preset=preset or donors.preset, asked=asked))
+        return donors.over(choose_for_text(facts, preset=preset or donors.preset, asked=asked), asked)
     corpora = build(DataConfig, data, origin="settings").corpora
     donors = choose_for_donors(asked, pairs=True)
-    return donors.over(choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=preset or donors.preset, asked=asked))
+    facts = gather_facts(corpora, cores=usable_cores(), gpu=gpu)
+    return donors.over(choose(facts, preset=preset or donors.preset, asked=asked), asked)
 
 
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from vitrail.data.text_config import TextConfig, TextFile
 
 AnyData = TypeVar("AnyData", bound=DataConfig | TextConfig)
 AnyText = TypeVar("AnyText", bound=ParallelText | TextFile)
+_VOCABULARIES = ("taken_from", "source_from", "target_from")
 _LISTS = ("corpora", "more_dev", "text")
 
 
@@ -20,7 +21,8 @@ def with_full_names(config: AnyData) -> AnyData:
     """The same with absolute file names, so that they are found from any folder."""
     changed: dict[str, Any] = {name: _in_full(text) for name in ("dev", "test") if (text := getattr(config, name)) is not None}
     several = {name: tuple(map(_in_full, texts)) for name in _LISTS if (texts := getattr(config, name, None)) is not None}
-    return config.model_copy(update=changed | several)
+    named = {name: full_name(folder) for name in _VOCABULARIES if (folder := getattr(config.subwords, name)) is not None}
+    return config.model_copy(update=changed | several | {"subwords": config.subwords.model_copy(update=named)})
 
 
 def _in_full(text: AnyText) -> AnyText:

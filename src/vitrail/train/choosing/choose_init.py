@@ -20,9 +20,9 @@ class Donors(NamedTuple):
     """The preset that is nearest to them; None where they leave that open."""
     choices: list[Choice]
 
-    def over(self, choices: Sequence[Choice]) -> list[Choice]:
-        """All choices, these in place of others of the same name."""
-        names = {choice.name for choice in self.choices}
+    def over(self, choices: Sequence[Choice], asked: Mapping[str, Any]) -> list[Choice]:
+        """All choices, these in place of others of the same name; those of a vocabulary that is taken say nothing."""
+        names = {choice.name for choice in self.choices} | ({"data.subwords.size"} if _taken_vocabulary(asked) else set())
         return [*(choice for choice in choices if choice.name not in names), *self.choices]
 
 
@@ -37,8 +37,9 @@ def choose_for_donors(asked: Mapping[str, Any], *, pairs: bool) -> Donors:
     from vitrail.models.transfer import fitting_settings
     from vitrail.train.starting.init_config import InitConfig, in_order
 
+    shared = _sharing(asked) if pairs else []
     if not asked.get("init"):
-        return Donors(None, [])
+        return Donors(None, shared)
     entries: Any = asked["init"]
     if not isinstance(entries, list | tuple):
         raise UsageError(f"init: found {entries!r}", expected="a list of tables: --init encoder=FOLDER")
@@ -54,14 +55,14 @@ def choose_for_donors(asked: Mapping[str, Any], *, pairs: bool) -> Donors:
             preset = max(known, key=lambda name: _likeness(known[name], donors))
             found.append(Choice(PRESET, preset, f"the nearest to {_shown(parts)}"))
     if preset not in PRESETS:
-        return Donors(None, found)
+        return Donors(None, [*found, *shared])
     wanted: dict[str, Choice] = {}
     for part, donor in donors:
         for name, value in fitting_settings(part.role, type(PRESETS[preset]), donor).items():
             if value is not None:
                 wanted.setdefault(f"model.{name}", Choice(f"model.{name}", value, f"as the {_role(part)} of {part.folder}"))
     if pairs:
-        for choice in _tables(donors):
+        for choice in [*shared, *_tables(donors)]:
             wanted.setdefault(choice.name, choice)
     return Donors(preset, [*found, *wanted.values()])
 
@@ -118,6 +119,26 @@ def _tables(donors: "Sequence[tuple[InitConfig, AnyConfig]]") -> list[Choice]:
         reason = f"the embeddings come from {one} and {other}"
         return [Choice("data.subwords.joint", False, reason), Choice("model.tie", "target", reason)]
     return [Choice("model.tie", "target", f"source and target embeddings of {one} are two")]
+
+
+def _taken_vocabulary(asked: Mapping[str, Any]) -> Path | None:
+    """The folder whose vocabulary is taken. A setting that cannot be is refused later, with all others."""
+    table: Any = asked
+    for name in ("data", "subwords", "taken_from"):
+        table = table.get(name) if isinstance(table, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    return Path(table) if isinstance(table, str | Path) else None
+
+
+def _sharing(asked: Mapping[str, Any]) -> list[Choice]:
+    """Whether there is one vocabulary, where it is taken."""
+    from vitrail.data.vocabularies.taking import find_vocabularies
+
+    folder = _taken_vocabulary(asked)
+    if folder is None:
+        return []
+    joint = find_vocabularies(folder).joint
+    reason = f"as the vocabulary of {folder}"
+    return [Choice("data.subwords.joint", joint, reason), *([] if joint else [Choice("model.tie", "target", reason)])]
 
 
 def _role(part: "InitConfig") -> str:
