@@ -20,7 +20,7 @@ from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.models.kinds.recurrent import RecurrentConfig
 from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedFolder
-from vitrail.models.transfer import Part, Role, describe_parts, fitting_settings, require_fitting, require_untangled, take
+from vitrail.models.transfer import Asked, Part, Role, describe_parts, fitting_settings, require_fitting, require_untangled, take
 
 TEXT = Vocabularies(*(CharacterVocabulary(list("abcdefgh")),) * 2, joint=True)
 BLOCKS = {"width": 16, "heads": 2, "feed_forward": 24, "dropout": 0.0}
@@ -221,22 +221,29 @@ def test_one_table_of_source_and_target_is_not_made_of_two() -> None:
 )
 def test_settings_that_contradict_are_named_with_those_that_fit(role: Role, config: Any, donor: Any, found: str) -> None:
     with pytest.raises(UsageError, match=r"init .* = runs/a: ") as error:
-        require_fitting(role, config, donor, named="runs/a")
+        require_fitting([Asked(role, "runs/a", donor)], config)
     assert found in error.value.found and error.value.expected
 
 
+def test_two_models_that_contradict_each_other_are_named_both() -> None:
+    parts = [Asked("encoder", "runs/a", TransformerConfig()), Asked("decoder", "runs/b", CausalConfig(activation="gelu"))]
+    for activation in ("relu", "gelu"):
+        with pytest.raises(UsageError, match=r"encoder = runs/a, with model.activation = relu; init decoder = runs/b, with .* gelu"):
+            require_fitting(parts, TransformerConfig.model_validate({"activation": activation}))
+
+
 def test_heads_may_be_written_in_two_ways() -> None:
-    require_fitting("encoder", TransformerConfig(head_width=32), TransformerConfig(), named="a")
+    require_fitting([Asked("encoder", "a", TransformerConfig())], TransformerConfig(head_width=32))
     with pytest.raises(UsageError, match="head_width"):
-        require_fitting("encoder", TransformerConfig(head_width=16), TransformerConfig(), named="a")
+        require_fitting([Asked("encoder", "a", TransformerConfig())], TransformerConfig(head_width=16))
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_model_fits_itself(name: str) -> None:
     config: Any = KINDS[name].config
-    settings = fitting_settings("all", type(config), config)
+    settings = fitting_settings(Asked("all", "a", config), type(config))
     assert {"encoder_layers", "decoder_layers", "width"} <= settings.keys()
-    require_fitting("all", config, config, named="a")
+    require_fitting([Asked("all", "a", config)], config)
 
 
 def test_parts_are_told_in_few_words() -> None:

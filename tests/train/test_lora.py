@@ -71,7 +71,7 @@ def test_only_adapters_learn_and_the_model_is_base_and_adapter_to_the_bit(tmp_pa
         assert probes_of(model) == probes_of(load_folder(tmp_path / "run").model)
 
 
-@pytest.mark.parametrize("kind", ["translator", "recurrent"])
+@pytest.mark.parametrize("kind", [pytest.param("translator", marks=pytest.mark.slow), "recurrent"])
 def test_killed_and_resumed_without_the_base_it_has_the_same_bits(tmp_path: Path, donors: Path, kind: str) -> None:
     mine = tmp_path / kind
     shutil.copytree(donors / kind, mine)

@@ -35,57 +35,85 @@ _SIDES_OF: dict[Role, tuple[Side, ...]] = {
 # ---- settings --------------------------------------------------------------------------------------------------------------------
 
 
-def fitting_settings(role: Role, config: type[BlockConfig | CellsConfig], donor: AnyConfig) -> dict[str, Any]:
+class Asked(NamedTuple):
+    """One part that is asked for: its role, the folder's name, and the configuration of the model there."""
+
+    role: Role
+    named: str
+    donor: AnyConfig
+
+    def __str__(self) -> str:
+        return f"init {self.role} = {self.named}"
+
+
+def fitting_settings(asked: Asked, config: type[BlockConfig | CellsConfig]) -> dict[str, Any]:
     """The settings of a model, of the given class, that weights of this role ask for, each with the donor's value.
 
     Raises UsageError where the two are built of different things, or the donor lacks the role.
     """
+    role, donor = asked.role, asked.donor
     if role in _SIDES_OF:
         width = donor.embedding_width if isinstance(donor, CellsConfig) else donor.width
         return {"embedding_width" if issubclass(config, CellsConfig) else "width": width}
-    blocks = issubclass(config, BlockConfig)
+    known, own = set(type(donor).model_fields), set(config.model_fields)
+    depths = [[name for name in _DEPTHS if name in fields] for fields in (own, known)]
+    halves, blocks = _HALVES_OF[role], issubclass(config, BlockConfig)
+    if not {"all": True, "encoder": "encoder_layers" in known, "decoder": bool(depths[1])}[role]:
+        raise UsageError(f"{asked}: a model of kind {donor.kind} has no {role}", expected=f"a model with one, for init {role}")
     if isinstance(donor, BlockConfig) != blocks:
         found, wanted = ("recurrent cells", "Transformer blocks") if blocks else ("Transformer blocks", "recurrent cells")
-        raise UsageError(f"a model of kind {donor.kind} is made of {found}", expected=f"one of {wanted}, as the model that is trained")
-    known, own = set(type(donor).model_fields), set(config.model_fields)
+        raise UsageError(
+            f"{asked}: a model of kind {donor.kind} is made of {found}", expected=f"one of {wanted}, as the model that is trained"
+        )
     names = [*(_BLOCK if blocks else _CELL)]
     if isinstance(donor, BlockConfig) and donor.positions == "learned":
         names.append("max_positions")
-    halves = _HALVES_OF[role]
-    if "source" in halves:
-        names += ["encoder_layers", *_READING]
-    if "target" in halves:
-        names += _ASKING
-    found = {name: getattr(donor, name) for name in names if name in known & own}
-    depths = [[name for name in _DEPTHS if name in fields] for fields in (own, known)]
+    names += ["encoder_layers", *_READING] if "source" in halves else []
+    names += _ASKING if "target" in halves else ()
+    fitting = {name: getattr(donor, name) for name in names if name in known & own}
     if "target" in halves and all(depths):
-        found[depths[0][0]] = getattr(donor, depths[1][0])
+        fitting[depths[0][0]] = getattr(donor, depths[1][0])
     if role in ("all", "decoder") and "tie" in known & own and donor.tie in (False, "none"):
-        found["tie"] = False if config.model_fields["tie"].annotation is bool else "none"
-    has = {"source": "encoder_layers" in known, "target": bool(depths[1])}
-    if role != "all" and not has[halves[0]]:
-        raise UsageError(
-            f"a model of kind {donor.kind} has no {role}", expected=f"a model with {'an' if role == 'encoder' else 'a'} {role}"
-        )
+        fitting["tie"] = False if config.model_fields["tie"].annotation is bool else "none"
+    return fitting
+
+
+def all_fitting_settings(parts: Sequence[Asked], config: type[BlockConfig | CellsConfig]) -> dict[str, tuple[Asked, Any]]:
+    """The settings that all parts ask for, each with the part that asks. Raises UsageError where two parts contradict each other."""
+    found: dict[str, tuple[Asked, Any]] = {}
+    for part in parts:
+        settings = fitting_settings(part, config)
+        against = {name: found[name] for name, value in settings.items() if name in found and found[name][1] != value}
+        if against:
+            other = next(iter(against.values()))[0]
+            raise UsageError(
+                f"{other}, with {', '.join(f'model.{name} = {value}' for name, (_, value) in against.items())}; "
+                f"{part}, with {', '.join(f'model.{name} = {settings[name]}' for name in against)}",
+                expected="models that agree in these: one model is made of both",
+                remedy=f"take the embeddings alone of one of them, or train one with the settings of the other: "
+                f"--set {' --set '.join(f'model.{name}={value}' for name, (_, value) in against.items())}",
+            )
+        found |= {name: (part, value) for name, value in settings.items() if name not in found}
     return found
 
 
-def require_fitting(role: Role, config: AnyConfig, donor: AnyConfig, *, named: str) -> None:
-    """Refuse a model whose settings contradict the donor's. Raises UsageError that names each, before anything is built."""
-    try:
-        wanted = fitting_settings(role, type(config), donor)
-    except UsageError as error:
-        raise UsageError(f"init {role} = {named}: {error.found}", expected=error.expected) from None
+def require_fitting(parts: Sequence[Asked], config: AnyConfig) -> None:
+    """Refuse a model whose settings contradict what it takes. Raises UsageError that names each, before anything is built."""
     own = config.model_dump()
-    wrong = {name: value for name, value in wanted.items() if own[name] != value}
-    if isinstance(config, BlockConfig) and isinstance(donor, BlockConfig) and config.width_of_head == donor.width_of_head:
-        wrong.pop("head_width", None)
-    if wrong:
-        raise UsageError(
-            f"init {role} = {named}: " + ", ".join(f"model.{name} = {own[name]}" for name in wrong),
-            expected=", ".join(f"model.{name} = {value}" for name, value in wrong.items()) + ", as in the model that it is taken from",
-            remedy="leave these settings out: they are then chosen; or --set " + " --set ".join(f"model.{n}={v}" for n, v in wrong.items()),
-        )
+    wrong = {name: wanted for name, wanted in all_fitting_settings(parts, type(config)).items() if own[name] != wanted[1]}
+    if isinstance(config, BlockConfig) and "head_width" in wrong:
+        donor = wrong["head_width"][0].donor
+        if isinstance(donor, BlockConfig) and config.width_of_head == donor.width_of_head:
+            del wrong["head_width"]
+    if not wrong:
+        return
+    part = next(iter(wrong.values()))[0]
+    settings = {name: value for name, (other, value) in wrong.items() if other is part}
+    raise UsageError(
+        f"{part}: " + ", ".join(f"model.{name} = {own[name]}" for name in settings),
+        expected=", ".join(f"model.{name} = {value}" for name, value in settings.items()) + ", as in the model that it is taken from",
+        remedy="leave these settings out: they are then chosen; or --set " + " --set ".join(f"model.{n}={v}" for n, v in settings.items()),
+    )
 
 
 # ---- weights ---------------------------------------------------------------------------------------------------------------------

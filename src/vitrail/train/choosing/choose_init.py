@@ -10,7 +10,7 @@ from vitrail.train.choosing.choose import PRESET, Choice
 
 if TYPE_CHECKING:
     from vitrail.models.build import AnyConfig
-    from vitrail.train.starting.init_config import InitConfig
+    from vitrail.models.transfer import Asked
 
 
 class Donors(NamedTuple):
@@ -32,38 +32,33 @@ def choose_for_donors(asked: Mapping[str, Any], *, pairs: bool) -> Donors:
     Args:   asked: the user's settings, a nested table. pairs: whether the text is pairs of sentences.
     Raises: UsageError where no model could take this; ModelError where there is no model.
     """
-    from vitrail.models.build import MODEL_KINDS, PRESETS  # loads torch
-    from vitrail.models.model_folder import read_model_config
-    from vitrail.models.transfer import fitting_settings
-    from vitrail.train.starting.init_config import InitConfig, in_order
-
     shared = _sharing(asked) if pairs else []
     if not asked.get("init"):
         return Donors(None, shared)
+    from vitrail.models.build import PRESETS  # loads torch
+    from vitrail.models.transfer import all_fitting_settings
+    from vitrail.train.starting.init_config import InitConfig
+    from vitrail.train.starting.warm_start import asked_parts
+
     entries: Any = asked["init"]
     if not isinstance(entries, list | tuple):
         raise UsageError(f"init: found {entries!r}", expected="a list of tables: --init encoder=FOLDER")
-    parts = in_order(tuple(build(InitConfig, entry, origin="settings: init") for entry in entries))
-    donors = [(part, read_model_config(part.folder)) for part in parts]
-    preset = asked.get(PRESET)
-    found: list[Choice] = []
+    parts = asked_parts(tuple(build(InitConfig, entry, origin="settings: init") for entry in entries))
+    preset, found = asked.get(PRESET), list[Choice]()
     if preset is None:
-        fitting = [name for name, kind in MODEL_KINDS.items() if (kind.task == "translation") == pairs]
-        kind = _kind(donors, fitting, asked=asked.get("model", {}))
+        kind = _kind(parts, asked.get("model", {}), pairs=pairs)
         known = {name: PRESETS[name] for name in (*_USUAL, *PRESETS) if PRESETS[name].kind == kind}
         if known:
-            preset = max(known, key=lambda name: _likeness(known[name], donors))
-            found.append(Choice(PRESET, preset, f"the nearest to {_shown(parts)}"))
+            preset = max(known, key=lambda name: _likeness(known[name], parts))
+            found.append(Choice(PRESET, preset, f"the nearest to {' and '.join(dict.fromkeys(part.named for part in parts))}"))
     if preset not in PRESETS:
         return Donors(None, [*found, *shared])
     wanted: dict[str, Choice] = {}
-    for part, donor in donors:
-        for name, value in fitting_settings(part.role, type(PRESETS[preset]), donor).items():
-            if value is not None:
-                wanted.setdefault(f"model.{name}", Choice(f"model.{name}", value, f"as the {_role(part)} of {part.folder}"))
-    if pairs:
-        for choice in [*shared, *_tables(donors)]:
-            wanted.setdefault(choice.name, choice)
+    for name, (part, value) in all_fitting_settings(parts, type(PRESETS[preset])).items():
+        if value is not None:
+            wanted[f"model.{name}"] = Choice(f"model.{name}", value, f"as the {_role(part)} of {part.named}")
+    for choice in [*shared, *(_tables(parts) if pairs else ())]:
+        wanted.setdefault(choice.name, choice)
     return Donors(preset, [*found, *wanted.values()])
 
 
@@ -71,47 +66,46 @@ _USUAL = ("lstm-lm", "lstm-attention")
 """Of equally near presets, these."""
 
 
-def _kind(donors: "Sequence[tuple[InitConfig, AnyConfig]]", fitting: list[str], *, asked: Any) -> str:
-    """The kind of model that can take all of this: that of a whole model, or else the first one that is made of the same things."""
-    from vitrail.models.build import MODEL_KINDS
-    from vitrail.models.transfer import fitting_settings
+def _kind(parts: "Sequence[Asked]", model: Any, *, pairs: bool) -> str:
+    """The kind of model that can take all of this: that of a whole model, or else the first one that is made of the same things.
 
-    if isinstance(asked, dict) and "kind" in asked:
-        return str(asked["kind"])  # pyright: ignore[reportUnknownArgumentType]
-    whole = next((donor.kind for part, donor in donors if part.role == "all" and donor.kind in fitting), None)
+    Raises UsageError where there is none: why the first one cannot.
+    """
+    from vitrail.models.build import MODEL_KINDS
+    from vitrail.models.transfer import all_fitting_settings
+
+    if isinstance(model, dict) and "kind" in model:
+        return str(model["kind"])  # pyright: ignore[reportUnknownArgumentType]
+    fitting = [name for name, kind in MODEL_KINDS.items() if (kind.task == "translation") == pairs]
+    whole = next((part.donor.kind for part in parts if part.role == "all" and part.donor.kind in fitting), None)
     if whole is not None:
         return whole
-    refusal: UsageError | None = None
+    refusals: list[UsageError] = []
     for name in fitting:
         try:
-            for part, donor in donors:
-                fitting_settings(part.role, MODEL_KINDS[name].config, donor)  # pyright: ignore[reportArgumentType]
+            all_fitting_settings(parts, MODEL_KINDS[name].config)  # pyright: ignore[reportArgumentType]
         except UsageError as error:
-            refusal = error
+            refusals.append(error)
         else:
             return name
-    assert refusal is not None
-    named = ", ".join(f"{part.role} = {part.folder} ({donor.kind})" for part, donor in donors)
-    raise UsageError(
-        f"init {named}: no model for this text can take all of it", expected=refusal.expected, remedy="name its kind: --preset"
-    )
+    raise refusals[0]
 
 
-def _likeness(config: "AnyConfig", donors: "Sequence[tuple[InitConfig, AnyConfig]]") -> int:
-    from vitrail.models.transfer import fitting_settings
+def _likeness(config: "AnyConfig", parts: "Sequence[Asked]") -> int:
+    from vitrail.models.transfer import all_fitting_settings
 
     own = config.model_dump()
-    return sum(own[name] == value for part, donor in donors for name, value in fitting_settings(part.role, type(config), donor).items())
+    return sum(own[name] == value for name, (_, value) in all_fitting_settings(parts, type(config)).items())
 
 
-def _tables(donors: "Sequence[tuple[InitConfig, AnyConfig]]") -> list[Choice]:
+def _tables(parts: "Sequence[Asked]") -> list[Choice]:
     """Whether source and target can share one table: not where their embeddings come from two."""
-    origins: dict[str, tuple[Path, str]] = {}
-    for part, donor in donors:
-        tied = str(getattr(donor, "tie", True))
+    origins: dict[str, tuple[str, str]] = {}
+    for part in parts:
+        tied = str(getattr(part.donor, "tie", True))
         for side, roles in (("source", ("all", "encoder", "source_embeddings")), ("target", ("all", "decoder", "target_embeddings"))):
             if part.role in (*roles, "embeddings"):
-                origins[side] = (part.folder, side if tied in ("target", "none") else "")
+                origins[side] = (part.named, side if tied in ("target", "none") else "")
     if len(origins) < 2 or origins["source"] == origins["target"]:
         return []
     (one, _), (other, _) = origins["source"], origins["target"]
@@ -119,6 +113,10 @@ def _tables(donors: "Sequence[tuple[InitConfig, AnyConfig]]") -> list[Choice]:
         reason = f"the embeddings come from {one} and {other}"
         return [Choice("data.subwords.joint", False, reason), Choice("model.tie", "target", reason)]
     return [Choice("model.tie", "target", f"source and target embeddings of {one} are two")]
+
+
+def _role(part: "Asked") -> str:
+    return "model" if part.role == "all" else part.role.replace("_", " ")
 
 
 def _taken_vocabulary(asked: Mapping[str, Any]) -> Path | None:
@@ -139,11 +137,3 @@ def _sharing(asked: Mapping[str, Any]) -> list[Choice]:
     joint = find_vocabularies(folder).joint
     reason = f"as the vocabulary of {folder}"
     return [Choice("data.subwords.joint", joint, reason), *([] if joint else [Choice("model.tie", "target", reason)])]
-
-
-def _role(part: "InitConfig") -> str:
-    return "model" if part.role == "all" else part.role.replace("_", " ")
-
-
-def _shown(parts: "Sequence[InitConfig]") -> str:
-    return " and ".join(dict.fromkeys(str(part.folder) for part in parts))

@@ -15,11 +15,11 @@ from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.model_folder import LoadedFolder, digest_of_folder, load_folder, read_model_config
 from vitrail.models.places import TABLES
-from vitrail.models.transfer import Part, describe_parts, require_fitting, require_untangled, side_of_table, take
+from vitrail.models.transfer import Asked, Part, describe_parts, require_fitting, require_untangled, side_of_table, take
 from vitrail.nn.layers import MaskedBatchNorm
 from vitrail.nn.lora import is_adapter, plain_name
 from vitrail.train.run_config import RunConfig
-from vitrail.train.starting.init_config import in_order
+from vitrail.train.starting.init_config import InitConfig, in_order
 
 Taken = dict[str, Any]
 """What was taken, as plain JSON values: `parts`, `fresh`, and the names of `frozen` weights."""
@@ -32,8 +32,12 @@ def donor_digests(config: RunConfig) -> list[str | None]:
 
 def require_donors(config: RunConfig) -> None:
     """Refuse, by settings alone, models that do not fit. Raises UsageError, and ModelError where there is no model."""
-    for part in config.init:
-        require_fitting(part.role, config.model, _read_config(part.folder), named=str(part.folder))
+    require_fitting(asked_parts(config.init), config.model)
+
+
+def asked_parts(parts: tuple[InitConfig, ...]) -> list[Asked]:
+    """What is asked for, in the order in which it is taken. Raises ModelError where there is no model."""
+    return [Asked(part.role, str(part.folder), _read_config(part.folder)) for part in in_order(parts)]
 
 
 def _read_config(folder: Path) -> Any:
