@@ -21,6 +21,7 @@ from vitrail.models.build import build_model
 from vitrail.models.model_folder import LoadedModel, load_model, model_folder
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
+from vitrail.train.starting.warm_start import as_trained
 
 DEV_SENTENCES = 128
 """Dev sentences to translate and to measure the loss on: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences, more
@@ -80,7 +81,9 @@ class RunUnderTest:
         """Whether the checkpoint's weights do not match the configuration and the data's vocabularies."""
         assert self.checkpoint is not None and self.config is not None
         with torch.device("meta"):
-            wanted = unique_tensors(build_model(self.config.model, self.data.vocabularies))
+            model = build_model(self.config.model, self.data.vocabularies)
+            as_trained(model, self.config, self.checkpoint.facts.get("init", {}))
+            wanted = unique_tensors(model)
         return checkpoints.specs(self.checkpoint.tensors["model"]) != checkpoints.specs(wanted)
 
     @cached_property

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.places import Place, Side
+from vitrail.models.places import Place, Side, common_names
 from vitrail.nn.losses import LossSum, token_cross_entropy
 from vitrail.nn.positions import LearnedPositions
 
@@ -146,6 +146,11 @@ class Model(nn.Module, ABC):
         """The place of each Probe of this model, every Probe once; none for a model without Probes."""
         return ()
 
+    def shared_weights(self) -> dict[str, Tensor]:
+        """Parameters and persistent buffers by their common names (see `common_names`); tied ones under each of their names."""
+        found = all_tensors(self)
+        return {common: found[name] for name, common in common_names(list(found)).items()}
+
     def inner_matrices(self) -> list[nn.Parameter]:
         """The matrices that map one space to another, for Muon: not those whose rows are tokens or positions."""
         tables = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding | LearnedPositions)}
@@ -261,13 +266,22 @@ class TranslationModel(Model):
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name; tied ones once, under their first name."""
+    return _tensors(model, once=True)
+
+
+def all_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The same with tied ones under each of their names."""
+    return _tensors(model, once=False)
+
+
+def _tensors(model: nn.Module, *, once: bool) -> dict[str, Tensor]:
     transient = {
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
         for name in module._non_persistent_buffers_set  # pyright: ignore[reportPrivateUsage]
     }
-    buffers = {name: tensor for name, tensor in model.named_buffers() if name not in transient}
-    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
+    buffers = {name: tensor for name, tensor in model.named_buffers(remove_duplicate=once) if name not in transient}
+    return {name: parameter.detach() for name, parameter in model.named_parameters(remove_duplicate=once)} | buffers
 
 
 def target_loss(

@@ -36,6 +36,14 @@ TASK_MODELS: dict[TaskName, str] = {
     "autoencoding": "an autoencoder",
 }
 """What a model of each task is called."""
+TASK_DATA: dict[TaskName, str] = {
+    "translation": "pairs",
+    "language": "text",
+    "masked": "text",
+    "classification": "labels",
+    "autoencoding": "text",
+}
+"""The kind of data that each task needs (`data.kind`)."""
 
 ModelConfig = TransformerConfig | RecurrentConfig | TransformerAutoencoderConfig | RecurrentAutoencoderConfig
 """Every architecture that translates: an autoencoder translates into the same words."""

@@ -31,7 +31,8 @@ from vitrail.data.preparing.prepared import (
 from vitrail.data.preparing.store import TEXT, Store, write_store
 from vitrail.data.reading.lines import Notes, is_cut
 from vitrail.data.text_config import TextConfig, TextFile
-from vitrail.data.vocabularies.subwords import EOS, UNK, Vocabularies, train_vocabulary
+from vitrail.data.vocabularies.subwords import EOS, UNK, Vocabularies
+from vitrail.data.vocabularies.taking import make_vocabulary
 from vitrail.errors import DataError
 from vitrail.files import FileWriter, publish_folder, remove_folder
 
@@ -74,9 +75,9 @@ class TextPreparation:
         for place, of_text in enumerate(roles):
             self._hold_out(place, of_text, held)
         own = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= _SAME_FROM} - known
-        self.say("learning the vocabulary")
+        self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
         train = [self._train_lines(place, of_text, own) for place, of_text in enumerate(roles)]
-        vocabularies = train_vocabulary((line for lines in train for line in lines() if line), config=self.config.subwords)
+        vocabularies = make_vocabulary((line for lines in train for line in lines() if line), config=self.config.subwords)
         stores = [
             self._encode(place, train[place], vocabularies, report=report, roles=of_text)
             for place, (report, of_text) in enumerate(zip(reports, roles, strict=True))

@@ -17,9 +17,10 @@ from vitrail.models.build import build_model
 from vitrail.models.model_folder import fill
 from vitrail.models.places import group_of
 from vitrail.runtime.device import seed_all
-from vitrail.train.optim import Optimizer, Warmup
+from vitrail.train.optim import LAYER_SHARE, Optimizer, Warmup
 from vitrail.train.resume.checkpoints import Checkpoint
 from vitrail.train.run_config import RunConfig
+from vitrail.train.starting.warm_start import as_trained
 
 BIG_STEP = 0.02
 """Update-to-weight ratio at the top of the schedule above which updates are too large. Healthy runs of this project (Transformer and LSTMs
@@ -57,6 +58,7 @@ def measure_steps(run: RunUnderTest, config: RunConfig, checkpoint: Checkpoint) 
     with torch.random.fork_rng(devices=[]):
         seed_all(config.seed, 0)
         model = build_model(config.model, run.data.vocabularies)
+        as_trained(model, config, checkpoint.facts.get("init", {}))
     initial = {name: tensor.clone() for name, tensor in unique_tensors(model).items()}
     fill(model, checkpoint.tensors["model"])
     updates = _updates(model, config, checkpoint)
@@ -80,15 +82,15 @@ def _updates(model: Model, config: RunConfig, checkpoint: Checkpoint) -> dict[st
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found: dict[str, Tensor] = {}
     for number, optimizer in enumerate(Optimizer(model, config.optimizer).optimizers):
-        order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for place, parameter in enumerate(order):
+        order = [(parameter, group.get(LAYER_SHARE, 1.0)) for group in optimizer.param_groups for parameter in group["params"]]
+        for place, (parameter, share) in enumerate(order):
             moments = {
                 key: checkpoint.tensors["optimizer"].get(f"{number}/{place}.{key}")
                 for key in ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
             }
             update = _update(parameter, moments, config, muon=isinstance(optimizer, torch.optim.Muon))
             if update is not None:
-                found[names[id(parameter)]] = update
+                found[names[id(parameter)]] = update * share
     return found
 
 

@@ -238,6 +238,13 @@ class Recurrent(RecurrentEncoder, TranslationModel):
         """See `Model.places`."""
         return self.config.places()
 
+    def shared_weights(self) -> dict[str, Tensor]:
+        """See `Model.shared_weights`. A readout that also reads the source is another one than a language model's."""
+        found = super().shared_weights()
+        if self.attention is None:
+            return found
+        return {f"attention_{name}" if name.startswith("readout.") else name: tensor for name, tensor in found.items()}
+
     def start(self, encoded: Encoded) -> RecurrentState:
         """Make the decoder's first carry from the encoder's last, layer by layer from the top; the lowest may be used several times."""
         assert encoded.summary is not None
