@@ -14,7 +14,7 @@ from vitrail.decode.perplexity import TextPerplexity, measure_text
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import ModelError
 from vitrail.evaluation.curves import LearningCheck
-from vitrail.evaluation.learned import LITTLE, estimate_training
+from vitrail.evaluation.learned import estimate_training
 from vitrail.evaluation.scores import SEED, Comparison, Score
 from vitrail.ladder.flops import step_cost
 from vitrail.ladder.measure import MeasuredRung, Run, RungLabel, read_training
@@ -28,6 +28,9 @@ _PIECE_LINES = 20
 """Neighbouring lines are resampled together, since what is hard in one is hard in the next; held-out text is in blocks as long."""
 _RESAMPLES = 1000
 _TRIALS = 10_000
+_LITTLE = 0.9
+"""Dev loss, as a share of the unigram entropy, above which nothing is learned but the frequencies of tokens. No source says what comes
+next, so that a good language model has a larger share of it than a translator."""
 _ROWS, _TOKENS = 16, 64
 """Texts that are written side by side to measure the speed, and their length."""
 
@@ -87,12 +90,7 @@ def _check(dev_loss: float, data: PreparedText) -> LearningCheck:
     shares = counts[counts > 0] / counts.sum()
     entropy = float(-(shares * np.log(shares)).sum())
     told = f"its dev loss of {dev_loss:.2f} nats per token is {dev_loss / max(entropy, 1e-9):.0%} of the unigram entropy ({entropy:.2f})"
-    return LearningCheck(entropy, None, None, None, doubts=() if dev_loss < _MOST * entropy else (told,))
-
-
-_MOST = 1 - (1 - LITTLE) / 4
-"""Of the unigram entropy. A text has no source that says what comes next: a good language model's loss is a larger share of it than a
-translator's."""
+    return LearningCheck(entropy, None, None, None, doubts=() if dev_loss < _LITTLE * entropy else (told,))
 
 
 def _speed(generator: Generator) -> float:
