@@ -219,6 +219,9 @@ class SentencePieceSubwords(Subwords):
         text: str = self._processor.decode([int(id) for id in ids if id > EOS])
         return text if _ESCAPE not in text else re.sub(f"{_ESCAPE}([01])", lambda found: "▁" if found[1] == "1" else _ESCAPE, text)
 
+    def is_whole(self, text: str) -> bool:
+        return not text.endswith(("\ufffd", _ESCAPE))
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return self._processor.id_to_piece([int(id) for id in ids])
 

@@ -95,6 +95,11 @@ class Subwords(ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; special ids are skipped."""
 
+    def is_whole(self, text: str) -> bool:
+        """Whether the end of a decoded text stays as it is when more tokens follow."""
+        del text
+        return True
+
     def written(self, ids: Iterable[int]) -> str:
         """The same with U+FFFD for each unknown token, for ids without their text. Encoding it gives the same ids."""
         return self.decode(ids)

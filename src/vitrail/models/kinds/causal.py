@@ -14,7 +14,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.data.windows import TextWindow
 from vitrail.errors import UsageError
-from vitrail.models.base import LanguageModel, Rows, State, Step, target_loss
+from vitrail.models.base import LanguageModel, Rows, Shape, State, Step, target_loss
 from vitrail.models.kinds.blocks import BlockConfig, KeyValues, SelfBlock, initialise_matrices
 from vitrail.models.places import Place
 from vitrail.nn.attention import Mask, causal_mask, make_mask
@@ -48,6 +48,18 @@ class CausalConfig(BlockConfig):
     def truncate(self) -> None:
         """It carries no state from block to block."""
         return None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons keep this model's width and give the others as many parameters."""
+        return True
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
+        width, heads = self.width, self.heads * self.width_of_head
+        feed_forward = (3 if self.activation == "swiglu" else 2) * width * self.feed_forward
+        block = shape.rows * shape.target * (4 * width * heads + feed_forward + 2 * shape.target * heads)
+        return self.layers * block + shape.real * width * vocabulary
 
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`; a text is written as a target is."""

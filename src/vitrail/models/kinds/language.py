@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.base import CarriedState, CarryingModel, Rows, State, Step, target_loss
+from vitrail.models.base import CarriedState, CarryingModel, Rows, Shape, State, Step, target_loss
 from vitrail.models.kinds.blocks import CellsConfig
 from vitrail.models.places import Place, cell_places
-from vitrail.nn.cells import Carry, Cell
+from vitrail.nn.cells import CELLS, Carry, Cell
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
@@ -38,6 +38,18 @@ class LanguageConfig(CellsConfig):
     def window(self) -> None:
         """It reads text of any length, block by block."""
         return None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons keep this model's width and give the others as many parameters."""
+        return False
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
+        width, embedding, tokens = self.width, self.embedding_width, shape.rows * shape.target
+        read = embedding + (self.layers - 1) * width
+        cells = tokens * CELLS[self.cell].gates * width * (read + self.layers * width)
+        return cells + tokens * embedding * width + shape.real * embedding * vocabulary
 
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`; a text is a target."""
