@@ -21,6 +21,7 @@ NAMES = [
         "Duration",
         "Generated",
         "Generator",
+        "InspectableGenerator",
         "InspectableTranslator",
         "Inspection",
         "Interrupted",

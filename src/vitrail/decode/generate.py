@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -45,6 +45,10 @@ def default_search(samples: int = 1) -> SearchConfig:
     return SearchConfig(n_best=samples, sampling=SamplingConfig(top_p=0.95), max_extra=MOST_TOKENS)
 
 
+Own = TypeVar("Own", bound="Generator")
+"""The class that `load` is called on."""
+
+
 class Generator:
     """A language model that generates text.
 
@@ -57,7 +61,7 @@ class Generator:
         self.engine = TorchEngine(self.model, device=next(model.parameters()).device)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Generator":
+    def load(cls: "type[Own]", path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Own":
         """Load a language model from a run's folder or a model folder.
 
         Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.

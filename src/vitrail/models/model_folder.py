@@ -233,5 +233,5 @@ def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
 
 _USES = {
     "translation": ("A translator", '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.'),
-    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.Generator.load("PATH").generate("...")`.'),
+    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.load("PATH").generate("...")`.'),
 }
