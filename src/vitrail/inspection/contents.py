@@ -234,7 +234,8 @@ class InspectionContents:
         """
         places = self._attentions(kind)
         if not places:
-            raise UsageError(f"{kind} attention: this model has none")
+            kinds = [other for other in ATTENTION_SIDES if self._attentions(other)]
+            raise UsageError(f"{kind} attention: this model has none", expected=" or ".join(kinds) or "a model with attention")
         if layer is not None and layer not in places:
             raise UsageError(f"{kind} layer {layer}", expected=f"one of {', '.join(map(str, places))}")
         chosen = places.values() if layer is None else [places[layer]]

@@ -51,6 +51,20 @@ class Sentences:
         references = read_sentences(self.reference, like=sources, beside=self.source)
         return list(sources[: self.sentences]), list(references[: self.sentences])
 
+    def lines(self, model: Path) -> list[str]:
+        """Lines of a text: the file's, or those of the run's dev text. Raises UsageError, ModelError."""
+        from vitrail.evaluation.report import read_sentences
+        from vitrail.inspection.maps.model_map import dev_lines
+
+        if self.reference is not None:
+            raise UsageError("--reference, with a language model", expected="a text by itself", remedy="--source FILE alone")
+        if self.source is not None:
+            return list(read_sentences(self.source)[: self.sentences])
+        try:
+            return dev_lines(model, count=self.sentences)
+        except ModelError as error:
+            raise ModelError(error.found, expected=error.expected, remedy="give text: --source FILE") from None
+
 
 @dataclass(frozen=True)
 class Mapping:
@@ -116,9 +130,17 @@ def heads(
     machine: console.Machine,
     json: console.Json = False,
 ) -> None:
-    """Switch off one head after the other, and score the translations."""
-    from vitrail.inspection.causes.ablation import ablate_heads, ablate_pronouns
+    """Switch off one head after the other, and score the translations; of a language model, what it expects next."""
+    from vitrail.inspection.causes.ablation import ablate_heads, ablate_next_token, ablate_pronouns
+    from vitrail.inspection.translator import InspectableTranslator
 
+    if require_fitting("heads", model) == "language":
+        if score == "pronouns":
+            raise UsageError("--score pronouns, with a language model", expected="a model that translates", remedy="leave --score out")
+        lines, generator = text.lines(model), load_inspectable(model, machine)
+        assert not isinstance(generator, InspectableTranslator)
+        show(ablate_next_token(generator, lines, say=console.say), json=json)
+        return
     if score == "pronouns":
         if text.source is not None or text.reference is not None:
             raise UsageError("--source or --reference with --score pronouns", expected="the phrasebook's own sentences, or --score bleu")

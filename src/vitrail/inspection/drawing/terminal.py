@@ -97,7 +97,7 @@ def to_text(
     pen = _Pen(max(40, width), colour, ascii)
     parts = [_sentences(inspection, pen), _steps(inspection, pen)]
     kind = inspection.main_attention if kind is None else kind
-    if kind is None or (kind == "cross" and not inspection.attentions("cross")):
+    if kind is None or (kind == "cross" and "source" in inspection.sides and not inspection.attentions("cross")):
         parts.append(_wrapped(f"This model has no attention{' to its source' if 'source' in inspection.sides else ''}.", pen))
     else:
         parts.append(_attention(inspection, kind, layer, head, pen))
