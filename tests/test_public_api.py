@@ -26,6 +26,7 @@ NAMES = [
         "Generated",
         "Generator",
         "Guess",
+        "InspectableGenerator",
         "InspectableTranslator",
         "Inspection",
         "Interrupted",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vitrail.decode.textual.text_constraints import TextConstraints
     from vitrail.decode.translate import Translator
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
+    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.run_config import RunConfig
@@ -41,6 +42,7 @@ __all__ = [
     "Generated",
     "Generator",
     "Guess",
+    "InspectableGenerator",
     "InspectableTranslator",
     "Inspection",
     "Interrupted",
@@ -78,6 +80,7 @@ _HOMES = {
     "vitrail.decode.textual.text_constraints": ("TextConstraints",),
     "vitrail.decode.translate": ("Translator",),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
+    "vitrail.inspection.generator": ("InspectableGenerator",),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
     "vitrail.train.run_config": ("RunConfig",),
@@ -109,16 +112,29 @@ def load(
     threads: int | None = None,
     config: "TranslateConfig | None" = None,
     search: "SearchConfig | Mapping[str, Any] | None" = None,
-) -> "InspectableTranslator":
-    """Load a translator from a run's folder or a model folder; several of the same vocabulary translate together.
+) -> Any:
+    """Load a model from a run's folder or a model folder: an `InspectableTranslator`, or an `InspectableGenerator` for a language model.
+
+    Several translators of the same vocabulary translate together. A program for one kind of model alone may call that class's `load`.
 
     Args:
         engine: what computes: auto or torch; only torch can be looked into.
         threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
         config: how texts are cut and batched.
         search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1, "max_length": 80}.
-    Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
+    Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for a language model
+        with what only translators have: other models, engine, config or search.
     """
+    from vitrail.models.model_folder import task_of_folder
+
+    if task_of_folder(Path(path)) == "language":
+        from vitrail.errors import UsageError
+        from vitrail.inspection.generator import InspectableGenerator
+
+        if others or engine != "auto" or config is not None or search is not None:
+            expected = "a language model by itself; how to search or draw is said with each call of generate"
+            raise UsageError(f"{path}: a language model, with other models or settings of translators", expected=expected)
+        return InspectableGenerator.load(path, device=device, threads=threads)
     from vitrail.inspection.translator import InspectableTranslator
 
     return InspectableTranslator.load(path, *others, engine=engine, device=device, threads=threads, config=config, search=search)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
@@ -142,6 +142,10 @@ def default_search(samples: int = 1) -> SearchConfig:
     return SearchConfig(n_best=samples, sampling=SamplingConfig(top_p=0.95), max_extra=MOST_TOKENS)
 
 
+Own = TypeVar("Own", bound="Generator")
+"""The class that `load` is called on."""
+
+
 class Generator:
     """A language model that generates text.
 
@@ -154,7 +158,7 @@ class Generator:
         self.engine = TorchEngine(self.model, device=next(model.parameters()).device)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Generator":
+    def load(cls: "type[Own]", path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Own":
         """Load a language model from a run's folder or a model folder.
 
         Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vitrail.data.vocabularies.subwords import PAD
+from vitrail.data.batches import Batch
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS
 from vitrail.models.places import Place, Side, common_names
 from vitrail.nn.losses import LossSum, token_cross_entropy
 from vitrail.nn.positions import LearnedPositions
@@ -174,11 +175,35 @@ class CarriedState(State):
         """A state of the same shape with saved values."""
 
 
-class LanguageModel(Model):
-    """A model that continues a text: it has no source."""
+class AutoregressiveModel(Model):
+    """A model that predicts a text token by token: the translation of a source, or a text without one."""
 
     config: Any
     """Its configuration; each model has its own class."""
+    first: ClassVar[int] = SOS
+    """The token before a text."""
+
+    @abstractmethod
+    def read_given(self, batch: Batch) -> Float[Tensor, "B T D"]:
+        """The last vectors for given texts, every position at once: position t depends on tokens 0 to t, and on the source."""
+
+    @abstractmethod
+    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Logits of the next token from the vectors of `read_given`."""
+
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """The input of `read_out` from a decoder layer's output at real positions: applies the last norm, where there is one."""
+        return values
+
+    def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
+        """The embeddings of a side, one row per token; the same tensor for both where they are shared."""
+        return self.get_parameter(f"{side}_embedding.weight")
+
+
+class LanguageModel(AutoregressiveModel):
+    """A model that continues a text: it has no source. A text begins after the end of the one before."""
+
+    first = EOS
 
     @property
     def context(self) -> int | None:
@@ -221,11 +246,8 @@ class CarryingModel(LanguageModel):
         """See `LanguageModel.loss_from`."""
 
 
-class TranslationModel(Model):
+class TranslationModel(AutoregressiveModel):
     """A model that is decoded one token at a time; search uses only `encode`, `start` and `step`."""
-
-    config: Any
-    """Its configuration; each model has its own class."""
 
     def loss(self, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
         """See `Model.loss`; of a `batches.Batch`."""
@@ -243,17 +265,9 @@ class TranslationModel(Model):
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T D"]:
         """The decoder's vectors for a given target, SOS first; the vector at position t depends on targets 0 to t."""
 
-    @abstractmethod
-    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
-        """Logits of the next token from the vectors of `decode`."""
-
-    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """The input of `read_out` from a decoder layer's output at real positions: applies the last norm, where there is one."""
-        return values
-
-    def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
-        """The embeddings of a side, one row per token; the same tensor for both where they are shared."""
-        return self.get_parameter(f"{side}_embedding.weight")
+    def read_given(self, batch: Batch) -> Float[Tensor, "B T D"]:
+        """See `AutoregressiveModel.read_given`."""
+        return self.decode(batch.target_in, self.encode(batch.source))
 
     @abstractmethod
     def start(self, encoded: Encoded) -> State:

@@ -42,7 +42,7 @@ _BLOCK_LINES = 20
 """Neighbouring lines that are held out together: lines beside training lines would be too easy a test."""
 _SHARE, _MOST = 0.04, 1_000
 """Default share of the lines held out for each of dev and test, and their largest number."""
-_SAME_FROM = 5
+SAME_FROM = 5
 """A line of dev or test with at least this many words is left out of training; shorter ones are common phrases."""
 _CHUNK = 50_000
 
@@ -64,7 +64,7 @@ class TextPreparation:
         for name, given in (("dev", self.config.dev), ("test", self.config.test)):
             if given is not None:
                 held[name], wholes[name] = _read_whole(given, blank_lines=self.config.keeps_blank_lines)
-        known = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= _SAME_FROM}
+        known = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= SAME_FROM}
         reports: list[dict[str, Any]] = []
         with publish_folder(self.work / "scratch") as scratch:
             for place, text in enumerate(self.config.text):
@@ -74,7 +74,7 @@ class TextPreparation:
         roles = self._roles([report["kept"] for report in reports])
         for place, of_text in enumerate(roles):
             self._hold_out(place, of_text, held)
-        own = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= _SAME_FROM} - known
+        own = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= SAME_FROM} - known
         self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
         train = [self._train_lines(place, of_text, own) for place, of_text in enumerate(roles)]
         vocabularies = make_vocabulary((line for lines in train for line in lines() if line), config=self.config.subwords)
@@ -93,7 +93,7 @@ class TextPreparation:
             read += 1
             found = blanks.fault(line)
             clean = "" if found else normalise(line)
-            if not found and len(clean.split()) >= _SAME_FROM and sentence_key(clean) in known:
+            if not found and len(clean.split()) >= SAME_FROM and sentence_key(clean) in known:
                 found = OVERLAP
             if found:
                 dropped[found] += 1
@@ -138,7 +138,7 @@ class TextPreparation:
     def _train_lines(self, place: int, roles: npt.NDArray[np.uint8], own: set[int]) -> Callable[[], Iterator[str]]:
         def lines() -> Iterator[str]:
             for line, role in zip(self._lines(place), roles.tolist(), strict=True):
-                if role == SplitRole.TRAIN and not (len(line.split()) >= _SAME_FROM and sentence_key(line) in own):
+                if role == SplitRole.TRAIN and not (len(line.split()) >= SAME_FROM and sentence_key(line) in own):
                     yield line
 
         return lines

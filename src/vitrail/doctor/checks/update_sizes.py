@@ -11,7 +11,7 @@ from torch import Tensor
 from vitrail.doctor.checks.learning_curves import TrainingHistory, planned_steps, read_history
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
-from vitrail.evaluation.learned import LITTLE, word_entropy
+from vitrail.evaluation.learned import LITTLE, little, word_entropy
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.model_folder import fill
@@ -116,7 +116,8 @@ def learning_rate(run: RunUnderTest) -> list[Finding]:
     layers = measure_steps(run, run.config, run.checkpoint)
     if not layers:
         return [Finding(check="learning rate", severity="unchecked", found="the checkpoint has no optimizer state")]
-    return [judge_rate(layers, learned_share(course, word_entropy(run.data)), rate=run.config.optimizer.learning_rate)]
+    share = learned_share(course, word_entropy(run.data))
+    return [judge_rate(layers, share, rate=run.config.optimizer.learning_rate, most=little(run.data))]
 
 
 def learned_share(course: TrainingHistory, entropy: float) -> float:
@@ -125,16 +126,16 @@ def learned_share(course: TrainingHistory, entropy: float) -> float:
     return min(losses) / entropy if losses else 0.0
 
 
-def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float) -> Finding:
+def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float, most: float = LITTLE) -> Finding:
     """Judge by the median layer: the size of updates, the distance from the initial weights, and whether anything was learned.
 
-    Args: share: the best loss as a share of the unigram entropy.
+    Args: share: the best loss as a share of the unigram entropy. most: see `learned.little`.
     """
     ratio, moved = (statistics.median(values) for values in zip(*layers.values(), strict=True))
     told = f"a step at the top of the schedule (learning rate {rate:g}) moves weights by {ratio:.1e} of their size, the median of "
     told += f"{len(layers)} layers; their distance from the initial weights is {moved:.2g} times the initial norm"
     numbers = {"ratio": ratio, "moved": moved, "learning_rate": rate, **{f"ratio {name}": part.ratio for name, part in layers.items()}}
-    poor = not share < LITTLE
+    poor = not share < most
     by_layer = "; by layer: " + ", ".join(f"{name} {part.ratio:.1e}" for name, part in layers.items())
     if moved > FAR and (poor or ratio > BIG_STEP):
         high = 10 ** max(1, round(math.log10(moved / FAR) + 0.5)) if math.isfinite(moved) else 1000

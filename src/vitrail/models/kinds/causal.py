@@ -188,6 +188,18 @@ class CausalLanguageModel(LanguageModel):
     def _finish(self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """See `AutoregressiveModel.finish`."""
+        return self._finish(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+
+    def read_given(self, batch: Batch) -> Float[Tensor, "B T D"]:
+        """See `AutoregressiveModel.read_given`; each row is a text of its own."""
+        return self.hidden(batch.target_in)
+
+    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Logits: the product of each vector with each token's output vector."""
+        return self.logits(hidden @ self.output_weight.t())
+
     def loss(self, batch: Batch | TextWindow, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum of -log p over windows of text, or over target sentences, each by itself; their sources are not read."""
         if isinstance(batch, TextWindow):
@@ -272,4 +284,4 @@ class CausalLanguageModel(LanguageModel):
         """Score every possible next token."""
         assert isinstance(state, CausalState)
         hidden, after = self._extend(last[:, None], state)
-        return Step(self.logits(hidden[:, 0] @ self.output_weight.t()), after)
+        return Step(self.read_out(hidden[:, 0]), after)

@@ -237,7 +237,7 @@ class Transformer(TransformerEncoder, TranslationModel):
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
     def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """See `TranslationModel.finish`."""
+        """See `AutoregressiveModel.finish`."""
         if self.decoder_norm is None:
             return values
         return self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
