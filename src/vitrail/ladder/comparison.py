@@ -19,7 +19,7 @@ from vitrail.config import read_toml
 from vitrail.data.preparing.fingerprints import stamps
 from vitrail.data.preparing.holder import RUNG_REQUEST, holds_comparison
 from vitrail.data.preparing.prepare import DataConfig, Prepared, fingerprint, prepare
-from vitrail.data.preparing.prepared import PreparedLabels, PreparedText, Texts, is_prepared, open_data
+from vitrail.data.preparing.prepared import PreparedText, Texts, is_prepared, open_data
 from vitrail.data.text_config import TextConfig
 from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
 from vitrail.files import FolderLock, is_json_with, require_folder, require_own, share_folder, write_file
@@ -67,7 +67,7 @@ def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None
         with stop.at_once(_STOPPED):
             _require_same_data(data, folder)
             prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
-            assert not isinstance(prepared, PreparedLabels)  # the specification has text or pairs
+            assert isinstance(prepared, Data)
             if not held_out(prepared, "dev").target:
                 remedy = "--dev FILE" if spec.task == "language" else "--dev-source and --dev-target"
                 raise UsageError("no dev text", expected="dev text to choose the best step", remedy=remedy)

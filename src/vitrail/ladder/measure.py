@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from vitrail.config import read_toml
 from vitrail.data.preparing.prepare import Prepared
-from vitrail.data.preparing.prepared import PreparedLabels, PreparedText, Texts, open_data
+from vitrail.data.preparing.prepared import PreparedText, Texts, open_data
 from vitrail.decode.perplexity import TextPerplexity
 from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.errors import ModelError
@@ -66,13 +66,13 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """Open a run's folder. Raises ModelError where it is not a run, or its data are missing."""
+        """Open a run's folder. Raises ModelError where it is not a run of a translator or a language model, or its data are missing."""
         if not (folder / "config.toml").exists():
             raise ModelError(f"{folder}: not a run directory", expected="the folder of a run, as vitrail train makes it")
-        data = open_data(folder / "data")
-        if isinstance(data, PreparedLabels):
-            raise ModelError(f"{folder}: the run of a classifier", expected="the run of a translator or a language model")
-        return cls(folder, to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), data)
+        config, data = to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), open_data(folder / "data")
+        if config.task not in ("translation", "language") or not isinstance(data, Prepared | PreparedText):
+            raise ModelError(f"{folder}: a model for {config.task}", expected="the run of a translator or a language model")
+        return cls(folder, config, data)
 
     @property
     def prepared(self) -> Prepared:
