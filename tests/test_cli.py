@@ -171,7 +171,7 @@ def test_an_experiment_under_its_old_name_warns(vitrail: Run, tmp_path: Path) ->
         (["generate", "nowhere", "--top-p", "2"], 2, "--top-p"),
         (["generate", "nowhere", "--prompt", "a", "--prompts", "good.en"], 2, "--prompts"),
         (["align", "nowhere", "--source", "good.en", "--target", "good.fr", "--first", "1"], 2, "--gold"),
-        (["prepare", "-o", "new", "--source", "good.en", "--target", "good.fr", "--examples", "3"], 2, "--explain"),
+        (["prepare", "-o", "new", "--source", "good.en", "--target", "good.fr", "--shown", "3"], 2, "--explain"),
         (["evaluate", "good.en", "--reference", "short.fr"], 3, "short.fr"),
         (["config", "nowhere"], 4, "config.toml"),
     ],
@@ -358,7 +358,7 @@ def test_translate_answers_each_line_while_the_pipe_stays_open(vitrail: Run, tra
 def test_prepare_explains_and_train_uses_it(vitrail: Run, text: Path, tmp_path: Path) -> None:
     arguments = command(text, tmp_path / "run")[1:]
     arguments = arguments[: arguments.index("--duration")] + arguments[arguments.index("--duration") + 2 :]
-    ran = vitrail("prepare", *arguments, "--explain", "--examples", "3")
+    ran = vitrail("prepare", *arguments, "--explain", "--shown", "3")
     assert ran.code == 0
     assert "300 pairs read" in ran.out and ran.out.count("subwords") >= 3
     assert "is prepared from this text already" in vitrail("prepare", *arguments).err

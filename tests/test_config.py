@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from vitrail.config import Config, Duration, Override, build, keys, merge, parse_override, read_toml, to_toml, with_overrides
 from vitrail.errors import UsageError
+from vitrail.models.build import MODEL_KINDS
 from vitrail.train.run_config import RunConfig
+
+
+def kinds_with(key: str) -> str:
+    """The kinds of model that have a setting, as a sentence lists them."""
+    found = sorted(name for name, kind in MODEL_KINDS.items() if key in kind.config.model_fields)
+    assert len(found) > 1
+    return " and ".join(found)
 
 
 class Inner(Config):
@@ -81,11 +89,11 @@ DATA = {"corpora": [{"source": "a.en", "target": "a.fr"}]}
     [
         (
             {"model": {"cell": "gru"}},
-            "model.cell: kind transformer has no such key, but recurrent and recurrent-language have (model.kind)",
+            f"model.cell: kind transformer has no such key, but {kinds_with('cell')} have (model.kind)",
         ),
         (
             {"model": {"kind": "recurrent", "heads": 2}},
-            "model.heads: kind recurrent has no such key, but causal-language and transformer have (model.kind)",
+            f"model.heads: kind recurrent has no such key, but {kinds_with('heads')} have (model.kind)",
         ),
         ({"model": {"kind": "gru"}}, "model.kind: gru is none of 'transformer', 'recurrent'"),
         ({"model": {"widht": 3}}, "model.widht: no such key of kind transformer; model.width?"),

@@ -17,13 +17,19 @@ from vitrail.train.tasks.validate import Validated
 
 NAMES = [
     *(
+        "Classified",
+        "Classifier",
+        "Autoencoder",
         "DataError",
         "Duration",
+        "Embedder",
         "Generated",
         "Generator",
+        "Guess",
         "InspectableTranslator",
         "Inspection",
         "Interrupted",
+        "MaskFiller",
         "ModelError",
         "RunConfig",
         "SamplingConfig",
@@ -33,7 +39,7 @@ NAMES = [
         "TrainingError",
     ),
     *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "__version__", "load"),
-    *("train_language_model", "train_translator"),
+    *("train_classifier", "train_language_model", "train_translator"),
 ]
 
 EARLIER = {

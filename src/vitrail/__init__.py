@@ -15,9 +15,13 @@ from vitrail.runtime.cores import keep_few_kernels, wait_briefly
 from vitrail.version import __version__
 
 if TYPE_CHECKING:
-    from vitrail.api import train_language_model, train_translator
+    from vitrail.api import train_classifier, train_language_model, train_translator
     from vitrail.config import Duration
+    from vitrail.decode.autoencoder import Autoencoder
+    from vitrail.decode.classify import Classified, Classifier
+    from vitrail.decode.embedding import Embedder
     from vitrail.decode.generate import Generated, Generator
+    from vitrail.decode.masked import Guess, MaskFiller
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
     from vitrail.decode.textual.results import Translation
     from vitrail.decode.textual.text_constraints import TextConstraints
@@ -28,13 +32,19 @@ if TYPE_CHECKING:
     from vitrail.train.run_config import RunConfig
 
 __all__ = [
+    "Autoencoder",
+    "Classified",
+    "Classifier",
     "DataError",
     "Duration",
+    "Embedder",
     "Generated",
     "Generator",
+    "Guess",
     "InspectableTranslator",
     "Inspection",
     "Interrupted",
+    "MaskFiller",
     "ModelError",
     "RunConfig",
     "SamplingConfig",
@@ -49,16 +59,21 @@ __all__ = [
     "VitrailError",
     "__version__",
     "load",
+    "train_classifier",
     "train_language_model",
     "train_translator",
 ]
 
 # Importing torch takes seconds, so each public name is fetched when it is first used (PEP 562).
 _HOMES = {
-    "vitrail.api": ("train_language_model", "train_translator"),
+    "vitrail.api": ("train_classifier", "train_language_model", "train_translator"),
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
+    "vitrail.decode.classify": ("Classified", "Classifier"),
+    "vitrail.decode.autoencoder": ("Autoencoder",),
+    "vitrail.decode.embedding": ("Embedder",),
     "vitrail.decode.generate": ("Generated", "Generator"),
+    "vitrail.decode.masked": ("Guess", "MaskFiller"),
     "vitrail.decode.textual.results": ("Translation",),
     "vitrail.decode.textual.text_constraints": ("TextConstraints",),
     "vitrail.decode.translate": ("Translator",),

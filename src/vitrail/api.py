@@ -9,6 +9,7 @@ from vitrail.config import Override, parse_override
 from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 
 if TYPE_CHECKING:
+    from vitrail.decode.classify import Classifier
     from vitrail.decode.generate import Generator
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.log.metrics import Observe
@@ -75,6 +76,30 @@ def train_language_model(
     source = Override(("data", "text"), [{"source": str(text)}])
     run_training(Request(overrides=(source, *map(parse_override, settings))), Path(folder), say=say)
     return Generator.load(folder)
+
+
+def train_classifier(
+    text: str | Path,
+    labels: str | Path,
+    folder: str | Path,
+    *,
+    settings: Sequence[str] = (),
+    say: Callable[[str], None] = lambda _: None,
+) -> "Classifier":
+    """Train a classifier from two files, line n of one the label of line n of the other.
+
+    What is not set is chosen from the text. The test set is scored at the end (`scores.json`). Called again, it goes on with a training
+    that was stopped, and loads a finished one.
+
+    Args:    folder: where the run lives. settings: such as "preset=classifier-lstm" or "data.several=true".
+             say: called with each line meant for the user.
+    Raises:  the exceptions of `vitrail.errors`.
+    """
+    from vitrail.decode.classify import Classifier
+
+    examples = Override(("data", "examples"), [{"source": str(text), "target": str(labels)}])
+    run_training(Request(overrides=(examples, *map(parse_override, settings))), Path(folder), say=say)
+    return Classifier.load(folder)
 
 
 def run_training(

@@ -8,8 +8,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -35,81 +36,46 @@ def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
     return stoppable
 
 
+class _Verb(NamedTuple):
+    """One verb: the room of `commands` that it is in, what `--help` says of it, and whether it goes on when it is called again."""
+
+    room: str
+    help: str
+    resumable: bool = False
+    function: str = ""
+    """Its function and module, where these are not called as the verb is."""
+
+
 _VERBS = {
-    "demo": "Train on the built-in phrasebook, and look into the result.",
-    "prepare": "Clean text, hold some out, learn subwords, and report it all.",
-    "train": "Train a translator, or a language model, from text.",
-    "translate": "Translate a file or stdin, line for line.",
-    "generate": "Write text with a language model.",
-    "align": "Link the words of sentences with those of translations.",
-    "evaluate": "Score translations, or a model: BLEU, chrF and TER.",
-    "inspect": "See through a model: one sentence, or a study of the whole.",
-    "doctor": "Say what is wrong with a training, and the remedy.",
-    "compare": "Train a ladder of architectures on the same text.",
-    "config": "List every setting, or those of a run.",
-    "experiment": "See the problems that attention and gates were made for.",
-    "bench": "Measure speed, against others and against promises.",
+    "demo": _Verb("training", "Train on the built-in phrasebook, and look into the result.", resumable=True),
+    "prepare": _Verb("training", "Clean text, hold some out, learn subwords, and report it all."),
+    "train": _Verb("training", "Train a translator, a language model or a classifier from text.", resumable=True),
+    "translate": _Verb("translating", "Translate a file or stdin, line for line."),
+    "generate": _Verb("translating", "Write text with a language model."),
+    "fill": _Verb("translating", "Guess hidden words with a masked language model."),
+    "classify": _Verb("translating", "Give texts their labels with a classifier."),
+    "embed": _Verb("translating", "Turn sentences into vectors, and find their neighbours."),
+    "interpolate": _Verb("translating", "Walk from one sentence to another with an autoencoder."),
+    "align": _Verb("translating", "Link the words of sentences with those of translations."),
+    "evaluate": _Verb("evaluating", "Score translations, or a model: BLEU, chrF, TER; F1."),
+    "inspect": _Verb("inspecting", "See through a model: one sentence, or a study of the whole."),
+    "doctor": _Verb("inspecting", "Say what is wrong with a training, and the remedy."),
+    "compare": _Verb("evaluating", "Train a ladder of architectures on the same text.", resumable=True),
+    "export": _Verb("exchanging", "Write a model for another program."),
+    "import": _Verb("exchanging", "Read a model back from another program.", function="import_model"),
+    "config": _Verb("training", "List every setting, or those of a run."),
+    "experiment": _Verb("inspecting", "See the problems that attention and gates were made for."),
+    "bench": _Verb("evaluating", "Measure speed, against others and against promises."),
 }
-"""What `--help` says of each: listing them loads none."""
+"""Listing them loads none."""
 
 
 def _load(name: str) -> Callable[..., None] | typer.Typer:
     """A verb by name, or a group of verbs. A call needs one, and loads no other."""
-    match name:
-        case "demo":
-            from vitrail.commands.training.demo import demo
-
-            return _resumable(demo)
-        case "prepare":
-            from vitrail.commands.training.prepare import prepare
-
-            return prepare
-        case "train":
-            from vitrail.commands.training.train import train
-
-            return _resumable(train)
-        case "translate":
-            from vitrail.commands.translating.translate import translate
-
-            return translate
-        case "generate":
-            from vitrail.commands.translating.generate import generate
-
-            return generate
-        case "align":
-            from vitrail.commands.translating.align import align
-
-            return align
-        case "evaluate":
-            from vitrail.commands.evaluating.evaluate import evaluate
-
-            return evaluate
-        case "inspect":
-            from vitrail.commands.inspecting.inspect import inspect
-
-            return inspect
-        case "doctor":
-            from vitrail.commands.inspecting.doctor import doctor
-
-            return doctor
-        case "compare":
-            from vitrail.commands.evaluating.compare import compare
-
-            return _resumable(compare)
-        case "config":
-            from vitrail.commands.training.config import config
-
-            return config
-        case "experiment":
-            from vitrail.commands.inspecting.experiment import experiment
-
-            return experiment
-        case "bench":
-            from vitrail.commands.evaluating.bench import bench
-
-            return bench
-        case _:
-            raise KeyError(name)
+    verb = _VERBS[name]
+    function = verb.function or name
+    found = getattr(import_module(f"vitrail.commands.{verb.room}.{function}"), function)
+    return _resumable(found) if verb.resumable else found
 
 
 class _Verbs(TyperGroup):
@@ -121,7 +87,7 @@ class _Verbs(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_VERBS.items()))
+            formatter.write_dl([(name, verb.help) for name, verb in _VERBS.items()])
 
 
 class _Built(Mapping[str, Any]):

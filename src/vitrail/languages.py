@@ -208,6 +208,11 @@ def writing_of(texts: Iterable[str]) -> Writing:
     return Writing(dict(sorted(found.items(), key=lambda item: (-item[1], item[0]))), total / stretches if stretches else 0.0)
 
 
+def is_unspaced(sign: str) -> bool:
+    """Whether a letter belongs to a script that has no spaces between words."""
+    return any(_script_pattern(code).match(sign) for code in UNSPACED_SCRIPTS)
+
+
 def _by_script(signs: Iterable[str]) -> Iterable[tuple[str, list[str]]]:
     """Signs by their script, without those of no single script, except kana's long vowel marks."""
     left = "".join(signs)

@@ -267,8 +267,9 @@ def test_batches_are_segmented_anew_each_epoch() -> None:
 
         target = source
 
-    resample = SubwordDropout(Vocabularies(subwords, subwords, joint=True), 0.3)
-    made, again, plain = (Batches([Encoded()], budget=50, seed=1, max_length=99, resample=how) for how in (resample, resample, None))
+    dropped = SubwordDropout(Vocabularies(subwords, subwords, joint=True), 0.3)
+    made, again = (Batches([Encoded()], budget=50, seed=1, max_length=99, collate=dropped) for _ in range(2))
+    plain = Batches([Encoded()], budget=50, seed=1, max_length=99)
     assert made.epoch_length(0) == plain.epoch_length(0)
     changed = 0
     for position in range(made.epoch_length(0)):

@@ -14,8 +14,8 @@ from vitrail.config import merge, with_overrides
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import BEFORE_CHARACTERS
 from vitrail.errors import UsageError
-from vitrail.models.build import MODEL_KINDS, PRESETS
-from vitrail.train.choosing import choose_text
+from vitrail.models.build import MODEL_KINDS, PRESETS, TASK_MODELS
+from vitrail.train.choosing import choose_labels, choose_text
 from vitrail.train.choosing.choose import (
     LEARNING_RATES,
     LEAST_STEPS,
@@ -92,7 +92,9 @@ def test_more_text_larger_vocabulary_less_dropout() -> None:
         == WARMUPS.keys()
         == {name for name, config in PRESETS.items() if MODEL_KINDS[config.kind].task == "translation"}
     )
-    assert choose_text.LEARNING_RATES.keys() == {name for name, config in PRESETS.items() if MODEL_KINDS[config.kind].task == "language"}
+    by_task = {task: {name for name, config in PRESETS.items() if MODEL_KINDS[config.kind].task == task} for task in TASK_MODELS}
+    assert choose_text.LEARNING_RATES.keys() == by_task["language"] | by_task["masked"]
+    assert choose_labels.LEARNING_RATES.keys() == by_task["classification"]
 
 
 def test_another_script_has_a_vocabulary_of_its_own() -> None:

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ Lengths = npt.NDArray[np.int32]
 Indices = npt.NDArray[np.int64]
 IdRow = npt.NDArray[np.int32] | Sequence[int]
 Item = TypeVar("Item")
+Made = TypeVar("Made", bound=tuple[Tensor, ...], covariant=True)
 
 # Source positions of a batch may reach this multiple of the budget, which is counted on the target side: a pair of languages
 # seldom differs by more, and the memory of a batch stays within (1 + SOURCE_FACTOR) times the budget.
@@ -41,13 +42,13 @@ class Batch(NamedTuple):
     """y1 .. yn EOS, then PAD: what it must predict."""
 
 
-def pad_rows(rows: Sequence[IdRow]) -> Int[Tensor, "B S"]:
-    """Pad rows of ids to one array: each ends in EOS, then PAD. Precondition: at least one row."""
+def pad_rows(rows: Sequence[IdRow], *, start: bool = False) -> Int[Tensor, "B S"]:
+    """Pad rows of ids to one array: each ends in EOS, then PAD; with `start`, each begins with SOS. Precondition: at least one row."""
     flat, lengths, filled = _layout(rows)
     padded = np.full(filled.shape, PAD, dtype=np.int64)
     padded[filled] = flat
     padded[np.arange(len(rows)), lengths] = EOS
-    return torch.from_numpy(padded)
+    return torch.from_numpy(np.pad(padded, ((0, 0), (1, 0)), constant_values=SOS) if start else padded)
 
 
 def collate(source_ids: Sequence[IdRow], target_ids: Sequence[IdRow]) -> Batch:
@@ -179,10 +180,18 @@ class Pairs(Protocol):
 
 
 @runtime_checkable
-class Resample(Protocol):
-    """Segments rows again: a pure function of rows and seed."""
+class Collate(Protocol[Made]):
+    """Makes a batch from rows of ids: a pure function of rows and seed."""
 
-    def __call__(self, source: Sequence[IdRow], target: Sequence[IdRow], *, seed: int) -> tuple[Sequence[IdRow], Sequence[IdRow]]: ...
+    def __call__(self, source: Sequence[IdRow], target: Sequence[IdRow], /, *, seed: int) -> Made:
+        """The batch. Args: target: as many rows as of the source."""
+        ...
+
+
+def collate_pairs(source: Sequence[IdRow], target: Sequence[IdRow], /, *, seed: int) -> Batch:
+    """The rows as they are; see `collate`."""
+    del seed
+    return collate(source, target)
 
 
 class SubwordDropout(NamedTuple):
@@ -194,13 +203,14 @@ class SubwordDropout(NamedTuple):
     vocabularies: Vocabularies
     dropout: float
 
-    def __call__(self, source: Sequence[IdRow], target: Sequence[IdRow], *, seed: int) -> tuple[Sequence[IdRow], Sequence[IdRow]]:
+    def __call__(self, source: Sequence[IdRow], target: Sequence[IdRow], /, *, seed: int) -> Batch:
+        """The batch of rows segmented again."""
         sides = ((self.vocabularies.source, source), (self.vocabularies.target, target))
         sampled = [
             subwords.sample([subwords.decode(map(int, row)) for row in rows], seed=2 * seed + side, dropout=self.dropout)
             for side, (subwords, rows) in enumerate(sides)
         ]
-        return sampled[0], sampled[1]
+        return collate(*sampled)
 
 
 def shares(sizes: Sequence[int], weights: Sequence[float], *, temperature: float) -> list[int]:
@@ -218,7 +228,7 @@ def shares(sizes: Sequence[int], weights: Sequence[float], *, temperature: float
     return counts.tolist()
 
 
-class Batches:
+class Batches(Generic[Made]):
     """The batches of a training, from one corpus or several, in any order.
 
     An epoch draws as many pairs as all corpora have together, from each its share (`shares`). The pairs of a corpus are shuffled, used in
@@ -232,7 +242,7 @@ class Batches:
         corpora: one or more.
         max_length: pairs with more ids than this on a side are left out; `left_out` counts them.
         weights: of the corpora; empty: all alike.
-        resample: segments each batch again, with a seed of (seed, epoch, position).
+        collate: makes each batch from its rows, with a seed of (seed, epoch, position).
     Raises: DataError when no pair is left.
     """
 
@@ -245,9 +255,9 @@ class Batches:
         max_length: int,
         weights: Sequence[float] = (),
         temperature: float = 1.0,
-        resample: Resample | None = None,
+        collate: Collate[Made] = collate_pairs,
     ) -> None:
-        self._corpora, self._budget, self._seed, self._resample = corpora, budget, seed, resample
+        self._corpora, self._budget, self._seed, self._collate = corpora, budget, seed, collate
         kept = [within_max_length(corpus.source_lengths, corpus.target_lengths, max_length=max_length) for corpus in corpora]
         self.sizes = [len(indices) for indices in kept]
         """Pairs of each corpus that are short enough."""
@@ -283,18 +293,16 @@ class Batches:
             epoch += 1
         return epoch, number
 
-    def at(self, epoch: int, position: int) -> Batch:
+    def at(self, epoch: int, position: int) -> Made:
         """The batch at a position of an epoch."""
         chosen = self._planned(epoch)[position]
         corpus_of = np.searchsorted(self._starts, chosen, side="right") - 1
         places = list(zip(corpus_of.tolist(), self._index[chosen].tolist(), strict=True))
         source: Sequence[IdRow] = [self._corpora[corpus].source(index) for corpus, index in places]
         target: Sequence[IdRow] = [self._corpora[corpus].target(index) for corpus, index in places]
-        if self._resample is not None:
-            source, target = self._resample(source, target, seed=int(_random_bits(1, self._seed, epoch, position, 3)[0] >> np.uint64(2)))
-        return collate(source, target)
+        return self._collate(source, target, seed=int(_random_bits(1, self._seed, epoch, position, 3)[0] >> np.uint64(2)))
 
-    def sequence(self, first: int, *, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    def sequence(self, first: int, *, rank: int = 0, world: int = 1) -> Iterator[Made]:
         """Batches from number `first` on, without end: those whose number is `rank` modulo `world`.
 
         If an update takes a number of batches that `world` divides, all ranks do equally many, and the batches of an update are the
@@ -306,7 +314,7 @@ class Batches:
             yield self.at(*self.locate(number))
             number += world
 
-    def longest(self) -> Batch:
+    def longest(self) -> Made:
         """The batch of epoch 0 with the most positions; see `longest`."""
         return self.at(0, longest(self._source_lengths, self._target_lengths, self._planned(0)))
 

@@ -67,8 +67,9 @@ class TextConfig(Config):
     language: str = ""
     """Such as "en"."""
     documents: Literal["file", "paragraph", "line"] = "file"
-    """What a model with a window (gpt-mini) reads as one document: a file, the lines up to an empty one, or each line. Attention does not
-    reach from one document into another. paragraph keeps empty lines."""
+    """What a Transformer reads as one document: a file, the lines up to an empty one, or each line. Attention does not reach from one
+    document into another. A masked language model reads neighbouring lines of one document together, as many as fit. paragraph keeps empty
+    lines."""
     blank_lines: bool = False
     """Keep empty lines, one of several that follow each other: the model then learns where paragraphs end."""
     holdout: HoldoutLines = HoldoutLines()

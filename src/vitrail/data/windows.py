@@ -47,7 +47,7 @@ class Windows:
             )
         self.length, self._count = length, self._size // length
         self.rows = max(1, min(tokens // length, self._count))
-        self._ends = _document_starts(stores, self._ring.starts, documents)
+        self._ends = document_starts(stores, self._ring.starts, documents)
         self._known: tuple[int, int, npt.NDArray[np.int64]] | None = None
         self.sizes = [self._size]
         """Tokens of the text."""
@@ -94,7 +94,7 @@ class Windows:
         return np.searchsorted(self._ends, places % self._size, side="right") + places // self._size * len(self._ends)
 
 
-def _document_starts(stores: Sequence[Store], starts: npt.NDArray[np.int64], documents: Documents) -> npt.NDArray[np.int64]:
+def document_starts(stores: Sequence[Store], starts: npt.NDArray[np.int64], documents: Documents) -> npt.NDArray[np.int64]:
     """The places of the ends of line after which another document begins: of each file's last line, of empty lines, or of every line."""
     found: list[npt.NDArray[np.int64]] = []
     for store, start in zip(stores, starts[:-1].tolist(), strict=True):

@@ -14,9 +14,9 @@ from vitrail.decode.perplexity import TextPerplexity, measure_text
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel
-from vitrail.models.model_folder import load_folder
+from vitrail.models.model_folder import load_folder, of_another_task
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 MOST_TOKENS = 200
@@ -67,11 +67,7 @@ class Generator:
             set_threads(threads)
         loaded = load_folder(Path(path), device=choose_device(device))
         if not isinstance(loaded.model, LanguageModel):
-            raise ModelError(
-                f"{path}: holds a model that translates ({loaded.config.kind})",
-                expected="a language model",
-                remedy=f"vitrail translate {path}",
-            )
+            raise of_another_task(path, loaded.config, expected="language")
         return cls(loaded.model, loaded.vocabularies.target, facts=loaded.facts)
 
     @overload

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vitrail.data.preparing.prepared import Prepared, PreparedText
+    from vitrail.data.preparing.prepared import Prepared, PreparedLabels
     from vitrail.evaluation.report import Evaluation
     from vitrail.train.run_config import RunConfig
 
@@ -16,19 +16,21 @@ SCORES = "scores.json"
 
 
 def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Translate the test set as configured and score it: BLEU and chrF with their 95 % intervals and signatures.
+    """Translate the test set as configured and score it: BLEU and chrF with their 95 % intervals and signatures; or score another model.
 
     Returns: plain values, with `lines` as text; the cached ones if all inputs of the score are the same (`decided_by`).
              None where there is no test set.
     """
-    from vitrail.data.preparing.prepared import PreparedText, open_data
+    from vitrail.data.preparing.prepared import PreparedLabels, PreparedText, open_data
     from vitrail.files import write_file
 
     prepared = open_data(folder / "data")
     if isinstance(prepared, PreparedText):
-        return _score_text(folder, prepared, step=step) if prepared.test else None
+        return _score_text(folder, prepared.test, step=step) if prepared.test else None
     if not prepared.test.source:
         return None
+    if isinstance(prepared, PreparedLabels):
+        return _score_labels(folder, prepared, step=step)
     decided_by = _decided_by(folder, config, prepared)
     kept = _read(folder / SCORES)
     if kept is not None and kept.get("decided_by") == decided_by:
@@ -43,12 +45,19 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
     return _write(folder, result)
 
 
-def _score_text(folder: Path, prepared: "PreparedText", *, step: int) -> dict[str, Any]:
-    from vitrail.decode.generate import Generator
+def _score_text(folder: Path, lines: list[str], *, step: int) -> dict[str, Any]:
+    from vitrail.evaluation.text_score import measure_folder
 
-    found = Generator.load(folder).measure(prepared.test)
-    lines = [f"on the test text ({len(prepared.test):,} lines):", found.to_text()]
-    return _write(folder, {"step": step, "lines": lines, **found.figures()})
+    found = measure_folder(folder, lines)
+    return _write(folder, {"step": step, "lines": [f"on the test text ({len(lines):,} lines):", found.to_text()], **found.figures()})
+
+
+def _score_labels(folder: Path, prepared: "PreparedLabels", *, step: int) -> dict[str, Any]:
+    from vitrail.decode.classify import Classifier
+    from vitrail.evaluation.label_report import evaluate_examples
+
+    found = evaluate_examples(Classifier.load(folder), *prepared.test)
+    return _write(folder, {"step": step, "lines": ["on the test set:", *found.to_text().splitlines()], **found.as_dict()})
 
 
 def _write(folder: Path, result: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -83,6 +83,35 @@ class Reads(Protocol):
 
         Padding comes last in a row and does not change the row's state; a row may be all padding.
         """
+        ...
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """A model that turns a sentence into one vector."""
+
+    marks_start: ClassVar[bool]
+    """Whether its sentences begin with <s>."""
+
+    @property
+    def longest(self) -> int | None:
+        """Positions of a sentence at most, marks at its ends included; None: any number."""
+        ...
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """One vector for each sentence. Rows end in EOS, then PAD."""
+        ...
+
+
+@runtime_checkable
+class Classifies(Protocol):
+    """A model that gives sentences one of several labels."""
+
+    marks_start: bool
+    """See `Embeds.marks_start`."""
+
+    def classify(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B logits"]:
+        """A score for each label (logits), or for two labels the one score of a sigmoid; rows as for `Embeds.embed`."""
         ...
 
 
@@ -197,6 +226,14 @@ class TranslationModel(Model):
 
     config: Any
     """Its configuration; each model has its own class."""
+
+    def loss(self, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
+        """See `Model.loss`; of a `batches.Batch`."""
+        return self.loss_given(self.encode(batch.source), batch, label_smoothing=label_smoothing)
+
+    @abstractmethod
+    def loss_given(self, encoded: Encoded, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
+        """The loss of the targets of a batch whose sources are read already; see `target_loss`."""
 
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Encoded:

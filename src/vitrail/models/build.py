@@ -8,23 +8,42 @@ from pydantic import Discriminator, Tag, TypeAdapter
 from torch import nn
 
 from vitrail.config import Config
-from vitrail.data.vocabularies.subwords import Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.errors import UsageError
 from vitrail.models.base import Model, TranslationModel
-from vitrail.models.kinds import causal, language, recurrent, transformer
+from vitrail.models.kinds import autoencoder, causal, classifier, language, masked, recurrent, transformer
+from vitrail.models.kinds.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
 from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
+from vitrail.models.kinds.classifier import (
+    RecurrentClassifier,
+    RecurrentClassifierConfig,
+    TransformerClassifier,
+    TransformerClassifierConfig,
+)
 from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
 from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.kinds.transformer import Transformer, TransformerConfig
 from vitrail.nn.probe import shorten_lookups
 
-TaskName = Literal["translation", "language"]
+TaskName = Literal["translation", "language", "masked", "classification", "autoencoding"]
 
-ModelConfig = TransformerConfig | RecurrentConfig
-"""Every architecture that translates."""
+TASK_MODELS: dict[TaskName, str] = {
+    "translation": "a model that translates",
+    "language": "a language model",
+    "masked": "a masked language model",
+    "classification": "a classifier",
+    "autoencoding": "an autoencoder",
+}
+"""What a model of each task is called."""
+
+ModelConfig = TransformerConfig | RecurrentConfig | TransformerAutoencoderConfig | RecurrentAutoencoderConfig
+"""Every architecture that translates: an autoencoder translates into the same words."""
 LanguageModelConfig = LanguageConfig | CausalConfig
 """Every architecture that writes text."""
-AnyConfig = ModelConfig | LanguageModelConfig
+ClassifierConfig = TransformerClassifierConfig | RecurrentClassifierConfig
+"""Every architecture that gives labels."""
+AnyConfig = ModelConfig | LanguageModelConfig | MaskedConfig | ClassifierConfig
 """Every architecture that can be built."""
 
 
@@ -51,8 +70,20 @@ def _make_language(config: LanguageConfig, source: int, target: int) -> Model:
     return RecurrentLanguageModel(config, vocabulary=target)
 
 
+def _make_masked(config: MaskedConfig, source: int, target: int) -> Model:
+    return MaskedLanguageModel(config, vocabulary=target)
+
+
 def _make_causal(config: CausalConfig, source: int, target: int) -> Model:
     return CausalLanguageModel(config, vocabulary=target)
+
+
+def _make_transformer_classifier(config: TransformerClassifierConfig, source: int, target: int) -> Model:
+    return TransformerClassifier(config, vocabulary=source, labels=target - (EOS + 1))
+
+
+def _make_recurrent_classifier(config: RecurrentClassifierConfig, source: int, target: int) -> Model:
+    return RecurrentClassifier(config, vocabulary=source, labels=target - (EOS + 1))
 
 
 MODEL_KINDS: dict[str, ModelKind] = {
@@ -80,6 +111,36 @@ MODEL_KINDS: dict[str, ModelKind] = {
         causal.PRESETS,
         "language",
     ),
+    "masked-language": ModelKind(
+        MaskedConfig,
+        _make_masked,
+        masked.PRESETS,
+        "masked",
+    ),
+    "transformer-classifier": ModelKind(
+        TransformerClassifierConfig,
+        _make_transformer_classifier,
+        {name: config for name, config in classifier.PRESETS.items() if isinstance(config, TransformerClassifierConfig)},
+        "classification",
+    ),
+    "recurrent-classifier": ModelKind(
+        RecurrentClassifierConfig,
+        _make_recurrent_classifier,
+        {name: config for name, config in classifier.PRESETS.items() if isinstance(config, RecurrentClassifierConfig)},
+        "classification",
+    ),
+    "transformer-autoencoder": ModelKind(
+        TransformerAutoencoderConfig,
+        autoencoder.transformer_autoencoder,
+        autoencoder.TRANSFORMER_PRESETS,
+        "autoencoding",
+    ),
+    "recurrent-autoencoder": ModelKind(
+        RecurrentAutoencoderConfig,
+        autoencoder.recurrent_autoencoder,
+        autoencoder.RECURRENT_PRESETS,
+        "autoencoding",
+    ),
 }
 PRESETS: dict[str, AnyConfig] = {name: config for kind in MODEL_KINDS.values() for name, config in kind.presets.items()}
 
@@ -95,7 +156,12 @@ AnyModelConfig = Annotated[
     Annotated[TransformerConfig, Tag("transformer")]
     | Annotated[RecurrentConfig, Tag("recurrent")]
     | Annotated[LanguageConfig, Tag("recurrent-language")]
-    | Annotated[CausalConfig, Tag("causal-language")],
+    | Annotated[CausalConfig, Tag("causal-language")]
+    | Annotated[MaskedConfig, Tag("masked-language")]
+    | Annotated[TransformerClassifierConfig, Tag("transformer-classifier")]
+    | Annotated[RecurrentClassifierConfig, Tag("recurrent-classifier")]
+    | Annotated[TransformerAutoencoderConfig, Tag("transformer-autoencoder")]
+    | Annotated[RecurrentAutoencoderConfig, Tag("recurrent-autoencoder")],
     Discriminator(_kind),
 ]
 """The same as a field of a configuration: `kind` selects it, so that errors are about the right one."""
@@ -116,7 +182,7 @@ def read_translator(table: Any) -> ModelConfig:
 def require_language(config: AnyConfig) -> LanguageModelConfig:
     """The configuration of a language model. Raises UsageError for one of another kind."""
     if not isinstance(config, LanguageModelConfig):
-        raise UsageError(f"model.kind = {config.kind}: a model that translates", expected="a language model")
+        raise UsageError(f"model.kind = {config.kind}: {TASK_MODELS[task_of(config)]}", expected="a language model")
     return config
 
 
@@ -127,8 +193,8 @@ def task_of(config: AnyConfig) -> TaskName:
 
 def require_translator(config: AnyConfig) -> ModelConfig:
     """The configuration of a model that translates. Raises UsageError for one of another kind."""
-    if isinstance(config, LanguageModelConfig):
-        raise UsageError(f"model.kind = {config.kind}: a language model", expected="a model that translates")
+    if not isinstance(config, ModelConfig):
+        raise UsageError(f"model.kind = {config.kind}: {TASK_MODELS[task_of(config)]}", expected="a model that translates")
     return config
 
 
@@ -141,7 +207,7 @@ def build_model(config: AnyConfig, vocabularies: Vocabularies) -> Model:
 
     Raises UsageError where the configuration does not fit the vocabularies.
     """
-    if config.tie == "all" and not vocabularies.joint:
+    if isinstance(config, ModelConfig) and config.tie == "all" and not vocabularies.joint:
         raise UsageError(
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",

@@ -29,7 +29,7 @@ from vitrail.files import (
     verify_folder,
 )
 from vitrail.models.base import Model, TranslationModel, unique_tensors
-from vitrail.models.build import MODEL_KINDS, AnyConfig, LanguageModelConfig, ModelConfig, TaskName, build_model, read_config
+from vitrail.models.build import MODEL_KINDS, TASK_MODELS, AnyConfig, ModelConfig, TaskName, build_model, read_config
 
 FORMAT = 2
 """Version of the folder, raised when an older program cannot read it; each has an upgrade step and a golden folder in the tests."""
@@ -139,13 +139,16 @@ def digest_of_folder(folder: Path) -> str:
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
     """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
     model, config, vocabularies, facts = load_folder(folder, device=device)
-    if not isinstance(model, TranslationModel) or isinstance(config, LanguageModelConfig):
-        raise ModelError(
-            f"{folder}: holds a language model ({config.kind})",
-            expected="a model that translates",
-            remedy=f"vitrail generate {folder}",
-        )
+    if not isinstance(model, TranslationModel) or not isinstance(config, ModelConfig):
+        raise of_another_task(folder, config, expected="translation")
     return LoadedModel(model, config, vocabularies, facts)
+
+
+def of_another_task(folder: str | Path, config: AnyConfig, *, expected: TaskName) -> ModelError:
+    """The error for a folder that holds a model of another task than expected; its remedy is the verb for the model that is there."""
+    task = MODEL_KINDS[config.kind].task
+    found = f"{folder}: holds {TASK_MODELS[task]} ({config.kind})"
+    return ModelError(found, expected=TASK_MODELS[expected], remedy=f"vitrail {_USES[task].verb} {folder}")
 
 
 def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:
@@ -265,12 +268,6 @@ def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]
     return tensors
 
 
-def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
-    what, use = _USES[MODEL_KINDS[config.kind].task]
-    lines = [f"- {name}: {value}" for name, value in facts.items() if name != "init"]
-    return "\n".join([f"# {what} trained with Vitrail", "", *lines, *_origins(facts.get("init")), "", use, ""])
-
-
 def _origins(init: Mapping[str, Any] | None) -> list[str]:
     """Where a model's first weights came from."""
     if init is None:
@@ -284,7 +281,25 @@ def _origins(init: Mapping[str, Any] | None) -> list[str]:
     return [*lines, f"- fresh: {', '.join(init['fresh']) or 'nothing'}"]
 
 
-_USES = {
-    "translation": ("A translator", '`vitrail translate PATH < input.txt`, or `vitrail.load("PATH").translate("...")`.'),
-    "language": ("A language model", '`vitrail generate PATH`, or `vitrail.Generator.load("PATH").generate("...")`.'),
+class _Use(NamedTuple):
+    """How a model is used."""
+
+    verb: str
+    python: str
+
+
+_USES: dict[TaskName, _Use] = {
+    "translation": _Use("translate", 'vitrail.load("PATH").translate("...")'),
+    "language": _Use("generate", 'vitrail.Generator.load("PATH").generate("...")'),
+    "masked": _Use("fill", 'vitrail.MaskFiller.load("PATH").fill("... [MASK] ...")'),
+    "classification": _Use("classify", 'vitrail.Classifier.load("PATH").classify("...")'),
+    "autoencoding": _Use("translate", 'vitrail.Autoencoder.load("PATH").reconstruct(["..."])'),
 }
+
+
+def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
+    task = MODEL_KINDS[config.kind].task
+    lines = [f"- {name}: {value}" for name, value in facts.items() if name != "init"]
+    what = "A translator" if task == "translation" else TASK_MODELS[task].capitalize()
+    use = f"`vitrail {_USES[task].verb} PATH`, or `{_USES[task].python}`."
+    return "\n".join([f"# {what} trained with Vitrail", "", *lines, *_origins(facts.get("init")), "", use, ""])

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import Override, build, merge, read_toml, with_overrides
+from vitrail.data.any_config import LISTS, data_class
 from vitrail.data.data_config import DataConfig
+from vitrail.data.labels_config import LabelsConfig
 from vitrail.data.preparing.paths import find_texts
 from vitrail.data.text_config import TextConfig
 from vitrail.errors import UsageError
@@ -20,6 +22,7 @@ from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.runtime.cores import usable_cores
 from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
 from vitrail.train.choosing.choose_init import choose_for_donors
+from vitrail.train.choosing.choose_labels import choose_for_labels, gather_label_facts
 from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
 
 if TYPE_CHECKING:
@@ -85,7 +88,7 @@ def plan_run(request: Request, folder: Path, *, gpu: bool) -> RunPlan:
     asked = request.table()
     data = asked.get("data", {})
     # A table of places changes those of the existing run.
-    if not any(isinstance(data.get(name), list) for name in ("corpora", "text")):
+    if not any(isinstance(data.get(name), list) for name in LISTS.values()):
         return RunPlan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
     begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing is lost by choosing again
     choices = _kept_choices(folder) if begun else None
@@ -98,21 +101,27 @@ def plan_run(request: Request, folder: Path, *, gpu: bool) -> RunPlan:
 
 def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
     data, preset = asked["data"], asked.get(PRESET)
-    if "text" in data:
-        if "corpora" in data:
-            raise UsageError("--text together with pairs", expected="plain text for a language model, or two sides for a translator")
-        facts = gather_text_facts(build(TextConfig, data, origin="settings").text)
-        donors = choose_for_donors(asked, pairs=False)
-        return donors.over(choose_for_text(facts, preset=preset or donors.preset, asked=asked), asked)
-    corpora = build(DataConfig, data, origin="settings").corpora
-    donors = choose_for_donors(asked, pairs=True)
-    facts = gather_facts(corpora, cores=usable_cores(), gpu=gpu)
-    return donors.over(choose(facts, preset=preset or donors.preset, asked=asked), asked)
+    if len([name for name in LISTS.values() if name in data]) > 1:
+        raise UsageError(
+            "text of several kinds",
+            expected="plain text for a language model, two sides for a translator, or text and labels for a classifier",
+        )
+    config = build(data_class(data), data, origin="settings")
+    donors = choose_for_donors(asked, data=config.kind)
+    preset = preset or donors.preset
+    match config:
+        case TextConfig(text=text):
+            chosen = choose_for_text(gather_text_facts(text), preset=preset, asked=asked)
+        case LabelsConfig(examples=examples):
+            chosen = choose_for_labels(gather_label_facts(examples), preset=preset, asked=asked)
+        case DataConfig(corpora=corpora):
+            chosen = choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+    return donors.over(chosen, asked)
 
 
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:
     path = folder / "config.toml"
-    expected = "--source FILE --target FILE, --corpus FILE, or --text FILE for a language model"
+    expected = "--source FILE --target FILE, --corpus FILE, --text FILE for a language model, or --text FILE --labels FILE for a classifier"
     if not path.exists():
         raise UsageError(
             f"no training text was given, and {folder} has no run to resume",

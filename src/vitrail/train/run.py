@@ -19,7 +19,7 @@ from vitrail.data.batches import prefetch
 from vitrail.data.preparing.fingerprints import stamps
 from vitrail.data.preparing.paths import with_full_names
 from vitrail.data.preparing.prepare import prepare
-from vitrail.data.preparing.prepared import Prepared, PreparedText, open_data
+from vitrail.data.preparing.prepared import AnyPrepared, open_data
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
 from vitrail.models.adapters import Adapter
@@ -59,8 +59,6 @@ _HYPERPARAMETERS = ("betas", "eps", "weight_decay", "momentum")
 """Settings of an optimizer's group from the configuration; its learning rate is set at each step."""
 _WORST = -1e30
 """Replaces a dev score that is not finite, which JSON cannot have."""
-
-_SELECT_REASON = "it counts characters, so that it sees progress in lines of any length and script"
 
 Say = Callable[[str], None]
 _log = logging.getLogger(__name__)
@@ -155,7 +153,7 @@ class _Run:
         folder: Path,
         checkpoint: checkpoints.Checkpoint | None,
         *,
-        prepared: Prepared | PreparedText,
+        prepared: AnyPrepared,
         stop: StopRequest,
         observers: Sequence[Observe],
         watch: Watch | None,
@@ -331,7 +329,8 @@ class _Run:
         lines = [*(to_lines(self.taken) if self.taken else ()), f"{size}; {self.config.train.duration} of training on {where}"]
         if self.task.has_dev:
             chosen = self.config.train.select == "auto" and len(self.task.scores) > 1
-            reason = f": {_SELECT_REASON}  [--set train.select=bleu]" if chosen else ""
+            other = next((name for name in self.task.scores if name != self.select), "")
+            reason = f": {self.task.preferred_reason}  [--set train.select={other}]" if chosen else ""
             lines.append(f"the best model is chosen by {self.task.scores[self.select]} on the dev set{reason}")
             lines += [f"dev set: {note}" for note in notes]
         return lines
@@ -422,7 +421,7 @@ class _Run:
 
     def _save_model(self, weights: dict[str, Tensor], values: dict[str, float], *, step: int | None = None) -> None:
         finite = {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
-        facts = {**self.prepared.facts, "step": self.progress.step if step is None else step, **finite}
+        facts = {**self.task.facts, "step": self.progress.step if step is None else step, **finite}
         facts["search"] = self.config.search.model_dump(mode="json")
         facts |= {"init": {name: self.taken[name] for name in ("parts", "fresh")}} if self.taken else {}
         save_model(

@@ -1,30 +1,28 @@
 """All settings of a training, in one frozen object."""
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Field, model_validator
 
 from vitrail.config import Config, Duration, Interval
+from vitrail.data.any_config import AnyDataConfig
 from vitrail.data.data_config import DataConfig
-from vitrail.data.text_config import TextConfig
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.adapters import LoraConfig
-from vitrail.models.build import PRESETS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
+from vitrail.models.build import PRESETS, TASK_MODELS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
 from vitrail.runtime.device import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 from vitrail.train.starting.init_config import InitConfig
 
-
-def _data_kind(value: Any) -> str:
-    """The kind of a table: by default pairs, or text if it has plain text."""
-    if isinstance(value, DataConfig | TextConfig):
-        return value.kind
-    return str(value.get("kind", "text" if "text" in value else "pairs")) if isinstance(value, dict) else "pairs"  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-
-
-AnyDataConfig = Annotated[Annotated[DataConfig, Tag("pairs")] | Annotated[TextConfig, Tag("text")], Discriminator(_data_kind)]
-"""Text of any kind as a field of a configuration."""
+DATA_OF_TASK: dict[TaskName, str] = {
+    "translation": "pairs",
+    "language": "text",
+    "masked": "text",
+    "classification": "labels",
+    "autoencoding": "text",
+}
+"""The kind of data that each task learns from."""
 
 
 class TrainConfig(Config):
@@ -54,9 +52,10 @@ class TrainConfig(Config):
     """How often a checkpoint is written, in addition to those at validations."""
     log_every: int = Field(default=50, ge=1)
     """Steps between lines of metrics."""
-    select: Literal["auto", "bleu", "chrf", "loss"] = "auto"
-    """Dev score that chooses the best model; for equal scores, the lower loss decides. auto: chrf, which counts characters, so that it
-    measures progress in lines of any length and script; a resumed run keeps its score."""
+    select: Literal["auto", "bleu", "chrf", "loss", "accuracy", "f1", "matthews"] = "auto"
+    """Dev score that chooses the best model; for equal scores, the lower loss decides. auto: for a translator chrf, which counts
+    characters, so that it measures progress in lines of any length and script; for a classifier f1, the mean over all labels, so that rare
+    ones count as much as frequent ones; for other models loss. A resumed run keeps its score."""
     patience: int = Field(default=0, ge=0)
     """Stop after this many validations without a better dev score. 0: never."""
     validation_sentences: int = Field(default=1000, ge=1)
@@ -109,7 +108,7 @@ class RunConfig(Config):
     def pairs(self) -> DataConfig:
         """The text of a translator. Raises UsageError where the run is of another kind."""
         if not isinstance(self.data, DataConfig):
-            raise UsageError("a language model's run", expected="the run of a translator")
+            raise UsageError(f"the run of {TASK_MODELS[self.task]}", expected="the run of a translator")
         return self.data
 
     @model_validator(mode="after")
@@ -126,11 +125,11 @@ class RunConfig(Config):
 
     @model_validator(mode="after")
     def _one_task(self) -> "RunConfig":
-        needed = "pairs" if self.task == "translation" else "text"
-        if self.data.kind != needed:
+        if self.data.kind != DATA_OF_TASK[self.task]:
             raise UsageError(
-                f"a model for {self.task} (model.kind) with data of kind {self.data.kind}",
-                expected="two sides of a text for a translator, plain text for a language model",
-                remedy="--text FILE --preset lstm-lm, or --source FILE --target FILE",
+                f"{TASK_MODELS[self.task]} (model.kind) with data of kind {self.data.kind}",
+                expected=f"data of kind {DATA_OF_TASK[self.task]}: two sides of a text for a translator, plain text for a language model,"
+                " text and labels for a classifier",
+                remedy="--text FILE --preset lstm-lm, --source FILE --target FILE, or --text FILE --labels FILE",
             )
         return self

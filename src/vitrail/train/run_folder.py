@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from vitrail.config import build, read_toml, to_toml
-from vitrail.data.data_config import DataConfig
+from vitrail.data.any_config import AnyData
 from vitrail.data.preparing.fingerprints import input_files
 from vitrail.data.preparing.holder import holds_comparison
 from vitrail.data.preparing.paths import find_texts
 from vitrail.data.preparing.prepared import is_prepared, open_data
-from vitrail.data.text_config import TextConfig
 from vitrail.errors import UsageError, VitrailError
 from vitrail.files import Recognise, holds, is_json_with, is_log_with, is_published, require_folder, require_own, start_of
 from vitrail.models.model_folder import is_model
@@ -64,7 +63,7 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
     require_own({folder / name: recognise for name, recognise in places.items()}, what="a run", inputs=inputs)
 
 
-def kept_fingerprint(folder: Path, data: DataConfig | TextConfig) -> dict[str, Any] | None:
+def kept_fingerprint(folder: Path, data: AnyData) -> dict[str, Any] | None:
     """The fingerprint of a run's data, if the run has the same text (by file names) and some of it, or a vocabulary that it took, is gone.
 
     Then the run can resume without them; None wherever text has to be read.

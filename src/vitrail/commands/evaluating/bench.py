@@ -1,8 +1,9 @@
-"""vitrail bench: speed, against other toolkits and against fixed limits."""
+"""vitrail bench: speed, against other toolkits and against fixed limits; and classifiers against a baseline."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -127,6 +128,61 @@ def bench_language(
     from vitrail.bench.language_speed import measure_language_speed
 
     report = measure_language_speed(rows=rows, context=context, steps=steps, repeats=repeats, threads=threads, say=console.say)
+    console.show(report.to_json() if json else report.to_text())
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The examples."""
+
+    examples: Annotated[str, typer.Option(metavar="FILE[,FILE]", help="Texts with labels, as for train.", show_default=False)] = ""
+    dev: Annotated[str, typer.Option(metavar="FILE[,FILE]", help="The same to choose the best step by.", show_default="held out")] = ""
+    test: Annotated[str, typer.Option(metavar="FILE[,FILE]", help="The same to score.", show_default="held out")] = ""
+
+
+@bench.command("classify")
+@console.with_groups
+def bench_classify(
+    *,
+    labelled: Labelled,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the runs are kept.")],
+    seeds: Annotated[str, typer.Option(metavar="N[,N]", help="Seeds of each training.")] = "1,2",
+    variants: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant",
+            metavar="NAME:KEY=VALUE[;...]",
+            help="One more classifier, with settings of its own, such as another start or preset. Given several times.",
+            show_default=False,
+        ),
+    ] = None,
+    tfidf: Annotated[bool, typer.Option(help="Train TF-IDF with logistic regression, too.")] = True,
+    settings: console.Set = None,
+    json: console.Json = False,
+) -> None:
+    """Classifiers on the same examples: from scratch, variants of it, and TF-IDF with logistic regression; with intervals.
+
+    vitrail bench classify --examples train.tsv --test test.tsv -o runs/bench --variant "lstm:preset=classifier-lstm".
+    """
+    from vitrail.bench.classifying.compare import Variant, compare_classifiers
+    from vitrail.commands.shared.data_options import AnyTextOptions
+    from vitrail.config import parse_override
+    from vitrail.errors import UsageError
+
+    if not labelled.examples:
+        raise UsageError("no examples", expected="--examples FILE")
+    if not all(part.strip().isdecimal() for part in seeds.split(",")):
+        raise UsageError(f"--seeds {seeds}", expected="whole numbers with commas between them, such as 1,2")
+    common = tuple(map(parse_override, settings or ()))
+    systems = [Variant("from scratch", common)]
+    for text in variants or ():
+        name, colon, own = text.partition(":")
+        if not colon or not name.strip():
+            raise UsageError(f"--variant {text}", expected='a name, a colon and settings, such as "lstm:preset=classifier-lstm"')
+        systems.append(Variant(name.strip(), (*common, *(parse_override(one.strip()) for one in own.split(";") if one.strip()))))
+    options = AnyTextOptions(examples=[labelled.examples], devs=[labelled.dev] if labelled.dev else None, test=labelled.test)
+    numbers = [int(part) for part in seeds.split(",")]
+    report = compare_classifiers(options.overrides(), output, variants=systems, seeds=numbers, tfidf=tfidf, say=console.say)
     console.show(report.to_json() if json else report.to_text())
 
 

@@ -1,4 +1,4 @@
-"""vitrail evaluate: scores of a file of translations, or of a model."""
+"""vitrail evaluate: scores of a file of translations, or of a model of any kind."""
 
 import tempfile
 from dataclasses import dataclass, replace
@@ -33,6 +33,9 @@ class Files:
         Path | None,
         typer.Option(metavar="FILE", help="Lowercased, tokenised references, for a figure like published ones.", show_default=False),
     ] = None
+    examples: Annotated[
+        str, typer.Option(metavar="FILE[,FILE]", help="Of a classifier: texts with their labels, as for train.", show_default=False)
+    ] = ""
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,31 @@ def evaluate(
     """Score translations: BLEU, chrF and TER with 95 % intervals and signatures.
 
     vitrail evaluate output.fr --reference right.fr, or vitrail evaluate runs/en-fr --source test.en --reference test.fr.
-    A run without files is scored on its own test set. Of a language model: perplexity, on its own test text or on --source FILE.
+    A run without files is scored on its own test set. Of a language model: perplexity, on its own test text or on
+    --source FILE; of an autoencoder: how many lines it gives back exactly.
+    Of a classifier: accuracy, F1 and Matthews' correlation with 95 % intervals, and confusions, also on --examples FILE.
     """
     from vitrail.languages import parse_language
 
     if scores.language:
         parse_language(scores.language)
     searching = console.given_options(search)
+    if hypothesis.is_dir() and _is_classifier(hypothesis):
+        read = {"--examples"} & set(console.given_options(files)) | {"--bootstrap"} & set(console.given_options(scores))
+        if output is not None or searching or {*console.given_options(files), *console.given_options(scores)} - read:
+            raise UsageError(f"{hypothesis}: a classifier", expected="--examples FILE alone, or no file: its own test set")
+        _measure_labels(hypothesis, files.examples, scores.bootstrap, machine, json=json)
+        return
+    if files.examples:
+        raise UsageError(f"--examples {files.examples} with {hypothesis}", expected="the folder of a classifier")
     if not hypothesis.is_dir():
         if unread := [*searching, *(["--output"] if output is not None else [])]:
             raise UsageError(f"{hypothesis} is no model", expected=f"a run's folder with {' and '.join(unread)}")
         found = _score(hypothesis, files, scores.recipe(), language=scores.language)
-    elif _is_language_model(hypothesis):
+    elif (kind := _trained_on_text(hypothesis)) is not None:
         read = {"--source"} & set(console.given_options(files))
         if output is not None or [*searching, *console.given_options(scores), *(set(console.given_options(files)) - read)]:
-            raise UsageError(f"{hypothesis}: a language model", expected="--source FILE alone: its perplexity on that text")
+            raise UsageError(f"{hypothesis}: {kind}", expected="--source FILE alone: its score on that text")
         _measure(hypothesis, files.source, machine, json=json)
         return
     else:
@@ -138,27 +151,55 @@ def _require_own(output: Path, *, read: list[Path]) -> None:
     require_own({output: lambda path: path.is_file() and path.read_bytes().count(b"\n") == count}, what="the translations", inputs=read)
 
 
-def _is_language_model(folder: Path) -> bool:
+def _trained_on_text(folder: Path) -> str | None:
+    """What a model that is trained on plain text is called; None for another one, and where there is none."""
+    from vitrail.models.build import TASK_MODELS
     from vitrail.models.model_folder import task_of_folder
 
-    return task_of_folder(folder) == "language"
+    task = task_of_folder(folder)
+    return TASK_MODELS[task] if task in ("language", "masked", "autoencoding") else None
 
 
 def _measure(folder: Path, source: Path | None, machine: console.Machine, *, json: bool) -> None:
-    """The perplexity of a language model on a text, or on its own test text."""
-    from dataclasses import asdict
+    """The score of a model on a text, or on its own test text."""
+    from dataclasses import asdict, is_dataclass
 
     from vitrail.data.reading.lines import lines
-    from vitrail.decode.generate import Generator
+    from vitrail.evaluation.text_score import measure_folder
 
     own = folder / "data" / "test.text"
     if source is None and not own.exists():
-        raise UsageError(f"{folder}: a language model without a test text of its own", expected="--source FILE")
-    found = Generator.load(folder, threads=machine.threads, device=machine.device).measure(list(lines(source or own)))
+        raise UsageError(f"{folder}: has no test text of its own", expected="--source FILE")
+    found = measure_folder(folder, list(lines(source or own)), threads=machine.threads, device=machine.device)
     if json:
-        console.show_json(asdict(found) | found.figures())
+        console.show_json((asdict(found) if is_dataclass(found) else {}) | found.figures())
     else:
         console.show(found.to_text())
+
+
+def _is_classifier(folder: Path) -> bool:
+    from vitrail.models.model_folder import task_of_folder
+
+    return task_of_folder(folder) == "classification"
+
+
+def _measure_labels(folder: Path, examples: str, bootstrap: int, machine: console.Machine, *, json: bool) -> None:
+    """The scores of a classifier on given examples, or on its own test set."""
+    from vitrail.commands.shared.data_options import parse_corpus
+    from vitrail.config import build
+    from vitrail.data.labels_config import Examples
+    from vitrail.decode.classify import Classifier
+    from vitrail.evaluation.label_report import evaluate_examples, read_examples, read_test
+
+    if examples:
+        held = read_examples(build(Examples, parse_corpus(examples, option="--examples"), origin="--examples"))
+    else:
+        held = read_test(folder)
+    if held is None:
+        raise UsageError(f"{folder}: has no test set of its own", expected="--examples FILE")
+    classifier = Classifier.load(folder, threads=machine.threads, device=machine.device)
+    found = evaluate_examples(classifier, *held, bootstrap=bootstrap)
+    console.show(found.to_json() if json else found.to_text())
 
 
 def own_test(folder: Path) -> tuple[Path, list[Path]]:

@@ -80,7 +80,7 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class AnyTextOptions(TextOptions):
-    """And the option that says where plain text is."""
+    """And the options that say where plain text, or text with labels, is."""
 
     text: Annotated[
         list[Path] | None,
@@ -88,9 +88,24 @@ class AnyTextOptions(TextOptions):
             metavar="FILE", help="Plain text, for a language model. Given several times: read one after the other.", show_default=False
         ),
     ] = None
+    labels: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="The label of each line of --text, for a classifier; once for each --text.", show_default=False),
+    ] = None
+    examples: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar=_TEXT_FORM,
+            help="For a classifier: a TSV, CSV, JSON or JSONL file of texts and labels, or a file of each;"
+            " then columns=2:1, format=csv, name=web.",
+            show_default=False,
+        ),
+    ] = None
 
     def overrides(self) -> "list[Override]":
-        """The same as settings; of plain text, dev and test are one file each. Raises UsageError, also for text of both kinds."""
+        """The same as settings; of plain text, dev and test are one file each. Raises UsageError, also for text of several kinds."""
+        if self.labels or self.examples:
+            return self._labelled()
         if not self.text:
             return super().overrides()
         from vitrail.config import Override
@@ -101,6 +116,28 @@ class AnyTextOptions(TextOptions):
         found = [Override(("data", "text"), [{"source": str(path)} for path in self.text])]
         held = (("dev", self.devs[0] if self.devs else ""), ("test", self.test))
         found += [Override(("data", name), {"source": path}) for name, path in held if path]
+        return found + ([Override(("data", "language"), self.languages)] if self.languages else [])
+
+    def _labelled(self) -> "list[Override]":
+        """Texts with labels; dev and test have the form of --examples."""
+        from vitrail.config import Override
+
+        sides = (self.source, self.target, self.dev_source, self.dev_target, self.test_source, self.test_target)
+        if any(side is not None for side in sides) or self.corpora or len(self.devs or ()) > 1:
+            raise UsageError(
+                "labels together with pairs", expected="--text FILE --labels FILE, or --examples FILE, and --dev and --test like it"
+            )
+        texts, labels = self.text or [], self.labels or []
+        if len(texts) != len(labels):
+            raise UsageError(
+                f"{len(texts)} --text and {len(labels)} --labels",
+                expected="--text FILE --labels FILE, line n of one the label of line n of the other",
+            )
+        examples = [{"source": str(text), "target": str(label)} for text, label in zip(texts, labels, strict=True)]
+        examples += [parse_corpus(text, option="--examples") for text in self.examples or ()]
+        found = [Override(("data", "examples"), examples)]
+        held = (("dev", self.devs[0] if self.devs else ""), ("test", self.test))
+        found += [Override(("data", name), parse_corpus(text, option=f"--{name}")) for name, text in held if text]
         return found + ([Override(("data", "language"), self.languages)] if self.languages else [])
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from vitrail.train.request import Request
 
 
-EXAMPLES = 20
+SHOWN = 20
 """Pairs of each corpus that are explained, unless asked otherwise."""
 
 
@@ -28,32 +28,30 @@ def prepare(
     texts: AnyTextOptions,
     settings: console.Settings,
     explain: Annotated[bool, typer.Option("--explain", help="Show pairs before and after; needs no folder.")] = False,
-    examples: Annotated[
-        int | None, typer.Option(min=1, help="With --explain: pairs shown of each corpus.", show_default=str(EXAMPLES))
-    ] = None,
+    shown: Annotated[int | None, typer.Option(min=1, help="With --explain: pairs shown of each corpus.", show_default=str(SHOWN))] = None,
     threads: console.Threads = 0,
     json: console.Json = False,
 ) -> None:
-    """Prepare parallel text, or plain text for a language model, and report the fate of every pair or line.
+    """Prepare parallel text, plain text for a language model, or texts with labels, and report the fate of every pair or line.
 
     `vitrail train` with the same options does this itself, and reuses prepared data.
     """
     if output is None and not explain:
         raise UsageError("no folder to prepare in", expected="--output FOLDER, or --explain to look only")
-    if examples is not None and not explain:
-        raise UsageError(f"--examples {examples} without --explain", remedy="add --explain")
+    if shown is not None and not explain:
+        raise UsageError(f"--shown {shown} without --explain", remedy="add --explain")
     request = make_request(texts, settings)
     with tempfile.TemporaryDirectory() if output is None else nullcontext(output) as folder:
-        _prepare(request, Path(folder), examples=(examples or EXAMPLES) if explain else 0, threads=threads, json=json)
+        _prepare(request, Path(folder), shown=(shown or SHOWN) if explain else 0, threads=threads, json=json)
 
 
-def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, json: bool) -> None:
+def _prepare(request: "Request", folder: Path, *, shown: int, threads: int, json: bool) -> None:
     from vitrail.config import build
+    from vitrail.data.any_config import data_class
     from vitrail.data.cleaning.explain import Explained, explain
     from vitrail.data.data_config import DataConfig
     from vitrail.data.preparing.prepare import prepare as prepare_data
     from vitrail.data.preparing.prepared import Prepared
-    from vitrail.data.text_config import TextConfig
     from vitrail.train.request import plan_run
     from vitrail.train.run_folder import require_own_run
 
@@ -62,13 +60,13 @@ def _prepare(request: "Request", folder: Path, *, examples: int, threads: int, j
     for choice in planned.choices:
         if choice.name.startswith("data."):
             console.say(f"chosen: {choice.to_text()}")
-    data = build(TextConfig if "text" in planned.table["data"] else DataConfig, planned.table["data"], origin="data")
-    if examples and not isinstance(data, DataConfig):
-        raise UsageError("--explain with --text", expected="pairs; of plain text, report.txt says what was left out")
+    data = build(data_class(planned.table["data"]), planned.table["data"], origin="data")
+    if shown and not isinstance(data, DataConfig):
+        raise UsageError("--explain with --text", expected="pairs; of other text, report.txt says what was left out")
     prepared = prepare_data(data, folder / "data", workers=threads, say=console.say)
     explained: list[Explained] = []
-    if examples and isinstance(data, DataConfig) and isinstance(prepared, Prepared):
-        explained = list(explain(data, prepared, pairs=examples))
+    if shown and isinstance(data, DataConfig) and isinstance(prepared, Prepared):
+        explained = list(explain(data, prepared, pairs=shown))
     if json:
         result: dict[str, Any] = {"facts": prepared.facts, **prepared.report.details}
         console.show_json(result | ({"explained": [one._asdict() for one in explained]} if explained else {}))

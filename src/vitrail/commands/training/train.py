@@ -1,4 +1,4 @@
-"""vitrail train: train a translator or a language model from text, or resume a stopped run."""
+"""vitrail train: train a translator, a language model or a classifier from text, or resume a stopped run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ class Training:
         str,
         typer.Option(
             metavar="NAME",
-            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm.",
+            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm;"
+            " of labels: classifier-mini, classifier-lstm.",
             show_default=False,
         ),
     ] = ""
@@ -76,10 +77,11 @@ def train(
     training: Training,
     json: console.Json = False,
 ) -> None:
-    """Train a translator from parallel text, or a language model from plain text.
+    """Train a translator from parallel text, a language model from plain text, or a classifier from text with labels.
 
     Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
     One for a language model: vitrail train --text a.txt -o runs/a.
+    Text and labels for a classifier: vitrail train --text a.txt --labels labels.txt -o runs/a, or --examples a.tsv.
     What is not set is chosen from the text, and reported.
     To start from other models: --init encoder=runs/bert --init decoder=runs/gpt.
     Run the same command again to resume a stopped run.

@@ -6,18 +6,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from vitrail.data.data_config import DataConfig
+from vitrail.data.any_config import LISTS, AnyData
 from vitrail.data.reading.lines import STDIN
 from vitrail.data.reading.parallel_text import ParallelText
-from vitrail.data.text_config import TextConfig, TextFile
+from vitrail.data.text_config import TextFile
 
-AnyData = TypeVar("AnyData", bound=DataConfig | TextConfig)
+DataT = TypeVar("DataT", bound=AnyData)
 AnyText = TypeVar("AnyText", bound=ParallelText | TextFile)
 _VOCABULARIES = ("taken_from", "source_from", "target_from")
-_LISTS = ("corpora", "more_dev", "text")
+_LISTS = (*LISTS.values(), "more_dev")
 
 
-def with_full_names(config: AnyData) -> AnyData:
+def with_full_names(config: DataT) -> DataT:
     """The same with absolute file names, so that they are found from any folder."""
     changed: dict[str, Any] = {name: _in_full(text) for name in ("dev", "test") if (text := getattr(config, name)) is not None}
     several = {name: tuple(map(_in_full, texts)) for name in _LISTS if (texts := getattr(config, name, None)) is not None}

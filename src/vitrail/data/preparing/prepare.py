@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.data.any_config import AnyData
 from vitrail.data.boundaries import count_sentences
 from vitrail.data.cleaning.check import check_texts
 from vitrail.data.cleaning.clean import Example, printable
@@ -26,9 +27,11 @@ from vitrail.data.cleaning.left_out import WARNING, conversion, describe_dropped
 from vitrail.data.cleaning.normalise import Normalisation, compose
 from vitrail.data.cleaning.typical import Survey, survey
 from vitrail.data.data_config import DataConfig
+from vitrail.data.labels_config import LabelsConfig
 from vitrail.data.preparing.fingerprints import fingerprint, fingerprint_differences, stamps
 from vitrail.data.preparing.holder import owner_lock, require_scratch, require_untrained
 from vitrail.data.preparing.holdout import HeldOut, Keys, SplitRole, held_out, split_keys
+from vitrail.data.preparing.prepare_labels import LabelPreparation, describe_dropped_examples
 from vitrail.data.preparing.prepare_text import TextPreparation, describe_dropped_lines
 from vitrail.data.preparing.prepared import (
     FORMAT,
@@ -38,11 +41,11 @@ from vitrail.data.preparing.prepared import (
     REPORT_JSON,
     REPORT_TEXT,
     TOO_LONG,
+    AnyPrepared,
     CorpusReport,
     GivenReport,
     Prepared,
     PreparedData,
-    PreparedText,
     Texts,
     is_prepared,
     make_report,
@@ -99,23 +102,23 @@ def prepare(
 ) -> Prepared: ...
 @overload
 def prepare(
-    config: DataConfig | TextConfig,
+    config: AnyData,
     folder: Path,
     *,
     workers: int = 0,
     say: Say = ...,
     accept: Callable[[Any], object] | None = None,
     kept: Mapping[str, Any] | None = None,
-) -> Prepared | PreparedText: ...
+) -> AnyPrepared: ...
 def prepare(
-    config: DataConfig | TextConfig,
+    config: AnyData,
     folder: Path,
     *,
     workers: int = 0,
     say: Say = lambda _: None,
     accept: Callable[[Any], object] | None = None,
     kept: Mapping[str, Any] | None = None,
-) -> Prepared | PreparedText:
+) -> AnyPrepared:
     """Prepare text in a folder, or open the folder if it was prepared from the same text with the same settings.
 
     Another prepared folder, or a damaged one, is replaced when the new one is complete; foreign files in it are kept. A folder with only
@@ -154,8 +157,7 @@ def prepare(
                 for left_over in ("tree", "scratch", "old"):
                     if (work / left_over).exists():
                         remove_folder(work / left_over)
-                making = _Preparation if isinstance(config, DataConfig) else TextPreparation
-                making(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)  # pyright: ignore[reportArgumentType]
+                _make(config, counts, work=work, workers=workers or usable_cores(), say=say).run(asked)
                 if stamps(config) != before:
                     raise DataError("the text changed while it was read", remedy="run again when no other program writes to it")
                 if accept is not None:
@@ -169,20 +171,35 @@ def prepare(
         return found
 
 
-def _count(config: DataConfig | TextConfig) -> list[int]:
+def _make(config: AnyData, counts: list[int], *, work: Path, workers: int, say: Say) -> "_Preparation | TextPreparation | LabelPreparation":
+    match config:
+        case DataConfig():
+            return _Preparation(config, counts, work, workers, say)
+        case TextConfig():
+            return TextPreparation(config, counts, work, workers, say)
+        case LabelsConfig():
+            return LabelPreparation(config, counts, work, workers, say)
+
+
+def _count(config: AnyData) -> list[int]:
     """Pairs of each text. Raises DataError where one cannot be read, or its sides are unequal."""
     return [text.count() for _, text in config.texts()]
 
 
-def _tell(prepared: PreparedData, config: DataConfig | TextConfig, say: Say, *, only: str = "") -> None:
-    for line in (
-        describe_dropped(prepared.report.details, config) if isinstance(config, DataConfig) else describe_dropped_lines(prepared.report)
-    ):
+def _tell(prepared: PreparedData, config: AnyData, say: Say, *, only: str = "") -> None:
+    match config:
+        case DataConfig():
+            lines = describe_dropped(prepared.report.details, config)
+        case TextConfig():
+            lines = describe_dropped_lines(prepared.report)
+        case LabelsConfig():
+            lines = describe_dropped_examples(prepared.report)
+    for line in lines:
         if line.startswith(only):
             say(line)
 
 
-def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[Prepared | PreparedText | None, str]:
+def _open_same(folder: Path, asked: dict[str, Any]) -> tuple[AnyPrepared | None, str]:
     """The folder if it fits the request, or None if it has to be made; and a line for the user."""
     if not (folder / INDEX).exists():
         return None, ""

@@ -1,7 +1,8 @@
 """The prepared folder: vocabularies, encoded pairs, dev and test texts and the report, opened and checked.
 
 data/  prepared.json  report.json  report.txt  joint.spm | source.spm + target.spm  store-0/ store-1/ ...
-       dev.source  dev.target  test.source  test.target  (pairs), or  dev.text  test.text  (the text of a language model)
+       dev.source  dev.target  test.source  test.target  (pairs), or  dev.text  test.text  (the text of a language model),
+       or  dev.source  dev.label  test.source  test.label  (texts with labels)
 
 `prepared.json` is written last and holds the SHA-256 of every other file and of itself: damage and half-written folders are detected.
 """
@@ -20,6 +21,7 @@ from vitrail.data.cleaning.normalise import Normalisation
 from vitrail.data.cleaning.typical import UNMEASURED, Typical
 from vitrail.data.preparing.holdout import Overlap
 from vitrail.data.preparing.store import Store
+from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError
 from vitrail.files import Damaged, FileEntry, is_json_with, is_published, seal, unseal, verify_file, write_file
@@ -27,11 +29,14 @@ from vitrail.files import Damaged, FileEntry, is_json_with, is_published, seal, 
 FORMAT = 1
 TEXT_FORMAT = 2
 """Format of a prepared folder of text, so that an older program reports that it is too old."""
+LABELS_FORMAT = 3
+"""The same of texts with labels."""
 INDEX = "prepared.json"
 REPORT_JSON = "report.json"
 REPORT_TEXT = "report.txt"
 KNOWN_NAME = re.compile(
-    r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target|text)|(?:joint|source|target)\.(?:spm|vocab\.json)|store-\d+"
+    r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target|text|label)"
+    r"|(?:joint|source|target)\.(?:spm|vocab\.json|labels\.json)|store-\d+"
 )
 """Every name that a prepared folder can hold. Other files are foreign: they are kept and not read."""
 
@@ -177,10 +182,24 @@ def _lines_to_text(report: dict[str, Any]) -> str:
         rows += [(f"dropped: {reason}", number) for reason, number in part["dropped"].items()]
         lines += [f"  {name:<30} {number:>12,}  {number / max(1, part['read']):8.3%}" for name, number in rows]
         lines += [f"  {name}: {repair}: {number:,}" for name, seen in part["repaired"].items() for repair, number in seen.items()]
+        lines += _read_as(part)
+    lines += _labels_to_text(report["labels"]) if "labels" in report else []
     for name, part in report["given"].items():
         found = ", ".join(f"{number:,} {what}" for what, number in part["found"].items())
         lines.append(f"{name}: {part['lines']:,} lines given by {part['name']}" + (f"; left out: {found}" if found else ""))
     return "\n".join(lines) + "\n"
+
+
+_MOST_LABELS = 50
+
+
+def _labels_to_text(labels: dict[str, dict[str, int]]) -> list[str]:
+    """The number of examples of each label in each part of the data."""
+    shown = list(labels.items())[:_MOST_LABELS]
+    width = min(30, max(len("label"), *(len(label) for label, _ in shown)))
+    lines = [f"{'label':<{width}} {'train':>10} {'dev':>10} {'test':>10}"]
+    lines += [f"{label[:width]:<{width}} {count['train']:>10,} {count['dev']:>10,} {count['test']:>10,}" for label, count in shown]
+    return lines + ([f"and {len(labels) - len(shown):,} labels more"] if len(labels) > len(shown) else [])
 
 
 def _read_as(part: dict[str, Any]) -> list[str]:
@@ -251,6 +270,31 @@ class PreparedText(PreparedData):
     test: list[str]
 
 
+class Labelled(NamedTuple):
+    """Texts with the label, or the labels, of each; both empty when there are none."""
+
+    source: list[str]
+    label: list[str]
+
+
+@dataclass(frozen=True)
+class PreparedLabels(PreparedData):
+    """Prepared data of a classifier."""
+
+    dev: Labelled
+    test: Labelled
+
+    @property
+    def labels(self) -> LabelVocabulary:
+        """All labels."""
+        assert isinstance(self.vocabularies.target, LabelVocabulary)
+        return self.vocabularies.target
+
+
+AnyPrepared = Prepared | PreparedText | PreparedLabels
+"""Prepared data of every kind."""
+
+
 def is_prepared(folder: Path) -> bool:
     """Whether a folder was written by `prepare`, though it may be damaged since."""
     index = is_json_with("format", "fingerprint", "facts", "stores", "files")(folder / INDEX)
@@ -261,11 +305,12 @@ def open_prepared(folder: Path) -> Prepared:
     """Open a prepared folder of pairs. Raises ModelError where it holds other text; see `open_data`."""
     found = open_data(folder)
     if not isinstance(found, Prepared):
-        raise ModelError(f"{folder}: holds the text of a language model", expected="pairs of sentences, prepared for a translator")
+        held = "texts with labels" if isinstance(found, PreparedLabels) else "the text of a language model"
+        raise ModelError(f"{folder}: holds {held}", expected="pairs of sentences, prepared for a translator")
     return found
 
 
-def open_data(folder: Path) -> Prepared | PreparedText:
+def open_data(folder: Path) -> AnyPrepared:
     """Open a prepared folder, after comparing every file that is loaded with its SHA-256.
 
     Raises: ModelError when it is no prepared folder, Damaged naming the file that is missing or altered.
@@ -298,6 +343,9 @@ def open_data(folder: Path) -> Prepared | PreparedText:
     if index["format"] == TEXT_FORMAT:
         dev, test = (_read_side(folder, f"{name}.text", entries) for name in ("dev", "test"))
         return PreparedText(**vars(data), dev=dev, test=test)
+    if index["format"] == LABELS_FORMAT:
+        held = (Labelled(*(_read_side(folder, f"{name}.{side}", entries) for side in ("source", "label"))) for name in ("dev", "test"))
+        return PreparedLabels(**vars(data), **dict(zip(("dev", "test"), held, strict=True)))
     return Prepared(
         **vars(data),
         dev=_read_texts(folder, "dev", entries),
@@ -346,9 +394,9 @@ def _read_index(folder: Path) -> dict[str, Any]:
         reason = "is not valid JSON" if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) else str(error)
         raise Damaged(f"{path}: {reason}", remedy="prepare the data again") from None
     match index:
-        case {"format": int(number)} if number > TEXT_FORMAT:
-            raise ModelError(f"{path}: has format {number}", expected=f"format {TEXT_FORMAT} or older", remedy="update vitrail")
-        case {"format": 1 | 2, "fingerprint": dict(), "facts": dict(), "files": dict(files), "stores": [_, *_] as stores, **rest} if (
+        case {"format": int(number)} if number > LABELS_FORMAT:
+            raise ModelError(f"{path}: has format {number}", expected=f"format {LABELS_FORMAT} or older", remedy="update vitrail")
+        case {"format": 1 | 2 | 3, "fingerprint": dict(), "facts": dict(), "files": dict(files), "stores": [_, *_] as stores, **rest} if (
             rest.keys() <= {"more_dev"} and REPORT_JSON in files and all(map(_is_file, files.items())) and all(map(_is_store, stores))
         ):
             return index

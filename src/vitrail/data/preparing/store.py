@@ -19,8 +19,8 @@ from vitrail.files import Damaged, FileWriter, publish_folder, read_manifest, ve
 FORMAT = 1
 META = "meta.json"
 _MAGIC = b"vitrids\x01"
-PAIRS, TEXT = ("source", "target"), ("text",)
-"""The streams of a store, by role: a translator's pairs; the lines of a language model's text."""
+PAIRS, TEXT, LABELLED = ("source", "target"), ("text",), ("source", "label")
+"""The streams of a store, by role: a translator's pairs; the lines of a language model's text; a classifier's texts with their labels."""
 _REMEDY = "prepare the data again: vitrail prepare"
 # Pairs encoded at a time: enough for all threads of a large machine, about 20 MB of text. The files do not depend on it.
 _CHUNK = 50_000
@@ -122,7 +122,7 @@ class Store:
         Cost:   reads the offsets, and keeps 8 bytes a pair for the lengths; ids stay on disk.
         """
         entries = read_manifest(folder)
-        roles = PAIRS if "source.ids" in entries else TEXT if "text.ids" in entries else PAIRS
+        roles = TEXT if "text.ids" in entries else LABELLED if "label.ids" in entries else PAIRS
         files = (META, *(f"{role}.{kind}" for role in roles for kind in ("ids", "offsets")))
         for name in files:
             if name not in entries:

@@ -25,6 +25,9 @@ STDIN = Path("-")
 CUT_MARK = "\ud800"
 """Marks the end of a text that was cut at the line limit. No decoded file has it, and it cannot be encoded: LengthFilter drops it."""
 
+UNITS = "\x1f"
+"""Parts the labels of one example that a file gives as a list (the unit separator of ASCII)."""
+
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 DEFAULT_LIMITS = Limits()

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from vitrail.config import Config
 from vitrail.data.vocabularies.bpe_dropout import Merges, read_merges, segment
+from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.vocabulary import (
     EOS,
     PAD,
@@ -178,10 +179,10 @@ class SentencePieceSubwords(Subwords):
         if dropout == 0:
             return self.encode_batch(texts)
         prepared = [collapse(text) for text in self._prepared(texts)]
-        if self._merges is None:
+        if self.merges is None:
             return self._sample_unigram(prepared, seed=seed, dropout=dropout)
         spelled = ["▁" + text.replace(" ", "▁") if text else "" for text in prepared]
-        rows = segment(spelled, self._merges, seed=seed, dropout=dropout)
+        rows = segment(spelled, self.merges, seed=seed, dropout=dropout)
         return [self._with_bytes(row) for row in rows]
 
     def _sample_unigram(self, texts: Sequence[str], *, seed: int, dropout: float) -> list[list[int]]:
@@ -233,8 +234,12 @@ class SentencePieceSubwords(Subwords):
         spelled = ([symbol] if symbol < size else [len(SPECIAL) + byte for byte in chr(symbol - size).encode()] for symbol in symbols)
         return list(chain.from_iterable(spelled))
 
+    def scores(self) -> list[float]:
+        """The score of each piece: log-probabilities of a unigram model, ranks of BPE."""
+        return list(self._processor.get_score(list(range(self.size))))
+
     @cached_property
-    def _merges(self) -> Merges | None:
+    def merges(self) -> Merges | None:
         """The merges of BPE; None for a unigram model, whose scores are log-probabilities instead of -0, -1, -2, ..."""
         first = len(SPECIAL) + 256
         plain = list(range(first, self.size))
@@ -431,7 +436,7 @@ class Vocabularies:
         return sha256(f"{self.source.digest} {self.target.digest}".encode()).hexdigest()
 
     def of(self, role: str) -> Subwords:
-        """The vocabulary of a stream: of a translator's source or target, or of a language model's text."""
+        """The vocabulary of a stream: of source or target, of a language model's text, or of the labels of a classifier."""
         return self.source if role == "source" else self.target
 
     @property
@@ -500,6 +505,8 @@ def _load_any(path: Path) -> Subwords:
 def _read_any(name: str, data: bytes) -> Subwords:
     if name.endswith(SentencePieceSubwords.suffix):
         return SentencePieceSubwords.from_bytes(data, origin=name)
+    if name.endswith(LabelVocabulary.suffix):
+        return LabelVocabulary.from_bytes(data, origin=name)
     try:
         return WordVocabulary.from_bytes(data, origin=name)
     except ModelError:
@@ -516,6 +523,7 @@ def _load_tokens(path: Path) -> Subwords:
 _READERS: dict[str, Callable[[Path], Subwords]] = {
     SentencePieceSubwords.suffix: SentencePieceSubwords.load,
     WordVocabulary.suffix: _load_tokens,
+    LabelVocabulary.suffix: LabelVocabulary.load,
 }
 
 

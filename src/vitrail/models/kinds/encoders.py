@@ -1,6 +1,6 @@
 """The encoders: every model that reads a source sentence inherits one of these, translators too."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -14,6 +14,7 @@ from vitrail.models.places import Order, Place, cell_places
 from vitrail.nn.attention import padding_mask
 from vitrail.nn.cells import Carry
 from vitrail.nn.layers import AnyNorm, Dropout, make_norm
+from vitrail.nn.pooling import pool
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 from vitrail.nn.probe import Probe
 from vitrail.runtime.device import fewest_rows
@@ -39,6 +40,8 @@ class TransformerEncoder(Model):
     A subclass makes the parts: a translator among others of its own, every other model by `make_encoder`.
     """
 
+    marks_start: ClassVar[bool] = False
+    """Whether its sentences begin with <s>."""
     config: Any
     source_embedding: nn.Embedding
     source_positions: SinusoidalPositions | LearnedPositions | NoPositions
@@ -49,6 +52,11 @@ class TransformerEncoder(Model):
     source_embedded: Probe
     source_input: Probe
     memory: Probe
+
+    @property
+    def longest(self) -> int | None:
+        """See `Embeds.longest`."""
+        return self.config.max_positions if self.config.positions == "learned" else None
 
     def make_encoder(self, config: TransformerEncoderConfig, rows: int) -> None:
         """Make the parts. Args: rows: of the embeddings."""
@@ -77,6 +85,11 @@ class TransformerEncoder(Model):
         if self.encoder_norm is not None:
             values = self.encoder_norm(values, keep)
         return Encoded(self.memory(values), keep)
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`: the mean over the tokens."""
+        encoded = self.encode(source)
+        return pool(encoded.memory, encoded.keep, "mean")
 
 
 class RecurrentEncoderConfig(CellsConfig):
@@ -111,6 +124,12 @@ class RecurrentEncoderConfig(CellsConfig):
                 found += cell_places(f"encoder.{layer}.{name}", self.cell, side="source", layer=layer, order=order, layer_output=False)
             found.append(Place(f"encoder.{layer}.output", "output", "source", layer, order=forward, layer_output=True))
         return found
+
+
+def enough_rows(values: Tensor, *, training: bool) -> Tensor:
+    """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`. Not in training."""
+    missing = 0 if training else fewest_rows(torch.get_num_threads()) - len(values)
+    return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
 
 
 def _flip(values: Float[Tensor, "B S D"], order: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
@@ -154,6 +173,8 @@ class RecurrentEncoder(Model):
     A subclass makes the parts: a translator among others of its own, every other model by `make_encoder`.
     """
 
+    marks_start: ClassVar[bool] = False
+    """Whether its sentences begin with <s>."""
     config: Any
     source_embedding: nn.Embedding
     dropout: Dropout
@@ -161,6 +182,11 @@ class RecurrentEncoder(Model):
     encoder: nn.ModuleList
     source_embedded: Probe
     memory: Probe
+
+    @property
+    def longest(self) -> int | None:
+        """See `Embeds.longest`: it reads on and on."""
+        return None
 
     def make_encoder(self, config: RecurrentEncoderConfig, rows: int) -> None:
         """Make the parts. Args: rows: of the embeddings."""
@@ -197,7 +223,10 @@ class RecurrentEncoder(Model):
         values = values if order is None else _flip(values, order)
         return Encoded(self.memory(values)[:rows], keep[:rows], torch.cat(last, dim=1)[:rows])
 
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`: the mean over the tokens."""
+        encoded = self.encode(source)
+        return pool(encoded.memory, encoded.keep, "mean")
+
     def _enough_rows(self, values: Tensor) -> Tensor:
-        """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`."""
-        missing = 0 if self.training else fewest_rows(torch.get_num_threads()) - len(values)
-        return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
+        return enough_rows(values, training=self.training)

@@ -26,12 +26,13 @@ class Donors(NamedTuple):
         return [*(choice for choice in choices if choice.name not in names), *self.choices]
 
 
-def choose_for_donors(asked: Mapping[str, Any], *, pairs: bool) -> Donors:
+def choose_for_donors(asked: Mapping[str, Any], *, data: str) -> Donors:
     """Choose the preset and the settings that must fit the models named in `init`.
 
-    Args:   asked: the user's settings, a nested table. pairs: whether the text is pairs of sentences.
+    Args:   asked: the user's settings, a nested table. data: the kind of the training text.
     Raises: UsageError where no model could take this; ModelError where there is no model.
     """
+    pairs = data == "pairs"
     shared = _sharing(asked) if pairs else []
     if not asked.get("init"):
         return Donors(None, shared)
@@ -46,7 +47,7 @@ def choose_for_donors(asked: Mapping[str, Any], *, pairs: bool) -> Donors:
     parts = asked_parts(tuple(build(InitConfig, entry, origin="settings: init") for entry in entries))
     preset, found = asked.get(PRESET), list[Choice]()
     if preset is None:
-        kind = _kind(parts, asked.get("model", {}), pairs=pairs)
+        kind = _kind(parts, asked.get("model", {}), data=data)
         known = {name: PRESETS[name] for name in (*_USUAL, *PRESETS) if PRESETS[name].kind == kind}
         if known:
             preset = max(known, key=lambda name: _likeness(known[name], parts))
@@ -66,17 +67,18 @@ _USUAL = ("lstm-lm", "lstm-attention")
 """Of equally near presets, these."""
 
 
-def _kind(parts: "Sequence[Asked]", model: Any, *, pairs: bool) -> str:
+def _kind(parts: "Sequence[Asked]", model: Any, *, data: str) -> str:
     """The kind of model that can take all of this: that of a whole model, or else the first one that is made of the same things.
 
     Raises UsageError where there is none: why the first one cannot.
     """
     from vitrail.models.build import MODEL_KINDS
     from vitrail.models.transfer import all_fitting_settings
+    from vitrail.train.run_config import DATA_OF_TASK
 
     if isinstance(model, dict) and "kind" in model:
         return str(model["kind"])  # pyright: ignore[reportUnknownArgumentType]
-    fitting = [name for name, kind in MODEL_KINDS.items() if (kind.task == "translation") == pairs]
+    fitting = [name for name, kind in MODEL_KINDS.items() if DATA_OF_TASK[kind.task] == data]
     whole = next((part.donor.kind for part in parts if part.role == "all" and part.donor.kind in fitting), None)
     if whole is not None:
         return whole

@@ -47,7 +47,20 @@ TABLE = (
     TextDefaults(20_000_000, 16_000, 0.2, 8),
     TextDefaults(math.inf, 32_000, 0.1, 3),
 )
-LEARNING_RATES = {"rnn-lm": 1e-3, "gru-lm": 2e-3, "lstm-lm": 2e-3, "gpt-mini": 2e-3, "gpt-small": 1e-3}
+LEARNING_RATES = {
+    "rnn-lm": 1e-3,
+    "gru-lm": 2e-3,
+    "lstm-lm": 2e-3,
+    "gpt-mini": 2e-3,
+    "gpt-small": 1e-3,
+    "bert-mini": 2e-3,
+    "bert-small": 1e-3,
+    "autoencoder-mini": 2e-3,
+    "autoencoder-lstm": 2e-3,
+}
+_LINES_DROPOUT, _LINES_EPOCHS = 0.1, 2
+"""Of a masked language model, only a part of the tokens is guessed, other ones in each epoch: it overfits later, and needs more of them.
+An autoencoder sees what it must write, and learns slowly to pass it through one vector."""
 _BATCH_TOKENS, _BLOCK, _WARMUP = 2_048, 64, 200
 _SAMPLE = 10_000
 
@@ -64,12 +77,13 @@ def choose_for_text(facts: TextFacts, *, preset: str | None = None, asked: Mappi
     text, model = f"about {facts.words:,} words", preset or "lstm-lm"
     a_step = tokens_a_step(asked or {}, _BATCH_TOKENS)
     steps_per_epoch = max(1, math.ceil(facts.words * TOKENS_PER_WORD / a_step))
-    epochs = max(row.epochs, math.ceil(LEAST_STEPS / steps_per_epoch))
+    by_line = _task(model) in ("masked", "autoencoding")
+    epochs = max(row.epochs * (_LINES_EPOCHS if by_line else 1), math.ceil(LEAST_STEPS / steps_per_epoch))
     size = roomy_size(row.vocabulary, facts.characters)
     return [
         Choice("data.subwords.size", size, f"{text}: few enough subwords to see each often"),
         *([] if preset else [Choice(PRESET, model, "plain text: a language model")]),
-        Choice("model.dropout", row.dropout, f"{text}: small texts overfit sooner"),
+        Choice("model.dropout", _LINES_DROPOUT if by_line else row.dropout, f"{text}: small texts overfit sooner"),
         *_block(model),
         Choice("train.label_smoothing", 0.0, "perplexity is measured without"),
         Choice("optimizer.learning_rate", LEARNING_RATES[model], f"the highest stable rate for the {model} model"),
@@ -83,12 +97,24 @@ def _block(model: str) -> list[Choice]:
     """How much text is read at once."""
     from vitrail.models.build import preset  # loads torch
 
+    if _task(model) in ("masked", "autoencoding"):
+        return [
+            Choice("train.batch_tokens", _BATCH_TOKENS, "lines of about the same length are read together"),
+            Choice("data.documents", "line", "each line is read by itself"),
+        ]
     if (window := preset(model, task="language").window) is not None:
         return [Choice("train.batch_tokens", _BATCH_TOKENS, f"{_BATCH_TOKENS // window} windows of {window} tokens")]
     return [
         Choice("model.truncate", _BLOCK, "tokens before each update; the state is carried on, its gradient is not"),
         Choice("train.batch_tokens", _BATCH_TOKENS, f"{_BATCH_TOKENS // _BLOCK} places of the text are read at once"),
     ]
+
+
+def _task(name: str) -> str:
+    """The task of a preset."""
+    from vitrail.models.build import PRESETS, task_of  # loads torch
+
+    return task_of(PRESETS[name])
 
 
 def gather_text_facts(texts: Sequence[TextFile]) -> TextFacts:

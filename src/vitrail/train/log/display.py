@@ -130,7 +130,11 @@ def validation_line(step: int, values: dict[str, Any]) -> str:
         f"  BLEU {values[f'dev_bleu/{name}']:.2f}  chrF {values[f'dev_chrf/{name}']:.2f}"
         for name in names
     ]
-    line = f"step {step:,}  dev loss {values['dev_loss_nats_per_token']:.3f}  perplexity {values['dev_perplexity']:.2f}"
+    line = f"step {step:,}  dev loss {values['dev_loss_nats_per_token']:.3f}"
+    if "dev_matthews" in values:
+        line += f"  accuracy {values['dev_accuracy']:.1%}  macro F1 {values['dev_f1']:.3f}  Matthews {values['dev_matthews']:.3f}"
+    if "dev_perplexity" in values:
+        line += f"  perplexity {values['dev_perplexity']:.2f}"
     if "dev_bleu" in values:
         line += f"  BLEU {values['dev_bleu']:.2f}  chrF {values['dev_chrf']:.2f}"
     if "dev_bits_per_byte" in values:

@@ -27,7 +27,7 @@ from vitrail.version import __version__
 STATE = "state"
 """If allowed, a new training may start in a folder whose model has no checkpoint left."""
 
-_MODEL_MAY_CHANGE = frozenset({"variational", "truncate", "forget_bias"})
+_MODEL_MAY_CHANGE = frozenset({"variational", "truncate", "forget_bias", "kl_weight", "free_nats"})
 """Settings of a model, besides every dropout, that do not affect existing weights."""
 _OF_PREPARED = ("data.digest", "vocabularies")
 _MEASURE = ("data.", "train.select", "train.validation_sentences", "vitrail")
@@ -129,7 +129,7 @@ def _why_not(name: str) -> str:
     part, _, rest = name.partition(".")
     if name == "vocabularies" or name.startswith("data.subwords."):
         return "its ids would mean other subwords"
-    if part == "model" and not rest.endswith("dropout") and rest not in _MODEL_MAY_CHANGE:
+    if part == "model" and not rest.endswith("dropout") and not rest.startswith("noise.") and rest not in _MODEL_MAY_CHANGE:
         return "its weights belong to another model"
     if part == "lora" and rest != "dropout":
         return "its weights belong to other adapters"

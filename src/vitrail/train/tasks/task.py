@@ -50,6 +50,8 @@ class Task(ABC):
     """The dev scores for choosing the best model (`train.select`), each with its usual name."""
     preferred: ClassVar[str]
     """The default of them."""
+    preferred_reason: ClassVar[str] = ""
+    """Why it is, where there are several."""
     noise: ClassVar[Mapping[str, float]]
     """Dev scores up to this one are noise; see `Progress.is_better`."""
     films: ClassVar[bool] = False
@@ -64,6 +66,11 @@ class Task(ABC):
     @abstractmethod
     def has_dev(self) -> bool:
         """Whether there is a dev set."""
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the model's folder says of its training text."""
+        return self.prepared.facts
 
     @abstractmethod
     def build(self) -> Model:

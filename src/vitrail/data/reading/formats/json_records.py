@@ -8,8 +8,8 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple, cast
 
-from vitrail.data.reading.formats.layout import SAMPLE_CHARACTERS, Column, TableOptions, shorten_cell
-from vitrail.data.reading.lines import CUT_MARK, Notes, is_cut, one_line, split_lines
+from vitrail.data.reading.formats.layout import LABELLED_NAMES, SAMPLE_CHARACTERS, Column, TableOptions, shorten_cell
+from vitrail.data.reading.lines import CUT_MARK, UNITS, Notes, is_cut, one_line, split_lines
 from vitrail.data.reading.unpack import BUFFER_BYTES, Limits
 from vitrail.errors import DataError
 
@@ -79,11 +79,20 @@ def pair_of(record: Record, records: Records, asked: TableOptions, *, name: str)
     try:
         paths = next((paths for paths in records.paths if all(_has(record.value, path) for path in paths)), records.paths[-1])
         source, target = (_at(record.value, path) for path in paths)
+        target = _label(target) if asked.labels else target
         if not (isinstance(source, str) and isinstance(target, str)):
             raise TypeError("a side is not text")
     except (KeyError, TypeError, IndexError) as error:
         raise _no_pair(record, f"{type(error).__name__}: {error}", asked, name=name) from None
     return one_line(source), one_line(target)
+
+
+def _label(value: Any) -> Any:
+    """A label as text: a number or a truth value too, and several of a list with UNITS between them."""
+    if isinstance(value, list):
+        parts = [_label(one) for one in cast(list[Any], value)]
+        return UNITS.join(parts) if all(isinstance(part, str) for part in parts) else value
+    return json.dumps(value) if isinstance(value, int | float) else value
 
 
 def _no_pair(record: Record, why: str, asked: TableOptions, *, name: str) -> DataError:
@@ -94,8 +103,8 @@ def _no_pair(record: Record, why: str, asked: TableOptions, *, name: str) -> Dat
         keys = f"; none of its keys holds text: {', '.join(map(shorten_cell, list(record.value)[:40]))}"
     return DataError(
         f"{name}:{record.line}: not a pair ({why}){keys}",
-        expected=f"{_EXPECTED}{nested}",
-        remedy="name the keys: --corpus FILE,columns=KEY:KEY (nested ones with dots)",
+        expected='{"text": "...", "label": "..."}' if asked.labels else f"{_EXPECTED}{nested}",
+        remedy=f"name the keys: {asked.option} FILE,columns=KEY:KEY (nested ones with dots)",
     )
 
 
@@ -127,6 +136,15 @@ def _at(value: Any, path: Column) -> Any:
 def _find_paths(sample: Sequence[Record], asked: TableOptions, *, name: str) -> tuple[tuple[Paths, ...], str]:
     if asked.columns is not None:
         return (asked.columns,), ""
+    if asked.labels:
+        keys: list[str] = list(sample[0].value) if sample and isinstance(sample[0].value, dict) else []
+        named = [next((key for key in keys if key.lower() in words), None) for words in LABELLED_NAMES]
+        if named[0] is None or named[1] is None:
+            return (("text", "label"),), ""
+        return ((named[0], named[1]),), "" if named == [
+            "text",
+            "label",
+        ] else f"{named[0]!r} is taken for the text, {named[1]!r} for the label"
     told = asked.languages
     plain = (*(((f"translation.{told[0]}", f"translation.{told[1]}"), told) if told else ()), ("source", "target"))
     values = [record.value for record in sample]

@@ -23,6 +23,13 @@ _SIDES = (
     frozenset({"source", "src", "source_text", "source_sentence", "source text", "src_text", "sourcetext"}),
     frozenset({"target", "tgt", "trg", "target_text", "target_sentence", "target text", "translation", "tgt_text", "targettext"}),
 )
+LABELLED_NAMES = (
+    frozenset(
+        {"text", "sentence", "source", "content", "review", "review_text", "utterance", "question", "tweet", "comment", "comment_text"}
+    ),
+    frozenset({"label", "labels", "class", "classes", "category", "categories", "sentiment", "intent", "topic", "tag", "tags", "target"}),
+)
+"""Names of the columns of texts and of labels."""
 _OTHER_NAMES = frozenset(
     {
         "id",
@@ -66,6 +73,8 @@ class Layout(NamedTuple):
     """The user named the columns: an incomplete row is then left out instead of refused."""
     guessed: str
     """Notes on what was guessed; empty where nothing was."""
+    option: str = "--corpus"
+    """The option that names the file."""
 
 
 class TableOptions(NamedTuple):
@@ -73,28 +82,44 @@ class TableOptions(NamedTuple):
 
     columns: tuple[Column, Column] | None
     languages: tuple[str, str] | None
+    labels: bool = False
+    """The second column holds labels: whatever it holds is right, and may be a number or, in JSON, a list."""
+
+    @property
+    def option(self) -> str:
+        """The option that names the file."""
+        return "--examples" if self.labels else "--corpus"
 
 
 def find_layout(sample: Sequence[Row], asked: TableOptions, *, name: str) -> Layout:
     """Decide from the first rows. Raises DataError, with three rows as they were read, where the text columns are ambiguous."""
+    return _find_layout(sample, asked, name=name)._replace(option=asked.option)
+
+
+def _find_layout(sample: Sequence[Row], asked: TableOptions, *, name: str) -> Layout:
     rows = [row for row in sample if any(row) and row[-1:] != [CUT_MARK]]
     if not rows:
         return Layout((0, 1), 2, False, asked.columns is not None, "")
     width, share = _usual_width(rows)
     header = _header(rows, asked) if rows[0] is sample[0] else None
     if asked.columns is not None:
-        columns = _told_columns(rows[0], asked.columns, widest=max(map(len, rows)), name=name)
+        columns = _told_columns(rows[0], asked.columns, widest=max(map(len, rows)), name=name, option=asked.option)
         named = any(isinstance(column, str) for column in asked.columns)
         return Layout(columns, width if share >= _MOST and width > max(columns) else 0, named or header is not None, True, "")
     if width < 2:
         return Layout((0, 1), 2, False, False, "")  # the first row will be refused with its line number
     if header is not None and header[0] != header[1]:
         return Layout(header, width, True, False, f"the header names columns {header[0] + 1} and {header[1] + 1}")
+    if asked.labels and width == 2:
+        header = (0, 1) if header is not None or _names_labels(rows) else None
+        return Layout((0, 1), 2, header is not None, False, "the first row is taken for a header" if header else "")
     body = rows if header is None else rows[1:]
     kinds = [_kind([row[place] for row in body if len(row) == width]) for place in range(width)]
     texts = [place for place, kind in enumerate(kinds) if not kind]
     if (width == 2 and set(kinds) <= {"", "nothing"}) or not body:
         return Layout((0, 1), width, header is not None, False, "" if header is None else "the first row is taken for a header")
+    if asked.labels:
+        raise _unclear_labels(rows, name=name)
     if len(texts) != 2:
         raise _unclear(rows, kinds, name=name)
     guessed = f"columns {texts[0] + 1} and {texts[1] + 1} of {width} are taken for the text; " + _others(kinds)
@@ -123,13 +148,22 @@ def _header(rows: Sequence[Row], asked: TableOptions) -> tuple[int, int] | None:
     return (0, 0) if known >= 2 else None
 
 
+def _names_labels(rows: Sequence[Row]) -> bool:
+    """Whether the label of the first row must be the name of its column: every other label occurs several times, this one once."""
+    counts = Counter(row[1] for row in rows[1:] if len(row) == 2)
+    return len(rows) >= 10 and rows[0][1] not in counts and min(counts.values(), default=0) > 1 and " " not in rows[0][0].strip()
+
+
 def _sides_of(asked: TableOptions) -> Iterable[frozenset[str]]:
+    if asked.labels:
+        yield from LABELLED_NAMES
+        return
     languages = ("", "") if asked.languages is None else asked.languages
     for words, language in zip(_SIDES, languages, strict=True):
         yield words | {language.lower()} if language else words
 
 
-def _told_columns(first: Row, columns: tuple[Column, Column], *, widest: int, name: str) -> tuple[int, int]:
+def _told_columns(first: Row, columns: tuple[Column, Column], *, widest: int, name: str, option: str) -> tuple[int, int]:
     names = [cell.strip().removeprefix("\ufeff") for cell in first]
     places: list[int] = []
     for column in columns:
@@ -140,7 +174,7 @@ def _told_columns(first: Row, columns: tuple[Column, Column], *, widest: int, na
         raise DataError(
             f"{name}:1: has {widest} columns, and column {max(places) + 1} is asked for",
             expected=f"columns from 1 to {widest}",
-            remedy="name others: --corpus FILE,columns=1:2",
+            remedy=f"name others: {option} FILE,columns=1:2",
         )
     return places[0], places[1]
 
@@ -173,6 +207,15 @@ def _unclear(rows: Sequence[Row], kinds: Sequence[str], *, name: str) -> DataErr
         + f"; its first rows:\n{shown}",
         expected="a source and a target column",
         remedy=f"name the two by number: --corpus FILE,columns={suggestion}",
+    )
+
+
+def _unclear_labels(rows: Sequence[Row], *, name: str) -> DataError:
+    shown = "\n".join(f"    {describe_row(row)}" for row in rows[:3])
+    return DataError(
+        f"{name}: has {len(rows[0])} columns, and it is not clear which is the text and which the label; its first rows:\n{shown}",
+        expected="a text and its label, a tab between them, or a header that names columns text and label",
+        remedy="name the two by number, the text first: --examples FILE,columns=2:1",
     )
 
 

@@ -105,7 +105,7 @@ def _torn(row: Row, table: Table, *, where: str) -> DataError:
     return DataError(
         f"{where}: {found}: {describe_row(row)}",
         expected=f"{layout.width} columns in every row ({cause})",
-        remedy=f"fix the line; or name the columns, then rows like this are left out: --corpus FILE,columns={columns}{quotes}",
+        remedy=f"fix the line; or name the columns, then rows like this are left out: {layout.option} FILE,columns={columns}{quotes}",
     )
 
 

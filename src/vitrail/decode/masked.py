@@ -1,0 +1,159 @@
+"""What a masked language model says: guesses at hidden tokens, and how well it guesses those of a given text."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vitrail.data.batches import IdRow, pad_rows
+from vitrail.data.cleaning.normalise import normalise
+from vitrail.data.examples.masking import Masking
+from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.data.vocabularies.vocabulary import collapse
+from vitrail.errors import UsageError
+from vitrail.models.kinds.masked import MaskedLanguageModel
+from vitrail.models.model_folder import load_folder, of_another_task
+from vitrail.runtime.device import Device, choose_device, set_threads
+
+MASK = "[MASK]"
+"""How a hidden token is written in a text."""
+_ROUNDS, _ROWS = 4, 64
+_STAND_IN = "\ue000"
+"""Stands for the mask while text is segmented: a sign for private use, which merges with no other."""
+
+
+@dataclass(frozen=True)
+class MaskedScore:
+    """How well hidden tokens of a text are guessed."""
+
+    nats: float
+    """-log p of all of them."""
+    tokens: int
+    """How many they are."""
+    right: int
+    """Of how many the right one is the likeliest."""
+
+    def figures(self) -> dict[str, float]:
+        """The figures by name."""
+        loss = self.nats / max(1, self.tokens)
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return {"loss_nats_per_token": loss, "perplexity": perplexity, "accuracy": self.right / max(1, self.tokens)}
+
+    def to_text(self) -> str:
+        """The figures in one line."""
+        found = self.figures()
+        return f"perplexity {found['perplexity']:.2f} a hidden token ({self.tokens:,}); {found['accuracy']:.1%} guessed right"
+
+
+@torch.inference_mode()
+def measure_masked(model: MaskedLanguageModel, vocabulary: Subwords, lines: Sequence[str]) -> MaskedScore:
+    """Hide tokens of each line, by the rule of training but always the same ones, and score the guesses.
+
+    Four rounds hide four times as many tokens. Precondition: evaluation mode.
+    Raises: UsageError for a text of empty lines alone.
+    """
+    longest = model.config.context - 2
+    whole = [row for row in vocabulary.encode_batch([line for line in lines if line]) if row]
+    rows: list[IdRow] = [row[start : start + longest] for row in whole for start in range(0, len(row), longest)]
+    if not rows:
+        raise UsageError("a text of empty lines", expected="at least one line that holds something")
+    rows.sort(key=len)
+    hide = Masking.of(vocabulary, share=model.config.mask_share, whole_words=model.config.whole_words)
+    device = next(model.parameters()).device
+    nats, tokens, right = 0.0, 0, 0
+    for number, start in enumerate(range(0, len(rows), _ROWS)):
+        for again in range(_ROUNDS):
+            batch = hide(rows[start : start + _ROWS], seed=number * _ROUNDS + again)
+            source, following = batch.source.to(device), batch.following.to(device)
+            chosen = following > EOS
+            logits = model.read_out(model.encode(source).memory[chosen])
+            wanted = following[chosen]
+            nats -= float(logits.float().log_softmax(1).gather(1, wanted[:, None]).sum())
+            tokens += len(wanted)
+            right += int((logits.argmax(1) == wanted).sum())
+    return MaskedScore(nats, tokens, right)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One token in place of a mask."""
+
+    token: str
+    """As the vocabulary writes it: ▁ is a space."""
+    probability: float
+    text: str
+    """The whole text with this guess in its place; other masks are filled with their likeliest one."""
+
+
+class MaskFiller:
+    """A masked language model that fills masks.
+
+    filler = MaskFiller.load("runs/bert")
+    print(filler.fill("The [MASK] sat on the mat.")[0][0].text)
+    """
+
+    def __init__(self, model: MaskedLanguageModel, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
+        self.model, self.vocabulary, self.facts = model.eval(), vocabulary, facts or {}
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "MaskFiller":
+        """Load a masked language model from a run's folder or a model folder.
+
+        Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.
+        Raises: ModelError where the folder is missing or damaged, or holds another kind of model.
+        """
+        if threads is not None:
+            set_threads(threads)
+        loaded = load_folder(Path(path), device=choose_device(device))
+        if not isinstance(loaded.model, MaskedLanguageModel):
+            raise of_another_task(path, loaded.config, expected="masked")
+        return cls(loaded.model, loaded.vocabularies.target, facts=loaded.facts)
+
+    @torch.inference_mode()
+    def fill(self, text: str, *, top: int = 5) -> list[list[Guess]]:
+        """The likeliest tokens for each `[MASK]` of a text, each by itself, the likeliest first.
+
+        Raises: UsageError for a text without a mask, or one that is too long for the model.
+        """
+        ids = self.encode(text)
+        places = [place for place, id in enumerate(ids) if id == self.model.mask_id]
+        if not places:
+            raise UsageError(f"{text[:80]!r}: no {MASK}", expected=f"a text with {MASK} in place of what is to be guessed")
+        if len(ids) + 2 > self.model.config.context:
+            raise UsageError(f"a text of {len(ids):,} tokens", expected=f"at most {self.model.config.context - 2:,}, the model's context")
+        device = next(self.model.parameters()).device
+        hidden = self.model.encode(pad_rows([ids], start=True).to(device)).memory[0, torch.tensor(places) + 1]
+        logits = self.model.read_out(hidden)[:, : self.model.mask_id]
+        logits[:, : EOS + 1] = -math.inf
+        found = logits.float().softmax(1).topk(min(top, logits.shape[1] - EOS - 1), dim=1)
+        best = dict(zip(places, found.indices[:, 0].tolist(), strict=True))
+        rows: list[list[Guess]] = []
+        for place, tokens, shares in zip(places, found.indices.tolist(), found.values.tolist(), strict=True):
+            texts = [self.vocabulary.decode([(best | {place: token}).get(at, id) for at, id in enumerate(ids)]) for token in tokens]
+            pieces = self.vocabulary.pieces(tokens)
+            rows.append([Guess(*one) for one in zip(pieces, shares, texts, strict=True)])
+        return rows
+
+    def measure(self, lines: Sequence[str]) -> MaskedScore:
+        """How well hidden tokens of a text are guessed; see `measure_masked`."""
+        return measure_masked(self.model, self.vocabulary, [normalise(line) for line in lines])
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, with the mask's in place of each `[MASK]`; text around it is segmented as if a word were there."""
+        marked = collapse(normalise(text).replace(_STAND_IN, "").replace(MASK, _STAND_IN))
+        ids: list[int] = []
+        for id, piece, (first, last) in zip(*self._segmented(marked), self.vocabulary.locate_in(marked), strict=True):
+            if _STAND_IN in marked[first:last]:
+                if ids and self.vocabulary.pieces(ids[-1:]) == ["▁"] and piece.startswith("<0x"):
+                    ids.pop()  # the space belongs to the hidden word
+                ids.append(self.model.mask_id)
+            elif not (first == last and ids[-1:] == [self.model.mask_id]):  # further bytes of the sign that stands for the mask
+                ids.append(id)
+        return ids
+
+    def _segmented(self, text: str) -> tuple[list[int], list[str]]:
+        ids = self.vocabulary.encode(text)
+        return ids, self.vocabulary.pieces(ids)

@@ -1,0 +1,228 @@
+"""Classifiers: an encoder, one vector for the whole text, and a linear layer that scores each label."""
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+
+from vitrail.config import Config
+from vitrail.data.examples.labelled import LabelledBatch
+from vitrail.errors import UsageError
+from vitrail.models.base import Encoded, Model
+from vitrail.models.kinds.blocks import initialise_matrices
+from vitrail.models.kinds.encoders import RecurrentEncoder, RecurrentEncoderConfig, TransformerEncoder, TransformerEncoderConfig
+from vitrail.models.places import Place
+from vitrail.nn.layers import Dropout
+from vitrail.nn.losses import LossSum, token_cross_entropy
+from vitrail.nn.pooling import Pooling, pool
+from vitrail.nn.probe import Probe
+
+
+class HeadConfig(Config):
+    """Settings of every classifier's end."""
+
+    output: Literal["auto", "sigmoid", "softmax"] = "auto"
+    """How scores become probabilities. sigmoid: one score for two labels, p = 1 / (1 + exp(-z)); where labels may hold together, one for
+    each label. softmax: one score for each label, of which one holds. auto: sigmoid for two labels, else softmax."""
+    several: bool = False
+    """Labels may hold together (`data.several`)."""
+    head_dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Share dropped of the vector of the whole text."""
+    context: int = Field(default=256, ge=4, le=1_000_000)
+    """Tokens of a text that are read at most, its marks counted; the rest is not read."""
+
+    def output_for(self, labels: int) -> Literal["sigmoid", "softmax"]:
+        """The output for a number of labels. Raises UsageError where what was asked cannot be."""
+        if self.output == "softmax" and self.several:
+            raise UsageError(
+                "model.output = softmax with labels that may hold together: its probabilities sum to 1, so only one can be likely",
+                expected="sigmoid: each label has a probability of its own",
+                remedy="--set model.output=sigmoid, or --set data.several=false",
+            )
+        if self.output == "sigmoid" and not self.several and labels != 2:
+            raise UsageError(
+                f"model.output = sigmoid with {labels} labels of which one holds",
+                expected="softmax, whose probabilities sum to 1; or two labels; or labels that may hold together",
+                remedy="--set model.output=softmax, or --set data.several=true",
+            )
+        if self.output == "auto":
+            return "sigmoid" if self.several or labels == 2 else "softmax"
+        return self.output
+
+
+class TransformerClassifierConfig(HeadConfig, TransformerEncoderConfig):
+    """The shape of a classifier with a Transformer's encoder."""
+
+    kind: Literal["transformer-classifier"] = "transformer-classifier"
+    pooling: Pooling = "mean"
+    """How vectors of tokens become that of the text: first (of <s>, as BERT's [CLS]) or mean."""
+
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return self.encoder_layers
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`; what it reads is a source."""
+        start = [Place("source_embedded", "embedded", "source"), Place("source_input", "position", "source")]
+        return (*start, *self.encoder_places(), Place("memory", "memory", "source"), Place("logits", "logits", "source"))
+
+
+class RecurrentClassifierConfig(HeadConfig, RecurrentEncoderConfig):
+    """The shape of a classifier with a recurrent encoder."""
+
+    kind: Literal["recurrent-classifier"] = "recurrent-classifier"
+    pooling: Literal["mean", "last"] = "mean"
+    """How the text becomes one vector: the mean of the vectors of its tokens, or the last states of the highest layer."""
+
+    @property
+    def depth(self) -> int:
+        """The number of layers."""
+        return self.encoder_layers
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`; what it reads is a source."""
+        ends = [Place("memory", "memory", "source"), Place("logits", "logits", "source")]
+        return (Place("source_embedded", "embedded", "source"), *self.encoder_places(), *ends)
+
+
+PRESETS: dict[str, TransformerClassifierConfig | RecurrentClassifierConfig] = {
+    "classifier-mini": TransformerClassifierConfig(encoder_layers=2, width=128, heads=4, feed_forward=512, activation="gelu"),
+    "classifier-small": TransformerClassifierConfig(encoder_layers=6, width=384, heads=6, feed_forward=1536, activation="gelu"),
+    "classifier-lstm": RecurrentClassifierConfig(cell="lstm", embedding_width=128, width=256),
+    "classifier-gru": RecurrentClassifierConfig(cell="gru", embedding_width=128, width=256),
+}
+"""Classifiers by name."""
+
+
+class Head(nn.Module):
+    """z = W·dropout(v) + b: the logits of a text from its vector."""
+
+    def __init__(self, config: HeadConfig, *, width: int, labels: int) -> None:
+        super().__init__()
+        self.output = config.output_for(labels)
+        self.several, self.labels = config.several, labels
+        self.dropout = Dropout(config.head_dropout)
+        self.linear = nn.Linear(width, 1 if self.output == "sigmoid" and not config.several else labels)
+
+    def forward(self, vector: Float[Tensor, "B D"]) -> Float[Tensor, "B logits"]:
+        """The logits: one for each label, or one alone (see `HeadConfig.output`)."""
+        return self.linear(self.dropout(vector))
+
+    def probabilities(self, logits: Float[Tensor, "B logits"]) -> Float[Tensor, "B labels"]:
+        """The probability of each label. With one logit z: 1 - sigmoid(z) and sigmoid(z)."""
+        logits = logits.float()
+        if self.output == "softmax":
+            return logits.softmax(1)
+        return logits.sigmoid() if self.several else torch.cat([(-logits).sigmoid(), logits.sigmoid()], dim=1)
+
+    def nats(self, logits: Float[Tensor, "B logits"], labels: Float[Tensor, "B labels"]) -> Float[Tensor, " B"]:
+        """-log p of the labels of each text."""
+        if self.output == "softmax":
+            return F.cross_entropy(logits.float(), labels.argmax(1), reduction="none")
+        wanted = labels if self.several else labels[:, 1:]
+        return F.binary_cross_entropy_with_logits(logits.float(), wanted, reduction="none").sum(1)
+
+    def loss(self, vector: Float[Tensor, "B D"], labels: Float[Tensor, "B labels"], *, label_smoothing: float) -> LossSum:
+        """Sum of -log p of the labels over the texts, which are counted as tokens.
+
+        Smoothing puts the share epsilon evenly on all labels, or, with a sigmoid for each, on yes and no of each label.
+        """
+        rows = torch.tensor(len(labels), device=labels.device)
+        if self.output == "softmax":
+            found = token_cross_entropy(
+                self.dropout(vector), labels.argmax(1), weight=self.linear.weight, bias=self.linear.bias, label_smoothing=label_smoothing
+            )
+            return LossSum(found.nats, found.plain_nats, rows)
+        logits = self(vector).float()
+        wanted = labels if self.several else labels[:, 1:]
+        smoothed = wanted * (1 - label_smoothing) + label_smoothing / 2
+        nats = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="sum")
+        plain = self.nats(logits.detach(), labels).sum()
+        return LossSum(nats, plain, rows)
+
+
+class ClassifierModel(Model):
+    """What all classifiers do with the vector of a text."""
+
+    head: Head
+    logits: Probe
+    config: Any
+    """Its configuration; each model has its own class."""
+    marks_start: bool
+    """See `Embeds.marks_start`."""
+
+    @abstractmethod
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`: the vector that the head reads."""
+
+    def classify(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B logits"]:
+        """See `Classifies.classify`."""
+        return self.logits(self.head(self.embed(source)))
+
+    def loss(self, batch: LabelledBatch, *, label_smoothing: float = 0.0) -> LossSum:
+        """Sum of -log p of the right labels."""
+        return self.head.loss(self.embed(batch.source), batch.labels, label_smoothing=label_smoothing)
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`."""
+        return self.config.places()
+
+    def _make_head(self, config: Any, labels: int) -> None:
+        self.head, self.logits = Head(config, width=config.width, labels=labels), Probe()
+        initialise_matrices(self)
+
+
+class TransformerClassifier(ClassifierModel, TransformerEncoder):
+    """p(label | x) from the pooled output of a Transformer's encoder.
+
+    Source: Devlin et al. 2019. Differs from them: mean over tokens by default, and no further layer before the last one.
+    """
+
+    marks_start = True
+    config: TransformerClassifierConfig
+
+    def __init__(self, config: TransformerClassifierConfig, *, vocabulary: int, labels: int) -> None:
+        super().__init__()
+        if config.positions == "learned" and config.max_positions < config.context:
+            raise UsageError(
+                f"model.context = {config.context} with {config.max_positions} learned positions",
+                remedy=f"--set model.max_positions={config.context}, or rotary positions",
+            )
+        self.config = config
+        self.make_encoder(config, vocabulary)
+        self._make_head(config, labels)
+        nn.init.normal_(self.source_embedding.weight, std=config.width**-0.5)
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`."""
+        encoded = self.encode(source)
+        return pool(encoded.memory, encoded.keep, self.config.pooling)
+
+
+class RecurrentClassifier(ClassifierModel, RecurrentEncoder):
+    """p(label | x) from the pooled output, or the last states, of a recurrent encoder."""
+
+    config: RecurrentClassifierConfig
+
+    def __init__(self, config: RecurrentClassifierConfig, *, vocabulary: int, labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.make_encoder(config, vocabulary)
+        self._make_head(config, labels)
+        nn.init.normal_(self.source_embedding.weight, std=config.embedding_width**-0.5)
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`."""
+        encoded = self.encode(source)
+        return pool(encoded.memory, encoded.keep, "mean") if self.config.pooling == "mean" else self._last(encoded)
+
+    def _last(self, encoded: Encoded) -> Float[Tensor, "B D"]:
+        """h of the highest layer at the end of each direction; of an LSTM's two states h is the first."""
+        assert encoded.summary is not None
+        states = encoded.summary.split(self.config.width, dim=1)
+        return states[-len(states) // self.config.encoder_layers]
