@@ -17,7 +17,9 @@ from vitrail.version import __version__
 if TYPE_CHECKING:
     from vitrail.api import train_classifier, train_language_model, train_translator
     from vitrail.config import Duration
+    from vitrail.decode.autoencoder import Autoencoder
     from vitrail.decode.classify import Classified, Classifier
+    from vitrail.decode.embedding import Embedder
     from vitrail.decode.generate import Generated, Generator
     from vitrail.decode.masked import Guess, MaskFiller
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
@@ -25,18 +27,22 @@ if TYPE_CHECKING:
     from vitrail.decode.textual.text_constraints import TextConstraints
     from vitrail.decode.translate import Translator
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
+    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.run_config import RunConfig
 
 __all__ = [
+    "Autoencoder",
     "Classified",
     "Classifier",
     "DataError",
     "Duration",
+    "Embedder",
     "Generated",
     "Generator",
     "Guess",
+    "InspectableGenerator",
     "InspectableTranslator",
     "Inspection",
     "Interrupted",
@@ -66,12 +72,15 @@ _HOMES = {
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
     "vitrail.decode.classify": ("Classified", "Classifier"),
+    "vitrail.decode.autoencoder": ("Autoencoder",),
+    "vitrail.decode.embedding": ("Embedder",),
     "vitrail.decode.generate": ("Generated", "Generator"),
     "vitrail.decode.masked": ("Guess", "MaskFiller"),
     "vitrail.decode.textual.results": ("Translation",),
     "vitrail.decode.textual.text_constraints": ("TextConstraints",),
     "vitrail.decode.translate": ("Translator",),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
+    "vitrail.inspection.generator": ("InspectableGenerator",),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
     "vitrail.train.run_config": ("RunConfig",),
@@ -103,16 +112,29 @@ def load(
     threads: int | None = None,
     config: "TranslateConfig | None" = None,
     search: "SearchConfig | Mapping[str, Any] | None" = None,
-) -> "InspectableTranslator":
-    """Load a translator from a run's folder or a model folder; several of the same vocabulary translate together.
+) -> Any:
+    """Load a model from a run's folder or a model folder: an `InspectableTranslator`, or an `InspectableGenerator` for a language model.
+
+    Several translators of the same vocabulary translate together. A program for one kind of model alone may call that class's `load`.
 
     Args:
         engine: what computes: auto or torch; only torch can be looked into.
         threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
         config: how texts are cut and batched.
         search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1, "max_length": 80}.
-    Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies.
+    Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for a language model
+        with what only translators have: other models, engine, config or search.
     """
+    from vitrail.models.model_folder import task_of_folder
+
+    if task_of_folder(Path(path)) == "language":
+        from vitrail.errors import UsageError
+        from vitrail.inspection.generator import InspectableGenerator
+
+        if others or engine != "auto" or config is not None or search is not None:
+            expected = "a language model by itself; how to search or draw is said with each call of generate"
+            raise UsageError(f"{path}: a language model, with other models or settings of translators", expected=expected)
+        return InspectableGenerator.load(path, device=device, threads=threads)
     from vitrail.inspection.translator import InspectableTranslator
 
     return InspectableTranslator.load(path, *others, engine=engine, device=device, threads=threads, config=config, search=search)

@@ -10,7 +10,7 @@ from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 
 if TYPE_CHECKING:
     from vitrail.decode.classify import Classifier
-    from vitrail.decode.generate import Generator
+    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.log.metrics import Observe
     from vitrail.train.run import Outcome
@@ -61,21 +61,21 @@ def train_language_model(
     *,
     settings: Sequence[str] = (),
     say: Callable[[str], None] = lambda _: None,
-) -> "Generator":
+) -> "InspectableGenerator":
     """Train a language model from a file of plain text, one sentence or paragraph a line.
 
     What is not set is chosen from the text. The test text is scored at the end (`scores.json`). Called again, it goes on with a training
-    that was stopped, and loads a finished one.
+    that was stopped, and loads a finished one; returns what `vitrail.load(folder)` does.
 
     Args:    folder: where the run lives. settings: such as "preset=gru-lm" or "train.duration=30 minutes".
              say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
-    from vitrail.decode.generate import Generator
+    from vitrail.inspection.generator import InspectableGenerator
 
     source = Override(("data", "text"), [{"source": str(text)}])
     run_training(Request(overrides=(source, *map(parse_override, settings))), Path(folder), say=say)
-    return Generator.load(folder)
+    return InspectableGenerator.load(folder)
 
 
 def train_classifier(

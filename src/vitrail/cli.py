@@ -42,6 +42,8 @@ class _Verb(NamedTuple):
     room: str
     help: str
     resumable: bool = False
+    function: str = ""
+    """Its function and module, where these are not called as the verb is."""
 
 
 _VERBS = {
@@ -52,11 +54,15 @@ _VERBS = {
     "generate": _Verb("translating", "Write text with a language model."),
     "fill": _Verb("translating", "Guess hidden words with a masked language model."),
     "classify": _Verb("translating", "Give texts their labels with a classifier."),
+    "embed": _Verb("translating", "Turn sentences into vectors, and find their neighbours."),
+    "interpolate": _Verb("translating", "Walk from one sentence to another with an autoencoder."),
     "align": _Verb("translating", "Link the words of sentences with those of translations."),
     "evaluate": _Verb("evaluating", "Score translations, or a model: BLEU, chrF, TER; F1."),
     "inspect": _Verb("inspecting", "See through a model: one sentence, or a study of the whole."),
     "doctor": _Verb("inspecting", "Say what is wrong with a training, and the remedy."),
     "compare": _Verb("evaluating", "Train a ladder of architectures on the same text.", resumable=True),
+    "export": _Verb("exchanging", "Write a model for another program."),
+    "import": _Verb("exchanging", "Read a model back from another program.", function="import_model"),
     "config": _Verb("training", "List every setting, or those of a run."),
     "experiment": _Verb("inspecting", "See the problems that attention and gates were made for."),
     "bench": _Verb("evaluating", "Measure speed, against others and against promises."),
@@ -67,7 +73,8 @@ _VERBS = {
 def _load(name: str) -> Callable[..., None] | typer.Typer:
     """A verb by name, or a group of verbs. A call needs one, and loads no other."""
     verb = _VERBS[name]
-    found = getattr(import_module(f"vitrail.commands.{verb.room}.{name}"), name)
+    function = verb.function or name
+    found = getattr(import_module(f"vitrail.commands.{verb.room}.{function}"), function)
     return _resumable(found) if verb.resumable else found
 
 

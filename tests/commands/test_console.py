@@ -102,9 +102,20 @@ def test_verbs_that_share_a_group_have_its_options_with_the_same_words(capfd: py
         (("translate", "inspect"), ("--prefix", "--forbid", "--force")),
         (("translate", "inspect", "evaluate", "generate", "align", "doctor"), ("--threads", "--device")),
         (("train", "prepare", "compare"), ("--source", "--corpus", "--dev", "--languages", "--recipe", "--config", "--set")),
-        (("train", "prepare"), ("--text",)),
+        (("train", "prepare", "compare"), ("--text",)),
     ):
         for option in options:
             told = {re.split(r" --?[a-z]", shown[verb].partition(f" {option} ")[2])[0] for verb in verbs}
             assert len(told) == 1 and told != {""}, option
-    assert "--text" not in shown["compare"] and "[default: 0.95]" in shown["generate"] and "[default: (1)]" in shown["translate"]
+    assert "[default: 0.95]" in shown["generate"] and "[default: (1)]" in shown["translate"]
+
+
+def test_nothing_twice_is_a_setting_of_the_search() -> None:
+    from vitrail.decode.search_config import SearchConfig
+
+    own = SearchConfig(repeat_ngram=4, max_repeats=9)
+    assert console.Search().adapt(own).max_repeats == 9
+    found = console.Search(no_repeat_ngram=2).adapt(own)
+    assert (found.repeat_ngram, found.max_repeats) == (2, 1)
+    drawn = console.Search().adapt(own, sampling=console.Drawing(repetition_penalty=1.5).settings(instead="")).sampling
+    assert drawn is not None and drawn.repetition_penalty == 1.5

@@ -9,6 +9,7 @@ from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, CharacterVocabulary, Vocabularies
 from vitrail.models.base import State, TranslationModel
 from vitrail.models.build import ModelConfig, build_model
+from vitrail.models.kinds.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
 from vitrail.models.kinds.recurrent import RecurrentConfig
 from vitrail.models.kinds.transformer import TransformerConfig
 
@@ -24,7 +25,8 @@ def vocabularies(*, joint: bool) -> Vocabularies:
 
 @dataclass(frozen=True)
 class Kind:
-    """A configuration and the laws' needs: `joint` vocabularies or not, and whether training uses statistics of the whole batch."""
+    """A configuration and the laws' needs: `joint` vocabularies or not, and whether training uses statistics of
+    the whole batch, or draws noise for it."""
 
     config: ModelConfig
     joint: bool = True
@@ -46,6 +48,14 @@ def _tiny(**changes: object) -> TransformerConfig:
 
 def _recurrent(**changes: object) -> RecurrentConfig:
     return RecurrentConfig.model_validate({"embedding_width": 16, "width": 32, "dropout": 0.0} | changes)
+
+
+def _auto(**changes: object) -> TransformerAutoencoderConfig:
+    return TransformerAutoencoderConfig.model_validate(_tiny().model_dump(exclude={"kind"}) | {"bottleneck": 6} | changes)
+
+
+def _recurrent_auto(**changes: object) -> RecurrentAutoencoderConfig:
+    return RecurrentAutoencoderConfig.model_validate(_recurrent().model_dump(exclude={"kind"}) | {"bottleneck": 6} | changes)
 
 
 KINDS: dict[str, Kind] = {
@@ -70,6 +80,13 @@ KINDS: dict[str, Kind] = {
     "lstm-bahdanau-layer-norm": Kind(_recurrent(cell="lstm", attention="bahdanau", norm="layer")),
     "gru-layer-norm": Kind(_recurrent(cell="gru", norm="layer", decoder_layers=2)),
     "gru-bahdanau-batch-norm": Kind(_recurrent(cell="gru", attention="bahdanau", norm="batch"), batch_statistics=True),
+    "autoencoder": Kind(_auto()),
+    "autoencoder-slots-first-learned": Kind(_auto(slots=3, pooling="first", positions="learned", max_positions=80, context=79)),
+    "autoencoder-variational": Kind(_auto(latent="variational", kl_weight=0.01, free_nats=0.0), batch_statistics=True),
+    "lstm-autoencoder-deep": Kind(_recurrent_auto(encoder_layers=2, decoder_layers=2)),
+    "gru-autoencoder-variational": Kind(
+        _recurrent_auto(cell="gru", latent="variational", kl_weight=0.01, free_nats=0.0), batch_statistics=True
+    ),
     "lstm-luong-batch-norm": Kind(_recurrent(cell="lstm", attention="luong-general", norm="batch"), batch_statistics=True),
 }
 

@@ -15,6 +15,8 @@ from torch import Tensor
 from vitrail.data.batches import Batch
 from vitrail.data.preparing.prepare import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.text_config import TextConfig, TextFile
+from vitrail.models.build import task_of
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
 from vitrail.train.loop import Learner, accumulate_gradients
 from vitrail.train.optim import Optimizer
@@ -34,7 +36,9 @@ def portions(batch: Batch, count: int) -> list[tuple[int, Batch]]:
 
 def learn(kind: Kind, batches: list[tuple[int, Batch]], ranks: Ranks) -> tuple[tuple[float, float, int], list[Tensor]]:
     model = kind.build().train()
-    config = RunConfig(data=DataConfig(corpora=(ParallelText(source=Path("a.en"), target=Path("a.fr")),)), model=kind.config)
+    pairs = DataConfig(corpora=(ParallelText(source=Path("a.en"), target=Path("a.fr")),))
+    text = TextConfig(text=(TextFile(source=Path("a.txt")),))
+    config = RunConfig(data=text if task_of(kind.config) == "autoencoding" else pairs, model=kind.config)
     optimizer = Optimizer(model, config.optimizer)
     learner = Learner(model, optimizer, [], lambda first: [], ranks, torch.device("cpu"), torch.float32, config)
     sums = accumulate_gradients(learner, batches)

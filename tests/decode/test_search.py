@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import NEVER, ToyModel, ToyState, every_translation, plain_beam_search, query
 
-from vitrail.data.vocabularies.subwords import EOS, UNK
+from vitrail.data.vocabularies.subwords import EOS, SOS, UNK
 from vitrail.decode.search.beams import Observation, beam_search
 from vitrail.decode.search.constraints import Constraints
 from vitrail.decode.search.query import Hypothesis, Query
@@ -294,23 +294,29 @@ def test_sampling_is_reproducible_and_independent_of_the_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    ("top_k", "top_p", "min_p", "temperature"),
-    [(0, 1.0, 0, 1.0), (0, 1.0, 0, 0.5), (3, 1.0, 0, 2.0), (0, 0.7, 0, 1.0), (4, 0.8, 0, 1.0), (0, 1.0, 0.3, 1.0), (5, 0.9, 0.4, 2.0)],
+    ("top_k", "top_p", "min_p", "temperature", "penalty"),
+    [
+        *((0, 1.0, 0, 1.0, 1.0), (0, 1.0, 0, 0.5, 1.0), (3, 1.0, 0, 2.0, 1.0), (0, 0.7, 0, 1.0, 1.0), (4, 0.8, 0, 1.0, 1.0)),
+        *((0, 1.0, 0.3, 1.0, 1.0), (5, 0.9, 0.4, 2.0, 1.0), (0, 1.0, 0, 1.0, 1.5), (4, 0.9, 0.1, 0.8, 3.0), (0, 1.0, 0, 1.0, 0.5)),
+    ],
 )
-def test_sampled_frequencies_follow_the_probabilities(top_k: int, top_p: float, min_p: float, temperature: float) -> None:
+def test_sampled_frequencies_follow_the_probabilities(top_k: int, top_p: float, min_p: float, temperature: float, penalty: float) -> None:
+    """Of tokens 5, 7 and 9, which the prompt has, the logits are divided by the penalty; one below 0 is multiplied."""
     logits = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.5, 1.0, 0.2, -0.3, -1.0, 2.0])
 
     def step(last: torch.Tensor, state: ToyState) -> Step:
         return Step(logits.expand(len(last), -1).clone(), state)
 
     draws = 10_000
-    how = SearchConfig(n_best=20, sampling=SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p))
-    queries = [Query(longest=1, seed=seed) for seed in range(draws // 20)]
+    drawn = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=penalty)
+    how = SearchConfig(n_best=20, sampling=drawn)
+    queries = [Query((SOS, 5, 9, 7), longest=1, seed=seed) for seed in range(draws // 20)]
     found = beam_search(step, ToyState(torch.zeros(draws // 20, 1), draws // 20), queries, config=how)
     counts = Counter(item.tokens[0] if item.tokens else EOS for items in found for item in items)
 
     allowed = [token for token in range(10) if token not in NEVER]
-    weights = {token: math.exp(logits[token].item() / temperature) for token in allowed}
+    changed = {**dict(enumerate(logits.tolist())), 5: 1.0 / penalty, 7: -0.3 * penalty, 9: 2.0 / penalty}
+    weights = {token: math.exp(changed[token] / temperature) for token in allowed}
     ranked = sorted(allowed, key=lambda token: -weights[token])[: top_k or None]
     total = math.fsum(weights[token] for token in ranked)
     kept, reached = [], 0.0

@@ -456,3 +456,11 @@ def test_load_refuses_what_is_not_there(tmp_path: Path) -> None:
         Translator.load(saved(tmp_path / "share", characters(), several_sentences_share="few"))
     with pytest.raises(ModelError, match="longest_source"):
         Translator.load(saved(tmp_path / "odd", characters(), longest_source="long"))
+
+
+def test_nothing_twice_holds_for_a_source_that_repeats_itself() -> None:
+    """The default guard gives way there; who asks for nothing twice gets that."""
+    ours = toy(end_bias=-4.0, search=SMALL.model_copy(update={"min_length": 6, "max_extra": 9, "repeat_ngram": 1, "max_repeats": 1}))
+    for source in ("the the the river", "bread bread by bread", "two boys"):
+        (segment,) = ours.translate(source).alternatives[0].segments
+        assert len(set(segment.target_tokens)) == len(segment.target_tokens) >= 6

@@ -71,7 +71,7 @@ class Reader(TranslationModel):
             summary = torch.cat([summary @ self.mix, torch.full((len(source), 1), 3.0)], dim=1)
         return Encoded(torch.zeros(*source.shape, 4), keep, summary)
 
-    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+    def loss_given(self, encoded: Encoded, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         raise NotImplementedError
 
     def decode(self, target: Tensor, encoded: Encoded) -> Tensor:

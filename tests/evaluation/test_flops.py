@@ -10,6 +10,8 @@ from vitrail.data.batches import Batch, collate
 from vitrail.ladder.flops import Shape, training_flops
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import ModelConfig, read_config
+from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
+from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
 from vitrail.models.kinds.transformer import Transformer, TransformerConfig
 from vitrail.nn.probe import trace
@@ -59,3 +61,25 @@ def test_the_formula_is_what_torch_counts(table: dict[str, Any]) -> None:
     real = int((given.target_out != 0).sum())
     shape = Shape(len(given.source), given.source.shape[1], given.target_in.shape[1], real)
     assert training_flops(config, shape, vocabulary=TARGET_VOCABULARY) == pytest.approx(counted(config, given), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CausalConfig(layers=3, width=32, feed_forward=48),
+        CausalConfig(layers=2, width=32, feed_forward=48, activation="swiglu", head_width=6, tie=False),
+        *(
+            LanguageConfig.model_validate({"cell": cell, "layers": 2, "width": 32, "embedding_width": 24})
+            for cell in ("rnn", "gru", "lstm")
+        ),
+    ],
+    ids=str,
+)
+def test_the_formula_holds_for_language_models(config: CausalConfig | LanguageConfig) -> None:
+    torch.manual_seed(0)
+    kind = CausalLanguageModel if isinstance(config, CausalConfig) else RecurrentLanguageModel
+    made, given = kind(config, vocabulary=TARGET_VOCABULARY), batch()  # pyright: ignore[reportArgumentType]
+    with trace(made), FlopCounterMode(display=False) as counter:
+        made.loss(given).nats.backward()
+    shape = Shape(*given.target_in.shape[:1], 0, given.target_in.shape[1], int((given.target_out != 0).sum()))
+    assert training_flops(config, shape, vocabulary=TARGET_VOCABULARY) == pytest.approx(counter.get_total_flops(), rel=0.02)

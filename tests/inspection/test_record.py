@@ -16,7 +16,7 @@ from vitrail.data.vocabularies.subwords import CharacterVocabulary
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.attribution import attribute
 from vitrail.inspection.causes.lens import apply_lens
-from vitrail.inspection.contents import FORMAT, make_side, schema_text
+from vitrail.inspection.contents import BOTH_SIDES, FORMAT, make_side, schema_text
 from vitrail.inspection.record import Inspection
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -38,7 +38,7 @@ def test_numpy_reads_it_without_us(tmp_path: Path) -> None:
     record("lstm").save(tmp_path / "one.npz")
     with np.load(tmp_path / "one.npz", allow_pickle=False) as content:
         np.testing.assert_array_equal(content["memory"], record("lstm")["memory"])
-        assert json.loads(content["facts.json"])["format"] == FORMAT
+        assert json.loads(content["facts.json"])["format"] == BOTH_SIDES
 
 
 def test_analyses_are_kept_with_it(tmp_path: Path) -> None:

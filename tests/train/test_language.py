@@ -49,7 +49,8 @@ train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
 
 RECURRENT = {"kind": "recurrent-language", "embedding_width": 12, "width": 24, "layers": 2, "dropout": 0.1, "truncate": 8}
 CAUSAL = {"kind": "causal-language", "layers": 2, "width": 24, "heads": 2, "feed_forward": 48, "context": 16, "dropout": 0.1}
-MODELS = [pytest.param(RECURRENT, id="recurrent"), pytest.param(CAUSAL, id="causal")]
+MASKED = {"kind": "masked-language", "encoder_layers": 2, "width": 24, "heads": 2, "feed_forward": 48, "context": 16, "dropout": 0.1}
+MODELS = [pytest.param(RECURRENT, id="recurrent"), pytest.param(CAUSAL, id="causal"), pytest.param(MASKED, id="masked")]
 
 
 def settings(text: Path, model: dict[str, object] = RECURRENT, **train_settings: object) -> dict[str, object]:
@@ -105,7 +106,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: P
         assert found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
-@pytest.mark.parametrize("model", [MODELS[0], pytest.param(CAUSAL, id="causal", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("model", [MODELS[0], *(pytest.param(model, marks=pytest.mark.slow) for model in (CAUSAL, MASKED))])
 def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
     config = settings(text, model, duration="400 steps", save_every="20 steps", validate_every="100 steps")
     train(to_run_config(config), tmp_path / "whole")
@@ -201,6 +202,26 @@ def test_a_transformer_from_the_command_line(tmp_path: Path, text: Path, capfd: 
     assert run("train", "--text", short, "--preset", "gpt-mini", "-o", tmp_path / "short", "--duration", "1 steps", *common, *few) != 0
     told = capfd.readouterr().err
     assert "9 tokens of text" in told and "model.context=8" in told and not (tmp_path / "short" / "model").exists()
+
+
+def test_a_masked_model_from_the_command_line(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = ("model.width=32", "model.heads=2", "model.encoder_layers=2", "train.threads=1", "model.whole_words=true")
+    changed = ("data.subwords.kind=word", "data.subwords.size=60", "optimizer.learning_rate=0.005", *sizes)
+    common = [part for setting in changed for part in ("--set", setting)]
+    assert run("train", "--text", text, "--preset", "bert-mini", "-o", tmp_path / "run", "--duration", "300 steps", *common) == 0
+    told = capfd.readouterr()
+    assert "guessed right" in told.out and "chosen: data.documents" in told.err
+    assert run("fill", tmp_path / "run", "ann sees [MASK]", "[MASK] likes birds", "--top", 4, "--json") == 0
+    things, names = (json.loads(line)["guesses"] for line in capfd.readouterr().out.splitlines())
+    assert sorted(guess["token"] for guess in things) == sorted(f"▁{word}" for word in THINGS)
+    assert sorted(guess["text"] for guess in names) == sorted(f"{word} likes birds" for word in NAMES)
+    assert run("evaluate", tmp_path / "run", "--json") == 0
+    assert 0.1 < json.loads(capfd.readouterr().out)["accuracy"] < 0.6
+    assert run("fill", tmp_path / "run", "nothing hidden") != 0 and "[MASK]" in capfd.readouterr().err
+    for verb in ("translate", "generate"):
+        assert run(verb, tmp_path / "run") != 0
+        error = capfd.readouterr().err
+        assert "a masked language model" in error and "vitrail fill" in error, verb
 
 
 def test_from_the_command_line(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ def test_a_linear_decay_that_begins_under_the_warm_up_is_told_too() -> None:
     assert warn_of_warmup(configured(90, "100 steps", kind="constant"), steps=100) is None
 
 
-OF_TEXT = {"gpt-mini"}
+OF_TEXT = {"gpt-mini", "lstm-lm", "bert-mini"}
 """Recipes for language models."""
 
 

@@ -15,6 +15,7 @@ from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.models.base import Model
 from vitrail.models.build import build_model
 from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.places import distances
 from vitrail.nn.losses import LossSum
 from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, Warmup, rate, update_moving_average
 
@@ -299,3 +300,51 @@ def test_a_young_average_follows_faster() -> None:
     mean = [torch.zeros(1)]
     update_moving_average(mean, [torch.ones(1)], decay=0.999, step=0)
     assert float(mean[0]) == pytest.approx(0.9)
+
+
+# ---- rates by layer --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "muon"])
+def test_layers_further_from_the_output_take_smaller_steps(kind: str) -> None:
+    """Each weight moves as one of a plain optimizer with its layer's rate: decay ** (layers to the end of its half)."""
+    vocabulary = CharacterVocabulary(list("abc"))
+    words = Vocabularies(vocabulary, vocabulary, joint=True)
+    config = TINY.model_copy(update={"encoder_layers": 3, "decoder_layers": 2, "tie": "none"})
+
+    def moved(rate: float, decay: float) -> dict[str, Tensor]:
+        torch.manual_seed(3)
+        model = build_model(config, words)
+        optimizer = Optimizer(model, OptimizerConfig.model_validate({"kind": kind, "learning_rate": rate, "layer_decay": decay}))
+        give_gradients(model, size=0.1)
+        for share in (0.5, 1.0):
+            optimizer.step(share)
+        return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+    found = moved(0.01, 0.5)
+    away = {"source_embedding": 4, "source_positions": 4, "encoder.0": 3, "encoder.1": 2, "encoder.2": 1, "encoder_norm": 0}
+    away |= {"target_embedding": 3, "target_positions": 3, "decoder.0": 2, "decoder.1": 1, "decoder_norm": 0, "output_weight": 0}
+    by_distance = {distance: moved(0.01 * 0.5**distance, 1.0) for distance in set(away.values())}
+    for name, weight in found.items():
+        distance = next(distance for start, distance in away.items() if name == start or name.startswith(f"{start}."))
+        torch.testing.assert_close(weight, by_distance[distance][name], rtol=1e-6, atol=1e-9)
+
+
+def test_a_tied_table_is_before_the_layers_and_a_recurrent_language_model_has_layers_too() -> None:
+    assert distances(["embedding.weight", "output_bias", "cells.0.input_weight", "cells.1.input_weight", "readout.weight"]) == {
+        "embedding.weight": 3,
+        "output_bias": 0,
+        "cells.0.input_weight": 2,
+        "cells.1.input_weight": 1,
+        "readout.weight": 0,
+    }
+    assert distances(["target_embedding.weight", "encoder.4.a", "decoder.0.b"]) == {
+        "target_embedding.weight": 2,
+        "encoder.4.a": 1,
+        "decoder.0.b": 1,
+    }
+
+
+def test_without_rates_by_layer_there_are_two_groups_and_one_rate() -> None:
+    (optimizer,) = Optimizer(small_model(), OptimizerConfig()).optimizers
+    assert len(optimizer.param_groups) == 2 and not any("layer_share" in group for group in optimizer.param_groups)

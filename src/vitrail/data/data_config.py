@@ -14,6 +14,7 @@ from vitrail.data.preparing.prepared import FORMAT
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.reading.unpack import bare_name
 from vitrail.data.vocabularies.subwords import SubwordsConfig
+from vitrail.data.vocabularies.taking import fingerprint_of
 from vitrail.errors import UsageError
 from vitrail.languages import find_language, language_of_file, same_language
 
@@ -82,6 +83,7 @@ class DataConfig(Config):
         def several(name: str, texts: Sequence[ParallelText]) -> dict[str, Any]:
             return {str(place): _text_fingerprint(text, f"data.{name}.{place}", kept) for place, text in enumerate(texts)}
 
+        table["subwords"] = fingerprint_of(self.subwords, kept)
         table["corpora"] = several("corpora", self.corpora)
         for name, text in (("dev", self.dev), ("test", self.test)):
             table[name] = None if text is None else _text_fingerprint(text, f"data.{name}", kept)

@@ -11,6 +11,7 @@ from vitrail.data.preparing.fingerprints import flatten, hash_file
 from vitrail.data.preparing.prepared import TEXT_FORMAT
 from vitrail.data.reading.lines import DEFAULT_LIMITS, Notes, count_lines, is_stream, lines, shown_name
 from vitrail.data.vocabularies.subwords import SubwordsConfig
+from vitrail.data.vocabularies.taking import fingerprint_of
 from vitrail.errors import UsageError
 
 
@@ -97,6 +98,7 @@ class TextConfig(Config):
         """See `fingerprints.fingerprint`."""
         hashes = {f"{name}.source": hash_file(text.source, kept.get(f"{name}.source")) for name, text in self.texts()}
         settings = self.model_dump(mode="json", exclude={"kind", "text", "dev", "test"})
+        settings["subwords"] = fingerprint_of(self.subwords, kept)
         for name in ("documents", "blank_lines"):  # text prepared before these were settings is still known
             if settings[name] == type(self).model_fields[name].default:
                 del settings[name]

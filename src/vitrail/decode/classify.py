@@ -17,7 +17,7 @@ from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.label_scores import Predictions, flags
 from vitrail.errors import DataError, ModelError
 from vitrail.models.kinds.classifier import ClassifierModel
-from vitrail.models.model_folder import load_folder, unfit
+from vitrail.models.model_folder import load_folder, of_another_task
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 _ROWS, _TOKENS = 64, 8_192
@@ -87,7 +87,7 @@ class Classifier:
             set_threads(threads)
         loaded = load_folder(Path(path), device=choose_device(device))
         if not isinstance(loaded.model, ClassifierModel):
-            raise unfit(path, loaded.config, expected="a classifier, such as classifier-mini")
+            raise of_another_task(path, loaded.config, expected="classification")
         if not isinstance(loaded.vocabularies.target, LabelVocabulary):
             raise ModelError(f"{path}: a classifier without its labels", remedy="copy the folder again")
         return cls(loaded.model, loaded.vocabularies, facts=loaded.facts)

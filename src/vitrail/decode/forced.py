@@ -1,4 +1,4 @@
-"""Forced decoding: a model's values for given translations, without search."""
+"""Forced decoding: a model's values for given translations, or given texts, without search. Without a source, sources are empty."""
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,11 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.data.batches import Batch, IdRow, collate
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel
 
 _UNBOUNDED = sys.maxsize
 
@@ -30,36 +30,37 @@ class Losses(NamedTuple):
         return self.nats / self.tokens
 
 
-def make_batch(model: nn.Module, sources: Sequence[IdRow], targets: Sequence[IdRow], *, ended: bool = True) -> Batch:
+def make_batch(model: AutoregressiveModel, sources: Sequence[IdRow], targets: Sequence[IdRow], *, ended: bool = True) -> Batch:
     """Pairs of token ids without SOS and EOS as one batch, on the device of a model's weights.
 
     Args: ended: whether translations end with <eos>. False, for one cut at the limit of length, is allowed for a single pair.
     """
     device = next(model.parameters()).device
     source, target_in, target_out = (part.to(device) for part in collate(sources, targets))
+    target_in[:, 0] = model.first
     if ended:
         return Batch(source, target_in, target_out)
     assert len(sources) == 1
     return Batch(source, target_in[:, :-1], target_out[:, :-1])
 
 
-def forced_decode(model: TranslationModel, batch: Batch) -> Float[Tensor, "B T D"]:
+def forced_decode(model: AutoregressiveModel, batch: Batch) -> Float[Tensor, "B T D"]:
     """The decoder's last vectors for given translations, every position at once: position t depends on targets 0 to t.
 
     The caller decides whether gradients are recorded; hooks of `nn.probe` run.
     Precondition: the batch is on the device of the model's weights.
     """
-    return model.decode(batch.target_in, model.encode(batch.source))
+    return model.read_given(batch)
 
 
-def log_p(model: TranslationModel, hidden: Float[Tensor, "B T D"], target: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+def log_p(model: AutoregressiveModel, hidden: Float[Tensor, "B T D"], target: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
     """log p(y_t | y_<t, x) in nats, from the decoder's vectors; values at padding have no meaning."""
     logits = model.read_out(hidden).float()
     return -F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none").view_as(target)
 
 
 @torch.inference_mode()
-def distributions(model: TranslationModel, source: IdRow, target: IdRow, *, ended: bool = True) -> Float[Tensor, "T V"]:
+def distributions(model: AutoregressiveModel, source: IdRow, target: IdRow, *, ended: bool = True) -> Float[Tensor, "T V"]:
     """log p(token | source, target before it) of every token at each position, the end included; in float64 from the logits on.
 
     Args: source, target: ids without SOS and EOS. ended: see `make_batch`. Precondition: the model is in evaluation mode.
@@ -69,7 +70,7 @@ def distributions(model: TranslationModel, source: IdRow, target: IdRow, *, ende
 
 
 @torch.inference_mode()
-def losses(model: TranslationModel, sources: Sequence[IdRow], targets: Sequence[IdRow]) -> Losses:
+def losses(model: AutoregressiveModel, sources: Sequence[IdRow], targets: Sequence[IdRow]) -> Losses:
     """The loss of each pair of ids without SOS and EOS, without smoothing.
 
     Precondition: the model is in evaluation mode. Cost: one forward pass over all pairs, in batches of similar length.

@@ -1,48 +1,149 @@
 """Text from a language model: continuations of prompts, and the perplexity of given text."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator as Steps
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
+import torch
 
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.perplexity import TextPerplexity, measure_text
-from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
+from vitrail.decode.textual.spelling import Spelling, StopRule, StopStrings
 from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel
-from vitrail.models.model_folder import load_folder, unfit
+from vitrail.models.model_folder import load_folder, of_another_task
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 MOST_TOKENS = 200
 """Default length limit of a line."""
 
+Ended = Literal["line", "stop", "length"]
+"""Why a text ends: its last line has ended, a stop string would follow, or the limit of length was reached."""
+
 
 @dataclass(frozen=True)
 class Generated:
-    """One line of text that a model wrote."""
+    """One text that a model wrote."""
 
     prompt: str
     """The prompt as the model read it."""
     text: str
-    """The whole line, the prompt included."""
+    """The whole text, the prompt included. A stop string is not, but the prompt stays whole where one began in it."""
     tokens: tuple[int, ...]
-    """The tokens after the prompt, without the end."""
+    """The tokens after the prompt, without the end; those that wrote a stop string are among them."""
     log_probability: float
     """Log-probability of these tokens and the end, in nats."""
     token_log_probabilities: tuple[float, ...]
-    truncated: bool
-    """True when the limit of length was reached before the end of the line."""
+    ended: Ended
+
+    @property
+    def truncated(self) -> bool:
+        """True when the limit of length was reached before the end of the line."""
+        return self.ended == "length"
+
+
+class Piece(NamedTuple):
+    """A piece of a text that is being written."""
+
+    prompt: int
+    """Which prompt it continues, from 0."""
+    sample: int
+    """Which continuation of this prompt, from 0."""
+    text: str
+    ended: Ended | None
+    """Of the last piece of a text: why it ended."""
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A text so far: the prompt, and some lines after it."""
+
+    prompt: str
+    read: tuple[int, ...]
+    """The prompt's tokens."""
+    spelling: Spelling
+    tokens: tuple[int, ...] = ()
+    log_probability: float = 0.0
+    scores: tuple[float, ...] = ()
+    ended: Ended = "line"
+
+    def opened(self) -> "_Written":
+        """Before the next line."""
+        return replace(self, spelling=self.spelling.then(EOS), tokens=(*self.tokens, EOS))
+
+    def extended(self, more: Hypothesis, strings: StopStrings) -> "_Written":
+        """With the tokens of a search."""
+        spelling, before = self.spelling.then_all(more.tokens), len(self.spelling.text)
+        stopped = more.stopped or strings.find(spelling.finished, after=before) is not None
+        return replace(
+            self,
+            spelling=spelling,
+            tokens=(*self.tokens, *more.tokens),
+            log_probability=self.log_probability + more.log_probability,
+            scores=(*self.scores, *more.token_log_probabilities),
+            ended="stop" if stopped else "length" if more.truncated else "line",
+        )
+
+    def result(self, strings: StopStrings) -> Generated:
+        """The text without the stop string that ended it; nothing before it has one."""
+        text = self.spelling.finished
+        found = strings.find(text, after=len(self.prompt)) if self.ended == "stop" else None
+        cut = len(text) if found is None else max(found.first, len(self.prompt))
+        return Generated(self.prompt, text[:cut], self.tokens, self.log_probability, self.scores, self.ended)
+
+    def safe(self, strings: StopStrings) -> str:
+        """What will stay of the text whatever follows: whole characters, and nothing of a stop string."""
+        text = self.spelling.text
+        found = strings.find(text, after=len(self.prompt))
+        return text[: max(strings.begun(text) if found is None else found.first, len(self.prompt))]
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """How texts are to be written."""
+
+    search: SearchConfig
+    lines: int
+    seed: int
+    strings: StopStrings
+
+    @classmethod
+    def of(cls, search: SearchConfig | None, *, lines: int, seed: int, stop: str | Sequence[str]) -> "_Ask":
+        """Raises UsageError for less than one line, and for what is no stop string."""
+        if lines < 1:
+            raise UsageError(f"{lines} lines", expected="at least 1")
+        search = default_search() if search is None else search
+        if "repeat_ngram" not in search.model_fields_set:
+            # Its default is made for translations: a long text of characters has any three of them often.
+            search = search.model_copy(update={"repeat_ngram": 0})
+        return cls(search, lines, seed, StopStrings.of(stop))
+
+    def line_seed(self, number: int, row: int, sample: int) -> int:
+        """The seed of one line of one continuation; all continuations of a prompt draw their first lines from one seed."""
+        if number == 0:
+            return self.seed + row
+        return int(np.random.SeedSequence((self.seed, number, row, sample)).generate_state(1)[0])
+
+    @property
+    def further(self) -> SearchConfig:
+        """How the lines after the first are searched: one for each text."""
+        return self.search.model_copy(update={"n_best": 1})
 
 
 def default_search(samples: int = 1) -> SearchConfig:
     """Default search: sampling among the tokens that together reach 95 % of the probability."""
     return SearchConfig(n_best=samples, sampling=SamplingConfig(top_p=0.95), max_extra=MOST_TOKENS)
+
+
+Own = TypeVar("Own", bound="Generator")
+"""The class that `load` is called on."""
 
 
 class Generator:
@@ -57,7 +158,7 @@ class Generator:
         self.engine = TorchEngine(self.model, device=next(model.parameters()).device)
 
     @classmethod
-    def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Generator":
+    def load(cls: "type[Own]", path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Own":
         """Load a language model from a run's folder or a model folder.
 
         Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.
@@ -67,73 +168,156 @@ class Generator:
             set_threads(threads)
         loaded = load_folder(Path(path), device=choose_device(device))
         if not isinstance(loaded.model, LanguageModel):
-            raise unfit(path, loaded.config, expected="a language model")
+            raise of_another_task(path, loaded.config, expected="language")
         return cls(loaded.model, loaded.vocabularies.target, facts=loaded.facts)
 
     @overload
-    def generate(self, prompts: str = "", *, search: SearchConfig | None = None, lines: int = 1, seed: int = 0) -> list[Generated]: ...
+    def generate(
+        self, prompts: str = "", *, search: SearchConfig | None = None, lines: int = 1, seed: int = 0, stop: str | Sequence[str] = ()
+    ) -> list[Generated]: ...
     @overload
     def generate(
-        self, prompts: Sequence[str], *, search: SearchConfig | None = None, lines: int = 1, seed: int = 0
+        self, prompts: Sequence[str], *, search: SearchConfig | None = None, lines: int = 1, seed: int = 0, stop: str | Sequence[str] = ()
     ) -> list[list[Generated]]: ...
     def generate(
-        self, prompts: str | Sequence[str] = "", *, search: SearchConfig | None = None, lines: int = 1, seed: int = 0
+        self,
+        prompts: str | Sequence[str] = "",
+        *,
+        search: SearchConfig | None = None,
+        lines: int = 1,
+        seed: int = 0,
+        stop: str | Sequence[str] = (),
     ) -> list[Generated] | list[list[Generated]]:
         """Continue a line, or each of several, to its end: `search.n_best` continuations of each.
 
         Args:    prompts: beginnings of lines; empty: no beginning. search: see `default_search`; with `sampling=None`, a beam search.
                  lines: of each result. Each line is generated from all lines before it. seed: each prompt has its own generator, seeded
-                 with this and its place.
+                 with this and its place. stop: strings that end a text as soon as it contains one, whatever tokens they are made of;
+                 those that the prompt contains do not count.
         Returns: the continuations of one prompt, best first (in the order drawn, when sampling); a list of these for several prompts.
-        Raises:  UsageError for less than one line.
+        Raises:  UsageError for less than one line, or an empty stop string.
         """
-        if lines < 1:
-            raise UsageError(f"{lines} lines", expected="at least 1")
-        search = default_search() if search is None else search
-        texts = [normalise(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
-        contexts = [(EOS, *self.vocabulary.encode(text)) for text in texts]
-        seeds = [seed + place for place in range(len(texts))]
-        results = self._search(contexts, texts, search, seeds=seeds)
-        found = [[self._written(text, one) for one in row] for text, row in zip(texts, results, strict=True)]
-        one_more = search.model_copy(update={"n_best": 1})
+        ask = _Ask.of(search, lines=lines, seed=seed, stop=stop)
+        begun = [self._begin(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
+        queries = [self._query(one, ask, seed=ask.line_seed(0, row, 0)) for row, one in enumerate(begun)]
+        results = self.engine.search([()] * len(queries), queries, config=ask.search)
+        found = [self._extended(one, row, ask) for one, row in zip(begun, results, strict=True)]
         for number in range(1, lines):
-            places = [(row, place) for row, many in enumerate(found) for place, one in enumerate(many) if not one.truncated]
-            before = [found[row][place] for row, place in places]
-            contexts = [(EOS, *self.vocabulary.encode(one.prompt), *one.tokens, EOS) for one in before]
-            seeds = [int(np.random.SeedSequence((seed, number, row, place)).generate_state(1)[0]) for row, place in places]
-            further = self._search(contexts, [""] * len(places), one_more, seeds=seeds)
-            for (row, place), one, (more, *_) in zip(places, before, further, strict=True):
-                found[row][place] = self._with_line(one, more)
-        return found[0] if isinstance(prompts, str) else found
+            places = [(row, place) for row, many in enumerate(found) for place, one in enumerate(many) if one.ended == "line"]
+            for row, place in places:
+                found[row][place] = self._opened(found[row][place], ask)
+            places = [(row, place) for row, place in places if found[row][place].ended == "line"]
+            queries = [self._query(found[row][place], ask, seed=ask.line_seed(number, row, place)) for row, place in places]
+            further = self.engine.search([()] * len(queries), queries, config=ask.further)
+            for (row, place), (more, *_) in zip(places, further, strict=True):
+                found[row][place] = found[row][place].extended(more, ask.strings)
+        written = [[one.result(ask.strings) for one in many] for many in found]
+        return written[0] if isinstance(prompts, str) else written
 
-    def _search(
-        self, contexts: Sequence[TokenIds], texts: Sequence[str], search: SearchConfig, *, seeds: Sequence[int]
-    ) -> list[list[Hypothesis]]:
-        """Continue each context to the end of its line; `texts` are the beginnings of the lines."""
-        longest, shortest = search.lengths()
-        queries = [
-            Query(context, longest=longest, shortest=shortest, seed=seed, spell=None if search.sampling else self._speller(text))
-            for context, text, seed in zip(contexts, texts, seeds, strict=True)
-        ]
-        return self.engine.search([()] * len(queries), queries, config=search)
+    def stream(
+        self, prompt: str = "", *, search: SearchConfig | None = None, lines: int = 1, seed: int = 0, stop: str | Sequence[str] = ()
+    ) -> Iterator[str]:
+        """The text that `generate` returns with the same arguments, in pieces as it is written, the prompt first.
 
-    def _speller(self, text: str) -> Callable[[Sequence[int]], str]:
-        start = self.vocabulary.encode(text)
+        A piece has whole characters and nothing of a stop string. Whoever stops reading stops the writing.
+        Raises: as `generate`; and UsageError for more than one continuation, or several beams.
+        """
+        if search is not None and search.n_best > 1:
+            raise UsageError(f"a stream of {search.n_best} continuations", expected="one", remedy="n_best=1, or Generator.pieces")
+        pieces = self.pieces([prompt], search=search, lines=lines, seed=seed, stop=stop)
+        return (piece.text for piece in pieces if piece.text)
 
+    def pieces(
+        self, prompts: Sequence[str], *, search: SearchConfig | None = None, lines: int = 1, seed: int = 0, stop: str | Sequence[str] = ()
+    ) -> Iterator[Piece]:
+        """The same for several prompts and continuations: one text after the other, in the order of `generate`.
+
+        The continuations of a prompt are drawn together; the first one is told as it is drawn, the others after it.
+        Raises: as `generate`; and UsageError for several beams.
+        """
+        ask = _Ask.of(search, lines=lines, seed=seed, stop=stop)
+        if ask.search.sampling is None and ask.search.beams > 1:
+            raise UsageError(
+                f"a stream from {ask.search.beams} beams", expected="drawing, or one beam: which of several is the best is known at the end"
+            )
+        return (piece for row, prompt in enumerate(prompts) for piece in self._pieces(self._begin(prompt), row, ask))
+
+    def _pieces(self, begun: _Written, row: int, ask: _Ask) -> Iterator[Piece]:
+        """The continuations of one prompt."""
+        told = 0
+        waiting: list[_Written] = [begun]
+        for sample in range(ask.search.n_best):
+            for number in range(ask.lines):
+                if number > 0 or sample == 0:
+                    one = waiting[sample] if number == 0 else self._opened(waiting[sample], ask)
+                    if one.ended != "line":
+                        waiting[sample] = one
+                        break
+                    steps = self._line(one, ask.further if number else ask.search, ask, seed=ask.line_seed(number, row, sample))
+                    while True:
+                        try:
+                            text = next(steps)
+                        except StopIteration as end:
+                            waiting[sample : sample + 1] = end.value
+                            break
+                        if len(text) > told:
+                            yield Piece(row, sample, text[told:], None)
+                            told = len(text)
+            result = waiting[sample].result(ask.strings)
+            yield Piece(row, sample, result.text[told:], result.ended)
+            told = 0
+
+    def _line(self, one: _Written, search: SearchConfig, ask: _Ask, *, seed: int) -> Steps[str, None, list[_Written]]:
+        """Tell what is safe of the first continuation of a text after each step; return all, one line longer."""
+        steps = self.engine.steps(self._query(one, ask, seed=seed), config=search)
+        now = one
+        yield now.safe(ask.strings)
+        while True:
+            try:
+                sentences, chosen = next(steps)[1:]
+            except StopIteration as end:
+                return self._extended(one, end.value, ask)
+            column = int(chosen.live[0, 0])
+            if sentences[0] == 0 and not chosen.ended[0, 0] and chosen.totals[0, column] > -torch.inf:
+                now = replace(now, spelling=now.spelling.then(int(chosen.tokens[0, column])))
+                yield now.safe(ask.strings)
+
+    def _begin(self, prompt: str) -> _Written:
+        text = normalise(prompt)
+        ids = tuple(self.vocabulary.encode(text))
+        return _Written(text, ids, Spelling(self.vocabulary, text, ids))
+
+    def _opened(self, one: _Written, ask: _Ask) -> _Written:
+        """A text before its next line; unless the line break ends it."""
+        if one.ended != "line":
+            return one
+        opened = one.opened()
+        if ask.strings.find(opened.spelling.text, after=len(one.spelling.text)) is not None:
+            return replace(one, spelling=opened.spelling, ended="stop")
+        return opened
+
+    def _extended(self, one: _Written, found: Sequence[Hypothesis], ask: _Ask) -> list[_Written]:
+        """The continuations of a text by the results of a search."""
+        ordered = found if ask.search.sampling is None else sorted(found, key=lambda item: item.column)
+        return [one.extended(more, ask.strings) for more in ordered]
+
+    def _query(self, one: _Written, ask: _Ask, *, seed: int) -> Query:
+        """The search of the next line of a text."""
+        longest, shortest = ask.search.lengths()
+        return Query(
+            (EOS, *one.read, *one.tokens),
+            longest=longest,
+            shortest=shortest,
+            seed=seed,
+            spell=None if ask.search.sampling else self._speller(() if one.tokens else one.read),
+            stop=StopRule(ask.strings, one.spelling) if ask.strings.strings else None,
+        )
+
+    def _speller(self, before: Sequence[int]) -> Callable[[Sequence[int]], str]:
         def spell(tokens: Sequence[int]) -> str:
-            return self.vocabulary.decode([*start, *tokens])
+            return self.vocabulary.decode([*before, *tokens])
 
         return spell
-
-    def _written(self, text: str, found: Hypothesis) -> Generated:
-        whole = self._speller(text)(found.tokens)
-        return Generated(text, whole, found.tokens, found.log_probability, found.token_log_probabilities, found.truncated)
-
-    def _with_line(self, one: Generated, more: Hypothesis) -> Generated:
-        """The text with one more line."""
-        scores = (*one.token_log_probabilities, *more.token_log_probabilities)
-        text, tokens = f"{one.text}\n{self.vocabulary.decode(more.tokens)}", (*one.tokens, EOS, *more.tokens)
-        return Generated(one.prompt, text, tokens, one.log_probability + more.log_probability, scores, more.truncated)
 
     def measure(self, lines: Sequence[str]) -> TextPerplexity:
         """The perplexity of a text per token and word, and bits per byte. Raises UsageError for an empty text."""

@@ -12,16 +12,17 @@ from vitrail.data.batches import IdRow, pad_rows
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.examples.masking import Masking
 from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.data.vocabularies.vocabulary import collapse
 from vitrail.errors import UsageError
 from vitrail.models.kinds.masked import MaskedLanguageModel
-from vitrail.models.model_folder import load_folder, unfit
+from vitrail.models.model_folder import load_folder, of_another_task
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 MASK = "[MASK]"
 """How a hidden token is written in a text."""
 _ROUNDS, _ROWS = 4, 64
-_EDGE = "\ue000"
-"""A sign that merges with nothing: text after it is segmented as inside a line, not as at its beginning."""
+_STAND_IN = "\ue000"
+"""Stands for the mask while text is segmented: a sign for private use, which merges with no other."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class MaskFiller:
             set_threads(threads)
         loaded = load_folder(Path(path), device=choose_device(device))
         if not isinstance(loaded.model, MaskedLanguageModel):
-            raise unfit(path, loaded.config, expected="a masked language model, such as bert-mini")
+            raise of_another_task(path, loaded.config, expected="masked")
         return cls(loaded.model, loaded.vocabularies.target, facts=loaded.facts)
 
     @torch.inference_mode()
@@ -141,14 +142,18 @@ class MaskFiller:
         return measure_masked(self.model, self.vocabulary, [normalise(line) for line in lines])
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a text, with the mask's in place of each `[MASK]`."""
-        first, *others = normalise(text).split(MASK)
-        ids = self.vocabulary.encode(first)
-        edge = len(self.vocabulary.encode(_EDGE))
-        for part in others:
-            ids.append(self.model.mask_id)
-            if part.startswith(" ") or not part:
-                ids += self.vocabulary.encode(part)
-            else:
-                ids += self.vocabulary.encode(_EDGE + part)[edge:]
+        """The ids of a text, with the mask's in place of each `[MASK]`; text around it is segmented as if a word were there."""
+        marked = collapse(normalise(text).replace(_STAND_IN, "").replace(MASK, _STAND_IN))
+        ids: list[int] = []
+        for id, piece, (first, last) in zip(*self._segmented(marked), self.vocabulary.locate_in(marked), strict=True):
+            if _STAND_IN in marked[first:last]:
+                if ids and self.vocabulary.pieces(ids[-1:]) == ["▁"] and piece.startswith("<0x"):
+                    ids.pop()  # the space belongs to the hidden word
+                ids.append(self.model.mask_id)
+            elif not (first == last and ids[-1:] == [self.model.mask_id]):  # further bytes of the sign that stands for the mask
+                ids.append(id)
         return ids
+
+    def _segmented(self, text: str) -> tuple[list[int], list[str]]:
+        ids = self.vocabulary.encode(text)
+        return ids, self.vocabulary.pieces(ids)

@@ -18,6 +18,9 @@ class SamplingConfig(Config):
     """Draw among the fewest most probable tokens that together reach this probability (after temperature and top_k)."""
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Draw among tokens at least this many times as probable as the most probable one (after temperature; Nguyen et al. 2024)."""
+    repetition_penalty: float = Field(default=1.0, gt=0, le=1e9, allow_inf_nan=False)
+    """Divides the logit of every token that was read or written before, or multiplies it where it is below 0 (Keskar et al. 2019).
+    Above 1 makes repetitions rarer; 1 changes nothing. Special tokens are left alone."""
 
 
 class LengthLimits(NamedTuple):
@@ -53,9 +56,9 @@ class SearchConfig(Config):
     allow_unknown: bool = False
     """Whether the unknown token may be produced."""
     repeat_ngram: int = Field(default=3, ge=0, le=1000)
-    """The repetition guard counts sequences of this many tokens; 0 switches it off."""
+    """The repetition guard counts sequences of this many tokens; 0 switches it off. With language models it is off unless it is set."""
     max_repeats: int = Field(default=8, ge=1, le=1_000_000)
-    """How often the same sequence of repeat_ngram tokens may occur in one translation."""
+    """How often the same sequence of repeat_ngram tokens may occur in a translation, or in a prompt and what follows it; 1: none twice."""
     sampling: SamplingConfig | None = None
     """Draw at random instead of searching."""
 

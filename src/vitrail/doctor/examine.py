@@ -28,7 +28,7 @@ class Check(NamedTuple):
 
 CHECKS = (
     Check("vocabulary", vocabulary, ("data",)),
-    Check("misaligned lines", misalignment, ("data",)),
+    Check("misaligned lines", misalignment, ("pairs", "data")),
     Check("leakage", leakage, ("data",)),
     Check("warm-up", warm_up, ("config", "metrics")),
     Check("learning rate", learning_rate, ("config", "data", "state")),
@@ -38,9 +38,9 @@ CHECKS = (
     Check("gradients", gradients, ("model", "data", "dev")),
     Check("heads", heads, ("model", "data", "dev")),
     Check("neurons", neurons, ("model", "data", "dev")),
-    Check("unheard source", unheard_source, ("model", "data", "dev")),
-    Check("same output", same_output, ("model", "data", "dev")),
-    Check("repetition", repetition, ("model", "data", "dev")),
+    Check("unheard source", unheard_source, ("pairs", "model", "data", "dev")),
+    Check("same output", same_output, ("pairs", "model", "data", "dev")),
+    Check("repetition", repetition, ("pairs", "model", "data", "dev")),
     Check("completion", completion, ("metrics",)),
 )
 """Causes before effects: text, then training, then the model's components, then its translations."""
@@ -66,6 +66,7 @@ def _examine(folder: Path, device: torch.device | None, say: Callable[[str], Non
     for check in CHECKS:
         say(check.name)
         lacking = [run.missing[part] for part in check.needs if part in run.missing]
+        lacking = lacking[:1] if "pairs" in check.needs and "pairs" in run.missing else lacking
         if lacking:
             findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
         else:

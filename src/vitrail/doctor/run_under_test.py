@@ -9,18 +9,19 @@ import torch
 
 from vitrail.config import build, read_toml
 from vitrail.data.batches import IdRow
-from vitrail.data.preparing.prepared import Prepared, open_prepared
+from vitrail.data.preparing.prepared import Prepared, PreparedText, open_data
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.learned import LONGEST, spread
 from vitrail.files import read_json_lines
-from vitrail.models.base import TranslationModel, unique_tensors
+from vitrail.models.base import AutoregressiveModel, LanguageModel, TranslationModel, unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.model_folder import LoadedModel, load_model, model_folder
+from vitrail.models.model_folder import LoadedFolder, load_folder, model_folder
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
+from vitrail.train.starting.warm_start import as_trained
 
 DEV_SENTENCES = 128
 """Dev sentences to translate and to measure the loss on: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences, more
@@ -32,7 +33,7 @@ _NEEDS = {"train": ("step",), "validation": ("step",)}
 
 @dataclass(frozen=True)
 class PairLists:
-    """Encoded sentence pairs, without SOS and EOS."""
+    """Encoded sentence pairs, without SOS and EOS; lines of a text have empty sources."""
 
     source: list[IdRow]
     target: list[IdRow]
@@ -48,27 +49,46 @@ class RunUnderTest:
     folder: Path
     device: torch.device
     config: RunConfig | None = None
-    prepared: Prepared | None = None
-    loaded: LoadedModel | None = None
+    prepared: Prepared | PreparedText | None = None
+    loaded: LoadedFolder | None = None
+    """Of a model that predicts text token by token, with a source or without."""
     metrics: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     checkpoint: checkpoints.Checkpoint | None = None
     """The newest valid one: weights and optimizer state."""
     missing: dict[str, str] = field(default_factory=dict[str, str])
-    """Why a part is missing: "model", "data", "metrics", "state", "config"; also "dev", the dev text."""
+    """Why a part is missing: "model", "data", "metrics", "state", "config"; also "dev", the dev text, and "pairs", sources with targets."""
     damaged: tuple[str, ...] = ()
     """Newer checkpoints that cannot be used, with the reason."""
 
     @property
-    def model(self) -> TranslationModel:
+    def model(self) -> AutoregressiveModel:
         """Precondition: there is one."""
-        assert self.loaded is not None
+        assert self.loaded is not None and isinstance(self.loaded.model, AutoregressiveModel)
         return self.loaded.model
 
     @property
-    def data(self) -> Prepared:
+    def data(self) -> Prepared | PreparedText:
         """Precondition: there is prepared data."""
         assert self.prepared is not None
         return self.prepared
+
+    @property
+    def pairs(self) -> Prepared:
+        """Precondition: there is prepared data, of pairs."""
+        assert isinstance(self.prepared, Prepared)
+        return self.prepared
+
+    @property
+    def dev_texts(self) -> dict[str, list[str]]:
+        """The dev text by the roles of its streams: source and target, or text."""
+        data = self.data
+        return {"text": data.dev} if isinstance(data, PreparedText) else {"source": data.dev.source, "target": data.dev.target}
+
+    @property
+    def longest_line(self) -> int:
+        """Tokens of a dev sentence that is read, at most: what fits into the model's context, and into memory."""
+        context = self.model.context if self.loaded is not None and isinstance(self.model, LanguageModel) else None
+        return LONGEST if context is None else min(LONGEST, context - 1)
 
     @property
     def vocabularies(self) -> Vocabularies:
@@ -80,12 +100,17 @@ class RunUnderTest:
         """Whether the checkpoint's weights do not match the configuration and the data's vocabularies."""
         assert self.checkpoint is not None and self.config is not None
         with torch.device("meta"):
-            wanted = unique_tensors(build_model(self.config.model, self.data.vocabularies))
+            model = build_model(self.config.model, self.data.vocabularies)
+            as_trained(model, self.config, self.checkpoint.facts.get("init", {}))
+            wanted = unique_tensors(model)
         return checkpoints.specs(self.checkpoint.tensors["model"]) != checkpoints.specs(wanted)
 
     @cached_property
     def dev_sentences(self) -> tuple[list[str], list[str]]:
-        """`DEV_SENTENCES` pairs of the dev text with different sources, evenly spread over it."""
+        """`DEV_SENTENCES` pairs of the dev text with different sources, evenly spread over it; of a text, lines with empty sources."""
+        if isinstance(self.data, PreparedText):
+            lines = list(dict.fromkeys(line for line in self.data.dev if line.strip()))
+            return [""] * min(len(lines), DEV_SENTENCES), [lines[place] for place in spread(len(lines), DEV_SENTENCES)]
         first = {source: target for source, target in zip(*reversed_sides(self.data.dev), strict=True) if source.strip()}
         chosen = spread(len(first), DEV_SENTENCES)
         pairs = list(first.items())
@@ -93,8 +118,11 @@ class RunUnderTest:
 
     @cached_property
     def dev_pairs(self) -> PairLists:
-        """`dev_sentences` encoded with the model's vocabularies; only pairs of 1 to `LONGEST` tokens a side."""
+        """`dev_sentences` encoded with the model's vocabularies; only pairs of 1 to `LONGEST` tokens a side. Lines of a text are cut."""
         source, target = self.dev_sentences
+        if isinstance(self.data, PreparedText):
+            lines: list[IdRow] = [line[: self.longest_line] for line in self.vocabularies.target.encode_batch(target) if line]
+            return PairLists([()] * len(lines), lines)
         rows = zip(self.vocabularies.source.encode_batch(source), self.vocabularies.target.encode_batch(target), strict=True)
         short = [pair for pair in rows if all(0 < len(side) <= LONGEST for side in pair)]
         return PairLists([source for source, _ in short], [target for _, target in short])
@@ -104,6 +132,7 @@ class RunUnderTest:
         """Translations of `dev_sentences`: greedy, and without the repetition guard, which would hide loops."""
         search = SearchConfig(beams=1, repeat_ngram=0, max_extra=20)
         config = TranslateConfig(search=search, exact=False)
+        assert isinstance(self.model, TranslationModel), "asked of pairs alone"
         translator = Translator(self.model, vocabularies=self.vocabularies, config=config, device=self.device)
         return translator.translate(self.dev_sentences[0])
 
@@ -132,9 +161,14 @@ def read_run_folder(folder: Path, *, device: torch.device | None = None) -> RunU
     if not any(here.values()):
         raise ModelError(f"{folder}: no run: it has no config.toml, data/, model/, metrics.jsonl or state/", expected=_A_RUN)
     missing = {name: _ABSENT[name] for name, there in here.items() if not there}
-    prepared = open_prepared(folder / "data") if here["data"] else None
-    if prepared is None or not prepared.dev.source:
+    prepared = open_data(folder / "data") if here["data"] else None
+    if prepared is None or not (prepared.dev if isinstance(prepared, PreparedText) else prepared.dev.source):
         missing["dev"] = "there is no dev text"
+    loaded = load_folder(folder, device=place) if here["model"] else None
+    if loaded is not None and not isinstance(loaded.model, AutoregressiveModel):
+        missing["model"], loaded = f"it does not apply to a model of the kind {loaded.config.kind}", None
+    if isinstance(prepared, PreparedText) or (loaded is not None and not isinstance(loaded.model, TranslationModel)):
+        missing["pairs"] = "it does not apply: a language model has no pairs of sentences"
     checkpoint, damaged = _newest(folder) if here["state"] else (None, ())
     if here["state"] and checkpoint is None:
         missing["state"] = "no checkpoint can be used"
@@ -143,7 +177,7 @@ def read_run_folder(folder: Path, *, device: torch.device | None = None) -> RunU
         device=place,
         config=_config(folder / "config.toml") if here["config"] else None,
         prepared=prepared,
-        loaded=load_model(folder, device=place) if here["model"] else None,
+        loaded=loaded,
         metrics=read_json_lines(folder / "metrics.jsonl", needs=_NEEDS) if here["metrics"] else [],
         checkpoint=checkpoint,
         missing=missing,

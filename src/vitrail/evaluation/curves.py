@@ -12,6 +12,7 @@ class Point:
     dev_loss: float
     """Nats per target token."""
     dev_bleu: float
+    """Not a number for a language model."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class GradientCurve:
 
 @dataclass(frozen=True)
 class LearningCheck:
-    """The evidence on whether a model has learned to translate; None where it was not measured."""
+    """The evidence on whether a model has learned its task; None where it was not measured, or for a language model."""
 
     word_entropy: float
     """Nats per token: the loss of a unigram model."""

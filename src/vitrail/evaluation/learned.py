@@ -6,16 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitrail.data.batches import IdRow
-from vitrail.data.preparing.prepared import Prepared
+from vitrail.data.preparing.prepared import Prepared, PreparedText
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
 from vitrail.evaluation.curves import LearningCheck, Point, TrainingEstimate
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel, TranslationModel
 from vitrail.train.choosing.choose import LEAST_STEPS
 
 LITTLE = 0.6
 """Dev loss, as a share of the unigram entropy, above which a model is hardly better than a unigram model. At the first
 of their validations, the models of the Multi30k ladder have 0.31 to 0.43; after 150 steps 0.67 to 0.74."""
+LITTLE_TEXT = 0.85
+"""The same for a language model, which has no source to learn from: on the Penn Treebank an LSTM with a perplexity of 82 (Zaremba et al.
+2014) has 0.67."""
 SOURCE_WEAK = 0.4
 """Nats per token by which a wrong source must make the right target less likely, below which the source is hardly used: parallel text
 shares 1 nat per token and more (the difference in loss between a language model and a translator). Healthy: 2.4 to 5.4."""
@@ -38,17 +41,23 @@ def spread(total: int, most: int) -> list[int]:
     return [place * total // count for place in range(count)] if count else []
 
 
-def word_entropy(data: Prepared) -> float:
-    """Unigram entropy of the training targets' tokens, <eos> included, in nats: the loss of a unigram model."""
+def little(data: Prepared | PreparedText) -> float:
+    """The share of the unigram entropy above which a model trained on this is hardly better than a unigram model."""
+    return LITTLE_TEXT if isinstance(data, PreparedText) else LITTLE
+
+
+def word_entropy(data: Prepared | PreparedText) -> float:
+    """Unigram entropy of the training targets' (or text's) tokens, <eos> included, in nats: the loss of a unigram model."""
     store = max(data.stores, key=len)
     places = spread(len(store), _ENTROPY_PAIRS)
-    counts = np.bincount(np.concatenate([store.target(place) for place in places]), minlength=SOS + 2).astype(np.float64)
+    role = "text" if isinstance(data, PreparedText) else "target"
+    counts = np.bincount(np.concatenate([store.row(role, place) for place in places]), minlength=SOS + 2).astype(np.float64)
     counts[EOS] += len(places)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
 
 
-def losses_by_source(model: TranslationModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> tuple[float, float]:
+def losses_by_source(model: AutoregressiveModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> tuple[float, float]:
     """Nats per token of the targets with their own sources, and with those of others, of the same length or nearly."""
     order = sorted(range(len(source)), key=lambda place: len(source[place]))
     other = {place: source[order[(rank + 1) % len(order)]] for rank, place in enumerate(order)}

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from vitrail.decode.autoencoder import Autoencoder
 from vitrail.decode.generate import Generator
 from vitrail.decode.masked import MaskFiller
 from vitrail.errors import ModelError
+from vitrail.evaluation.reconstruction_score import score_reconstruction
 from vitrail.models.base import LanguageModel
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.kinds.masked import MaskedLanguageModel
 from vitrail.models.model_folder import load_folder
 from vitrail.runtime.device import Device, choose_device, set_threads
@@ -28,7 +31,7 @@ class TextScore(Protocol):
 def measure_folder(folder: Path, lines: Sequence[str], *, device: Device = "cpu", threads: int | None = None) -> TextScore:
     """Score the model of a run's folder or a model folder on some lines.
 
-    Returns: perplexity of a language model; of a masked one that of hidden tokens.
+    Returns: perplexity of a language model; of a masked one that of hidden tokens; of an autoencoder how many lines it gives back.
     Raises:  ModelError for a damaged folder or a model of another task, UsageError for a text of empty lines.
     """
     if threads is not None:
@@ -40,5 +43,8 @@ def measure_folder(folder: Path, lines: Sequence[str], *, device: Device = "cpu"
             return Generator(model, vocabulary, facts=facts).measure(lines)
         case MaskedLanguageModel() as model:
             return MaskFiller(model, vocabulary, facts=facts).measure(lines)
+        case AutoencoderModel():
+            return score_reconstruction(Autoencoder.of(loaded, name=str(folder)), lines)
         case _:
-            raise ModelError(f"{folder}: holds a model that is not trained on plain text", expected="a language model, masked or not")
+            expected = "a language model, masked or not, or an autoencoder"
+            raise ModelError(f"{folder}: holds a model that is not trained on plain text", expected=expected)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from vitrail.data.batches import Batch
 from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.evaluation.gradient_norms import record_gradients
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel
 from vitrail.models.places import Place, find, gradient_places, probes_at
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.cells import Cell
 from vitrail.nn.layers import FeedForward, MaskedBatchNorm, Residual, TokenNorm
-from vitrail.nn.probe import Hook, listen, trace
+from vitrail.nn.probe import Hook, listen, refuse_compiled, trace
 
 Arrays = dict[str, npt.NDArray[np.generic]]
 
@@ -26,13 +26,15 @@ COLUMNS = 8
 
 
 @torch.inference_mode(mode=False)  # in every mode of the caller: gradients are needed
-def collect(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Arrays:
+def collect(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> Arrays:
     """Run a model on a sentence and a given translation, and record every value that its equations name. See `contents.NAMES`.
 
-    Args:   source, target: token ids without SOS and EOS. ended: see `make_batch`. Precondition: the model is in evaluation mode.
+    Args:   source, target: token ids without SOS and EOS; no source for a model that has none. ended: see `make_batch`.
+            Precondition: the model is in evaluation mode.
     Raises: ModelError for a compiled model.
     Cost:   one pass on the explicit path, and one forward and backward pass for the gradients.
     """
+    refuse_compiled(model)
     batch = make_batch(model, [source], [target], ended=ended)
     with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
         hidden = forced_decode(model, batch)
@@ -128,7 +130,7 @@ def _derive(places: Mapping[str, Place], arrays: Mapping[str, npt.NDArray[np.gen
     return found
 
 
-def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
+def _gradients(model: AutoregressiveModel, batch: Batch) -> Arrays:
     """||d(-log p(y | x)) / dh_t|| at the output of each layer, one number per time step, under `gradients.` and the Probe's name."""
     places = {place.name: place for place in gradient_places(model.places())}
     with torch.enable_grad(), record_gradients(model, places=places.__contains__) as record:
@@ -137,7 +139,7 @@ def _gradients(model: TranslationModel, batch: Batch) -> Arrays:
     return {f"gradients.{name}": _in_text_order(places[name], _array(norms[0])) for name, norms in record.norms().items()}
 
 
-def _output(model: TranslationModel, hidden: Tensor, target: Tensor) -> Arrays:
+def _output(model: AutoregressiveModel, hidden: Tensor, target: Tensor) -> Arrays:
     """The values from which the probability of each target token is computed: its output vector E_y and bias, and log Σ_v exp(logit_v).
 
     Logits are linear in the decoder's output whatever the architecture: d logit_y / dh is E_y.

@@ -1,4 +1,4 @@
-"""Adds all analyses to a record, for a complete page."""
+"""Adds all analyses to a record that its model has, for a complete page."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.alignment.word_alignment import align, heads_for
 from vitrail.inspection.causes.attribution import attribute
-from vitrail.inspection.causes.change import Edit, apply_edit
-from vitrail.inspection.causes.lens import apply_lens
+from vitrail.inspection.causes.change import Edit
+from vitrail.inspection.causes.lens import apply_lens, has_lens
 from vitrail.inspection.film.frames import read_film
+from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.maps.model_map import dev_pairs, map_model
 from vitrail.inspection.maps.similarity import ProjectionMethod
 from vitrail.inspection.record import Inspection
@@ -20,7 +21,7 @@ MAPPED = 200
 
 def complete(
     inspection: Inspection,
-    translator: InspectableTranslator,
+    inspector: InspectableTranslator | InspectableGenerator,
     folder: Path,
     *,
     edit: Edit | None = None,
@@ -31,7 +32,7 @@ def complete(
     """Add alignment, attribution, logit lens, maps of the dev set and the training film, where model and folder have them.
 
     Args:
-        folder: the run, or a model folder, which has neither dev set nor film.
+        inspector: the model of the record. folder: its run, or a model folder, which has neither dev set nor film.
         edit: the edit that the record was made with; maps, and the choice of alignment heads, use the model without it.
         maps: sentences to map; 0: none. layout: how, see `similarity.project`.
         against: another model by name, whose layers are compared with these.
@@ -40,18 +41,18 @@ def complete(
     Cost:   some seconds for a small model, most of them for the maps.
     """
     # A patch belongs to one sentence, and a hidden position may be beyond the end of another.
-    with nullcontext() if edit is None else apply_edit(translator.model, inspection.source, edit):
-        inspection = attribute(inspection, translator.model)
-    if inspection.attentions("cross"):
-        inspection = align(inspection, heads=heads_for(translator, folder))
-    if inspection.attentions("decoder"):
+    with nullcontext() if edit is None else inspector.applied(edit, inspection):
+        inspection = attribute(inspection, inspector.model)
+    if isinstance(inspector, InspectableTranslator) and inspection.attentions("cross"):
+        inspection = align(inspection, heads=heads_for(inspector, folder))
+    if has_lens(inspection):
         try:
-            inspection = apply_lens(inspection, translator.model, translator.vocabularies.target)
+            inspection = apply_lens(inspection, inspector.model, inspector.vocabularies.target)
         except ModelError:
             if edit is None:
                 raise  # otherwise the edit is after the last layer, which the lens does not cover
-    extras = _maps(translator, folder, maps, layout, against) | _film(folder)
-    return inspection.with_arrays({}, **extras)
+    mapped = _maps(inspector, folder, maps, layout, against) if isinstance(inspector, InspectableTranslator) else {}
+    return inspection.with_arrays({}, **mapped, **_film(folder))
 
 
 def _maps(

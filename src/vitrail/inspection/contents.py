@@ -1,4 +1,6 @@
-"""The record of one translation: every value that a model computed, by name, and how it was searched; `record` saves, loads and exports it.
+"""The record of one text: every value that a model computed for it, by name, and how it was searched; `record` saves, loads and exports it.
+
+A translation has two sides, a source and a target. A language model's text is a target without a source: what is of a source is absent.
 
 NAMES of arrays (shape letters of vitrail.nn; no batch axis; float32 unless said otherwise). L counts from 0.
 
@@ -9,10 +11,12 @@ Transformer
         weights  softmax over keys (H T S)   context  Z (H T E)   concatenation (T HE)   projection  concatenation·W_O (T D)
     encoder.L.residual_N.*, decoder.L.residual_N.*:  input (T D)   sum  R_N (T D)   normed  what its norm gave (T D)
     encoder.L.feed_forward.*, decoder.L.feed_forward.*:  activation (T F)   output (T D)
+Transformer without an encoder (a language model): as above, of the target alone; no cross_attention
 Recurrent
     encoder.L.forward_cell.*, encoder.L.backward_cell.* (S D/2 or S D, in the order of the source), decoder.L.* (T D):
         hidden  h   and, by cell, reset_gate update_gate candidate | input_gate forget_gate output_gate candidate cell
     decoder.L.first_hidden, decoder.L.first_cell (1 D): where the decoder starts from
+    embedded (T D), cells.L.* (T D): of a language model, in place of decoder.L
     encoder.L.output (S D)   attention.{scores keep weights context} (1 T S, T S, 1 T S, T D)   attentional  h~ (T D)
 Both
     memory  the encoder's output, the latent representation (S D)   decoder_output (T D)   logits (T V)   probabilities (T V)
@@ -41,16 +45,19 @@ from vitrail.inspection.decoding import Decoding, piece_of
 from vitrail.inspection.words import group
 from vitrail.models.build import read_config
 from vitrail.models.places import ATTENTION_SIDES, Attention, AttentionType, Place, attentions
+from vitrail.models.places import Side as SideName
 
 _SHOWN = 60
 """Characters of each side in a record's repr."""
 
-FORMAT = 1
-"""Version of a saved record. It increases by one when a field changes its meaning or is removed."""
+FORMAT = 2
+"""Newest version of a saved record. It increases by one when a field changes its meaning or is removed."""
+BOTH_SIDES, ONE_SIDE = 1, 2
+"""The version of a record with source and target, which every release reads; and of one where a side is absent."""
 
 
 class Side(Config):
-    """One side of a translation, as the model and as people read it."""
+    """One side of a translation, or a text, as the model and as people read it."""
 
     text: str
     """The text as it was read, unknown words included; for a translation of the model, the text of its tokens."""
@@ -72,11 +79,15 @@ class Side(Config):
 class Facts(Config):
     """All of a record except its arrays; the JSON file in it."""
 
-    format: int = FORMAT
-    source: Side
-    target: Side
+    format: int = BOTH_SIDES
+    source: Side | None
+    """None for a model that has none."""
+    target: Side | None
+    """The translation, or the text of a language model; None for a model that writes nothing."""
+    first: str = "<sos>"
+    """The token that is read before the target: a language model reads the end of the text before."""
     given: bool
-    """Whether the translation was given, not found by search."""
+    """Whether the target was given, not found by search."""
     asked: str
     """The text as it was given."""
     part: int = 1
@@ -106,21 +117,32 @@ class Facts(Config):
 
 @dataclass(frozen=True, eq=False)
 class InspectionContents:
-    """One sentence, its translation, and all that a model computed for it."""
+    """One sentence and its translation, or one text, and all that a model computed for it."""
 
     facts: Facts
     arrays: Arrays
     """By the names above."""
 
     @property
+    def sides(self) -> tuple[SideName, ...]:
+        """The sides that there are: both of a translation; only the target of a language model's text."""
+        both: tuple[tuple[SideName, Side | None], ...] = (("source", self.facts.source), ("target", self.facts.target))
+        return tuple(name for name, side in both if side is not None)
+
+    @property
     def source(self) -> Side:
-        """The sentence."""
-        return self.facts.source
+        """The sentence. Raises UsageError where the model has no source."""
+        return _existing(self.facts.source, "source", "a record of a translation")
 
     @property
     def target(self) -> Side:
-        """The translation."""
-        return self.facts.target
+        """The translation, or the text of a language model. Raises UsageError for a model that writes nothing."""
+        return _existing(self.facts.target, "target", "a record of a translation or of a language model's text")
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The text of each side that there is."""
+        return tuple(side.text for side in (self.facts.source, self.facts.target) if side is not None)
 
     @property
     def source_tokens(self) -> tuple[str, ...]:
@@ -129,8 +151,8 @@ class InspectionContents:
 
     @property
     def target_tokens(self) -> tuple[str, ...]:
-        """What the decoder reads, T tokens: <sos> and the pieces; without the last one where the translation does not end."""
-        return ("<sos>", *self.target.pieces)[: len(self.predicted_tokens)]
+        """What the decoder reads, T tokens: `Facts.first` and the pieces; without the last one where the target does not end."""
+        return (self.facts.first, *self.target.pieces)[: len(self.predicted_tokens)]
 
     @property
     def predicted_tokens(self) -> tuple[str, ...]:
@@ -142,6 +164,16 @@ class InspectionContents:
         """The same as token ids."""
         return self.target.ids if self.facts.truncated else (*self.target.ids, EOS)
 
+    def tokens_of(self, kind: AttentionType) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The tokens of an attention's rows and columns; in cross-attention a row is the token about to be predicted."""
+        match kind:
+            case "encoder":
+                return self.source_tokens, self.source_tokens
+            case "decoder":
+                return self.target_tokens, self.target_tokens
+            case "cross":
+                return self.predicted_tokens, self.source_tokens
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Notes on what is missing from the text or the translation: other parts, a sentence or a translation that was cut."""
@@ -149,12 +181,16 @@ class InspectionContents:
         return (
             *([f"part {facts.part} of {facts.parts}"] if facts.parts > 1 else []),
             *(["cut inside a sentence that was too long"] if facts.cut else []),
-            *(["the translation reached the limit of length and has no end"] if facts.truncated else []),
+            *(
+                [f"the {'text' if facts.source is None else 'translation'} reached the limit of length and has no end"]
+                if facts.truncated
+                else []
+            ),
         )
 
     def __repr__(self) -> str:
-        source, target = (text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…" for text in (self.source.text, self.target.text))
-        return f"<Inspection of {self.facts.model.get('kind')}: {source!r} -> {target!r}, {len(self.arrays)} arrays>"
+        shown = " -> ".join(repr(text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…") for text in self.texts)
+        return f"<Inspection of {self.facts.model.get('kind')}: {shown}, {len(self.arrays)} arrays>"
 
     def __getitem__(self, name: str) -> npt.NDArray[np.generic]:
         """An array by its name. Raises UsageError that lists near names."""
@@ -180,6 +216,12 @@ class InspectionContents:
         """
         return {layer: attention.path for layer, attention in self._attentions(kind).items()}
 
+    @property
+    def main_attention(self) -> AttentionType | None:
+        """The attention to show where none is named: to the source where there is one, else of the text to itself; None: no attention."""
+        kinds: tuple[AttentionType, ...] = ("cross", "decoder", "encoder")
+        return next((kind for kind in kinds if self._attentions(kind)), None)
+
     def _attentions(self, kind: AttentionType) -> dict[int, Attention]:
         if kind not in ATTENTION_SIDES:
             raise UsageError(f"attention of kind {kind!r}", expected=f"one of {', '.join(ATTENTION_SIDES)}")
@@ -192,7 +234,8 @@ class InspectionContents:
         """
         places = self._attentions(kind)
         if not places:
-            raise UsageError(f"{kind} attention: this model has none")
+            kinds = [other for other in ATTENTION_SIDES if self._attentions(other)]
+            raise UsageError(f"{kind} attention: this model has none", expected=" or ".join(kinds) or "a model with attention")
         if layer is not None and layer not in places:
             raise UsageError(f"{kind} layer {layer}", expected=f"one of {', '.join(map(str, places))}")
         chosen = places.values() if layer is None else [places[layer]]
@@ -208,6 +251,12 @@ class InspectionContents:
         """The same record with the results of an analysis."""
         facts = self.facts.model_copy(update={"extras": {**self.facts.extras, **extras}})
         return replace(self, facts=facts, arrays={**self.arrays, **arrays})
+
+
+def _existing(side: Side | None, name: SideName, expected: str) -> Side:
+    if side is None:
+        raise UsageError(f"this record has no {name}: its model has none", expected=expected)
+    return side
 
 
 def make_side(ids: Sequence[int], vocabulary: Subwords, *, text: str | None = None) -> Side:

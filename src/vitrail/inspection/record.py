@@ -1,4 +1,4 @@
-"""Save, load and export the record of one translation; see `contents` for what is in it."""
+"""Save, load and export the record of one translation or text; see `contents` for what is in it."""
 
 import io
 import json
@@ -25,7 +25,7 @@ MOST_BYTES, MOST_FACTS = 1 << 30, 1 << 27
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Inspection(InspectionContents):
-    """One sentence, its translation, and all that a model computed for it."""
+    """One sentence and its translation, or one text, and all that a model computed for it."""
 
     def save(self, path: str | Path) -> None:
         """Write the record: an HTML page if the name ends in .html, a .npz file for `load` if it ends in .npz.
@@ -74,12 +74,17 @@ class Inspection(InspectionContents):
 
     def to_bertviz(self) -> dict[str, Any]:
         """The keyword arguments of bertviz' `model_view` and `head_view` for an encoder-decoder: attention as (1, H, T, S) tensors, layer
-        by layer, and tokens. Raises UsageError for a recurrent model, which has no self-attention to show."""
+        by layer, and tokens; for a model without a source, those for a decoder alone: `attention` and `tokens`.
+
+        Raises UsageError for a recurrent model, which has no self-attention to show.
+        """
         import torch
 
         def layers(kind: AttentionType) -> list[torch.Tensor]:
             return [torch.from_numpy(np.ascontiguousarray(layer))[None] for layer in self.weights(kind)]
 
+        if self.sides == ("target",):
+            return {"attention": layers("decoder"), "tokens": list(self.target_tokens)}
         return {
             "encoder_attention": layers("encoder"),
             "decoder_attention": layers("decoder"),
@@ -93,7 +98,7 @@ class Inspection(InspectionContents):
         from html import escape
 
         return (
-            f'<iframe title="Vitrail: {escape(self.source.text)}" srcdoc="{escape(to_html(self), quote=True)}" '
+            f'<iframe title="Vitrail: {escape(self.texts[0])}" srcdoc="{escape(to_html(self), quote=True)}" '
             'sandbox="allow-scripts" style="width:100%;height:46rem;border:0"></iframe>'
         )
 

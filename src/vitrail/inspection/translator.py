@@ -1,7 +1,7 @@
 """The translator with inspection, returned by `vitrail.load`."""
 
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any
 
@@ -118,6 +118,10 @@ class InspectableTranslator(Translator):
         )
         edits = [*self._edits, *(() if edit is None else edit.to_lines())]
         return Inspection(facts, arrays).with_arrays({}, **({"edits": edits} if edits or edit is not None else {}))
+
+    def applied(self, edit: Edit, inspection: Inspection) -> AbstractContextManager[None]:
+        """A context manager: the model with the edit that a record was made with, see `complete`."""
+        return apply_edit(self.model, inspection.source, edit)
 
     def _tell_search(
         self, recorder: TreeRecorder, search: SearchConfig, found: SearchedPart, arrays: Arrays, predicted: Sequence[int]

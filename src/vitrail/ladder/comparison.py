@@ -13,24 +13,25 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import torch
-
+from vitrail.config import read_toml
 from vitrail.data.preparing.fingerprints import stamps
 from vitrail.data.preparing.holder import RUNG_REQUEST, holds_comparison
-from vitrail.data.preparing.prepare import DataConfig, Prepared, fingerprint, open_prepared, prepare
-from vitrail.data.preparing.prepared import Texts, is_prepared
+from vitrail.data.preparing.prepare import DataConfig, Prepared, fingerprint, prepare
+from vitrail.data.preparing.prepared import PreparedText, Texts, is_prepared, open_data
+from vitrail.data.text_config import TextConfig
 from vitrail.errors import Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
 from vitrail.files import FolderLock, is_json_with, require_folder, require_own, share_folder, write_file
-from vitrail.ladder.ladder_plan import LadderSpec, Plan, PlannedRung, corpora_of, data_config, plan_ladder, require_possible
+from vitrail.ladder.ladder_plan import LadderSpec, Plan, PlannedRung, data_config, facts_of, plan_ladder, require_possible
 from vitrail.ladder.ladder_report import ladder_report_files, write_report
 from vitrail.ladder.measure import MeasuredRung, Run, RungLabel, compare_rungs, measure_rung, read_training, rung_from_json, rung_to_json
 from vitrail.ladder.rung_worker import read_process
 from vitrail.ladder.rungs import Ladder, Rung, RungComparison
+from vitrail.ladder.text_measure import compare_text_rungs, measure_text_rung
+from vitrail.models.build import MODEL_KINDS, TaskName
 from vitrail.phrasebook.corpus import Phrasebook
-from vitrail.runtime.cores import usable_cores
-from vitrail.train.choosing.choose import LEAST_STEPS, gather_facts
+from vitrail.train.choosing.choose import LEAST_STEPS
 from vitrail.train.resume.checkpoints import differences
 from vitrail.train.run_config import RunConfig
 from vitrail.train.stopping import StopRequest
@@ -58,7 +59,7 @@ def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None
         TrainingError: some rung failed; the report has the others.
         Stopped, Interrupted: after saving; the same call resumes.
     """
-    facts = gather_facts(corpora_of(spec), cores=usable_cores(), gpu=torch.cuda.is_available())
+    facts = facts_of(spec)
     data = data_config(spec, facts)
     require_possible(spec, facts=facts, data=data)
     require_own_comparison(folder, [rung.name for rung in spec.rungs], inputs=stamps(data))
@@ -66,14 +67,33 @@ def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None
         with stop.at_once(_STOPPED):
             _require_same_data(data, folder)
             prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
-            if not prepared.dev.source:
-                raise UsageError("no dev text", expected="dev text to choose the best step", remedy="--dev-source and --dev-target")
+            if not held_out(prepared, "dev").target:
+                remedy = "--dev FILE" if spec.task == "language" else "--dev-source and --dev-target"
+                raise UsageError("no dev text", expected="dev text to choose the best step", remedy=remedy)
             plan = plan_ladder(spec, prepared, facts=facts, data=data)
             for rung in plan.rungs:
                 _require_same_rung(rung, prepared, folder)
-        report = _Report(folder, plan.budget, corpus=_corpus(data, prepared), machine=machine, test=prepared.test, notes=plan.notes)
+        test = held_out(prepared, "test")
+        report = _Report(folder, plan.budget, _corpus(data, prepared), machine, test, plan.notes, spec.task)
         _LadderRun(plan, report, prepared, seeds=spec.seeds, book=book, stop=stop, say=say).run_all()
         return report.ladder()
+
+
+Data = Prepared | PreparedText
+
+
+def held_out(data: Data, name: Literal["dev", "test"]) -> Texts:
+    """Dev or test text; that of a language model is a target without a source."""
+    if isinstance(data, PreparedText):
+        return Texts([], data.dev if name == "dev" else data.test)
+    return data.dev if name == "dev" else data.test
+
+
+def measure(runs: Sequence[Run], named: RungLabel, *, test: Texts, book: Phrasebook | None = None) -> MeasuredRung:
+    """Measure the runs of a rung, of either task; see `measure_rung`."""
+    if isinstance(runs[0].data, PreparedText):
+        return measure_text_rung(runs, named, test=test.target)
+    return measure_rung(runs, named, test=test, book=book)
 
 
 def _require_no_run(folder: Path) -> None:
@@ -91,18 +111,18 @@ def require_own_comparison(folder: Path, rungs: Iterable[str], *, inputs: Iterab
     require_own({folder / "data": is_prepared, **ladder_report_files(folder), **named}, what="a comparison", inputs=inputs)
 
 
-def _require_same_data(data: DataConfig, folder: Path) -> None:
+def _require_same_data(data: DataConfig | TextConfig, folder: Path) -> None:
     """Refuse other text before it replaces the text that rungs were trained on."""
     if not holds_comparison(folder):
         return
     try:
-        saved = open_prepared(folder / "data").fingerprint
+        saved = open_data(folder / "data").fingerprint
     except ModelError:
         return
     _refuse_changes(folder, map(str, differences(saved, fingerprint(data))))
 
 
-def _require_same_rung(rung: PlannedRung, prepared: Prepared, folder: Path) -> None:
+def _require_same_rung(rung: PlannedRung, prepared: Data, folder: Path) -> None:
     """Refuse to resume a rung that was started with other settings."""
     try:
         saved: Any = json.loads((folder / rung.name / RUNG_REQUEST).read_bytes())
@@ -120,19 +140,25 @@ def _refuse_changes(folder: Path, changes: Iterable[str]) -> None:
         )
 
 
-def _asked(rung: PlannedRung, prepared: Prepared) -> dict[str, Any]:
+def _asked(rung: PlannedRung, prepared: Data) -> dict[str, Any]:
     """All inputs that determine the result of a rung, except the number of seeds."""
     return {**rung.config.model_dump(mode="json", exclude={"data"}), "data": prepared.digest}
 
 
-def _corpus(data: DataConfig, prepared: Prepared) -> tuple[str, ...]:
+def _corpus(data: DataConfig | TextConfig, prepared: Data) -> tuple[str, ...]:
     facts = prepared.facts
+    if isinstance(data, TextConfig):
+        names = ", ".join(text.label for text in data.text)
+        sizes = f"{facts['lines']:,} lines of {facts['tokens']:,} tokens to train on"
+        return f"{names}: {sizes}, {facts['dev_lines']:,} lines of dev, {facts['test_lines']:,} of test", _vocabulary(prepared)
     names = ", ".join(corpus.label for corpus in data.corpora)
     sizes = f"{facts['pairs']:,} pairs to train on, {facts['dev_pairs']:,} of dev, {facts['test_pairs']:,} of test"
     return f"{names}: {sizes}", _vocabulary(prepared)
 
 
-def _vocabulary(prepared: Prepared) -> str:
+def _vocabulary(prepared: Data) -> str:
+    if isinstance(prepared, PreparedText):
+        return f"one vocabulary of {prepared.facts['vocabulary']:,} tokens"
     source, target = prepared.facts["source_vocabulary"], prepared.facts["target_vocabulary"]
     return (
         f"one vocabulary of {target:,} subwords" if prepared.vocabularies.joint else f"vocabularies of {source:,} and {target:,} subwords"
@@ -149,22 +175,26 @@ class _Report:
     machine: str
     test: Texts
     notes: tuple[str, ...]
+    task: TaskName = "translation"
     measured: list[MeasuredRung] = field(default_factory=list[MeasuredRung])
     pairs: list[RungComparison] = field(default_factory=list[RungComparison])
 
     def __post_init__(self) -> None:
-        count = len(self.test.source)
+        count, unit = len(self.test.target), "lines" if self.task == "language" else "sentences"
         if count < FEW_SENTENCES:
-            small = f"test set of {count} sentences: too few to distinguish good systems" if count else "no test set: nothing is scored"
+            small = f"test set of {count} {unit}: too few to distinguish good systems" if count else "no test set: nothing is scored"
             self.notes = (*self.notes, small)
 
-    def add(self, one: MeasuredRung, prepared: Prepared) -> None:
-        """Add a rung, and compare it with the one before it if both have learned to translate."""
+    def add(self, one: MeasuredRung, prepared: Data) -> None:
+        """Add a rung, and compare it with the one before it if both have learned their task."""
         before = [other for other in self.measured if other.rung.comparable]
-        if before and one.rung.comparable and self.test.source:
-            self.pairs.append(compare_rungs(prepared, self.test, baseline=before[-1], system=one))
+        if before and one.rung.comparable and self.test.target:
+            if isinstance(prepared, Prepared):
+                self.pairs.append(compare_rungs(prepared, self.test, baseline=before[-1], system=one))
+            elif (pair := compare_text_rungs(before[-1], one)) is not None:
+                self.pairs.append(pair)
         self.measured.append(one)
-        self.notes += not_learned(one.rung)
+        self.notes += not_learned(one.rung, self.task)
 
     def write(self, *, more: Sequence[str] = ()) -> None:
         """Write the report so far, with further notes."""
@@ -174,7 +204,7 @@ class _Report:
     def ladder(self) -> Ladder:
         """The comparison so far."""
         rungs = tuple(one.rung for one in self.measured)
-        return Ladder(self.budget, self.corpus, self.machine, rungs, tuple(self.pairs), self.notes)
+        return Ladder(self.budget, self.corpus, self.machine, rungs, tuple(self.pairs), self.notes, self.task)
 
 
 @dataclass
@@ -183,7 +213,7 @@ class _LadderRun:
 
     plan: Plan
     report: _Report
-    prepared: Prepared
+    prepared: Data
     seeds: int
     book: Phrasebook | None
     stop: StopRequest
@@ -228,7 +258,7 @@ class _LadderRun:
         self.say(f"{rung.name}: measuring")
         with self.stop.at_once(_STOPPED):
             named = RungLabel(rung.name, rung.title, rung.settings)
-            found = measure_rung([Run.open(run) for run in runs], named, test=self.prepared.test, book=self.book)
+            found = measure([Run.open(run) for run in runs], named, test=self.report.test, book=self.book)
         write_file(folder / RUNG, rung_to_json(found, asked=asked).encode())
         self.say(f"{rung.name}: {summary(found)}")
         return found
@@ -277,20 +307,21 @@ def read_rung(path: Path, *, asked: dict[str, Any]) -> MeasuredRung | None:
     return found if same else None
 
 
-def not_learned(rung: Rung) -> tuple[str, ...]:
+def not_learned(rung: Rung, task: TaskName = "translation") -> tuple[str, ...]:
     """A note on a rung whose scores cannot be compared, with an estimate of the training it needs."""
     if rung.comparable or rung.learned is None or rung.enough is None:
         return ()
     why = "; ".join(rung.learned.doubts)
     enough = f"it needs about {rung.enough.steps:,} steps ({rung.enough.minutes:,.1f} minutes)"
-    short = "is not trained long enough to compare" if rung.steps < LEAST_STEPS else "has not learned to translate, and cannot be compared"
+    what = "to predict its text" if task == "language" else "to translate"
+    short = "is not trained long enough to compare" if rung.steps < LEAST_STEPS else f"has not learned {what}, and cannot be compared"
     return (f"{rung.name} {short}, after {rung.steps:,} steps: {why}; {enough}",)
 
 
 def summary(measured: MeasuredRung) -> str:
     """A rung on one line."""
     rung = measured.rung
-    parts = [f"dev perplexity {rung.dev_perplexity:.2f}", *(f"{score.name} {score.value:.2f}" for score in rung.scores)]
+    parts = [f"dev perplexity {rung.dev_perplexity:.2f}", *(f"{score.name} {score.value:.4g}" for score in rung.scores)]
     parts += [f"{rung.tokens_per_second:,.0f} tokens/s", f"{rung.minutes:.1f} minutes"]
     return ", ".join([*parts, *([] if rung.comparable else ["not trained long enough to compare"])])
 
@@ -325,16 +356,19 @@ def compare_runs(
         raise UsageError(
             f"{folder}: has runs, or another comparison", expected="a separate folder for this comparison", remedy="-o another folder"
         )
+    task = _common_task(runs)
     _require_one_vocabulary(runs)
     test = test or _common_test(runs)
+    if book is not None and task == "language":
+        raise UsageError("--phrasebook with language models", expected="runs of translators that were tested on the phrasebook")
     if book is not None and test.source != [pair.source for pair in book.test]:
         raise UsageError("--phrasebook, but the test set is another text", expected="runs that were tested on the phrasebook")
-    report = _Report(folder, _durations(runs), (_vocabulary(runs[0].prepared),), machine, test, _caveats(runs))
+    report = _Report(folder, _durations(runs), (_vocabulary(runs[0].data),), machine, test, _caveats(runs), task)
     settings = distinguishing([run.config for run in runs])
     with FolderLock(folder), StopRequest() as stop:
         for run, name, told in zip(runs, names_of(folders), settings, strict=True):
             with stop.at_once(_STOPPED):
-                report.add(_take_run(run, RungLabel(name, name, told), report, book=book, say=say), runs[0].prepared)
+                report.add(_take_run(run, RungLabel(name, name, told), report, book=book, say=say), runs[0].data)
         report.write()
     return report.ladder()
 
@@ -355,20 +389,43 @@ def _take_run(run: Run, named: RungLabel, report: _Report, *, book: Phrasebook |
         say(f"{named.name}: measured already")
         return kept
     say(f"{named.name}: measuring")
-    found = measure_rung([run], named, test=report.test, book=book)
+    found = measure([run], named, test=report.test, book=book)
     write_file(path, rung_to_json(found, asked=asked).encode())
     say(f"{named.name}: {summary(found)}")
     return found
 
 
+def is_language_run(folder: Path) -> bool:
+    """Whether a folder is the run of a language model; False where it is no run."""
+    try:
+        kind = read_toml(folder / "config.toml").get("model", {}).get("kind")
+    except UsageError:
+        return False
+    return kind in MODEL_KINDS and MODEL_KINDS[kind].task == "language"
+
+
+def _common_task(runs: Sequence[Run]) -> TaskName:
+    first, *others = runs
+    for other in others:
+        if other.config.task != first.config.task:
+            raise UsageError(
+                f"{first.folder} is a model for {first.config.task}, {other.folder} one for {other.config.task}",
+                expected="runs of one task: their figures measure different things",
+            )
+    return first.config.task
+
+
 def _require_one_vocabulary(runs: Sequence[Run]) -> None:
     first = runs[0]
     for other in runs[1:]:
-        if other.prepared.vocabularies.digest != first.prepared.vocabularies.digest:
+        if other.data.vocabularies.digest != first.data.vocabularies.digest:
             raise UsageError(
                 f"{first.folder} and {other.folder} have different vocabularies",
                 expected="one vocabulary for all: perplexities over different tokens cannot be compared",
-                remedy="train them on the same prepared text (vitrail compare --source FILE --target FILE), "
+                remedy="train them on the same prepared text (vitrail compare --text FILE); "
+                "bits a byte of each can be compared all the same: vitrail evaluate RUN --source FILE"
+                if isinstance(first.data, PreparedText)
+                else "train them on the same prepared text (vitrail compare --source FILE --target FILE), "
                 "or compare translations only: vitrail evaluate OUTPUT --baseline OTHER --reference FILE",
             )
 
@@ -376,13 +433,15 @@ def _require_one_vocabulary(runs: Sequence[Run]) -> None:
 def _common_test(runs: Sequence[Run]) -> Texts:
     first = runs[0]
     for other in runs[1:]:
-        if other.prepared.test != first.prepared.test:
+        if held_out(other.data, "test") != held_out(first.data, "test"):
             raise UsageError(
                 f"{first.folder} and {other.folder} have different test sets",
                 expected="one test set for all",
-                remedy="name one: --test-source FILE --test-target FILE",
+                remedy="name one: --test FILE"
+                if isinstance(first.data, PreparedText)
+                else "name one: --test-source FILE --test-target FILE",
             )
-    return first.prepared.test
+    return held_out(first.data, "test")
 
 
 def _durations(runs: Sequence[Run]) -> str:
@@ -393,9 +452,9 @@ def _durations(runs: Sequence[Run]) -> str:
 
 def _caveats(runs: Sequence[Run]) -> tuple[str, ...]:
     notes = [f"{run.folder.name} is not fully trained" for run in runs if not read_training(run).finished]
-    if any(run.prepared.digest != runs[0].prepared.digest for run in runs):
+    if any(run.data.digest != runs[0].data.digest for run in runs):
         notes.append("the runs were not trained on the same prepared data")
-    if any(run.prepared.dev != runs[0].prepared.dev for run in runs):
+    if any(held_out(run.data, "dev") != held_out(runs[0].data, "dev") for run in runs):
         notes.append("the runs have different dev sets: their dev losses cannot be compared")
     return tuple(notes)
 

@@ -12,17 +12,23 @@ from pydantic import ValidationError
 
 from vitrail.config import Duration, Override, build, merge, parse_override, read_toml, with_overrides
 from vitrail.data.preparing.prepare import DataConfig, Prepared
+from vitrail.data.preparing.prepared import PreparedText
 from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.text_config import TextConfig
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
-from vitrail.ladder.flops import StepCost, step_cost
-from vitrail.models.build import ModelConfig, build_model, count_parameters, preset, read_translator
-from vitrail.train.choosing.choose import PRESET, CorpusFacts, choose, still_automatic, to_table
+from vitrail.ladder.flops import StepCost, shape_of, step_cost
+from vitrail.models.build import LanguageModelConfig, ModelConfig, TaskName, build_model, count_parameters, preset, read_config
+from vitrail.runtime.cores import usable_cores
+from vitrail.train.choosing.choose import PRESET, Choice, CorpusFacts, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choosing.choose_text import TextFacts, choose_for_text, gather_text_facts
 from vitrail.train.request import Request, read_recipe, to_run_config
 from vitrail.train.run_config import RunConfig
 
 CLOSE = 0.1
 """Parameters that differ by no more than this share count as matched."""
+Facts = CorpusFacts | TextFacts
+Shape = ModelConfig | LanguageModelConfig
 _WIDTHS = range(8, 8193, 8)
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _RESERVED = ("data", "data.preparing", "phrasebook")
@@ -57,9 +63,25 @@ STANDARD = {
     )
 }
 """The rungs of a ladder for which none are named, in the order of history."""
+# Embeddings are as wide as those of gpt-mini, so that models of the same size differ in what they do between them.
+STANDARD_TEXT = {
+    rung.name: rung
+    for rung in (
+        _standard("rnn-lm", "RNN language model", "rnn-lm", "model.embedding_width=128"),
+        _standard("gru-lm", "GRU language model", "gru-lm", "model.embedding_width=128"),
+        _standard("lstm-lm", "LSTM language model", "lstm-lm", "model.embedding_width=128"),
+        _standard("gpt-mini", "causal Transformer", "gpt-mini"),
+    )
+}
+"""The same for plain text."""
 
 
-def parse_rung(text: str) -> RungSpec:
+def standard_rungs(task: TaskName) -> dict[str, RungSpec]:
+    """The rungs of a ladder of models for this task."""
+    return STANDARD_TEXT if task == "language" else STANDARD
+
+
+def parse_rung(text: str, *, task: TaskName = "translation") -> RungSpec:
     """Read `NAME` or `NAME=key=value,key=value`: a standard rung or a preset by its name, or any name with `preset=` among its settings.
 
     Raises UsageError that lists the names.
@@ -70,7 +92,8 @@ def parse_rung(text: str) -> RungSpec:
     # A value may contain commas: a comma separates settings only before another key.
     settings = [parse_override(part) for part in re.split(r",(?=[a-z_.]+=)", rest)] if rest else []
     named = {setting.path[0]: str(setting.value) for setting in settings if setting.path == (PRESET,)}
-    base = STANDARD.get(name) or RungSpec(name, name, name)
+    standard = standard_rungs(task)
+    base = standard.get(name) or RungSpec(name, name, name)
     own = tuple(setting for setting in settings if setting.path != (PRESET,))
     for setting in own:
         if setting.path[0] in ("data", "seed") or setting.path == ("train", "duration"):
@@ -80,17 +103,19 @@ def parse_rung(text: str) -> RungSpec:
                 remedy="set it for all rungs, with --set or --budget",
             )
     rung = replace(base, preset=named.get(PRESET, base.preset), settings=(*base.settings, *own))
-    if not named and name not in STANDARD:
-        _known_preset(rung)
+    if not named and name not in standard:
+        _known_preset(rung, task)
     return rung
 
 
-def _known_preset(rung: RungSpec) -> ModelConfig:
+def _known_preset(rung: RungSpec, task: TaskName) -> Shape:
     try:
-        return preset(rung.preset)
+        return preset(rung.preset, task=task)
     except UsageError as error:
+        of = " of plain text (--text)" if task == "language" else ""
         raise UsageError(
-            f"rung {rung.name!r}: preset {rung.preset!r}", expected=f"one of {' '.join(STANDARD)}, or a preset: {error.expected}"
+            f"rung {rung.name!r}: preset {rung.preset!r}{of}",
+            expected=f"one of {' '.join(standard_rungs(task))}, or a preset: {error.expected}",
         ) from None
 
 
@@ -148,6 +173,11 @@ class LadderSpec:
         if self.seeds < 1:
             raise UsageError(f"--seeds {self.seeds}", expected="at least 1")
 
+    @property
+    def task(self) -> TaskName:
+        """What the rungs learn: it follows from the text."""
+        return "language" if "text" in self.request.table().get("data", {}) else "translation"
+
     def shared(self, *, preset: str) -> dict[str, Any]:
         """The settings of all rungs of a preset, as one table."""
         recipe = read_recipe(self.request.recipe) if self.request.recipe else {}
@@ -188,31 +218,48 @@ def corpora_of(spec: LadderSpec) -> tuple[ParallelText, ...]:
     return build(DataConfig, asked, origin="settings").corpora
 
 
-def data_config(spec: LadderSpec, facts: CorpusFacts) -> DataConfig:
+def facts_of(spec: LadderSpec) -> Facts:
+    """The facts of the text that settings are chosen by. Raises UsageError where no text is named, or text of both kinds; DataError."""
+    if spec.task == "language":
+        asked = spec.request.table()["data"]
+        if "corpora" in asked:
+            raise UsageError("--text together with pairs", expected="plain text for language models, or two sides for translators")
+        return gather_text_facts(build(TextConfig, asked, origin="settings").text)
+    return gather_facts(corpora_of(spec), cores=usable_cores(), gpu=torch.cuda.is_available())
+
+
+def _choose(facts: Facts, *, preset: str | None = None, asked: Mapping[str, Any]) -> list[Choice]:
+    if isinstance(facts, TextFacts):
+        return choose_for_text(facts, preset=preset, asked=asked)
+    return choose(facts, preset=preset, asked=asked)
+
+
+def data_config(spec: LadderSpec, facts: Facts) -> DataConfig | TextConfig:
     """The text that all rungs share, and how it is prepared."""
     asked = spec.request.table()
-    table = merge(to_table(still_automatic(choose(facts, asked=asked), asked)), asked)
-    return build(DataConfig, table["data"], origin="settings")
+    table = merge(to_table(still_automatic(_choose(facts, asked=asked), asked)), asked)
+    return build(TextConfig if isinstance(facts, TextFacts) else DataConfig, table["data"], origin="settings")
 
 
-def require_possible(spec: LadderSpec, *, facts: CorpusFacts, data: DataConfig) -> None:
+def require_possible(spec: LadderSpec, *, facts: Facts, data: DataConfig | TextConfig) -> None:
     """Raise UsageError for invalid settings, before any text is prepared."""
     _unshared(spec, [_draft(spec, rung, facts=facts, data=data) for rung in spec.rungs])
 
 
-def plan_ladder(spec: LadderSpec, prepared: Prepared, *, facts: CorpusFacts, data: DataConfig) -> Plan:
+def plan_ladder(spec: LadderSpec, prepared: Prepared | PreparedText, *, facts: Facts, data: DataConfig | TextConfig) -> Plan:
     """A configuration for each rung: presets and their automatic choices, widths that match parameters, and the budget in steps.
 
     Raises UsageError for invalid settings, and for a budget too small for one step of some rung.
     """
     drafts = [_draft(spec, rung, facts=facts, data=data) for rung in spec.rungs]
     notes = _unshared(spec, drafts)
-    counts = [count_model_parameters(draft.config.translator, prepared.vocabularies) for draft in drafts]
-    reference = next((place for place, draft in enumerate(drafts) if draft.config.translator.is_reference), len(drafts) - 1)
+    shapes = [shape_of(draft.config) for draft in drafts]
+    counts = [count_model_parameters(shape, prepared.vocabularies) for shape in shapes]
+    reference = next((place for place, shape in enumerate(shapes) if shape.is_reference), len(drafts) - 1)
     planned: list[PlannedRung] = []
     for place, draft in enumerate(drafts):
         if spec.match and place != reference and not draft.own_width:
-            model = match_width(draft.config.translator, counts[reference], prepared.vocabularies)
+            model = match_width(shapes[place], counts[reference], prepared.vocabularies)
             draft = draft.with_model(model)
         planned.append(_afford(spec, draft, prepared))
     wanted = planned[reference].parameters
@@ -235,18 +282,18 @@ class _Draft:
     ignored: frozenset[str]
     """Settings of `model` made for all rungs that this one's architecture does not have."""
 
-    def with_model(self, model: ModelConfig) -> "_Draft":
+    def with_model(self, model: Shape) -> "_Draft":
         """The same with another model."""
         return replace(self, config=self.config.model_copy(update={"model": model}))
 
 
-def _draft(spec: LadderSpec, rung: RungSpec, *, facts: CorpusFacts, data: DataConfig) -> _Draft:
+def _draft(spec: LadderSpec, rung: RungSpec, *, facts: Facts, data: DataConfig | TextConfig) -> _Draft:
     shared = spec.shared(preset=rung.preset)
-    known = type(_known_preset(rung)).model_fields.keys()
+    known = type(_known_preset(rung, spec.task)).model_fields.keys()
     model: dict[str, Any] = shared.get("model", {})
     shared = {**shared, "model": {key: value for key, value in model.items() if key in known}}
     asked = with_overrides({**shared, PRESET: rung.preset}, rung.settings)
-    standing = still_automatic(choose(facts, preset=rung.preset, asked=asked), asked)
+    standing = still_automatic(_choose(facts, preset=rung.preset, asked=asked), asked)
     table = {**merge(to_table(standing), asked), "data": data.model_dump(mode="json")}
     own_width = any(setting.path == ("model", "width") for setting in rung.settings)
     config = to_run_config(table, origin=f"rung {rung.name}")
@@ -265,13 +312,13 @@ def _unshared(spec: LadderSpec, drafts: Sequence[_Draft]) -> list[str]:
     return notes
 
 
-def count_model_parameters(model: ModelConfig, vocabularies: Vocabularies) -> int:
+def count_model_parameters(model: Shape, vocabularies: Vocabularies) -> int:
     """Parameters of a model, without allocating them."""
     with torch.device("meta"):
         return count_parameters(build_model(model, vocabularies))["total"]
 
 
-def match_width(model: ModelConfig, parameters: int, vocabularies: Vocabularies) -> ModelConfig:
+def match_width(model: Shape, parameters: int, vocabularies: Vocabularies) -> Shape:
     """The model with the width, a multiple of 8, whose number of parameters is closest to `parameters`."""
     table = cast(Mapping[str, Any], model.model_dump(mode="json"))
     fitting = [changed for width in _WIDTHS if (changed := _with_width(table, width)) is not None]
@@ -280,14 +327,14 @@ def match_width(model: ModelConfig, parameters: int, vocabularies: Vocabularies)
     return min(near, key=lambda one: abs(count_model_parameters(one, vocabularies) - parameters))
 
 
-def _with_width(table: Mapping[str, Any], width: int) -> ModelConfig | None:
+def _with_width(table: Mapping[str, Any], width: int) -> Shape | None:
     try:
-        return read_translator({**table, "width": width})
+        return read_config({**table, "width": width})
     except ValidationError:
         return None
 
 
-def _afford(spec: LadderSpec, draft: _Draft, prepared: Prepared) -> PlannedRung:
+def _afford(spec: LadderSpec, draft: _Draft, prepared: Prepared | PreparedText) -> PlannedRung:
     """Convert the budget into the settings of a rung."""
     config, cost = draft.config, step_cost(draft.config, prepared)
     duration = config.train.duration
@@ -313,7 +360,7 @@ def _afford(spec: LadderSpec, draft: _Draft, prepared: Prepared) -> PlannedRung:
         draft.wanted.title,
         config,
         _settings(draft.wanted, config, own_duration=spec.budget is not None and spec.budget.unit == "FLOPs"),
-        parameters=count_model_parameters(config.translator, prepared.vocabularies),
+        parameters=count_model_parameters(shape_of(config), prepared.vocabularies),
         cost=cost,
     )
 

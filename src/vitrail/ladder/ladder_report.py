@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.files import Recognise, holds, is_json_with
-from vitrail.ladder.rungs import Ladder, Rung, RungComparison
+from vitrail.ladder.rungs import BITS, Ladder, Rung, RungComparison
 from vitrail.reports import charts
 from vitrail.reports.charts import Bar, Section, Series
 from vitrail.reports.report_files import write_report_files
@@ -28,6 +28,13 @@ _READING = (
     "pronouns: Wilson). "
     "Perplexity is per target token. Training FLOPs: 2 for each multiply-add of a matrix product, forward and backward. "
     "Minutes count training only. Times and speeds are those of the first seed."
+)
+
+_READING_TEXT = (
+    "± is half the width of the 95 % interval (bootstrap over pieces of the test text, of 20 lines each). Lower is better. "
+    "Ends of lines are counted, as a token and as a byte. Bits a byte can be compared with models of any vocabulary. "
+    "Training FLOPs: 2 for each multiply-add of a matrix product, forward and backward. Minutes count training only. Times and speeds are "
+    "those of the first seed; written tokens/s: 16 texts side by side."
 )
 
 
@@ -141,7 +148,7 @@ def _title(ladder: Ladder) -> str:
 def _parts(ladder: Ladder) -> Iterator[_Part]:
     names = _metric_names(ladder)
     columns = [_PARAMETERS, *_quality(ladder), *_COST]
-    yield _Part("Results", (_READING,), (), (_rung_grid(ladder, columns),))
+    yield _Part("Results", (_READING_TEXT if _of_text(ladder) else _READING,), (), (_rung_grid(ladder, columns),))
     if ladder.notes:
         yield _Part("Notes", (), ladder.notes)
     machine = ladder.machine.replace("\n", "; ")
@@ -150,7 +157,8 @@ def _parts(ladder: Ladder) -> Iterator[_Part]:
     if names:
         yield _Part("Quality", (), (), _seed_grids(ladder), (_quality_drawing(ladder, names[0]),))
     if ladder.pairs:
-        text = "Each system against its baseline, sentence by sentence. p: how probable a difference at least as large is by chance alone."
+        unit = "piece by piece of 20 lines" if _of_text(ladder) else "sentence by sentence"
+        text = f"Each system against its baseline, {unit}. p: how probable a difference at least as large is by chance alone."
         yield _Part("Paired tests", (text,), (), (_pair_grid(ladder),))
     bands = _band_names(ladder) if names else []
     if bands:
@@ -174,6 +182,7 @@ _COST = (
     _Column("peak memory", lambda rung: _memory(rung.peak_memory_bytes)),
     _Column("minutes", lambda rung: _fixed(rung.minutes, 1)),
     _Column("decoded sentences/s", lambda rung: _fixed(rung.sentences_per_second, 1)),
+    _Column("written tokens/s", lambda rung: _fixed(rung.written_tokens_per_second, 0)),
 )
 
 
@@ -190,7 +199,7 @@ def _quality(ladder: Ladder) -> list[_Column]:
     return [
         *([learned] if asked else []),
         _Column("dev perplexity", lambda rung: _fixed(rung.dev_perplexity, 2)),
-        _Column("test perplexity", lambda rung: _fixed(rung.test_perplexity, 2)),
+        *([] if _of_text(ladder) else [_Column("test perplexity", lambda rung: _fixed(rung.test_perplexity, 2))]),
         *map(metric, _metric_names(ladder)),
         *map(share, shares),
     ]
@@ -218,12 +227,14 @@ def _setting_grid(ladder: Ladder) -> Grid:
 def _seed_grids(ladder: Ladder) -> tuple[Grid, ...]:
     if all(len(rung.seed_scores) < 2 for rung in ladder.rungs):
         return ()
+    name = _metric_names(ladder)[0]
+    places = _decimals(name)
     rows = [
-        [rung.name, _listed(_fixed(one, 2) for one in rung.seed_scores), _fixed(fmean(rung.seed_scores), 2), _range(rung.seed_scores)]
+        [rung.name, _listed(_fixed(one, places) for one in rung.seed_scores), _fixed(fmean(rung.seed_scores), places), _range(rung, places)]
         for rung in ladder.rungs
         if rung.seed_scores
     ]
-    return (Grid(["rung", "BLEU of each seed", "mean", "lowest to highest"], rows),)
+    return (Grid(["rung", f"{name} of each seed", "mean", "lowest to highest"], rows),)
 
 
 def _pair_grid(ladder: Ladder) -> Grid:
@@ -232,7 +243,9 @@ def _pair_grid(ladder: Ladder) -> Grid:
 
 
 def _pair_row(pair: RungComparison, one: Comparison) -> list[str]:
-    values = [_fixed(one.baseline, 2), _fixed(one.system, 2), _signed(one.difference), f"{_signed(one.low)} to {_signed(one.high)}"]
+    places = _decimals(one.name)
+    low, high = (_signed(end, places) for end in (one.low, one.high))
+    values = [_fixed(one.baseline, places), _fixed(one.system, places), _signed(one.difference, places), f"{low} to {high}"]
     return [f"{pair.baseline}, {pair.system}", one.name, *values, _fixed(one.p_bootstrap, 4), _fixed(one.p_randomisation, 4)]
 
 
@@ -260,9 +273,10 @@ def _quality_sentence(ladder: Ladder, metric: str) -> str:
     scored = _scored(ladder, metric)
     short = [rung for rung in ladder.rungs if not rung.comparable]
     if not scored:
-        return _none_learned(short)
-    best, top = max(scored, key=lambda item: item[1].value)
-    sentences = [f"{best} has {'the highest ' if len(scored) > 1 else ''}{metric}: {_with_interval(top)}."]
+        return _none_learned(ladder, short)
+    best, top = (min if _of_text(ladder) else max)(scored, key=lambda item: item[1].value)
+    superlative = "" if len(scored) == 1 else "the lowest " if _of_text(ladder) else "the highest "
+    sentences = [f"{best} has {superlative}{metric}: {_with_interval(top)}."]
     apart: list[str] = []
     close: list[str] = []
     for (before, one), (after, other) in pairwise(scored):
@@ -278,11 +292,12 @@ def _quality_sentence(ladder: Ladder, metric: str) -> str:
     return " ".join(sentences)
 
 
-def _none_learned(short: Sequence[Rung]) -> str:
+def _none_learned(ladder: Ladder, short: Sequence[Rung]) -> str:
     if not short:
         return ""
     none = "No rung has" if len(short) > 1 else f"{short[0].name} has not"
-    return f"Not trained long enough to compare: {none} learned to translate yet, so scores cannot be compared.{_longer(short)}"
+    what = "predict its text" if _of_text(ladder) else "translate"
+    return f"Not trained long enough to compare: {none} learned to {what} yet, so scores cannot be compared.{_longer(short)}"
 
 
 def _longer(short: Sequence[Rung]) -> str:
@@ -325,11 +340,21 @@ def _band_series(rung: Rung, metric: str, bands: Sequence[tuple[int, int | None]
 
 
 def _curve_drawing(ladder: Ladder) -> _Drawing:
+    if _of_text(ladder):
+        return _loss_drawing(ladder)
     series = [Series(rung.name, [one.minutes for one in rung.curve], [one.dev_bleu for one in rung.curve]) for rung in ladder.rungs]
     x_label = "minutes, validations included"
     chart = charts.line_chart(series, title="BLEU on the dev set while training", x_label=x_label, y_label="dev BLEU")
     sentences = ["A steeper line learns faster; a flat end has converged within this budget.", _overtaking(ladder)]
     return _Drawing(chart, " ".join(filter(None, sentences)), charts.series_table(series, x_label=x_label))
+
+
+def _loss_drawing(ladder: Ladder) -> _Drawing:
+    series = [Series(rung.name, [one.minutes for one in rung.curve], [one.dev_loss for one in rung.curve]) for rung in ladder.rungs]
+    x_label = "minutes, validations included"
+    chart = charts.line_chart(series, title="Loss on the dev text while training", x_label=x_label, y_label="dev loss, nats a token")
+    caption = "A steeper line learns faster; a flat end has converged within this budget; a line that rises again has begun to overfit."
+    return _Drawing(chart, caption, charts.series_table(series, x_label=x_label))
 
 
 def _overtaking(ladder: Ladder) -> str:
@@ -383,8 +408,18 @@ def _metric_names(ladder: Ladder) -> list[str]:
     return list(dict.fromkeys(one.name for rung in ladder.rungs for one in rung.scores))
 
 
+def _of_text(ladder: Ladder) -> bool:
+    """Whether it compares language models, whose scores are the better the lower they are."""
+    return ladder.task == "language"
+
+
+def _decimals(metric: str) -> int:
+    """Places after the point of a score."""
+    return 3 if metric == BITS else 2
+
+
 def _scored(ladder: Ladder, metric: str) -> list[tuple[str, Score]]:
-    """The scores of the rungs that have learned to translate; the scores of the others are meaningless."""
+    """The scores of the rungs that have learned their task; the scores of the others are meaningless."""
     return [(rung.name, one) for rung in ladder.rungs if rung.comparable and (one := _score(rung.scores, metric))]
 
 
@@ -416,7 +451,10 @@ def _span(span: tuple[int, int | None]) -> str:
 def _with_interval(one: Score | None) -> str:
     if one is None:
         return ""
-    return _fixed(one.value, 2) if one.low is None or one.high is None else f"{one.value:.2f} ± {(one.high - one.low) / 2:.2f}"
+    places = _decimals(one.name)
+    if one.low is None or one.high is None:
+        return _fixed(one.value, places)
+    return f"{_fixed(one.value, places)} ± {_fixed((one.high - one.low) / 2, places)}"
 
 
 def _percent(share: float | None, low: float | None, high: float | None) -> str:
@@ -432,12 +470,12 @@ def _fixed(value: float | None, decimals: int) -> str:
     return f"{value:,.{decimals}f}" if abs(value) < 1e7 else number(value)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else "–"
+def _signed(value: float, decimals: int = 2) -> str:
+    return f"{value:+.{decimals}f}".replace("-", "−") if math.isfinite(value) else "–"
 
 
-def _range(values: Sequence[float]) -> str:
-    return f"{_fixed(min(values), 2)} to {_fixed(max(values), 2)}"
+def _range(rung: Rung, decimals: int) -> str:
+    return f"{_fixed(min(rung.seed_scores), decimals)} to {_fixed(max(rung.seed_scores), decimals)}"
 
 
 def _memory(size: int | None) -> str:

@@ -1,6 +1,7 @@
 """Measure a finished run as a rung: all fields of `rungs.Rung`, from its folder and a test set."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,8 +13,9 @@ import torch
 from pydantic import TypeAdapter
 
 from vitrail.config import read_toml
-from vitrail.data.preparing.prepare import Prepared, open_prepared
-from vitrail.data.preparing.prepared import Texts
+from vitrail.data.preparing.prepare import Prepared
+from vitrail.data.preparing.prepared import PreparedText, Texts, open_data
+from vitrail.decode.perplexity import TextPerplexity
 from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.errors import ModelError
 from vitrail.evaluation.curves import LearningCheck, Point, TrainingEstimate
@@ -39,7 +41,7 @@ _METRICS = ("bleu", "chrf")
 _RESAMPLES = 1000
 _NEEDS = {
     "train": ("step", "epoch", "tokens_per_second"),
-    "validation": ("step", "seconds", "dev_loss_nats_per_token", "dev_bleu"),
+    "validation": ("step", "seconds", "dev_loss_nats_per_token"),
     "finished": ("step", "tokens"),
 }
 """The keys that are read from each kind of log line; a line without them is damaged."""
@@ -60,14 +62,21 @@ class Run:
 
     folder: Path
     config: RunConfig
-    prepared: Prepared
+    data: Prepared | PreparedText
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
         """Open a run's folder. Raises ModelError where it is not a run, or its data are missing."""
         if not (folder / "config.toml").exists():
             raise ModelError(f"{folder}: not a run directory", expected="the folder of a run, as vitrail train makes it")
-        return cls(folder, to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), open_prepared(folder / "data"))
+        return cls(folder, to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), open_data(folder / "data"))
+
+    @property
+    def prepared(self) -> Prepared:
+        """The pairs of a translator's run. Raises ModelError for text of another kind."""
+        if not isinstance(self.data, Prepared):
+            raise ModelError(f"{self.folder}: holds a language model", expected="the run of a translator")
+        return self.data
 
     def translator(self) -> Translator:
         """A translator with the run's model and configured search."""
@@ -90,10 +99,12 @@ class TrainingSummary(NamedTuple):
 
 
 class MeasuredRung(NamedTuple):
-    """A rung, and the statistics of its test translations for paired comparisons."""
+    """A rung, and what paired comparisons need of it."""
 
     rung: Rung
     translations: list[str]
+    pieces: list[TextPerplexity] = []  # noqa: RUF012  # never changed
+    """Of a language model, in place of translations: the test text in pieces of neighbouring lines."""
 
 
 def measure_rung(runs: Sequence[Run], named: RungLabel, *, test: Texts, book: Phrasebook | None = None) -> MeasuredRung:
@@ -173,7 +184,7 @@ def read_training(run: Run) -> TrainingSummary:
     # A run that was finished and then trained further has several; only the last one counts.
     ends = [line for line in log if line["kind"] == "finished" and line["step"] >= last["step"]]
     end = ends[-1] if ends else None
-    cost = step_cost(run.config, run.prepared)
+    cost = step_cost(run.config, run.data)
     tokens = end["tokens"] if end else cost.target_tokens * last["step"]
     # A window has its speed, not its tokens: steps have about equally many, by the budget of a batch.
     a_step = tokens / last["step"]
@@ -185,7 +196,7 @@ def read_training(run: Run) -> TrainingSummary:
 def _curve(log: Sequence[dict[str, Any]]) -> list[Point]:
     """The validations with a finite loss, without those of averaged checkpoints, which belong to no step."""
     return [
-        Point(line["step"], line["seconds"] / 60, line["dev_loss_nats_per_token"], line["dev_bleu"])
+        Point(line["step"], line["seconds"] / 60, line["dev_loss_nats_per_token"], line.get("dev_bleu", math.nan))
         for line in log
         if line["kind"] == "validation" and line["dev_loss_nats_per_token"] is not None and "averaged_checkpoints" not in line
     ]
@@ -228,10 +239,12 @@ def _agreement(book: Phrasebook, tested: Sequence[str]) -> Share:
 def rung_to_json(measured: MeasuredRung, *, asked: dict[str, Any]) -> str:
     """A rung as JSON, with its settings."""
     record = {"asked": asked, "rung": asdict(measured.rung), "translations": measured.translations}
+    record |= {"pieces": [asdict(piece) for piece in measured.pieces]} if measured.pieces else {}
     return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
 
 
 def rung_from_json(text: bytes) -> tuple[dict[str, Any], MeasuredRung]:
     """The inverse of `rung_to_json`. Raises ValueError for anything else."""
     record = json.loads(text)
-    return record["asked"], MeasuredRung(_RUNG.validate_python(record["rung"]), record["translations"])
+    pieces = [TextPerplexity(**piece) for piece in record.get("pieces", [])]
+    return record["asked"], MeasuredRung(_RUNG.validate_python(record["rung"]), record["translations"], pieces)

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from vitrail.evaluation.curves import GradientCurve, LearningCheck, Point, TrainingEstimate
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.evaluation.slices import Band, Share
+from vitrail.models.build import TaskName
+
+BITS = "bits a byte"
+"""The first score of a language model, the one that can be compared between vocabularies."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +36,23 @@ class Rung:
     test_loss: float | None
     test_perplexity: float | None
     scores: tuple[Score, ...]
-    """BLEU and chrF on the test set (of the first seed), with 95 % intervals."""
+    """BLEU and chrF on the test set, or bits per byte and perplexities on the test text (of the first seed), with 95 % intervals."""
     seed_scores: tuple[float, ...]
-    """BLEU of each seed."""
+    """The first score, of each seed."""
     bands: tuple[Band, ...]
     """Scores by source length."""
     shares: tuple[Share, ...]
     """Pronoun and agreement accuracy, where the test set is the phrasebook's."""
     sentences_per_second: float | None
-    """Speed of translating the test set with the configured search."""
+    """Speed of translating the test set with the configured search; None for a language model."""
     gradients: tuple[GradientCurve, ...]
     curve: tuple[Point, ...]
     learned: LearningCheck | None = None
     """None: not checked."""
     enough: TrainingEstimate | None = None
     """If it has not learned: an estimate of the training it needs."""
+    written_tokens_per_second: float | None = None
+    """Of a language model: speed of writing several texts side by side."""
 
     @property
     def comparable(self) -> bool:
@@ -77,3 +83,5 @@ class Ladder:
     """Each rung against the one before it, without rungs that have not learned to translate."""
     notes: tuple[str, ...]
     """Notes: parameters that could not be matched, unfinished rungs, small test sets."""
+    task: TaskName = "translation"
+    """What the models have learned. Of language models, lower scores are better."""

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.places import Place, Side
+from vitrail.data.batches import Batch
+from vitrail.data.vocabularies.subwords import EOS, PAD, SOS
+from vitrail.models.places import Place, Side, common_names
 from vitrail.nn.losses import LossSum, token_cross_entropy
 from vitrail.nn.positions import LearnedPositions
 
@@ -90,8 +91,13 @@ class Reads(Protocol):
 class Embeds(Protocol):
     """A model that turns a sentence into one vector."""
 
-    marks_start: bool
+    marks_start: ClassVar[bool]
     """Whether its sentences begin with <s>."""
+
+    @property
+    def longest(self) -> int | None:
+        """Positions of a sentence at most, marks at its ends included; None: any number."""
+        ...
 
     def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
         """One vector for each sentence. Rows end in EOS, then PAD."""
@@ -141,6 +147,11 @@ class Model(nn.Module, ABC):
         """The place of each Probe of this model, every Probe once; none for a model without Probes."""
         return ()
 
+    def shared_weights(self) -> dict[str, Tensor]:
+        """Parameters and persistent buffers by their common names (see `common_names`); tied ones under each of their names."""
+        found = all_tensors(self)
+        return {common: found[name] for name, common in common_names(list(found)).items()}
+
     def inner_matrices(self) -> list[nn.Parameter]:
         """The matrices that map one space to another, for Muon: not those whose rows are tokens or positions."""
         tables = {id(part.weight) for part in self.modules() if isinstance(part, nn.Embedding | LearnedPositions)}
@@ -164,11 +175,35 @@ class CarriedState(State):
         """A state of the same shape with saved values."""
 
 
-class LanguageModel(Model):
-    """A model that continues a text: it has no source."""
+class AutoregressiveModel(Model):
+    """A model that predicts a text token by token: the translation of a source, or a text without one."""
 
     config: Any
     """Its configuration; each model has its own class."""
+    first: ClassVar[int] = SOS
+    """The token before a text."""
+
+    @abstractmethod
+    def read_given(self, batch: Batch) -> Float[Tensor, "B T D"]:
+        """The last vectors for given texts, every position at once: position t depends on tokens 0 to t, and on the source."""
+
+    @abstractmethod
+    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Logits of the next token from the vectors of `read_given`."""
+
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """The input of `read_out` from a decoder layer's output at real positions: applies the last norm, where there is one."""
+        return values
+
+    def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
+        """The embeddings of a side, one row per token; the same tensor for both where they are shared."""
+        return self.get_parameter(f"{side}_embedding.weight")
+
+
+class LanguageModel(AutoregressiveModel):
+    """A model that continues a text: it has no source. A text begins after the end of the one before."""
+
+    first = EOS
 
     @property
     def context(self) -> int | None:
@@ -211,11 +246,16 @@ class CarryingModel(LanguageModel):
         """See `LanguageModel.loss_from`."""
 
 
-class TranslationModel(Model):
+class TranslationModel(AutoregressiveModel):
     """A model that is decoded one token at a time; search uses only `encode`, `start` and `step`."""
 
-    config: Any
-    """Its configuration; each model has its own class."""
+    def loss(self, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
+        """See `Model.loss`; of a `batches.Batch`."""
+        return self.loss_given(self.encode(batch.source), batch, label_smoothing=label_smoothing)
+
+    @abstractmethod
+    def loss_given(self, encoded: Encoded, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
+        """The loss of the targets of a batch whose sources are read already; see `target_loss`."""
 
     @abstractmethod
     def encode(self, source: Int[Tensor, "B S"]) -> Encoded:
@@ -225,17 +265,9 @@ class TranslationModel(Model):
     def decode(self, target: Int[Tensor, "B T"], encoded: Encoded) -> Float[Tensor, "B T D"]:
         """The decoder's vectors for a given target, SOS first; the vector at position t depends on targets 0 to t."""
 
-    @abstractmethod
-    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
-        """Logits of the next token from the vectors of `decode`."""
-
-    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """The input of `read_out` from a decoder layer's output at real positions: applies the last norm, where there is one."""
-        return values
-
-    def embedding_of(self, side: Side) -> Float[Tensor, "V D"]:
-        """The embeddings of a side, one row per token; the same tensor for both where they are shared."""
-        return self.get_parameter(f"{side}_embedding.weight")
+    def read_given(self, batch: Batch) -> Float[Tensor, "B T D"]:
+        """See `AutoregressiveModel.read_given`."""
+        return self.decode(batch.target_in, self.encode(batch.source))
 
     @abstractmethod
     def start(self, encoded: Encoded) -> State:
@@ -248,13 +280,22 @@ class TranslationModel(Model):
 
 def unique_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name; tied ones once, under their first name."""
+    return _tensors(model, once=True)
+
+
+def all_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The same with tied ones under each of their names."""
+    return _tensors(model, once=False)
+
+
+def _tensors(model: nn.Module, *, once: bool) -> dict[str, Tensor]:
     transient = {
         f"{prefix}.{name}".lstrip(".")
         for prefix, module in model.named_modules()
         for name in module._non_persistent_buffers_set  # pyright: ignore[reportPrivateUsage]
     }
-    buffers = {name: tensor for name, tensor in model.named_buffers() if name not in transient}
-    return {name: parameter.detach() for name, parameter in model.named_parameters()} | buffers
+    buffers = {name: tensor for name, tensor in model.named_buffers(remove_duplicate=once) if name not in transient}
+    return {name: parameter.detach() for name, parameter in model.named_parameters(remove_duplicate=once)} | buffers
 
 
 def target_loss(

@@ -11,7 +11,8 @@ from vitrail.config import Config
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.errors import UsageError
 from vitrail.models.base import Model, TranslationModel
-from vitrail.models.kinds import causal, classifier, language, masked, recurrent, transformer
+from vitrail.models.kinds import autoencoder, causal, classifier, language, masked, recurrent, transformer
+from vitrail.models.kinds.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
 from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
 from vitrail.models.kinds.classifier import (
     RecurrentClassifier,
@@ -35,9 +36,17 @@ TASK_MODELS: dict[TaskName, str] = {
     "autoencoding": "an autoencoder",
 }
 """What a model of each task is called."""
+TASK_DATA: dict[TaskName, str] = {
+    "translation": "pairs",
+    "language": "text",
+    "masked": "text",
+    "classification": "labels",
+    "autoencoding": "text",
+}
+"""The kind of data that each task needs (`data.kind`)."""
 
-ModelConfig = TransformerConfig | RecurrentConfig
-"""Every architecture that translates."""
+ModelConfig = TransformerConfig | RecurrentConfig | TransformerAutoencoderConfig | RecurrentAutoencoderConfig
+"""Every architecture that translates: an autoencoder translates into the same words."""
 LanguageModelConfig = LanguageConfig | CausalConfig
 """Every architecture that writes text."""
 ClassifierConfig = TransformerClassifierConfig | RecurrentClassifierConfig
@@ -128,6 +137,18 @@ MODEL_KINDS: dict[str, ModelKind] = {
         {name: config for name, config in classifier.PRESETS.items() if isinstance(config, RecurrentClassifierConfig)},
         "classification",
     ),
+    "transformer-autoencoder": ModelKind(
+        TransformerAutoencoderConfig,
+        autoencoder.transformer_autoencoder,
+        autoencoder.TRANSFORMER_PRESETS,
+        "autoencoding",
+    ),
+    "recurrent-autoencoder": ModelKind(
+        RecurrentAutoencoderConfig,
+        autoencoder.recurrent_autoencoder,
+        autoencoder.RECURRENT_PRESETS,
+        "autoencoding",
+    ),
 }
 PRESETS: dict[str, AnyConfig] = {name: config for kind in MODEL_KINDS.values() for name, config in kind.presets.items()}
 
@@ -146,7 +167,9 @@ AnyModelConfig = Annotated[
     | Annotated[CausalConfig, Tag("causal-language")]
     | Annotated[MaskedConfig, Tag("masked-language")]
     | Annotated[TransformerClassifierConfig, Tag("transformer-classifier")]
-    | Annotated[RecurrentClassifierConfig, Tag("recurrent-classifier")],
+    | Annotated[RecurrentClassifierConfig, Tag("recurrent-classifier")]
+    | Annotated[TransformerAutoencoderConfig, Tag("transformer-autoencoder")]
+    | Annotated[RecurrentAutoencoderConfig, Tag("recurrent-autoencoder")],
     Discriminator(_kind),
 ]
 """The same as a field of a configuration: `kind` selects it, so that errors are about the right one."""

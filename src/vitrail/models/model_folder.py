@@ -5,6 +5,7 @@ model/  config.json  model.safetensors  joint.spm | source.spm + target.spm  REA
 
 import json
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,17 @@ from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, UsageError
-from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, publish_folder, read_whole, start_of, verify_folder
+from vitrail.files import (
+    MANIFEST,
+    is_being_replaced,
+    is_json_with,
+    is_published,
+    publish_folder,
+    read_manifest,
+    read_whole,
+    start_of,
+    verify_folder,
+)
 from vitrail.models.base import Model, TranslationModel, unique_tensors
 from vitrail.models.build import MODEL_KINDS, TASK_MODELS, AnyConfig, ModelConfig, TaskName, build_model, read_config
 
@@ -51,11 +62,17 @@ class LoadedModel(NamedTuple):
 
 
 def save_model(
-    folder: Path, *, tensors: Mapping[str, Tensor], config: AnyConfig, vocabularies: Vocabularies, facts: Mapping[str, Any]
+    folder: Path,
+    *,
+    tensors: Mapping[str, Tensor],
+    config: AnyConfig,
+    vocabularies: Vocabularies,
+    facts: Mapping[str, Any],
+    more: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write the model folder atomically. An existing one is replaced; foreign files in it are kept.
 
-    Args:    tensors: those of `unique_tensors`, or their average. facts: plain JSON values.
+    Args:    tensors: those of `unique_tensors`, or their average. facts: plain JSON values. more: further files, such as an adapter's.
     Raises:  UsageError where something else is there; NotWritten when the disk refuses. The old folder is then intact.
     """
     document = {
@@ -72,6 +89,8 @@ def save_model(
         out.write(WEIGHTS, safetensors.torch.save(plain))
         for name, vocabulary in vocabularies.files().items():
             out.write(name, vocabulary.to_bytes())
+        for name, data in (more or {}).items():
+            out.write(name, data)
         out.write(CONFIG, (json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
         out.write("FORMAT", f"{FORMAT}\n".encode())
         out.write(README, _readme(config, facts).encode())
@@ -100,20 +119,36 @@ def task_of_folder(folder: Path) -> TaskName | None:
         return None
 
 
+def read_model_config(folder: Path) -> AnyConfig:
+    """The configuration of the model in a model folder or a run's folder, without its weights. Raises ModelError where there is none."""
+    place = model_folder(folder)
+    if not (place / CONFIG).exists():
+        raise ModelError(f"{folder}: no model is there", expected="a model folder, or a run directory after its first validation")
+    return _config_of(place / CONFIG, _read_document(place / CONFIG))
+
+
+def digest_of_folder(folder: Path) -> str:
+    """SHA-256 of the files of a model, in hexadecimal: of what its manifest says of them. Raises ModelError where there is none."""
+    place = model_folder(folder)
+    if not place.is_dir():
+        raise ModelError(f"{folder}: no model is there", expected="a model folder, or a run directory after its first validation")
+    entries = read_manifest(place)
+    return sha256(json.dumps(sorted((name, entry.sha256) for name, entry in entries.items() if name not in _UNUSED)).encode()).hexdigest()
+
+
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
     """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
     model, config, vocabularies, facts = load_folder(folder, device=device)
     if not isinstance(model, TranslationModel) or not isinstance(config, ModelConfig):
-        raise unfit(folder, config, expected="a model that translates")
+        raise of_another_task(folder, config, expected="translation")
     return LoadedModel(model, config, vocabularies, facts)
 
 
-def unfit(folder: str | Path, config: AnyConfig, *, expected: str) -> ModelError:
-    """The error for a model of another kind than the expected one: what it is, and which verb uses it."""
+def of_another_task(folder: str | Path, config: AnyConfig, *, expected: TaskName) -> ModelError:
+    """The error for a folder that holds a model of another task than expected; its remedy is the verb for the model that is there."""
     task = MODEL_KINDS[config.kind].task
-    return ModelError(
-        f"{folder}: holds {TASK_MODELS[task]} ({config.kind})", expected=expected, remedy=f"vitrail {_USES[task].verb} {folder}"
-    )
+    found = f"{folder}: holds {TASK_MODELS[task]} ({config.kind})"
+    return ModelError(found, expected=TASK_MODELS[expected], remedy=f"vitrail {_USES[task].verb} {folder}")
 
 
 def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:
@@ -139,10 +174,7 @@ def _load(folder: Path, device: torch.device) -> LoadedFolder:
     vocabularies = Vocabularies.load(folder, listed=entries)
     if document["vocabularies"]["digest"] != vocabularies.digest:
         raise ModelError(f"{folder}: its vocabulary belongs to another model", remedy=_ANOTHER_COPY)
-    try:
-        config = read_config(document["model"])
-    except ValidationError as error:
-        raise ModelError(f"{folder / CONFIG}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    config = _config_of(folder / CONFIG, document)
     if config.kind != document["kind"]:
         raise ModelError(f"{folder / CONFIG}: kind {document['kind']}, but a model of kind {config.kind}", remedy=_ANOTHER_COPY)
     _require_layers(folder / WEIGHTS, config)
@@ -156,6 +188,13 @@ def _load(folder: Path, device: torch.device) -> LoadedFolder:
     model = build_model(config, vocabularies)
     fill(model, tensors)
     return LoadedFolder(model.to(device).eval(), config, vocabularies, document["facts"])
+
+
+def _config_of(path: Path, document: Mapping[str, Any]) -> AnyConfig:
+    try:
+        return read_config(document["model"])
+    except ValidationError as error:
+        raise ModelError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
@@ -236,18 +275,31 @@ class _Use(NamedTuple):
     python: str
 
 
+def _origins(init: Mapping[str, Any] | None) -> list[str]:
+    """Where a model's first weights came from."""
+    if init is None:
+        return []
+    lines = ["", "Its training started from other models:", ""]
+    for part in init["parts"]:
+        lines.append(f"- {part['role']} from {part['model']} ({part['kind']}, SHA-256 {part['digest'][:12]}): {', '.join(part['taken'])}")
+        lines[-1] += "; frozen" * part["frozen"]
+        for side, tokens in part["tokens"].items():
+            lines.append(f"  - {side} tokens: " + ", ".join(f"{number:,} {how}" for how, number in tokens.items()))
+    return [*lines, f"- fresh: {', '.join(init['fresh']) or 'nothing'}"]
+
+
 _USES: dict[TaskName, _Use] = {
     "translation": _Use("translate", 'vitrail.load("PATH").translate("...")'),
-    "language": _Use("generate", 'vitrail.Generator.load("PATH").generate("...")'),
+    "language": _Use("generate", 'vitrail.load("PATH").generate("...")'),
     "masked": _Use("fill", 'vitrail.MaskFiller.load("PATH").fill("... [MASK] ...")'),
     "classification": _Use("classify", 'vitrail.Classifier.load("PATH").classify("...")'),
-    "autoencoding": _Use("translate", 'vitrail.load("PATH").translate("...")'),
+    "autoencoding": _Use("translate", 'vitrail.Autoencoder.load("PATH").reconstruct(["..."])'),
 }
 
 
 def _readme(config: AnyConfig, facts: Mapping[str, Any]) -> str:
     task = MODEL_KINDS[config.kind].task
-    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    lines = [f"- {name}: {value}" for name, value in facts.items() if name != "init"]
     what = "A translator" if task == "translation" else TASK_MODELS[task].capitalize()
     use = f"`vitrail {_USES[task].verb} PATH`, or `{_USES[task].python}`."
-    return "\n".join([f"# {what} trained with Vitrail", "", *lines, "", use, ""])
+    return "\n".join([f"# {what} trained with Vitrail", "", *lines, *_origins(facts.get("init")), "", use, ""])

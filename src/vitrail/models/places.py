@@ -228,6 +228,59 @@ def side_of(path: str) -> Side:
     return "source" if path.startswith(("encoder", "source_")) or path == "memory" else "target"
 
 
+def distances(names: Iterable[str]) -> dict[str, int]:
+    """How many layers each weight is away from the output of its half: 0 after the last layer, 1 in it, and so on.
+
+    Encoder and decoder are counted each from its own end. A table of embeddings is before the layers, also where the output is tied to it.
+    """
+    named = {name: layer_of(name) for name in names}
+    depths: dict[str, int] = {}
+    for layer in filter(None, named.values()):
+        half, _, number = layer.partition(".")
+        depths[half] = max(depths.get(half, 0), int(number) + 1)
+
+    def distance(name: str, layer: str | None) -> int:
+        if layer is not None:
+            half, _, number = layer.partition(".")
+            return depths[half] - int(number)
+        if not name.startswith(("source_", "target_", "embedding.")):
+            return 0
+        halves = ("encoder",) if name.startswith("source_") else ("decoder", "cells")
+        return 1 + sum(depths.get(half, 0) for half in halves)
+
+    return {name: distance(name, layer) for name, layer in named.items()}
+
+
+_RESIDUAL = re.compile(r"\.residual_(\d)\.")
+_EMBEDDING, _CELLS = "embedding.", "cells."
+HALVES: dict[Side, tuple[str, ...]] = {
+    "source": ("source_", "encoder"),
+    "target": ("target_", "decoder", "bridge", "attention", "readout", "output_"),
+}
+"""Prefixes of the common names of each half's weights."""
+TABLES = ("source_embedding.weight", "target_embedding.weight", "output_weight", "output_bias")
+"""Common names of the weights with a row for each token."""
+
+
+def common_names(names: Sequence[str]) -> dict[str, str]:
+    """The name of each weight by what it does, which is the same in models of every kind.
+
+    A block numbers its residual connections from first to last: the one around the feed-forward is the second of a block that reads only
+    its own side, and the third of one that also reads the source. A recurrent language model is the decoder of a translator.
+    """
+    crossed = {layer_of(name) for name in names if ".cross_attention." in name}
+
+    def common(name: str) -> str:
+        layer = layer_of(name)
+        sublayers = ("self_attention", "cross_attention", "feed_forward") if layer in crossed else ("self_attention", "feed_forward")
+        name = _RESIDUAL.sub(lambda match: f".residual_of_{sublayers[int(match[1]) - 1]}.", name)
+        if name.startswith(_CELLS):
+            return f"decoder.{name.removeprefix(_CELLS)}"
+        return f"target_{name}" if name.startswith(_EMBEDDING) else name
+
+    return {name: common(name) for name in names}
+
+
 def brief(name: str) -> str:
     """A short label of a place: enc 0 for encoder.0.residual_2.sum, X for source_embedded."""
     match = _LAYER.match(name)

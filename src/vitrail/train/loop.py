@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.config import Duration, Interval
 from vitrail.data.batches import Batch
@@ -108,7 +108,7 @@ class Learner(NamedTuple):
     model: Model
     optimizer: Optimizer
     average: list[Tensor]
-    """The moving average of the weights; empty when it is off."""
+    """The moving average of the weights; empty when it is off. Of a frozen weight it is the weight itself."""
     batches: Callable[[int], Iterable[tuple[int, AnyBatch]]]
     """From the index of a first batch: that batch and all later ones of this rank, each with its index in the global order."""
     ranks: Ranks
@@ -117,6 +117,14 @@ class Learner(NamedTuple):
     config: RunConfig
     carried: Carried | None = None
     """The states carried from batch to batch, for a model that reads one long text."""
+    resting: tuple[nn.Module, ...] = ()
+    """Frozen parts of the model, which stay in evaluation mode: no dropout, and batch norms keep their statistics."""
+
+    def begin_training(self) -> None:
+        """Put the model into training mode, but for its frozen parts."""
+        self.model.train()
+        for part in self.resting:
+            part.eval()
 
     def loss(self, number: int, batch: AnyBatch) -> LossSum:
         """The loss of a batch."""
@@ -167,7 +175,7 @@ def accumulate_gradients(learner: Learner, batches: Iterable[tuple[int, AnyBatch
 
 def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: float, step: int) -> Update:
     """One optimizer step at a share of the learning rate; if loss or gradient is not finite, nothing changes."""
-    buffers = _lasting_buffers(learner.model)
+    buffers = _lasting_buffers(learner)
     before = [buffer.clone() for buffer in buffers]
     nats, plain_nats, tokens = accumulate_gradients(learner, batches)
     result = Update(nats, plain_nats, tokens, learner.optimizer.clip())
@@ -190,10 +198,11 @@ def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: 
     return result
 
 
-def _lasting_buffers(model: Model) -> list[Tensor]:
-    """The running statistics of batch norm."""
-    parameters = {name for name, _ in model.named_parameters()}
-    return [tensor for name, tensor in unique_tensors(model).items() if name not in parameters]
+def _lasting_buffers(learner: Learner) -> list[Tensor]:
+    """The running statistics of batch norm, except those of frozen parts."""
+    parameters = {name for name, _ in learner.model.named_parameters()}
+    frozen = {id(buffer) for part in learner.resting for buffer in part.buffers()}
+    return [tensor for name, tensor in unique_tensors(learner.model).items() if name not in parameters and id(tensor) not in frozen]
 
 
 def done_share(duration: Duration, progress: Progress, *, steps_per_epoch: int) -> float:
@@ -244,9 +253,9 @@ def try_longest(learner: Learner, batch: AnyBatch) -> None:
 
     Raises TrainingError that names the setting to lower.
     """
-    buffers = _lasting_buffers(learner.model)
+    buffers = _lasting_buffers(learner)
     before = [buffer.clone() for buffer in buffers]
-    learner.model.train()
+    learner.begin_training()
     rows, length = batch[-1].shape
     with _naming_memory(learner.config, f"out of memory at the largest batch ({rows} sentences of up to {length} tokens)", sentences=rows):
         accumulate_gradients(learner._replace(ranks=Ranks(0, 1)), [(0, batch)])
@@ -296,7 +305,7 @@ def loop(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps_pe
     config = learner.config.train
     portion = config.accumulate // learner.ranks.world
     stream = iter(learner.batches(progress.step * config.accumulate))
-    learner.model.train()
+    learner.begin_training()
     looked = replace(progress)
     while True:
         now = replace(progress)
@@ -353,7 +362,7 @@ def _validate_and_save(learner: Learner, progress: Progress, callbacks: Callback
 
     if progress.validation_due or is_due(config.validate_every):
         progress.validation_due = not callbacks.validate(progress)
-        learner.model.train()
+        learner.begin_training()
         progress.seconds += time.perf_counter() - started
         if not progress.validation_due:
             callbacks.save(progress)

@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, Field
@@ -12,6 +12,10 @@ from torch import Tensor
 
 from vitrail.config import Config, split_share
 from vitrail.models.base import Model
+from vitrail.models.places import distances
+
+LAYER_SHARE = "layer_share"
+"""Of a group of parameters: its share of the learning rate."""
 
 
 class OptimizerConfig(Config):
@@ -32,6 +36,8 @@ class OptimizerConfig(Config):
     gradient)."""
     l1: float = Field(default=0.0, ge=0)
     """L1 penalty: l1 * sign(w) is added to every matrix's gradient, after clipping."""
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    """Layers further from the output learn more slowly: a layer's rate is this share of the rate of the next one. 1: all learn alike."""
     clip_norm: float = Field(default=1.0, ge=0)
     """Largest L2 norm of the whole gradient; a longer one is scaled down to it. 0: off."""
     clip_value: float = Field(default=0.0, ge=0)
@@ -143,21 +149,25 @@ class WeightNorms(NamedTuple):
 
 
 class Optimizer:
-    """The optimizers of one training, behind one step."""
+    """The optimizers of one training, behind one step. Frozen parameters are left out."""
 
     def __init__(self, model: Model, config: OptimizerConfig) -> None:
         self.config = config
-        self.parameters = list(model.parameters())
+        self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.matrices = [parameter for parameter in self.parameters if parameter.ndim >= 2]
         # Muon gives all directions of a matrix equal strength: right for maps between spaces, wrong for tables of word vectors.
-        self.optimizers = self._build(model.inner_matrices() if config.kind == "muon" else [])
+        inner = model.inner_matrices() if config.kind == "muon" else []
+        inner = [matrix for matrix in inner if matrix.requires_grad]
+        away = distances(name for name, _ in model.named_parameters()) if config.layer_decay < 1 else {}
+        shares = {id(p): config.layer_decay ** away.get(name, 0) for name, p in model.named_parameters()}
+        self.optimizers = self._build(inner, shares)
 
-    def _build(self, inner: Sequence[Tensor]) -> list[torch.optim.Optimizer]:
+    def _build(self, inner: Sequence[Tensor], shares: Mapping[int, float]) -> list[torch.optim.Optimizer]:
         config = self.config
         chosen = {id(p) for p in inner}
         decayed = [p for p in self.matrices if id(p) not in chosen]
         plain = [p for p in self.parameters if id(p) not in chosen and p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = [*self._groups(decayed, shares, decay=config.weight_decay), *self._groups(plain, shares, decay=0.0)]
         if config.kind == "sgd":
             return [torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.beta_1)]
         betas = (config.beta_1, config.beta_2)
@@ -165,8 +175,17 @@ class Optimizer:
         if not inner:
             return [adamw]
         # match_rms_adamw scales its steps to the size of adamw's, so that one learning rate serves both.
-        decay = config.weight_decay
-        return [adamw, torch.optim.Muon(list(inner), lr=config.learning_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
+        groups, decay = self._groups(inner, shares, decay=config.weight_decay), config.weight_decay
+        return [adamw, torch.optim.Muon(groups, lr=config.learning_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw")]
+
+    def _groups(self, parameters: Sequence[Tensor], shares: Mapping[int, float], *, decay: float) -> list[dict[str, Any]]:
+        """Parameters in groups, each with its weight decay and, where layers learn at different rates, its share of the rate."""
+        if self.config.layer_decay == 1:
+            return [{"params": list(parameters), "weight_decay": decay}]
+        by_share: dict[float, list[Tensor]] = {}
+        for parameter in parameters:
+            by_share.setdefault(shares[id(parameter)], []).append(parameter)
+        return [{"params": by_share[share], "weight_decay": decay, LAYER_SHARE: share} for share in sorted(by_share, reverse=True)]
 
     def clip(self) -> ClippedNorm:
         """Scale the gradient down to the largest allowed norm, then cut its elements, then add the L1 penalty.
@@ -201,7 +220,7 @@ class Optimizer:
         """One update at this share of the learning rate."""
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * share
+                group["lr"] = self.config.learning_rate * share * group.get(LAYER_SHARE, 1.0)
             optimizer.step()
 
     def clear(self) -> None:
@@ -217,6 +236,8 @@ def update_moving_average(average: Iterable[Tensor], values: Iterable[Tensor], *
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     for mean, value in zip(average, values, strict=True):
+        if mean.data_ptr() == value.data_ptr():  # of a frozen weight
+            continue
         if mean.is_floating_point():
             mean.lerp_(value, weight)
         else:

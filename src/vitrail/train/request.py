@@ -21,6 +21,7 @@ from vitrail.errors import UsageError
 from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.runtime.cores import usable_cores
 from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choosing.choose_init import choose_for_donors
 from vitrail.train.choosing.choose_labels import choose_for_labels, gather_label_facts
 from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
 
@@ -105,13 +106,17 @@ def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
             "text of several kinds",
             expected="plain text for a language model, two sides for a translator, or text and labels for a classifier",
         )
-    match build(data_class(data), data, origin="settings"):
-        case TextConfig(text=text):
-            return choose_for_text(gather_text_facts(text), preset=preset, asked=asked)
-        case LabelsConfig(examples=examples):
-            return choose_for_labels(gather_label_facts(examples), preset=preset, asked=asked)
-        case DataConfig(corpora=corpora):
-            return choose(gather_facts(corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+    text = build(data_class(data), data, origin="settings")
+    donors = choose_for_donors(asked, data=text.kind)
+    preset = preset or donors.preset
+    match text:
+        case TextConfig():
+            chosen = choose_for_text(gather_text_facts(text.text), preset=preset, asked=asked)
+        case LabelsConfig():
+            chosen = choose_for_labels(gather_label_facts(text.examples), preset=preset, asked=asked)
+        case DataConfig():
+            chosen = choose(gather_facts(text.corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+    return donors.over(chosen, asked)
 
 
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:

@@ -22,9 +22,11 @@ from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import AnyPrepared, open_data
 from vitrail.errors import Interrupted, ModelError, Stopped, UsageError
 from vitrail.files import FolderLock, NotWritten, write_file
+from vitrail.models.adapters import Adapter
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import count_parameters
 from vitrail.models.model_folder import fill, load_folder, save_model
+from vitrail.nn.lora import adapters_in, merged
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
 from vitrail.runtime.streams import ignore_write_errors
@@ -41,9 +43,12 @@ from vitrail.train.resume.changes import (
     require_allowed_changes,
     require_resumable,
     setup_of,
+    with_kept_donors,
 )
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
+from vitrail.train.starting.init_config import with_full_folders
+from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
 from vitrail.train.stopping import StopRequest
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.validate import Validation, Watch
@@ -101,23 +106,26 @@ def train(
             with stop.at_once(_NOT_BEGUN):
                 ranks.wait()  # the first rank prepares the data for all
                 prepared = open_data(folder / "data")
-            run = _Run(config, folder, prepared=prepared, stop=stop, observers=(), watch=None, say=_log.debug)
-            return run.train(newest_checkpoint(folder), allow, begin=begin)
+            checkpoint = newest_checkpoint(folder)
+            run = _Run(config, folder, checkpoint, prepared=prepared, stop=stop, observers=(), watch=None, say=_log.debug)
+            return run.train(allow, begin=begin)
         kept = kept_fingerprint(folder, config.data)
         require_own_run(folder, inputs=stamps(config.data, gone=kept is not None))
         with FolderLock(folder):
-            run = partial(_Run, config, folder, stop=stop, observers=observers, watch=watch, say=say)
             with stop.at_once(_NOT_BEGUN):
                 checkpoint = require_resumable(config, folder, world=ranks.world, allow=allow, kept=kept)
+                if checkpoint is None:
+                    require_donors(config)
+                run = partial(_Run, config, folder, checkpoint, stop=stop, observers=observers, watch=watch, say=say)
                 prepared = prepare(
                     config.data,
                     folder / "data",
                     say=say,
-                    accept=lambda made: None if checkpoint is None else run(prepared=made).check(checkpoint, allow),
+                    accept=lambda made: None if checkpoint is None else run(prepared=made).check(allow),
                     kept=kept,
                 )
                 ranks.wait()
-            return run(prepared=prepared).train(checkpoint, allow, begin=begin)
+            return run(prepared=prepared).train(allow, begin=begin)
 
 
 @contextmanager
@@ -143,6 +151,7 @@ class _Run:
         self,
         config: RunConfig,
         folder: Path,
+        checkpoint: checkpoints.Checkpoint | None,
         *,
         prepared: AnyPrepared,
         stop: StopRequest,
@@ -150,7 +159,7 @@ class _Run:
         watch: Watch | None,
         say: Say,
     ) -> None:
-        self.config, self.folder, self.prepared, self.stop, self.say = config, folder, prepared, stop, say
+        self.config, self.folder, self.checkpoint, self.prepared, self.stop, self.say = config, folder, checkpoint, prepared, stop, say
         self.observers, self.watch = observers, watch
         self.ranks = join_ranks()
         device = choose_device(config.train.device, instead="--set train.device=cpu")
@@ -158,11 +167,15 @@ class _Run:
         seed_all(config.seed, 0)
         self.task = make_task(config, prepared, device)
         self.model = self.task.build()
+        self.taken = self._start()
+        resting = as_trained(self.model, config, self.taken)
         self.optimizer = Optimizer(self.model, config.optimizer)
         self.batches = self.task.batches
-        self.average = [tensor.clone() for tensor in unique_tensors(self.model).values()] if config.train.average_decay else []
+        frozen = frozen_tensors(self.model, resting)
+        own = unique_tensors(self.model).items() if config.train.average_decay else ()
+        self.average = [tensor if name in frozen else tensor.clone() for name, tensor in own]
         carried = self.task.carried(self.model)
-        self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config, carried)
+        self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config, carried, resting)
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
         self.setup: dict[str, Any] = setup_of(config, prepared.fingerprint, world=self.ranks.world)
         self.setup |= {"data.digest": prepared.digest, "vocabularies": prepared.vocabularies.digest}
@@ -171,6 +184,12 @@ class _Run:
         self.marks: Marks = {"metrics": 0, "samples": 0}
         self.refused, self.warned = 0, False
         self.progress, self.finished = Progress(), False
+
+    def _start(self) -> Taken:
+        """Take weights from other models, or what is known of that from the checkpoint."""
+        if self.checkpoint is not None:
+            return self.checkpoint.facts.get("init", {})
+        return start_from(self.model, self.config, self.prepared.vocabularies) if self.config.init else {}
 
     def _known_score(self, asked: str) -> str:
         """The dev score that chooses the best model. Raises UsageError for one that this task does not have."""
@@ -183,20 +202,20 @@ class _Run:
         numbered = enumerate(self.batches.sequence(first, rank=self.ranks.rank, world=self.ranks.world))
         return prefetch((first + self.ranks.rank + place * self.ranks.world, cast(AnyBatch, batch)) for place, batch in numbered)
 
-    def check(self, checkpoint: checkpoints.Checkpoint | None, allow: Collection[str]) -> bool:
+    def check(self, allow: Collection[str]) -> bool:
         """Go back to a checkpoint and try the longest batch; nothing is written. Returns whether the best model must be scored again.
 
         Raises UsageError for changes that are not allowed, TrainingError where memory does not suffice.
         """
         with self.stop.at_once(_NOT_BEGUN):
-            remeasure = checkpoint is not None and self._restore(checkpoint, allow)
+            remeasure = self.checkpoint is not None and self._restore(self.checkpoint, allow)
             if not self._is_over():
                 try_longest(self.learner, cast(AnyBatch, self.batches.longest()))
         return remeasure
 
-    def train(self, checkpoint: checkpoints.Checkpoint | None, allow: Collection[str], *, begin: Callable[[], None]) -> Outcome:
+    def train(self, allow: Collection[str], *, begin: Callable[[], None]) -> Outcome:
         """Train from the current step to the end. Raises the errors of `check`."""
-        remeasure = self.check(checkpoint, allow)
+        remeasure = self.check(allow)
         if self.ranks.rank > 0:
             if not self.finished:
                 self._loop(self._silent_callbacks())
@@ -210,7 +229,8 @@ class _Run:
             self.say(line)
         self.say(describe_length(self.config, steps_per_epoch=self.steps_per_epoch))
         self._warn_of_warmup(steps_of(self.config.train.duration, steps_per_epoch=self.steps_per_epoch))
-        table = self.config.model_copy(update={"data": with_full_names(self.config.data)}).model_dump(mode="json")
+        full = {"data": with_full_names(self.config.data), "init": with_full_folders(self.config.init)}
+        table = self.config.model_copy(update=full).model_dump(mode="json")
         table["train"]["select"] = self.select  # the choice is kept
         write_file(self.folder / CONFIG, to_toml(table).encode())
         with RunLogs(
@@ -226,6 +246,7 @@ class _Run:
         if self.config.train.select == "auto":  # as at the start of the run
             self.select = self.setup["train"]["select"] = facts["setup"]["train"]["select"]
         changes = require_allowed_changes(facts["setup"], self.setup, allow=allow)
+        self.setup = with_kept_donors(facts["setup"], self.setup)
         for change in changes:
             self.say(f"allowed: {change}")
         # After the settings: a different width is reported as such, not as tensors of other shapes.
@@ -273,7 +294,7 @@ class _Run:
         values = dict[str, float]()
         if self.task.has_dev:
             model = self.task.build()
-            fill(model, weights)
+            fill(model, self._plain(weights))
             values = self._measure_best(model, step=step)
         try:
             self._save_model(weights, values, step=step)
@@ -302,8 +323,10 @@ class _Run:
         counts = count_parameters(self.model)
         amount, notes = self.task.introduce()
         where = f"{self.learner.device.type} in {str(self.learner.dtype).removeprefix('torch.')}"
-        size = f"{amount}, {counts['total']:,} parameters, {self.steps_per_epoch:,} steps an epoch"
-        lines = [f"{size}; {self.config.train.duration} of training on {where}"]
+        learned = sum(parameter.numel() for parameter in self.optimizer.parameters)
+        parameters = f"{counts['total']:,} parameters" + (f" of which {learned:,} are trained" if learned < counts["total"] else "")
+        size = f"{amount}, {parameters}, {self.steps_per_epoch:,} steps an epoch"
+        lines = [*(to_lines(self.taken) if self.taken else ()), f"{size}; {self.config.train.duration} of training on {where}"]
         if self.task.has_dev:
             chosen = self.config.train.select == "auto" and len(self.task.scores) > 1
             other = next((name for name in self.task.scores if name != self.select), "")
@@ -369,7 +392,7 @@ class _Run:
             return _Judged(None, -_WORST, better=True, kept=self._keep_model(weights, {}))
         with self.stop.at_once(stopping_place(progress, saved=True)):
             judged = self.task.build()
-            fill(judged, weights)
+            fill(judged, self._plain(weights))
             found = self.task.validate(judged)
             frame = None if self.watch is None or averaged else self.task.watched(self.watch, progress.step, judged)
         if frame is not None:
@@ -398,9 +421,26 @@ class _Run:
 
     def _save_model(self, weights: dict[str, Tensor], values: dict[str, float], *, step: int | None = None) -> None:
         finite = {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
-        facts = {**self.prepared.facts, "step": self.progress.step if step is None else step, **finite}
+        facts = {**self.task.facts, "step": self.progress.step if step is None else step, **finite}
         facts["search"] = self.config.search.model_dump(mode="json")
-        save_model(self.folder / "model", tensors=weights, config=self.config.model, vocabularies=self.prepared.vocabularies, facts=facts)
+        facts |= {"init": {name: self.taken[name] for name in ("parts", "fresh")}} if self.taken else {}
+        save_model(
+            self.folder / "model",
+            tensors=self._plain(weights),
+            config=self.config.model,
+            vocabularies=self.prepared.vocabularies,
+            facts=facts,
+            more=self._adapter(weights),
+        )
+
+    def _plain(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights for a model without adapters."""
+        return merged(weights, scale=self.config.lora.scale) if self.config.lora.rank else weights
+
+    def _adapter(self, weights: dict[str, Tensor]) -> dict[str, bytes]:
+        """The files of the adapter by itself, where there is a model that it belongs to."""
+        base = self.taken.get("adapter_base")
+        return Adapter(base, self.config.lora.scale, adapters_in(weights)).files() if base else {}
 
     def _save(self, progress: Progress) -> bool:
         """Write a checkpoint; a disk error is only reported, but the third in a row ends the training."""
@@ -433,6 +473,7 @@ class _Run:
                 "marks": self.records.marks(),
                 "optimizers": [part.facts for part in flat],
                 "finished": finished,
+                **({"init": self.taken} if self.taken else {}),
             },
         )
         kept = {*progress.best_steps(self.config.train.keep_best, noise=self.task.noise[self.select]), *self._steps_to_average()}

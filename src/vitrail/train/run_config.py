@@ -9,17 +9,11 @@ from vitrail.data.any_config import AnyDataConfig
 from vitrail.data.data_config import DataConfig
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
-from vitrail.models.build import PRESETS, TASK_MODELS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
+from vitrail.models.adapters import LoraConfig
+from vitrail.models.build import PRESETS, TASK_DATA, TASK_MODELS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
 from vitrail.runtime.device import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
-
-_DATA_OF_TASK: dict[TaskName, str] = {
-    "translation": "pairs",
-    "language": "text",
-    "masked": "text",
-    "classification": "labels",
-    "autoencoding": "text",
-}
+from vitrail.train.starting.init_config import InitConfig
 
 
 class TrainConfig(Config):
@@ -84,6 +78,10 @@ class RunConfig(Config):
     """Length, batches, optimizer, validation, checkpoints."""
     search: SearchConfig = SearchConfig()
     """Default search settings of the trained model."""
+    init: tuple[InitConfig, ...] = ()
+    """Parts that are taken from other models, by role: where the training starts from."""
+    lora: LoraConfig = LoraConfig()
+    """Low-rank adapters in place of training all of what was taken."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random: initial weights, dropout, order of batches."""
 
@@ -105,11 +103,23 @@ class RunConfig(Config):
         return self.data
 
     @model_validator(mode="after")
+    def _each_role_once(self) -> "RunConfig":
+        roles = [part.role for part in self.init]
+        if twice := {role for role in roles if roles.count(role) > 1}:
+            raise UsageError(f"init: {' and '.join(sorted(twice))} twice", expected="each role once")
+        if self.lora.rank and not self.init:
+            raise UsageError(
+                f"lora.rank = {self.lora.rank} without init: an adapter learns nothing of use beside fresh weights",
+                remedy="--init all=FOLDER; or --set lora.rank=0 trains the model itself",
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_task(self) -> "RunConfig":
-        if self.data.kind != _DATA_OF_TASK[self.task]:
+        if self.data.kind != TASK_DATA[self.task]:
             raise UsageError(
                 f"{TASK_MODELS[self.task]} (model.kind) with data of kind {self.data.kind}",
-                expected=f"data of kind {_DATA_OF_TASK[self.task]}: two sides of a text for a translator, plain text for a language model,"
+                expected=f"data of kind {TASK_DATA[self.task]}: two sides of a text for a translator, plain text for a language model,"
                 " text and labels for a classifier",
                 remedy="--text FILE --preset lstm-lm, --source FILE --target FILE, or --text FILE --labels FILE",
             )

@@ -64,11 +64,11 @@ def require_own_run(folder: Path, *, inputs: Iterable[Path] = (), settings: Iter
 
 
 def kept_fingerprint(folder: Path, data: AnyData) -> dict[str, Any] | None:
-    """The fingerprint of a run's data, if the run has the same text (by file names) and some of its files no longer exist.
+    """The fingerprint of a run's data, if the run has the same text (by file names) and some of it, or a vocabulary that it took, is gone.
 
     Then the run can resume without them; None wherever text has to be read.
     """
-    if all(map(os.path.lexists, input_files(data))):
+    if all(map(os.path.lexists, [*input_files(data), *data.subwords.folders()])):
         return None
     try:
         own = build(type(data), find_texts(read_toml(folder / CONFIG), folder)["data"], origin=str(folder / CONFIG))

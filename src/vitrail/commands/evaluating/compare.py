@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.data_options import TextOptions, make_request, phrasebook_texts
+from vitrail.commands.shared.data_options import AnyTextOptions, TextOptions, make_request, phrasebook_texts
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Rungs:
         list[str] | None,
         typer.Option(
             metavar="NAME[=KEY=VALUE,...]",
-            help="A rung: rnn, lstm, gru, lstm-bahdanau, lstm-luong, transformer (together the default), a preset,"
-            " or a name of your own with preset=NAME among its settings.",
+            help="A rung: rnn, lstm, gru, lstm-bahdanau, lstm-luong, transformer (together the default); of plain text rnn-lm, gru-lm,"
+            " lstm-lm, gpt-mini; a preset, or a name of your own with preset=NAME among its settings.",
             show_default=False,
         ),
     ] = None
@@ -51,7 +51,7 @@ def compare(
     runs: Annotated[list[Path] | None, typer.Argument(metavar="[RUN]...", help="Runs that exist: measured, not trained.")] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Folder of the comparison.")] = Path("comparison"),
-    texts: TextOptions,
+    texts: AnyTextOptions,
     book: Book,
     settings: console.Settings,
     rungs: Rungs,
@@ -60,6 +60,7 @@ def compare(
     """Train a ladder of architectures on the same text within the same budget, and report what each step bought.
 
     vitrail compare --source a.en --target a.fr --budget "10 minutes" -o ladders/a, or existing runs: vitrail compare runs/a runs/b -o ab
+    vitrail compare --text a.txt --budget "10 minutes" -o ladders/b does the same with language models: bits a byte and perplexities.
     Writes report.html, report.md and report.json. The same command again goes on where it was stopped. A rung that has learned nothing
     yet is told, with what would be long enough, and compared with none.
     """
@@ -78,20 +79,21 @@ def compare(
     _show(ladder, output, json=json)
 
 
-def _train(texts: TextOptions, chosen: Book, settings: console.Settings, rungs: Rungs, output: Path) -> "Ladder":
+def _train(texts: AnyTextOptions, chosen: Book, settings: console.Settings, rungs: Rungs, output: Path) -> "Ladder":
     from vitrail.ladder.comparison import require_own_comparison
-    from vitrail.ladder.ladder_plan import STANDARD, Budget, LadderSpec, parse_rung
+    from vitrail.ladder.ladder_plan import Budget, LadderSpec, parse_rung, standard_rungs
 
-    wanted = tuple(map(parse_rung, rungs.rung)) if rungs.rung else tuple(STANDARD.values())
+    task = "language" if texts.text else "translation"
+    wanted = tuple(parse_rung(one, task=task) for one in rungs.rung) if rungs.rung else tuple(standard_rungs(task).values())
     limit = Budget.parse(rungs.budget) if rungs.budget else None
     named = console.given_options(texts)
     if named and console.given_options(chosen):
         raise UsageError(f"{console.given_options(chosen)[0]} and another text", expected="one of the two")
     require_own_comparison(output, [one.name for one in wanted])
-    book = None if named else _make_phrasebook(chosen.pairs)
+    book, used = None if named else _make_phrasebook(chosen.pairs), texts
     if book is not None:
-        texts, settings = _write_phrasebook(book, output), replace(settings, recipe=settings.recipe or "phrasebook")
-    return _climb(LadderSpec(make_request(texts, settings), wanted, limit, rungs.seeds, rungs.match), output, book)
+        used, settings = _write_phrasebook(book, output), replace(settings, recipe=settings.recipe or "phrasebook")
+    return _climb(LadderSpec(make_request(used, settings), wanted, limit, rungs.seeds, rungs.match), output, book)
 
 
 def _make_phrasebook(pairs: int) -> "Phrasebook":
@@ -119,9 +121,11 @@ def _climb(ask: "LadderSpec", folder: Path, book: "Phrasebook | None") -> "Ladde
 def _compare_runs(runs: list[Path], texts: TextOptions, folder: Path, *, phrasebook: bool) -> "Ladder":
     from vitrail.data.preparing.prepared import Texts as Sides
     from vitrail.evaluation.report import read_sentences
-    from vitrail.ladder.comparison import compare_runs
+    from vitrail.ladder.comparison import compare_runs, is_language_run
     from vitrail.runtime.machine import describe_machine
 
+    if is_language_run(runs[0]):
+        return _compare_language_runs(runs, texts, folder, phrasebook=phrasebook)
     test, book = None, _make_phrasebook(0) if phrasebook else None
     if (texts.test_source is None) != (texts.test_target is None):
         raise UsageError("one side of the test text", expected="--test-source FILE and --test-target FILE")
@@ -135,6 +139,19 @@ def _compare_runs(runs: list[Path], texts: TextOptions, folder: Path, *, phraseb
         sources = read_sentences(texts.test_source)
         test = Sides(sources, read_sentences(texts.test_target, like=sources, beside=texts.test_source))
     return compare_runs(runs, folder, test=test, book=book, machine=describe_machine().to_text(), say=console.say)
+
+
+def _compare_language_runs(runs: list[Path], texts: TextOptions, folder: Path, *, phrasebook: bool) -> "Ladder":
+    from vitrail.data.preparing.prepared import Texts as Sides
+    from vitrail.data.reading.lines import lines
+    from vitrail.ladder.comparison import compare_runs
+    from vitrail.runtime.machine import describe_machine
+
+    if phrasebook or texts.test_source is not None or texts.test_target is not None:
+        option = "--phrasebook" if phrasebook else "--test-source and --test-target"
+        raise UsageError(f"{option} with language models", expected="--test FILE of plain text, or none: the runs' own")
+    test = Sides([], list(lines(Path(texts.test)))) if texts.test else None
+    return compare_runs(runs, folder, test=test, machine=describe_machine().to_text(), say=console.say)
 
 
 def _show(ladder: "Ladder", folder: Path, *, json: bool) -> None:

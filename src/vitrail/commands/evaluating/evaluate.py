@@ -74,7 +74,8 @@ def evaluate(
     """Score translations: BLEU, chrF and TER with 95 % intervals and signatures.
 
     vitrail evaluate output.fr --reference right.fr, or vitrail evaluate runs/en-fr --source test.en --reference test.fr.
-    A run without files is scored on its own test set. Of a language model: perplexity, on its own test text or on --source FILE.
+    A run without files is scored on its own test set. Of a language model: perplexity, on its own test text or on
+    --source FILE; of an autoencoder: how many lines it gives back exactly.
     Of a classifier: accuracy, F1 and Matthews' correlation with 95 % intervals, and confusions, also on --examples FILE.
     """
     from vitrail.languages import parse_language
@@ -156,7 +157,7 @@ def _trained_on_text(folder: Path) -> str | None:
     from vitrail.models.model_folder import task_of_folder
 
     task = task_of_folder(folder)
-    return TASK_MODELS[task] if task in ("language", "masked") else None
+    return TASK_MODELS[task] if task in ("language", "masked", "autoencoding") else None
 
 
 def _measure(folder: Path, source: Path | None, machine: console.Machine, *, json: bool) -> None:

@@ -3,18 +3,19 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vitrail.commands.inspecting.studies import STUDIES, Mapping, Model, Part, load, require_sentence, show
+from vitrail.commands.inspecting.studies import STUDIES, Mapping, Model, Part, load_inspectable, require_sentence, show
 from vitrail.commands.shared import console
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.decode.search_config import SearchConfig
     from vitrail.inspection.causes.change import Change, Edit
+    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
 
@@ -35,12 +36,15 @@ Kind = Literal["encoder", "decoder", "cross"]
 
 @dataclass(frozen=True)
 class Asked:
-    """Which translation is looked at, and with what changed."""
+    """Which translation or text is looked at, and with what changed."""
 
     translation: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Look at this translation, not at the model's own.", show_default=False)
     ] = None
     part: Part = None
+    more: Annotated[
+        int, typer.Option(min=0, max=256, help="Let a language model write on from the text: so many tokens, at most.", show_default=False)
+    ] = 0
     edit: Annotated[
         list[str] | None,
         typer.Option(
@@ -67,7 +71,9 @@ class Showing:
     ] = None
     draw: Annotated[bool, typer.Option("--text", help="Draw in the terminal, as is done where no file is named.")] = False
     json: console.Json = False
-    kind: Annotated[Kind | None, typer.Option(help="Which attention the terminal or a figure shows.", show_default="cross")] = None
+    kind: Annotated[
+        Kind | None, typer.Option(help="Which attention the terminal or a figure shows.", show_default="to the source, else of the text")
+    ] = None
     layer: Annotated[int | None, typer.Option(min=0, help="Its layer, from 0.", show_default="the last")] = None
     head: Annotated[int | None, typer.Option(min=0, help="Its head, from 0.", show_default="the average")] = None
     language: Annotated[Literal["en", "fr"] | None, typer.Option(help="Of the page's own words.", show_default="en")] = None
@@ -94,7 +100,7 @@ class Showing:
 @console.with_groups
 def sentence(
     model: Model,
-    text: Annotated[str, typer.Argument(metavar="SENTENCE", help="The sentence to look at.", show_default=False)] = "",
+    text: Annotated[str, typer.Argument(metavar="SENTENCE", help="The sentence, or a language model's text.", show_default=False)] = "",
     *,
     asked: Asked,
     search: console.SearchWithin,
@@ -102,7 +108,7 @@ def sentence(
     mapping: Mapping,
     machine: console.Machine,
 ) -> None:
-    """See through a model: what it attends to, layer by layer, and how it found a translation.
+    """See through a model: what it attends to, layer by layer, and how it found a translation or what it expects next.
 
     vitrail inspect runs/en-fr "I am good." -o page.html
 
@@ -112,10 +118,10 @@ def sentence(
         raise UsageError("--text and --json", expected="one of them")
     uses = showing.uses(edited=bool(asked.edit))
     _refuse_unread([*console.given_options(showing), *console.given_options(mapping)], uses)
-    translator = load(model, machine)
-    other = mapping.other(machine)
+    inspector = load_inspectable(model, machine)
     text = require_sentence(text, example='vitrail inspect MODEL "A sentence." -o page.html')
-    looked = _Looked(translator, text, asked, search)
+    looked = _look(inspector, text, asked, search, mapping)
+    other = mapping.other(machine)
     if asked.edit:
         show(looked.change(), json=showing.json)
     if uses == ["--edit"]:
@@ -126,9 +132,9 @@ def sentence(
 
         mapped = MAPPED if showing.outlet == _PAGE else 0
         layout = mapping.layout or "pca"
-        inspection = complete(inspection, translator, model, edit=looked.edit, maps=mapped, layout=layout, against=other)
+        inspection = complete(inspection, inspector, model, edit=looked.edit, maps=mapped, layout=layout, against=other)
     elif not showing.plain and {_DRAWING, _FACTS} & set(uses):
-        inspection = _align(inspection, translator, model)
+        inspection = _align(inspection, inspector, model)
     _put_out(inspection, showing, uses)
 
 
@@ -140,8 +146,7 @@ def _put_out(inspection: "Inspection", showing: Showing, uses: list[str]) -> Non
     if _DRAWING in uses:
         from vitrail.inspection.drawing.terminal import to_text
 
-        kind = showing.kind or "cross"
-        console.show(to_text(inspection, kind=kind, layer=showing.layer, head=showing.head, colour=sys.stdout.isatty()))
+        console.show(to_text(inspection, kind=showing.kind, layer=showing.layer, head=showing.head, colour=sys.stdout.isatty()))
 
 
 def _refuse_unread(given: list[str], uses: list[str]) -> None:
@@ -149,6 +154,61 @@ def _refuse_unread(given: list[str], uses: list[str]) -> None:
     for option, readers in _READERS.items():
         if option in given and not set(readers) & set(uses):
             raise UsageError(f"{option}, which {' and '.join(uses)} does not read", expected=f"with {' or '.join(readers)}")
+
+
+class _Look(Protocol):
+    """What is looked at, and what is to be changed."""
+
+    edit: "Edit | None"
+
+    def change(self) -> "Change":
+        """What the edit changes."""
+        ...
+
+    def inspect(self) -> "Inspection":
+        """All that is computed, edited where there is an edit."""
+        ...
+
+
+def _look(
+    inspector: "InspectableTranslator | InspectableGenerator", text: str, asked: Asked, search: console.SearchWithin, mapping: Mapping
+) -> _Look:
+    """What is looked at with this model. Raises UsageError for an option of another kind of model."""
+    from vitrail.inspection.translator import InspectableTranslator
+
+    if isinstance(inspector, InspectableTranslator):
+        if asked.more:
+            raise UsageError("--more, with a model that translates", expected="a language model", remedy="--prefix, or --min-length")
+        return _Looked(inspector, text, asked, search)
+    unread = [option for option in ("--translation", "--part") if option in console.given_options(asked)]
+    unread += [one for one in console.given_options(search) if one in ("--prefix", "--forbid", "--force", "--max-length")]
+    unread += console.given_options(mapping)
+    if unread:
+        raise UsageError(f"{', '.join(unread)}, with a language model", expected="a model that translates", remedy="--more N to write on")
+    if console.given_options(search) and not asked.more:
+        raise UsageError(f"{', '.join(console.given_options(search))} without --more", expected="--more N: what is searched for")
+    return _LookedText(inspector, text, asked, search)
+
+
+class _LookedText:
+    """A text of a language model, and what is to be changed."""
+
+    def __init__(self, generator: "InspectableGenerator", text: str, asked: Asked, search: console.SearchWithin) -> None:
+        from vitrail.decode.search_config import SearchConfig
+        from vitrail.inspection.causes.change import parse_edit
+
+        self._generator, self._text, self._more = generator, text, asked.more
+        self._search = search.adapt(SearchConfig(beams=1))
+        self.edit: Edit | None = parse_edit(generator, asked.edit) if asked.edit else None
+
+    def change(self) -> "Change":
+        """What the edit changes."""
+        assert self.edit is not None
+        return self._generator.edit(self._text, self.edit, more=self._more, search=self._search)
+
+    def inspect(self) -> "Inspection":
+        """All that is computed for the text, edited where there is an edit."""
+        return self._generator.inspect(self._text, more=self._more, search=self._search, edit=self.edit)
 
 
 class _Looked:
@@ -179,17 +239,20 @@ class _Looked:
         )
 
 
-def _align(inspection: "Inspection", translator: "InspectableTranslator", model: Path) -> "Inspection":
+def _align(inspection: "Inspection", inspector: "InspectableTranslator | InspectableGenerator", model: Path) -> "Inspection":
     from vitrail.inspection.alignment.word_alignment import align, heads_for
+    from vitrail.inspection.translator import InspectableTranslator
 
-    return align(inspection, heads=heads_for(translator, model)) if inspection.attentions("cross") else inspection
+    if not isinstance(inspector, InspectableTranslator) or not inspection.attentions("cross"):
+        return inspection
+    return align(inspection, heads=heads_for(inspector, model))
 
 
 def _write(inspection: "Inspection", output: Path, showing: Showing) -> None:
     if showing.outlet == _FIGURE:
         from vitrail.inspection.drawing.figures import draw_attention
 
-        draw_attention(inspection, output, kind=showing.kind or "cross", layer=showing.layer, head=showing.head)
+        draw_attention(inspection, output, kind=showing.kind, layer=showing.layer, head=showing.head)
     elif showing.outlet == _PAGE:
         from vitrail.files import write_file
         from vitrail.inspection.page import is_page, to_html

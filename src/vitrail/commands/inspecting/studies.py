@@ -10,7 +10,9 @@ from vitrail.commands.shared import console
 from vitrail.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
+    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.translator import InspectableTranslator
+    from vitrail.models.build import TaskName
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")]
 Part = Annotated[int | None, typer.Option(min=1, help="Which part of a text that is translated in several.", show_default="the first")]
@@ -49,6 +51,20 @@ class Sentences:
         references = read_sentences(self.reference, like=sources, beside=self.source)
         return list(sources[: self.sentences]), list(references[: self.sentences])
 
+    def lines(self, model: Path) -> list[str]:
+        """Lines of a text: the file's, or those of the run's dev text. Raises UsageError, ModelError."""
+        from vitrail.evaluation.report import read_sentences
+        from vitrail.inspection.maps.model_map import dev_lines
+
+        if self.reference is not None:
+            raise UsageError("--reference, with a language model", expected="a text by itself", remedy="--source FILE alone")
+        if self.source is not None:
+            return list(read_sentences(self.source)[: self.sentences])
+        try:
+            return dev_lines(model, count=self.sentences)
+        except ModelError as error:
+            raise ModelError(error.found, expected=error.expected, remedy="give text: --source FILE") from None
+
 
 @dataclass(frozen=True)
 class Mapping:
@@ -62,11 +78,34 @@ class Mapping:
 
     def other(self, machine: console.Machine) -> "tuple[str, InspectableTranslator] | None":
         """The other model by name."""
-        return None if self.against is None else (str(self.against), load(self.against, machine))
+        return None if self.against is None else (str(self.against), load(self.against, machine, study="--against"))
 
 
-def load(model: Path, machine: console.Machine) -> "InspectableTranslator":
-    """The translator to look into."""
+_FITTING: "dict[TaskName, tuple[str, ...]]" = {"language": ("heads",)}
+"""The studies of each kind of model but translators, which have all."""
+
+
+def require_fitting(study: str, model: Path) -> "TaskName | None":
+    """The task of a model; None where no model can be read. Raises UsageError for a study that is not for it."""
+    from vitrail.models.model_folder import task_of_folder
+
+    task = task_of_folder(model)
+    if task is None or task == "translation" or study in _FITTING.get(task, ()):
+        return task
+    fitting = " or ".join([f'vitrail inspect {model} "A text."', *(f"vitrail inspect {one} {model}" for one in _FITTING.get(task, ()))])
+    raise UsageError(f"{model}: holds a {task} model", expected=f"for {study}: a model that translates", remedy=fitting)
+
+
+def load_inspectable(model: Path, machine: console.Machine) -> "InspectableTranslator | InspectableGenerator":
+    """The model to look into, of any kind that can be inspected."""
+    import vitrail
+
+    return vitrail.load(model, device=machine.device, threads=machine.threads)
+
+
+def load(model: Path, machine: console.Machine, *, study: str) -> "InspectableTranslator":
+    """The translator to look into. Raises UsageError for another kind of model."""
+    require_fitting(study, model)
     import vitrail
 
     return vitrail.load(model, device=machine.device, threads=machine.threads)
@@ -91,15 +130,23 @@ def heads(
     machine: console.Machine,
     json: console.Json = False,
 ) -> None:
-    """Switch off one head after the other, and score the translations."""
-    from vitrail.inspection.causes.ablation import ablate_heads, ablate_pronouns
+    """Switch off one head after the other, and score the translations; of a language model, what it expects next."""
+    from vitrail.inspection.causes.ablation import ablate_heads, ablate_next_token, ablate_pronouns
+    from vitrail.inspection.translator import InspectableTranslator
 
+    if require_fitting("heads", model) == "language":
+        if score == "pronouns":
+            raise UsageError("--score pronouns, with a language model", expected="a model that translates", remedy="leave --score out")
+        lines, generator = text.lines(model), load_inspectable(model, machine)
+        assert not isinstance(generator, InspectableTranslator)
+        show(ablate_next_token(generator, lines, say=console.say), json=json)
+        return
     if score == "pronouns":
         if text.source is not None or text.reference is not None:
             raise UsageError("--source or --reference with --score pronouns", expected="the phrasebook's own sentences, or --score bleu")
-        show(ablate_pronouns(load(model, machine), sentences=text.sentences, say=console.say), json=json)
+        show(ablate_pronouns(load(model, machine, study="heads"), sentences=text.sentences, say=console.say), json=json)
         return
-    translator = load(model, machine)
+    translator = load(model, machine, study="heads")
     show(ablate_heads(translator, *text.pairs(model), say=console.say), json=json)
 
 
@@ -111,7 +158,7 @@ def antecedents(model: Model, *, machine: console.Machine, json: console.Json = 
     """
     from vitrail.inspection.studies.antecedent import find_antecedents
 
-    show(find_antecedents(load(model, machine), say=console.say), json=json)
+    show(find_antecedents(load(model, machine, study="antecedents"), say=console.say), json=json)
 
 
 @console.with_groups
@@ -130,7 +177,7 @@ def align(
     """
     from vitrail.inspection.alignment.alignment_error import phrasebook_aer
 
-    show(phrasebook_aer(load(model, machine), fresh=fresh), json=json)
+    show(phrasebook_aer(load(model, machine, study="align"), fresh=fresh), json=json)
 
 
 MAPPED = Sentences(sentences=1000)
@@ -142,7 +189,7 @@ def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: c
     """Likeness of layers, retrieval of translations, neighbours."""
     from vitrail.inspection.maps.model_map import map_model
 
-    translator = load(model, machine)
+    translator = load(model, machine, study="maps")
     name, other = mapping.other(machine) or ("", None)
     sources, targets = text.pairs(model)
     method = mapping.layout or "pca"
@@ -156,6 +203,7 @@ def film(
     from vitrail.inspection.film.frames import read_film
     from vitrail.models.model_folder import load_model
 
+    require_fitting("film", run)
     load_model(run)  # a film is of a model that translates: it says what is wrong with another folder
     found = read_film(run)
     if not found.frames:
@@ -173,7 +221,7 @@ def projector(
     """Write the embeddings of all tokens for TensorBoard's projector."""
     from vitrail.inspection.maps.projector import export_embeddings
 
-    export_embeddings(load(model, machine), output)
+    export_embeddings(load(model, machine, study="projector"), output)
     console.say(f"wrote {output}: tensorboard --logdir {output}")
 
 
@@ -192,7 +240,12 @@ def order(
     """
     from vitrail.inspection.causes.permutation import permute
 
-    show(permute(load(model, machine), require_sentence(text, example='vitrail inspect order MODEL "A sentence."'), part=part), json=json)
+    show(
+        permute(
+            load(model, machine, study="order"), require_sentence(text, example='vitrail inspect order MODEL "A sentence."'), part=part
+        ),
+        json=json,
+    )
 
 
 def require_sentence(text: str, *, example: str) -> str:

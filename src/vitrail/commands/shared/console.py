@@ -34,6 +34,10 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch"]
 Engine = Annotated[EngineName, typer.Option(help="What computes the translations.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
+NoRepeat = Annotated[
+    int | None,
+    typer.Option(min=1, max=1000, metavar="N", help="No N tokens in a row twice; those of a prompt count.", show_default=False),
+]
 MOST_BEAMS = 1000
 _OWN = "the model's own"
 
@@ -60,6 +64,7 @@ class Search:
         int | None, typer.Option(min=0, max=100_000, help="Tokens of a sentence's translation, at least.", show_default=_OWN)
     ] = None
     length_penalty: Annotated[float | None, typer.Option(min=0, help="Above 0 favours long translations.", show_default=_OWN)] = None
+    no_repeat_ngram: NoRepeat = None
 
     def adapt(self, search: "SearchConfig", *, n_best: int = 1, sampling: dict[str, float] | None = None) -> "SearchConfig":
         """The model's own search, with what the options change. Raises UsageError for what cannot be."""
@@ -73,8 +78,13 @@ class Search:
             "max_length": self.max_length,
             "min_length": self.min_length,
         }
-        changes |= {name: value for name, value in more.items() if value is not None}
+        changes |= {name: value for name, value in more.items() if value is not None} | never_twice(self.no_repeat_ngram)
         return build(SearchConfig, merge(search.model_dump(mode="json"), changes), origin="options")
+
+
+def never_twice(ngram: int | None) -> dict[str, int]:
+    """What --no-repeat-ngram changes of a search."""
+    return {} if ngram is None else {"repeat_ngram": ngram, "max_repeats": 1}
 
 
 @dataclass(frozen=True)
@@ -107,11 +117,15 @@ class Drawing:
     min_p: Annotated[
         float | None, typer.Option(help="When drawing: among tokens this many times as likely as the likeliest.", show_default="0")
     ] = None
+    repetition_penalty: Annotated[
+        float | None, typer.Option(help="When drawing: above 1, tokens that were read or written are less likely.", show_default="1")
+    ] = None
     seed: Annotated[int, typer.Option(help="When drawing: equal seeds draw equal texts.")] = 0
 
     def settings(self, *, instead: str) -> dict[str, float]:
         """What is not left as it is. Raises UsageError for what cannot be. Args: instead: how to have the best, for who is after that."""
-        given = {name: value for name in ("temperature", "top_k", "top_p", "min_p") if (value := getattr(self, name)) is not None}
+        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
         for name, value in given.items():
             least = 0 if name in ("top_k", "min_p") else 1e-300
             if not least <= value <= (1 if name in ("top_p", "min_p") else 1e9):
@@ -212,6 +226,11 @@ def json_line(value: Any) -> str:
 
 def write_lines(lines: Iterable[str]) -> None:
     """Print lines on stdout, in UTF-8 in every locale, flushed."""
+    write("".join(f"{line}\n" for line in lines))
+
+
+def write(text: str) -> None:
+    """Print text on stdout as it is, in UTF-8 in every locale, flushed."""
     sys.stdout.flush()
-    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
     sys.stdout.buffer.flush()

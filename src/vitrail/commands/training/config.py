@@ -57,7 +57,7 @@ def settings(model: "type[BaseModel]", prefix: str = "") -> Iterator[Setting]:
     for name, kind, field in keys(model):
         default = "(required)" if field.is_required() else _shown(field.get_default(call_default_factory=True))
         yield Setting(f"{prefix}{name}", kind, _type(field.annotation), default, field.description or "")
-        if name == "data.corpora":  # one table for each: `[[data.corpora]]` in a file, data.corpora.0.weight with --set
+        if name in ("data.corpora", "init"):  # one table for each: `[[data.corpora]]` in a file, data.corpora.0.weight with --set
             yield from settings(get_args(field.annotation)[0], f"{name}.N.")
 
 

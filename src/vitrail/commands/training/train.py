@@ -8,6 +8,7 @@ import typer
 
 from vitrail.commands.shared import console
 from vitrail.commands.shared.data_options import AnyTextOptions, make_request
+from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.config import Override
@@ -30,6 +31,15 @@ class Training:
         ),
     ] = ""
     duration: Annotated[str, typer.Option(metavar="TEXT", help='Such as "30 minutes", "20 epochs".', show_default=False)] = ""
+    init: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE=FOLDER",
+            help="Start from another model of any kind: encoder, decoder, embeddings (source_embeddings, target_embeddings), or all of it."
+            " Given several times: parts of several models. --set init.0.freeze=true leaves the first as it is.",
+            show_default=False,
+        ),
+    ] = None
     allow_change: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,7 +56,16 @@ class Training:
         from vitrail.config import Override
 
         found = [Override(("preset",), self.preset)] if self.preset else []
+        found += [Override(("init",), [_part(text) for text in self.init])] if self.init else []
         return found + ([Override(("train", "duration"), self.duration)] if self.duration else [])
+
+
+def _part(text: str) -> dict[str, str]:
+    """Read `encoder=runs/bert` as an entry of `[[init]]`."""
+    role, equals, folder = text.partition("=")
+    if not equals or not role or not folder:
+        raise UsageError(f"--init {text}", expected="ROLE=FOLDER, for example --init encoder=runs/bert")
+    return {"role": role.strip(), "folder": folder}
 
 
 @console.with_groups
@@ -64,6 +83,7 @@ def train(
     One for a language model: vitrail train --text a.txt -o runs/a.
     Text and labels for a classifier: vitrail train --text a.txt --labels labels.txt -o runs/a, or --examples a.tsv.
     What is not set is chosen from the text, and reported.
+    To start from other models: --init encoder=runs/bert --init decoder=runs/gpt.
     Run the same command again to resume a stopped run.
     """
     request = make_request(texts, settings, more=training.overrides())

@@ -49,7 +49,7 @@ class Masking:
         source = pad_rows(rows, start=True)
         following = torch.full_like(source, PAD)
         total = sum(map(len, rows))
-        drawn = _uniform(3 * total, seed)
+        drawn = uniform(3 * total, seed)
         order, fate, others = np.split(drawn, 3)
         at = 0
         for place, ids in enumerate(rows):
@@ -97,7 +97,7 @@ def _goes_on(piece: str) -> bool:
     return first.isalnum() and not is_unspaced(first)
 
 
-def _uniform(count: int, seed: int) -> npt.NDArray[np.float64]:
+def uniform(count: int, seed: int) -> npt.NDArray[np.float64]:
     """Numbers of [0, 1). From raw bits: numpy keeps their stream the same in all versions, but not that of its distributions."""
     words: npt.NDArray[np.uint64] = np.random.PCG64(np.random.SeedSequence((seed, 7))).random_raw(count)
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

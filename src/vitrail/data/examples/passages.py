@@ -64,6 +64,9 @@ def _cut(ends: Indices, closed: npt.NDArray[np.bool_], *, length: int) -> tuple[
         if begin >= 0 and end - begin > length:  # the line does not fit behind those before it
             found.append((begin, start - 1))
             begin = -1
+        if last and start == end and begin >= 0:  # an empty line that only ends the document
+            found.append((begin, start - 1))
+            begin = -1
         if end - start > length:
             pieces = -(-(end - start) // length)
             marks = np.linspace(start, end, pieces + 1).round().astype(int).tolist()

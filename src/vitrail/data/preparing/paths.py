@@ -13,6 +13,7 @@ from vitrail.data.text_config import TextFile
 
 DataT = TypeVar("DataT", bound=AnyData)
 AnyText = TypeVar("AnyText", bound=ParallelText | TextFile)
+_VOCABULARIES = ("taken_from", "source_from", "target_from")
 _LISTS = (*LISTS.values(), "more_dev")
 
 
@@ -20,14 +21,16 @@ def with_full_names(config: DataT) -> DataT:
     """The same with absolute file names, so that they are found from any folder."""
     changed: dict[str, Any] = {name: _in_full(text) for name in ("dev", "test") if (text := getattr(config, name)) is not None}
     several = {name: tuple(map(_in_full, texts)) for name in _LISTS if (texts := getattr(config, name, None)) is not None}
-    return config.model_copy(update=changed | several)
+    named = {name: full_name(folder) for name in _VOCABULARIES if (folder := getattr(config.subwords, name)) is not None}
+    return config.model_copy(update=changed | several | {"subwords": config.subwords.model_copy(update=named)})
 
 
 def _in_full(text: AnyText) -> AnyText:
-    return text.model_copy(update={side: _full(path) for side in ("source", "target") if (path := getattr(text, side)) is not None})
+    return text.model_copy(update={side: full_name(path) for side in ("source", "target") if (path := getattr(text, side)) is not None})
 
 
-def _full(path: Path) -> Path:
+def full_name(path: Path) -> Path:
+    """The absolute name of a file or a folder."""
     if path == STDIN:
         return path
     with suppress(OSError):  # the current folder was deleted

@@ -61,7 +61,8 @@ from vitrail.data.preparing.prepared import (
 from vitrail.data.preparing.store import Store, write_store
 from vitrail.data.reading.parallel_text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.data.text_config import TextConfig
-from vitrail.data.vocabularies.subwords import UNK, Vocabularies, train_vocabularies
+from vitrail.data.vocabularies.subwords import UNK, Vocabularies
+from vitrail.data.vocabularies.taking import make_vocabularies
 from vitrail.errors import DataError
 from vitrail.files import (
     Damaged,
@@ -270,8 +271,8 @@ class _Preparation:
         texts = {"dev": Texts([], []), "test": Texts([], [])} | given.texts
         for place, report in enumerate(reports):
             self._hold_out(place, roles[place], texts=texts, report=report)
-        self.say("learning the vocabulary")
-        vocabularies = train_vocabularies(self._train_side(roles, 0), self._train_side(roles, 1), config=self.config.subwords)
+        self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
+        vocabularies = make_vocabularies(self._train_side(roles, 0), self._train_side(roles, 1), config=self.config.subwords)
         stores = [self._encode(place, roles[place], vocabularies, report=report) for place, report in enumerate(reports)]
         remove_folder(self.work / "scratch")
         facts = _facts(self.config, vocabularies=vocabularies, stores=stores, texts=texts, corpora=reports)

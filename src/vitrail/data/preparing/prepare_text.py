@@ -31,7 +31,8 @@ from vitrail.data.preparing.prepared import (
 from vitrail.data.preparing.store import TEXT, Store, write_store
 from vitrail.data.reading.lines import Notes, is_cut
 from vitrail.data.text_config import TextConfig, TextFile
-from vitrail.data.vocabularies.subwords import EOS, UNK, Vocabularies, train_vocabulary
+from vitrail.data.vocabularies.subwords import EOS, UNK, Vocabularies
+from vitrail.data.vocabularies.taking import make_vocabulary
 from vitrail.errors import DataError
 from vitrail.files import FileWriter, publish_folder, remove_folder
 
@@ -41,7 +42,7 @@ _BLOCK_LINES = 20
 """Neighbouring lines that are held out together: lines beside training lines would be too easy a test."""
 _SHARE, _MOST = 0.04, 1_000
 """Default share of the lines held out for each of dev and test, and their largest number."""
-_SAME_FROM = 5
+SAME_FROM = 5
 """A line of dev or test with at least this many words is left out of training; shorter ones are common phrases."""
 _CHUNK = 50_000
 
@@ -63,7 +64,7 @@ class TextPreparation:
         for name, given in (("dev", self.config.dev), ("test", self.config.test)):
             if given is not None:
                 held[name], wholes[name] = _read_whole(given, blank_lines=self.config.keeps_blank_lines)
-        known = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= _SAME_FROM}
+        known = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= SAME_FROM}
         reports: list[dict[str, Any]] = []
         with publish_folder(self.work / "scratch") as scratch:
             for place, text in enumerate(self.config.text):
@@ -73,10 +74,10 @@ class TextPreparation:
         roles = self._roles([report["kept"] for report in reports])
         for place, of_text in enumerate(roles):
             self._hold_out(place, of_text, held)
-        own = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= _SAME_FROM} - known
-        self.say("learning the vocabulary")
+        own = {sentence_key(line) for lines in held.values() for line in lines if len(line.split()) >= SAME_FROM} - known
+        self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
         train = [self._train_lines(place, of_text, own) for place, of_text in enumerate(roles)]
-        vocabularies = train_vocabulary((line for lines in train for line in lines() if line), config=self.config.subwords)
+        vocabularies = make_vocabulary((line for lines in train for line in lines() if line), config=self.config.subwords)
         stores = [
             self._encode(place, train[place], vocabularies, report=report, roles=of_text)
             for place, (report, of_text) in enumerate(zip(reports, roles, strict=True))
@@ -92,7 +93,7 @@ class TextPreparation:
             read += 1
             found = blanks.fault(line)
             clean = "" if found else normalise(line)
-            if not found and len(clean.split()) >= _SAME_FROM and sentence_key(clean) in known:
+            if not found and len(clean.split()) >= SAME_FROM and sentence_key(clean) in known:
                 found = OVERLAP
             if found:
                 dropped[found] += 1
@@ -137,7 +138,7 @@ class TextPreparation:
     def _train_lines(self, place: int, roles: npt.NDArray[np.uint8], own: set[int]) -> Callable[[], Iterator[str]]:
         def lines() -> Iterator[str]:
             for line, role in zip(self._lines(place), roles.tolist(), strict=True):
-                if role == SplitRole.TRAIN and not (len(line.split()) >= _SAME_FROM and sentence_key(line) in own):
+                if role == SplitRole.TRAIN and not (len(line.split()) >= SAME_FROM and sentence_key(line) in own):
                     yield line
 
         return lines

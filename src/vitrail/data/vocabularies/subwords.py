@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vitrail.config import Config
 from vitrail.data.vocabularies.bpe_dropout import Merges, read_merges, segment
@@ -89,6 +89,32 @@ class SubwordsConfig(Config):
     """Words or characters with fewer occurrences are unknown (kinds word and character)."""
     seed: int = 1
     """Seed of the draw when there are more sentences."""
+    taken_from: Path | None = None
+    """A run, a model or prepared data whose vocabulary is taken, in place of learning one; the settings above then say nothing."""
+    source_from: Path | None = None
+    """The same for the source alone; with separate vocabularies."""
+    target_from: Path | None = None
+    """The same for the target alone."""
+    new_tokens: int = Field(default=0, ge=0)
+    """Most tokens of the text that are added to a vocabulary that is taken, the most frequent first (kinds word and character)."""
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> "SubwordsConfig":
+        sides = [name for name in ("source_from", "target_from") if getattr(self, name) is not None]
+        if sides and self.taken_from is not None:
+            raise UsageError(f"data.subwords.taken_from and {sides[0]}", expected="one of them")
+        if sides and self.joint:
+            raise UsageError(f"data.subwords.{sides[0]} with one vocabulary for both sides", remedy="--set data.subwords.joint=false")
+        if self.new_tokens and not sides and self.taken_from is None:
+            raise UsageError(
+                f"data.subwords.new_tokens = {self.new_tokens} without a vocabulary that they are added to",
+                remedy="--set data.subwords.taken_from=FOLDER; or data.subwords.size, for one that is learned",
+            )
+        return self
+
+    def folders(self) -> list[Path]:
+        """Folders whose vocabularies are taken."""
+        return [folder for folder in (self.taken_from, self.source_from, self.target_from) if folder is not None]
 
 
 class SentencePieceSubwords(Subwords):
@@ -153,10 +179,10 @@ class SentencePieceSubwords(Subwords):
         if dropout == 0:
             return self.encode_batch(texts)
         prepared = [collapse(text) for text in self._prepared(texts)]
-        if self._merges is None:
+        if self.merges is None:
             return self._sample_unigram(prepared, seed=seed, dropout=dropout)
         spelled = ["▁" + text.replace(" ", "▁") if text else "" for text in prepared]
-        rows = segment(spelled, self._merges, seed=seed, dropout=dropout)
+        rows = segment(spelled, self.merges, seed=seed, dropout=dropout)
         return [self._with_bytes(row) for row in rows]
 
     def _sample_unigram(self, texts: Sequence[str], *, seed: int, dropout: float) -> list[list[int]]:
@@ -193,6 +219,9 @@ class SentencePieceSubwords(Subwords):
         text: str = self._processor.decode([int(id) for id in ids if id > EOS])
         return text if _ESCAPE not in text else re.sub(f"{_ESCAPE}([01])", lambda found: "▁" if found[1] == "1" else _ESCAPE, text)
 
+    def is_whole(self, text: str) -> bool:
+        return not text.endswith(("\ufffd", _ESCAPE))
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return self._processor.id_to_piece([int(id) for id in ids])
 
@@ -208,8 +237,12 @@ class SentencePieceSubwords(Subwords):
         spelled = ([symbol] if symbol < size else [len(SPECIAL) + byte for byte in chr(symbol - size).encode()] for symbol in symbols)
         return list(chain.from_iterable(spelled))
 
+    def scores(self) -> list[float]:
+        """The score of each piece: log-probabilities of a unigram model, ranks of BPE."""
+        return list(self._processor.get_score(list(range(self.size))))
+
     @cached_property
-    def _merges(self) -> Merges | None:
+    def merges(self) -> Merges | None:
         """The merges of BPE; None for a unigram model, whose scores are log-probabilities instead of -0, -1, -2, ..."""
         first = len(SPECIAL) + 256
         plain = list(range(first, self.size))
@@ -495,6 +528,10 @@ _READERS: dict[str, Callable[[Path], Subwords]] = {
     WordVocabulary.suffix: _load_tokens,
     LabelVocabulary.suffix: LabelVocabulary.load,
 }
+
+
+VOCABULARY_FILES = tuple(side + suffix for side in ("joint", "source", "target") for suffix in _READERS)
+"""The names that vocabularies have in a folder."""
 
 
 def train_vocabularies(source: Iterable[str], target: Iterable[str], *, config: SubwordsConfig) -> Vocabularies:

@@ -79,9 +79,26 @@ class Subwords(ABC):
             )
         return self.encode_batch(texts)
 
+    def extended(self, texts: Iterable[str], *, most: int, least_count: int = 1) -> "Subwords":
+        """The same vocabulary with the most frequent unknown tokens of some texts behind it, so that every id stays what it is.
+
+        Raises UsageError for a kind that cannot be extended.
+        """
+        del texts, least_count
+        raise UsageError(
+            f"data.subwords.new_tokens = {most} with a SentencePiece vocabulary, whose pieces are learned together",
+            expected="a vocabulary of kind word or character",
+            remedy="leave new_tokens out: unknown characters are spelled in bytes; or learn a vocabulary: rows are matched by token",
+        )
+
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; special ids are skipped."""
+
+    def is_whole(self, text: str) -> bool:
+        """Whether the end of a decoded text stays as it is when more tokens follow."""
+        del text
+        return True
 
     def written(self, ids: Iterable[int]) -> str:
         """The same with U+FFFD for each unknown token, for ids without their text. Encoding it gives the same ids."""
@@ -211,8 +228,15 @@ class _TokenVocabulary(Subwords):
             counts.update(cls.split(text))
         if not counts:
             raise DataError("no text to learn a vocabulary from")
-        ranked = sorted((-count, token) for token, count in counts.items() if count >= least_count)
-        return cls([token for _, token in ranked[: size - len(SPECIAL)]])
+        return cls(_most_frequent(counts, least_count)[: size - len(SPECIAL)])
+
+    def extended(self, texts: Iterable[str], *, most: int, least_count: int = 1) -> "_TokenVocabulary":
+        """See `Subwords.extended`."""
+        counts: Counter[str] = Counter()
+        for text in texts:
+            require_text([text])
+            counts.update(token for token in self.split(text, format=self._format) if token not in self._ids)
+        return type(self)([*self._tokens, *_most_frequent(counts, least_count)[:most]], format=self._format)
 
     @classmethod
     @abstractmethod
@@ -267,6 +291,11 @@ class _TokenVocabulary(Subwords):
                 return cls(tokens, format=format)
             case _:
                 raise refusal
+
+
+def _most_frequent(counts: Counter[str], least_count: int) -> list[str]:
+    """Tokens by their counts, equal ones in order of code points."""
+    return [token for _, token in sorted((-count, token) for token, count in counts.items() if count >= least_count)]
 
 
 class WordVocabulary(_TokenVocabulary):

@@ -1,6 +1,6 @@
 """Searches computed by torch: batches of similar length, a model's `encode` and `start`, then `beam_search` over its `step`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
 from vitrail.decode.engines.sending import pack_models, unpack_models
-from vitrail.decode.search.beams import beam_search, read_prompts
+from vitrail.decode.search.beams import Observation, beam_search, read_prompts, search_steps
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.ensemble import Ensemble, Translating
 from vitrail.decode.search.query import Hypothesis, Query
@@ -83,14 +83,34 @@ class TorchEngine(Engine):
     def _search_batch(
         self, sources: list[TokenIds], queries: list[Query], config: SearchConfig, observe: Observe | None
     ) -> list[list[Hypothesis]]:
+        state, asked, min_rows = self._begin(sources, queries, config)
+        found = beam_search(self.model.step, state, asked, config=config, observe=observe, min_rows=min_rows, device=self.device)
+        return found[: len(sources)]
+
+    def steps(self, query: Query, *, config: SearchConfig) -> Generator[Observation, None, list[Hypothesis]]:
+        """The search of one continuation, step by step; it finds what `search` finds.
+
+        Precondition: no constraints, and a model without a source.
+        """
+        with torch.inference_mode():
+            state, asked, min_rows = self._begin([()], [query], config)
+        steps = search_steps(self.model.step, state, asked, config=config, min_rows=min_rows, device=self.device)
+        while True:
+            with torch.inference_mode():  # not while others compute
+                try:
+                    seen = next(steps)
+                except StopIteration as end:
+                    return end.value[0]
+            yield seen
+
+    def _begin(self, sources: list[TokenIds], queries: list[Query], config: SearchConfig) -> tuple[State, list[Query], int]:
+        """The state after the prompts, the queries with some to fill the batch, and the fewest rows of a batch."""
         min_rows = fewest_rows(torch.get_num_threads()) if self._config.exact else 1
         # The decoder has a row for each beam (one while it reads prompts), the encoder one for each token and the end.
         width = config.width if len(queries[0].prompt) == 1 else 1
         missing = -(-min_rows // min(width, len(sources[0]) + 1)) - len(sources)
         padded, asked = sources + sources[:1] * missing, queries + queries[:1] * missing
-        state = read_prompts(self.model, self._start(padded), asked, device=self.device)
-        found = beam_search(self.model.step, state, asked, config=config, observe=observe, min_rows=min_rows, device=self.device)
-        return found[: len(sources)]
+        return read_prompts(self.model, self._start(padded), asked, device=self.device), asked, min_rows
 
     def _start(self, sources: Sequence[TokenIds]) -> State:
         if isinstance(self.model, Translating):

@@ -8,7 +8,7 @@ Translations and continuations of text use the same search. With a language mode
 """
 
 from bisect import insort
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Final, NamedTuple
@@ -70,13 +70,16 @@ class _Results:
         self.caps: Final = [query.cap for query in queries]
         self.done: Final = [sentence not in wanted for sentence in range(len(queries))]
 
-    def add(self, sentence: int, beams: _Beams, place: tuple[int, int], *, end_log_prob: float | None) -> None:
-        """Keep the hypothesis at `place`; `end_log_prob` None: it was truncated."""
+    def add(
+        self, sentence: int, beams: _Beams, place: tuple[int, int], *, column: int, end_log_prob: float | None, stopped: bool = False
+    ) -> None:
+        """Keep the hypothesis at `place`; `end_log_prob` None: it was truncated, or stopped."""
         ending = () if end_log_prob is None else (end_log_prob,)
         log_probs = (*beams.log_probs[place].tolist(), *ending)
         log_probability = beams.totals[place].item() + sum(ending)
         score = self._config.score(log_probability, len(log_probs))
-        found = Hypothesis(tuple(beams.tokens[place].tolist()), log_probability, score, log_probs, truncated=end_log_prob is None)
+        tokens, truncated = tuple(beams.tokens[place].tolist()), end_log_prob is None and not stopped
+        found = Hypothesis(tokens, log_probability, score, log_probs, truncated, stopped, column)
         finished = self._finished[sentence]
         if self._full(sentence) and finished and not found.truncated and found.score > finished[0].score:
             return  # It would only fill up the list: the best one is found without filling up.
@@ -110,8 +113,21 @@ class _Results:
             sentence = sentences[row]
             if not self.done[sentence] and not self._enough(sentence):
                 parent = min(int(selection.parents[row, column]), before.totals.shape[1] - 1)
-                self.add(sentence, before, (row, parent), end_log_prob=selection.log_probs[row, column].item())
+                self.add(sentence, before, (row, parent), column=column, end_log_prob=selection.log_probs[row, column].item())
                 self._ends[sentence] += 1
+
+    def add_stopped(self, sentences: Sequence[int], after: _Beams) -> None:
+        """Keep the hypotheses that `Query.stop` ends at this step, and empty their beams, in place."""
+        for row, sentence in enumerate(sentences):
+            stop = self._queries[sentence].stop
+            if stop is None or self.done[sentence]:
+                continue
+            for beam in (after.totals[row] > -torch.inf).nonzero().flatten().tolist():
+                if stop(after.tokens[row, beam].tolist()):
+                    if not self._enough(sentence):
+                        self.add(sentence, after, (row, beam), column=beam, end_log_prob=None, stopped=True)
+                        self._ends[sentence] += 1
+                    after.totals[row, beam] = -torch.inf
 
     def close(self, sentences: Sequence[int], before: _Beams, after: _Beams) -> None:
         """Decide for each sentence whether it is done.
@@ -133,7 +149,7 @@ class _Results:
                 # No token is allowed: the constraints contradict each other. Keep the hypotheses from before this step.
                 rest = before if alive == -torch.inf and not finished else after
                 for beam in (rest.totals[row] > -torch.inf).nonzero().flatten().tolist():
-                    self.add(sentence, rest, (row, beam), end_log_prob=None)
+                    self.add(sentence, rest, (row, beam), column=beam, end_log_prob=None)
 
     def _hopeless(self, finished: Sequence[Hypothesis], alive: float, cap: int) -> bool:
         if alive == -torch.inf:
@@ -207,7 +223,7 @@ def beam_search(
         return []
     if config.sampling is not None and any(query.constraints.forced for query in queries):
         raise UsageError("forced words together with sampling", remedy="use beam search for forced words")
-    run = partial(_search, step, min_rows=min_rows, device=device)
+    run = partial(_run, step, min_rows=min_rows, device=device)
     if config.sampling is not None or not any(query.constraints.is_active for query in queries):
         return run(state, queries, config=config, observe=observe)
     last: dict[int, list[Observation]] = {}
@@ -250,7 +266,7 @@ def _search_constrained(
     return kept
 
 
-def _search(
+def _run(
     step: StepFunction,
     state: State,
     queries: Sequence[Query],
@@ -261,9 +277,34 @@ def _search(
     device: torch.device,
     wanted: Collection[int] | None = None,
 ) -> list[list[Hypothesis]]:
-    """One search for the given sentences (None: all)."""
+    """One search to its end."""
+    steps = search_steps(step, state, queries, config=config, min_rows=min_rows, device=device, wanted=wanted)
+    while True:
+        try:
+            seen = next(steps)
+        except StopIteration as end:
+            return end.value
+        if observe is not None:
+            observe(seen)
+
+
+def search_steps(
+    step: StepFunction,
+    state: State,
+    queries: Sequence[Query],
+    *,
+    config: SearchConfig,
+    min_rows: int,
+    device: torch.device,
+    wanted: Collection[int] | None = None,
+) -> Generator[Observation, None, list[list[Hypothesis]]]:
+    """One search for the given sentences (None: all), step by step; constraints hold for every hypothesis. See `beam_search`.
+
+    Precondition: whoever asks for a step is in inference mode.
+    """
     rules = TokenRules(
         [query.constraints for query in queries],
+        prompts=[query.prompt for query in queries],
         min_lengths=[query.floor for query in queries],
         allow_unknown=config.allow_unknown,
         repeat_ngram=config.repeat_ngram,
@@ -286,7 +327,11 @@ def _search(
         length = beams.tokens.shape[2]
         if config.sampling is not None and noise is not None:
             uniform = noise[sentences, min(length, noise.shape[1] - 1)]
-            selection = sample(log_probs, beams.totals, uniform, config.sampling)
+            penalised, penalty = None, config.sampling.repetition_penalty
+            if penalty != 1:
+                penalised = rules.penalise(logits.float().view_as(log_probs), beams.tokens, sentences, penalty=penalty)
+                penalised = penalised.masked_fill(log_probs == -torch.inf, -torch.inf)
+            selection = sample(log_probs, beams.totals, uniform, config.sampling, penalised=penalised)
         else:
             selection = select_best(log_probs, beams.totals, config.beams)
         for row, sentence in enumerate(sentences):
@@ -295,10 +340,10 @@ def _search(
                 force_words(selection, row, log_probs[row], beams.totals[row], beams.tokens[row], wish)
         if selection.totals.isnan().any():
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
-        if observe is not None:
-            observe(Observation(length, tuple(-1 if results.done[one] else one for one in sentences), selection))
+        yield Observation(length, tuple(-1 if results.done[one] else one for one in sentences), selection)
         results.add_ended(sentences, beams, selection)
         following = beams.follow(selection)
+        results.add_stopped(sentences, following)
         results.close(sentences, beams, following)
         if all(results.done):
             return results.best_first()

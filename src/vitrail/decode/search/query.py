@@ -21,6 +21,7 @@ class Query:
         constraints: what the result must and may not contain.
         seed: for sampling.
         spell: the text of tokens. With it, an n-best list has each text once, and is filled up with others.
+        stop: whether the result ends with the last of these tokens. Asked after each token; the result keeps that token.
 
     Raises UsageError for a prompt without tokens or with padding, and for a limit of less than one token.
     """
@@ -32,6 +33,7 @@ class Query:
     constraints: Constraints = UNCONSTRAINED
     seed: int = 0
     spell: Callable[[Sequence[int]], str] | None = None
+    stop: Callable[[Sequence[int]], bool] | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt or PAD in self.prompt:
@@ -71,6 +73,10 @@ class Hypothesis:
     score: float
     """The log-probability normalised by length."""
     token_log_probabilities: tuple[float, ...]
-    """One for each token and, unless truncated, one for the EOS; the model's own, without constraints and temperature."""
+    """One for each token and, unless truncated or stopped, one for the EOS; the model's own, without constraints and temperature."""
     truncated: bool
     """True when the limit of length was reached before the EOS."""
+    stopped: bool = False
+    """True when `Query.stop` ended it, before the EOS."""
+    column: int = 0
+    """Its place among those of the last step: of samples, the number of the sample."""

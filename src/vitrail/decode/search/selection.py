@@ -66,10 +66,16 @@ def sample(
     totals: Float[Tensor, "B K"],
     uniform: Float[Tensor, "B W"],
     how: SamplingConfig,
+    *,
+    penalised: Float[Tensor, "B K V"] | None = None,
 ) -> Selection:
-    """Sampling by inversion: one number in [0, 1) for each row. At the first step one row serves all samples of its sentence."""
+    """Sampling by inversion: one number in [0, 1) for each row. At the first step one row serves all samples of its sentence.
+
+    Args: penalised: logits to draw by in place of the log-probabilities, which are counted all the same; -inf where those are.
+    """
     sentences, samples = uniform.shape
-    rows = log_probs.expand(sentences, samples, -1).flatten(0, 1)
+    own = log_probs.expand(sentences, samples, -1).flatten(0, 1)
+    rows = own if penalised is None else penalised.expand(sentences, samples, -1).flatten(0, 1)
     if how.top_k or how.top_p < 1:
         values, tokens = top_tokens(rows, how.top_k or rows.shape[1])
     else:
@@ -83,8 +89,8 @@ def sample(
     total = cumulative[:, -1:]
     wanted = torch.minimum(uniform.flatten()[:, None] * total, total.nextafter(torch.zeros_like(total)))
     drawn = torch.searchsorted(cumulative, wanted, right=True).clamp(max=values.shape[1] - 1)
-    chosen = (drawn if tokens is None else tokens.gather(1, drawn)).view(sentences, samples)
-    chosen_log_probs = values.gather(1, drawn).view(sentences, samples)
+    places = drawn if tokens is None else tokens.gather(1, drawn)
+    chosen, chosen_log_probs = places.view(sentences, samples), own.gather(1, places).view(sentences, samples)
     columns = torch.arange(samples, device=rows.device).expand(sentences, -1)
     new_totals = totals.expand(sentences, samples) + chosen_log_probs
     ended = (chosen == EOS) & (new_totals > -torch.inf)

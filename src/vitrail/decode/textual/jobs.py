@@ -112,6 +112,6 @@ class TextCutter:
 
 
 def _unguarded(wanted: Constraints, source: Sequence[int], search: SearchConfig) -> Constraints:
-    """Switch the repetition guard off if the source repeats itself."""
-    repetitive = search.repeat_ngram and repeats(source, ngram=search.repeat_ngram, times=search.max_repeats)
+    """Switch the repetition guard off if the source repeats itself; but who wants nothing twice has nothing twice."""
+    repetitive = search.repeat_ngram and search.max_repeats > 1 and repeats(source, ngram=search.repeat_ngram, times=search.max_repeats)
     return replace(wanted, guard_repeats=False) if repetitive else wanted

@@ -13,7 +13,6 @@ from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import LONGEST, RunUnderTest
 from vitrail.errors import DataError
-from vitrail.models.base import TranslationModel
 from vitrail.models.places import attentions
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.probe import trace
@@ -178,7 +177,7 @@ def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Ten
     pairs = run.dev_pairs
     if not len(pairs):
         raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
-    model: TranslationModel = run.model
+    model = run.model
     batch = make_batch(model, pairs.source[:SENTENCES], pairs.target[:SENTENCES])
     with trace(model) as seen:
         forced_decode(model, batch)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vitrail.data.batches import Batch
+from vitrail.decode.forced import make_batch
 from vitrail.doctor.findings import Finding, Severity
 from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.errors import DataError
@@ -29,6 +31,8 @@ ENCODER = 1e-3
 """Largest gradient in the encoder as a share of that in the decoder, below which the model can hardly learn to use the source. Healthy
 models: 0.08 to 3; with cross-attention cut: 0."""
 _TINY = 1e-40
+_ROWS = 16
+"""Lines of a text in a batch."""
 
 
 class GradientFlow(NamedTuple):
@@ -45,12 +49,23 @@ class GradientFlow(NamedTuple):
 
 def gradients(run: RunUnderTest) -> list[Finding]:
     """Measure ||dL/dh|| at each layer and time step of the longest dev sentences; see `evaluation.gradient_norms`."""
-    source, target = run.dev_sentences
     try:
-        batches = longest_batches(run.vocabularies, source, target, sentences=SENTENCES, device=run.device)
+        batches = _longest(run)
     except DataError as error:
         return [Finding(check="gradients", severity="unchecked", found=error.found)]
     return [judge_flow(measure_gradients(run.model, batches))]
+
+
+def _longest(run: RunUnderTest) -> list[Batch]:
+    """The longest dev sentences, in batches; of a text, the longest lines. Raises DataError where there are none."""
+    if "pairs" not in run.missing:
+        source, target = run.dev_sentences
+        return longest_batches(run.vocabularies, source, target, sentences=SENTENCES, device=run.device)
+    lines = sorted(run.dev_pairs.target, key=lambda line: -len(line))[: min(SENTENCES, (len(run.dev_pairs) + 1) // 2)]
+    if not lines:
+        raise DataError("no dev line has a token")
+    parts = [lines[start : start + _ROWS] for start in range(0, len(lines), _ROWS)]
+    return [make_batch(run.model, [()] * len(part), part) for part in parts]
 
 
 def describe_flow(place: PlaceNorms) -> GradientFlow:
@@ -75,13 +90,15 @@ def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
     encoder, decoder = ([flow for flow, place in zip(flows, places, strict=True) if place.side == side] for side in ("source", "target"))
     states = [flow for flow, place in zip(flows, places, strict=True) if place.role == "hidden"]
     recurrent = [flow for flow in states if flow in encoder]
-    reach = max((flow.largest for flow in encoder), default=0.0) / max([_TINY, *(flow.largest for flow in decoder)])
+    reach = max(flow.largest for flow in encoder) / max([_TINY, *(flow.largest for flow in decoder)]) if encoder else None
     ratio = max(_between_layers(encoder), _between_layers(decoder))
     numbers = {f"factor {flow.name}": flow.factor for flow in flows} | {f"growth {flow.name}": flow.growth for flow in flows}
-    numbers |= {"encoder_share": reach, "between_layers": ratio}
+    numbers |= ({} if reach is None else {"encoder_share": reach}) | {"between_layers": ratio}
     slowest = min((flow.factor for flow in recurrent), default=1.0)
     growth = max(states, key=lambda flow: flow.growth, default=None)
-    told = f"largest gradient in the encoder {reach:.2g} of that in the decoder; layers differ by {ratio:.2g} times"
+    told = f"layers differ by {ratio:.2g} times"
+    if reach is not None:
+        told = f"largest gradient in the encoder {reach:.2g} of that in the decoder; {told}"
     if recurrent:
         told += f"; each time step back keeps {slowest:.0%} of it in the encoder"
     for severity, kind, text, remedy in _matters(flows, reach, ratio, slowest, growth):
@@ -90,7 +107,7 @@ def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
 
 
 def _matters(
-    flows: Sequence[GradientFlow], reach: float, ratio: float, slowest: float, growth: GradientFlow | None
+    flows: Sequence[GradientFlow], reach: float | None, ratio: float, slowest: float, growth: GradientFlow | None
 ) -> Iterable[tuple[Severity, str, str, str]]:
     """The problems, most severe first: severity, kind, text, remedy."""
     clip = "lower optimizer.learning_rate, keep optimizer.clip_norm at 1, and train again: training does not recover from such weights"
@@ -103,7 +120,7 @@ def _matters(
     for severity, limit in exploding:
         if growth is not None and growth.growth > limit:
             yield severity, "exploding", f"{growth.growth:.2g} times as large {growth.steps} steps back at {growth.name}", clip
-    if reach < ENCODER:
+    if reach is not None and reach < ENCODER:
         cut = "check whether the decoder uses the source at all; " + gates
         yield "fault", "vanishing", f"hardly any gradient reaches the encoder, {reach:.1e} of the decoder's", cut
     for severity, limit in vanishing:

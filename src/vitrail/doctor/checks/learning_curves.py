@@ -8,7 +8,7 @@ import numpy as np
 
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
-from vitrail.evaluation.learned import LITTLE, word_entropy
+from vitrail.evaluation.learned import LITTLE, little, word_entropy
 from vitrail.train.choosing.choose import LEAST_STEPS
 from vitrail.train.choosing.schedule_length import LOW, WARMUP, highest_share, warn_of_warmup
 from vitrail.train.loop import steadier_settings
@@ -34,6 +34,9 @@ MANY_SKIPS = 0.01
 """Share of steps with a gradient that is not finite that is a fault; a training stops with an error at 10 of 100."""
 CLIPPED = 10.0
 """Factor by which clipping divides the gradient, in the median line of metrics after the warm-up; healthy runs: 1.0."""
+
+CAUSES = "check warm-up, learning rate and misaligned lines first; if they are fine, train longer"
+CAUSES_OF_TEXT = "check warm-up and learning rate first; if they are fine, train longer"
 
 STILL = 0.02
 """Relative improvement of the dev loss at the last validation from which a longer training is worth trying."""
@@ -114,11 +117,15 @@ def judge_warm_up(config: RunConfig, steps: float) -> Finding:
 
 def learning(run: RunUnderTest) -> list[Finding]:
     """Whether the dev loss is below the unigram entropy."""
-    return [judge_learning(read_history(run.metrics), word_entropy(run.data))]
+    causes = CAUSES if "pairs" not in run.missing else CAUSES_OF_TEXT
+    return [judge_learning(read_history(run.metrics), word_entropy(run.data), most=little(run.data), causes=causes)]
 
 
-def judge_learning(course: TrainingHistory, entropy: float) -> Finding:
-    """Compare the best dev loss, or without a dev set the last training loss, with the unigram entropy."""
+def judge_learning(course: TrainingHistory, entropy: float, *, most: float = LITTLE, causes: str = CAUSES) -> Finding:
+    """Compare the best dev loss, or without a dev set the last training loss, with the unigram entropy.
+
+    Args: most: see `learned.little`. causes: what to check first.
+    """
     losses, name = (course.dev_nats, "dev") if course.dev_nats else (course.train_nats[-1:], "training")
     if not losses:
         return Finding(check="learning", severity="unchecked", found="metrics.jsonl has no loss yet")
@@ -126,18 +133,17 @@ def judge_learning(course: TrainingHistory, entropy: float) -> Finding:
     share = best / entropy
     told = f"best {name} loss {best:.3f} nats per token, {share:.0%} of the unigram entropy ({entropy:.2f})"
     numbers = {"best_nats": best, "word_entropy_nats": entropy, "done_share": course.done_share}
-    if share < LITTLE:
+    if share < most:
         return Finding(check="learning", severity="ok", found=told, numbers=numbers)
     early = course.done_share < EARLY and not course.finished
-    nothing = not share < NOTHING
+    nothing = not share < max(NOTHING, (1 + most) / 2)
     steps = course.train_steps[-1] if course.train_steps else 0
     few = f"{steps:,} steps are few: Vitrail plans {LEAST_STEPS:,} and more (train.duration)" if steps < LEAST_STEPS else ""
-    causes = "check warm-up, learning rate and misaligned lines first; if they are fine, train longer"
     return Finding(
         check="learning",
         severity="note" if early else "fault" if nothing else "warning",
         found=f"{told}, after {course.done_share:.0%} of the training",
-        expected=f"under {LITTLE:.0%}",
+        expected=f"under {most:.0%}",
         remedy="wait" if early else f"{causes}; {few}" if few else f"{causes}, on more text",
         numbers=numbers,
     )

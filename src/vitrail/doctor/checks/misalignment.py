@@ -12,7 +12,7 @@ from vitrail.decode.forced import losses
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import LONGEST, spread, word_entropy
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel
 
 _Floats = npt.NDArray[np.float64]
 
@@ -153,9 +153,9 @@ def by_loss(leads: _Floats) -> dict[int, int]:
 
 def misalignment(run: RunUnderTest) -> list[Finding]:
     """Check every corpus of the training text: all pairs by lengths, a sample by the model's loss."""
-    knows = run.loaded is not None and run.vocabularies.digest == run.data.vocabularies.digest
+    knows = run.loaded is not None and run.vocabularies.digest == run.pairs.vocabularies.digest
     model = run.model if knows and _beats_frequencies(run) else None
-    return [_examine(run, store, name, model) for store, name in zip(run.data.stores, corpus_names(run), strict=True)]
+    return [_examine(run, store, name, model) for store, name in zip(run.pairs.stores, corpus_names(run), strict=True)]
 
 
 def _beats_frequencies(run: RunUnderTest) -> bool:
@@ -163,16 +163,16 @@ def _beats_frequencies(run: RunUnderTest) -> bool:
     pairs = run.dev_pairs
     source, target = pairs.source[:_DEV_PAIRS], pairs.target[:_DEV_PAIRS]
     nats, tokens = losses(run.model, source, target)
-    return len(source) == 0 or float(nats.sum() / tokens.sum()) < word_entropy(run.data)
+    return len(source) == 0 or float(nats.sum() / tokens.sum()) < word_entropy(run.pairs)
 
 
 def corpus_names(run: RunUnderTest) -> list[str]:
     """The name of each corpus in the report of the preparation."""
-    parts = run.data.report.details["corpora"]
-    return [str(parts[place]["name"]) if place < len(parts) else store.folder.name for place, store in enumerate(run.data.stores)]
+    parts = run.pairs.report.details["corpora"]
+    return [str(parts[place]["name"]) if place < len(parts) else store.folder.name for place, store in enumerate(run.pairs.stores)]
 
 
-def _examine(run: RunUnderTest, store: Store, name: str, model: TranslationModel | None) -> Finding:
+def _examine(run: RunUnderTest, store: Store, name: str, model: AutoregressiveModel | None) -> Finding:
     shifts = by_lengths(store.source_lengths, store.target_lengths)
     certain, evidence = [shift for shift in shifts if shift.by], "the lengths of sentences"
     probed = probe_loss(model, store) if model is not None and not certain else None
@@ -189,7 +189,7 @@ def _examine(run: RunUnderTest, store: Store, name: str, model: TranslationModel
     return _judge_unrelated(store, name, [shift for shift in shifts if not shift.by], helped=None if model is None else probed is not None)
 
 
-def probe_loss(model: TranslationModel, store: Store) -> list[Shift] | None:
+def probe_loss(model: AutoregressiveModel, store: Store) -> list[Shift] | None:
     """Measure the model's loss in windows spread over a corpus; neighbouring windows with the same shift become one run.
 
     None where the model does not prefer right targets even in its best windows, or the corpus is too short for a window.
@@ -205,7 +205,7 @@ def probe_loss(model: TranslationModel, store: Store) -> list[Shift] | None:
     return [run._replace(first=_bisected(model, store, run, step=windows[0][1] - windows[0][0])) for run in runs]
 
 
-def lead_over_neighbours(model: TranslationModel, store: Store, places: Sequence[int]) -> _Floats:
+def lead_over_neighbours(model: AutoregressiveModel, store: Store, places: Sequence[int]) -> _Floats:
     """By how many nats per token a pair's own target fits its source better than those of the pair after and the pair before.
 
     The fit of a target y to a source x is log p(y | x) - log p(y | another source): a target that is likely for every source does not
@@ -228,12 +228,12 @@ def lead_over_neighbours(model: TranslationModel, store: Store, places: Sequence
     return np.stack([suits[0] - suits[1], suits[0] - suits[2]], axis=1) * fits[:, None]
 
 
-def _per_token(model: TranslationModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> _Floats:
+def _per_token(model: AutoregressiveModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> _Floats:
     """Nats per token of each pair, sides cut to `LONGEST` tokens."""
     return losses(model, [row[:LONGEST] for row in source], [row[:LONGEST] for row in target]).per_token
 
 
-def _bisected(model: TranslationModel, store: Store, run: Shift, *, step: int) -> int:
+def _bisected(model: AutoregressiveModel, store: Store, run: Shift, *, step: int) -> int:
     """Where a run of shifted windows begins, to within a window: between the last aligned window and the first shifted one."""
     good, bad, column = max(1, run.first - step), run.first + 1, 0 if run.by > 0 else 1
     while bad - good > PROBE_PAIRS:
@@ -243,7 +243,7 @@ def _bisected(model: TranslationModel, store: Store, run: Shift, *, step: int) -
     return bad
 
 
-def _nearer(model: TranslationModel, store: Store, shift: Shift) -> int:
+def _nearer(model: AutoregressiveModel, store: Store, shift: Shift) -> int:
     """The first pair of a shift by one, by the model's loss on the pairs around the estimated place: see `first_affected`."""
     if abs(shift.by) != 1:
         return shift.first
@@ -253,7 +253,7 @@ def _nearer(model: TranslationModel, store: Store, shift: Shift) -> int:
 
 
 def _misaligned(run: RunUnderTest, store: Store, name: str, shift: Shift, *, evidence: str, runs: int) -> Finding:
-    vocabularies, pairs = run.data.vocabularies, len(store)
+    vocabularies, pairs = run.pairs.vocabularies, len(store)
     source = vocabularies.source.written(store.source(shift.first).tolist())
     target = vocabularies.target.written(store.target(shift.first).tolist())
     where = "to the end" if shift.last >= pairs - 1 else f"to about pair {shift.last + 1:,}"

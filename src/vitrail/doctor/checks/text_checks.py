@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.data.preparing.holdout import sentence_key
-from vitrail.data.preparing.prepared import Texts
+from vitrail.data.preparing.prepare_text import SAME_FROM
+from vitrail.data.preparing.prepared import PreparedText, Texts
 from vitrail.data.vocabularies.subwords import EOS, UNK, Subwords
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
@@ -36,6 +37,8 @@ _FIRST_BYTE, _BYTES = EOS + 1, 256
 
 def leakage(run: RunUnderTest) -> list[Finding]:
     """Whether dev or test sentences, compared without case, final marks and spacing, also occur in the training text."""
+    if isinstance(run.data, PreparedText):
+        return text_leakage(run, run.data)
     data = run.data
     places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(run)))]
     source = {sentence_key(data.vocabularies.source.written(store.source(place).tolist())) for store, place in places}
@@ -46,6 +49,23 @@ def leakage(run: RunUnderTest) -> list[Finding]:
             found.append(Finding(check="leakage", severity="unchecked", found=f"there is no {name} text"))
             continue
         found.append(judge_leak(name, count_shared(texts, source, target), seen=len(places), pairs=_total(run)))
+    return found
+
+
+def text_leakage(run: RunUnderTest, data: PreparedText) -> list[Finding]:
+    """The same for lines of a text; lines of few words may occur anywhere, see `SAME_FROM`."""
+    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(run)))]
+    known = {sentence_key(data.vocabularies.target.written(store.row("text", place).tolist())) for store, place in places}
+    found: list[Finding] = []
+    for name, lines in (("dev", data.dev), ("test", data.test)):
+        long = [line for line in lines if len(line.split()) >= SAME_FROM]
+        if not long:
+            found.append(Finding(check="leakage", severity="unchecked", found=f"there is no {name} line of {SAME_FROM} words or more"))
+            continue
+        hits = [line for line in long if sentence_key(line) in known]
+        found.append(
+            judge_leak(name, Shared(len(hits), 0, len(long), hits[0] if hits else ""), seen=len(places), pairs=_total(run), text=True)
+        )
     return found
 
 
@@ -75,11 +95,11 @@ def count_shared(texts: Texts, sources: set[int], targets: set[int]) -> Shared:
     return Shared(both, one, len(hits), example)
 
 
-def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int) -> Finding:
-    """Judge by the share of pairs that training has seen."""
+def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int, text: bool = False) -> Finding:
+    """Judge by the share of pairs that training has seen. Args: text: they are lines of a text, `both` counts them."""
     sample = "" if seen >= pairs else f" (of which {seen:,} were compared)"
-    told = f"{shared.both:,} of {shared.sentences:,} {name} pairs also occur in the {pairs:,} training pairs{sample}, "
-    told += f"{shared.one:,} by one side"
+    told = f"{shared.both:,} of {shared.sentences:,} {name} {'lines' if text else 'pairs'} also occur in the {pairs:,} training "
+    told += f"lines{sample}" if text else f"pairs{sample}, {shared.one:,} by one side"
     numbers = {"pairs": shared.both, "one_side": shared.one, "sentences": shared.sentences, "training_pairs_seen": seen}
     if not shared.both and not shared.one:
         return Finding(check="leakage", severity="ok", found=told, numbers=numbers)
@@ -119,29 +139,29 @@ def vocabulary(run: RunUnderTest) -> list[Finding]:
     data = run.data
     if run.loaded is not None and run.vocabularies.digest != data.vocabularies.digest:
         return [_other_vocabulary(run)]
-    if not data.dev.source:
+    if "dev" in run.missing:
         return [Finding(check="vocabulary", severity="unchecked", found="there is no dev text to compare with the training text")]
     store = max(data.stores, key=len)
     places = spread(len(store), SAMPLE)
     found: list[Finding] = []
     sides: list[tuple[TokenStatistics, TokenStatistics]] = []
-    for side, rows, texts in (("source", store.source, data.dev.source), ("target", store.target, data.dev.target)):
-        subwords = data.vocabularies.source if side == "source" else data.vocabularies.target
-        train = [rows(place).tolist() for place in places]
+    for side, texts in run.dev_texts.items():
+        subwords = data.vocabularies.of(side)
+        train = [store.row(side, place).tolist() for place in places]
         dev = [texts[place] for place in spread(len(texts), SAMPLE)]
         known = token_statistics([subwords.written(row) for row in train], train, subwords)
         met = token_statistics(dev, subwords.encode_batch(dev), subwords)
         sides.append((known, met))
         found.append(judge_tokens(side, known, met))
-    if data.vocabularies.joint:
+    if data.vocabularies.joint and len(sides) == 2:
         found.append(judge_sides(sides[0], sides[1]))
     wrong = [finding for finding in found if finding.severity != "ok"]
-    return wrong or [Finding(check="vocabulary", severity="ok", found=_well(sides), numbers=_joined(found))]
+    return wrong or [Finding(check="vocabulary", severity="ok", found=_well(run.dev_texts, sides), numbers=_joined(found))]
 
 
-def _well(sides: Sequence[tuple[TokenStatistics, TokenStatistics]]) -> str:
+def _well(names: Iterable[str], sides: Sequence[tuple[TokenStatistics, TokenStatistics]]) -> str:
     """The text of the finding where nothing is wrong."""
-    shares = " and ".join(f"{dev.unknown:.1%} of the {side}" for side, (_, dev) in zip(("source", "target"), sides, strict=True))
+    shares = " and ".join(f"{dev.unknown:.1%} of the {side}" for side, (_, dev) in zip(names, sides, strict=True))
     return f"of dev's tokens, {shares} are unknown or bytes; model, data and dev text use the same vocabulary"
 
 

@@ -11,15 +11,16 @@ from torch import Tensor
 from vitrail.doctor.checks.learning_curves import TrainingHistory, planned_steps, read_history
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
-from vitrail.evaluation.learned import LITTLE, word_entropy
+from vitrail.evaluation.learned import LITTLE, little, word_entropy
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.model_folder import fill
 from vitrail.models.places import group_of
 from vitrail.runtime.device import seed_all
-from vitrail.train.optim import Optimizer, Warmup
+from vitrail.train.optim import LAYER_SHARE, Optimizer, Warmup
 from vitrail.train.resume.checkpoints import Checkpoint
 from vitrail.train.run_config import RunConfig
+from vitrail.train.starting.warm_start import as_trained
 
 BIG_STEP = 0.02
 """Update-to-weight ratio at the top of the schedule above which updates are too large. Healthy runs of this project (Transformer and LSTMs
@@ -57,6 +58,7 @@ def measure_steps(run: RunUnderTest, config: RunConfig, checkpoint: Checkpoint) 
     with torch.random.fork_rng(devices=[]):
         seed_all(config.seed, 0)
         model = build_model(config.model, run.data.vocabularies)
+        as_trained(model, config, checkpoint.facts.get("init", {}))
     initial = {name: tensor.clone() for name, tensor in unique_tensors(model).items()}
     fill(model, checkpoint.tensors["model"])
     updates = _updates(model, config, checkpoint)
@@ -80,15 +82,15 @@ def _updates(model: Model, config: RunConfig, checkpoint: Checkpoint) -> dict[st
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found: dict[str, Tensor] = {}
     for number, optimizer in enumerate(Optimizer(model, config.optimizer).optimizers):
-        order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        for place, parameter in enumerate(order):
+        order = [(parameter, group.get(LAYER_SHARE, 1.0)) for group in optimizer.param_groups for parameter in group["params"]]
+        for place, (parameter, share) in enumerate(order):
             moments = {
                 key: checkpoint.tensors["optimizer"].get(f"{number}/{place}.{key}")
                 for key in ("exp_avg", "exp_avg_sq", "step", "momentum_buffer")
             }
             update = _update(parameter, moments, config, muon=isinstance(optimizer, torch.optim.Muon))
             if update is not None:
-                found[names[id(parameter)]] = update
+                found[names[id(parameter)]] = update * share
     return found
 
 
@@ -114,7 +116,8 @@ def learning_rate(run: RunUnderTest) -> list[Finding]:
     layers = measure_steps(run, run.config, run.checkpoint)
     if not layers:
         return [Finding(check="learning rate", severity="unchecked", found="the checkpoint has no optimizer state")]
-    return [judge_rate(layers, learned_share(course, word_entropy(run.data)), rate=run.config.optimizer.learning_rate)]
+    share = learned_share(course, word_entropy(run.data))
+    return [judge_rate(layers, share, rate=run.config.optimizer.learning_rate, most=little(run.data))]
 
 
 def learned_share(course: TrainingHistory, entropy: float) -> float:
@@ -123,16 +126,16 @@ def learned_share(course: TrainingHistory, entropy: float) -> float:
     return min(losses) / entropy if losses else 0.0
 
 
-def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float) -> Finding:
+def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float, most: float = LITTLE) -> Finding:
     """Judge by the median layer: the size of updates, the distance from the initial weights, and whether anything was learned.
 
-    Args: share: the best loss as a share of the unigram entropy.
+    Args: share: the best loss as a share of the unigram entropy. most: see `learned.little`.
     """
     ratio, moved = (statistics.median(values) for values in zip(*layers.values(), strict=True))
     told = f"a step at the top of the schedule (learning rate {rate:g}) moves weights by {ratio:.1e} of their size, the median of "
     told += f"{len(layers)} layers; their distance from the initial weights is {moved:.2g} times the initial norm"
     numbers = {"ratio": ratio, "moved": moved, "learning_rate": rate, **{f"ratio {name}": part.ratio for name, part in layers.items()}}
-    poor = not share < LITTLE
+    poor = not share < most
     by_layer = "; by layer: " + ", ".join(f"{name} {part.ratio:.1e}" for name, part in layers.items())
     if moved > FAR and (poor or ratio > BIG_STEP):
         high = 10 ** max(1, round(math.log10(moved / FAR) + 0.5)) if math.isfinite(moved) else 1000

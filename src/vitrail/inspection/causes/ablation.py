@@ -1,17 +1,18 @@
-"""Head ablation: switch off each attention head, translate a test set, and measure the loss."""
+"""Head ablation: switch off each attention head, translate a test set or read a text, and measure the loss."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from vitrail.config import Config
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.parts import Head, Part, heads_of
+from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.record import AttentionType
-from vitrail.inspection.studies.ablation_metrics import AblationMetric, Bleu, Numbers, Pronouns, challenge_set, interval_of_mean
+from vitrail.inspection.studies.ablation_metrics import AblationMetric, Bleu, NextToken, Numbers, Pronouns, challenge_set, interval_of_mean
 from vitrail.inspection.translator import InspectableTranslator
 
 GREEDY = SearchConfig(beams=1)
@@ -58,7 +59,7 @@ class Ablation(Config):
     """The ablation of each head of a model on a test set."""
 
     score: str
-    """BLEU, or pronoun accuracy; 0 to 100."""
+    """BLEU, pronoun accuracy, or next-token accuracy of a language model; 0 to 100."""
     nats_name: str
     """Name of the measure in nats."""
     signature: str
@@ -70,7 +71,9 @@ class Ablation(Config):
     heads: tuple[HeadEffect, ...]
     seconds: float
     sentences_per_second: float
-    """Translated, by greedy search."""
+    """Translated or read."""
+    how: str = "by greedy search"
+    """How the model was asked."""
 
     def table(self, kind: AttentionType, *, what: Literal["lost", "nats_lost"] = "lost") -> list[list[float]]:
         """Lost by layer and head."""
@@ -97,7 +100,7 @@ class Ablation(Config):
         lines.append("largest losses (95 % intervals of paired resamples):")
         lines += [to_line(one) for one in self.worst()]
         rate = f"{self.sentences_per_second:.0f} sentences/s"
-        lines += ["", f"{len(self.heads) + 1} x {self.sentences:,} sentences by greedy search in {self.seconds:.1f} s ({rate})"]
+        lines += ["", f"{len(self.heads) + 1} x {self.sentences:,} sentences {self.how} in {self.seconds:.1f} s ({rate})"]
         return "\n".join([*lines, self.signature])
 
     def _tables(self, what: Literal["lost", "nats_lost"], *, digits: int) -> list[str]:
@@ -160,20 +163,36 @@ def ablate_pronouns(
     return sweep(translator, Pronouns(challenge_set()[:sentences]), kinds=kinds, search=search, say=say)
 
 
+def ablate_next_token(generator: InspectableGenerator, lines: Sequence[str], *, say: Callable[[str], None] = lambda line: None) -> Ablation:
+    """Ablate each head of a language model: the loss of next-token accuracy on a text, and of its log-probability.
+
+    Raises: UsageError for a model without attention heads, and for lines without tokens.
+    Cost:   two passes over the text for each head and one more.
+    """
+    return sweep(generator, NextToken(generator, lines), say=say)
+
+
+Inspected = TypeVar("Inspected", InspectableTranslator, InspectableGenerator)
+
+
 def sweep(
-    translator: InspectableTranslator,
-    metric: AblationMetric[Any],
+    inspector: Inspected,
+    metric: AblationMetric[Inspected, Any],
     *,
     kinds: Sequence[AttentionType] = (),
     search: SearchConfig = GREEDY,
     say: Callable[[str], None] = lambda line: None,
 ) -> Ablation:
     """Ablate one head after the other."""
-    heads = heads_of(translator.model, *kinds)
+    heads = heads_of(inspector.model, *kinds)
     if not heads:
-        raise UsageError(f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off")
+        raise UsageError(
+            f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off",
+            expected="a model with attention",
+            remedy='other parts, one by one: vitrail inspect MODEL "A text." --edit off=PART',
+        )
     began = time.perf_counter()
-    trial = AblationBaseline.begin(translator, metric, search=search)
+    trial = AblationBaseline.begin(inspector, metric, search=search)
     found: list[HeadEffect] = []
     for number, head in enumerate(heads, start=1):
         lost = trial.without([head])
@@ -190,24 +209,24 @@ def sweep(
         heads=tuple(found),
         seconds=seconds,
         sentences_per_second=(len(heads) + 1) * len(metric.sources) / seconds,
+        how=metric.how,
     )
 
 
 @dataclass(frozen=True)
 class AblationBaseline:
-    """The translations of a test set by the whole model: the baseline of ablations."""
+    """What the whole model says of a test set: the baseline of ablations."""
 
-    translator: InspectableTranslator
-    metric: AblationMetric[Any]
+    inspector: InspectableTranslator | InspectableGenerator
+    metric: AblationMetric[Any, Any]
     search: SearchConfig
     before: Any
     nats: Numbers
 
     @classmethod
-    def begin(cls, translator: InspectableTranslator, metric: AblationMetric[Any], *, search: SearchConfig = GREEDY) -> "AblationBaseline":
-        """Create the baseline: translate with the whole model."""
-        before = metric.judge([found.text for found in translator.translate(metric.sources, search=search)])
-        return cls(translator, metric, search, before, metric.nats(translator))
+    def begin(cls, inspector: Inspected, metric: AblationMetric[Inspected, Any], *, search: SearchConfig = GREEDY) -> "AblationBaseline":
+        """Create the baseline: ask the whole model."""
+        return cls(inspector, metric, search, metric.answers(inspector, search), metric.nats(inspector))
 
     @property
     def value(self) -> float:
@@ -215,12 +234,11 @@ class AblationBaseline:
         return self.metric.value(self.before)
 
     def without(self, parts: Iterable[str | Part | Head]) -> AblationEffect:
-        """Translate with some parts switched off."""
+        """Ask with some parts switched off."""
         parts = list(parts)
-        with intervene(self.translator.model, off=parts):
-            texts = [found.text for found in self.translator.translate(self.metric.sources, search=self.search)]
-            nats = self.metric.nats(self.translator)
-        after = self.metric.judge(texts)
+        with intervene(self.inspector.model, off=parts):
+            after = self.metric.answers(self.inspector, self.search)
+            nats = self.metric.nats(self.inspector)
         value = self.metric.value(after)
         low, high = self.metric.lost(self.before, after)
         gaps = self.nats - nats

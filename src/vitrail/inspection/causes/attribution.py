@@ -1,5 +1,8 @@
 """Attribution of each target token to the source tokens, by several methods, which may disagree.
 
+Of a model without a source: of each token of the text to those before it. Then S below is T, the tokens that were read, and the attention
+is the text's to itself; what a token is predicted from ends with the one before it, so values right of the diagonal are 0.
+
 Arrays that `attribute` adds, all float32 (T S): a row for each predicted token (the pieces and <eos>, if the translation ends), a column
 for each source token.
     attribution.attention               mean over decoder layers and heads of the cross-attention weights; rows sum to 1
@@ -30,8 +33,8 @@ from vitrail.data.batches import Batch
 from vitrail.decode.forced import forced_decode, log_p, make_batch
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.record import Inspection
-from vitrail.models.base import TranslationModel
-from vitrail.models.places import AttentionType, attentions, find
+from vitrail.models.base import AutoregressiveModel
+from vitrail.models.places import Side, find
 from vitrail.nn.probe import Hook, listen, refuse_compiled, trace
 
 AttributionMatrix = npt.NDArray[np.float32]
@@ -104,8 +107,52 @@ DESCRIPTIONS: dict[AttributionMethod, Description] = {
     ),
 }
 
+OF_TEXT: dict[AttributionMethod, Description] = {
+    "attention": Description(
+        title="Attention",
+        says="Self-attention weights of the earlier token, averaged over layers and heads.",
+        unit="share",
+        title_fr="Attention",
+        says_fr="Combien le modèle a regardé le token d'avant : poids d'auto-attention, moyenne des couches et des têtes.",
+        unit_fr="part",
+    ),
+    "gradient_x_input": Description(
+        title="Gradient x input",
+        says="The earlier token's embedding times the gradient of the token's log-probability: its effect if the model were linear.",
+        unit="nats",
+        title_fr="Gradient x entrée",
+        says_fr="Le vecteur du token d'avant fois la pente de la log-probabilité du token : ce qu'il ajoute si tout était linéaire.",
+        unit_fr="nats",
+    ),
+    "integrated_gradients": Description(
+        title="Integrated gradients",
+        says="The gradient, averaged along the path from mean embeddings to this text: a row sums to the effect of all that came before.",
+        unit="nats",
+        title_fr="Gradients intégrés",
+        says_fr="La pente, moyennée sur le chemin depuis un texte de vecteurs moyens : une ligne somme à ce que tout l'avant ajoute.",
+        unit_fr="nats",
+    ),
+    "occlusion": Description(
+        title="Occlusion",
+        says="The decrease of the token's log-probability when the earlier token is replaced by the mean embedding.",
+        unit="nats",
+        title_fr="Occultation",
+        says_fr="De combien la log-probabilité du token baisse quand le vecteur moyen prend la place du token d'avant.",
+        unit_fr="nats",
+    ),
+    "value_zeroing": Description(
+        title="Value zeroing",
+        says="The change of the last vector (1 - cosine) when no attention reads the value at the earlier token's position.",
+        unit="1 - cosine",
+        title_fr="Annulation des valeurs",
+        says_fr="De combien le dernier vecteur tourne quand aucune attention ne prend rien à la position du token d'avant.",
+        unit_fr="1 - cosinus",
+    ),
+}
+"""The same for a text without a source."""
 
-def attribute(inspection: Inspection, model: TranslationModel, *, methods: Sequence[AttributionMethod] | None = None) -> Inspection:
+
+def attribute(inspection: Inspection, model: AutoregressiveModel, *, methods: Sequence[AttributionMethod] | None = None) -> Inspection:
     """Add attributions of each target token to the source tokens to a record.
 
     Args:    model: the model of the record. methods: None: all that this model supports (without attention, neither `attention` nor
@@ -120,23 +167,24 @@ def attribute(inspection: Inspection, model: TranslationModel, *, methods: Seque
         if asked not in possible:
             why = "this model has no attention" if asked in METHODS else "no such method"
             raise UsageError(f"attribution by {asked!r}: {why}", expected=f"one of {', '.join(possible)}")
-    source, target, ended = inspection.source.ids, inspection.target.ids, not inspection.facts.truncated
+    source, target, ended = _source_ids(inspection), inspection.target.ids, not inspection.facts.truncated
     chosen: list[AttributionMethod] = [method for method in possible if methods is None or method in methods]
     arrays = {method: _FUNCTIONS[method](model, source, target, ended=ended) for method in chosen}
-    facts: dict[str, Any] = {"methods": {method: DESCRIPTIONS[method].model_dump() for method in chosen}}
+    texts = DESCRIPTIONS if "source" in inspection.sides else DESCRIPTIONS | OF_TEXT
+    facts: dict[str, Any] = {"methods": {method: texts[method].model_dump() for method in chosen}}
     if "integrated_gradients" in arrays:
         facts["integrated_gradients_gap"] = completeness_gap(model, source, target, arrays["integrated_gradients"], ended=ended)
     return inspection.with_arrays({f"attribution.{method}": values for method, values in arrays.items()}, attribution=facts)
 
 
-def _check_same(inspection: Inspection, model: TranslationModel) -> None:
+def _check_same(inspection: Inspection, model: AutoregressiveModel) -> None:
     """Raises ModelError where the record is from another model, or the model is compiled."""
     refuse_compiled(model)
     same = model.config.model_dump(mode="json") == inspection.facts.model
     if same:
         try:
             with torch.inference_mode():
-                question = _Question.of(model, inspection.source.ids, inspection.target.ids, ended=not inspection.facts.truncated)
+                question = _Question.of(model, _source_ids(inspection), inspection.target.ids, ended=not inspection.facts.truncated)
                 found = question.log_p(question.decode(1))[0].exp().cpu().numpy()
             predicted = [step.chosen.probability for step in inspection.facts.decoding.steps]
             same = bool(np.abs(found - predicted).max() < _SAME)
@@ -146,6 +194,10 @@ def _check_same(inspection: Inspection, model: TranslationModel) -> None:
         raise ModelError("this record was made by another model", remedy="inspect the sentence again with this model")
 
 
+def _source_ids(inspection: Inspection) -> tuple[int, ...]:
+    return inspection.source.ids if "source" in inspection.sides else ()
+
+
 # One sentence and its translation in many variants.
 
 
@@ -153,16 +205,26 @@ def _check_same(inspection: Inspection, model: TranslationModel) -> None:
 class _Question:
     """A sentence and its translation, scored by a model in many variants."""
 
-    model: TranslationModel
+    model: AutoregressiveModel
     source: Int[Tensor, "1 S"]
     target_in: Int[Tensor, "1 T"]
     target_out: Int[Tensor, "1 T"]
 
     @classmethod
-    def of(cls, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> "_Question":
+    def of(cls, model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> "_Question":
         """Token ids without SOS and EOS; `ended`: see `make_batch`. Precondition: the model is in evaluation mode."""
         with torch.inference_mode(False):  # ids made in a caller's inference mode would prevent gradients
             return cls(model, *make_batch(model, [source], [target], ended=ended))
+
+    @property
+    def side(self) -> Side:
+        """The side whose tokens the prediction is attributed to: the source where there is one, else the text itself."""
+        return _side(self.model)
+
+    @property
+    def read(self) -> Int[Tensor, "1 S"]:
+        """The tokens of that side, as the model reads them."""
+        return self.source if self.side == "source" else self.target_in
 
     @property
     def rows(self) -> int:
@@ -182,14 +244,14 @@ class _Question:
         return log_p(self.model, hidden, self.target_out.expand(len(hidden), -1))
 
     def embedded(self) -> Float[Tensor, "1 S D"]:
-        """The scaled source embeddings."""
+        """The scaled embeddings of the tokens that are read."""
         with torch.inference_mode(), trace(self.model) as seen:
-            self.model.encode(self.source)
+            self.decode(1)
         return seen[_embedded(self.model)][0][:1]  # models may add rows
 
     def absent(self) -> Float[Tensor, " D"]:
-        """b: the mean of all source embeddings, times the square root of their width, as embeddings are."""
-        table = self.model.embedding_of("source").detach()
+        """b: the mean of all embeddings of that side, times the square root of their width, as embeddings are."""
+        table = self.model.embedding_of(self.side).detach()
         return table.mean(dim=0) * table.shape[1] ** 0.5
 
 
@@ -202,16 +264,20 @@ def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]
     return listen(model, ((name, changer(change)) for name, change in changes.items()))
 
 
-def _embedded(model: TranslationModel) -> str:
-    """The Probe of the source embeddings."""
-    place = find(model.places(), "embedded", "source")
+def _embedded(model: AutoregressiveModel) -> str:
+    """The Probe of the embeddings of the tokens that are read."""
+    place = find(model.places(), "embedded", _side(model))
     if place is None:
-        raise ModelError("attribution to source tokens: no Probe records this model's source embeddings")
+        raise ModelError("attribution to tokens: no Probe records this model's embeddings")
     return place.name
 
 
-def _embedding(model: TranslationModel, variants: Float[Tensor, "B S D"]):
-    """Let the encoder read these embeddings, a sentence each."""
+def _side(model: AutoregressiveModel) -> Side:
+    return "target" if find(model.places(), "embedded", "source") is None else "source"
+
+
+def _embedding(model: AutoregressiveModel, variants: Float[Tensor, "B S D"]):
+    """Let the model read these embeddings, a sentence each."""
 
     def change(values: Tensor) -> Tensor:
         # A model may repeat its last row for equal rounding; the outputs of these rows are dropped.
@@ -221,23 +287,28 @@ def _embedding(model: TranslationModel, variants: Float[Tensor, "B S D"]):
     return _changing(model, {_embedded(model): change})
 
 
-def _readers(model: TranslationModel, kinds: Sequence[AttentionType] = ("encoder", "cross")) -> list[str]:
-    """The Probes of all attention weights of some kinds: by default of those that read the source."""
-    return [one.weights for one in attentions(model.places(), *kinds)]
+def _readers(model: AutoregressiveModel) -> list[str]:
+    """The Probes of all attention weights that read the tokens in question: those of the source, or of the text itself."""
+    return [place.name for place in model.places() if place.role == "attention" and place.reads == _side(model)]
+
+
+def _writers(model: AutoregressiveModel) -> list[str]:
+    """Of these, the ones whose rows are the predicted tokens."""
+    return [place.name for place in model.places() if place.name in _readers(model) and place.side == "target"]
 
 
 # The methods: each a function of a model in evaluation mode and of token ids without SOS and EOS.
 
 
-def attention(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
-    """Mean of the cross-attention weights over decoder layers and heads. Precondition: the model has attention."""
+def attention(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
+    """Mean of the weights over decoder layers and heads: of cross-attention, or else self-attention. Precondition: the model has some."""
     with torch.inference_mode(), trace(model) as seen:
         _Question.of(model, source, target, ended=ended).decode(1)
-    layers = [torch.cat(seen[name], dim=2)[0] for name in _readers(model, ["cross"])]  # (H T S); a recurrent decoder: one call per step
+    layers = [torch.cat(seen[name], dim=2)[0] for name in _writers(model)]  # (H T S); a recurrent decoder: one call per step
     return torch.cat(layers).mean(dim=0).float().cpu().numpy()
 
 
-def gradient_x_input(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
+def gradient_x_input(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """Σ_d x_sd · ∂log p_t/∂x_sd, signed. Source: Shrikumar et al. 2017 (Denil et al. 2014 for words).
 
     Cost: a forward pass, and a backward pass for each target token.
@@ -248,7 +319,7 @@ def gradient_x_input(model: TranslationModel, source: Sequence[int], target: Seq
 
 
 def integrated_gradients(
-    model: TranslationModel, source: Sequence[int], target: Sequence[int], *, points: int = POINTS, ended: bool = True
+    model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, points: int = POINTS, ended: bool = True
 ) -> AttributionMatrix:
     """Σ_d (x - b)_sd · ∫ ∂log p_t/∂x_sd at b + α(x - b) dα, by Gauss and Legendre's rule; a row sums to log p_t(x) - log p_t(b).
 
@@ -261,7 +332,7 @@ def integrated_gradients(
     difference = question.embedded() - absent
     nodes, weights = np.polynomial.legendre.leggauss(points)
     shares = torch.as_tensor((nodes + 1) / 2).to(difference)
-    total = torch.zeros(question.target_in.shape[1], question.source.shape[1], dtype=torch.float64)
+    total = torch.zeros(question.target_in.shape[1], question.read.shape[1], dtype=torch.float64)
     for chunk in question.chunks(points):
         found = _slopes(question, absent + shares[chunk, None, None] * difference, difference[0])
         total += torch.einsum("m,mts->ts", torch.as_tensor(weights[chunk] / 2), found.double().cpu())
@@ -269,7 +340,7 @@ def integrated_gradients(
 
 
 def completeness_gap(
-    model: TranslationModel, source: Sequence[int], target: Sequence[int], values: AttributionMatrix, *, ended: bool = True
+    model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], values: AttributionMatrix, *, ended: bool = True
 ) -> float:
     """The largest difference in nats between a row sum of integrated gradients and log p_t(x) - log p_t(b): 0 for the exact integral."""
     question = _Question.of(model, source, target, ended=ended)
@@ -296,7 +367,7 @@ def _slopes(question: _Question, variants: Float[Tensor, "B S D"], along: Float[
         return torch.stack([(gradient * along).sum(dim=2) for gradient in gradients], dim=1)
 
 
-def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
+def occlusion(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """log p_t - log p_t with x_s replaced by b. Source: Zeiler and Fergus 2014; Li et al. 2016 for words. Cost: S forward passes."""
     question = _Question.of(model, source, target, ended=ended)
     embedded, absent = question.embedded(), question.absent()
@@ -310,7 +381,7 @@ def occlusion(model: TranslationModel, source: Sequence[int], target: Sequence[i
     return _array(torch.cat(columns).t())
 
 
-def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
+def value_zeroing(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """1 - cos(h_t, h_t with every attention's weight on position s set to 0, the others unchanged), h the decoder's vectors.
 
     That is what a value vector of 0 at s does in every head of the encoder's self-attention and of cross-attention.
@@ -321,7 +392,7 @@ def value_zeroing(model: TranslationModel, source: Sequence[int], target: Sequen
     with torch.inference_mode():
         with trace(model):  # the explicit path, as below
             whole, columns = question.decode(1), list[Tensor]()
-        for chunk in question.chunks(question.source.shape[1]):
+        for chunk in question.chunks(question.read.shape[1]):
 
             def silence(weights: Tensor, chunk: range = chunk) -> Tensor:
                 kept = torch.ones(len(chunk), 1, 1, weights.shape[3], dtype=weights.dtype, device=weights.device)
@@ -338,7 +409,7 @@ def _array(values: Float[Tensor, "T S"]) -> AttributionMatrix:
 
 
 class _Function(Protocol):
-    def __call__(self, model: TranslationModel, source: Sequence[int], target: Sequence[int], *, ended: bool) -> AttributionMatrix: ...
+    def __call__(self, model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool) -> AttributionMatrix: ...
 
 
 _FUNCTIONS: dict[AttributionMethod, _Function] = {

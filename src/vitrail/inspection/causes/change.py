@@ -1,7 +1,7 @@
 """The effect of an edit of a model or a sentence: the new translation, and the probability of the old one."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vitrail.config import Config
 from vitrail.data.cleaning.normalise import encodable, plain
-from vitrail.data.vocabularies.subwords import EOS, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, Subwords, Vocabularies
 from vitrail.data.vocabularies.vocabulary import collapse
 from vitrail.decode.forced import distributions
 from vitrail.decode.search.beams import SearchConfig
@@ -25,7 +25,7 @@ from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.contents import Side, make_side
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.record import Inspection
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel, TranslationModel
 
 
 class Chosen(NamedTuple):
@@ -46,7 +46,6 @@ class Editable(Protocol):
 
     @property
     def model(self) -> TranslationModel: ...
-    def inspect(self, text: str, /) -> Inspection: ...
     def encode_target(self, text: str, /) -> tuple[int, ...]: ...
     def choose_part(
         self,
@@ -189,30 +188,35 @@ def change(
     if translation is None:
         old = _search(translator, text, old_part, search=search, constraints=constraints)
     else:
-        old = _Hypothesis(translator.encode_target(translation), plain(encodable(translation)).strip())
+        old = Given(translator.encode_target(translation), plain(encodable(translation)).strip())
     side = make_side(new_part.ids, translator.vocabularies.source, text=new_part.text)
     with apply_edit(translator.model, side, edit):
         new = _search(translator, edited_text, new_part, search=search, constraints=with_edit_prefix(constraints, edit))
-        after = [_log_probabilities(translator.model, new_part, said) for said in (old, new)]
-    before = [_log_probabilities(translator.model, old_part, said) for said in (old, new)]
-    told = [
-        _score_translation(translator, said, before=one, after=other) for said, one, other in zip((old, new), before, after, strict=True)
-    ]
-    divergence = (before[0].exp() * (before[0] - after[0])).sum(-1).clamp(min=0)
-    return Change(
-        source=collapse(old_part.text),
-        edited_source=side.text,
-        edits=tuple(edit.to_lines()),
-        part=old_part.number,
-        parts=old_part.parts,
-        old=told[0],
-        new=told[1],
-        divergence=tuple(divergence.tolist()),
-    )
+        after = [_log_probabilities(translator.model, new_part.ids, said) for said in (old, new)]
+    before = [_log_probabilities(translator.model, old_part.ids, said) for said in (old, new)]
+    scored = _score((old, new), translator.vocabularies.target, before=before, after=after)
+    texts = {"source": collapse(old_part.text), "edited_source": side.text, "part": old_part.number, "parts": old_part.parts}
+    return Change(edits=tuple(edit.to_lines()), **texts, **scored)
 
 
-class _Hypothesis(NamedTuple):
-    """A translation, found or given."""
+def change_text(
+    model: AutoregressiveModel,
+    vocabulary: Subwords,
+    text: str,
+    *,
+    edit: Edit,
+    given: "tuple[Given, Given]",
+    edited: Callable[[], AbstractContextManager[None]],
+) -> Change:
+    """The same for a model without a source. Args: given: the text, and what became of it with the edit. edited: applies the edit."""
+    before = [_log_probabilities(model, (), said) for said in given]
+    with edited():
+        after = [_log_probabilities(model, (), said) for said in given]
+    return Change(source=text, edited_source=text, edits=tuple(edit.to_lines()), **_score(given, vocabulary, before=before, after=after))
+
+
+class Given(NamedTuple):
+    """A translation or a text, found or given."""
 
     tokens: tuple[int, ...]
     text: str | None = None
@@ -220,18 +224,29 @@ class _Hypothesis(NamedTuple):
     truncated: bool = False
 
 
-def _search(
-    translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, constraints: TextConstraints | None
-) -> _Hypothesis:
+def _search(translator: Editable, text: str, chosen: Chosen, *, search: SearchConfig | None, constraints: TextConstraints | None) -> Given:
     """The translation of one part by `translate`."""
     (found,) = translator.translate_parts(text, constraints=constraints, search=search, only=chosen.number - 1).parts
-    return _Hypothesis(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
+    return Given(found.hypotheses[0].tokens, truncated=found.hypotheses[0].truncated)
 
 
 def apply_edit(model: TranslationModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
     """A context manager that applies an edit to the model, see `intervene`. Args: side: the sentence, its words changed already."""
-    hidden = [place for one in edit.hidden for place in ([one] if isinstance(one, int) else _places(side.text, side.spans, one))]
-    return intervene(model, off=edit.off, hidden=hidden, patches=edit.patches)
+    return intervene(model, off=edit.off, hidden=hidden_positions(side, edit), patches=edit.patches)
+
+
+def hidden_positions(side: Side, edit: Edit, *, first: int = 0) -> list[int]:
+    """The positions that an edit hides. Args: first: the position of the text's first token. Raises UsageError for an unknown word."""
+    words = [[one] if isinstance(one, int) else [first + at for at in _places(side.text, side.spans, one)] for one in edit.hidden]
+    return [place for places in words for place in places]
+
+
+def refuse_rewriting(edit: Edit) -> None:
+    """Raises UsageError for an edit of a text without a source that makes another text of it."""
+    if edit.words or edit.prefix:
+        which = "other words" if edit.words else "a prefix"
+        expected = "off=PART, hide=POSITIONS or WORD, or patch=NAME@POSITIONS:TEXT"
+        raise UsageError(f"an edit with {which}, for a language model", expected=expected, remedy="inspect the other text by itself")
 
 
 def with_edit_prefix(constraints: TextConstraints | None, edit: Edit) -> TextConstraints:
@@ -240,12 +255,21 @@ def with_edit_prefix(constraints: TextConstraints | None, edit: Edit) -> TextCon
     return replace(constraints, prefix=edit.prefix or constraints.prefix)
 
 
-def _log_probabilities(model: TranslationModel, chosen: Chosen, said: _Hypothesis) -> Float[Tensor, "T V"]:
-    return distributions(model, chosen.ids, said.tokens, ended=not said.truncated)
+def _log_probabilities(model: AutoregressiveModel, source: Sequence[int], said: Given) -> Float[Tensor, "T V"]:
+    return distributions(model, source, said.tokens, ended=not said.truncated)
 
 
-def _score_translation(translator: Editable, said: _Hypothesis, *, before: Tensor, after: Tensor) -> ScoredTranslation:
-    vocabulary, predicted = translator.vocabularies.target, (*said.tokens, *(() if said.truncated else (EOS,)))
+def _score(said: tuple[Given, Given], vocabulary: Subwords, *, before: Sequence[Tensor], after: Sequence[Tensor]) -> dict[str, Any]:
+    """The fields of a change that say how probable old and new are, before and after."""
+    old, new = (
+        _score_translation(one, vocabulary, before=first, after=second) for one, first, second in zip(said, before, after, strict=True)
+    )
+    divergence = (before[0].exp() * (before[0] - after[0])).sum(-1).clamp(min=0)
+    return {"old": old, "new": new, "divergence": tuple(divergence.tolist())}
+
+
+def _score_translation(said: Given, vocabulary: Subwords, *, before: Tensor, after: Tensor) -> ScoredTranslation:
+    predicted = (*said.tokens, *(() if said.truncated else (EOS,)))
     chosen = torch.tensor(predicted)[:, None]
     return ScoredTranslation(
         text=plain(vocabulary.decode(said.tokens)).strip() if said.text is None else said.text,
@@ -285,7 +309,13 @@ def _places(text: str, spans: Sequence[tuple[int, int]], word: str) -> list[int]
 _EDITS = "off=PART, hide=POSITIONS or WORD, word=OLD:NEW, prefix=TEXT, or patch=NAME@POSITIONS:SENTENCE"
 
 
-def parse_edit(translator: Editable, texts: Sequence[str]) -> Edit:
+class Inspects(Protocol):
+    """What records a text, for patches."""
+
+    def inspect(self, text: str, /) -> Inspection: ...
+
+
+def parse_edit(inspector: Inspects, texts: Sequence[str]) -> Edit:
     """Parse edits from the command line, one edit per text.
 
         off=encoder.0.self_attention:2   off=encoder.1.feed_forward:3,17-20   off=decoder.1
@@ -312,16 +342,16 @@ def parse_edit(translator: Editable, texts: Sequence[str]) -> Edit:
             case "prefix" if equals:
                 prefix = value
             case "patch" if ":" in value:
-                patches.append(_parse_patch(translator, value))
+                patches.append(_parse_patch(inspector, value))
             case _:
                 raise UsageError(f"edit {text!r}", expected=_EDITS)
     return Edit(tuple(off), tuple(hidden), tuple(patches), tuple(words), prefix)
 
 
-def _parse_patch(translator: Editable, text: str) -> Patch:
+def _parse_patch(inspector: Inspects, text: str) -> Patch:
     place, _, sentence = text.partition(":")
     name, at, positions = place.partition("@")
-    record = translator.inspect(sentence)
+    record = inspector.inspect(sentence)
     if record.facts.parts > 1:
         raise UsageError(f"a patch from a text that is translated in {record.facts.parts} parts", expected="one sentence")
     return Patch.take(record, name.strip(), at=parse_numbers(positions) if at else None)

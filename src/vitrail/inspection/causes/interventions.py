@@ -1,4 +1,4 @@
-"""Interventions on a model while it translates: ablate parts, mask source positions, patch activations of another sentence."""
+"""Interventions on a model while it translates or writes: ablate parts, mask positions, patch activations of another sentence."""
 
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.parts import Head, Part, as_part, existing, summary_of_parts, units_of
-from vitrail.inspection.causes.patching import Patch, patch_hooks
-from vitrail.models.base import TranslationModel
+from vitrail.inspection.causes.patching import Patch, PositionTracker, patch_hooks
+from vitrail.models.base import AutoregressiveModel
 from vitrail.models.places import attentions, find, probes_at
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.cells import Cell
@@ -19,17 +19,18 @@ from vitrail.nn.probe import Hook, listen
 
 @contextmanager
 def intervene(
-    model: TranslationModel, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
+    model: AutoregressiveModel, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
 ) -> Generator[None]:
     """Change what a model computes, for every call from this thread inside the `with` block: any search, in any batch, or a given
     translation. Other threads get the unchanged model, see `listen`.
 
     An attention, feed-forward or layer that is off adds nothing to the residual stream; heads, neurons and hidden units that are off are 0.
     A hidden position of the source is masked in every attention; recurrent encoders, which cannot skip it, read a zero vector there.
+    Without a source it is a position of the text, 0 being the token before it: the others cannot read it, it reads itself.
     Edits may be nested: the inner ones are applied last. Weights are not changed, and the hooks are always removed.
 
     Args:
-        hidden: positions of source tokens, the same in every sentence.
+        hidden: positions of source tokens (without a source, of the text), the same in every sentence.
         patches: for one sentence at a time (all rows of a batch get them). Positions of the target are counted from the last `encode` on.
     Raises: UsageError for parts that the model does not have, immediately where possible; ModelError for a compiled model.
     """
@@ -43,7 +44,7 @@ def intervene(
 # Switching off
 
 
-def _switch_off(model: TranslationModel, part: Part) -> list[tuple[str, Hook]]:
+def _switch_off(model: AutoregressiveModel, part: Part) -> list[tuple[str, Hook]]:
     """The hooks that switch a part off: paths and functions."""
     modules: dict[str, nn.Module] = dict(model.named_modules())
     module, probes = modules.get(part.place), probes_at(model.places(), part.place)
@@ -91,10 +92,12 @@ def _zeroing(part: Part) -> Hook:
     return hook
 
 
-# Hiding positions of the source
+# Hiding positions
 
 
-def _hide(model: TranslationModel, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+def _hide(model: AutoregressiveModel, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+    if find(model.places(), "embedded", "source") is None:
+        return _hide_text(model, positions)
     readers, embedded = attentions(model.places(), "encoder", "cross"), find(model.places(), "embedded", "source")
     hooks: list[tuple[str, Hook]] = [(one.probes["score"], _unread(positions)) for one in readers]
     if not any(one.kind == "encoder" for one in readers) and embedded is not None:
@@ -116,6 +119,40 @@ def _blank(positions: tuple[int, ...]) -> Hook:
     def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         _check_positions(positions, output.shape[1])
         return output.index_fill(1, torch.tensor(positions, device=output.device), 0.0)
+
+    return hook
+
+
+def _hide_text(model: AutoregressiveModel, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+    """Hide positions of the text itself, where there is no source."""
+    if any(one < 0 for one in positions):
+        raise UsageError(f"position {min(positions)} of the text", expected="0, which is the token before it, or more")
+    readers, embedded = attentions(model.places(), "decoder"), find(model.places(), "embedded", "target")
+    assert embedded is not None, "a language model embeds its text"
+    if readers:
+        return [(one.probes["score"], _unread_by_others(positions)) for one in readers]
+    clock = PositionTracker()
+    return [*clock.hooks(model), (embedded.name, _blank_text(positions, clock))]
+
+
+def _unread_by_others(positions: tuple[int, ...]) -> Hook:
+    """Mask some keys for every query but their own: the last query has the position of the last key."""
+
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        rows, columns = output.shape[2:]
+        own = torch.arange(columns - rows, columns, device=output.device)
+        keys = torch.tensor([one for one in positions if one < columns], device=output.device, dtype=torch.long)
+        masked = torch.zeros(rows, columns, dtype=torch.bool, device=output.device)
+        masked[:, keys] = own[:, None] != keys
+        return output.masked_fill(masked, torch.finfo(output.dtype).min)
+
+    return hook
+
+
+def _blank_text(positions: tuple[int, ...], clock: PositionTracker) -> Hook:
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        columns = [one - clock.first for one in positions if 0 <= one - clock.first < output.shape[1]]
+        return output.index_fill(1, torch.tensor(columns, device=output.device, dtype=torch.long), 0.0)
 
     return hook
 

@@ -24,16 +24,17 @@ from vitrail.data.vocabularies.subwords import Subwords
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.record import Inspection
-from vitrail.models.base import TranslationModel
-from vitrail.models.places import find, layer_outputs
+from vitrail.models.base import AutoregressiveModel
+from vitrail.models.places import Role, find, layer_outputs
 
 TOP = 5
 """Number of tokens recorded for each layer and position; fewer where the vocabulary is smaller."""
+_STREAM: tuple[Role, Role] = ("position", "residual")
 _SAME = 1e-3
 """Tolerance for probabilities of a record by the same model, made perhaps with other threads or on another device."""
 
 
-def apply_lens(inspection: Inspection, model: TranslationModel, vocabulary: Subwords) -> Inspection:
+def apply_lens(inspection: Inspection, model: AutoregressiveModel, vocabulary: Subwords) -> Inspection:
     """Add the logit lens to a record: the decoder's distribution after each layer.
 
     Args:    model: the model of the record. vocabulary: of the target.
@@ -62,6 +63,11 @@ def apply_lens(inspection: Inspection, model: TranslationModel, vocabulary: Subw
     )
 
 
+def has_lens(inspection: Inspection) -> bool:
+    """Whether the model's target side has a residual stream, whose values are all in the space of the output vectors."""
+    return all(find(inspection.places, role, "target") is not None for role in _STREAM)
+
+
 def layer_names(inspection: Inspection) -> list[str]:
     """The names of the residual stream between decoder blocks: the input of the first one, and the output of each.
 
@@ -69,7 +75,7 @@ def layer_names(inspection: Inspection) -> list[str]:
     recurrent decoder, whose state is not in the space of the output vectors.
     """
     first = find(inspection.places, "position", "target")
-    if first is None or find(inspection.places, "residual", "target") is None:
+    if first is None or not has_lens(inspection):
         raise UsageError(
             "the logit lens: this model has no residual stream",
             expected="a Transformer; of a recurrent decoder only the attentional vector is in the space of the output vectors",
@@ -78,7 +84,7 @@ def layer_names(inspection: Inspection) -> list[str]:
 
 
 @torch.inference_mode()
-def _read(model: TranslationModel, inspection: Inspection, name: str) -> npt.NDArray[np.float64]:
+def _read(model: AutoregressiveModel, inspection: Inspection, name: str) -> npt.NDArray[np.float64]:
     """log p(token) (T V), from one layer of the record."""
     device = next(model.parameters()).device
     values: Float[Tensor, "1 T D"] = torch.as_tensor(inspection[name])[None].to(device)

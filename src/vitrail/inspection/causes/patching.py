@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.parts import Part, existing
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel
 from vitrail.models.places import find, side_of
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward
@@ -42,7 +42,7 @@ class Patch:
     ) -> "Patch":
         """From a record. Args: at: positions there -> here, or positions that are the same on both sides; None: all."""
         pairs = () if at is None else tuple(at.items()) if isinstance(at, Mapping) else tuple((one, one) for one in at)
-        return cls(name, record[name], pairs, tuple(heads), record.source.text)
+        return cls(name, record[name], pairs, tuple(heads), record.texts[0])
 
     def __str__(self) -> str:
         where = ",".join(f"{there}>{here}" if there != here else str(here) for there, here in self.at)
@@ -50,25 +50,24 @@ class Patch:
         return f"{self.name}{heads}{'@' if where else ''}{where} of {self.origin!r}"
 
 
-def patch_hooks(model: TranslationModel, patches: Sequence[Patch]) -> list[tuple[str, Hook]]:
+def patch_hooks(model: AutoregressiveModel, patches: Sequence[Patch]) -> list[tuple[str, Hook]]:
     """The hooks of the patches: paths and functions. Raises UsageError for a value that the model does not have."""
     if not patches:
         return []
-    clock = _PositionTracker()
+    clock = PositionTracker()
     return clock.hooks(model) + [(place_of(model, patch.name), _patching(model, patch, clock)) for patch in patches]
 
 
-class _PositionTracker:
-    """Tracks the current target positions: one position in a step of decoding, all of them for a given translation."""
+class PositionTracker:
+    """Tracks the current target positions: one position in a step of decoding, all of them for a given translation or a prompt."""
 
     def __init__(self) -> None:
         self.first, self.length, self.calls, self.source_length = 0, 0, 0, 0
         """`calls` distinguishes one pass over target positions from the next."""
 
-    def hooks(self, model: TranslationModel) -> list[tuple[str, Hook]]:
+    def hooks(self, model: AutoregressiveModel) -> list[tuple[str, Hook]]:
         source, target = (find(model.places(), "embedded", side) for side in ("source", "target"))
-        assert source is not None and target is not None, "a translator embeds both sides"
-        return [(source.name, self._encode), (target.name, self._advance)]
+        return [(place.name, hook) for place, hook in ((source, self._encode), (target, self._advance)) if place is not None]
 
     def _encode(self, output: Tensor, inputs: tuple[Tensor, ...]) -> None:
         self.first, self.length, self.source_length = 0, 0, output.shape[1]
@@ -81,7 +80,7 @@ class _PositionTracker:
         self.calls += 1
 
 
-def place_of(model: TranslationModel, name: str) -> str:
+def place_of(model: AutoregressiveModel, name: str) -> str:
     """The path of the module whose output has this name in a record."""
     probes = [place.name for place in model.places() if place.role != "mask"]
     if name in probes:
@@ -99,7 +98,7 @@ def place_of(model: TranslationModel, name: str) -> str:
             raise UsageError(f"{name!r}: this model has no such value to replace", expected=expected)
 
 
-def _patching(model: TranslationModel, patch: Patch, clock: _PositionTracker) -> Hook:
+def _patching(model: AutoregressiveModel, patch: Patch, clock: PositionTracker) -> Hook:
     """Replace the output by the patch's values at its positions."""
     values = torch.from_numpy(np.ascontiguousarray(patch.values))
     source_side = side_of(patch.name) == "source"

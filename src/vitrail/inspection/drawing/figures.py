@@ -76,7 +76,7 @@ def figure(
     path: str | Path,
     *,
     what: What = "attention",
-    kind: AttentionType = "cross",
+    kind: AttentionType | None = None,
     layer: int | None = None,
     head: int | None = None,
 ) -> None:
@@ -84,7 +84,7 @@ def figure(
 
     Args:
         what: one attention matrix, all heads of a kind, their entropies, word alignment, gradients by position, or decoding step by step.
-        kind, layer, head: for `attention`, and `kind` for `heads`.
+        kind, layer, head: for `attention`, and `kind` for `heads`; None: attention to the source, or else of the text to itself.
     Raises: UsageError for an attention that does not exist, a suffix other than .png, .svg or .pdf, a missing matplotlib or font.
     """
     match what:
@@ -106,17 +106,18 @@ def draw_attention(
     inspection: Inspection,
     path: str | Path,
     *,
-    kind: AttentionType = "cross",
+    kind: AttentionType | None = None,
     layer: int | None = None,
     head: int | None = None,
     width: Width | None = None,
 ) -> None:
     """One matrix of attention weights, the average over heads where no head is named; the last layer by default. See `figure`."""
+    kind = kind or inspection.main_attention or "cross"
     places = inspection.attentions(kind)
     layer = max(places, default=0) if layer is None else layer
     weights = inspection.weights(kind, layer=layer)
     shown = weights.mean(0) if head is None else inspection.weights(kind, layer=layer, head=head)
-    rows, columns = _labels(inspection, kind)
+    rows, columns = inspection.tokens_of(kind)
     which = f"head {head}" if head is not None else f"mean of {len(weights)} heads" if len(weights) > 1 else "one head"
     with _page(path, width=width or _width_for(columns)) as (sheet, inches):
         side = _cell(columns, rows, inches)
@@ -124,12 +125,14 @@ def draw_attention(
         axes = sheet.subplots()
         _matrix(axes, shown, rows, columns, cell=side)
         axes.set_title(f"{_KINDS[kind]}, layer {layer}, {which}", loc="left", pad=4)
-        axes.set_xlabel("source" if kind != "decoder" else "target read")
-        axes.set_ylabel({"encoder": "source", "decoder": "target read", "cross": "target predicted"}[kind])
+        read = "target read" if "source" in inspection.sides else "read"
+        axes.set_xlabel("source" if kind != "decoder" else read)
+        axes.set_ylabel({"encoder": "source", "decoder": read, "cross": "target predicted"}[kind])
 
 
-def draw_heads(inspection: Inspection, path: str | Path, *, kind: AttentionType = "cross") -> None:
+def draw_heads(inspection: Inspection, path: str | Path, *, kind: AttentionType | None = None) -> None:
     """Every head of every layer as a small matrix: layers down, heads across. See `figure`."""
+    kind = kind or inspection.main_attention or "cross"
     weights = inspection.weights(kind)
     layers, heads = weights.shape[:2]
     with _page(path, width="column" if heads <= 4 else "page") as (sheet, inches):
@@ -186,10 +189,11 @@ def draw_alignment(inspection: Inspection, path: str | Path) -> None:
 
 
 def draw_gradients(inspection: Inspection, path: str | Path) -> None:
-    """Norm of the gradient of -log p(translation) at each position of each layer's output. See `figure`."""
+    """Norm of the gradient of -log p(target) at each position of each layer's output. See `figure`."""
     places = [place for place in gradient_places(inspection.places) if f"gradients.{place.name}" in inspection.arrays]
-    sides = {f"{side} position": [place for place in places if place.side == side] for side in ("source", "target")}
-    labels = {"source position": inspection.source_tokens, "target position": inspection.predicted_tokens}
+    sides = {f"{side} position": [place for place in places if place.side == side] for side in inspection.sides}
+    tokens = {"source": lambda: inspection.source_tokens, "target": lambda: inspection.predicted_tokens}
+    labels = {f"{side} position": tokens[side]() for side in inspection.sides}
     kept = {side: some for side, some in sides.items() if some}
     if not kept:
         raise UsageError("no gradients in this record", expected="an inspection with its gradients")
@@ -232,16 +236,6 @@ def draw_steps(inspection: Inspection, path: str | Path) -> None:
 # Parts
 
 _KINDS: dict[AttentionType, str] = {"encoder": "Encoder self-attention", "decoder": "Decoder self-attention", "cross": "Cross-attention"}
-
-
-def _labels(inspection: Inspection, kind: AttentionType) -> tuple[Sequence[str], Sequence[str]]:
-    match kind:
-        case "encoder":
-            return inspection.source_tokens, inspection.source_tokens
-        case "decoder":
-            return inspection.target_tokens, inspection.target_tokens
-        case "cross":
-            return inspection.predicted_tokens, inspection.source_tokens
 
 
 def _words(side: Side) -> list[str]:

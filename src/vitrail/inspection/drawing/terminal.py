@@ -78,7 +78,7 @@ def _columns(character: str) -> int:
 def to_text(
     inspection: Inspection,
     *,
-    kind: AttentionType = "cross",
+    kind: AttentionType | None = None,
     layer: int | None = None,
     head: int | None = None,
     width: int = 100,
@@ -88,15 +88,17 @@ def to_text(
     """Draw an inspection as lines of text.
 
     Args:
-        kind, layer, head: the attention to draw; by default the average over the heads of the last layer.
+        kind, layer, head: the attention to draw; by default that to the source, or else of the text to itself, averaged over the heads of
+            the last layer.
         width: columns of the terminal; at least 40 are taken.
         colour: with ANSI codes. ascii: for streams that are not UTF-8; other characters are written as escapes.
     Raises: UsageError for an attention, layer or head that does not exist.
     """
     pen = _Pen(max(40, width), colour, ascii)
     parts = [_sentences(inspection, pen), _steps(inspection, pen)]
-    if kind == "cross" and not inspection.attentions("cross"):
-        parts.append(_wrapped("This model has no attention to its source.", pen))
+    kind = inspection.main_attention if kind is None else kind
+    if kind is None or (kind == "cross" and "source" in inspection.sides and not inspection.attentions("cross")):
+        parts.append(_wrapped(f"This model has no attention{' to its source' if 'source' in inspection.sides else ''}.", pen))
     else:
         parts.append(_attention(inspection, kind, layer, head, pen))
     parts += [_alignment(inspection, pen), _tree(inspection, pen)]
@@ -106,11 +108,16 @@ def to_text(
 def _sentences(inspection: Inspection, pen: _Pen) -> list[str]:
     decoding = inspection.facts.decoding
     nats = sum(np.log(max(step.chosen.probability, 1e-45)) for step in decoding.steps)
-    how = "given" if inspection.facts.given else "greedy" if decoding.beams == 1 else f"best of {decoding.beams} beams"
+    found = "drawn" if decoding.sampled else "greedy" if decoding.beams == 1 else f"best of {decoding.beams} beams"
+    how = "given" if inspection.facts.given else found
     lines = _wrapped("; ".join(inspection.notes), pen) if inspection.notes else list[str]()
-    for text in (inspection.source.text, inspection.target.text):
-        lines += _wrapped(pen.safe(text), pen)
-    told = _wrapped(f"{how}, log-probability {nats:.2f}, probability {np.exp(nats):.3g}", pen)
+    for text in inspection.texts:
+        lines += [part for line in text.split("\n") for part in _wrapped(pen.safe(line), pen)]
+    told = f"{how}, log-probability {nats:.2f}, probability {np.exp(nats):.3g}"
+    if "source" not in inspection.sides and decoding.steps:
+        after = f", after {decoding.prefix} given tokens" if decoding.prefix else ""
+        told = f"{how}{after}, log-probability {nats:.2f}, perplexity {np.exp(-nats / len(decoding.steps)):.2f} a token"
+    told = _wrapped(told, pen)
     if inspection.facts.parts > 1 and inspection.facts.translation is not None:
         told += _wrapped(f"the whole translation: {pen.safe(inspection.facts.translation)}", pen)
     return [*(pen.bold(line) for line in lines), *told]
@@ -160,10 +167,11 @@ def _attention(inspection: Inspection, kind: AttentionType, layer: int | None, h
     layer = max(places, default=0) if layer is None else layer
     heads = inspection.weights(kind, layer=layer)
     weights = heads.mean(0) if head is None else inspection.weights(kind, layer=layer, head=head)
-    rows, columns, what = {
-        "encoder": (inspection.source_tokens, inspection.source_tokens, "Encoder self-attention: each source token (row) looks at others"),
-        "decoder": (inspection.target_tokens, inspection.target_tokens, "Decoder self-attention: each token read (row) looks back"),
-        "cross": (inspection.predicted_tokens, inspection.source_tokens, "Cross-attention: where each token (row) was predicted from"),
+    rows, columns = inspection.tokens_of(kind)
+    what = {
+        "encoder": "Encoder self-attention: each source token (row) looks at others",
+        "decoder": "Decoder self-attention: each token read (row) looks back",
+        "cross": "Cross-attention: where each token (row) was predicted from",
     }[kind]
     which = f"head {head} of {len(heads)}" if head is not None else f"average of {len(heads)} heads" if len(heads) > 1 else "its one head"
     title = f"{what}, in percent; layer {layer} (of 0 to {max(places)}), {which}"

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from vitrail.config import Config
 from vitrail.data.cleaning.normalise import encodable, plain
-from vitrail.data.preparing.prepare import open_prepared
+from vitrail.data.preparing.prepared import PreparedText, open_data, open_prepared
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import ModelError, UsageError
@@ -181,6 +181,14 @@ def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
         raise ModelError(f"{run}: has no dev set", expected="the folder of a run, with its data/")
     source, target = open_prepared(run / "data").dev
     return list(source[:count]), list(target[:count])
+
+
+def dev_lines(run: Path, *, count: int = 1000) -> list[str]:
+    """The first lines of the dev text of a language model's run. Raises ModelError where the run has no such data."""
+    data = open_data(run / "data") if (run / "data").is_dir() else None
+    if not isinstance(data, PreparedText) or not data.dev:
+        raise ModelError(f"{run}: has no dev text", expected="the folder of a language model's run, with its data/")
+    return data.dev[:count]
 
 
 def _choose(

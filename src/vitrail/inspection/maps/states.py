@@ -12,7 +12,7 @@ from vitrail.data.batches import Batch
 from vitrail.decode.forced import batches, forced_decode, make_batch
 from vitrail.models.base import TranslationModel
 from vitrail.models.places import Place, Side
-from vitrail.nn.probe import trace
+from vitrail.nn.probe import refuse_compiled, trace
 
 ROWS = 32
 """Maximal number of sentences in a batch."""
@@ -41,6 +41,7 @@ def read_states(model: TranslationModel, pairs: Sequence[TokenPair]) -> Generato
     Places are named as in `contents`: the embeddings, each layer's output (the norm's output where norms come after the sum), and
     `memory` and `decoder_output`. Precondition: the model is in evaluation mode. Raises ModelError for a compiled model.
     """
+    refuse_compiled(model)
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
     places = {place.name: place for place in model.places() if place.layer_output or place.role in ("embedded", "memory")}
     for chosen in batches(sources, targets, rows=ROWS, cells=_CELLS):

@@ -1,4 +1,4 @@
-"""The record of one translation as a page: a single HTML file with all its views, which needs no network and no server."""
+"""The record of one translation or text as a page: a single HTML file with all its views, which needs no network and no server."""
 
 import base64
 import hashlib
@@ -40,8 +40,8 @@ _PAGE = """<!doctype html>
 _POLICY = "default-src 'none'; script-src 'sha256-{script}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
 _WITHOUT_SCRIPT = {
-    "en": "This page draws what a translator computed; it needs JavaScript to do so. It sends nothing anywhere.",
-    "fr": "Cette page dessine ce qu'un traducteur a calculé ; il lui faut JavaScript. Elle n'envoie rien nulle part.",
+    "en": "This page draws what a model computed; it needs JavaScript to do so. It sends nothing anywhere.",
+    "fr": "Cette page dessine ce qu'un modèle a calculé ; il lui faut JavaScript. Elle n'envoie rien nulle part.",
 }
 
 

@@ -26,6 +26,8 @@ def tell_links(inspection: InspectionContents, *, layers: Collection[int]) -> di
     Choices are "chosen" (the heads of the analysis), "all", "L0" (a layer) and "L0H1" (a head); rules "grown" and "target".
     Args: layers: of cross-attention, those that the page holds.
     """
+    if len(inspection.sides) < 2:
+        return {}
     source, target = inspection.source, inspection.target
     if not source.words or not target.words:
         return {}
@@ -59,9 +61,13 @@ def _choices(inspection: InspectionContents, layers: Collection[int]) -> Iterato
 
 
 def tell_planes(inspection: InspectionContents) -> list[dict[str, Any]]:
-    """This sentence's tokens on the plane on which they differ most, from the embeddings to the memory: `place`, `points`, `explained`."""
-    roles = [find(inspection.places, role, "source") for role in ("embedded", "position")]
-    places = [*roles, *layer_outputs(inspection.places, "source"), find(inspection.places, "memory", "source")]
+    """This sentence's tokens on the plane on which they differ most, from the embeddings to the memory: `place`, `points`, `explained`.
+
+    Those of the source; of a model without one, those of its text.
+    """
+    side = inspection.sides[0]
+    roles = [find(inspection.places, role, side) for role in ("embedded", "position")]
+    places = [*roles, *layer_outputs(inspection.places, side), find(inspection.places, "memory", side)]
     found: list[dict[str, Any]] = []
     for place in places:
         values = None if place is None else inspection.arrays.get(place.name)

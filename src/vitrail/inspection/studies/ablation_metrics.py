@@ -9,15 +9,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vitrail.decode.forced import forced_decode, losses, make_batch
+from vitrail.data.cleaning.normalise import normalise
+from vitrail.data.vocabularies.subwords import PAD
+from vitrail.decode.forced import batches, forced_decode, losses, make_batch
+from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import SEED, Recipe, Statistics, collect_statistics, compare_statistics, score
+from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.phrasebook.corpus import Challenge, phrasebook, pronoun_accuracy
 from vitrail.scoring import bleu_settings_for
 
 Numbers = NDArray[np.float64]
 Found = TypeVar("Found")
+Inspected = TypeVar("Inspected", contravariant=True)
+"""The kind of model that a metric is for."""
 
 RESAMPLES = 300
 """Resamples of the paired bootstrap of every interval."""
@@ -32,21 +38,23 @@ class ConfidenceInterval(NamedTuple):
     high: float
 
 
-class AblationMetric(Protocol[Found]):
-    """A test set with its metrics: a score of translations, and the log-probability of the right answer."""
+class AblationMetric(Protocol[Inspected, Found]):
+    """A test set with its metrics: a score of what the model says, and the log-probability of the right answer."""
 
     name: str
     """Name of the score, such as BLEU."""
     nats_name: str
     """Name of `nats`."""
+    how: str
+    """How the model is asked."""
 
     @property
     def sources(self) -> Sequence[str]:
-        """The source sentences."""
+        """The sentences."""
         ...
 
-    def judge(self, texts: Sequence[str]) -> Found:
-        """Score the translations, sentence by sentence."""
+    def answers(self, inspector: Inspected, search: SearchConfig) -> Found:
+        """Ask the model, and score what it says, sentence by sentence."""
         ...
 
     def value(self, found: Found) -> float:
@@ -57,7 +65,7 @@ class AblationMetric(Protocol[Found]):
         """The loss of the score, with its 95 % interval."""
         ...
 
-    def nats(self, translator: InspectableTranslator) -> Numbers:
+    def nats(self, inspector: Inspected) -> Numbers:
         """One number for each sentence, higher being better; no search is needed for it."""
         ...
 
@@ -78,7 +86,7 @@ def interval_of_mean(values: Numbers) -> ConfidenceInterval:
 class Bleu:
     """sacreBLEU's BLEU against one reference set, and log p of the references by token."""
 
-    name, nats_name = "BLEU", "mean log p of a token of the reference"
+    name, nats_name, how = "BLEU", "mean log p of a token of the reference", "by greedy search"
 
     def __init__(self, sources: Sequence[str], references: Sequence[str], *, language: str = "") -> None:
         self.sources, self.references = sources, references
@@ -90,6 +98,10 @@ class Bleu:
         self.judge(references)  # check the counts before translating
         if len(sources) != len(references):
             collect_statistics(list(sources), [list(references)], recipe=self._recipe)
+
+    def answers(self, inspector: InspectableTranslator, search: SearchConfig) -> Statistics:
+        """Counts of each sentence's translation."""
+        return self.judge([found.text for found in inspector.translate(self.sources, search=search)])
 
     def judge(self, texts: Sequence[str]) -> Statistics:
         """Counts of each sentence."""
@@ -104,10 +116,10 @@ class Bleu:
         (found,) = compare_statistics(before, after)
         return ConfidenceInterval(-found.high, -found.low)
 
-    def nats(self, translator: InspectableTranslator) -> Numbers:
+    def nats(self, inspector: InspectableTranslator) -> Numbers:
         """Of each reference, its end included."""
-        sources = [_encode(translator, text) for text in self.sources]
-        return -losses(translator.model, sources, [translator.encode_target(text) for text in self.references]).per_token
+        sources = [_encode(inspector, text) for text in self.sources]
+        return -losses(inspector.model, sources, [inspector.encode_target(text) for text in self.references]).per_token
 
     @property
     def signature(self) -> str:
@@ -123,10 +135,15 @@ class Pronouns:
     """Accuracy of the pronoun for "it", and the log-probability margin of the right pronoun over the wrong one."""
 
     name, nats_name = "pronoun accuracy", "log p(right pronoun) - log p(wrong pronoun), after the reference's words"
+    how = "by greedy search"
 
     def __init__(self, challenges: Sequence[Challenge]) -> None:
         self.challenges = challenges
         self.sources = [one.source for one in challenges]
+
+    def answers(self, inspector: InspectableTranslator, search: SearchConfig) -> Numbers:
+        """Whether each translation has the right pronoun."""
+        return self.judge([found.text for found in inspector.translate(self.sources, search=search)])
 
     def judge(self, texts: Sequence[str]) -> Numbers:
         """1 for each right pronoun, 0 for a wrong one or none."""
@@ -141,17 +158,65 @@ class Pronouns:
         """Paired bootstrap, in points."""
         return interval_of_mean(100 * (before - after))
 
-    def nats(self, translator: InspectableTranslator) -> Numbers:
+    def nats(self, inspector: InspectableTranslator) -> Numbers:
         """The margin in each sentence, where the target and its contrast first differ."""
         found: list[float] = []
         for start in range(0, len(self.challenges), _ROWS):
-            found += _margins(translator, self.challenges[start : start + _ROWS])
+            found += _margins(inspector, self.challenges[start : start + _ROWS])
         return np.array(found)
 
     @property
     def signature(self) -> str:
         """The set."""
         return f"phrasebook, {len(self.challenges)} sentences of the challenge set, pronoun after parce que"
+
+
+class NextToken:
+    """Of a language model: how often the token of a text is the one that it expects most, and log p of the text by token."""
+
+    name, nats_name, how = "next-token accuracy", "mean log p of a token of the text", "read once"
+
+    def __init__(self, generator: InspectableGenerator, lines: Sequence[str]) -> None:
+        texts = [text for text in map(normalise, lines) if text]
+        rows = [(text, ids) for text, ids in zip(texts, generator.vocabulary.encode_batch(texts), strict=True) if ids]
+        if not rows:
+            raise UsageError("no line with a token", expected="lines of text")
+        self.sources = [text for text, _ in rows]
+        self.ids = [ids[: generator.longest] for _, ids in rows]
+        self._cut = sum(len(ids) > generator.longest for _, ids in rows)
+
+    def answers(self, inspector: InspectableGenerator, search: SearchConfig) -> Numbers:
+        """(N 2): how many tokens of each line were expected most, its end included, and how many there are."""
+        found = np.zeros((len(self.ids), 2))
+        with torch.inference_mode():
+            for numbers in batches([()] * len(self.ids), self.ids, rows=_ROWS):
+                batch = make_batch(inspector.model, [()] * len(numbers), [self.ids[number] for number in numbers])
+                best = inspector.model.read_out(forced_decode(inspector.model, batch)).argmax(-1)
+                real = batch.target_out != PAD
+                right = (best == batch.target_out) & real
+                found[numbers] = torch.stack([right.sum(1), real.sum(1)], 1).cpu().numpy()
+        return found
+
+    def value(self, found: Numbers) -> float:
+        """Percent of all tokens."""
+        return 100 * float(found[:, 0].sum() / found[:, 1].sum())
+
+    def lost(self, before: Numbers, after: Numbers) -> ConfidenceInterval:
+        """Paired bootstrap over lines, in points."""
+        drawn = np.random.default_rng(SEED).integers(len(before), size=(RESAMPLES, len(before)))
+        gaps = 100 * (before[:, 0] - after[:, 0])[drawn].sum(1) / before[:, 1][drawn].sum(1)
+        low, high = np.quantile(gaps, (0.025, 0.975)).tolist()
+        return ConfidenceInterval(low, high)
+
+    def nats(self, inspector: InspectableGenerator) -> Numbers:
+        """Of each line, its end included."""
+        return -losses(inspector.model, [()] * len(self.ids), self.ids).per_token
+
+    @property
+    def signature(self) -> str:
+        """The text, and how it is read."""
+        cut = f"; {self._cut} cut at {max(map(len, self.ids))} tokens" if self._cut else ""
+        return f"{len(self.ids)} lines, each by itself, with its end{cut}"
 
 
 @cache

@@ -14,7 +14,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.data.windows import TextWindow
 from vitrail.errors import UsageError
-from vitrail.models.base import LanguageModel, Rows, State, Step, target_loss
+from vitrail.models.base import LanguageModel, Rows, Shape, State, Step, target_loss
 from vitrail.models.kinds.blocks import BlockConfig, KeyValues, SelfBlock, initialise_matrices
 from vitrail.models.places import Place
 from vitrail.nn.attention import Mask, causal_mask, make_mask
@@ -48,6 +48,18 @@ class CausalConfig(BlockConfig):
     def truncate(self) -> None:
         """It carries no state from block to block."""
         return None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons keep this model's width and give the others as many parameters."""
+        return True
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
+        width, heads = self.width, self.heads * self.width_of_head
+        feed_forward = (3 if self.activation == "swiglu" else 2) * width * self.feed_forward
+        block = shape.rows * shape.target * (4 * width * heads + feed_forward + 2 * shape.target * heads)
+        return self.layers * block + shape.real * width * vocabulary
 
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`; a text is written as a target is."""
@@ -176,6 +188,18 @@ class CausalLanguageModel(LanguageModel):
     def _finish(self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
+    def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """See `AutoregressiveModel.finish`."""
+        return self._finish(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+
+    def read_given(self, batch: Batch) -> Float[Tensor, "B T D"]:
+        """See `AutoregressiveModel.read_given`; each row is a text of its own."""
+        return self.hidden(batch.target_in)
+
+    def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+        """Logits: the product of each vector with each token's output vector."""
+        return self.logits(hidden @ self.output_weight.t())
+
     def loss(self, batch: Batch | TextWindow, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum of -log p over windows of text, or over target sentences, each by itself; their sources are not read."""
         if isinstance(batch, TextWindow):
@@ -260,4 +284,4 @@ class CausalLanguageModel(LanguageModel):
         """Score every possible next token."""
         assert isinstance(state, CausalState)
         hidden, after = self._extend(last[:, None], state)
-        return Step(self.logits(hidden[:, 0] @ self.output_weight.t()), after)
+        return Step(self.read_out(hidden[:, 0]), after)

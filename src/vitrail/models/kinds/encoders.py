@@ -53,6 +53,11 @@ class TransformerEncoder(Model):
     source_input: Probe
     memory: Probe
 
+    @property
+    def longest(self) -> int | None:
+        """See `Embeds.longest`."""
+        return self.config.max_positions if self.config.positions == "learned" else None
+
     def make_encoder(self, config: TransformerEncoderConfig, rows: int) -> None:
         """Make the parts. Args: rows: of the embeddings."""
         self.source_embedding = nn.Embedding(rows, config.width)
@@ -121,6 +126,12 @@ class RecurrentEncoderConfig(CellsConfig):
         return found
 
 
+def enough_rows(values: Tensor, *, training: bool) -> Tensor:
+    """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`. Not in training."""
+    missing = 0 if training else fewest_rows(torch.get_num_threads()) - len(values)
+    return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
+
+
 def _flip(values: Float[Tensor, "B S D"], order: Int[Tensor, "B S"]) -> Float[Tensor, "B S D"]:
     """Reorder the positions of each row."""
     return values.gather(1, order[:, :, None].expand_as(values))
@@ -172,6 +183,11 @@ class RecurrentEncoder(Model):
     source_embedded: Probe
     memory: Probe
 
+    @property
+    def longest(self) -> int | None:
+        """See `Embeds.longest`: it reads on and on."""
+        return None
+
     def make_encoder(self, config: RecurrentEncoderConfig, rows: int) -> None:
         """Make the parts. Args: rows: of the embeddings."""
         self.source_embedding = nn.Embedding(rows, config.embedding_width)
@@ -213,6 +229,4 @@ class RecurrentEncoder(Model):
         return pool(encoded.memory, encoded.keep, "mean")
 
     def _enough_rows(self, values: Tensor) -> Tensor:
-        """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`."""
-        missing = 0 if self.training else fewest_rows(torch.get_num_threads()) - len(values)
-        return values if missing <= 0 else torch.cat([values, values[-1:].expand(missing, *values.shape[1:])])
+        return enough_rows(values, training=self.training)

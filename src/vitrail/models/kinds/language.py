@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.base import CarriedState, CarryingModel, Rows, State, Step, target_loss
+from vitrail.models.base import CarriedState, CarryingModel, Rows, Shape, State, Step, target_loss
 from vitrail.models.kinds.blocks import CellsConfig
-from vitrail.models.places import Place, cell_places
-from vitrail.nn.cells import Carry, Cell
+from vitrail.models.places import Place, Side, cell_places
+from vitrail.nn.cells import CELLS, Carry, Cell
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
@@ -38,6 +38,18 @@ class LanguageConfig(CellsConfig):
     def window(self) -> None:
         """It reads text of any length, block by block."""
         return None
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether comparisons keep this model's width and give the others as many parameters."""
+        return False
+
+    def products(self, shape: Shape, *, vocabulary: int) -> int:
+        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
+        width, embedding, tokens = self.width, self.embedding_width, shape.rows * shape.target
+        read = embedding + (self.layers - 1) * width
+        cells = tokens * CELLS[self.cell].gates * width * (read + self.layers * width)
+        return cells + tokens * embedding * width + shape.real * embedding * vocabulary
 
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`; a text is a target."""
@@ -161,7 +173,19 @@ class RecurrentLanguageModel(CarryingModel):
             parts.append(part)
         return LossSum(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
 
+    def read_given(self, batch: Batch) -> Float[Tensor, "B T E"]:
+        """See `AutoregressiveModel.read_given`."""
+        return self.read(batch.target_in, self.start(len(batch.target_in)))[0]
+
+    def read_out(self, hidden: Float[Tensor, "*B E"]) -> Float[Tensor, "*B V"]:
+        """Logits: the product of each vector with each token's output vector, and its bias."""
+        return self.logits(hidden @ self.output_weight.t() + self.output_bias)
+
+    def embedding_of(self, side: Side) -> Float[Tensor, "V E"]:
+        """See `AutoregressiveModel.embedding_of`."""
+        return self.embedding.weight
+
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """Score every possible next token."""
         hidden, state = self.read(last[:, None], state)
-        return Step(self.logits(hidden[:, 0] @ self.output_weight.t() + self.output_bias), state)
+        return Step(self.read_out(hidden[:, 0]), state)

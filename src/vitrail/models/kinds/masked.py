@@ -52,8 +52,8 @@ class MaskedConfig(TransformerEncoderConfig):
 
 
 PRESETS: dict[str, MaskedConfig] = {
-    "bert-mini": MaskedConfig(width=128, heads=4, feed_forward=512, activation="gelu"),
-    "bert-small": MaskedConfig(encoder_layers=6, width=384, heads=6, feed_forward=1536, activation="gelu"),
+    "bert-mini": MaskedConfig(width=128, heads=4, feed_forward=512, activation="gelu", positions="rotary"),
+    "bert-small": MaskedConfig(encoder_layers=6, width=384, heads=6, feed_forward=1536, activation="gelu", positions="rotary"),
 }
 """Masked language models by name."""
 
@@ -89,13 +89,18 @@ class MaskedLanguageModel(TransformerEncoder):
         for weight in dict.fromkeys((self.source_embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=config.width**-0.5)
 
+    @property
+    def longest(self) -> int | None:
+        """See `Embeds.longest`."""
+        return self.config.context
+
     def places(self) -> tuple[Place, ...]:
         """See `Model.places`."""
         return self.config.places()
 
     def _before_output(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
-        values = F.gelu(self.readout(hidden))
-        return self.readout_norm(values, torch.ones(values.shape[:-1], dtype=torch.bool, device=values.device))
+        values = F.gelu(self.readout(hidden)).view(1, -1, hidden.shape[-1])
+        return self.readout_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)).view(hidden.shape)
 
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
         """Logits of the token at each position, from the vectors of `encode`; the mask is the last of them."""

@@ -61,7 +61,7 @@ class RecurrentConfig(RecurrentEncoderConfig):
 
     def with_width(self, width: int) -> "RecurrentConfig":
         """The same architecture at another width, embeddings as wide."""
-        return RecurrentConfig.model_validate(self.model_dump() | {"width": width, "embedding_width": width})
+        return type(self).model_validate(self.model_dump() | {"width": width, "embedding_width": width})
 
     def describe(self) -> str:
         """A summary of the sizes that its speed depends on."""
@@ -238,6 +238,13 @@ class Recurrent(RecurrentEncoder, TranslationModel):
         """See `Model.places`."""
         return self.config.places()
 
+    def shared_weights(self) -> dict[str, Tensor]:
+        """See `Model.shared_weights`. A readout that also reads the source is another one than a language model's."""
+        found = super().shared_weights()
+        if self.attention is None:
+            return found
+        return {f"attention_{name}" if name.startswith("readout.") else name: tensor for name, tensor in found.items()}
+
     def start(self, encoded: Encoded) -> RecurrentState:
         """Make the decoder's first carry from the encoder's last, layer by layer from the top; the lowest may be used several times."""
         assert encoded.summary is not None
@@ -314,9 +321,9 @@ class Recurrent(RecurrentEncoder, TranslationModel):
         """Logits: E·h~ + b."""
         return self.logits(hidden @ self.output_weight.t() + self.output_bias)
 
-    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
-        """See `target_loss`."""
-        hidden = self.decode(batch.target_in, self.encode(batch.source))
+    def loss_given(self, encoded: Encoded, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        """See `TranslationModel.loss_given`."""
+        hidden = self.decode(batch.target_in, encoded)
         return target_loss(hidden, batch.target_out, weight=self.output_weight, bias=self.output_bias, label_smoothing=label_smoothing)
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:

@@ -49,7 +49,7 @@ class TransformerConfig(TransformerEncoderConfig):
 
     def with_width(self, width: int) -> "TransformerConfig":
         """The same architecture at another width, with 4 heads and a feed-forward twice as wide."""
-        return TransformerConfig.model_validate(self.model_dump() | {"width": width, "heads": 4, "feed_forward": 2 * width})
+        return type(self).model_validate(self.model_dump() | {"width": width, "heads": 4, "feed_forward": 2 * width})
 
     def describe(self) -> str:
         """A summary of the sizes that its speed depends on."""
@@ -237,7 +237,7 @@ class Transformer(TransformerEncoder, TranslationModel):
         return values if self.decoder_norm is None else self.decoder_norm(values, keep)
 
     def finish(self, values: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """See `TranslationModel.finish`."""
+        """See `AutoregressiveModel.finish`."""
         if self.decoder_norm is None:
             return values
         return self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
@@ -246,9 +246,9 @@ class Transformer(TransformerEncoder, TranslationModel):
         """Logits: the product of each vector with each token's output vector."""
         return self.logits(hidden @ self.output_weight.t())
 
-    def loss(self, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
-        """See `target_loss`."""
-        hidden = self.decode(batch.target_in, self.encode(batch.source))
+    def loss_given(self, encoded: Encoded, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
+        """See `TranslationModel.loss_given`."""
+        hidden = self.decode(batch.target_in, encoded)
         return target_loss(hidden, batch.target_out, weight=self.output_weight, label_smoothing=label_smoothing)
 
     def _decoder_blocks(self) -> Iterable[DecoderBlock]:

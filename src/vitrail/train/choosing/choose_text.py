@@ -55,9 +55,12 @@ LEARNING_RATES = {
     "gpt-small": 1e-3,
     "bert-mini": 2e-3,
     "bert-small": 1e-3,
+    "autoencoder-mini": 2e-3,
+    "autoencoder-lstm": 2e-3,
 }
-_MASKED_DROPOUT, _MASKED_EPOCHS = 0.1, 2
-"""Only a part of the tokens is guessed, other ones in each epoch: it overfits later, and needs more of them."""
+_LINES_DROPOUT, _LINES_EPOCHS = 0.1, 2
+"""Of a masked language model, only a part of the tokens is guessed, other ones in each epoch: it overfits later, and needs more of them.
+An autoencoder sees what it must write, and learns slowly to pass it through one vector."""
 _BATCH_TOKENS, _BLOCK, _WARMUP = 2_048, 64, 200
 _SAMPLE = 10_000
 
@@ -76,13 +79,13 @@ def choose_for_text(facts: TextFacts, *, preset: str | None = None, asked: Mappi
     text, model = f"about {facts.words:,} words", preset or "lstm-lm"
     a_step = tokens_a_step(asked or {}, _BATCH_TOKENS)
     steps_per_epoch = max(1, math.ceil(facts.words * TOKENS_PER_WORD / a_step))
-    masked = _is_masked(model)
-    epochs = max(row.epochs * (_MASKED_EPOCHS if masked else 1), math.ceil(LEAST_STEPS / steps_per_epoch))
+    by_line = _task(model) in ("masked", "autoencoding")
+    epochs = max(row.epochs * (_LINES_EPOCHS if by_line else 1), math.ceil(LEAST_STEPS / steps_per_epoch))
     size = roomy_size(row.vocabulary, facts.characters)
     return [
         Choice("data.subwords.size", size, f"{text}: few enough subwords to see each often"),
         *([] if preset else [Choice(PRESET, model, "plain text: a language model")]),
-        Choice("model.dropout", _MASKED_DROPOUT if masked else row.dropout, f"{text}: small texts overfit sooner"),
+        Choice("model.dropout", _LINES_DROPOUT if by_line else row.dropout, f"{text}: small texts overfit sooner"),
         *_block(model),
         Choice("train.label_smoothing", 0.0, "perplexity is measured without"),
         Choice("optimizer.learning_rate", LEARNING_RATES[model], f"the highest stable rate for the {model} model"),
@@ -96,7 +99,7 @@ def _block(model: str) -> list[Choice]:
     """How much text is read at once."""
     from vitrail.models.build import preset  # loads torch
 
-    if _is_masked(model):
+    if _task(model) in ("masked", "autoencoding"):
         return [
             Choice("train.batch_tokens", _BATCH_TOKENS, "lines of about the same length are read together"),
             Choice("data.documents", "line", "each line is read by itself"),
@@ -109,11 +112,11 @@ def _block(model: str) -> list[Choice]:
     ]
 
 
-def _is_masked(name: str) -> bool:
-    """Whether a preset is a masked language model."""
+def _task(name: str) -> str:
+    """The task of a preset."""
     from vitrail.models.build import PRESETS, task_of  # loads torch
 
-    return task_of(PRESETS[name]) == "masked"
+    return task_of(PRESETS[name])
 
 
 def gather_text_facts(texts: Sequence[TextFile]) -> TextFacts:

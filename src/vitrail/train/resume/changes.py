@@ -21,12 +21,13 @@ from vitrail.train.resume import checkpoints
 from vitrail.train.resume.checkpoints import Checkpoint, Difference, differences, require_same
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import holds_model
+from vitrail.train.starting.warm_start import donor_digests
 from vitrail.version import __version__
 
 STATE = "state"
 """If allowed, a new training may start in a folder whose model has no checkpoint left."""
 
-_MODEL_MAY_CHANGE = frozenset({"variational", "truncate", "forget_bias"})
+_MODEL_MAY_CHANGE = frozenset({"variational", "truncate", "forget_bias", "kl_weight", "free_nats"})
 """Settings of a model, besides every dropout, that do not affect existing weights."""
 _OF_PREPARED = ("data.digest", "vocabularies")
 _MEASURE = ("data.", "train.select", "train.validation_sentences", "vitrail")
@@ -34,12 +35,20 @@ _MEASURE = ("data.", "train.select", "train.validation_sentences", "vitrail")
 
 
 def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[str, Any]:
-    """Everything that decides the bits of a training, under the names of `--set`. Text counts by its bytes, not by its path.
+    """Everything that decides the bits of a training, under the names of `--set`. Text counts by its bytes, not by its path, and so does a
+    model that weights are taken from.
 
     Args: data: the fingerprint of the prepared data.
     """
-    table = config.model_dump(mode="json", exclude={"data"})
+    table = config.model_dump(mode="json", exclude={"data", "init"})
     device = choose_device(config.train.device)
+    # A newer setting is in a setup only where it is used, so that runs of earlier versions can resume.
+    parts = zip(config.init, donor_digests(config), strict=True)
+    if config.optimizer.layer_decay == 1:
+        del table["optimizer"]["layer_decay"]
+    if not config.lora.rank:
+        del table["lora"]
+    table |= {"init": {str(n): {"role": p.role, "freeze": p.freeze, "digest": d} for n, (p, d) in enumerate(parts)}} if config.init else {}
     return {
         **table,
         **data,
@@ -89,6 +98,7 @@ def require_allowed_changes(saved: Mapping[str, Any], current: Mapping[str, Any]
     Raises:  UsageError that lists what is not allowed, or what cannot work.
     """
     known = {name: value for name, value in saved.items() if name in current or name not in _OF_PREPARED}
+    current = with_kept_donors(saved, current)
     found = differences(known, current)
     impossible = [f"{item} ({reason})" for item in found if (reason := _why_not(item.name))]
     if impossible:
@@ -104,14 +114,28 @@ def require_allowed_changes(saved: Mapping[str, Any], current: Mapping[str, Any]
     return found
 
 
+def with_kept_donors(saved: Mapping[str, Any], current: Mapping[str, Any]) -> dict[str, Any]:
+    """A setup in which models that weights were taken from, and that are gone, have the digest that they had."""
+    kept: Mapping[str, Any] = saved.get("init", {})
+    parts = {
+        number: part | {"digest": kept.get(number, part)["digest"]} if part["digest"] is None else part
+        for number, part in current.get("init", {}).items()
+    }
+    return dict(current) | ({"init": parts} if parts else {})
+
+
 def _why_not(name: str) -> str:
     """Why a difference can never be allowed; empty where it can."""
     part, _, rest = name.partition(".")
     if name == "vocabularies" or name.startswith("data.subwords."):
         return "its ids would mean other subwords"
-    if part == "model" and not rest.endswith("dropout") and rest not in _MODEL_MAY_CHANGE:
+    if part == "model" and not rest.endswith("dropout") and not rest.startswith("noise.") and rest not in _MODEL_MAY_CHANGE:
         return "its weights belong to another model"
-    return "its state belongs to another optimizer" if name == "optimizer.kind" else ""
+    if part == "lora" and rest != "dropout":
+        return "its weights belong to other adapters"
+    if part == "init" and not rest.endswith(".digest"):
+        return "its weights were taken at the start"
+    return "its state belongs to another optimizer" if name in ("optimizer.kind", "optimizer.layer_decay") else ""
 
 
 def invalidate_scores(changes: Iterable[Difference]) -> bool:

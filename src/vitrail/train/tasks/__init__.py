@@ -4,6 +4,7 @@ import torch
 
 from vitrail.data.preparing.prepared import AnyPrepared, Prepared, PreparedLabels, PreparedText
 from vitrail.train.run_config import RunConfig
+from vitrail.train.tasks.autoencoding_task import AutoencodingTask
 from vitrail.train.tasks.classification_task import ClassificationTask
 from vitrail.train.tasks.language_task import LanguageTask
 from vitrail.train.tasks.masked_task import MaskedTask
@@ -20,5 +21,7 @@ def make_task(config: RunConfig, prepared: AnyPrepared, device: torch.device) ->
             return ClassificationTask(config, prepared, device)
         case PreparedText(), "masked":
             return MaskedTask(config, prepared, device)
+        case PreparedText(), "autoencoding":
+            return AutoencodingTask(config, prepared, device)
         case PreparedText(), _:
             return LanguageTask(config, prepared, device)

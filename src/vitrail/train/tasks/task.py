@@ -69,6 +69,11 @@ class Task(ABC):
     def has_dev(self) -> bool:
         """Whether there is a dev set."""
 
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the model's folder says of its training text."""
+        return self.prepared.facts
+
     @abstractmethod
     def build(self) -> Model:
         """A freshly initialised model, on the device."""

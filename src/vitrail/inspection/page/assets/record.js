@@ -109,12 +109,22 @@ export class PageRecord {
     this._entries = arrays;
     this._blobs = blobs;
     this._arrays = new Map();
-    /** What the encoder reads. */
-    this.sourceTokens = [...meta.source.pieces, "<eos>"];
-    /** What the decoder reads. */
-    this.targetTokens = ["<sos>", ...meta.target.pieces.slice(0, meta.truncated ? -1 : undefined)];
+    const {source, target, truncated} = meta;
+    /** Whether it is of a text by itself, which is the translation of nothing. */
+    this.alone = source === null;
+    /** What the encoder reads; nothing where the model has no source. */
+    this.sourceTokens = source === null ? [] : [...source.pieces, "<eos>"];
+    /** What the decoder reads; nothing where the model writes nothing. */
+    this.targetTokens = target === null ? [] : [meta.first, ...target.pieces.slice(0, truncated ? -1 : undefined)];
     /** What the decoder is asked for, position by position. */
-    this.predictedTokens = meta.truncated ? [...meta.target.pieces] : [...meta.target.pieces, "<eos>"];
+    this.predictedTokens = target === null ? [] : [...target.pieces, ...(truncated ? [] : ["<eos>"])];
+    /** What is understood: the source, or else the text itself. */
+    this.readTokens = source === null ? this.targetTokens : this.sourceTokens;
+  }
+
+  /** The sides that there are, first the source. @returns {Side[]} */
+  get sides() {
+    return [this.meta.source, this.meta.target].filter((side) => side !== null);
   }
 
   /** @param {string} text */

@@ -133,16 +133,18 @@ function attentionWords(name) {
 function modelWords(record) {
   const {model} = record.meta;
   const [below, above] = ["source", "target"].map((side) => record.layerOutputs(side).length);
-  const size = [t(`${below} + ${above} layers`, `${below} + ${above} couches`), t(`width ${model.width}`, `largeur ${model.width}`)];
+  const layers = record.alone ? above : `${below} + ${above}`;
+  const size = [t(`${layers} ${layers === 1 ? "layer" : "layers"}`, `${layers} ${layers === 1 ? "couche" : "couches"}`), t(`width ${model.width}`, `largeur ${model.width}`)];
   if (record.places("hidden").length) return [String(model.cell).toUpperCase(), ...size, attentionWords(model.attention)];
   const heads = Math.max(...record.places("attention").map((place) => place.heads));
-  return ["Transformer", ...size, t(`${heads} heads`, `${heads} têtes`)];
+  return [record.alone ? t("Transformer decoder", "Décodeur Transformer") : "Transformer", ...size, t(`${heads} heads`, `${heads} têtes`)];
 }
 
-/** @param {{meta: Meta}} given */
-function searchWords({meta}) {
+/** @param {PageRecord} record */
+function searchWords({meta, alone}) {
   const {beams, length_penalty: penalty} = meta.decoding;
-  if (meta.given) return [t("translation given", "traduction donnée")];
+  if (meta.given) return [alone ? t("text given", "texte donné") : t("translation given", "traduction donnée")];
+  if (meta.decoding.sampled) return [t("drawn at random", "tiré au hasard")];
   if (beams === 1) return [t("greedy search", "recherche gloutonne")];
   return [t(`beam search, ${beams} beams`, `recherche en faisceau, ${beams} hypothèses`),
     t(`length penalty ${tools.number(penalty, 2)}`, `pénalité de longueur ${tools.number(penalty, 2)}`)];
@@ -161,7 +163,9 @@ function partRemarks(meta) {
     found.push(t("This part begins or ends inside a sentence, which was too long to be translated at once.",
       "Cette partie commence ou finit au milieu d'une phrase trop longue pour être traduite d'un coup."));
   }
-  if (truncated) {
+  if (truncated && meta.source === null) {
+    found.push(t("The text reached the limit of length: no <eos> was said.", "Le texte a atteint la longueur limite : aucun <eos> n'a été dit."));
+  } else if (truncated) {
     found.push(t("The translation reached the limit of length: it does not end, no <eos> was said.",
       "La traduction a atteint la longueur limite : elle ne finit pas, aucun <eos> n'a été dit."));
   }
@@ -173,7 +177,11 @@ function remarks(record) {
   const found = [...partRemarks(record.meta), ...(record.meta.notes ?? []).map((one) => one[tools.state.language])]
     .map((one) => tools.note("note", one));
   const any = KINDS.some((kind) => record.attentions(kind).length > 0);
-  if (!any) {
+  if (!any && record.alone) {
+    found.unshift(tools.note("note", t(
+      "This model has no attention: what it knows of the text so far is in the states of its cells alone, so there are no weights to show.",
+      "Ce modèle n'a pas d'attention : ce qu'il sait du texte jusque-là n'est que dans les états de ses cellules ; il n'y a donc pas de poids à montrer.")));
+  } else if (!any) {
     found.unshift(tools.note("note", t(
       "This model has no attention: its decoder hears the sentence only through the encoder's last state, so there are no weights to show.",
       "Ce modèle n'a pas d'attention : son décodeur n'entend la phrase que par le dernier état de l'encodeur ; il n'y a donc pas de poids à montrer.")));
@@ -187,7 +195,7 @@ function header() {
   const facts = [...modelWords(record), ...searchWords(record)];
   return h("header", {class: "header"},
     h("div", {class: "top"}, brand(), h("div", {class: "switches"}, languageSwitch(), schemeSwitch())),
-    h("h1", {class: "pair"},
+    record.alone ? h("h1", {class: "pair"}, sentence(meta.target, meta.languages[1], t("Text", "Texte"))) : h("h1", {class: "pair"},
       sentence(meta.source, meta.languages[0], t("Source", "Source")),
       h("span", {class: "arrow", "aria-hidden": "true"}, "→"),
       h("span", {class: "unseen"}, t("is translated as", "est traduit par")),
@@ -257,7 +265,7 @@ function renew() {
 function build(one) {
   const {language} = tools.state;
   document.documentElement.lang = language;
-  document.title = `${page.record.meta.source.text} · Vitrail`;
+  document.title = `${page.record.sides[0].text} · Vitrail`;
   page.drawn.clear();
   const main = h("main", {id: "views"}, shown().map((other) => h("div", {
     id: `view-${other.id}`, class: "panel", role: "tabpanel", "aria-labelledby": `tab-${other.id}`, tabindex: -1,

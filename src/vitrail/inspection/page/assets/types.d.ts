@@ -8,6 +8,15 @@ type Attributes = Record<string, unknown> | null;
 type Half = "encoder" | "decoder";
 type Kind = "encoder" | "decoder" | "cross";
 
+/** Where a candidate is looked up in the search: `place` counts from its first step, and is below 0 before. */
+interface Searched {
+  tree: Tree;
+  path: TreeNode[];
+  place: number;
+  decoding: Decoding;
+  alone: boolean;
+}
+
 /** One tab of the page. */
 interface View {
   /** Also what stands behind # in the address. */
@@ -23,8 +32,11 @@ interface View {
 // ---- the payload: inspection.record.Facts, and what payload.make_payload adds --------------------------------------------------
 
 interface Meta {
-  source: Side;
-  target: Side;
+  /** null for a model that has none. */
+  source: Side | null;
+  target: Side | null;
+  /** The token that is read before the target. */
+  first: string;
   given: boolean;
   part: number;
   parts: number;

@@ -31,11 +31,14 @@ const kindWords = () => ({
 });
 
 /** One sentence on what the rows are. */
-const kindSentence = () => ({
+/** @param {PageRecord} record */
+const kindSentence = (record) => ({
   encoder: t(
     "Each source token reads every source token, itself included.",
     "Chaque token source lit tous les tokens source, lui-même compris."),
-  decoder: t(
+  decoder: record.alone ? t(
+    "Each token of the text reads itself and those before it; the later ones are masked.",
+    "Chaque token du texte se lit lui-même et ceux qui le précèdent ; les suivants sont masqués.") : t(
     "Each token of the translation reads itself and those before it; the later ones are masked.",
     "Chaque token de la traduction se lit lui-même et ceux qui le précèdent ; les suivants sont masqués."),
   cross: t(
@@ -220,7 +223,7 @@ export const attentionView = {
           (kind) => change({kind, pinned: [null, null]}, `[data-value="${kind}"]`)) : null,
         tools.choice(t("Between", "Entre"), [{value: "tokens", text: t("subwords", "sous-mots")}, {value: "words", text: t("words", "mots")}],
           looked.byWord ? "words" : "tokens", (unit) => change({byWord: unit === "words", pinned: [null, null]}, `[data-value="${unit}"]`))),
-      h("p", {class: "attention-lead"}, kindSentence()[looked.kind]),
+      h("p", {class: "attention-lead"}, kindSentence(record)[looked.kind]),
       h("div", {class: "attention"},
         h("div", {class: "attention-overview"},
           grid(record, choose),

@@ -17,10 +17,12 @@ let refresh = null;
 /** Whether all steps are shown: by wish, or on paper, where nobody can go on to the next. */
 const showsAll = () => chosen.all || tools.state.printing;
 
-function kindWords() {
+/** @param {PageRecord} record */
+function kindWords(record) {
   return {
     encoder: t("Encoder self-attention", "Auto-attention de l'encodeur"),
-    decoder: t("Decoder masked self-attention", "Auto-attention masquée du décodeur"),
+    decoder: record.alone ? t("Masked self-attention", "Auto-attention masquée")
+      : t("Decoder masked self-attention", "Auto-attention masquée du décodeur"),
     cross: t("Cross-attention", "Attention croisée"),
   };
 }
@@ -93,7 +95,7 @@ function keyed(element, key) {
 
 /** @param {PageRecord} record */
 function controls(record) {
-  const words = kindWords();
+  const words = kindWords(record);
   const layers = layersOf(record, chosen.kind);
   const { heads } = layers.find((one) => one.layer === chosen.layer);
   /** @param {number} count */
@@ -116,7 +118,8 @@ function controls(record) {
 function words(record) {
   const texts = tokensOf(record).map(tools.piece);
   const label = chosen.kind === "encoder" ? t("Walk with the word", "Suivre le mot")
-    : t("Walk with the word that the decoder has just read", "Suivre le mot que le décodeur vient de lire");
+    : record.alone ? t("Walk with the word that the model has just read", "Suivre le mot que le modèle vient de lire")
+      : t("Walk with the word that the decoder has just read", "Suivre le mot que le décodeur vient de lire");
   const row = charts.tokens({ tokens: texts, label, selected: chosen.token, onSelect: (token) => change({ token, key: null }) });
   [...row.children].forEach((button, at) => keyed(button, `token-${at}`));
   return h("div", { class: "walk-words" }, h("span", { class: "quiet" }, label), row);

@@ -104,7 +104,7 @@ function normAfter(number, id) {
 
 /** In the decoder masked self-attention is followed by cross-attention: its sum, in one step. @param {Surroundings} c */
 function crossBetween(c) {
-  if (c.kind !== "decoder") return null;
+  if (c.kind !== "decoder" || c.record.alone) return null;
   return residual(c, {
     number: 2, what: `${c.block}.cross_attention.projection`, id: "cross",
     why: t("Then the same vector asks the source: cross-attention, whose queries come from here and whose keys and values come from the encoder's output. Choose it above to follow it step by step; here is what it adds.",
@@ -197,7 +197,7 @@ function handOn(c) {
   const arrived = c.row(to);
   const normed = top && c.pre;
   const computed = normed ? normalise(c.record, c.model.norm, `parameters.${c.half}_norm`, values) : values;
-  const label = top ? (c.half === "encoder" ? t("encoder output", "sortie de l'encodeur") : t("decoder output", "sortie du décodeur")) : t(`input of block ${c.layer + 1}`, `entrée du bloc ${c.layer + 1}`);
+  const label = top ? (c.half === "encoder" ? t("encoder output", "sortie de l'encodeur") : c.record.alone ? t("last vector", "dernier vecteur") : t("decoder output", "sortie du décodeur")) : t(`input of block ${c.layer + 1}`, `entrée du bloc ${c.layer + 1}`);
   const reason = arrived ? t("the gains of the last norm are not in this page", "les gains de la dernière normalisation ne sont pas dans cette page")
     : t("the next block is not in this page", "le bloc suivant n'est pas dans cette page");
   const whither = !top
@@ -205,7 +205,8 @@ function handOn(c) {
     : c.half === "encoder"
       ? t("This was the last block of the encoder. Its output is the latent representation of the sentence: what every block of the decoder asks by cross-attention.",
         "C'était le dernier bloc de l'encodeur. Sa sortie est la représentation latente de la phrase : ce que chaque bloc du décodeur interroge par l'attention croisée.")
-      : t("This was the last block of the decoder: from this vector the next word is read.", "C'était le dernier bloc du décodeur : de ce vecteur on lit le mot suivant.");
+      : c.record.alone ? t("This was the last block: from this vector the next word is read.", "C'était le dernier bloc : de ce vecteur on lit le mot suivant.")
+        : t("This was the last block of the decoder: from this vector the next word is read.", "C'était le dernier bloc du décodeur : de ce vecteur on lit le mot suivant.");
   return {
     id: "hand-on",
     title: t("What goes on", "Ce qui continue"),
@@ -223,16 +224,19 @@ function prediction(c) {
   if (!step) return null;
   const next = said(c.record.predictedTokens[c.token]);
   const found = outputOf(c);
+  const stands = c.record.alone ? t("stands in the text", "est dans le texte") : t("stands in the translation", "est dans la traduction");
   const rows = step.candidates.map((one) => [tools.piece(one.piece), tools.percent(one.probability), probabilityBar(one.probability),
-    one.token === step.chosen.token ? t("stands in the translation", "est dans la traduction") : ""]);
+    one.token === step.chosen.token ? stands : ""]);
   if (!step.candidates.some((one) => one.token === step.chosen.token)) {
-    rows.push([next, tools.percent(step.chosen.probability), probabilityBar(step.chosen.probability), t(`stands in the translation (rank ${step.rank})`, `est dans la traduction (rang ${step.rank})`)]);
+    rows.push([next, tools.percent(step.chosen.probability), probabilityBar(step.chosen.probability), t(`${stands} (rank ${step.rank})`, `${stands} (rang ${step.rank})`)]);
   }
   return {
     id: "prediction",
     title: t(`Logits, softmax: after ${c.word} comes ${next}`, `Logits, softmax : après ${c.word} vient ${next}`),
     equation: "p = softmax(h·E^T)",
-    why: t(`The decoder's last vector is multiplied with the output vector of every token of the vocabulary: a score (logit) each. Softmax makes probabilities of them. The decoder then reads the chosen word, and everything begins anew, until <eos>.`,
+    why: c.record.alone ? t("The last vector is multiplied with the output vector of every token of the vocabulary: a score (logit) each. Softmax makes probabilities of them: what the model expects next. When it writes, one of them is taken and read, and everything begins anew, until <eos>.",
+      "Le dernier vecteur est multiplié par le vecteur de sortie de chaque token du vocabulaire : un score (logit) chacun. Softmax en fait des probabilités : ce que le modèle attend ensuite. Quand il écrit, l'un d'eux est pris et lu, et tout recommence, jusqu'à <eos>.")
+      : t(`The decoder's last vector is multiplied with the output vector of every token of the vocabulary: a score (logit) each. Softmax makes probabilities of them. The decoder then reads the chosen word, and everything begins anew, until <eos>.`,
       `Le dernier vecteur du décodeur est multiplié par le vecteur de sortie de chaque token du vocabulaire : un score (logit) chacun. Softmax en fait des probabilités. Puis le décodeur lit le mot choisi et tout recommence, jusqu'à <eos>.`),
     body: () => [
       found && product(`logit_{${next}}`, found.h, found.vector, { bias: found.bias || null, total: found.logit }),
@@ -268,6 +272,6 @@ function outputOf(c) {
 
 export const afterSteps = [
   heads, projection, firstSum, normAfter((c) => c.own, "norm-after"), crossBetween,
-  (c) => (c.kind === "decoder" ? normAfter(() => 2, "norm-cross")(c) : null), normForFeedForward,
+  (c) => (c.kind === "decoder" && !c.record.alone ? normAfter(() => 2, "norm-cross")(c) : null), normForFeedForward,
   hidden, output, lastSum, normAfter((c) => c.last, "norm-last"), handOn, prediction,
 ];

@@ -138,7 +138,9 @@ function mask(c) {
   const why = {
     encoder: t("In the encoder every word may look at every other, before and after it: nothing is masked. (In training, the padding of shorter sentences would be.)",
       "Dans l'encodeur chaque mot peut regarder tous les autres, avant et après lui : rien n'est masqué. (À l'entraînement, le remplissage des phrases plus courtes le serait.)"),
-    decoder: t(`A translation is written from left to right, so ${c.word} must not look at what stands after it: ${hidden} word${hidden === 1 ? " is" : "s are"} masked by adding −∞. Otherwise the decoder would read the next word in training instead of learning to predict it.`,
+    decoder: c.record.alone ? t(`A text is predicted from left to right, so ${c.word} must not look at what stands after it: ${hidden} word${hidden === 1 ? " is" : "s are"} masked by adding −∞. Otherwise the model would read the next word in training instead of learning to predict it.`,
+      `Un texte est prédit de gauche à droite : ${c.word} ne doit pas regarder ce qui le suit. ${hidden} mot${hidden === 1 ? " est masqué" : "s sont masqués"} en ajoutant −∞. Sinon, à l'entraînement, le modèle lirait le mot suivant au lieu d'apprendre à le prédire.`)
+      : t(`A translation is written from left to right, so ${c.word} must not look at what stands after it: ${hidden} word${hidden === 1 ? " is" : "s are"} masked by adding −∞. Otherwise the decoder would read the next word in training instead of learning to predict it.`,
       `Une traduction s'écrit de gauche à droite : ${c.word} ne doit pas regarder ce qui le suit. ${hidden} mot${hidden === 1 ? " est masqué" : "s sont masqués"} en ajoutant −∞. Sinon, à l'entraînement, le décodeur lirait le mot suivant au lieu d'apprendre à le prédire.`),
     cross: t("The whole source is known before the first word is translated, so every word of it may be read: nothing is masked.",
       "Toute la source est connue avant que le premier mot soit traduit : chacun de ses mots peut être lu, rien n'est masqué."),

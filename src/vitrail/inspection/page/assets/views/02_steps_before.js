@@ -158,8 +158,10 @@ function input(c) {
   const [x, p, both] = ["embedded", "positions", "input"].map((what) => c.row(`${c.side}_${what}`));
   if (!x || !p || !both) return null;
   const first = c.row(`${c.half}.0.residual_1.input`);
+  /** @type {any[]} */
   const checks = [check("X + P", both, sumOf(x, p))];
-  if (first) checks.push(check(t("what block 0 reads", "ce que lit le bloc 0"), first, both));
+  const [label, read] = [t("what block 0 reads", "ce que lit le bloc 0"), c.model.embedding_norm ? normalise(c.record, c.model.norm, `parameters.${c.side}_norm`, both) : both];
+  if (first) checks.push(read ? check(label, first, read) : missing(c, label, t("the gains of the norm are not in this page", "les gains de la normalisation ne sont pas dans cette page")));
   return {
     id: "input",
     title: t("X + P: what the first block reads", "X + P : ce que lit le premier bloc"),

@@ -11,8 +11,8 @@ export const divisor = (length, alpha) => ((5 + length) / 6) ** alpha;
 
 // ---- the tree as data -------------------------------------------------------------------------------------------------------
 
-/** Nodes with their children and paths, and what became of each. @param {Decoding} decoding */
-export function readTree(decoding) {
+/** Nodes with their children and paths, and what became of each. @param {Decoding} decoding @param {string} root the token before them */
+export function readTree(decoding, root) {
   const nodes = decoding.nodes;
   const children = new Map();
   for (const node of nodes) {
@@ -39,7 +39,7 @@ export function readTree(decoding) {
     }
     return found;
   };
-  return {nodes, children, byNumber, path, follow, steps, text: (node) => spell(path(node).map((one) => one.piece))};
+  return {root, nodes, children, byNumber, path, follow, steps, text: (node) => spell(path(node).map((one) => one.piece))};
 }
 
 /**
@@ -80,7 +80,7 @@ function layOut(tree, decoding, hidePruned) {
   const columns = Array.from({length: tree.steps}, () => []);
   for (const node of tree.nodes) if (!hidePruned || node.fate !== "pruned") columns[node.step].push(node);
   const place = new Map();
-  let x = 8 + textWidth("<sos>", FONT) + 20 + GAP;
+  let x = 8 + textWidth(tree.root, FONT) + 20 + GAP;
   const starts = [];
   let rows = 1;
   columns.forEach((column) => {
@@ -95,7 +95,7 @@ function layOut(tree, decoding, hidePruned) {
     starts.push({x, width});
     x += width + GAP;
   });
-  return {place, starts, width: Math.ceil(x - GAP + 10), height: TOP + rows * ROW + 4, root: 8 + textWidth("<sos>", FONT) + 20};
+  return {place, starts, width: Math.ceil(x - GAP + 10), height: TOP + rows * ROW + 4, root: 8 + textWidth(tree.root, FONT) + 20};
 }
 
 /** @param {Tree} tree @param {TreeNode} node */
@@ -227,7 +227,7 @@ function drawTree(tree, decoding, marked, hidePruned, show) {
       "g",
       {class: "dec-node dec-root", "aria-hidden": "true"},
       svg("rect", {x: origin.x, y: origin.y, width: origin.width, height: BOX, rx: 13, class: "dec-box"}),
-      svg("text", {x: origin.x + origin.width / 2, y: origin.y + 17, "text-anchor": "middle"}, "<sos>"),
+      svg("text", {x: origin.x + origin.width / 2, y: origin.y + 17, "text-anchor": "middle"}, tree.root),
     ),
     ...Array.from(groups.values(), (one) => one.group),
   );

@@ -1,4 +1,4 @@
-/* How the translation was found: candidates at each position, the tree of hypotheses, and why the winner won. */
+/* How the translation was found, or what was expected next in a text: candidates at each position, the tree of hypotheses, and why the winner won. */
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
 import {chance, spell} from "./00_shared.js";
@@ -42,9 +42,14 @@ function kindOf(decoding) {
   return decoding.beams === 1 ? "greedy" : "beam";
 }
 
-/** @param {Decoding} decoding @param {Tree} tree */
-function introduction(decoding, tree) {
+/** @param {PageRecord} record @param {Tree} tree */
+function introduction({alone, meta: {decoding}}, tree) {
   const [steps, nodes] = [tree.steps, tree.nodes.length];
+  if (alone && !nodes) {
+    return [h("p", {class: "dec-lead"}, t(
+      "The text is given, nothing was searched for. At each position the model has read what stands before it, and says how likely each token is to come next.",
+      "Le texte est donné, rien n'a été cherché. À chaque position, le modèle a lu ce qui précède et dit la probabilité de chaque token suivant."))];
+  }
   const sentences = {
     sampled: t(
       `Every token was drawn at random by its probability, ${decoding.beams} ${decoding.beams === 1 ? "time" : "times"} over: nothing was searched for, and nothing was pruned.`,
@@ -60,7 +65,11 @@ function introduction(decoding, tree) {
     ),
   };
   const parts = [h("p", {class: "dec-lead"}, sentences[kindOf(decoding)])];
-  if (decoding.prefix > 0) parts.push(h("p", null, prefixWords(decoding.prefix)));
+  if (alone) {
+    const many = decoding.prefix > 1;
+    parts.push(h("p", null, t(`The model wrote on after the ${many ? `${decoding.prefix} tokens` : "token"} of the text that was given; the search is of what follows.`,
+      `Le modèle a écrit la suite ${many ? `des ${decoding.prefix} tokens` : "du token"} du texte donné ; la recherche est celle de cette suite.`)));
+  } else if (decoding.prefix > 0) parts.push(h("p", null, prefixWords(decoding.prefix)));
   return parts;
 }
 
@@ -115,10 +124,13 @@ function givenPart(record) {
 
 // ---- position by position ---------------------------------------------------------------------------------------------------
 
-/** The walk from <sos> to <eos>; choosing a position shows its candidates in full. @param {PageRecord} record @param {Tree} tree */
+/** How many positions come before the search: a language model's own text is what follows a text that was given. @param {PageRecord} record */
+const positionsBefore = ({alone, meta}) => (alone ? meta.decoding.prefix : 0);
+
+/** The walk from the first token to <eos>; choosing a position shows its candidates in full. @param {PageRecord} record @param {Tree} tree */
 function walkPart(record, tree) {
   const {steps} = record.meta.decoding;
-  const path = tree.follow(steps.map((step) => step.chosen.token));
+  const path = tree.follow(steps.slice(positionsBefore(record)).map((step) => step.chosen.token));
   const panel = h("div", {class: "dec-panel", "aria-live": "polite"});
   const buttons = steps.map((step, place) => stopButton(step, place, () => choose(place)));
   /** @param {number} place */
@@ -130,8 +142,8 @@ function walkPart(record, tree) {
   };
   const list = h(
     "ol",
-    {class: "dec-walk", "aria-label": t("Positions of the translation", "Positions de la traduction")},
-    h("li", {class: "dec-start"}, h("span", null, "<sos>")),
+    {class: "dec-walk", "aria-label": record.alone ? t("Positions of the text", "Positions du texte") : t("Positions of the translation", "Positions de la traduction")},
+    h("li", {class: "dec-start"}, h("span", null, record.meta.first)),
     ...buttons.map((button) => h("li", null, button)),
   );
   list.addEventListener("keydown", (event) => {
@@ -213,10 +225,12 @@ function candidatesOf(record, tree, path, place) {
   const before = decoding.steps.slice(0, place).map((one) => one.chosen.piece);
   const told = step.candidates.reduce((sum, one) => sum + one.probability, 0);
   const listed = step.candidates.some((one) => one.token === step.chosen.token);
-  const rows = step.candidates.map((one, rank) => candidateRow(one, rank + 1, one.token === step.chosen.token, {tree, path, place, decoding}));
-  if (!listed) rows.push(candidateRow(step.chosen, step.rank, true, {tree, path, place, decoding}));
+  const searched = {tree, path, place: place - positionsBefore(record), decoding, alone: record.alone};
+  const rows = step.candidates.map((one, rank) => candidateRow(one, rank + 1, one.token === step.chosen.token, searched));
+  if (!listed) rows.push(candidateRow(step.chosen, step.rank, true, searched));
   const rest = Math.max(0, 1 - told - (listed ? 0 : step.chosen.probability));
-  const forced = place < decoding.prefix && !record.meta.given;
+  const forced = place < decoding.prefix && !record.meta.given && !record.alone;
+  const inSearch = tree.nodes.length > 0;
   return h(
     "div",
     null,
@@ -224,7 +238,7 @@ function candidatesOf(record, tree, path, place) {
       "h4",
       null,
       t(`Position ${place + 1} of ${decoding.steps.length}, after `, `Position ${place + 1} sur ${decoding.steps.length}, après `),
-      h("span", {class: "dec-said"}, `<sos> ${spell(before)}`.trim()),
+      h("span", {class: "dec-said"}, `${record.meta.first} ${spell(before)}`.trim()),
     ),
     h("p", {class: "dec-facts"}, ...factsOf(step), forced ? t(" This token was asked for.", " Ce token était imposé.") : ""),
     h(
@@ -235,7 +249,7 @@ function candidatesOf(record, tree, path, place) {
         "thead",
         null,
         h("tr", null, ...[t("rank", "rang"), t("token", "token"), t("probability",
-          "probabilité"), "log p", t("in the search", "dans la recherche")].map((text) => h("th", {scope: "col"}, text))),
+          "probabilité"), "log p", ...(inSearch ? [t("in the search", "dans la recherche")] : [])].map((text) => h("th", {scope: "col"}, text))),
       ),
       h(
         "tbody",
@@ -248,7 +262,7 @@ function candidatesOf(record, tree, path, place) {
           h("th", {scope: "row"}, t("all others", "tous les autres")),
           h("td", null, barOf(rest)),
           h("td", null, ""),
-          h("td", null, ""),
+          inSearch ? h("td", null, "") : "",
         ),
       ),
     ),
@@ -283,9 +297,9 @@ function barOf(share) {
 
 /**
  * @param {Candidate} one @param {number} rank @param {boolean} chosen
- * @param {{tree: Tree, path: TreeNode[], place: number, decoding: Decoding}} given
+ * @param {Searched} searched
  */
-function candidateRow(one, rank, chosen, {tree, path, place, decoding}) {
+function candidateRow(one, rank, chosen, searched) {
   return h(
     "tr",
     {class: chosen ? "dec-chosen" : null, "data-token": one.token, "data-probability": one.probability},
@@ -293,19 +307,20 @@ function candidateRow(one, rank, chosen, {tree, path, place, decoding}) {
     h("th", {scope: "row"}, tools.piece(one.piece), chosen ? h("span", {class: "dec-tag"}, t("chosen", "choisi")) : ""),
     h("td", null, barOf(one.probability)),
     h("td", null, one.probability > 0 ? tools.number(Math.log(one.probability)) : "−∞"),
-    h("td", {class: "dec-fate"}, whatBecame(one, {tree, path, place, decoding})),
+    searched.tree.nodes.length ? h("td", {class: "dec-fate"}, whatBecame(one, searched)) : "",
   );
 }
 
 /**
  * What the search made of a candidate after the words before it.
- * @param {Candidate} one @param {{tree: Tree, path: TreeNode[], place: number, decoding: Decoding}} given
+ * @param {Candidate} one @param {Searched} searched
  */
-function whatBecame(one, {tree, path, place, decoding}) {
+function whatBecame(one, {tree, path, place, decoding, alone}) {
+  if (place < 0) return t("before the search", "avant la recherche");
   if (place > path.length || (place > 0 && !path[place - 1])) return t("not reached by the search", "non atteint par la recherche");
   const parent = place === 0 ? null : path[place - 1].number;
   const node = (tree.children.get(parent) || []).find((child) => child.token === one.token);
-  if (!node && place < decoding.prefix) return t("not allowed: another token was asked for", "interdit : un autre token était imposé");
+  if (!node && !alone && place < decoding.prefix) return t("not allowed: another token was asked for", "interdit : un autre token était imposé");
   if (!node) return decoding.sampled ? t("not drawn", "non tiré") : t("not among the best", "pas parmi les meilleurs");
   if (node.fate === "ended") return t(`ended, score ${tools.number(node.score)}`, `terminée, score ${tools.number(node.score)}`);
   if (node.fate === "pruned") return t(`pruned at once, total ${tools.number(node.total)}`,
@@ -458,12 +473,12 @@ export const decodingView = {
   id: "decoding",
   order: 3,
   label: {en: "Decoding", fr: "Décodage"},
-  available: (record) => Boolean(record.meta.decoding),
+  available: (record) => record.meta.decoding.steps.length > 0,
   render(root, record) {
     const {decoding} = record.meta;
-    const tree = readTree(decoding);
-    root.append(...introduction(decoding, tree));
-    if (record.meta.given) root.append(givenPart(record));
+    const tree = readTree(decoding, tools.piece(record.predictedTokens[positionsBefore(record) - 1] ?? record.meta.first));
+    root.append(...introduction(record, tree));
+    if (record.meta.given && !record.alone) root.append(givenPart(record));
     root.append(walkPart(record, tree));
     if (tree.nodes.length) root.append(treePart(record, tree));
     if (decoding.finished.length) root.append(resultsPart(record, tree));

@@ -138,11 +138,14 @@ function largestWeights(record, kind, names) {
   () => tools.table(["", ...names.columns], names.rows.map((row, at) => [row, ...names.columns.map((_, column) => tools.number(most[at * columns + column]))]))));
 }
 
-const sorts = () => ({
+/** @param {PageRecord} record */
+const sorts = (record) => ({
   encoder: [t("Encoder self-attention", "Auto-attention de l'encodeur"), t(
     "Every source token may read the whole sentence. Only padding would be masked, and one sentence by itself has none.",
     "Chaque token source peut lire toute la phrase. Seul le remplissage serait masqué, et une phrase seule n'en a pas.")],
-  decoder: [t("Decoder masked self-attention", "Auto-attention masquée du décodeur"), t(
+  decoder: record.alone ? [t("Masked self-attention", "Auto-attention masquée"), t(
+    "A token may read itself and what stands before it, so that training, which sees the whole text at once, never looks ahead.",
+    "Un token peut lire lui-même et ce qui le précède : l'entraînement, qui voit tout le texte d'un coup, ne regarde jamais en avant.")] : [t("Decoder masked self-attention", "Auto-attention masquée du décodeur"), t(
     "A token may read itself and what stands before it, so that training, which sees the whole translation at once, never looks ahead.",
     "Un token peut lire lui-même et ce qui le précède : l'entraînement, qui voit toute la traduction d'un coup, ne regarde jamais en avant.")],
   cross: [t("Cross-attention", "Attention croisée"), t(
@@ -156,7 +159,7 @@ function kindSection(record, kind) {
   const sides = sidesOf(record, kind);
   const names = {rows: sides.rows.map(tools.piece), columns: sides.columns.map(tools.piece)};
   const keep = record.array(`${place}.keep`);
-  const [title, sentence] = sorts()[kind];
+  const [title, sentence] = sorts(record)[kind];
   return tools.section(title,
     h("p", null, sentence),
     h("div", {class: "masks"},
@@ -190,7 +193,7 @@ function demonstration(record) {
       grid(padding, t("Padding", "Remplissage"), t("Nobody reads <pad>.", "Personne ne lit <pad>.")),
       grid(causal, t("Causal", "Causal"), t("Nobody reads ahead.", "Personne ne lit en avant.")),
       grid((row, column) => (padding(row, column) === PADDING ? PADDING : causal(row, column)), t("Their sum", "Leur somme"),
-        t("What the decoder uses.", "Ce qu'emploie le décodeur.")));
+        record.alone ? t("What the model uses.", "Ce qu'emploie le modèle.") : t("What the decoder uses.", "Ce qu'emploie le décodeur.")));
   }
   draw();
   return tools.section(t("Beside a longer sentence", "À côté d'une phrase plus longue"),

@@ -1,4 +1,4 @@
-/* Beyond attention: other ways to ask what a translation hangs on, next to attention; and what the decoder would say after each layer. */
+/* Beyond attention: other ways to ask what a translation or a text hangs on, next to attention; and what the decoder would say after each layer. */
 import * as charts from "../charts.js";
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
@@ -68,14 +68,15 @@ function sideBySide(record, methods) {
  */
 function matrixOf(record, method, onHover) {
   const rows = record.predictedTokens.map(tools.piece);
-  const columns = record.sourceTokens.map(tools.piece);
+  const columns = record.readTokens.map(tools.piece);
   const unit = method.unit ? ` ${method.unit}` : "";
   const picture = charts.heatmap({
     values: method.matrix.data, rows, columns, diverging: method.signed, size: 400, onHover, label: method.title,
     max: method.name === "attention" ? 1 : null,
-    rowTitle: t("target", "cible"), columnTitle: "source",
+    rowTitle: record.alone ? t("is expected", "est attendu") : t("target", "cible"), columnTitle: record.alone ? t("was read", "a été lu") : "source",
     describe: (row, column, value) => `${rows[row]} ← ${columns[column]}: ${tools.number(value)}${unit}`,
-    hint: method.signed ? t("Blue speaks for the target token, orange against it.", "Bleu : pour le token cible ; orange : contre.") : null,
+    hint: !method.signed ? null : record.alone ? t("Blue speaks for the token of the row, orange against it.", "Bleu : pour le token de la ligne ; orange : contre.")
+      : t("Blue speaks for the target token, orange against it.", "Bleu : pour le token cible ; orange : contre."),
   });
   const numbers = () => tools.table(["", ...columns],
     rows.map((name, row) => [name, ...Array.from(method.matrix.row(row), (value) => tools.number(value))]), {caption: method.title});
@@ -94,13 +95,15 @@ function agreement(one, other) {
   return found.length ? found.reduce((sum, value) => sum + value, 0) / found.length : NaN;
 }
 
-/** @param {any[]} methods */
-function agreementPart(methods) {
+/** @param {PageRecord} record @param {any[]} methods */
+function agreementPart(record, methods) {
   if (methods.length < 2) return null;
   const rows = methods.map((one) => [one.title, ...methods.map((other) => shaded(one === other ? 1 : agreement(one, other)))]);
   return tools.section(
     t("Do they agree?", "S'accordent-elles ?"),
-    h("p", null, t(
+    h("p", null, record.alone ? t(
+      "Spearman's rank correlation of the strengths (signs left out) over the tokens that were read, averaged over those that were expected: 1 the same order, 0 unrelated.",
+      "Corrélation de rang de Spearman des forces (sans les signes) sur les tokens lus, moyennée sur les tokens attendus : 1 le même ordre, 0 sans rapport.") : t(
       "Spearman's rank correlation of the strengths (signs left out) over the source tokens, averaged over the target tokens: 1 the same order, 0 unrelated.",
       "Corrélation de rang de Spearman des forces (sans les signes) sur les tokens source, moyennée sur les tokens cible : 1 le même ordre, 0 sans rapport.")),
     tools.table(["", ...methods.map((one) => one.title)], rows, {caption: t("Rank correlation", "Corrélation de rang")}));
@@ -125,10 +128,11 @@ function oneWord(record, methods) {
   };
   draw(state.target);
   return tools.section(
-    t("One target word", "Un mot cible"),
-    h("p", null, t("Choose a token of the translation: what each source token means to it, method by method.",
+    record.alone ? t("One word", "Un mot") : t("One target word", "Un mot cible"),
+    h("p", null, record.alone ? t("Choose a token of the text: what each token before it means to it, method by method.",
+      "Choisissez un token du texte : ce que chaque token d'avant est pour lui, méthode par méthode.") : t("Choose a token of the translation: what each source token means to it, method by method.",
       "Choisissez un token de la traduction : ce que chaque token source est pour lui, méthode par méthode.")),
-    charts.tokens({tokens: record.predictedTokens, label: t("Target tokens", "Tokens cible"), selected: state.target, onSelect: draw}),
+    charts.tokens({tokens: record.predictedTokens, label: record.alone ? t("Tokens of the text", "Tokens du texte") : t("Target tokens", "Tokens cible"), selected: state.target, onSelect: draw}),
     body);
 }
 
@@ -138,12 +142,11 @@ function oneWord(record, methods) {
  */
 function barsOf(record, methods, target) {
   const longest = methods.map((method) => Math.max(...Array.from(method.matrix.row(target), Math.abs)) || 1);
-  const rows = record.sourceTokens.map((token, source) => [
+  const rows = record.readTokens.slice(0, record.alone ? target + 1 : undefined).map((token, source) => [
     tools.piece(token),
     ...methods.map((method, place) => bar(method.matrix.at(target, source), longest[place], method.signed)),
   ]);
-  const header = [t("source",
-    "source"), ...methods.map((one) => h("span", null, one.title, one.unit ? h("span", {class: "bey-unit"}, ` ${one.unit}`) : null))];
+  const header = [record.alone ? t("was read", "a été lu") : "source", ...methods.map((one) => h("span", null, one.title, one.unit ? h("span", {class: "bey-unit"}, ` ${one.unit}`) : null))];
   const table = tools.table(header, rows, {caption: t(`What “${tools.piece(record.predictedTokens[target])}” hangs on`,
     `De quoi dépend « ${tools.piece(record.predictedTokens[target])} »`)});
   table.classList.add("bey-bars");
@@ -215,10 +218,11 @@ function lensPart(record) {
   const settled = Array.from({length: lens.positions}, (_, position) => firstSettled(lens, position));
   const early = settled.filter((layer) => layer < lens.layers - 1).length;
   return tools.section(
-    t("What the decoder would say after each layer", "Ce que le décodeur dirait après chaque couche"),
-    h("p", null, t(
-      "The logit lens: the last norm and the output matrix applied to what each layer hands on. ✓ marks the token that stands in the translation.",
-      "La lentille logit : la dernière norme et la matrice de sortie appliquées à ce que rend chaque couche. ✓ marque le token qui figure dans la traduction.")),
+    record.alone ? t("What the model would say after each layer", "Ce que le modèle dirait après chaque couche")
+      : t("What the decoder would say after each layer", "Ce que le décodeur dirait après chaque couche"),
+    h("p", null, t("The logit lens: the last norm and the output matrix applied to what each layer hands on. ", "La lentille logit : la dernière norme et la matrice de sortie appliquées à ce que rend chaque couche. "),
+      record.alone ? t("✓ marks the token that stands in the text.", "✓ marque le token qui figure dans le texte.")
+        : t("✓ marks the token that stands in the translation.", "✓ marque le token qui figure dans la traduction.")),
     h("p", null, t(
       `${early} of ${lens.positions} positions have their token on top before the last layer, and keep it there.`,
       `${early} positions sur ${lens.positions} ont leur token en tête avant la dernière couche, et l'y gardent.`)),
@@ -286,7 +290,7 @@ export const beyondView = {
   render(root, record) {
     const methods = methodsOf(record);
     const parts = [caveat()];
-    if (methods.length) parts.push(sideBySide(record, methods), oneWord(record, methods), agreementPart(methods));
+    if (methods.length) parts.push(sideBySide(record, methods), oneWord(record, methods), agreementPart(record, methods));
     parts.push(lensPart(record));
     root.append(...parts.filter(Boolean));
   },

@@ -16,8 +16,9 @@ const gradientPlaces = (record) => record.meta.places.filter((place) => record.h
 
 // ---- Words ------------------------------------------------------------------------------------------------------------------
 
-/** @param {Cell} cell */
-function cellName(cell) {
+/** @param {PageRecord} record @param {Cell} cell */
+function cellName(record, cell) {
+  if (record.alone) return `${t("Layer", "Couche")} ${cell.layer}`;
   const half = cell.half === "encoder" ? t("Encoder", "Encodeur") : t("Decoder", "Décodeur");
   const direction = { forward: t(", forwards", ", vers l'avant"), backward: t(", backwards", ", vers l'arrière") }[cell.direction] ?? "";
   return `${half}, ${t("layer", "couche")} ${cell.layer}${direction}`;
@@ -145,11 +146,12 @@ function meanGates(record, cell, names) {
 function stateNorms(record, cell, names) {
   const series = cellsOf(record).filter((one) => one.half === cell.half).flatMap((one) => ["hidden", "cell"]
     .filter((part) => record.has(`${one.name}.${part}`))
-    .map((part) => ({ name: `‖${part === "cell" ? "c" : "h"}‖ ${cellName(one).replace(/^[^,]*, /, "")}`, values: over(record, `${one.name}.${part}`, norm) })));
+    .map((part) => ({ name: `‖${part === "cell" ? "c" : "h"}‖ ${cellName(record, one).replace(/^[^,]*, /, "")}`, values: over(record, `${one.name}.${part}`, norm) })));
   return tools.section(t("How large the states are", "La taille des états"), charts.lines({
     series, labels: names, yLabel: t("norm", "norme"),
     label: cell.half === "encoder" ? t("Norm of the encoder's states after each word.", "Norme des états de l'encodeur après chaque mot.")
-      : t("Norm of the decoder's states after each word.", "Norme des états du décodeur après chaque mot."),
+      : record.alone ? t("Norm of the states after each word.", "Norme des états après chaque mot.")
+        : t("Norm of the decoder's states after each word.", "Norme des états du décodeur après chaque mot."),
   }));
 }
 
@@ -182,7 +184,7 @@ function inspector(record) {
     detail.replaceChildren(equations(record, cell, names));
   };
   point();
-  const select = tools.select(t("Layer", "Couche"), cells.map((one) => ({ value: one.name, text: cellName(one) })), cell.name, (name) => {
+  const select = tools.select(t("Layer", "Couche"), cells.map((one) => ({ value: one.name, text: cellName(record, one) })), cell.name, (name) => {
     Object.assign(chosen, { cell: name, time: null });
     tools.redraw();
     /** @type {HTMLElement} */ (document.querySelector("#view-recurrent select"))?.focus();
@@ -226,14 +228,15 @@ function gradients(record) {
     const series = places.map(({ name, layer }) => ({ name: `${t("layer", "couche")} ${layer}`, values: Array.from(record.array(`gradients.${name}`).data) }));
     return h("div", { class: "time-gradient", "data-half": half }, charts.lines({
       series, labels, log: true, yLabel: "‖dL/dh‖",
-      label: half === "encoder" ? t("At each word of the source", "À chaque mot de la source") : t("At each word that the decoder reads", "À chaque mot que lit le décodeur"),
+      label: half === "encoder" ? t("At each word of the source", "À chaque mot de la source") : record.alone ? t("At each word that is read", "À chaque mot lu") : t("At each word that the decoder reads", "À chaque mot que lit le décodeur"),
     }), h("p", { class: "quiet" }, ratio(series, labels)));
   });
+  const what = record.alone ? t("this text", "ce texte") : t("this translation", "cette traduction");
   const why = recurrent
-    ? t("How strongly the loss of this translation, L = −log p, pulls at what each layer hands on. In a recurrent layer the pull on an early word passes through every step after it: it can vanish, or explode, like a power of their number. Gates and attention are shorter ways back.",
-      "Avec quelle force la perte de cette traduction, L = −log p, tire sur ce que chaque couche transmet. Dans une couche récurrente, le gradient d'un mot ancien traverse toutes les étapes suivantes : il peut s'évanouir ou exploser, comme une puissance de leur nombre. Les portes et l'attention sont des chemins plus courts.")
-    : t("How strongly the loss of this translation, L = −log p, pulls at what each layer hands on. In a Transformer every word is one step from every other, so nothing has to vanish or explode with distance, as it does in recurrent networks.",
-      "Avec quelle force la perte de cette traduction, L = −log p, tire sur ce que chaque couche transmet. Dans un Transformer chaque mot est à un pas de tout autre : rien ne doit s'évanouir ou exploser avec la distance, comme dans les réseaux récurrents.");
+    ? t(`How strongly the loss of ${what}, L = −log p, pulls at what each layer hands on. In a recurrent layer the pull on an early word passes through every step after it: it can vanish, or explode, like a power of their number. Gates and attention are shorter ways back.`,
+      `Avec quelle force la perte de ${what}, L = −log p, tire sur ce que chaque couche transmet. Dans une couche récurrente, le gradient d'un mot ancien traverse toutes les étapes suivantes : il peut s'évanouir ou exploser, comme une puissance de leur nombre. Les portes et l'attention sont des chemins plus courts.`)
+    : t(`How strongly the loss of ${what}, L = −log p, pulls at what each layer hands on. In a Transformer every word is one step from every other, so nothing has to vanish or explode with distance, as it does in recurrent networks.`,
+      `Avec quelle force la perte de ${what}, L = −log p, tire sur ce que chaque couche transmet. Dans un Transformer chaque mot est à un pas de tout autre : rien ne doit s'évanouir ou exploser avec la distance, comme dans les réseaux récurrents.`);
   return tools.section(t("Gradient per time step", "Gradient par étape"), h("p", null, why), h("div", { class: "time-pair" }, pictures));
 }
 

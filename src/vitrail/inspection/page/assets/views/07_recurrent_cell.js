@@ -82,12 +82,13 @@ function inputOf(record, cell, time) {
   /** @param {string} name */
   const row = (name, at = time) => record.array(name)?.row(at) ?? null;
   if (cell.half === "encoder") return row(cell.layer ? `encoder.${cell.layer - 1}.output` : "source_embedded");
-  const parts = [row("target_embedded")];
+  const parts = [row(record.places("embedded").find((place) => place.side === "target").name)];
   if (model.attention === "bahdanau") parts.push(row("attention.context"));
   if (model.input_feeding) parts.push(time ? row("attentional", time - 1) : new Float32Array(model.embedding_width));
   let values = joined(parts);
   for (let layer = 0; layer < cell.layer; layer += 1) {
-    const hidden = row(`decoder.${layer}.hidden`);
+    const below = cellsOf(record).find((one) => one.half === "decoder" && one.layer === layer);
+    const hidden = below ? row(`${below.name}.hidden`) : null;
     if (!hidden || !values) return null;
     values = model.residual && layer ? sumOf(hidden, values) : Array.from(hidden);
   }

@@ -17,8 +17,9 @@ function placeName(place) {
     decoder_output: t("decoder output", "sortie du décodeur"),
   }[place];
   if (whole) return whole;
-  const layer = /^(encoder|decoder)\.(\d+)/.exec(place);
-  if (!layer) return place;
+  const layer = /^(encoder|decoder|cells)\.(\d+)/.exec(place);
+  if (!layer) return place === "embedded" ? t("embeddings", "plongements") : place;
+  if (layer[1] === "cells") return t(`layer ${layer[2]}`, `couche ${layer[2]}`);
   return layer[1] === "encoder" ? t(`encoder ${layer[2]}`, `encodeur ${layer[2]}`) : t(`decoder ${layer[2]}`, `décodeur ${layer[2]}`);
 }
 
@@ -42,14 +43,14 @@ function coordinateTable(points) {
 /** @param {PageRecord} record */
 function sentencePart(record) {
   const {planes} = record.meta;
-  if (!planes.length || record.sourceTokens.length < 3) return null;
+  if (!planes.length || record.readTokens.length < 3) return null;
   if (!planes.some((one) => one.place === state.layer)) state.layer = planes.at(-1).place;
   const body = h("div", null);
   /** @param {string} place */
   const draw = (place) => {
     state.layer = place;
     const {points, explained} = planes.find((one) => one.place === place);
-    const dots = points.map(([x, y], at) => ({x, y, label: tools.piece(record.sourceTokens[at]), title: `${at + 1}. ${tools.piece(record.sourceTokens[at])}`}));
+    const dots = points.map(([x, y], at) => ({x, y, label: tools.piece(record.readTokens[at]), title: `${at + 1}. ${tools.piece(record.readTokens[at])}`}));
     body.replaceChildren(tools.figure(
       scatter({points: dots, path: true, label: t(`States of this sentence, ${placeName(place)}`, `États de cette phrase, ${placeName(place)}`)}),
       `${t("The line follows the sentence.", "La ligne suit la phrase.")} ${shown(explained, "pca")}`, coordinateTable(dots)));
@@ -57,7 +58,7 @@ function sentencePart(record) {
   };
   draw(state.layer);
   return tools.section(
-    t("This sentence, layer by layer", "Cette phrase, couche par couche"),
+    record.alone ? t("This text, layer by layer", "Ce texte, couche par couche") : t("This sentence, layer by layer", "Cette phrase, couche par couche"),
     h("p", null, t("The vectors of its tokens on the plane on which they differ most (principal components).",
       "Les vecteurs de ses tokens sur le plan où ils diffèrent le plus (composantes principales).")),
     tools.choice(t("Where", "Où"), planes.map(({place}) => ({value: place, text: placeName(place)})), state.layer, draw), body);
@@ -73,7 +74,7 @@ function manyPart(record, maps) {
   if (maps.means) options.push({value: MEANS, text: t("sentences", "phrases")});
   if (!options.length) return null;
   if (!options.some((one) => one.value === state.place)) state.place = options.at(maps.means ? -2 : -1)?.value ?? options[0].value;
-  const own = maps.sentences.findIndex((one) => one.text === record.meta.source.text);
+  const own = maps.sentences.findIndex((one) => one.text === record.sides[0].text);
   const drawn = [...new Set(maps.points.sentence)];
   if (!drawn.includes(state.sentence)) state.sentence = drawn.includes(own) ? own : (drawn[0] ?? 0);
   const body = h("div", null);
@@ -153,7 +154,8 @@ function embeddingsPart(record, maps) {
 
 /** The pieces of this sentence and its translation. @param {PageRecord} record @param {string} side */
 function ownPieces(record, side) {
-  return new Set([...(side === "target" ? [] : record.meta.source.pieces), ...(side === "source" ? [] : record.meta.target.pieces)]);
+  const {source, target} = record.meta;
+  return new Set([...(side === "target" ? [] : source?.pieces ?? []), ...(side === "source" ? [] : target?.pieces ?? [])]);
 }
 
 /** @param {PageRecord} record @param {Maps} maps @param {EmbeddingMap} map */
@@ -264,7 +266,7 @@ export const mapsView = {
   id: "maps",
   order: 8,
   label: {en: "Maps", fr: "Cartes"},
-  available: (record) => Boolean(record.meta.extras?.maps) || (record.meta.planes.length > 0 && record.sourceTokens.length > 2),
+  available: (record) => Boolean(record.meta.extras?.maps) || (record.meta.planes.length > 0 && record.readTokens.length > 2),
   render(root, record) {
     const maps = record.meta.extras?.maps;
     const parts = [sentencePart(record)];

@@ -1,0 +1,1 @@
+"""How a training starts from other models: what is taken, and what is frozen."""
