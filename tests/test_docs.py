@@ -17,7 +17,9 @@ PAGES = {
     for path in [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "SECURITY.md"]
 }
 STUDY_NAMES = {study.__name__ for study in STUDIES}
-GUIDES = "".join(PAGES[name] for name in ("models.md", "optimization.md", "translation.md", "training.md", "language.md"))
+GUIDES = "".join(
+    PAGES[name] for name in ("models.md", "optimization.md", "translation.md", "training.md", "language.md", "classification.md")
+)
 
 
 @pytest.mark.parametrize("key", sorted({key.name for key in keys(RunConfig) if not key.name.startswith("data.")}))

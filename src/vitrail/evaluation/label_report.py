@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,8 @@ RESAMPLES = 1_000
 _MOST_SHOWN, _MOST_CONFUSED = 30, 12
 
 
-class Figure(NamedTuple):
+@dataclass(frozen=True)
+class Figure:
     """A score, and the middle 95 % of its bootstrap resamples; both bounds None without."""
 
     value: float
@@ -68,8 +69,8 @@ class LabelEvaluation:
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         plain = {name: getattr(self, name) for name in ("examples", "several", "loss", "most_frequent", "confusion")}
-        figures = {name: getattr(self, name)._asdict() for name in ("accuracy", "f1", "matthews")}
-        return plain | figures | {"labels": [row._asdict() | {"f1": row.f1._asdict()} for row in self.labels]}
+        figures = {name: asdict(getattr(self, name)) for name in ("accuracy", "f1", "matthews")}
+        return plain | figures | {"labels": [row._asdict() | {"f1": asdict(row.f1)} for row in self.labels]}
 
     def to_json(self) -> str:
         """The same as JSON."""

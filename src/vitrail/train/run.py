@@ -356,7 +356,7 @@ class _Run:
         if self.config.train.duration.unit == "minutes" and event.kind == "train" and event.values["done_share"]:
             self._warn_of_warmup(event.step / event.values["done_share"])
         for observe in self.observers:
-            observe(event)
+            observe(event._replace(unit=self.task.unit))
 
     def _weights(self) -> dict[str, Tensor]:
         """The weights to validate and keep: the moving average if there is one."""

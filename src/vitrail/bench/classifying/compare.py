@@ -74,7 +74,7 @@ class ClassifyReport:
             cells = "".join(f"{getattr(row, name).to_text():<23}" for name in _FIGURES)
             lines.append(f"{row.name:<{width}}  {cells}{' '.join(map(str, row.seeds)) or '-'}  {row.detail}".rstrip())
         if len(self.rows) > 1:
-            lines += ["", f"difference from {self.rows[0].name}:"]
+            lines += ["", f'difference from "{self.rows[0].name}":']
         for row in self.rows:
             if row.difference is not None:
                 cells = "".join(f"{_signed(row.difference[name]):<23}" for name in _FIGURES)

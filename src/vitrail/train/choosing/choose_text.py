@@ -72,7 +72,9 @@ def choose_for_text(facts: TextFacts, *, preset: str | None = None, asked: Mappi
     Raises: UsageError for a preset that is no language model.
     """
     if preset is not None and preset not in LEARNING_RATES:
-        raise UsageError(f"preset {preset!r} with --text", expected=" ".join(LEARNING_RATES))
+        raise UsageError(
+            f"preset {preset!r} with --text", expected=" ".join(LEARNING_RATES), remedy="a classifier needs labels, too: --labels FILE"
+        )
     row = next(row for row in TABLE if facts.words <= row.words)
     text, model = f"about {facts.words:,} words", preset or "lstm-lm"
     a_step = tokens_a_step(asked or {}, _BATCH_TOKENS)

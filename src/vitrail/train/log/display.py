@@ -100,7 +100,7 @@ class TrainingDisplay:
         values = event.values
         match event.kind:
             case "train":
-                self._advance(event.step, values)
+                self._advance(event.step, values, unit=event.unit)
             case "validation":
                 self.say(validation_line(event.step, values))
             case _:
@@ -109,8 +109,8 @@ class TrainingDisplay:
     def _print(self, line: str) -> None:
         self._console.print(Text(line))
 
-    def _advance(self, step: int, values: dict[str, Any]) -> None:
-        figures = f"loss {values['loss_nats_per_token']:.3f}  {values['tokens_per_second']:,.0f} tokens/s"
+    def _advance(self, step: int, values: dict[str, Any], *, unit: str) -> None:
+        figures = f"loss {values['loss_nats_per_token']:.3f}  {values['tokens_per_second']:,.0f} {unit}/s"
         left = remaining(values["seconds"], values["done_share"])
         line = f"step {step:,}  epoch {values['epoch']:.1f}  {figures}  {left} left"
         self.note(line)

@@ -15,6 +15,8 @@ class Event(NamedTuple):
     kind: Literal["train", "validation", "saved", "skipped", "finished"]
     step: int
     values: dict[str, Any]
+    unit: str = "tokens"
+    """What is counted as tokens."""
 
     def record(self) -> dict[str, Any]:
         """The event as one line of `metrics.jsonl`."""

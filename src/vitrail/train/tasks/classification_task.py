@@ -28,6 +28,7 @@ class ClassificationTask(Task):
     scores: ClassVar = {"f1": "macro F1", "accuracy": "accuracy", "matthews": "Matthews", "loss": "loss"}
     preferred: ClassVar = "f1"
     preferred_reason: ClassVar = "the mean over all labels, so that rare ones count as much as frequent ones"
+    unit: ClassVar = "examples"
     noise: ClassVar = {"f1": -math.inf, "accuracy": -math.inf, "matthews": -math.inf, "loss": -math.inf}
 
     def __init__(self, config: RunConfig, prepared: PreparedLabels, device: torch.device) -> None:

@@ -54,6 +54,8 @@ class Task(ABC):
     """Why it is, where there are several."""
     noise: ClassVar[Mapping[str, float]]
     """Dev scores up to this one are noise; see `Progress.is_better`."""
+    unit: ClassVar[str] = "tokens"
+    """What a loss is the mean over, and what is counted as tokens."""
     films: ClassVar[bool] = False
     """Whether there is a film of the training; see `watched`."""
     prepared: PreparedData
