@@ -74,9 +74,10 @@ class ReconstructionReport:
     def facts(self) -> tuple[str, ...]:
         """How it was measured, one fact a line."""
         seeds = len({point.seed for point in self.points})
+        noun = "trainings" if seeds > 1 else "training"
         return (
             f"text: {self.text}; {self.lines:,} test lines, given back greedily from their vectors",
-            f"{seeds} trainings for each width, with the same other settings; {', '.join(self.settings) or 'settings as chosen'}",
+            f"{seeds} {noun} for each width, with the same other settings; {', '.join(self.settings) or 'settings as chosen'}",
             "intervals: from the lowest to the highest end of the trainings' 95 % intervals over test lines (Wilson; bootstrap for chrF)",
         )
 

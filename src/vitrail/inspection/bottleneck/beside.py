@@ -1,5 +1,6 @@
 """Both beside each other, as text, as plain values and as a page."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from vitrail.inspection.bottleneck.token_vectors import TokenVectors
 from vitrail.reports.charts import Bar, Section, Series, bar_chart, bullets, html_figure, line_chart, page, paragraph, table
 from vitrail.reports.heat_map import MOST_CELLS, HeatRow, heat_map
 
-_STRONGEST = 12
+_STRONGEST, _LONGEST = 12, 60
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Beside:
 
     def _drawn(self) -> str:
         one, tokens = self.one, self.tokens
-        width, count = len(one.latent), len(one.tokens)
+        width = len(one.latent)
         groups = [(f"{self.name}: one vector of {width} numbers", [HeatRow("the sentence", one.standard)])]
         rows = [
             ["vectors", "1"],
@@ -91,7 +92,7 @@ class Beside:
             "Each cell is a number: blue above zero, orange below, stronger the farther from it. The autoencoder's numbers are in units"
             f" of their spread over the text that it is compared with.{cut}"
         )
-        chart = heat_map(groups, title=f"{count} tokens, as vectors")
+        chart = heat_map(groups, title="The sentence, as vectors")
         return paragraph(f"“{one.sentence}”") + html_figure(chart, caption=caption) + table(header, rows)
 
     def _given_back(self) -> str:
@@ -136,9 +137,18 @@ def _removed(tokens: TokenVectors) -> str:
         f"From their mean in every place, one vector, which the decoder was not trained to read: “{tokens.from_mean}”",
         f"Of {len(tokens.tokens)} vectors, {named} have their nearest vector in other sentences at the same token: they say their word.",
     ]
-    rows = [[part.token, part.without, part.alone, part.likest] for part in tokens.tokens]
-    header = ["token", "written without its vector", "written from its vector alone", "nearest vector elsewhere is of"]
+    rows = [[part.token, _lost(tokens.text, part.without), part.without, _cut(part.alone), part.likest] for part in tokens.tokens]
+    header = ["token", "words that go", "written without its vector", "written from its vector alone", "nearest vector elsewhere is of"]
     return bullets(facts) + table(header, rows)
+
+
+def _lost(whole: str, without: str) -> str:
+    """The words of a text that another one has fewer of."""
+    return " ".join((Counter(whole.split()) - Counter(without.split())).elements()) or "–"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
 
 
 def _spread(one: OneVector) -> str:
