@@ -81,11 +81,13 @@ DATA = {"corpora": [{"source": "a.en", "target": "a.fr"}]}
     [
         (
             {"model": {"cell": "gru"}},
-            "model.cell: kind transformer has no such key, but recurrent and recurrent-autoencoder and recurrent-language have (model.kind)",
+            "model.cell: kind transformer has no such key, but recurrent and recurrent-autoencoder and recurrent-language have"
+            " (model.kind)",
         ),
         (
             {"model": {"kind": "recurrent", "heads": 2}},
-            "model.heads: kind recurrent has no such key, but causal-language and masked-language and transformer and transformer-autoencoder have (model.kind)",
+            "model.heads: kind recurrent has no such key, but causal-language and masked-language and transformer and"
+            " transformer-autoencoder have (model.kind)",
         ),
         ({"model": {"kind": "gru"}}, "model.kind: gru is none of 'transformer', 'recurrent'"),
         ({"model": {"widht": 3}}, "model.widht: no such key of kind transformer; model.width?"),

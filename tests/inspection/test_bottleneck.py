@@ -100,10 +100,8 @@ def test_the_page_shows_both_and_runs_nothing_that_a_text_says(tmp_path: Path, c
     capsys.readouterr()
     assert run([*command, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert len(record["one"]["latent"]) == 6 and [part["token"] for part in record["tokens"]["tokens"]][-2:] == [
-        *WORDS.pieces(WORDS.encode("犬")),
-        "</s>",
-    ]
+    pieces = [part["token"] for part in record["tokens"]["tokens"]]
+    assert len(record["one"]["latent"]) == 6 and pieces[-2:] == [*WORDS.pieces(WORDS.encode("犬")), "</s>"]
     count = len(record["tokens"]["tokens"])
     assert page.count('height="16" style=') == 6 + count * 16
     assert run(command) == 0
@@ -121,6 +119,17 @@ def test_who_cannot_stand_there_is_told_why(tmp_path: Path) -> None:
         look_at_tokens(recurrent, "ann", TEXTS, name="lstm")
     with pytest.raises(ModelError, match="an autoencoder, too"):
         look_at_tokens(load_model(tmp_path / "auto"), "ann", TEXTS, name="auto")
+
+
+def test_views_of_words_are_refused_where_the_decoder_reads_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    auto = saved(tmp_path / "auto", AUTO)
+    assert run(["inspect", str(auto), "ann sees cats"]) != 0
+    assert "vitrail inspect bottleneck" in capsys.readouterr().err
+    (tmp_path / "one.txt").write_text("ann sees cats\n")
+    assert run(["translate", str(auto), "--alignment", "--source", str(tmp_path / "one.txt")]) != 0
+    assert "not the words" in capsys.readouterr().err
+    lstm = saved(tmp_path / "lstm", RecurrentAutoencoderConfig.model_validate({**SMALL, "embedding_width": 8, "bottleneck": 6}))
+    assert run(["inspect", str(lstm), "ann sees cats"]) == 0
 
 
 def test_a_page_of_the_autoencoder_alone(tmp_path: Path) -> None:

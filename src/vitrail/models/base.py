@@ -221,6 +221,8 @@ class TranslationModel(Model):
 
     config: Any
     """Its configuration; each model has its own class."""
+    reads_tokens: ClassVar[bool] = True
+    """Whether the memory has one position for each source token, for attention and for views of it."""
 
     def loss(self, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
         """See `Model.loss`; of a `batches.Batch`."""

@@ -24,7 +24,8 @@ class Training:
         str,
         typer.Option(
             metavar="NAME",
-            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm.",
+            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm,"
+            " gpt-mini, bert-mini, autoencoder-mini, autoencoder-lstm.",
             show_default=False,
         ),
     ] = ""
@@ -57,10 +58,10 @@ def train(
     training: Training,
     json: console.Json = False,
 ) -> None:
-    """Train a translator from parallel text, or a language model from plain text.
+    """Train a translator from parallel text, or a language model or an autoencoder from plain text.
 
     Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
-    One for a language model: vitrail train --text a.txt -o runs/a.
+    One for a language model: vitrail train --text a.txt -o runs/a, or with --preset autoencoder-mini an autoencoder.
     What is not set is chosen from the text, and reported.
     Run the same command again to resume a stopped run.
     """

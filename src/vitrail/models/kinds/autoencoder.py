@@ -185,6 +185,7 @@ class TransformerAutoencoder(AutoencoderModel, Transformer):
     vector to all target positions.
     """
 
+    reads_tokens: ClassVar[bool] = False
     config: TransformerAutoencoderConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, config: TransformerAutoencoderConfig, *, source_vocabulary: int, target_vocabulary: int) -> None:
