@@ -51,7 +51,7 @@ def _recurrent(**changes: object) -> RecurrentConfig:
 
 
 def _auto(**changes: object) -> TransformerAutoencoderConfig:
-    return TransformerAutoencoderConfig.model_validate(_tiny().model_dump(exclude={"kind"}) | {"bottleneck": 6} | changes)
+    return TransformerAutoencoderConfig.model_validate(_tiny().model_dump(exclude={"kind"}) | {"bottleneck": 6, "slots": 4} | changes)
 
 
 def _recurrent_auto(**changes: object) -> RecurrentAutoencoderConfig:

@@ -21,7 +21,7 @@ from vitrail.models.kinds.autoencoder import (
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))
 BOTH = Vocabularies(LETTERS, LETTERS, joint=True)
 SHAPE = {"encoder_layers": 2, "decoder_layers": 2, "width": 16, "dropout": 0.0, "bottleneck": 5}
-TRANSFORMER = {**SHAPE, "heads": 2, "feed_forward": 24}
+TRANSFORMER = {**SHAPE, "heads": 2, "feed_forward": 24, "slots": 4}
 CONFIGS = {
     "transformer": TransformerAutoencoderConfig.model_validate(TRANSFORMER),
     "transformer-first-one-slot": TransformerAutoencoderConfig.model_validate({**TRANSFORMER, "pooling": "first", "slots": 1}),

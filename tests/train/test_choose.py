@@ -93,7 +93,7 @@ def test_more_text_larger_vocabulary_less_dropout() -> None:
         == {name for name, config in PRESETS.items() if MODEL_KINDS[config.kind].task == "translation"}
     )
     by_task = {task: {name for name, config in PRESETS.items() if MODEL_KINDS[config.kind].task == task} for task in TASK_MODELS}
-    assert choose_text.LEARNING_RATES.keys() == by_task["language"] | by_task["masked"]
+    assert choose_text.LEARNING_RATES.keys() == by_task["language"] | by_task["masked"] | by_task["autoencoding"]
     assert choose_labels.LEARNING_RATES.keys() == by_task["classification"]
 
 

@@ -18,6 +18,7 @@ from vitrail.decode.search.beams import beam_search
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
+from vitrail.models.base import Encoded, TranslationModel
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.model_folder import LoadedFolder
 from vitrail.runtime.device import fewest_rows
@@ -120,16 +121,22 @@ class Autoencoder(Embedder):
 def write_latents(model: AutoencoderModel, latents: Float[Tensor, "B Z"], longest: Sequence[int]) -> list[tuple[int, ...]]:
     """The ids that are written for each z, greedily, at most `longest` of each. Precondition: evaluation mode."""
     device = next(model.parameters()).device
-    least = fewest_rows(torch.get_num_threads())
     found: dict[int, tuple[int, ...]] = {}
     order = sorted(range(len(latents)), key=lambda place: longest[place])
     for first in range(0, len(order), _ROWS):
         part = order[first : first + _ROWS]
-        queries = [Query(longest=max(1, longest[place])) for place in part]
-        state = model.start(model.expand(latents[part].to(device)))
-        written = beam_search(model.step, state, queries, config=GREEDY, min_rows=least, device=device)
-        found.update((place, tuple(one.tokens)) for place, (one, *_) in zip(part, written, strict=True))
+        written = write_encoded(model, model.expand(latents[part].to(device)), [longest[place] for place in part])
+        found.update(zip(part, written, strict=True))
     return [found[place] for place in range(len(latents))]
+
+
+@torch.inference_mode()
+def write_encoded(model: TranslationModel, encoded: Encoded, longest: Sequence[int]) -> list[tuple[int, ...]]:
+    """The ids that a decoder writes from what it is given, greedily, at most `longest` of each. Precondition: evaluation mode."""
+    queries = [Query(longest=max(1, most)) for most in longest]
+    least, device = fewest_rows(torch.get_num_threads()), encoded.memory.device
+    found = beam_search(model.step, model.start(encoded), queries, config=GREEDY, min_rows=least, device=device)
+    return [tuple(one.tokens) for one, *_ in found]
 
 
 @torch.inference_mode()

@@ -82,10 +82,16 @@ class InspectableTranslator(Translator):
             search, constraints: as for `translate`; a prefix is of the first part.
             edit: inspect the part and the model with this edit applied.
         Raises: UsageError for a text or translation without tokens or with more than `LONGEST`, for a part that does not exist, for a
-            translation of a text in several parts without `part`, and for constraints that cannot be satisfied; ModelError for an ensemble
-            or a compiled model.
+            translation of a text in several parts without `part`, and for constraints that cannot be satisfied; ModelError for an ensemble,
+            a compiled model or a Transformer autoencoder.
         """
         model = self.model
+        if not model.reads_tokens:
+            raise ModelError(
+                "an autoencoder: its decoder reads one vector of the sentence, and not the words",
+                expected="a model that translates",
+                remedy='vitrail inspect bottleneck MODEL "A sentence."',
+            )
         if edit is not None:
             text, constraints = replace_words(text, edit.words), with_edit_prefix(constraints, edit)
         chosen = self.choose_part(text, part, constraints=constraints, given=translation is not None, edit=edit)

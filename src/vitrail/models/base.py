@@ -249,6 +249,9 @@ class CarryingModel(LanguageModel):
 class TranslationModel(AutoregressiveModel):
     """A model that is decoded one token at a time; search uses only `encode`, `start` and `step`."""
 
+    reads_tokens: ClassVar[bool] = True
+    """Whether the memory has one position for each source token, for attention and for views of it."""
+
     def loss(self, batch: Any, *, label_smoothing: float = 0.0) -> LossSum:
         """See `Model.loss`; of a `batches.Batch`."""
         return self.loss_given(self.encode(batch.source), batch, label_smoothing=label_smoothing)

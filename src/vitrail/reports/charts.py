@@ -98,7 +98,7 @@ def line_chart(
     dots = [dot for line in lines for dot in line if dot is not None]
     head = _heading(title, y_label)
     if not dots:
-        return _svg(title, f"{y_label} over {x_label}: no values.", [*head, _words(WIDTH / 2, HEIGHT / 2, "no values", anchor="middle")])
+        return svg(title, f"{y_label} over {x_label}: no values.", [*head, words_at(WIDTH / 2, HEIGHT / 2, "no values", anchor="middle")])
     key = [_cut(one.name, 30) for one in series]
     right = WIDTH - (max(map(_width, key)) + 46 if any(key) else 16)
     height = max(HEIGHT, _TOP + _BOTTOM + _ROW * len(series))
@@ -110,15 +110,15 @@ def line_chart(
         x = Axis(-0.5, len(categories) - 0.5, left, right, False, named)
     else:
         x = scale([dot.x for dot in dots], start=left + 8, end=right - 8, log=log_x, outward=False)
-    body = [*head, *_grid(x, y, left=left, right=right), _words((left + right) / 2, height - 8, x_label, anchor="middle")]
+    body = [*head, *_grid(x, y, left=left, right=right), words_at((left + right) / 2, height - 8, x_label, anchor="middle")]
     body += [shape for index, line in enumerate(lines) for shape in _band(line, index, x, y, whiskers=bool(categories))]
     body += [shape for index, line in enumerate(lines) for shape in _line(line, index, x, y)]
     if any(key):
         body += _names(key, lines, x, y, right=right)
     hidden = sum(1 for one in series for value in one.y if value is not None) - len(dots)
     if hidden:
-        body.append(_words(right, 38, f"{hidden} values cannot be drawn", anchor="end", size=12))
-    return _svg(title, _line_words(series, lines, x_label=x_label, y_label=y_label), body, height=height)
+        body.append(words_at(right, 38, f"{hidden} values cannot be drawn", anchor="end", size=12))
+    return svg(title, _line_words(series, lines, x_label=x_label, y_label=y_label), body, height=height)
 
 
 def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
@@ -131,12 +131,12 @@ def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
     pitch, top = 34, 40
     height = top + pitch * len(bars) + _BOTTOM
     x = scale([0.0, *values], start=left, end=right, log=False, outward=True)
-    body = [_words(0, 18, _cut(title, 72), bold=True), _words((left + right) / 2, height - 8, x_label, anchor="middle")]
+    body = [words_at(0, 18, _cut(title, 72), bold=True), words_at((left + right) / 2, height - 8, x_label, anchor="middle")]
     body += _ticks_below(x, top=top, bottom=height - _BOTTOM)
     zero = x.at(0.0)
     for index, (bar, name, text) in enumerate(zip(bars, names, texts, strict=True)):
         middle = top + pitch * (index + 0.5)
-        body.append(_words(left - 8, middle + 5, name, anchor="end"))
+        body.append(words_at(left - 8, middle + 5, name, anchor="end"))
         end = zero
         if bar.value is not None and drawable(bar.value, log=False):
             end = x.at(bar.value)
@@ -146,9 +146,9 @@ def bar_chart(bars: Sequence[Bar], *, title: str, x_label: str) -> str:
                 low, high = x.at(bar.low), x.at(bar.high)
                 body.append(_path(f"M{_n(low)} {_n(middle)}H{_n(high)}M{_n(low)} {_n(middle - 6)}v12M{_n(high)} {_n(middle - 6)}v12"))
                 end = max(end, high)
-        body.append(_words(max(end, zero) + 8, middle + 5, text))
+        body.append(words_at(max(end, zero) + 8, middle + 5, text))
     described = "; ".join(f"{bar.name} {text}" for bar, text in zip(bars, texts, strict=True))
-    return _svg(title, f"{x_label}: {described or 'no values'}.", body, height=height)
+    return svg(title, f"{x_label}: {described or 'no values'}.", body, height=height)
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "") -> str:
@@ -236,7 +236,8 @@ details::details-content{{content-visibility:visible;block-size:auto}}}}
 """
 
 
-def _svg(title: str, description: str, body: Iterable[str], *, height: float = HEIGHT) -> str:
+def svg(title: str, description: str, body: Iterable[str], *, height: float = HEIGHT) -> str:
+    """An <svg> element with its title and description."""
     inner = "\n".join(body)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {_n(height)}" role="img" fill="currentColor" '
@@ -246,7 +247,7 @@ def _svg(title: str, description: str, body: Iterable[str], *, height: float = H
 
 
 def _heading(title: str, y_label: str) -> list[str]:
-    return [_words(0, 18, _cut(title, 72), bold=True), _words(0, 40, _cut(y_label, 72))]
+    return [words_at(0, 18, _cut(title, 72), bold=True), words_at(0, 40, _cut(y_label, 72))]
 
 
 def _grid(x: Axis, y: Axis, *, left: float, right: float) -> list[str]:
@@ -254,7 +255,7 @@ def _grid(x: Axis, y: Axis, *, left: float, right: float) -> list[str]:
     for value, label in y.ticks:
         place = y.at(value)
         shapes.append(f'<path d="M{_n(left)} {_n(place)}H{_n(right)}" fill="none" stroke="currentColor" stroke-opacity="0.15"/>')
-        shapes.append(_words(left - 7, place + 5, label, anchor="end"))
+        shapes.append(words_at(left - 7, place + 5, label, anchor="end"))
     return shapes + _ticks_below(x, top=y.start, bottom=y.start + 5)
 
 
@@ -267,7 +268,7 @@ def _ticks_below(x: Axis, *, top: float, bottom: float) -> list[str]:
         opacity = "1" if bottom - top < 10 else "0.15"
         shapes.append(f'<path d="M{_n(place)} {_n(top)}V{_n(bottom)}" fill="none" stroke="currentColor" stroke-opacity="{opacity}"/>')
         if place - half >= free:
-            shapes.append(_words(place, bottom + 15, label, anchor="middle"))
+            shapes.append(words_at(place, bottom + 15, label, anchor="middle"))
             free = place + half + 6
     return shapes
 
@@ -319,7 +320,7 @@ def _names(key: Sequence[str], lines: Sequence[Sequence[_Dot | None]], x: Axis, 
             shapes.append(f'<path d="{leader}" fill="none" style="stroke:{_colour(index)}" stroke-opacity="0.5"/>')
         sample = f"M{_n(right + 6)} {_n(place)}h26"
         shapes.append(_path(sample, _colour(index), kind="key", dash=_DASHES[index % len(_DASHES)]))
-        shapes += [_marker(index, right + 19, place, hint=key[index]), _words(right + 37, place + 5, key[index])]
+        shapes += [_marker(index, right + 19, place, hint=key[index]), words_at(right + 37, place + 5, key[index])]
     return shapes
 
 
@@ -400,7 +401,8 @@ def _path(course: str, colour: str = "currentColor", *, kind: str = "whisker", d
     return f'<path class="{kind}" d="{course}" fill="none" {stroke}/>'
 
 
-def _words(x: float, y: float, text: str, *, anchor: str = "start", bold: bool = False, size: int = _FONT) -> str:
+def words_at(x: float, y: float, text: str, *, anchor: str = "start", bold: bool = False, size: int = _FONT) -> str:
+    """A text in an <svg> element, escaped."""
     weight = ' font-weight="600"' if bold else ""
     smaller = f' font-size="{size}"' if size != _FONT else ""
     return f'<text x="{_n(x)}" y="{_n(y)}" text-anchor="{anchor}"{weight}{smaller}>{_text(text)}</text>'

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 experiment = typer.Typer(
     name="experiment",
-    help="Show the problems that attention and gates solve: memory, gradients, one vector, length, norms.",
+    help="Show the problems that attention and gates solve: memory, gradients, one vector, length, norms, reconstruction.",
     no_args_is_help=True,
 )
 
@@ -197,6 +197,49 @@ def norms(
     console.show(report.to_json() if json else report.to_text())
 
 
-EXPERIMENTS: dict[str, Callable[..., Any]] = {function.__name__: function for function in (lag, gradients, bottleneck, length, norms)}
+def reconstruction(
+    text: Annotated[Path, typer.Option(metavar="FILE", help="Sentences to learn from, one a line.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of the study: its runs, reconstruction.html and reconstruction.json.")
+    ],
+    test: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Sentences to give back.", show_default="held out from the text")
+    ] = None,
+    widths: Annotated[str, typer.Option(metavar="N[,N]", help="Numbers in the bottleneck.")] = "8,16,32,64,128,256,512",
+    presets: Annotated[
+        list[str] | None,
+        typer.Option("--preset", metavar="NAME", help="A kind of autoencoder. May be given several times.", show_default="both kinds"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings for each width, numbered from 1.")] = 2,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help='A setting of every training, such as train.duration="2000 steps".', show_default=False
+        ),
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """How narrow may one vector be? Autoencoders give test lines back, by the width of their bottleneck.
+
+    Recurrent and Transformer; 28 trainings by default. Called again, it goes on where it was stopped.
+    """
+    from vitrail.experiments.length import parse_lengths
+    from vitrail.experiments.reconstruction import KINDS, ReconstructionPlan, reconstruction_report_files, run_reconstruction_experiment
+
+    _require_own(reconstruction_report_files, output)
+    from vitrail.config import parse_override
+
+    plan = ReconstructionPlan(
+        text, test, parse_lengths(widths), tuple(presets or KINDS), seeds, tuple(parse_override(one) for one in settings or ())
+    )
+    report = run_reconstruction_experiment(plan, output, say=console.say)
+    for path in report.write(output):
+        console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
+EXPERIMENTS: dict[str, Callable[..., Any]] = {
+    function.__name__: function for function in (lag, gradients, bottleneck, length, norms, reconstruction)
+}
 for _name, _study in EXPERIMENTS.items():
     experiment.command(_name)(_study)

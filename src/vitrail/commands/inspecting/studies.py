@@ -262,6 +262,58 @@ def order(
     )
 
 
+@console.with_groups
+def bottleneck(
+    model: Annotated[Path, typer.Argument(metavar="AUTOENCODER", help="A run or a model folder of an autoencoder.")],
+    text: Annotated[str, typer.Argument(metavar="SENTENCE", help="The sentence to look at.")],
+    *,
+    beside: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="A Transformer that translates, to stand beside it.", show_default=False)
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option("--text", metavar="FILE", help="Sentences to compare with.", show_default="the run's dev text")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write a page.", show_default=False)] = None,
+    machine: console.Machine,
+    json: console.Json = False,
+) -> None:
+    """An autoencoder's one vector beside a Transformer encoder's one vector per token.
+
+    What each gives back; what is lost as the vector narrows; what happens when a token's vector is removed.
+    """
+    from vitrail.decode.autoencoder import Autoencoder
+    from vitrail.evaluation.report import read_sentences
+    from vitrail.files import require_own, write_file
+    from vitrail.inspection.bottleneck.beside import Beside
+    from vitrail.inspection.bottleneck.one_vector import look_at_vector
+    from vitrail.inspection.bottleneck.token_vectors import look_at_tokens
+    from vitrail.models.model_folder import load_model
+    from vitrail.reports.charts import is_page
+    from vitrail.runtime.device import choose_device
+
+    require_sentence(text, example='vitrail inspect bottleneck AUTOENCODER "A sentence."')
+    if output is not None:
+        require_own({output: is_page}, what="the page")
+    autoencoder = Autoencoder.load(model, threads=machine.threads, device=machine.device)
+    dev = model / "data" / "dev.text"
+    if source is None and not dev.exists():
+        raise UsageError(f"{model}: has no dev text of its own", expected="--text FILE, sentences to compare with")
+    texts = read_sentences(source or dev)[:_COMPARED]
+    tokens = None
+    if beside is not None:
+        tokens = look_at_tokens(load_model(beside, device=choose_device(machine.device)), text, texts, name=str(beside))
+    found = Beside(model.name, look_at_vector(autoencoder, text, texts), "" if beside is None else beside.name, tokens)
+    if output is not None:
+        write_file(output, found.to_html().encode("utf-8", "replace"))
+        console.say(f"wrote {output}")
+    if output is None or json:
+        show(found, json=json)
+
+
+_COMPARED = 1000
+"""Sentences that one is compared with, at most."""
+
+
 def require_sentence(text: str, *, example: str) -> str:
     """A text with something in it. Raises UsageError with the example."""
     if not text.strip():
@@ -269,5 +321,5 @@ def require_sentence(text: str, *, example: str) -> str:
     return text
 
 
-STUDIES = (heads, antecedents, align, maps, film, projector, order)
+STUDIES = (heads, antecedents, align, maps, film, projector, order, bottleneck)
 """In the order in which they are listed."""

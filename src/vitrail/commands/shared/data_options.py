@@ -85,7 +85,9 @@ class AnyTextOptions(TextOptions):
     text: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="FILE", help="Plain text, for a language model. Given several times: read one after the other.", show_default=False
+            metavar="FILE",
+            help="Plain text, for a language model or an autoencoder. Given several times: read one after the other.",
+            show_default=False,
         ),
     ] = None
     labels: Annotated[

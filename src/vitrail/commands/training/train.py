@@ -25,8 +25,8 @@ class Training:
         str,
         typer.Option(
             metavar="NAME",
-            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm;"
-            " of labels: classifier-mini, classifier-lstm.",
+            help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm,"
+            " gpt-mini, bert-mini, autoencoder-mini, autoencoder-lstm; of labels: classifier-mini, classifier-lstm.",
             show_default=False,
         ),
     ] = ""
@@ -77,10 +77,10 @@ def train(
     training: Training,
     json: console.Json = False,
 ) -> None:
-    """Train a translator from parallel text, a language model from plain text, or a classifier from text with labels.
+    """Train a translator from parallel text, a language model or an autoencoder from plain text, or a classifier from text with labels.
 
     Two files are enough: vitrail train --source a.en --target a.fr -o runs/a.
-    One for a language model: vitrail train --text a.txt -o runs/a.
+    One for a language model: vitrail train --text a.txt -o runs/a, or with --preset autoencoder-mini an autoencoder.
     Text and labels for a classifier: vitrail train --text a.txt --labels labels.txt -o runs/a, or --examples a.tsv.
     What is not set is chosen from the text, and reported.
     To start from other models: --init encoder=runs/bert --init decoder=runs/gpt.

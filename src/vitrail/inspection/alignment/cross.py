@@ -24,7 +24,11 @@ LONGEST = 1024
 
 
 def cross_layers(model: TranslationModel) -> dict[int, str]:
-    """The Probes of the cross-attention weights: layer -> name. Raises UsageError for a model without cross-attention."""
+    """The Probes of the cross-attention weights: layer -> name. Raises UsageError for a model without cross-attention to tokens."""
+    if not model.reads_tokens:
+        raise UsageError(
+            "an autoencoder: its attention reads one vector of the sentence, not the words", expected="a model that translates"
+        )
     found = {one.layer: one.weights for one in attentions(model.places(), "cross")}
     if not found:
         raise UsageError("a model without attention to its source", expected="one with it", remedy="model.attention, when it is trained")

@@ -49,8 +49,9 @@ class TransformerAutoencoderConfig(BottleneckConfig, TransformerConfig):
     """A Transformer whose decoder gets one vector; another kind is `recurrent-autoencoder`."""
     pooling: Pooling = "mean"
     """How vectors of tokens become one: mean, or first (of a <s> that is put before the sentence, as BERT's [CLS])."""
-    slots: int = Field(default=4, ge=1, le=1024)
-    """Vectors of model width that z is mapped to, for the decoder's attention to choose from; with 1 it has no choice."""
+    slots: int = Field(default=1, ge=1, le=1024)
+    """Vectors of model width that z is mapped to, for the decoder's attention to choose from. With 1 it has no choice, and its queries
+    and keys learn nothing; more of them overfitted a small text."""
 
     def describe(self) -> str:
         """See `TransformerConfig.describe`."""
@@ -184,6 +185,7 @@ class TransformerAutoencoder(AutoencoderModel, Transformer):
     vector to all target positions.
     """
 
+    reads_tokens: ClassVar[bool] = False
     config: TransformerAutoencoderConfig  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, config: TransformerAutoencoderConfig, *, source_vocabulary: int, target_vocabulary: int) -> None:
