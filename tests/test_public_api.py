@@ -17,9 +17,9 @@ from vitrail.train.tasks.validate import Validated
 
 NAMES = [
     *(
+        "Autoencoder",
         "Classified",
         "Classifier",
-        "Autoencoder",
         "DataError",
         "Duration",
         "Embedder",
