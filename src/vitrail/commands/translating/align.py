@@ -54,17 +54,17 @@ def align(
 
     vitrail align runs/en-fr --source test.en --target test.fr > test.links
     """
-    import vitrail
     from vitrail.evaluation.report import read_sentences
     from vitrail.inspection.alignment.cross import LONGEST
     from vitrail.inspection.alignment.links import to_pharaoh
     from vitrail.inspection.alignment.word_alignment import Aligner
+    from vitrail.inspection.translator import InspectableTranslator
 
     if json and known.gold is None:
         raise UsageError("--json without --gold", expected="lines such as 0-0 1-2", remedy="leave it out")
     if known.first and known.gold is None:
         raise UsageError("--first without --gold", remedy="add --gold FILE")
-    translator = vitrail.load(model, device=machine.device, threads=machine.threads)
+    translator = InspectableTranslator.load(model, device=machine.device, threads=machine.threads)
     sources = read_sentences(source)
     targets = read_sentences(target, like=sources, beside=source)
     right = None if known.gold is None else _read_gold(known.gold, sources, targets, first=known.first)
