@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from language_models import CAUSAL, LANGUAGE, RECURRENT, TEXTS, VOCABULARIES, generator
+from language_models import CAUSAL, CORPUS, LANGUAGE, RECURRENT, TEXTS, VOCABULARIES, generator
 
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
@@ -16,6 +16,7 @@ from vitrail.inspection.causes.lens import apply_lens
 from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.drawing.terminal import to_text
 from vitrail.inspection.generator import InspectableGenerator
+from vitrail.inspection.maps.model_map import map_text
 from vitrail.inspection.record import Inspection
 
 
@@ -237,6 +238,34 @@ def test_a_hidden_token_is_read_by_itself_alone(name: str) -> None:
 def test_what_cannot_be_inspected_says_why(asked: dict[str, object], match: str) -> None:
     with pytest.raises(UsageError, match=match):
         generator("causal").inspect(**asked)  # pyright: ignore[reportArgumentType]
+
+
+def hsic(x: np.ndarray, y: np.ndarray) -> float:
+    """Song et al. 2012, eq. 5, for the kernels XXᵀ and YYᵀ."""
+    first, second = ((values @ values.T) * (1 - np.eye(len(values))) for values in (x, y))
+    n, one = len(x), np.ones(len(x))
+    middle = (one @ first @ one) * (one @ second @ one) / ((n - 1) * (n - 2))
+    return float((np.trace(first @ second) + middle - 2 / (n - 2) * (one @ first @ second @ one)) / (n * (n - 3)))
+
+
+@pytest.mark.parametrize("name", ["causal", "gru-residual"])
+def test_maps_are_of_what_is_recorded_line_by_line(name: str) -> None:
+    one = generator(name)
+    found = map_text(one, [*CORPUS, CORPUS[0], "  "])
+    assert [line.text for line in found.sentences] == CORPUS and found.retrieval == () and "retrieval" not in found.to_text()
+    first = one.inspect(CORPUS[0])
+    size = len(first.target_tokens)
+    assert found.points.piece[:size] == first.target_tokens and found.points.sentence[:size] == (0,) * size
+    records = [one.inspect(line) for line in CORPUS]
+    means = [np.stack([record[place].mean(0) for record in records]).astype(np.float64) for place in found.cka.places]
+    for row, x in enumerate(means):
+        for column, y in enumerate(means):
+            expected = hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y))
+            assert found.cka.values[row][column] == pytest.approx(expected, abs=1e-3)
+    table = found.embeddings[0]
+    assert table.side == "text" and len(table.pieces) == len(set("".join(CORPUS).replace(" ", "▁")) | {"▁"})
+    with pytest.raises(UsageError, match="3 different lines of 1 to"):
+        map_text(one, CORPUS[:3])
 
 
 @pytest.mark.parametrize("name", ["causal", "lstm-untied-truncated"])

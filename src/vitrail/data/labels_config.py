@@ -12,6 +12,7 @@ from vitrail.data.reading.formats.layout import TableOptions
 from vitrail.data.reading.lines import DEFAULT_LIMITS, count_lines, is_stream
 from vitrail.data.reading.parallel_text import Limits, ParallelText
 from vitrail.data.vocabularies.subwords import SubwordsConfig
+from vitrail.data.vocabularies.taking import fingerprint_of
 from vitrail.errors import DataError, UsageError
 
 
@@ -101,4 +102,5 @@ class LabelsConfig(Config):
             found |= {f"{name}.delimiter": text.delimiter} if text.delimiter else {}
             found |= {f"{name}.weight": text.weight, f"{name}.holdout": text.holdout}
         settings = self.model_dump(mode="json", exclude={"kind", "examples", "dev", "test", "most_labels"})
+        settings["subwords"] = fingerprint_of(self.subwords, kept)
         return found | dict(flatten("data", settings))

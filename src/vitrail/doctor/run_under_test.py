@@ -9,7 +9,7 @@ import torch
 
 from vitrail.config import build, read_toml
 from vitrail.data.batches import IdRow
-from vitrail.data.preparing.prepared import Prepared, PreparedText, open_data
+from vitrail.data.preparing.prepared import Prepared, PreparedLabels, PreparedText, open_data
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translation, Translator
@@ -162,6 +162,9 @@ def read_run_folder(folder: Path, *, device: torch.device | None = None) -> RunU
         raise ModelError(f"{folder}: no run: it has no config.toml, data/, model/, metrics.jsonl or state/", expected=_A_RUN)
     missing = {name: _ABSENT[name] for name, there in here.items() if not there}
     prepared = open_data(folder / "data") if here["data"] else None
+    if isinstance(prepared, PreparedLabels):
+        missing["data"] = missing["pairs"] = "it does not apply: a classifier has texts and labels"
+        prepared = None
     if prepared is None or not (prepared.dev if isinstance(prepared, PreparedText) else prepared.dev.source):
         missing["dev"] = "there is no dev text"
     loaded = load_folder(folder, device=place) if here["model"] else None

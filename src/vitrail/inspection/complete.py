@@ -10,7 +10,7 @@ from vitrail.inspection.causes.change import Edit
 from vitrail.inspection.causes.lens import apply_lens, has_lens
 from vitrail.inspection.film.frames import read_film
 from vitrail.inspection.generator import InspectableGenerator
-from vitrail.inspection.maps.model_map import dev_pairs, map_model
+from vitrail.inspection.maps.model_map import dev_lines, dev_pairs, map_model, map_text
 from vitrail.inspection.maps.similarity import ProjectionMethod
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
@@ -51,12 +51,11 @@ def complete(
         except ModelError:
             if edit is None:
                 raise  # otherwise the edit is after the last layer, which the lens does not cover
-    mapped = _maps(inspector, folder, maps, layout, against) if isinstance(inspector, InspectableTranslator) else {}
-    return inspection.with_arrays({}, **mapped, **_film(folder))
+    return inspection.with_arrays({}, **_maps(inspector, folder, maps, layout, against), **_film(folder))
 
 
 def _maps(
-    translator: InspectableTranslator,
+    inspector: InspectableTranslator | InspectableGenerator,
     folder: Path,
     sentences: int,
     layout: ProjectionMethod,
@@ -66,8 +65,10 @@ def _maps(
         return {}
     name, other = against or ("", None)
     try:
+        if not isinstance(inspector, InspectableTranslator):
+            return {"maps": map_text(inspector, dev_lines(folder, count=sentences), method=layout).to_record()}
         sources, targets = dev_pairs(folder, count=sentences)
-        return {"maps": map_model(translator, sources, translations=targets, method=layout, other=other, other_name=name).to_record()}
+        return {"maps": map_model(inspector, sources, translations=targets, method=layout, other=other, other_name=name).to_record()}
     except (ModelError, UsageError):  # no dev set beside the model, or too small a one
         if layout != "pca" or against is not None:
             raise

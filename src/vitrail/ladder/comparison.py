@@ -67,6 +67,7 @@ def run_ladder(spec: LadderSpec, folder: Path, *, book: Phrasebook | None = None
         with stop.at_once(_STOPPED):
             _require_same_data(data, folder)
             prepared = prepare(data, folder / "data", say=say, accept=lambda _: None)  # this folder's lock is ours, and rungs are the same
+            assert isinstance(prepared, Data)
             if not held_out(prepared, "dev").target:
                 remedy = "--dev FILE" if spec.task == "language" else "--dev-source and --dev-target"
                 raise UsageError("no dev text", expected="dev text to choose the best step", remedy=remedy)

@@ -329,7 +329,7 @@ def match_width(model: Shape, parameters: int, vocabularies: Vocabularies) -> Sh
 
 def _with_width(table: Mapping[str, Any], width: int) -> Shape | None:
     try:
-        return read_config({**table, "width": width})
+        return cast(Shape, read_config({**table, "width": width}))
     except ValidationError:
         return None
 

@@ -66,10 +66,13 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
-        """Open a run's folder. Raises ModelError where it is not a run, or its data are missing."""
+        """Open a run's folder. Raises ModelError where it is not a run of a translator or a language model, or its data are missing."""
         if not (folder / "config.toml").exists():
             raise ModelError(f"{folder}: not a run directory", expected="the folder of a run, as vitrail train makes it")
-        return cls(folder, to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), open_data(folder / "data"))
+        config, data = to_run_config(read_toml(folder / "config.toml"), origin=str(folder)), open_data(folder / "data")
+        if config.task not in ("translation", "language") or not isinstance(data, Prepared | PreparedText):
+            raise ModelError(f"{folder}: a model for {config.task}", expected="the run of a translator or a language model")
+        return cls(folder, config, data)
 
     @property
     def prepared(self) -> Prepared:

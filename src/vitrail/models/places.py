@@ -285,5 +285,5 @@ def brief(name: str) -> str:
     """A short label of a place: enc 0 for encoder.0.residual_2.sum, X for source_embedded."""
     match = _LAYER.match(name)
     if match is not None:
-        return f"{name[:3]} {match[2]}"
-    return {"source_embedded": "X", "target_embedded": "Y", "decoder_output": "out"}.get(name, name)
+        return f"{'cell' if name.startswith('cells') else name[:3]} {match[2]}"
+    return {"source_embedded": "X", "target_embedded": "Y", "embedded": "Y", "decoder_output": "out"}.get(name, name)

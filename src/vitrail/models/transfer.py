@@ -58,8 +58,9 @@ def fitting_settings(asked: Asked, config: type[BlockConfig | CellsConfig]) -> d
     known, own = set(type(donor).model_fields), set(config.model_fields)
     depths = [[name for name in _DEPTHS if name in fields] for fields in (own, known)]
     halves, blocks = _HALVES_OF[role], issubclass(config, BlockConfig)
-    if not {"all": True, "encoder": "encoder_layers" in known, "decoder": bool(depths[1])}[role]:
-        raise UsageError(f"{asked}: a model of kind {donor.kind} has no {role}", expected=f"a model with one, for init {role}")
+    for what, fields, named in (("a model of kind " + donor.kind, known, depths[1]), ("the model that is trained", own, depths[0])):
+        if not {"all": True, "encoder": "encoder_layers" in fields, "decoder": bool(named)}[role]:
+            raise UsageError(f"{asked}: {what} has no {role}", expected=f"a model with one, for init {role}")
     if isinstance(donor, BlockConfig) != blocks:
         found, wanted = ("recurrent cells", "Transformer blocks") if blocks else ("Transformer blocks", "recurrent cells")
         raise UsageError(

@@ -182,7 +182,7 @@ def _look(
         return _Looked(inspector, text, asked, search)
     unread = [option for option in ("--translation", "--part") if option in console.given_options(asked)]
     unread += [one for one in console.given_options(search) if one in ("--prefix", "--forbid", "--force", "--max-length")]
-    unread += console.given_options(mapping)
+    unread += [one for one in console.given_options(mapping) if one == "--against"]
     if unread:
         raise UsageError(f"{', '.join(unread)}, with a language model", expected="a model that translates", remedy="--more N to write on")
     if console.given_options(search) and not asked.more:

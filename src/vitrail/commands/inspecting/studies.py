@@ -81,7 +81,7 @@ class Mapping:
         return None if self.against is None else (str(self.against), load(self.against, machine, study="--against"))
 
 
-_FITTING: "dict[TaskName, tuple[str, ...]]" = {"language": ("heads",)}
+_FITTING: "dict[TaskName, tuple[str, ...]]" = {"language": ("heads", "maps", "projector")}
 """The studies of each kind of model but translators, which have all."""
 
 
@@ -187,8 +187,16 @@ MAPPED = Sentences(sentences=1000)
 @console.with_groups
 def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: console.Machine, json: console.Json = False) -> None:
     """Likeness of layers, retrieval of translations, neighbours."""
-    from vitrail.inspection.maps.model_map import map_model
+    from vitrail.inspection.maps.model_map import map_model, map_text
+    from vitrail.inspection.translator import InspectableTranslator
 
+    if require_fitting("maps", model) == "language":
+        if mapping.against is not None:
+            raise UsageError("--against, with a language model", expected="a model that translates", remedy="leave --against out")
+        lines, generator = text.lines(model), load_inspectable(model, machine)
+        assert not isinstance(generator, InspectableTranslator)
+        show(map_text(generator, lines, method=mapping.layout or "pca"), json=json)
+        return
     translator = load(model, machine, study="maps")
     name, other = mapping.other(machine) or ("", None)
     sources, targets = text.pairs(model)
@@ -219,9 +227,15 @@ def projector(
     machine: console.Machine,
 ) -> None:
     """Write the embeddings of all tokens for TensorBoard's projector."""
-    from vitrail.inspection.maps.projector import export_embeddings
+    from vitrail.inspection.maps.projector import export_embeddings, export_text_embeddings
+    from vitrail.inspection.translator import InspectableTranslator
 
-    export_embeddings(load(model, machine, study="projector"), output)
+    require_fitting("projector", model)
+    inspector = load_inspectable(model, machine)
+    if isinstance(inspector, InspectableTranslator):
+        export_embeddings(inspector, output)
+    else:
+        export_text_embeddings(inspector, output)
     console.say(f"wrote {output}: tensorboard --logdir {output}")
 
 

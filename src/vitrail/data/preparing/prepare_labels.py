@@ -31,7 +31,8 @@ from vitrail.data.preparing.prepared import (
 from vitrail.data.preparing.store import LABELLED, Store, write_store
 from vitrail.data.reading.lines import UNITS, Notes, is_cut
 from vitrail.data.vocabularies.labels import LabelVocabulary, split_labels
-from vitrail.data.vocabularies.subwords import UNK, Vocabularies, train_vocabulary
+from vitrail.data.vocabularies.subwords import UNK, Vocabularies
+from vitrail.data.vocabularies.taking import make_vocabulary
 from vitrail.errors import DataError
 
 NO_LABEL, DUPLICATE = "EmptyLabel", "DuplicateFilter"
@@ -94,8 +95,8 @@ class LabelPreparation:
         labels = self._labels([example.label for part in train for example in part])
         for name, text in (("dev", self.config.dev), ("test", self.config.test)):
             self._require_known(held[name], labels, name=name if text is None else text.label)
-        self.say("learning the vocabulary")
-        subwords = train_vocabulary((example.text for part in train for example in part), config=self.config.subwords).source
+        self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
+        subwords = make_vocabulary((example.text for part in train for example in part), config=self.config.subwords).source
         vocabularies = Vocabularies(subwords, labels, joint=False)
         filled = [(text, part) for text, part in zip(self.config.examples, train, strict=True) if part]
         stores = [(text, self._encode(place, text.label, part, vocabularies)) for place, (text, part) in enumerate(filled)]

@@ -11,10 +11,11 @@ from vitrail.config import Config
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.errors import UsageError
 from vitrail.inspection.decoding import piece_of
+from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.maps.similarity import Coordinates, ProjectionMethod, columns, nearest, project
 from vitrail.inspection.maps.states import TokenPair
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel
 
 Side = Literal["source", "target"]
 Near = tuple[tuple[str, float], ...]
@@ -28,7 +29,7 @@ _ON_MAP = 8
 class EmbeddingMap(Config):
     """The embeddings of the tokens that are most frequent in some sentences."""
 
-    side: Literal["both", "source", "target"]
+    side: Literal["both", "source", "target", "text"]
     pieces: tuple[str, ...]
     counts: tuple[int, ...]
     """How often each occurs among the sentences."""
@@ -76,11 +77,19 @@ def map_embeddings(translator: InspectableTranslator, pairs: Sequence[TokenPair]
     return [_map(translator, side, used[side], method) for side in ("source", "target")]
 
 
+def map_text_embeddings(generator: InspectableGenerator, pairs: Sequence[TokenPair], *, method: ProjectionMethod) -> EmbeddingMap:
+    """The map of the most frequent tokens of a text."""
+    return _map(generator, "text", _count(ids for _, ids in pairs), method)
+
+
 def _map(
-    translator: InspectableTranslator, side: Literal["both", "source", "target"], used: Counter[int], method: ProjectionMethod
+    inspector: InspectableTranslator | InspectableGenerator,
+    side: Literal["both", "source", "target", "text"],
+    used: Counter[int],
+    method: ProjectionMethod,
 ) -> EmbeddingMap:
-    one: Side = "target" if side == "target" else "source"
-    vocabulary, table = vocabulary_of(translator, one), table_of(translator.model, one)
+    one: Side = "target" if side in ("target", "text") else "source"
+    vocabulary, table = vocabulary_of(inspector, one), table_of(inspector.model, one)
     tokens = sorted(used, key=lambda token: (-used[token], token))[:TOKENS]
     found = project(table[tokens], method=method)
     return EmbeddingMap(
@@ -112,7 +121,7 @@ def _is_byte(piece: str) -> bool:
     return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
 
 
-def table_of(model: TranslationModel, side: Side) -> npt.NDArray[np.float32]:
+def table_of(model: AutoregressiveModel, side: Side) -> npt.NDArray[np.float32]:
     """(V D): a row for each token of a side."""
     return model.embedding_of(side).detach().float().cpu().numpy()
 
@@ -122,6 +131,6 @@ def pieces_of(vocabulary: Subwords) -> list[str]:
     return [piece_of(token, vocabulary) for token in range(vocabulary.size)]
 
 
-def vocabulary_of(translator: InspectableTranslator, side: Side) -> Subwords:
+def vocabulary_of(inspector: InspectableTranslator | InspectableGenerator, side: Side) -> Subwords:
     """The vocabulary of a side."""
-    return translator.vocabularies.source if side == "source" else translator.vocabularies.target
+    return inspector.vocabularies.source if side == "source" else inspector.vocabularies.target

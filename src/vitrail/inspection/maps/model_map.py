@@ -4,12 +4,15 @@ The record, `extras["maps"]` of an inspection and `Maps.to_record()`; C stands f
     format      1
     method      "pca", "tsne" or "umap": the projection
     sentences   [{text, translation}], at most `SENTENCES`; the sentence that was inspected, where it is among them, by its text
-    points      {sentence: [numbers], position: [numbers], piece: [texts]}: the encoder positions on the maps of states, at most `POSITIONS`
+    points      {sentence: [numbers], position: [numbers], piece: [texts]}: the encoder positions on the maps of states, at most
+                `POSITIONS`; of a language model, the positions of its text, <eos> first
     states      [{place, coordinates: C, explained}] of those points, from the embeddings to the memory, by the names of `contents`
-    means       {place: "memory", coordinates: C, explained}: one point for each of `sentences`, the mean over its positions
+    means       {place: "memory" or "decoder_output", coordinates: C, explained}: one point for each of `sentences`, the mean over its
+                positions
     embeddings  [{side, pieces: [texts], counts: [how often among the sentences], coordinates: C, explained, neighbours}], one for each
-                table of embeddings: side is "both" where source and target share one, else "source" or "target".
+                table of embeddings: side is "both" where source and target share one, else "source" or "target"; "text" without a source.
                 neighbours: for each piece [[piece, cosine], ...], nearest first, of the whole vocabulary
+                Without a source, retrieval is empty, and so is the translation of each sentence.
     retrieval   [{source, target, mapped, accuracy, chance, median_rank, candidates, sentences}]: see `retrieval.Retrieval`
     cka         {sentences, places: [names], values: rows of numbers, other, other_places, between}: similarity of each two layers of
                 the model, 1 the same; other is the name of a second model, between the similarity of its layers (columns) to these (rows);
@@ -25,17 +28,19 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.config import Config
-from vitrail.data.cleaning.normalise import encodable, plain
+from vitrail.data.cleaning.normalise import encodable, normalise, plain
 from vitrail.data.preparing.prepared import PreparedText, open_data, open_prepared
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
-from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings
+from vitrail.inspection.generator import InspectableGenerator
+from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings, map_text_embeddings
 from vitrail.inspection.maps.retrieval import Retrieval, retrieve_translations
 from vitrail.inspection.maps.similarity import Coordinates, Projection, ProjectionMethod, cka_matrix, columns, project
 from vitrail.inspection.maps.states import Pooled, States, TokenPair, pool, read_states
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
+from vitrail.models.base import AutoregressiveModel
 from vitrail.models.places import brief
 
 SENTENCES = 200
@@ -116,9 +121,10 @@ class Maps(Config):
     def to_text(self) -> str:
         """The numbers as text: retrieval, similarity of layers, variance explained by two components, neighbours of frequent tokens."""
         lines = [f"retrieval of translations by the mean over their positions, {self.cka.sentences} sentences"]
-        lines += [f"  {one.to_text()}" for one in self.retrieval] + ["", self.cka.to_text()]
+        lines = [*lines, *(f"  {one.to_text()}" for one in self.retrieval), ""] if self.retrieval else []
+        lines.append(self.cka.to_text())
         shown = [(f"{brief(one.place)}, positions", one.explained) for one in self.states]
-        shown += [("memory, sentences", self.means.explained)]
+        shown += [(f"{brief(self.means.place)}, sentences", self.means.explained)]
         shown += [(f"embeddings, {one.side}", one.explained) for one in self.embeddings]
         told = [f"  {name}: {sum(shares[:2]):.0%}" for name, shares in shown if shares is not None]
         lines += ["", "variance explained by two components", *told] if told else []
@@ -161,8 +167,9 @@ def map_model(
     Cost:   one traced pass over all pairs, two more for retrieval; n² numbers a layer for CKA; a table of embeddings times `TOKENS`.
     """
     pairs, ids = _choose(translator, sentences, translations)
-    drawn, pooled = _read(translator, ids)
-    points, values = _lay_out(drawn, ids, translator.vocabularies.source)
+    drawn, pooled = _read(translator.model, ids, [len(source) + 1 for source, _ in ids])
+    points = _points(drawn, [[*ids[one.number][0], EOS] for one in drawn], translator.vocabularies.source)
+    values = {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}
     return Maps(
         method=method,
         sentences=tuple(pairs[:SENTENCES]),
@@ -172,6 +179,30 @@ def map_model(
         embeddings=tuple(map_embeddings(translator, ids, method=method)),
         retrieval=retrieve_translations(translator.model, ids, pooled, joint=translator.vocabularies.joint),
         cka=_compare(pooled, pairs, other, other_name),
+    )
+
+
+def map_text(generator: InspectableGenerator, lines: Sequence[str], *, method: ProjectionMethod = "pca") -> Maps:
+    """Map a language model's states of lines, each read by itself; see `map_model`. Raises UsageError for fewer than 8 different lines."""
+    texts = list(dict.fromkeys(text for text in map(normalise, lines) if text))
+    rows = zip(texts, generator.vocabulary.encode_batch(texts), strict=True)
+    kept = [(text, ids) for text, ids in rows if 0 < len(ids) <= generator.longest]
+    if len(kept) < _FEWEST:
+        found = f"{len(kept)} different lines of 1 to {generator.longest} tokens"
+        raise UsageError(found, expected=f"at least {_FEWEST}", remedy="give a text: --source FILE")
+    pairs: list[TokenPair] = [((), ids) for _, ids in kept]
+    sentences = [Sentence(text=text, translation="") for text, _ in kept]
+    drawn, pooled = _read(generator.model, pairs, [len(ids) + 1 for _, ids in pairs])
+    values = {place: np.concatenate([one.target[place] for one in drawn])[:POSITIONS] for place in drawn[0].target}
+    return Maps(
+        method=method,
+        sentences=tuple(sentences[:SENTENCES]),
+        points=_points(drawn, [[generator.model.first, *pairs[one.number][1]] for one in drawn], generator.vocabulary),
+        states=tuple(_map(place, project(rows, method=method)) for place, rows in values.items()),
+        means=_map("decoder_output", project(pooled.target["decoder_output"][:SENTENCES], method=method)),
+        embeddings=(map_text_embeddings(generator, pairs, method=method),),
+        retrieval=(),
+        cka=_compare(pooled, sentences, None, ""),
     )
 
 
@@ -221,27 +252,26 @@ def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Se
     return list(zip(vocabularies.source.encode_batch(texts), vocabularies.target.encode_batch(answers), strict=True))
 
 
-def _read(translator: InspectableTranslator, ids: Sequence[TokenPair]) -> tuple[list[States], Pooled]:
-    """The states of the drawn pairs, in order, and the means of all."""
-    ends = np.cumsum([len(source) + 1 for source, _ in ids[:SENTENCES]])
+def _read(model: AutoregressiveModel, ids: Sequence[TokenPair], lengths: Sequence[int]) -> tuple[list[States], Pooled]:
+    """The states of the drawn pairs, in order, and the means of all. Args: lengths: how many positions of each would be drawn."""
+    ends = np.cumsum(lengths[:SENTENCES])
     drawn = range(1 + int((ends < POSITIONS).sum()))
     kept, pooled = list[States](), Pooled(len(ids))
-    for one in read_states(translator.model, ids):
+    for one in read_states(model, ids):
         pooled.add(one)
         if one.number in drawn:
             kept.append(one)
     return sorted(kept, key=lambda one: one.number), pooled
 
 
-def _lay_out(drawn: Sequence[States], ids: Sequence[TokenPair], vocabulary: Subwords) -> tuple[Points, dict[str, npt.NDArray[np.float32]]]:
-    """The first `POSITIONS` encoder positions, and the states there, place by place."""
-    marks = [(one.number, at, token) for one in drawn for at, token in enumerate([*ids[one.number][0], EOS])][:POSITIONS]
-    points = Points(
+def _points(drawn: Sequence[States], tokens: Sequence[Sequence[int]], vocabulary: Subwords) -> Points:
+    """The first `POSITIONS` positions. Args: tokens: what was read at the positions of each."""
+    marks = [(one.number, at, token) for one, row in zip(drawn, tokens, strict=True) for at, token in enumerate(row)][:POSITIONS]
+    return Points(
         sentence=tuple(number for number, _, _ in marks),
         position=tuple(at for _, at, _ in marks),
         piece=tuple(piece_of(token, vocabulary) for _, _, token in marks),
     )
-    return points, {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}
 
 
 def _map(place: str, found: Projection) -> Map:

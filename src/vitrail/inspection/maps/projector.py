@@ -11,6 +11,7 @@ from vitrail.data.vocabularies.subwords import EOS
 from vitrail.errors import UsageError
 from vitrail.files import holds, require_own, write_file
 from vitrail.inspection.decoding import piece_of
+from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.maps.embeddings import pieces_of, table_of, vocabulary_of
 from vitrail.inspection.maps.states import read_states
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
@@ -52,6 +53,11 @@ def export_embeddings(translator: InspectableTranslator, folder: Path, *, senten
     tables += [] if shared else [_embeddings(translator, "target")]
     tables += [_states(translator, sentences)] if sentences else []
     return write_projector(folder, tables)
+
+
+def export_text_embeddings(generator: InspectableGenerator, folder: Path) -> Exported:
+    """The same for the one table of a language model."""
+    return write_projector(folder, [_embeddings(generator, "text")])
 
 
 def write_projector(folder: Path, tables: Sequence[VectorTable]) -> Exported:
@@ -96,12 +102,12 @@ def _is_shared(translator: InspectableTranslator) -> bool:
     return translator.model.embedding_of("source") is translator.model.embedding_of("target")
 
 
-def _embeddings(translator: InspectableTranslator, which: str) -> VectorTable:
-    side = "target" if which == "target" else "source"
-    pieces = pieces_of(vocabulary_of(translator, side))
-    name = "embeddings" if which == "both" else f"{which}-embeddings"
+def _embeddings(inspector: InspectableTranslator | InspectableGenerator, which: str) -> VectorTable:
+    side = "target" if which in ("target", "text") else "source"
+    pieces = pieces_of(vocabulary_of(inspector, side))
+    name = "embeddings" if which in ("both", "text") else f"{which}-embeddings"
     rows = [(piece, str(token)) for token, piece in enumerate(pieces)]
-    return VectorTable(name, table_of(translator.model, side), ("piece", "id"), rows)
+    return VectorTable(name, table_of(inspector.model, side), ("piece", "id"), rows)
 
 
 def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> VectorTable:

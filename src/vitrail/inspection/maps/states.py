@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail.data.batches import Batch
 from vitrail.decode.forced import batches, forced_decode, make_batch
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import AutoregressiveModel
 from vitrail.models.places import Place, Side
 from vitrail.nn.probe import refuse_compiled, trace
 
@@ -20,7 +20,7 @@ _CELLS = 1 << 17
 """Maximal number of position pairs in a batch, unless one sentence has more: every head of every layer stores a few numbers for each."""
 
 TokenPair = tuple[Sequence[int], Sequence[int]]
-"""Token ids of a sentence and of its translation, without SOS and EOS."""
+"""Token ids of a sentence and of its translation, without SOS and EOS; the sentence is empty where there is no source."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class States:
     """Place -> (T D), from the embeddings to `decoder_output`."""
 
 
-def read_states(model: TranslationModel, pairs: Sequence[TokenPair]) -> Generator[States]:
+def read_states(model: AutoregressiveModel, pairs: Sequence[TokenPair]) -> Generator[States]:
     """Compute the states of pairs by forced decoding, and yield the layer outputs pair by pair, longest pairs first.
 
     Places are named as in `contents`: the embeddings, each layer's output (the norm's output where norms come after the sum), and
@@ -74,7 +74,7 @@ class Pooled:
                 found[name][states.number] = values.mean(axis=0)
 
 
-def pool(model: TranslationModel, pairs: Sequence[TokenPair]) -> Pooled:
+def pool(model: AutoregressiveModel, pairs: Sequence[TokenPair]) -> Pooled:
     """Read pairs and keep only the means."""
     found = Pooled(len(pairs))
     for one in read_states(model, pairs):
@@ -82,7 +82,7 @@ def pool(model: TranslationModel, pairs: Sequence[TokenPair]) -> Pooled:
     return found
 
 
-def _read(model: TranslationModel, batch: Batch, places: Mapping[str, Place]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _read(model: AutoregressiveModel, batch: Batch, places: Mapping[str, Place]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The recorded values of each side's places, (B T D)."""
     with torch.inference_mode(), trace(model, only=places.__contains__) as seen:
         output = forced_decode(model, batch)

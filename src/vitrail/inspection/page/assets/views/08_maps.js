@@ -118,7 +118,7 @@ function statesFigure(maps) {
 function meansFigure(maps) {
   const dots = maps.sentences.map((one, at) => ({
     x: maps.means.coordinates[0][at], y: maps.means.coordinates[1][at], label: shorten(one.text, 26), strong: at === state.sentence,
-    title: `${one.text} → ${one.translation}`,
+    title: one.translation ? `${one.text} → ${one.translation}` : one.text,
   }));
   return tools.figure(scatter({points: dots, label: t("Sentences, each the mean of its positions",
     "Phrases, chacune la moyenne de ses positions")}),
