@@ -90,7 +90,12 @@ def test_all_systems_are_in_one_table_and_nothing_is_trained_twice(tmp_path: Pat
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="two variants of one name"):
         compare_classifiers([], tmp_path, variants=[Variant("a"), Variant("a")], seeds=[1], say=lambda _: None)
-    for command, told in ((["--seeds", "x"], "--seeds x"), (["--variant", "lstm"], "--variant lstm"), ([], "no examples")):
+    for command, told in (
+        (["--seeds", "x"], "--seeds x"),
+        (["--variant", "lstm"], "--variant lstm"),
+        (["--init", "bert"], "--init bert"),
+        ([], "no examples"),
+    ):
         given = ["--examples", "a.tsv"] if command else []
         assert cli.run(["bench", "classify", *given, "-o", str(tmp_path / "runs"), *command]) == UsageError.exit_code
         assert told in capsys.readouterr().err

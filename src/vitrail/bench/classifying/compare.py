@@ -65,19 +65,19 @@ class ClassifyReport:
         counts = ", ".join(f"{number:,} {name}" for name, number in self.examples.items())
         width = max(len(row.name) for row in self.rows)
         lines = [
-            self.machine.to_text(),
+            self.machine.to_text().splitlines()[0],
             f"{self.labels} labels; examples: {counts}; 95 % intervals by the bootstrap over the test texts",
             "",
         ]
-        lines.append(f"{'':<{width}}  " + "".join(f"{heading:<23}" for heading in _HEADINGS) + "seeds")
+        lines.append(f"{'':<{width}}  " + "".join(f"{heading:<25}" for heading in _HEADINGS) + "seeds")
         for row in self.rows:
-            cells = "".join(f"{getattr(row, name).to_text():<23}" for name in _FIGURES)
+            cells = "".join(f"{getattr(row, name).to_text():<25}" for name in _FIGURES)
             lines.append(f"{row.name:<{width}}  {cells}{' '.join(map(str, row.seeds)) or '-'}  {row.detail}".rstrip())
         if len(self.rows) > 1:
             lines += ["", f'difference from "{self.rows[0].name}":']
         for row in self.rows:
             if row.difference is not None:
-                cells = "".join(f"{_signed(row.difference[name]):<23}" for name in _FIGURES)
+                cells = "".join(f"{_signed(row.difference[name]):<25}" for name in _FIGURES)
                 lines.append(f"{row.name:<{width}}  {cells}".rstrip())
         return "\n".join(lines) + "\n"
 

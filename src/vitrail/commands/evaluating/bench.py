@@ -156,6 +156,12 @@ def bench_classify(
             show_default=False,
         ),
     ] = None,
+    init: Annotated[
+        str,
+        typer.Option(
+            metavar="ROLE=FOLDER", help="One more: from scratch but for what another model gives, as for train.", show_default=False
+        ),
+    ] = "",
     tfidf: Annotated[bool, typer.Option(help="Train TF-IDF with logistic regression, too.")] = True,
     settings: console.Set = None,
     json: console.Json = False,
@@ -166,7 +172,8 @@ def bench_classify(
     """
     from vitrail.bench.classifying.compare import Variant, compare_classifiers
     from vitrail.commands.shared.data_options import AnyTextOptions
-    from vitrail.config import parse_override
+    from vitrail.commands.training.train import read_part
+    from vitrail.config import Override, parse_override
     from vitrail.errors import UsageError
 
     if not labelled.examples:
@@ -180,6 +187,8 @@ def bench_classify(
         if not colon or not name.strip():
             raise UsageError(f"--variant {text}", expected='a name, a colon and settings, such as "lstm:preset=classifier-lstm"')
         systems.append(Variant(name.strip(), (*common, *(parse_override(one.strip()) for one in own.split(";") if one.strip()))))
+    if init:
+        systems.append(Variant(f"from {init}", (*common, Override(("init",), [read_part(init)]))))
     options = AnyTextOptions(examples=[labelled.examples], devs=[labelled.dev] if labelled.dev else None, test=labelled.test)
     numbers = [int(part) for part in seeds.split(",")]
     report = compare_classifiers(options.overrides(), output, variants=systems, seeds=numbers, tfidf=tfidf, say=console.say)

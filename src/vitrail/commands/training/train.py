@@ -56,11 +56,11 @@ class Training:
         from vitrail.config import Override
 
         found = [Override(("preset",), self.preset)] if self.preset else []
-        found += [Override(("init",), [_part(text) for text in self.init])] if self.init else []
+        found += [Override(("init",), [read_part(text) for text in self.init])] if self.init else []
         return found + ([Override(("train", "duration"), self.duration)] if self.duration else [])
 
 
-def _part(text: str) -> dict[str, str]:
+def read_part(text: str) -> dict[str, str]:
     """Read `encoder=runs/bert` as an entry of `[[init]]`."""
     role, equals, folder = text.partition("=")
     if not equals or not role or not folder:
