@@ -17,12 +17,12 @@ from vitrail.version import __version__
 if TYPE_CHECKING:
     from vitrail.api import train_classifier, train_language_model, train_translator
     from vitrail.config import Duration
-    from vitrail.decode.autoencoder import Autoencoder
-    from vitrail.decode.classify import Classified, Classifier
-    from vitrail.decode.embedding import Embedder
     from vitrail.decode.generate import Generated, Generator
-    from vitrail.decode.masked import Guess, MaskFiller
     from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
+    from vitrail.decode.sentences.autoencoder import Autoencoder
+    from vitrail.decode.sentences.classify import Classified, Classifier
+    from vitrail.decode.sentences.embedding import Embedder
+    from vitrail.decode.sentences.masked import Guess, MaskFiller
     from vitrail.decode.textual.results import Translation
     from vitrail.decode.textual.text_constraints import TextConstraints
     from vitrail.decode.translate import Translator
@@ -71,11 +71,11 @@ _HOMES = {
     "vitrail.api": ("train_classifier", "train_language_model", "train_translator"),
     "vitrail.config": ("Duration",),
     "vitrail.decode.search_config": ("SamplingConfig", "SearchConfig", "TranslateConfig"),
-    "vitrail.decode.classify": ("Classified", "Classifier"),
-    "vitrail.decode.autoencoder": ("Autoencoder",),
-    "vitrail.decode.embedding": ("Embedder",),
+    "vitrail.decode.sentences.classify": ("Classified", "Classifier"),
+    "vitrail.decode.sentences.autoencoder": ("Autoencoder",),
+    "vitrail.decode.sentences.embedding": ("Embedder",),
     "vitrail.decode.generate": ("Generated", "Generator"),
-    "vitrail.decode.masked": ("Guess", "MaskFiller"),
+    "vitrail.decode.sentences.masked": ("Guess", "MaskFiller"),
     "vitrail.decode.textual.results": ("Translation",),
     "vitrail.decode.textual.text_constraints": ("TextConstraints",),
     "vitrail.decode.translate": ("Translator",),

@@ -9,7 +9,7 @@ from vitrail.config import Override, parse_override
 from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 
 if TYPE_CHECKING:
-    from vitrail.decode.classify import Classifier
+    from vitrail.decode.sentences.classify import Classifier
     from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.log.metrics import Observe
@@ -95,7 +95,7 @@ def train_classifier(
              say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
-    from vitrail.decode.classify import Classifier
+    from vitrail.decode.sentences.classify import Classifier
 
     examples = Override(("data", "examples"), [{"source": str(text), "target": str(labels)}])
     run_training(Request(overrides=(examples, *map(parse_override, settings))), Path(folder), say=say)

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from vitrail import cli
 from vitrail.bench.classifying.compare import Variant, compare_classifiers
 from vitrail.bench.classifying.tfidf import Texts, predict_by_tfidf
-from vitrail.decode.label_scores import Predictions, flags
+from vitrail.decode.sentences.label_scores import Predictions, flags
 from vitrail.errors import UsageError
 
 GOOD, BAD = ["good", "fine", "lovely", "bright"], ["bad", "awful", "dull", "grey"]

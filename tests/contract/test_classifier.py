@@ -12,8 +12,8 @@ from vitrail.data.examples.labelled import LabelledBatch
 from vitrail.data.labels_config import Examples, LabelsConfig
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
-from vitrail.decode.classify import Classifier
-from vitrail.decode.sigmoid_softmax import compare_outputs
+from vitrail.decode.sentences.classify import Classifier
+from vitrail.decode.sentences.sigmoid_softmax import compare_outputs
 from vitrail.errors import UsageError
 from vitrail.models.base import Classifies, Embeds, unique_tensors
 from vitrail.models.build import ClassifierConfig, build_model

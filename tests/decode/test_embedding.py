@@ -9,7 +9,7 @@ import torch
 from vitrail.cli import run
 from vitrail.data.batches import pad_rows
 from vitrail.data.vocabularies.subwords import Vocabularies, WordVocabulary
-from vitrail.decode.embedding import Embedder, nearest_rows
+from vitrail.decode.sentences.embedding import Embedder, nearest_rows
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import Embeds, unique_tensors
 from vitrail.models.build import build_model, read_config

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from vitrail.decode.label_scores import Predictions, flags
+from vitrail.decode.sentences.label_scores import Predictions, flags
 
 
 def draw(labels: int, *, rows: int = 200, several: bool = False, seed: int = 0) -> Predictions:

@@ -10,7 +10,7 @@ import torch
 
 from vitrail.cli import run
 from vitrail.data.vocabularies.subwords import Vocabularies, WordVocabulary
-from vitrail.decode.autoencoder import Autoencoder
+from vitrail.decode.sentences.autoencoder import Autoencoder
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.inspection.bottleneck.beside import Beside
 from vitrail.inspection.bottleneck.one_vector import look_at_vector
@@ -73,7 +73,7 @@ def test_a_hidden_vector_changes_nothing_but_what_attention_can_read(tmp_path: P
     assert [part.token for part in found.tokens] == [*WORDS.pieces(WORDS.encode(TEXTS[0])), "</s>"]
     with torch.inference_mode():
         from vitrail.data.batches import pad_rows
-        from vitrail.decode.autoencoder import write_encoded
+        from vitrail.decode.sentences.autoencoder import write_encoded
 
         encoded = loaded.model.encode(pad_rows([WORDS.encode(TEXTS[0])]))
         np.testing.assert_allclose([part.values for part in found.tokens], encoded.memory[0], rtol=1e-5)

@@ -13,7 +13,11 @@ SOURCE = Path(__file__).parent.parent.parent / "src" / "vitrail"
 ARCHITECTURES = {"Transformer", "TransformerConfig", "Recurrent", "RecurrentConfig", "RecurrentLanguageModel", "LanguageConfig"}
 # Benchmarks build particular models and their peers from other toolkits, and one loop trains language models.
 # What is written for another program has its architectures.
-BUILDERS = {"experiments/norms.py", "export/huggingface.py", *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers"))}
+BUILDERS = {
+    "experiments/norms.py",
+    "export/huggingface.py",
+    *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
+}
 READERS = {"startswith", "endswith", "removeprefix", "removesuffix", "compile", "match", "fullmatch", "search", "sub", "findall"}
 SETTINGS = {"norm_position", "positions", "input_feeding", "bidirectional", "reverse_source"}
 """Of one architecture alone."""

@@ -132,7 +132,7 @@ def test_the_loss_of_training_is_the_reconstruction_and_the_divergence_beyond_wh
 
 def test_eight_sentences_are_memorised_exactly_through_a_variational_bottleneck_with_noise() -> None:
     from vitrail.data.examples.denoising import Denoising, NoiseConfig
-    from vitrail.decode.autoencoder import measure_reconstruction
+    from vitrail.decode.sentences.autoencoder import measure_reconstruction
 
     config = CONFIGS["transformer-variational"].model_copy(update={"width": 32, "bottleneck": 16, "kl_weight": 0.02, "free_nats": 0.0})
     model = make(config)

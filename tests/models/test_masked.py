@@ -10,7 +10,7 @@ from torch import Tensor
 from vitrail.data.batches import pad_rows
 from vitrail.data.examples.masking import MaskedBatch, Masking
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, CharacterVocabulary, Subwords, WordVocabulary, train_sentencepiece
-from vitrail.decode.masked import MASK, MaskFiller, measure_masked
+from vitrail.decode.sentences.masked import MASK, MaskFiller, measure_masked
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
 

@@ -14,7 +14,7 @@ import torch
 
 import vitrail
 from vitrail.cli import run
-from vitrail.decode.autoencoder import Autoencoder
+from vitrail.decode.sentences.autoencoder import Autoencoder
 from vitrail.errors import Interrupted, ModelError, UsageError
 from vitrail.models.model_folder import load_folder
 from vitrail.train.log.metrics import Event

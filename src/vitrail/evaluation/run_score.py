@@ -46,15 +46,15 @@ def score_run(folder: Path, config: "RunConfig", *, step: int, say: Callable[[st
 
 
 def _score_text(folder: Path, lines: list[str], *, step: int) -> dict[str, Any]:
-    from vitrail.evaluation.text_score import measure_folder
+    from vitrail.evaluation.kinds.text_score import measure_folder
 
     found = measure_folder(folder, lines)
     return _write(folder, {"step": step, "lines": [f"on the test text ({len(lines):,} lines):", found.to_text()], **found.figures()})
 
 
 def _score_labels(folder: Path, prepared: "PreparedLabels", *, step: int) -> dict[str, Any]:
-    from vitrail.decode.classify import Classifier
-    from vitrail.evaluation.label_report import evaluate_examples
+    from vitrail.decode.sentences.classify import Classifier
+    from vitrail.evaluation.kinds.label_report import evaluate_examples
 
     found = evaluate_examples(Classifier.load(folder), *prepared.test)
     return _write(folder, {"step": step, "lines": ["on the test set:", *found.to_text().splitlines()], **found.as_dict()})

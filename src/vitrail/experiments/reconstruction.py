@@ -14,9 +14,9 @@ import torch
 
 from vitrail.config import Override
 from vitrail.data.preparing.prepared import PreparedText, open_data
-from vitrail.decode.autoencoder import Autoencoder
+from vitrail.decode.sentences.autoencoder import Autoencoder
 from vitrail.errors import UsageError
-from vitrail.evaluation.reconstruction_score import ReconstructionScore, score_reconstruction
+from vitrail.evaluation.kinds.reconstruction_score import ReconstructionScore, score_reconstruction
 from vitrail.files import Recognise, is_json_with, make_folder, share_folder
 from vitrail.reports.charts import Section, Series, bullets, html_figure, is_page, line_chart, page, paragraph, series_table, table
 from vitrail.reports.report_files import write_report_files

@@ -13,10 +13,10 @@ from vitrail.bench.classifying.tfidf import Texts, predict_by_tfidf, to_flags
 from vitrail.config import Override
 from vitrail.data.preparing.prepared import PreparedLabels, open_data
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.classify import Classifier
-from vitrail.decode.label_scores import Numbers, Predictions, flags
+from vitrail.decode.sentences.classify import Classifier
+from vitrail.decode.sentences.label_scores import Numbers, Predictions, flags
 from vitrail.errors import UsageError
-from vitrail.evaluation.label_report import RESAMPLES, Figure
+from vitrail.evaluation.kinds.label_report import RESAMPLES, Figure
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.label_scores import Flags, Predictions, flags
+from vitrail.decode.sentences.label_scores import Flags, Predictions, flags
 from vitrail.errors import UsageError
 from vitrail.languages import writing_of
 

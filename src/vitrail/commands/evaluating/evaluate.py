@@ -165,7 +165,7 @@ def _measure(folder: Path, source: Path | None, machine: console.Machine, *, jso
     from dataclasses import asdict, is_dataclass
 
     from vitrail.data.reading.lines import lines
-    from vitrail.evaluation.text_score import measure_folder
+    from vitrail.evaluation.kinds.text_score import measure_folder
 
     own = folder / "data" / "test.text"
     if source is None and not own.exists():
@@ -188,8 +188,8 @@ def _measure_labels(folder: Path, examples: str, bootstrap: int, machine: consol
     from vitrail.commands.shared.data_options import parse_corpus
     from vitrail.config import build
     from vitrail.data.labels_config import Examples
-    from vitrail.decode.classify import Classifier
-    from vitrail.evaluation.label_report import evaluate_examples, read_examples, read_test
+    from vitrail.decode.sentences.classify import Classifier
+    from vitrail.evaluation.kinds.label_report import evaluate_examples, read_examples, read_test
 
     if examples:
         held = read_examples(build(Examples, parse_corpus(examples, option="--examples"), origin="--examples"))

@@ -281,7 +281,7 @@ def bottleneck(
 
     What each gives back; what is lost as the vector narrows; what happens when a token's vector is removed.
     """
-    from vitrail.decode.autoencoder import Autoencoder
+    from vitrail.decode.sentences.autoencoder import Autoencoder
     from vitrail.evaluation.report import read_sentences
     from vitrail.files import require_own, write_file
     from vitrail.inspection.bottleneck.beside import Beside

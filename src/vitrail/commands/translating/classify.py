@@ -11,7 +11,7 @@ from vitrail.commands.shared import console
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.decode.classify import Classified, Classifier
+    from vitrail.decode.sentences.classify import Classified, Classifier
 
 _BATCH = 256
 
@@ -36,7 +36,7 @@ def classify(
     probabilities; an empty line where there is none.
     """
     from vitrail.data.reading.lines import lines
-    from vitrail.decode.classify import Classifier
+    from vitrail.decode.sentences.classify import Classifier
 
     if explain and (json or top):
         raise UsageError("--explain with " + ("--json" if json else "--top"), expected="one of the two")
@@ -74,7 +74,7 @@ def _told(text: str, found: "Classified", *, top: int, json: bool) -> str:
 
 
 def _explained(classifier: "Classifier", texts: list[str]) -> Iterator[str]:
-    from vitrail.decode.sigmoid_softmax import compare_outputs
+    from vitrail.decode.sentences.sigmoid_softmax import compare_outputs
 
     for text in texts:
         yield from (text, *compare_outputs(classifier, text).to_text().splitlines(), "")

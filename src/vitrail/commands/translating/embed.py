@@ -30,8 +30,8 @@ def embed(
     The vector is an autoencoder's bottleneck, else the mean (or the first) of the encoder's vectors of tokens.
     Neighbours are by cosine: vitrail embed runs/auto --text a.txt --nearest "A dog runs."
     """
-    from vitrail.decode.embedding import Embedder
-    from vitrail.decode.vector_files import check_place, to_bytes, write_vectors
+    from vitrail.decode.sentences.embedding import Embedder
+    from vitrail.decode.sentences.vector_files import check_place, to_bytes, write_vectors
     from vitrail.evaluation.report import read_sentences
 
     if nearest and output is not None:

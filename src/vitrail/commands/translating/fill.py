@@ -27,7 +27,7 @@ def fill(
     from dataclasses import asdict
 
     from vitrail.data.reading.lines import lines
-    from vitrail.decode.masked import MaskFiller
+    from vitrail.decode.sentences.masked import MaskFiller
 
     filler = MaskFiller.load(model, threads=machine.threads, device=machine.device)
     asked = texts or lines(Path("-"))

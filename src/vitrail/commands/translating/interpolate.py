@@ -24,7 +24,7 @@ def interpolate(
     """
     from dataclasses import asdict
 
-    from vitrail.decode.autoencoder import Autoencoder
+    from vitrail.decode.sentences.autoencoder import Autoencoder
 
     autoencoder = Autoencoder.load(model, threads=machine.threads, device=machine.device)
     found = autoencoder.interpolate(first, second, steps=steps)

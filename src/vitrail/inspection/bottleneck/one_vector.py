@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from vitrail.decode.autoencoder import Autoencoder, write_latents
-from vitrail.decode.embedding import Neighbour, Vectors, nearest_rows
 from vitrail.decode.forced import make_batch
+from vitrail.decode.sentences.autoencoder import Autoencoder, write_latents
+from vitrail.decode.sentences.embedding import Neighbour, Vectors, nearest_rows
 from vitrail.errors import DataError, UsageError
 
 LEAST = 8
@@ -142,7 +142,7 @@ def _narrow(autoencoder: Autoencoder, sentence: str, latent: Vectors, known: Vec
 
 
 def _without_tokens(autoencoder: Autoencoder, ids: list[int], whole: _Whole, *, limit: int) -> list[WithoutToken]:
-    from vitrail.decode.embedding import sentence_vectors
+    from vitrail.decode.sentences.embedding import sentence_vectors
 
     model, vocabulary = autoencoder.model, autoencoder.vocabulary
     rows = [[*ids[:place], *ids[place + 1 :]] for place in range(len(ids))]

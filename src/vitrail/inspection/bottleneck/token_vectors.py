@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail.data.batches import pad_rows
 from vitrail.data.vocabularies.subwords import Subwords
-from vitrail.decode.autoencoder import write_encoded
+from vitrail.decode.sentences.autoencoder import write_encoded
 from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import Encoded, TranslationModel

@@ -11,7 +11,7 @@ from vitrail.data.batches import Batch, Batches, collate_pairs
 from vitrail.data.examples.denoising import Denoising
 from vitrail.data.examples.passages import Passages
 from vitrail.data.preparing.prepared import PreparedText
-from vitrail.decode.autoencoder import measure_reconstruction
+from vitrail.decode.sentences.autoencoder import measure_reconstruction
 from vitrail.errors import UsageError
 from vitrail.models.base import Model
 from vitrail.models.build import build_model

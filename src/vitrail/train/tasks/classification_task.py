@@ -12,7 +12,7 @@ from vitrail.data.examples.labelled import LabelledBatch, LabelledTexts, Labelli
 from vitrail.data.labels_config import LabelsConfig
 from vitrail.data.preparing.prepared import PreparedLabels
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.classify import Classifier
+from vitrail.decode.sentences.classify import Classifier
 from vitrail.errors import UsageError
 from vitrail.models.base import Model
 from vitrail.models.build import ClassifierConfig, build_model

@@ -12,7 +12,7 @@ from vitrail.data.examples.masking import MaskedBatch, Masking
 from vitrail.data.examples.passages import Passages
 from vitrail.data.preparing.prepared import PreparedText
 from vitrail.data.text_config import TextConfig
-from vitrail.decode.masked import measure_masked
+from vitrail.decode.sentences.masked import measure_masked
 from vitrail.models.base import Model
 from vitrail.models.build import build_model
 from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import Subwords, Vocabularies
-from vitrail.decode.embedding import Embedder, Vectors, sentence_vectors
 from vitrail.decode.forced import batches, make_batch
 from vitrail.decode.search.beams import beam_search
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
+from vitrail.decode.sentences.embedding import Embedder, Vectors, sentence_vectors
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import Encoded, TranslationModel
 from vitrail.models.kinds.autoencoder import AutoencoderModel

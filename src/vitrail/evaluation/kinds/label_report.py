@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitrail.data.labels_config import Examples
-from vitrail.decode.classify import Classifier, LabelScore
-from vitrail.decode.label_scores import Numbers, Predictions
+from vitrail.decode.sentences.classify import Classifier, LabelScore
+from vitrail.decode.sentences.label_scores import Numbers, Predictions
 from vitrail.errors import DataError
 
 RESAMPLES = 1_000

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from vitrail.decode.autoencoder import Autoencoder
 from vitrail.decode.generate import Generator
-from vitrail.decode.masked import MaskFiller
+from vitrail.decode.sentences.autoencoder import Autoencoder
+from vitrail.decode.sentences.masked import MaskFiller
 from vitrail.errors import ModelError
-from vitrail.evaluation.reconstruction_score import score_reconstruction
+from vitrail.evaluation.kinds.reconstruction_score import score_reconstruction
 from vitrail.models.base import LanguageModel
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.kinds.masked import MaskedLanguageModel

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vitrail.decode.autoencoder import Autoencoder, Reconstructions
+from vitrail.decode.sentences.autoencoder import Autoencoder, Reconstructions
 from vitrail.evaluation.scores import Score, evaluate
 from vitrail.evaluation.slices import Share, proportion
 

@@ -14,7 +14,7 @@ from vitrail.data.batches import pad_rows
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
-from vitrail.decode.label_scores import Predictions, flags
+from vitrail.decode.sentences.label_scores import Predictions, flags
 from vitrail.errors import DataError, ModelError
 from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.models.model_folder import load_folder, of_another_task

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vitrail.decode.classify import Classifier
+from vitrail.decode.sentences.classify import Classifier
 
 
 @dataclass(frozen=True)

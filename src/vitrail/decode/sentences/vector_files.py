@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitrail.decode.embedding import Vectors
+from vitrail.decode.sentences.embedding import Vectors
 from vitrail.errors import UsageError
 from vitrail.files import Recognise, holds, is_log_with, require_own, start_of, write_file
 

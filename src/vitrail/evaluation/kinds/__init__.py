@@ -1,0 +1,1 @@
+"""Scores of models that do not translate, by their task."""
