@@ -85,7 +85,7 @@ _FITTING: "dict[TaskName, tuple[str, ...]]" = {"language": ("heads", "maps", "pr
 """The studies of each kind of model but translators, which have all."""
 
 
-def require_fitting(study: str, model: Path) -> "TaskName | None":
+def require_fitting(study: str, model: Path, *, needs: str = "a model that translates") -> "TaskName | None":
     """The task of a model; None where no model can be read. Raises UsageError for a study that is not for it."""
     from vitrail.models.model_folder import task_of_folder
 
@@ -93,7 +93,7 @@ def require_fitting(study: str, model: Path) -> "TaskName | None":
     if task is None or task == "translation" or study in _FITTING.get(task, ()):
         return task
     fitting = " or ".join([f'vitrail inspect {model} "A text."', *(f"vitrail inspect {one} {model}" for one in _FITTING.get(task, ()))])
-    raise UsageError(f"{model}: holds a {task} model", expected=f"for {study}: a model that translates", remedy=fitting)
+    raise UsageError(f"{model}: holds a {task} model", expected=f"for {study}: {needs}", remedy=fitting)
 
 
 def load_inspectable(model: Path, machine: console.Machine) -> "InspectableTranslator | InspectableGenerator":
@@ -287,11 +287,13 @@ def bottleneck(
     from vitrail.inspection.bottleneck.beside import Beside
     from vitrail.inspection.bottleneck.one_vector import look_at_vector
     from vitrail.inspection.bottleneck.token_vectors import look_at_tokens
-    from vitrail.models.model_folder import load_model
+    from vitrail.models.model_folder import load_model, task_of_folder
     from vitrail.reports.charts import is_page
     from vitrail.runtime.device import choose_device
 
     require_sentence(text, example='vitrail inspect bottleneck AUTOENCODER "A sentence."')
+    if task_of_folder(model) == "language":
+        require_fitting("bottleneck", model, needs="an autoencoder")
     if output is not None:
         require_own({output: is_page}, what="the page")
     autoencoder = Autoencoder.load(model, threads=machine.threads, device=machine.device)
