@@ -8,9 +8,10 @@ import pytest
 from tests.train.training_runs import logged, run, tiny
 
 from vitrail.config import Override, build
+from vitrail.models.build import PRESETS, TASK_DATA, task_of
 from vitrail.train.choosing.schedule_length import describe_length, highest_share, warn_of_warmup
 from vitrail.train.optim import Warmup
-from vitrail.train.request import Request, plan_run, recipes, to_run_config
+from vitrail.train.request import Request, plan_run, read_recipe, recipes, to_run_config
 from vitrail.train.run_config import RunConfig
 
 
@@ -53,19 +54,21 @@ def test_a_linear_decay_that_begins_under_the_warm_up_is_told_too() -> None:
     assert warn_of_warmup(configured(90, "100 steps", kind="constant"), steps=100) is None
 
 
-OF_TEXT = {"gpt-mini", "lstm-lm", "bert-mini"}
-"""Recipes for language models."""
-
-
 @pytest.mark.parametrize("recipe", ["", *recipes()])
 @pytest.mark.parametrize("duration", ["30 steps", "3 epochs", "0.1 epochs"])
 def test_whatever_the_length_asked_for_the_rate_gets_up(recipe: str, duration: str, tmp_path: Path) -> None:
     """With and without a recipe: 3,000 lines make far fewer steps than what the recipes were made for."""
     for side in ("en", "fr"):
         (tmp_path / f"a.{side}").write_text("".join(f"a line of text {n}\n" for n in range(3_000)), encoding="utf-8")
-    pairs = Override(("data", "corpora"), [{"source": str(tmp_path / "a.en"), "target": str(tmp_path / "a.fr")}])
-    plain = Override(("data", "text"), [{"source": str(tmp_path / "a.en")}])
-    corpus = plain if recipe in OF_TEXT else pairs
+    (tmp_path / "a.labels").write_text("yes\nno\n" * 1_500, encoding="utf-8")
+    files = {side: str(tmp_path / f"a.{side}") for side in ("en", "fr", "labels")}
+    texts = {
+        "pairs": Override(("data", "corpora"), [{"source": files["en"], "target": files["fr"]}]),
+        "text": Override(("data", "text"), [{"source": files["en"]}]),
+        "labels": Override(("data", "examples"), [{"source": files["en"], "target": files["labels"]}]),
+    }
+    preset = read_recipe(recipe).get("preset", "tiny") if recipe else "tiny"
+    corpus = texts[TASK_DATA[task_of(PRESETS[preset])]]
     request = Request(recipe=recipe, overrides=(corpus, Override(("train", "duration"), duration)))
     config = to_run_config(plan_run(request, tmp_path / "run", gpu=False).table)
     for steps in (2, 30, 135):
