@@ -142,7 +142,7 @@ def architecture_questions(trees: Mapping[str, ast.Module]) -> Measure:
         own = {
             one.module.rpartition(".")[2]
             for one in imports(tree)
-            if re.match(r"vitrail\.models\.(transformer|recurrent|language)\.", one.module)
+            if re.match(r"vitrail\.models\.kinds\.(transformer|recurrent|language)\.", one.module)
         }
         for node in ast.walk(tree):
             if question := _question(node, own):

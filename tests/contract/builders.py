@@ -89,6 +89,8 @@ KINDS: dict[str, Kind] = {
     ),
     "lstm-luong-batch-norm": Kind(_recurrent(cell="lstm", attention="luong-general", norm="batch"), batch_statistics=True),
 }
+TRANSLATING = {name: kind for name, kind in KINDS.items() if "autoencoder" not in name}
+"""Those whose decoder reads the vectors of the source's tokens. An autoencoder's reads one vector made of them: its tests are its own."""
 
 
 def random_batch(kind: Kind, *, sentences: int = 4, longest: int = 9, seed: int = 1) -> Batch:

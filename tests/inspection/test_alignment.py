@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import KINDS, LETTERS
+from builders import LETTERS, TRANSLATING
 from recorded import ATTENTIVE, RECURRENT, model, record, translator
 
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, Vocabularies
@@ -60,7 +60,7 @@ def test_models_without_attention_or_probes_are_refused() -> None:
     for call in (cross_layers, lambda one: cross_attention(one, [[4]], [[4]])):
         with pytest.raises(UsageError, match="without attention"):
             call(model(mute))
-    compiled = KINDS["lstm-luong-general"].build().eval()
+    compiled = TRANSLATING["lstm-luong-general"].build().eval()
     compiled.compile(backend="eager")
     with pytest.raises(ModelError, match="compiled"):
         cross_attention(compiled, [[4]], [[4]])
@@ -279,7 +279,7 @@ def spaced() -> InspectableTranslator:
     both = Vocabularies(*[CharacterVocabulary([*LETTERS, " ", "."])] * 2, joint=True)
     search = SearchConfig(beams=1, max_length=7)
     torch.manual_seed(2)
-    made = build_model(KINDS["pre-layer-sinusoidal"].config, both).eval()
+    made = build_model(TRANSLATING["pre-layer-sinusoidal"].config, both).eval()
     return InspectableTranslator(made, vocabularies=both, config=TranslateConfig(max_source_tokens=8, search=search))
 
 

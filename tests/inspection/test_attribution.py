@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from builders import KINDS, settled
+from builders import TRANSLATING, settled
 from recorded import ATTENTIVE, RECURRENT, SOURCE, TARGET, TRANSFORMERS, S, T, arrays, batch, exact, model, record, translator
 
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
@@ -24,7 +24,7 @@ from vitrail.inspection.causes.attribution import (
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
 
-every_kind = pytest.mark.parametrize("name", KINDS)
+every_kind = pytest.mark.parametrize("name", TRANSLATING)
 every_attention = pytest.mark.parametrize("name", ATTENTIVE)
 
 
@@ -55,7 +55,7 @@ def embeddings(asked: TranslationModel) -> tuple[torch.Tensor, torch.Tensor]:
 @every_kind
 def test_gradient_x_input_is_a_finite_difference(name: str) -> None:
     """log p at x_s·(1 + h) less that at x_s·(1 - h), over 2·h, in float64."""
-    asked = settled(KINDS[name]).double()
+    asked = settled(TRANSLATING[name]).double()
     found = gradient_x_input(asked, SOURCE, TARGET)
     embedded, _ = embeddings(asked)
     expected = np.zeros((T, S))
@@ -205,7 +205,7 @@ def test_truncated_training_does_not_truncate_attribution() -> None:
         for truncate in (None, 1):
             torch.manual_seed(0)
             config = RECURRENT["lstm-luong-dot-fed"].model_copy(update={"truncate": truncate})
-            found.append(method(build_model(config, KINDS["lstm-luong-dot-fed"].vocabularies).eval(), SOURCE, TARGET))
+            found.append(method(build_model(config, TRANSLATING["lstm-luong-dot-fed"].vocabularies).eval(), SOURCE, TARGET))
         np.testing.assert_allclose(found[0], found[1], atol=1e-6)
 
 
@@ -225,9 +225,10 @@ def test_what_cannot_be_asked_is_refused() -> None:
     with pytest.raises(ModelError, match="made by another model"):
         attribute(record("lstm"), model("rnn"))
     with pytest.raises(ModelError, match="made by another model"):
-        attribute(record("lstm"), settled(KINDS["lstm"]))
+        attribute(record("lstm"), settled(TRANSLATING["lstm"]))
     with pytest.raises(ModelError, match="compiled"):
         attribute(record("lstm"), torch.compile(model("lstm"), backend="eager"))  # pyright: ignore[reportArgumentType]
     few = CharacterVocabulary(list("abcd"))
     with pytest.raises(ModelError, match="made by another model"):
-        attribute(translator("lstm").inspect("ponm", "p"), build_model(KINDS["lstm"].config, Vocabularies(few, few, joint=True)).eval())
+        other = build_model(TRANSLATING["lstm"].config, Vocabularies(few, few, joint=True)).eval()
+        attribute(translator("lstm").inspect("ponm", "p"), other)

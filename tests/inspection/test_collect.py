@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from builders import KINDS
+from builders import TRANSLATING
 from recorded import ATTENTIVE, RECURRENT, SOURCE, TARGET, TRANSFORMERS, S, T, arrays, batch, exact, model
 from torch import nn
 
@@ -17,7 +17,7 @@ from vitrail.inspection.collect import COLUMNS, collect
 from vitrail.nn.probe import Probe
 
 Numbers = npt.NDArray[np.float64]
-every_kind = pytest.mark.parametrize("name", KINDS)
+every_kind = pytest.mark.parametrize("name", TRANSLATING)
 every_transformer = pytest.mark.parametrize("name", TRANSFORMERS)
 every_recurrent = pytest.mark.parametrize("name", RECURRENT)
 every_attention = pytest.mark.parametrize("name", ATTENTIVE)

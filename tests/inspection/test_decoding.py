@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from builders import KINDS
+from builders import TRANSLATING
 from recorded import TEXT, exact, model, record, translator
 
 from vitrail.data.batches import collate
@@ -16,7 +16,7 @@ from vitrail.inspection.collect import collect
 from vitrail.inspection.decoding import Decoding, Node, describe_steps, piece_of
 from vitrail.inspection.record import Inspection
 
-every_kind = pytest.mark.parametrize("name", KINDS)
+every_kind = pytest.mark.parametrize("name", TRANSLATING)
 BEAMS = 3
 
 
@@ -66,7 +66,7 @@ def test_totals_and_scores_are_what_the_model_says_of_each_path(name: str) -> No
         before = 0.0 if node.parent is None else decoding.nodes[node.parent].total
         assert node.total == pytest.approx(before + node.log_probability, abs=1e-5)
         assert node.score == pytest.approx(node.total / ((5 + node.step + 1) / 6) ** search.length_penalty, abs=1e-6)
-        assert node.piece == piece_of(node.token, KINDS[name].vocabularies.target)
+        assert node.piece == piece_of(node.token, TRANSLATING[name].vocabularies.target)
     for node in decoding.nodes[:: max(1, len(decoding.nodes) // 6)]:
         way = path(decoding, node)
         expected = log_probabilities(name, list(found.source.ids), [one.token for one in way])
@@ -106,7 +106,7 @@ def test_greedy_keeps_one_a_step_and_that_is_the_most_probable(name: str) -> Non
 
 @every_kind
 def test_steps_tell_what_the_model_thought_of_saying(name: str) -> None:
-    found, vocabulary = record(name), KINDS[name].vocabularies.target
+    found, vocabulary = record(name), TRANSLATING[name].vocabularies.target
     probabilities = exact(found["probabilities"])
     assert len(found.facts.decoding.steps) == len(found.predicted_tokens) == len(probabilities)
     for step, row, token in zip(found.facts.decoding.steps, probabilities, found.predicted_ids, strict=True):
@@ -117,7 +117,7 @@ def test_steps_tell_what_the_model_thought_of_saying(name: str) -> None:
 
 
 def test_of_a_distribution_with_zeros() -> None:
-    vocabulary = KINDS["rnn"].vocabularies.target
+    vocabulary = TRANSLATING["rnn"].vocabularies.target
     row = np.zeros((1, vocabulary.size), dtype=np.float32)
     row[0, 5] = 1
     (step,) = describe_steps(row, [5], vocabulary, count=2)
@@ -127,7 +127,7 @@ def test_of_a_distribution_with_zeros() -> None:
 
 @every_kind
 def test_a_given_translation_is_looked_at_and_the_search_recorded_all_the_same(name: str) -> None:
-    given = "".join(piece_of(token, KINDS[name].vocabularies.target) for token in (6, 4, 9))
+    given = "".join(piece_of(token, TRANSLATING[name].vocabularies.target) for token in (6, 4, 9))
     found = translator(name).inspect(TEXT, given)
     assert found.facts.given and found.target.ids == (6, 4, 9)
     assert found.facts.decoding.nodes == record(name).facts.decoding.nodes

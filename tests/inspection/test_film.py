@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import KINDS, Kind
+from builders import TRANSLATING, Kind
 from recorded import model
 
 sys.path.append(str(Path(__file__).parent.parent / "train"))  # training_runs
@@ -31,7 +31,7 @@ DEV = DevSet(["afc bd", "ab", "dd ce", "ha", "gag"], ["bead", "cafe", "aha", "ab
 
 
 def a_frame(name: str, dev: DevSet = DEV) -> Frame:
-    vocabularies = KINDS[name].vocabularies
+    vocabularies = TRANSLATING[name].vocabularies
     return take(model(name), vocabularies, *choose_probes(dev, vocabularies))
 
 
@@ -42,7 +42,7 @@ def encoded(kind: Kind, row: int) -> tuple[list[int], list[int]]:
 # ---- one frame -------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", TRANSLATING)
 def test_a_frame_of_every_kind_of_model(name: str) -> None:
     one = model(name)
     before = {key: values.clone() for key, values in one.state_dict().items()}
@@ -50,7 +50,7 @@ def test_a_frame_of_every_kind_of_model(name: str) -> None:
     assert all(torch.equal(values, before[key]) for key, values in one.state_dict().items())
     assert all(weight.grad is None for weight in one.parameters()) and not one.training
     assert len(frame.probes) == len(frame.translations) == len(frame.losses) == len(frame.attention) == PROBES
-    vocabulary = KINDS[name].vocabularies.target
+    vocabulary = TRANSLATING[name].vocabularies.target
     assert frame.probes[0].target_tokens == (*vocabulary.pieces(vocabulary.encode(DEV.target[0])), "<eos>")
     assert all(value is not None and value > 0 for value in frame.losses)
     assert all(value is not None and np.isfinite(value) for value in frame.gradients.values())
@@ -63,12 +63,12 @@ def test_a_frame_of_every_kind_of_model(name: str) -> None:
 def test_attention_and_losses_are_those_of_a_sentence_alone(name: str) -> None:
     frame = a_frame(name)
     for row in range(ATTENDED):
-        arrays = collect(model(name), *encoded(KINDS[name], row))
+        arrays = collect(model(name), *encoded(TRANSLATING[name], row))
         places = sorted(place for place in arrays if place.endswith("attention.weights") and "self" not in place)
         assert len(frame.attention[row]) == len(places)
         for layer, place in zip(frame.attention[row], places, strict=True):
             np.testing.assert_allclose(np.array(layer), 100 * np.asarray(arrays[place]).mean(axis=0), atol=0.51)
-        target = [*encoded(KINDS[name], row)[1], 3]
+        target = [*encoded(TRANSLATING[name], row)[1], 3]
         chosen = np.asarray(arrays["probabilities"])[np.arange(len(target)), target]
         assert frame.losses[row] == pytest.approx(-np.log(chosen).mean(), rel=1e-3)
     assert frame.attention[ATTENDED:] == ((),) * (PROBES - ATTENDED)
@@ -77,7 +77,7 @@ def test_attention_and_losses_are_those_of_a_sentence_alone(name: str) -> None:
 def test_gradients_are_those_of_the_loss_that_is_trained() -> None:
     """For weights of every group, against `backward` of the models' own loss."""
     for name in ("pre-layer-sinusoidal", "post-layer-untied", "lstm-luong-general"):
-        one, vocabularies = deepcopy(model(name)), KINDS[name].vocabularies
+        one, vocabularies = deepcopy(model(name)), TRANSLATING[name].vocabularies
         batch = choose_probes(DEV, vocabularies)[1]
         loss = one.loss(batch)
         (loss.nats / loss.tokens).backward()
@@ -86,7 +86,7 @@ def test_gradients_are_those_of_the_loss_that_is_trained() -> None:
             assert gradient is not None
             squares[group_of(weight)] = squares.get(group_of(weight), 0.0) + float(gradient.double().square().sum())
         found = a_frame(name).gradients
-        tied = {"output_weight": "source_embedding"} if KINDS[name].joint else {}
+        tied = {"output_weight": "source_embedding"} if TRANSLATING[name].joint else {}
         assert found == pytest.approx({tied.get(group, group): square**0.5 for group, square in squares.items()}, rel=1e-3)
         assert next(iter(found)) == "source_embedding" and list(found)[-1].startswith("output") == (not tied or "lstm" in name)
 
@@ -105,7 +105,7 @@ def test_spread_of_even_of_single_and_of_masked_rows() -> None:
 def test_probes_are_short_where_the_dev_set_has_such() -> None:
     long = "abcdefgh" * 4
     dev = DevSet([long, *DEV.source, *["a"] * 60], [*DEV.target, "a", *["b"] * 60])
-    vocabularies = KINDS["rnn"].vocabularies
+    vocabularies = TRANSLATING["rnn"].vocabularies
     probes, batch = choose_probes(dev, vocabularies)
     assert probes.source == list(DEV.source[:PROBES]) and len(batch.source) == ROWS
     probes, batch = choose_probes(DevSet([long] * 3, ["a"] * 3), vocabularies)
@@ -119,7 +119,7 @@ def test_probes_are_short_where_the_dev_set_has_such() -> None:
 
 
 def heard(one: TranslationModel, name: str) -> dict[str, Any]:
-    batch = choose_probes(DEV, KINDS[name].vocabularies)[1]
+    batch = choose_probes(DEV, TRANSLATING[name].vocabularies)[1]
     with torch.no_grad(), record_norms(one) as norms:
         one.decode(batch.target_in, one.encode(batch.source))
     return norms.statistics(batch.source.ne(PAD), batch.target_out.ne(PAD))
@@ -127,7 +127,7 @@ def heard(one: TranslationModel, name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ["pre-layer-sinusoidal", "post-rms-learned-gelu", "pre-batch", "lstm-bahdanau-layer-norm"])
 def test_norm_statistics_are_those_of_the_sentences_one_by_one(name: str) -> None:
-    one, kind = model(name), KINDS[name]
+    one, kind = model(name), TRANSLATING[name]
     found = heard(one, name)
     assert {statistics.kind for statistics in found.values()} == {kind.config.norm}
     if "lstm" in name:
@@ -155,7 +155,7 @@ def test_norm_statistics_are_those_of_the_sentences_one_by_one(name: str) -> Non
 
 def test_running_statistics_that_are_right_do_not_drift() -> None:
     """Batch norm in training mode, again and again on the same batch, takes that batch's statistics on."""
-    kind = KINDS["pre-batch"]
+    kind = TRANSLATING["pre-batch"]
     one = kind.build().train()
     batch = choose_probes(DEV, kind.vocabularies)[1]
     with torch.no_grad():

@@ -6,7 +6,7 @@ from contextlib import redirect_stdout
 import numpy as np
 import pytest
 import torch
-from builders import KINDS, settled
+from builders import TRANSLATING, settled
 from recorded import SOURCE, TARGET, T, arrays, batch, model, record
 from torch import Tensor, nn
 
@@ -24,7 +24,7 @@ SOME = ["pre-layer-sinusoidal", "post-rms-learned-gelu", "lstm-luong-general", "
 
 def exact_model(name: str) -> TranslationModel:
     """In float64, and one token has the mean embedding, so that a tool whose baseline must be tokens can start where we do."""
-    made = settled(KINDS[name]).double()
+    made = settled(TRANSLATING[name]).double()
     table = made.get_submodule("source_embedding").get_parameter("weight")
     with torch.no_grad():
         table[0] = table[1:].mean(dim=0)
@@ -113,7 +113,7 @@ def test_nnsight_reads_and_writes_the_same_values() -> None:
     """Ordinary modules at once; Probes, which are passed by while nobody listens, in a trace."""
     nnsight = pytest.importorskip("nnsight")
     name = "pre-layer-sinusoidal"
-    asked, seen, pairs = settled(KINDS[name]), arrays(name), batch()
+    asked, seen, pairs = settled(TRANSLATING[name]), arrays(name), batch()
     asked.load_state_dict(model(name).state_dict())
     wrapped = nnsight.NNsight(Forced(asked))
     inside = wrapped.translating
@@ -133,7 +133,7 @@ def test_nnsight_reads_and_writes_the_same_values() -> None:
 @pytest.mark.parametrize("name", ["pre-layer-sinusoidal", "unequal-depths-wide-heads"])
 def test_bertviz_is_called_with_a_record(name: str) -> None:
     found = record(name).to_bertviz()
-    config = KINDS[name].config
+    config = TRANSLATING[name].config
     source, target = len(record(name).source_tokens), len(record(name).target_tokens)
     shapes = {"encoder": (source, source), "decoder": (target, target), "cross": (target, source)}
     for kind, shape in shapes.items():

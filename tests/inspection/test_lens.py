@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from builders import KINDS, settled
+from builders import TRANSLATING, settled
 from recorded import RECURRENT, TRANSFORMERS, exact, model, record, translator
 
 from vitrail.decode.forced import make_batch
@@ -17,13 +17,13 @@ every_transformer = pytest.mark.parametrize("name", TRANSFORMERS)
 
 
 def seen_through(name: str) -> Inspection:
-    return apply_lens(record(name), model(name), KINDS[name].vocabularies.target)
+    return apply_lens(record(name), model(name), TRANSLATING[name].vocabularies.target)
 
 
 @torch.no_grad()
 def cut_off(name: str, layers: int) -> np.ndarray:
     """The distribution of a model that has only the first decoder layers, its weights being those of the whole one."""
-    short = build_model(TRANSFORMERS[name].model_copy(update={"decoder_layers": layers}), KINDS[name].vocabularies).eval()
+    short = build_model(TRANSFORMERS[name].model_copy(update={"decoder_layers": layers}), TRANSLATING[name].vocabularies).eval()
     short.load_state_dict({key: value for key, value in model(name).state_dict().items() if key in short.state_dict()})
     pairs = make_batch(short, [record(name).source.ids], [record(name).target.ids], ended=not record(name).facts.truncated)
     return short.read_out(short.decode(pairs.target_in, short.encode(pairs.source)))[0].double().softmax(1).numpy()
@@ -76,20 +76,20 @@ def test_shapes_names_and_pieces(name: str) -> None:
         assert found[f"logit_lens.{what}"].shape == (layers + 1, length) and found[f"logit_lens.{what}"].dtype == np.float32
     told = found.facts.extras["logit_lens"]
     assert told["layers"] == layer_names(record(name)) and all(exact(found[one]).shape[0] == length for one in told["layers"])
-    vocabulary = KINDS[name].vocabularies.target
+    vocabulary = TRANSLATING[name].vocabularies.target
     assert told["pieces"] == [[[piece_of(int(one), vocabulary) for one in row] for row in layer] for layer in found["logit_lens.top_ids"]]
 
 
 def test_what_has_no_lens_is_refused() -> None:
     for name in RECURRENT:
         with pytest.raises(UsageError, match="no residual stream"):
-            apply_lens(record(name), model(name), KINDS[name].vocabularies.target)
+            apply_lens(record(name), model(name), TRANSLATING[name].vocabularies.target)
     name = "pre-layer-sinusoidal"
     with pytest.raises(ModelError, match="made by another model"):
-        apply_lens(record(name), settled(KINDS[name]), KINDS[name].vocabularies.target)
+        apply_lens(record(name), settled(TRANSLATING[name]), TRANSLATING[name].vocabularies.target)
 
 
 def test_a_translation_of_nothing_has_one_position() -> None:
     name = "post-layer-untied"
-    found = apply_lens(translator(name).inspect("a", ""), model(name), KINDS[name].vocabularies.target)
+    found = apply_lens(translator(name).inspect("a", ""), model(name), TRANSLATING[name].vocabularies.target)
     assert found["logit_lens.rank"].shape == (TRANSFORMERS[name].decoder_layers + 1, 1)

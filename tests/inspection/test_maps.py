@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from builders import KINDS, vocabularies
+from builders import TRANSLATING, vocabularies
 from recorded import model, translator
 
 from vitrail.data.vocabularies.subwords import EOS
@@ -40,7 +40,7 @@ def order_blind() -> InspectableTranslator:
 # ---- states ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", TRANSLATING)
 def test_states_read_side_by_side_are_those_of_each_pair_alone(kind: str) -> None:
     pairs = [((5, 6, 7), (8, 9)), ((5, 4, 9, 10, 11), (8,)), ((7,), (8, 9, 4, 5))]
     numbers = list[int]()

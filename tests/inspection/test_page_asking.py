@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from builders import KINDS
+from builders import TRANSLATING
 from recorded import record
 
 from vitrail.inspection.page import ASSETS
@@ -51,7 +51,7 @@ def test_the_page_asks_no_question_about_the_architecture() -> None:
     assert {name: len(found) for name, text in SOURCES.items() if (found := READ.findall(text))} == NAMED
 
 
-@pytest.mark.parametrize("name", list(KINDS))
+@pytest.mark.parametrize("name", list(TRANSLATING))
 def test_the_page_is_told_the_places_of_every_kind_of_model(name: str) -> None:
     inspection = record(name)
     told = make_payload(inspection)["meta"]["places"]

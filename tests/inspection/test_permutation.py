@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import KINDS
+from builders import TRANSLATING
 from recorded import RECURRENT, TRANSFORMERS, model, translator
 
 from vitrail.decode.search.beams import SearchConfig
@@ -36,7 +36,7 @@ def test_recurrence_is_order_itself(name: str) -> None:
 def test_without_positions_is_the_model_that_has_none(name: str) -> None:
     """The same weights in a model that was built without positions, and every hook gone afterwards."""
     one = model(name)
-    size = KINDS[name].vocabularies.source.size, KINDS[name].vocabularies.target.size
+    size = TRANSLATING[name].vocabularies.source.size, TRANSLATING[name].vocabularies.target.size
     bare = Transformer(
         TRANSFORMERS[name].model_copy(update={"positions": "none"}), source_vocabulary=size[0], target_vocabulary=size[1]
     ).eval()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from builders import KINDS, settled
+from builders import TRANSLATING, settled
 from recorded import translator
 
 from vitrail.data.vocabularies.subwords import SubwordsConfig, train_vocabularies
@@ -103,7 +103,7 @@ def test_a_text_longer_than_all_before_can_be_looked_at_and_translated_in_thread
 
     def fresh() -> InspectableTranslator:
         config = TranslateConfig(search=SearchConfig(beams=1, max_length=3), max_source_tokens=2000)
-        return InspectableTranslator(settled(KINDS[name]), vocabularies=KINDS[name].vocabularies, config=config)
+        return InspectableTranslator(settled(TRANSLATING[name]), vocabularies=TRANSLATING[name].vocabularies, config=config)
 
     one = fresh()
     one.translate("ab" * 150)
@@ -141,7 +141,7 @@ def imported(data: bytes) -> set[str]:
 def test_a_translator_is_sent_as_plain_bytes(kind: str) -> None:
     shape = SubwordsConfig.model_validate({"kind": kind, "size": 300, "joint": kind == "bpe"})
     both = train_vocabularies(["a dog ate the food ."] * 3, ["le chien a mangé ."] * 3, config=shape)
-    config = KINDS["post-rms-learned-gelu" if kind == "bpe" else "post-layer-untied"].config
+    config = TRANSLATING["post-rms-learned-gelu" if kind == "bpe" else "post-layer-untied"].config
     one = InspectableTranslator(
         build_model(config, both).eval(), vocabularies=both, config=TranslateConfig(seed=5), languages=("en", "fr"), longest_source=9
     )
@@ -157,8 +157,8 @@ def test_a_translator_is_sent_as_plain_bytes(kind: str) -> None:
 
 def test_what_is_sent_is_all_or_refused() -> None:
     one = translator("lstm")
-    vocabularies = KINDS["lstm"].vocabularies
-    together = Translator(Ensemble([one.model, settled(KINDS["gru-bahdanau"])], digests=["x", "x"]), vocabularies=vocabularies)
+    vocabularies = TRANSLATING["lstm"].vocabularies
+    together = Translator(Ensemble([one.model, settled(TRANSLATING["gru-bahdanau"])], digests=["x", "x"]), vocabularies=vocabularies)
     other = pickle.loads(pickle.dumps(together))  # noqa: S301
     assert other.translate("afcbd") == together.translate("afcbd")
     with one.edited(off=["decoder.0:1"]), pytest.raises(UsageError, match="while it is edited"):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import KINDS
+from builders import TRANSLATING
 from recorded import ATTENTIVE, RECURRENT, TRANSFORMERS, model, record, translator
 
 import vitrail
@@ -20,7 +20,7 @@ from vitrail.inspection.contents import BOTH_SIDES, FORMAT, make_side, schema_te
 from vitrail.inspection.record import Inspection
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
-every_kind = pytest.mark.parametrize("name", KINDS)
+every_kind = pytest.mark.parametrize("name", TRANSLATING)
 
 
 @every_kind
@@ -43,7 +43,7 @@ def test_numpy_reads_it_without_us(tmp_path: Path) -> None:
 
 def test_analyses_are_kept_with_it(tmp_path: Path) -> None:
     name = "pre-layer-sinusoidal"
-    full = apply_lens(attribute(record(name), model(name)), model(name), KINDS[name].vocabularies.target)
+    full = apply_lens(attribute(record(name), model(name)), model(name), TRANSLATING[name].vocabularies.target)
     full.save(tmp_path / "full.npz")
     back = Inspection.load(tmp_path / "full.npz")
     assert back.facts.model_dump(mode="json") == full.facts.model_dump(mode="json")
@@ -233,9 +233,9 @@ def documented(section: str) -> list[tuple[str, str, str]]:
 
 def expected(name: str) -> dict[str, set[tuple[int, ...]]]:
     """Pattern -> the shapes that the arrays it matches may have, for one model."""
-    config, found = KINDS[name].config, dict[str, set[tuple[int, ...]]]()
+    config, found = TRANSLATING[name].config, dict[str, set[tuple[int, ...]]]()
     sizes = {"S": len(record(name).source_tokens), "T": len(record(name).target_tokens), "D": config.width, "1": 1, "5": 5}
-    sizes["V"] = KINDS[name].vocabularies.target.size
+    sizes["V"] = TRANSLATING[name].vocabularies.target.size
     if name in TRANSFORMERS:
         shape = TRANSFORMERS[name]
         sizes |= {"H": shape.heads, "E": shape.width_of_head, "HE": shape.heads * shape.width_of_head, "F": shape.feed_forward}
@@ -263,7 +263,7 @@ def expected(name: str) -> dict[str, set[tuple[int, ...]]]:
 @every_kind
 def test_every_array_is_documented_and_everything_documented_is_there(name: str) -> None:
     full = attribute(record(name), model(name), methods=None if name in ("lstm", "gru-bahdanau") else ["occlusion"])
-    full = apply_lens(full, model(name), KINDS[name].vocabularies.target) if name in TRANSFORMERS else full
+    full = apply_lens(full, model(name), TRANSLATING[name].vocabularies.target) if name in TRANSFORMERS else full
     patterns = {
         pattern: shapes
         for pattern, shapes in expected(name).items()

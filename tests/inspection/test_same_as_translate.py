@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from builders import KINDS
+from builders import TRANSLATING
 
 from vitrail.data.cleaning.normalise import CURRENT, LEGACY_NORMALISATION
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, SubwordsConfig, Vocabularies, WordVocabulary, train_vocabularies
@@ -66,7 +66,7 @@ def looker(model: str, kind: str, beams: int) -> InspectableTranslator:
     both = train_vocabularies(CORPUS, CORPUS, config=shape)
     assert both.joint
     torch.manual_seed(5)
-    made = build_model(KINDS[model].config, both).eval()
+    made = build_model(TRANSLATING[model].config, both).eval()
     search = SearchConfig(beams=beams, max_ratio=0.5, max_extra=6)
     return InspectableTranslator(
         made,
@@ -181,7 +181,7 @@ def test_edits_are_of_one_part(model: str) -> None:
 def test_unknown_words_stay_and_are_counted(kind: type[WordVocabulary | CharacterVocabulary]) -> None:
     both = Vocabularies(*[kind.train(["A dog ate the food ."], size=40)] * 2, joint=True)
     torch.manual_seed(1)
-    one = InspectableTranslator(build_model(KINDS[MODELS[0]].config, both).eval(), vocabularies=both)
+    one = InspectableTranslator(build_model(TRANSLATING[MODELS[0]].config, both).eval(), vocabularies=both)
     text = "A zebra ate  the 斑馬, food."
     found = one.inspect(text, "dog żyrafa food")
     words = [found.source.word(number) for number in range(len(found.source.words))]

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from builders import KINDS
+from builders import TRANSLATING
 from recorded import ATTENTIVE, RECURRENT, model, record
 
 from vitrail.decode.search.beams import SearchConfig
@@ -42,7 +42,7 @@ def matrix_lines(text: str) -> list[str]:
     return lines[next(at for at, line in enumerate(lines) if line.startswith("    ")) :]
 
 
-@pytest.mark.parametrize("name", sorted(KINDS))
+@pytest.mark.parametrize("name", sorted(TRANSLATING))
 @pytest.mark.parametrize("width", [40, 72, 200])
 def test_every_model_fits_its_terminal(name: str, width: int) -> None:
     drawn = record(name) if name not in ATTENTIVE else align(record(name))
@@ -102,7 +102,7 @@ def test_columns_line_up_under_wide_and_combining_characters() -> None:
 
 
 def test_long_sentences_tell_the_heaviest_columns() -> None:
-    kind = KINDS["pre-layer-sinusoidal"]
+    kind = TRANSLATING["pre-layer-sinusoidal"]
     looker = InspectableTranslator(
         model("pre-layer-sinusoidal"), vocabularies=kind.vocabularies, config=TranslateConfig(search=SearchConfig(beams=2, max_length=4))
     )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from builders import KINDS, settled
+from builders import TRANSLATING, settled
 from recorded import TEXT, exact, model, record, translator
 
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
@@ -33,7 +33,7 @@ def test_texts_without_tokens_or_with_too_many_are_refused(name: str) -> None:
         with pytest.raises(UsageError, match="nothing to inspect"):
             asked.inspect(text)
     unbounded = InspectableTranslator(
-        model(name), vocabularies=KINDS[name].vocabularies, config=TranslateConfig(search=SHORT, max_source_tokens=1000)
+        model(name), vocabularies=TRANSLATING[name].vocabularies, config=TranslateConfig(search=SHORT, max_source_tokens=1000)
     )
     for count in (LONGEST + 1, 500):
         with pytest.raises(UsageError, match=rf"a text of {count} tokens[\s\S]*at most {LONGEST}[\s\S]*one sentence"):
@@ -59,7 +59,7 @@ def test_texts_of_all_scripts(name: str, text: str) -> None:
     torch.manual_seed(0)
     both = Vocabularies(vocabulary, vocabulary, joint=True)
     asked = InspectableTranslator(
-        build_model(KINDS[name].config, both).eval(), vocabularies=both, config=TranslateConfig(search=SHORT), languages=("a", "b")
+        build_model(TRANSLATING[name].config, both).eval(), vocabularies=both, config=TranslateConfig(search=SHORT), languages=("a", "b")
     )
     found = asked.inspect(text, text)
     assert found.facts.asked == text and found.source == found.target and found.facts.languages == ("a", "b")
@@ -80,7 +80,7 @@ def test_inspecting_changes_no_translation_and_leaves_no_hook(name: str) -> None
     assert asked.inspect(TEXT).target.text == before.text
     assert asked.translate(TEXT) == before
     assert not any(part._forward_hooks or part._forward_pre_hooks or part._backward_hooks for part in model(name).modules())
-    assert all(parameter.grad is None for parameter in settled(KINDS[name]).parameters())
+    assert all(parameter.grad is None for parameter in settled(TRANSLATING[name]).parameters())
 
 
 def test_the_same_sentence_gives_the_same_record() -> None:
@@ -88,12 +88,12 @@ def test_the_same_sentence_gives_the_same_record() -> None:
 
 
 def test_ensembles_and_compiled_models_are_refused() -> None:
-    vocabularies = KINDS["lstm"].vocabularies
-    together = InspectableTranslator(Ensemble([model("lstm"), settled(KINDS["lstm"])], digests=["x", "x"]), vocabularies=vocabularies)
+    vocabularies = TRANSLATING["lstm"].vocabularies
+    together = InspectableTranslator(Ensemble([model("lstm"), settled(TRANSLATING["lstm"])], digests=["x", "x"]), vocabularies=vocabularies)
     assert together.translate("ab").parts == 1
     with pytest.raises(ModelError, match=r"an ensemble cannot be inspected[\s\S]*one of its models"):
         together.inspect("ab")
-    compiled = settled(KINDS["lstm"])
+    compiled = settled(TRANSLATING["lstm"])
     compiled.compile(backend="eager")
     with pytest.raises(ModelError, match="compiled"):
         InspectableTranslator(compiled, vocabularies=vocabularies).inspect("ab")

@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import torch
-from builders import KINDS, settled
+from builders import TRANSLATING, settled
 from torch import Tensor, nn
 
 from vitrail.data.batches import collate
@@ -21,14 +21,14 @@ from vitrail.nn.probe import listen, probes_of, trace
 
 SOURCE, TARGET = [4, 9, 6, 12, 7, 5], [8, 5, 11]
 S, T = len(SOURCE) + 1, len(TARGET) + 1
-every_kind = pytest.mark.parametrize("name", KINDS)
+every_kind = pytest.mark.parametrize("name", TRANSLATING)
 Values = dict[str, Tensor]
 
 
 @cache
 def model(name: str) -> TranslationModel:
     """With biases and gains that are not 0 and 1, which would prove nothing."""
-    made = settled(KINDS[name])
+    made = settled(TRANSLATING[name])
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -123,7 +123,7 @@ def test_attention_is_what_its_roles_say(name: str) -> None:
 
 @every_kind
 def test_a_layer_changes_with_its_own_weights_and_not_with_those_above(name: str) -> None:
-    one = settled(KINDS[name])
+    one = settled(TRANSLATING[name])
     before = seen_by(one)
     for place in layer_outputs(one.places(), "source") + layer_outputs(one.places(), "target"):
         path = layer_of(place.name)
@@ -205,7 +205,7 @@ def test_gates_and_states_have_the_range_of_their_function(name: str) -> None:
         assert float(seen(name)[place.name].abs().max()) <= 1
     assert bool(of_role(name, "gate")) == any(isinstance(part, Cell) and part.gates > 1 for part in model(name).modules())
     for place in of_role(name, "feed_forward"):
-        assert seen(name)[place.name].shape[-1] == KINDS[name].config.model_dump()["feed_forward"]
+        assert seen(name)[place.name].shape[-1] == TRANSLATING[name].config.model_dump()["feed_forward"]
 
 
 @every_kind
