@@ -23,6 +23,7 @@ PAIRS = [(f"the {a} sees {n} {b}s", f"le {a} voit {n} {b}s") for a in ("fox", "o
 TWO_CORES = Machine("a processor", 2, "Linux", "3.11", {}, 0.1)
 
 
+@pytest.mark.slow
 def test_both_states_are_measured() -> None:
     said: list[str] = []
     report = busy.measure_busy_training(

@@ -26,6 +26,7 @@ def point(architecture: str, length: int, *, train_seconds: float = 0.2) -> Leng
     return LengthPoint(architecture, length, 10, LengthResult(1000, train_seconds, 3_000_000, 0.05, 1_000_000))
 
 
+@pytest.mark.slow
 def test_each_architecture_is_measured_at_each_length() -> None:
     said: list[str] = []
     report = bench.run_length_experiment(architectures=["gru"], lengths=[64, 4], conditions=QUICK, say=said.append)
@@ -36,6 +37,7 @@ def test_each_architecture_is_measured_at_each_length() -> None:
     assert {one.measured.parameters for one in report.points} == {count_parameters(fresh_model(wide, 50))["total"]}
 
 
+@pytest.mark.slow
 def test_memory_is_what_a_batch_keeps() -> None:
     model = preset("tiny").model_dump(mode="json")
     task = LengthTask(model, vocabulary=50, length=32, sentences=256, decoded=1, repeats=1, threads=1, precision="fp32")

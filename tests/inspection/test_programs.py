@@ -137,7 +137,7 @@ def imported(data: bytes) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("kind", ["bpe", "word", "character"])
+@pytest.mark.parametrize("kind", ["bpe", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("word", "character"))])
 def test_a_translator_is_sent_as_plain_bytes(kind: str) -> None:
     shape = SubwordsConfig.model_validate({"kind": kind, "size": 300, "joint": kind == "bpe"})
     both = train_vocabularies(["a dog ate the food ."] * 3, ["le chien a mangé ."] * 3, config=shape)

@@ -161,6 +161,7 @@ def test_what_the_manifest_does_not_list_is_not_loaded(folder: Path) -> None:
             load_model(copy)
 
 
+@pytest.mark.slow
 def test_a_reader_finds_the_old_or_the_new_model_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(folder).model
     zeros = {name: torch.zeros_like(tensor) for name, tensor in unique_tensors(model).items()}

@@ -128,9 +128,9 @@ def test_two_ranks_are_one_process_stopped_or_not(tmp_path: Path) -> None:
     "changes",
     [
         {"train": {"patience": 1, "validate_every": "1 steps", "duration": "500 steps"}, "optimizer": {"learning_rate": 1e-9}},
-        {"train": {"duration": "0.02 minutes", "validate_every": "0.005 minutes"}},
+        pytest.param({"train": {"duration": "0.02 minutes", "validate_every": "0.005 minutes"}}, marks=pytest.mark.slow),
         {"schedule": {"kind": "plateau", "patience": 1}, "train": {"validate_every": "2 steps", "duration": "10 steps"}},
-        {"model": {"norm": "batch"}, "train": {"duration": "6 steps"}},
+        pytest.param({"model": {"norm": "batch"}, "train": {"duration": "6 steps"}}, marks=pytest.mark.slow),
     ],
     ids=["patience", "minutes", "plateau", "batch-norm"],
 )
@@ -156,6 +156,7 @@ def test_a_rank_that_was_killed_is_named_by_the_others(killed: int, tmp_path: Pa
     assert codes(train_in_ranks(config, tmp_path / "run")) == [0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", _EITHER)
 def test_a_rank_that_hangs_is_named_and_the_others_leave(stopped: int, tmp_path: Path) -> None:
     ranks = train_in_ranks(tiny(tmp_path), tmp_path / "run", faults={stopped: Fault(9, signals=(signal.SIGSTOP,))}, silence=4)

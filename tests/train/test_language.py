@@ -206,9 +206,9 @@ def test_a_transformer_from_the_command_line(tmp_path: Path, text: Path, capfd: 
 
 def test_a_masked_model_from_the_command_line(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     sizes = ("model.width=32", "model.heads=2", "model.encoder_layers=2", "train.threads=1", "model.whole_words=true")
-    changed = ("data.subwords.kind=word", "data.subwords.size=60", "optimizer.learning_rate=0.005", *sizes)
+    changed = ("data.subwords.kind=word", "data.subwords.size=60", "optimizer.learning_rate=0.01", *sizes)
     common = [part for setting in changed for part in ("--set", setting)]
-    assert run("train", "--text", text, "--preset", "bert-mini", "-o", tmp_path / "run", "--duration", "300 steps", *common) == 0
+    assert run("train", "--text", text, "--preset", "bert-mini", "-o", tmp_path / "run", "--duration", "150 steps", *common) == 0
     told = capfd.readouterr()
     assert "guessed right" in told.out and "chosen: data.documents" in told.err
     assert run("fill", tmp_path / "run", "ann sees [MASK]", "[MASK] likes birds", "--top", 4, "--json") == 0

@@ -42,8 +42,12 @@ def kills(number: int, *, seed: int, steps: int) -> list[Fault]:
     ]
 
 
+_OFTEN = ("lstm", "recurrent")
+"""The others are killed as well where the long tests run."""
+
+
 @pytest.mark.parametrize("number", [3, pytest.param(8, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind if kind in _OFTEN else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS])
 def test_killed_again_and_again(kind: str, number: int, tmp_path: Path) -> None:
     config = tiny(tmp_path, KINDS[kind])
     unbroken = Trainer(config, tmp_path / "unbroken")

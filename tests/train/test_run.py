@@ -475,6 +475,7 @@ def test_the_mean_of_checkpoints_is_dropped_when_it_is_worse(tmp_path: Path, mon
     assert outcome.progress.best == 70.0 and load_model(tmp_path / "run").facts["step"] == 18
 
 
+@pytest.mark.slow
 def test_where_it_was_stopped_does_not_matter_to_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"train": {"average_checkpoints": 3, "keep_last": 1, "select": "loss"}}
     run(tiny(tmp_path, changes), tmp_path / "whole")

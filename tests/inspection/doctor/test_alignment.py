@@ -85,7 +85,7 @@ def store_of(healthy: Path, folder: Path, *, first: int | None) -> Store:
     return Store.open(folder)
 
 
-@pytest.mark.parametrize("first", [700, 2345])
+@pytest.mark.parametrize("first", [pytest.param(700, marks=pytest.mark.slow), 2345])
 def test_a_shift_is_found_by_the_models_loss_alone(healthy: Path, tmp_path: Path, first: int) -> None:
     store = store_of(healthy, tmp_path / "store", first=first)
     (found,) = probe_loss(load_model(healthy).model, store) or []
