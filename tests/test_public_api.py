@@ -26,6 +26,8 @@ NAMES = [
         "Generated",
         "Generator",
         "Guess",
+        "InspectableClassifier",
+        "InspectableFiller",
         "InspectableGenerator",
         "InspectableTranslator",
         "Inspection",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vitrail.decode.translate import Translator
     from vitrail.errors import DataError, Interrupted, ModelError, Stopped, TrainingError, UsageError, VitrailError
     from vitrail.inspection.generator import InspectableGenerator
+    from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.run_config import RunConfig
@@ -42,6 +43,8 @@ __all__ = [
     "Generated",
     "Generator",
     "Guess",
+    "InspectableClassifier",
+    "InspectableFiller",
     "InspectableGenerator",
     "InspectableTranslator",
     "Inspection",
@@ -81,6 +84,7 @@ _HOMES = {
     "vitrail.decode.translate": ("Translator",),
     "vitrail.errors": ("DataError", "Interrupted", "ModelError", "Stopped", "TrainingError", "UsageError", "VitrailError"),
     "vitrail.inspection.generator": ("InspectableGenerator",),
+    "vitrail.inspection.reading.reader": ("InspectableClassifier", "InspectableFiller"),
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
     "vitrail.train.run_config": ("RunConfig",),
@@ -104,6 +108,14 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+_CLASSES = {
+    "language": ("vitrail.inspection.generator", "InspectableGenerator"),
+    "masked": ("vitrail.inspection.reading.reader", "InspectableFiller"),
+    "classification": ("vitrail.inspection.reading.reader", "InspectableClassifier"),
+}
+"""What `load` returns of each task of its own; an autoencoder translates into the same words."""
+
+
 def load(
     path: str | Path,
     *others: str | Path,
@@ -113,8 +125,10 @@ def load(
     config: "TranslateConfig | None" = None,
     search: "SearchConfig | Mapping[str, Any] | None" = None,
 ) -> Any:
-    """Load a model from a run's folder or a model folder: an `InspectableTranslator`, or an `InspectableGenerator` for a language model.
+    """Load a model from a run's folder or a model folder, as what its kind can do.
 
+    An `InspectableTranslator`; of a language model an `InspectableGenerator`; of a masked one an `InspectableFiller`; of a classifier an
+    `InspectableClassifier`.
     Several translators of the same vocabulary translate together. A program for one kind of model alone may call that class's `load`.
 
     Args:
@@ -122,19 +136,23 @@ def load(
         threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
         config: how texts are cut and batched.
         search: how to search, or what to change of how the (first) model was configured to, such as {"beams": 1, "max_length": 80}.
-    Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for a language model
-        with what only translators have: other models, engine, config or search.
+    Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for another
+        kind of model with what only translators have: other models, engine, config or search.
     """
     from vitrail.models.model_folder import task_of_folder
 
-    if task_of_folder(Path(path)) == "language":
+    task = task_of_folder(Path(path))
+    if task in _CLASSES:
         from vitrail.errors import UsageError
-        from vitrail.inspection.generator import InspectableGenerator
+        from vitrail.models.build import TASK_MODELS
 
         if others or engine != "auto" or config is not None or search is not None:
-            expected = "a language model by itself; how to search or draw is said with each call of generate"
-            raise UsageError(f"{path}: a language model, with other models or settings of translators", expected=expected)
-        return InspectableGenerator.load(path, device=device, threads=threads)
+            expected = f"{TASK_MODELS[task]} by itself"
+            expected += "; how to search or draw is said with each call of generate" * (task == "language")
+            remedy = f"vitrail.load({str(path)!r}), with device or threads alone"
+            raise UsageError(f"{path}: {TASK_MODELS[task]}, with other models or settings of translators", expected=expected, remedy=remedy)
+        home, name = _CLASSES[task]
+        return getattr(import_module(home), name).load(path, device=device, threads=threads)
     from vitrail.inspection.translator import InspectableTranslator
 
     return InspectableTranslator.load(path, *others, engine=engine, device=device, threads=threads, config=config, search=search)

@@ -10,6 +10,7 @@ from recorded import ATTENTIVE, RECURRENT, SOURCE, TARGET, TRANSFORMERS, S, T, a
 
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.attributing import methods
 from vitrail.inspection.causes import attribution
 from vitrail.inspection.causes.attribution import (
     DESCRIPTIONS,
@@ -100,7 +101,7 @@ def test_more_points_come_nearer() -> None:
 @pytest.mark.parametrize("name", ["post-rms-learned-gelu", "gru-bahdanau"])
 def test_small_batches_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {method: attribution._FUNCTIONS[method](model(name), SOURCE, TARGET) for method in METHODS}
-    monkeypatch.setattr(attribution, "_TOKENS", 2 * (S + T))
+    monkeypatch.setattr(methods, "_TOKENS", 2 * (S + T))
     for method, values in whole.items():
         np.testing.assert_allclose(attribution._FUNCTIONS[method](model(name), SOURCE, TARGET), values, atol=1e-5, rtol=1e-4)
 

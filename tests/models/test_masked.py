@@ -9,7 +9,17 @@ from torch import Tensor
 
 from vitrail.data.batches import pad_rows
 from vitrail.data.examples.masking import MaskedBatch, Masking
-from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, CharacterVocabulary, Subwords, WordVocabulary, train_sentencepiece
+from vitrail.data.vocabularies.subwords import (
+    EOS,
+    PAD,
+    SOS,
+    CharacterVocabulary,
+    Subwords,
+    SubwordsConfig,
+    WordVocabulary,
+    train_sentencepiece,
+    train_vocabulary,
+)
 from vitrail.decode.sentences.masked import MASK, MaskFiller, measure_masked
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
@@ -178,3 +188,13 @@ def test_whole_words_are_hidden_together() -> None:
                 words[-1].append(hidden)
             assert len(words) == len(line.split()) and all(len(set(word)) == 1 for word in words)
             assert any(word[0] for word in words) and not all(word[0] for word in words)
+
+
+def test_masks_side_by_side_are_each_guessed() -> None:
+    for kind in ("character", "word"):
+        config = SubwordsConfig.model_validate({"kind": kind, "size": 60, "least_count": 1})
+        vocabulary = train_vocabulary(["the dog saw", "犬は猫"], config=config).target
+        filler = MaskFiller(model(vocabulary=vocabulary.size, context=60), vocabulary)
+        assert len(filler.fill("the [MASK] [MASK]")) == 2
+        if kind == "character":
+            assert len(filler.fill("犬[MASK][MASK]")) == len(filler.fill("[MASK][MASK]は")) == 2

@@ -1,6 +1,6 @@
-"""Collects every named value of a model for one sentence and one translation, as arrays without a batch axis."""
+"""Collects every named value of a model for one sentence and one translation, or one text, as arrays without a batch axis."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,10 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from vitrail.data.batches import Batch
 from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.evaluation.gradient_norms import record_gradients
-from vitrail.models.base import AutoregressiveModel
+from vitrail.models.base import AutoregressiveModel, Model
 from vitrail.models.places import Place, find, gradient_places, probes_at
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.cells import Cell
@@ -39,12 +38,30 @@ def collect(model: AutoregressiveModel, source: Sequence[int], target: Sequence[
     with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
         hidden = forced_decode(model, batch)
         logits = model.read_out(hidden)
-    arrays = {name: _merge(calls) for name, calls in {**seen, **heard}.items()}
-    places = {place.name: place for place in model.places()}
-    arrays = {name: _in_text_order(places.get(name), values) for name, values in arrays.items()}
-    arrays |= _derive(places, arrays)
+    arrays = _named(model, {**seen, **heard})
     arrays |= {"decoder_output": _array(hidden[0]), "probabilities": _array(logits[0].double().softmax(-1).float())}
-    return arrays | _gradients(model, batch) | _parameters(model) | _output(model, hidden, batch.target_out)
+    gradients = _gradients(model, lambda: model.loss(batch).nats)
+    return arrays | gradients | _parameters(model) | _output(model, hidden, batch.target_out)
+
+
+@torch.inference_mode(mode=False)
+def collect_read(model: Model, run: Callable[[], Tensor], *, loss: Callable[[], Tensor] | None) -> Arrays:
+    """Record every value of a model that reads a text and writes none, as `collect` does.
+
+    Args:   run: lets the model read the text. loss: what `gradients.` are of; None: nothing.
+    Raises: ModelError for a compiled model.
+    """
+    refuse_compiled(model)
+    with torch.inference_mode(), trace(model) as seen, _listen(model) as heard:
+        run()
+    return _named(model, {**seen, **heard}) | ({} if loss is None else _gradients(model, loss)) | _parameters(model)
+
+
+def _named(model: Model, calls: Mapping[str, Sequence[Tensor]]) -> Arrays:
+    """Recorded values by name, in the order of the text, with those that are derived from them."""
+    places = {place.name: place for place in model.places()}
+    arrays = {name: _in_text_order(places.get(name), _merge(own)) for name, own in calls.items()}
+    return arrays | _derive(places, arrays)
 
 
 @contextmanager
@@ -130,12 +147,15 @@ def _derive(places: Mapping[str, Place], arrays: Mapping[str, npt.NDArray[np.gen
     return found
 
 
-def _gradients(model: AutoregressiveModel, batch: Batch) -> Arrays:
-    """||d(-log p(y | x)) / dh_t|| at the output of each layer, one number per time step, under `gradients.` and the Probe's name."""
+def _gradients(model: Model, loss: Callable[[], Tensor]) -> Arrays:
+    """||d loss / dh_t|| at the output of each layer, one number per time step, under `gradients.` and the Probe's name.
+
+    The loss of a translation is -log p(y | x).
+    """
     places = {place.name: place for place in gradient_places(model.places())}
     with torch.enable_grad(), record_gradients(model, places=places.__contains__) as record:
         weights = [weight for weight in model.parameters() if weight.requires_grad]
-        torch.autograd.grad(model.loss(batch).nats, weights, allow_unused=True)
+        torch.autograd.grad(loss(), weights, allow_unused=True)
     return {f"gradients.{name}": _in_text_order(places[name], _array(norms[0])) for name, norms in record.norms().items()}
 
 

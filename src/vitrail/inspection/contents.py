@@ -1,6 +1,7 @@
 """The record of one text: every value that a model computed for it, by name, and how it was searched; `record` saves, loads and exports it.
 
 A translation has two sides, a source and a target. A language model's text is a target without a source: what is of a source is absent.
+The text of a masked language model or a classifier is a source without a target.
 
 NAMES of arrays (shape letters of vitrail.nn; no batch axis; float32 unless said otherwise). L counts from 0.
 
@@ -18,13 +19,17 @@ Recurrent
     decoder.L.first_hidden, decoder.L.first_cell (1 D): where the decoder starts from
     embedded (T D), cells.L.* (T D): of a language model, in place of decoder.L
     encoder.L.output (S D)   attention.{scores keep weights context} (1 T S, T S, 1 T S, T D)   attentional  h~ (T D)
+A masked language model or a classifier: the encoder of these, and
+    logits  (S V) of every token at every position, the mask the last; or (1 labels), as `classify` has them
+    probabilities  (S V) of the tokens that can be guessed; or (1 labels)
+    sentence_vector  (D)   pooling  the share of each token in it, (S)   gradients.PLACE  of -log p of the guesses or labels
 Both
     memory  the encoder's output, the latent representation (S D)   decoder_output (T D)   logits (T V)   probabilities (T V)
     log_normaliser  log of the sum over the vocabulary of exp(logit) (T)
     gradients.PLACE  ||d(-log p(translation))/dh_t|| of what each layer hands on (S or T)
     parameters.PLACE  the first 8 output columns (of every head or gate) of the matrices that the equations multiply by, and what norms
         multiply by and add (batch norm: its running statistics too); read_out.weight  the output vectors of the translation's tokens (T D)
-Analyses add theirs under attribution. , logit_lens. , alignment. , each described in the module that adds it.
+Analyses add theirs under attribution. , word_attribution. , logit_lens. , alignment. , each described in the module that adds it.
 """
 
 import json
@@ -85,7 +90,8 @@ class Facts(Config):
     target: Side | None
     """The translation, or the text of a language model; None for a model that writes nothing."""
     first: str = "<sos>"
-    """The token that is read before the target: a language model reads the end of the text before."""
+    """The token that is read before the target: a language model reads the end of the text before. Without a target, the one before the
+    source, which stands for BERT's [CLS]; empty: none."""
     given: bool
     """Whether the target was given, not found by search."""
     asked: str
@@ -146,8 +152,9 @@ class InspectionContents:
 
     @property
     def source_tokens(self) -> tuple[str, ...]:
-        """What the encoder reads, S tokens: the pieces and <eos>."""
-        return (*self.source.pieces, "<eos>")
+        """What the encoder reads, S tokens: the pieces and <eos>; without a target, `Facts.first` before them, if there is one."""
+        before = (self.facts.first,) if self.facts.target is None and self.facts.first else ()
+        return (*before, *self.source.pieces, "<eos>")
 
     @property
     def target_tokens(self) -> tuple[str, ...]:

@@ -291,8 +291,8 @@ def _origins(init: Mapping[str, Any] | None) -> list[str]:
 _USES: dict[TaskName, _Use] = {
     "translation": _Use("translate", 'vitrail.load("PATH").translate("...")'),
     "language": _Use("generate", 'vitrail.load("PATH").generate("...")'),
-    "masked": _Use("fill", 'vitrail.MaskFiller.load("PATH").fill("... [MASK] ...")'),
-    "classification": _Use("classify", 'vitrail.Classifier.load("PATH").classify("...")'),
+    "masked": _Use("fill", 'vitrail.load("PATH").fill("... [MASK] ...")'),
+    "classification": _Use("classify", 'vitrail.load("PATH").classify("...")'),
     "autoencoding": _Use("translate", 'vitrail.Autoencoder.load("PATH").reconstruct(["..."])'),
 }
 

@@ -3,21 +3,18 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from vitrail.commands.inspecting.studies import STUDIES, Mapping, Model, Part, load_inspectable, require_sentence, show
+from vitrail.commands.inspecting.looking import Asked, Mapped, look
+from vitrail.commands.inspecting.studies import STUDIES, Mapping, Model, load_inspectable, require_sentence, show
 from vitrail.commands.shared import console
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
-    from vitrail.decode.search_config import SearchConfig
-    from vitrail.inspection.causes.change import Change, Edit
-    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.record import Inspection
-    from vitrail.inspection.translator import InspectableTranslator
 
 _PAGE, _RECORD, _FIGURE, _DRAWING, _FACTS = "-o FILE.html", "-o FILE.npz", "-o FILE.svg", "--text", "--json"
 _OUTLETS = {".html": _PAGE, ".htm": _PAGE, ".npz": _RECORD, ".png": _FIGURE, ".svg": _FIGURE, ".pdf": _FIGURE}
@@ -32,27 +29,6 @@ _READERS = {
 }
 """What reads each option that not every kind of output reads."""
 Kind = Literal["encoder", "decoder", "cross"]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Which translation or text is looked at, and with what changed."""
-
-    translation: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Look at this translation, not at the model's own.", show_default=False)
-    ] = None
-    part: Part = None
-    more: Annotated[
-        int, typer.Option(min=0, max=256, help="Let a language model write on from the text: so many tokens, at most.", show_default=False)
-    ] = 0
-    edit: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WHAT=VALUE",
-            help="See what changes: off=encoder.0.self_attention:2, hide=dog, word=dog:cat, prefix=TEXT, patch=memory@1:SENTENCE.",
-            show_default=False,
-        ),
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -100,7 +76,9 @@ class Showing:
 @console.with_groups
 def sentence(
     model: Model,
-    text: Annotated[str, typer.Argument(metavar="SENTENCE", help="The sentence, or a language model's text.", show_default=False)] = "",
+    text: Annotated[
+        str, typer.Argument(metavar="SENTENCE", help="The sentence, or the text; [MASK] hides a token.", show_default=False)
+    ] = "",
     *,
     asked: Asked,
     search: console.SearchWithin,
@@ -108,7 +86,7 @@ def sentence(
     mapping: Mapping,
     machine: console.Machine,
 ) -> None:
-    """See through a model: what it attends to, layer by layer, and how it found a translation or what it expects next.
+    """See through a model: what it attends to, layer by layer, and how it found a translation, what it expects, guesses or decides.
 
     vitrail inspect runs/en-fr "I am good." -o page.html
 
@@ -120,7 +98,7 @@ def sentence(
     _refuse_unread([*console.given_options(showing), *console.given_options(mapping)], uses)
     inspector = load_inspectable(model, machine)
     text = require_sentence(text, example='vitrail inspect MODEL "A sentence." -o page.html')
-    looked = _look(inspector, text, asked, search, mapping)
+    looked = look(inspector, text, asked, search, mapping)
     other = mapping.other(machine)
     if asked.edit:
         show(looked.change(), json=showing.json)
@@ -128,13 +106,10 @@ def sentence(
         return
     inspection = looked.inspect()
     if not showing.plain and showing.outlet in (_PAGE, _RECORD):
-        from vitrail.inspection.complete import MAPPED, complete
-
-        mapped = MAPPED if showing.outlet == _PAGE else 0
-        layout = mapping.layout or "pca"
-        inspection = complete(inspection, inspector, model, edit=looked.edit, maps=mapped, layout=layout, against=other)
+        mapped = Mapped(mapping.layout or "pca", other) if showing.outlet == _PAGE else None
+        inspection = looked.complete(inspection, model, mapping=mapped)
     elif not showing.plain and {_DRAWING, _FACTS} & set(uses):
-        inspection = _align(inspection, inspector, model)
+        inspection = looked.explain(inspection, model)
     _put_out(inspection, showing, uses)
 
 
@@ -154,98 +129,6 @@ def _refuse_unread(given: list[str], uses: list[str]) -> None:
     for option, readers in _READERS.items():
         if option in given and not set(readers) & set(uses):
             raise UsageError(f"{option}, which {' and '.join(uses)} does not read", expected=f"with {' or '.join(readers)}")
-
-
-class _Look(Protocol):
-    """What is looked at, and what is to be changed."""
-
-    edit: "Edit | None"
-
-    def change(self) -> "Change":
-        """What the edit changes."""
-        ...
-
-    def inspect(self) -> "Inspection":
-        """All that is computed, edited where there is an edit."""
-        ...
-
-
-def _look(
-    inspector: "InspectableTranslator | InspectableGenerator", text: str, asked: Asked, search: console.SearchWithin, mapping: Mapping
-) -> _Look:
-    """What is looked at with this model. Raises UsageError for an option of another kind of model."""
-    from vitrail.inspection.translator import InspectableTranslator
-
-    if isinstance(inspector, InspectableTranslator):
-        if asked.more:
-            raise UsageError("--more, with a model that translates", expected="a language model", remedy="--prefix, or --min-length")
-        return _Looked(inspector, text, asked, search)
-    unread = [option for option in ("--translation", "--part") if option in console.given_options(asked)]
-    unread += [one for one in console.given_options(search) if one in ("--prefix", "--forbid", "--force", "--max-length")]
-    unread += [one for one in console.given_options(mapping) if one == "--against"]
-    if unread:
-        raise UsageError(f"{', '.join(unread)}, with a language model", expected="a model that translates", remedy="--more N to write on")
-    if console.given_options(search) and not asked.more:
-        raise UsageError(f"{', '.join(console.given_options(search))} without --more", expected="--more N: what is searched for")
-    return _LookedText(inspector, text, asked, search)
-
-
-class _LookedText:
-    """A text of a language model, and what is to be changed."""
-
-    def __init__(self, generator: "InspectableGenerator", text: str, asked: Asked, search: console.SearchWithin) -> None:
-        from vitrail.decode.search_config import SearchConfig
-        from vitrail.inspection.causes.change import parse_edit
-
-        self._generator, self._text, self._more = generator, text, asked.more
-        self._search = search.adapt(SearchConfig(beams=1))
-        self.edit: Edit | None = parse_edit(generator, asked.edit) if asked.edit else None
-
-    def change(self) -> "Change":
-        """What the edit changes."""
-        assert self.edit is not None
-        return self._generator.edit(self._text, self.edit, more=self._more, search=self._search)
-
-    def inspect(self) -> "Inspection":
-        """All that is computed for the text, edited where there is an edit."""
-        return self._generator.inspect(self._text, more=self._more, search=self._search, edit=self.edit)
-
-
-class _Looked:
-    """A sentence, its translation and what is to be changed."""
-
-    def __init__(self, translator: "InspectableTranslator", text: str, asked: Asked, search: console.SearchWithin) -> None:
-        from vitrail.decode.textual.text_constraints import TextConstraints
-        from vitrail.inspection.causes.change import parse_edit
-
-        self._translator, self._text, self._asked = translator, text, asked
-        self._search: SearchConfig = search.adapt(translator.search)
-        self._constraints: TextConstraints = TextConstraints(search.prefix, search.forbid or (), search.force or ())
-        self.edit: Edit | None = parse_edit(translator, asked.edit) if asked.edit else None
-
-    def change(self) -> "Change":
-        """What the edit changes."""
-        assert self.edit is not None
-        asked = self._asked
-        return self._translator.edit(
-            self._text, self.edit, translation=asked.translation, part=asked.part, search=self._search, constraints=self._constraints
-        )
-
-    def inspect(self) -> "Inspection":
-        """All that is computed on the way to the translation, edited where there is an edit."""
-        asked = self._asked
-        return self._translator.inspect(
-            self._text, asked.translation, part=asked.part, search=self._search, constraints=self._constraints, edit=self.edit
-        )
-
-
-def _align(inspection: "Inspection", inspector: "InspectableTranslator | InspectableGenerator", model: Path) -> "Inspection":
-    from vitrail.inspection.alignment.word_alignment import align, heads_for
-    from vitrail.inspection.translator import InspectableTranslator
-
-    if not isinstance(inspector, InspectableTranslator) or not inspection.attentions("cross"):
-        return inspection
-    return align(inspection, heads=heads_for(inspector, model))
 
 
 def _write(inspection: "Inspection", output: Path, showing: Showing) -> None:

@@ -11,6 +11,7 @@ from vitrail.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from vitrail.inspection.generator import InspectableGenerator
+    from vitrail.inspection.reading.reader import Reader
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.models.build import TaskName
 
@@ -96,7 +97,7 @@ def require_fitting(study: str, model: Path, *, needs: str = "a model that trans
     raise UsageError(f"{model}: holds a {task} model", expected=f"for {study}: {needs}", remedy=fitting)
 
 
-def load_inspectable(model: Path, machine: console.Machine) -> "InspectableTranslator | InspectableGenerator":
+def load_inspectable(model: Path, machine: console.Machine) -> "InspectableTranslator | InspectableGenerator | Reader":
     """The model to look into, of any kind that can be inspected."""
     import vitrail
 
@@ -132,13 +133,13 @@ def heads(
 ) -> None:
     """Switch off one head after the other, and score the translations; of a language model, what it expects next."""
     from vitrail.inspection.causes.ablation import ablate_heads, ablate_next_token, ablate_pronouns
-    from vitrail.inspection.translator import InspectableTranslator
+    from vitrail.inspection.generator import InspectableGenerator
 
     if require_fitting("heads", model) == "language":
         if score == "pronouns":
             raise UsageError("--score pronouns, with a language model", expected="a model that translates", remedy="leave --score out")
         lines, generator = text.lines(model), load_inspectable(model, machine)
-        assert not isinstance(generator, InspectableTranslator)
+        assert isinstance(generator, InspectableGenerator)
         show(ablate_next_token(generator, lines, say=console.say), json=json)
         return
     if score == "pronouns":
@@ -187,14 +188,14 @@ MAPPED = Sentences(sentences=1000)
 @console.with_groups
 def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: console.Machine, json: console.Json = False) -> None:
     """Likeness of layers, retrieval of translations, neighbours."""
+    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.maps.model_map import map_model, map_text
-    from vitrail.inspection.translator import InspectableTranslator
 
     if require_fitting("maps", model) == "language":
         if mapping.against is not None:
             raise UsageError("--against, with a language model", expected="a model that translates", remedy="leave --against out")
         lines, generator = text.lines(model), load_inspectable(model, machine)
-        assert not isinstance(generator, InspectableTranslator)
+        assert isinstance(generator, InspectableGenerator)
         show(map_text(generator, lines, method=mapping.layout or "pca"), json=json)
         return
     translator = load(model, machine, study="maps")
@@ -227,6 +228,7 @@ def projector(
     machine: console.Machine,
 ) -> None:
     """Write the embeddings of all tokens for TensorBoard's projector."""
+    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.maps.projector import export_embeddings, export_text_embeddings
     from vitrail.inspection.translator import InspectableTranslator
 
@@ -235,6 +237,7 @@ def projector(
     if isinstance(inspector, InspectableTranslator):
         export_embeddings(inspector, output)
     else:
+        assert isinstance(inspector, InspectableGenerator)
         export_text_embeddings(inspector, output)
     console.say(f"wrote {output}: tensorboard --logdir {output}")
 

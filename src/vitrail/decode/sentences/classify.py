@@ -110,7 +110,7 @@ class Classifier:
         """The labels of one text, or of each of several."""
         if isinstance(texts, str):
             return self.classify([texts])[0]
-        ids, longest = self._encode(texts), self._longest
+        ids, longest = self._encode(texts), self.longest
         found: list[Classified] = []
         shares = self._probabilities(ids)
         orders = shares.argsort(dim=1, descending=True, stable=True)
@@ -153,7 +153,8 @@ class Classifier:
         return LabelScore(nats, Predictions(right, predicted, head.several))
 
     @property
-    def _longest(self) -> int:
+    def longest(self) -> int:
+        """Tokens of a text that are read at most, without its marks."""
         return self.model.config.context - 1 - self.model.marks_start
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
@@ -163,7 +164,7 @@ class Classifier:
     def _batches(self, ids: Sequence[Sequence[int]]) -> Iterator[Tensor]:
         """Padded rows, in order: as many at once as fit. Precondition: in the order of their lengths, or few."""
         device, start = next(self.model.parameters()).device, 0
-        rows = [row[: self._longest] for row in ids]
+        rows = [row[: self.longest] for row in ids]
         while start < len(rows):
             end = start + 1
             while end < min(len(rows), start + _ROWS) and max(map(len, rows[start : end + 1])) * (end + 1 - start) <= _TOKENS:

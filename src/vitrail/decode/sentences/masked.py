@@ -3,10 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from vitrail.data.batches import IdRow, pad_rows
 from vitrail.data.cleaning.normalise import normalise
@@ -77,6 +80,11 @@ def measure_masked(model: MaskedLanguageModel, vocabulary: Subwords, lines: Sequ
     return MaskedScore(nats, tokens, right)
 
 
+def guess_logits(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N G"]:
+    """The scores of what can be guessed: without the mask, which is the last token, and with -inf for signs that no text holds."""
+    return logits[:, :-1].float().index_fill(1, torch.arange(EOS + 1, device=logits.device), -math.inf)
+
+
 @dataclass(frozen=True)
 class Guess:
     """One token in place of a mask."""
@@ -86,6 +94,16 @@ class Guess:
     probability: float
     text: str
     """The whole text with this guess in its place; other masks are filled with their likeliest one."""
+
+
+class Segmented(NamedTuple):
+    """A text with masks, token by token."""
+
+    text: str
+    """Without redundant spaces."""
+    ids: tuple[int, ...]
+    spans: tuple[tuple[int, int], ...]
+    """The first character of each token in `text`, and the one after its last."""
 
 
 class MaskFiller:
@@ -122,20 +140,27 @@ class MaskFiller:
         places = [place for place, id in enumerate(ids) if id == self.model.mask_id]
         if not places:
             raise UsageError(f"{text[:80]!r}: no {MASK}", expected=f"a text with {MASK} in place of what is to be guessed")
-        if len(ids) + 2 > self.model.config.context:
-            raise UsageError(f"a text of {len(ids):,} tokens", expected=f"at most {self.model.config.context - 2:,}, the model's context")
+        self.require_room(ids)
         device = next(self.model.parameters()).device
         hidden = self.model.encode(pad_rows([ids], start=True).to(device)).memory[0, torch.tensor(places) + 1]
-        logits = self.model.read_out(hidden)[:, : self.model.mask_id]
-        logits[:, : EOS + 1] = -math.inf
-        found = logits.float().softmax(1).topk(min(top, logits.shape[1] - EOS - 1), dim=1)
+        shares = guess_logits(self.model.read_out(hidden)).softmax(1)
+        found = shares.topk(min(top, shares.shape[1] - EOS - 1), dim=1)
         best = dict(zip(places, found.indices[:, 0].tolist(), strict=True))
         rows: list[list[Guess]] = []
-        for place, tokens, shares in zip(places, found.indices.tolist(), found.values.tolist(), strict=True):
+        for place, tokens, values in zip(places, found.indices.tolist(), found.values.tolist(), strict=True):
             texts = [self.vocabulary.decode([(best | {place: token}).get(at, id) for at, id in enumerate(ids)]) for token in tokens]
             pieces = self.vocabulary.pieces(tokens)
-            rows.append([Guess(*one) for one in zip(pieces, shares, texts, strict=True)])
+            rows.append([Guess(*one) for one in zip(pieces, values, texts, strict=True)])
         return rows
+
+    def require_room(self, ids: Sequence[int]) -> None:
+        """Raises UsageError for a text that is too long for the model."""
+        if len(ids) + 2 > self.model.config.context:
+            raise UsageError(
+                f"a text of {len(ids):,} tokens",
+                expected=f"at most {self.model.config.context - 2:,}, the model's context",
+                remedy="a shorter text, or a part of it",
+            )
 
     def measure(self, lines: Sequence[str]) -> MaskedScore:
         """How well hidden tokens of a text are guessed; see `measure_masked`."""
@@ -143,16 +168,27 @@ class MaskFiller:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, with the mask's in place of each `[MASK]`; text around it is segmented as if a word were there."""
+        return list(self.segment(text).ids)
+
+    def segment(self, text: str) -> "Segmented":
+        """The tokens of a text with masks, and where they stand in it; see `encode`."""
         marked = collapse(normalise(text).replace(_STAND_IN, "").replace(MASK, _STAND_IN))
-        ids: list[int] = []
+        ids, spans = list[int](), list[tuple[int, int]]()
         for id, piece, (first, last) in zip(*self._segmented(marked), self.vocabulary.locate_in(marked), strict=True):
             if _STAND_IN in marked[first:last]:
-                if ids and self.vocabulary.pieces(ids[-1:]) == ["▁"] and piece.startswith("<0x"):
+                before = [id for id in ids[-1:] if id != self.model.mask_id]
+                if piece.startswith("<0x") and self.vocabulary.pieces(before) == ["▁"]:
                     ids.pop()  # the space belongs to the hidden word
+                    first = spans.pop()[0]
                 ids.append(self.model.mask_id)
             elif not (first == last and ids[-1:] == [self.model.mask_id]):  # further bytes of the sign that stands for the mask
                 ids.append(id)
-        return ids
+            else:
+                continue
+            spans.append((first, last))
+        shift = list(accumulate((len(MASK) if sign == _STAND_IN else 1 for sign in marked), initial=0))
+        shown = marked.replace(_STAND_IN, MASK)
+        return Segmented(shown, tuple(ids), tuple((shift[first], shift[last]) for first, last in spans))
 
     def _segmented(self, text: str) -> tuple[list[int], list[str]]:
         ids = self.vocabulary.encode(text)

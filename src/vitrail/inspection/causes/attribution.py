@@ -16,29 +16,25 @@ baseline for a missing token, is the mean of all source embeddings: at an embedd
 Extra `attribution`: {"methods": {name: Description}, "integrated_gradients_gap": largest error of a row's sum in nats}.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitrail.config import Config
 from vitrail.data.batches import Batch
 from vitrail.decode.forced import forced_decode, log_p, make_batch
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.attributing import methods as by
+from vitrail.inspection.attributing.methods import AttributionMatrix, Question
 from vitrail.inspection.record import Inspection
 from vitrail.models.base import AutoregressiveModel
-from vitrail.models.places import Side, find
-from vitrail.nn.probe import Hook, listen, refuse_compiled, trace
-
-AttributionMatrix = npt.NDArray[np.float32]
-"""(T S)."""
+from vitrail.models.places import Place, Side, find
+from vitrail.nn.probe import refuse_compiled
 
 AttributionMethod = Literal["attention", "gradient_x_input", "integrated_gradients", "occlusion", "value_zeroing"]
 
@@ -46,8 +42,6 @@ METHODS: tuple[AttributionMethod, ...] = get_args(AttributionMethod)
 
 POINTS = 32
 """Points of the path of integrated gradients. For a Transformer `tiny` on the phrasebook the error of the row sums is then 1 to 3 %."""
-_TOKENS = 2048
-"""Tokens of both sides in all sentences computed at once: it bounds memory."""
 _SAME = 1e-3
 """Tolerance for probabilities of a record by the same model, made perhaps with other threads or on another device."""
 
@@ -161,7 +155,8 @@ def attribute(inspection: Inspection, model: AutoregressiveModel, *, methods: Se
     Cost:    mainly that of `integrated_gradients`.
     """
     _check_same(inspection, model)
-    possible: list[AttributionMethod] = [method for method in METHODS if method not in _READING or _readers(model)]
+    attends = any(place.role == "attention" for place in _Pair.of(model, _source_ids(inspection), inspection.target.ids).readers)
+    possible: list[AttributionMethod] = [method for method in METHODS if method not in _READING or attends]
     unknown: Sequence[str] = methods or ()
     for asked in unknown:
         if asked not in possible:
@@ -184,7 +179,7 @@ def _check_same(inspection: Inspection, model: AutoregressiveModel) -> None:
     if same:
         try:
             with torch.inference_mode():
-                question = _Question.of(model, _source_ids(inspection), inspection.target.ids, ended=not inspection.facts.truncated)
+                question = _Pair.of(model, _source_ids(inspection), inspection.target.ids, ended=not inspection.facts.truncated)
                 found = question.log_p(question.decode(1))[0].exp().cpu().numpy()
             predicted = [step.chosen.probability for step in inspection.facts.decoding.steps]
             same = bool(np.abs(found - predicted).max() < _SAME)
@@ -202,8 +197,8 @@ def _source_ids(inspection: Inspection) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class _Question:
-    """A sentence and its translation, scored by a model in many variants."""
+class _Pair(Question):
+    """A sentence and its translation, or a text by itself: log p(y_t | y_<t, x) of each target token."""
 
     model: AutoregressiveModel
     source: Int[Tensor, "1 S"]
@@ -211,201 +206,90 @@ class _Question:
     target_out: Int[Tensor, "1 T"]
 
     @classmethod
-    def of(cls, model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> "_Question":
+    def of(cls, model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> "_Pair":
         """Token ids without SOS and EOS; `ended`: see `make_batch`. Precondition: the model is in evaluation mode."""
         with torch.inference_mode(False):  # ids made in a caller's inference mode would prevent gradients
             return cls(model, *make_batch(model, [source], [target], ended=ended))
 
     @property
+    def whose(self) -> AutoregressiveModel:
+        return self.model
+
+    @property
     def side(self) -> Side:
         """The side whose tokens the prediction is attributed to: the source where there is one, else the text itself."""
-        return _side(self.model)
+        return "target" if find(self.model.places(), "embedded", "source") is None else "source"
 
     @property
     def read(self) -> Int[Tensor, "1 S"]:
-        """The tokens of that side, as the model reads them."""
         return self.source if self.side == "source" else self.target_in
 
     @property
-    def rows(self) -> int:
-        """Copies of the sentence that are computed at once."""
-        return max(1, _TOKENS // (self.source.shape[1] + self.target_in.shape[1]))
+    def length(self) -> int:
+        return self.source.shape[1] + self.target_in.shape[1]
 
-    def chunks(self, count: int) -> Iterator[range]:
-        """The numbers of `count` variants, a batch at a time."""
-        return (range(start, min(start + self.rows, count)) for start in range(0, count, self.rows))
+    @property
+    def probe(self) -> str:
+        place = find(self.model.places(), "embedded", self.side)
+        if place is None:
+            raise ModelError("attribution to tokens: no Probe records this model's embeddings")
+        return place.name
+
+    @property
+    def table(self) -> Float[Tensor, "V D"]:
+        return self.model.embedding_of(self.side)
+
+    @property
+    def readers(self) -> list[Place]:
+        side = self.side
+        return [place for place in self.model.places() if place.role == "attention" and place.reads == side]
+
+    @property
+    def writers(self) -> list[str]:
+        return [place.name for place in self.readers if place.side == "target"]
 
     def decode(self, rows: int) -> Float[Tensor, "B T D"]:
-        """The decoder's vectors for copies of the sentence, which hooks may change."""
         return forced_decode(self.model, Batch(*(part.expand(rows, -1) for part in (self.source, self.target_in, self.target_out))))
 
     def log_p(self, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B T"]:
-        """log p(y_t | y_<t, x) from the decoder's vectors."""
         return log_p(self.model, hidden, self.target_out.expand(len(hidden), -1))
 
-    def embedded(self) -> Float[Tensor, "1 S D"]:
-        """The scaled embeddings of the tokens that are read."""
-        with torch.inference_mode(), trace(self.model) as seen:
-            self.decode(1)
-        return seen[_embedded(self.model)][0][:1]  # models may add rows
 
-    def absent(self) -> Float[Tensor, " D"]:
-        """b: the mean of all embeddings of that side, times the square root of their width, as embeddings are."""
-        table = self.model.embedding_of(self.side).detach()
-        return table.mean(dim=0) * table.shape[1] ** 0.5
-
-
-def _changing(model: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> AbstractContextManager[None]:
-    """Replace the values of Probes: name -> change."""
-
-    def changer(change: Callable[[Tensor], Tensor]) -> Hook:
-        return lambda output, inputs: change(output)
-
-    return listen(model, ((name, changer(change)) for name, change in changes.items()))
-
-
-def _embedded(model: AutoregressiveModel) -> str:
-    """The Probe of the embeddings of the tokens that are read."""
-    place = find(model.places(), "embedded", _side(model))
-    if place is None:
-        raise ModelError("attribution to tokens: no Probe records this model's embeddings")
-    return place.name
-
-
-def _side(model: AutoregressiveModel) -> Side:
-    return "target" if find(model.places(), "embedded", "source") is None else "source"
-
-
-def _embedding(model: AutoregressiveModel, variants: Float[Tensor, "B S D"]):
-    """Let the model read these embeddings, a sentence each."""
-
-    def change(values: Tensor) -> Tensor:
-        # A model may repeat its last row for equal rounding; the outputs of these rows are dropped.
-        surplus = len(values) - len(variants)
-        return torch.cat([variants, variants[-1:].expand(surplus, -1, -1)])
-
-    return _changing(model, {_embedded(model): change})
-
-
-def _readers(model: AutoregressiveModel) -> list[str]:
-    """The Probes of all attention weights that read the tokens in question: those of the source, or of the text itself."""
-    return [place.name for place in model.places() if place.role == "attention" and place.reads == _side(model)]
-
-
-def _writers(model: AutoregressiveModel) -> list[str]:
-    """Of these, the ones whose rows are the predicted tokens."""
-    return [place.name for place in model.places() if place.name in _readers(model) and place.side == "target"]
-
-
-# The methods: each a function of a model in evaluation mode and of token ids without SOS and EOS.
+# The methods: each a function of a model in evaluation mode and of token ids without SOS and EOS; see `attributing.methods`.
 
 
 def attention(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
     """Mean of the weights over decoder layers and heads: of cross-attention, or else self-attention. Precondition: the model has some."""
-    with torch.inference_mode(), trace(model) as seen:
-        _Question.of(model, source, target, ended=ended).decode(1)
-    layers = [torch.cat(seen[name], dim=2)[0] for name in _writers(model)]  # (H T S); a recurrent decoder: one call per step
-    return torch.cat(layers).mean(dim=0).float().cpu().numpy()
+    return by.attention(_Pair.of(model, source, target, ended=ended))
 
 
 def gradient_x_input(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
-    """Σ_d x_sd · ∂log p_t/∂x_sd, signed. Source: Shrikumar et al. 2017 (Denil et al. 2014 for words).
-
-    Cost: a forward pass, and a backward pass for each target token.
-    """
-    question = _Question.of(model, source, target, ended=ended)
-    embedded = question.embedded()
-    return _array(_slopes(question, embedded, embedded[0])[0])
+    """See `methods.gradient_x_input`."""
+    return by.gradient_x_input(_Pair.of(model, source, target, ended=ended))
 
 
 def integrated_gradients(
     model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, points: int = POINTS, ended: bool = True
 ) -> AttributionMatrix:
-    """Σ_d (x - b)_sd · ∫ ∂log p_t/∂x_sd at b + α(x - b) dα, by Gauss and Legendre's rule; a row sums to log p_t(x) - log p_t(b).
-
-    Source: Sundararajan et al. 2017, eq. 1. Differs from it: the baseline b is the mean embedding, not zeros (see above), and the
-    quadrature is not a Riemann sum: `completeness_gap` gives its error. b replaces every source position, <eos> included.
-    Cost: for each point a forward pass, and a backward pass for each target token.
-    """
-    question = _Question.of(model, source, target, ended=ended)
-    absent = question.absent()
-    difference = question.embedded() - absent
-    nodes, weights = np.polynomial.legendre.leggauss(points)
-    shares = torch.as_tensor((nodes + 1) / 2).to(difference)
-    total = torch.zeros(question.target_in.shape[1], question.read.shape[1], dtype=torch.float64)
-    for chunk in question.chunks(points):
-        found = _slopes(question, absent + shares[chunk, None, None] * difference, difference[0])
-        total += torch.einsum("m,mts->ts", torch.as_tensor(weights[chunk] / 2), found.double().cpu())
-    return _array(total)
+    """See `methods.integrated_gradients`."""
+    return by.integrated_gradients(_Pair.of(model, source, target, ended=ended), points=points)
 
 
 def completeness_gap(
     model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], values: AttributionMatrix, *, ended: bool = True
 ) -> float:
-    """The largest difference in nats between a row sum of integrated gradients and log p_t(x) - log p_t(b): 0 for the exact integral."""
-    question = _Question.of(model, source, target, ended=ended)
-    both = torch.cat([question.absent().expand_as(question.embedded()), question.embedded()])
-    with torch.inference_mode(), _embedding(model, both):
-        without, whole = question.log_p(question.decode(2)).double().cpu()
-    return float((torch.as_tensor(values).double().sum(dim=1) - (whole - without)).abs().max())
-
-
-def _slopes(question: _Question, variants: Float[Tensor, "B S D"], along: Float[Tensor, "S D"]) -> Float[Tensor, "B T S"]:
-    """The derivative of log p_t by x_s in a direction, at several variants of the source embeddings."""
-    # The caller may be in inference mode, where nothing has a gradient.
-    with torch.inference_mode(False), torch.enable_grad():
-        leaf = variants.detach().clone().requires_grad_()
-        with _embedding(question.model, leaf):
-            hidden = question.decode(len(leaf))
-        # log p_t depends only on h_t: one backward pass through the output, often the largest matrix, not T.
-        head = hidden.detach().requires_grad_()
-        pulls = torch.autograd.grad(question.log_p(head).sum(), head)[0]
-        last = hidden.shape[1] - 1
-        gradients = (
-            torch.autograd.grad(hidden[:, at], leaf, grad_outputs=pulls[:, at], retain_graph=at < last)[0] for at in range(last + 1)
-        )
-        return torch.stack([(gradient * along).sum(dim=2) for gradient in gradients], dim=1)
+    """See `methods.completeness_gap`."""
+    return by.completeness_gap(_Pair.of(model, source, target, ended=ended), values)
 
 
 def occlusion(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
-    """log p_t - log p_t with x_s replaced by b. Source: Zeiler and Fergus 2014; Li et al. 2016 for words. Cost: S forward passes."""
-    question = _Question.of(model, source, target, ended=ended)
-    embedded, absent = question.embedded(), question.absent()
-    with torch.inference_mode():
-        whole, columns = question.log_p(question.decode(1))[0], list[Tensor]()
-        for chunk in question.chunks(embedded.shape[1]):
-            variants = embedded.repeat(len(chunk), 1, 1)
-            variants[range(len(chunk)), chunk] = absent
-            with _embedding(model, variants):
-                columns.append(whole - question.log_p(question.decode(len(chunk))))
-    return _array(torch.cat(columns).t())
+    """See `methods.occlusion`."""
+    return by.occlusion(_Pair.of(model, source, target, ended=ended))
 
 
 def value_zeroing(model: AutoregressiveModel, source: Sequence[int], target: Sequence[int], *, ended: bool = True) -> AttributionMatrix:
-    """1 - cos(h_t, h_t with every attention's weight on position s set to 0, the others unchanged), h the decoder's vectors.
-
-    That is what a value vector of 0 at s does in every head of the encoder's self-attention and of cross-attention.
-    Source: Mohebbi et al. 2023, eq. 3. Differs from it: there one layer at a time, measured at that layer; here all at once, measured at
-    the end, so one number covers all paths from s. Precondition: the model has attention. Cost: S forward passes.
-    """
-    question, names = _Question.of(model, source, target, ended=ended), _readers(model)
-    with torch.inference_mode():
-        with trace(model):  # the explicit path, as below
-            whole, columns = question.decode(1), list[Tensor]()
-        for chunk in question.chunks(question.read.shape[1]):
-
-            def silence(weights: Tensor, chunk: range = chunk) -> Tensor:
-                kept = torch.ones(len(chunk), 1, 1, weights.shape[3], dtype=weights.dtype, device=weights.device)
-                kept[range(len(chunk)), :, :, chunk] = 0
-                return weights * kept
-
-            with _changing(model, dict.fromkeys(names, silence)):
-                columns.append(1 - F.cosine_similarity(question.decode(len(chunk)), whole, dim=2))
-    return _array(torch.cat(columns).t().clamp(min=0))  # rounding: equal vectors may have a cosine of 1.0000001
-
-
-def _array(values: Float[Tensor, "T S"]) -> AttributionMatrix:
-    return np.ascontiguousarray(values.float().cpu().numpy())
+    """See `methods.value_zeroing`: of the encoder's self-attention and of cross-attention, or of the text's attention to itself."""
+    return by.value_zeroing(_Pair.of(model, source, target, ended=ended))
 
 
 class _Function(Protocol):

@@ -1,16 +1,14 @@
 """An inspection drawn in the terminal: the translation step by step, attention as shaded cells, links between words, the beam tree."""
 
-import re
 import textwrap
-import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.inspection.decoding import Node
+from vitrail.inspection.drawing.pen import CANDIDATES, Pen, columns_of, step_line, wrapped
+from vitrail.inspection.drawing.reading import read_to_parts
 from vitrail.inspection.record import AttentionType, Inspection
 
 _SHADES, _PLAIN_SHADES = " ░▒▓█", " .:+#"
@@ -20,59 +18,8 @@ _SHADE_FROM = (0.05, 0.25, 0.5, 0.75)
 _COLOURS = ("", "48;5;17;38;5;231", "48;5;60;38;5;231", "48;5;102;38;5;16", "48;5;185;38;5;16")
 _LONGEST_LABEL = 14
 _LONGEST_HEADING = 8
-_CANDIDATES = 4
 _MOST_BRANCHES = 40
 _MOST_BLOCKS = 3
-_JOINERS = "\u200c\u200d"
-_UNSAFE = frozenset(("Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"))
-
-
-@dataclass(frozen=True)
-class _Pen:
-    """Drawing options: width, colour, ASCII."""
-
-    width: int
-    colour: bool
-    ascii: bool
-
-    def safe(self, text: str) -> str:
-        """A text without terminal control characters, of any width."""
-        text = "".join("\ufffd" if unicodedata.category(one) in _UNSAFE and one not in _JOINERS else one for one in text)
-        return text.replace("▁", "_").replace("…", "...").encode("ascii", "backslashreplace").decode() if self.ascii else text
-
-    def bold(self, text: str) -> str:
-        return f"\x1b[1m{text}\x1b[0m" if self.colour else text
-
-    def mark(self, unicode: str, ascii: str) -> str:
-        return ascii if self.ascii else unicode
-
-    def cut(self, text: str, columns: int) -> str:
-        """A text in at most so many columns."""
-        text = self.safe(text)
-        if columns_of(text) <= columns:
-            return text
-        end = self.mark("…", "~")
-        while text and columns_of(text) > columns - 1:
-            text = text[:-1]
-        return text + end
-
-    def cell(self, text: str, columns: int, *, right: bool = False) -> str:
-        """A text in exactly so many columns."""
-        text = self.cut(text, columns)
-        room = " " * (columns - columns_of(text))
-        return room + text if right else text + room
-
-
-def columns_of(text: str) -> int:
-    """How many columns of a terminal a text takes: East Asian wide characters two, combining marks none."""
-    return sum(map(_columns, text))
-
-
-@lru_cache(maxsize=4096)
-def _columns(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def to_text(
@@ -94,91 +41,67 @@ def to_text(
         colour: with ANSI codes. ascii: for streams that are not UTF-8; other characters are written as escapes.
     Raises: UsageError for an attention, layer or head that does not exist.
     """
-    pen = _Pen(max(40, width), colour, ascii)
-    parts = [_sentences(inspection, pen), _steps(inspection, pen)]
+    pen = Pen(max(40, width), colour, ascii)
+    writes = "target" in inspection.sides
+    parts = [_sentences(inspection, pen), _steps(inspection, pen)] if writes else read_to_parts(inspection, pen)
     kind = inspection.main_attention if kind is None else kind
-    if kind is None or (kind == "cross" and "source" in inspection.sides and not inspection.attentions("cross")):
-        parts.append(_wrapped(f"This model has no attention{' to its source' if 'source' in inspection.sides else ''}.", pen))
+    if kind is None or (kind == "cross" and len(inspection.sides) == 2 and not inspection.attentions("cross")):
+        parts.append(wrapped(f"This model has no attention{' to its source' if len(inspection.sides) == 2 else ''}.", pen))
     else:
         parts.append(_attention(inspection, kind, layer, head, pen))
     parts += [_alignment(inspection, pen), _tree(inspection, pen)]
     return "\n\n".join("\n".join(line.rstrip() for line in part) for part in parts if part) + "\n"
 
 
-def _sentences(inspection: Inspection, pen: _Pen) -> list[str]:
+def _sentences(inspection: Inspection, pen: Pen) -> list[str]:
     decoding = inspection.facts.decoding
     nats = sum(np.log(max(step.chosen.probability, 1e-45)) for step in decoding.steps)
     found = "drawn" if decoding.sampled else "greedy" if decoding.beams == 1 else f"best of {decoding.beams} beams"
     how = "given" if inspection.facts.given else found
-    lines = _wrapped("; ".join(inspection.notes), pen) if inspection.notes else list[str]()
+    lines = wrapped("; ".join(inspection.notes), pen) if inspection.notes else list[str]()
     for text in inspection.texts:
-        lines += [part for line in text.split("\n") for part in _wrapped(pen.safe(line), pen)]
+        lines += [part for line in text.split("\n") for part in wrapped(pen.safe(line), pen)]
     told = f"{how}, log-probability {nats:.2f}, probability {np.exp(nats):.3g}"
     if "source" not in inspection.sides and decoding.steps:
         after = f", after {decoding.prefix} given tokens" if decoding.prefix else ""
         told = f"{how}{after}, log-probability {nats:.2f}, perplexity {np.exp(-nats / len(decoding.steps)):.2f} a token"
-    told = _wrapped(told, pen)
+    told = wrapped(told, pen)
     if inspection.facts.parts > 1 and inspection.facts.translation is not None:
-        told += _wrapped(f"the whole translation: {pen.safe(inspection.facts.translation)}", pen)
+        told += wrapped(f"the whole translation: {pen.safe(inspection.facts.translation)}", pen)
     return [*(pen.bold(line) for line in lines), *told]
 
 
-def _wrapped(text: str, pen: _Pen, *, indent: str = "") -> list[str]:
-    """Lines that fit, cut between words where they can be."""
-    lines, line = list[str](), indent
-    for word in re.split("(?<= )", text):
-        if columns_of(line + word.rstrip()) > pen.width and line.strip():
-            lines.append(line)
-            line = indent
-        while columns_of(line + word.rstrip()) > pen.width:
-            end = len(word)
-            while columns_of(line + word[:end]) > pen.width:
-                end -= 1
-            lines.append(line + word[:end])
-            line, word = indent, word[end:]
-        line += word
-    return [*lines, line] if line.strip() or not lines else lines
-
-
-def _steps(inspection: Inspection, pen: _Pen) -> list[str]:
+def _steps(inspection: Inspection, pen: Pen) -> list[str]:
     """Each token with its probability, and the other candidates."""
     labels = [pen.safe(step.chosen.piece) for step in inspection.facts.decoding.steps]
     room = min(_LONGEST_LABEL, max(map(columns_of, labels), default=1))
     title = "Step by step: probability of the token, entropy in nats, the likeliest tokens"
-    lines = [pen.bold(line) for line in _wrapped(title, pen)]
+    lines = [pen.bold(line) for line in wrapped(title, pen)]
     for label, step in zip(labels, inspection.facts.decoding.steps, strict=True):
-        others = "  ".join(f"{pen.safe(one.piece)} {one.probability:.3f}" for one in step.candidates[:_CANDIDATES])
-        rank = "" if step.rank == 1 else f"(rank {step.rank}) "
-        start = f"{pen.cell(label, room)}  {_bar(step.chosen.probability, pen)} {step.chosen.probability:.2f}  {step.entropy:.2f}  {rank}"
-        lines.append(pen.cut(start + others, pen.width))
+        lines.append(step_line(step, pen, label=label, room=room))
     return lines
-
-
-def _bar(share: float, pen: _Pen) -> str:
-    full = round(share * 8)
-    return pen.mark("█", "#") * full + pen.mark("·", ".") * (8 - full)
 
 
 # Attention
 
 
-def _attention(inspection: Inspection, kind: AttentionType, layer: int | None, head: int | None, pen: _Pen) -> list[str]:
+def _attention(inspection: Inspection, kind: AttentionType, layer: int | None, head: int | None, pen: Pen) -> list[str]:
     places = inspection.attentions(kind)
     layer = max(places, default=0) if layer is None else layer
     heads = inspection.weights(kind, layer=layer)
     weights = heads.mean(0) if head is None else inspection.weights(kind, layer=layer, head=head)
     rows, columns = inspection.tokens_of(kind)
     what = {
-        "encoder": "Encoder self-attention: each source token (row) looks at others",
+        "encoder": f"Encoder self-attention: each {'source ' * (len(inspection.sides) == 2)}token (row) looks at others",
         "decoder": "Decoder self-attention: each token read (row) looks back",
         "cross": "Cross-attention: where each token (row) was predicted from",
     }[kind]
     which = f"head {head} of {len(heads)}" if head is not None else f"average of {len(heads)} heads" if len(heads) > 1 else "its one head"
     title = f"{what}, in percent; layer {layer} (of 0 to {max(places)}), {which}"
-    return [pen.bold(line) for line in _wrapped(title, pen)] + list(_matrix(weights, rows, columns, pen))
+    return [pen.bold(line) for line in wrapped(title, pen)] + list(_matrix(weights, rows, columns, pen))
 
 
-def _matrix(weights: npt.NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], pen: _Pen) -> Iterator[str]:
+def _matrix(weights: npt.NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], pen: Pen) -> Iterator[str]:
     """Shaded cells with numbers; columns that do not fit go below, under the same rows. Of very many, the heaviest ones of each row."""
     labels = [pen.safe(row) for row in rows]
     room = min(_LONGEST_LABEL, max(map(columns_of, labels)))
@@ -186,7 +109,7 @@ def _matrix(weights: npt.NDArray[np.float32], rows: Sequence[str], columns: Sequ
     blocks = list(_blocks(widths, pen.width - room))
     if len(blocks) > _MOST_BLOCKS:
         for label, row in zip(labels, weights, strict=True):
-            best: list[int] = [at for at in np.argsort(-row, kind="stable")[:_CANDIDATES].tolist() if row[at] >= 0.005]
+            best: list[int] = [at for at in np.argsort(-row, kind="stable")[:CANDIDATES].tolist() if row[at] >= 0.005]
             told = "  ".join(f"{pen.safe(columns[at])} {row[at] * 100:.0f}" for at in best)
             yield pen.cell(label, room) + " " + pen.cut(told, pen.width - room - 1)
         return
@@ -207,7 +130,7 @@ def _blocks(widths: Sequence[int], room: int) -> Iterator[range]:
     yield range(first, len(widths))
 
 
-def _shade(weight: float, columns: int, pen: _Pen) -> str:
+def _shade(weight: float, columns: int, pen: Pen) -> str:
     """One cell: its shade, or its colour, and its percentage."""
     level = sum(weight >= least for least in _SHADE_FROM)
     number = f"{weight * 100:.0f}" if weight >= 0.005 else pen.mark("·", ".")
@@ -221,7 +144,7 @@ def _shade(weight: float, columns: int, pen: _Pen) -> str:
 # Alignment
 
 
-def _alignment(inspection: Inspection, pen: _Pen) -> list[str]:
+def _alignment(inspection: Inspection, pen: Pen) -> list[str]:
     if "alignment.links" not in inspection.arrays:
         return []
     links: list[list[int]] = np.asarray(inspection["alignment.links"], dtype=np.int64).tolist()
@@ -234,15 +157,15 @@ def _alignment(inspection: Inspection, pen: _Pen) -> list[str]:
         for i, targets in sorted(by_source.items())
     ]
     facts = inspection.facts.extras.get("alignment", {})
-    lines = [pen.bold("Alignment"), *_wrapped("  ".join(shown), pen)]
-    lines += _wrapped(pen.safe(str(facts.get("pharaoh", ""))), pen)
+    lines = [pen.bold("Alignment"), *wrapped("  ".join(shown), pen)]
+    lines += wrapped(pen.safe(str(facts.get("pharaoh", ""))), pen)
     return [*lines, *textwrap.wrap(pen.safe(str(facts.get("how", ""))), pen.width)]
 
 
 # The beam tree
 
 
-def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
+def _tree(inspection: Inspection, pen: Pen) -> list[str]:
     """The finished hypotheses, and the number of pruned candidates."""
     decoding = inspection.facts.decoding
     if decoding.beams == 1 or not decoding.nodes:
@@ -266,11 +189,11 @@ def _tree(inspection: Inspection, pen: _Pen) -> list[str]:
     given_up = sum(node.fate == "pruned" for node in decoding.nodes)
     ended = f"{len(scores)} hypothes{'i' if len(scores) == 1 else 'e'}s ended"
     title = f"Beam search: {ended}, {given_up:,} candidates pruned; score: log-probability, normalised by length"
-    return [*(pen.bold(line) for line in _wrapped(title, pen)), *lines]
+    return [*(pen.bold(line) for line in wrapped(title, pen)), *lines]
 
 
 def _branches(
-    children: dict[int | None, list[Node]], living: set[int], scores: dict[int, float], best: int | None, pen: _Pen
+    children: dict[int | None, list[Node]], living: set[int], scores: dict[int, float], best: int | None, pen: Pen
 ) -> Iterator[str]:
     """A line for each segment without a fork, the better branch first; with a stack instead of recursion, since translations may be
     long."""

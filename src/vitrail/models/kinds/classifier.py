@@ -104,7 +104,7 @@ class Head(nn.Module):
 
     def __init__(self, config: HeadConfig, *, width: int, labels: int) -> None:
         super().__init__()
-        self.output = config.output_for(labels)
+        self.output: Literal["sigmoid", "softmax"] = config.output_for(labels)
         self.several, self.labels = config.several, labels
         self.dropout = Dropout(config.head_dropout)
         self.linear = nn.Linear(width, 1 if self.output == "sigmoid" and not config.several else labels)
@@ -112,6 +112,10 @@ class Head(nn.Module):
     def forward(self, vector: Float[Tensor, "B D"]) -> Float[Tensor, "B logits"]:
         """The logits: one for each label, or one alone (see `HeadConfig.output`)."""
         return self.linear(self.dropout(vector))
+
+    def by_label(self, logits: Float[Tensor, "B logits"]) -> Float[Tensor, "B labels"]:
+        """One logit for each label: its probability is their sigmoid or softmax. With one logit z alone: -z and z."""
+        return torch.cat([-logits, logits], dim=1) if logits.shape[1] < self.labels else logits
 
     def probabilities(self, logits: Float[Tensor, "B logits"]) -> Float[Tensor, "B labels"]:
         """The probability of each label. With one logit z: 1 - sigmoid(z) and sigmoid(z)."""

@@ -9,5 +9,6 @@ import {beyondView} from "./views/06_beyond.js";
 import {recurrentView} from "./views/07_recurrent.js";
 import {mapsView} from "./views/08_maps.js";
 import {filmView} from "./views/09_film.js";
+import {readingView} from "./views/10_reading.js";
 
-start([attentionView, stepsView, decodingView, masksView, alignmentView, beyondView, recurrentView, mapsView, filmView]);
+start([readingView, attentionView, stepsView, decodingView, masksView, alignmentView, beyondView, recurrentView, mapsView, filmView]);

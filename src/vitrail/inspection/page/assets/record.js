@@ -112,8 +112,12 @@ export class PageRecord {
     const {source, target, truncated} = meta;
     /** Whether it is of a text by itself, which is the translation of nothing. */
     this.alone = source === null;
+    /** Whether its text is only read: nothing is written. */
+    this.reads = target === null;
+    /** Tokens before the pieces of the source. */
+    this.lead = target === null && meta.first !== "" ? 1 : 0;
     /** What the encoder reads; nothing where the model has no source. */
-    this.sourceTokens = source === null ? [] : [...source.pieces, "<eos>"];
+    this.sourceTokens = source === null ? [] : [...(this.lead ? [meta.first] : []), ...source.pieces, "<eos>"];
     /** What the decoder reads; nothing where the model writes nothing. */
     this.targetTokens = target === null ? [] : [meta.first, ...target.pieces.slice(0, truncated ? -1 : undefined)];
     /** What the decoder is asked for, position by position. */

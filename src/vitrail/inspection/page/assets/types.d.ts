@@ -35,7 +35,7 @@ interface Meta {
   /** null for a model that has none. */
   source: Side | null;
   target: Side | null;
-  /** The token that is read before the target. */
+  /** The token that is read before the target, or before a source without a target. */
   first: string;
   given: boolean;
   part: number;
@@ -48,7 +48,7 @@ interface Meta {
   languages: [string, string];
   decoding: Decoding;
   /** What analyses add; each is told in the module that adds it. */
-  extras: {alignment?: AlignmentExtra; attribution?: any; logit_lens?: {layers: string[]; pieces: string[][][]}; maps?: Maps; film?: Film};
+  extras: {guesses?: any[]; labels?: any; pooling?: {how: string; tokens: number[]}; alignment?: AlignmentExtra; attribution?: any; logit_lens?: {layers: string[]; pieces: string[][][]}; maps?: Maps; film?: Film};
   checks: Record<string, {rows: number; masked: number; later: number | null}>;
   places: Place[];
   /** By choice of heads, such as "all" or "L0H1", and by rule, "grown" or "target". */

@@ -35,8 +35,8 @@ export function groupsOf(record, kind, byWord, piece) {
   const {rows, columns} = sidesOf(record, kind);
   const {source, target} = record.meta;
   return {
-    rows: groups(rows, kind === "encoder" ? source : target, kind === "decoder" ? 1 : 0, byWord, piece),
-    columns: groups(columns, kind === "decoder" ? target : source, kind === "decoder" ? 1 : 0, byWord, piece),
+    rows: groups(rows, kind === "encoder" ? source : target, kind === "encoder" ? record.lead : kind === "decoder" ? 1 : 0, byWord, piece),
+    columns: groups(columns, kind === "decoder" ? target : source, kind === "decoder" ? 1 : record.lead, byWord, piece),
   };
 }
 

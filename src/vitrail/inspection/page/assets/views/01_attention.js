@@ -33,7 +33,7 @@ const kindWords = () => ({
 /** One sentence on what the rows are. */
 /** @param {PageRecord} record */
 const kindSentence = (record) => ({
-  encoder: t(
+  encoder: record.reads ? t("Each token reads every token, itself included.", "Chaque token lit tous les tokens, lui-même compris.") : t(
     "Each source token reads every source token, itself included.",
     "Chaque token source lit tous les tokens source, lui-même compris."),
   decoder: record.alone ? t(

@@ -202,6 +202,8 @@ function handOn(c) {
     : t("the next block is not in this page", "le bloc suivant n'est pas dans cette page");
   const whither = !top
     ? t(`Block ${c.layer + 1} reads this vector and does the same with weights of its own.`, `Le bloc ${c.layer + 1} lit ce vecteur et fait de même avec ses propres poids.`)
+    : c.record.reads ? t("This was the last block: its output is one vector per token, from which the model says what it says.",
+      "C'était le dernier bloc : sa sortie est un vecteur par token, d'où le modèle tire ce qu'il dit.")
     : c.half === "encoder"
       ? t("This was the last block of the encoder. Its output is the latent representation of the sentence: what every block of the decoder asks by cross-attention.",
         "C'était le dernier bloc de l'encodeur. Sa sortie est la représentation latente de la phrase : ce que chaque bloc du décodeur interroge par l'attention croisée.")

@@ -95,7 +95,7 @@ function embedding(c) {
   if (!values) return null;
   const scale = Math.sqrt(values.length);
   const facts = c.side === "source" ? c.record.meta.source : c.record.meta.target;
-  const id = facts.ids[c.side === "source" ? c.token : c.token - 1];
+  const id = facts.ids[c.side === "source" ? c.token - c.record.lead : c.token - 1];
   const which = id === undefined ? c.word : `${c.word} ${t(`(number ${id} of the vocabulary)`, `(n° ${id} du vocabulaire)`)}`;
   return {
     id: "embedding",

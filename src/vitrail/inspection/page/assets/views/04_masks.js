@@ -140,7 +140,9 @@ function largestWeights(record, kind, names) {
 
 /** @param {PageRecord} record */
 const sorts = (record) => ({
-  encoder: [t("Encoder self-attention", "Auto-attention de l'encodeur"), t(
+  encoder: record.reads ? [t("Self-attention", "Auto-attention"), t(
+    "Every token may read the whole text, before it and after it. Only padding would be masked, and one text by itself has none.",
+    "Chaque token peut lire tout le texte, avant et après lui. Seul le remplissage serait masqué, et un texte seul n'en a pas.")] : [t("Encoder self-attention", "Auto-attention de l'encodeur"), t(
     "Every source token may read the whole sentence. Only padding would be masked, and one sentence by itself has none.",
     "Chaque token source peut lire toute la phrase. Seul le remplissage serait masqué, et une phrase seule n'en a pas.")],
   decoder: record.alone ? [t("Masked self-attention", "Auto-attention masquée"), t(

@@ -17,7 +17,7 @@ const ON_PAPER = 12; // positions of the lens beside each other on a sheet
 const state = {method: null, target: 0};
 
 /** The methods of the record, with their matrices and what they say of themselves. @param {PageRecord} record */
-function methodsOf(record) {
+export function methodsOf(record) {
   const told = record.meta.extras?.attribution?.methods ?? {};
   /** @param {string} name @param {string} key */
   const word = (name, key) => told[name]?.[t(key, `${key}_fr`)] ?? null;
@@ -164,7 +164,7 @@ function besides(value, longest) {
  * A bar from the middle to both sides for signed values, from the left for others; negative ones are hatched as well as orange.
  * @param {number} value @param {number} longest @param {boolean} signed
  */
-function bar(value, longest, signed) {
+export function bar(value, longest, signed) {
   const share = (Math.abs(value) / longest) * (signed ? 50 : 100);
   const left = signed ? (value < 0 ? 50 - share : 50) : 0;
   return h("span", {class: "bey-line"},
@@ -286,7 +286,7 @@ export const beyondView = {
   id: "beyond",
   order: 6,
   label: {en: "Beyond attention", fr: "Au-delà de l'attention"},
-  available: (record) => METHODS.some((name) => record.has(`attribution.${name}`)) || record.has("logit_lens.top_probabilities"),
+  available: (record) => !record.reads && METHODS.some((name) => record.has(`attribution.${name}`)) || record.has("logit_lens.top_probabilities"),
   render(root, record) {
     const methods = methodsOf(record);
     const parts = [caveat()];

@@ -228,10 +228,10 @@ function gradients(record) {
     const series = places.map(({ name, layer }) => ({ name: `${t("layer", "couche")} ${layer}`, values: Array.from(record.array(`gradients.${name}`).data) }));
     return h("div", { class: "time-gradient", "data-half": half }, charts.lines({
       series, labels, log: true, yLabel: "‖dL/dh‖",
-      label: half === "encoder" ? t("At each word of the source", "À chaque mot de la source") : record.alone ? t("At each word that is read", "À chaque mot lu") : t("At each word that the decoder reads", "À chaque mot que lit le décodeur"),
+      label: half === "encoder" && !record.reads ? t("At each word of the source", "À chaque mot de la source") : record.alone || record.reads ? t("At each word that is read", "À chaque mot lu") : t("At each word that the decoder reads", "À chaque mot que lit le décodeur"),
     }), h("p", { class: "quiet" }, ratio(series, labels)));
   });
-  const what = record.alone ? t("this text", "ce texte") : t("this translation", "cette traduction");
+  const what = record.reads ? t("the guesses or labels", "ce qui est deviné ou étiqueté") : record.alone ? t("this text", "ce texte") : t("this translation", "cette traduction");
   const why = recurrent
     ? t(`How strongly the loss of ${what}, L = −log p, pulls at what each layer hands on. In a recurrent layer the pull on an early word passes through every step after it: it can vanish, or explode, like a power of their number. Gates and attention are shorter ways back.`,
       `Avec quelle force la perte de ${what}, L = −log p, tire sur ce que chaque couche transmet. Dans une couche récurrente, le gradient d'un mot ancien traverse toutes les étapes suivantes : il peut s'évanouir ou exploser, comme une puissance de leur nombre. Les portes et l'attention sont des chemins plus courts.`)

@@ -1,0 +1,1 @@
+"""What models without a target can be looked into for: masked language models and classifiers."""
