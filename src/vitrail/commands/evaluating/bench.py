@@ -157,11 +157,13 @@ def bench_classify(
         ),
     ] = None,
     init: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
-            metavar="ROLE=FOLDER", help="One more: from scratch but for what another model gives, as for train.", show_default=False
+            metavar="ROLE=FOLDER",
+            help="One more: from scratch but for what other models give, as for train. Given several times: it takes all of it.",
+            show_default=False,
         ),
-    ] = "",
+    ] = None,
     tfidf: Annotated[bool, typer.Option(help="Train TF-IDF with logistic regression, too.")] = True,
     settings: console.Set = None,
     json: console.Json = False,
@@ -188,7 +190,7 @@ def bench_classify(
             raise UsageError(f"--variant {text}", expected='a name, a colon and settings, such as "lstm:preset=classifier-lstm"')
         systems.append(Variant(name.strip(), (*common, *(parse_override(one.strip()) for one in own.split(";") if one.strip()))))
     if init:
-        systems.append(Variant(f"from {init}", (*common, Override(("init",), [read_part(init)]))))
+        systems.append(Variant(f"from {' and '.join(init)}", (*common, Override(("init",), [read_part(part) for part in init]))))
     options = AnyTextOptions(examples=[labelled.examples], devs=[labelled.dev] if labelled.dev else None, test=labelled.test)
     numbers = [int(part) for part in seeds.split(",")]
     report = compare_classifiers(options.overrides(), output, variants=systems, seeds=numbers, tfidf=tfidf, say=console.say)
