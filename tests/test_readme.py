@@ -19,7 +19,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
 
 
-COMMANDS = [line.split("   #")[0].strip() for block in blocks("sh") for line in block.splitlines() if line.strip()]
+def commands(text: str) -> list[str]:
+    found = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    return [line.split("   #")[0].strip() for block in found for line in block.splitlines() if line.strip()]
+
+
+_WALKS = README[README.index("## More than translators") : README.index("## How to read the scores")]
+WALKS = commands(_WALKS)
+COMMANDS = commands(README.replace(_WALKS, ""))
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +78,25 @@ def test_command_works(command: str, folder: Path) -> None:
         assert (folder / command.split(" -o ")[-1]).read_bytes().startswith(b"<!doctype html>")
     else:
         assert output.strip()
+
+
+@pytest.mark.slow
+def test_each_kind_of_model_is_two_lines_away(tmp_path: Path) -> None:
+    """The commands one after the other, trainings cut short."""
+    pairs = phrasebook(1, train_pairs=2000).train[:1000]
+    columns = {
+        "corpus.txt": [pair.source for pair in pairs],
+        "corpus.en": [pair.source for pair in pairs],
+        "corpus.fr": [pair.target for pair in pairs],
+        "reviews.txt": [pair.source for pair in pairs],
+        "labels.txt": ["long" if len(pair.source) > 30 else "short" for pair in pairs],
+    }
+    for name, lines in columns.items():
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    assert len(WALKS) == 9
+    for command in WALKS:
+        short = command.startswith("vitrail train")
+        assert run(command + " --duration '8 steps' --set train.threads=1" * short, tmp_path).strip() or short, command
 
 
 def test_python_story_works(folder: Path) -> None:
