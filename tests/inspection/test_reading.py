@@ -12,6 +12,7 @@ from vitrail.data.batches import pad_rows
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.sentences.masked import MASK
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.causes.ablation import ablate_guesses, ablate_labels
 from vitrail.inspection.drawing.pen import columns_of
 from vitrail.inspection.drawing.terminal import to_text
 from vitrail.inspection.reading.attribution import words_of
@@ -195,3 +196,29 @@ def test_texts_that_cannot_be_read_say_so() -> None:
     for other in (filler("masked-rms-swiglu"), classifier("gru-mean")):
         with pytest.raises(ModelError, match="another model"):
             other.attribute(record)
+
+
+def test_heads_that_are_switched_off_change_what_is_said() -> None:
+    """The whole model's figures are those of `measure`, and switching off every head of a layer is what zero weights there do."""
+    masked, labelled = filler("masked"), classifier("several")
+    whole = ablate_guesses(masked, TEXTS)
+    score = masked.measure(TEXTS)
+    assert whole.value == pytest.approx(100 * score.right / score.tokens) and len(whole.heads) == 4
+    found = ablate_labels(labelled, TEXTS, ["पशु", "", "animal,動物", "पशु"])
+    said = labelled.measure(TEXTS, ["पशु", "", "animal,動物", "पशु"])
+    assert found.nats == pytest.approx(-said.nats / len(TEXTS), abs=1e-6)
+    head = next(one for one in found.heads if (one.layer, one.head) == (1, 0))
+    weight = labelled.model.get_parameter("encoder.1.self_attention.output.weight")
+    kept = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight[:, : weight.shape[1] // 2] = 0
+        without = labelled.measure(TEXTS, ["पशु", "", "animal,動物", "पशु"])
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert head.nats == pytest.approx(-without.nats / len(TEXTS), abs=1e-5) and head.nats_lost != 0
+    with pytest.raises(UsageError, match="no attention heads"):
+        ablate_labels(classifier("gru-mean"), TEXTS, [LABELS[0]] * 4)
+    with pytest.raises(UsageError, match="no line with a token"):
+        ablate_guesses(masked, ["", " "])
