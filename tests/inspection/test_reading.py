@@ -222,3 +222,27 @@ def test_heads_that_are_switched_off_change_what_is_said() -> None:
         ablate_labels(classifier("gru-mean"), TEXTS, [LABELS[0]] * 4)
     with pytest.raises(UsageError, match="no line with a token"):
         ablate_guesses(masked, ["", " "])
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_the_lens_ends_in_the_guesses_and_begins_in_what_the_first_block_reads(name: str) -> None:
+    one = filler(name)
+    record = one.lens(one.inspect(HIDDEN[1], at=[2]))
+    guesses = guesses_of(record)
+    assert record["logit_lens.rank"].shape == (3, len(guesses))
+    for place, guess in enumerate(guesses):
+        assert record["logit_lens.right"][-1, place] == pytest.approx(guess.chosen.probability, abs=1e-5)
+        assert record["logit_lens.rank"][-1, place] == guess.rank and record["logit_lens.divergence"][-1, place] == pytest.approx(
+            0, abs=1e-6
+        )
+        assert record["logit_lens.entropy"][-1, place] == pytest.approx(guess.entropy, abs=1e-4)
+        assert record.facts.extras["logit_lens"]["pieces"][-1][place] == [found.piece for found in guess.candidates[:5]]
+    last = one.model.get_submodule("encoder.1")
+    idle = last.register_forward_hook(lambda module, inputs, output: inputs[0])
+    try:
+        early = guesses_of(one.inspect(HIDDEN[1], at=[2]))
+    finally:
+        idle.remove()
+    hidden = [place for place, guess in enumerate(guesses) if guess.hidden]
+    shown = [[record["logit_lens.top_probabilities"][1, place, 0]] for place in hidden]
+    np.testing.assert_allclose(shown, [[early[place].candidates[0].probability] for place in hidden], atol=1e-5)

@@ -143,6 +143,10 @@ class _Read:
 
     def complete(self, inspection: "Inspection", model: Path, *, mapping: "Mapped | None") -> "Inspection":
         """See `Look.complete`."""
+        from vitrail.inspection.reading.reader import InspectableFiller
+
+        if isinstance(self._reader, InspectableFiller) and inspection.facts.extras["guesses"]:
+            inspection = self._reader.lens(inspection)
         return self.explain(inspection, model)
 
     def explain(self, inspection: "Inspection", model: Path) -> "Inspection":
