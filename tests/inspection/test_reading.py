@@ -12,6 +12,7 @@ from vitrail.data.batches import pad_rows
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.sentences.masked import MASK
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.causes.ablation import ablate_guesses, ablate_labels
 from vitrail.inspection.drawing.pen import columns_of
 from vitrail.inspection.drawing.terminal import to_text
 from vitrail.inspection.reading.attribution import words_of
@@ -195,3 +196,53 @@ def test_texts_that_cannot_be_read_say_so() -> None:
     for other in (filler("masked-rms-swiglu"), classifier("gru-mean")):
         with pytest.raises(ModelError, match="another model"):
             other.attribute(record)
+
+
+def test_heads_that_are_switched_off_change_what_is_said() -> None:
+    """The whole model's figures are those of `measure`, and switching off every head of a layer is what zero weights there do."""
+    masked, labelled = filler("masked"), classifier("several")
+    whole = ablate_guesses(masked, TEXTS)
+    score = masked.measure(TEXTS)
+    assert whole.value == pytest.approx(100 * score.right / score.tokens) and len(whole.heads) == 4
+    found = ablate_labels(labelled, TEXTS, ["पशु", "", "animal,動物", "पशु"])
+    said = labelled.measure(TEXTS, ["पशु", "", "animal,動物", "पशु"])
+    assert found.nats == pytest.approx(-said.nats / len(TEXTS), abs=1e-6)
+    head = next(one for one in found.heads if (one.layer, one.head) == (1, 0))
+    weight = labelled.model.get_parameter("encoder.1.self_attention.output.weight")
+    kept = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight[:, : weight.shape[1] // 2] = 0
+        without = labelled.measure(TEXTS, ["पशु", "", "animal,動物", "पशु"])
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+    assert head.nats == pytest.approx(-without.nats / len(TEXTS), abs=1e-5) and head.nats_lost != 0
+    with pytest.raises(UsageError, match="no attention heads"):
+        ablate_labels(classifier("gru-mean"), TEXTS, [LABELS[0]] * 4)
+    with pytest.raises(UsageError, match="no line with a token"):
+        ablate_guesses(masked, ["", " "])
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_the_lens_ends_in_the_guesses_and_begins_in_what_the_first_block_reads(name: str) -> None:
+    one = filler(name)
+    record = one.lens(one.inspect(HIDDEN[1], at=[2]))
+    guesses = guesses_of(record)
+    assert record["logit_lens.rank"].shape == (3, len(guesses))
+    for place, guess in enumerate(guesses):
+        assert record["logit_lens.right"][-1, place] == pytest.approx(guess.chosen.probability, abs=1e-5)
+        assert record["logit_lens.rank"][-1, place] == guess.rank and record["logit_lens.divergence"][-1, place] == pytest.approx(
+            0, abs=1e-6
+        )
+        assert record["logit_lens.entropy"][-1, place] == pytest.approx(guess.entropy, abs=1e-4)
+        assert record.facts.extras["logit_lens"]["pieces"][-1][place] == [found.piece for found in guess.candidates[:5]]
+    last = one.model.get_submodule("encoder.1")
+    idle = last.register_forward_hook(lambda module, inputs, output: inputs[0])
+    try:
+        early = guesses_of(one.inspect(HIDDEN[1], at=[2]))
+    finally:
+        idle.remove()
+    hidden = [place for place, guess in enumerate(guesses) if guess.hidden]
+    shown = [[record["logit_lens.top_probabilities"][1, place, 0]] for place in hidden]
+    np.testing.assert_allclose(shown, [[early[place].candidates[0].probability] for place in hidden], atol=1e-5)

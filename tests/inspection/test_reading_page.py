@@ -30,7 +30,7 @@ def tab(only_tab: Tab) -> Iterator[Tab]:
 
 def record(name: str) -> Inspection:
     if name in MASKED:
-        return filler(name).attribute(filler(name).inspect("the [MASK] 猫は[MASK]", at=[2]))
+        return filler(name).attribute(filler(name).lens(filler(name).inspect("the [MASK] 猫は[MASK]", at=[2])))
     return classifier(name).attribute(classifier(name).inspect("the dog खाना 猫は"))
 
 

@@ -117,7 +117,9 @@ def _look_read(inspector: "Reader", text: str, asked: Asked, others: list[str]) 
     own = "--at" if masked else "--label"
     if unread := [one for one in console.given_options(asked) if one != own] + others:
         what = "a masked language model" if masked else "a classifier"
-        raise UsageError(f"{', '.join(unread)}, with {what}", expected=f"with {what}: {own}", remedy=f"leave {' and '.join(unread)} out")
+        heads = "; what each head is for: vitrail inspect heads MODEL" if "--edit" in unread else ""
+        remedy = f"leave {' and '.join(unread)} out{heads}"
+        raise UsageError(f"{', '.join(unread)}, with {what}", expected=f"with {what}: {own}", remedy=remedy)
     return _Read(inspector, text, asked)
 
 
@@ -141,6 +143,10 @@ class _Read:
 
     def complete(self, inspection: "Inspection", model: Path, *, mapping: "Mapped | None") -> "Inspection":
         """See `Look.complete`."""
+        from vitrail.inspection.reading.reader import InspectableFiller
+
+        if isinstance(self._reader, InspectableFiller) and inspection.facts.extras["guesses"]:
+            inspection = self._reader.lens(inspection)
         return self.explain(inspection, model)
 
     def explain(self, inspection: "Inspection", model: Path) -> "Inspection":

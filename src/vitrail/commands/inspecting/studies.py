@@ -58,13 +58,28 @@ class Sentences:
         from vitrail.inspection.maps.model_map import dev_lines
 
         if self.reference is not None:
-            raise UsageError("--reference, with a language model", expected="a text by itself", remedy="--source FILE alone")
+            raise UsageError("--reference, with a model of plain text", expected="a text by itself", remedy="--source FILE alone")
         if self.source is not None:
             return list(read_sentences(self.source)[: self.sentences])
         try:
             return dev_lines(model, count=self.sentences)
         except ModelError as error:
             raise ModelError(error.found, expected=error.expected, remedy="give text: --source FILE") from None
+
+    def labelled(self, model: Path) -> tuple[list[str], list[str]]:
+        """Texts and their labels: the files', or those of the run's dev set. Raises UsageError, ModelError."""
+        from vitrail.data.preparing.prepared import PreparedLabels, open_data
+
+        if self.source is not None or self.reference is not None:
+            return self.pairs(model)
+        data = open_data(model / "data") if (model / "data").is_dir() else None
+        if not isinstance(data, PreparedLabels) or not data.dev.source:
+            raise ModelError(
+                f"{model}: has no dev set",
+                expected="the folder of a classifier's run, with its data/",
+                remedy="give texts and labels: --source FILE --reference FILE",
+            )
+        return list(data.dev.source[: self.sentences]), list(data.dev.label[: self.sentences])
 
 
 @dataclass(frozen=True)
@@ -82,19 +97,24 @@ class Mapping:
         return None if self.against is None else (str(self.against), load(self.against, machine, study="--against"))
 
 
-_FITTING: "dict[TaskName, tuple[str, ...]]" = {"language": ("heads", "maps", "projector")}
+_FITTING: "dict[TaskName, tuple[str, ...]]" = {
+    "language": ("heads", "maps", "projector"),
+    "masked": ("heads",),
+    "classification": ("heads",),
+}
 """The studies of each kind of model but translators, which have all."""
 
 
 def require_fitting(study: str, model: Path, *, needs: str = "a model that translates") -> "TaskName | None":
     """The task of a model; None where no model can be read. Raises UsageError for a study that is not for it."""
+    from vitrail.models.build import TASK_MODELS
     from vitrail.models.model_folder import task_of_folder
 
     task = task_of_folder(model)
     if task is None or task == "translation" or study in _FITTING.get(task, ()):
         return task
     fitting = " or ".join([f'vitrail inspect {model} "A text."', *(f"vitrail inspect {one} {model}" for one in _FITTING.get(task, ()))])
-    raise UsageError(f"{model}: holds a {task} model", expected=f"for {study}: {needs}", remedy=fitting)
+    raise UsageError(f"{model}: holds {TASK_MODELS[task]}", expected=f"for {study}: {needs}", remedy=fitting)
 
 
 def load_inspectable(model: Path, machine: console.Machine) -> "InspectableTranslator | InspectableGenerator | Reader":
@@ -131,16 +151,27 @@ def heads(
     machine: console.Machine,
     json: console.Json = False,
 ) -> None:
-    """Switch off one head after the other, and score the translations; of a language model, what it expects next."""
-    from vitrail.inspection.causes.ablation import ablate_heads, ablate_next_token, ablate_pronouns
-    from vitrail.inspection.generator import InspectableGenerator
+    """Switch off one head after the other, and score what the model then says.
 
-    if require_fitting("heads", model) == "language":
+    The translations; of a language model what it expects next, of a masked one what it guesses, of a classifier its labels.
+    """
+    from vitrail.inspection.causes.ablation import ablate_guesses, ablate_heads, ablate_labels, ablate_next_token, ablate_pronouns
+    from vitrail.inspection.generator import InspectableGenerator
+    from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
+
+    if require_fitting("heads", model) in _FITTING:
         if score == "pronouns":
-            raise UsageError("--score pronouns, with a language model", expected="a model that translates", remedy="leave --score out")
-        lines, generator = text.lines(model), load_inspectable(model, machine)
-        assert isinstance(generator, InspectableGenerator)
-        show(ablate_next_token(generator, lines, say=console.say), json=json)
+            raise UsageError("--score pronouns, with another model", expected="a model that translates", remedy="leave --score out")
+        match load_inspectable(model, machine):
+            case InspectableGenerator() as generator:
+                found = ablate_next_token(generator, text.lines(model), say=console.say)
+            case InspectableFiller() as filler:
+                found = ablate_guesses(filler, text.lines(model), say=console.say)
+            case InspectableClassifier() as classifier:
+                found = ablate_labels(classifier, *text.labelled(model), say=console.say)
+            case _:
+                raise AssertionError("translators come below")
+        show(found, json=json)
         return
     if score == "pronouns":
         if text.source is not None or text.reference is not None:
@@ -295,7 +326,7 @@ def bottleneck(
     from vitrail.runtime.device import choose_device
 
     require_sentence(text, example='vitrail inspect bottleneck AUTOENCODER "A sentence."')
-    if task_of_folder(model) == "language":
+    if task_of_folder(model) in _FITTING:
         require_fitting("bottleneck", model, needs="an autoencoder")
     if output is not None:
         require_own({output: is_page}, what="the page")

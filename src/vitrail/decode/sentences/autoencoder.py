@@ -17,10 +17,10 @@ from vitrail.decode.search.beams import beam_search
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.sentences.embedding import Embedder, Vectors, sentence_vectors
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import UsageError
 from vitrail.models.base import Encoded, TranslationModel
 from vitrail.models.kinds.autoencoder import AutoencoderModel
-from vitrail.models.model_folder import LoadedFolder
+from vitrail.models.model_folder import LoadedFolder, of_another_task
 from vitrail.runtime.device import fewest_rows
 
 GREEDY = SearchConfig(beams=1)
@@ -88,7 +88,7 @@ class Autoencoder(Embedder):
     def of(cls, loaded: LoadedFolder, *, name: str) -> "Autoencoder":
         """See `Embedder.of`. Raises ModelError for a model of another kind."""
         if not isinstance(loaded.model, AutoencoderModel):
-            raise ModelError(f"{name}: holds a model of kind {loaded.config.kind}", expected="an autoencoder, such as autoencoder-mini")
+            raise of_another_task(name, loaded.config, expected="autoencoding")
         return cls(loaded.model, loaded.vocabularies, facts=loaded.facts)
 
     def decode(self, latents: Vectors, *, longest: int | None = None) -> list[str]:

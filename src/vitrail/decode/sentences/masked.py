@@ -1,14 +1,14 @@
 """What a masked language model says: guesses at hidden tokens, and how well it guesses those of a given text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vitrail.data.batches import IdRow, pad_rows
@@ -63,21 +63,38 @@ def measure_masked(model: MaskedLanguageModel, vocabulary: Subwords, lines: Sequ
     rows: list[IdRow] = [row[start : start + longest] for row in whole for start in range(0, len(row), longest)]
     if not rows:
         raise UsageError("a text of empty lines", expected="at least one line that holds something")
-    rows.sort(key=len)
+    nats, tokens, right = 0.0, 0, 0
+    for found in guess_hidden(model, vocabulary, sorted(rows, key=len)):
+        nats -= float(found.log_p.sum())
+        tokens += len(found.rows)
+        right += int(found.right.sum())
+    return MaskedScore(nats, tokens, right)
+
+
+class Guessed(NamedTuple):
+    """Some hidden tokens, and how they were guessed."""
+
+    rows: Int[Tensor, " N"]
+    """Which text each is of."""
+    log_p: Float[Tensor, "N 1"]
+    right: Bool[Tensor, " N"]
+    """Whether it is the likeliest token there."""
+
+
+def guess_hidden(model: MaskedLanguageModel, vocabulary: Subwords, rows: Sequence[IdRow]) -> Iterator[Guessed]:
+    """Hide tokens of each row, `_ROUNDS` times, always the same ones, and guess them. Rows of similar length should stand together."""
     hide = Masking.of(vocabulary, share=model.config.mask_share, whole_words=model.config.whole_words)
     device = next(model.parameters()).device
-    nats, tokens, right = 0.0, 0, 0
     for number, start in enumerate(range(0, len(rows), _ROWS)):
         for again in range(_ROUNDS):
             batch = hide(rows[start : start + _ROWS], seed=number * _ROUNDS + again)
             source, following = batch.source.to(device), batch.following.to(device)
             chosen = following > EOS
-            logits = model.read_out(model.encode(source).memory[chosen])
             wanted = following[chosen]
-            nats -= float(logits.float().log_softmax(1).gather(1, wanted[:, None]).sum())
-            tokens += len(wanted)
-            right += int((logits.argmax(1) == wanted).sum())
-    return MaskedScore(nats, tokens, right)
+            with torch.inference_mode():
+                logits = model.read_out(model.encode(source).memory[chosen])
+                shares = logits.float().log_softmax(1).gather(1, wanted[:, None])
+            yield Guessed(start + chosen.nonzero()[:, 0], shares, logits.argmax(1) == wanted)
 
 
 def guess_logits(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N G"]:

@@ -11,8 +11,10 @@ from vitrail.errors import UsageError
 from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.parts import Head, Part, heads_of
 from vitrail.inspection.generator import InspectableGenerator
+from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
 from vitrail.inspection.record import AttentionType
 from vitrail.inspection.studies.ablation_metrics import AblationMetric, Bleu, NextToken, Numbers, Pronouns, challenge_set, interval_of_mean
+from vitrail.inspection.studies.reading_metrics import HiddenTokens, RightLabels
 from vitrail.inspection.translator import InspectableTranslator
 
 GREEDY = SearchConfig(beams=1)
@@ -59,7 +61,7 @@ class Ablation(Config):
     """The ablation of each head of a model on a test set."""
 
     score: str
-    """BLEU, pronoun accuracy, or next-token accuracy of a language model; 0 to 100."""
+    """BLEU, pronoun accuracy, or the accuracy of next tokens, hidden tokens or labels; 0 to 100."""
     nats_name: str
     """Name of the measure in nats."""
     signature: str
@@ -172,7 +174,27 @@ def ablate_next_token(generator: InspectableGenerator, lines: Sequence[str], *, 
     return sweep(generator, NextToken(generator, lines), say=say)
 
 
-Inspected = TypeVar("Inspected", InspectableTranslator, InspectableGenerator)
+def ablate_guesses(filler: InspectableFiller, lines: Sequence[str], *, say: Callable[[str], None] = lambda line: None) -> Ablation:
+    """Ablate each head of a masked language model: the loss of accuracy on hidden tokens of a text, and of their log-probability.
+
+    Raises: UsageError for lines without tokens.
+    Cost:   eight passes over the text for each head and one more: two measures of four rounds.
+    """
+    return sweep(filler, HiddenTokens(filler, lines), say=say)
+
+
+def ablate_labels(
+    classifier: InspectableClassifier, texts: Sequence[str], labels: Sequence[str], *, say: Callable[[str], None] = lambda line: None
+) -> Ablation:
+    """Ablate each head of a classifier: the loss of accuracy, and of the log-probability of the right labels.
+
+    Raises: UsageError for a model without attention heads; DataError for a label that the model does not know.
+    Cost:   two passes over the texts for each head and one more.
+    """
+    return sweep(classifier, RightLabels(classifier, texts, labels), say=say)
+
+
+Inspected = TypeVar("Inspected", InspectableTranslator, InspectableGenerator, InspectableFiller, InspectableClassifier)
 
 
 def sweep(
@@ -189,7 +211,9 @@ def sweep(
         raise UsageError(
             f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off",
             expected="a model with attention",
-            remedy='other parts, one by one: vitrail inspect MODEL "A text." --edit off=PART',
+            remedy='what each word adds: vitrail inspect MODEL "A text."'
+            if isinstance(inspector, InspectableClassifier)
+            else 'other parts, one by one: vitrail inspect MODEL "A text." --edit off=PART',
         )
     began = time.perf_counter()
     trial = AblationBaseline.begin(inspector, metric, search=search)
@@ -217,7 +241,7 @@ def sweep(
 class AblationBaseline:
     """What the whole model says of a test set: the baseline of ablations."""
 
-    inspector: InspectableTranslator | InspectableGenerator
+    inspector: InspectableTranslator | InspectableGenerator | InspectableFiller | InspectableClassifier
     metric: AblationMetric[Any, Any]
     search: SearchConfig
     before: Any

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.parts import Head, Part, as_part, existing, summary_of_parts, units_of
 from vitrail.inspection.causes.patching import Patch, PositionTracker, patch_hooks
-from vitrail.models.base import AutoregressiveModel
+from vitrail.models.base import Model
 from vitrail.models.places import attentions, find, probes_at
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.cells import Cell
@@ -19,7 +19,7 @@ from vitrail.nn.probe import Hook, listen
 
 @contextmanager
 def intervene(
-    model: AutoregressiveModel, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
+    model: Model, *, off: Iterable[str | Part | Head] = (), hidden: Sequence[int] = (), patches: Iterable[Patch] = ()
 ) -> Generator[None]:
     """Change what a model computes, for every call from this thread inside the `with` block: any search, in any batch, or a given
     translation. Other threads get the unchanged model, see `listen`.
@@ -44,7 +44,7 @@ def intervene(
 # Switching off
 
 
-def _switch_off(model: AutoregressiveModel, part: Part) -> list[tuple[str, Hook]]:
+def _switch_off(model: Model, part: Part) -> list[tuple[str, Hook]]:
     """The hooks that switch a part off: paths and functions."""
     modules: dict[str, nn.Module] = dict(model.named_modules())
     module, probes = modules.get(part.place), probes_at(model.places(), part.place)
@@ -95,7 +95,7 @@ def _zeroing(part: Part) -> Hook:
 # Hiding positions
 
 
-def _hide(model: AutoregressiveModel, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+def _hide(model: Model, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
     if find(model.places(), "embedded", "source") is None:
         return _hide_text(model, positions)
     readers, embedded = attentions(model.places(), "encoder", "cross"), find(model.places(), "embedded", "source")
@@ -123,7 +123,7 @@ def _blank(positions: tuple[int, ...]) -> Hook:
     return hook
 
 
-def _hide_text(model: AutoregressiveModel, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+def _hide_text(model: Model, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
     """Hide positions of the text itself, where there is no source."""
     if any(one < 0 for one in positions):
         raise UsageError(f"position {min(positions)} of the text", expected="0, which is the token before it, or more")

@@ -1,4 +1,4 @@
-"""The logit lens: the output distribution of a Transformer's decoder after each layer.
+"""The logit lens: the output distribution of a Transformer's decoder, or of a masked language model, after each layer.
 
 The last norm and the output matrix are applied to the output of each decoder block, as they are to that of the last one (nostalgebraist
 2020). Layer 0 is what the first block reads, Y + P; layer L is the output of the last one, where the lens shows the model's own
@@ -13,6 +13,8 @@ Arrays that `apply_lens` adds; L+1 layers, T predicted tokens, all float32 but t
     logit_lens.divergence         (L+1 T)    KL(last layer || this layer), in nats: the distance to the final one (Belrose et al. 2023)
 Extra `logit_lens`: {"layers": [name of the value in the record, for each layer], "pieces": [[[the top tokens as people read them]]]}.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -43,11 +45,18 @@ def apply_lens(inspection: Inspection, model: AutoregressiveModel, vocabulary: S
     """
     names = layer_names(inspection)
     log_p = np.stack([_read(model, inspection, name) for name in names])
-    predicted = np.array(inspection.predicted_ids)
-    last = log_p[-1]
-    if last.shape != inspection["probabilities"].shape or np.abs(np.exp(last) - inspection["probabilities"]).max() > _SAME:
+    last, seen = log_p[-1], inspection["probabilities"]
+    if last.shape != seen.shape or np.abs(np.exp(last) - seen).max() > _SAME:
         raise ModelError("this record was made by another model", remedy="inspect the sentence again with this model")
-    right = np.take_along_axis(log_p, predicted[None, :, None], axis=2)
+    return add_lens(inspection, log_p, names=names, predicted=inspection.predicted_ids, vocabulary=vocabulary)
+
+
+def add_lens(
+    inspection: Inspection, log_p: npt.NDArray[np.float64], *, names: Sequence[str], predicted: Sequence[int], vocabulary: Subwords
+) -> Inspection:
+    """Add what the lens shows. Args: log_p: (L+1 T V), by layer and position. names: of the values. predicted: each position's token."""
+    last = log_p[-1]
+    right = np.take_along_axis(log_p, np.array(predicted)[None, :, None], axis=2)
     top = np.argsort(-log_p, axis=2, kind="stable")[:, :, :TOP]
     arrays = {
         "top_ids": top.astype(np.int32),
@@ -59,7 +68,7 @@ def apply_lens(inspection: Inspection, model: AutoregressiveModel, vocabulary: S
     }
     pieces = [[[piece_of(token, vocabulary) for token in best] for best in layer] for layer in top.tolist()]
     return inspection.with_arrays(
-        {f"logit_lens.{name}": values for name, values in arrays.items()}, logit_lens={"layers": names, "pieces": pieces}
+        {f"logit_lens.{name}": values for name, values in arrays.items()}, logit_lens={"layers": list(names), "pieces": pieces}
     )
 
 

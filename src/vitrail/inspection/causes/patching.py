@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.parts import Part, existing
-from vitrail.models.base import AutoregressiveModel
+from vitrail.models.base import Model
 from vitrail.models.places import find, side_of
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.layers import FeedForward
@@ -50,7 +50,7 @@ class Patch:
         return f"{self.name}{heads}{'@' if where else ''}{where} of {self.origin!r}"
 
 
-def patch_hooks(model: AutoregressiveModel, patches: Sequence[Patch]) -> list[tuple[str, Hook]]:
+def patch_hooks(model: Model, patches: Sequence[Patch]) -> list[tuple[str, Hook]]:
     """The hooks of the patches: paths and functions. Raises UsageError for a value that the model does not have."""
     if not patches:
         return []
@@ -65,7 +65,7 @@ class PositionTracker:
         self.first, self.length, self.calls, self.source_length = 0, 0, 0, 0
         """`calls` distinguishes one pass over target positions from the next."""
 
-    def hooks(self, model: AutoregressiveModel) -> list[tuple[str, Hook]]:
+    def hooks(self, model: Model) -> list[tuple[str, Hook]]:
         source, target = (find(model.places(), "embedded", side) for side in ("source", "target"))
         return [(place.name, hook) for place, hook in ((source, self._encode), (target, self._advance)) if place is not None]
 
@@ -80,7 +80,7 @@ class PositionTracker:
         self.calls += 1
 
 
-def place_of(model: AutoregressiveModel, name: str) -> str:
+def place_of(model: Model, name: str) -> str:
     """The path of the module whose output has this name in a record."""
     probes = [place.name for place in model.places() if place.role != "mask"]
     if name in probes:
@@ -98,7 +98,7 @@ def place_of(model: AutoregressiveModel, name: str) -> str:
             raise UsageError(f"{name!r}: this model has no such value to replace", expected=expected)
 
 
-def _patching(model: AutoregressiveModel, patch: Patch, clock: PositionTracker) -> Hook:
+def _patching(model: Model, patch: Patch, clock: PositionTracker) -> Hook:
     """Replace the output by the patch's values at its positions."""
     values = torch.from_numpy(np.ascontiguousarray(patch.values))
     source_side = side_of(patch.name) == "source"

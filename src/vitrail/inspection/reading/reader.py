@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -14,6 +15,7 @@ from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.sentences.classify import Classifier
 from vitrail.decode.sentences.masked import MASK, MaskFiller, guess_logits
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.causes.lens import add_lens
 from vitrail.inspection.collect import Arrays, collect_read
 from vitrail.inspection.contents import ONE_SIDE, Facts, Side, make_side
 from vitrail.inspection.decoding import CANDIDATES, Decoding, describe_steps, piece_of
@@ -25,7 +27,10 @@ from vitrail.inspection.translator import LONGEST
 from vitrail.inspection.words import group_spans
 from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.models.kinds.masked import MaskedLanguageModel
-from vitrail.models.places import Place, layer_outputs
+from vitrail.models.places import Place, find, layer_outputs
+
+_NEVER = -1e4
+"""log p of what cannot be guessed: its probability is 0, and 0 times it is 0."""
 
 
 class InspectableFiller(MaskFiller):
@@ -71,6 +76,26 @@ class InspectableFiller(MaskFiller):
         with torch.inference_mode(False):
             question = MaskQuestion(self.model, source.clone(), [one.position for one in guesses], [one.chosen.token for one in guesses])
         return attribute_reading(inspection, question, rows=[(one.chosen.piece, one.position) for one in guesses])
+
+    @torch.inference_mode()
+    def lens(self, inspection: Inspection) -> Inspection:
+        """Add the logit lens: what the model would guess after each layer, at the positions of its guesses; see `causes.lens`.
+
+        Raises ModelError for a record of another model. Cost: as many products with the output matrix as there are layers, and one.
+        """
+        _check_same(inspection, self.model)
+        guesses, device = guesses_of(inspection), next(self.model.parameters()).device
+        first = find(inspection.places, "position", "source")
+        assert first is not None, "an encoder of blocks has positions"
+        names = [place.name for place in (first, *layer_outputs(inspection.places, "source"))]
+        layers: list[npt.NDArray[np.float64]] = []
+        for name in names:
+            values = self.model.finish(torch.as_tensor(inspection[name])[None].to(device))[0]
+            logits = guess_logits(self.model.read_out(values[[one.position for one in guesses]]))[:, EOS + 1 :]
+            shares = logits.double().log_softmax(1).cpu().numpy()
+            layers.append(np.pad(shares, ((0, 0), (EOS + 1, 0)), constant_values=_NEVER))
+        tokens = [one.chosen.token for one in guesses]
+        return add_lens(inspection, np.stack(layers), names=names, predicted=tokens, vocabulary=self.vocabulary)
 
     def _guesses(self, side: Side, shares: Any, places: Sequence[int], top: int) -> list[GuessAt]:
         hidden = [side.ids[place - 1] == self.model.mask_id for place in places]

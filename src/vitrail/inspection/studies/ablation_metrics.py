@@ -83,6 +83,13 @@ def interval_of_mean(values: Numbers) -> ConfidenceInterval:
     return ConfidenceInterval(low, high)
 
 
+def interval_of_share(gaps: Numbers, counts: Numbers) -> ConfidenceInterval:
+    """The middle 95 % of 100 · Σ gaps / Σ counts over resamples of lines with replacement."""
+    drawn = np.random.default_rng(SEED).integers(len(gaps), size=(RESAMPLES, len(gaps)))
+    low, high = np.quantile(100 * gaps[drawn].sum(1) / counts[drawn].sum(1), (0.025, 0.975)).tolist()
+    return ConfidenceInterval(low, high)
+
+
 class Bleu:
     """sacreBLEU's BLEU against one reference set, and log p of the references by token."""
 
@@ -203,10 +210,7 @@ class NextToken:
 
     def lost(self, before: Numbers, after: Numbers) -> ConfidenceInterval:
         """Paired bootstrap over lines, in points."""
-        drawn = np.random.default_rng(SEED).integers(len(before), size=(RESAMPLES, len(before)))
-        gaps = 100 * (before[:, 0] - after[:, 0])[drawn].sum(1) / before[:, 1][drawn].sum(1)
-        low, high = np.quantile(gaps, (0.025, 0.975)).tolist()
-        return ConfidenceInterval(low, high)
+        return interval_of_share(before[:, 0] - after[:, 0], before[:, 1])
 
     def nats(self, inspector: InspectableGenerator) -> Numbers:
         """Of each line, its end included."""

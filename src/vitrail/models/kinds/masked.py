@@ -106,6 +106,12 @@ class MaskedLanguageModel(TransformerEncoder):
         """Logits of the token at each position, from the vectors of `encode`; the mask is the last of them."""
         return self.logits(self._before_output(hidden) @ self.output_weight.t() + self.output_bias)
 
+    def finish(self, values: Float[Tensor, "B S D"]) -> Float[Tensor, "B S D"]:
+        """The input of `read_out` from a layer's output at real positions: applies the last norm, where there is one."""
+        if self.encoder_norm is None:
+            return values
+        return self.encoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
+
     def loss(self, batch: MaskedBatch, *, label_smoothing: float = 0.0) -> LossSum:
         """Sum of -log p of the tokens to guess."""
         chosen = (batch.following != PAD).flatten().nonzero().squeeze(1)

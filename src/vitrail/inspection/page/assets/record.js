@@ -120,8 +120,8 @@ export class PageRecord {
     this.sourceTokens = source === null ? [] : [...(this.lead ? [meta.first] : []), ...source.pieces, "<eos>"];
     /** What the decoder reads; nothing where the model writes nothing. */
     this.targetTokens = target === null ? [] : [meta.first, ...target.pieces.slice(0, truncated ? -1 : undefined)];
-    /** What the decoder is asked for, position by position. */
-    this.predictedTokens = target === null ? [] : [...target.pieces, ...(truncated ? [] : ["<eos>"])];
+    /** What the decoder is asked for, position by position; of a text that is only read, what is guessed. */
+    this.predictedTokens = target === null ? (meta.extras?.guesses ?? []).map((guess) => guess.chosen.piece) : [...target.pieces, ...(truncated ? [] : ["<eos>"])];
     /** What is understood: the source, or else the text itself. */
     this.readTokens = source === null ? this.targetTokens : this.sourceTokens;
   }

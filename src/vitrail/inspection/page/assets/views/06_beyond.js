@@ -201,7 +201,7 @@ function layerName(block) {
 }
 
 /** @param {PageRecord} record */
-function lensPart(record) {
+export function lensPart(record) {
   const lens = lensOf(record);
   if (!lens) return null;
   const detail = h("div", {class: "bey-detail", "aria-live": "polite"});
@@ -218,10 +218,10 @@ function lensPart(record) {
   const settled = Array.from({length: lens.positions}, (_, position) => firstSettled(lens, position));
   const early = settled.filter((layer) => layer < lens.layers - 1).length;
   return tools.section(
-    record.alone ? t("What the model would say after each layer", "Ce que le modèle dirait après chaque couche")
+    record.alone || record.reads ? t("What the model would say after each layer", "Ce que le modèle dirait après chaque couche")
       : t("What the decoder would say after each layer", "Ce que le décodeur dirait après chaque couche"),
     h("p", null, t("The logit lens: the last norm and the output matrix applied to what each layer hands on. ", "La lentille logit : la dernière norme et la matrice de sortie appliquées à ce que rend chaque couche. "),
-      record.alone ? t("✓ marks the token that stands in the text.", "✓ marque le token qui figure dans le texte.")
+      record.reads ? t("✓ marks the guess, or the token that is asked about.", "✓ marque le token deviné, ou celui dont il s'agit.") : record.alone ? t("✓ marks the token that stands in the text.", "✓ marque le token qui figure dans le texte.")
         : t("✓ marks the token that stands in the translation.", "✓ marque le token qui figure dans la traduction.")),
     h("p", null, t(
       `${early} of ${lens.positions} positions have their token on top before the last layer, and keep it there.`,
@@ -286,7 +286,7 @@ export const beyondView = {
   id: "beyond",
   order: 6,
   label: {en: "Beyond attention", fr: "Au-delà de l'attention"},
-  available: (record) => !record.reads && METHODS.some((name) => record.has(`attribution.${name}`)) || record.has("logit_lens.top_probabilities"),
+  available: (record) => !record.reads && (METHODS.some((name) => record.has(`attribution.${name}`)) || record.has("logit_lens.top_probabilities")),
   render(root, record) {
     const methods = methodsOf(record);
     const parts = [caveat()];

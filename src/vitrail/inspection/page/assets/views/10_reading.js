@@ -2,7 +2,7 @@
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
 import {chance, wordTexts} from "./00_shared.js";
-import {bar, methodsOf} from "./06_beyond.js";
+import {bar, lensPart, methodsOf} from "./06_beyond.js";
 
 /** Kept over redrawing: which guess or label is explained, and whether by word. */
 const state = {row: 0, byWord: true};
@@ -106,6 +106,6 @@ export const readingView = {
   label: {en: "What it says", fr: "Ce qu'il dit"},
   available: (record) => record.reads,
   render(root, record) {
-    root.append(...[guessPart(record), labelPart(record), reasonPart(record), poolingPart(record)].filter(Boolean));
+    root.append(...[guessPart(record), labelPart(record), reasonPart(record), lensPart(record), poolingPart(record)].filter(Boolean));
   },
 };
