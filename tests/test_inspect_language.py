@@ -114,7 +114,7 @@ def test_a_text_is_drawn_told_and_written(model: Path, kind: str, text: str, vit
 
 
 def test_the_model_writes_on_and_shows_what_an_edit_changes(model: Path, kind: str, vitrail_runs: Vitrail) -> None:
-    drawn = vitrail_runs("inspect", model, "ann", "--more", "4", "--beams", "3")
+    drawn = vitrail_runs("inspect", model, "ann", "--max-length", "4", "--beams", "3")
     assert drawn.code == 0 and "best of 3 beams, after 3 given tokens" in drawn.out and "Beam search" in drawn.out
     off = "decoder.0.self_attention:1" if kind == "causal" else "cells.0:3"
     changed = vitrail_runs("inspect", model, "ann sees", "--edit", f"off={off}", "--edit", "hide=sees", "--json")
@@ -127,9 +127,9 @@ def test_the_model_writes_on_and_shows_what_an_edit_changes(model: Path, kind: s
     ("options", "told"),
     [
         (["--translation", "x"], "--translation, with a language model"),
-        (["--part", "1", "--more", "2"], "--part, with a language model"),
-        (["--prefix", "a", "--more", "2"], "--prefix, with a language model"),
-        (["--beams", "3"], "--beams without --more"),
+        (["--part", "1", "--max-length", "2"], "--part, with a language model"),
+        (["--prefix", "a", "--max-length", "2"], "--prefix, with a language model"),
+        (["--beams", "3"], "--beams without --max-length"),
         (["--edit", "word=ann:bob"], "an edit with other words"),
         (["--kind", "cross"], "cross attention: this model has none"),
         (["-o", "x.html", "--against", "other"], "--against, with a language model"),

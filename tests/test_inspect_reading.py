@@ -111,7 +111,7 @@ def test_a_text_is_drawn_told_and_written(model: Path, kind: str, text: str, vit
         assert (figure.code == 0) == (kind != "recurrent") and "Traceback" not in figure.err
 
 
-OTHERS = [["--translation", "x"], ["--part", "1"], ["--more", "2"], ["--beams", "3"], ["--edit", "off=encoder.0"], ["--prefix", "a"]]
+OTHERS = [["--translation", "x"], ["--part", "1"], ["--max-length", "2"], ["--beams", "3"], ["--edit", "off=encoder.0"], ["--prefix", "a"]]
 
 
 @pytest.mark.parametrize("options", [*OTHERS, ["-o", "x.html", "--against", "other"], ["--kind", "cross"]])
@@ -122,7 +122,7 @@ def test_options_of_other_models_are_refused(model: Path, options: list[str], vi
 
 
 def test_positions_and_labels_are_chosen(model: Path, kind: str, vitrail_runs: Vitrail) -> None:
-    own, other = (["--at", "2"], ["--label", "latin"]) if kind == "masked" else (["--label", "latin"], ["--at", "2"])
+    own, other = (["--of", "2"], ["--of", "latin"]) if kind == "masked" else (["--of", "latin"], ["--of", "2"])
     ran = vitrail_runs("inspect", model, "ann sees", *own, "--json")
     (row,) = json.loads(ran.out)["extras"]["attribution"]["rows"]
     assert (row["position"], row["name"]) == (2, "n") if kind == "masked" else (row["position"], row["name"]) == (None, "latin")

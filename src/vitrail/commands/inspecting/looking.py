@@ -1,6 +1,7 @@
 """What `vitrail inspect` looks at, with each kind of model: a translation, a text that is written on, a text that is read."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
@@ -28,15 +29,13 @@ class Asked:
         str | None, typer.Option(metavar="TEXT", help="Look at this translation, not at the model's own.", show_default=False)
     ] = None
     part: Part = None
-    more: Annotated[
-        int, typer.Option(min=0, max=256, help="Let a language model write on from the text: so many tokens, at most.", show_default=False)
-    ] = 0
-    at: Annotated[
-        list[int] | None,
-        typer.Option(min=0, help="Also guess here: position of a token, for a masked language model.", show_default=False),
-    ] = None
-    label: Annotated[
-        list[str] | None, typer.Option(metavar="LABEL", help="Explain this label of a classifier.", show_default="what the model says")
+    of: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LABEL|POSITION",
+            help="What to explain: a label of a classifier, or the position of a token that a masked language model is to guess as well.",
+            show_default="the label that the model gives; each mask",
+        ),
     ] = None
     edit: Annotated[
         list[str] | None,
@@ -89,23 +88,20 @@ def look(
 
     if not isinstance(inspector, InspectableTranslator | InspectableGenerator):
         return _look_read(inspector, text, asked, [*console.given_options(search), *console.given_options(mapping)])
-    if given := [one for one in console.given_options(asked) if one in ("--at", "--label")]:
-        raise UsageError(
-            f"{', '.join(given)}, with a model that writes",
-            expected="a masked language model for --at, a classifier for --label",
-            remedy=f"leave {' and '.join(given)} out",
-        )
+    if asked.of:
+        raise UsageError("--of, with a model that writes", expected="a masked language model or a classifier", remedy="leave --of out")
     if isinstance(inspector, InspectableTranslator):
-        if asked.more:
-            raise UsageError("--more, with a model that translates", expected="a language model", remedy="--prefix, or --min-length")
         return _Looked(inspector, text, asked, search)
     unread = [option for option in ("--translation", "--part") if option in console.given_options(asked)]
-    unread += [one for one in console.given_options(search) if one in ("--prefix", "--forbid", "--force", "--max-length")]
+    unread += [one for one in console.given_options(search) if one in ("--prefix", "--forbid", "--force")]
     unread += [one for one in console.given_options(mapping) if one == "--against"]
     if unread:
-        raise UsageError(f"{', '.join(unread)}, with a language model", expected="a model that translates", remedy="--more N to write on")
-    if console.given_options(search) and not asked.more:
-        raise UsageError(f"{', '.join(console.given_options(search))} without --more", expected="--more N: what is searched for")
+        raise UsageError(
+            f"{', '.join(unread)}, with a language model", expected="a model that translates", remedy="--max-length N to write on"
+        )
+    if console.given_options(search) and not search.max_length:
+        given = ", ".join(console.given_options(search))
+        raise UsageError(f"{given} without --max-length", expected="--max-length N: so many tokens are written on, at most")
     return _LookedText(inspector, text, asked, search)
 
 
@@ -114,12 +110,11 @@ def _look_read(inspector: "Reader", text: str, asked: Asked, others: list[str]) 
     from vitrail.inspection.reading.reader import InspectableFiller
 
     masked = isinstance(inspector, InspectableFiller)
-    own = "--at" if masked else "--label"
-    if unread := [one for one in console.given_options(asked) if one != own] + others:
+    if unread := [one for one in console.given_options(asked) if one != "--of"] + others:
         what = "a masked language model" if masked else "a classifier"
         heads = "; what each head is for: vitrail inspect heads MODEL" if "--edit" in unread else ""
         remedy = f"leave {' and '.join(unread)} out{heads}"
-        raise UsageError(f"{', '.join(unread)}, with {what}", expected=f"with {what}: {own}", remedy=remedy)
+        raise UsageError(f"{', '.join(unread)}, with {what}", expected=f"with {what}: --of", remedy=remedy)
     return _Read(inspector, text, asked)
 
 
@@ -138,7 +133,7 @@ class _Read:
         from vitrail.inspection.reading.reader import InspectableFiller
 
         if isinstance(self._reader, InspectableFiller):
-            return self._reader.inspect(self._text, at=self._asked.at or ())
+            return self._reader.inspect(self._text, at=_positions(self._asked.of or ()))
         return self._reader.inspect(self._text)
 
     def complete(self, inspection: "Inspection", model: Path, *, mapping: "Mapped | None") -> "Inspection":
@@ -154,8 +149,15 @@ class _Read:
         from vitrail.inspection.reading.reader import InspectableFiller
 
         if not isinstance(self._reader, InspectableFiller):
-            return self._reader.attribute(inspection, labels=self._asked.label or ())
+            return self._reader.attribute(inspection, labels=self._asked.of or ())
         return self._reader.attribute(inspection) if inspection.facts.extras["guesses"] else inspection
+
+
+def _positions(of: Sequence[str]) -> list[int]:
+    """Positions of tokens. Raises UsageError for anything else."""
+    if wrong := [one for one in of if not one.isdecimal()]:
+        raise UsageError(f"--of {wrong[0]}", expected="the position of a token, with a masked language model", remedy="--of 3")
+    return [int(one) for one in of]
 
 
 class _LookedText:
@@ -165,8 +167,8 @@ class _LookedText:
         from vitrail.decode.search_config import SearchConfig
         from vitrail.inspection.causes.change import parse_edit
 
-        self._generator, self._text, self._more = generator, text, asked.more
-        self._search = search.adapt(SearchConfig(beams=1))
+        self._generator, self._text, self._more = generator, text, search.max_length or 0
+        self._search = replace(search, max_length=None).adapt(SearchConfig(beams=1))
         self.edit: Edit | None = parse_edit(generator, asked.edit) if asked.edit else None
 
     def change(self) -> "Change":
