@@ -40,7 +40,7 @@ class Ran(NamedTuple):
 Vitrail = Callable[..., Ran]
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=[pytest.param(kind, marks=pytest.mark.slow) if kind == "recurrent" else kind for kind in MODELS])
 def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
