@@ -35,6 +35,7 @@ def test_both_states_are_measured() -> None:
     assert "the same bits" in report.to_text() and len(said) == 2
 
 
+@pytest.mark.slow
 def test_no_bit_depends_on_how_threads_wait(tmp_path: Path) -> None:
     corpus = make_bench_corpus(PAIRS, vocabulary=600, batch_tokens=512, count=2)
     save_batches(tmp_path / "batches", corpus.batches)

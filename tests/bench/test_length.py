@@ -88,6 +88,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         bench.run_length_experiment(lengths=[512], conditions=QUICK)
 
 
+@pytest.mark.slow
 def test_norms_are_compared_on_each_mixture_of_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     few = [one for one in norms.contenders() if one.title == "Transformer"]
     monkeypatch.setattr(norms, "contenders", lambda: few)

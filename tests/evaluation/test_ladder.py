@@ -198,6 +198,7 @@ def test_the_second_call_does_nothing(climbed: Climbed, text: Path, monkeypatch:
     assert [line for line in said if "measured" in line] == ["gru: measured already", "transformer: measured already"]
 
 
+@pytest.mark.slow
 def test_a_rung_that_fails_does_not_end_the_others_and_is_tried_again(climbed: Climbed, text: Path, tmp_path: Path) -> None:
     folder = tmp_path / "again"
     shutil.copytree(climbed.folder, folder)

@@ -145,6 +145,7 @@ def test_ranks_decide_alike(changes: dict[str, Any], tmp_path: Path) -> None:
 _EITHER = [1, pytest.param(0, marks=pytest.mark.slow)]  # the first one keeps the store by which the others hear
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed", _EITHER)
 def test_a_rank_that_was_killed_is_named_by_the_others(killed: int, tmp_path: Path) -> None:
     config = tiny(tmp_path, {"train": {"duration": "12 steps"}})

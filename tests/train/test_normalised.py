@@ -56,6 +56,7 @@ def disguised(text: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_disguise_gets_the_same_translation(trained: Path) -> None:
     translator = vitrail.load(trained)
     assert translator.normalisation.kept == "\u200c"

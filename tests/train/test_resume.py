@@ -42,7 +42,7 @@ def kills(number: int, *, seed: int, steps: int) -> list[Fault]:
     ]
 
 
-_OFTEN = ("lstm", "recurrent")
+_OFTEN = ("recurrent",)
 """The others are killed as well where the long tests run."""
 
 

@@ -537,6 +537,7 @@ def test_tensorboard_gets_every_figure(tmp_path: Path) -> None:
     assert board.Scalars("validation/dev_bleu")[0].step == 9
 
 
+@pytest.mark.slow
 def test_more_dev_texts_are_scored_at_each_validation_and_choose_nothing(tmp_path: Path) -> None:
     config = tiny(tmp_path)
     more = [write_text(tmp_path / name, pairs=pairs) | {"name": name} for name, pairs in (("news", 5), ("law", 9))]
