@@ -1,25 +1,18 @@
 """An autoencoder is trained, stopped, resumed, scored and used through the run, loop, search and folder of translators."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from same_bits import require_same_when_killed, require_same_when_stopped
 
 import vitrail
 from vitrail.cli import run
 from vitrail.decode.sentences.autoencoder import Autoencoder
-from vitrail.errors import Interrupted, ModelError, UsageError
+from vitrail.errors import ModelError, UsageError
 from vitrail.models.model_folder import load_folder
-from vitrail.train.log.metrics import Event
 from vitrail.train.request import to_run_config
-from vitrail.train.resume import checkpoints
 from vitrail.train.run import train
 
 NAMES, VERBS, THINGS = ["ann", "bob", "cleo", "dan"], ["sees", "likes", "has", "wants"], ["apples", "birds", "cats", "犬"]
@@ -31,14 +24,6 @@ MODELS = [
     pytest.param({**TRANSFORMER, **SMALL, "latent": "variational", "noise": NOISE}, id="transformer-variational-noise"),
     pytest.param({**RECURRENT, **SMALL, "noise": NOISE}, id="recurrent-noise"),
 ]
-
-TRAIN = """
-import json, sys
-from pathlib import Path
-from vitrail.train.request import to_run_config
-from vitrail.train.run import train
-train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
-"""
 
 
 def lines(count: int, *, seed: int = 0) -> list[str]:
@@ -77,51 +62,16 @@ def settings(text: Path, model: dict[str, object], **train_settings: object) -> 
     }
 
 
-def final(folder: Path) -> dict[str, torch.Tensor]:
-    checkpoint = checkpoints.load_latest(folder, expected={"model": None, "optimizer": None, "average": None})
-    assert checkpoint is not None and checkpoint.facts["finished"]
-    return {f"{group}/{name}": tensor for group, part in checkpoint.tensors.items() for name, tensor in part.items()}
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
-    config = to_run_config(settings(text, model, accumulate=2))
-    train(config, tmp_path / "whole")
-    expected = final(tmp_path / "whole")
-    for steps in (1, 13):
-        part = tmp_path / str(steps)
-
-        def stop(event: Event, after: int = steps) -> None:
-            if event.step == after:
-                signal.raise_signal(signal.SIGINT)
-
-        with pytest.raises(Interrupted, match=f"step {steps}"):
-            train(config, part, observers=[stop])
-        train(config, part)
-        found = final(part)
-        assert found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    require_same_when_stopped(settings(text, model, accumulate=2), tmp_path, after=(1, 13))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
-    config = settings(text, model, duration="300 steps", save_every="20 steps", validate_every="100 steps")
-    train(to_run_config(config), tmp_path / "whole")
-    command = [sys.executable, "-c", TRAIN, json.dumps(config), str(tmp_path / "killed")]
-    kills = 0
-    for _ in range(3):
-        with subprocess.Popen(command) as process:
-            deadline = time.monotonic() + 120
-            while process.poll() is None and time.monotonic() < deadline:
-                reached = max((int(path.name[5:]) for path in checkpoints.checkpoints(tmp_path / "killed")), default=0)
-                if kills < 2 and reached >= 60 * (kills + 1):
-                    os.kill(process.pid, signal.SIGKILL)
-                    kills += 1
-                    break
-                time.sleep(0.01)
-    assert kills == 2 and process.returncode == 0
-    expected, found = final(tmp_path / "whole"), final(tmp_path / "killed")
-    assert expected.keys() == found.keys() and all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    table = settings(text, model, duration="300 steps", save_every="20 steps", validate_every="100 steps")
+    require_same_when_killed(table, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -2,24 +2,18 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-import torch
+from same_bits import require_same_when_killed, require_same_when_stopped
 from sklearn.metrics import f1_score
 
 import vitrail
 from vitrail import cli
 from vitrail.config import parse_override
-from vitrail.errors import DataError, Interrupted, ModelError, UsageError
-from vitrail.train.log.metrics import Event
+from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.train.request import Request, plan_run, to_run_config
-from vitrail.train.resume import checkpoints
 from vitrail.train.run import train
 
 PRAISE, BLAME = ["good", "fine", "lovely"], ["bad", "awful", "dull"]
@@ -70,60 +64,16 @@ def settings(folder: Path, model: dict[str, object], **changed: object) -> dict[
     }
 
 
-def final(folder: Path) -> dict[str, torch.Tensor]:
-    checkpoint = checkpoints.load_latest(folder, expected={"model": None, "optimizer": None, "average": None})
-    assert checkpoint is not None and checkpoint.facts["finished"]
-    return {f"{group}/{name}": tensor for group, part in checkpoint.tensors.items() for name, tensor in part.items()}
-
-
 @pytest.mark.parametrize("model", MODELS)
 def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, model: dict[str, object]) -> None:
-    config = to_run_config(settings(tmp_path, model, accumulate=2))
-    train(config, tmp_path / "whole")
-    expected = final(tmp_path / "whole")
-    for steps in (1, 20):
-        part = tmp_path / str(steps)
-
-        def stop(event: Event, after: int = steps) -> None:
-            if event.step == after:
-                signal.raise_signal(signal.SIGINT)
-
-        with pytest.raises(Interrupted, match=f"step {steps}"):
-            train(config, part, observers=[stop])
-        train(config, part)
-        found = final(part)
-        assert found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-
-
-TRAIN = """
-import json, sys
-from pathlib import Path
-from vitrail.train.request import to_run_config
-from vitrail.train.run import train
-train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
-"""
+    require_same_when_stopped(settings(tmp_path, model, accumulate=2), tmp_path, after=(1, 20))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, model: dict[str, object]) -> None:
-    config = settings(tmp_path, model, duration="400 steps", save_every="20 steps", validate_every="100 steps")
-    train(to_run_config(config), tmp_path / "whole")
-    command = [sys.executable, "-c", TRAIN, json.dumps(config), str(tmp_path / "killed")]
-    kills = 0
-    for _ in range(3):
-        with subprocess.Popen(command) as process:
-            deadline = time.monotonic() + 90
-            while process.poll() is None and time.monotonic() < deadline:
-                reached = max((int(path.name[5:]) for path in checkpoints.checkpoints(tmp_path / "killed")), default=0)
-                if kills < 2 and reached >= 60 * (kills + 1):
-                    os.kill(process.pid, signal.SIGKILL)
-                    kills += 1
-                    break
-                time.sleep(0.01)
-            process.wait()
-    expected, found = final(tmp_path / "whole"), final(tmp_path / "killed")
-    assert kills == 2 and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    table = settings(tmp_path, model, duration="400 steps", save_every="20 steps", validate_every="100 steps")
+    require_same_when_killed(table, tmp_path)
 
 
 @pytest.fixture(scope="module", params=["classifier-mini", "classifier-lstm"])

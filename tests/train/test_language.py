@@ -1,25 +1,19 @@
 """A language model is trained, stopped, resumed, scored and used through the run, loop and folder of translators."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from same_bits import final, require_same_when_killed, require_same_when_stopped
 
 import vitrail
 from vitrail import cli
 from vitrail.decode.generate import Generator
-from vitrail.errors import Interrupted, UsageError
+from vitrail.errors import UsageError
 from vitrail.models.model_folder import load_folder, unique_tensors
-from vitrail.train.log.metrics import Event
 from vitrail.train.request import to_run_config
-from vitrail.train.resume import checkpoints
 from vitrail.train.run import train
 
 NAMES, VERBS, THINGS = ["ann", "bob", "cleo", "dan"], ["sees", "likes", "has", "wants"], ["apples", "birds", "cats", "dogs"]
@@ -35,16 +29,6 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "text.txt"
     path.write_text("\n".join(lines(400)) + "\n")
     return path
-
-
-TRAIN = """
-import json, sys
-from pathlib import Path
-from vitrail.train.request import to_run_config
-from vitrail.train.log.metrics import Event
-from vitrail.train.run import train
-train(to_run_config(json.loads(sys.argv[1])), Path(sys.argv[2]))
-"""
 
 
 RECURRENT = {"kind": "recurrent-language", "embedding_width": 12, "width": 24, "layers": 2, "dropout": 0.1, "truncate": 8}
@@ -77,55 +61,18 @@ def settings(text: Path, model: dict[str, object] = RECURRENT, **train_settings:
     }
 
 
-def final(folder: Path) -> dict[str, torch.Tensor]:
-    parts = {"model": None, "optimizer": None, "average": None, "carried": None}
-    checkpoint = checkpoints.load_latest(folder, expected=parts, optional={"carried"})
-    assert checkpoint is not None and checkpoint.facts["finished"]
-    return {f"{group}/{name}": tensor for group, part in checkpoint.tensors.items() for name, tensor in part.items()}
-
-
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_stopped_at_any_step_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, accumulate: int, model: dict[str, object]) -> None:
-    config = to_run_config(settings(text, model, accumulate=accumulate))
-    train(config, tmp_path / "whole")
-    expected = final(tmp_path / "whole")
+    expected = require_same_when_stopped(settings(text, model, accumulate=accumulate), tmp_path, after=(1, 9, 23))
     carried = 4 * accumulate if model is RECURRENT else 0  # two layers with h and c, for each group of lanes
     assert sum(name.startswith("carried/") for name in expected) == carried
-    for steps in (1, 9, 23):
-        part = tmp_path / str(steps)
-
-        def stop(event: Event, after: int = steps) -> None:
-            if event.step == after:
-                signal.raise_signal(signal.SIGINT)
-
-        with pytest.raises(Interrupted, match=f"step {steps}"):
-            train(config, part, observers=[stop])
-        train(config, part)
-        found = final(part)
-        assert found.keys() == expected.keys() and all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("model", [pytest.param(model, marks=pytest.mark.slow) for model in (RECURRENT, CAUSAL, MASKED)])
 def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, text: Path, model: dict[str, object]) -> None:
-    config = settings(text, model, duration="400 steps", save_every="20 steps", validate_every="100 steps")
-    train(to_run_config(config), tmp_path / "whole")
-    command = [sys.executable, "-c", TRAIN, json.dumps(config), str(tmp_path / "killed")]
-    kills = 0
-    for _ in range(3):
-        with subprocess.Popen(command) as process:
-            deadline = time.monotonic() + 90
-            while process.poll() is None and time.monotonic() < deadline:
-                reached = max((int(path.name[5:]) for path in checkpoints.checkpoints(tmp_path / "killed")), default=0)
-                if kills < 2 and reached >= 60 * (kills + 1):
-                    os.kill(process.pid, signal.SIGKILL)
-                    kills += 1
-                    break
-                time.sleep(0.01)
-    assert kills == 2 and process.returncode == 0
-    expected, found = final(tmp_path / "whole"), final(tmp_path / "killed")
-    assert expected.keys() == found.keys()
-    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+    table = settings(text, model, duration="400 steps", save_every="20 steps", validate_every="100 steps")
+    require_same_when_killed(table, tmp_path)
 
 
 @pytest.mark.parametrize("model", [MODELS[0], pytest.param(CAUSAL, id="causal", marks=pytest.mark.slow)])
