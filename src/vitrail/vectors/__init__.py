@@ -1,0 +1,1 @@
+"""Word vectors: trained, evaluated, exchanged and used (Word2Vec, GloVe, fastText)."""
