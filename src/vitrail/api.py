@@ -121,9 +121,9 @@ def run_training(
 
     from vitrail.data.preparing.fingerprints import stamps
     from vitrail.evaluation.run_score import score_run
+    from vitrail.runtime.stopping import stopping_at_once
     from vitrail.train.run import train
     from vitrail.train.run_folder import kept_fingerprint, require_own_run
-    from vitrail.train.stopping import stopping_at_once
 
     planned = plan_run(request, folder, gpu=torch.cuda.is_available())
     config = to_run_config(planned.table)

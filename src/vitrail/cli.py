@@ -18,8 +18,8 @@ from typer.core import TyperGroup
 import vitrail
 from vitrail.commands.shared import console
 from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
+from vitrail.runtime.stopping import stopping_at_once
 from vitrail.runtime.streams import OutputClosed, guard_streams
-from vitrail.train.stopping import stopping_at_once
 
 
 def _resumable(verb: Callable[..., None]) -> Callable[..., None]:

@@ -1,6 +1,6 @@
 """Functions that Numba compiles: once for a machine, then read from a cache that changes of any source make void.
 
-Numba's own cache looks only at the file that a function is in, not at what the function calls. Here the name of the cache folder has a hash of all
+Numba's own cache looks only at the file that a function is in, not at what the function calls. Here the cache folder's name has a hash of all
 sources that may be compiled, of Numba's version and of the processor.
 """
 
@@ -9,14 +9,12 @@ import os
 import stat
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 from vitrail.errors import UsageError
-
-if TYPE_CHECKING:
-    from numba.core.typing.typeof import typeof as typeof
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,12 +38,11 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
     Sums may be reordered and multiply-adds fused, as in any fast matrix product. Indices are not checked: callers check shapes before.
     """
-    import numba
-
+    numba = _numba()
     folder = cache_folder()
     if folder is not None:
         numba.config.CACHE_DIR = str(folder)
-    decorate = cast(Any, numba).njit(nogil=True, cache=folder is not None, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
+    decorate = numba.njit(nogil=True, cache=folder is not None, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
     return cast(Callable[P, R], decorate(function))
 
 
@@ -67,21 +64,19 @@ def cache_folder() -> Path | None:
     return folder if own and os.access(folder, os.W_OK) else None
 
 
+def _numba() -> Any:
+    """Numba, which has no types."""
+    return import_module("numba")
+
+
 @cache
 def _key() -> str:
     import llvmlite.binding as llvm
-    import numba
 
+    numba = _numba()
     digest = hashlib.sha256(f"{numba.__version__} {numba.config.CPU_NAME or llvm.get_host_cpu_name()}".encode())
     digest.update(repr(sorted(name for name, there in llvm.get_host_cpu_features().items() if there)).encode())
     package = Path(__file__).parents[1]
     for path in sorted(path for folder in _SOURCES for path in (package / folder).rglob("*.py")):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def is_cached(function: Callable[..., Any]) -> bool:
-    """Whether some compiled form of a function lies in the cache: if not, its first call takes seconds."""
-    folder = cache_folder()
-    name = cast(Any, function).py_func.__name__
-    return folder is not None and any(folder.rglob(f"*.{name}-*.nbi"))

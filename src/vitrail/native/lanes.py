@@ -1,7 +1,7 @@
 """Vectors of 16 numbers as values of Numba code: one register with AVX-512, two with AVX2, four with SSE2 and NEON.
 
-A plain Numba loop becomes vector instructions only when LLVM can prove that it may; sums and products of several rows at once rarely do. Here
-`load(a, i) * load(b, j) + c` is what it says. Everything lowers to LLVM's own vector operations, so it runs on every processor.
+A plain Numba loop becomes vector instructions only when LLVM can prove that it may; sums and products of several rows at once rarely do.
+Here `load(a, i) * load(b, j) + c` is what it says. Everything lowers to LLVM's own vector operations, so it runs on every processor.
 
 Functions of this module can be called in compiled code only. Nothing checks indices.
 """
@@ -51,7 +51,11 @@ class _RegistersModel(models.PrimitiveModel):
 
 
 lanes = _Lanes()
-_Code = Callable[[Any, Any, Any, Any], Any]
+
+
+def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that gives the types of its result and arguments, and the code that stands for a call."""
+    return cast(Callable[..., Any], intrinsic(function))
 
 
 def _infix(function: Any, make: Callable[[Any, Any, Any], Any]) -> None:
@@ -61,8 +65,11 @@ def _infix(function: Any, make: Callable[[Any, Any, Any], Any]) -> None:
         def generic(self, args: Any, kws: Any) -> Any:
             return signature(lanes, lanes, lanes) if args == (lanes, lanes) else None
 
-    infer_global(function)(Typing)
-    lower_builtin(function, lanes, lanes)(lambda context, builder, kind, args: make(builder, *args))
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return make(builder, *args)
+
+    cast(Any, infer_global)(function)(Typing)
+    lower_builtin(function, lanes, lanes)(code)
 
 
 _infix(operator.add, lambda builder, x, y: builder.fadd(x, y, flags=_FAST))
@@ -90,7 +97,7 @@ def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, item
     return builder.bitcast(builder.gep(data, [index]), item.as_pointer())
 
 
-@intrinsic
+@_inlined
 def spread(typingctx: Any, value: Any) -> Any:
     """A number, 16 times."""
 
@@ -100,7 +107,7 @@ def spread(typingctx: Any, value: Any) -> Any:
     return lanes(types.float32), code
 
 
-@intrinsic
+@_inlined
 def load(typingctx: Any, array: Any, index: Any) -> Any:
     """array[index : index + 16], of a contiguous float32 array of one dimension."""
 
@@ -110,7 +117,7 @@ def load(typingctx: Any, array: Any, index: Any) -> Any:
     return lanes(array, types.intp), code
 
 
-@intrinsic
+@_inlined
 def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """array[index : index + 16] = value."""
 
@@ -121,7 +128,7 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     return types.void(array, types.intp, lanes), code
 
 
-@intrinsic
+@_inlined
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Begin to fetch the cache line of array[index], which will be written."""
 
@@ -134,7 +141,7 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.intp), code
 
 
-@intrinsic
+@_inlined
 def total(typingctx: Any, value: Any) -> Any:
     """The sum of the 16, in any order."""
 
@@ -146,7 +153,7 @@ def total(typingctx: Any, value: Any) -> Any:
     return types.float32(lanes), code
 
 
-@intrinsic
+@_inlined
 def square_root(typingctx: Any, value: Any) -> Any:
     """√x of each."""
 
@@ -156,7 +163,7 @@ def square_root(typingctx: Any, value: Any) -> Any:
     return lanes(lanes), code
 
 
-@intrinsic
+@_inlined
 def exponential(typingctx: Any, value: Any) -> Any:
     """e^x of each, within 2 units in the last place; x is limited to -87 .. 88.
 
@@ -186,7 +193,7 @@ def _exponential(builder: Any, x: Any) -> Any:
     return builder.fmul(p, builder.bitcast(power, _LANES))
 
 
-@intrinsic
+@_inlined
 def registers(typingctx: Any, shape: Any) -> Any:
     """Room for as many vectors as `shape` (a tuple) has elements, without values.
 
@@ -200,7 +207,7 @@ def registers(typingctx: Any, shape: Any) -> Any:
     return kind(shape), code
 
 
-@intrinsic
+@_inlined
 def get(typingctx: Any, room: Any, place: Any) -> Any:
     """The vector at a place of `registers`."""
 
@@ -210,7 +217,7 @@ def get(typingctx: Any, room: Any, place: Any) -> Any:
     return lanes(room, types.intp), code
 
 
-@intrinsic
+@_inlined
 def put(typingctx: Any, room: Any, place: Any, value: Any) -> Any:
     """Set the vector at a place of `registers`."""
 

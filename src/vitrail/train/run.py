@@ -29,6 +29,7 @@ from vitrail.models.model_folder import fill, load_folder, save_model
 from vitrail.nn.lora import adapters_in, merged
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
+from vitrail.runtime.stopping import StopRequest
 from vitrail.runtime.streams import ignore_write_errors
 from vitrail.train.choosing.schedule_length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.log.metrics import Event, Observe
@@ -49,7 +50,6 @@ from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
 from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
-from vitrail.train.stopping import StopRequest
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.validate import Validation, Watch
 

@@ -50,12 +50,12 @@ def draw_bits(state: npt.NDArray[np.uint64]) -> np.uint64:
 @compiled
 def draw_below(limit: int, state: npt.NDArray[np.uint64]) -> int:
     """A whole number of 0 .. limit - 1 (Lemire 2019, without the rejection: the error is below limit / 2^32)."""
-    return np.int64(((draw_bits(state) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
+    return int(((draw_bits(state) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
 
 
 @compiled
 def draw_word(table: WordTable, state: npt.NDArray[np.uint64]) -> int:
     """A word of the table."""
     bits = draw_bits(state)
-    place = np.int64(((bits >> np.uint64(32)) * np.uint64(len(table.keep))) >> np.uint64(32))
-    return place if np.uint32(bits & np.uint64(0xFFFFFFFF)) < table.keep[place] else np.int64(table.other[place])
+    place = int(((bits >> np.uint64(32)) * np.uint64(len(table.keep))) >> np.uint64(32))
+    return place if np.uint32(bits & np.uint64(0xFFFFFFFF)) < table.keep[place] else int(table.other[place])

@@ -1,14 +1,14 @@
 """Skip-gram and CBOW, with negative sampling or hierarchical softmax, on words or on their n-grams, in compiled code.
 
-One step learns from an input and its targets. The input h is the mean of some rows of `inputs` (one word; the words around a place; a word and its
-n-grams). Each target has a row o of `outputs` and a label y of 0 or 1:
+One step learns from an input and its targets. The input h is the mean of some rows of `inputs` (one word; the words around a place; a word
+and its n-grams). Each target has a row o of `outputs` and a label y of 0 or 1:
 
     loss = - sum over targets of  y log s(h·o) + (1 - y) log(1 - s(h·o)),   s(x) = 1 / (1 + e^-x)
 
-With negative sampling the targets are the true word (y = 1) and words drawn at random (y = 0) (Mikolov et al. 2013b); with hierarchical softmax
-they are the inner nodes on the way to the word in a Huffman tree (Morin and Bengio 2005). Skip-gram tells each neighbour from the word, CBOW the word
-from the mean of its neighbours (Mikolov et al. 2013a); with n-grams it is fastText (Bojanowski et al. 2017). As in all these programs, each input row
-gets the gradient of h undivided.
+With negative sampling the targets are the true word (y = 1) and words drawn at random (y = 0) (Mikolov et al. 2013b); with hierarchical
+softmax they are the inner nodes on the way to the word in a Huffman tree (Morin and Bengio 2005). Skip-gram tells each neighbour from the
+word, CBOW the word from the mean of its neighbours (Mikolov et al. 2013a); with n-grams it is fastText (Bojanowski et al. 2017). As in all
+these programs, each input row gets the gradient of h undivided.
 """
 
 from typing import NamedTuple
@@ -180,7 +180,7 @@ def aim(word: int, first: int, learner: Learner, work: Workspace) -> int:
 
 @compiled
 def read_line(tokens: Integers, place: int, reading: Reading, work: Workspace) -> tuple[int, int]:
-    """The words of the line that begins at `place`, without those that subsampling leaves out; returns their number and the next line's place.
+    """Read the line that begins at `place`, without words that subsampling leaves out; returns how many are left, and where the next begins.
 
     A line ends with -1, or after `LONGEST` tokens.
     """
@@ -205,7 +205,10 @@ def put_bag(word: int, bag: int, learner: Learner, work: Workspace) -> int:
 
 @compiled
 def skip_gram(tokens: Integers, learner: Learner, rates: Rates, work: Workspace) -> tuple[int, float, int]:
-    """Read a piece of text once: each word tells each of the words around it. Returns steps, the sum of watched losses, and how many they are."""
+    """Read a piece of text once: each word tells each of the words around it.
+
+    Returns: steps, the sum of the losses that were watched, and how many those are.
+    """
     window, most = learner.reading.window, len(work.scores)
     steps, loss, watched, place = 0, 0.0, 0, 0
     while place < len(tokens):
