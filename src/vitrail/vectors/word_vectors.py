@@ -85,6 +85,10 @@ class WordVectors:
     def __contains__(self, word: object) -> bool:
         return word in self.index
 
+    def row(self, word: str, *, fold_case: bool = False) -> int | None:
+        """The row of a word, None where it is not here. Args: fold_case: of the most frequent word that is equal to it but for case."""
+        return self.index_of_folded.get(word.casefold()) if fold_case else self.index.get(word)
+
     def vector(self, word: str) -> Matrix:
         """The vector of a word; of a word that is not here, that of its n-grams. Raises UsageError where there is neither."""
         row = self.index.get(word)
