@@ -29,11 +29,9 @@ class VectorEvaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
+        tables = [{"sections": [*map(_row, score.sections)], "totals": [*map(_row, score.totals)]} for score in self.analogies]
         found = asdict(self)
-        for plain, score in zip(found["analogies"], self.analogies, strict=True):
-            for rows, sections in ((plain["sections"], score.sections), (plain["totals"], score.totals)):
-                rows[:] = [_row(one) for one in sections]
-        return found
+        return found | {"analogies": [plain | table for plain, table in zip(found["analogies"], tables, strict=True)]}
 
     def to_json(self) -> str:
         """The same as JSON."""
