@@ -65,32 +65,43 @@ def _new_file(path: Path, *, shown: Path) -> Generator[FileWriter, None, None]:
 
 
 def write_file(path: Path, data: bytes, *, ours: Recognise | None = None) -> None:
-    """Write a file atomically: temporary name, write, fsync, rename, fsync of the folder. Missing parents are created.
+    """Write a file atomically, as `publish_file` does.
+
+    Args:   ours: whether an existing file may be replaced; default: the caller has checked it.
+    Raises: UsageError where it may not; NotWritten.
+    """
+    if ours is not None and not _is_device(path):
+        require_own({path: ours}, what=path.name)
+    with publish_file(path, needed=len(data)) as file:
+        file.write(data)
+
+
+@contextmanager
+def publish_file(path: Path, *, needed: int = 0) -> Generator[FileWriter, None, None]:
+    """Write a file atomically, piece by piece: temporary name, write, fsync, rename, fsync of the folder. Missing parents are created.
 
     The mode is 0644 under the umask, so that a server of another user may read it (safetensors' own writer makes 0600).
     A device or a pipe (/dev/stdout) is written to, never replaced.
-    Args:   ours: whether an existing file may be replaced; default: the caller has checked it.
-    Raises: UsageError where it may not; NotWritten naming path, bytes needed and bytes free; the previous version is then intact and no
-    temporary file remains.
+    Args:   needed: bytes, as far as they are known, for the error of a full disk.
+    Raises: NotWritten naming path, bytes needed and bytes free; the previous version is then intact and no temporary file remains.
     """
     if _is_device(path):
-        with explaining(path, len(data)):
+        with explaining(path, needed):
             descriptor = system().open(path, os.O_WRONLY, 0)
-            try:
-                write_all(descriptor, data)
-            finally:
+        try:
+            yield FileWriter(descriptor, shown=path)
+        finally:
+            with explaining(path, needed):
                 system().close(descriptor)
         return
-    if ours is not None:
-        require_own({path: ours}, what=path.name)
     temporary = _beside(path, "tmp")
     make_folder(path.parent)
     try:
-        with explaining(path, len(data)):
+        with explaining(path, needed):
             remove_tree(temporary)  # of a dead process with our number
         with _new_file(temporary, shown=path) as file:
-            file.write(data)
-        with explaining(path, len(data)):
+            yield file
+        with explaining(path, file.size):
             system().rename(temporary, path)
             sync_folder(path.parent)
     except BaseException:

@@ -16,7 +16,8 @@ from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.sentences.classify import Classifier
 from vitrail.decode.sentences.label_scores import Numbers, Predictions, flags
 from vitrail.errors import UsageError
-from vitrail.evaluation.kinds.label_report import RESAMPLES, Figure
+from vitrail.evaluation.kinds.label_report import RESAMPLES
+from vitrail.reports.figure import Figure
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 

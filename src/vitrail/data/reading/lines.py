@@ -79,17 +79,25 @@ def _open_guarded(path: Path) -> Guarded:
 
 def open_text(path: Path, *, limits: Limits, allow_empty: bool = False, xml: bool = False) -> io.BufferedReader:
     """Open a file or stdin, decompressed; refuse what is not text. XML names its own encoding, so UTF-16 is allowed there."""
-    guarded = _open_guarded(path)
-    stream: io.BufferedReader = io.BufferedReader(guarded, BUFFER_BYTES)
+    stream = open_bytes(path, limits=limits)
     try:
-        packing = packing_of(stream, path, shown_name=shown_name(path))
-        if packing is not None:
-            stream = unpack(packing, stream, counter=guarded, name=shown_name(path), limits=limits)
         _require_text(stream.peek(4096)[:4096], name=shown_name(path), allow_empty=allow_empty, xml=xml)
     except DataError:
         stream.close()
         raise
     return stream
+
+
+def open_bytes(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> io.BufferedReader:
+    """Open a file or stdin, decompressed, whatever it holds. Raises DataError."""
+    guarded = _open_guarded(path)
+    stream: io.BufferedReader = io.BufferedReader(guarded, BUFFER_BYTES)
+    try:
+        packing = packing_of(stream, path, shown_name=shown_name(path))
+        return stream if packing is None else unpack(packing, stream, counter=guarded, name=shown_name(path), limits=limits)
+    except DataError:
+        stream.close()
+        raise
 
 
 def _require_text(head: bytes, *, name: str, allow_empty: bool, xml: bool) -> None:

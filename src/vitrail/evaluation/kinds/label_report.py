@@ -10,33 +10,12 @@ import numpy as np
 
 from vitrail.data.labels_config import Examples
 from vitrail.decode.sentences.classify import Classifier, LabelScore
-from vitrail.decode.sentences.label_scores import Numbers, Predictions
+from vitrail.decode.sentences.label_scores import Predictions
 from vitrail.errors import DataError
+from vitrail.reports.figure import Figure
 
 RESAMPLES = 1_000
 _MOST_SHOWN, _MOST_CONFUSED = 30, 12
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A score, and the middle 95 % of its bootstrap resamples; both bounds None without."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, value: float, resampled: Numbers) -> "Figure":
-        """As sacreBLEU's intervals: a 40th of the resamples is left out at each end."""
-        if not len(resampled):
-            return cls(float(value), None, None)
-        ordered = np.sort(resampled)
-        cut = len(ordered) // 40
-        return cls(float(value), float(ordered[cut]), float(ordered[-cut - 1]))
-
-    def to_text(self) -> str:
-        """As 0.812 [0.790, 0.833]."""
-        return f"{self.value:.3f}" + ("" if self.low is None or self.high is None else f" [{self.low:.3f}, {self.high:.3f}]")
 
 
 class LabelRow(NamedTuple):

@@ -1,0 +1,1 @@
+"""How good word vectors are: similarity and analogies, with the share of questions that could be asked."""

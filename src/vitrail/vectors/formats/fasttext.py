@@ -1,0 +1,215 @@
+"""The model files of the fastText program (.bin, versions 11 and 12, not quantised): settings, words with counts, and two matrices.
+
+Layout, little-endian, of fastText 0.9: magic and version (int32 each); 12 settings (int32) and the sampling rate (float64); numbers of
+entries, words and labels (int32), of tokens and of pruned rows (int64); each entry as text, a zero byte, its count (int64) and its kind
+(int8: 0 a word, 1 a label); a flag (1 byte: quantised) and the input matrix (rows and columns as int64, float32), one row for each word
+and then one for each bucket; the same for the output matrix, one row a word.
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.errors import DataError
+from vitrail.vectors.formats.binary import MOST_WORD_BYTES
+from vitrail.vectors.formats.byte_reader import COPY_AGAIN, ByteReader
+from vitrail.vectors.formats.gathering import Gathering, Header, Say, require_room
+from vitrail.vectors.ngrams import Matrix, Ngrams
+from vitrail.vectors.word_vectors import WordVectors
+
+MAGIC = struct.pack("<i", 793712314)
+_VERSION, _OLDEST = 12, 11
+_SETTINGS = (
+    *("dim", "ws", "epoch", "minCount", "neg", "wordNgrams", "loss", "model", "bucket", "minn", "maxn", "lrUpdateRate"),
+    "t",
+)
+_SETTINGS_LAYOUT, _SIZES_LAYOUT, _ENTRY_LAYOUT, _SHAPE_LAYOUT = "<12id", "<3i2q", "<qb", "<2q"
+_DEFAULTS: dict[str, float] = {
+    "ws": 5,
+    "epoch": 5,
+    "minCount": 5,
+    "neg": 5,
+    "wordNgrams": 1,
+    "loss": 2,
+    "model": 2,
+    "lrUpdateRate": 100,
+    "t": 1e-4,
+}
+"""Those of `fasttext skipgram`; loss 2 is negative sampling, model 2 skip-gram."""
+_SUPERVISED = 3
+_BLOCK_NUMBERS = 1 << 18
+
+
+class _Sizes(NamedTuple):
+    entries: int
+    words: int
+    labels: int
+    tokens: int
+    pruned: int
+
+
+def read_fasttext(path: Path, *, limit: int | None, say: Say) -> WordVectors:
+    """Words, counts and n-grams of a model of the fastText program; the labels of a classifier are left out.
+
+    Args: limit: only so many words; the table of n-grams is read whole. Raises DataError.
+    """
+    with ByteReader(path) as reader:
+        settings, sizes = _read_start(reader)
+        dimension, buckets = int(settings["dim"]), int(settings["bucket"])
+        require_room(path, Header(sizes.words, dimension), least_bytes=4 * dimension * sizes.words + 10 * sizes.entries)
+        entries, counts = _read_entries(reader, sizes)
+        if sizes.labels:
+            say(f"{path}: {sizes.labels:,} labels of a classifier: left out")
+        rows = _read_shape(reader, dimension=dimension)
+        if rows not in (sizes.words, sizes.words + buckets):
+            raise _impossible(path, f"{rows:,} rows in its input matrix", f"{sizes.words:,} words and {buckets:,} buckets")
+        gathering = Gathering(path, dimension=dimension, unit="word", limit=limit, any_bytes=True)
+        wanted = sizes.words if limit is None else min(limit, sizes.words)
+        _read_rows(reader, entries[:wanted], gathering)
+        found = gathering.finish(say)
+        _skip(reader, sizes.words - wanted, dimension=dimension)
+        ngrams = _read_ngrams(reader, settings, rows - sizes.words)
+    if ngrams is not None:
+        ngrams.compose(found.words, found.matrix)
+    facts = {"fasttext": {name: value for name, value in settings.items() if name in _DEFAULTS}}
+    return WordVectors(found.words, found.matrix, counts[found.entries], ngrams, facts)
+
+
+def _impossible(path: Path, found: str, expected: str) -> DataError:
+    return DataError(f"{path}: {found}", expected=expected, remedy=COPY_AGAIN)
+
+
+def _read_start(reader: ByteReader) -> tuple[dict[str, float], _Sizes]:
+    """Settings by name, and how much of everything there is."""
+    path = reader.path
+    magic, version = reader.exactly(4, what="its start"), struct.unpack("<i", reader.exactly(4, what="its start"))[0]
+    assert magic == MAGIC, "detected by it"
+    if not _OLDEST <= version <= _VERSION:
+        remedy = "save it again with fastText 0.9" if version < _OLDEST else "update vitrail, or save it with fastText 0.9"
+        raise DataError(f"{path}: version {version} of fastText's format", expected=f"{_OLDEST} or {_VERSION}", remedy=remedy)
+    values = struct.unpack(_SETTINGS_LAYOUT, reader.exactly(struct.calcsize(_SETTINGS_LAYOUT), what="its settings"))
+    settings: dict[str, float] = dict(zip(_SETTINGS, values, strict=True))
+    if version == _OLDEST and settings["model"] == _SUPERVISED:
+        settings["maxn"] = 0  # those had no character n-grams, whatever is written there
+    sizes = _Sizes(*struct.unpack(_SIZES_LAYOUT, reader.exactly(struct.calcsize(_SIZES_LAYOUT), what="its sizes")))
+    if settings["dim"] < 1 or settings["bucket"] < 0 or sizes.words < 0 or sizes.labels < 0 or sizes.entries != sizes.words + sizes.labels:
+        found = f"{sizes.words:,} words and {sizes.labels:,} labels of {sizes.entries:,} entries, dimension {settings['dim']:g}"
+        raise _impossible(path, found, "sizes that fit each other")
+    if sizes.pruned > 0:
+        raise _quantised(path)
+    return settings, sizes
+
+
+def _quantised(path: Path) -> DataError:
+    return DataError(
+        f"{path}: is a quantised model", expected="a model as it was trained (.bin)", remedy="give the .bin that the .ftz was made of"
+    )
+
+
+def _read_entries(reader: ByteReader, sizes: _Sizes) -> tuple[list[bytes], npt.NDArray[np.int64]]:
+    """The words and their counts; labels come after them and are skipped."""
+    words, counts = list[bytes](), list[int]()
+    for place in range(1, sizes.entries + 1):
+        what = f"word {place} of {sizes.entries:,}"
+        word = reader.until(b"\0", most=MOST_WORD_BYTES, what=what)
+        count, kind = struct.unpack(_ENTRY_LAYOUT, reader.exactly(struct.calcsize(_ENTRY_LAYOUT), what=what))
+        if kind != (place > sizes.words) or count < 0:
+            raise _impossible(reader.path, f"{what}: kind {kind}, count {count:,}", "words before labels, and counts from 0 on")
+        if place <= sizes.words:
+            words.append(word)
+            counts.append(count)
+    return words, np.array(counts, dtype=np.int64)
+
+
+def _read_shape(reader: ByteReader, *, dimension: int) -> int:
+    """The number of rows of the input matrix."""
+    if reader.exactly(1, what="its input matrix") != b"\0":
+        raise _quantised(reader.path)
+    rows, columns = struct.unpack(_SHAPE_LAYOUT, reader.exactly(struct.calcsize(_SHAPE_LAYOUT), what="its input matrix"))
+    if columns != dimension or rows < 0:
+        raise _impossible(reader.path, f"an input matrix of {rows:,} x {columns:,}", f"{dimension:,} columns, as its settings say")
+    return rows
+
+
+def _read_rows(reader: ByteReader, words: Sequence[bytes], gathering: Gathering) -> None:
+    """The rows of words, not yet with their n-grams."""
+    dimension = gathering.dimension
+    size = max(1, _BLOCK_NUMBERS // dimension)
+    for start in range(0, len(words), size):
+        part = words[start : start + size]
+        places = range(start + 1, start + len(part) + 1)
+        rows = np.zeros((len(part), dimension), dtype=np.float32)
+        reader.fill(rows, what="the vectors of words")
+        gathering.rows(rows, of=gathering.words(part, places), places=places)
+
+
+def _skip(reader: ByteReader, rows: int, *, dimension: int) -> None:
+    size = max(1, _BLOCK_NUMBERS // dimension)
+    for start in range(0, rows, size):
+        reader.exactly(4 * dimension * min(size, rows - start), what="the vectors of words")
+
+
+def _read_ngrams(reader: ByteReader, settings: Mapping[str, float], rows: int) -> Ngrams | None:
+    """The table of n-grams; None where the model has none of characters. The buckets of a classifier may be of words."""
+    dimension, minn, maxn = int(settings["dim"]), int(settings["minn"]), int(settings["maxn"])
+    if maxn < 1 or rows == 0:
+        return None
+    size, table, filled = max(1, _BLOCK_NUMBERS // dimension), np.zeros((0, dimension), dtype=np.float32), 0
+    while filled < rows:  # grows with what is there, as the file may be compressed, and then nothing says how much that is
+        more = min(rows - filled, max(size, filled // 4))
+        table.resize((filled + more, dimension), refcheck=False)
+        reader.fill(table[filled:], what="the vectors of n-grams")
+        if not np.isfinite(table[filled:]).all():
+            raise _impossible(reader.path, "a vector of an n-gram is not finite (NaN or infinity)", "finite numbers")
+        filled += more
+    return Ngrams(table, minn, maxn)
+
+
+def write_fasttext(write: Callable[[bytes], object], vectors: WordVectors) -> None:
+    """Write a model that fastText and gensim load. Precondition: no word holds a zero byte.
+
+    What these vectors do not have is written so that it can be loaded: without counts, counts that fall by one; the output matrix, which
+    only further training reads, as zeros, as at the start of a training.
+    """
+    settings = _settings_of(vectors)
+    write(MAGIC + struct.pack("<i", _VERSION))
+    whole = [int(settings[name]) for name in _SETTINGS[:-1]]
+    write(struct.pack(_SETTINGS_LAYOUT, *whole, settings["t"]))
+    number = len(vectors)
+    counts = np.arange(number, 0, -1) if vectors.counts is None else vectors.counts
+    write(struct.pack(_SIZES_LAYOUT, number, number, 0, int(counts.sum()), -1))
+    for word, count in zip(vectors.words, counts.tolist(), strict=True):
+        write(word.encode("utf-8") + b"\0" + struct.pack(_ENTRY_LAYOUT, count, 0))
+    ngrams = vectors.ngrams
+    buckets = 0 if ngrams is None else ngrams.buckets
+    write(b"\0" + struct.pack(_SHAPE_LAYOUT, number + buckets, vectors.dimension))
+    for start, block in _row_blocks(vectors.matrix):
+        own = block if ngrams is None else ngrams.own_rows(vectors.words[start : start + len(block)], block)
+        write(own.astype("<f4", copy=False).tobytes())
+    if ngrams is not None:
+        for _, block in _row_blocks(ngrams.vectors):
+            write(block.astype("<f4", copy=False).tobytes())
+    write(b"\0" + struct.pack(_SHAPE_LAYOUT, number, vectors.dimension))
+    for _, block in _row_blocks(vectors.matrix):
+        write(bytes(4 * block.size))
+
+
+def _settings_of(vectors: WordVectors) -> dict[str, Any]:
+    """Settings as fastText names them: those that the vectors came with, and the program's defaults."""
+    known = vectors.facts.get("fasttext", {})
+    kept = {name: value for name, value in known.items() if name in _DEFAULTS and isinstance(value, int | float)}
+    ngrams = vectors.ngrams
+    sizes = {"bucket": 0, "minn": 0, "maxn": 0}
+    if ngrams is not None:
+        sizes = {"bucket": ngrams.buckets, "minn": ngrams.minn, "maxn": ngrams.maxn}
+    model = {"model": 2, "loss": 2} if kept.get("model") == _SUPERVISED else {}  # without its labels it is no classifier
+    return _DEFAULTS | kept | model | sizes | {"dim": vectors.dimension}
+
+
+def _row_blocks(matrix: Matrix) -> Iterator[tuple[int, Matrix]]:
+    size = max(1, _BLOCK_NUMBERS // matrix.shape[1])
+    return ((start, matrix[start : start + size]) for start in range(0, len(matrix), size))
