@@ -1,7 +1,7 @@
 """Functions that Numba compiles: once for a machine, then read from a cache that changes of any source make void.
 
-Numba's own cache looks only at the file that a function is in, not at what the function calls. Here the cache folder's name has a hash of all
-sources that may be compiled, of Numba's version and of the processor.
+Numba's own cache looks only at the file that a function is in, not at what the function calls. Here the cache folder's name has a hash of
+all sources that may be compiled, of Numba's version and of the processor.
 """
 
 import hashlib

@@ -16,8 +16,8 @@ class TokensConfig(Config):
     """How lines become words."""
 
     kind: Literal["words", "spaces", "characters", "subwords"] = "words"
-    """words: Unicode's words, marks of punctuation being words of their own. spaces: what stands between spaces. characters. subwords: pieces
-    of the vocabulary of `subwords_from`."""
+    """words: Unicode's words, marks of punctuation being words of their own. spaces: what stands between spaces. characters. subwords:
+    pieces of the vocabulary of `subwords_from`."""
     subwords_from: Path | None = None
     """A run or a model whose vocabulary the pieces are of: the vectors then fit its embeddings row by row."""
     lower: bool = True

@@ -180,7 +180,7 @@ def aim(word: int, first: int, learner: Learner, work: Workspace) -> int:
 
 @compiled
 def read_line(tokens: Integers, place: int, reading: Reading, work: Workspace) -> tuple[int, int]:
-    """Read the line that begins at `place`, without words that subsampling leaves out; returns how many are left, and where the next begins.
+    """Read the line that begins at `place`, without words that subsampling leaves out; returns how many are left and where the next begins.
 
     A line ends with -1, or after `LONGEST` tokens.
     """
