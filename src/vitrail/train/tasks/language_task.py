@@ -19,7 +19,7 @@ from vitrail.runtime.ranks import join_ranks
 from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
-from vitrail.train.tasks.validate import Validation
+from vitrail.train.tasks.validate import DevSet, Validation
 
 
 class LanguageTask(Task):
@@ -46,13 +46,19 @@ class LanguageTask(Task):
         self.batches = self._text
 
     @property
-    def has_dev(self) -> bool:
+    def dev(self) -> DevSet:
         """See `Task`."""
-        return bool(self._dev)
+        return DevSet(self._dev, self._dev)
 
     def build(self) -> Model:
         """See `Task`."""
         return build_model(self.config.model, self.prepared.vocabularies).to(self.device)
+
+    @property
+    def longest_probe(self) -> int:
+        """See `Task`: it is written on."""
+        window = require_language(self.config.model).window
+        return super().longest_probe if window is None else min(super().longest_probe, window - 2)
 
     def carried(self, model: Model) -> Carried | None:
         """See `Task`."""
