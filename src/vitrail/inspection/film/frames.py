@@ -14,7 +14,8 @@ The record, `extras["film"]` of an inspection and `Film.to_record()`; F frames, 
                   the heads, in per cent 0-100 as whole numbers; [] for a probe that is too long, and for models without attention.
                   Of a model that does not translate: self-attention, rows and columns being source_tokens
     choices       [probe] -> [{position, wanted, chance: [F], rank: [F], candidates: [F] -> [[text, probability]]}]: the likeliest
-                  next tokens after each of source_tokens, those at each mask (position among source_tokens), or the labels; wanted: "" if not known
+                  next tokens after each of source_tokens, those at each mask (position among source_tokens), or the labels; wanted is ""
+                  if not known
     latents       [probe][frame] -> the first numbers of an autoencoder's vector
     entropies     {"encoder" | "decoder" | "cross": [layer][head][F]}: normalised entropy of each head, the mean over the rows of its
                   weights of entropy / log(positions that may be read): 0 one position only, 1 uniform. Missing kinds are left out
