@@ -266,6 +266,30 @@ def test_with_its_vocabulary_every_row_is_taken_and_a_run_resumes_without_it(tmp
     assert done.progress.step == 5
 
 
+def test_a_vocabulary_of_pieces_grows_and_that_is_told(tmp_path: Path, donors: Path) -> None:
+    """A translator's pieces for text with Greek and chess; the run resumes without the other model."""
+    mine = tmp_path / "translator"
+    shutil.copytree(donors / "translator", mine)
+    corpus, said = write_text(tmp_path / "text"), list[str]()
+    for side in ("source", "target"):
+        path = Path(corpus[side])
+        path.write_text("".join(f"{line} η ♞{'γάτα' * (number % 2)}\n" for number, line in enumerate(path.read_text().splitlines())))
+    init = [{"role": "all", "folder": str(mine)}]
+    table = {"data": {"corpora": [corpus], "subwords": {"taken_from": str(mine), "new_tokens": "characters"}}, "init": init}
+    config = tiny(tmp_path / "other", table | {"train": {"duration": "3 steps"}})
+    run(config, tmp_path / "run", say=said.append)
+    (line,) = [line for line in said if line.startswith("joint vocabulary: ")]
+    old = load_folder(mine).vocabularies.target.size
+    assert f"6 new tokens (6 characters) behind {old}: " in line and set("ηγάτα♞") == set(line.partition(f"{old}: ")[2].replace(" ", ""))
+    assert any(f"{old:,} taken as they are, 6 composed of others, 0 fresh" in line for line in said)
+    facts = load_folder(tmp_path / "run").facts
+    assert facts["new_tokens"] == {"joint": {"from_id": old, "characters": 6, "longer": 0}}
+    shutil.rmtree(mine)
+    again: list[str] = []
+    run(config, tmp_path / "run", say=again.append)
+    assert any("already complete" in line for line in again)
+
+
 def test_from_python_it_is_told_and_stands_in_the_model(tmp_path: Path, donors: Path) -> None:
     corpus, said = write_text(tmp_path / "text"), list[str]()
     settings = [f'init=[{{role="decoder", folder="{donors / "causal"}", freeze=true}}]', "train.duration=3 steps", "train.threads=1"]

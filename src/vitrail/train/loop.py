@@ -187,7 +187,7 @@ def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: 
             learner.carried.forget()
         return result
     if learner.carried is not None:
-        learner.carried.keep()
+        learner.carried.keep(learner.ranks)
     if learner.ranks.world > 1:  # ranks have seen different batches: all continue with the mean of their running statistics
         learner.ranks.sum(*buffers)
         for buffer in buffers:

@@ -51,7 +51,8 @@ from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
 from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
 from vitrail.train.tasks import make_task
-from vitrail.train.tasks.validate import Validation, Watch
+from vitrail.train.tasks.probes import read_probes
+from vitrail.train.tasks.validate import Validated, Validation, Watch
 
 _NOT_BEGUN = "stopped before the first step; no file was changed"
 _REFUSALS_ALLOWED = 3
@@ -166,6 +167,7 @@ class _Run:
         dtype = choose_dtype(config.train.precision, device)
         seed_all(config.seed, 0)
         self.task = make_task(config, prepared, device)
+        self.probes = read_probes(self.task, config.train.probes)
         self.model = self.task.build()
         self.taken = self._start()
         resting = as_trained(self.model, config, self.taken)
@@ -233,9 +235,7 @@ class _Run:
         table = self.config.model_copy(update=full).model_dump(mode="json")
         table["train"]["select"] = self.select  # the choice is kept
         write_file(self.folder / CONFIG, to_toml(table).encode())
-        with RunLogs(
-            self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None and self.task.films
-        ) as self.records:
+        with RunLogs(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:
             self._loop(Callbacks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
@@ -394,7 +394,8 @@ class _Run:
             judged = self.task.build()
             fill(judged, self._plain(weights))
             found = self.task.validate(judged)
-            frame = None if self.watch is None or averaged else self.task.watched(self.watch, progress.step, judged)
+            seen = Validated(progress.step, judged, self.prepared.vocabularies, self.task.dev, self.probes)
+            frame = None if self.watch is None or averaged else self.watch(seen)
         if frame is not None:
             self.records.frame({"step": progress.step, **frame})
         for sample in found.samples:
