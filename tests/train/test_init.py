@@ -12,6 +12,7 @@ from training_runs import Fault, Trainer, differing, every_byte, run, tiny, writ
 
 from vitrail import api
 from vitrail.config import Override, parse_override
+from vitrail.data.data_config import DataConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.model_folder import load_folder
@@ -264,6 +265,13 @@ def test_with_its_vocabulary_every_row_is_taken_and_a_run_resumes_without_it(tmp
     longer = plan.table | {"train": plan.table["train"] | {"duration": "5 steps"}}
     done = train(to_run_config(longer), tmp_path / "run", allow=["train"])
     assert done.progress.step == 5
+
+
+def test_vocabularies_taken_for_each_side_are_two_without_being_asked(tmp_path: Path, donors: Path) -> None:
+    settings = [f"data.subwords.{side}_from={donors / name}" for side, name in (("source", "translator"), ("target", "causal"))]
+    plan = plan_run(asked(tmp_path, *settings, init={}), tmp_path / "run", gpu=False)
+    config = to_run_config(plan.table)
+    assert isinstance(config.data, DataConfig) and not config.data.subwords.joint and plan.table["model"]["tie"] == "target"
 
 
 def test_a_vocabulary_of_pieces_grows_and_that_is_told(tmp_path: Path, donors: Path) -> None:
