@@ -1,0 +1,1 @@
+"""The verbs of word vectors: evaluate, neighbours, analogy, convert, dictionary."""
