@@ -61,7 +61,7 @@ _VERBS = {
     "inspect": _Verb("inspecting", "See through a model: one sentence, or a study of the whole."),
     "doctor": _Verb("inspecting", "Say what is wrong with a training, and the remedy."),
     "compare": _Verb("evaluating", "Train a ladder of architectures on the same text.", resumable=True),
-    "vectors": _Verb("vectors", "Use word vectors: evaluate, ask, convert and map them."),
+    "vectors": _Verb("vectors", "Word vectors: train, evaluate, ask, convert and map them."),
     "export": _Verb("exchanging", "Write a model for another program."),
     "import": _Verb("exchanging", "Read a model back from another program.", function="import_model"),
     "config": _Verb("training", "List every setting, or those of a run."),
