@@ -64,6 +64,7 @@ _VERBS = {
     "vectors": _Verb("vectors", "Word vectors: train, evaluate, ask, convert and map them."),
     "export": _Verb("exchanging", "Write a model for another program."),
     "import": _Verb("exchanging", "Read a model back from another program.", function="import_model"),
+    "lora": _Verb("exchanging", "Low-rank adapters: save one, merge it, take it out."),
     "config": _Verb("training", "List every setting, or those of a run."),
     "experiment": _Verb("inspecting", "See the problems that attention and gates were made for."),
     "bench": _Verb("evaluating", "Measure speed, against others and against promises."),
