@@ -229,7 +229,7 @@ def test_a_signal_that_was_to_be_ignored_is(tmp_path: Path) -> None:
     """As nohup starts programs."""
     code = (
         "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from vitrail.train.stopping import StopRequest, stopping_at_once\n"
+        "from vitrail.runtime.stopping import StopRequest, stopping_at_once\n"
         "with stopping_at_once('x') as outer, StopRequest() as inner:\n"
         "    os.kill(os.getpid(), signal.SIGHUP)\n    assert inner.signal is None\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n    assert inner.signal == outer.signal == signal.SIGTERM\n"

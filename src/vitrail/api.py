@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import Override, parse_override
+from vitrail.errors import UsageError
 from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 
 if TYPE_CHECKING:
@@ -46,12 +47,11 @@ def train_translator(
              say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
-    from vitrail.inspection.film.filming import Recorder
     from vitrail.inspection.translator import InspectableTranslator
 
     corpus = Override(("data", "corpora"), [{"source": str(source), "target": str(target)}])
     request = Request(recipe=recipe, overrides=(corpus, *map(parse_override, settings)))
-    run_training(request, Path(folder), watch=watch or (Recorder() if film else None), say=say)
+    run_training(request, Path(folder), watch=watch or _recorder(film), say=say)
     return InspectableTranslator.load(folder)
 
 
@@ -60,6 +60,8 @@ def train_language_model(
     folder: str | Path,
     *,
     settings: Sequence[str] = (),
+    film: bool = True,
+    watch: "Watch | None" = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> "InspectableGenerator":
     """Train a language model from a file of plain text, one sentence or paragraph a line.
@@ -68,13 +70,14 @@ def train_language_model(
     that was stopped, and loads a finished one; returns what `vitrail.load(folder)` does.
 
     Args:    folder: where the run lives. settings: such as "preset=gru-lm" or "train.duration=30 minutes".
-             say: called with each line meant for the user.
+             film, watch: as for `train_translator`. say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
     from vitrail.inspection.generator import InspectableGenerator
 
     source = Override(("data", "text"), [{"source": str(text)}])
-    run_training(Request(overrides=(source, *map(parse_override, settings))), Path(folder), say=say)
+    request = Request(overrides=(source, *map(parse_override, settings)))
+    run_training(request, Path(folder), watch=watch or _recorder(film), say=say)
     return InspectableGenerator.load(folder)
 
 
@@ -84,6 +87,8 @@ def train_classifier(
     folder: str | Path,
     *,
     settings: Sequence[str] = (),
+    film: bool = True,
+    watch: "Watch | None" = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> "Classifier":
     """Train a classifier from two files, line n of one the label of line n of the other.
@@ -92,14 +97,21 @@ def train_classifier(
     that was stopped, and loads a finished one.
 
     Args:    folder: where the run lives. settings: such as "preset=classifier-lstm" or "data.several=true".
-             say: called with each line meant for the user.
+             film, watch: as for `train_translator`. say: called with each line meant for the user.
     Raises:  the exceptions of `vitrail.errors`.
     """
     from vitrail.decode.sentences.classify import Classifier
 
     examples = Override(("data", "examples"), [{"source": str(text), "target": str(labels)}])
-    run_training(Request(overrides=(examples, *map(parse_override, settings))), Path(folder), say=say)
+    request = Request(overrides=(examples, *map(parse_override, settings)))
+    run_training(request, Path(folder), watch=watch or _recorder(film), say=say)
     return Classifier.load(folder)
+
+
+def _recorder(film: bool) -> "Watch | None":
+    from vitrail.inspection.film.filming import Recorder
+
+    return Recorder() if film else None
 
 
 def run_training(
@@ -121,12 +133,18 @@ def run_training(
 
     from vitrail.data.preparing.fingerprints import stamps
     from vitrail.evaluation.run_score import score_run
+    from vitrail.runtime.stopping import stopping_at_once
     from vitrail.train.run import train
     from vitrail.train.run_folder import kept_fingerprint, require_own_run
-    from vitrail.train.stopping import stopping_at_once
 
     planned = plan_run(request, folder, gpu=torch.cuda.is_available())
     config = to_run_config(planned.table)
+    if config.train.probes and watch is None and speaks():
+        raise UsageError(
+            "train.probes without the film of the training",
+            expected="a film: its sentences are for nothing else",
+            remedy="leave out --no-film, or train.probes",
+        )
     if not speaks():
         return Trained(train(config, folder, allow=allow), None)
     require_own_run(folder, inputs=stamps(config.data, gone=kept_fingerprint(folder, config.data) is not None), settings=request.files())

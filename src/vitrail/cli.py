@@ -18,8 +18,8 @@ from typer.core import TyperGroup
 import vitrail
 from vitrail.commands.shared import console
 from vitrail.errors import Interrupted, UsageError, VitrailError, out_of_memory
+from vitrail.runtime.stopping import stopping_at_once
 from vitrail.runtime.streams import OutputClosed, guard_streams
-from vitrail.train.stopping import stopping_at_once
 
 
 def _resumable(verb: Callable[..., None]) -> Callable[..., None]:
@@ -61,9 +61,10 @@ _VERBS = {
     "inspect": _Verb("inspecting", "See through a model: one sentence, or a study of the whole."),
     "doctor": _Verb("inspecting", "Say what is wrong with a training, and the remedy."),
     "compare": _Verb("evaluating", "Train a ladder of architectures on the same text.", resumable=True),
-    "vectors": _Verb("vectors", "Use word vectors: evaluate, ask, convert and map them."),
+    "vectors": _Verb("vectors", "Word vectors: train, evaluate, ask, convert and map them."),
     "export": _Verb("exchanging", "Write a model for another program."),
     "import": _Verb("exchanging", "Read a model back from another program.", function="import_model"),
+    "lora": _Verb("exchanging", "Low-rank adapters: save one, merge it, take it out."),
     "config": _Verb("training", "List every setting, or those of a run."),
     "experiment": _Verb("inspecting", "See the problems that attention and gates were made for."),
     "bench": _Verb("evaluating", "Measure speed, against others and against promises."),

@@ -19,8 +19,9 @@ from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import ModelError
 from vitrail.files import read_json_lines
 from vitrail.inspection.collect import collect
-from vitrail.inspection.film.filming import ATTENDED, LONGEST, PROBES, ROWS, Recorder, attention_entropy, choose_probes, group_of, take
+from vitrail.inspection.film.filming import ATTENDED, Recorder, attention_entropy, group_of, take
 from vitrail.inspection.film.frames import FRAMES, Film, Frame, read_film, shift
+from vitrail.inspection.film.looks import LONGEST, PROBES, ROWS, TranslationLook, choose_probes
 from vitrail.inspection.maps.norm_statistics import Moments, record_norms
 from vitrail.models.base import TranslationModel
 from vitrail.train import loop
@@ -31,8 +32,7 @@ DEV = DevSet(["afc bd", "ab", "dd ce", "ha", "gag"], ["bead", "cafe", "aha", "ab
 
 
 def a_frame(name: str, dev: DevSet = DEV) -> Frame:
-    vocabularies = TRANSLATING[name].vocabularies
-    return take(model(name), vocabularies, *choose_probes(dev, vocabularies))
+    return take(model(name), TranslationLook(TRANSLATING[name].vocabularies, dev))
 
 
 def encoded(kind: Kind, row: int) -> tuple[list[int], list[int]]:
@@ -279,6 +279,6 @@ def test_no_film_and_damaged_ones(filmed: Path, tmp_path: Path, caplog: pytest.L
     film.write_text(text + '{"step": 31}\n', encoding="utf-8")
     assert read_film(tmp_path).steps == (6, 12, 18, 20)
     assert caplog.messages[-1].endswith("a line of step 31 is not a frame of a film (probes); left out")
-    film.write_text(text + '{"step": 31, "format": 2}\n', encoding="utf-8")
-    with pytest.raises(ModelError, match="format 2"):
+    film.write_text(text + '{"step": 31, "format": 3}\n', encoding="utf-8")
+    with pytest.raises(ModelError, match="format 3"):
         read_film(tmp_path)

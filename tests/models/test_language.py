@@ -16,6 +16,7 @@ from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
 from vitrail.nn.layers import Dropout
+from vitrail.runtime.ranks import Ranks
 from vitrail.train.resume.carry import Carried
 
 V = 12
@@ -148,7 +149,7 @@ def test_what_is_carried_is_remembered() -> None:
             optimizer.zero_grad()
             (loss.nats / loss.tokens).backward()
             optimizer.step()
-            state.keep()
+            state.keep(Ranks(0, 1))
             nats = (
                 float(loss.plain_nats / loss.tokens)
                 if number % blocks.epoch_length(0) == 0
@@ -168,7 +169,7 @@ def test_a_skipped_update_carries_nothing_on_and_a_saved_state_is_the_same() -> 
 
     for number in (0, 1):
         loss(carried, number)
-    carried.keep()
+    carried.keep(Ranks(0, 1))
     kept = {name: tensor.clone() for name, tensor in carried.tensors().items()}
     first = loss(carried, 2)
     carried.forget()

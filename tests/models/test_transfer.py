@@ -188,6 +188,31 @@ def test_new_tokens_are_the_mean_of_the_old_ones() -> None:
     torch.testing.assert_close(own[word].double(), expected, rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("most", ["characters", 12])
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_vocabulary_that_grew_keeps_every_row_and_spells_the_new_ones(kind: Any, most: Any) -> None:
+    from vitrail.data.vocabularies.subwords import train_sentencepiece
+
+    old = train_sentencepiece(["cafe bead", "bead cafe", "face bead"] * 9, size=300, kind=kind)
+    new = old.extended(["η γάτα ♞", "η γάτα bead"] * 3, most=most)
+    before, after = (Vocabularies(words, words, joint=True) for words in (old, new))
+    donor, model = built(CAUSAL, before, seed=1), built(CAUSAL, after, seed=2)
+    give("all", model, after, loaded(donor, before))
+    for name, table in model.shared_weights().items():
+        theirs = donor.shared_weights()[name]
+        assert torch.equal(table[: old.size] if table.shape != theirs.shape else table, theirs), name
+    table, theirs = (one.shared_weights()["target_embedding.weight"].double() for one in (model, donor))
+    for id in range(old.size, new.size):
+        text = new.decode([id])
+        spelled = old.encode(text)
+        inside = spelled[1:] if not new.pieces([id])[0].startswith("▁") and old.pieces(spelled[:1]) == ["▁"] else spelled
+        torch.testing.assert_close(table[id], theirs[inside].mean(0), rtol=0, atol=1e-7)
+    texts = [torch.tensor([[2, *words.encode("cafe bead face")]]) for words in (old, new)]
+    assert torch.equal(texts[0], texts[1]) or most == 12
+    (expected, _), (found, _) = donor.read(texts[0], donor.start(1)), model.read(texts[0], model.start(1))
+    assert torch.equal(found, expected)
+
+
 def test_rows_beyond_the_vocabulary_are_no_tokens() -> None:
     """A table may have more rows than its vocabulary, for what stands for no text: a mask."""
     donor = built(CAUSAL, TEXT, seed=1)

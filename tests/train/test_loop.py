@@ -25,11 +25,11 @@ from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.nn.losses import LossSum
 from vitrail.runtime.ranks import Ranks
+from vitrail.runtime.stopping import StopRequest
 from vitrail.train.log.metrics import Event, Window
 from vitrail.train.loop import Callbacks, Learner, Progress, done_share, due, is_over, loop, steadier_settings, try_longest, update
 from vitrail.train.optim import Optimizer
 from vitrail.train.run_config import RunConfig
-from vitrail.train.stopping import StopRequest
 
 LETTERS = CharacterVocabulary(list("abcdefgh"))
 

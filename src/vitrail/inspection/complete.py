@@ -51,7 +51,7 @@ def complete(
         except ModelError:
             if edit is None:
                 raise  # otherwise the edit is after the last layer, which the lens does not cover
-    return inspection.with_arrays({}, **_maps(inspector, folder, maps, layout, against), **_film(folder))
+    return add_film(inspection.with_arrays({}, **_maps(inspector, folder, maps, layout, against)), folder)
 
 
 def _maps(
@@ -75,6 +75,7 @@ def _maps(
         return {}
 
 
-def _film(folder: Path) -> dict[str, object]:
+def add_film(inspection: Inspection, folder: Path) -> Inspection:
+    """Add the film of the training, where the folder has one."""
     film = read_film(folder)
-    return {"film": film.to_record()} if film.steps else {}
+    return inspection.with_arrays({}, film=film.to_record()) if film.steps else inspection

@@ -31,10 +31,10 @@ from vitrail.ladder.rungs import Ladder, Rung, RungComparison
 from vitrail.ladder.text_measure import compare_text_rungs, measure_text_rung
 from vitrail.models.build import MODEL_KINDS, TaskName
 from vitrail.phrasebook.corpus import Phrasebook
+from vitrail.runtime.stopping import StopRequest
 from vitrail.train.choosing.choose import LEAST_STEPS
 from vitrail.train.resume.checkpoints import differences
 from vitrail.train.run_config import RunConfig
-from vitrail.train.stopping import StopRequest
 
 RUNG = "rung.json"
 FEW_SENTENCES = 200

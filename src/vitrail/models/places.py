@@ -195,7 +195,10 @@ def cell_places(path: str, kind: CellKind, *, side: Side, layer: int, order: Ord
 # Paths of modules, weights and derived values, without Probes.
 
 _LAYER = re.compile(r"((?:encoder|decoder|cells)\.(\d+))(?:\.|$)")
-_ORDER = ("source_", "target_", "encoder.", "encoder_", "bridge", "attention", "decoder.", "decoder_", "readout", "output")
+_ORDER = (
+    *("source_", "target_", "embedding", "encoder.", "encoder_", "bottleneck", "expansion", "bridge", "attention"),
+    *("decoder.", "decoder_", "cells.", "readout", "output"),
+)
 """Prefixes of the paths of parts, from input to output."""
 
 

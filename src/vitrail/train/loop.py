@@ -20,11 +20,11 @@ from vitrail.models.base import Model, unique_tensors
 from vitrail.nn.losses import LossSum
 from vitrail.runtime.device import seed_all
 from vitrail.runtime.ranks import Ranks
+from vitrail.runtime.stopping import StopRequest
 from vitrail.train.log.metrics import Event, Observe, Window
 from vitrail.train.optim import ClippedNorm, Optimizer, rate, update_moving_average
 from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig, TrainConfig
-from vitrail.train.stopping import StopRequest
 
 AnyBatch = Batch | Block | TextWindow
 """What models learn from."""
@@ -187,7 +187,7 @@ def update(learner: Learner, batches: Iterable[tuple[int, AnyBatch]], *, share: 
             learner.carried.forget()
         return result
     if learner.carried is not None:
-        learner.carried.keep()
+        learner.carried.keep(learner.ranks)
     if learner.ranks.world > 1:  # ranks have seen different batches: all continue with the mean of their running statistics
         learner.ranks.sum(*buffers)
         for buffer in buffers:

@@ -29,6 +29,7 @@ from vitrail.models.model_folder import fill, load_folder, save_model
 from vitrail.nn.lora import adapters_in, merged
 from vitrail.runtime.device import choose_device, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
+from vitrail.runtime.stopping import StopRequest
 from vitrail.runtime.streams import ignore_write_errors
 from vitrail.train.choosing.schedule_length import describe_length, steps_of, warn_of_warmup
 from vitrail.train.log.metrics import Event, Observe
@@ -48,10 +49,15 @@ from vitrail.train.resume.changes import (
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
+<<<<<<< HEAD
 from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
+=======
+from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, read_digests, require_donors, start_from, to_lines
 from vitrail.train.stopping import StopRequest
+>>>>>>> main
 from vitrail.train.tasks import make_task
-from vitrail.train.tasks.validate import Validation, Watch
+from vitrail.train.tasks.probes import read_probes
+from vitrail.train.tasks.validate import Validated, Validation, Watch
 
 _NOT_BEGUN = "stopped before the first step; no file was changed"
 _REFUSALS_ALLOWED = 3
@@ -166,6 +172,7 @@ class _Run:
         dtype = choose_dtype(config.train.precision, device)
         seed_all(config.seed, 0)
         self.task = make_task(config, prepared, device)
+        self.probes = read_probes(self.task, config.train.probes)
         self.model = self.task.build()
         self.taken = self._start()
         resting = as_trained(self.model, config, self.taken)
@@ -178,6 +185,9 @@ class _Run:
         self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config, carried, resting)
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
         self.setup: dict[str, Any] = setup_of(config, prepared.fingerprint, world=self.ranks.world)
+        if config.init and checkpoint is None:
+            for number, digest in enumerate(read_digests(config, self.taken, self.ranks)):
+                self.setup["init"][str(number)]["digest"] = digest
         self.setup |= {"data.digest": prepared.digest, "vocabularies": prepared.vocabularies.digest}
         self.select = self._known_score(config.train.select)
         self.setup["train"]["select"] = self.select
@@ -233,9 +243,7 @@ class _Run:
         table = self.config.model_copy(update=full).model_dump(mode="json")
         table["train"]["select"] = self.select  # the choice is kept
         write_file(self.folder / CONFIG, to_toml(table).encode())
-        with RunLogs(
-            self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None and self.task.films
-        ) as self.records:
+        with RunLogs(self.folder, step=self.progress.step, marks=self.marks, film=self.watch is not None) as self.records:
             self._loop(Callbacks(self._validate, self._save, self._keep_bad_batch, self._observe))
             self._finish()
         return Outcome(self.folder, self.progress, already_done=False)
@@ -394,7 +402,8 @@ class _Run:
             judged = self.task.build()
             fill(judged, self._plain(weights))
             found = self.task.validate(judged)
-            frame = None if self.watch is None or averaged else self.task.watched(self.watch, progress.step, judged)
+            seen = Validated(progress.step, judged, self.prepared.vocabularies, self.task.dev, self.probes)
+            frame = None if self.watch is None or averaged else self.watch(seen)
         if frame is not None:
             self.records.frame({"step": progress.step, **frame})
         for sample in found.samples:

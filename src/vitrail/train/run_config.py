@@ -51,6 +51,9 @@ class TrainConfig(Config):
     """Stop after this many validations without a better dev score. 0: never."""
     validation_sentences: int = Field(default=1000, ge=1)
     """Most dev sentences that are translated at each validation."""
+    probes: tuple[str, ...] = Field(default=(), max_length=12)
+    """Sentences for the film of the training; without them some of the dev set. Of a translator each with a tab and its translation, of a
+    classifier with a tab and its label, where it is known; a language model writes on from each; [MASK] hides a token from a masked one."""
     keep_last: int = Field(default=2, ge=1)
     """Newest checkpoints that are kept."""
     keep_best: int = Field(default=1, ge=0)

@@ -138,11 +138,12 @@ class _Read:
 
     def complete(self, inspection: "Inspection", model: Path, *, mapping: "Mapped | None") -> "Inspection":
         """See `Look.complete`."""
+        from vitrail.inspection.complete import add_film
         from vitrail.inspection.reading.reader import InspectableFiller
 
         if isinstance(self._reader, InspectableFiller) and inspection.facts.extras["guesses"]:
             inspection = self._reader.lens(inspection)
-        return self.explain(inspection, model)
+        return add_film(self.explain(inspection, model), model)
 
     def explain(self, inspection: "Inspection", model: Path) -> "Inspection":
         """With what each guess or label hangs on."""

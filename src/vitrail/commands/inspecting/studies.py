@@ -98,9 +98,10 @@ class Mapping:
 
 
 _FITTING: "dict[TaskName, tuple[str, ...]]" = {
-    "language": ("heads", "maps", "projector"),
-    "masked": ("heads",),
-    "classification": ("heads",),
+    "language": ("heads", "maps", "film", "projector"),
+    "masked": ("heads", "film"),
+    "classification": ("heads", "film"),
+    "autoencoding": ("film", "bottleneck"),
 }
 """The studies of each kind of model but translators, which have all."""
 
@@ -237,18 +238,36 @@ def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: c
 
 
 def film(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that was filmed as it was trained.")], *, json: console.Json = False
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run that was filmed as it was trained.")],
+    *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE.html", help="Write a page.", show_default=False)] = None,
+    json: console.Json = False,
 ) -> None:
-    """What became of the probe sentences as the run was trained."""
-    from vitrail.inspection.film.frames import read_film
-    from vitrail.models.model_folder import load_model
+    """What became of the probe sentences as the run was trained, for every kind of model.
 
-    require_fitting("film", run)
-    load_model(run)  # a film is of a model that translates: it says what is wrong with another folder
+    What it said of them, what it attended to, and how probable it held what is right.
+    """
+    from vitrail.files import require_own, write_file
+    from vitrail.inspection.film.frames import read_film
+    from vitrail.inspection.film.record import film_alone
+    from vitrail.inspection.page import is_page, to_html
+    from vitrail.models.model_folder import load_folder
+
+    loaded = load_folder(run)  # it says what is wrong with another folder
     found = read_film(run)
     if not found.frames:
-        raise ModelError(f"{run}: holds no film", expected="a run that was filmed as it was trained")
-    show(found, json=json)
+        raise ModelError(
+            f"{run}: holds no film",
+            expected="a run that was filmed as it was trained, which has a dev set",
+            remedy="train it in a new folder, without --no-film",
+        )
+    if output is not None:
+        require_own({output: is_page}, what="the page")
+        page = to_html(film_alone(found, loaded.config, name=run.resolve().name))
+        write_file(output, page.encode("utf-8", "replace"), ours=is_page)
+        console.say(f"wrote {output}")
+    if output is None or json:
+        show(found, json=json)
 
 
 @console.with_groups
@@ -321,13 +340,12 @@ def bottleneck(
     from vitrail.inspection.bottleneck.beside import Beside
     from vitrail.inspection.bottleneck.one_vector import look_at_vector
     from vitrail.inspection.bottleneck.token_vectors import look_at_tokens
-    from vitrail.models.model_folder import load_model, task_of_folder
+    from vitrail.models.model_folder import load_model
     from vitrail.reports.charts import is_page
     from vitrail.runtime.device import choose_device
 
     require_sentence(text, example='vitrail inspect bottleneck AUTOENCODER "A sentence."')
-    if task_of_folder(model) in _FITTING:
-        require_fitting("bottleneck", model, needs="an autoencoder")
+    require_fitting("bottleneck", model, needs="an autoencoder")
     if output is not None:
         require_own({output: is_page}, what="the page")
     autoencoder = Autoencoder.load(model, threads=machine.threads, device=machine.device)

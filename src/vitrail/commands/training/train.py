@@ -49,7 +49,7 @@ class Training:
         ),
     ] = None
     tensorboard: Annotated[bool, typer.Option(help="Write TensorBoard files as well.")] = False
-    film: Annotated[bool, typer.Option(help="Keep what probe sentences became at each validation, for `vitrail inspect film`.")] = True
+    film: Annotated[bool, typer.Option(help="Keep what became of a few sentences at each validation, for `vitrail inspect film`.")] = True
 
     def overrides(self) -> "list[Override]":
         """The options that stand for a setting."""

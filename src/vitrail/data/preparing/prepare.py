@@ -62,7 +62,7 @@ from vitrail.data.preparing.store import Store, write_store
 from vitrail.data.reading.parallel_text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.data.text_config import TextConfig
 from vitrail.data.vocabularies.subwords import UNK, Vocabularies
-from vitrail.data.vocabularies.taking import make_vocabularies
+from vitrail.data.vocabularies.taking import make_vocabularies, new_tokens
 from vitrail.errors import DataError
 from vitrail.files import (
     Damaged,
@@ -273,9 +273,13 @@ class _Preparation:
             self._hold_out(place, roles[place], texts=texts, report=report)
         self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
         vocabularies = make_vocabularies(self._train_side(roles, 0), self._train_side(roles, 1), config=self.config.subwords)
+        grown, lines = new_tokens(self.config.subwords, vocabularies)
+        for line in lines:
+            self.say(line)
         stores = [self._encode(place, roles[place], vocabularies, report=report) for place, report in enumerate(reports)]
         remove_folder(self.work / "scratch")
         facts = _facts(self.config, vocabularies=vocabularies, stores=stores, texts=texts, corpora=reports)
+        facts |= grown
         facts["source_normalization"] = found.normalisation.to_fact()
         self._write(
             asked, vocabularies=vocabularies, stores=stores, texts=texts, report=make_report(reports, given=given.reports), facts=facts

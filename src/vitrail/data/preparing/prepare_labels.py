@@ -32,7 +32,7 @@ from vitrail.data.preparing.store import LABELLED, Store, write_store
 from vitrail.data.reading.lines import UNITS, Notes, is_cut
 from vitrail.data.vocabularies.labels import LabelVocabulary, split_labels
 from vitrail.data.vocabularies.subwords import UNK, Vocabularies
-from vitrail.data.vocabularies.taking import make_vocabulary
+from vitrail.data.vocabularies.taking import make_vocabulary, new_tokens
 from vitrail.errors import DataError
 
 NO_LABEL, DUPLICATE = "EmptyLabel", "DuplicateFilter"
@@ -98,10 +98,13 @@ class LabelPreparation:
         self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
         subwords = make_vocabulary((example.text for part in train for example in part), config=self.config.subwords).source
         vocabularies = Vocabularies(subwords, labels, joint=False)
+        grown, lines = new_tokens(self.config.subwords, Vocabularies(subwords, subwords, joint=True))
+        for line in lines:
+            self.say(line)
         filled = [(text, part) for text, part in zip(self.config.examples, train, strict=True) if part]
         stores = [(text, self._encode(place, text.label, part, vocabularies)) for place, (text, part) in enumerate(filled)]
         report = _report(dict(held, train=[example for part in train for example in part]), train, files, labels, given=self.config)
-        self._write(asked, vocabularies, stores=stores, held=held, report=report)
+        self._write(asked, vocabularies, stores=stores, held=held, report=report, grown=grown)
 
     def _clean(self, known: set[int]) -> list[_File]:
         """The usable examples of each file, each once."""
@@ -221,6 +224,7 @@ class LabelPreparation:
         stores: list[tuple[Examples, Store]],
         held: dict[str, list[Example]],
         report: dict[str, Any],
+        grown: dict[str, Any],
     ) -> None:
         lengths = np.concatenate([store.source_lengths for _, store in stores])
         unknown = sum(int(np.count_nonzero(store.ids("source") == UNK)) for _, store in stores)
@@ -234,6 +238,7 @@ class LabelPreparation:
             "longest_source": int(lengths.max()),
             "unknown": unknown,
             "vocabulary": vocabularies.source.size,
+            **grown,
         }
         content = {name: side.to_bytes() for name, side in vocabularies.files().items()}
         for name, examples in held.items():

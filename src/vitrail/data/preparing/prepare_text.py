@@ -32,7 +32,7 @@ from vitrail.data.preparing.store import TEXT, Store, write_store
 from vitrail.data.reading.lines import Notes, is_cut
 from vitrail.data.text_config import TextConfig, TextFile
 from vitrail.data.vocabularies.subwords import EOS, UNK, Vocabularies
-from vitrail.data.vocabularies.taking import make_vocabulary
+from vitrail.data.vocabularies.taking import make_vocabulary, new_tokens
 from vitrail.errors import DataError
 from vitrail.files import FileWriter, publish_folder, remove_folder
 
@@ -78,12 +78,15 @@ class TextPreparation:
         self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
         train = [self._train_lines(place, of_text, own) for place, of_text in enumerate(roles)]
         vocabularies = make_vocabulary((line for lines in train for line in lines() if line), config=self.config.subwords)
+        grown, lines = new_tokens(self.config.subwords, vocabularies)
+        for line in lines:
+            self.say(line)
         stores = [
             self._encode(place, train[place], vocabularies, report=report, roles=of_text)
             for place, (report, of_text) in enumerate(zip(reports, roles, strict=True))
         ]
         remove_folder(self.work / "scratch")
-        self._write(asked, vocabularies=vocabularies, stores=stores, held=held, reports=reports, given=wholes)
+        self._write(asked, vocabularies=vocabularies, stores=stores, held=held, reports=reports, given=wholes, grown=grown)
 
     def _clean(self, text: TextFile, file: FileWriter, known: set[int]) -> dict[str, Any]:
         """Write the lines that are kept to a scratch file, and count the others by reason."""
@@ -183,6 +186,7 @@ class TextPreparation:
         held: dict[str, list[str]],
         reports: list[dict[str, Any]],
         given: dict[str, Any],
+        grown: dict[str, Any],
     ) -> None:
         totals = {key: sum(report[key] for report in reports) for key in ("read", "train", "dev", "test")}
         dropped = sum((Counter(report["dropped"]) for report in reports), Counter[str]())
@@ -196,6 +200,7 @@ class TextPreparation:
             "words": sum(part["words"] for part in reports),
             "tokens": tokens,
             "vocabulary": vocabularies.target.size,
+            **grown,
         }
         content = {name: side.to_bytes() for name, side in vocabularies.files().items()}
         content |= {f"{name}.text": to_lines(lines) for name, lines in held.items() if lines}

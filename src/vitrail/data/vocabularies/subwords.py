@@ -12,7 +12,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from vitrail.config import Config
 from vitrail.data.vocabularies.bpe_dropout import Merges, read_merges, segment
+from vitrail.data.vocabularies.growing import NewPiece, learn_merges, unknown_characters, with_pieces
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.vocabulary import (
     EOS,
@@ -29,6 +30,7 @@ from vitrail.data.vocabularies.vocabulary import (
     SPECIAL,
     UNK,
     CharacterVocabulary,
+    NewTokens,
     Subwords,
     WordVocabulary,
     collapse,
@@ -66,6 +68,8 @@ LEAST_COVERAGE = 0.98
 """The least that SentencePiece accepts."""
 _CROWDED = 0.75
 """Where not all characters have room, they get this share of the ids; longer pieces get the rest."""
+_LEARNED_FROM = 200_000
+"""New pieces are learned from at most this many texts; characters are counted in all of them."""
 _SEGMENTATIONS = 8
 _LONGEST_PIECE = 4096
 _SEGMENTATION_SMOOTHING = 0.2
@@ -95,8 +99,17 @@ class SubwordsConfig(Config):
     """The same for the source alone; with separate vocabularies."""
     target_from: Path | None = None
     """The same for the target alone."""
-    new_tokens: int = Field(default=0, ge=0)
-    """Most tokens of the text that are added to a vocabulary that is taken, the most frequent first (kinds word and character)."""
+    new_tokens: Annotated[int, Field(ge=0)] | Literal["characters"] = 0
+    """Most tokens of the text that are added to a vocabulary that is taken, the most frequent first: words, characters, or characters
+    that are spelled in bytes and then pieces. "characters": these alone, all where there are at most 400, else 99.95 % of the text's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _separate_where_taken(cls, values: Any) -> Any:
+        """Vocabularies that are taken side by side are two, where nothing else is said."""
+        if isinstance(values, dict) and ("source_from" in values or "target_from" in values):
+            return {"joint": False} | values  # pyright: ignore[reportUnknownVariableType]
+        return values  # pyright: ignore[reportUnknownVariableType]
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "SubwordsConfig":
@@ -214,6 +227,66 @@ class SentencePieceSubwords(Subwords):
             if len(self._segmentations) < 200_000:
                 self._segmentations[word] = found
         return found
+
+    def extended(self, texts: Iterable[str], *, most: NewTokens, least_count: int = 1) -> "SentencePieceSubwords":
+        """See `Subwords.extended`: characters that are spelled in bytes now, then pieces of two that are neighbours.
+
+        A text without new characters is divided as before, and then new pieces are made of neighbours (BPE), or are taken where they are
+        more likely than what they are made of (unigram).
+        """
+        counts: Counter[str] = Counter()
+
+        def counted() -> Iterator[str]:
+            for text in _training_texts(texts):
+                require_text([text])
+                counts.update(text)
+                yield text
+
+        drawn = draw_texts(counted(), count=_LEARNED_FROM, seed=0)
+        missing = unknown_characters(counts, self._plain(), least_count=least_count)
+        room = needed_characters(missing) if most == "characters" else most
+        more = self._with_characters(_by_count(missing)[:room], missing, total=counts.total())
+        left = 0 if most == "characters" else most - (more.size - self.size)
+        return more._with_merges(drawn, most=left, least_count=least_count) if left > 0 else more
+
+    def _plain(self) -> set[str]:
+        """The pieces that are neither special nor bytes."""
+        return set(self.pieces(range(BEFORE_CHARACTERS, self.size)))
+
+    def _with(self, pieces: Sequence[NewPiece]) -> "SentencePieceSubwords":
+        return self.from_bytes(with_pieces(self._data, pieces), origin="the extended vocabulary") if pieces else self
+
+    def _with_characters(self, characters: Sequence[str], counts: Counter[str], *, total: int) -> "SentencePieceSubwords":
+        if self.merges is not None:
+            place = self.size - BEFORE_CHARACTERS
+            return self._with([NewPiece(character, -float(place + number)) for number, character in enumerate(characters)])
+        # Not below the least score of all: SentencePiece takes that for what a byte costs.
+        least = min(self.scores()[BEFORE_CHARACTERS:], default=0.0)
+        return self._with([NewPiece(one, max(least, math.log(counts[one] / total))) for one in characters])
+
+    def _with_merges(self, texts: Sequence[str], *, most: int, least_count: int) -> "SentencePieceSubwords":
+        counts = Counter(word for text in texts for word in text.split(" ") if word)
+        words = list(zip(map(self.pieces, self._processor.encode(list(counts), num_threads=1)), counts.values(), strict=True))
+        known, place = self._plain(), self.size - BEFORE_CHARACTERS
+        if self.merges is not None:
+            made = iter(range(place, place + most))
+
+            def later(left: str, right: str, count: int) -> float:
+                return -float(next(made))
+
+            return self._with(learn_merges(words, known, most=most, least_count=least_count, score=later))
+        scores = dict(zip(self.pieces(range(self.size)), self.scores(), strict=True))
+        total = sum(len(pieces) * count for pieces, count in words)
+
+        def likelier(left: str, right: str, count: int) -> float | None:
+            value = max(least, math.log(count / total))
+            if value <= scores[left] + scores[right]:
+                return None
+            scores[left + right] = value
+            return value
+
+        least = min(scores[piece] for piece in known)
+        return self._with(learn_merges(words, known, most=most, least_count=least_count, score=likelier))
 
     def decode(self, ids: Iterable[int]) -> str:
         text: str = self._processor.decode([int(id) for id in ids if id > EOS])
@@ -355,6 +428,11 @@ def train_sentencepiece(
     except RuntimeError as error:
         raise _explained(error, size=size) from None
     return SentencePieceSubwords.from_bytes(model.getvalue(), origin="the vocabulary just learned")
+
+
+def _by_count(counts: Counter[str]) -> list[str]:
+    """In the order of their counts, equal ones in order of code points."""
+    return sorted(counts, key=lambda one: (-counts[one], one))
 
 
 def count_characters(texts: Iterable[str]) -> Counter[str]:

@@ -11,6 +11,10 @@ from vitrail.data.vocabularies.vocabulary import Subwords
 from vitrail.errors import ModelError
 from vitrail.files import MANIFEST, read_manifest, verify_file
 
+SIDES = ("source", "target")
+_SHOWN = 30
+"""Of new tokens, in words for people."""
+
 
 def find_vocabularies(folder: Path) -> Vocabularies:
     """The vocabularies of a run, a model, or prepared data. Raises ModelError where there are none, or damaged ones."""
@@ -64,6 +68,31 @@ def make_vocabulary(texts: Iterable[str], *, config: SubwordsConfig) -> Vocabula
         return train_vocabulary(texts, config=config)
     text = _extended(find_vocabularies(config.taken_from).target, texts, config)
     return Vocabularies(text, text, joint=True)
+
+
+def taken_sides(config: SubwordsConfig, made: Vocabularies) -> dict[str, tuple[Subwords, Subwords]]:
+    """Of each vocabulary that was taken, what it was and what it is now, by `source`, `target`, or `joint`."""
+    if config.taken_from is not None:
+        found = find_vocabularies(config.taken_from)
+        return {"joint": (found.target, made.source)} if made.joint else {side: (found.of(side), made.of(side)) for side in SIDES}
+    folders = {"source": config.source_from, "target": config.target_from}
+    return {side: (find_vocabularies(folder).of(side), made.of(side)) for side, folder in folders.items() if folder is not None}
+
+
+def new_tokens(config: SubwordsConfig, made: Vocabularies) -> tuple[dict[str, Any], list[str]]:
+    """What was added to vocabularies that were taken: as facts, and in words for people. Both are empty where nothing was."""
+    facts, lines = dict[str, Any](), list[str]()
+    for side, (old, new) in taken_sides(config, made).items() if config.new_tokens else ():
+        ids = range(old.size, new.size)
+        pieces = new.pieces(ids)
+        characters = sum(len(piece) == 1 for piece in pieces)
+        facts[side] = {"from_id": old.size, "characters": characters, "longer": len(pieces) - characters}
+        shown = " ".join(pieces[:_SHOWN]) + " ..." * (len(pieces) > _SHOWN)
+        amount = (
+            f"{len(pieces):,} new tokens ({characters:,} characters) behind {old.size:,}" if pieces else f"no new token behind {old.size:,}"
+        )
+        lines.append(f"{side} vocabulary: {amount}{': ' * bool(pieces)}{shown}")
+    return ({"new_tokens": facts} if facts else {}), lines
 
 
 def _extended(vocabulary: Subwords, texts: Iterable[str], config: SubwordsConfig) -> Subwords:

@@ -10,7 +10,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ import regex
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.files import write_file
 
+NewTokens = int | Literal["characters"]
+"""How many tokens are added to a vocabulary, at most; or every character that it does not know."""
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 """How the special ids are shown. The same text in a sentence is plain text and never becomes a special id."""
@@ -79,17 +81,13 @@ class Subwords(ABC):
             )
         return self.encode_batch(texts)
 
-    def extended(self, texts: Iterable[str], *, most: int, least_count: int = 1) -> "Subwords":
+    def extended(self, texts: Iterable[str], *, most: NewTokens, least_count: int = 1) -> "Subwords":
         """The same vocabulary with the most frequent unknown tokens of some texts behind it, so that every id stays what it is.
 
-        Raises UsageError for a kind that cannot be extended.
+        Raises UsageError for a kind that cannot be extended so.
         """
         del texts, least_count
-        raise UsageError(
-            f"data.subwords.new_tokens = {most} with a SentencePiece vocabulary, whose pieces are learned together",
-            expected="a vocabulary of kind word or character",
-            remedy="leave new_tokens out: unknown characters are spelled in bytes; or learn a vocabulary: rows are matched by token",
-        )
+        raise UsageError(f"data.subwords.new_tokens = {most} with a list of labels", remedy="leave new_tokens out")
 
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
@@ -230,13 +228,21 @@ class _TokenVocabulary(Subwords):
             raise DataError("no text to learn a vocabulary from")
         return cls(_most_frequent(counts, least_count)[: size - len(SPECIAL)])
 
-    def extended(self, texts: Iterable[str], *, most: int, least_count: int = 1) -> "_TokenVocabulary":
+    def extended(self, texts: Iterable[str], *, most: NewTokens, least_count: int = 1) -> "_TokenVocabulary":
         """See `Subwords.extended`."""
+        if most == "characters" and self.kind != "character":
+            raise UsageError(
+                "data.subwords.new_tokens = characters with a vocabulary of whole words",
+                expected="a number of words",
+                remedy="--set data.subwords.new_tokens=1000",
+            )
         counts: Counter[str] = Counter()
         for text in texts:
             require_text([text])
             counts.update(token for token in self.split(text, format=self._format) if token not in self._ids)
-        return type(self)([*self._tokens, *_most_frequent(counts, least_count)[:most]], format=self._format)
+        return type(self)(
+            [*self._tokens, *_most_frequent(counts, least_count)[: None if most == "characters" else most]], format=self._format
+        )
 
     @classmethod
     @abstractmethod

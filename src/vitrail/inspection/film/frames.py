@@ -1,14 +1,22 @@
 """The training film: the same probe sentences, recorded at every validation of a training.
 
 The record, `extras["film"]` of an inspection and `Film.to_record()`; F frames, in the order of their steps:
-    format        1
+    format        1; 2 for models that do not translate
+    task          the kind of model: translation, language, masked, classification, autoencoding
     steps         [F]
     scores        {name: [F numbers or null]}, results of the validations: dev_bleu, dev_loss_nats_per_token, ...
     probes        [{source, reference, source_tokens: [S texts, <eos> last], target_tokens: [T texts, <eos> last: what is predicted]}]
-    translations  [probe][frame] -> text, found greedily
-    losses        [probe][frame] -> nats per token of the reference
+                  of a language model: source is the beginning that it writes on, source_tokens what it reads of the reference; of a masked
+                  one: source has [MASK] where the reference's tokens are hidden; of a classifier: reference is the label, "" unknown
+    translations  [probe][frame] -> text, found greedily; the line written on, the text with masks filled, the label, the line given back
+    losses        [probe][frame] -> nats per token of the reference, of the hidden tokens, of the label; null where these are not known
     attention     [probe][frame][layer][t][s] -> cross-attention while the reference is read (row t predicts target_tokens[t]), mean of
-                  the heads, in per cent 0-100 as whole numbers; [] for a probe that is too long, and for models without attention
+                  the heads, in per cent 0-100 as whole numbers; [] for a probe that is too long, and for models without attention.
+                  Of a model that does not translate: self-attention, rows and columns being source_tokens
+    choices       [probe] -> [{position, wanted, chance: [F], rank: [F], candidates: [F] -> [[text, probability]]}]: the likeliest
+                  next tokens after each of source_tokens, those at each mask (position among source_tokens), or the labels; wanted is ""
+                  if not known
+    latents       [probe][frame] -> the first numbers of an autoencoder's vector
     entropies     {"encoder" | "decoder" | "cross": [layer][head][F]}: normalised entropy of each head, the mean over the rows of its
                   weights of entropy / log(positions that may be read): 0 one position only, 1 uniform. Missing kinds are left out
     gradients     {places: [names of groups of weights, input first], norms: [place][F]}: ||dL/dW||, L the loss per token of the references
@@ -36,9 +44,27 @@ from vitrail.config import Config
 from vitrail.errors import ModelError
 from vitrail.files import read_json_lines
 from vitrail.inspection.maps.norm_statistics import Moments, NormStatistics
-from vitrail.inspection.record import AttentionType
+from vitrail.models.build import TaskName
+from vitrail.models.places import AttentionType
 
-FORMAT = 1
+FORMAT = 2
+"""Of frames of models that do not translate; those of translators are as they always were, and say 1."""
+ATTENTION: dict[TaskName, AttentionType] = {
+    "translation": "cross",
+    "language": "decoder",
+    "masked": "encoder",
+    "classification": "encoder",
+    "autoencoding": "encoder",
+}
+"""Which attention is kept of each kind of model."""
+_WORDS: dict[TaskName, tuple[str, str]] = {
+    "translation": ("source", "reference"),
+    "language": ("beginning", "line"),
+    "masked": ("masked", "line"),
+    "classification": ("text", "label"),
+    "autoencoding": ("", "line"),
+}
+"""What the two texts of a probe are called; empty: not shown, the other being the same."""
 FILE = "film.jsonl"
 """File in a run's folder: one frame per line."""
 FRAMES = 40
@@ -60,10 +86,25 @@ class ProbeSentence(Config):
     target_tokens: tuple[str, ...]
 
 
+class Choice(Config):
+    """What a model holds likeliest at one place."""
+
+    position: int
+    wanted: str
+    """What is right there; empty: not known."""
+    rank: int | None
+    """Its place among all by probability, from 1."""
+    chance: float | None
+    """Its probability."""
+    candidates: tuple[tuple[str, float], ...]
+    """The likeliest tokens, best first; of labels all, in the order of the model."""
+
+
 class Frame(Config):
     """One frame; a line of film.jsonl."""
 
-    format: int = FORMAT
+    format: int = 1
+    task: TaskName = "translation"
     step: int
     probes: tuple[ProbeSentence, ...]
     translations: tuple[str, ...]
@@ -75,6 +116,18 @@ class Frame(Config):
     """[layer][head]."""
     gradients: dict[str, float | None]
     norms: dict[str, NormStatistics]
+    choices: tuple[tuple[Choice, ...], ...] = ()
+    """Of each probe."""
+    latents: tuple[tuple[float | None, ...], ...] = ()
+    """Of each probe."""
+
+    def line(self) -> Plain:
+        """As a line of film.jsonl, without the step; of a translator what every release reads."""
+        return self.model_dump(mode="json", exclude={"step", *(_ADDED if self.task == "translation" else ())})
+
+
+_ADDED = ("task", "choices", "latents")
+"""What format 1 did not have."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +151,8 @@ class Film:
         names = sorted({name for frame in kept for name in self.scores.get(frame.step, {})})
         probes = range(len(kept[0].probes))
         record = {
-            "format": FORMAT,
+            "format": kept[0].format,
+            "task": kept[0].task,
             "steps": [frame.step for frame in kept],
             "scores": {name: [self.scores.get(frame.step, {}).get(name) for frame in kept] for name in names},
             "probes": [probe.model_dump(mode="json") for probe in kept[0].probes],
@@ -111,6 +165,8 @@ class Film:
                 "norms": [[frame.gradients.get(place) for frame in kept] for place in kept[0].gradients],
             },
             "norms": [_norm(place, [frame.norms[place] for frame in kept]) for place in kept[0].norms],
+            "choices": [_choices([frame.choices[probe] for frame in kept]) for probe in probes if kept[0].choices],
+            "latents": [[frame.latents[probe] for frame in kept] for probe in probes if kept[0].latents],
         }
         return {name: _finite(value) for name, value in record.items()}
 
@@ -119,13 +175,15 @@ class Film:
         if not self.frames:
             return "no frames: this run was not filmed"
         lines = [f"{len(self.frames)} frames, steps {self.steps[0]} to {self.steps[-1]}"]
+        unit = "" if self.frames[0].task == "classification" else " a token"
         for number, probe in enumerate(self.frames[0].probes):
-            lines += ["", f"source     {probe.source}", f"reference  {probe.reference}"]
+            named = zip(_WORDS[self.frames[0].task], (probe.source, probe.reference), strict=True)
+            lines += ["", *(f"{word:<9}  {text}" for word, text in named if word and text)]
             said = None
             for frame in self.frames:
                 if frame.translations[number] != said:
                     said, loss = frame.translations[number], frame.losses[number]
-                    lines.append(f"{frame.step:>9}  {said}" + ("" if loss is None else f"  ({loss:.2f} nats a token)"))
+                    lines.append(f"{frame.step:>9}  {said}" + ("" if loss is None else f"  ({loss:.2f} nats{unit})"))
         return "\n".join(lines)
 
 
@@ -146,7 +204,7 @@ def read_film(folder: Path) -> Film:
         except ValidationError as error:
             place = ".".join(map(str, error.errors()[0]["loc"]))
             _log.warning("%s: a line of step %s is not a frame of a film (%s); left out", path, line.get("step"), place)
-    same = [frame for frame in frames if frame.probes == frames[-1].probes]
+    same = [frame for frame in frames if (frame.task, frame.probes) == (frames[-1].task, frames[-1].probes)]
     return Film(tuple(same), _scores(folder / "metrics.jsonl"))
 
 
@@ -169,6 +227,20 @@ def _evenly(count: int, most: int) -> list[int]:
 def _entropies(frames: Sequence[Frame], kind: AttentionType) -> list[list[list[float | None]]]:
     layers = frames[0].entropies[kind]
     return [[[frame.entropies[kind][layer][head] for frame in frames] for head in range(len(heads))] for layer, heads in enumerate(layers)]
+
+
+def _choices(frames: Sequence[tuple[Choice, ...]]) -> list[Plain]:
+    """The choices of one probe, place by place."""
+    return [
+        {
+            "position": frames[0][place].position,
+            "wanted": frames[0][place].wanted,
+            "chance": [frame[place].chance for frame in frames],
+            "rank": [frame[place].rank for frame in frames],
+            "candidates": [frame[place].candidates for frame in frames],
+        }
+        for place in range(len(frames[0]))
+    ]
 
 
 def _norm(place: str, frames: Sequence[NormStatistics]) -> Plain:

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable, Mapping
 
+import torch
 from torch import Tensor
 
 from vitrail.data.blocks import Block
 from vitrail.models.base import CarriedState, CarryingModel
 from vitrail.nn.losses import LossSum
+from vitrail.runtime.ranks import Ranks
 
 
 class Carried:
     """The states of all groups of lanes (see `Blocks`), each as the last block of its group left it.
 
     An update is taken per block, the state is carried on and its gradient is not (Williams and Peng 1990, with k1 = k2 = the block).
+    Of several processes, each reads the blocks of its own groups: those whose number is its rank, modulo the number of processes.
 
     Args: goes_on: whether a block of this number continues the last one of its group; else it starts with a fresh state.
     """
@@ -31,10 +34,20 @@ class Carried:
         self._new[group] = after.detached()
         return loss
 
-    def keep(self) -> None:
-        """The update was done: continue from the states after it."""
-        self._states |= self._new
+    def keep(self, ranks: Ranks) -> None:
+        """The update was done: continue from the states after it. Every process gets those of all groups, for a checkpoint is of all."""
+        self._states |= self._new if ranks.world == 1 else self._of_all(ranks)
         self._new = {}
+
+    def _of_all(self, ranks: Ranks) -> dict[int, CarriedState]:
+        """The new states of all groups: each process adds its own ones to zeros."""
+        like = next(iter(self._new.values()))
+        zeros = {name: torch.zeros_like(tensor) for name, tensor in like.tensors().items()}
+        parts = [self._new[group].tensors() if group in self._new else zeros for group in range(self._groups)]
+        together = torch.cat([part[name].flatten() for part in parts for name in zeros])
+        ranks.sum(together)
+        pieces = iter(together.split([tensor.numel() for tensor in zeros.values()] * self._groups))
+        return {group: like.filled({name: next(pieces).view_as(tensor) for name, tensor in zeros.items()}) for group in range(self._groups)}
 
     def forget(self) -> None:
         """The update was skipped, or was a trial: continue from the states before it."""

@@ -46,6 +46,8 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
     parts = zip(config.init, donor_digests(config), strict=True)
     if config.optimizer.layer_decay == 1:
         del table["optimizer"]["layer_decay"]
+    if not config.train.probes:
+        del table["train"]["probes"]
     if not config.lora.rank:
         del table["lora"]
     table |= {"init": {str(n): {"role": p.role, "freeze": p.freeze, "digest": d} for n, (p, d) in enumerate(parts)}} if config.init else {}

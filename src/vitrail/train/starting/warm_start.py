@@ -7,17 +7,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import Vocabularies
-from vitrail.errors import UsageError
+from vitrail.errors import TrainingError, UsageError
 from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
-from vitrail.models.model_folder import LoadedFolder, digest_of_folder, load_folder, read_model_config
+from vitrail.models.model_folder import LoadedFolder, digest_of_folder, load_with_digest, read_model_config
 from vitrail.models.places import TABLES
 from vitrail.models.transfer import Asked, Part, describe_parts, require_fitting, require_untangled, side_of_table, take
 from vitrail.nn.layers import MaskedBatchNorm
 from vitrail.nn.lora import is_adapter, plain_name
+from vitrail.runtime.ranks import Ranks
 from vitrail.train.run_config import RunConfig
 from vitrail.train.starting.init_config import InitConfig, in_order
 
@@ -28,6 +30,21 @@ Taken = dict[str, Any]
 def donor_digests(config: RunConfig) -> list[str | None]:
     """The digest of each model that weights are taken from; None where it is gone, for a run that resumes without it."""
     return [digest_of_folder(part.folder) if part.folder.exists() else None for part in config.init]
+
+
+def read_digests(config: RunConfig, taken: Taken, ranks: Ranks) -> list[str]:
+    """The digests of the models that were read, which another training may have replaced since `donor_digests` looked.
+
+    Raises TrainingError where another process has read another version.
+    """
+    known = {(asked.role, asked.folder): part["digest"] for asked, part in zip(in_order(config.init), taken["parts"], strict=True)}
+    found = [known[part.role, part.folder] for part in config.init]
+    own = torch.tensor([int(digest[:12], 16) for digest in found])
+    everywhere = own.clone()
+    ranks.sum(everywhere)
+    if ranks.any(not torch.equal(everywhere, own * ranks.world)):
+        raise TrainingError("init: a model was replaced while several processes read it", remedy="the same command again")
+    return found
 
 
 def require_donors(config: RunConfig) -> None:
@@ -47,10 +64,10 @@ def _read_config(folder: Path) -> Any:
 def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies) -> Taken:
     """Take the weights that the configuration names. Raises before anything is changed: ModelError, UsageError."""
     own = model.shared_weights()
-    donors: dict[Path, LoadedFolder] = {}
+    read: dict[Path, tuple[LoadedFolder, str]] = {}
     parts: list[Part] = []
     for part in in_order(config.init):
-        donor = donors[part.folder] = donors.get(part.folder) or load_folder(part.folder)
+        donor, _ = read[part.folder] = read.get(part.folder) or load_with_digest(part.folder)
         parts.append(Part(part.role, str(part.folder), take(part.role, model, vocabularies, donor, named=str(part.folder))))
     require_untangled(parts, own)
     for part in parts:
@@ -62,7 +79,7 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies) -> T
     taken = {own[name].data_ptr() for part in parts for name in part.transfer.values}
     told: Taken = {
         "parts": [
-            _told(part, own, kind=donors[asked.folder].config.kind, frozen=asked.freeze)
+            _told(part, own, donor=read[asked.folder], frozen=asked.freeze)
             for part, asked in zip(parts, in_order(config.init), strict=True)
         ],
         "fresh": describe_parts([name for name, tensor in own.items() if tensor.data_ptr() not in taken], of=own),
@@ -72,7 +89,7 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies) -> T
         tables = [(part, name) for part in parts for name in part.transfer.values if name in TABLES]
         partly = {own[name].data_ptr() for part, name in tables if _has_fresh(part, name, own)}
         told["base"] = [name for name, tensor in own_tensors.items() if tensor.data_ptr() in taken - partly]
-        whole = [donors[part.folder] for part in config.init if part.role == "all"]
+        whole = [read[part.folder][0] for part in config.init if part.role == "all"]
         digest = digest_of(own_tensors)
         same = whole and whole[0].vocabularies.digest == vocabularies.digest and digest_of(unique_tensors(whole[0].model)) == digest
         told["adapter_base"] = digest if same else None
@@ -84,14 +101,14 @@ def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
     return rows.fresh > 0
 
 
-def _told(part: Part, own: Mapping[str, Tensor], *, kind: str, frozen: bool) -> dict[str, Any]:
+def _told(part: Part, own: Mapping[str, Tensor], *, donor: tuple[LoadedFolder, str], frozen: bool) -> dict[str, Any]:
     tokens = {side: {"exact": rows.exact, "composed": rows.composed, "fresh": rows.fresh} for side, rows in part.transfer.rows.items()}
     folder = Path(part.named)
     return {
         "role": part.role,
         "model": folder.absolute().parent.name if folder.name == "model" else folder.name,
-        "kind": kind,
-        "digest": digest_of_folder(folder),
+        "kind": donor[0].config.kind,
+        "digest": donor[1],
         "frozen": frozen,
         "taken": describe_parts(part.transfer.values, of=own),
         "tokens": tokens,

@@ -18,7 +18,7 @@ from vitrail.models.build import build_model
 from vitrail.models.kinds.autoencoder import AutoencoderModel, BottleneckConfig
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
-from vitrail.train.tasks.validate import Validation
+from vitrail.train.tasks.validate import DevSet, Validation
 
 _SAMPLES = 8
 
@@ -52,9 +52,16 @@ class AutoencodingTask(Task):
         )
 
     @property
-    def has_dev(self) -> bool:
+    def dev(self) -> DevSet:
         """See `Task`."""
-        return bool(self._dev)
+        return DevSet(self._dev, self._dev)
+
+    @property
+    def longest_probe(self) -> int:
+        """See `Task`."""
+        shape = self.config.model
+        assert isinstance(shape, BottleneckConfig)
+        return min(super().longest_probe, shape.context - 1)
 
     @property
     def facts(self) -> dict[str, Any]:

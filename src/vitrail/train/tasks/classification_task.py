@@ -19,7 +19,7 @@ from vitrail.models.build import ClassifierConfig, build_model
 from vitrail.models.kinds.classifier import ClassifierModel, TransformerClassifierConfig
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
-from vitrail.train.tasks.validate import Validation
+from vitrail.train.tasks.validate import DevSet, Validation
 
 
 class ClassificationTask(Task):
@@ -29,6 +29,8 @@ class ClassificationTask(Task):
     preferred: ClassVar = "f1"
     preferred_reason: ClassVar = "the mean over all labels, so that rare ones count as much as frequent ones"
     unit: ClassVar = "examples"
+    probe_reference: ClassVar = "its label"
+    needs_reference: ClassVar = False
     noise: ClassVar = {"f1": -math.inf, "accuracy": -math.inf, "matthews": -math.inf, "loss": -math.inf}
 
     def __init__(self, config: RunConfig, prepared: PreparedLabels, device: torch.device) -> None:
@@ -55,9 +57,16 @@ class ClassificationTask(Task):
         )
 
     @property
-    def has_dev(self) -> bool:
+    def dev(self) -> DevSet:
         """See `Task`."""
-        return bool(self._dev.source)
+        return DevSet(self._dev.source, self._dev.label)
+
+    @property
+    def longest_probe(self) -> int:
+        """See `Task`."""
+        shape = self.config.model
+        assert isinstance(shape, ClassifierConfig)
+        return min(super().longest_probe, shape.context - 1 - isinstance(shape, TransformerClassifierConfig))
 
     def build(self) -> Model:
         """See `Task`."""

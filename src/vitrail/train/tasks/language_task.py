@@ -12,14 +12,12 @@ from vitrail.data.preparing.prepared import PreparedText
 from vitrail.data.text_config import TextConfig
 from vitrail.data.windows import Windows
 from vitrail.decode.perplexity import measure_text
-from vitrail.errors import UsageError
 from vitrail.models.base import CarryingModel, LanguageModel, Model
 from vitrail.models.build import build_model, require_language
-from vitrail.runtime.ranks import join_ranks
 from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
-from vitrail.train.tasks.validate import Validation
+from vitrail.train.tasks.validate import DevSet, Validation
 
 
 class LanguageTask(Task):
@@ -38,21 +36,25 @@ class LanguageTask(Task):
             data = config.data
             assert isinstance(data, TextConfig)
             self._text = Windows(prepared.stores, tokens=tokens, length=shape.window, seed=config.seed, documents=data.documents)
-        elif join_ranks().world > 1:
-            raise UsageError("a recurrent language model in several processes", expected="one: states are carried from block to block")
         else:
             length, groups = shape.truncate or tokens, config.train.accumulate
             self._text = Blocks(prepared.stores, tokens=tokens, length=length, groups=groups, seed=config.seed)
         self.batches = self._text
 
     @property
-    def has_dev(self) -> bool:
+    def dev(self) -> DevSet:
         """See `Task`."""
-        return bool(self._dev)
+        return DevSet(self._dev, self._dev)
 
     def build(self) -> Model:
         """See `Task`."""
         return build_model(self.config.model, self.prepared.vocabularies).to(self.device)
+
+    @property
+    def longest_probe(self) -> int:
+        """See `Task`: it is written on."""
+        window = require_language(self.config.model).window
+        return super().longest_probe if window is None else min(super().longest_probe, window - 2)
 
     def carried(self, model: Model) -> Carried | None:
         """See `Task`."""

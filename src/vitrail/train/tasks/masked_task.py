@@ -18,7 +18,7 @@ from vitrail.models.build import build_model
 from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
-from vitrail.train.tasks.validate import Validation
+from vitrail.train.tasks.validate import DevSet, Validation
 
 
 class MaskedTask(Task):
@@ -43,9 +43,16 @@ class MaskedTask(Task):
         )
 
     @property
-    def has_dev(self) -> bool:
+    def dev(self) -> DevSet:
         """See `Task`."""
-        return bool(self._dev)
+        return DevSet(self._dev, self._dev)
+
+    @property
+    def longest_probe(self) -> int:
+        """See `Task`."""
+        shape = self.config.model
+        assert isinstance(shape, MaskedConfig)
+        return min(super().longest_probe, shape.context - 2)
 
     def build(self) -> Model:
         """See `Task`."""

@@ -11,7 +11,10 @@ from vitrail.data.preparing.prepared import PreparedData
 from vitrail.models.base import Model
 from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig
-from vitrail.train.tasks.validate import Validation, Watch
+from vitrail.train.tasks.validate import DevSet, Validation
+
+LONGEST_PROBE = 256
+"""Tokens of a sentence of `train.probes` at most, whatever the model reads: the film grows with it."""
 
 
 class BatchSource(Protocol):
@@ -56,8 +59,10 @@ class Task(ABC):
     """Dev scores up to this one are noise; see `Progress.is_better`."""
     unit: ClassVar[str] = "tokens"
     """What a loss is the mean over, and what is counted as tokens."""
-    films: ClassVar[bool] = False
-    """Whether there is a film of the training; see `watched`."""
+    probe_reference: ClassVar[str] = ""
+    """What stands beside a sentence of `train.probes`, after a tab; empty: nothing."""
+    needs_reference: ClassVar[bool] = True
+    """Whether it must."""
     prepared: PreparedData
     batches: BatchSource
 
@@ -66,8 +71,18 @@ class Task(ABC):
 
     @property
     @abstractmethod
+    def dev(self) -> DevSet:
+        """The dev set: what is read, and what is right for it, which for a text is the text itself."""
+
+    @property
     def has_dev(self) -> bool:
         """Whether there is a dev set."""
+        return bool(self.dev.source)
+
+    @property
+    def longest_probe(self) -> int:
+        """Tokens of a sentence of `train.probes` at most."""
+        return LONGEST_PROBE
 
     @property
     def facts(self) -> Mapping[str, Any]:
@@ -93,10 +108,6 @@ class Task(ABC):
     @abstractmethod
     def written(self, batch: tuple[Tensor, ...]) -> dict[str, Any]:
         """A batch as ids and as text, to find the cause of a skipped step."""
-
-    def watched(self, watch: Watch, step: int, model: Model) -> Mapping[str, Any] | None:
-        """Data of a validated model for the film of the training; None for kinds without a film."""
-        return None
 
     def score_of(self, values: Mapping[str, float], select: str) -> float:
         """The dev score for choosing the best model, higher is better."""

@@ -1,7 +1,7 @@
 """The task of a translator: pairs of sentences."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from vitrail.models.build import build_model
 from vitrail.scoring import bleu_settings_for
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
-from vitrail.train.tasks.validate import DevSet, Validated, Validation, Watch, named_values, validate
+from vitrail.train.tasks.validate import DevSet, Validation, named_values, validate
 
 
 class TranslationTask(Task):
@@ -24,7 +24,7 @@ class TranslationTask(Task):
     scores: ClassVar = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss"}
     preferred: ClassVar = "chrf"
     preferred_reason: ClassVar = "it counts characters, so that it sees progress in lines of any length and script"
-    films: ClassVar = True
+    probe_reference: ClassVar = "its translation"
     # Early translations are unrelated to their sources: chrF 0 to 13 and BLEU 0 to 0.5 go up and down while the loss falls.
     noise: ClassVar = {"bleu": 1.0, "chrf": 15.0, "loss": -math.inf}
 
@@ -48,9 +48,15 @@ class TranslationTask(Task):
         self._counting = bleu_settings_for(prepared.facts["target_language"], self._dev.first(config.train.validation_sentences).target)
 
     @property
-    def has_dev(self) -> bool:
+    def dev(self) -> DevSet:
         """See `Task`."""
-        return bool(self._dev.source)
+        return self._dev
+
+    @property
+    def longest_probe(self) -> int:
+        """See `Task`."""
+        assert isinstance(self.config.data, DataConfig)
+        return min(super().longest_probe, self.config.data.max_length)
 
     def build(self) -> Model:
         """See `Task`."""
@@ -86,8 +92,3 @@ class TranslationTask(Task):
             "sources": [{"ids": row, "text": words.source.written(row)} for row in source.tolist()],
             "targets": [{"ids": row, "text": words.target.written(row)} for row in target.tolist()],
         }
-
-    def watched(self, watch: Watch, step: int, model: Model) -> Mapping[str, Any] | None:
-        """See `Task`."""
-        assert isinstance(model, TranslationModel)
-        return watch(Validated(step, model, self.prepared.vocabularies, self._dev))

@@ -12,7 +12,7 @@ from vitrail.data.cleaning.normalise import CURRENT, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig, Translator
-from vitrail.models.base import TranslationModel
+from vitrail.models.base import Model, TranslationModel
 from vitrail.train.log.metrics import perplexity
 
 _SAMPLES = 8
@@ -36,14 +36,27 @@ class Validation(NamedTuple):
     samples: list[dict[str, Any]]
 
 
+class Probes(NamedTuple):
+    """Sentences that the user asks to be filmed (`train.probes`), and what is right for each; None: not known."""
+
+    source: Sequence[str] = ()
+    reference: Sequence[str | None] = ()
+
+
+NO_PROBES = Probes()
+"""Some sentences of the dev set are filmed."""
+
+
 class Validated(NamedTuple):
     """The validated model and its text, for watchers of a training."""
 
     step: int
-    model: TranslationModel
+    model: Model
     """A copy in evaluation mode, independent of the training."""
     vocabularies: Vocabularies
     dev: DevSet
+    """See `Task.dev`."""
+    probes: Probes = NO_PROBES
 
 
 Watch = Callable[[Validated], Mapping[str, Any]]

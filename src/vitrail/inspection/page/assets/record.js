@@ -114,6 +114,8 @@ export class PageRecord {
     this.alone = source === null;
     /** Whether its text is only read: nothing is written. */
     this.reads = target === null;
+    /** Whether nothing was computed for a sentence: the film of a training is all that there is. */
+    this.bare = Object.keys(arrays).length === 0;
     /** Tokens before the pieces of the source. */
     this.lead = target === null && meta.first !== "" ? 1 : 0;
     /** What the encoder reads; nothing where the model has no source. */

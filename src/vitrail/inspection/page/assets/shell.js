@@ -133,11 +133,12 @@ function attentionWords(name) {
 function modelWords(record) {
   const {model} = record.meta;
   const [below, above] = ["source", "target"].map((side) => record.layerOutputs(side).length);
-  const layers = record.alone ? above : record.reads ? below : `${below} + ${above}`;
+  const [alone, reads] = [below === 0, above === 0];
+  const layers = alone ? above : reads ? below : `${below} + ${above}`;
   const size = [t(`${layers} ${layers === 1 ? "layer" : "layers"}`, `${layers} ${layers === 1 ? "couche" : "couches"}`), t(`width ${model.width}`, `largeur ${model.width}`)];
   if (record.places("hidden").length) return [String(model.cell).toUpperCase(), ...size, attentionWords(model.attention)];
   const heads = Math.max(...record.places("attention").map((place) => place.heads));
-  return [record.alone ? t("Transformer decoder", "Décodeur Transformer") : record.reads ? t("Transformer encoder", "Encodeur Transformer") : "Transformer", ...size, t(`${heads} heads`, `${heads} têtes`)];
+  return [alone ? t("Transformer decoder", "Décodeur Transformer") : reads ? t("Transformer encoder", "Encodeur Transformer") : "Transformer", ...size, t(`${heads} heads`, `${heads} têtes`)];
 }
 
 /** @param {PageRecord} record */
@@ -177,7 +178,7 @@ function partRemarks(meta) {
 function remarks(record) {
   const found = [...partRemarks(record.meta), ...(record.meta.notes ?? []).map((one) => one[tools.state.language])]
     .map((one) => tools.note("note", one));
-  const any = KINDS.some((kind) => record.attentions(kind).length > 0);
+  const any = record.bare || KINDS.some((kind) => record.attentions(kind).length > 0);
   if (!any && (record.alone || record.reads)) {
     found.unshift(tools.note("note", t(
       "This model has no attention: what it knows of the text so far is in the states of its cells alone, so there are no weights to show.",
@@ -196,7 +197,7 @@ function header() {
   const facts = [...modelWords(record), ...searchWords(record)];
   return h("header", {class: "header"},
     h("div", {class: "top"}, brand(), h("div", {class: "switches"}, languageSwitch(), schemeSwitch())),
-    record.alone || record.reads ? h("h1", {class: "pair"}, sentence(record.sides[0], meta.languages[record.reads ? 0 : 1], t("Text", "Texte"))) : h("h1", {class: "pair"},
+    record.alone || record.reads ? h("h1", {class: "pair"}, sentence(record.sides[0], meta.languages[record.reads ? 0 : 1], record.bare ? t("Run", "Entraînement") : t("Text", "Texte"))) : h("h1", {class: "pair"},
       sentence(meta.source, meta.languages[0], t("Source", "Source")),
       h("span", {class: "arrow", "aria-hidden": "true"}, "→"),
       h("span", {class: "unseen"}, t("is translated as", "est traduit par")),

@@ -192,7 +192,16 @@ interface FilmNorm {
   running: {mean_drift: (number | null)[]; variance_drift: (number | null)[]} | null;
 }
 
+interface FilmChoice {
+  position: number;
+  wanted: string;
+  chance: (number | null)[];
+  rank: (number | null)[];
+  candidates: [string, number][][];
+}
+
 interface Film {
+  task?: "translation" | "language" | "masked" | "classification" | "autoencoding";
   steps: number[];
   scores: Record<string, (number | null)[]>;
   probes: {source: string; reference: string; source_tokens: string[]; target_tokens: string[]}[];
@@ -202,6 +211,8 @@ interface Film {
   entropies: Record<string, (number | null)[][][]>;
   gradients: {places: string[]; norms: (number | null)[][]};
   norms: FilmNorm[];
+  choices?: FilmChoice[][];
+  latents?: (number | null)[][][];
 }
 
 // ---- what the views hand each other --------------------------------------------------------------------------------------------

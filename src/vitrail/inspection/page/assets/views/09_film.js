@@ -2,6 +2,7 @@
 import * as charts from "../charts.js";
 import * as tools from "../tools.js";
 import {h, t} from "../tools.js";
+import {brief, choicesPart, latentPart, wordsOf} from "./09_film_kinds.js";
 
 const state = {frame: null, probe: 0, layer: "mean", kind: null, score: null, norm: 0, timer: null};
 const PACE = 700; // milliseconds a frame
@@ -15,16 +16,17 @@ function halt() {
 // ---- what is told -------------------------------------------------------------------------------------------------------------------
 
 /**
- * Words of a text, each with whether the other text has it in the same order (longest common subsequence).
+ * Words of a text, or its characters where none has a space, each with whether the other text has it in the same order (longest common subsequence).
  * @param {string} text @param {string} other
  */
 function shared(text, other) {
-  const [a, b] = [text, other].map((one) => one.split(/\s+/).filter(Boolean));
+  const spaced = /\s/.test(text.trim()) || /\s/.test(other.trim());
+  const [a, b] = [text, other].map((one) => (spaced ? one.split(/\s+/).filter(Boolean) : [...one]));
   const length = Array.from({length: a.length + 1}, () => new Array(b.length + 1).fill(0));
   for (let i = a.length - 1; i >= 0; i -= 1) {
     for (let j = b.length - 1; j >= 0; j -= 1) length[i][j] = a[i] === b[j] ? 1 + length[i + 1][j + 1] : Math.max(length[i + 1][j], length[i][j + 1]);
   }
-  const found = a.map((word) => ({word, same: false}));
+  const found = a.map((word) => ({word, same: false, gap: spaced ? " " : ""}));
   for (let i = 0, j = 0; i < a.length && j < b.length; ) {
     if (a[i] === b[j]) found[(j += 1, i++)].same = true;
     else if (length[i + 1][j] >= length[i][j + 1]) i += 1;
@@ -33,44 +35,56 @@ function shared(text, other) {
   return found;
 }
 
-/** @param {any} name */
-const scoreName = (name) => ({
-  dev_bleu: "BLEU", dev_chrf: "chrF",
-  dev_loss_nats_per_token: t("loss on the dev set (nats per token)", "perte sur le jeu de dev (nats par token)"),
+/** What a probe is called in a list. @param {Film} film @param {number} number */
+const nameOf = (film, number) => (film.task === "language" ? film.probes[number].reference : film.probes[number].source);
+
+/** The unit of a loss. @param {Film} film */
+const unit = (film) => (film.task === "classification" ? t("nats", "nats") : t("nats per token", "nats par token"));
+
+/** @param {Film} film @param {string} name */
+const scoreName = (film, name) => ({
+  dev_bleu: "BLEU", dev_chrf: "chrF", dev_f1: t("macro F1", "F1 macro"), dev_matthews: "Matthews",
+  dev_accuracy: t("share that is right", "part de réponses justes"), dev_exact_share: t("share given back exactly", "part rendue exactement"),
+  dev_perplexity: t("perplexity", "perplexité"), dev_bits_per_byte: t("bits per byte", "bits par octet"),
+  dev_perplexity_per_word: t("perplexity per word", "perplexité par mot"),
+  dev_loss_nats_per_token: t(`loss on the dev set (${unit(film)})`, `perte sur le jeu de dev (${unit(film)})`),
 })[name] ?? name;
 
-/** Names of steps for axes: 2000 as 2k. @param {number} step */
-const brief = (step) => (step >= 10000 && step % 1000 === 0 ? `${step / 1000}k` : String(step));
-
 // ---- the parts: each has an element and a way to move to a frame --------------------------------------------------------------------
+
+/** A text that the model said, with what is not right marked. @param {Film} film @param {string} text @param {any} probe */
+function told(film, text, probe) {
+  const {begins, whole} = wordsOf(film);
+  if (!text) return [t("(nothing)", "(rien)")];
+  if (begins && text.startsWith(probe.source)) return [h("span", {class: "film-given"}, probe.source), text.slice(probe.source.length)];
+  if (whole || begins) return [h("span", whole && probe.reference && text !== probe.reference ? {class: "film-other"} : null, text)];
+  return shared(text, probe.reference).flatMap(({word, same, gap}) => [h("span", same ? null : {class: "film-other"}, word), gap]);
+}
 
 /** @param {Film} film */
 function translationsPart(film) {
   const said = film.probes.map(() => h("p", {class: "film-said", dir: "auto"}));
   const lost = film.probes.map(() => h("span", {class: "film-loss"}));
   const worst = Math.max(...film.losses.flat().filter((value) => value !== null), 1e-9);
+  const names = wordsOf(film);
   const cards = film.probes.map((probe, number) => h("div", {class: "film-card"},
-    h("p", {class: "quiet", dir: "auto"}, probe.source), said[number],
-    h("p", {class: "film-reference quiet", dir: "auto"}, h("span", null, t("reference: ",
-      "référence : ")), probe.reference), lost[number]));
+    names.alone ? null : h("p", {class: "quiet", dir: "auto"}, probe.source), said[number],
+    probe.reference ? h("p", {class: "film-reference quiet", dir: "auto"}, h("span", null, names.reference), probe.reference) : null, lost[number]));
   /** @param {number} frame */
   const move = (frame) => film.probes.forEach((probe, number) => {
-    const words = shared(film.translations[number][frame], probe.reference);
-    said[number].replaceChildren(...words.flatMap(({word, same}) => [h("span", same ? null : {class: "film-other"}, word), " "]));
-    if (!words.length) said[number].replaceChildren(t("(nothing)", "(rien)"));
+    said[number].replaceChildren(...told(film, film.translations[number][frame], probe));
     const loss = film.losses[number][frame];
-    lost[number].replaceChildren(
-      h("span", {class: "maps-track"}, h("span", {style: {width: `${((loss ?? 0) / worst) * 100}%`}})), t(`${tools.number(loss, 2)} nats per token`,
-        `${tools.number(loss, 2)} nats par token`));
+    if (loss === null) return lost[number].replaceChildren();
+    return lost[number].replaceChildren(
+      h("span", {class: "maps-track"}, h("span", {style: {width: `${(loss / worst) * 100}%`}})), `${tools.number(loss, 2)} ${unit(film)}`);
   });
   return {move, element: tools.section(
     t("What it said at this step", "Ce qu'il disait à ce pas"),
-    h("p", {class: "quiet"}, t("Dotted: words that the reference does not have in that place. The bar is the loss of the reference.",
-      "En pointillé : les mots que la référence n'a pas à cet endroit. La barre est la perte de la référence.")),
+    h("p", {class: "quiet"}, names.rule),
     h("div", {class: "film-cards"}, cards))};
 }
 
-/** Cross-attention of a probe at a step, in shares of 1. @param {Film} film @param {number} frame */
+/** The attention of a probe at a step, in shares of 1. @param {Film} film @param {number} frame */
 function weightsAt(film, frame) {
   const layers = film.attention[state.probe]?.[frame] ?? [];
   if (!layers.length) return null;
@@ -87,18 +101,22 @@ function attentionPart(film, current) {
   if (!able.length) return null;
   if (!able.includes(state.probe)) state.probe = able[0];
   const count = film.attention[state.probe].find((layers) => layers.length).length;
+  const crossed = (film.task ?? "translation") === "translation";
   const body = h("div", null);
   /** @param {number} frame */
   const move = (frame) => {
-    const {source_tokens: columns, target_tokens: rows} = film.probes[state.probe];
+    const {source_tokens: columns, target_tokens} = film.probes[state.probe];
+    const rows = crossed ? target_tokens : columns;
     const values = weightsAt(film, frame);
     if (!values) return body.replaceChildren(h("p", {class: "quiet"}, t("Not recorded.", "Non enregistré.")));
     const [down, across] = [rows, columns].map((tokens) => tokens.map(tools.piece));
     return body.replaceChildren(tools.figure(
-      charts.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: t(`Cross-attention at step ${film.steps[frame]}`,
-        `Attention croisée au pas ${film.steps[frame]}`)}),
-      t("Cross-attention while the reference is read, mean of the heads.",
-        "Attention croisée pendant la lecture de la référence, moyenne des têtes."),
+      charts.heatmap({values, rows: down, columns: across, max: 1, size: 420, label: crossed
+        ? t(`Cross-attention at step ${film.steps[frame]}`, `Attention croisée au pas ${film.steps[frame]}`)
+        : t(`Self-attention at step ${film.steps[frame]}`, `Auto-attention au pas ${film.steps[frame]}`)}),
+      crossed ? t("Cross-attention while the reference is read, mean of the heads.", "Attention croisée pendant la lecture de la référence, moyenne des têtes.")
+        : t("Self-attention: each token (row) and those that it reads (columns), mean of the heads.",
+          "Auto-attention : chaque token (ligne) et ceux qu'il lit (colonnes), moyenne des têtes."),
       () => tools.table(["", ...across], down.map((name, row) => [name, ...across.map((_, column) => tools.percent(values[row * across.length + column]))]))));
   };
   /** @param {string} key @param {(value: any) => any} read */
@@ -112,7 +130,7 @@ function attentionPart(film, current) {
     t("Where it looked at this step", "Où il regardait à ce pas"),
     tools.toolbar(
       able.length > 1 ? tools.select(t("Sentence",
-        "Phrase"), able.map((number) => ({value: String(number), text: film.probes[number].source})), String(state.probe), change("probe", Number)) : null,
+        "Phrase"), able.map((number) => ({value: String(number), text: nameOf(film, number)})), String(state.probe), change("probe", Number)) : null,
       count > 1 ? tools.choice(t("Layer", "Couche"), layers, state.layer, change("layer", String)) : null),
     body)};
 }
@@ -152,11 +170,10 @@ function scoresPart(film, current) {
   const losses = {value: "probes", text: t("loss of these sentences", "perte de ces phrases")};
   return chosenChart(film, {
     title: t("How well it did", "Ses progrès"), label: t("Measure", "Mesure"), key: "score",
-    options: [...names.map((name) => ({value: name, text: scoreName(name)})), losses],
+    options: [...names.map((name) => ({value: name, text: scoreName(film, name)})), losses],
     make: (name) => [name === "probes"
-      ? {series: film.losses.map((values, number) => ({name: film.probes[number].source, values})), label: losses.text, yLabel: t("nats per token",
-        "nats par token")}
-      : {series: [{name: scoreName(name), values: film.scores[name]}], label: scoreName(name), yLabel: ""}],
+      ? {series: film.losses.map((values, number) => ({name: nameOf(film, number), values})), label: losses.text, yLabel: unit(film)}
+      : {series: [{name: scoreName(film, name), values: film.scores[name]}], label: scoreName(film, name), yLabel: ""}],
   }, current);
 }
 
@@ -304,7 +321,7 @@ export const filmView = {
     if (state.frame === null || state.frame >= film.steps.length) state.frame = film.steps.length - 1;
     const current = () => state.frame;
     const parts = [
-      translationsPart(film), attentionPart(film, current), scoresPart(film, current),
+      translationsPart(film), choicesPart(film, current), latentPart(film, current), attentionPart(film, current), scoresPart(film, current),
       entropyPart(film, current), gradientPart(film), normsPart(film, current),
     ].filter(Boolean);
     root.append(

@@ -8,7 +8,7 @@ import {bar, lensPart, methodsOf} from "./06_beyond.js";
 const state = {row: 0, byWord: true};
 
 /** @param {string} name @param {number} share @param {string} value @param {boolean} chosen */
-function line(name, share, value, chosen) {
+export function line(name, share, value, chosen) {
   return h("div", {class: chosen ? "rea-row rea-chosen" : "rea-row", role: "listitem"},
     h("span", {class: "rea-name", dir: "auto"}, name),
     h("span", {class: "rea-track", "aria-hidden": "true"}, h("span", {class: "rea-bar", style: {width: `${share * 100}%`}})),
@@ -104,7 +104,7 @@ export const readingView = {
   id: "reading",
   order: 0,
   label: {en: "What it says", fr: "Ce qu'il dit"},
-  available: (record) => record.reads,
+  available: (record) => record.reads && !record.bare,
   render(root, record) {
     root.append(...[guessPart(record), labelPart(record), reasonPart(record), lensPart(record), poolingPart(record)].filter(Boolean));
   },

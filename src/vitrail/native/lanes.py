@@ -1,0 +1,228 @@
+"""Vectors of 16 numbers as values of Numba code: one register with AVX-512, two with AVX2, four with SSE2 and NEON.
+
+A plain Numba loop becomes vector instructions only when LLVM can prove that it may; sums and products of several rows at once rarely do.
+Here `load(a, i) * load(b, j) + c` is what it says. Everything lowers to LLVM's own vector operations, so it runs on every processor.
+
+Functions of this module can be called in compiled code only. Nothing checks indices.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any, cast
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, register_model
+
+COUNT = 16
+"""Numbers in a vector."""
+_I8, _I32, _F32 = ir.IntType(8), ir.IntType(32), ir.FloatType()
+_LANES = ir.VectorType(_F32, COUNT)
+_INTEGERS = ir.VectorType(_I32, COUNT)
+_FAST = ("contract", "nsz")
+_ALIGNED = 4
+"""Bytes: rows may begin at any number."""
+
+
+class _Lanes(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name="16 x float32")
+
+
+class _Registers(types.Type):
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(name=f"{count} x 16 x float32")
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _LANES)
+
+
+@register_model(_Registers)
+class _RegistersModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, kind: Any) -> None:
+        super().__init__(manager, kind, _LANES.as_pointer())
+
+
+lanes = _Lanes()
+
+
+def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that gives the types of its result and arguments, and the code that stands for a call."""
+    return cast(Callable[..., Any], intrinsic(function))
+
+
+def _infix(function: Any, make: Callable[[Any, Any, Any], Any]) -> None:
+    """Give an operator of Python a meaning for two vectors."""
+
+    class Typing(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            return signature(lanes, lanes, lanes) if args == (lanes, lanes) else None
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return make(builder, *args)
+
+    cast(Any, infer_global)(function)(Typing)
+    lower_builtin(function, lanes, lanes)(code)
+
+
+_infix(operator.add, lambda builder, x, y: builder.fadd(x, y, flags=_FAST))
+_infix(operator.sub, lambda builder, x, y: builder.fsub(x, y, flags=_FAST))
+_infix(operator.mul, lambda builder, x, y: builder.fmul(x, y, flags=_FAST))
+_infix(operator.truediv, lambda builder, x, y: builder.fdiv(x, y, flags=_FAST))
+
+
+def _call(builder: Any, name: str, result: Any, *args: Any) -> Any:
+    kind = ir.FunctionType(result, [one.type for one in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+
+def _spread(builder: Any, value: Any) -> Any:
+    first = builder.insert_element(ir.Constant(_LANES, ir.Undefined), value, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, first, ir.Constant(_INTEGERS, [0] * COUNT))
+
+
+def _constant(value: float) -> Any:
+    return ir.Constant(_LANES, [value] * COUNT)
+
+
+def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, item: Any) -> Any:
+    data = context.make_array(kind)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), item.as_pointer())
+
+
+@_inlined
+def spread(typingctx: Any, value: Any) -> Any:
+    """A number, 16 times."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return _spread(builder, args[0])
+
+    return lanes(types.float32), code
+
+
+@_inlined
+def load(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index : index + 16], of a contiguous float32 array of one dimension."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return builder.load(_address(context, builder, array, args[0], args[1], _LANES), align=_ALIGNED)
+
+    return lanes(array, types.intp), code
+
+
+@_inlined
+def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index : index + 16] = value."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        builder.store(args[2], _address(context, builder, array, args[0], args[1], _LANES), align=_ALIGNED)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), code
+
+
+@_inlined
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Begin to fetch the cache line of array[index], which will be written."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        place = _address(context, builder, array, args[0], args[1], _I8)
+        write, keep, data = (ir.Constant(_I32, number) for number in (1, 3, 1))
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), place, write, keep, data)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
+
+
+@_inlined
+def total(typingctx: Any, value: Any) -> Any:
+    """The sum of the 16, in any order."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        function_type = ir.FunctionType(_F32, [_F32, _LANES])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.vector.reduce.fadd.v16f32")
+        return builder.call(function, [ir.Constant(_F32, -0.0), args[0]], fastmath=("reassoc",))
+
+    return types.float32(lanes), code
+
+
+@_inlined
+def square_root(typingctx: Any, value: Any) -> Any:
+    """√x of each."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return _call(builder, "llvm.sqrt.v16f32", _LANES, args[0])
+
+    return lanes(lanes), code
+
+
+@_inlined
+def exponential(typingctx: Any, value: Any) -> Any:
+    """e^x of each, within 2 units in the last place; x is limited to -87 .. 88.
+
+    e^x = 2^n · e^r with n = round(x / ln 2) and |r| <= ln 2 / 2 (reduction of Cody and Waite 1980; polynomial of Cephes' expf).
+    """
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return _exponential(builder, args[0])
+
+    return lanes(lanes), code
+
+
+def _exponential(builder: Any, x: Any) -> Any:
+    def fma(a: Any, b: Any, c: Any) -> Any:
+        return _call(builder, "llvm.fma.v16f32", _LANES, a, b, c)
+
+    x = builder.select(builder.fcmp_ordered(">", x, _constant(-87.0)), x, _constant(-87.0))
+    x = builder.select(builder.fcmp_ordered("<", x, _constant(88.0)), x, _constant(88.0))
+    n = _call(builder, "llvm.rint.v16f32", _LANES, builder.fmul(x, _constant(1.4426950408889634)))
+    r = fma(n, _constant(2.12194440e-4), fma(n, _constant(-0.693359375), x))
+    p = _constant(1.9875691500e-4)
+    for number in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1):
+        p = fma(p, r, _constant(number))
+    p = fma(p, builder.fmul(r, r), builder.fadd(r, _constant(1.0)))
+    bias, mantissa = (ir.Constant(_INTEGERS, [number] * COUNT) for number in (127, 23))
+    power = builder.shl(builder.add(builder.fptosi(n, _INTEGERS), bias), mantissa)
+    return builder.fmul(p, builder.bitcast(power, _LANES))
+
+
+@_inlined
+def registers(typingctx: Any, shape: Any) -> Any:
+    """Room for as many vectors as `shape` (a tuple) has elements, without values.
+
+    The length of a tuple is part of its type: loops over `range(len(shape))` are unrolled, and the room becomes registers.
+    """
+    kind = _Registers(cast(int, shape.count))
+
+    def code(context: Any, builder: Any, types_: Any, args: Any) -> Any:
+        return cgutils.alloca_once(builder, _LANES, size=kind.count)
+
+    return kind(shape), code
+
+
+@_inlined
+def get(typingctx: Any, room: Any, place: Any) -> Any:
+    """The vector at a place of `registers`."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return builder.load(builder.gep(args[0], [args[1]]))
+
+    return lanes(room, types.intp), code
+
+
+@_inlined
+def put(typingctx: Any, room: Any, place: Any, value: Any) -> Any:
+    """Set the vector at a place of `registers`."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        builder.store(args[2], builder.gep(args[0], [args[1]]))
+        return context.get_dummy_value()
+
+    return types.void(room, types.intp, lanes), code

@@ -1,0 +1,52 @@
+"""Compiled functions: without Numba, and where their cache lies."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vitrail.errors import UsageError
+from vitrail.native import compiled
+
+
+def test_without_numba_the_error_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"numba is not installed") as error:
+        compiled.require_numba("word vectors")
+    assert "vitrail[fast]" in str(error.value)
+
+
+_CODE = """
+import sys
+from vitrail.native.compiled import cache_folder
+print(cache_folder())
+"""
+
+
+def _cache_folder(environment: dict[str, str]) -> str:
+    found = subprocess.run([sys.executable, "-c", _CODE], env=os.environ | environment, capture_output=True, text=True, check=True)
+    return found.stdout.strip()
+
+
+def test_the_cache_is_named_by_sources_and_processor_and_belongs_to_the_user(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    folder = Path(_cache_folder({"VITRAIL_CACHE": str(tmp_path)}))
+    assert folder.parent == tmp_path and folder.name.startswith("native-")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    other = _cache_folder({"VITRAIL_CACHE": str(tmp_path), "NUMBA_CPU_NAME": "x86-64"})
+    assert other != str(folder)
+
+
+def test_a_cache_that_others_may_write_is_not_used(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    folder = Path(_cache_folder({"VITRAIL_CACHE": str(tmp_path)}))
+    folder.chmod(0o777)
+    assert _cache_folder({"VITRAIL_CACHE": str(tmp_path)}) == "None"
+
+
+def test_where_no_cache_can_be_written_there_is_none(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    (tmp_path / "file").write_text("no folder")
+    assert _cache_folder({"VITRAIL_CACHE": str(tmp_path / "file" / "below")}) == "None"

@@ -1,0 +1,71 @@
+"""The vector layer against numpy, operation by operation."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("numba")
+
+from vitrail.native.arrays import LINE_BYTES, aligned_zeros, padded
+from vitrail.native.compiled import compiled
+from vitrail.native.lanes import exponential, get, load, prefetch, put, registers, spread, square_root, store, total
+
+
+@compiled
+def _operate(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> float:
+    x, y = load(a, 0), load(b, 0)
+    prefetch(out, 0)
+    store(out, 0, x + y)
+    store(out, 16, x - y)
+    store(out, 32, x * y)
+    store(out, 48, x / y)
+    store(out, 64, square_root(y))
+    store(out, 80, exponential(x))
+    store(out, 96, spread(a[3]))
+    return total(x)
+
+
+@compiled
+def _sum_rows(rows: np.ndarray, count: int, shape: tuple[int, ...]) -> float:
+    sums = registers(shape)
+    for v in range(len(shape)):
+        put(sums, v, spread(np.float32(0)))
+    for n in range(count):
+        for v in range(len(shape)):
+            put(sums, v, get(sums, v) + load(rows, 16 * (n * len(shape) + v)))
+    found = np.float32(0)
+    for v in range(len(shape)):
+        found += total(get(sums, v))
+    return found
+
+
+def test_each_operation_is_that_of_numpy() -> None:
+    generator = np.random.default_rng(1)
+    a, b = generator.normal(size=16).astype(np.float32), generator.uniform(0.1, 2, 16).astype(np.float32)
+    out = np.zeros(112, np.float32)
+    sum_of_a = _operate(a, b, out)
+    expected = np.concatenate([a + b, a - b, a * b, a / b, np.sqrt(b), np.exp(a), np.full(16, a[3])])
+    np.testing.assert_allclose(out, expected, rtol=3e-7, atol=1e-7)
+    assert sum_of_a == pytest.approx(a.sum(), abs=1e-5)
+
+
+@pytest.mark.parametrize("x", [-200.0, -87.0, -30.0, -1e-6, 0.0, 1.0, 30.0, 88.0, 200.0])
+def test_the_exponential_is_exact_to_its_last_bits_and_limited(x: float) -> None:
+    out = np.zeros(112, np.float32)
+    _operate(np.full(16, x, np.float32), np.ones(16, np.float32), out)
+    np.testing.assert_allclose(out[80:96], np.exp(np.float64(np.clip(x, -87, 88))), rtol=4e-7)
+
+
+@pytest.mark.parametrize("vectors", [1, 2, 7, 19])
+def test_registers_hold_as_many_vectors_as_their_shape_has(vectors: int) -> None:
+    rows = np.random.default_rng(2).integers(-9, 9, 5 * 16 * vectors).astype(np.float32)
+    assert _sum_rows(rows, 5, (0,) * vectors) == rows.sum()
+
+
+@pytest.mark.parametrize("count", [1, 100, 4097])
+def test_arrays_begin_at_a_cache_line(count: int) -> None:
+    array = aligned_zeros(count)
+    assert array.ctypes.data % LINE_BYTES == 0 and array.shape == (count,) and not array.any()
+
+
+def test_padded_is_the_next_multiple_of_sixteen() -> None:
+    assert [padded(width) for width in (1, 16, 17, 100, 300)] == [16, 16, 32, 112, 304]
