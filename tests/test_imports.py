@@ -16,7 +16,7 @@ from source import SOURCE, circles, import_graph, imports, module_files, module_
 
 ORDER = (
     *("errors", "version", "renamed", "config", "files", "runtime", "languages", "scoring", "reports"),
-    *("nn", "phrasebook", "data", "models", "decode", "train", "evaluation", "ladder", "doctor", "inspection"),
+    *("nn", "native", "phrasebook", "data", "vectors", "models", "decode", "train", "evaluation", "ladder", "doctor", "inspection"),
     *("export", "serving", "bench", "experiments", "api", "commands", "cli"),
 )
 # The public names and `python -m vitrail`, which may name any room.
