@@ -11,8 +11,8 @@ import torch
 pytest.importorskip("numba")
 
 from vitrail.errors import TrainingError, UsageError
+from vitrail.vectors.steps.glove import GloveState, begin_glove, glove_pass_block, weigh
 from vitrail.vectors.training.cooccurrence import Counting, Pairs, count_pairs
-from vitrail.vectors.training.glove import GloveState, begin_glove, glove_pass_block, weigh
 
 
 def drawn_pairs(vocabulary: int, *, count: int, seed: int = 0) -> Pairs:

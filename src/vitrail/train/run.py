@@ -49,12 +49,7 @@ from vitrail.train.resume.changes import (
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
-<<<<<<< HEAD
-from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
-=======
 from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, read_digests, require_donors, start_from, to_lines
-from vitrail.train.stopping import StopRequest
->>>>>>> main
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.probes import read_probes
 from vitrail.train.tasks.validate import Validated, Validation, Watch

@@ -25,7 +25,7 @@ from vitrail.errors import DataError, UsageError
 from vitrail.files import FolderWriter, ScratchFile, publish_folder, scratch_file, verify_folder
 from vitrail.native.compiled import compiled
 from vitrail.native.lanes import prefetch
-from vitrail.vectors.training.draws import Floats, Integers
+from vitrail.vectors.steps.draws import Floats, Integers
 
 Longs = npt.NDArray[np.int64]
 Progress = Callable[[int], None]
