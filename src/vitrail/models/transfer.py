@@ -1,7 +1,7 @@
 """What one model can take from another, by role: which settings must fit, and the values of each weight."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ class VectorsShape(NamedTuple):
     """What stands for a model's configuration where word vectors are taken."""
 
     width: int
-    kind: ClassVar[str] = "word-vectors"
+    kind: Literal["word-vectors"] = "word-vectors"
 
 
 class Asked(NamedTuple):

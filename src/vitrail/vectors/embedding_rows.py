@@ -46,8 +46,8 @@ class EmbeddingRows:
 
 class _Token(NamedTuple):
     id: int
-    text: str
-    """Without the space before it; empty for a byte."""
+    text: str | None
+    """Without the space before it; None for a byte, which is of many rare characters."""
     word: str | None
     """The word of the vectors that it stands for; None for a part of a word."""
 
@@ -55,10 +55,11 @@ class _Token(NamedTuple):
 def rows_for(vocabulary: Subwords, vectors: WordVectors) -> EmbeddingRows:
     """Find a vector for each token.
 
-    A token that is a word takes that word's vector: as it is written, else composed (NFC), in lower case, or of the most frequent word that
-    is equal but for case. Of vectors of the same sort of pieces (with the mark for a space) a token takes its own. Any other piece takes the
-    mean of the words that this vocabulary divides into pieces with this one among them, each as often as it occurs (where that is not known,
-    by Zipf's law, 1 / rank). What is left takes the mean of its n-grams where the vectors have some. The special ids take nothing.
+    A token that is a word takes that word's vector: as it is written, else composed (NFC), in lower case, or of the most frequent
+    word that is equal but for case. Of vectors of the same sort of pieces (with the mark for a space) a token takes its own. Any other
+    piece takes the mean of the words that this vocabulary divides into pieces with this one among them, each as often as it occurs
+    (where that is not known, by Zipf's law, 1 / rank). What is left takes the mean of its n-grams where the vectors have some. The
+    special ids take nothing.
     Cost: 100,000 words and 8,000 pieces: 1 s.
     """
     values = np.zeros((vocabulary.size, vectors.dimension), dtype=np.float32)
@@ -84,15 +85,20 @@ def rows_for(vocabulary: Subwords, vectors: WordVectors) -> EmbeddingRows:
 def _tokens(vocabulary: Subwords, vectors: WordVectors) -> list[_Token]:
     """All tokens of text, with the words that they stand for."""
     as_written = _are_pieces(vectors)
-    text_from = BEFORE_CHARACTERS if isinstance(vocabulary, SentencePieceSubwords) else EOS + 1  # before it, bytes of rare characters
+    first = _first_of_text(vocabulary)
     words_alone = isinstance(vocabulary, WordVocabulary) or (
         isinstance(vocabulary, CharacterVocabulary) and all(len(word) == 1 for word in vectors.words)
     )
     found: list[_Token] = []
     for id, piece in enumerate(vocabulary.pieces(range(EOS + 1, vocabulary.size)), start=EOS + 1):
-        text = unicodedata.normalize("NFC", piece.removeprefix(_SPACE)) if id >= text_from else ""
+        text = unicodedata.normalize("NFC", piece.removeprefix(_SPACE)) if id >= first else None
         found.append(_Token(id, text, piece if as_written else _word_of(piece, text, always=words_alone)))
     return found
+
+
+def _first_of_text(vocabulary: Subwords) -> int:
+    """The first id that is neither special nor a byte."""
+    return BEFORE_CHARACTERS if isinstance(vocabulary, SentencePieceSubwords) else EOS + 1
 
 
 def _are_pieces(vectors: WordVectors) -> bool:
@@ -105,7 +111,7 @@ def _are_lower(vectors: WordVectors) -> bool:
     return all(word == word.lower() for word in vectors.words[:_LOOKED_AT])
 
 
-def _word_of(piece: str, text: str, *, always: bool) -> str | None:
+def _word_of(piece: str, text: str | None, *, always: bool) -> str | None:
     """The word that a piece is. One without a space before it is a word where none goes on there: a comma or 春, but not `ing`."""
     if not text or always or piece.startswith(_SPACE):
         return text or None
@@ -137,9 +143,9 @@ def _compose(vocabulary: Subwords, vectors: WordVectors, tokens: Sequence[_Token
     mark = _SPACE if _are_pieces(vectors) else ""
     words = {row: word for row, word in enumerate(vectors.words[:_DIVIDED_WORDS]) if word.startswith(mark) and _is_text(word)}
     texts = {row: unicodedata.normalize("NFC", word.removeprefix(mark)) for row, word in words.items()}
-    _take_means(vocabulary, vectors, texts, values=values, known=known, among=[token.id for token in tokens if token.text])
+    _take_means(vocabulary, vectors, texts, values=values, known=known, among=[token.id for token in tokens if token.text is not None])
     capitals = {row: capital for row, text in texts.items() if (capital := text[:1].upper() + text[1:]) != text}
-    among = [token.id for token in tokens if token.text != token.text.lower()]
+    among = [token.id for token in tokens if token.text and token.text != token.text.lower()]
     _take_means(vocabulary, vectors, capitals, values=values, known=known, among=among)
 
 
@@ -156,17 +162,22 @@ def _take_means(
     known: npt.NDArray[np.bool_],
     among: Sequence[int],
 ) -> None:
-    """Give each of some pieces without a vector the mean of the words, by row, whose text has it among its pieces."""
+    """Give each of some pieces without a vector the mean of the words, by row, whose text has it among its pieces.
+
+    Words with characters that the vocabulary does not know are no words of its language.
+    """
     wanted = np.zeros_like(known)
     wanted[list(among)] = True
     wanted &= ~known
     slots = np.cumsum(wanted) - 1
     sums, totals = np.zeros((int(wanted.sum()), vectors.dimension)), np.zeros(int(wanted.sum()))
     rows = list(texts)
+    first = _first_of_text(vocabulary)
     for start in range(0, len(rows) if len(sums) else 0, _BLOCK):
         block = rows[start : start + _BLOCK]
         divided = vocabulary.encode_batch([texts[row] for row in block])
-        pairs = [(row, id) for row, ids in zip(block, divided, strict=True) for id in sorted(set(ids)) if wanted[id]]
+        whole = [(row, ids) for row, ids in zip(block, divided, strict=True) if ids and min(ids) >= first]
+        pairs = [(row, id) for row, ids in whole for id in sorted(set(ids)) if wanted[id]]
         if not pairs:
             continue
         of, ids = np.array(pairs).T

@@ -141,7 +141,7 @@ def _heads(config: "AnyConfig", wanted: Mapping[str, Choice], model: Any) -> lis
         raise UsageError(
             f"model.width = {width.value}, {width.reason}",
             expected=f"a width for {positions} positions that divides into several heads, for example {config.width}",
-            remedy=f"other vectors: vitrail vectors train --dimension {config.width}; or a recurrent model, whose embeddings may have any width",
+            remedy=f"vectors of another dimension: vitrail vectors train --dimension {config.width}; or a recurrent model, for any",
         )
     return [] if heads == config.heads else [Choice("model.heads", heads, f"width {width.value} does not divide into {config.heads}")]
 

@@ -117,7 +117,7 @@ def _load(folder: Path) -> LoadedFolder | WordVectors:
 
 
 def _kind(donor: LoadedFolder | WordVectors) -> str:
-    return VectorsShape.kind if isinstance(donor, WordVectors) else donor.config.kind
+    return "word-vectors" if isinstance(donor, WordVectors) else donor.config.kind
 
 
 def _covered(part: Part, stores: Sequence[Store]) -> dict[str, Any]:
