@@ -194,7 +194,9 @@ class _Run:
         """Take weights from other models, or what is known of that from the checkpoint."""
         if self.checkpoint is not None:
             return self.checkpoint.facts.get("init", {})
-        return start_from(self.model, self.config, self.prepared.vocabularies) if self.config.init else {}
+        if not self.config.init:
+            return {}
+        return start_from(self.model, self.config, self.prepared.vocabularies, self.prepared.stores)
 
     def _known_score(self, asked: str) -> str:
         """The dev score that chooses the best model. Raises UsageError for one that this task does not have."""
