@@ -120,7 +120,7 @@ class _Pairs:
 
 
 def _chunks(words: Iterable[tuple[Sequence[str], int]]) -> list[tuple[tuple[str, ...], int]]:
-    """Words in parts of some pieces, the most frequent first, up to a number of pieces: a script without spaces has words as long as a line."""
+    """Words in parts of some pieces, the most frequent first, up to a limit: a script without spaces has words as long as a line."""
     counts: Counter[tuple[str, ...]] = Counter()
     for pieces, count in words:
         for start in range(0, len(pieces), _CHUNK):
