@@ -73,7 +73,7 @@ def vitrail_runs(capfd: pytest.CaptureFixture[str]) -> Vitrail:
 
 WITHOUT_THREADS = ("film",)
 MORE: dict[str, list[str]] = {"order": ["ann sees"], "bottleneck": ["ann sees"]}
-RESULTS = {"causal": {"heads", "maps", "projector"}, "recurrent": {"maps", "projector"}}
+RESULTS = {"causal": {"heads", "maps", "film", "projector"}, "recurrent": {"maps", "film", "projector"}}
 """The studies that give a result."""
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabul
 from vitrail.models.base import LanguageModel, Model, unique_tensors
 from vitrail.models.build import MODEL_KINDS, build_model, count_parameters, read_config
 from vitrail.models.model_folder import load_folder, save_model
+from vitrail.models.transfer import take_vectors
 from vitrail.nn.probe import Probe
+from vitrail.vectors import WordVectors
 
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))
 JOINT = Vocabularies(LETTERS, LETTERS, joint=True)
@@ -184,3 +187,29 @@ def test_what_is_read_before_or_from_both_sides(kind: str) -> None:
         else:
             seen, changed = (model.latent(pad_rows([row])) for row in (first, other))
             assert not torch.allclose(seen, changed)
+
+
+@every_kind
+def test_embeddings_come_from_word_vectors(kind: str) -> None:
+    """Known tokens take vectors, of the size that embeddings are drawn with; everything else keeps its bits."""
+    draw = np.random.default_rng(3)
+    vectors = WordVectors(list("bcdXYk"), draw.normal(7.0, 3.0, size=(6, 16)).astype(np.float32))
+    model = build(kind)
+    before = {name: tensor.clone() for name, tensor in model.shared_weights().items()}
+    found = take_vectors("embeddings", model, EXAMPLES[kind].vocabularies, vectors, named="vectors")
+    own = model.shared_weights()
+    assert all(torch.equal(own[name], tensor) for name, tensor in before.items()), "nothing is changed"
+    tables = [name for name in found.values if name.endswith("embedding.weight")]
+    assert tables
+    tied = {name for name, tensor in own.items() if tensor.data_ptr() in {own[table].data_ptr() for table in tables}}
+    assert set(found.values) == tied
+    ids = LETTERS.encode("bcdk")
+    for name, value in found.values.items():
+        assert value.shape == own[name].shape
+        taken = torch.from_numpy(vectors.matrix[[0, 1, 2, 5]].copy())
+        scale = value[ids] / taken
+        assert torch.allclose(scale, scale[0, 0].expand_as(scale), rtol=1e-5)
+        assert value[ids].square().mean().sqrt() == pytest.approx(float(own[name][:SIZE].square().mean().sqrt()), rel=1e-5)
+        others = [row for row in range(len(value)) if row not in ids]
+        assert torch.equal(value[others], before[name][others])
+    assert {(rows.exact, rows.composed, rows.fresh) for rows in found.rows.values()} == {(4, 0, SIZE - 4)}

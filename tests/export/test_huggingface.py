@@ -33,6 +33,8 @@ LINES = [
 VOCABULARIES = {
     "bpe": lambda: train_sentencepiece(LINES[:4] * 20, size=420, kind="bpe"),
     "unigram": lambda: train_sentencepiece(LINES[:4] * 20, size=400, kind="unigram"),
+    "bpe-grown": lambda: train_sentencepiece(LINES[:2] * 20, size=340, kind="bpe").extended(LINES[2:4] * 3, most=80),
+    "unigram-grown": lambda: train_sentencepiece(LINES[:2] * 20, size=320, kind="unigram").extended(LINES[2:4] * 3, most=80),
     "character": lambda: CharacterVocabulary.train(LINES[:4], size=120),
 }
 BLOCK = {"width": 16, "heads": 2, "feed_forward": 24, "activation": "gelu", "dropout": 0.1}

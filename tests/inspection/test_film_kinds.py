@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -113,7 +113,7 @@ def test_a_frame_leaves_the_model_as_it_was_and_is_read_back(name: str) -> None:
     assert frame.probes[0].reference.split()[0][:2] in Film((frame,), {}).to_text()
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [*FEW[2:], *(pytest.param(name, marks=pytest.mark.slow) for name in (*FEW[:2], *MORE))])
 def test_gradients_are_those_of_the_loss_that_is_trained(name: str) -> None:
     """Against `backward` of the models' own loss of the same rows."""
     seen = example(name)
@@ -138,7 +138,9 @@ def test_gradients_are_those_of_the_loss_that_is_trained(name: str) -> None:
     assert next(iter(found)).endswith("embedding")
 
 
-@pytest.mark.parametrize("name", ["causal", pytest.param("causal-rms-rotary-swiglu", marks=pytest.mark.slow), "gru-residual"])
+@pytest.mark.parametrize(
+    "name", ["causal", *(pytest.param(name, marks=pytest.mark.slow) for name in ("causal-rms-rotary-swiglu", "gru-residual"))]
+)
 def test_next_tokens_are_those_of_the_line_alone(name: str) -> None:
     made, frame = generator(name), frame_of(f"language:{name}")
     for row, probe in enumerate(frame.probes):
@@ -287,19 +289,34 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(loop, "update", update)
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a run of each kind: `whole`, which was filmed, and `plain`, which was not. Read only."""
+
+    @cache
+    def train(name: str) -> Path:
+        folder = tmp_path_factory.mktemp(name)
+        run(settings(folder, name), folder / "plain")
+        run(settings(folder, name), folder / "whole", watch=Recorder())
+        return folder
+
+    return train
+
+
 @pytest.mark.parametrize("name", FILMED)
-def test_a_killed_training_has_a_whole_film_and_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    run(settings(tmp_path, name), tmp_path / "plain")
-    run(settings(tmp_path, name), tmp_path / "whole", watch=Recorder())
-    assert not differing(tmp_path / "plain", tmp_path / "whole"), "filming changes no bit"
+def test_a_killed_training_has_a_whole_film_and_is_the_same(
+    name: str, trained: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plain, whole = trained(name) / "plain", trained(name) / "whole"
+    assert not differing(plain, whole), "filming changes no bit"
     with monkeypatch.context() as patch, pytest.raises(Killed):
         kill_at(patch, 14)
         run(settings(tmp_path, name), tmp_path / "run", watch=Recorder())
     run(settings(tmp_path, name), tmp_path / "run", watch=Recorder())
     film = read_film(tmp_path / "run")
     assert film.steps == (6, 12, 18, 20) and film.frames[0].task == TASKS[name]
-    assert (tmp_path / "run" / "film.jsonl").read_bytes() == (tmp_path / "whole" / "film.jsonl").read_bytes()
-    assert not differing(tmp_path / "plain", tmp_path / "run")
+    assert (tmp_path / "run" / "film.jsonl").read_bytes() == (whole / "film.jsonl").read_bytes()
+    assert not differing(plain, tmp_path / "run")
 
 
 REFUSED = [
@@ -371,7 +388,7 @@ def alone(name: str) -> Inspection:
     return Inspection(record.facts, record.arrays)
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [FEW[3], *(pytest.param(name, marks=pytest.mark.slow) for name in (*FEW[:3], FEW[4], *MORE))])
 def test_the_page_draws_what_the_kind_has(name: str, tab: Tab) -> None:
     record = alone(name)
     film = record.facts.extras["film"]
@@ -395,20 +412,19 @@ def test_the_page_draws_what_the_kind_has(name: str, tab: Tab) -> None:
     assert "step 20" in page.locator(".film-bar output").inner_text()
 
 
-def test_the_command_line_shows_and_writes_films(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    run(settings(tmp_path, "gpt"), tmp_path / "run", watch=Recorder())
-    assert vitrail.cli.run(["inspect", "film", str(tmp_path / "run")]) == 0
+def test_the_command_line_shows_and_writes_films(trained: Callable[[str], Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = trained("lstm") / "whole"
+    assert vitrail.cli.run(["inspect", "film", str(whole)]) == 0
     assert "4 frames, steps 6 to 20" in capfd.readouterr().out
-    assert vitrail.cli.run(["inspect", "film", str(tmp_path / "run"), "--json"]) == 0
+    assert vitrail.cli.run(["inspect", "film", str(whole), "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["task"] == "language"
     page = tmp_path / "film.html"
-    assert vitrail.cli.run(["inspect", "film", str(tmp_path / "run"), "-o", str(page)]) == 0
+    assert vitrail.cli.run(["inspect", "film", str(whole), "-o", str(page)]) == 0
     assert page.stat().st_size < 2_000_000 and "wrote" in "".join(capfd.readouterr())
     (tmp_path / "own.html").write_text("mine")
-    assert vitrail.cli.run(["inspect", "film", str(tmp_path / "run"), "-o", str(tmp_path / "own.html")]) == UsageError.exit_code
+    assert vitrail.cli.run(["inspect", "film", str(whole), "-o", str(tmp_path / "own.html")]) == UsageError.exit_code
     assert (tmp_path / "own.html").read_text() == "mine"
-    (tmp_path / "run" / "film.jsonl").unlink()
     capfd.readouterr()
-    assert vitrail.cli.run(["inspect", "film", str(tmp_path / "run"), "-o", str(page)]) != 0
+    assert vitrail.cli.run(["inspect", "film", str(trained("lstm") / "plain"), "-o", str(page)]) != 0
     told = capfd.readouterr().err
     assert "holds no film" in told and "expected:" in told and "try:" in told

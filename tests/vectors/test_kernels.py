@@ -11,9 +11,9 @@ pytest.importorskip("numba")
 
 from vitrail.native.arrays import aligned_zeros, padded
 from vitrail.native.compiled import compiled
-from vitrail.vectors.training.draws import draw_below, draw_bits, draw_word, word_table
-from vitrail.vectors.training.kernels import LONGEST, Reading, Rows, Workspace, learn, read_line
-from vitrail.vectors.training.tree import huffman_paths
+from vitrail.vectors.steps.draws import draw_below, draw_bits, draw_word, word_table
+from vitrail.vectors.steps.kernels import LONGEST, Reading, Rows, Workspace, learn, read_line
+from vitrail.vectors.steps.tree import huffman_paths
 from vitrail.vectors.training.word2vec import keep_shares
 
 

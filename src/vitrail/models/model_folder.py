@@ -291,6 +291,8 @@ def _origins(init: Mapping[str, Any] | None) -> list[str]:
         lines[-1] += "; frozen" * part["frozen"]
         for side, tokens in part["tokens"].items():
             lines.append(f"  - {side} tokens: " + ", ".join(f"{number:,} {how}" for how, number in tokens.items()))
+            if side in part.get("text", {}):
+                lines[-1] += f"; {part['text'][side]:.1%} of the text"
     return [*lines, f"- fresh: {', '.join(init['fresh']) or 'nothing'}"]
 
 

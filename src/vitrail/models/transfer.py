@@ -1,8 +1,9 @@
 """What one model can take from another, by role: which settings must fit, and the values of each weight."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from vitrail.models.build import AnyConfig
 from vitrail.models.kinds.blocks import BlockConfig, CellsConfig
 from vitrail.models.model_folder import LoadedFolder
 from vitrail.models.places import HALVES, TABLES, Side, group_of, numbered, rank
+from vitrail.vectors.embedding_rows import EmbeddingRows, rows_for
+from vitrail.vectors.word_vectors import WordVectors
 
 Role = Literal["all", "encoder", "decoder", "embeddings", "source_embeddings", "target_embeddings"]
 """What is taken; a later one of these takes the place of an earlier one's weights."""
@@ -35,12 +38,19 @@ _SIDES_OF: dict[Role, tuple[Side, ...]] = {
 # ---- settings --------------------------------------------------------------------------------------------------------------------
 
 
+class VectorsShape(NamedTuple):
+    """What stands for a model's configuration where word vectors are taken."""
+
+    width: int
+    kind: Literal["word-vectors"] = "word-vectors"
+
+
 class Asked(NamedTuple):
     """One part that is asked for: its role, the folder's name, and the configuration of the model there."""
 
     role: Role
     named: str
-    donor: AnyConfig
+    donor: AnyConfig | VectorsShape
 
     def __str__(self) -> str:
         return f"init {self.role} = {self.named}"
@@ -55,6 +65,12 @@ def fitting_settings(asked: Asked, config: type[BlockConfig | CellsConfig]) -> d
     if role in _SIDES_OF:
         width = donor.embedding_width if isinstance(donor, CellsConfig) else donor.width
         return {"embedding_width" if issubclass(config, CellsConfig) else "width": width}
+    if isinstance(donor, VectorsShape):
+        raise UsageError(
+            f"{asked}: word vectors are embeddings alone",
+            expected="embeddings, source_embeddings or target_embeddings",
+            remedy=f"--init embeddings={asked.named}",
+        )
     known, own = set(type(donor).model_fields), set(config.model_fields)
     depths = [[name for name in _DEPTHS if name in fields] for fields in (own, known)]
     halves, blocks = _HALVES_OF[role], issubclass(config, BlockConfig)
@@ -91,7 +107,9 @@ def all_fitting_settings(parts: Sequence[Asked], config: type[BlockConfig | Cell
                 f"{other}, with {', '.join(f'model.{name} = {value}' for name, (_, value) in against.items())}; "
                 f"{part}, with {', '.join(f'model.{name} = {settings[name]}' for name in against)}",
                 expected="models that agree in these: one model is made of both",
-                remedy=f"take the embeddings alone of one of them, or train one with the settings of the other: "
+                remedy=f"vectors of the same dimension: vitrail vectors train --dimension {next(iter(against.values()))[1]}"
+                if VectorsShape in (type(part.donor), type(other.donor))
+                else f"take the embeddings alone of one of them, or train one with the settings of the other: "
                 f"--set {' --set '.join(f'model.{name}={value}' for name, (_, value) in against.items())}",
             )
         found |= {name: (part, value) for name, value in settings.items() if name not in found}
@@ -110,6 +128,13 @@ def require_fitting(parts: Sequence[Asked], config: AnyConfig) -> None:
         return
     part = next(iter(wrong.values()))[0]
     settings = {name: value for name, (other, value) in wrong.items() if other is part}
+    if isinstance(part.donor, VectorsShape):
+        width = own[next(iter(settings))]
+        raise UsageError(
+            f"{part}: vectors of {part.donor.width} numbers for model.{next(iter(settings))} = {width}",
+            expected="vectors as wide as the embeddings",
+            remedy=f"leave the width out, which is then chosen; or other vectors: vitrail vectors train --dimension {width}",
+        )
     raise UsageError(
         f"{part}: " + ", ".join(f"model.{name} = {own[name]}" for name in settings),
         expected=", ".join(f"model.{name} = {value}" for name, value in settings.items()) + ", as in the model that it is taken from",
@@ -120,13 +145,24 @@ def require_fitting(parts: Sequence[Asked], config: AnyConfig) -> None:
 # ---- weights ---------------------------------------------------------------------------------------------------------------------
 
 
+class Coverage(Protocol):
+    """How the tokens of a vocabulary got their rows."""
+
+    @property
+    def exact(self) -> int: ...
+    @property
+    def composed(self) -> int: ...
+    @property
+    def fresh(self) -> int: ...
+
+
 class Transfer(NamedTuple):
     """Values for some weights of a model, by their common names."""
 
     values: dict[str, Tensor]
     origins: dict[str, int]
     """Of each, the memory of the donor's weight: where tied weights differ in it, they contradict each other."""
-    rows: dict[Side, MatchedRows]
+    rows: Mapping[Side, Coverage]
     """How the tokens of each side were matched."""
 
 
@@ -136,14 +172,14 @@ def take(role: Role, model: Model, vocabularies: Vocabularies, donor: LoadedFold
     pairs = _pairs(role, own, others)
     if not pairs:
         raise UsageError(f"init {role} = {named}: a model of kind {donor.config.kind} has nothing that this model could take")
-    found = Transfer({}, {}, {})
+    matched: dict[Side, MatchedRows] = {}
+    found = Transfer({}, {}, matched)
     same_kind = getattr(model, "config", donor.config).kind == donor.config.kind
     for name, theirs in pairs.items():
         value = others[theirs]
         if name in TABLES:
             side, other = side_of_table(name, own), side_of_table(theirs, others)
-            rows = found.rows.get(side) or match_rows(vocabularies.of(side), donor.vocabularies.of(other))
-            found.rows[side] = rows
+            rows = matched[side] = matched.get(side) or match_rows(vocabularies.of(side), donor.vocabularies.of(other))
             _require_shape(name, own[name][0], value[0], named=f"{role} = {named}")
             sizes = (vocabularies.of(side).size, donor.vocabularies.of(other).size)
             value = compose(own[name], value, rows, sizes=sizes, more=same_kind)
@@ -199,6 +235,48 @@ def compose(fresh: Tensor, donor: Tensor, rows: MatchedRows, *, sizes: tuple[int
     if more and len(fresh) - sizes[0] == len(donor) - sizes[1]:
         found[sizes[0] :] = donor[sizes[1] :]
     return found
+
+
+def take_vectors(role: Role, model: Model, vocabularies: Vocabularies, vectors: WordVectors, *, named: str) -> Transfer:
+    """The embeddings that a model takes from word vectors, and the output where it is tied to them. Nothing is changed.
+
+    The rows that are taken are all multiplied by one number, so that their root mean square is that of the rows that were drawn: a model
+    expects embeddings of that size. They are not centred.
+    Raises: UsageError where no token has a vector, or the model has no such table.
+    """
+    own = model.shared_weights()
+    tables = [name for name in TABLES[:2] if name in own and side_of_table(name, own) in _SIDES_OF[role]]
+    if not tables:
+        raise UsageError(f"init {role} = {named}: this model has no {role.replace('_', ' ')}", remedy=f"--init embeddings={named}")
+    matched: dict[Side, EmbeddingRows] = {}
+    found = Transfer({}, {}, matched)
+    for name in tables:
+        side = side_of_table(name, own)
+        matched[side] = rows = rows_for(vocabularies.of(side), vectors)
+        _require_vectors(rows, own[name], vectors, named=f"init {role} = {named}: {name}")
+        value = own[name].clone()
+        known = torch.from_numpy(np.flatnonzero(rows.known)).to(value.device)
+        taken = torch.from_numpy(rows.values[rows.known]).to(value)
+        value[known] = taken * (_spread(value[: len(rows.known)]) / _spread(taken))
+        for other in (name, "output_weight"):
+            if other in own and own[other].data_ptr() == own[name].data_ptr():
+                found.values[other], found.origins[other] = value, vectors.matrix.ctypes.data
+    return found
+
+
+def _spread(rows: Tensor) -> Tensor:
+    return rows.square().mean().sqrt()
+
+
+def _require_vectors(rows: EmbeddingRows, own: Tensor, vectors: WordVectors, *, named: str) -> None:
+    if own.shape[1] != vectors.dimension:
+        raise UsageError(f"{named} has {own.shape[1]} columns", expected=f"{vectors.dimension}, as many as the vectors have numbers")
+    if not rows.known.any():
+        raise UsageError(
+            f"{named}: none of the {len(rows.known):,} tokens has a vector among the {len(vectors):,} words",
+            expected="vectors of the same language, of the same sort of tokens",
+            remedy="name the vectors of this text's language, or train some on it: vitrail vectors train",
+        )
 
 
 class Part(NamedTuple):

@@ -18,7 +18,7 @@ from vitrail.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_SOURCES = ("native", "vectors/training")
+_SOURCES = ("native", "vectors/steps", "vectors/training")
 """Folders of functions that are compiled, below the package."""
 
 

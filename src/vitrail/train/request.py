@@ -116,6 +116,9 @@ def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
             chosen = choose_for_labels(gather_label_facts(text.examples), preset=preset, asked=asked)
         case DataConfig():
             chosen = choose(gather_facts(text.corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+    if donors.any_preset:
+        usual = next(choice.value for choice in chosen if choice.name == PRESET)
+        donors = choose_for_donors({**asked, PRESET: usual}, data=text.kind)
     return donors.over(chosen, asked)
 
 

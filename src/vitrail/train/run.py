@@ -49,12 +49,7 @@ from vitrail.train.resume.changes import (
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
-<<<<<<< HEAD
-from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
-=======
 from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, read_digests, require_donors, start_from, to_lines
-from vitrail.train.stopping import StopRequest
->>>>>>> main
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.probes import read_probes
 from vitrail.train.tasks.validate import Validated, Validation, Watch
@@ -199,7 +194,9 @@ class _Run:
         """Take weights from other models, or what is known of that from the checkpoint."""
         if self.checkpoint is not None:
             return self.checkpoint.facts.get("init", {})
-        return start_from(self.model, self.config, self.prepared.vocabularies) if self.config.init else {}
+        if not self.config.init:
+            return {}
+        return start_from(self.model, self.config, self.prepared.vocabularies, self.prepared.stores)
 
     def _known_score(self, asked: str) -> str:
         """The dev score that chooses the best model. Raises UsageError for one that this task does not have."""

@@ -130,7 +130,10 @@ def compare_vectors(
             maker, objective, dimension, count = setting
             task = VectorsTask(maker, objective, str(text), dimension, epochs, count, turn + 1, tuple(map(str, similarity)))
             result = measure_in_subprocess(
-                "vitrail.bench.vectors.vectors_worker", asdict(task), name=f"{maker} {objective}", remedy="smaller text, or a smaller --dimension"
+                "vitrail.bench.vectors.vectors_worker",
+                asdict(task),
+                name=f"{maker} {objective}",
+                remedy="smaller text, or a smaller --dimension",
             )
             found[setting].append(VectorsResult(**result))
     conditions = f"{text.name}; {epochs} epochs, window 5, 5 negatives, words with 5 or more, 200,000 buckets of n-grams; {repeats} rounds"

@@ -1,7 +1,7 @@
 """One training of word vectors, by us or another program, in a process of its own: a task as JSON in, its result as JSON out.
 
-Counted is the training alone: no vocabulary, no compilation, no reading of the text into memory where a program keeps it there. The text has been
-split into words beforehand, which stand between spaces: all programs read the same ones.
+Counted is the training alone: no vocabulary, no compilation, no reading of the text into memory where a program keeps it there. In the text,
+words stand between spaces: all programs read the same ones.
 """
 
 import json
@@ -116,7 +116,7 @@ def _config(task: VectorsTask) -> VectorsConfig:
 
 
 def _ours(task: VectorsTask) -> _Trained:
-    from vitrail.vectors.training.passes import run_pieces
+    from vitrail.vectors.training.pieces import run_pieces
     from vitrail.vectors.training.word2vec import Word2Vec
 
     lines = _lines(task)
@@ -185,7 +185,9 @@ def _fasttext(task: VectorsTask) -> _Trained:
     kept = [place for place, word in enumerate(words) if word != "</s>"]
 
     def vectors() -> WordVectors:
-        return WordVectors([words[place] for place in kept], np.asarray([model.get_word_vector(words[place]) for place in kept], np.float32))
+        return WordVectors(
+            [words[place] for place in kept], np.asarray([model.get_word_vector(words[place]) for place in kept], np.float32)
+        )
 
     return _Trained(cpu, wall, task.epochs * int(sum(counts[place] for place in kept)), vectors)
 

@@ -243,13 +243,14 @@ def bench_vectors(
 ) -> None:
     """Training speed of word vectors beside gensim and the fasttext program, where these are installed; and their quality.
 
-    Words a second and core are of the processor time of all workers, words a second by the clock. Reading the text and compiling are not counted.
+    Words a second and core are of the processor time of all workers, words a second by the clock. Reading the text and compiling are not
+    counted.
     """
     from vitrail.bench.vectors.compare import compare_vectors
 
     report = compare_vectors(
         text,
-        objectives=[name for name in objectives.split(",")],  # pyright: ignore[reportArgumentType]
+        objectives=objectives.split(","),  # pyright: ignore[reportArgumentType]
         dimensions=[int(part) for part in dimensions.split(",")],
         threads=[int(part) for part in threads.split(",")],
         epochs=epochs,

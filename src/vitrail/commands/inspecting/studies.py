@@ -114,8 +114,9 @@ def require_fitting(study: str, model: Path, *, needs: str = "a model that trans
     task = task_of_folder(model)
     if task is None or task == "translation" or study in _FITTING.get(task, ()):
         return task
-    fitting = " or ".join([f'vitrail inspect {model} "A text."', *(f"vitrail inspect {one} {model}" for one in _FITTING.get(task, ()))])
-    raise UsageError(f"{model}: holds {TASK_MODELS[task]}", expected=f"for {study}: {needs}", remedy=fitting)
+    ways = [f'vitrail inspect {model} "A text."'] if task != "autoencoding" else []
+    ways += [f"vitrail inspect {one} {model}" + (' "A text."' if one == "bottleneck" else "") for one in _FITTING.get(task, ())]
+    raise UsageError(f"{model}: holds {TASK_MODELS[task]}", expected=f"for {study}: {needs}", remedy=" or ".join(ways))
 
 
 def load_inspectable(model: Path, machine: console.Machine) -> "InspectableTranslator | InspectableGenerator | Reader":

@@ -36,7 +36,8 @@ class Training:
         typer.Option(
             metavar="ROLE=FOLDER",
             help="Start from another model of any kind: encoder, decoder, embeddings (source_embeddings, target_embeddings), or all of it."
-            " Given several times: parts of several models. --set init.0.freeze=true leaves the first as it is.",
+            " Embeddings also from word vectors, a folder or a file. Given several times: parts of several models."
+            " --set init.0.freeze=true leaves the first as it is.",
             show_default=False,
         ),
     ] = None

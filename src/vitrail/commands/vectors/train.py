@@ -4,12 +4,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
     from vitrail.vectors.training.train import Progress
@@ -18,50 +17,40 @@ _EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class Tokens:
+class Words:
     """How lines become words."""
 
     tokens: Annotated[
-        Literal["words", "spaces", "characters", "subwords"],
-        typer.Option(help="What a word is: by Unicode's rules, what stands between spaces, a character, or a piece of --subwords-from."),
-    ] = "words"
+        Literal["words", "spaces", "characters", "subwords"] | None,
+        typer.Option(
+            help="What a word is: by Unicode's rules, what stands between spaces, a character, or a piece of --subwords-from.",
+            show_default="words",
+        ),
+    ] = None
     subwords_from: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="A run or model: its vocabulary's pieces, for --init embeddings.", show_default=False),
+        typer.Option(metavar="RUN", help="A run or model: the pieces of its vocabulary, for --init embeddings.", show_default=False),
     ] = None
-    keep_case: Annotated[bool, typer.Option("--keep-case", help="Tell upper case from lower case.")] = False
-    no_punctuation: Annotated[bool, typer.Option("--no-punctuation", help="Leave out what has no letter or digit.")] = False
-    min_count: Annotated[int, typer.Option(min=1, metavar="N", help="Leave out words that occur less often.")] = 5
-    phrases: Annotated[int, typer.Option(min=0, max=8, metavar="PASSES", help="Join words that occur together, as in new_york.")] = 0
-    phrase_threshold: Annotated[float, typer.Option(metavar="SCORE", help="The higher, the fewer phrases.")] = 10.0
+    min_count: Annotated[int | None, typer.Option(min=1, metavar="N", help="Leave out words that occur less often.", show_default="5")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)
 class Learning:
     """How vectors are learned."""
 
-    dimension: Annotated[int, typer.Option(min=1, metavar="N", help="Numbers of a vector.")] = 100
     architecture: Annotated[
-        Literal["skip-gram", "cbow"],
-        typer.Option(help="Of word2vec and fasttext: a word tells its neighbours, or they tell it."),
-    ] = "skip-gram"
-    window: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Words to each side.  [default: 5; glove: 10]", show_default=False)
+        Literal["skip-gram", "cbow"] | None,
+        typer.Option(help="Of word2vec and fasttext: a word tells its neighbours, or they tell it.", show_default="skip-gram"),
     ] = None
-    negatives: Annotated[int, typer.Option(min=0, metavar="N", help="Random words for each true one; 0: hierarchical softmax.")] = 5
-    sample: Annotated[float, typer.Option(min=0, metavar="SHARE", help="Leave out some of the words that are more frequent; 0: none.")] = (
-        1e-3
-    )
-    ngrams: Annotated[str, typer.Option(metavar="FROM-TO", help="Of fasttext: characters of the n-grams.")] = "3-6"
-    buckets: Annotated[int, typer.Option(min=1, metavar="N", help="Of fasttext: vectors that n-grams share.")] = 2_000_000
-    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Passes.  [default: 5; glove: 25]", show_default=False)] = None
-    rate: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", help="Learning rate at the start.  [default: 0.025; cbow and glove: 0.05]", show_default=False),
+    dimension: Annotated[int | None, typer.Option(min=1, metavar="N", help="Numbers of a vector.", show_default="100")] = None
+    window: Annotated[int | None, typer.Option(min=1, metavar="N", help="Words to each side.", show_default="5; glove: 10")] = None
+    negatives: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Random words for each true one; 0: hierarchical softmax.", show_default="5"),
     ] = None
-    x_max: Annotated[float, typer.Option(metavar="COUNT", help="Of glove: pairs with this count or more have the full weight.")] = 100.0
-    alpha: Annotated[float, typer.Option(metavar="POWER", help="Of glove: rarer ones have (count / x_max) ** alpha.")] = 0.75
-    memory: Annotated[int, typer.Option(min=16, metavar="MIB", help="Of glove: memory to count pairs in; the rest is on disk.")] = 1024
+    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Passes over the text.", show_default="5; glove: 25")] = None
 
 
 @console.with_groups
@@ -70,56 +59,34 @@ def train(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the vectors are written.")],
     method: Annotated[Literal["word2vec", "fasttext", "glove"], typer.Option(help="word2vec, fasttext or glove.")] = "word2vec",
-    tokens: Tokens = Tokens(),
+    words: Words = Words(),
     learning: Learning = Learning(),
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all random numbers.")] = 1,
     threads: Annotated[int, typer.Option(min=0, metavar="N", help="Processor threads; 0: all. With 1, a seed gives the same bytes.")] = 0,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, such as sample=1e-4 or tokens.lower=false; docs/vectors.md."),
+    ] = None,
 ) -> None:
     """Train word vectors: vitrail vectors train corpus.txt -o vectors/
 
     The same command again goes on where it was stopped. Files may be larger than memory: what it needs is words x dimension x 8 bytes.
     """
-    from vitrail.vectors.training.config import NgramsConfig, TokensConfig, VectorsConfig
+    from vitrail.config import build, parse_override, with_overrides
+    from vitrail.vectors.training.config import VectorsConfig
     from vitrail.vectors.training.train import train_vectors
 
-    glove = method == "glove"
-    shortest, longest = _range(learning.ngrams)
-    config = VectorsConfig(
-        method=method,
-        text=tuple(text),
-        tokens=TokensConfig(
-            kind=tokens.tokens,
-            subwords_from=tokens.subwords_from,
-            lower=not tokens.keep_case,
-            punctuation=not tokens.no_punctuation,
-            min_count=tokens.min_count,
-            phrases=tokens.phrases,
-            phrase_threshold=tokens.phrase_threshold,
-        ),
-        dimension=learning.dimension,
-        architecture=learning.architecture,
-        window=learning.window or (10 if glove else 5),
-        negatives=learning.negatives,
-        sample=learning.sample,
-        ngrams=NgramsConfig(shortest=shortest, longest=longest, buckets=learning.buckets),
-        epochs=learning.epochs or (25 if glove else 5),
-        rate=learning.rate,
-        x_max=learning.x_max,
-        alpha=learning.alpha,
-        memory_mib=learning.memory,
-        seed=seed,
-        threads=threads,
-    )
+    kind = words.tokens or (None if words.subwords_from is None else "subwords")
+    tokens = {"kind": kind, "subwords_from": words.subwords_from, "min_count": words.min_count}
+    given = {"method": method, "text": text, "seed": seed, "threads": threads, "tokens": _said(tokens), **_said(vars(learning))}
+    config = build(VectorsConfig, with_overrides(given, map(parse_override, settings or ())), origin="settings of word vectors")
     vectors = train_vectors(config, output, report=_Lines(), say=console.say)
     console.say(f"{output}: {len(vectors.words):,} words of {vectors.dimension} numbers")
 
 
-def _range(text: str) -> tuple[int, int]:
-    """Read `3-6`."""
-    first, dash, last = text.partition("-")
-    if not (dash and first.isdecimal() and last.isdecimal()):
-        raise UsageError(f"--ngrams {text}", expected="FROM-TO, such as 3-6")
-    return int(first), int(last)
+def _said(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class _Lines:

@@ -150,6 +150,11 @@ class Store:
     def __len__(self) -> int:
         return len(next(iter(self._lengths.values())))
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Its streams."""
+        return tuple(self._sides)
+
     def row(self, role: str, index: int) -> npt.NDArray[np.int32]:
         """The ids of a row. Precondition: 0 <= index < len(self)."""
         return self._sides[role].row(index)

@@ -12,6 +12,10 @@ import regex
 _SPACE = "▁"
 _LONGEST = 16
 """Characters of a new piece, as SentencePiece learns them."""
+_CHUNK = 16
+"""Pieces that are looked at together; pairs across two of these are not counted."""
+_MOST_PIECES = 1_000_000
+"""Of all different chunks together."""
 _LEAST_COUNT = 2
 """Two tokens that are neighbours once are no piece."""
 # A piece is of letters, of digits or of other signs, as SentencePiece learns them, and a space stands at its start alone.
@@ -49,7 +53,7 @@ def learn_merges(
     Source: Sennrich et al. 2016, algorithm 1, from words as the vocabulary divides them instead of from characters.
     Args:    words: the pieces of each word, and how often it occurs; bytes are left out of `known`, and are in no new piece.
     Returns: at most `most` pieces, in the order in which they were found. A pure function of its arguments.
-    Cost:    100,000 different words and 1,000 pieces: 2 s.
+    Cost:    162,000 lines of French and 2,000 pieces: 3 s; 50,000 of Japanese without spaces and 500: 12 s.
     """
     text, found = _Pairs(words, frozenset(known)), list[NewPiece]()
     while len(found) < most and (top := text.pop()) is not None:
@@ -67,9 +71,9 @@ class _Pairs:
     """Words as lists of pieces, with the number and the places of every two neighbours."""
 
     def __init__(self, words: Iterable[tuple[Sequence[str], int]], known: frozenset[str]) -> None:
-        kept = [(list(pieces), count) for pieces, count in words]
-        self._words, self._counts = [pieces for pieces, _ in kept], [count for _, count in kept]
-        self._known = set(known)
+        kept = _chunks(words)
+        self._words, self._counts = [list(pieces) for pieces, _ in kept], [count for _, count in kept]
+        self._known, self._mergeable = set(known), dict[Pair, bool]()
         self._numbers: Counter[Pair] = Counter()
         self._places: defaultdict[Pair, set[int]] = defaultdict(set)
         for place in range(len(self._words)):
@@ -108,9 +112,26 @@ class _Pairs:
         return pairs
 
     def _may_merge(self, left: str, right: str) -> bool:
-        if left not in self._known or right not in self._known or len(left) + len(right) > _LONGEST:
-            return False
-        return _OF_ONE_SORT.fullmatch(left + right) is not None
+        found = self._mergeable.get((left, right))
+        if found is None:
+            fits = left in self._known and right in self._known and len(left) + len(right) <= _LONGEST
+            found = self._mergeable[left, right] = fits and _OF_ONE_SORT.fullmatch(left + right) is not None
+        return found
+
+
+def _chunks(words: Iterable[tuple[Sequence[str], int]]) -> list[tuple[tuple[str, ...], int]]:
+    """Words in parts of some pieces, the most frequent first, up to a limit: a script without spaces has words as long as a line."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    for pieces, count in words:
+        for start in range(0, len(pieces), _CHUNK):
+            counts[tuple(pieces[start : start + _CHUNK])] += count
+    found, size = list[tuple[tuple[str, ...], int]](), 0
+    for chunk, count in counts.most_common():
+        size += len(chunk)
+        if size > _MOST_PIECES:
+            break
+        found.append((chunk, count))
+    return found
 
 
 def _merged(pieces: list[str], left: str, right: str) -> list[str]:

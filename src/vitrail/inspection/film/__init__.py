@@ -1,1 +1,1 @@
-"""The training film: the same sentences translated and recorded at every validation."""
+"""The training film: what a model of any kind says of the same sentences at every validation."""

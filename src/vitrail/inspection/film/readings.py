@@ -58,7 +58,8 @@ class MaskedLook(Look):
         for place in reversed(range(len(read) - 2)):
             first, last = line.spans[place]
             if read[place + 1] == MASK and line.ids[place] != mask:
-                space = text[first:last][: len(text[first:last]) - len(text[first:last].lstrip())]
+                hidden = text[first:last].lstrip()
+                space = text[first : last - len(hidden)] if hidden else ""  # the space before a word stays; one by itself is hidden
                 text = f"{text[:first]}{space}{MASK}{text[last:]}"
         return ProbeSentence(source=text, reference=line.text, source_tokens=read, target_tokens=())
 

@@ -19,6 +19,8 @@ class Donors(NamedTuple):
     preset: str | None
     """The preset that is nearest to them; None where they leave that open."""
     choices: list[Choice]
+    any_preset: bool = False
+    """Whether every model could take this, so that the text decides which one is trained."""
 
     def over(self, choices: Sequence[Choice], asked: Mapping[str, Any]) -> list[Choice]:
         """All choices, these in place of others of the same name; those of a vocabulary that is taken say nothing."""
@@ -37,7 +39,7 @@ def choose_for_donors(asked: Mapping[str, Any], *, data: str) -> Donors:
     if not asked.get("init"):
         return Donors(None, shared)
     from vitrail.models.build import PRESETS  # loads torch
-    from vitrail.models.transfer import all_fitting_settings
+    from vitrail.models.transfer import VectorsShape, all_fitting_settings
     from vitrail.train.starting.init_config import InitConfig
     from vitrail.train.starting.warm_start import asked_parts
 
@@ -46,6 +48,8 @@ def choose_for_donors(asked: Mapping[str, Any], *, data: str) -> Donors:
         raise UsageError(f"init: found {entries!r}", expected="a list of tables: --init encoder=FOLDER")
     parts = asked_parts(tuple(build(InitConfig, entry, origin="settings: init") for entry in entries))
     preset, found = asked.get(PRESET), list[Choice]()
+    if preset is None and "kind" not in asked.get("model", {}) and all(isinstance(part.donor, VectorsShape) for part in parts):
+        return Donors(None, shared, any_preset=True)
     if preset is None:
         kind = _kind(parts, asked.get("model", {}), data=data)
         known = {name: PRESETS[name] for name in (*_USUAL, *PRESETS) if PRESETS[name].kind == kind}
@@ -58,7 +62,7 @@ def choose_for_donors(asked: Mapping[str, Any], *, data: str) -> Donors:
     for name, (part, value) in all_fitting_settings(parts, type(PRESETS[preset])).items():
         if value is not None:
             wanted[f"model.{name}"] = Choice(f"model.{name}", value, f"as the {_role(part)} of {part.named}")
-    for choice in [*shared, *(_tables(parts) if pairs else ())]:
+    for choice in [*shared, *(_tables(parts) if pairs else ()), *_heads(PRESETS[preset], wanted, asked.get("model", {}))]:
         wanted.setdefault(choice.name, choice)
     return Donors(preset, [*found, *wanted.values()])
 
@@ -101,12 +105,18 @@ def _likeness(config: "AnyConfig", parts: "Sequence[Asked]") -> int:
 
 def _tables(parts: "Sequence[Asked]") -> list[Choice]:
     """Whether source and target can share one table: not where their embeddings come from two."""
+    from vitrail.models.transfer import VectorsShape
+
     origins: dict[str, tuple[str, str]] = {}
     for part in parts:
         tied = str(getattr(part.donor, "tie", True))
         for side, roles in (("source", ("all", "encoder", "source_embeddings")), ("target", ("all", "decoder", "target_embeddings"))):
             if part.role in (*roles, "embeddings"):
                 origins[side] = (part.named, side if tied in ("target", "none") else "")
+    if len(origins) == 1 and isinstance(parts[0].donor, VectorsShape):
+        ((side, (named, _)),) = origins.items()
+        reason = f"{named} is for the {side} alone"
+        return [Choice("data.subwords.joint", False, reason), Choice("model.tie", "target", reason)]
     if len(origins) < 2 or origins["source"] == origins["target"]:
         return []
     (one, _), (other, _) = origins["source"], origins["target"]
@@ -114,6 +124,26 @@ def _tables(parts: "Sequence[Asked]") -> list[Choice]:
         reason = f"the embeddings come from {one} and {other}"
         return [Choice("data.subwords.joint", False, reason), Choice("model.tie", "target", reason)]
     return [Choice("model.tie", "target", f"source and target embeddings of {one} are two")]
+
+
+def _heads(config: "AnyConfig", wanted: Mapping[str, Choice], model: Any) -> list[Choice]:
+    """Heads into which a width divides that embeddings ask for. Raises UsageError where no usual number of heads does."""
+    from vitrail.models.kinds.blocks import BlockConfig
+
+    width = wanted.get("model.width")
+    asked: Mapping[str, Any] = model if isinstance(model, dict) else {}
+    if not isinstance(config, BlockConfig) or width is None or "model.heads" in wanted or {"width", "heads", "head_width"} & set(asked):
+        return []
+    positions = asked.get("positions", config.positions)
+    even = 2 if positions == "rotary" else 1
+    heads = next((heads for heads in range(config.heads, 0, -1) if width.value % (heads * even) == 0), 0)
+    if heads < min(2, config.heads) or (positions == "sinusoidal" and width.value % 2):
+        raise UsageError(
+            f"model.width = {width.value}, {width.reason}",
+            expected=f"a width for {positions} positions that divides into several heads, for example {config.width}",
+            remedy=f"vectors of another dimension: vitrail vectors train --dimension {config.width}; or a recurrent model, for any",
+        )
+    return [] if heads == config.heads else [Choice("model.heads", heads, f"width {width.value} does not divide into {config.heads}")]
 
 
 def _role(part: "Asked") -> str:

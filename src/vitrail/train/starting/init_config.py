@@ -15,7 +15,7 @@ class InitConfig(Config):
     role: Role
     """What is taken: encoder, decoder, embeddings (or source_embeddings, target_embeddings), or all."""
     folder: Path
-    """The folder of a run or of a model, of any kind."""
+    """The folder of a run or of a model, of any kind; for embeddings also word vectors, a folder or a file."""
     freeze: bool = False
     """Leave what was taken as it is: it gets no update, and computes as it does after training, without dropout."""
 

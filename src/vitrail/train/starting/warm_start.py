@@ -7,29 +7,56 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vitrail.data.preparing.store import Store
 from vitrail.data.vocabularies.subwords import Vocabularies
-from vitrail.errors import TrainingError, UsageError
+from vitrail.errors import ModelError, TrainingError, UsageError
+from vitrail.files import read_whole
 from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
-from vitrail.models.model_folder import LoadedFolder, digest_of_folder, load_with_digest, read_model_config
-from vitrail.models.places import TABLES
-from vitrail.models.transfer import Asked, Part, describe_parts, require_fitting, require_untangled, side_of_table, take
+from vitrail.models.model_folder import CONFIG, LoadedFolder, digest_of_folder, load_with_digest, model_folder, read_model_config
+from vitrail.models.places import TABLES, Side
+from vitrail.models.transfer import (
+    Asked,
+    Part,
+    VectorsShape,
+    describe_parts,
+    require_fitting,
+    require_untangled,
+    side_of_table,
+    take,
+    take_vectors,
+)
 from vitrail.nn.layers import MaskedBatchNorm
 from vitrail.nn.lora import is_adapter, plain_name
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.run_config import RunConfig
 from vitrail.train.starting.init_config import InitConfig, in_order
+from vitrail.vectors.embedding_rows import EmbeddingRows, share_of_text
+from vitrail.vectors.formats.looking import digest_of_vectors, may_be_vectors, read_dimension
+from vitrail.vectors.formats.table import load_vectors
+from vitrail.vectors.word_vectors import WordVectors
 
+Donor = tuple[LoadedFolder | WordVectors, str]
+"""What weights are taken from, and the digest of the files that were read."""
 Taken = dict[str, Any]
 """What was taken, as plain JSON values: `parts`, `fresh`, and the names of `frozen` weights."""
+_SAMPLED_TOKENS = 10_000_000
+"""Of a text, for the share of it that word vectors cover."""
+_LITTLE_TEXT = 0.5
+"""Where vectors cover less of the text, they are probably not those that were meant."""
 
 
 def donor_digests(config: RunConfig) -> list[str | None]:
     """The digest of each model that weights are taken from; None where it is gone, for a run that resumes without it."""
-    return [digest_of_folder(part.folder) if part.folder.exists() else None for part in config.init]
+    return [_digest(part.folder) if part.folder.exists() else None for part in config.init]
+
+
+def _digest(folder: Path) -> str:
+    return digest_of_vectors(folder) if may_be_vectors(folder) else digest_of_folder(folder)
 
 
 def read_digests(config: RunConfig, taken: Taken, ranks: Ranks) -> list[str]:
@@ -58,17 +85,26 @@ def asked_parts(parts: tuple[InitConfig, ...]) -> list[Asked]:
 
 
 def _read_config(folder: Path) -> Any:
-    return read_model_config(folder)  # a folder of word vectors has no model: its reader will stand beside this one
+    if may_be_vectors(folder):
+        return VectorsShape(read_dimension(folder))
+    if not (model_folder(folder) / CONFIG).exists():
+        expected = "a model folder, a run directory after its first validation, or word vectors, in a folder or a file"
+        raise ModelError(f"{folder}: no model is there, and no word vectors", expected=expected)
+    return read_model_config(folder)
 
 
-def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies) -> Taken:
-    """Take the weights that the configuration names. Raises before anything is changed: ModelError, UsageError."""
+def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stores: Sequence[Store] = ()) -> Taken:
+    """Take the weights that the configuration names. Raises before anything is changed: ModelError, UsageError, DataError.
+
+    Args: stores: the text, for the share of it that word vectors cover.
+    """
     own = model.shared_weights()
-    read: dict[Path, tuple[LoadedFolder, str]] = {}
+    read: dict[Path, Donor] = {}
     parts: list[Part] = []
     for part in in_order(config.init):
-        donor, _ = read[part.folder] = read.get(part.folder) or load_with_digest(part.folder)
-        parts.append(Part(part.role, str(part.folder), take(part.role, model, vocabularies, donor, named=str(part.folder))))
+        donor, _ = read[part.folder] = read.get(part.folder) or _load(part.folder)
+        take_from: Any = take_vectors if isinstance(donor, WordVectors) else take
+        parts.append(Part(part.role, str(part.folder), take_from(part.role, model, vocabularies, donor, named=str(part.folder))))
     require_untangled(parts, own)
     for part in parts:
         for name, value in part.transfer.values.items():
@@ -79,7 +115,7 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies) -> T
     taken = {own[name].data_ptr() for part in parts for name in part.transfer.values}
     told: Taken = {
         "parts": [
-            _told(part, own, donor=read[asked.folder], frozen=asked.freeze)
+            _told(part, own, donor=read[asked.folder], frozen=asked.freeze) | _covered(part, stores)
             for part, asked in zip(parts, in_order(config.init), strict=True)
         ],
         "fresh": describe_parts([name for name, tensor in own.items() if tensor.data_ptr() not in taken], of=own),
@@ -89,11 +125,32 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies) -> T
         tables = [(part, name) for part in parts for name in part.transfer.values if name in TABLES]
         partly = {own[name].data_ptr() for part, name in tables if _has_fresh(part, name, own)}
         told["base"] = [name for name, tensor in own_tensors.items() if tensor.data_ptr() in taken - partly]
-        whole = [read[part.folder][0] for part in config.init if part.role == "all"]
+        whole = [donor for part in config.init if part.role == "all" and isinstance(donor := read[part.folder][0], LoadedFolder)]
         digest = digest_of(own_tensors)
         same = whole and whole[0].vocabularies.digest == vocabularies.digest and digest_of(unique_tensors(whole[0].model)) == digest
         told["adapter_base"] = digest if same else None
     return told
+
+
+def _load(folder: Path) -> Donor:
+    if may_be_vectors(folder):
+        return read_whole(folder, lambda: (load_vectors(folder), digest_of_vectors(folder)))
+    return load_with_digest(folder)
+
+
+def _kind(donor: LoadedFolder | WordVectors) -> str:
+    return "word-vectors" if isinstance(donor, WordVectors) else donor.config.kind
+
+
+def _covered(part: Part, stores: Sequence[Store]) -> dict[str, Any]:
+    """The share of the training text's tokens that word vectors cover, by side."""
+    found: dict[Side, float] = {}
+    for side, rows in part.transfer.rows.items():
+        if isinstance(rows, EmbeddingRows) and stores:
+            role = side if side in stores[0].roles else stores[0].roles[0]
+            each = _SAMPLED_TOKENS // len(stores)
+            found[side] = round(share_of_text(rows, np.concatenate([store.ids(role)[:each] for store in stores])), 4)
+    return {"text": found} if found else {}
 
 
 def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
@@ -101,13 +158,13 @@ def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
     return rows.fresh > 0
 
 
-def _told(part: Part, own: Mapping[str, Tensor], *, donor: tuple[LoadedFolder, str], frozen: bool) -> dict[str, Any]:
+def _told(part: Part, own: Mapping[str, Tensor], *, donor: Donor, frozen: bool) -> dict[str, Any]:
     tokens = {side: {"exact": rows.exact, "composed": rows.composed, "fresh": rows.fresh} for side, rows in part.transfer.rows.items()}
     folder = Path(part.named)
     return {
         "role": part.role,
         "model": folder.absolute().parent.name if folder.name == "model" else folder.name,
-        "kind": donor[0].config.kind,
+        "kind": _kind(donor[0]),
         "digest": donor[1],
         "frozen": frozen,
         "taken": describe_parts(part.transfer.values, of=own),
@@ -121,7 +178,12 @@ def to_lines(taken: Taken) -> list[str]:
     for part in taken["parts"]:
         lines.append(f"{part['role']} from {part['model']} ({part['kind']}): {', '.join(part['taken'])}{'; frozen' * part['frozen']}")
         for side, tokens in part["tokens"].items():
-            lines.append(f"  {side} tokens: {tokens_to_text(tokens)}")
+            share = part.get("text", {}).get(side)
+            lines.append(f"  {side} tokens: {tokens_to_text(tokens)}{'' if share is None else f'; {share:.1%} of the text'}")
+            if share is not None and share < _LITTLE_TEXT:
+                lines.append(
+                    f"  WARNING: {1 - share:.1%} of the text have no vector: are these vectors of this language, and of such tokens?"
+                )
             if part["frozen"] and tokens["fresh"]:
                 lines.append(
                     f"  WARNING: {tokens['fresh']:,} tokens without a vector of that model stay as they were drawn, since they are frozen"

@@ -79,6 +79,12 @@ def read_fasttext(path: Path, *, limit: int | None, say: Say) -> WordVectors:
     return WordVectors(found.words, found.matrix, counts[found.entries], ngrams, facts)
 
 
+def fasttext_dimension(path: Path) -> int:
+    """The dimension of a file's vectors, by its start. Raises DataError."""
+    with ByteReader(path) as reader:
+        return int(_read_start(reader)[0]["dim"])
+
+
 def _impossible(path: Path, found: str, expected: str) -> DataError:
     return DataError(f"{path}: {found}", expected=expected, remedy=COPY_AGAIN)
 

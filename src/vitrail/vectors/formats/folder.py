@@ -123,6 +123,11 @@ def load_folder(folder: Path, *, limit: int | None = None) -> WordVectors:
     return read_whole(folder, lambda: _load(folder, limit))
 
 
+def folder_dimension(folder: Path) -> int:
+    """The dimension of a folder's vectors, as its description says. Raises ModelError."""
+    return _read_document(folder / DOCUMENT)["dimension"]
+
+
 def _load(folder: Path, limit: int | None) -> WordVectors:
     entries = verify_folder(folder, unused=(_README,))
     for name in (DOCUMENT, _WORDS, _TENSORS):

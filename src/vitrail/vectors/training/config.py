@@ -1,7 +1,7 @@
 """Settings of word vectors."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -72,7 +72,7 @@ class VectorsConfig(Config):
     architecture: Literal["skip-gram", "cbow"] = "skip-gram"
     """Of word2vec and fasttext: each word tells its neighbours, or its neighbours tell it."""
     window: int = Field(default=5, ge=1, le=1000)
-    """The most words to each side."""
+    """The most words to each side; of glove 10, where nothing is said."""
     negatives: int = Field(default=5, ge=0, le=1000)
     """Words drawn at random for each true one; 0: hierarchical softmax."""
     noise_power: float = Field(default=0.75, ge=0)
@@ -82,7 +82,7 @@ class VectorsConfig(Config):
     ngrams: NgramsConfig = NgramsConfig()
     """Of fasttext."""
     epochs: int = Field(default=5, ge=1)
-    """Passes over the text; of glove, over the counted pairs."""
+    """Passes over the text; of glove, over the counted pairs: 25, where nothing is said."""
     rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Learning rate at the start; by default 0.025, 0.05 for cbow and for glove. It falls linearly to a 10,000th, but not for glove."""
     x_max: float = Field(default=100.0, gt=0, allow_inf_nan=False)
@@ -94,6 +94,14 @@ class VectorsConfig(Config):
     seed: int = Field(default=1, ge=0)
     threads: int = Field(default=0, ge=0)
     """Processor threads; 0: all that may be used. With 1, the same seed gives the same bytes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual(cls, values: Any) -> Any:
+        """What is usual for GloVe: wider windows, and more passes, since a pass over pairs is quick."""
+        if isinstance(values, dict) and values.get("method") == "glove":
+            return {"window": 10, "epochs": 25} | values  # pyright: ignore[reportUnknownVariableType]
+        return values  # pyright: ignore[reportUnknownVariableType]
 
     @property
     def first_rate(self) -> float:

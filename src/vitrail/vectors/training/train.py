@@ -20,6 +20,7 @@ from vitrail.runtime.stopping import StopRequest
 from vitrail.vectors.formats.folder import is_vectors_folder, save_folder
 from vitrail.vectors.training.config import VectorsConfig
 from vitrail.vectors.training.corpus import (
+    TOKENS,
     WordCounts,
     choose_words,
     count_words,
@@ -30,8 +31,7 @@ from vitrail.vectors.training.corpus import (
     with_phrases,
     write_tokens,
 )
-from vitrail.vectors.training.passes import run_pieces
-from vitrail.vectors.training.piece import Learning, PieceResult
+from vitrail.vectors.training.pieces import Learning, PieceResult, run_pieces
 from vitrail.vectors.word_vectors import WordVectors
 
 WORK = ".training"
@@ -75,7 +75,7 @@ def train_vectors(
     with StopRequest() as stop, FolderLock(work):
         with stop.at_once(f"{folder}: stopped before the training began"):
             vocabulary = _prepared(config, work, say=say)
-        learning = _begin(config, vocabulary, work)
+        learning = _begin(config, vocabulary, work, stop=stop, say=say)
         _Run(config, work, learning, stop, report=report).run()
         vectors = learning.vectors()
         facts = {"training": config.model_dump(mode="json", exclude={"text", "threads"}), "words of text": int(vocabulary.counts.sum())}
@@ -119,10 +119,19 @@ def _prepared(config: VectorsConfig, work: Path, *, say: Say) -> WordCounts:
     return vocabulary
 
 
-def _begin(config: VectorsConfig, vocabulary: WordCounts, work: Path) -> Learning:
-    from vitrail.vectors.training.word2vec import Word2Vec
+def _begin(config: VectorsConfig, vocabulary: WordCounts, work: Path, *, stop: StopRequest, say: Say) -> Learning:
+    tokens = work / "text" / TOKENS
+    if config.method != "glove":
+        from vitrail.vectors.training.word2vec import Word2Vec
 
-    return Word2Vec(config, vocabulary, work / "text" / "tokens.i32")
+        return Word2Vec(config, vocabulary, tokens)
+    from vitrail.vectors.training.glove import Glove, counted_pairs
+
+    say("counting pairs of words")
+    with stop.at_once(f"{work}: stopped while pairs were counted"):
+        pairs = counted_pairs(config, vocabulary, tokens)
+    say(f"{pairs.total:,} pairs")
+    return Glove(config, vocabulary, pairs)
 
 
 class _Run:

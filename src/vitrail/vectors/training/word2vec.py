@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from vitrail.native.arrays import aligned_zeros, padded
 from vitrail.vectors.ngrams import Ngrams, word_buckets
+from vitrail.vectors.steps.draws import word_table
+from vitrail.vectors.steps.kernels import LONGEST, Bags, Learner, Objective, Rates, Reading, Rows, Workspace, cbow, skip_gram
+from vitrail.vectors.steps.tree import huffman_paths
 from vitrail.vectors.training.config import VectorsConfig
 from vitrail.vectors.training.corpus import LINE_END, WordCounts
-from vitrail.vectors.training.draws import word_table
-from vitrail.vectors.training.kernels import LONGEST, Bags, Learner, Objective, Rates, Reading, Rows, Workspace, cbow, skip_gram
-from vitrail.vectors.training.piece import PieceResult
-from vitrail.vectors.training.tree import huffman_paths
+from vitrail.vectors.training.pieces import PieceResult
 from vitrail.vectors.word_vectors import WordVectors
 
 _PIECE_TOKENS = 1 << 18

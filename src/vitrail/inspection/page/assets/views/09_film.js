@@ -69,7 +69,8 @@ function translationsPart(film) {
   const names = wordsOf(film);
   const cards = film.probes.map((probe, number) => h("div", {class: "film-card"},
     names.alone ? null : h("p", {class: "quiet", dir: "auto"}, probe.source), said[number],
-    probe.reference ? h("p", {class: "film-reference quiet", dir: "auto"}, h("span", null, names.reference), probe.reference) : null, lost[number]));
+    probe.reference && !(names.begins && probe.reference === probe.source)
+      ? h("p", {class: "film-reference quiet"}, h("span", null, names.reference), h("bdi", null, probe.reference)) : null, lost[number]));
   /** @param {number} frame */
   const move = (frame) => film.probes.forEach((probe, number) => {
     said[number].replaceChildren(...told(film, film.translations[number][frame], probe));

@@ -5,8 +5,8 @@ import heapq
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.vectors.training.draws import Floats
-from vitrail.vectors.training.kernels import Bags
+from vitrail.vectors.steps.draws import Floats
+from vitrail.vectors.steps.kernels import Bags
 
 
 def huffman_paths(counts: npt.NDArray[np.int64]) -> tuple[Bags, Floats]:

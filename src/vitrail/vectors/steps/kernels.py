@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from vitrail.native.compiled import compiled
 from vitrail.native.lanes import exponential, get, load, prefetch, put, registers, spread, store, total
-from vitrail.vectors.training.draws import Floats, Integers, WordTable, draw_below, draw_bits, draw_word
+from vitrail.vectors.steps.draws import Floats, Integers, WordTable, draw_below, draw_bits, draw_word
 
 LONGEST = 10_000
 """Words of a line that are read together; a longer one is cut."""

@@ -1,0 +1,1 @@
+"""The steps of training, in compiled code: windows of words, pairs of words."""
