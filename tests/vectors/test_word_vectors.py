@@ -80,6 +80,16 @@ def test_words_of_any_script_and_membership() -> None:
         some.vector("STRASSE")
 
 
+def test_words_are_found_in_other_forms() -> None:
+    """Of accents that are characters of their own, and of case where the vectors have none."""
+    lower = WordVectors(["été", "weiß", "한국"], np.eye(3, dtype=np.float32))
+    assert [lower.form_of(word) for word in ("e\u0301te\u0301", "WEISS", "Été", "\u1112\u1161\u11ab\u1100\u116e\u11a8", "x")] == [
+        *("été", "weiß", "été", "한국", "x")
+    ]
+    assert lower.row("Été") is None and lower.row("ÉTÉ", fold_case=True) == lower.row("e\u0301te\u0301") == 0
+    assert WordVectors(["été", "Weiß"], np.eye(2, dtype=np.float32)).form_of("Été") == "Été"
+
+
 def test_an_unknown_word_is_told_with_words_spelled_alike() -> None:
     some = WordVectors(["colour", "color", "house"], np.eye(3, dtype=np.float32))
     with pytest.raises(UsageError, match=r"'colur': is not among the 3 words\n.*vocabulary\n.*colour, color"):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
+from unicodedata import normalize
 
 import numpy as np
 import numpy.typing as npt
@@ -91,8 +92,22 @@ class WordVectors:
         return word in self.index
 
     def row(self, word: str, *, fold_case: bool = False) -> int | None:
-        """The row of a word, None where it is not here. Args: fold_case: of the most frequent word that is equal to it but for case."""
-        return self.index_of_folded.get(word.casefold()) if fold_case else self.index.get(word)
+        """The row of a word, also where its accents are characters of their own there (NFD) and not here; None where it is not here.
+
+        Args: fold_case: of the most frequent word that is equal to it but for case.
+        """
+        for form in (word, normalize("NFC", word)):
+            row = self.index_of_folded.get(form.casefold()) if fold_case else self.index.get(form)
+            if row is not None:
+                return row
+        return None
+
+    def form_of(self, word: str) -> str:
+        """A word as it is written here: composed (NFC), and in lower case where no word has an upper case letter; else as it is."""
+        row = self.row(word)
+        if row is None and self.is_lower_case:
+            row = self.row(word, fold_case=True)
+        return word if row is None else self.words[row]
 
     def vector(self, word: str) -> Matrix:
         """The vector of a word; of a word that is not here, that of its n-grams. Raises UsageError where there is neither."""

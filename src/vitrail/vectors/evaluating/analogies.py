@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 
@@ -80,12 +81,14 @@ def evaluate_analogies(
 def _rows_of(vectors: WordVectors, words: set[str], *, fold_case: bool) -> dict[str, list[int]]:
     """For each word the rows that count as it: the word's own, or those of all words that are equal but for case, most frequent first."""
     if not fold_case:
-        return {word: [vectors.index[word]] if word in vectors else [] for word in words}
-    folded: dict[str, list[int]] = {word.casefold(): [] for word in words}
+        found = {word: vectors.row(word) for word in words}
+        return {word: [] if row is None else [row] for word, row in found.items()}
+    forms = {word: normalize("NFC", word).casefold() for word in words}
+    folded: dict[str, list[int]] = {form: [] for form in forms.values()}
     for row, word in enumerate(vectors.words):
         if (same := folded.get(word.casefold())) is not None:
             same.append(row)
-    return {word: folded[word.casefold()] for word in words}
+    return {word: folded[form] for word, form in forms.items()}
 
 
 def _score_section(vectors: WordVectors, section: AnalogySection, same: Mapping[str, list[int]]) -> SectionScore:

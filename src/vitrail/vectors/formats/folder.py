@@ -110,7 +110,9 @@ def _readme(vectors: WordVectors) -> str:
 
 
 def _told(value: Any) -> str:
-    return ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(f"{name} ({_told(one)})" if isinstance(one, Mapping) else f"{name} {one}" for name, one in value.items())
 
 
 def load_folder(folder: Path, *, limit: int | None = None) -> WordVectors:
