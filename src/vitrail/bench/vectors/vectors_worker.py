@@ -1,7 +1,7 @@
 """One training of word vectors, by us or another program, in a process of its own: a task as JSON in, its result as JSON out.
 
-Counted is the training alone: no vocabulary, no compilation, no reading of the text into memory where a program keeps it there. Words of the
-text stand between spaces: all programs read the same ones.
+Counted is the training alone: no vocabulary, no compilation, no reading of the text into memory where a program keeps it there.
+Words of the text stand between spaces: all programs read the same ones.
 """
 
 import json

@@ -63,14 +63,12 @@ def train(
     learning: Learning = Learning(),
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all random numbers.")] = 1,
     threads: Annotated[int, typer.Option(min=0, metavar="N", help="Processor threads; 0: all. With 1, a seed gives the same bytes.")] = 0,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, such as sample=1e-4 or tokens.lower=false; docs/vectors.md."),
-    ] = None,
+    settings: console.Set = None,
 ) -> None:
     """Train word vectors: vitrail vectors train corpus.txt -o vectors/
 
     The same command again goes on where it was stopped. Files may be larger than memory: what it needs is words x dimension x 8 bytes.
+    docs/vectors.md lists what --set knows, such as sample=1e-4.
     """
     from vitrail.config import build, parse_override, with_overrides
     from vitrail.vectors.training.config import VectorsConfig
