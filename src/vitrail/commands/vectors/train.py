@@ -61,8 +61,9 @@ def train(
     method: Annotated[Literal["word2vec", "fasttext", "glove"], typer.Option(help="word2vec, fasttext or glove.")] = "word2vec",
     words: Words = Words(),
     learning: Learning = Learning(),
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of all random numbers.")] = 1,
-    threads: Annotated[int, typer.Option(min=0, metavar="N", help="Processor threads; 0: all. With 1, a seed gives the same bytes.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Processor threads; 0: all. With 1, --set seed=N gives the same bytes.")
+    ] = 0,
     settings: console.Set = None,
 ) -> None:
     """Train word vectors: vitrail vectors train corpus.txt -o vectors/
@@ -76,7 +77,7 @@ def train(
 
     kind = words.tokens or (None if words.subwords_from is None else "subwords")
     tokens = {"kind": kind, "subwords_from": words.subwords_from, "min_count": words.min_count}
-    given = {"method": method, "text": text, "seed": seed, "threads": threads, "tokens": _said(tokens), **_said(vars(learning))}
+    given = {"method": method, "text": text, "threads": threads, "tokens": _said(tokens), **_said(vars(learning))}
     config = build(VectorsConfig, with_overrides(given, map(parse_override, settings or ())), origin="settings of word vectors")
     vectors = train_vectors(config, output, report=_Lines(), say=console.say)
     console.say(f"{output}: {len(vectors.words):,} words of {vectors.dimension} numbers")
