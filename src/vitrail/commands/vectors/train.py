@@ -62,7 +62,7 @@ def train(
     words: Words = Words(),
     learning: Learning = Learning(),
     threads: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Processor threads; 0: all. With 1, --set seed=N gives the same bytes.")
+        int, typer.Option(min=0, metavar="N", help="0: all that may be used. With 1, a seed gives the same bytes.")
     ] = 0,
     settings: console.Set = None,
 ) -> None:
