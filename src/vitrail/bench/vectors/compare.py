@@ -115,7 +115,7 @@ def compare_vectors(
     if unknown := [name for name in objectives if name not in MAKERS]:
         raise UsageError(f"objective {unknown[0]!r}", expected=", ".join(MAKERS))
     missing = tuple(name for name in ("gensim", "fasttext") if find_spec(name) is None)
-    settings = [
+    settings: list[tuple[Maker, Objective, int, int]] = [
         (maker, objective, dimension, count)
         for count in threads
         for dimension in dimensions

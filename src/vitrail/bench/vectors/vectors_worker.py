@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -41,7 +41,7 @@ class VectorsTask:
     epochs: int
     threads: int
     seed: int
-    similarity: tuple[str, ...] = ()
+    similarity: Sequence[str] = ()
     """Files of pairs of words with people's scores."""
     window: int = 5
     negatives: int = 5
@@ -194,6 +194,6 @@ def _fasttext(task: VectorsTask) -> _Trained:
 
 if __name__ == "__main__":
     with suppress(BrokenPipeError):
-        given = json.loads(sys.stdin.readline())
-        result = measure_vectors(VectorsTask(**{**given, "similarity": tuple(given["similarity"])}))
+        given: dict[str, Any] = json.loads(sys.stdin.readline())
+        result = measure_vectors(VectorsTask(**given))
         sys.stdout.write(json.dumps(asdict(result)) + "\n")

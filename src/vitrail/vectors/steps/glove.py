@@ -153,9 +153,9 @@ def fit(pairs: Pairs, logarithms: Floats, shares: Floats, rows: GloveRows, rate:
             put(squares, v, load(rows.word_squares, own + 16 * v))
         while n < len(pairs.words) and pairs.words[n] == word:
             if n + _AHEAD < len(pairs.words):
-                fetch(np.int64(pairs.contexts[n + _AHEAD]), rows.contexts, rows.context_squares, shape)
+                fetch(int(pairs.contexts[n + _AHEAD]), rows.contexts, rows.context_squares, shape)
                 if pairs.words[n + _AHEAD] != pairs.words[n + _AHEAD - 1]:
-                    fetch(np.int64(pairs.words[n + _AHEAD]), rows.words, rows.word_squares, shape)
+                    fetch(int(pairs.words[n + _AHEAD]), rows.words, rows.word_squares, shape)
             row = np.int64(pairs.contexts[n]) * 16 * len(shape)
             product = get(vector, 0) * load(rows.contexts, row)
             for v in range(1, len(shape)):
