@@ -31,6 +31,7 @@ from vitrail.files import (
     publish_folder,
     read_json_lines,
     read_manifest,
+    scratch_file,
     verify_folder,
     write_file,
 )
@@ -740,3 +741,17 @@ def test_a_name_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ModelError, match="not UTF-8"):
         read_manifest(tmp_path / "caf\udce9")
+
+
+@pytest.mark.parametrize("with_readv", [True, False])
+def test_a_scratch_file_is_written_anywhere_and_gone_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_readv: bool) -> None:
+    if not with_readv:
+        monkeypatch.delattr(os, "readv", raising=False)
+    with scratch_file(tmp_path / "deep" / "counts") as scratch:
+        scratch.write(10, b"behind")
+        scratch.append(b" the end")
+        scratch.write(0, b"begin")
+        assert (scratch.size, scratch.read(0, 24)) == (24, b"begin" + bytes(5) + b"behind the end")
+        with pytest.raises(ModelError, match="counts: ends 6 bytes too early"):
+            scratch.read(20, 10)
+    assert names(tmp_path / "deep") == []

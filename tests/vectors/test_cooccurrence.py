@@ -56,7 +56,7 @@ def some_lines(*, words: int = 200, lines: int = 120, seed: int = 0) -> list[lis
     return [(generator.random(generator.integers(0, 41)) ** 2 * words).astype(int).tolist() for _ in range(lines)]
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(
     lines=st.lists(st.lists(st.integers(0, 30), max_size=40), min_size=1, max_size=20),
     window=st.integers(1, 60),
@@ -76,7 +76,7 @@ def test_pairs_are_those_of_a_naive_count(lines: list[list[int]], window: int, f
     np.testing.assert_allclose([found[pair] for pair in right], list(right.values()), rtol=2e-7)
 
 
-@pytest.mark.parametrize("window", [1, 5, 100])
+@pytest.mark.parametrize("window", [1, 100])
 def test_many_spills_change_nothing(tmp_path: Path, window: int) -> None:
     lines = some_lines()
     right = naive(lines, window=window)

@@ -282,7 +282,7 @@ class _Runs:
         entries = self._table.entries[: 2 * used].reshape(-1, 2)
         order = np.argsort(entries[:, 0].copy())
         for begin in range(0, used, 1 << 16):
-            self._scratch.append(entries[order[begin : begin + (1 << 16)]].tobytes())
+            self._scratch.append(entries.take(order[begin : begin + (1 << 16)], axis=0).tobytes())
         self._lengths.append(used)
         self._table.entries[:] = 0
         self._table.used[0] = 0
@@ -324,7 +324,7 @@ def _added(parts: list[npt.NDArray[np.int64]]) -> npt.NDArray[np.int64]:
     if len(parts) == 1:
         return parts[0]
     entries = np.concatenate(parts)
-    entries = entries[np.argsort(entries[:, 0], kind="stable")]
+    entries = entries.take(np.argsort(entries[:, 0], kind="stable"), axis=0)
     starts = np.flatnonzero(np.concatenate([[True], entries[1:, 0] != entries[:-1, 0]]))
     return np.stack([entries[starts, 0], np.add.reduceat(entries[:, 1], starts)], axis=1)
 
@@ -339,7 +339,7 @@ def _both_ways(entries: npt.NDArray[np.int64], vocabulary: int) -> npt.NDArray[n
     pairs["weight"] = np.repeat(entries[:, 1] * np.where(same, 2, 1) / UNIT, 2)
     keep = np.ones(len(pairs), bool)
     keep[1::2] = ~same
-    return pairs[keep]
+    return pairs.take(np.flatnonzero(keep))
 
 
 # ---- blocks -----------------------------------------------------------------------------------------------------------------------
@@ -365,23 +365,21 @@ def _deal(merged: Iterator[npt.NDArray[np.void]], counted: CountedPairs, dealt: 
         rest = pairs[hands.size :]
         if blocks > 1:
             hands = generator.permuted(hands, axis=1)
-        for block in range(blocks if len(hands) else 0):
-            dealt.write(int(places[block]), pairs[hands[:, block]].tobytes())
+        for block, hand in enumerate(pairs.take(hands.T) if hands.size else ()):
+            dealt.write(int(places[block]), hand.tobytes())
         places += len(hands) * _PAIR.itemsize
     for block, pair in enumerate(rest):
         dealt.write(int(places[block]), pair.tobytes())
 
 
 def _write_blocks(dealt: ScratchFile, counted: CountedPairs, writer: FolderWriter) -> None:
-    """Shuffle each block: its words in a random order, and the contexts of each word, too."""
+    """Shuffle each block: its words are in a random order, and so are the pairs of each word."""
     starts = _starts(counted.total, counted.blocks)
     with writer.create(_PAIRS) as file:
         for block, (first, last) in enumerate(pairwise(starts)):
             generator = np.random.default_rng([counted.counting.seed, 1, block])
-            pairs = np.frombuffer(dealt.read(int(first) * _PAIR.itemsize, int(last - first) * _PAIR.itemsize), _PAIR)
-            pairs = pairs[generator.permutation(len(pairs))]
-            _, ranks = np.unique(pairs["word"], return_inverse=True)
-            ranks = generator.permutation(int(ranks.max()) + 1)[ranks]
-            order = np.argsort(ranks, kind="stable")
-            for name in ("word", "context", "weight"):
-                file.write(pairs[name][order].tobytes())
+            rows = np.frombuffer(dealt.read(int(first) * _PAIR.itemsize, int(last - first) * _PAIR.itemsize), "<i4").reshape(-1, 3)
+            ranks = generator.permutation(counted.vocabulary)[rows[:, 0]]
+            order = np.argsort(ranks * len(rows) + generator.permutation(len(rows)))  # of different numbers: the same by any algorithm
+            for column in range(3):
+                file.write(rows[:, column].take(order).tobytes())
