@@ -46,13 +46,14 @@ METHODS: list[dict[str, Any]] = [
     {"architecture": "cbow", "negatives": 0},
     {"method": "fasttext", "ngrams": NgramsConfig(buckets=1000)},
     {"method": "fasttext", "architecture": "cbow", "ngrams": NgramsConfig(buckets=1000)},
+    {"method": "glove", "epochs": 30},
 ]
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: "-".join(str(value) for value in method.values()).split(" ")[0])
 def test_words_in_the_same_places_become_alike_and_the_loss_falls(method: dict[str, Any], tmp_path: Path) -> None:
     seen: list[Progress] = []
-    vectors = train_vectors(config(write_text(tmp_path / "text"), epochs=6, **method), tmp_path / "vectors", report=seen.append)
+    vectors = train_vectors(config(write_text(tmp_path / "text"), **{"epochs": 6, **method}), tmp_path / "vectors", report=seen.append)
     within = np.mean([vectors.similarity(a, b) for group in (ANIMALS, COLOURS) for a in group for b in group if a < b])
     across = np.mean([vectors.similarity(a, b) for a in ANIMALS for b in COLOURS])
     assert within > across + 0.3

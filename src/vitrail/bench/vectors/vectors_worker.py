@@ -27,7 +27,7 @@ from vitrail.vectors.training.corpus import TOKENS, choose_words, read_texts, sp
 from vitrail.vectors.word_vectors import WordVectors
 
 Maker = Literal["vitrail", "gensim", "fasttext"]
-Objective = Literal["skip-gram", "cbow", "fasttext"]
+Objective = Literal["skip-gram", "cbow", "fasttext", "glove"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class VectorsResult:
     """What was measured."""
 
     words: int
-    """Of the vocabulary, over all epochs."""
+    """Of the vocabulary, over all epochs; of GloVe pairs."""
     cpu_seconds: float
     wall_seconds: float
     peak_bytes: int
@@ -99,6 +99,10 @@ def _lines(task: VectorsTask) -> list[list[str]]:
 
 
 def _config(task: VectorsTask) -> VectorsConfig:
+    if task.objective == "glove":
+        return VectorsConfig(
+            method="glove", text=(Path(task.text),), dimension=task.dimension, epochs=task.epochs, seed=task.seed, threads=task.threads
+        )
     return VectorsConfig(
         method="fasttext" if task.objective == "fasttext" else "word2vec",
         architecture="cbow" if task.objective == "cbow" else "skip-gram",
@@ -116,7 +120,8 @@ def _config(task: VectorsTask) -> VectorsConfig:
 
 
 def _ours(task: VectorsTask) -> _Trained:
-    from vitrail.vectors.training.pieces import run_pieces
+    from vitrail.vectors.training.glove import Glove, counted_pairs
+    from vitrail.vectors.training.pieces import Learning, run_pieces
     from vitrail.vectors.training.word2vec import Word2Vec
 
     lines = _lines(task)
@@ -125,13 +130,15 @@ def _ours(task: VectorsTask) -> _Trained:
         folder = Path(name) / "text"
         with publish_folder(folder) as writer:
             write_tokens(lines, vocabulary.words, writer)
-        learning = Word2Vec(_config(task), vocabulary, folder / TOKENS)
+        config = _config(task)
+        learning: Learning = Word2Vec(config, vocabulary, folder / TOKENS)
+        if task.objective == "glove":
+            learning = Glove(config, vocabulary, counted_pairs(config, vocabulary, folder / TOKENS))
         learning.compile()
         clock = _Clock()
-        for _ in run_pieces(learning, range(task.epochs * learning.pieces), threads=task.threads):
-            pass
+        words = sum(piece.words for piece in run_pieces(learning, range(task.epochs * learning.pieces), threads=task.threads))
         cpu, wall = clock.read()
-    return _Trained(cpu, wall, task.epochs * int(vocabulary.counts.sum()), learning.vectors)
+    return _Trained(cpu, wall, words, learning.vectors)
 
 
 def _gensim(task: VectorsTask) -> _Trained:

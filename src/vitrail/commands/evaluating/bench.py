@@ -230,7 +230,9 @@ def bench_prepare(
 def bench_vectors(
     *,
     text: Annotated[Path, typer.Option(metavar="FILE", help="Text whose words stand between spaces.")],
-    objectives: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="skip-gram, cbow, fasttext.")] = "skip-gram,cbow,fasttext",
+    objectives: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="skip-gram, cbow, fasttext, glove.")
+    ] = "skip-gram,cbow,fasttext,glove",
     dimensions: Annotated[str, typer.Option(metavar="N[,N]", help="Numbers of a vector.")] = "100,300",
     threads: Annotated[str, typer.Option(metavar="N[,N]", help="Workers.")] = "1,2",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the text in each training.")] = 1,

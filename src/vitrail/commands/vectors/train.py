@@ -50,7 +50,7 @@ class Learning:
         int | None,
         typer.Option(min=0, metavar="N", help="Random words for each true one; 0: hierarchical softmax.", show_default="5"),
     ] = None
-    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Passes over the text.", show_default="5; glove: 25")] = None
+    epochs: Annotated[int | None, typer.Option(min=1, metavar="N", help="Passes over the text.", show_default="5; glove: 15")] = None
 
 
 @console.with_groups
@@ -61,9 +61,7 @@ def train(
     method: Annotated[Literal["word2vec", "fasttext", "glove"], typer.Option(help="word2vec, fasttext or glove.")] = "word2vec",
     words: Words = Words(),
     learning: Learning = Learning(),
-    threads: Annotated[
-        int, typer.Option(min=0, metavar="N", help="0: all that may be used. With 1, a seed gives the same bytes.")
-    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, metavar="N", help="0: all that may be used. With 1, a seed gives the same bytes.")] = 0,
     settings: console.Set = None,
 ) -> None:
     """Train word vectors: vitrail vectors train corpus.txt -o vectors/

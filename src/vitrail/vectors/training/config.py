@@ -82,14 +82,14 @@ class VectorsConfig(Config):
     ngrams: NgramsConfig = NgramsConfig()
     """Of fasttext."""
     epochs: int = Field(default=5, ge=1)
-    """Passes over the text; of glove, over the counted pairs: 25, where nothing is said."""
+    """Passes over the text; of glove, over the counted pairs: 15, where nothing is said."""
     rate: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Learning rate at the start; by default 0.025, 0.05 for cbow and for glove. It falls linearly to a 10,000th, but not for glove."""
-    x_max: float = Field(default=100.0, gt=0, allow_inf_nan=False)
-    """Of glove: pairs that occur this often or more have the full weight."""
+    x_max: float = Field(default=10.0, gt=0, allow_inf_nan=False)
+    """Of glove: pairs that occur this often or more have the full weight. 10 suits millions of words; 100, as in the paper, billions."""
     alpha: float = Field(default=0.75, gt=0, allow_inf_nan=False)
     """Of glove: the weight of a rarer pair is (count / x_max) ** alpha."""
-    memory_mib: int = Field(default=1024, ge=16)
+    memory_mib: int = Field(default=1024, ge=64)
     """Of glove: memory for counting pairs; more are kept on disk."""
     seed: int = Field(default=1, ge=0)
     threads: int = Field(default=0, ge=0)
@@ -100,7 +100,7 @@ class VectorsConfig(Config):
     def _usual(cls, values: Any) -> Any:
         """What is usual for GloVe: wider windows, and more passes, since a pass over pairs is quick."""
         if isinstance(values, dict) and values.get("method") == "glove":
-            return {"window": 10, "epochs": 25} | values  # pyright: ignore[reportUnknownVariableType]
+            return {"window": 10, "epochs": 15} | values  # pyright: ignore[reportUnknownVariableType]
         return values  # pyright: ignore[reportUnknownVariableType]
 
     @property
