@@ -138,7 +138,7 @@ def compare_vectors(
             )
             found[setting].append(VectorsResult(**result))
     conditions = (
-        f"{text.name}; {epochs} epochs, {repeats} rounds; window 5, 5 negatives, words with 5 or more, 200,000 buckets of n-grams; of glove "
-        "pairs are counted, window 10"
+        f"{text.name}; {epochs} epochs, {repeats} rounds; window 5, 5 negatives, words with 5 or more, 200,000 buckets of n-grams; glove: "
+        "pairs, window 10"
     )
     return VectorsBench(describe_machine(), conditions, missing, tuple(VectorsRow(*key, tuple(results)) for key, results in found.items()))
