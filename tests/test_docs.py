@@ -36,7 +36,8 @@ def _commands() -> list[str]:
 
 def _verb(command: str) -> tuple[str, ...]:
     words = command.split()[1:]
-    deeper = words[0] in ("bench", "experiment") or (words[0] == "inspect" and words[1:2] and words[1] in STUDY_NAMES)
+    groups = ("bench", "experiment", "lora", "vectors")
+    deeper = words[0] in groups or (words[0] == "inspect" and words[1:2] and words[1] in STUDY_NAMES)
     return tuple(words[:2] if deeper else words[:1])
 
 

@@ -41,7 +41,8 @@ NAMES = [
         "TextConstraints",
         "TrainingError",
     ),
-    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "__version__", "load"),
+    *("TranslateConfig", "Translation", "Translator", "UsageError", "VitrailError", "WordVectors", "__version__", "load"),
+    "load_vectors",
     *("train_classifier", "train_language_model", "train_translator"),
 ]
 

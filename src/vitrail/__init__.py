@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
     from vitrail.train.run_config import RunConfig
+    from vitrail.vectors.formats.table import load_vectors
+    from vitrail.vectors.word_vectors import WordVectors
 
 __all__ = [
     "Autoencoder",
@@ -62,8 +64,10 @@ __all__ = [
     "Translator",
     "UsageError",
     "VitrailError",
+    "WordVectors",
     "__version__",
     "load",
+    "load_vectors",
     "train_classifier",
     "train_language_model",
     "train_translator",
@@ -88,6 +92,8 @@ _HOMES = {
     "vitrail.inspection.record": ("Inspection",),
     "vitrail.inspection.translator": ("InspectableTranslator",),
     "vitrail.train.run_config": ("RunConfig",),
+    "vitrail.vectors.formats.table": ("load_vectors",),
+    "vitrail.vectors.word_vectors": ("WordVectors",),
 }
 
 renamed.install()

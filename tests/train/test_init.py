@@ -3,7 +3,8 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,12 +13,16 @@ from training_runs import Fault, Trainer, differing, every_byte, run, tiny, writ
 
 from vitrail import api
 from vitrail.config import Override, parse_override
-from vitrail.errors import ModelError, UsageError
+from vitrail.data.data_config import DataConfig
+from vitrail.errors import ModelError, TrainingError, UsageError
 from vitrail.models.base import unique_tensors
-from vitrail.models.model_folder import load_folder
+from vitrail.models.model_folder import digest_of_folder, load_folder
+from vitrail.runtime.ranks import Ranks
 from vitrail.train.request import Request, plan_run, to_run_config
 from vitrail.train.resume import checkpoints
 from vitrail.train.run import train
+from vitrail.train.starting import warm_start
+from vitrail.train.starting.init_config import InitConfig
 
 WORDS = ["ann", "bob", "cleo", "dan", "sees", "likes", "has", "wants", "apples", "birds", "cats", "dogs"]
 CAUSAL = {"kind": "causal-language", "layers": 1, "width": 16, "heads": 2, "feed_forward": 16, "context": 16, "positions": "learned"}
@@ -264,6 +269,58 @@ def test_with_its_vocabulary_every_row_is_taken_and_a_run_resumes_without_it(tmp
     longer = plan.table | {"train": plan.table["train"] | {"duration": "5 steps"}}
     done = train(to_run_config(longer), tmp_path / "run", allow=["train"])
     assert done.progress.step == 5
+
+
+def test_vocabularies_taken_for_each_side_are_two_without_being_asked(tmp_path: Path, donors: Path) -> None:
+    settings = [f"data.subwords.{side}_from={donors / name}" for side, name in (("source", "translator"), ("target", "causal"))]
+    plan = plan_run(asked(tmp_path, *settings, init={}), tmp_path / "run", gpu=False)
+    config = to_run_config(plan.table)
+    assert isinstance(config.data, DataConfig) and not config.data.subwords.joint and plan.table["model"]["tie"] == "target"
+
+
+def test_the_digest_is_of_what_was_read(tmp_path: Path, donors: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another training replaces the model after its digest was looked up, before its weights are read: the run knows what it has."""
+    shutil.copytree(donors / "causal", tmp_path / "donor")
+    config = language_config(tmp_path / "text", CAUSAL, init=[from_(tmp_path / "donor", "all")], seed=7)
+    real = warm_start.load_with_digest
+
+    def late(folder: Path) -> Any:
+        if folder == tmp_path / "donor":
+            shutil.rmtree(folder)
+            shutil.copytree(other, folder)
+        return real(folder)
+
+    other = tmp_path / "other"
+    train(language_config(tmp_path / "text", CAUSAL, seed=3), other)
+    monkeypatch.setattr(warm_start, "load_with_digest", late)
+    train(config, tmp_path / "run")
+    (part,) = load_folder(tmp_path / "run").facts["init"]["parts"]
+    assert part["digest"] == digest_of_folder(other) != digest_of_folder(donors / "causal")
+    assert train(config, tmp_path / "run").already_done, "it resumes beside the model that it has taken"
+    shutil.rmtree(tmp_path / "donor")
+    shutil.copytree(donors / "causal", tmp_path / "donor")
+    with pytest.raises(UsageError, match=r"init\.0\.digest"):
+        train(config, tmp_path / "run")
+
+
+def test_processes_that_read_different_versions_are_told() -> None:
+    class Others(NamedTuple):
+        """One of two ranks, the other of which has read something else."""
+
+        world: int = 2
+
+        def sum(self, *tensors: torch.Tensor) -> None:
+            for tensor in tensors:
+                tensor += 1
+
+        def any(self, flag: bool) -> bool:
+            return flag
+
+    config: Any = SimpleNamespace(init=(InitConfig(role="all", folder=Path("a")),))
+    ranks: Any = Others()
+    with pytest.raises(TrainingError, match="replaced while several processes read it"):
+        warm_start.read_digests(config, {"parts": [{"digest": "ab" * 32}]}, ranks)
+    assert warm_start.read_digests(config, {"parts": [{"digest": "ab" * 32}]}, Ranks(0, 1)) == ["ab" * 32]
 
 
 def test_a_vocabulary_of_pieces_grows_and_that_is_told(tmp_path: Path, donors: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from test_init import CAUSAL, RECURRENT, from_, language_config, weights
 from training_runs import Fault, Trainer, differing, run, tiny
 
+from vitrail import cli
 from vitrail.doctor.checks.update_sizes import measure_steps
 from vitrail.doctor.run_under_test import read_run_folder
 from vitrail.errors import ModelError, UsageError
@@ -102,6 +103,36 @@ def test_an_adapter_by_itself_is_saved_and_merged_into_its_base_alone(tmp_path: 
     path.write_bytes(path.read_bytes()[:-1] + b"\0")
     with pytest.raises(ModelError, match="altered"):
         load_adapter(tmp_path / "adapter")
+
+
+@pytest.mark.parametrize("kind", [pytest.param("translator", marks=pytest.mark.slow), "recurrent"])
+def test_from_the_command_line_it_is_saved_merged_and_taken_out(
+    tmp_path: Path, donors: Path, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    train(lora_config(tmp_path, donors / kind), tmp_path / "run")
+    base, run_, adapter, own, again = (str(path) for path in (donors / kind, *(tmp_path / n for n in ("run", "adapter", "own", "again"))))
+    assert cli.run(["lora", "save", run_, "-o", adapter]) == 0
+    assert digest_of(weights(donors / kind))[:12] in capfd.readouterr().err
+    assert sum(path.stat().st_size for path in (tmp_path / "adapter").iterdir()) < (tmp_path / "run/model/model.safetensors").stat().st_size
+    assert cli.run(["lora", "merge", base, adapter, "-o", own]) == 0
+    assert digest_of(weights(tmp_path / "own")) == digest_of(weights(tmp_path / "run"))
+    facts = load_folder(tmp_path / "own").facts
+    assert facts["adapter"]["base"] == digest_of(weights(donors / kind)) and not any("loss" in name for name in facts)
+    assert cli.run(["lora", "unmerge", run_, "-o", again]) == 0
+    assert digest_of(weights(tmp_path / "again")) == digest_of(weights(donors / kind)) != digest_of(weights(tmp_path / "run"))
+    assert cli.run(["lora", "merge", again, adapter, "-o", own]) == 0
+    for arguments, told in (
+        (["lora", "merge", own, adapter, "-o", str(tmp_path / "no")], "belongs to other weights"),
+        (["lora", "merge", again, adapter, "-o", again], "would replace"),
+        (["lora", "save", base, "-o", str(tmp_path / "no")], "no adapter is there"),
+        (["lora", "unmerge", own, "-o", str(tmp_path / "no")], "no adapter is there"),
+        (["lora", "unmerge", str(tmp_path / "run" / "model"), "-o", str(tmp_path / "no")], "has no checkpoint"),
+    ):
+        capfd.readouterr()
+        assert cli.run(arguments) != 0
+        error = capfd.readouterr().err
+        assert told in error and "Traceback" not in error and not (tmp_path / "no").exists(), arguments
+    assert digest_of(weights(tmp_path / "again")) == digest_of(weights(donors / kind))
 
 
 def test_what_no_model_has_given_is_trained_as_a_whole_beside_the_adapters(tmp_path: Path, donors: Path) -> None:

@@ -81,3 +81,14 @@ def test_two_processes_are_one_and_resume_to_the_same_bits(kind: str, tmp_path: 
     end(train_in_ranks(asked, tmp_path / "stopped", faults={1: Fault(5, signals=(signal.SIGTERM,))}), 75)
     end(train_in_ranks(asked, tmp_path / "stopped"), 0)
     require_same(final(tmp_path / "stopped"), final(tmp_path / "two"))
+
+
+@pytest.mark.slow
+def test_two_processes_start_from_one_model(tmp_path: Path) -> None:
+    donor = config("causal-language", tmp_path)
+    run(donor, tmp_path / "donor")
+    asked = to_run_config(donor.model_dump(mode="json") | {"init": [{"role": "all", "folder": str(tmp_path / "donor")}], "seed": 5})
+    ranks = train_in_ranks(asked, tmp_path / "two")
+    run(asked, tmp_path / "one")
+    end(ranks, 0)
+    require_close(final(tmp_path / "two"), final(tmp_path / "one"), but=())

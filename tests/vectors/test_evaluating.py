@@ -221,9 +221,10 @@ def test_analogies_before_the_first_section(tmp_path: Path) -> None:
 def test_the_report_has_every_number_as_text_and_as_json(tmp_path: Path) -> None:
     vectors = grid()
     similarity = read_similarity(write(tmp_path / "pairs.tsv", "w0a\tw0b\t9\nx1\tx2\t2\nx1\tW0A\t5\nzz\tw0a\t1\nx5\tw0a\t3\n"))
-    report = evaluate_vectors(
-        vectors, name="v", similarity=[similarity], analogies=[read_analogies(write(tmp_path / "a.txt", TEXT))], bootstrap=50
-    )
+    analogies = [read_analogies(write(tmp_path / "a.txt", TEXT))]
+    report = evaluate_vectors(vectors, name="v", similarity=[similarity], analogies=analogies, fold_case=False, bootstrap=50)
+    folded = evaluate_vectors(vectors, name="v", similarity=[similarity], bootstrap=0)
+    assert folded.fold_case and folded.similarity[0].in_vocabulary == 4, "no word of these vectors has an upper case letter"
     text = report.to_text()
     assert "v: 42 words of 20 numbers\n" in text and "pairs           5      3 (60.0 %)           0  " in text
     assert "pairs left out, since these words are missing: W0A, zz" in text and "--fold-case would have vectors for 1 pairs more" in text

@@ -21,6 +21,7 @@ from vitrail.files.owner import (
     require_own,
     start_of,
 )
+from vitrail.files.scratch import ScratchFile, scratch_file
 from vitrail.files.sealed import seal, unseal
 from vitrail.files.system import FileSystem, NotWritten, make_folder
 from vitrail.files.writing import (
@@ -51,6 +52,7 @@ __all__ = [
     "JsonLines",
     "NotWritten",
     "Recognise",
+    "ScratchFile",
     "exchange",
     "holds",
     "holds_others",
@@ -70,6 +72,7 @@ __all__ = [
     "rename",
     "require_folder",
     "require_own",
+    "scratch_file",
     "seal",
     "share_folder",
     "start_of",

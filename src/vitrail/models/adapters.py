@@ -177,7 +177,14 @@ def merge(model: nn.Module, adapter: Adapter) -> Merged:
 
 
 def merge_folder(base: Path, adapter: Path, output: Path) -> None:
-    """Write the model that a base and an adapter make. Raises ModelError where one is missing or they do not belong together."""
-    found, facts = load_folder(base), load_adapter(adapter)
-    merge(found.model, facts)
-    save_model(output, tensors=unique_tensors(found.model), config=found.config, vocabularies=found.vocabularies, facts=found.facts)
+    """Write the model that a base and an adapter make. Raises ModelError where one is missing or they do not belong together, UsageError
+    where the result would take the place of either."""
+    for place in (base, base / "model", adapter):
+        if output.exists() and place.exists() and output.samefile(place):
+            raise UsageError(f"{output}: would replace the base or the adapter that it is made of", remedy="-o with another name")
+    found, added = load_folder(base), load_adapter(adapter)
+    merge(found.model, added)
+    # Scores of the base, which are numbers with a fraction, are not those of the merged model.
+    facts = {name: value for name, value in found.facts.items() if not (name.startswith("dev_") and isinstance(value, float))}
+    facts["adapter"] = {"base": added.base, "matrices": len(added.weights)}
+    save_model(output, tensors=unique_tensors(found.model), config=found.config, vocabularies=found.vocabularies, facts=facts)

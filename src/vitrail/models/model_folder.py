@@ -161,6 +161,12 @@ def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFo
     return read_whole(place, lambda: _load(place, device or torch.device("cpu")))
 
 
+def load_with_digest(folder: Path) -> tuple[LoadedFolder, str]:
+    """As `load_folder`, with the digest of the very files that were read; see `digest_of_folder`."""
+    place = model_folder(folder)
+    return read_whole(place, lambda: (_load(place, torch.device("cpu")), digest_of_folder(place)))
+
+
 def _load(folder: Path, device: torch.device) -> LoadedFolder:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no model is there", expected="a model folder, or a run directory after its first validation")

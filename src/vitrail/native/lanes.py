@@ -164,6 +164,19 @@ def square_root(typingctx: Any, value: Any) -> Any:
 
 
 @_inlined
+def clamp(typingctx: Any, value: Any, limit: Any) -> Any:
+    """min(max(x, -limit), limit) of each; NaN stays NaN."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        high = _spread(builder, args[1])
+        low = builder.fsub(_constant(-0.0), high)
+        x = builder.select(builder.fcmp_unordered("<", args[0], high), args[0], high)
+        return builder.select(builder.fcmp_unordered(">", x, low), x, low)
+
+    return lanes(lanes, types.float32), code
+
+
+@_inlined
 def exponential(typingctx: Any, value: Any) -> Any:
     """e^x of each, within 2 units in the last place; x is limited to -87 .. 88.
 

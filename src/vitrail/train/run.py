@@ -49,7 +49,7 @@ from vitrail.train.resume.changes import (
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
-from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, require_donors, start_from, to_lines
+from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, read_digests, require_donors, start_from, to_lines
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.probes import read_probes
 from vitrail.train.tasks.validate import Validated, Validation, Watch
@@ -180,6 +180,9 @@ class _Run:
         self.learner = Learner(self.model, self.optimizer, self.average, self._stream, self.ranks, device, dtype, config, carried, resting)
         self.steps_per_epoch = max(1, self.batches.epoch_length(0) // config.train.accumulate)
         self.setup: dict[str, Any] = setup_of(config, prepared.fingerprint, world=self.ranks.world)
+        if config.init and checkpoint is None:
+            for number, digest in enumerate(read_digests(config, self.taken, self.ranks)):
+                self.setup["init"][str(number)]["digest"] = digest
         self.setup |= {"data.digest": prepared.digest, "vocabularies": prepared.vocabularies.digest}
         self.select = self._known_score(config.train.select)
         self.setup["train"]["select"] = self.select

@@ -79,6 +79,11 @@ class WordVectors:
             found.setdefault(word.casefold(), row)
         return found
 
+    @cached_property
+    def is_lower_case(self) -> bool:
+        """Whether no word has an upper case letter: their text was folded."""
+        return all(word == word.lower() for word in self.words)
+
     def __len__(self) -> int:
         return len(self.words)
 

@@ -224,3 +224,37 @@ def bench_prepare(
 
     report = measure_preparation(sizes=read_sizes(pairs), say=console.say)
     console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("vectors")
+def bench_vectors(
+    *,
+    text: Annotated[Path, typer.Option(metavar="FILE", help="Text whose words stand between spaces.")],
+    objectives: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="skip-gram, cbow, fasttext.")] = "skip-gram,cbow,fasttext",
+    dimensions: Annotated[str, typer.Option(metavar="N[,N]", help="Numbers of a vector.")] = "100,300",
+    threads: Annotated[str, typer.Option(metavar="N[,N]", help="Workers.")] = "1,2",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the text in each training.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each trains with every program once, with a seed of its own.")] = 3,
+    similarity: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Pairs of words with people's scores: how good the vectors are. Given several times."),
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """Training speed of word vectors beside gensim and the fasttext program, where these are installed; and their quality.
+
+    Words a second and core are of the processor time of all workers, words a second by the clock. Reading the text and compiling are not counted.
+    """
+    from vitrail.bench.vectors.compare import compare_vectors
+
+    report = compare_vectors(
+        text,
+        objectives=[name for name in objectives.split(",")],  # pyright: ignore[reportArgumentType]
+        dimensions=[int(part) for part in dimensions.split(",")],
+        threads=[int(part) for part in threads.split(",")],
+        epochs=epochs,
+        repeats=repeats,
+        similarity=similarity or [],
+        say=console.say,
+    )
+    console.show(report.to_json() if json else report.to_text())

@@ -12,7 +12,7 @@ from functools import cached_property
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -102,6 +102,14 @@ class SubwordsConfig(Config):
     new_tokens: Annotated[int, Field(ge=0)] | Literal["characters"] = 0
     """Most tokens of the text that are added to a vocabulary that is taken, the most frequent first: words, characters, or characters
     that are spelled in bytes and then pieces. "characters": these alone, all where there are at most 400, else 99.95 % of the text's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _separate_where_taken(cls, values: Any) -> Any:
+        """Vocabularies that are taken side by side are two, where nothing else is said."""
+        if isinstance(values, dict) and ("source_from" in values or "target_from" in values):
+            return {"joint": False} | values  # pyright: ignore[reportUnknownVariableType]
+        return values  # pyright: ignore[reportUnknownVariableType]
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "SubwordsConfig":

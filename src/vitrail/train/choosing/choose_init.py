@@ -150,10 +150,10 @@ def _role(part: "Asked") -> str:
     return "model" if part.role == "all" else part.role.replace("_", " ")
 
 
-def _taken_vocabulary(asked: Mapping[str, Any]) -> Path | None:
+def _taken_vocabulary(asked: Mapping[str, Any], *, named: str = "taken_from") -> Path | None:
     """The folder whose vocabulary is taken. A setting that cannot be is refused later, with all others."""
     table: Any = asked
-    for name in ("data", "subwords", "taken_from"):
+    for name in ("data", "subwords", named):
         table = table.get(name) if isinstance(table, Mapping) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     return Path(table) if isinstance(table, str | Path) else None
 
@@ -162,6 +162,9 @@ def _sharing(asked: Mapping[str, Any]) -> list[Choice]:
     """Whether there is one vocabulary, where it is taken."""
     from vitrail.data.vocabularies.taking import find_vocabularies
 
+    if any(_taken_vocabulary(asked, named=named) is not None for named in ("source_from", "target_from")):
+        reason = "vocabularies are taken for each side"
+        return [Choice("data.subwords.joint", False, reason), Choice("model.tie", "target", reason)]
     folder = _taken_vocabulary(asked)
     if folder is None:
         return []

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from vitrail.data.preparing.store import Store
 from vitrail.data.vocabularies.subwords import Vocabularies
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import ModelError, TrainingError, UsageError
 from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
-from vitrail.models.model_folder import CONFIG, LoadedFolder, digest_of_folder, load_folder, model_folder, read_model_config
+from vitrail.models.model_folder import CONFIG, LoadedFolder, digest_of_folder, load_with_digest, model_folder, read_model_config
 from vitrail.models.places import TABLES, Side
 from vitrail.models.transfer import (
     Asked,
@@ -30,11 +31,11 @@ from vitrail.models.transfer import (
 )
 from vitrail.nn.layers import MaskedBatchNorm
 from vitrail.nn.lora import is_adapter, plain_name
+from vitrail.runtime.ranks import Ranks
 from vitrail.train.run_config import RunConfig
 from vitrail.train.starting.init_config import InitConfig, in_order
 from vitrail.vectors.embedding_rows import EmbeddingRows, share_of_text
-from vitrail.vectors.formats.looking import digest_of_vectors, may_be_vectors, read_dimension
-from vitrail.vectors.formats.table import load_vectors
+from vitrail.vectors.formats.looking import digest_of_vectors, load_vectors_with_digest, may_be_vectors, read_dimension
 from vitrail.vectors.word_vectors import WordVectors
 
 Taken = dict[str, Any]
@@ -52,6 +53,21 @@ def donor_digests(config: RunConfig) -> list[str | None]:
 
 def _digest(folder: Path) -> str:
     return digest_of_vectors(folder) if may_be_vectors(folder) else digest_of_folder(folder)
+
+
+def read_digests(config: RunConfig, taken: Taken, ranks: Ranks) -> list[str]:
+    """The digests of the models that were read, which another training may have replaced since `donor_digests` looked.
+
+    Raises TrainingError where another process has read another version.
+    """
+    known = {(asked.role, asked.folder): part["digest"] for asked, part in zip(in_order(config.init), taken["parts"], strict=True)}
+    found = [known[part.role, part.folder] for part in config.init]
+    own = torch.tensor([int(digest[:12], 16) for digest in found])
+    everywhere = own.clone()
+    ranks.sum(everywhere)
+    if ranks.any(not torch.equal(everywhere, own * ranks.world)):
+        raise TrainingError("init: a model was replaced while several processes read it", remedy="the same command again")
+    return found
 
 
 def require_donors(config: RunConfig) -> None:
@@ -79,10 +95,10 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stor
     Args: stores: the text, for the share of it that word vectors cover.
     """
     own = model.shared_weights()
-    donors: dict[Path, LoadedFolder | WordVectors] = {}
+    read: dict[Path, tuple[LoadedFolder | WordVectors, str]] = {}
     parts: list[Part] = []
     for part in in_order(config.init):
-        donor = donors[part.folder] = donors.get(part.folder) or _load(part.folder)
+        donor, _ = read[part.folder] = read.get(part.folder) or _load(part.folder)
         take_from: Any = take_vectors if isinstance(donor, WordVectors) else take
         parts.append(Part(part.role, str(part.folder), take_from(part.role, model, vocabularies, donor, named=str(part.folder))))
     require_untangled(parts, own)
@@ -95,7 +111,7 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stor
     taken = {own[name].data_ptr() for part in parts for name in part.transfer.values}
     told: Taken = {
         "parts": [
-            _told(part, own, kind=_kind(donors[asked.folder]), frozen=asked.freeze) | _covered(part, stores)
+            _told(part, own, donor=read[asked.folder], frozen=asked.freeze) | _covered(part, stores)
             for part, asked in zip(parts, in_order(config.init), strict=True)
         ],
         "fresh": describe_parts([name for name, tensor in own.items() if tensor.data_ptr() not in taken], of=own),
@@ -105,19 +121,15 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stor
         tables = [(part, name) for part in parts for name in part.transfer.values if name in TABLES]
         partly = {own[name].data_ptr() for part, name in tables if _has_fresh(part, name, own)}
         told["base"] = [name for name, tensor in own_tensors.items() if tensor.data_ptr() in taken - partly]
-        whole = [donor for part in config.init if part.role == "all" and isinstance(donor := donors[part.folder], LoadedFolder)]
+        whole = [donor for part in config.init if part.role == "all" and isinstance(donor := read[part.folder][0], LoadedFolder)]
         digest = digest_of(own_tensors)
         same = whole and whole[0].vocabularies.digest == vocabularies.digest and digest_of(unique_tensors(whole[0].model)) == digest
         told["adapter_base"] = digest if same else None
     return told
 
 
-def _load(folder: Path) -> LoadedFolder | WordVectors:
-    return load_vectors(folder) if may_be_vectors(folder) else load_folder(folder)
-
-
-def _kind(donor: LoadedFolder | WordVectors) -> str:
-    return "word-vectors" if isinstance(donor, WordVectors) else donor.config.kind
+def _load(folder: Path) -> tuple[LoadedFolder | WordVectors, str]:
+    return load_vectors_with_digest(folder) if may_be_vectors(folder) else load_with_digest(folder)
 
 
 def _covered(part: Part, stores: Sequence[Store]) -> dict[str, Any]:
@@ -136,14 +148,14 @@ def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
     return rows.fresh > 0
 
 
-def _told(part: Part, own: Mapping[str, Tensor], *, kind: str, frozen: bool) -> dict[str, Any]:
+def _told(part: Part, own: Mapping[str, Tensor], *, donor: tuple[LoadedFolder | WordVectors, str], frozen: bool) -> dict[str, Any]:
     tokens = {side: {"exact": rows.exact, "composed": rows.composed, "fresh": rows.fresh} for side, rows in part.transfer.rows.items()}
     folder = Path(part.named)
     return {
         "role": part.role,
         "model": folder.absolute().parent.name if folder.name == "model" else folder.name,
-        "kind": kind,
-        "digest": _digest(folder),
+        "kind": "word-vectors" if isinstance(donor[0], WordVectors) else donor[0].config.kind,
+        "digest": donor[1],
         "frozen": frozen,
         "taken": describe_parts(part.transfer.values, of=own),
         "tokens": tokens,

@@ -48,7 +48,7 @@ class AnalogySet(NamedTuple):
     sections: tuple[AnalogySection, ...]
 
 
-def _numbered(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """The lines that hold something, with their numbers. Raises DataError for one that is not UTF-8."""
     for number, line in enumerate(lines(path), start=1):
         try:
@@ -70,7 +70,7 @@ def split_fields(line: str) -> list[str]:
 def read_similarity(path: Path, *, header: bool = False) -> SimilaritySet:
     """Read `word word score`, one pair a line. Args: header: leave out the first line. Raises DataError that names the line."""
     pairs: list[SimilarityPair] = []
-    for number, line in _numbered(path):
+    for number, line in numbered_lines(path):
         if header and number == 1:
             continue
         fields = split_fields(line)
@@ -96,7 +96,7 @@ def read_similarity(path: Path, *, header: bool = False) -> SimilaritySet:
 def read_analogies(path: Path) -> AnalogySet:
     """Read `: section` lines and, after each, `a b c d` a line, as in Google's questions-words. Raises DataError that names the line."""
     sections: list[tuple[str, list[Analogy]]] = []
-    for number, line in _numbered(path):
+    for number, line in numbered_lines(path):
         fields = line.split()
         if fields[0].startswith(":"):
             sections.append((line.strip()[1:].strip() or f"section {len(sections) + 1}", []))

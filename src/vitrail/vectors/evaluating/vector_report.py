@@ -39,7 +39,8 @@ class VectorEvaluation:
 
     def to_text(self) -> str:
         """Tables for people."""
-        lines = [f"{self.name}: {self.words:,} words of {self.dimension} numbers" + ("; unseen words by n-grams" if self.ngrams else "")]
+        more = "; unseen words by n-grams" * self.ngrams + "; case does not count" * self.fold_case
+        lines = [f"{self.name}: {self.words:,} words of {self.dimension} numbers{more}"]
         if self.similarity:
             lines += ["", *self._similarity_lines()]
         for score in self.analogies:
@@ -96,11 +97,16 @@ def evaluate_vectors(
     name: str,
     similarity: Sequence[SimilaritySet] = (),
     analogies: Sequence[AnalogySet] = (),
-    fold_case: bool = False,
+    fold_case: bool | None = None,
     bootstrap: int = RESAMPLES,
     say: Callable[[str], None] = lambda line: None,
 ) -> VectorEvaluation:
-    """All scores. Args: name: of the vectors, in the report. fold_case: whether words that are equal but for case are the same."""
+    """All scores.
+
+    Args: name: of the vectors, in the report. fold_case: whether words that are equal but for case are the same; None: where the vectors
+        have no upper case.
+    """
+    fold_case = vectors.is_lower_case if fold_case is None else fold_case
     return VectorEvaluation(
         name=name,
         words=len(vectors),

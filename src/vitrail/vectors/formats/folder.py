@@ -102,12 +102,15 @@ def _write_tensors(file: FileWriter, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _readme(vectors: WordVectors) -> str:
-    facts = [f"- {name}: {value}" for name, value in vectors.facts.items()]
-    unseen = (
-        [] if vectors.ngrams is None else [f"Words that it has not seen get vectors of their n-grams ({vectors.ngrams.buckets:,} rows)."]
-    )
-    lines = [f"# {len(vectors):,} word vectors of {vectors.dimension} numbers", "", *facts, *unseen, ""]
+    facts = [f"- {name}: {_told(value)}" for name, value in vectors.facts.items()] + [""] * bool(vectors.facts)
+    table = vectors.ngrams
+    unseen = [] if table is None else [f"Words that it has not seen get vectors of their n-grams ({table.buckets:,} rows).", ""]
+    lines = [f"# {len(vectors):,} word vectors of {vectors.dimension} numbers", "", *facts, *unseen]
     return "\n".join([*lines, "`vitrail vectors neighbours PATH WORD`, or `vitrail.load_vectors(PATH).neighbours(WORD)`.", ""])
+
+
+def _told(value: Any) -> str:
+    return ", ".join(f"{name} {one}" for name, one in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 def load_folder(folder: Path, *, limit: int | None = None) -> WordVectors:

@@ -11,11 +11,11 @@ import numpy as np
 
 from vitrail.data.reading.foreign import detect_non_text
 from vitrail.errors import DataError, ModelError, UsageError
-from vitrail.files import publish_file, require_own
+from vitrail.files import publish_file, require_folder, require_own
 from vitrail.vectors.formats.binary import read_binary, write_binary
 from vitrail.vectors.formats.byte_reader import ByteReader
 from vitrail.vectors.formats.fasttext import MAGIC, read_fasttext, write_fasttext
-from vitrail.vectors.formats.folder import DOCUMENT, load_folder, save_folder
+from vitrail.vectors.formats.folder import DOCUMENT, is_vectors_folder, load_folder, save_folder
 from vitrail.vectors.formats.gathering import Header, Say
 from vitrail.vectors.formats.text import guess_dimension, numbers, read_header, read_text, write_text
 from vitrail.vectors.ngrams import Matrix
@@ -123,12 +123,10 @@ def save_vectors(vectors: WordVectors, path: str | Path, *, to: FormatName = "fo
     place, layout = Path(path), _LAYOUTS[to]
     if vectors.ngrams is not None and not layout.ngrams:
         say(f"{place}: {to} has no n-grams: words that are not in the file will have no vector there")
+    require_place(place, to=to)
     if to == "folder":
         save_folder(vectors, place)
         return
-    if place.suffix.lower() in (".bz2", ".xz", ".zst", ".tgz", ".tbz2", ".tbz", ".txz", ".tzst"):
-        raise UsageError(f"{place}: is written plain or as .gz", expected="a name that ends in neither .bz2 nor .xz nor .zst")
-    require_vectors_or_nothing(place)
     kept = [row for row, word in enumerate(vectors.words) if _holds(word, spaces=layout.spaces)]
     if len(kept) < len(vectors):
         out = next(word for row, word in enumerate(vectors.words) if row >= len(kept) or kept[row] != row)
@@ -139,8 +137,14 @@ def save_vectors(vectors: WordVectors, path: str | Path, *, to: FormatName = "fo
         _write(write, vectors, kept, to=to)
 
 
-def require_vectors_or_nothing(path: Path) -> None:
-    """Refuse to write where something else than word vectors is. Raises UsageError."""
+def require_place(path: Path, *, to: FormatName) -> None:
+    """Refuse to write where something else than word vectors is, before anything else is done. Raises UsageError."""
+    if to == "folder":
+        require_folder(path)
+        require_own({path: is_vectors_folder}, what="the vectors")
+        return
+    if path.suffix.lower() in (".bz2", ".xz", ".zst", ".tgz", ".tbz2", ".tbz", ".txz", ".tzst"):
+        raise UsageError(f"{path}: is written plain or as .gz", expected="a name that ends in none of .bz2, .xz and .zst")
     require_own({path: _is_vectors_file}, what="the vectors")
 
 

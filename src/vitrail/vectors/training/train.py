@@ -4,9 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +30,7 @@ from vitrail.vectors.training.corpus import (
     with_phrases,
     write_tokens,
 )
+from vitrail.vectors.training.passes import run_pieces
 from vitrail.vectors.training.piece import Learning, PieceResult
 from vitrail.vectors.word_vectors import WordVectors
 
@@ -133,7 +132,7 @@ class _Run:
         self._config, self._work, self._learning, self._stop, self._report = config, work, learning, stop, report
         self._threads = config.threads or usable_cores()
         self._total = config.epochs * learning.pieces
-        self._done = 0
+        self._done, self._saved_at = 0, 0.0
         self._recent: list[PieceResult] = []
         self._settings = json.loads(config.model_dump_json(exclude={"threads", "text"}))
 
@@ -142,26 +141,20 @@ class _Run:
         self._restore()
         self._learning.compile()
         began, words, first = time.monotonic(), 0, self._done
-        with ThreadPoolExecutor(self._threads) as pool:
-            pending = iter(range(self._done, self._total))
-            while self._done < self._total:
-                saved_at = time.monotonic()
-                running: list[Future[PieceResult]] = [pool.submit(self._read, place) for place in islice(pending, self._threads)]
-                while running:
-                    result = running.pop(0).result()
-                    self._done, words = self._done + 1, words + result.words
-                    self._recent = [*self._recent[-7:], result]
-                    self._tell(time.monotonic() - began, words, self._done - first)
-                    if self._stop.signal is None and time.monotonic() - saved_at < _SAVE_SECONDS:
-                        running += [pool.submit(self._read, place) for place in islice(pending, 1)]
-                self._require_finite()
-                if self._done < self._total:
-                    self._save()
-                    if self._stop.signal is not None:
-                        raise self._stop.error(f"stopped after {self._done:,} of {self._total:,} pieces of text, which are saved")
+        while self._done < self._total:
+            self._saved_at = time.monotonic()
+            for result in run_pieces(self._learning, range(self._done, self._total), threads=self._threads, go_on=self._goes_on):
+                self._done, words = self._done + 1, words + result.words
+                self._recent = [*self._recent[-7:], result]
+                self._tell(time.monotonic() - began, words, self._done - first)
+            self._require_finite()
+            if self._done < self._total:
+                self._save()
+                if self._stop.signal is not None:
+                    raise self._stop.error(f"stopped after {self._done:,} of {self._total:,} pieces of text, which are saved")
 
-    def _read(self, place: int) -> PieceResult:
-        return self._learning.read_piece(*divmod(place, self._learning.pieces))
+    def _goes_on(self) -> bool:
+        return self._stop.signal is None and time.monotonic() - self._saved_at < _SAVE_SECONDS
 
     def _tell(self, seconds: float, words: int, done: int) -> None:
         watched = sum(one.watched for one in self._recent)

@@ -1,0 +1,1 @@
+"""Word vectors: speed and quality beside other programs."""

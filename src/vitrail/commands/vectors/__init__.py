@@ -1,0 +1,1 @@
+"""The verbs of word vectors: train, evaluate, neighbours, analogy, convert, dictionary."""
