@@ -123,8 +123,7 @@ def test_what_is_left_takes_its_ngrams_and_a_vector_of_zeros_is_none() -> None:
     vocabulary = WordVocabulary([" river", " Rivers", " zero"])
     rows = rows_for(vocabulary, vectors)
     assert (rows.exact, rows.composed, rows.fresh) == (1, 2, 4)
-    assert vectors.ngrams is not None
-    assert np.array_equal(row(rows, vocabulary, "▁Rivers"), vectors.ngrams.vector("rivers"))
+    assert np.array_equal(row(rows, vocabulary, "▁Rivers"), vectors.vector("rivers"))
     assert rows_for(vocabulary, WordVectors(["river", "zero"], matrix)).known.sum() == 1
     pieces = train_sentencepiece(TEXTS["latin"], size=330)
     assert not rows_for(pieces, vectors).known[EOS + 1 : EOS + 257].any(), "bytes have no n-grams"

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from vitrail.data.preparing.store import Store
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, TrainingError, UsageError
-from vitrail.files import read_whole
 from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.model_folder import CONFIG, LoadedFolder, digest_of_folder, load_with_digest, model_folder, read_model_config
@@ -36,12 +35,9 @@ from vitrail.runtime.ranks import Ranks
 from vitrail.train.run_config import RunConfig
 from vitrail.train.starting.init_config import InitConfig, in_order
 from vitrail.vectors.embedding_rows import EmbeddingRows, share_of_text
-from vitrail.vectors.formats.looking import digest_of_vectors, may_be_vectors, read_dimension
-from vitrail.vectors.formats.table import load_vectors
+from vitrail.vectors.formats.looking import digest_of_vectors, load_vectors_with_digest, may_be_vectors, read_dimension
 from vitrail.vectors.word_vectors import WordVectors
 
-Donor = tuple[LoadedFolder | WordVectors, str]
-"""What weights are taken from, and the digest of the files that were read."""
 Taken = dict[str, Any]
 """What was taken, as plain JSON values: `parts`, `fresh`, and the names of `frozen` weights."""
 _SAMPLED_TOKENS = 10_000_000
@@ -99,7 +95,7 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stor
     Args: stores: the text, for the share of it that word vectors cover.
     """
     own = model.shared_weights()
-    read: dict[Path, Donor] = {}
+    read: dict[Path, tuple[LoadedFolder | WordVectors, str]] = {}
     parts: list[Part] = []
     for part in in_order(config.init):
         donor, _ = read[part.folder] = read.get(part.folder) or _load(part.folder)
@@ -132,14 +128,8 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stor
     return told
 
 
-def _load(folder: Path) -> Donor:
-    if may_be_vectors(folder):
-        return read_whole(folder, lambda: (load_vectors(folder), digest_of_vectors(folder)))
-    return load_with_digest(folder)
-
-
-def _kind(donor: LoadedFolder | WordVectors) -> str:
-    return "word-vectors" if isinstance(donor, WordVectors) else donor.config.kind
+def _load(folder: Path) -> tuple[LoadedFolder | WordVectors, str]:
+    return load_vectors_with_digest(folder) if may_be_vectors(folder) else load_with_digest(folder)
 
 
 def _covered(part: Part, stores: Sequence[Store]) -> dict[str, Any]:
@@ -158,13 +148,13 @@ def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
     return rows.fresh > 0
 
 
-def _told(part: Part, own: Mapping[str, Tensor], *, donor: Donor, frozen: bool) -> dict[str, Any]:
+def _told(part: Part, own: Mapping[str, Tensor], *, donor: tuple[LoadedFolder | WordVectors, str], frozen: bool) -> dict[str, Any]:
     tokens = {side: {"exact": rows.exact, "composed": rows.composed, "fresh": rows.fresh} for side, rows in part.transfer.rows.items()}
     folder = Path(part.named)
     return {
         "role": part.role,
         "model": folder.absolute().parent.name if folder.name == "model" else folder.name,
-        "kind": _kind(donor[0]),
+        "kind": "word-vectors" if isinstance(donor[0], WordVectors) else donor[0].config.kind,
         "digest": donor[1],
         "frozen": frozen,
         "taken": describe_parts(part.transfer.values, of=own),

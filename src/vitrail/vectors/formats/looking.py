@@ -11,11 +11,13 @@ from vitrail.files import read_manifest
 from vitrail.vectors.formats.byte_reader import COPY_AGAIN, ByteReader
 from vitrail.vectors.formats.fasttext import fasttext_dimension
 from vitrail.vectors.formats.folder import folder_dimension, is_vectors_folder
-from vitrail.vectors.formats.table import detect_format
+from vitrail.vectors.formats.table import detect_format, load_vectors
 from vitrail.vectors.formats.text import guess_dimension, read_header
+from vitrail.vectors.word_vectors import WordVectors
 
 _HEAD_BYTES = 1 << 20
 _README = "README.md"
+_TRIES = 3
 
 
 def may_be_vectors(path: Path) -> bool:
@@ -46,6 +48,16 @@ def digest_of_vectors(path: Path) -> str:
         files = sorted((name, entry.sha256) for name, entry in read_manifest(path).items() if name != _README)
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
     return _digest_of_file(path, stamp(path))
+
+
+def load_vectors_with_digest(path: Path) -> tuple[WordVectors, str]:
+    """Word vectors with the digest of the very bytes that were read. Raises what `load_vectors` does."""
+    for _ in range(_TRIES):
+        before = digest_of_vectors(path)
+        found = load_vectors(path)
+        if digest_of_vectors(path) == before:
+            return found, before
+    raise DataError(f"{path}: is replaced again and again while it is read", remedy="run again when no other program writes to it")
 
 
 @lru_cache(maxsize=8)
