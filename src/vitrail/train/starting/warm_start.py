@@ -38,6 +38,8 @@ from vitrail.vectors.embedding_rows import EmbeddingRows, share_of_text
 from vitrail.vectors.formats.looking import digest_of_vectors, load_vectors_with_digest, may_be_vectors, read_dimension
 from vitrail.vectors.word_vectors import WordVectors
 
+Donor = tuple[LoadedFolder | WordVectors, str]
+"""What weights are taken from, and the digest of the files that were read."""
 Taken = dict[str, Any]
 """What was taken, as plain JSON values: `parts`, `fresh`, and the names of `frozen` weights."""
 _SAMPLED_TOKENS = 10_000_000
@@ -95,7 +97,7 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stor
     Args: stores: the text, for the share of it that word vectors cover.
     """
     own = model.shared_weights()
-    read: dict[Path, tuple[LoadedFolder | WordVectors, str]] = {}
+    read: dict[Path, Donor] = {}
     parts: list[Part] = []
     for part in in_order(config.init):
         donor, _ = read[part.folder] = read.get(part.folder) or _load(part.folder)
@@ -128,7 +130,7 @@ def start_from(model: Model, config: RunConfig, vocabularies: Vocabularies, stor
     return told
 
 
-def _load(folder: Path) -> tuple[LoadedFolder | WordVectors, str]:
+def _load(folder: Path) -> Donor:
     return load_vectors_with_digest(folder) if may_be_vectors(folder) else load_with_digest(folder)
 
 
@@ -148,7 +150,7 @@ def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
     return rows.fresh > 0
 
 
-def _told(part: Part, own: Mapping[str, Tensor], *, donor: tuple[LoadedFolder | WordVectors, str], frozen: bool) -> dict[str, Any]:
+def _told(part: Part, own: Mapping[str, Tensor], *, donor: Donor, frozen: bool) -> dict[str, Any]:
     tokens = {side: {"exact": rows.exact, "composed": rows.composed, "fresh": rows.fresh} for side, rows in part.transfer.rows.items()}
     folder = Path(part.named)
     return {
