@@ -12,6 +12,7 @@ import vitrail
 from vitrail import cli
 from vitrail.decode.generate import Generator
 from vitrail.errors import UsageError
+from vitrail.evaluation.kinds.text_score import measure_folder
 from vitrail.models.model_folder import load_folder, unique_tensors
 from vitrail.train.request import to_run_config
 from vitrail.train.run import train
@@ -125,6 +126,21 @@ def test_folder_of_a_language_model(tmp_path: Path, text: Path) -> None:
     assert loaded.config.kind == "recurrent-language" and loaded.facts["dev_perplexity"] > 1
     document = json.loads((tmp_path / "run" / "model" / "config.json").read_text())
     assert (document["format"], document["kind"]) == (2, "recurrent-language")
+
+
+@pytest.mark.parametrize("model", [MODELS[0], MODELS[1], pytest.param(MASKED, id="masked", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("blank_lines", [False, True], ids=["lines", "paragraphs"])
+def test_a_text_is_scored_as_the_dev_text_was(tmp_path: Path, text: Path, model: dict[str, object], blank_lines: bool) -> None:
+    """What `vitrail evaluate` says of the dev text is what the training said, empty lines counted or not."""
+    dev = ["ann sees birds", "", "", "bob has cats", "", "cleo  wants dogs", ""]
+    (tmp_path / "dev.txt").write_text("\n".join(dev) + "\n")
+    table = settings(text, model, duration="6 steps", validate_every="6 steps")
+    data = {"dev": {"source": str(tmp_path / "dev.txt")}, "holdout": {"test_lines": 20}, "blank_lines": blank_lines}
+    assert isinstance(table["data"], dict)
+    train(to_run_config(table | {"data": table["data"] | data}), tmp_path / "run")
+    said = load_folder(tmp_path / "run").facts
+    found = measure_folder(tmp_path / "run", dev).figures()
+    assert found["loss_nats_per_token"] == pytest.approx(said["dev_loss_nats_per_token"], abs=1e-4)
 
 
 def run(*arguments: object) -> int:

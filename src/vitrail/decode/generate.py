@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, overload
 import numpy as np
 import torch
 
+from vitrail.data.cleaning.blank_lines import BlankLines
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.decode.engines.torch import TorchEngine
@@ -320,9 +321,12 @@ class Generator:
         return spell
 
     def measure(self, lines: Sequence[str]) -> TextPerplexity:
-        """The perplexity of a text per token and word, and bits per byte. Raises UsageError for an empty text."""
-        texts = [normalise(line) for line in lines]
-        kept = [text for text in texts if text]
+        """The perplexity of a text per token and word, and bits per byte. Raises UsageError for an empty text.
+
+        Empty lines are read as in the training: one of several, or none.
+        """
+        blanks = BlankLines(keep=bool(self.facts.get("blank_lines")))
+        kept = [normalise(line) for line in lines if not blanks.fault(line)]
         if not kept:
             raise UsageError("an empty text", expected="at least one line that is not empty")
         return measure_text(self.model, self.vocabulary, kept)

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vitrail.data.cleaning.blank_lines import CUT, EMPTY, INVALID_UTF8
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.labels_config import Examples, LabelsConfig
 from vitrail.data.preparing.holdout import sentence_key
-from vitrail.data.preparing.prepare_text import CUT, EMPTY, INVALID_UTF8
 from vitrail.data.preparing.prepared import (
     LABELS_FORMAT,
     OVERLAP,

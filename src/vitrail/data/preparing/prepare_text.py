@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.data.cleaning.blank_lines import CUT, EMPTY, INVALID_UTF8, BlankLines
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.preparing.holdout import SplitRole, sentence_key
 from vitrail.data.preparing.prepared import (
@@ -29,15 +30,13 @@ from vitrail.data.preparing.prepared import (
     write_index,
 )
 from vitrail.data.preparing.store import TEXT, Store, write_store
-from vitrail.data.reading.lines import Notes, is_cut
+from vitrail.data.reading.lines import Notes
 from vitrail.data.text_config import TextConfig, TextFile
 from vitrail.data.vocabularies.subwords import EOS, UNK, Vocabularies
 from vitrail.data.vocabularies.taking import make_vocabulary, new_tokens
 from vitrail.errors import DataError
 from vitrail.files import FileWriter, publish_folder, remove_folder
 
-EMPTY, INVALID_UTF8, CUT = "Empty", "InvalidUtf8", "LineTooLong"
-"""Why a line is left out: it is empty; it has bytes that are not UTF-8; it is longer than the limit of a line, 1 MB."""
 _BLOCK_LINES = 20
 """Neighbouring lines that are held out together: lines beside training lines would be too easy a test."""
 _SHARE, _MOST = 0.04, 1_000
@@ -91,7 +90,7 @@ class TextPreparation:
     def _clean(self, text: TextFile, file: FileWriter, known: set[int]) -> dict[str, Any]:
         """Write the lines that are kept to a scratch file, and count the others by reason."""
         notes, dropped, kept, read = Notes(), Counter[str](), 0, 0
-        blanks = _Blanks(keep=self.config.keeps_blank_lines)
+        blanks = BlankLines(keep=self.config.keeps_blank_lines)
         for line in text.lines(notes=notes):
             read += 1
             found = blanks.fault(line)
@@ -209,40 +208,13 @@ class TextPreparation:
         write_index(self.work / "tree", {"format": TEXT_FORMAT, "fingerprint": asked, "facts": facts, "stores": stored}, content)
 
 
-class _Blanks:
-    """Lets one of several empty lines pass, where empty lines are kept, after a line that holds something."""
-
-    def __init__(self, *, keep: bool) -> None:
-        self._keep, self._open = keep, False
-
-    def fault(self, line: str) -> str:
-        """Why a line cannot be used; empty where it can."""
-        found = _fault(line)
-        if found == EMPTY and self._open:
-            self._open = False
-            return ""
-        self._open = self._keep and not found
-        return found
-
-
-def _fault(line: str) -> str:
-    """Why a line cannot be used; empty where it can."""
-    if is_cut(line):
-        return CUT
-    try:
-        line.encode()
-    except UnicodeEncodeError:  # bytes that are not UTF-8 were read as lone surrogates
-        return INVALID_UTF8
-    return "" if normalise(line) else EMPTY
-
-
 def _number(wanted: int | None, lines: int) -> int:
     return min(_MOST, int(_SHARE * lines)) if wanted is None else wanted
 
 
 def _read_whole(text: TextFile, *, blank_lines: bool) -> tuple[list[str], dict[str, Any]]:
     """A text that perplexity is measured on: every line that holds something."""
-    lines, faults, blanks = list[str](), Counter[str](), _Blanks(keep=blank_lines)
+    lines, faults, blanks = list[str](), Counter[str](), BlankLines(keep=blank_lines)
     for line in text.lines():
         found = blanks.fault(line)
         if found:

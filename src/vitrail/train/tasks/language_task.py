@@ -1,7 +1,7 @@
 """The task of a causal language model: text in blocks whose state is carried on, or in windows that are independent."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -45,6 +45,12 @@ class LanguageTask(Task):
     def dev(self) -> DevSet:
         """See `Task`."""
         return DevSet(self._dev, self._dev)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """See `Task`."""
+        data = self.config.data
+        return {**self.prepared.facts, **({"blank_lines": True} if isinstance(data, TextConfig) and data.keeps_blank_lines else {})}
 
     def build(self) -> Model:
         """See `Task`."""
