@@ -10,6 +10,7 @@ from same_bits import require_same_when_killed, require_same_when_stopped
 import vitrail
 from vitrail.cli import run
 from vitrail.decode.sentences.autoencoder import Autoencoder
+from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.model_folder import load_folder
 from vitrail.train.request import to_run_config
@@ -172,6 +173,11 @@ def test_noise_may_change_when_a_run_goes_on_but_the_bottleneck_may_not(tmp_path
     wider = settings(text, {**TRANSFORMER, **SMALL, "bottleneck": 13}, duration="8 steps")
     with pytest.raises(UsageError, match="weights belong to another model"):
         train(to_run_config(wider), tmp_path / "run", allow=["model.bottleneck"])
+
+
+def test_decomposed_text_is_read_as_the_training_text_was(trained: Path) -> None:
+    translator = Translator.load(trained)
+    assert translator.normalisation.source("か\u3099 cafe\u0301\u00a0?") == "が café ?"
 
 
 def test_a_line_of_several_sentences_is_one_vector(trained: Path) -> None:

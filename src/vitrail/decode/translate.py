@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, overload
 import torch
 
 from vitrail import renamed
-from vitrail.data.cleaning.normalise import LEGACY_NORMALISATION, Normalisation
+from vitrail.data.cleaning.normalise import CURRENT, LEGACY_NORMALISATION, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
 from vitrail.decode.engines.table import engine_kind
@@ -24,6 +24,7 @@ from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, join_parts
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
 from vitrail.decode.textual.text_constraints import TextConstraints, joining, to_constraints
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.model_folder import load_model
 from vitrail.runtime.device import Device, choose_device, set_threads, survive_forks
 
@@ -124,7 +125,9 @@ class Translator:
         loaded = [load_model(Path(folder), device=place) for folder in (path, *others)]
         config = TranslateConfig() if config is None else config
         config = config.model_copy(update={"search": search_of(loaded[0].facts, config.search, search, origin=str(path))})
-        facts = loaded[0].facts
+        facts, fact = loaded[0].facts, loaded[0].facts.get("source_normalization")
+        # An autoencoder's text is prepared as all plain text is, which has no such fact.
+        plain = fact is None and isinstance(loaded[0].model, AutoencoderModel)
         return cls(
             kind.of(loaded, device=place, config=config),
             vocabularies=loaded[0].vocabularies,
@@ -132,7 +135,7 @@ class Translator:
             longest_source=longest_source(loaded),
             several_sentences=several_sentences(loaded),
             languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
-            normalisation=Normalisation.from_fact(facts.get("source_normalization")),
+            normalisation=CURRENT if plain else Normalisation.from_fact(fact),
         )
 
     @overload

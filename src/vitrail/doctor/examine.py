@@ -14,7 +14,7 @@ from vitrail.doctor.checks.outputs import repetition, same_output, unheard_sourc
 from vitrail.doctor.checks.text_checks import leakage, vocabulary
 from vitrail.doctor.checks.update_sizes import learning_rate
 from vitrail.doctor.findings import Diagnosis, Finding, diagnose
-from vitrail.doctor.run_under_test import RunUnderTest, read_run_folder
+from vitrail.doctor.run_under_test import NOT_FOR, RunUnderTest, read_run_folder
 from vitrail.errors import VitrailError
 
 
@@ -36,8 +36,8 @@ CHECKS = (
     Check("learning", learning, ("metrics", "data")),
     Check("overfitting", overfitting, ("metrics",)),
     Check("gradients", gradients, ("model", "data", "dev")),
-    Check("heads", heads, ("model", "data", "dev")),
-    Check("neurons", neurons, ("model", "data", "dev")),
+    Check("heads", heads, ("network", "lines", "dev")),
+    Check("neurons", neurons, ("network", "lines", "dev")),
     Check("unheard source", unheard_source, ("pairs", "model", "data", "dev")),
     Check("same output", same_output, ("pairs", "model", "data", "dev")),
     Check("repetition", repetition, ("pairs", "model", "data", "dev")),
@@ -66,7 +66,8 @@ def _examine(folder: Path, device: torch.device | None, say: Callable[[str], Non
     for check in CHECKS:
         say(check.name)
         lacking = [run.missing[part] for part in check.needs if part in run.missing]
-        lacking = lacking[:1] if "pairs" in check.needs and "pairs" in run.missing else lacking
+        if any(reason.startswith(NOT_FOR) for reason in lacking):  # what is missing besides does not matter
+            lacking = [reason for reason in lacking if reason.startswith(NOT_FOR)][:1]
         if lacking:
             findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
         else:

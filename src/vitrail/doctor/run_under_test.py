@@ -1,5 +1,6 @@
 """A run directory as the doctor reads it: without a lock (nothing is written), and with the missing parts listed by name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,14 @@ from vitrail.data.batches import IdRow
 from vitrail.data.preparing.prepared import Prepared, PreparedLabels, PreparedText, open_data
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.sentences.embedding import Embedder
 from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.learned import LONGEST, spread
 from vitrail.files import read_json_lines
-from vitrail.models.base import AutoregressiveModel, LanguageModel, TranslationModel, unique_tensors
-from vitrail.models.build import build_model
+from vitrail.models.base import AutoregressiveModel, Classifies, LanguageModel, Model, TranslationModel, unique_tensors
+from vitrail.models.build import MODEL_KINDS, TASK_MODELS, build_model
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.model_folder import LoadedFolder, load_folder, model_folder
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
@@ -26,6 +29,8 @@ from vitrail.train.starting.warm_start import as_trained
 DEV_SENTENCES = 128
 """Dev sentences to translate and to measure the loss on: 1 s on one core with the Transformer `tiny`. 5 % of them are 6 sentences, more
 than chance."""
+NOT_FOR = "it does not apply"
+"""Begins the reason of a check that a model of another kind has no use for."""
 _A_RUN = "the folder of a run, as vitrail train -o FOLDER makes it"
 _NEEDS = {"train": ("step",), "validation": ("step",)}
 """Keys that every line of metrics.jsonl has, by its kind."""
@@ -52,11 +57,16 @@ class RunUnderTest:
     prepared: Prepared | PreparedText | None = None
     loaded: LoadedFolder | None = None
     """Of a model that predicts text token by token, with a source or without."""
+    reader: LoadedFolder | None = None
+    """Of a model that only reads: a masked language model, a classifier."""
+    read_lines: tuple[str, ...] = ()
+    """The dev text of a classifier."""
     metrics: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     checkpoint: checkpoints.Checkpoint | None = None
     """The newest valid one: weights and optimizer state."""
     missing: dict[str, str] = field(default_factory=dict[str, str])
-    """Why a part is missing: "model", "data", "metrics", "state", "config"; also "dev", the dev text, and "pairs", sources with targets."""
+    """Why a part is missing: "model", "data", "metrics", "state", "config"; also "dev", the dev text, "pairs", sources with targets,
+    "network", a model of any kind, and "lines", data of any kind."""
     damaged: tuple[str, ...] = ()
     """Newer checkpoints that cannot be used, with the reason."""
 
@@ -65,6 +75,13 @@ class RunUnderTest:
         """Precondition: there is one."""
         assert self.loaded is not None and isinstance(self.loaded.model, AutoregressiveModel)
         return self.loaded.model
+
+    @property
+    def network(self) -> Model:
+        """The model of any kind. Precondition: there is one."""
+        found = self.loaded or self.reader
+        assert found is not None
+        return found.model
 
     @property
     def data(self) -> Prepared | PreparedText:
@@ -107,10 +124,13 @@ class RunUnderTest:
 
     @cached_property
     def dev_sentences(self) -> tuple[list[str], list[str]]:
-        """`DEV_SENTENCES` pairs of the dev text with different sources, evenly spread over it; of a text, lines with empty sources."""
+        """`DEV_SENTENCES` pairs of the dev text with different sources, evenly spread over it.
+
+        Of a text, lines with empty sources; an autoencoder has each line on both sides.
+        """
         if isinstance(self.data, PreparedText):
-            lines = list(dict.fromkeys(line for line in self.data.dev if line.strip()))
-            return [""] * min(len(lines), DEV_SENTENCES), [lines[place] for place in spread(len(lines), DEV_SENTENCES)]
+            lines = _some_lines(self.data.dev)
+            return lines if self.is_autoencoder else [""] * len(lines), lines
         first = {source: target for source, target in zip(*reversed_sides(self.data.dev), strict=True) if source.strip()}
         chosen = spread(len(first), DEV_SENTENCES)
         pairs = list(first.items())
@@ -122,10 +142,28 @@ class RunUnderTest:
         source, target = self.dev_sentences
         if isinstance(self.data, PreparedText):
             lines: list[IdRow] = [line[: self.longest_line] for line in self.vocabularies.target.encode_batch(target) if line]
-            return PairLists([()] * len(lines), lines)
+            return PairLists(lines if self.is_autoencoder else [()] * len(lines), lines)
         rows = zip(self.vocabularies.source.encode_batch(source), self.vocabularies.target.encode_batch(target), strict=True)
         short = [pair for pair in rows if all(0 < len(side) <= LONGEST for side in pair)]
         return PairLists([source for source, _ in short], [target for _, target in short])
+
+    @property
+    def unit(self) -> str:
+        """What the loss is of: a token, or an example of a classifier."""
+        return "example" if isinstance(self.reader and self.reader.model, Classifies) else "token"
+
+    @property
+    def is_autoencoder(self) -> bool:
+        """Whether its model gives back the line that it reads."""
+        return self.loaded is not None and isinstance(self.loaded.model, AutoencoderModel)
+
+    @cached_property
+    def dev_rows(self) -> list[IdRow]:
+        """Lines of the dev text for a model that only reads, encoded as it reads them. Precondition: there is one."""
+        assert self.reader is not None
+        embedder = Embedder.of(self.reader, name=str(self.folder))
+        text = self.data.dev if isinstance(self.prepared, PreparedText) else self.read_lines
+        return [row[:LONGEST] for line in _some_lines(text) if (row := embedder.encode(line))]
 
     @cached_property
     def translations(self) -> list[Translation]:
@@ -135,6 +173,12 @@ class RunUnderTest:
         assert isinstance(self.model, TranslationModel), "asked of pairs alone"
         translator = Translator(self.model, vocabularies=self.vocabularies, config=config, device=self.device)
         return translator.translate(self.dev_sentences[0])
+
+
+def _some_lines(text: Sequence[str]) -> list[str]:
+    """`DEV_SENTENCES` different lines, evenly spread over a text."""
+    lines = list(dict.fromkeys(line for line in text if line.strip()))
+    return [lines[place] for place in spread(len(lines), DEV_SENTENCES)]
 
 
 def reversed_sides(texts: Any) -> tuple[list[str], list[str]]:
@@ -161,17 +205,21 @@ def read_run_folder(folder: Path, *, device: torch.device | None = None) -> RunU
     if not any(here.values()):
         raise ModelError(f"{folder}: no run: it has no config.toml, data/, model/, metrics.jsonl or state/", expected=_A_RUN)
     missing = {name: _ABSENT[name] for name, there in here.items() if not there}
+    missing |= {other: missing[name] for name, other in (("model", "network"), ("data", "lines")) if name in missing}
     prepared = open_data(folder / "data") if here["data"] else None
+    labelled: tuple[str, ...] = ()
     if isinstance(prepared, PreparedLabels):
-        missing["data"] = missing["pairs"] = "it does not apply: a classifier has texts and labels"
-        prepared = None
-    if prepared is None or not (prepared.dev if isinstance(prepared, PreparedText) else prepared.dev.source):
+        missing["data"] = missing["pairs"] = f"{NOT_FOR}: a classifier has texts and labels"
+        prepared, labelled = None, tuple(prepared.dev.source)
+    if not labelled and (prepared is None or not (prepared.dev if isinstance(prepared, PreparedText) else prepared.dev.source)):
         missing["dev"] = "there is no dev text"
-    loaded = load_folder(folder, device=place) if here["model"] else None
+    loaded, reader = load_folder(folder, device=place) if here["model"] else None, None
     if loaded is not None and not isinstance(loaded.model, AutoregressiveModel):
-        missing["model"], loaded = f"it does not apply to a model of the kind {loaded.config.kind}", None
+        missing["model"], loaded, reader = f"{NOT_FOR} to {TASK_MODELS[MODEL_KINDS[loaded.config.kind].task]}", None, loaded
     if isinstance(prepared, PreparedText) or (loaded is not None and not isinstance(loaded.model, TranslationModel)):
-        missing["pairs"] = "it does not apply: a language model has no pairs of sentences"
+        known = loaded or reader
+        model = "a language model" if known is None else TASK_MODELS[MODEL_KINDS[known.config.kind].task]
+        missing["pairs"] = f"{NOT_FOR}: {model} has no pairs of sentences"
     checkpoint, damaged = _newest(folder) if here["state"] else (None, ())
     if here["state"] and checkpoint is None:
         missing["state"] = "no checkpoint can be used"
@@ -181,6 +229,8 @@ def read_run_folder(folder: Path, *, device: torch.device | None = None) -> RunU
         config=_config(folder / "config.toml") if here["config"] else None,
         prepared=prepared,
         loaded=loaded,
+        reader=reader,
+        read_lines=labelled,
         metrics=read_json_lines(folder / "metrics.jsonl", needs=_NEEDS) if here["metrics"] else [],
         checkpoint=checkpoint,
         missing=missing,

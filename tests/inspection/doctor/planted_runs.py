@@ -14,7 +14,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.files import JsonLines, seal, unseal
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.model_folder import load_model, save_model
+from vitrail.models.model_folder import load_folder, load_model, save_model
 from vitrail.phrasebook.corpus import phrasebook
 from vitrail.train.run import train
 from vitrail.train.run_config import RunConfig
@@ -73,7 +73,7 @@ def copy(run: Path, folder: Path) -> Path:
 
 def change_model(run: Path, change: Callable[[dict[str, Tensor]], None]) -> None:
     """Change the tensors of the run's model in place."""
-    loaded = load_model(run)
+    loaded = load_folder(run)
     tensors = {name: tensor.clone() for name, tensor in unique_tensors(loaded.model).items()}
     change(tensors)
     save_model(run / "model", tensors=tensors, config=loaded.config, vocabularies=loaded.vocabularies, facts=loaded.facts)

@@ -9,10 +9,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vitrail.data.batches import pad_rows
 from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import LONGEST, RunUnderTest
 from vitrail.errors import DataError
+from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
 from vitrail.models.places import attentions
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.probe import trace
@@ -66,8 +68,8 @@ def heads(run: RunUnderTest) -> list[Finding]:
     seen, real = _record_activations(run)
     found: list[HeadStatistics] = []
     twins: list[DuplicateHeads] = []
-    for attention in attentions(run.model.places()):
-        module = run.model.get_submodule(attention.path)
+    for attention in attentions(run.network.places()):
+        module = run.network.get_submodule(attention.path)
         if not isinstance(module, MultiHeadAttention):
             continue
         queries = real[0] if attention.kind == "encoder" else real[1]
@@ -140,7 +142,7 @@ def neurons(run: RunUnderTest) -> list[Finding]:
     """Whether neurons of feed-forward layers are ever active."""
     seen, real = _record_activations(run)
     shares: dict[str, float] = {}
-    for place in run.model.places():
+    for place in run.network.places():
         if place.role == "feed_forward":
             shares[place.path] = dead_share(seen[place.name][real[0] if place.side == "source" else real[1]])
     return [judge_neurons(shares)]
@@ -173,7 +175,9 @@ def judge_neurons(shares: Mapping[str, float]) -> Finding:
 
 @torch.no_grad()
 def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """Record the probes on one batch of `SENTENCES` dev pairs; also which source and target positions are real."""
+    """Record the probes on one batch of `SENTENCES` dev pairs or lines; also which source and target positions are real."""
+    if run.reader is not None:
+        return _record_reading(run)
     pairs = run.dev_pairs
     if not len(pairs):
         raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
@@ -183,3 +187,15 @@ def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Ten
         forced_decode(model, batch)
     heard = {name: calls[0] for name, calls in seen.items() if len(calls) == 1}
     return heard, (batch.source != 0, batch.target_in != 0)
+
+
+def _record_reading(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
+    """The same of a model that only reads."""
+    rows, model = run.dev_rows[:SENTENCES], run.network
+    if not rows:
+        raise DataError("no dev line has a token")
+    assert isinstance(model, TransformerEncoder | RecurrentEncoder)
+    source = pad_rows(rows, start=model.marks_start).to(run.device)
+    with trace(model) as seen:
+        model.encode(source)
+    return {name: calls[0] for name, calls in seen.items() if len(calls) == 1}, (source != 0, source != 0)

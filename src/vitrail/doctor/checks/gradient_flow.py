@@ -65,7 +65,7 @@ def _longest(run: RunUnderTest) -> list[Batch]:
     if not lines:
         raise DataError("no dev line has a token")
     parts = [lines[start : start + _ROWS] for start in range(0, len(lines), _ROWS)]
-    return [make_batch(run.model, [()] * len(part), part) for part in parts]
+    return [make_batch(run.model, part if run.is_autoencoder else [()] * len(part), part) for part in parts]
 
 
 def describe_flow(place: PlaceNorms) -> GradientFlow:

@@ -151,17 +151,17 @@ def judge_learning(course: TrainingHistory, entropy: float, *, most: float = LIT
 
 def overfitting(run: RunUnderTest) -> list[Finding]:
     """Whether the dev loss rises while the training loss falls."""
-    return [judge_overfitting(read_history(run.metrics))]
+    return [judge_overfitting(read_history(run.metrics), unit=run.unit)]
 
 
-def judge_overfitting(course: TrainingHistory) -> Finding:
-    """Judge by how far the last dev loss is above the best one, and above the training loss."""
+def judge_overfitting(course: TrainingHistory, *, unit: str = "token") -> Finding:
+    """Judge by how far the last dev loss is above the best one, and above the training loss. Args: unit: of the loss."""
     check = "overfitting"
     if len(course.dev_nats) < 2 or not course.train_nats:
         return Finding(check=check, severity="unchecked", found=f"{len(course.dev_nats)} validations are too few to see a trend")
     best, last, train = min(course.dev_nats), course.dev_nats[-1], course.train_nats[-1]
     rise, step = last / best - 1 if best > 0 else 0.0, course.dev_steps[course.dev_nats.index(best)]
-    told = f"dev loss {last:.3f} nats per token at the end, best {best:.3f} at step {step:,} ({rise:+.0%}); training loss {train:.3f}"
+    told = f"dev loss {last:.3f} nats per {unit} at the end, best {best:.3f} at step {step:,} ({rise:+.0%}); training loss {train:.3f}"
     numbers = {"last_dev_nats": last, "best_dev_nats": best, "best_step": step, "train_nats": train, "rise": rise}
     risen = rise >= RISING and last - best >= RISEN_NATS and train < last
     if not risen:
