@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import numpy as np
 import torch
 
 from vitrail.data.vocabularies.subwords import SubwordsConfig, train_vocabulary
@@ -60,3 +61,11 @@ def generator(name: str, kind: str = "character") -> InspectableGenerator:
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return InspectableGenerator(model, words.target)
+
+
+def hsic(x: np.ndarray, y: np.ndarray) -> float:
+    """Song et al. 2012, eq. 5, for the kernels XXᵀ and YYᵀ."""
+    first, second = ((values @ values.T) * (1 - np.eye(len(values))) for values in (x, y))
+    n, one = len(x), np.ones(len(x))
+    middle = (one @ first @ one) * (one @ second @ one) / ((n - 1) * (n - 2))
+    return float((np.trace(first @ second) + middle - 2 / (n - 2) * (one @ first @ second @ one)) / (n * (n - 3)))

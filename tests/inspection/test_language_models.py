@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from language_models import CAUSAL, CORPUS, LANGUAGE, RECURRENT, TEXTS, VOCABULARIES, generator
+from language_models import CAUSAL, CORPUS, LANGUAGE, RECURRENT, TEXTS, VOCABULARIES, generator, hsic
 
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
@@ -238,14 +238,6 @@ def test_a_hidden_token_is_read_by_itself_alone(name: str) -> None:
 def test_what_cannot_be_inspected_says_why(asked: dict[str, object], match: str) -> None:
     with pytest.raises(UsageError, match=match):
         generator("causal").inspect(**asked)  # pyright: ignore[reportArgumentType]
-
-
-def hsic(x: np.ndarray, y: np.ndarray) -> float:
-    """Song et al. 2012, eq. 5, for the kernels XXᵀ and YYᵀ."""
-    first, second = ((values @ values.T) * (1 - np.eye(len(values))) for values in (x, y))
-    n, one = len(x), np.ones(len(x))
-    middle = (one @ first @ one) * (one @ second @ one) / ((n - 1) * (n - 2))
-    return float((np.trace(first @ second) + middle - 2 / (n - 2) * (one @ first @ second @ one)) / (n * (n - 3)))
 
 
 @pytest.mark.parametrize("name", ["causal", "gru-residual"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from language_models import TEXTS, VOCABULARIES
+from language_models import CORPUS, TEXTS, VOCABULARIES, hsic
 from readers import CLASSIFIERS, LABELS, MASKED, classifier, filler
 
 from vitrail.data.batches import pad_rows
@@ -15,6 +15,8 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.ablation import ablate_guesses, ablate_labels
 from vitrail.inspection.drawing.pen import columns_of
 from vitrail.inspection.drawing.terminal import to_text
+from vitrail.inspection.maps.model_map import map_lines
+from vitrail.inspection.maps.projector import export_text_embeddings
 from vitrail.inspection.reading.attribution import words_of
 from vitrail.inspection.reading.facts import guesses_of, labels_of
 from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
@@ -246,3 +248,28 @@ def test_the_lens_ends_in_the_guesses_and_begins_in_what_the_first_block_reads(n
     hidden = [place for place, guess in enumerate(guesses) if guess.hidden]
     shown = [[record["logit_lens.top_probabilities"][1, place, 0]] for place in hidden]
     np.testing.assert_allclose(shown, [[early[place].candidates[0].probability] for place in hidden], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["masked", "masked-post-learned-untied-first", "softmax-first", "gru-mean"])
+def test_maps_are_of_what_is_recorded_line_by_line(name: str) -> None:
+    reader = filler(name, "bpe") if name in MASKED else classifier(name)
+    found = map_lines(reader, [*CORPUS, CORPUS[0], " "])
+    assert [line.text for line in found.sentences] == CORPUS and found.retrieval == () and found.means.place == "memory"
+    records = [reader.inspect(line) for line in CORPUS]
+    assert found.points.piece[: len(records[0].source_tokens)] == records[0].source_tokens
+    means = [np.stack([record[place].mean(0) for record in records]).astype(np.float64) for place in found.cka.places]
+    for row, x in enumerate(means):
+        for column, y in enumerate(means):
+            assert found.cka.values[row][column] == pytest.approx(hsic(x, y) / np.sqrt(hsic(x, x) * hsic(y, y)), abs=1e-3)
+    (table,) = found.embeddings
+    vocabulary = reader.vocabularies.source
+    assert table.side == "text" and sum(table.counts) == sum(map(len, vocabulary.encode_batch(CORPUS)))
+    with pytest.raises(UsageError, match="3 different lines of 1 to"):
+        map_lines(reader, CORPUS[:3])
+
+
+def test_the_projector_gets_the_tokens_of_a_masked_model_without_its_mask(tmp_path: Path) -> None:
+    reader = filler("masked", "bpe")
+    found = export_text_embeddings(reader, tmp_path / "out")
+    assert found.tables == {"embeddings": reader.vocabulary.size}
+    assert len((tmp_path / "out" / "embeddings.vectors.tsv").read_text().splitlines()) == reader.vocabulary.size

@@ -99,8 +99,8 @@ class Mapping:
 
 _FITTING: "dict[TaskName, tuple[str, ...]]" = {
     "language": ("heads", "maps", "film", "projector"),
-    "masked": ("heads", "film"),
-    "classification": ("heads", "film"),
+    "masked": ("heads", "maps", "film", "projector"),
+    "classification": ("heads", "maps", "film", "projector"),
     "autoencoding": ("film", "bottleneck"),
 }
 """The studies of each kind of model but translators, which have all."""
@@ -222,14 +222,20 @@ MAPPED = Sentences(sentences=1000)
 def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: console.Machine, json: console.Json = False) -> None:
     """Likeness of layers, retrieval of translations, neighbours."""
     from vitrail.inspection.generator import InspectableGenerator
-    from vitrail.inspection.maps.model_map import map_model, map_text
+    from vitrail.inspection.maps.model_map import map_lines, map_model, map_text
+    from vitrail.inspection.translator import InspectableTranslator
 
-    if require_fitting("maps", model) == "language":
+    task = require_fitting("maps", model)
+    if task in _FITTING:
         if mapping.against is not None:
-            raise UsageError("--against, with a language model", expected="a model that translates", remedy="leave --against out")
-        lines, generator = text.lines(model), load_inspectable(model, machine)
-        assert isinstance(generator, InspectableGenerator)
-        show(map_text(generator, lines, method=mapping.layout or "pca"), json=json)
+            raise UsageError("--against, with another model", expected="a model that translates", remedy="leave --against out")
+        lines = text.labelled(model)[0] if task == "classification" and text.source is None else text.lines(model)
+        inspector, method = load_inspectable(model, machine), mapping.layout or "pca"
+        assert not isinstance(inspector, InspectableTranslator)
+        if isinstance(inspector, InspectableGenerator):
+            show(map_text(inspector, lines, method=method), json=json)
+        else:
+            show(map_lines(inspector, lines, method=method), json=json)
         return
     translator = load(model, machine, study="maps")
     name, other = mapping.other(machine) or ("", None)
@@ -279,7 +285,6 @@ def projector(
     machine: console.Machine,
 ) -> None:
     """Write the embeddings of all tokens for TensorBoard's projector."""
-    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.maps.projector import export_embeddings, export_text_embeddings
     from vitrail.inspection.translator import InspectableTranslator
 
@@ -288,7 +293,6 @@ def projector(
     if isinstance(inspector, InspectableTranslator):
         export_embeddings(inspector, output)
     else:
-        assert isinstance(inspector, InspectableGenerator)
         export_text_embeddings(inspector, output)
     console.say(f"wrote {output}: tensorboard --logdir {output}")
 

@@ -14,8 +14,10 @@ from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.maps.similarity import Coordinates, ProjectionMethod, columns, nearest, project
 from vitrail.inspection.maps.states import TokenPair
+from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.base import AutoregressiveModel
+from vitrail.models.base import AutoregressiveModel, Model
+from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
 
 Side = Literal["source", "target"]
 Near = tuple[tuple[str, float], ...]
@@ -77,19 +79,22 @@ def map_embeddings(translator: InspectableTranslator, pairs: Sequence[TokenPair]
     return [_map(translator, side, used[side], method) for side in ("source", "target")]
 
 
-def map_text_embeddings(generator: InspectableGenerator, pairs: Sequence[TokenPair], *, method: ProjectionMethod) -> EmbeddingMap:
+def map_text_embeddings(
+    inspector: InspectableGenerator | Reader, rows: Iterable[Sequence[int]], *, method: ProjectionMethod
+) -> EmbeddingMap:
     """The map of the most frequent tokens of a text."""
-    return _map(generator, "text", _count(ids for _, ids in pairs), method)
+    return _map(inspector, "text", _count(rows), method)
 
 
 def _map(
-    inspector: InspectableTranslator | InspectableGenerator,
+    inspector: InspectableTranslator | InspectableGenerator | Reader,
     side: Literal["both", "source", "target", "text"],
     used: Counter[int],
     method: ProjectionMethod,
 ) -> EmbeddingMap:
-    one: Side = "target" if side in ("target", "text") else "source"
-    vocabulary, table = vocabulary_of(inspector, one), table_of(inspector.model, one)
+    one = side_of(inspector, side)
+    vocabulary = vocabulary_of(inspector, one)
+    table = table_of(inspector.model, one)[: vocabulary.size]
     tokens = sorted(used, key=lambda token: (-used[token], token))[:TOKENS]
     found = project(table[tokens], method=method)
     return EmbeddingMap(
@@ -121,9 +126,19 @@ def _is_byte(piece: str) -> bool:
     return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
 
 
-def table_of(model: AutoregressiveModel, side: Side) -> npt.NDArray[np.float32]:
-    """(V D): a row for each token of a side."""
-    return model.embedding_of(side).detach().float().cpu().numpy()
+def table_of(model: Model, side: Side) -> npt.NDArray[np.float32]:
+    """(V D): a row for each token of a side; a masked model's last one is that of the mask."""
+    if isinstance(model, AutoregressiveModel):
+        return model.embedding_of(side).detach().float().cpu().numpy()
+    assert isinstance(model, TransformerEncoder | RecurrentEncoder)
+    return model.source_embedding.weight.detach().float().cpu().numpy()
+
+
+def side_of(inspector: InspectableTranslator | InspectableGenerator | Reader, which: str) -> Side:
+    """The side whose embeddings are meant: of a text, that which the model has."""
+    if which == "text":
+        return "target" if isinstance(inspector, InspectableGenerator) else "source"
+    return "target" if which == "target" else "source"
 
 
 def pieces_of(vocabulary: Subwords) -> list[str]:
@@ -131,6 +146,6 @@ def pieces_of(vocabulary: Subwords) -> list[str]:
     return [piece_of(token, vocabulary) for token in range(vocabulary.size)]
 
 
-def vocabulary_of(inspector: InspectableTranslator | InspectableGenerator, side: Side) -> Subwords:
+def vocabulary_of(inspector: InspectableTranslator | InspectableGenerator | Reader, side: Side) -> Subwords:
     """The vocabulary of a side."""
     return inspector.vocabularies.source if side == "source" else inspector.vocabularies.target

@@ -20,7 +20,7 @@ The record, `extras["maps"]` of an inspection and `Maps.to_record()`; C stands f
 explained: share of the variance that each coordinate shows, 0 to 1; null for t-SNE and UMAP, which have none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import numpy.typing as npt
 from vitrail.config import Config
 from vitrail.data.cleaning.normalise import encodable, normalise, plain
 from vitrail.data.preparing.prepared import PreparedText, open_data, open_prepared
-from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.data.vocabularies.subwords import EOS, SOS, Subwords
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
@@ -38,9 +38,9 @@ from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings, map_text_embeddings
 from vitrail.inspection.maps.retrieval import Retrieval, retrieve_translations
 from vitrail.inspection.maps.similarity import Coordinates, Projection, ProjectionMethod, cka_matrix, columns, project
-from vitrail.inspection.maps.states import Pooled, States, TokenPair, pool, read_states
+from vitrail.inspection.maps.states import Pooled, States, TokenPair, pool, read_lines, read_states
+from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
-from vitrail.models.base import AutoregressiveModel
 from vitrail.models.places import brief
 
 SENTENCES = 200
@@ -167,7 +167,7 @@ def map_model(
     Cost:   one traced pass over all pairs, two more for retrieval; n² numbers a layer for CKA; a table of embeddings times `TOKENS`.
     """
     pairs, ids = _choose(translator, sentences, translations)
-    drawn, pooled = _read(translator.model, ids, [len(source) + 1 for source, _ in ids])
+    drawn, pooled = _collect(read_states(translator.model, ids), [len(source) + 1 for source, _ in ids])
     points = _points(drawn, [[*ids[one.number][0], EOS] for one in drawn], translator.vocabularies.source)
     values = {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}
     return Maps(
@@ -184,15 +184,10 @@ def map_model(
 
 def map_text(generator: InspectableGenerator, lines: Sequence[str], *, method: ProjectionMethod = "pca") -> Maps:
     """Map a language model's states of lines, each read by itself; see `map_model`. Raises UsageError for fewer than 8 different lines."""
-    texts = list(dict.fromkeys(text for text in map(normalise, lines) if text))
-    rows = zip(texts, generator.vocabulary.encode_batch(texts), strict=True)
-    kept = [(text, ids) for text, ids in rows if 0 < len(ids) <= generator.longest]
-    if len(kept) < _FEWEST:
-        found = f"{len(kept)} different lines of 1 to {generator.longest} tokens"
-        raise UsageError(found, expected=f"at least {_FEWEST}", remedy="give a text: --source FILE")
+    kept = _lines(lines, generator.vocabulary, longest=generator.longest)
     pairs: list[TokenPair] = [((), ids) for _, ids in kept]
     sentences = [Sentence(text=text, translation="") for text, _ in kept]
-    drawn, pooled = _read(generator.model, pairs, [len(ids) + 1 for _, ids in pairs])
+    drawn, pooled = _collect(read_states(generator.model, pairs), [len(ids) + 1 for _, ids in pairs])
     values = {place: np.concatenate([one.target[place] for one in drawn])[:POSITIONS] for place in drawn[0].target}
     return Maps(
         method=method,
@@ -200,10 +195,41 @@ def map_text(generator: InspectableGenerator, lines: Sequence[str], *, method: P
         points=_points(drawn, [[generator.model.first, *pairs[one.number][1]] for one in drawn], generator.vocabulary),
         states=tuple(_map(place, project(rows, method=method)) for place, rows in values.items()),
         means=_map("decoder_output", project(pooled.target["decoder_output"][:SENTENCES], method=method)),
-        embeddings=(map_text_embeddings(generator, pairs, method=method),),
+        embeddings=(map_text_embeddings(generator, [ids for _, ids in pairs], method=method),),
         retrieval=(),
         cka=_compare(pooled, sentences, None, ""),
     )
+
+
+def map_lines(reader: Reader, lines: Sequence[str], *, method: ProjectionMethod = "pca") -> Maps:
+    """Map a masked model's or a classifier's states of lines; see `map_model`. Raises UsageError for fewer than 8 different lines."""
+    model, vocabulary = reader.model, reader.vocabularies.source
+    kept = _lines(lines, vocabulary, longest=min(LONGEST, model.config.context - 2))
+    rows = [ids for _, ids in kept]
+    drawn, pooled = _collect(read_lines(model, rows), [len(ids) + 1 + model.marks_start for ids in rows])
+    marks = [SOS] if model.marks_start else []
+    values = {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}
+    sentences = [Sentence(text=text, translation="") for text, _ in kept]
+    return Maps(
+        method=method,
+        sentences=tuple(sentences[:SENTENCES]),
+        points=_points(drawn, [[*marks, *rows[one.number], EOS] for one in drawn], vocabulary),
+        states=tuple(_map(place, project(found, method=method)) for place, found in values.items()),
+        means=_map("memory", project(pooled.source["memory"][:SENTENCES], method=method)),
+        embeddings=(map_text_embeddings(reader, rows, method=method),),
+        retrieval=(),
+        cka=_compare(pooled, sentences, None, ""),
+    )
+
+
+def _lines(lines: Sequence[str], vocabulary: Subwords, *, longest: int) -> list[tuple[str, list[int]]]:
+    """Different lines that can be read, with their ids."""
+    texts = list(dict.fromkeys(text for text in map(normalise, lines) if text))
+    kept = [(text, ids) for text, ids in zip(texts, vocabulary.encode_batch(texts), strict=True) if 0 < len(ids) <= longest]
+    if len(kept) < _FEWEST:
+        found = f"{len(kept)} different lines of 1 to {longest} tokens"
+        raise UsageError(found, expected=f"at least {_FEWEST}", remedy="give a text: --source FILE")
+    return kept
 
 
 def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
@@ -252,12 +278,12 @@ def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Se
     return list(zip(vocabularies.source.encode_batch(texts), vocabularies.target.encode_batch(answers), strict=True))
 
 
-def _read(model: AutoregressiveModel, ids: Sequence[TokenPair], lengths: Sequence[int]) -> tuple[list[States], Pooled]:
+def _collect(states: Iterable[States], lengths: Sequence[int]) -> tuple[list[States], Pooled]:
     """The states of the drawn pairs, in order, and the means of all. Args: lengths: how many positions of each would be drawn."""
     ends = np.cumsum(lengths[:SENTENCES])
     drawn = range(1 + int((ends < POSITIONS).sum()))
-    kept, pooled = list[States](), Pooled(len(ids))
-    for one in read_states(model, ids):
+    kept, pooled = list[States](), Pooled(len(lengths))
+    for one in states:
         pooled.add(one)
         if one.number in drawn:
             kept.append(one)

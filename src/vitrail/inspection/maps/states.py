@@ -8,9 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitrail.data.batches import Batch
+from vitrail.data.batches import Batch, pad_rows
 from vitrail.decode.forced import batches, forced_decode, make_batch
-from vitrail.models.base import AutoregressiveModel
+from vitrail.models.base import AutoregressiveModel, Model
+from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
 from vitrail.models.places import Place, Side
 from vitrail.nn.probe import refuse_compiled, trace
 
@@ -43,7 +44,7 @@ def read_states(model: AutoregressiveModel, pairs: Sequence[TokenPair]) -> Gener
     """
     refuse_compiled(model)
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
-    places = {place.name: place for place in model.places() if place.layer_output or place.role in ("embedded", "memory")}
+    places = _layers(model)
     for chosen in batches(sources, targets, rows=ROWS, cells=_CELLS):
         batch = make_batch(model, [sources[number] for number in chosen], [targets[number] for number in chosen])
         source, target = _read(model, batch, places)
@@ -54,6 +55,27 @@ def read_states(model: AutoregressiveModel, pairs: Sequence[TokenPair]) -> Gener
                 {name: _ordered(places[name], values[row, : sizes[0]].numpy()) for name, values in source.items()},
                 {name: values[row, : sizes[1]].numpy() for name, values in target.items()},
             )
+
+
+def read_lines(model: TransformerEncoder | RecurrentEncoder, rows: Sequence[Sequence[int]]) -> Generator[States]:
+    """The same for lines and a model that only reads them: `target` is empty, and the first position is the mark of a line's beginning
+    where the model has one."""
+    refuse_compiled(model)
+    places, extra = _layers(model), 1 + model.marks_start
+    device = next(model.parameters()).device
+    for chosen in batches(rows, rows, rows=ROWS, cells=_CELLS):
+        source = pad_rows([rows[number] for number in chosen], start=model.marks_start).to(device)
+        with torch.inference_mode(), trace(model, only=places.__contains__) as seen:
+            model.encode(source)
+        values = {name: _merge(calls)[: len(chosen)] for name, calls in seen.items()}
+        for row, number in enumerate(chosen):
+            size = len(rows[number]) + extra
+            yield States(number, {name: _ordered(places[name], found[row, :size].numpy()) for name, found in values.items()}, {})
+
+
+def _layers(model: Model) -> dict[str, Place]:
+    """The places of embeddings, layers and memory."""
+    return {place.name: place for place in model.places() if place.layer_output or place.role in ("embedded", "memory")}
 
 
 class Pooled:
