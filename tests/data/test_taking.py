@@ -207,7 +207,7 @@ def test_a_damaged_vocabulary_is_refused(tmp_path: Path) -> None:
     ("subwords", "found"),
     [
         ({"taken_from": "a", "source_from": "b", "joint": False}, "taken_from and source_from"),
-        ({"target_from": "a"}, "one vocabulary for both sides"),
+        ({"target_from": "a", "joint": True}, "one vocabulary for both sides"),
         ({"new_tokens": 5}, "without a vocabulary that they are added to"),
     ],
 )

@@ -38,7 +38,6 @@ TRAINING = {
     "device": "cpu",
     "precision": "fp32",
 }
-QUICK = ("recurrent-language",)
 
 
 def config(kind: str, folder: Path) -> RunConfig:
@@ -71,7 +70,8 @@ def end(ranks: list[Trainer], code: int) -> None:
     assert [one.wait() for one in ranks] == [code, code], [one.text() for one in ranks]
 
 
-@pytest.mark.parametrize("kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in MODELS])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", MODELS)
 def test_two_processes_are_one_and_resume_to_the_same_bits(kind: str, tmp_path: Path) -> None:
     asked = config(kind, tmp_path)
     whole = train_in_ranks(asked, tmp_path / "two")

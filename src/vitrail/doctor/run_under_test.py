@@ -162,7 +162,7 @@ class RunUnderTest:
         """Lines of the dev text for a model that only reads, encoded as it reads them. Precondition: there is one."""
         assert self.reader is not None
         embedder = Embedder.of(self.reader, name=str(self.folder))
-        text = self.data.dev if isinstance(self.prepared, PreparedText) else self.read_lines
+        text = self.prepared.dev if isinstance(self.prepared, PreparedText) else self.read_lines
         return [row[:LONGEST] for line in _some_lines(text) if (row := embedder.encode(line))]
 
     @cached_property

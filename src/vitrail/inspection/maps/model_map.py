@@ -41,6 +41,7 @@ from vitrail.inspection.maps.similarity import Coordinates, Projection, Projecti
 from vitrail.inspection.maps.states import Pooled, States, TokenPair, pool, read_lines, read_states
 from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
+from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
 from vitrail.models.places import brief
 
 SENTENCES = 200
@@ -206,6 +207,7 @@ def map_lines(reader: Reader, lines: Sequence[str], *, method: ProjectionMethod 
     model, vocabulary = reader.model, reader.vocabularies.source
     kept = _lines(lines, vocabulary, longest=min(LONGEST, model.config.context - 2))
     rows = [ids for _, ids in kept]
+    assert isinstance(model, TransformerEncoder | RecurrentEncoder)
     drawn, pooled = _collect(read_lines(model, rows), [len(ids) + 1 + model.marks_start for ids in rows])
     marks = [SOS] if model.marks_start else []
     values = {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}

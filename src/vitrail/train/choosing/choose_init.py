@@ -134,7 +134,7 @@ def _heads(config: "AnyConfig", wanted: Mapping[str, Choice], model: Any) -> lis
     asked: Mapping[str, Any] = model if isinstance(model, dict) else {}
     if not isinstance(config, BlockConfig) or width is None or "model.heads" in wanted or {"width", "heads", "head_width"} & set(asked):
         return []
-    positions = asked.get("positions", config.positions)
+    positions = asked.get("positions", config.word_order)
     even = 2 if positions == "rotary" else 1
     heads = next((heads for heads in range(config.heads, 0, -1) if width.value % (heads * even) == 0), 0)
     if heads < min(2, config.heads) or (positions == "sinusoidal" and width.value % 2):
