@@ -26,6 +26,9 @@ class Check(NamedTuple):
     needs: tuple[str, ...]
 
 
+_OF_KINDS = ("pairs", "written", "answers")
+"""Parts that not every kind of model has: where one is missing, nothing else need be said."""
+
 CHECKS = (
     Check("vocabulary", vocabulary, ("data",)),
     Check("misaligned lines", misalignment, ("pairs", "data")),
@@ -38,12 +41,12 @@ CHECKS = (
     Check("gradients", gradients, ("model", "data", "dev")),
     Check("heads", heads, ("model", "data", "dev")),
     Check("neurons", neurons, ("model", "data", "dev")),
-    Check("unheard source", unheard_source, ("pairs", "model", "data", "dev")),
-    Check("same output", same_output, ("pairs", "model", "data", "dev")),
-    Check("repetition", repetition, ("pairs", "model", "data", "dev")),
+    Check("unheard source", unheard_source, ("written", "model", "data", "dev")),
+    Check("same output", same_output, ("answers", "model", "data", "dev")),
+    Check("repetition", repetition, ("written", "model", "data", "dev")),
     Check("completion", completion, ("metrics",)),
 )
-"""Causes before effects: text, then training, then the model's components, then its translations."""
+"""Causes before effects: text, then training, then the model's components, then what it says."""
 
 
 def examine(folder: str | Path, *, device: torch.device | None = None, say: Callable[[str], None] = lambda line: None) -> Diagnosis:
@@ -66,7 +69,7 @@ def _examine(folder: Path, device: torch.device | None, say: Callable[[str], Non
     for check in CHECKS:
         say(check.name)
         lacking = [run.missing[part] for part in check.needs if part in run.missing]
-        lacking = lacking[:1] if "pairs" in check.needs and "pairs" in run.missing else lacking
+        lacking = lacking[:1] if check.needs[0] in _OF_KINDS and check.needs[0] in run.missing else lacking
         if lacking:
             findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
         else:

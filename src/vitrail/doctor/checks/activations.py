@@ -9,18 +9,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import LONGEST, RunUnderTest
 from vitrail.errors import DataError
-from vitrail.models.places import attentions
+from vitrail.evaluation.gradient_norms import real_positions
+from vitrail.models.places import Side, attentions
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.probe import trace
 
 _Floats = npt.NDArray[np.float64]
 
 SENTENCES = 64
-"""Dev pairs on which heads and neurons are measured: 700 positions or more."""
+"""Dev sentences on which heads and neurons are measured: 700 positions or more."""
 UNIFORM = 0.99
 """Mean entropy of a head's weights as a share of the greatest possible above which its attention is uniform. Of 48 heads each, the
 highest of the demo has 0.75, of the Transformer on Multi30k 0.90."""
@@ -70,7 +70,7 @@ def heads(run: RunUnderTest) -> list[Finding]:
         module = run.model.get_submodule(attention.path)
         if not isinstance(module, MultiHeadAttention):
             continue
-        queries = real[0] if attention.kind == "encoder" else real[1]
+        queries = real["source" if attention.kind == "encoder" else "target"]
         weights, context = seen[attention.weights], seen[attention.probes["context"]]
         keep = seen[attention.probes["mask"]].expand(-1, 1, weights.shape[2], -1)
         found += describe_heads(attention.path, weights, context, output=module.output.weight.detach(), keep=keep, queries=queries)
@@ -142,7 +142,7 @@ def neurons(run: RunUnderTest) -> list[Finding]:
     shares: dict[str, float] = {}
     for place in run.model.places():
         if place.role == "feed_forward":
-            shares[place.path] = dead_share(seen[place.name][real[0] if place.side == "source" else real[1]])
+            shares[place.path] = dead_share(seen[place.name][real[place.side]])
     return [judge_neurons(shares)]
 
 
@@ -172,14 +172,13 @@ def judge_neurons(shares: Mapping[str, float]) -> Finding:
 
 
 @torch.no_grad()
-def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """Record the probes on one batch of `SENTENCES` dev pairs; also which source and target positions are real."""
-    pairs = run.dev_pairs
-    if not len(pairs):
-        raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
-    model = run.model
-    batch = make_batch(model, pairs.source[:SENTENCES], pairs.target[:SENTENCES])
+def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], dict[Side, Tensor]]:
+    """Record the probes on one batch of `SENTENCES` dev sentences; also which positions of each side are real."""
+    places = range(min(len(run.dev_pairs), SENTENCES))
+    if not places:
+        raise DataError(f"no dev sentence has 1 to {run.longest_line} tokens a side")
+    model, batch = run.model, run.batch(places)
     with trace(model) as seen:
-        forced_decode(model, batch)
+        model.loss(batch)
     heard = {name: calls[0] for name, calls in seen.items() if len(calls) == 1}
-    return heard, (batch.source != 0, batch.target_in != 0)
+    return heard, real_positions(model, batch)
