@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_under_test import LONGEST, RunUnderTest
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.errors import DataError
 from vitrail.evaluation.gradient_norms import real_positions
 from vitrail.models.places import Side, attentions
