@@ -112,14 +112,24 @@ def test_a_text_is_drawn_told_and_written(model: Path, kind: str, text: str, vit
         assert (figure.code == 0) == (kind != "recurrent") and "Traceback" not in figure.err
 
 
-OTHERS = [["--translation", "x"], ["--part", "1"], ["--max-length", "2"], ["--beams", "3"], ["--edit", "off=encoder.0"], ["--prefix", "a"]]
+OTHERS = [["--translation", "x"], ["--part", "1"], ["--max-length", "2"], ["--beams", "3"], ["--edit", "prefix=a"], ["--prefix", "a"]]
 
 
 @pytest.mark.parametrize("options", [*OTHERS, ["-o", "x.html", "--against", "other"], ["--kind", "cross"]])
 def test_options_of_other_models_are_refused(model: Path, options: list[str], vitrail_runs: Vitrail) -> None:
     ran = vitrail_runs("inspect", model, "ann sees", *options)
     assert ran.code == UsageError.exit_code and "error:" in ran.err and not ran.out
-    assert options[-2] in ran.err or "cross attention: this model has none" in ran.err
+    assert options[-2] in ran.err or "a prefix, for a" in ran.err or "cross attention: this model has none" in ran.err
+
+
+def test_an_edit_is_told_and_drawn(model: Path, kind: str, vitrail_runs: Vitrail, tmp_path: Path) -> None:
+    text = "ann sees [MASK] dog" if kind == "masked" else "ann sees a dog"
+    ran = vitrail_runs("inspect", model, text, "--edit", "hide=dog", "--edit", "off=encoder.0")
+    assert ran.code == 0 and "hidden: dog" in ran.out and "p before  p after" in ran.out and "layer" not in ran.out
+    page = vitrail_runs("inspect", model, text, "--edit", "word=ann:犬", "--json", "-o", tmp_path / "text.npz")
+    (answer,) = json.loads(page.out)["answers"]
+    assert answer["position"] == (8 if kind == "masked" else None)
+    assert Inspection.load(tmp_path / "text.npz").facts.extras["edits"] == ["word: ann -> 犬"]
 
 
 def test_positions_and_labels_are_chosen(model: Path, kind: str, vitrail_runs: Vitrail) -> None:

@@ -211,9 +211,7 @@ def sweep(
         raise UsageError(
             f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off",
             expected="a model with attention",
-            remedy='what each word adds: vitrail inspect MODEL "A text."'
-            if isinstance(inspector, InspectableClassifier)
-            else 'other parts, one by one: vitrail inspect MODEL "A text." --edit off=PART',
+            remedy='other parts, one by one: vitrail inspect MODEL "A text." --edit off=PART',
         )
     began = time.perf_counter()
     trial = AblationBaseline.begin(inspector, metric, search=search)
