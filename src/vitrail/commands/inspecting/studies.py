@@ -101,7 +101,7 @@ _FITTING: "dict[TaskName, tuple[str, ...]]" = {
     "language": ("heads", "maps", "film", "projector"),
     "masked": ("heads", "film"),
     "classification": ("heads", "film"),
-    "autoencoding": ("film", "bottleneck"),
+    "autoencoding": ("heads", "film", "bottleneck"),
 }
 """The studies of each kind of model but translators, which have all."""
 
@@ -155,11 +155,20 @@ def heads(
 ) -> None:
     """Switch off one head after the other, and score what the model then says.
 
-    The translations; of a language model what it expects next, of a masked one what it guesses, of a classifier its labels.
+    The translations; of a language model what it expects next, of a masked one what it guesses, of a classifier its labels,
+    of an autoencoder what it gives back.
     """
-    from vitrail.inspection.causes.ablation import ablate_guesses, ablate_heads, ablate_labels, ablate_next_token, ablate_pronouns
+    from vitrail.inspection.causes.ablation import (
+        ablate_guesses,
+        ablate_heads,
+        ablate_labels,
+        ablate_next_token,
+        ablate_pronouns,
+        ablate_reconstruction,
+    )
     from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
+    from vitrail.inspection.translator import InspectableTranslator
 
     if require_fitting("heads", model) in _FITTING:
         if score == "pronouns":
@@ -171,8 +180,8 @@ def heads(
                 found = ablate_guesses(filler, text.lines(model), say=console.say)
             case InspectableClassifier() as classifier:
                 found = ablate_labels(classifier, *text.labelled(model), say=console.say)
-            case _:
-                raise AssertionError("translators come below")
+            case InspectableTranslator() as autoencoder:
+                found = ablate_reconstruction(autoencoder, text.lines(model), say=console.say)
         show(found, json=json)
         return
     if score == "pronouns":
