@@ -31,8 +31,10 @@ MODELS = {
 SETTINGS = ["data.subwords.kind=character", "train.validate_every='10 steps'", "train.threads=1", "train.batch_tokens=256"]
 LABELS = ["latin", "日本", "عربي", "देवनागरी"]
 MORE: dict[str, list[str]] = {"order": ["ann sees"], "bottleneck": ["ann sees"]}
-RESULTS = {"masked": {"heads", "film"}, "classifier": {"heads", "film"}, "recurrent": {"film"}}
+RESULTS = {"masked": {"heads", "maps", "film", "projector"}, "classifier": {"heads", "maps", "film", "projector"}}
+RESULTS["recurrent"] = RESULTS["classifier"] - {"heads"}
 """The studies that give a result."""
+SHOWN = {"film": "2 frames, steps 10 to 20", "heads": "points lost with a head switched off", "maps": "CKA between layers", "projector": ""}
 
 
 class Ran(NamedTuple):
@@ -83,8 +85,7 @@ def test_every_study_gives_a_result_or_says_what_to_do(model: Path, kind: str, s
     ran = vitrail_runs("inspect", study, model, *more, threads=study != "film")
     assert "Traceback" not in ran.out + ran.err and "IndexError" not in ran.err
     if study in RESULTS[kind]:
-        shown = "2 frames, steps 10 to 20" if study == "film" else "points lost with a head switched off"
-        assert ran.code == 0 and shown in ran.out
+        assert ran.code == 0 and SHOWN[study] in ran.out
     else:
         assert ran.code in (UsageError.exit_code, ModelError.exit_code) and "try:" in ran.err and not ran.out
         assert list(tmp_path.iterdir()) == []

@@ -99,9 +99,9 @@ class Mapping:
 
 _FITTING: "dict[TaskName, tuple[str, ...]]" = {
     "language": ("heads", "maps", "film", "projector"),
-    "masked": ("heads", "film"),
-    "classification": ("heads", "film"),
-    "autoencoding": ("heads", "film", "bottleneck"),
+    "masked": ("heads", "maps", "film", "projector"),
+    "classification": ("heads", "maps", "film", "projector"),
+    "autoencoding": ("heads", "maps", "film", "projector", "bottleneck"),
 }
 """The studies of each kind of model but translators, which have all."""
 
@@ -230,15 +230,15 @@ MAPPED = Sentences(sentences=1000)
 @console.with_groups
 def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: console.Machine, json: console.Json = False) -> None:
     """Likeness of layers, retrieval of translations, neighbours."""
-    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.maps.model_map import map_model, map_text
+    from vitrail.models.build import TASK_MODELS
 
-    if require_fitting("maps", model) == "language":
+    task = require_fitting("maps", model)
+    if task in _FITTING:
         if mapping.against is not None:
-            raise UsageError("--against, with a language model", expected="a model that translates", remedy="leave --against out")
-        lines, generator = text.lines(model), load_inspectable(model, machine)
-        assert isinstance(generator, InspectableGenerator)
-        show(map_text(generator, lines, method=mapping.layout or "pca"), json=json)
+            raise UsageError(f"--against, with {TASK_MODELS[task]}", expected="a model that translates", remedy="leave --against out")
+        lines = text.lines(model)
+        show(map_text(load_inspectable(model, machine), lines, method=mapping.layout or "pca"), json=json)
         return
     translator = load(model, machine, study="maps")
     name, other = mapping.other(machine) or ("", None)
@@ -288,7 +288,6 @@ def projector(
     machine: console.Machine,
 ) -> None:
     """Write the embeddings of all tokens for TensorBoard's projector."""
-    from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.maps.projector import export_embeddings, export_text_embeddings
     from vitrail.inspection.translator import InspectableTranslator
 
@@ -297,7 +296,6 @@ def projector(
     if isinstance(inspector, InspectableTranslator):
         export_embeddings(inspector, output)
     else:
-        assert isinstance(inspector, InspectableGenerator)
         export_text_embeddings(inspector, output)
     console.say(f"wrote {output}: tensorboard --logdir {output}")
 

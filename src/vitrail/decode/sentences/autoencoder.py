@@ -98,8 +98,10 @@ class Autoencoder(Embedder):
         return [self.vocabulary.decode(row) for row in write_latents(self.model, torch.from_numpy(latents), [limit] * len(latents))]
 
     def reconstruct(self, texts: Sequence[str]) -> list[str]:
-        """Each sentence, given back from its one vector. Sentences that are too long are cut."""
-        return list(measure_reconstruction(self.model, self.vocabulary, texts).texts) if texts else []
+        """Each sentence, given back from its one vector; of an empty one nothing. Sentences that are too long are cut."""
+        rows = [self.encode(text) for text in texts]
+        written = iter(give_back(self.model, [row for row in rows if row]))
+        return [self.vocabulary.decode(next(written)) if row else "" for row in rows]
 
     def interpolate(self, first: str, second: str, *, steps: int = 7) -> list[Between]:
         """What lies on the straight line between the vectors of two sentences, both ends included.

@@ -12,7 +12,7 @@ from vitrail.inspection.causes.patching import Patch, PositionTracker, patch_hoo
 from vitrail.models.base import Model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.kinds.classifier import ClassifierModel
-from vitrail.models.places import attentions, find, probes_at
+from vitrail.models.places import AttentionType, attentions, find, probes_at
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.cells import Cell
 from vitrail.nn.layers import FeedForward
@@ -102,7 +102,8 @@ def _hide(model: Model, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
     if find(model.places(), "embedded", "source") is None:
         return _hide_text(model, positions)
     # An autoencoder's decoder attends to no token of the sentence.
-    readers = attentions(model.places(), "encoder", *([] if isinstance(model, AutoencoderModel) else ["cross"]))
+    kinds: tuple[AttentionType, ...] = ("encoder",) if isinstance(model, AutoencoderModel) else ("encoder", "cross")
+    readers = attentions(model.places(), *kinds)
     embedded, memory = find(model.places(), "embedded", "source"), find(model.places(), "memory", "source")
     hooks: list[tuple[str, Hook]] = [(one.probes["score"], _unread(positions)) for one in readers]
     if not any(one.kind == "encoder" for one in readers) and embedded is not None:

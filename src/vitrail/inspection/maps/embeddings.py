@@ -14,8 +14,9 @@ from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.maps.similarity import Coordinates, ProjectionMethod, columns, nearest, project
 from vitrail.inspection.maps.states import TokenPair
+from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.base import AutoregressiveModel
+from vitrail.models.base import AutoregressiveModel, Model
 
 Side = Literal["source", "target"]
 Near = tuple[tuple[str, float], ...]
@@ -77,18 +78,20 @@ def map_embeddings(translator: InspectableTranslator, pairs: Sequence[TokenPair]
     return [_map(translator, side, used[side], method) for side in ("source", "target")]
 
 
-def map_text_embeddings(generator: InspectableGenerator, pairs: Sequence[TokenPair], *, method: ProjectionMethod) -> EmbeddingMap:
+def map_text_embeddings(
+    inspector: InspectableGenerator | Reader, rows: Iterable[Sequence[int]], *, method: ProjectionMethod
+) -> EmbeddingMap:
     """The map of the most frequent tokens of a text."""
-    return _map(generator, "text", _count(ids for _, ids in pairs), method)
+    return _map(inspector, "text", _count(rows), method)
 
 
 def _map(
-    inspector: InspectableTranslator | InspectableGenerator,
+    inspector: InspectableTranslator | InspectableGenerator | Reader,
     side: Literal["both", "source", "target", "text"],
     used: Counter[int],
     method: ProjectionMethod,
 ) -> EmbeddingMap:
-    one: Side = "target" if side in ("target", "text") else "source"
+    one = side_of_text(inspector) if side == "text" else "target" if side == "target" else "source"
     vocabulary, table = vocabulary_of(inspector, one), table_of(inspector.model, one)
     tokens = sorted(used, key=lambda token: (-used[token], token))[:TOKENS]
     found = project(table[tokens], method=method)
@@ -108,7 +111,7 @@ def _count(rows: Iterable[Sequence[int]]) -> Counter[int]:
 
 def _near(table: npt.NDArray[np.float32], tokens: Sequence[int], vocabulary: Subwords, *, count: int) -> tuple[Near, ...]:
     pieces = pieces_of(vocabulary)
-    among = np.array([token > EOS and not _is_byte(piece) for token, piece in enumerate(pieces)])
+    among = np.array([token > EOS and not _is_byte(piece) for token, piece in enumerate(pieces)] + [False] * (len(table) - len(pieces)))
     found = nearest(table, np.array(tokens), count=count, among=among)
     return tuple(
         tuple((pieces[other], round(cosine, 4)) for other, cosine in zip(rows, cosines, strict=True) if cosine > -np.inf)
@@ -121,9 +124,15 @@ def _is_byte(piece: str) -> bool:
     return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
 
 
-def table_of(model: AutoregressiveModel, side: Side) -> npt.NDArray[np.float32]:
-    """(V D): a row for each token of a side."""
-    return model.embedding_of(side).detach().float().cpu().numpy()
+def side_of_text(inspector: InspectableGenerator | InspectableTranslator | Reader) -> Side:
+    """The side that a model without translations has its text on: a source where it only reads, or gives back what it read."""
+    return "target" if isinstance(inspector, InspectableGenerator) else "source"
+
+
+def table_of(model: Model, side: Side) -> npt.NDArray[np.float32]:
+    """(V D): a row for each token of a side; a masked language model's last row is that of its mask."""
+    table = model.embedding_of(side) if isinstance(model, AutoregressiveModel) else model.get_parameter("source_embedding.weight")
+    return table.detach().float().cpu().numpy()
 
 
 def pieces_of(vocabulary: Subwords) -> list[str]:
@@ -131,6 +140,6 @@ def pieces_of(vocabulary: Subwords) -> list[str]:
     return [piece_of(token, vocabulary) for token in range(vocabulary.size)]
 
 
-def vocabulary_of(inspector: InspectableTranslator | InspectableGenerator, side: Side) -> Subwords:
+def vocabulary_of(inspector: InspectableTranslator | InspectableGenerator | Reader, side: Side) -> Subwords:
     """The vocabulary of a side."""
     return inspector.vocabularies.source if side == "source" else inspector.vocabularies.target

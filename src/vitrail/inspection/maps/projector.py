@@ -8,12 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.data.vocabularies.subwords import EOS
+from vitrail.decode.sentences.masked import MASK
 from vitrail.errors import UsageError
 from vitrail.files import holds, require_own, write_file
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.generator import InspectableGenerator
-from vitrail.inspection.maps.embeddings import pieces_of, table_of, vocabulary_of
+from vitrail.inspection.maps.embeddings import pieces_of, side_of_text, table_of, vocabulary_of
 from vitrail.inspection.maps.states import read_states
+from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
 
 POSITIONS = 10_000
@@ -55,9 +57,9 @@ def export_embeddings(translator: InspectableTranslator, folder: Path, *, senten
     return write_projector(folder, tables)
 
 
-def export_text_embeddings(generator: InspectableGenerator, folder: Path) -> Exported:
-    """The same for the one table of a language model."""
-    return write_projector(folder, [_embeddings(generator, "text")])
+def export_text_embeddings(inspector: InspectableGenerator | Reader, folder: Path) -> Exported:
+    """The same for the one table of a model of plain text."""
+    return write_projector(folder, [_embeddings(inspector, "text")])
 
 
 def write_projector(folder: Path, tables: Sequence[VectorTable]) -> Exported:
@@ -102,12 +104,13 @@ def _is_shared(translator: InspectableTranslator) -> bool:
     return translator.model.embedding_of("source") is translator.model.embedding_of("target")
 
 
-def _embeddings(inspector: InspectableTranslator | InspectableGenerator, which: str) -> VectorTable:
-    side = "target" if which in ("target", "text") else "source"
-    pieces = pieces_of(vocabulary_of(inspector, side))
+def _embeddings(inspector: InspectableTranslator | InspectableGenerator | Reader, which: str) -> VectorTable:
+    side = side_of_text(inspector) if which == "text" else "target" if which == "target" else "source"
+    table, pieces = table_of(inspector.model, side), pieces_of(vocabulary_of(inspector, side))
+    pieces += [MASK] * (len(table) - len(pieces))
     name = "embeddings" if which in ("both", "text") else f"{which}-embeddings"
     rows = [(piece, str(token)) for token, piece in enumerate(pieces)]
-    return VectorTable(name, table_of(inspector.model, side), ("piece", "id"), rows)
+    return VectorTable(name, table, ("piece", "id"), rows)
 
 
 def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> VectorTable:

@@ -104,7 +104,11 @@ class RightLabels:
 class GivenBack:
     """Of an autoencoder: how like a sentence is what is given back from its vector, and log p of the sentence."""
 
-    name, nats_name, how = "mean chrF of what is given back", "mean log p of a token of the sentence, given its vector", "given back greedily"
+    name, nats_name, how = (
+        "mean chrF of what is given back",
+        "mean log p of a token of the sentence, given its vector",
+        "given back greedily",
+    )
 
     def __init__(self, autoencoder: InspectableTranslator, lines: Sequence[str]) -> None:
         longest, texts = _autoencoder(autoencoder).config.context - 1, [text for text in map(normalise, lines) if text]
