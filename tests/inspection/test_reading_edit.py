@@ -42,7 +42,7 @@ def texts(one: Reader, text: str) -> tuple[str, str, int]:
 
 
 @pytest.mark.parametrize("name", READERS)
-@pytest.mark.parametrize("text", TEXTS[1:3])
+@pytest.mark.parametrize("text", [pytest.param(TEXTS[1], marks=pytest.mark.slow), TEXTS[2]])
 def test_what_is_hidden_has_no_effect(name: str, text: str) -> None:
     """Whatever character stands there: no attention reads it, and it does not count in the mean of all."""
     one = reader(name)

@@ -110,7 +110,10 @@ def only(diagnosis: Diagnosis, check: str) -> Finding:
     return found
 
 
-@pytest.mark.parametrize("name", MODELS)
+FAST = ("masked", "classifier", "autoencoder-first")
+
+
+@pytest.mark.parametrize("name", [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in MODELS])
 def test_every_kind_is_looked_into(untrained: Callable[[str], Path], name: str) -> None:
     """Everything inside is checked; what does not apply says of which kind of model, and is no note of a missing file."""
     found = examine(untrained(name))
