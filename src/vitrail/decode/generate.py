@@ -320,12 +320,9 @@ class Generator:
         return spell
 
     def measure(self, lines: Sequence[str]) -> TextPerplexity:
-        """The perplexity of a text per token and word, and bits per byte. Raises UsageError for an empty text.
-
-        Empty lines are left out; or, by a model that was trained with them, one of several is read.
-        """
-        texts, blanks = [normalise(line) for line in lines], bool(self.facts.get("blank_lines"))
-        kept = [text for text, before in zip(texts, ["", *texts], strict=False) if text or (blanks and before)]
+        """The perplexity of a text per token and word, and bits per byte. Raises UsageError for an empty text."""
+        texts = [normalise(line) for line in lines]
+        kept = [text for text in texts if text]
         if not kept:
             raise UsageError("an empty text", expected="at least one line that is not empty")
         return measure_text(self.model, self.vocabulary, kept)

@@ -200,7 +200,6 @@ class TextPreparation:
             "words": sum(part["words"] for part in reports),
             "tokens": tokens,
             "vocabulary": vocabularies.target.size,
-            **({"blank_lines": True} if self.config.keeps_blank_lines else {}),
             **grown,
         }
         content = {name: side.to_bytes() for name, side in vocabularies.files().items()}
