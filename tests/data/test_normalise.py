@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitrail.data.cleaning.normalise import (
+    AS_TEXT,
     CURRENT,
     INVISIBLE,
     LEGACY_NORMALISATION,
@@ -115,7 +116,7 @@ def test_reading_twice_is_reading_once(text: str, kept: str) -> None:
 @given(text=st.one_of(odd, st.text(max_size=30)))
 @settings(deadline=None, max_examples=300)
 def test_every_character_that_is_read_has_its_origin(text: str) -> None:
-    for read in (CURRENT, LEGACY_NORMALISATION, Normalisation(kept="\u200c")):
+    for read in (CURRENT, LEGACY_NORMALISATION, AS_TEXT, Normalisation(kept="\u200c")):
         origins, found = read.origins(text), read.source(text)
         assert len(origins) == len(found)
         assert origins == sorted(origins)

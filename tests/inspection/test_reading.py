@@ -15,7 +15,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.ablation import ablate_guesses, ablate_labels
 from vitrail.inspection.drawing.pen import columns_of
 from vitrail.inspection.drawing.terminal import to_text
-from vitrail.inspection.maps.model_map import map_lines
+from vitrail.inspection.maps.model_map import map_text
 from vitrail.inspection.maps.projector import export_text_embeddings
 from vitrail.inspection.reading.attribution import words_of
 from vitrail.inspection.reading.facts import guesses_of, labels_of
@@ -253,7 +253,7 @@ def test_the_lens_ends_in_the_guesses_and_begins_in_what_the_first_block_reads(n
 @pytest.mark.parametrize("name", ["masked", "masked-post-learned-untied-first", "softmax-first", "gru-mean"])
 def test_maps_are_of_what_is_recorded_line_by_line(name: str) -> None:
     reader = filler(name, "bpe") if name in MASKED else classifier(name)
-    found = map_lines(reader, [*CORPUS, CORPUS[0], " "])
+    found = map_text(reader, [*CORPUS, CORPUS[0], " "])
     assert [line.text for line in found.sentences] == CORPUS and found.retrieval == () and found.means.place == "memory"
     records = [reader.inspect(line) for line in CORPUS]
     assert found.points.piece[: len(records[0].source_tokens)] == records[0].source_tokens
@@ -265,7 +265,7 @@ def test_maps_are_of_what_is_recorded_line_by_line(name: str) -> None:
     vocabulary = reader.vocabularies.source
     assert table.side == "text" and sum(table.counts) == sum(map(len, vocabulary.encode_batch(CORPUS)))
     with pytest.raises(UsageError, match="3 different lines of 1 to"):
-        map_lines(reader, CORPUS[:3])
+        map_text(reader, CORPUS[:3])
 
 
 def test_the_projector_gets_the_tokens_of_a_masked_model_without_its_mask(tmp_path: Path) -> None:

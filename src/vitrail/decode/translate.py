@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, overload
 import torch
 
 from vitrail import renamed
-from vitrail.data.cleaning.normalise import CURRENT, LEGACY_NORMALISATION, Normalisation
+from vitrail.data.cleaning.normalise import AS_TEXT, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
 from vitrail.decode.engines.table import engine_kind
@@ -48,7 +48,7 @@ class Translator:
         longest_source: tokens of the longest source that the model was trained on, if known.
         several_sentences: share of training source lines with several sentences, if known.
         languages: of source and target, if known.
-        normalisation: how sources are read; as they were in training.
+        normalisation: how sources are read, as they were in training; None: as by a model that does not say.
     """
 
     engines: ClassVar[tuple[str, ...]] = ()
@@ -64,9 +64,10 @@ class Translator:
         longest_source: int | None = None,
         several_sentences: float | None = None,
         languages: tuple[str, str] = ("", ""),
-        normalisation: Normalisation = LEGACY_NORMALISATION,
+        normalisation: Normalisation | None = None,
     ) -> None:
-        self.vocabularies, self.languages, self.normalisation = vocabularies, languages, normalisation
+        self.vocabularies, self.languages = vocabularies, languages
+        self.normalisation = _reading(model, None) if normalisation is None else normalisation
         self.config = TranslateConfig() if config is None else config
         self.search = self.config.search or SearchConfig()
         """The default search settings of calls."""
@@ -125,9 +126,7 @@ class Translator:
         loaded = [load_model(Path(folder), device=place) for folder in (path, *others)]
         config = TranslateConfig() if config is None else config
         config = config.model_copy(update={"search": search_of(loaded[0].facts, config.search, search, origin=str(path))})
-        facts, fact = loaded[0].facts, loaded[0].facts.get("source_normalization")
-        # An autoencoder's text is prepared as all plain text is, which has no such fact.
-        plain = fact is None and isinstance(loaded[0].model, AutoencoderModel)
+        facts = loaded[0].facts
         return cls(
             kind.of(loaded, device=place, config=config),
             vocabularies=loaded[0].vocabularies,
@@ -135,7 +134,7 @@ class Translator:
             longest_source=longest_source(loaded),
             several_sentences=several_sentences(loaded),
             languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
-            normalisation=CURRENT if plain else Normalisation.from_fact(fact),
+            normalisation=_reading(loaded[0].model, facts.get("source_normalization")),
         )
 
     @overload
@@ -316,3 +315,8 @@ class Translator:
             cut=any(part.cut for part in text.parts),
             segments=best.segments,
         )
+
+
+def _reading(model: object, fact: Any) -> Normalisation:
+    """How a model reads sources. Args: fact: what its folder says of it."""
+    return AS_TEXT if fact is None and isinstance(model, AutoencoderModel) else Normalisation.from_fact(fact)

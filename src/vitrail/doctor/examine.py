@@ -14,7 +14,7 @@ from vitrail.doctor.checks.outputs import repetition, same_output, unheard_sourc
 from vitrail.doctor.checks.text_checks import leakage, vocabulary
 from vitrail.doctor.checks.update_sizes import learning_rate
 from vitrail.doctor.findings import Diagnosis, Finding, diagnose
-from vitrail.doctor.run_under_test import NOT_FOR, RunUnderTest, read_run_folder
+from vitrail.doctor.run_under_test import RunUnderTest, read_run_folder
 from vitrail.errors import VitrailError
 
 
@@ -26,6 +26,9 @@ class Check(NamedTuple):
     needs: tuple[str, ...]
 
 
+_OF_KINDS = ("pairs", "written", "answers")
+"""Parts that not every kind of model has: where one is missing, nothing else need be said."""
+
 CHECKS = (
     Check("vocabulary", vocabulary, ("data",)),
     Check("misaligned lines", misalignment, ("pairs", "data")),
@@ -36,14 +39,14 @@ CHECKS = (
     Check("learning", learning, ("metrics", "data")),
     Check("overfitting", overfitting, ("metrics",)),
     Check("gradients", gradients, ("model", "data", "dev")),
-    Check("heads", heads, ("network", "lines", "dev")),
-    Check("neurons", neurons, ("network", "lines", "dev")),
-    Check("unheard source", unheard_source, ("pairs", "model", "data", "dev")),
-    Check("same output", same_output, ("pairs", "model", "data", "dev")),
-    Check("repetition", repetition, ("pairs", "model", "data", "dev")),
+    Check("heads", heads, ("model", "data", "dev")),
+    Check("neurons", neurons, ("model", "data", "dev")),
+    Check("unheard source", unheard_source, ("written", "model", "data", "dev")),
+    Check("same output", same_output, ("answers", "model", "data", "dev")),
+    Check("repetition", repetition, ("written", "model", "data", "dev")),
     Check("completion", completion, ("metrics",)),
 )
-"""Causes before effects: text, then training, then the model's components, then its translations."""
+"""Causes before effects: text, then training, then the model's components, then what it says."""
 
 
 def examine(folder: str | Path, *, device: torch.device | None = None, say: Callable[[str], None] = lambda line: None) -> Diagnosis:
@@ -66,8 +69,7 @@ def _examine(folder: Path, device: torch.device | None, say: Callable[[str], Non
     for check in CHECKS:
         say(check.name)
         lacking = [run.missing[part] for part in check.needs if part in run.missing]
-        if any(reason.startswith(NOT_FOR) for reason in lacking):  # what is missing besides does not matter
-            lacking = [reason for reason in lacking if reason.startswith(NOT_FOR)][:1]
+        lacking = lacking[:1] if check.needs[0] in _OF_KINDS and check.needs[0] in run.missing else lacking
         if lacking:
             findings.append(Finding(check=check.name, severity="unchecked", found=", ".join(lacking)))
         else:

@@ -9,19 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch, collate
+from vitrail.data.examples.labelled import LabelledBatch
+from vitrail.data.examples.masking import MaskedBatch
 from vitrail.data.vocabularies.subwords import PAD, Vocabularies
 from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.curves import GradientCurve
 from vitrail.models.base import Model
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.places import Role, Side, gradient_places
 from vitrail.nn.probe import Hook, listen, listen_backward, probes_of
 
 LONGEST = 100
 """Maximal length in tokens of the sentences of `source_gradients`, to bound memory."""
+AnyBatch = Batch | MaskedBatch | LabelledBatch
+"""What a model is trained on: each has a source."""
 _ROWS = 16
 """Sentences whose autograd graph is in memory at once."""
 
@@ -95,8 +101,8 @@ class PlaceNorms:
         return GradientCurve(self.name, tuple(norm / last if last else 0.0 for norm in self.norms), self.sentences)
 
 
-def measure_gradients(model: Model, batches: Sequence[Batch]) -> tuple[PlaceNorms, ...]:
-    """Measure ||dL/dh_t||_2 at each layer of encoder and decoder, L being a sentence's own summed loss: -log p(y | x), without smoothing.
+def measure_gradients(model: Model, batches: Sequence[AnyBatch]) -> tuple[PlaceNorms, ...]:
+    """Measure ||dL/dh_t||_2 at each layer, L being the summed loss of a sentence, or of a text, by itself, without smoothing.
 
     The loss of a batch is the sum over its sentences, and sentences do not mix: so the gradient of a sentence's h_t is that of its own
     loss. Steps are counted back from each sentence's last real one (<eos> in the source, the last word in the target's input), as far as
@@ -119,17 +125,25 @@ def measure_gradients(model: Model, batches: Sequence[Batch]) -> tuple[PlaceNorm
     return tuple(found)
 
 
-def _measure_batch(model: Model, batch: Batch) -> dict[str, Float[Tensor, "B T"]]:
+def real_positions(model: Model, batch: AnyBatch) -> dict[Side, Bool[Tensor, "B T"]]:
+    """Which positions of a batch hold tokens, for each side that there is, as the model reads them."""
+    found: dict[Side, Tensor] = {"source": batch.source.ne(PAD)}
+    if isinstance(batch, Batch):
+        found["target"] = batch.target_in.ne(PAD)
+    if isinstance(model, AutoencoderModel) and model.adds_start:
+        found["source"] = F.pad(found["source"], (1, 0), value=True)
+    return found
+
+
+def _measure_batch(model: Model, batch: AnyBatch) -> dict[str, Float[Tensor, "B T"]]:
     """The norms by place, a column for each step back from the last."""
     sides = {place.name: place.side for place in gradient_places(model.places())}
     with torch.enable_grad(), record_gradients(model, places=sides.__contains__) as record:
         loss = model.loss(batch)
         # Not backward(): that would add to the gradients of a training.
         torch.autograd.grad(loss.nats, [weight for weight in model.parameters() if weight.requires_grad], allow_unused=True)
-    return {
-        name: from_last(norms, (batch.source if sides[name] == "source" else batch.target_in).ne(PAD).sum(dim=1).cpu())
-        for name, norms in record.norms().items()
-    }
+    lengths = {side: real.sum(dim=1).cpu() for side, real in real_positions(model, batch).items()}
+    return {name: from_last(norms, lengths[sides[name]]) for name, norms in record.norms().items()}
 
 
 def from_last(norms: Float[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T"]:

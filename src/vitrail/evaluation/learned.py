@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitrail.data.batches import IdRow
-from vitrail.data.preparing.prepared import Prepared, PreparedText
+from vitrail.data.preparing.prepared import AnyPrepared, Prepared, PreparedLabels, PreparedText
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
 from vitrail.evaluation.curves import LearningCheck, Point, TrainingEstimate
@@ -19,6 +19,8 @@ of their validations, the models of the Multi30k ladder have 0.31 to 0.43; after
 LITTLE_TEXT = 0.85
 """The same for a language model, which has no source to learn from: on the Penn Treebank an LSTM with a perplexity of 82 (Zaremba et al.
 2014) has 0.67."""
+LITTLE_LABELS = 0.95
+"""The same for a classifier, as a share of the entropy of its labels: giving each text the labels' frequencies costs 1."""
 SOURCE_WEAK = 0.4
 """Nats per token by which a wrong source must make the right target less likely, below which the source is hardly used: parallel text
 shares 1 nat per token and more (the difference in loss between a language model and a translator). Healthy: 2.4 to 5.4."""
@@ -41,20 +43,32 @@ def spread(total: int, most: int) -> list[int]:
     return [place * total // count for place in range(count)] if count else []
 
 
-def little(data: Prepared | PreparedText) -> float:
-    """The share of the unigram entropy above which a model trained on this is hardly better than a unigram model."""
-    return LITTLE_TEXT if isinstance(data, PreparedText) else LITTLE
+def little(data: AnyPrepared) -> float:
+    """The share of `word_entropy` above which a model trained on this is hardly better than one that knows frequencies alone."""
+    return LITTLE_TEXT if isinstance(data, PreparedText) else LITTLE_LABELS if isinstance(data, PreparedLabels) else LITTLE
 
 
-def word_entropy(data: Prepared | PreparedText) -> float:
-    """Unigram entropy of the training targets' (or text's) tokens, <eos> included, in nats: the loss of a unigram model."""
+def word_entropy(data: AnyPrepared) -> float:
+    """Unigram entropy of the training targets' (or text's) tokens, <eos> included, in nats: the loss of a unigram model.
+
+    Of labels: the entropy of their frequencies; where labels may hold together, the sum of each one's.
+    """
     store = max(data.stores, key=len)
     places = spread(len(store), _ENTROPY_PAIRS)
+    if isinstance(data, PreparedLabels):
+        return _label_entropy([store.row("label", place) for place in places], several=data.labels.several)
     role = "text" if isinstance(data, PreparedText) else "target"
     counts = np.bincount(np.concatenate([store.row(role, place) for place in places]), minlength=SOS + 2).astype(np.float64)
     counts[EOS] += len(places)
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
+
+
+def _label_entropy(rows: Sequence[IdRow], *, several: bool) -> float:
+    shares = np.bincount(np.concatenate(rows), minlength=EOS + 2)[EOS + 1 :] / len(rows)
+    parts = np.concatenate([shares, 1 - shares]) if several else shares
+    parts = parts[parts > 0]
+    return float(-(parts * np.log(parts)).sum())
 
 
 def losses_by_source(model: AutoregressiveModel, source: Sequence[IdRow], target: Sequence[IdRow]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vitrail.inspection.causes.change import Change, Edit
     from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.maps.similarity import ProjectionMethod
+    from vitrail.inspection.reading.change import ReadingChange
     from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller, Reader
     from vitrail.inspection.record import Inspection
     from vitrail.inspection.translator import InspectableTranslator
@@ -58,7 +59,7 @@ class Mapped(NamedTuple):
 class Look(Protocol):
     """What is looked at, and what is to be changed."""
 
-    def change(self) -> "Change":
+    def change(self) -> "Change | ReadingChange":
         """What the edit changes."""
         ...
 
@@ -110,11 +111,11 @@ def _look_read(inspector: "Reader", text: str, asked: Asked, others: list[str]) 
     from vitrail.inspection.reading.reader import InspectableFiller
 
     masked = isinstance(inspector, InspectableFiller)
-    if unread := [one for one in console.given_options(asked) if one != "--of"] + others:
+    if unread := [one for one in console.given_options(asked) if one not in ("--of", "--edit")] + others:
         what = "a masked language model" if masked else "a classifier"
-        heads = "; what each head is for: vitrail inspect heads MODEL" if "--edit" in unread else ""
-        remedy = f"leave {' and '.join(unread)} out{heads}"
-        raise UsageError(f"{', '.join(unread)}, with {what}", expected=f"with {what}: --of", remedy=remedy)
+        raise UsageError(
+            f"{', '.join(unread)}, with {what}", expected=f"with {what}: --of, --edit", remedy=f"leave {' and '.join(unread)} out"
+        )
     return _Read(inspector, text, asked)
 
 
@@ -122,19 +123,26 @@ class _Read:
     """A text that is guessed at or classified."""
 
     def __init__(self, reader: "InspectableFiller | InspectableClassifier", text: str, asked: Asked) -> None:
+        from vitrail.inspection.causes.change import Edit, parse_edit
+
         self._reader, self._text, self._asked = reader, text, asked
+        self._edit = parse_edit(reader, asked.edit) if asked.edit else Edit()
 
-    def change(self) -> "Change":
-        """See `_Look.change`."""
-        raise AssertionError("refused before")
-
-    def inspect(self) -> "Inspection":
-        """All that is computed for the text."""
+    def change(self) -> "ReadingChange":
+        """See `Look.change`."""
         from vitrail.inspection.reading.reader import InspectableFiller
 
         if isinstance(self._reader, InspectableFiller):
-            return self._reader.inspect(self._text, at=_positions(self._asked.of or ()))
-        return self._reader.inspect(self._text)
+            return self._reader.edit(self._text, self._edit, at=_positions(self._asked.of or ()))
+        return self._reader.edit(self._text, self._edit)
+
+    def inspect(self) -> "Inspection":
+        """All that is computed for the text, edited where there is an edit."""
+        from vitrail.inspection.reading.reader import InspectableFiller
+
+        if isinstance(self._reader, InspectableFiller):
+            return self._reader.inspect(self._text, at=_positions(self._asked.of or ()), edit=self._edit)
+        return self._reader.inspect(self._text, edit=self._edit)
 
     def complete(self, inspection: "Inspection", model: Path, *, mapping: "Mapped | None") -> "Inspection":
         """See `Look.complete`."""
@@ -142,16 +150,18 @@ class _Read:
         from vitrail.inspection.reading.reader import InspectableFiller
 
         if isinstance(self._reader, InspectableFiller) and inspection.facts.extras["guesses"]:
-            inspection = self._reader.lens(inspection)
+            with self._reader.applied(self._edit, inspection):
+                inspection = self._reader.lens(inspection)
         return add_film(self.explain(inspection, model), model)
 
     def explain(self, inspection: "Inspection", model: Path) -> "Inspection":
         """With what each guess or label hangs on."""
         from vitrail.inspection.reading.reader import InspectableFiller
 
-        if not isinstance(self._reader, InspectableFiller):
-            return self._reader.attribute(inspection, labels=self._asked.of or ())
-        return self._reader.attribute(inspection) if inspection.facts.extras["guesses"] else inspection
+        with self._reader.applied(self._edit, inspection):
+            if not isinstance(self._reader, InspectableFiller):
+                return self._reader.attribute(inspection, labels=self._asked.of or ())
+            return self._reader.attribute(inspection) if inspection.facts.extras["guesses"] else inspection
 
 
 def _positions(of: Sequence[str]) -> list[int]:

@@ -101,7 +101,7 @@ _FITTING: "dict[TaskName, tuple[str, ...]]" = {
     "language": ("heads", "maps", "film", "projector"),
     "masked": ("heads", "maps", "film", "projector"),
     "classification": ("heads", "maps", "film", "projector"),
-    "autoencoding": ("film", "bottleneck"),
+    "autoencoding": ("heads", "maps", "film", "projector", "bottleneck"),
 }
 """The studies of each kind of model but translators, which have all."""
 
@@ -155,11 +155,20 @@ def heads(
 ) -> None:
     """Switch off one head after the other, and score what the model then says.
 
-    The translations; of a language model what it expects next, of a masked one what it guesses, of a classifier its labels.
+    The translations; of a language model what it expects next, of a masked one what it guesses, of a classifier its labels,
+    of an autoencoder what it gives back.
     """
-    from vitrail.inspection.causes.ablation import ablate_guesses, ablate_heads, ablate_labels, ablate_next_token, ablate_pronouns
+    from vitrail.inspection.causes.ablation import (
+        ablate_guesses,
+        ablate_heads,
+        ablate_labels,
+        ablate_next_token,
+        ablate_pronouns,
+        ablate_reconstruction,
+    )
     from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
+    from vitrail.inspection.translator import InspectableTranslator
 
     if require_fitting("heads", model) in _FITTING:
         if score == "pronouns":
@@ -171,8 +180,8 @@ def heads(
                 found = ablate_guesses(filler, text.lines(model), say=console.say)
             case InspectableClassifier() as classifier:
                 found = ablate_labels(classifier, *text.labelled(model), say=console.say)
-            case _:
-                raise AssertionError("translators come below")
+            case InspectableTranslator() as autoencoder:
+                found = ablate_reconstruction(autoencoder, text.lines(model), say=console.say)
         show(found, json=json)
         return
     if score == "pronouns":
@@ -221,21 +230,15 @@ MAPPED = Sentences(sentences=1000)
 @console.with_groups
 def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: console.Machine, json: console.Json = False) -> None:
     """Likeness of layers, retrieval of translations, neighbours."""
-    from vitrail.inspection.generator import InspectableGenerator
-    from vitrail.inspection.maps.model_map import map_lines, map_model, map_text
-    from vitrail.inspection.translator import InspectableTranslator
+    from vitrail.inspection.maps.model_map import map_model, map_text
+    from vitrail.models.build import TASK_MODELS
 
     task = require_fitting("maps", model)
     if task in _FITTING:
         if mapping.against is not None:
-            raise UsageError("--against, with another model", expected="a model that translates", remedy="leave --against out")
-        lines = text.labelled(model)[0] if task == "classification" and text.source is None else text.lines(model)
-        inspector, method = load_inspectable(model, machine), mapping.layout or "pca"
-        assert not isinstance(inspector, InspectableTranslator)
-        if isinstance(inspector, InspectableGenerator):
-            show(map_text(inspector, lines, method=method), json=json)
-        else:
-            show(map_lines(inspector, lines, method=method), json=json)
+            raise UsageError(f"--against, with {TASK_MODELS[task]}", expected="a model that translates", remedy="leave --against out")
+        lines = text.lines(model)
+        show(map_text(load_inspectable(model, machine), lines, method=mapping.layout or "pca"), json=json)
         return
     translator = load(model, machine, study="maps")
     name, other = mapping.other(machine) or ("", None)

@@ -17,6 +17,9 @@ from vitrail.errors import ModelError
 VERSION = 1
 """Version of how sources are read; a change raises it. 0: earlier models, whose sources lost only control characters."""
 
+_AS_TEXT = -1
+"""Version of `AS_TEXT`."""
+
 _SURROGATES = regex.compile("[\ud800-\udfff]")
 _LEGACY_CONTROLS = regex.compile("[\0-\x1f\x7f\x85\u2028\u2029]")
 _CONTROLS = regex.compile(r"[\p{Cc}\u2028\u2029]+")
@@ -107,6 +110,8 @@ class Normalisation(NamedTuple):
         """
         if self.version == 0:
             return normalise_legacy(text)
+        if self.version == _AS_TEXT:
+            return normalise(text)
         if not text.isascii():
             text = compose(_removed(self.kept).sub("", text))
         if not text.isascii() or not text.isprintable() or "  " in text:
@@ -119,6 +124,8 @@ class Normalisation(NamedTuple):
         if self.version == 0:
             plain = _LEGACY_CONTROLS.sub(" ", text)
             return list(range(len(plain) - len(plain.lstrip()), len(plain.rstrip())))
+        if self.version == _AS_TEXT:
+            return _text_origins(text)
         found: list[int] = []
         spaced = True
         for cluster in _GRAPHEME.finditer(text):
@@ -160,6 +167,22 @@ CURRENT = Normalisation()
 """How sources are read where the training text uses no invisible marks."""
 LEGACY_NORMALISATION = Normalisation(version=0, pass_through=False)
 """How sources were read before they were normalised."""
+
+AS_TEXT = Normalisation(version=_AS_TEXT, pass_through=False)
+"""How a model reads that was trained on plain text, as an autoencoder is: see `normalise`."""
+
+
+def _text_origins(text: str) -> list[int]:
+    """See `Normalisation.origins`."""
+    written, found = "", list[int]()
+    kept = [place for place, sign in enumerate(text) if sign != "\ufeff"]
+    for cluster in _GRAPHEME.finditer("".join(text[place] for place in kept)):
+        piece = _SEVERAL.sub(" ", compose(_CONTROLS.sub(" ", cluster.group())))
+        piece = piece[1:] if piece.startswith(" ") and written.endswith(" ") else piece
+        written += piece
+        found += [kept[cluster.start()]] * len(piece)
+    stripped = len(written) - len(written.lstrip())
+    return found[stripped : stripped + len(written.strip())]
 
 
 def normalise_legacy(text: str) -> str:

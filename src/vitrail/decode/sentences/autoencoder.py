@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vitrail.data.batches import IdRow
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import Subwords, Vocabularies
 from vitrail.decode.forced import batches, make_batch
@@ -97,8 +98,10 @@ class Autoencoder(Embedder):
         return [self.vocabulary.decode(row) for row in write_latents(self.model, torch.from_numpy(latents), [limit] * len(latents))]
 
     def reconstruct(self, texts: Sequence[str]) -> list[str]:
-        """Each sentence, given back from its one vector. Sentences that are too long are cut."""
-        return list(measure_reconstruction(self.model, self.vocabulary, texts).texts) if texts else []
+        """Each sentence, given back from its one vector; of an empty one nothing. Sentences that are too long are cut."""
+        rows = [self.encode(text) for text in texts]
+        written = iter(give_back(self.model, [row for row in rows if row]))
+        return [self.vocabulary.decode(next(written)) if row else "" for row in rows]
 
     def interpolate(self, first: str, second: str, *, steps: int = 7) -> list[Between]:
         """What lies on the straight line between the vectors of two sentences, both ends included.
@@ -139,6 +142,12 @@ def write_encoded(model: TranslationModel, encoded: Encoded, longest: Sequence[i
     return [tuple(one.tokens) for one, *_ in found]
 
 
+def give_back(model: AutoencoderModel, rows: Sequence[IdRow]) -> list[tuple[int, ...]]:
+    """What is written from the vector of each row of ids, greedily. Precondition: evaluation mode."""
+    latents = sentence_vectors(model.latent, rows, start=False, device=next(model.parameters()).device)
+    return write_latents(model, torch.from_numpy(latents), [int(_ROOM[0] * len(row)) + _ROOM[1] for row in rows])
+
+
 @torch.inference_mode()
 def measure_reconstruction(model: AutoencoderModel, vocabulary: Subwords, lines: Sequence[str]) -> Reconstructions:
     """Give each line back from its vector, greedily, and measure -log p of the lines themselves; both with the mean of z.
@@ -151,8 +160,6 @@ def measure_reconstruction(model: AutoencoderModel, vocabulary: Subwords, lines:
     rows = [row[:limit] for row in vocabulary.encode_batch(kept)]
     if not kept:
         raise UsageError("a text of empty lines", expected="at least one line that holds something")
-    device = next(model.parameters()).device
-    latents = sentence_vectors(model.latent, rows, start=False, device=device)
     nats, divergence = 0.0, 0.0
     for numbers in batches(rows, rows, tokens=4096):
         chosen = [rows[number] for number in numbers]
@@ -160,7 +167,6 @@ def measure_reconstruction(model: AutoencoderModel, vocabulary: Subwords, lines:
         posterior = model.posterior(batch.source)
         nats += float(model.loss_given(model.expand(posterior.mean), batch).plain_nats)
         divergence += float(posterior.divergence().sum())
-    written = write_latents(model, torch.from_numpy(latents), [int(_ROOM[0] * len(row)) + _ROOM[1] for row in rows])
-    texts = tuple(vocabulary.decode(row) for row in written)
+    texts = tuple(vocabulary.decode(row) for row in give_back(model, rows))
     tokens = sum(map(len, rows)) + len(rows)
     return Reconstructions(tuple(kept), texts, nats, tokens, divergence / len(kept) if model.config.latent == "variational" else None)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from vitrail.data.batches import pad_rows
+from vitrail.data.batches import IdRow, pad_rows
 from vitrail.data.cleaning.normalise import Normalisation, normalise
 from vitrail.data.vocabularies.subwords import Subwords
 from vitrail.errors import ModelError, UsageError
@@ -105,7 +105,7 @@ def nearest_rows(query: Vectors, vectors: Vectors, *, top: int) -> list[tuple[in
 
 @torch.inference_mode()
 def sentence_vectors(
-    embed: Callable[[Int[Tensor, "B S"]], Float[Tensor, "B D"]], rows: Sequence[Sequence[int]], *, start: bool, device: torch.device
+    embed: Callable[[Int[Tensor, "B S"]], Float[Tensor, "B D"]], rows: Sequence[IdRow], *, start: bool, device: torch.device
 ) -> Vectors:
     """Vectors of rows of ids without SOS and EOS, in their order.
 

@@ -9,20 +9,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitrail.data.batches import pad_rows
-from vitrail.decode.forced import forced_decode, make_batch
 from vitrail.doctor.findings import Finding
-from vitrail.doctor.run_under_test import LONGEST, RunUnderTest
+from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.errors import DataError
-from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
-from vitrail.models.places import attentions
+from vitrail.evaluation.gradient_norms import real_positions
+from vitrail.models.places import Side, attentions
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.probe import trace
 
 _Floats = npt.NDArray[np.float64]
 
 SENTENCES = 64
-"""Dev pairs on which heads and neurons are measured: 700 positions or more."""
+"""Dev sentences on which heads and neurons are measured: 700 positions or more."""
 UNIFORM = 0.99
 """Mean entropy of a head's weights as a share of the greatest possible above which its attention is uniform. Of 48 heads each, the
 highest of the demo has 0.75, of the Transformer on Multi30k 0.90."""
@@ -68,11 +66,11 @@ def heads(run: RunUnderTest) -> list[Finding]:
     seen, real = _record_activations(run)
     found: list[HeadStatistics] = []
     twins: list[DuplicateHeads] = []
-    for attention in attentions(run.network.places()):
-        module = run.network.get_submodule(attention.path)
+    for attention in attentions(run.model.places()):
+        module = run.model.get_submodule(attention.path)
         if not isinstance(module, MultiHeadAttention):
             continue
-        queries = real[0] if attention.kind == "encoder" else real[1]
+        queries = real["source" if attention.kind == "encoder" else "target"]
         weights, context = seen[attention.weights], seen[attention.probes["context"]]
         keep = seen[attention.probes["mask"]].expand(-1, 1, weights.shape[2], -1)
         found += describe_heads(attention.path, weights, context, output=module.output.weight.detach(), keep=keep, queries=queries)
@@ -142,9 +140,9 @@ def neurons(run: RunUnderTest) -> list[Finding]:
     """Whether neurons of feed-forward layers are ever active."""
     seen, real = _record_activations(run)
     shares: dict[str, float] = {}
-    for place in run.network.places():
+    for place in run.model.places():
         if place.role == "feed_forward":
-            shares[place.path] = dead_share(seen[place.name][real[0] if place.side == "source" else real[1]])
+            shares[place.path] = dead_share(seen[place.name][real[place.side]])
     return [judge_neurons(shares)]
 
 
@@ -174,28 +172,13 @@ def judge_neurons(shares: Mapping[str, float]) -> Finding:
 
 
 @torch.no_grad()
-def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """Record the probes on one batch of `SENTENCES` dev pairs or lines; also which source and target positions are real."""
-    if run.reader is not None:
-        return _record_reading(run)
-    pairs = run.dev_pairs
-    if not len(pairs):
-        raise DataError(f"no dev sentence has 1 to {LONGEST} tokens a side")
-    model = run.model
-    batch = make_batch(model, pairs.source[:SENTENCES], pairs.target[:SENTENCES])
+def _record_activations(run: RunUnderTest) -> tuple[dict[str, Tensor], dict[Side, Tensor]]:
+    """Record the probes on one batch of `SENTENCES` dev sentences; also which positions of each side are real."""
+    places = range(min(len(run.dev_pairs), SENTENCES))
+    if not places:
+        raise DataError(f"no dev sentence has 1 to {run.longest_line} tokens a side")
+    model, batch = run.model, run.batch(places)
     with trace(model) as seen:
-        forced_decode(model, batch)
+        model.loss(batch)
     heard = {name: calls[0] for name, calls in seen.items() if len(calls) == 1}
-    return heard, (batch.source != 0, batch.target_in != 0)
-
-
-def _record_reading(run: RunUnderTest) -> tuple[dict[str, Tensor], tuple[Tensor, Tensor]]:
-    """The same of a model that only reads."""
-    rows, model = run.dev_rows[:SENTENCES], run.network
-    if not rows:
-        raise DataError("no dev line has a token")
-    assert isinstance(model, TransformerEncoder | RecurrentEncoder)
-    source = pad_rows(rows, start=model.marks_start).to(run.device)
-    with trace(model) as seen:
-        model.encode(source)
-    return {name: calls[0] for name, calls in seen.items() if len(calls) == 1}, (source != 0, source != 0)
+    return heard, real_positions(model, batch)

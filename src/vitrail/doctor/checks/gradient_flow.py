@@ -6,12 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vitrail.data.batches import Batch
-from vitrail.decode.forced import make_batch
 from vitrail.doctor.findings import Finding, Severity
 from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.errors import DataError
-from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measure_gradients
+from vitrail.evaluation.gradient_norms import PlaceNorms, measure_gradients
 
 SENTENCES = 32
 """The longest of the dev sentences, whose gradients are measured."""
@@ -32,7 +30,7 @@ ENCODER = 1e-3
 models: 0.08 to 3; with cross-attention cut: 0."""
 _TINY = 1e-40
 _ROWS = 16
-"""Lines of a text in a batch."""
+"""Sentences in a batch."""
 
 
 class GradientFlow(NamedTuple):
@@ -49,23 +47,10 @@ class GradientFlow(NamedTuple):
 
 def gradients(run: RunUnderTest) -> list[Finding]:
     """Measure ||dL/dh|| at each layer and time step of the longest dev sentences; see `evaluation.gradient_norms`."""
-    try:
-        batches = _longest(run)
-    except DataError as error:
-        return [Finding(check="gradients", severity="unchecked", found=error.found)]
-    return [judge_flow(measure_gradients(run.model, batches))]
-
-
-def _longest(run: RunUnderTest) -> list[Batch]:
-    """The longest dev sentences, in batches; of a text, the longest lines. Raises DataError where there are none."""
-    if "pairs" not in run.missing:
-        source, target = run.dev_sentences
-        return longest_batches(run.vocabularies, source, target, sentences=SENTENCES, device=run.device)
-    lines = sorted(run.dev_pairs.target, key=lambda line: -len(line))[: min(SENTENCES, (len(run.dev_pairs) + 1) // 2)]
-    if not lines:
-        raise DataError("no dev line has a token")
-    parts = [lines[start : start + _ROWS] for start in range(0, len(lines), _ROWS)]
-    return [make_batch(run.model, part if run.is_autoencoder else [()] * len(part), part) for part in parts]
+    order = run.dev_pairs.longest_first()[: min(SENTENCES, (len(run.dev_pairs) + 1) // 2)]
+    if not order:
+        raise DataError(f"no dev sentence has 1 to {run.longest_line} tokens a side")
+    return [judge_flow(measure_gradients(run.model, [run.batch(order[first : first + _ROWS]) for first in range(0, len(order), _ROWS)]))]
 
 
 def describe_flow(place: PlaceNorms) -> GradientFlow:
@@ -90,7 +75,7 @@ def judge_flow(places: Sequence[PlaceNorms]) -> Finding:
     encoder, decoder = ([flow for flow, place in zip(flows, places, strict=True) if place.side == side] for side in ("source", "target"))
     states = [flow for flow, place in zip(flows, places, strict=True) if place.role == "hidden"]
     recurrent = [flow for flow in states if flow in encoder]
-    reach = max(flow.largest for flow in encoder) / max([_TINY, *(flow.largest for flow in decoder)]) if encoder else None
+    reach = max(flow.largest for flow in encoder) / max(_TINY, *(flow.largest for flow in decoder)) if encoder and decoder else None
     ratio = max(_between_layers(encoder), _between_layers(decoder))
     numbers = {f"factor {flow.name}": flow.factor for flow in flows} | {f"growth {flow.name}": flow.growth for flow in flows}
     numbers |= ({} if reach is None else {"encoder_share": reach}) | {"between_layers": ratio}

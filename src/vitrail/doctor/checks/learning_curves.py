@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vitrail.data.preparing.prepared import PreparedLabels
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import LITTLE, little, word_entropy
@@ -118,20 +119,24 @@ def judge_warm_up(config: RunConfig, steps: float) -> Finding:
 def learning(run: RunUnderTest) -> list[Finding]:
     """Whether the dev loss is below the unigram entropy."""
     causes = CAUSES if "pairs" not in run.missing else CAUSES_OF_TEXT
-    return [judge_learning(read_history(run.metrics), word_entropy(run.data), most=little(run.data), causes=causes)]
+    labels = isinstance(run.data, PreparedLabels)
+    return [judge_learning(read_history(run.metrics), word_entropy(run.data), most=little(run.data), causes=causes, labels=labels)]
 
 
-def judge_learning(course: TrainingHistory, entropy: float, *, most: float = LITTLE, causes: str = CAUSES) -> Finding:
-    """Compare the best dev loss, or without a dev set the last training loss, with the unigram entropy.
+def judge_learning(course: TrainingHistory, entropy: float, *, most: float = LITTLE, causes: str = CAUSES, labels: bool = False) -> Finding:
+    """Compare the best dev loss, or without a dev set the last training loss, with the entropy of tokens, or of labels.
 
-    Args: most: see `learned.little`. causes: what to check first.
+    Args: most: see `learned.little`. causes: what to check first. labels: it is a classifier's.
     """
     losses, name = (course.dev_nats, "dev") if course.dev_nats else (course.train_nats[-1:], "training")
     if not losses:
         return Finding(check="learning", severity="unchecked", found="metrics.jsonl has no loss yet")
     best = min(losses)
+    if entropy <= 0:
+        return Finding(check="learning", severity="unchecked", found="all training examples have the same labels, or the same token")
     share = best / entropy
-    told = f"best {name} loss {best:.3f} nats per token, {share:.0%} of the unigram entropy ({entropy:.2f})"
+    per, of = ("text", "entropy of the labels") if labels else ("token", "unigram entropy")
+    told = f"best {name} loss {best:.3f} nats per {per}, {share:.0%} of the {of} ({entropy:.2f})"
     numbers = {"best_nats": best, "word_entropy_nats": entropy, "done_share": course.done_share}
     if share < most:
         return Finding(check="learning", severity="ok", found=told, numbers=numbers)
@@ -144,24 +149,24 @@ def judge_learning(course: TrainingHistory, entropy: float, *, most: float = LIT
         severity="note" if early else "fault" if nothing else "warning",
         found=f"{told}, after {course.done_share:.0%} of the training",
         expected=f"under {most:.0%}",
-        remedy="wait" if early else f"{causes}; {few}" if few else f"{causes}, on more text",
+        remedy="wait" if early else f"{causes}; {few}" if few else f"{causes}, on more {'examples' if labels else 'text'}",
         numbers=numbers,
     )
 
 
 def overfitting(run: RunUnderTest) -> list[Finding]:
     """Whether the dev loss rises while the training loss falls."""
-    return [judge_overfitting(read_history(run.metrics), unit=run.unit)]
+    return [judge_overfitting(read_history(run.metrics), per="text" if run.task == "classification" else "token")]
 
 
-def judge_overfitting(course: TrainingHistory, *, unit: str = "token") -> Finding:
-    """Judge by how far the last dev loss is above the best one, and above the training loss. Args: unit: of the loss."""
+def judge_overfitting(course: TrainingHistory, *, per: str = "token") -> Finding:
+    """Judge by how far the last dev loss is above the best one, and above the training loss."""
     check = "overfitting"
     if len(course.dev_nats) < 2 or not course.train_nats:
         return Finding(check=check, severity="unchecked", found=f"{len(course.dev_nats)} validations are too few to see a trend")
     best, last, train = min(course.dev_nats), course.dev_nats[-1], course.train_nats[-1]
     rise, step = last / best - 1 if best > 0 else 0.0, course.dev_steps[course.dev_nats.index(best)]
-    told = f"dev loss {last:.3f} nats per {unit} at the end, best {best:.3f} at step {step:,} ({rise:+.0%}); training loss {train:.3f}"
+    told = f"dev loss {last:.3f} nats per {per} at the end, best {best:.3f} at step {step:,} ({rise:+.0%}); training loss {train:.3f}"
     numbers = {"last_dev_nats": last, "best_dev_nats": best, "best_step": step, "train_nats": train, "rise": rise}
     risen = rise >= RISING and last - best >= RISEN_NATS and train < last
     if not risen:

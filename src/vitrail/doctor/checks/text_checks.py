@@ -1,14 +1,14 @@
 """Checks of a run's text: dev and test sentences in the training text, and vocabularies or sides that do not match."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from vitrail.data.preparing.holdout import sentence_key
 from vitrail.data.preparing.prepare_text import SAME_FROM
-from vitrail.data.preparing.prepared import PreparedText, Texts
+from vitrail.data.preparing.prepared import PreparedData, PreparedLabels, PreparedText, Texts
 from vitrail.data.vocabularies.subwords import EOS, UNK, Subwords
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
@@ -32,15 +32,20 @@ Measured: see docs/doctor.md."""
 SWAPPED = 0.1
 """By how much the words of a dev side must be more like the other side's of train than like its own (cosine of token counts)."""
 
+Unit = Literal["pairs", "lines", "texts"]
+
 _FIRST_BYTE, _BYTES = EOS + 1, 256
 
 
 def leakage(run: RunUnderTest) -> list[Finding]:
     """Whether dev or test sentences, compared without case, final marks and spacing, also occur in the training text."""
     if isinstance(run.data, PreparedText):
-        return text_leakage(run, run.data)
-    data = run.data
-    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(run)))]
+        texts = {"dev": run.data.dev, "test": run.data.test}
+        return text_leakage(run.data, {name: [line for line in lines if len(line.split()) >= SAME_FROM] for name, lines in texts.items()})
+    if isinstance(run.data, PreparedLabels):
+        return text_leakage(run.data, {"dev": run.data.dev.source, "test": run.data.test.source})
+    data = run.pairs
+    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(data)))]
     source = {sentence_key(data.vocabularies.source.written(store.source(place).tolist())) for store, place in places}
     target = {sentence_key(data.vocabularies.target.written(store.target(place).tolist())) for store, place in places}
     found: list[Finding] = []
@@ -48,29 +53,30 @@ def leakage(run: RunUnderTest) -> list[Finding]:
         if not texts.source:
             found.append(Finding(check="leakage", severity="unchecked", found=f"there is no {name} text"))
             continue
-        found.append(judge_leak(name, count_shared(texts, source, target), seen=len(places), pairs=_total(run)))
+        found.append(judge_leak(name, count_shared(texts, source, target), seen=len(places), pairs=_total(data)))
     return found
 
 
-def text_leakage(run: RunUnderTest, data: PreparedText) -> list[Finding]:
-    """The same for lines of a text; lines of few words may occur anywhere, see `SAME_FROM`."""
-    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(run)))]
-    known = {sentence_key(data.vocabularies.target.written(store.row("text", place).tolist())) for store, place in places}
+def text_leakage(data: PreparedText | PreparedLabels, held: Mapping[str, Sequence[str]]) -> list[Finding]:
+    """The same for texts by themselves. Args: held: dev and test. Lines of few words may occur anywhere, see `SAME_FROM`."""
+    role, subwords = ("text", data.vocabularies.target) if isinstance(data, PreparedText) else ("source", data.vocabularies.source)
+    places = [(store, place) for store in data.stores for place in spread(len(store), max(1, LEAK_PAIRS * len(store) // _total(data)))]
+    known = {sentence_key(subwords.written(store.row(role, place).tolist())) for store, place in places}
+    what: Unit = "lines" if isinstance(data, PreparedText) else "texts"
     found: list[Finding] = []
-    for name, lines in (("dev", data.dev), ("test", data.test)):
-        long = [line for line in lines if len(line.split()) >= SAME_FROM]
-        if not long:
-            found.append(Finding(check="leakage", severity="unchecked", found=f"there is no {name} line of {SAME_FROM} words or more"))
+    for name, texts in held.items():
+        if not texts:
+            lacking = f"there is no {name} line of {SAME_FROM} words or more" if what == "lines" else f"there is no {name} text"
+            found.append(Finding(check="leakage", severity="unchecked", found=lacking))
             continue
-        hits = [line for line in long if sentence_key(line) in known]
-        found.append(
-            judge_leak(name, Shared(len(hits), 0, len(long), hits[0] if hits else ""), seen=len(places), pairs=_total(run), text=True)
-        )
+        hits = [text for text in texts if sentence_key(text) in known]
+        shared = Shared(len(hits), 0, len(texts), hits[0] if hits else "")
+        found.append(judge_leak(name, shared, seen=len(places), pairs=_total(data), unit=what))
     return found
 
 
-def _total(run: RunUnderTest) -> int:
-    return sum(map(len, run.data.stores))
+def _total(data: PreparedData) -> int:
+    return sum(map(len, data.stores))
 
 
 class Shared(NamedTuple):
@@ -95,11 +101,11 @@ def count_shared(texts: Texts, sources: set[int], targets: set[int]) -> Shared:
     return Shared(both, one, len(hits), example)
 
 
-def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int, text: bool = False) -> Finding:
-    """Judge by the share of pairs that training has seen. Args: text: they are lines of a text, `both` counts them."""
+def judge_leak(name: str, shared: Shared, *, seen: int, pairs: int, unit: Unit = "pairs") -> Finding:
+    """Judge by the share of pairs that training has seen. Args: unit: lines and texts are counted by `both`."""
     sample = "" if seen >= pairs else f" (of which {seen:,} were compared)"
-    told = f"{shared.both:,} of {shared.sentences:,} {name} {'lines' if text else 'pairs'} also occur in the {pairs:,} training "
-    told += f"lines{sample}" if text else f"pairs{sample}, {shared.one:,} by one side"
+    told = f"{shared.both:,} of {shared.sentences:,} {name} {unit} also occur in the {pairs:,} training "
+    told += f"{unit}{sample}" + (f", {shared.one:,} by one side" if unit == "pairs" else "")
     numbers = {"pairs": shared.both, "one_side": shared.one, "sentences": shared.sentences, "training_pairs_seen": seen}
     if not shared.both and not shared.one:
         return Finding(check="leakage", severity="ok", found=told, numbers=numbers)

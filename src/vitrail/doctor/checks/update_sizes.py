@@ -123,7 +123,7 @@ def learning_rate(run: RunUnderTest) -> list[Finding]:
 def learned_share(course: TrainingHistory, entropy: float) -> float:
     """The best loss as a share of the unigram entropy; 0 (all is learned) where there is no log."""
     losses = course.dev_nats or course.train_nats[-1:]
-    return min(losses) / entropy if losses else 0.0
+    return min(losses) / entropy if losses and entropy > 0 else 0.0
 
 
 def judge_rate(layers: Mapping[str, Steps], share: float, *, rate: float, most: float = LITTLE) -> Finding:

@@ -14,7 +14,7 @@ from vitrail.inspection.generator import InspectableGenerator
 from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
 from vitrail.inspection.record import AttentionType
 from vitrail.inspection.studies.ablation_metrics import AblationMetric, Bleu, NextToken, Numbers, Pronouns, challenge_set, interval_of_mean
-from vitrail.inspection.studies.reading_metrics import HiddenTokens, RightLabels
+from vitrail.inspection.studies.reading_metrics import GivenBack, HiddenTokens, RightLabels
 from vitrail.inspection.translator import InspectableTranslator
 
 GREEDY = SearchConfig(beams=1)
@@ -61,7 +61,7 @@ class Ablation(Config):
     """The ablation of each head of a model on a test set."""
 
     score: str
-    """BLEU, pronoun accuracy, or the accuracy of next tokens, hidden tokens or labels; 0 to 100."""
+    """BLEU, pronoun accuracy, the accuracy of next tokens, hidden tokens or labels, or chrF; 0 to 100."""
     nats_name: str
     """Name of the measure in nats."""
     signature: str
@@ -194,6 +194,17 @@ def ablate_labels(
     return sweep(classifier, RightLabels(classifier, texts, labels), say=say)
 
 
+def ablate_reconstruction(
+    autoencoder: InspectableTranslator, lines: Sequence[str], *, say: Callable[[str], None] = lambda line: None
+) -> Ablation:
+    """Ablate each head of an autoencoder: the loss of chrF of what is given back, and of the sentences' log-probability.
+
+    Raises: UsageError for a model without attention heads, and for lines that are too long.
+    Cost:   two readings of the lines and one writing for each head and one more.
+    """
+    return sweep(autoencoder, GivenBack(autoencoder, lines), say=say)
+
+
 Inspected = TypeVar("Inspected", InspectableTranslator, InspectableGenerator, InspectableFiller, InspectableClassifier)
 
 
@@ -211,9 +222,7 @@ def sweep(
         raise UsageError(
             f"no {' or '.join(kinds) or 'attention'} heads in this model: nothing to switch off",
             expected="a model with attention",
-            remedy='what each word adds: vitrail inspect MODEL "A text."'
-            if isinstance(inspector, InspectableClassifier)
-            else 'other parts, one by one: vitrail inspect MODEL "A text." --edit off=PART',
+            remedy='other parts, one by one: vitrail inspect MODEL "A text." --edit off=PART',
         )
     began = time.perf_counter()
     trial = AblationBaseline.begin(inspector, metric, search=search)

@@ -26,6 +26,7 @@ from vitrail.inspection.contents import Side, make_side
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.record import Inspection
 from vitrail.models.base import AutoregressiveModel, TranslationModel
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 
 
 class Chosen(NamedTuple):
@@ -232,7 +233,8 @@ def _search(translator: Editable, text: str, chosen: Chosen, *, search: SearchCo
 
 def apply_edit(model: TranslationModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
     """A context manager that applies an edit to the model, see `intervene`. Args: side: the sentence, its words changed already."""
-    return intervene(model, off=edit.off, hidden=hidden_positions(side, edit), patches=edit.patches)
+    first = int(isinstance(model, AutoencoderModel) and model.adds_start)
+    return intervene(model, off=edit.off, hidden=hidden_positions(side, edit, first=first), patches=edit.patches)
 
 
 def hidden_positions(side: Side, edit: Edit, *, first: int = 0) -> list[int]:
@@ -241,12 +243,12 @@ def hidden_positions(side: Side, edit: Edit, *, first: int = 0) -> list[int]:
     return [place for places in words for place in places]
 
 
-def refuse_rewriting(edit: Edit) -> None:
-    """Raises UsageError for an edit of a text without a source that makes another text of it."""
-    if edit.words or edit.prefix:
-        which = "other words" if edit.words else "a prefix"
-        expected = "off=PART, hide=POSITIONS or WORD, or patch=NAME@POSITIONS:TEXT"
-        raise UsageError(f"an edit with {which}, for a language model", expected=expected, remedy="inspect the other text by itself")
+def refuse_rewriting(edit: Edit, what: str = "a language model", *, words: bool = False) -> None:
+    """Raises UsageError for a prefix, where nothing is translated, and for other words. Args: words: other words are no reason to."""
+    if edit.prefix or (edit.words and not words):
+        which = "a prefix" if edit.prefix else "other words"
+        expected = f"off=PART, hide=POSITIONS or WORD, {'word=OLD:NEW, ' if words else ''}or patch=NAME@POSITIONS:TEXT"
+        raise UsageError(f"an edit with {which}, for {what}", expected=expected, remedy="inspect the other text by itself")
 
 
 def with_edit_prefix(constraints: TextConstraints | None, edit: Edit) -> TextConstraints:

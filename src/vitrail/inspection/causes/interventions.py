@@ -10,7 +10,9 @@ from vitrail.errors import UsageError
 from vitrail.inspection.causes.parts import Head, Part, as_part, existing, summary_of_parts, units_of
 from vitrail.inspection.causes.patching import Patch, PositionTracker, patch_hooks
 from vitrail.models.base import Model
-from vitrail.models.places import attentions, find, probes_at
+from vitrail.models.kinds.autoencoder import AutoencoderModel
+from vitrail.models.kinds.classifier import ClassifierModel
+from vitrail.models.places import AttentionType, attentions, find, probes_at
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.cells import Cell
 from vitrail.nn.layers import FeedForward
@@ -26,6 +28,7 @@ def intervene(
 
     An attention, feed-forward or layer that is off adds nothing to the residual stream; heads, neurons and hidden units that are off are 0.
     A hidden position of the source is masked in every attention; recurrent encoders, which cannot skip it, read a zero vector there.
+    Where the vectors of a text are pooled to their mean, its own is left out.
     Without a source it is a position of the text, 0 being the token before it: the others cannot read it, it reads itself.
     Edits may be nested: the inner ones are applied last. Weights are not changed, and the hooks are always removed.
 
@@ -98,10 +101,15 @@ def _zeroing(part: Part) -> Hook:
 def _hide(model: Model, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
     if find(model.places(), "embedded", "source") is None:
         return _hide_text(model, positions)
-    readers, embedded = attentions(model.places(), "encoder", "cross"), find(model.places(), "embedded", "source")
+    # An autoencoder's decoder attends to no token of the sentence.
+    kinds: tuple[AttentionType, ...] = ("encoder",) if isinstance(model, AutoencoderModel) else ("encoder", "cross")
+    readers = attentions(model.places(), *kinds)
+    embedded, memory = find(model.places(), "embedded", "source"), find(model.places(), "memory", "source")
     hooks: list[tuple[str, Hook]] = [(one.probes["score"], _unread(positions)) for one in readers]
     if not any(one.kind == "encoder" for one in readers) and embedded is not None:
         hooks.append((embedded.name, _blank(positions)))
+    if isinstance(model, ClassifierModel | AutoencoderModel) and getattr(model.config, "pooling", "") == "mean" and memory is not None:
+        hooks.append((memory.name, _unpooled(positions)))
     return hooks
 
 
@@ -111,6 +119,19 @@ def _unread(positions: tuple[int, ...]) -> Hook:
     def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
         _check_positions(positions, output.shape[3])
         return output.index_fill(3, torch.tensor(positions, device=output.device), torch.finfo(output.dtype).min)
+
+    return hook
+
+
+def _unpooled(positions: tuple[int, ...]) -> Hook:
+    """Put the mean of the other positions in place of some, so that they do not count in the mean of all. Rows have no padding."""
+
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        _check_positions(positions, output.shape[1])
+        others = [place for place in range(output.shape[1]) if place not in positions]
+        changed = output.clone()
+        changed[:, list(positions)] = output[:, others].mean(1, keepdim=True)
+        return changed
 
     return hook
 

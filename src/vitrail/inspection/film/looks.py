@@ -22,7 +22,7 @@ from vitrail.inspection.film.frames import Choice, ProbeSentence
 from vitrail.inspection.maps.norm_statistics import short
 from vitrail.models.base import AutoregressiveModel, LanguageModel, TranslationModel
 from vitrail.models.build import TaskName
-from vitrail.models.kinds.autoencoder import AutoencoderModel, TransformerAutoencoder
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.train.tasks.validate import NO_PROBES, DevSet, Probes
 
 PROBES = 4
@@ -191,7 +191,7 @@ class AutoencodingLook(TranslationLook):
     def __init__(self, model: AutoencoderModel, vocabularies: Vocabularies, dev: DevSet, given: Probes) -> None:
         given = Probes(given.source, given.source)
         super().__init__(vocabularies, dev, given, cut=model.config.context - 1)
-        self._marked = isinstance(model, TransformerAutoencoder) and model.config.pooling == "first"
+        self._marked = model.adds_start
         if self._marked:
             self.probes = tuple(one.model_copy(update={"source_tokens": ("<sos>", *one.source_tokens)}) for one in self.probes)
 

@@ -17,7 +17,6 @@ from vitrail.inspection.maps.states import TokenPair
 from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import AutoregressiveModel, Model
-from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
 
 Side = Literal["source", "target"]
 Near = tuple[tuple[str, float], ...]
@@ -92,9 +91,8 @@ def _map(
     used: Counter[int],
     method: ProjectionMethod,
 ) -> EmbeddingMap:
-    one = side_of(inspector, side)
-    vocabulary = vocabulary_of(inspector, one)
-    table = table_of(inspector.model, one)[: vocabulary.size]
+    one = side_of_text(inspector) if side == "text" else "target" if side == "target" else "source"
+    vocabulary, table = vocabulary_of(inspector, one), table_of(inspector.model, one)
     tokens = sorted(used, key=lambda token: (-used[token], token))[:TOKENS]
     found = project(table[tokens], method=method)
     return EmbeddingMap(
@@ -113,7 +111,7 @@ def _count(rows: Iterable[Sequence[int]]) -> Counter[int]:
 
 def _near(table: npt.NDArray[np.float32], tokens: Sequence[int], vocabulary: Subwords, *, count: int) -> tuple[Near, ...]:
     pieces = pieces_of(vocabulary)
-    among = np.array([token > EOS and not _is_byte(piece) for token, piece in enumerate(pieces)])
+    among = np.array([token > EOS and not _is_byte(piece) for token, piece in enumerate(pieces)] + [False] * (len(table) - len(pieces)))
     found = nearest(table, np.array(tokens), count=count, among=among)
     return tuple(
         tuple((pieces[other], round(cosine, 4)) for other, cosine in zip(rows, cosines, strict=True) if cosine > -np.inf)
@@ -126,19 +124,15 @@ def _is_byte(piece: str) -> bool:
     return len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">")
 
 
+def side_of_text(inspector: InspectableGenerator | InspectableTranslator | Reader) -> Side:
+    """The side that a model without translations has its text on: a source where it only reads, or gives back what it read."""
+    return "target" if isinstance(inspector, InspectableGenerator) else "source"
+
+
 def table_of(model: Model, side: Side) -> npt.NDArray[np.float32]:
-    """(V D): a row for each token of a side; a masked model's last one is that of the mask."""
-    if isinstance(model, AutoregressiveModel):
-        return model.embedding_of(side).detach().float().cpu().numpy()
-    assert isinstance(model, TransformerEncoder | RecurrentEncoder)
-    return model.source_embedding.weight.detach().float().cpu().numpy()
-
-
-def side_of(inspector: InspectableTranslator | InspectableGenerator | Reader, which: str) -> Side:
-    """The side whose embeddings are meant: of a text, that which the model has."""
-    if which == "text":
-        return "target" if isinstance(inspector, InspectableGenerator) else "source"
-    return "target" if which == "target" else "source"
+    """(V D): a row for each token of a side; a masked language model's last row is that of its mask."""
+    table = model.embedding_of(side) if isinstance(model, AutoregressiveModel) else model.get_parameter("source_embedding.weight")
+    return table.detach().float().cpu().numpy()
 
 
 def pieces_of(vocabulary: Subwords) -> list[str]:

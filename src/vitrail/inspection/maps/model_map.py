@@ -5,7 +5,7 @@ The record, `extras["maps"]` of an inspection and `Maps.to_record()`; C stands f
     method      "pca", "tsne" or "umap": the projection
     sentences   [{text, translation}], at most `SENTENCES`; the sentence that was inspected, where it is among them, by its text
     points      {sentence: [numbers], position: [numbers], piece: [texts]}: the encoder positions on the maps of states, at most
-                `POSITIONS`; of a language model, the positions of its text, <eos> first
+                `POSITIONS`; without translations, the positions of the text as the model reads it
     states      [{place, coordinates: C, explained}] of those points, from the embeddings to the memory, by the names of `contents`
     means       {place: "memory" or "decoder_output", coordinates: C, explained}: one point for each of `sentences`, the mean over its
                 positions
@@ -20,7 +20,7 @@ The record, `extras["maps"]` of an inspection and `Maps.to_record()`; C stands f
 explained: share of the variance that each coordinate shows, 0 to 1; null for t-SNE and UMAP, which have none.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +29,20 @@ import numpy.typing as npt
 
 from vitrail.config import Config
 from vitrail.data.cleaning.normalise import encodable, normalise, plain
-from vitrail.data.preparing.prepared import PreparedText, open_data, open_prepared
+from vitrail.data.preparing.prepared import PreparedLabels, PreparedText, open_data, open_prepared
 from vitrail.data.vocabularies.subwords import EOS, SOS, Subwords
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.generator import InspectableGenerator
-from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings, map_text_embeddings
+from vitrail.inspection.maps.embeddings import EmbeddingMap, map_embeddings, map_text_embeddings, side_of_text, vocabulary_of
 from vitrail.inspection.maps.retrieval import Retrieval, retrieve_translations
 from vitrail.inspection.maps.similarity import Coordinates, Projection, ProjectionMethod, cka_matrix, columns, project
-from vitrail.inspection.maps.states import Pooled, States, TokenPair, pool, read_lines, read_states
+from vitrail.inspection.maps.states import Pooled, States, TokenPair, marks_before, pool, read_states
 from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
-from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
+from vitrail.models.base import Model
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.places import brief
 
 SENTENCES = 200
@@ -168,7 +169,7 @@ def map_model(
     Cost:   one traced pass over all pairs, two more for retrieval; n² numbers a layer for CKA; a table of embeddings times `TOKENS`.
     """
     pairs, ids = _choose(translator, sentences, translations)
-    drawn, pooled = _collect(read_states(translator.model, ids), [len(source) + 1 for source, _ in ids])
+    drawn, pooled = _read(translator.model, ids, [len(source) + 1 for source, _ in ids])
     points = _points(drawn, [[*ids[one.number][0], EOS] for one in drawn], translator.vocabularies.source)
     values = {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}
     return Maps(
@@ -183,55 +184,61 @@ def map_model(
     )
 
 
-def map_text(generator: InspectableGenerator, lines: Sequence[str], *, method: ProjectionMethod = "pca") -> Maps:
-    """Map a language model's states of lines, each read by itself; see `map_model`. Raises UsageError for fewer than 8 different lines."""
-    kept = _lines(lines, generator.vocabulary, longest=generator.longest)
-    pairs: list[TokenPair] = [((), ids) for _, ids in kept]
-    sentences = [Sentence(text=text, translation="") for text, _ in kept]
-    drawn, pooled = _collect(read_states(generator.model, pairs), [len(ids) + 1 for _, ids in pairs])
-    values = {place: np.concatenate([one.target[place] for one in drawn])[:POSITIONS] for place in drawn[0].target}
-    return Maps(
-        method=method,
-        sentences=tuple(sentences[:SENTENCES]),
-        points=_points(drawn, [[generator.model.first, *pairs[one.number][1]] for one in drawn], generator.vocabulary),
-        states=tuple(_map(place, project(rows, method=method)) for place, rows in values.items()),
-        means=_map("decoder_output", project(pooled.target["decoder_output"][:SENTENCES], method=method)),
-        embeddings=(map_text_embeddings(generator, [ids for _, ids in pairs], method=method),),
-        retrieval=(),
-        cka=_compare(pooled, sentences, None, ""),
-    )
+TextInspector = InspectableTranslator | InspectableGenerator | Reader
+"""What maps of plain text are made of; of the models that translate, autoencoders."""
 
 
-def map_lines(reader: Reader, lines: Sequence[str], *, method: ProjectionMethod = "pca") -> Maps:
-    """Map a masked model's or a classifier's states of lines; see `map_model`. Raises UsageError for fewer than 8 different lines."""
-    model, vocabulary = reader.model, reader.vocabularies.source
-    kept = _lines(lines, vocabulary, longest=min(LONGEST, model.config.context - 2))
-    rows = [ids for _, ids in kept]
-    assert isinstance(model, TransformerEncoder | RecurrentEncoder)
-    drawn, pooled = _collect(read_lines(model, rows), [len(ids) + 1 + model.marks_start for ids in rows])
-    marks = [SOS] if model.marks_start else []
-    values = {place: np.concatenate([one.source[place] for one in drawn])[:POSITIONS] for place in drawn[0].source}
-    sentences = [Sentence(text=text, translation="") for text, _ in kept]
-    return Maps(
-        method=method,
-        sentences=tuple(sentences[:SENTENCES]),
-        points=_points(drawn, [[*marks, *rows[one.number], EOS] for one in drawn], vocabulary),
-        states=tuple(_map(place, project(found, method=method)) for place, found in values.items()),
-        means=_map("memory", project(pooled.source["memory"][:SENTENCES], method=method)),
-        embeddings=(map_text_embeddings(reader, rows, method=method),),
-        retrieval=(),
-        cka=_compare(pooled, sentences, None, ""),
-    )
+def map_text(inspector: TextInspector, lines: Sequence[str], *, method: ProjectionMethod = "pca") -> Maps:
+    """Map the states of lines, each read by itself, of a model that is not for translations; see `map_model`.
 
-
-def _lines(lines: Sequence[str], vocabulary: Subwords, *, longest: int) -> list[tuple[str, list[int]]]:
-    """Different lines that can be read, with their ids."""
-    texts = list(dict.fromkeys(text for text in map(normalise, lines) if text))
+    The points are the positions of what is read. Raises UsageError for fewer than 8 different lines.
+    """
+    texts, longest = list(dict.fromkeys(text for text in map(normalise, lines) if text)), _longest(inspector)
+    side, autoencoder = side_of_text(inspector), isinstance(inspector, InspectableTranslator)
+    vocabulary = vocabulary_of(inspector, side)
     kept = [(text, ids) for text, ids in zip(texts, vocabulary.encode_batch(texts), strict=True) if 0 < len(ids) <= longest]
     if len(kept) < _FEWEST:
         found = f"{len(kept)} different lines of 1 to {longest} tokens"
         raise UsageError(found, expected=f"at least {_FEWEST}", remedy="give a text: --source FILE")
-    return kept
+    pairs: list[TokenPair] = [(ids if side == "source" else (), ids if side == "target" or autoencoder else ()) for _, ids in kept]
+    sentences = [Sentence(text=text, translation="") for text, _ in kept]
+    read = [_as_read(inspector, ids) for _, ids in kept]
+    drawn, pooled = _read(inspector.model, pairs, [len(row) for row in read])
+    states, means = [one.source if side == "source" else one.target for one in drawn], pooled.source if side == "source" else pooled.target
+    values = {place: np.concatenate([one[place] for one in states])[:POSITIONS] for place in states[0]}
+    last = "memory" if side == "source" else "decoder_output"
+    return Maps(
+        method=method,
+        sentences=tuple(sentences[:SENTENCES]),
+        points=_points(drawn, [read[one.number] for one in drawn], vocabulary),
+        states=tuple(_map(place, project(rows, method=method)) for place, rows in values.items()),
+        means=_map(last, project(means[last][:SENTENCES], method=method)),
+        embeddings=tuple(map_embeddings(inspector, pairs, method=method))
+        if isinstance(inspector, InspectableTranslator)
+        else (map_text_embeddings(inspector, [ids for _, ids in kept], method=method),),
+        retrieval=(),
+        cka=_compare(pooled, sentences, None, ""),
+    )
+
+
+def _as_read(inspector: TextInspector, ids: Sequence[int]) -> list[int]:
+    """What a model reads at each position of a line."""
+    if isinstance(inspector, InspectableGenerator):
+        return [inspector.model.first, *ids]
+    return [*[SOS] * marks_before(inspector.model), *ids, EOS]
+
+
+def _longest(inspector: TextInspector) -> int:
+    """Tokens of a line at most."""
+    match inspector:
+        case InspectableGenerator():
+            return inspector.longest
+        case InspectableTranslator(model=AutoencoderModel() as model):
+            return min(LONGEST, model.config.context - 1)
+        case InspectableTranslator():
+            return LONGEST
+        case _:
+            return min(LONGEST, inspector.model.config.context - 1 - inspector.model.marks_start)
 
 
 def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
@@ -243,11 +250,12 @@ def dev_pairs(run: Path, *, count: int = 1000) -> tuple[list[str], list[str]]:
 
 
 def dev_lines(run: Path, *, count: int = 1000) -> list[str]:
-    """The first lines of the dev text of a language model's run. Raises ModelError where the run has no such data."""
+    """The first lines of the dev text of a run on plain text, or the texts of a classifier's. Raises ModelError where it has none."""
     data = open_data(run / "data") if (run / "data").is_dir() else None
-    if not isinstance(data, PreparedText) or not data.dev:
-        raise ModelError(f"{run}: has no dev text", expected="the folder of a language model's run, with its data/")
-    return data.dev[:count]
+    lines = data.dev if isinstance(data, PreparedText) else data.dev.source if isinstance(data, PreparedLabels) else []
+    if not lines:
+        raise ModelError(f"{run}: has no dev text", expected="the folder of a run on plain text, with its data/")
+    return lines[:count]
 
 
 def _choose(
@@ -280,12 +288,12 @@ def _encode(translator: InspectableTranslator, texts: Sequence[str], answers: Se
     return list(zip(vocabularies.source.encode_batch(texts), vocabularies.target.encode_batch(answers), strict=True))
 
 
-def _collect(states: Iterable[States], lengths: Sequence[int]) -> tuple[list[States], Pooled]:
+def _read(model: Model, ids: Sequence[TokenPair], lengths: Sequence[int]) -> tuple[list[States], Pooled]:
     """The states of the drawn pairs, in order, and the means of all. Args: lengths: how many positions of each would be drawn."""
     ends = np.cumsum(lengths[:SENTENCES])
     drawn = range(1 + int((ends < POSITIONS).sum()))
-    kept, pooled = list[States](), Pooled(len(lengths))
-    for one in states:
+    kept, pooled = list[States](), Pooled(len(ids))
+    for one in read_states(model, ids):
         pooled.add(one)
         if one.number in drawn:
             kept.append(one)

@@ -8,11 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.data.vocabularies.subwords import EOS
+from vitrail.decode.sentences.masked import MASK
 from vitrail.errors import UsageError
 from vitrail.files import holds, require_own, write_file
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.generator import InspectableGenerator
-from vitrail.inspection.maps.embeddings import pieces_of, side_of, table_of, vocabulary_of
+from vitrail.inspection.maps.embeddings import pieces_of, side_of_text, table_of, vocabulary_of
 from vitrail.inspection.maps.states import read_states
 from vitrail.inspection.reading.reader import Reader
 from vitrail.inspection.translator import LONGEST, InspectableTranslator
@@ -104,11 +105,12 @@ def _is_shared(translator: InspectableTranslator) -> bool:
 
 
 def _embeddings(inspector: InspectableTranslator | InspectableGenerator | Reader, which: str) -> VectorTable:
-    side = side_of(inspector, which)
-    pieces = pieces_of(vocabulary_of(inspector, side))
+    side = side_of_text(inspector) if which == "text" else "target" if which == "target" else "source"
+    table, pieces = table_of(inspector.model, side), pieces_of(vocabulary_of(inspector, side))
+    pieces += [MASK] * (len(table) - len(pieces))
     name = "embeddings" if which in ("both", "text") else f"{which}-embeddings"
     rows = [(piece, str(token)) for token, piece in enumerate(pieces)]
-    return VectorTable(name, table_of(inspector.model, side)[: len(rows)], ("piece", "id"), rows)
+    return VectorTable(name, table, ("piece", "id"), rows)
 
 
 def _states(translator: InspectableTranslator, sentences: Sequence[str]) -> VectorTable:

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vitrail.data.batches import Batch, pad_rows
+from vitrail.data.batches import IdRow, pad_rows
 from vitrail.decode.forced import batches, forced_decode, make_batch
-from vitrail.models.base import AutoregressiveModel, Model
-from vitrail.models.kinds.encoders import RecurrentEncoder, TransformerEncoder
+from vitrail.models.base import AutoregressiveModel, Embeds, Model
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.places import Place, Side
 from vitrail.nn.probe import refuse_compiled, trace
 
@@ -21,7 +21,7 @@ _CELLS = 1 << 17
 """Maximal number of position pairs in a batch, unless one sentence has more: every head of every layer stores a few numbers for each."""
 
 TokenPair = tuple[Sequence[int], Sequence[int]]
-"""Token ids of a sentence and of its translation, without SOS and EOS; the sentence is empty where there is no source."""
+"""Token ids of a sentence and of its translation, without SOS and EOS; one of them is empty where there is no source, or no target."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,49 +33,30 @@ class States:
     source: dict[str, npt.NDArray[np.float32]]
     """Place -> (S D) in the order of the source, from the embeddings to the memory."""
     target: dict[str, npt.NDArray[np.float32]]
-    """Place -> (T D), from the embeddings to `decoder_output`."""
+    """Place -> (T D), from the embeddings to `decoder_output`; empty for a model that only reads."""
 
 
-def read_states(model: AutoregressiveModel, pairs: Sequence[TokenPair]) -> Generator[States]:
-    """Compute the states of pairs by forced decoding, and yield the layer outputs pair by pair, longest pairs first.
+def read_states(model: Model, pairs: Sequence[TokenPair]) -> Generator[States]:
+    """Compute the states of pairs, and yield the layer outputs pair by pair, longest pairs first.
+
+    A model that writes is given the targets (forced decoding); one that only reads, the sources.
 
     Places are named as in `contents`: the embeddings, each layer's output (the norm's output where norms come after the sum), and
     `memory` and `decoder_output`. Precondition: the model is in evaluation mode. Raises ModelError for a compiled model.
     """
     refuse_compiled(model)
     sources, targets = [source for source, _ in pairs], [target for _, target in pairs]
-    places = _layers(model)
+    places = {place.name: place for place in model.places() if place.layer_output or place.role in ("embedded", "memory")}
+    start = marks_before(model)
     for chosen in batches(sources, targets, rows=ROWS, cells=_CELLS):
-        batch = make_batch(model, [sources[number] for number in chosen], [targets[number] for number in chosen])
-        source, target = _read(model, batch, places)
+        source, target = _read(model, [sources[number] for number in chosen], [targets[number] for number in chosen], places)
         for row, number in enumerate(chosen):
-            sizes = len(pairs[number][0]) + 1, len(pairs[number][1]) + 1
+            sizes = start + len(pairs[number][0]) + 1, len(pairs[number][1]) + 1
             yield States(
                 number,
                 {name: _ordered(places[name], values[row, : sizes[0]].numpy()) for name, values in source.items()},
                 {name: values[row, : sizes[1]].numpy() for name, values in target.items()},
             )
-
-
-def read_lines(model: TransformerEncoder | RecurrentEncoder, rows: Sequence[Sequence[int]]) -> Generator[States]:
-    """The same for lines and a model that only reads them: `target` is empty, and the first position is the mark of a line's beginning
-    where the model has one."""
-    refuse_compiled(model)
-    places, extra = _layers(model), 1 + model.marks_start
-    device = next(model.parameters()).device
-    for chosen in batches(rows, rows, rows=ROWS, cells=_CELLS):
-        source = pad_rows([rows[number] for number in chosen], start=model.marks_start).to(device)
-        with torch.inference_mode(), trace(model, only=places.__contains__) as seen:
-            model.encode(source)
-        values = {name: _merge(calls)[: len(chosen)] for name, calls in seen.items()}
-        for row, number in enumerate(chosen):
-            size = len(rows[number]) + extra
-            yield States(number, {name: _ordered(places[name], found[row, :size].numpy()) for name, found in values.items()}, {})
-
-
-def _layers(model: Model) -> dict[str, Place]:
-    """The places of embeddings, layers and memory."""
-    return {place.name: place for place in model.places() if place.layer_output or place.role in ("embedded", "memory")}
 
 
 class Pooled:
@@ -96,7 +77,7 @@ class Pooled:
                 found[name][states.number] = values.mean(axis=0)
 
 
-def pool(model: AutoregressiveModel, pairs: Sequence[TokenPair]) -> Pooled:
+def pool(model: Model, pairs: Sequence[TokenPair]) -> Pooled:
     """Read pairs and keep only the means."""
     found = Pooled(len(pairs))
     for one in read_states(model, pairs):
@@ -104,15 +85,27 @@ def pool(model: AutoregressiveModel, pairs: Sequence[TokenPair]) -> Pooled:
     return found
 
 
-def _read(model: AutoregressiveModel, batch: Batch, places: Mapping[str, Place]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def marks_before(model: Model) -> int:
+    """How many positions a model reads before the first token of its source: 1 where it marks the start, else 0."""
+    if isinstance(model, AutoencoderModel):
+        return int(model.adds_start)
+    return int(isinstance(model, Embeds) and not isinstance(model, AutoregressiveModel) and model.marks_start)
+
+
+def _read(
+    model: Model, sources: Sequence[IdRow], targets: Sequence[IdRow], places: Mapping[str, Place]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The recorded values of each side's places, (B T D)."""
     with torch.inference_mode(), trace(model, only=places.__contains__) as seen:
-        output = forced_decode(model, batch)
+        output = forced_decode(model, make_batch(model, sources, targets)) if isinstance(model, AutoregressiveModel) else None
+        if output is None:
+            assert isinstance(model, Embeds), "what writes nothing makes vectors"
+            model.embed(pad_rows(sources, start=model.marks_start).to(next(model.parameters()).device))
 
     def pick(side: Side) -> dict[str, Tensor]:
-        return {name: _merge(calls)[: len(batch.source)] for name, calls in seen.items() if places[name].side == side}
+        return {name: _merge(calls)[: len(sources)] for name, calls in seen.items() if places[name].side == side}
 
-    return pick("source"), pick("target") | {"decoder_output": output.float().cpu()}
+    return pick("source"), pick("target") | ({} if output is None else {"decoder_output": output.float().cpu()})
 
 
 def _merge(calls: Sequence[Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """The masked language model and the classifier with inspection, returned by `vitrail.load`."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.sentences.classify import Classifier
 from vitrail.decode.sentences.masked import MASK, MaskFiller, guess_logits
 from vitrail.errors import ModelError, UsageError
+from vitrail.inspection.causes.change import Edit, hidden_positions, refuse_rewriting, replace_words
+from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.lens import add_lens
 from vitrail.inspection.collect import Arrays, collect_read
 from vitrail.inspection.contents import ONE_SIDE, Facts, Side, make_side
 from vitrail.inspection.decoding import CANDIDATES, Decoding, describe_steps, piece_of
 from vitrail.inspection.reading.attribution import attribute_reading
+from vitrail.inspection.reading.change import ReadingChange, compare_readings
 from vitrail.inspection.reading.facts import GuessAt, Labels, LabelScore, Pooled, guesses_of, labels_of
 from vitrail.inspection.reading.questions import LabelQuestion, MaskQuestion
 from vitrail.inspection.record import Inspection
@@ -41,16 +45,19 @@ class InspectableFiller(MaskFiller):
         """The vocabulary, as analyses of both sides take it."""
         return Vocabularies(self.vocabulary, self.vocabulary, joint=True)
 
-    def inspect(self, text: str, *, at: Sequence[int] = (), top: int = CANDIDATES) -> Inspection:
+    def inspect(self, text: str, *, at: Sequence[int] = (), top: int = CANDIDATES, edit: Edit | None = None) -> Inspection:
         """Read a text with masks, and record every layer and head, and the guesses at each `[MASK]`.
 
         Args:
             at: further positions to guess at, among `source_tokens`; the model reads what stands there.
             top: guesses at each position, at most.
+            edit: inspect the text and the model with this edit applied; positions are those of `source_tokens`.
         Raises: UsageError for a text without tokens or too long for the model, and for a position outside it; ModelError for a compiled
             model.
         """
-        side = self._read(text)
+        edit = Edit() if edit is None else edit
+        refuse_rewriting(edit, "a masked language model", words=True)
+        side = self._read(replace_words(text, edit.words))
         model, source = self.model, _as_row(side.ids, self.model, start=True)
         masks = [place for place, id in enumerate(side.ids, start=1) if id == model.mask_id]
         wrong = [str(one) for one in at if not 0 < one <= len(side.ids)]
@@ -58,16 +65,30 @@ class InspectableFiller(MaskFiller):
             found = f"position {', '.join(wrong)} of the text" if wrong else f"{top} guesses"
             raise UsageError(found, expected=f"positions 1 to {len(side.ids)}" if wrong else "1 or more")
         places = sorted({*masks, *at})
-        with torch.inference_mode():
-            logits = model.read_out(model.encode(source).memory)[0]
-            shares = guess_logits(logits).double().softmax(1).float().cpu().numpy()
-        guesses = self._guesses(side, shares, places, top)
-        question = MaskQuestion(model, source, [one.position for one in guesses], [one.chosen.token for one in guesses])
-        arrays = collect_read(model, lambda: model.read_out(model.encode(source).memory), loss=question.nats if guesses else None)
-        arrays["probabilities"] = shares
-        facts = _facts(self.model, side, asked=text, language=str(self.facts.get("language") or ""))
-        record = _with_vector(Inspection(facts, arrays), model, source)
-        return record.with_arrays({}, guesses=[one.model_dump(mode="json") for one in guesses])
+        with _edited(model, side, edit):
+            with torch.inference_mode():
+                logits = model.read_out(model.encode(source).memory)[0]
+                shares = guess_logits(logits).double().softmax(1).float().cpu().numpy()
+            guesses = self._guesses(side, shares, places, top)
+            question = MaskQuestion(model, source, [one.position for one in guesses], [one.chosen.token for one in guesses])
+            arrays = collect_read(model, lambda: model.read_out(model.encode(source).memory), loss=question.nats if guesses else None)
+            arrays["probabilities"] = shares
+            facts = _facts(self.model, side, asked=text, language=str(self.facts.get("language") or ""))
+            record = _with_vector(Inspection(facts, arrays), model, source)
+        return record.with_arrays({}, guesses=[one.model_dump(mode="json") for one in guesses], **_told(edit))
+
+    def edit(self, text: str, edit: Edit, *, at: Sequence[int] = ()) -> ReadingChange:
+        """The effect of an edit on the guesses at each `[MASK]`. Args: at: as for `inspect`; not where words are changed.
+
+        Raises: as `inspect`, and UsageError for an edit that changes the number of masks, and for parts that the model does not have.
+        """
+        if at and edit.words:
+            raise UsageError("further positions, with other words", expected="one of them: positions may differ then")
+        return compare_readings(self.inspect(text, at=at), self.inspect(text, at=at, edit=edit), self.vocabulary)
+
+    def applied(self, edit: Edit, inspection: Inspection) -> AbstractContextManager[None]:
+        """A context manager: the model with the edit that a record was made with."""
+        return _edited(self.model, inspection.source, edit)
 
     def attribute(self, inspection: Inspection) -> Inspection:
         """Add what each guess of a record hangs on, see `reading.attribution`. Raises ModelError for a record of another model."""
@@ -122,23 +143,39 @@ class InspectableClassifier(Classifier):
         """The vocabulary of its texts, as analyses of both sides take it."""
         return Vocabularies(self.vocabulary, self.vocabulary, joint=True)
 
-    def inspect(self, text: str) -> Inspection:
+    def inspect(self, text: str, *, edit: Edit | None = None) -> Inspection:
         """Read a text, and record every layer, head and gate, the vector of the text, and the score of each label.
 
+        Args: edit: inspect the text and the model with this edit applied; positions are those of `source_tokens`.
         Raises: UsageError for a text without tokens, or with more than `LONGEST` that are read; ModelError for a compiled model.
         """
-        side, cut = _cut(make_side(self.vocabulary.encode(normalise(text)), self.vocabulary, text=normalise(text)), self.longest)
+        edit = Edit() if edit is None else edit
+        refuse_rewriting(edit, "a classifier", words=True)
+        read = normalise(replace_words(text, edit.words))
+        side, cut = _cut(make_side(self.vocabulary.encode(read), self.vocabulary, text=read), self.longest)
         if not side.ids:
             raise UsageError(f"{text!r}: nothing to inspect", expected="a text")
         _require_short(len(side.ids))
         model, source = self.model, _as_row(side.ids, self.model, start=self.model.marks_start)
-        labels = self._labels_of(source)
-        chosen = _explained(labels)
-        arrays = collect_read(model, lambda: model.classify(source), loss=LabelQuestion(model, source, chosen).nats)
-        arrays["probabilities"] = np.array([[one.probability for one in labels.labels]], dtype=np.float32)
-        facts = _facts(model, side, asked=text, language=str(self.facts.get("language") or ""), cut=cut)
-        record = _with_vector(Inspection(facts, arrays), model, source)
-        return record.with_arrays({}, labels=labels.model_dump(mode="json"))
+        with _edited(model, side, edit):
+            labels = self._labels_of(source)
+            chosen = _explained(labels)
+            arrays = collect_read(model, lambda: model.classify(source), loss=LabelQuestion(model, source, chosen).nats)
+            arrays["probabilities"] = np.array([[one.probability for one in labels.labels]], dtype=np.float32)
+            facts = _facts(model, side, asked=text, language=str(self.facts.get("language") or ""), cut=cut)
+            record = _with_vector(Inspection(facts, arrays), model, source)
+        return record.with_arrays({}, labels=labels.model_dump(mode="json"), **_told(edit))
+
+    def edit(self, text: str, edit: Edit) -> ReadingChange:
+        """The effect of an edit on the probability of each label.
+
+        Raises: as `inspect`, and UsageError for parts that the model does not have.
+        """
+        return compare_readings(self.inspect(text), self.inspect(text, edit=edit), self.vocabulary)
+
+    def applied(self, edit: Edit, inspection: Inspection) -> AbstractContextManager[None]:
+        """A context manager: the model with the edit that a record was made with."""
+        return _edited(self.model, inspection.source, edit)
 
     def attribute(self, inspection: Inspection, *, labels: Sequence[str] = ()) -> Inspection:
         """Add what labels of a record hang on, see `reading.attribution`. Args: labels: none: what the model says.
@@ -174,6 +211,14 @@ class InspectableClassifier(Classifier):
 
 Reader = InspectableFiller | InspectableClassifier
 """What reads a text and writes none, with inspection."""
+
+
+def _edited(model: MaskedLanguageModel | ClassifierModel, side: Side, edit: Edit) -> AbstractContextManager[None]:
+    return intervene(model, off=edit.off, hidden=hidden_positions(side, edit, first=int(model.marks_start)), patches=edit.patches)
+
+
+def _told(edit: Edit) -> dict[str, list[str]]:
+    return {"edits": edit.to_lines()} if edit.to_lines() else {}
 
 
 def _explained(labels: Labels) -> list[int]:

@@ -1,4 +1,4 @@
-"""Metrics of ablations for models that write nothing: hidden tokens that are guessed, labels that are found."""
+"""Metrics of ablations for models that translate nothing: hidden tokens that are guessed, labels that are found, sentences given back."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,15 @@ import torch
 
 from vitrail.data.batches import IdRow
 from vitrail.data.cleaning.normalise import normalise
+from vitrail.decode.forced import losses
 from vitrail.decode.search.beams import SearchConfig
+from vitrail.decode.sentences.autoencoder import give_back
 from vitrail.decode.sentences.masked import guess_hidden
 from vitrail.errors import UsageError
 from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
 from vitrail.inspection.studies.ablation_metrics import ConfidenceInterval, Numbers, interval_of_mean, interval_of_share
+from vitrail.inspection.translator import InspectableTranslator
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 
 
 class HiddenTokens:
@@ -95,3 +99,52 @@ class RightLabels:
     def signature(self) -> str:
         """The texts."""
         return f"{len(self.sources)} texts with their labels"
+
+
+class GivenBack:
+    """Of an autoencoder: how like a sentence is what is given back from its vector, and log p of the sentence."""
+
+    name, nats_name, how = (
+        "mean chrF of what is given back",
+        "mean log p of a token of the sentence, given its vector",
+        "given back greedily",
+    )
+
+    def __init__(self, autoencoder: InspectableTranslator, lines: Sequence[str]) -> None:
+        longest, texts = _autoencoder(autoencoder).config.context - 1, [text for text in map(normalise, lines) if text]
+        rows = zip(texts, autoencoder.vocabularies.source.encode_batch(texts), strict=True)
+        kept = [(text, ids) for text, ids in rows if 0 < len(ids) <= longest]
+        if not kept:
+            raise UsageError(f"no line of 1 to {longest} tokens", expected="lines of text", remedy="give text: --source FILE")
+        self.sources = [text for text, _ in kept]
+        self.ids: list[IdRow] = [ids for _, ids in kept]
+
+    def answers(self, inspector: InspectableTranslator, search: SearchConfig) -> Numbers:
+        """chrF of each line."""
+        from sacrebleu.metrics import CHRF
+
+        chrf, vocabulary = CHRF(), inspector.vocabularies.target
+        written = [vocabulary.decode(row) for row in give_back(_autoencoder(inspector), self.ids)]
+        return np.array([chrf.sentence_score(text, [line]).score for text, line in zip(written, self.sources, strict=True)])
+
+    def value(self, found: Numbers) -> float:
+        """The mean."""
+        return float(found.mean())
+
+    def lost(self, before: Numbers, after: Numbers) -> ConfidenceInterval:
+        """Paired bootstrap over lines."""
+        return interval_of_mean(before - after)
+
+    def nats(self, inspector: InspectableTranslator) -> Numbers:
+        """Of each line, its end included."""
+        return -losses(_autoencoder(inspector), self.ids, self.ids).per_token
+
+    @property
+    def signature(self) -> str:
+        """The text, and how it is compared."""
+        return f"{len(self.ids)} lines, sacreBLEU's chrF of each by itself"
+
+
+def _autoencoder(inspector: InspectableTranslator) -> AutoencoderModel:
+    assert isinstance(inspector.model, AutoencoderModel)
+    return inspector.model

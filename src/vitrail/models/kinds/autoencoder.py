@@ -137,6 +137,11 @@ class AutoencoderModel(TranslationModel):
     bottleneck: Bottleneck
 
     @property
+    def adds_start(self) -> bool:
+        """Whether the encoder reads a position before the sentence, which no batch holds."""
+        return False
+
+    @property
     def longest(self) -> int | None:
         """See `Embeds.longest`."""
         return self.config.context
@@ -195,10 +200,14 @@ class TransformerAutoencoder(AutoencoderModel, Transformer):
         for part in (self.bottleneck, self.expansion):
             initialise_matrices(part)
 
+    @property
+    def adds_start(self) -> bool:
+        """See `AutoencoderModel.adds_start`: that whose vector is pooled."""
+        return self.config.pooling == "first"
+
     def summarise(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
         """See `AutoencoderModel.summarise`: the tokens' vectors, pooled."""
-        first = self.config.pooling == "first"
-        encoded = Transformer.encode(self, F.pad(source, (1, 0), value=SOS) if first else source)
+        encoded = Transformer.encode(self, F.pad(source, (1, 0), value=SOS) if self.adds_start else source)
         return pool(encoded.memory, encoded.keep, self.config.pooling)
 
     def expand(self, latent: Float[Tensor, "B Z"]) -> Encoded:
