@@ -268,8 +268,8 @@ def test_maps_are_of_what_is_recorded_line_by_line(name: str) -> None:
         map_text(reader, CORPUS[:3])
 
 
-def test_the_projector_gets_the_tokens_of_a_masked_model_without_its_mask(tmp_path: Path) -> None:
+def test_the_projector_gets_the_tokens_of_a_masked_model_and_its_mask(tmp_path: Path) -> None:
     reader = filler("masked", "bpe")
     found = export_text_embeddings(reader, tmp_path / "out")
-    assert found.tables == {"embeddings": reader.vocabulary.size}
-    assert len((tmp_path / "out" / "embeddings.vectors.tsv").read_text().splitlines()) == reader.vocabulary.size
+    assert found.tables == {"embeddings": reader.vocabulary.size + 1}
+    assert len((tmp_path / "out" / "embeddings.vectors.tsv").read_text().splitlines()) == reader.vocabulary.size + 1
