@@ -154,7 +154,7 @@ def by_loss(leads: _Floats) -> dict[int, int]:
 def misalignment(run: RunUnderTest) -> list[Finding]:
     """Check every corpus of the training text: all pairs by lengths, a sample by the model's loss."""
     knows = run.loaded is not None and run.vocabularies.digest == run.pairs.vocabularies.digest
-    model = run.model if knows and _beats_frequencies(run) else None
+    model = run.writer if knows and _beats_frequencies(run) else None
     return [_examine(run, store, name, model) for store, name in zip(run.pairs.stores, corpus_names(run), strict=True)]
 
 
@@ -162,7 +162,7 @@ def _beats_frequencies(run: RunUnderTest) -> bool:
     """Whether the model's dev loss is below the unigram entropy: the losses of a diverged model are noise."""
     pairs = run.dev_pairs
     source, target = pairs.source[:_DEV_PAIRS], pairs.target[:_DEV_PAIRS]
-    nats, tokens = losses(run.model, source, target)
+    nats, tokens = losses(run.writer, source, target)
     return len(source) == 0 or float(nats.sum() / tokens.sum()) < word_entropy(run.pairs)
 
 
