@@ -181,6 +181,15 @@ def test_text_without_two_words_is_refused_with_what_would_do(text: str, found: 
         train_vectors(config(tmp_path / "text"), tmp_path / "vectors")
 
 
+def test_a_file_that_cannot_be_read_twice_leaves_nothing_behind(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(64))
+    for path in (tmp_path / "pipe", Path("-"), tmp_path / "none", tmp_path / "picture.png"):
+        with pytest.raises(UsageError if path.name in ("pipe", "-") else DataError):
+            train_vectors(config(path), tmp_path / "vectors")
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "picture.png"}
+
+
 def test_bytes_that_are_no_text_become_no_words(tmp_path: Path) -> None:
     (tmp_path / "text").write_bytes(b"gut besser \xff\xfe am\x07besten\n" * 9)
     found = train_vectors(config(tmp_path / "text", epochs=1), tmp_path / "vectors").words

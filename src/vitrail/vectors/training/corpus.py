@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from vitrail.data.reading.lines import lines, stamp
+from vitrail.data.reading.lines import DEFAULT_LIMITS, is_stream, lines, open_text, shown_name, stamp
 from vitrail.data.vocabularies.vocabulary import CharacterVocabulary, WordVocabulary
-from vitrail.errors import DataError
+from vitrail.errors import DataError, UsageError
 from vitrail.files import FolderWriter
 from vitrail.vectors.training.config import TokensConfig
 
@@ -59,6 +59,14 @@ def splitter(config: TokensConfig) -> Split:
     else:
         split = lambda line: [word for token in WordVocabulary.split(prepare(line)) if (word := token.removeprefix(" "))]  # noqa: E731
     return split if config.punctuation else lambda line: [word for word in split(line) if _WORD.search(word)]
+
+
+def require_readable(files: Sequence[Path]) -> None:
+    """Refuse files that are no text, and what can be read only once. Raises DataError, UsageError."""
+    for path in files:
+        if is_stream(path):
+            raise UsageError(f"{shown_name(path)}: the text is read twice or more", remedy="store it in a file first")
+        open_text(path, limits=DEFAULT_LIMITS).close()
 
 
 def read_texts(files: Sequence[Path], split: Split) -> Iterator[list[str]]:

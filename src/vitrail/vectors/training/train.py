@@ -26,6 +26,7 @@ from vitrail.vectors.training.corpus import (
     count_words,
     find_phrases,
     read_texts,
+    require_readable,
     splitter,
     stamps_of,
     with_phrases,
@@ -71,6 +72,7 @@ def train_vectors(
     if os.path.lexists(folder):
         what = "finished vectors" if is_vectors_folder(folder) else "something else"
         raise UsageError(f"{folder}: there is {what}", expected="a new folder", remedy="-o another folder, or delete this one")
+    require_readable(config.text)
     work = folder.with_name(folder.name + WORK)
     with StopRequest() as stop, FolderLock(work):
         with stop.at_once(f"{folder}: stopped before the training began"):
