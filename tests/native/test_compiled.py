@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,14 @@ def test_where_no_cache_can_be_written_there_is_none(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     (tmp_path / "file").write_text("no folder")
     assert _cache_folder({"VITRAIL_CACHE": str(tmp_path / "file" / "below")}) == "None"
+
+
+def test_compiling_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    with compiled.compiling("quickly", said.append):
+        pass
+    monkeypatch.setattr(compiled, "_SILENT_SECONDS", 0.0)
+    told = threading.Event()
+    with compiled.compiling("the step", lambda line: (said.append(line), told.set())):
+        assert told.wait(60)
+    assert said == ["compiling the step, once on this machine: some seconds"]

@@ -7,7 +7,9 @@ all sources that may be compiled, of Numba's version and of the processor.
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _SOURCES = ("native", "vectors/steps", "vectors/training")
 """Folders of functions that are compiled, below the package."""
+_SILENT_SECONDS = 0.7
 
 
 def has_numba() -> bool:
@@ -44,6 +47,18 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
         numba.config.CACHE_DIR = str(folder)
     decorate = numba.njit(nogil=True, cache=folder is not None, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
     return cast(Callable[P, R], decorate(function))
+
+
+@contextmanager
+def compiling(what: str, say: Callable[[str], None]) -> Iterator[None]:
+    """Tell that the first calls of compiled functions take seconds, where they do: code that is in the cache is there at once."""
+    timer = threading.Timer(_SILENT_SECONDS, say, (f"compiling {what}, once on this machine: some seconds",))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @cache

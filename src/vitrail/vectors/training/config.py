@@ -20,6 +20,8 @@ class TokensConfig(Config):
     pieces of the vocabulary of `subwords_from`."""
     subwords_from: Path | None = None
     """A run or a model whose vocabulary the pieces are of: the vectors then fit its embeddings row by row."""
+    subwords_side: Literal["source", "target"] = "source"
+    """Which of its vocabularies, where it has two."""
     lower: bool = True
     """Upper and lower case are one word. Never with subwords."""
     punctuation: bool = True

@@ -49,7 +49,7 @@ def splitter(config: TokensConfig) -> Split:
         from vitrail.data.vocabularies.taking import find_vocabularies
 
         assert config.subwords_from is not None
-        vocabulary = find_vocabularies(config.subwords_from).source
+        vocabulary = find_vocabularies(config.subwords_from).of(config.subwords_side)
         return lambda line: vocabulary.pieces(vocabulary.encode(line))
     split: Split
     if config.kind == "spaces":

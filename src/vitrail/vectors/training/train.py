@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save
 
 from vitrail.errors import DataError, UsageError
 from vitrail.files import FolderLock, is_published, publish_folder, remove_folder, verify_folder
-from vitrail.native.compiled import require_numba
+from vitrail.native.compiled import compiling, require_numba
 from vitrail.runtime.cores import usable_cores
 from vitrail.runtime.stopping import StopRequest
 from vitrail.vectors.formats.folder import is_vectors_folder, save_folder
@@ -78,6 +78,8 @@ def train_vectors(
         with stop.at_once(f"{folder}: stopped before the training began"):
             vocabulary = _prepared(config, work, say=say)
         learning = _begin(config, vocabulary, work, stop=stop, say=say)
+        with compiling(f"for vectors of {config.dimension} numbers", say):
+            learning.compile()
         _Run(config, work, learning, stop, report=report).run()
         vectors = learning.vectors()
         facts = {"training": config.model_dump(mode="json", exclude={"text", "threads"}), "words of text": int(vocabulary.counts.sum())}
@@ -150,7 +152,6 @@ class _Run:
     def run(self) -> None:
         """Do what is left. Raises Stopped or Interrupted after a signal, when all is saved."""
         self._restore()
-        self._learning.compile()
         began, words, first = time.monotonic(), 0, self._done
         while self._done < self._total:
             self._saved_at = time.monotonic()
