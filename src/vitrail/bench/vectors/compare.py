@@ -16,8 +16,11 @@ from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 
 MAKERS: dict[Objective, tuple[Maker, ...]] = {
     "skip-gram": ("vitrail", "gensim"),
+    "skip-gram-hs": ("vitrail", "gensim"),
     "cbow": ("vitrail", "gensim"),
+    "cbow-hs": ("vitrail", "gensim"),
     "fasttext": ("vitrail", "gensim", "fasttext"),
+    "fasttext-cbow": ("vitrail", "gensim", "fasttext"),
     "glove": ("vitrail",),
 }
 """Who trains what, ours first. Of GloVe no trainer is kept by anybody that could be installed."""
@@ -67,14 +70,14 @@ class VectorsBench:
         sets = list(self.rows[0].results[0].similarity) if self.rows else []
         lines = [self.machine.to_text().splitlines()[0], self.conditions, *(f"not installed: {name}" for name in self.missing), ""]
         lines.append(
-            f"{'':<10} {'':<9} {'dim':>4} {'threads':>7}  {'words/s and core':>17} {'x':>5}  {'words/s':>11} {'x':>5}"
+            f"{'':<13} {'':<9} {'dim':>4} {'threads':>7}  {'words/s and core':>17} {'x':>5}  {'words/s':>11} {'x':>5}"
             + "".join(f"  {name:>28}" for name in sets)
         )
         for row in self.rows:
             ratios = [self._ratio(row, cpu=cpu) for cpu in (True, False)]
             shown = ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
             lines.append(
-                f"{row.objective:<10} {row.maker:<9} {row.dimension:>4} {row.threads:>7}  {row.per_core:>17,.0f} {shown[0]:>5}  "
+                f"{row.objective:<13} {row.maker:<9} {row.dimension:>4} {row.threads:>7}  {row.per_core:>17,.0f} {shown[0]:>5}  "
                 f"{row.by_the_clock:>11,.0f} {shown[1]:>5}" + "".join(f"  {_spread(row.similarity(name)):>28}" for name in sets)
             )
         return "\n".join([*lines, "", "x: how many times as fast Vitrail is, the median of the rounds"]) + "\n"

@@ -27,7 +27,8 @@ from vitrail.vectors.training.corpus import TOKENS, choose_words, read_texts, sp
 from vitrail.vectors.word_vectors import WordVectors
 
 Maker = Literal["vitrail", "gensim", "fasttext"]
-Objective = Literal["skip-gram", "cbow", "fasttext", "glove"]
+Objective = Literal["skip-gram", "skip-gram-hs", "cbow", "cbow-hs", "fasttext", "fasttext-cbow", "glove"]
+"""-hs: hierarchical softmax instead of negative sampling."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,11 @@ class VectorsTask:
     min_count: int = 5
     sample: float = 1e-3
     buckets: int = 200_000
+
+    @property
+    def drawn(self) -> int:
+        """Random words for each true one: none with hierarchical softmax."""
+        return 0 if self.objective.endswith("-hs") else self.negatives
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,9 @@ def measure_vectors(task: VectorsTask) -> VectorsResult:
 
 
 def _score(vectors: WordVectors, path: Path) -> float:
-    found = evaluate_similarity(vectors, read_similarity(path), fold_case=True, bootstrap=0).spearman
+    """Of the pairs in the vocabulary: n-grams would add other pairs for some programs."""
+    known = WordVectors(vectors.words, vectors.matrix)
+    found = evaluate_similarity(known, read_similarity(path), fold_case=True, bootstrap=0).spearman
     return float("nan") if found is None else found.value
 
 
@@ -104,12 +112,12 @@ def _config(task: VectorsTask) -> VectorsConfig:
             method="glove", text=(Path(task.text),), dimension=task.dimension, epochs=task.epochs, seed=task.seed, threads=task.threads
         )
     return VectorsConfig(
-        method="fasttext" if task.objective == "fasttext" else "word2vec",
-        architecture="cbow" if task.objective == "cbow" else "skip-gram",
+        method="fasttext" if "fasttext" in task.objective else "word2vec",
+        architecture="cbow" if "cbow" in task.objective else "skip-gram",
         text=(Path(task.text),),
         dimension=task.dimension,
         window=task.window,
-        negatives=task.negatives,
+        negatives=task.drawn,
         sample=task.sample,
         ngrams=NgramsConfig(buckets=task.buckets),
         epochs=task.epochs,
@@ -147,16 +155,17 @@ def _gensim(task: VectorsTask) -> _Trained:
     settings: dict[str, Any] = {
         "vector_size": task.dimension,
         "window": task.window,
-        "negative": task.negatives,
+        "negative": task.drawn,
+        "hs": int(not task.drawn),
         "min_count": task.min_count,
         "sample": task.sample,
         "epochs": task.epochs,
         "workers": task.threads,
         "seed": task.seed,
         "alpha": 0.025,
-        "sg": int(task.objective != "cbow"),
+        "sg": int("cbow" not in task.objective),
     }
-    model = models.FastText(bucket=task.buckets, **settings) if task.objective == "fasttext" else models.Word2Vec(**settings)
+    model = models.FastText(bucket=task.buckets, **settings) if "fasttext" in task.objective else models.Word2Vec(**settings)
     model.build_vocab(lines)
     clock = _Clock()
     model.train(lines, total_examples=len(lines), epochs=task.epochs)
@@ -170,7 +179,7 @@ def _fasttext(task: VectorsTask) -> _Trained:
     """The fasttext program reads its text while it trains: what it takes before is taken off, by a training that learns nothing."""
     program: Any = import_module("fasttext")
     settings: dict[str, Any] = {
-        "model": "cbow" if task.objective == "cbow" else "skipgram",
+        "model": "cbow" if "cbow" in task.objective else "skipgram",
         "dim": task.dimension,
         "ws": task.window,
         "neg": task.negatives,
@@ -180,7 +189,6 @@ def _fasttext(task: VectorsTask) -> _Trained:
         "lr": 0.025,
         "verbose": 0,
         "bucket": task.buckets,
-        **({} if task.objective == "fasttext" else {"maxn": 0}),
     }
     clock = _Clock()
     program.train_unsupervised(task.text, epoch=0, **settings)

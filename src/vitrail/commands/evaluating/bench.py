@@ -231,7 +231,7 @@ def bench_vectors(
     *,
     text: Annotated[Path, typer.Option(metavar="FILE", help="Text whose words stand between spaces.")],
     objectives: Annotated[
-        str, typer.Option(metavar="NAME[,NAME]", help="skip-gram, cbow, fasttext, glove.")
+        str, typer.Option(metavar="NAME[,NAME]", help="Also skip-gram-hs, cbow-hs (hierarchical softmax), fasttext-cbow.")
     ] = "skip-gram,cbow,fasttext,glove",
     dimensions: Annotated[str, typer.Option(metavar="N[,N]", help="Numbers of a vector.")] = "100,300",
     threads: Annotated[str, typer.Option(metavar="N[,N]", help="Workers.")] = "1,2",
