@@ -261,3 +261,26 @@ def bench_vectors(
         say=console.say,
     )
     console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("dictionary")
+def bench_dictionary(
+    *,
+    source: Annotated[Path, typer.Option(metavar="FILE", help="One side of a parallel text.")],
+    target: Annotated[Path, typer.Option(metavar="FILE", help="The other side, line for line.")],
+    seeds: Annotated[str, typer.Option(metavar="N[,N]", help="Pairs of words that are known.")] = "40,500",
+    refine: Annotated[int, typer.Option(min=0, max=100, metavar="N", help="Fits to pairs that are found both ways.")] = 5,
+    settings: console.Set = None,
+    json: console.Json = False,
+) -> None:
+    """Induced dictionaries: the sides of a parallel text are shuffled apart, and words are looked up from one to the other.
+
+    The text as it was tells the right answers. --set changes the training of the vectors, such as method=fasttext or epochs=10.
+    """
+    from vitrail.bench.vectors.induced_dictionary import measure_dictionary
+    from vitrail.config import parse_override, with_overrides
+
+    config = with_overrides({}, map(parse_override, settings or ()))
+    numbers = [int(part) for part in seeds.split(",")]
+    report = measure_dictionary(source, target, config=config, seeds=numbers, refine=refine, say=console.say)
+    console.show(report.to_json() if json else report.to_text())
