@@ -5,24 +5,36 @@ import sys
 
 import pytest
 
-from vitrail.bench import start
+from vitrail.bench.start import Command, measure_start_time, usual_commands
 from vitrail.errors import VitrailError
+from vitrail.native.compiled import has_numba
 
 
-def test_commands_are_timed_and_held_against_the_limit() -> None:
-    commands = {"quick": [sys.executable, "-S", "-c", "pass"], "slow": [sys.executable, "-S", "-c", "import time; time.sleep(0.35)"]}
-    report = start.measure_start_time(repeats=1, commands=commands)
-    quick, slow = report.times
+def python(code: str) -> list[str]:
+    return [sys.executable, "-S", "-c", code]
+
+
+def test_commands_are_timed_and_each_is_held_against_its_limit() -> None:
+    commands = {
+        "quick": Command(python("pass")),
+        "slow": Command(python("import time; time.sleep(0.35)"), 0.3),
+        "in time": Command(python("pass"), 60),
+    }
+    report = measure_start_time(repeats=1, commands=commands)
+    quick, slow, in_time = report.times
     assert 0 < quick.median_seconds < slow.median_seconds and slow.median_seconds >= 0.35
-    assert not report.within_limit and "missed" in report.to_text()
+    assert [one.within_limit for one in report.times] == [True, False, True] and not report.within_limit
+    assert [line.split()[-1] for line in report.to_text().splitlines()[-2:]] == ["missed", "met"] and in_time.limit_seconds == 60
     assert json.loads(report.to_json())["within_limit"] is False
 
 
 def test_the_real_commands_work() -> None:
-    report = start.measure_start_time(repeats=1)
-    assert [one.name for one in report.times] == ["python", "import vitrail", "vitrail --help"]
+    commands = usual_commands()
+    assert list(commands)[:3] == ["python", "import vitrail", "vitrail --help"] and ("word vectors" in commands) == has_numba()
+    report = measure_start_time(repeats=1, commands={name: commands[name] for name in commands if "compiled" not in name})
+    assert len(report.times) >= 3
 
 
 def test_a_command_that_fails_is_an_error() -> None:
     with pytest.raises(VitrailError, match="broken ended with 3: oh"):
-        start.measure_start_time(repeats=1, commands={"broken": [sys.executable, "-c", "import sys; sys.stderr.write('oh'); sys.exit(3)"]})
+        measure_start_time(repeats=1, commands={"broken": Command(python("import sys; sys.stderr.write('oh'); sys.exit(3)"))})
