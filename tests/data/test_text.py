@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from vitrail.data.reading.lines import line_parts
 from vitrail.data.reading.parallel_text import CUT_MARK, STDIN, Limits, Notes, ParallelText, SentencePair, is_cut, lines
 from vitrail.errors import DataError, UsageError
 
@@ -468,3 +469,21 @@ def test_kind_and_label_follow_the_name() -> None:
     assert ParallelText(source=Path("a.TSV.gz")).kind == "tsv"
     assert ParallelText(source=Path("a.jsonl")).label == "a.jsonl"
     assert ParallelText(source=Path("a.en"), target=Path("a.fr"), name="news", weight=2.0).label == "news"
+
+
+@pytest.mark.parametrize(
+    "text", ["one two three four five\nsix\n\nseven", "四五六七八九十" * 3, "a\r\nbb cc\r\n", "x" * 40, "\ufeffone two", "é" * 9 + " b"]
+)
+@pytest.mark.parametrize("limit", [4, 5, 7, 100])
+def test_parts_of_lines_leave_nothing_out(text: str, limit: int, tmp_path: Path) -> None:
+    (tmp_path / "text").write_bytes(text.encode())
+    parts = list(line_parts(tmp_path / "text", limits=Limits(line_bytes=limit)))
+    assert "".join(parts) == text.removeprefix("\ufeff").replace("\r\n", "").replace("\n", "")
+    if limit == 100:
+        assert parts == list(lines(tmp_path / "text"))
+    assert all(len(part.encode()) <= 2 * limit for part in parts)
+
+
+def test_a_part_ends_at_a_space(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("one two three four")
+    assert list(line_parts(tmp_path / "text", limits=Limits(line_bytes=9))) == ["one two ", "three ", "four"]

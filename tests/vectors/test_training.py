@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("numba")
 
+from vitrail.data.reading.lines import Limits, line_parts
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import DataError, UsageError, VitrailError
 from vitrail.models.base import unique_tensors
@@ -269,3 +270,12 @@ def test_pieces_of_a_model_are_of_the_named_side(side: str, words: set[str], tmp
     (tmp_path / "text").write_text("katze\n" * 9)
     tokens = TokensConfig(kind="subwords", subwords_from=tmp_path / "model", subwords_side=side)  # pyright: ignore[reportArgumentType]
     assert set(train_vectors(config(tmp_path / "text", tokens=tokens), tmp_path / "vectors").words) == words
+
+
+@pytest.mark.parametrize("space", [" ", ""])
+def test_a_text_of_one_line_is_read_whole(space: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the text8 that word vectors are often measured on, and as text without spaces between words."""
+    monkeypatch.setattr(line_parts, "__kwdefaults__", {"limits": Limits(line_bytes=64)})
+    (tmp_path / "text").write_text(space.join(["北", "京", "很", "大"] * 200), encoding="utf-8")
+    found = train_vectors(config(tmp_path / "text", tokens=TokensConfig(kind="characters"), epochs=1), tmp_path / "vectors")
+    assert found.counts is not None and found.counts.tolist() == [200] * 4

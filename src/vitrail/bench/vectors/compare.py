@@ -46,6 +46,11 @@ class VectorsRow:
         """Words per second of wall clock, the median of the rounds."""
         return statistics.median(one.words / one.wall_seconds for one in self.results)
 
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory, with the whole text, which the benchmark holds for every program."""
+        return max(one.peak_bytes for one in self.results)
+
     def similarity(self, name: str) -> list[float]:
         """Of each seed."""
         return [one.similarity[name] for one in self.results]
@@ -70,7 +75,7 @@ class VectorsBench:
         sets = list(self.rows[0].results[0].similarity) if self.rows else []
         lines = [self.machine.to_text().splitlines()[0], self.conditions, *(f"not installed: {name}" for name in self.missing), ""]
         lines.append(
-            f"{'':<13} {'':<9} {'dim':>4} {'threads':>7}  {'words/s and core':>17} {'x':>5}  {'words/s':>11} {'x':>5}"
+            f"{'':<13} {'':<9} {'dim':>4} {'threads':>7}  {'words/s and core':>17} {'x':>5}  {'words/s':>11} {'x':>5}  {'MiB':>5}"
             + "".join(f"  {name:>28}" for name in sets)
         )
         for row in self.rows:
@@ -78,7 +83,8 @@ class VectorsBench:
             shown = ["" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
             lines.append(
                 f"{row.objective:<13} {row.maker:<9} {row.dimension:>4} {row.threads:>7}  {row.per_core:>17,.0f} {shown[0]:>5}  "
-                f"{row.by_the_clock:>11,.0f} {shown[1]:>5}" + "".join(f"  {_spread(row.similarity(name)):>28}" for name in sets)
+                f"{row.by_the_clock:>11,.0f} {shown[1]:>5}  {row.peak_bytes / 2**20:>5,.0f}"
+                + "".join(f"  {_spread(row.similarity(name)):>28}" for name in sets)
             )
         return "\n".join([*lines, "", "x: how many times as fast Vitrail is, the median of the rounds"]) + "\n"
 

@@ -104,7 +104,9 @@ class TextPreparation:
                 kept += 1
         if not kept:
             reasons = ", ".join(f"{reason} {number:,}" for reason, number in dropped.items())
-            raise DataError(f"{text.label}: of {read:,} lines none is left to train on ({reasons})", remedy="look at the text")
+            long = dropped[CUT]
+            remedy = "a sentence or a paragraph a line, such as by: fold -s -w 2000" if long else "look at the text"
+            raise DataError(f"{text.label}: of {read:,} lines none is left to train on ({reasons})", remedy=remedy)
         repaired = {name: dict(sorted(seen.items())) for name, seen in notes.counts.items()}
         return {"name": text.label, "read": read, "kept": kept, "dropped": dropped, "repaired": repaired}
 

@@ -138,6 +138,37 @@ def split_lines(stream: io.BufferedReader, *, name: str, notes: Notes, limits: L
     notes.add(name, "line cut", cut)
 
 
+def line_parts(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[str]:
+    """Yield every line; one that is longer than the limit in parts, which end at a space where there is one. Nothing is left out.
+
+    Raises DataError as `lines` does. For running text, which some programs write as one line.
+    """
+    before = stamp(path)
+    with open_text(path, limits=limits) as stream:
+        if stream.peek(3).startswith(_BYTE_ORDER_MARK):
+            stream.read(3)
+        kept = b""
+        while raw := stream.readline(limits.line_bytes):
+            kept += raw
+            ended = raw.endswith(b"\n")
+            end = len(kept) if ended or len(raw) < limits.line_bytes else _part_end(kept)
+            yield kept[:end].rstrip(b"\r\n").decode("utf-8", "surrogateescape")
+            kept = kept[end:]
+    if kept:
+        yield kept.decode("utf-8", "surrogateescape")
+    require_unchanged(path, before)
+
+
+def _part_end(raw: bytes) -> int:
+    """After the last space; without one, after the last whole character, or what may be one."""
+    if end := raw.rfind(b" ") + 1:
+        return end
+    end = len(raw)
+    while end > len(raw) - 4 and raw[end - 1] & 0xC0 == 0x80:
+        end -= 1
+    return end - 1 or len(raw)
+
+
 def count_lines(path: Path, *, limits: Limits) -> int:
     """Count the lines of `read_lines`, at the speed of reading."""
     lines, last = 0, b"\n"

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
-from vitrail.data.reading.lines import DEFAULT_LIMITS, is_stream, lines, open_text, shown_name, stamp
+from vitrail.data.reading.lines import DEFAULT_LIMITS, is_stream, line_parts, open_text, shown_name, stamp
 from vitrail.data.vocabularies.vocabulary import CharacterVocabulary, WordVocabulary
 from vitrail.errors import DataError, UsageError
 from vitrail.files import FolderWriter
@@ -71,7 +71,7 @@ def require_readable(files: Sequence[Path]) -> None:
 
 def read_texts(files: Sequence[Path], split: Split) -> Iterator[list[str]]:
     """The tokens of each line of all files. Raises DataError."""
-    for line in chain.from_iterable(map(lines, files)):
+    for line in chain.from_iterable(map(line_parts, files)):
         if tokens := split(line):
             yield tokens
 
