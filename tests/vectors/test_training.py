@@ -107,7 +107,7 @@ import os, signal, sys
 from pathlib import Path
 import vitrail.vectors.training.train as train, vitrail.vectors.training.word2vec as word2vec
 from vitrail.vectors.training.config import VectorsConfig
-train._SAVE_SECONDS, word2vec._PIECE_TOKENS = 0.0, 256
+train._SAVE_SECONDS, word2vec._PIECE_TOKENS = 0.0, 700  # a save after each of some ten pieces
 def kill(progress):
     if progress.share > float(sys.argv[3]):
         os.kill(os.getpid(), signal.SIGKILL)

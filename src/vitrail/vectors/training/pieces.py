@@ -60,7 +60,8 @@ def run_pieces(
 ) -> Iterator[PieceResult]:
     """Read pieces, numbered over all epochs, and yield their results in order.
 
-    No piece is begun once `go_on` says no; those that were begun are finished and yielded. With one thread one follows the other.
+    `go_on` is asked after each piece, so that there is progress in any case. Once it says no, no piece is begun; those that were begun are
+    finished and yielded. With one thread one follows the other.
     """
 
     def read(place: int) -> PieceResult:
@@ -68,11 +69,10 @@ def run_pieces(
 
     pending = iter(places)
     if threads == 1:
-        while go_on():
-            place = next(pending, None)
-            if place is None:
-                return
+        for place in pending:
             yield read(place)
+            if not go_on():
+                return
         return
     with ThreadPoolExecutor(threads) as pool:
         # Twice as many as threads: no thread waits until the oldest piece is finished.
