@@ -334,7 +334,9 @@ def test_translate_answers_before_the_input_ends_and_leaves_quietly(trained: Pat
         assert process.stderr.read() == b""
 
 
-@pytest.mark.parametrize("options", [(), ("--sample", "--temperature", "3", "--seed", "7")], ids=["search", "sample"])
+@pytest.mark.parametrize(
+    "options", [(), pytest.param(("--sample", "--temperature", "3", "--seed", "7"), marks=pytest.mark.slow)], ids=["search", "sample"]
+)
 def test_translate_answers_each_line_while_the_pipe_stays_open(vitrail: Run, trained: Path, options: tuple[str, ...]) -> None:
     """And a line's draws are those of its place in the input, whether the lines came one by one or all at once."""
     command = [sys.executable, "-m", "vitrail", "translate", str(trained), *options]

@@ -181,6 +181,7 @@ def test_an_option_of_the_release_before_names_its_study(options: list[str], new
     assert "a study by its name" not in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_with_the_name_of_a_study_is_reached(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

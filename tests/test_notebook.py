@@ -68,6 +68,7 @@ def shrunk(text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_its_equations_hold_for_a_model_that_has_learned_little(tmp_path: Path) -> None:
     shown = run([shrunk(CODE[0]), *CODE[1:]], tmp_path)
     assert shown.count(": equal, shape (") > 20

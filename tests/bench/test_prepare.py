@@ -14,6 +14,7 @@ def report() -> PrepareReport:
     return measure_preparation(sizes=[300, 3000])
 
 
+@pytest.mark.slow
 def test_each_size_is_prepared_and_measured(report: PrepareReport) -> None:
     small, large = report.costs
     assert (small.pairs, large.pairs) == (300, 3000)

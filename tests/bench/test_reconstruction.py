@@ -15,6 +15,7 @@ SMALL = (
 )
 
 
+@pytest.mark.slow
 def test_every_width_and_kind_is_trained_once_and_drawn_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = tmp_path / "text.txt"
     names, things = ("ann", "bob", "cleo", "dan", "아이"), ("cats", "dogs", "birds", "犬")

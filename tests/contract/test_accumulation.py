@@ -60,6 +60,7 @@ def test_accumulated_gradients_are_those_of_the_whole(kind: Kind) -> None:
         assert_same(learn(kind, portions(batch, count), Ranks(0, 1)), whole)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -62,6 +62,7 @@ def climbed(text: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
     return folder, run_ladder(ask(text / "text.hi", "gru-lm=model.embedding_width=16", "gpt-mini"), folder)
 
 
+@pytest.mark.slow
 def test_every_rung_is_measured_on_the_same_text(climbed: tuple[Path, Ladder]) -> None:
     folder, ladder = climbed
     assert ladder.task == "language" and ladder.budget == "6 steps each" and [rung.name for rung in ladder.rungs] == ["gru-lm", "gpt-mini"]
@@ -85,6 +86,7 @@ def test_every_rung_is_measured_on_the_same_text(climbed: tuple[Path, Ladder]) -
         assert rung.written_tokens_per_second > 0 and rung.sentences_per_second is None and rung.training_flops > 0
 
 
+@pytest.mark.slow
 def test_the_report_speaks_of_text(climbed: tuple[Path, Ladder]) -> None:
     """After six steps nothing is learned: told so; when it is, the lowest is the best."""
     folder, ladder = climbed
@@ -104,6 +106,7 @@ def test_the_report_speaks_of_text(climbed: tuple[Path, Ladder]) -> None:
     assert kept["task"] == "language" and kept["rungs"][0]["curve"][0]["dev_bleu"] is None
 
 
+@pytest.mark.slow
 def test_several_seeds_have_a_score_each(climbed: tuple[Path, Ladder]) -> None:
     """Two runs stand for two seeds: the first has all figures."""
     folder, ladder = climbed
@@ -114,6 +117,7 @@ def test_several_seeds_have_a_score_each(climbed: tuple[Path, Ladder]) -> None:
     assert found.seed_scores == tuple(rung.scores[0].value for rung in ladder.rungs) and found.scores == ladder.rungs[0].scores
 
 
+@pytest.mark.slow
 def test_the_second_call_reuses_and_existing_runs_give_the_same(climbed: tuple[Path, Ladder], text: Path, tmp_path: Path) -> None:
     folder, ladder = climbed
     said: list[str] = []
@@ -167,6 +171,7 @@ def test_intervals_are_those_of_a_plain_bootstrap_around_the_whole() -> None:
 
 
 @pytest.mark.parametrize(("gain", "significant"), [(0.0, False), (1.0, False), (20.0, True)])
+@pytest.mark.slow
 def test_paired_tests_find_what_there_is(climbed: tuple[Path, Ladder], gain: float, significant: bool) -> None:
     draw = np.random.default_rng(5)
     hard = draw.normal(150, 40, size=40)
@@ -208,6 +213,7 @@ def test_what_cannot_be_is_refused(
     assert told in capfd.readouterr().err and not (tmp_path / "new" / "report.json").exists()
 
 
+@pytest.mark.slow
 def test_runs_of_different_tasks_are_not_compared(climbed: tuple[Path, Ladder], text: Path, tmp_path: Path) -> None:
     translator = tmp_path / "translator"
     small = ("data.subwords.size=310", "model.width=16", "model.heads=2", "model.encoder_layers=1", "model.decoder_layers=1")

@@ -26,7 +26,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 75), (signal.SIGUSR1, 75), (signal.SIGINT, 130)], ids=["TERM", "USR1", "INT"]
+    ("number", "code"),
+    [(signal.SIGTERM, 75), pytest.param(signal.SIGUSR1, 75, marks=pytest.mark.slow), (signal.SIGINT, 130)],
+    ids=["TERM", "USR1", "INT"],
 )
 def test_a_signal_saves_the_current_step_and_tells_by_the_exit_code(number: int, code: int, tmp_path: Path, unbroken: Path) -> None:
     stopped = Trainer(tiny(tmp_path), tmp_path / "run", fault=Fault(13, signals=(number,)))
@@ -110,6 +112,7 @@ def codes(trainers: list[Trainer]) -> list[int]:
     return [trainer.wait() for trainer in trainers]
 
 
+@pytest.mark.slow
 def test_two_ranks_are_one_process_stopped_or_not(tmp_path: Path) -> None:
     config = tiny(tmp_path, {"model": {"dropout": 0.0}, "train": {"duration": "20 steps"}})
     single = Trainer(config, tmp_path / "single")

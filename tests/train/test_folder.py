@@ -477,6 +477,7 @@ def test_side_files_stop_nothing_and_stay(stopped: Path, unbroken: Path) -> None
     assert load_model(stopped).facts == load_model(unbroken).facts, "though the model was replaced since"
 
 
+@pytest.mark.slow
 def test_choices_are_made_again_from_the_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
