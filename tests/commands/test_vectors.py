@@ -86,6 +86,24 @@ def test_explain(call: Call, folder: Path, tmp_path: Path) -> None:
     assert call("explain", tmp_path / "w.txt", "man", "nobody")[0] == 2
 
 
+def test_map(call: Call, folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "map.html"
+    code, out, err = call("map", folder, "-o", page, "--words", "3", "--show", "日本", "--pair", "KING река", "--neighbours", "2")
+    assert (code, out) == (0, "") and err.endswith(f"wrote {page}: 5 of 7 words by pca\n") and "KING: taken as king" in err
+    assert page.read_text().startswith('<!doctype html>\n<html lang="en">')
+    file = tmp_path / "v.txt"
+    save_vectors(load_vectors(folder), file, to="glove", say=lambda line: None)
+    code, out, _ = call("map", file, "-o", page, "--language", "fr", "--json", "--limit", "6", "--pair", "king\tqueen")
+    found: dict[str, Any] = json.loads(out)
+    assert code == 0 and found["words"] == WORDS[:6] and found["walks"][0]["missing"] == ["method"] and 'lang="fr"' in page.read_text()
+    for wrong, what in (("king", "1 words"), ("a b c", "3 words"), ("king nobody", "not among the 6 words")):
+        code, _, err = call("map", file, "-o", page, "--limit", "6", "--pair", wrong)
+        assert code == 2 and what in err
+    file.write_text("mine")
+    code, _, err = call("map", folder, "-o", file)
+    assert code == 2 and file.read_text() == "mine"
+
+
 def test_evaluate(call: Call, folder: Path, tmp_path: Path) -> None:
     pairs, questions = tmp_path / "pairs.csv", tmp_path / "questions.txt"
     pairs.write_text("a,b,score\nKing,queen,9\nрека,берег,7\n日本,man,1\nking,река,2\n")
