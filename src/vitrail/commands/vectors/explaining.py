@@ -1,5 +1,6 @@
 """vitrail vectors explain and map: the objective of a pair of words, step by step; a page of many words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -38,19 +39,18 @@ def explain(
     training text as well. What is missing is said, and the rest is shown.
     """
     from vitrail.vectors import load_vectors
-    from vitrail.vectors.explaining.explain import explain_pair
     from vitrail.vectors.explaining.text import walk_text
 
     loaded = load_vectors(vectors, outputs=True, say=console.say)
     names = [form_of(loaded, name) for name in (word, other)]
-    (walk,) = _walks(loaded, [(names[0], names[1])], text=text) if not around else [explain_pair(loaded, *names, around=around)]
+    (walk,) = _walks(loaded, [(names[0], names[1])], text=text, around=around or ())
     if json:
         console.show_json(walk.model_dump(mode="json"))
     else:
         console.show(walk_text(walk))
 
 
-def _walks(vectors: "WordVectors", pairs: list[tuple[str, str]], *, text: list[Path] | None) -> "list[Walk]":
+def _walks(vectors: "WordVectors", pairs: list[tuple[str, str]], *, text: list[Path] | None, around: Sequence[str] = ()) -> "list[Walk]":
     """The walk of each pair; a text is read once for all. Told where the text is another than that of the training."""
     from vitrail.vectors.explaining.counting import near_counts
     from vitrail.vectors.explaining.explain import explain_pair
@@ -60,9 +60,9 @@ def _walks(vectors: "WordVectors", pairs: list[tuple[str, str]], *, text: list[P
         counted = near_counts(text, vectors, pairs, say=console.say)
         found = [*counted.x]
         trained = vectors.facts.get("words of text")
-        if counted.words != trained:
+        if isinstance(trained, int) and counted.words != trained:
             console.say(f"this text has {counted.words:,} words of the vocabulary, the training's had {trained:,}: X is that of this text")
-    return [explain_pair(vectors, *pair, x=x) for pair, x in zip(pairs, found, strict=True)]
+    return [explain_pair(vectors, *pair, around=around, x=x) for pair, x in zip(pairs, found, strict=True)]
 
 
 def map_of_words(

@@ -49,6 +49,9 @@ export class WordCanvas {
     this.canvas = h("canvas", {class: "wor-canvas", tabindex: 0, role: "application", "aria-label": label});
     this.element = h("div", {class: "wor-map"}, this.canvas, this._buttons());
     this.frame = 0;
+    this.size = {width: 0, height: 0};
+    /** @type {Record<string, string> | null} */
+    this.colours = null;
     /** @type {Map<number, {x: number, y: number}>} */
     this.pointers = new Map();
     this.moved = 0;
@@ -66,8 +69,9 @@ export class WordCanvas {
 
   // ---- from the plane to the screen ----------------------------------------------------------------------------------------------
 
+  /** Of the canvas when it was last drawn: to ask the page for each of thousands of words would be slow. */
   _size() {
-    return {width: this.canvas.clientWidth, height: this.canvas.clientHeight};
+    return this.size;
   }
 
   /** Pixels of the whole plane. */
@@ -257,8 +261,9 @@ export class WordCanvas {
     }
   }
 
-  /** The colours of the page's style as they are now, light or dark. */
+  /** The colours of the page's style, light or dark: where these change, the whole view is made anew. */
   _colours() {
+    if (this.colours) return this.colours;
     /** @param {string} name */
     const resolve = (name) => {
       this.canvas.style.color = `var(--${name})`;
@@ -266,11 +271,13 @@ export class WordCanvas {
     };
     const found = Object.fromEntries(["surface", "ink", "quiet", "strong", "accent", "mark"].map((name) => [name, resolve(name)]));
     this.canvas.style.color = "";
+    this.colours = found;
     return found;
   }
 
   _draw() {
-    const {width, height} = this._size();
+    const {clientWidth: width, clientHeight: height} = this.canvas;
+    this.size = {width, height};
     const pen = this.canvas.getContext("2d");
     if (!width || !pen) return;
     const dense = Math.min(3, window.devicePixelRatio || 1);
@@ -341,18 +348,22 @@ export class WordCanvas {
     const first = [this.selected, this.pointed, ...this.near].filter((place) => place !== null);
     const strong = new Set(first);
     const most = Math.max(first.length + 10, Math.round((width * height) / 3200));
-    /** @type {{x: number, y: number, width: number}[]} */
-    const taken = [];
+    /** Boxes of labels by line of the screen, each in the line of its upper edge: only those of three lines can be near. @type {Map<number, {x: number, y: number, width: number}[]>} */
+    const taken = new Map();
+    let written = 0;
     pen.textBaseline = "middle";
     pen.lineJoin = "round";
     pen.lineWidth = 3.5;
     for (const place of [...strong, ...places.filter((one) => !strong.has(one))]) {
-      if (taken.length >= most) break;
+      if (written >= most) break;
       const own = strong.has(place);
       const wide = own ? textWidth(this.labels[place], STRONG) : (this.widths[place] ||= textWidth(this.labels[place], FONT));
       const box = this._room(place, wide, taken, own);
       if (!box) continue;
-      taken.push(box);
+      written += 1;
+      const row = Math.floor(box.y / LABEL.height);
+      if (taken.has(row)) taken.get(row).push(box);
+      else taken.set(row, [box]);
       pen.font = own ? STRONG : FONT;
       pen.direction = RIGHT_TO_LEFT.test(this.labels[place]) ? "rtl" : "ltr";
       pen.textAlign = "left";
@@ -363,12 +374,12 @@ export class WordCanvas {
       pen.fillText(this.labels[place], box.x, box.y + LABEL.height / 2);
     }
     pen.globalAlpha = 1;
-    this.canvas.dataset.labels = String(taken.length);
+    this.canvas.dataset.labels = String(written);
   }
 
   /**
    * A free place for a label beside its dot, or null; the chosen word and its neighbours get one even where it covers others.
-   * @param {number} place @param {number} wide @param {{x: number, y: number, width: number}[]} taken @param {boolean} needed
+   * @param {number} place @param {number} wide @param {Map<number, {x: number, y: number, width: number}[]>} taken @param {boolean} needed
    */
   _room(place, wide, taken, needed) {
     const {width, height} = this._size();
@@ -379,8 +390,13 @@ export class WordCanvas {
     const tries = [[x + aside, middle], [x - aside - wide, middle], [x - wide / 2, y - LABEL.height - 5], [x - wide / 2, y + 5]]
       .map(([left, top]) => ({x: left, y: top, width: wide}));
     const inside = tries.filter((box) => box.x >= 2 && box.y >= 2 && box.x + wide <= width - 2 && box.y + LABEL.height <= height - 2);
-    const free = inside.find((box) => taken.every((other) => box.x > other.x + other.width + 3 || other.x > box.x + wide + 3
-      || Math.abs(box.y - other.y) >= LABEL.height));
+    /** @param {{x: number, y: number}} box */
+    const isFree = (box) => {
+      const row = Math.floor(box.y / LABEL.height);
+      return [row - 1, row, row + 1].every((near) => (taken.get(near) ?? []).every((other) => box.x > other.x + other.width + 3
+        || other.x > box.x + wide + 3 || Math.abs(box.y - other.y) >= LABEL.height));
+    };
+    const free = inside.find(isFree);
     return free ?? (needed && place === this.selected ? inside[0] ?? tries[0] : null);
   }
 }
