@@ -12,6 +12,7 @@ import pytest
 
 from vitrail.cli import run
 from vitrail.vectors import Ngrams, WordVectors, load_vectors, save_vectors
+from vitrail.vectors.word_vectors import Outputs
 
 Call = Callable[..., tuple[int, str, str]]
 WORDS = ["king", "queen", "man", "woman", "река", "берег", "日本"]
@@ -57,6 +58,50 @@ def test_neighbours_and_analogies(call: Call, folder: Path) -> None:
     assert call("analogy", folder, "King", "Queen", "Man", "--count", "1")[1].endswith("\twoman\n")
     code, out, err = call("analogy", folder, "king", "", "man")
     assert code == 2 and "'': is not among the 7 words" in err and not out
+
+
+def test_explain(call: Call, folder: Path, tmp_path: Path) -> None:
+    code, out, err = call("explain", folder, "KING", "река")
+    assert code == 0 and out.startswith("king, река\n") and "missing: these vectors do not say how they were trained" in out
+    assert err == "KING: taken as king, since these vectors have no upper case\n"
+    training = {"method": "word2vec", "architecture": "cbow", "negatives": 2, "noise_power": 1}
+    loaded, draw = load_vectors(folder), np.random.default_rng(1)
+    outputs = Outputs(draw.normal(size=loaded.matrix.shape).astype(np.float32))
+    kept = WordVectors(WORDS, loaded.matrix, np.arange(9, 2, -1), facts={"training": training}, outputs=outputs)
+    save_vectors(kept, tmp_path / "kept")
+    code, out, err = call("explain", tmp_path / "kept", "man", "日本", "--around", "река", "--json")
+    walk: dict[str, Any] = json.loads(out)
+    h, o = (loaded.vector("man") + loaded.vector("река")) / 2, outputs.vectors[WORDS.index("日本")]
+    assert code == 0 and err == "" and walk["score"]["value"] == pytest.approx(float(h @ o), rel=1e-5) and walk["around"] == ["река"]
+    out = call("explain", tmp_path / "kept", "man", "日本", "--around", "река")[1]
+    assert (
+        out.startswith("cbow, negative sampling, 2 draws: man, река tell 日本\n")
+        and f"The loss: {walk['targets'][0]['loss']:.4f} + " in out
+    )
+    assert call("explain", folder, "man", "река", "--around", "king")[0] == 2
+    code, _, err = call("explain", folder, "man", "река", "--text", folder / "words.txt")
+    assert code == 2 and "GloVe" in err
+    assert call("explain", folder, "man", "nobody at all")[0] == 0, "its n-grams give it a vector"
+    save_vectors(WordVectors(WORDS, loaded.matrix), tmp_path / "w.txt", to="word2vec-text")
+    assert call("explain", tmp_path / "w.txt", "man", "nobody")[0] == 2
+
+
+def test_map(call: Call, folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "map.html"
+    code, out, err = call("map", folder, "-o", page, "--words", "3", "--show", "日本", "--pair", "KING река", "--neighbours", "2")
+    assert (code, out) == (0, "") and err.endswith(f"wrote {page}: 5 of 7 words by pca\n") and "KING: taken as king" in err
+    assert page.read_text().startswith('<!doctype html>\n<html lang="en">')
+    file = tmp_path / "v.txt"
+    save_vectors(load_vectors(folder), file, to="glove", say=lambda line: None)
+    code, out, _ = call("map", file, "-o", page, "--language", "fr", "--json", "--limit", "6", "--pair", "king\tqueen")
+    found: dict[str, Any] = json.loads(out)
+    assert code == 0 and found["words"] == WORDS[:6] and found["walks"][0]["missing"] == ["method"] and 'lang="fr"' in page.read_text()
+    for wrong, what in (("king", "1 words"), ("a b c", "3 words"), ("king nobody", "not among the 6 words")):
+        code, _, err = call("map", file, "-o", page, "--limit", "6", "--pair", wrong)
+        assert code == 2 and what in err
+    file.write_text("mine")
+    code, _, err = call("map", folder, "-o", file)
+    assert code == 2 and file.read_text() == "mine"
 
 
 def test_evaluate(call: Call, folder: Path, tmp_path: Path) -> None:

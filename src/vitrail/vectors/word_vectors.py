@@ -28,6 +28,15 @@ class Neighbour(NamedTuple):
     score: float
 
 
+class Outputs(NamedTuple):
+    """What a training learns beside the words' vectors: what the words around are told by."""
+
+    vectors: Matrix
+    """[words, dimension]: of each word; with hierarchical softmax of each inner node of the tree; of GloVe the contexts' vectors u."""
+    biases: Matrix | None = None
+    """Of GloVe, [words, 2]: b of the word, c of the context."""
+
+
 @dataclass(frozen=True, eq=False)
 class WordVectors:
     """Words with one vector each, the most frequent words first.
@@ -38,6 +47,7 @@ class WordVectors:
         counts: how often each word was in the text.
         ngrams: what gives vectors to words that are not among these.
         facts: what is known of how they were made, as JSON; kept in our folder and printed in its README.
+        outputs: where they were kept, and asked for when the vectors were read.
     Memory: words x dimension x 4 bytes, and beside it some 150 bytes a word; searches take 16 MiB more.
     """
 
@@ -46,12 +56,14 @@ class WordVectors:
     counts: npt.NDArray[np.int64] | None = None
     ngrams: Ngrams | None = None
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    outputs: Outputs | None = None
 
     def __post_init__(self) -> None:
         assert self.matrix.ndim == 2 and self.matrix.dtype == np.float32, "a matrix of float32"
         assert len(self.words) == len(self.matrix) > 0, "a vector for each word, and at least one"
         assert self.counts is None or len(self.counts) == len(self.words), "a count for each word"
         assert self.ngrams is None or self.ngrams.vectors.shape[1] == self.dimension, "n-grams of the same dimension"
+        assert self.outputs is None or self.outputs.vectors.shape == self.matrix.shape, "an output vector for each word"
         assert len(self.index) == len(self.words), "no word twice"
         view = self.matrix.view()
         view.flags.writeable = False
@@ -193,7 +205,7 @@ class WordVectors:
         return found + difflib.get_close_matches(folded, some, _SHOWN - len(found), cutoff=0.75)
 
     def first(self, count: int) -> "WordVectors":
-        """The first words alone, without a copy of their vectors."""
+        """The first words alone, without a copy of their vectors, and without output vectors, which need all words."""
         if count >= len(self):
             return self
         counts = None if self.counts is None else self.counts[:count]

@@ -1,1 +1,1 @@
-"""The verbs of word vectors: train, evaluate, neighbours, analogy, convert, dictionary."""
+"""The verbs of word vectors: train, evaluate, neighbours, analogy, explain, map, convert, dictionary."""

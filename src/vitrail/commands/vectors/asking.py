@@ -1,14 +1,11 @@
 """vitrail vectors neighbours and analogy: which words are near."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.vectors.shared import Count, Limit, Vectors
-
-if TYPE_CHECKING:
-    from vitrail.vectors import WordVectors
+from vitrail.commands.vectors.shared import Count, Limit, Vectors, form_of
 
 
 def neighbours(
@@ -28,7 +25,7 @@ def neighbours(
     from vitrail.vectors import load_vectors
 
     loaded = load_vectors(vectors, limit=limit, say=console.say)
-    forms = {word: _form_of(loaded, word) for word in words}
+    forms = {word: form_of(loaded, word) for word in words}
     found = {word: loaded.neighbours(form, count) for word, form in forms.items()}
     for word, form in forms.items():
         if form not in loaded:
@@ -60,16 +57,8 @@ def analogy(
     from vitrail.vectors import load_vectors
 
     loaded = load_vectors(vectors, limit=limit, say=console.say)
-    found = loaded.analogy(*(_form_of(loaded, word) for word in (a, b, c)), method=method, count=count)
+    found = loaded.analogy(*(form_of(loaded, word) for word in (a, b, c)), method=method, count=count)
     if json:
         console.show_json([one._asdict() for one in found])
     else:
         console.write_lines(f"{one.score:.4f}\t{one.word}" for one in found)
-
-
-def _form_of(vectors: "WordVectors", word: str) -> str:
-    """A word as the vectors write it; told where that is another case."""
-    form = vectors.form_of(word)
-    if form.lower() == word.lower() and form != word:
-        console.say(f"{word}: taken as {form}, since these vectors have no upper case")
-    return form

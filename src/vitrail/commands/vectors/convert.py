@@ -31,6 +31,6 @@ def convert(
     if output.exists() and output.resolve() == vectors.resolve():
         raise UsageError(f"{output}: is what is read", expected="another name for what is written")
     require_place(output, to=to)
-    loaded = load_vectors(vectors, limit=limit, say=console.say)
+    loaded = load_vectors(vectors, limit=limit, outputs=True, say=console.say)
     save_vectors(loaded, output, to=to, say=console.say)
     console.say(f"wrote {output}: {len(loaded):,} words of {loaded.dimension:,} numbers")

@@ -2,7 +2,9 @@
 
 import base64
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vitrail.errors import UsageError
 from vitrail.files import holds
@@ -58,6 +60,11 @@ def to_html(inspection: InspectionContents, *, language: str = "en") -> str:
     Raises: UsageError for another language.
     Cost:   about 2 MB at most; see `payload.BUDGET`.
     """
+    return page_of(lambda others: make_payload(inspection, reserved=others), language=language)
+
+
+def page_of(payload: Callable[[int], dict[str, Any]], *, language: str) -> str:
+    """The page of a payload. Args: payload: makes it, given the bytes that all else in the page takes. Raises UsageError."""
     if language not in LANGUAGES:
         raise UsageError(f"a page in {language!r}", expected=" or ".join(LANGUAGES))
     script = join_scripts(_ENTRY, read=lambda name: _read(ASSETS / name))
@@ -68,7 +75,7 @@ def to_html(inspection: InspectionContents, *, language: str = "en") -> str:
         policy=_POLICY.format(script=_digest(script)),
         style=style,
         without_script=_WITHOUT_SCRIPT[language],
-        record=encode_payload(make_payload(inspection, reserved=others)),
+        record=encode_payload(payload(others)),
         script=script,
     )
 

@@ -19,7 +19,7 @@ from vitrail.vectors.formats.binary import MOST_WORD_BYTES
 from vitrail.vectors.formats.byte_reader import COPY_AGAIN, ByteReader
 from vitrail.vectors.formats.gathering import Gathering, Header, Say, require_room
 from vitrail.vectors.ngrams import Matrix, Ngrams
-from vitrail.vectors.word_vectors import WordVectors
+from vitrail.vectors.word_vectors import Outputs, WordVectors
 
 MAGIC = struct.pack("<i", 793712314)
 _VERSION, _OLDEST = 12, 11
@@ -41,6 +41,8 @@ _DEFAULTS: dict[str, float] = {
 }
 """Those of `fasttext skipgram`; loss 2 is negative sampling, model 2 skip-gram."""
 _SUPERVISED = 3
+_HIERARCHICAL, _NEGATIVE_SAMPLING = 1, 2
+"""Values of loss."""
 _BLOCK_NUMBERS = 1 << 18
 
 
@@ -52,10 +54,11 @@ class _Sizes(NamedTuple):
     pruned: int
 
 
-def read_fasttext(path: Path, *, limit: int | None, say: Say) -> WordVectors:
+def read_fasttext(path: Path, *, limit: int | None, say: Say, outputs: bool = False) -> WordVectors:
     """Words, counts and n-grams of a model of the fastText program; the labels of a classifier are left out.
 
-    Args: limit: only so many words; the table of n-grams is read whole. Raises DataError.
+    Args: limit: only so many words; the table of n-grams is read whole. outputs: the output matrix as well; never with labels or with
+        fewer words than there are. Raises DataError.
     """
     with ByteReader(path) as reader:
         settings, sizes = _read_start(reader)
@@ -73,10 +76,13 @@ def read_fasttext(path: Path, *, limit: int | None, say: Say) -> WordVectors:
         found = gathering.finish(say)
         _skip(reader, sizes.words - wanted, dimension=dimension)
         ngrams = _read_ngrams(reader, settings, rows - sizes.words)
+        kept = None
+        if outputs and not sizes.labels and len(found.words) == sizes.words:
+            kept = _read_outputs(reader, sizes.words, dimension=dimension)
     if ngrams is not None:
         ngrams.compose(found.words, found.matrix)
     facts = {"fasttext": {name: value for name, value in settings.items() if name in _DEFAULTS}}
-    return WordVectors(found.words, found.matrix, counts[found.entries], ngrams, facts)
+    return WordVectors(found.words, found.matrix, counts[found.entries], ngrams, facts, kept)
 
 
 def fasttext_dimension(path: Path) -> int:
@@ -131,13 +137,13 @@ def _read_entries(reader: ByteReader, sizes: _Sizes) -> tuple[list[bytes], npt.N
     return words, np.array(counts, dtype=np.int64)
 
 
-def _read_shape(reader: ByteReader, *, dimension: int) -> int:
-    """The number of rows of the input matrix."""
-    if reader.exactly(1, what="its input matrix") != b"\0":
+def _read_shape(reader: ByteReader, *, dimension: int, what: str = "input matrix") -> int:
+    """The number of rows of a matrix."""
+    if reader.exactly(1, what=f"its {what}") != b"\0":
         raise _quantised(reader.path)
-    rows, columns = struct.unpack(_SHAPE_LAYOUT, reader.exactly(struct.calcsize(_SHAPE_LAYOUT), what="its input matrix"))
+    rows, columns = struct.unpack(_SHAPE_LAYOUT, reader.exactly(struct.calcsize(_SHAPE_LAYOUT), what=f"its {what}"))
     if columns != dimension or rows < 0:
-        raise _impossible(reader.path, f"an input matrix of {rows:,} x {columns:,}", f"{dimension:,} columns, as its settings say")
+        raise _impossible(reader.path, f"an {what} of {rows:,} x {columns:,}", f"{dimension:,} columns, as its settings say")
     return rows
 
 
@@ -175,11 +181,25 @@ def _read_ngrams(reader: ByteReader, settings: Mapping[str, float], rows: int) -
     return Ngrams(table, minn, maxn)
 
 
+def _read_outputs(reader: ByteReader, words: int, *, dimension: int) -> Outputs | None:
+    """The output vectors; None where all are zeros, as in a file that holds none."""
+    if _read_shape(reader, dimension=dimension, what="output matrix") != words:
+        return None
+    table = np.zeros((words, dimension), dtype=np.float32)
+    size = max(1, _BLOCK_NUMBERS // dimension)
+    for start in range(0, words, size):
+        reader.fill(table[start : start + size], what="the output vectors")
+    if not np.isfinite(table).all():
+        raise _impossible(reader.path, "an output vector is not finite (NaN or infinity)", "finite numbers")
+    return Outputs(table) if table.any() else None
+
+
 def write_fasttext(write: Callable[[bytes], object], vectors: WordVectors) -> None:
     """Write a model that fastText and gensim load. Precondition: no word holds a zero byte.
 
     What these vectors do not have is written so that it can be loaded: without counts, counts that fall by one; the output matrix, which
-    only further training reads, as zeros, as at the start of a training.
+    only further training reads, as zeros, as at the start of a training. Output vectors of words are written; those of the nodes of a
+    tree are not, as fastText's tree is another.
     """
     settings = _settings_of(vectors)
     write(MAGIC + struct.pack("<i", _VERSION))
@@ -200,13 +220,14 @@ def write_fasttext(write: Callable[[bytes], object], vectors: WordVectors) -> No
         for _, block in _row_blocks(ngrams.vectors):
             write(block.astype("<f4", copy=False).tobytes())
     write(b"\0" + struct.pack(_SHAPE_LAYOUT, number, vectors.dimension))
-    for _, block in _row_blocks(vectors.matrix):
-        write(bytes(4 * block.size))
+    outputs = vectors.outputs if settings["loss"] == _NEGATIVE_SAMPLING else None
+    for start, block in _row_blocks(vectors.matrix):
+        write(bytes(4 * block.size) if outputs is None else outputs.vectors[start : start + len(block)].astype("<f4").tobytes())
 
 
 def _settings_of(vectors: WordVectors) -> dict[str, Any]:
     """Settings as fastText names them: those that the vectors came with, and the program's defaults."""
-    known = vectors.facts.get("fasttext", {})
+    known = vectors.facts.get("fasttext") or _settings_of_training(vectors.facts.get("training", {}))
     kept = {name: value for name, value in known.items() if name in _DEFAULTS and isinstance(value, int | float)}
     ngrams = vectors.ngrams
     sizes = {"bucket": 0, "minn": 0, "maxn": 0}
@@ -214,6 +235,19 @@ def _settings_of(vectors: WordVectors) -> dict[str, Any]:
         sizes = {"bucket": ngrams.buckets, "minn": ngrams.minn, "maxn": ngrams.maxn}
     model = {"model": 2, "loss": 2} if kept.get("model") == _SUPERVISED else {}  # without its labels it is no classifier
     return _DEFAULTS | kept | model | sizes | {"dim": vectors.dimension}
+
+
+def _settings_of_training(training: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a training of ours, as far as fastText has a name for them."""
+    if training.get("method") not in ("word2vec", "fasttext"):
+        return {}
+    return {
+        "ws": training.get("window"),
+        "epoch": training.get("epochs"),
+        "neg": training.get("negatives") or _DEFAULTS["neg"],
+        "loss": _NEGATIVE_SAMPLING if training.get("negatives") else _HIERARCHICAL,
+        "model": 1 if training.get("architecture") == "cbow" else 2,
+    }
 
 
 def _row_blocks(matrix: Matrix) -> Iterator[tuple[int, Matrix]]:

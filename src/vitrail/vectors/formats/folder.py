@@ -2,7 +2,8 @@
 
 vectors.json          format, numbers of words and dimensions, n-grams, facts of the training
 words.txt             a word a line, the most frequent first; a line ends at 0x0A alone
-vectors.safetensors   vectors [words, dimension] and, where known, counts [words] and ngrams [buckets, dimension]
+vectors.safetensors   vectors [words, dimension] and, where known, counts [words] and ngrams [buckets, dimension]; where they were kept,
+                      outputs [words, dimension] and, of glove, biases [words, 2]
 README.md             what it is and how it is used
 manifest.json         size and SHA-256 of each file
 """
@@ -19,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import FileWriter, is_json_with, publish_folder, read_whole, verify_folder
 from vitrail.vectors.ngrams import Ngrams
-from vitrail.vectors.word_vectors import WordVectors
+from vitrail.vectors.word_vectors import Outputs, WordVectors
 
 DOCUMENT = "vectors.json"
 _WORDS, _TENSORS, _README = "words.txt", "vectors.safetensors", "README.md"
@@ -44,6 +45,9 @@ def save_folder(vectors: WordVectors, folder: Path) -> None:
     """
     tensors = {"vectors": vectors.matrix}
     tensors |= {} if vectors.ngrams is None else {"ngrams": vectors.ngrams.vectors}
+    if vectors.outputs is not None:
+        kept = zip(("outputs", "biases"), vectors.outputs, strict=True)
+        tensors |= {name: tensor for name, tensor in kept if tensor is not None}
     for name, tensor in tensors.items():
         _require_finite(folder, name, tensor)
     counted: dict[str, Tensor] = {} if vectors.counts is None else {"counts": vectors.counts.astype(np.int64)}
@@ -115,12 +119,13 @@ def _told(value: Any) -> str:
     return ", ".join(f"{name} ({_told(one)})" if isinstance(one, Mapping) else f"{name} {one}" for name, one in value.items())
 
 
-def load_folder(folder: Path, *, limit: int | None = None) -> WordVectors:
+def load_folder(folder: Path, *, limit: int | None = None, outputs: bool = False) -> WordVectors:
     """Read a folder of word vectors after comparing every file with its manifest; read again if it is replaced meanwhile.
 
-    Args: limit: only so many words. Raises ModelError naming the file and the reason.
+    Args: limit: only so many words. outputs: the output vectors as well; never with fewer words than there are.
+    Raises: ModelError naming the file and the reason.
     """
-    return read_whole(folder, lambda: _load(folder, limit))
+    return read_whole(folder, lambda: _load(folder, limit, outputs))
 
 
 def folder_dimension(folder: Path) -> int:
@@ -128,7 +133,7 @@ def folder_dimension(folder: Path) -> int:
     return _read_document(folder / DOCUMENT)["dimension"]
 
 
-def _load(folder: Path, limit: int | None) -> WordVectors:
+def _load(folder: Path, limit: int | None, outputs: bool) -> WordVectors:
     entries = verify_folder(folder, unused=(_README,))
     for name in (DOCUMENT, _WORDS, _TENSORS):
         if name not in entries:
@@ -136,16 +141,19 @@ def _load(folder: Path, limit: int | None) -> WordVectors:
     document = _read_document(folder / DOCUMENT)
     number, dimension, table = document["words"], document["dimension"], document["ngrams"]
     shapes = {"vectors": ("F32", [number, dimension])}
-    optional: dict[str, tuple[str, list[int]]] = {"counts": ("I64", [number])}
+    optional = {"counts": ("I64", [number]), "outputs": ("F32", [number, dimension]), "biases": ("F32", [number, 2])}
     shapes |= {} if table is None else {"ngrams": ("F32", [table["buckets"], dimension])}
     words = _read_words(folder / _WORDS, number)
     wanted = number if limit is None else min(limit, number)
-    tensors = _read_tensors(folder / _TENSORS, shapes, optional=optional, rows={"vectors": wanted, "counts": wanted})
-    for name in shapes:
+    rows = {"vectors": wanted, "counts": wanted}
+    rows |= {} if outputs and wanted == number else {"outputs": 0, "biases": 0}
+    tensors = _read_tensors(folder / _TENSORS, shapes, optional=optional, rows=rows)
+    for name in tensors.keys() - {"counts"}:
         if not all(np.isfinite(part).all() for part in _pieces(tensors[name])):
             raise ModelError(f"{folder / _TENSORS}: {name} hold numbers that are not finite", remedy=_ANOTHER_COPY)
     ngrams = None if table is None else Ngrams(tensors["ngrams"], table["minn"], table["maxn"])
-    return WordVectors(words[:wanted], tensors["vectors"], tensors.get("counts"), ngrams, document["facts"])
+    kept = Outputs(tensors["outputs"], tensors.get("biases")) if len(tensors.get("outputs", ())) else None
+    return WordVectors(words[:wanted], tensors["vectors"], tensors.get("counts"), ngrams, document["facts"], kept)
 
 
 def _pieces(tensor: Tensor) -> Iterator[Tensor]:

@@ -4,6 +4,7 @@ import logging
 import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -78,11 +79,13 @@ def _fits_binary(rest: bytes, header: Header) -> bool:
     return at == len(rest) if header.words <= 8 else at <= len(rest)
 
 
-def load_vectors(path: str | Path, *, limit: int | None = None, say: Say = _log.warning) -> WordVectors:
+def load_vectors(path: str | Path, *, limit: int | None = None, outputs: bool = False, say: Say = _log.warning) -> WordVectors:
     """Read word vectors: our folder, or a file of word2vec (text or binary), GloVe or fastText (.vec or .bin), plain or compressed.
 
     Args:
         limit: only the first so many words, which are the most frequent in usual files.
+        outputs: the output vectors as well, where there are some: our folder trained with `keep_outputs`, fastText's .bin. They need all
+            words, and as much memory again.
         say: is told what was mended: words that were left out since they were there before, and the like.
     Memory: that of the vectors; a file is read in blocks.
     Raises: DataError with the number of the line or word that is wrong; ModelError for a damaged folder; UsageError.
@@ -92,9 +95,9 @@ def load_vectors(path: str | Path, *, limit: int | None = None, say: Say = _log.
         raise UsageError(f"limit {limit}", expected="at least 1 word")
     match detect_format(place):
         case "folder":
-            return load_folder(place, limit=limit)
+            return load_folder(place, limit=limit, outputs=outputs)
         case "fasttext-bin":
-            return read_fasttext(place, limit=limit, say=say)
+            return read_fasttext(place, limit=limit, outputs=outputs, say=say)
         case "word2vec-binary":
             found = read_binary(place, limit=limit, say=say)
         case _:
@@ -121,6 +124,8 @@ def save_vectors(vectors: WordVectors, path: str | Path, *, to: FormatName = "fo
     Raises:  UsageError where something else than word vectors is there, or no word can be written; NotWritten.
     """
     place, layout = Path(path), _LAYOUTS[to]
+    if vectors.outputs is not None and not layout.ngrams:
+        say(f"{place}: {to} has no output vectors: they are left out")
     if vectors.ngrams is not None and not layout.ngrams:
         say(f"{place}: {to} has no n-grams: words that are not in the file will have no vector there")
     require_place(place, to=to)
@@ -171,7 +176,7 @@ def _write(write: Callable[[bytes], object], vectors: WordVectors, kept: Sequenc
         counts = None if vectors.counts is None else vectors.counts[list(kept)]
         whole = len(kept) == len(vectors)
         words, matrix = [vectors.words[row] for row in kept], vectors.matrix[list(kept)] if not whole else vectors.matrix
-        write_fasttext(write, vectors if whole else WordVectors(words, matrix, counts, vectors.ngrams, vectors.facts))
+        write_fasttext(write, vectors if whole else replace(vectors, words=words, matrix=matrix, counts=counts, outputs=None))
         return
     words, header = [vectors.words[row] for row in kept], Header(len(kept), vectors.dimension)
     if to == "word2vec-binary":

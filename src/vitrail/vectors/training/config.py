@@ -93,6 +93,8 @@ class VectorsConfig(Config):
     """Of glove: the weight of a rarer pair is (count / x_max) ** alpha."""
     memory_mib: int = Field(default=1024, ge=64)
     """Of glove: memory for counting pairs; more are kept on disk."""
+    keep_outputs: bool = False
+    """Write the output vectors as well, and of glove the biases, for `vitrail vectors explain`: twice the size."""
     seed: int = Field(default=1, ge=0)
     threads: int = Field(default=0, ge=0)
     """Processor threads; 0: all that may be used. With 1, the same seed gives the same bytes."""

@@ -3,6 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +25,8 @@ _NO_TEXT = regex.compile(r"[\p{Cs}\p{Cc}]")
 """Bytes that are not UTF-8, and control characters."""
 _WORD = regex.compile(r"[\p{L}\p{N}]")
 Split = Callable[[str], list[str]]
+Texts = Callable[[], Iterator[list[str]]]
+"""Reads a text from its beginning, the tokens of a line at a time."""
 
 
 class WordCounts(NamedTuple):
@@ -148,7 +151,28 @@ def find_phrases(
     )
 
 
-def with_phrases(texts: Callable[[], Iterator[list[str]]], phrases: frozenset[tuple[str, str]]) -> Iterator[list[str]]:
+class Prepared(NamedTuple):
+    """A text with its phrases joined, and what it is made of."""
+
+    texts: Texts
+    counts: Counter[str]
+    forgotten: int
+    """How rare a word may be that was forgotten while words were counted."""
+
+
+def prepared_texts(texts: Texts, config: TokensConfig, *, say: Callable[[str], None]) -> Prepared:
+    """Count the words of a text, and join its phrases, which takes two more passes for each pass of phrases."""
+    held = 10 * config.most_words
+    counts, forgotten = count_words(texts(), most=held)
+    for number in range(config.phrases):
+        phrases = find_phrases(texts(), counts, least=config.min_count, threshold=config.phrase_threshold, most=held)
+        say(f"phrases, pass {number + 1}: {len(phrases):,}")
+        texts = partial(with_phrases, texts, phrases)
+        counts, forgotten = count_words(texts(), most=held)
+    return Prepared(texts, counts, forgotten)
+
+
+def with_phrases(texts: Texts, phrases: frozenset[tuple[str, str]]) -> Iterator[list[str]]:
     """The same lines with phrases joined."""
     return (join_phrases(line, phrases) for line in texts())
 

@@ -14,7 +14,7 @@ from vitrail.vectors.training.config import VectorsConfig
 from vitrail.vectors.training.cooccurrence import CountedPairs, Counting, Pairs, count_pairs, open_pairs
 from vitrail.vectors.training.corpus import WordCounts
 from vitrail.vectors.training.pieces import PieceResult
-from vitrail.vectors.word_vectors import WordVectors
+from vitrail.vectors.word_vectors import Outputs, WordVectors
 
 
 class Glove:
@@ -53,7 +53,11 @@ class Glove:
 
     def vectors(self) -> WordVectors:
         """The sums of the vectors of word and context."""
-        return WordVectors(self._vocabulary.words, self._state.vectors(), self._vocabulary.counts)
+        outputs = None
+        if self._config.keep_outputs:
+            contexts = np.ascontiguousarray(self._state.arrays()["contexts"][:, : self._config.dimension])
+            outputs = Outputs(contexts, np.stack(self._state.biases(), axis=1))
+        return WordVectors(self._vocabulary.words, self._state.vectors(), self._vocabulary.counts, outputs=outputs)
 
 
 def counted_pairs(config: VectorsConfig, vocabulary: WordCounts, tokens: Path) -> CountedPairs:

@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,13 +24,11 @@ from vitrail.vectors.training.corpus import (
     TOKENS,
     WordCounts,
     choose_words,
-    count_words,
-    find_phrases,
+    prepared_texts,
     read_texts,
     require_readable,
     splitter,
     stamps_of,
-    with_phrases,
     write_tokens,
 )
 from vitrail.vectors.training.pieces import Learning, PieceResult, run_pieces
@@ -83,7 +82,7 @@ def train_vectors(
         _Run(config, work, learning, stop, report=report).run()
         vectors = learning.vectors()
         facts = {"training": config.model_dump(mode="json", exclude={"text", "threads"}), "words of text": int(vocabulary.counts.sum())}
-        vectors = WordVectors(vectors.words, vectors.matrix, vectors.counts, vectors.ngrams, facts)
+        vectors = replace(vectors, facts=facts)
         save_folder(vectors, folder)
     remove_folder(work)
     return vectors
@@ -103,16 +102,10 @@ def _prepared(config: VectorsConfig, work: Path, *, say: Say) -> WordCounts:
                 remedy="-o another folder, or delete this one",
             )
         return WordCounts(tuple(kept["words"]), np.asarray(kept["counts"], np.int64))
-    held = 10 * config.tokens.most_words
-    texts = partial(read_texts, config.text, splitter(config.tokens))
     say("counting words")
-    counts, forgotten = count_words(texts(), most=held)
-    for number in range(config.tokens.phrases):
-        phrases = find_phrases(texts(), counts, least=config.tokens.min_count, threshold=config.tokens.phrase_threshold, most=held)
-        say(f"phrases, pass {number + 1}: {len(phrases):,}")
-        texts = partial(with_phrases, texts, phrases)
-        counts, forgotten = count_words(texts(), most=held)
+    texts, counts, forgotten = prepared_texts(partial(read_texts, config.text, splitter(config.tokens)), config.tokens, say=say)
     if forgotten >= config.tokens.min_count:
+        held = 10 * config.tokens.most_words
         say(f"more than {held:,} different words: those that occur {forgotten} times or less were forgotten while counting")
     vocabulary = choose_words(counts, least=max(config.tokens.min_count, forgotten + 1 if forgotten else 1), most=config.tokens.most_words)
     say(f"{len(vocabulary.words):,} of {len(counts):,} different words; {int(vocabulary.counts.sum()):,} of {counts.total():,} in the text")
@@ -147,7 +140,7 @@ class _Run:
         self._total = config.epochs * learning.pieces
         self._done, self._saved_at = 0, 0.0
         self._recent: list[PieceResult] = []
-        self._settings = json.loads(config.model_dump_json(exclude={"threads", "text"}))
+        self._settings = json.loads(config.model_dump_json(exclude={"threads", "text", "keep_outputs"}))
 
     def run(self) -> None:
         """Do what is left. Raises Stopped or Interrupted after a signal, when all is saved."""

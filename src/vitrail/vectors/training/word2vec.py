@@ -15,7 +15,7 @@ from vitrail.vectors.steps.tree import huffman_paths
 from vitrail.vectors.training.config import VectorsConfig
 from vitrail.vectors.training.corpus import LINE_END, WordCounts
 from vitrail.vectors.training.pieces import PieceResult
-from vitrail.vectors.word_vectors import WordVectors
+from vitrail.vectors.word_vectors import Outputs, WordVectors
 
 _PIECE_TOKENS = 1 << 18
 _LAST_SHARE = 1e-4
@@ -81,7 +81,10 @@ class Word2Vec:
             options = self._config.ngrams
             ngrams = Ngrams(np.ascontiguousarray(table[size:]), options.shortest, options.longest)
             ngrams.compose(words, matrix)
-        return WordVectors(words, matrix, self._vocabulary.counts, ngrams)
+        outputs = None
+        if self._config.keep_outputs:
+            outputs = Outputs(np.ascontiguousarray(self._learner.rows.outputs.reshape(-1, self._width)[:, :dimension]))
+        return WordVectors(words, matrix, self._vocabulary.counts, ngrams, outputs=outputs)
 
     def _rate_after(self, epoch: int, place: int) -> float:
         done = (epoch + place / len(self._tokens)) / self._config.epochs

@@ -10,5 +10,7 @@ import {recurrentView} from "./views/07_recurrent.js";
 import {mapsView} from "./views/08_maps.js";
 import {filmView} from "./views/09_film.js";
 import {readingView} from "./views/10_reading.js";
+import {wordsView} from "./views/11_words.js";
+import {objectiveView} from "./views/12_objective.js";
 
-start([readingView, attentionView, stepsView, decodingView, masksView, alignmentView, beyondView, recurrentView, mapsView, filmView]);
+start([readingView, attentionView, stepsView, decodingView, masksView, alignmentView, beyondView, recurrentView, mapsView, filmView, wordsView, objectiveView]);

@@ -129,9 +129,20 @@ function attentionWords(name) {
   return t(`${whose}'s attention${how}`, `attention de ${whose}${how}`);
 }
 
+/** How word vectors were trained, and how many there are. @param {WordMap} words */
+function vectorWords({training, total, dimension}) {
+  const method = training.method ? {word2vec: "Word2Vec", fasttext: "fastText", glove: "GloVe"}[training.method] : t("method not known", "méthode inconnue");
+  const objective = training.kind === "tree" ? t("hierarchical softmax", "softmax hiérarchique")
+    : training.kind === "negatives" ? t(`negative sampling, ${training.negatives} draws`, `échantillonnage négatif, ${training.negatives} tirages`) : null;
+  return [method, training.architecture ?? null, objective, t(`${tools.grouped(total)} words`, `${tools.grouped(total)} mots`),
+    t(`${dimension} numbers each`, `${dimension} nombres chacun`),
+    training.text_words ? t(`text of ${tools.grouped(training.text_words)} words`, `texte de ${tools.grouped(training.text_words)} mots`) : null].filter((fact) => fact !== null);
+}
+
 /** What the model is made of and how large it is: by its places, and its configuration. @param {PageRecord} record */
 function modelWords(record) {
-  const {model} = record.meta;
+  const {model, extras} = record.meta;
+  if (extras.words) return vectorWords(extras.words);
   const [below, above] = ["source", "target"].map((side) => record.layerOutputs(side).length);
   const [alone, reads] = [below === 0, above === 0];
   const layers = alone ? above : reads ? below : `${below} + ${above}`;
@@ -197,7 +208,7 @@ function header() {
   const facts = [...modelWords(record), ...searchWords(record)];
   return h("header", {class: "header"},
     h("div", {class: "top"}, brand(), h("div", {class: "switches"}, languageSwitch(), schemeSwitch())),
-    record.alone || record.reads ? h("h1", {class: "pair"}, sentence(record.sides[0], meta.languages[record.reads ? 0 : 1], record.bare ? t("Run", "Entraînement") : t("Text", "Texte"))) : h("h1", {class: "pair"},
+    record.alone || record.reads ? h("h1", {class: "pair"}, sentence(record.sides[0], meta.languages[record.reads ? 0 : 1], meta.extras.words ? t("Word vectors", "Vecteurs de mots") : record.bare ? t("Run", "Entraînement") : t("Text", "Texte"))) : h("h1", {class: "pair"},
       sentence(meta.source, meta.languages[0], t("Source", "Source")),
       h("span", {class: "arrow", "aria-hidden": "true"}, "→"),
       h("span", {class: "unseen"}, t("is translated as", "est traduit par")),
@@ -276,7 +287,9 @@ function build(one) {
     event.preventDefault();
     panelOf(page.current).focus();
   }}, t("Skip to the view", "Aller à la vue"));
-  const footer = h("footer", null, t(
+  const footer = h("footer", null, page.record.meta.extras.words ? t(
+    "Everything on this page was computed from these vectors; the page holds all its data and asks nothing of any network.",
+    "Tout ce que montre cette page a été calculé à partir de ces vecteurs ; elle contient toutes ses données et ne demande rien au réseau.") : t(
     "Everything on this page was computed by the model itself; the page holds all its data and asks nothing of any network.",
     "Tout ce que montre cette page a été calculé par le modèle ; elle contient toutes ses données et ne demande rien au réseau."));
   document.body.replaceChildren(skip, header(), h("nav", {class: "tabbar"}, tabs()), main, footer);

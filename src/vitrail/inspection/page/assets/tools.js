@@ -72,6 +72,11 @@ export function number(x, digits = 3) {
   return localised(tiny || Math.abs(x) >= 1e7 ? x.toExponential(1) : x.toFixed(digits));
 }
 
+/** A whole number, its thousands apart. @param {number} count */
+export function grouped(count) {
+  return String(count).replace(/\B(?=(\d{3})+$)/g, t(",", "\u202f"));
+}
+
 /** A share of 1 in percent. @param {number} share */
 export function percent(share) {
   if (!Number.isFinite(share)) return "–";

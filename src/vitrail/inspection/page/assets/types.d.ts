@@ -48,7 +48,7 @@ interface Meta {
   languages: [string, string];
   decoding: Decoding;
   /** What analyses add; each is told in the module that adds it. */
-  extras: {guesses?: any[]; labels?: any; pooling?: {how: string; tokens: number[]}; alignment?: AlignmentExtra; attribution?: any; logit_lens?: {layers: string[]; pieces: string[][][]}; maps?: Maps; film?: Film};
+  extras: {guesses?: any[]; labels?: any; pooling?: {how: string; tokens: number[]}; alignment?: AlignmentExtra; attribution?: any; logit_lens?: {layers: string[]; pieces: string[][][]}; maps?: Maps; film?: Film; words?: WordMap};
   checks: Record<string, {rows: number; masked: number; later: number | null}>;
   places: Place[];
   /** By choice of heads, such as "all" or "L0H1", and by rule, "grown" or "target". */
@@ -175,6 +175,82 @@ interface Maps {
   embeddings: EmbeddingMap[];
   retrieval: {source: string; target: string; accuracy: number; chance: number; mapped: boolean; median_rank: number; candidates: number; sentences: number}[];
   cka: {sentences: number; places: string[]; values: number[][]; other: string | null; other_places: string[] | null; between: number[][] | null};
+}
+
+/** inspection.maps.word_map.WordMap: the words on the map come first, then others that the page knows by name. */
+interface WordMap {
+  name: string;
+  total: number;
+  dimension: number;
+  training: {method?: string; architecture?: string | null; negatives?: number; kind?: WordWalk["kind"]; text_words?: number};
+  ngrams: boolean;
+  fold: boolean;
+  method: "pca" | "tsne" | "umap";
+  shown: number;
+  words: string[];
+  gaps: number[];
+  counts: number[] | null;
+  coordinates: number[][];
+  explained: number[] | null;
+  neighbours: number[][];
+  cosines: number[][];
+  walks: WordWalk[];
+}
+
+/** vectors.explaining.walk */
+type ShownVector = {first: number[]; size: number; length: number};
+type ShownProduct = {terms: [number, number][]; others: number; rest: number; value: number};
+
+interface WalkTarget {
+  name: string | null;
+  row: number;
+  count: number | null;
+  label: number;
+  drawn: number | null;
+  score: number;
+  sigmoid: number;
+  loss: number;
+  pull: number;
+}
+
+interface GloveWalk {
+  word: ShownVector;
+  context: ShownVector;
+  product: ShownProduct;
+  bias: number;
+  context_bias: number;
+  predicted: number;
+  x: number | null;
+  log_x: number | null;
+  weight: number | null;
+  error: number | null;
+  loss: number | null;
+  x_max: number;
+  alpha: number;
+  window: number;
+}
+
+interface WordWalk {
+  word: string;
+  other: string;
+  around: string[];
+  kind: "negatives" | "tree" | "glove" | null;
+  method: string | null;
+  architecture: "skip-gram" | "cbow" | null;
+  cosine: number;
+  product: ShownProduct;
+  missing: ("method" | "outputs" | "counts" | "other" | "text")[];
+  hidden: ShownVector | null;
+  rows: {name: string; of: string; ngram: boolean; row: number; length: number; share: number | null}[];
+  output: ShownVector | null;
+  score: ShownProduct | null;
+  targets: WalkTarget[];
+  negatives: number;
+  noise_power: number;
+  expected: number | null;
+  probability: number | null;
+  loss: number | null;
+  glove: GloveWalk | null;
 }
 
 interface Moments {

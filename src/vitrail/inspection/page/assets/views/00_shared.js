@@ -35,6 +35,16 @@ export function wordText(side, number) {
   return Array.from(side.text).slice(first, last).join("").trim();
 }
 
+/**
+ * A word of any text as it can be read beside others: signs that cannot be seen, or that turn the direction of what follows, by their
+ * numbers. Joiners stay: scripts and emoji are written with them.
+ * @param {string} word
+ */
+export function visible(word) {
+  const shown = tools.piece(word).replace(/[\p{Cc}\p{Cs}\p{Bidi_Control}]/gu, (sign) => `[U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`);
+  return shown.trim() ? shown : Array.from(shown, (sign) => `[U+${sign.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`).join("");
+}
+
 /** All words of a side. @param {Side} side */
 export function wordTexts(side) {
   return side.words.map((_, number) => wordText(side, number));

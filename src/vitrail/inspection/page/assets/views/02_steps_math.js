@@ -10,7 +10,7 @@ export const SHOWN = 8;
  */
 const TOLERANCES = { float32: 1e-4, uint8: 1e-4, float16: 2e-2, rounded8: 2e-2 };
 const EPSILON = 1e-5;
-const UPRIGHT = new Set(["softmax", "norm", "relu", "gelu", "silu", "mean", "var", "sin", "cos", "tanh", "exp", "log", "max"]);
+const UPRIGHT = new Set(["softmax", "norm", "relu", "gelu", "silu", "mean", "var", "sin", "cos", "tanh", "exp", "log", "ln", "max", "min", "Σ"]);
 
 // ---- Computing, all in double precision -------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""What a training says of two words, step by step."""
