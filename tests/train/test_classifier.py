@@ -21,7 +21,8 @@ THINGS = ["film", "book", "song", "meal", "show", "trip", "town"]
 SHAPE = {"width": 16, "dropout": 0.1, "context": 24}
 TRANSFORMER = {"kind": "transformer-classifier", "encoder_layers": 1, "heads": 2, "feed_forward": 24, **SHAPE}
 RECURRENT = {"kind": "recurrent-classifier", "embedding_width": 12, "pooling": "last", **SHAPE}
-MODELS = [pytest.param(TRANSFORMER, id="transformer"), pytest.param(RECURRENT, id="recurrent")]
+BAG = {"kind": "bag-classifier", "width": 16, "buckets": 200, "context": 24}
+MODELS = [pytest.param(TRANSFORMER, id="transformer"), pytest.param(RECURRENT, id="recurrent"), pytest.param(BAG, id="bag")]
 
 
 def examples(count: int) -> tuple[list[str], list[str]]:
@@ -59,7 +60,7 @@ def settings(folder: Path, model: dict[str, object], **changed: object) -> dict[
             "average_decay": 0.9,
             **changed,
         },
-        "optimizer": {"learning_rate": 0.01},
+        "optimizer": {"learning_rate": 0.05, "kind": "adagrad"} if model["kind"] == BAG["kind"] else {"learning_rate": 0.01},
         "schedule": {"warmup": "5 steps"},
     }
 
@@ -76,15 +77,19 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, model: dict[str, obj
     require_same_when_killed(table, tmp_path)
 
 
-@pytest.fixture(scope="module", params=["classifier-mini", "classifier-lstm"])
+@pytest.fixture(scope="module", params=["classifier-mini", "classifier-lstm", "fasttext"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run by two files from the command line, with the smallest of what zero configuration does not choose."""
     folder = tmp_path_factory.mktemp("run")
     source, target = write(folder)
-    small = ["model.width=16", "model.encoder_layers=1", "train.threads=1", "train.precision=fp32", "model.dropout=0.1"]
+    small = ["model.width=16", "train.threads=1", "train.precision=fp32"]
+    if request.param == "fasttext":
+        small += ["model.context=128"]
+    else:
+        small += ["model.encoder_layers=1", "model.dropout=0.1", "optimizer.learning_rate=0.01"]
     sets = [part for one in small for part in ("--set", one)]
     given = ["--text", str(source), "--labels", str(target), "--preset", request.param, "--duration", "120 steps", *sets]
-    assert cli.run(["train", *given, "-o", str(folder / "run"), "--set", "optimizer.learning_rate=0.01"]) == 0
+    assert cli.run(["train", *given, "-o", str(folder / "run")]) == 0
     return folder / "run"
 
 
