@@ -112,7 +112,7 @@ def _choose_bag(facts: LabelFacts, asked: Mapping[str, Any]) -> list[Choice]:
     return [
         *_choose_words(facts, asked.get("data", {}).get("subwords", {})),
         *_choose_several(asked),
-        *_choose_buckets(facts, asked.get("model", {})),
+        *_choose_buckets(facts, asked),
         Choice("train.batch_tokens", _BATCH_TOKENS, f"{text} make about {steps_per_epoch:,} steps an epoch so"),
         Choice("train.label_smoothing", 0.0, "so that probabilities are those of the examples"),
         Choice(
@@ -141,7 +141,8 @@ def _choose_words(facts: LabelFacts, asked: Mapping[str, Any]) -> list[Choice]:
 
 
 def _choose_buckets(facts: LabelFacts, asked: Mapping[str, Any]) -> list[Choice]:
-    longest = asked.get("word_ngrams", _NGRAMS)
+    table: Any = asked.get("model")  # a setting that cannot be is refused later, with all others
+    longest = table.get("word_ngrams", _NGRAMS) if isinstance(table, Mapping) else _NGRAMS  # pyright: ignore[reportUnknownVariableType]
     ngrams = facts.examples * facts.words * (longest - 1 if isinstance(longest, int) else 1)
     if ngrams <= 0:
         return []
