@@ -105,6 +105,7 @@ def test_the_fasttext_program_learns_the_same_examples(several: bool) -> None:
         assert one.rates().accuracy[0] > (0.5 if several else 0.8)
 
 
+@pytest.mark.slow
 def test_fasttext_is_in_the_table_with_its_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, count, seed in (("train", 160, 0), ("test", 60, 1)):
         rows = [f"{text}\t{label}" for text, label in zip(*examples(count, seed=seed), strict=True)]
