@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from vitrail import cli
 from vitrail.bench.classifying.compare import Variant, compare_classifiers
+from vitrail.bench.classifying.program import predict_by_program
 from vitrail.bench.classifying.tfidf import Texts, predict_by_tfidf
 from vitrail.decode.sentences.label_scores import Predictions, flags
 from vitrail.errors import UsageError
@@ -69,6 +70,7 @@ def test_all_systems_are_in_one_table_and_nothing_is_trained_twice(tmp_path: Pat
     sets = [part for one in [*wanted, "data.subwords.kind=word", "data.subwords.size=40"] for part in ("--set", one)]
     files = ["--examples", str(tmp_path / "train.tsv"), "--test", str(tmp_path / "test.tsv"), "-o", str(tmp_path / "runs")]
     command = ["bench", "classify", *files, *sets, "--seeds", "1,2", "--variant", "gru: preset=classifier-gru; model.width=12"]
+    command.append("--no-fasttext")
     assert cli.run([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in found["rows"]] == ["from scratch", "gru", "TF-IDF + logistic regression"]
@@ -85,6 +87,40 @@ def test_all_systems_are_in_one_table_and_nothing_is_trained_twice(tmp_path: Pat
     table = capsys.readouterr().out
     assert 'difference from "from scratch"' in table and f"{first['f1']['value']:.3f} [" in table
     assert stamps == {path: path.stat().st_mtime_ns for path in stamps}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_fasttext_program_learns_the_same_examples(several: bool) -> None:
+    pytest.importorskip("fasttext")
+    parts = [examples(number, seed=seed) for seed, number in enumerate((300, 50, 60))]
+    texts = [
+        Texts(lines, flags([[label] if not several or row % 3 else [0, 1] for row, label in enumerate(labels)], 2))
+        for lines, labels in parts
+    ]
+    found = predict_by_program(*texts, several=several, seeds=(1, 2))
+    assert len(found.predictions) == len(found.seconds) == 2 and all(0 < spent < 60 for spent in found.seconds)
+    assert "epochs by macro F1 on dev" in found.detail
+    for one in found.predictions:
+        assert np.array_equal(one.right, texts[2].labels) and one.several == several
+        assert one.rates().accuracy[0] > (0.5 if several else 0.8)
+
+
+@pytest.mark.slow
+def test_fasttext_is_in_the_table_with_its_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, count, seed in (("train", 160, 0), ("test", 60, 1)):
+        rows = [f"{text}\t{label}" for text, label in zip(*examples(count, seed=seed), strict=True)]
+        (tmp_path / f"{name}.tsv").write_text("".join(f"{row}\n" for row in rows))
+    wanted = ["model.width=16", "model.encoder_layers=1", "train.duration=30 steps", "train.threads=1", "data.subwords.kind=word"]
+    sets = [part for one in wanted for part in ("--set", one)]
+    files = ["--examples", str(tmp_path / "train.tsv"), "--test", str(tmp_path / "test.tsv"), "-o", str(tmp_path / "runs")]
+    command = ["bench", "classify", *files, *sets, "--seeds", "1", "--no-tfidf"]
+    assert cli.run([*command, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["name"] for row in rows][:2] == ["from scratch", "fasttext"]
+    assert all(len(row["seconds"]) == 1 and row["seconds"][0] > 0 for row in rows)
+    assert cli.run([*command, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)["rows"]
+    assert [row["seconds"] for row in again][:2] == [row["seconds"] for row in rows][:2], "what is not trained again keeps its time"
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

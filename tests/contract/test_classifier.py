@@ -17,7 +17,12 @@ from vitrail.decode.sentences.sigmoid_softmax import compare_outputs
 from vitrail.errors import UsageError
 from vitrail.models.base import Classifies, Embeds, unique_tensors
 from vitrail.models.build import ClassifierConfig, build_model
-from vitrail.models.kinds.classifier import ClassifierModel, RecurrentClassifierConfig, TransformerClassifierConfig
+from vitrail.models.kinds.classifier import (
+    BagClassifierConfig,
+    ClassifierModel,
+    RecurrentClassifierConfig,
+    TransformerClassifierConfig,
+)
 from vitrail.models.model_folder import load_folder, save_model
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.loop import Learner, accumulate_gradients
@@ -37,6 +42,10 @@ def recurrent(**changes: object) -> RecurrentClassifierConfig:
     return RecurrentClassifierConfig.model_validate(plain | changes)
 
 
+def bag(**changes: object) -> BagClassifierConfig:
+    return BagClassifierConfig.model_validate({"width": 16, "buckets": 300, "context": 32} | changes)
+
+
 KINDS: dict[str, tuple[ClassifierConfig, int]] = {
     "transformer-mean": (transformer(), 3),
     "transformer-first-post": (transformer(pooling="first", norm_position="post"), 2),
@@ -46,6 +55,9 @@ KINDS: dict[str, tuple[ClassifierConfig, int]] = {
     "lstm-last-two-layers": (recurrent(pooling="last", encoder_layers=2), 2),
     "gru-last-one-direction": (recurrent(cell="gru", pooling="last", bidirectional=False), 5),
     "rnn-reversed-several": (recurrent(cell="rnn", reverse_source=True, pooling="last", several=True), 3),
+    "bag-words": (bag(word_ngrams=1), 3),
+    "bag-pairs": (bag(), 2),
+    "bag-runs-several": (bag(word_ngrams=4, several=True), 4),
 }
 every_kind = pytest.mark.parametrize("name", KINDS)
 
@@ -162,7 +174,7 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path, name: str) -> None:
     assert (labels.labels, labels.separator, loaded.vocabularies.digest) == (words.target.labels, words.target.separator, words.digest)
 
 
-@every_kind
+@pytest.mark.parametrize("name", [name for name, (config, _) in KINDS.items() if config.kind != "bag-classifier"])
 def test_the_vector_of_a_text_is_what_the_head_reads(name: str) -> None:
     model, batch = build(name)[0].eval(), batch_for(name)
     vectors, encoded = model.embed(batch.source), model.encode(batch.source)

@@ -16,6 +16,7 @@ from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
 from vitrail.models.base import LanguageModel, Model, unique_tensors
 from vitrail.models.build import MODEL_KINDS, build_model, count_parameters, read_config
+from vitrail.models.kinds.classifier import BagClassifier
 from vitrail.models.model_folder import load_folder, save_model
 from vitrail.models.transfer import take_vectors
 from vitrail.nn.probe import Probe
@@ -69,6 +70,7 @@ EXAMPLES = {
     "masked-language": Example({**BLOCKS, "encoder_layers": 2, "context": 16, "positions": "rotary", "activation": "gelu"}, masked),
     "transformer-classifier": Example({**BLOCKS, "encoder_layers": 2, "head_dropout": 0.0}, labelled(start=True), LABELS),
     "recurrent-classifier": Example({**CELLS, "head_dropout": 0.0}, labelled(start=False), LABELS),
+    "bag-classifier": Example({"width": 16, "word_ngrams": 3, "buckets": 500}, labelled(start=False), LABELS),
     "transformer-autoencoder": Example({**BLOCKS, "encoder_layers": 2, "decoder_layers": 2, "bottleneck": 24, "slots": 3}, reconstructed),
     "recurrent-autoencoder": Example({**CELLS, "bottleneck": 24}, reconstructed),
 }
@@ -184,6 +186,9 @@ def test_what_is_read_before_or_from_both_sides(kind: str) -> None:
         elif hasattr(model, "encode") and not kind.endswith("autoencoder"):
             seen, changed = (model.encode(pad_rows([row])).memory[0, :5] for row in (first, other))
             assert all(not torch.allclose(one, two) for one, two in zip(seen, changed, strict=True))
+        elif isinstance(model, BagClassifier):
+            seen, changed = (model.embed(pad_rows([row])) for row in (first, other))
+            assert not torch.allclose(seen, changed)
         else:
             seen, changed = (model.latent(pad_rows([row])) for row in (first, other))
             assert not torch.allclose(seen, changed)

@@ -10,7 +10,7 @@ from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, train_vocabulary
 from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
 from vitrail.models.build import AnyConfig, build_model
-from vitrail.models.kinds.classifier import ClassifierModel, RecurrentClassifierConfig, TransformerClassifierConfig
+from vitrail.models.kinds.classifier import BagClassifierConfig, ClassifierModel, RecurrentClassifierConfig, TransformerClassifierConfig
 from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
 
 LABELS = ["animal", "पशु", "動物"]
@@ -35,13 +35,14 @@ MASKED: dict[str, MaskedConfig] = {
     "masked-post-learned-untied-first": _masked(norm_position="post", positions="learned", max_positions=64, tie=False, pooling="first"),
     "masked-rms-swiglu": _masked(norm="rms", activation="swiglu", embedding_norm=True),
 }
-CLASSIFIERS: dict[str, TransformerClassifierConfig | RecurrentClassifierConfig] = {
+CLASSIFIERS: dict[str, TransformerClassifierConfig | RecurrentClassifierConfig | BagClassifierConfig] = {
     "softmax-first": _transformer(pooling="first"),
     "sigmoid-two": _transformer(),
     "several": _transformer(several=True, norm_position="post"),
     "gru-mean": _recurrent(cell="gru"),
     "lstm-last": _recurrent(cell="lstm", pooling="last"),
     "lstm-last-reversed-one-way": _recurrent(cell="lstm", pooling="last", reverse_source=True, bidirectional=False),
+    "bag": BagClassifierConfig(width=12, word_ngrams=3, buckets=150, context=64),
 }
 
 

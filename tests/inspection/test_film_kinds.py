@@ -82,7 +82,7 @@ def example(name: str) -> Validated:
 
 FEW = ("language:causal", "language:gru-residual", "masked:masked", "labels:several", "autoencoder:transformer-autoencoder-first")
 MORE = (
-    *("language:causal-post-learned-untied", "masked:masked-rms-swiglu", "labels:softmax-first", "labels:sigmoid-two"),
+    *("language:causal-post-learned-untied", "masked:masked-rms-swiglu", "labels:softmax-first", "labels:sigmoid-two", "labels:bag"),
     *("labels:lstm-last-reversed-one-way", "autoencoder:transformer-autoencoder", "autoencoder:recurrent-autoencoder"),
 )
 EVERY = [*FEW, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)]

@@ -115,17 +115,24 @@ def test_the_vector_of_the_text_is_made_of_the_tokens_that_are_named(name: str) 
 
 @pytest.mark.parametrize("name", [*MASKED, *CLASSIFIERS])
 def test_integrated_gradients_sum_to_what_the_text_adds(name: str) -> None:
-    """Held against the scores themselves, read twice: as they are, and with an embedding layer that gives the mean to every token."""
+    """Held against the scores themselves, read twice: as they are, and with an embedding layer that gives the mean to every token.
+
+    N-grams are a part of what their tokens add: there is then none.
+    """
     record = attributed(name, HIDDEN[0] if name in MASKED else TEXTS[0])
     model = reader(name).model
     layer = model.get_submodule("source_embedding")
     mean = model.get_parameter("source_embedding.weight").detach().mean(0)
     whole = scores(name, record)
-    blinded = layer.register_forward_hook(lambda module, inputs, output: mean.expand_as(output))
+    blinded = [layer.register_forward_hook(lambda module, inputs, output: mean.expand_as(output))]
+    if name == "bag":
+        ngrams = model.get_submodule("source_ngrams")
+        blinded.append(ngrams.register_forward_hook(lambda module, inputs, output: torch.zeros_like(output)))
     try:
         without = scores(name, record)
     finally:
-        blinded.remove()
+        for one in blinded:
+            one.remove()
     assert len(whole) == len(record["attribution.integrated_gradients"])
     np.testing.assert_allclose(record["attribution.integrated_gradients"].sum(1), np.subtract(whole, without), atol=0.05)
     assert record.facts.extras["attribution"]["integrated_gradients_gap"] < 0.05
@@ -147,6 +154,41 @@ def scores(name: str, record: Inspection) -> list[float]:
     return [float(signed[place]) for place in chosen or [likeliest]]
 
 
+@pytest.mark.parametrize("text", TEXTS)
+def test_tokens_and_ngrams_of_a_bag_sum_to_the_logit(text: str) -> None:
+    """A part that is left out is missing by exactly what it is said to add, where the number of parts stays the same."""
+    one, record = classifier("bag"), attributed("bag", text)
+    features, told = record.facts.extras["features"], labels_of(record)
+    assert told is not None
+    names = [row["name"] for row in record.facts.extras["attribution"]["rows"]]
+    for row, name in enumerate(names):
+        (logit,) = [label.logit for label in told.labels if label.label == name]
+        assert sum(feature["logits"][row] for feature in features) == pytest.approx(logit, abs=1e-5)
+        # What tokens get by gradient x input is their own part and their share of the n-grams.
+        shares = np.zeros(len(record.source_tokens))
+        for feature in features:
+            if feature["size"]:
+                shares[feature["first"] : feature["first"] + feature["size"]] += feature["logits"][row] / feature["size"]
+        np.testing.assert_allclose(record["attribution.gradient_x_input"][row], shares, atol=1e-5)
+    assert one.model.source_ngrams is not None
+    row = one.model.source_ngrams.weight
+    kept = row.detach().clone()
+    with torch.no_grad():
+        row.zero_()
+    try:
+        without = labels_of(one.inspect(text))
+    finally:
+        with torch.no_grad():
+            row.copy_(kept)
+    assert without is not None
+    for place, name in enumerate(names):
+        runs = sum(feature["logits"][place] for feature in features if feature["size"] > 1)
+        before, after = (next(label.logit for label in labels.labels if label.label == name) for labels in (told, without))
+        assert before - after == pytest.approx(runs, abs=1e-5)
+    drawn = to_text(record)
+    assert f"Tokens and n-grams in the logit of “{names[0]}”" in drawn and "and their n-grams" in drawn
+
+
 @pytest.mark.parametrize("name", ["masked", "several", "gru-mean"])
 def test_words_get_what_their_tokens_get_together(name: str) -> None:
     text = HIDDEN[3] if name in MASKED else TEXTS[3]
@@ -162,7 +204,7 @@ def test_words_get_what_their_tokens_get_together(name: str) -> None:
     np.testing.assert_allclose(record["word_attribution.occlusion"][:, single], alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["masked", "masked-post-learned-untied-first", "softmax-first", "lstm-last"])
+@pytest.mark.parametrize("name", ["masked", "masked-post-learned-untied-first", "softmax-first", "lstm-last", "bag"])
 def test_a_record_is_saved_read_and_drawn(name: str, tmp_path: Path) -> None:
     for text in HIDDEN if name in MASKED else TEXTS:
         record = attributed(name, text)
@@ -173,7 +215,7 @@ def test_a_record_is_saved_read_and_drawn(name: str, tmp_path: Path) -> None:
         drawn = to_text(record)
         assert text in drawn and all(columns_of(line) <= 100 for line in drawn.splitlines())
         assert ("Guesses: position" in drawn) == (name in MASKED) and ("Labels: probability" in drawn) == (name in CLASSIFIERS)
-        assert "What each word adds to" in drawn and ("Encoder self-attention: each token" in drawn) == (name != "lstm-last")
+        assert "What each word adds to" in drawn and ("Encoder self-attention: each token" in drawn) == (name not in ("lstm-last", "bag"))
         assert to_text(record, ascii=True).isascii()
     with pytest.raises(UsageError, match="no target"):
         _ = record.target

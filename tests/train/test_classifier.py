@@ -4,8 +4,11 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from same_bits import require_same_when_killed, require_same_when_stopped
 from sklearn.metrics import f1_score
 
@@ -13,15 +16,20 @@ import vitrail
 from vitrail import cli
 from vitrail.config import parse_override
 from vitrail.errors import DataError, ModelError, UsageError
+from vitrail.models.base import unique_tensors
+from vitrail.models.model_folder import load_folder
+from vitrail.train.choosing.choose_labels import LabelFacts, choose_for_labels
 from vitrail.train.request import Request, plan_run, to_run_config
 from vitrail.train.run import train
+from vitrail.vectors import WordVectors, save_vectors
 
 PRAISE, BLAME = ["good", "fine", "lovely"], ["bad", "awful", "dull"]
 THINGS = ["film", "book", "song", "meal", "show", "trip", "town"]
 SHAPE = {"width": 16, "dropout": 0.1, "context": 24}
 TRANSFORMER = {"kind": "transformer-classifier", "encoder_layers": 1, "heads": 2, "feed_forward": 24, **SHAPE}
 RECURRENT = {"kind": "recurrent-classifier", "embedding_width": 12, "pooling": "last", **SHAPE}
-MODELS = [pytest.param(TRANSFORMER, id="transformer"), pytest.param(RECURRENT, id="recurrent")]
+BAG = {"kind": "bag-classifier", "width": 16, "buckets": 200, "context": 24}
+MODELS = [pytest.param(TRANSFORMER, id="transformer"), pytest.param(RECURRENT, id="recurrent"), pytest.param(BAG, id="bag")]
 
 
 def examples(count: int) -> tuple[list[str], list[str]]:
@@ -59,7 +67,7 @@ def settings(folder: Path, model: dict[str, object], **changed: object) -> dict[
             "average_decay": 0.9,
             **changed,
         },
-        "optimizer": {"learning_rate": 0.01},
+        "optimizer": {"learning_rate": 0.05, "kind": "adagrad"} if model["kind"] == BAG["kind"] else {"learning_rate": 0.01},
         "schedule": {"warmup": "5 steps"},
     }
 
@@ -76,15 +84,19 @@ def test_killed_it_goes_on_to_the_same_bits(tmp_path: Path, model: dict[str, obj
     require_same_when_killed(table, tmp_path)
 
 
-@pytest.fixture(scope="module", params=["classifier-mini", "classifier-lstm"])
+@pytest.fixture(scope="module", params=["classifier-mini", "classifier-lstm", "fasttext"])
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run by two files from the command line, with the smallest of what zero configuration does not choose."""
     folder = tmp_path_factory.mktemp("run")
     source, target = write(folder)
-    small = ["model.width=16", "model.encoder_layers=1", "train.threads=1", "train.precision=fp32", "model.dropout=0.1"]
+    small = ["model.width=16", "train.threads=1", "train.precision=fp32"]
+    if request.param == "fasttext":
+        small += ["model.context=128"]
+    else:
+        small += ["model.encoder_layers=1", "model.dropout=0.1", "optimizer.learning_rate=0.01"]
     sets = [part for one in small for part in ("--set", one)]
     given = ["--text", str(source), "--labels", str(target), "--preset", request.param, "--duration", "120 steps", *sets]
-    assert cli.run(["train", *given, "-o", str(folder / "run"), "--set", "optimizer.learning_rate=0.01"]) == 0
+    assert cli.run(["train", *given, "-o", str(folder / "run")]) == 0
     return folder / "run"
 
 
@@ -199,6 +211,93 @@ def test_what_is_chosen_depends_on_the_examples(tmp_path: Path) -> None:
     assert to_run_config(table).task == "classification" and given["data"]["examples"] == table["data"]["examples"]
     with pytest.raises(UsageError, match="preset 'gpt-mini' with labels"):
         plan_run(Request(file=file, overrides=(parse_override("preset=gpt-mini"),)), tmp_path / "none", gpu=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ({}, {"data.subwords.kind": "word", "data.subwords.size": 200_000, "model.buckets": 65_536, "train.duration": "5 epochs"}),
+        ({"model": {"word_ngrams": 4}}, {"model.buckets": 262_144}),
+        ({"model": {"word_ngrams": 1}}, {"model.buckets": None}),
+        ({"data": {"subwords": {"kind": "bpe"}}}, {"data.subwords.kind": None, "data.subwords.size": 4_000}),
+        ({"data": {"several": True}}, {"model.several": True}),
+        ({"model": {"word_ngrams": -1}}, {"model.buckets": None}),
+        ({"model": 3}, {"model.buckets": 65_536}),
+    ],
+    ids=str,
+)
+def test_a_bag_of_words_is_chosen_for_its_text(given: dict[str, Any], chosen: dict[str, Any]) -> None:
+    facts = LabelFacts(examples=6_200, words=19.0, longest=40, characters=60)
+    found = {choice.name: choice.value for choice in choose_for_labels(facts, preset="fasttext", asked=given)}
+    assert {name: found.get(name) for name in chosen} == chosen
+    assert found["optimizer.kind"] == "adagrad" and found["train.average_decay"] == 0
+    few, many = (choose_for_labels(facts._replace(examples=number), preset="fasttext") for number in (3, 10**9))
+    assert [{choice.name: choice.value for choice in one}["model.buckets"] for one in (few, many)] == [1_024, 2_000_000]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["model.buckets=0"], ["model.buckets", "greater than or equal to 1", "not 0"]),
+        (["model.buckets=-5"], ["model.buckets", "not -5"]),
+        (["model.word_ngrams=0"], ["model.word_ngrams", "greater than or equal to 1"]),
+        (["model.word_ngrams=100"], ["model.word_ngrams", "less than or equal to"]),
+        (["model.heads=2"], ["model.heads", "transformer-classifier"]),
+        (["model.output=softmax", "data.several=true"], ["softmax with labels that may hold together", "--set model.output=sigmoid"]),
+    ],
+)
+def test_settings_that_a_bag_of_words_cannot_have(
+    settings: list[str], told: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = write(tmp_path)
+    sets = [part for one in settings for part in ("--set", one)]
+    command = ["train", "--text", str(source), "--labels", str(target), "--preset", "fasttext", *sets, "-o", str(tmp_path / "run")]
+    assert cli.run(command) == UsageError.exit_code
+    error = capsys.readouterr().err
+    assert all(part in error for part in told), error
+
+
+def test_texts_of_one_kind_of_word_each_empty_or_unknown_are_classified(tmp_path: Path) -> None:
+    """Every text once and no word twice: nothing can be learned, and the labels' own frequencies are what is left."""
+    lines = [f"once{number}" for number in range(60)]
+    (tmp_path / "texts.txt").write_text("".join(f"{line}\n" for line in lines))
+    (tmp_path / "labels.txt").write_text("".join("rare\n" if number % 4 == 0 else "usual\n" for number in range(60)))
+    sets = ["preset=fasttext", "train.threads=1", "train.duration=20 steps", "data.holdout.test_examples=0"]
+    run = vitrail.train_classifier(tmp_path / "texts.txt", tmp_path / "labels.txt", tmp_path / "run", settings=sets)
+    for text in ("", "   ", "нет", "never seen 犬"):
+        found = run.classify(text)
+        assert found.label == "usual" and found.probabilities == run.classify("").probabilities
+
+
+def test_a_bag_of_words_starts_from_vectors_and_from_another_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = write(tmp_path)
+    draw = np.random.default_rng(1)
+    words = ["the", "film", "good", "bad", "unheard"]
+    vectors = WordVectors(words, draw.normal(size=(5, 24)).astype(np.float32))
+    save_vectors(vectors, tmp_path / "vectors")
+    command = ["train", "--text", str(source), "--labels", str(target), "--preset", "fasttext", "--set", "train.threads=1"]
+    start = ["--init", f"embeddings={tmp_path / 'vectors'}", "--duration", "1 steps", "--set", "optimizer.learning_rate=1e-9"]
+    assert cli.run([*command, *start, "-o", str(tmp_path / "one")]) == 0
+    log = (tmp_path / "one" / "log.txt").read_text()
+    assert "model.width = 24" in log and "4 taken as they are" in log
+    loaded = load_folder(tmp_path / "one")
+    table = loaded.model.get_parameter("source_embedding.weight").detach().numpy()
+    for word in words[:4]:
+        (id,) = loaded.vocabularies.source.encode(f"{word}")
+        given = vectors.matrix[vectors.index[word]]
+        np.testing.assert_allclose(table[id] / np.linalg.norm(table[id]), given / np.linalg.norm(given), atol=1e-5)
+    # A whole bag: its n-grams as well, whose rows depend on the words alone.
+    assert cli.run([*command, "-o", str(tmp_path / "two"), "--set", "model.word_ngrams=3"]) == 0
+    again = ["--init", f"all={tmp_path / 'two'}", "--duration", "1 steps", "--set", "optimizer.learning_rate=1e-9"]
+    assert cli.run([*command[:5], *command[7:], *again, "-o", str(tmp_path / "three")]) == 0
+    two, three = (load_folder(tmp_path / name) for name in ("two", "three"))
+    assert two.config == three.config
+    for name, tensor in unique_tensors(two.model).items():
+        torch.testing.assert_close(unique_tensors(three.model)[name], tensor, atol=1e-6, rtol=1e-5)
+    capsys.readouterr()
+    refused = [*command[:5], "--preset", "classifier-lstm", "--init", f"encoder={tmp_path / 'two'}", "-o", str(tmp_path / "four")]
+    assert cli.run(refused) == UsageError.exit_code
+    assert "bag-classifier" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from vitrail.data.batches import Batch
-from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
-from vitrail.models.base import Model
+from vitrail.data.batches import Batch, pad_rows
+from vitrail.data.examples.labelled import LabelledBatch
+from vitrail.data.vocabularies.labels import LabelVocabulary
+from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
+from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import build_model
+from vitrail.models.kinds.classifier import BagClassifier, BagClassifierConfig
 from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.models.places import distances
 from vitrail.nn.losses import LossSum
@@ -348,3 +351,66 @@ def test_a_tied_table_is_before_the_layers_and_a_recurrent_language_model_has_la
 def test_without_rates_by_layer_there_are_two_groups_and_one_rate() -> None:
     (optimizer,) = Optimizer(small_model(), OptimizerConfig()).optimizers
     assert len(optimizer.param_groups) == 2 and not any("layer_share" in group for group in optimizer.param_groups)
+
+
+# ---- rows alone ------------------------------------------------------------------------------------------------------------------
+
+
+def bag_batches() -> tuple[BagClassifier, list[LabelledBatch]]:
+    words = CharacterVocabulary(list("abcdefgh"))
+    torch.manual_seed(5)
+    model = build_model(
+        BagClassifierConfig(width=6, buckets=50), Vocabularies(words, LabelVocabulary(["x", "y"], separator=""), joint=False)
+    )
+    assert isinstance(model, BagClassifier)
+    rows = [words.encode(text) for text in ("abba", "cab", "deaf", "a", "bed", "fade")]
+    return model, [LabelledBatch(pad_rows(rows[first : first + 2]), torch.eye(2)) for first in range(0, 6, 2)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"clip_norm": 0.01}, {"clip_value": 0.001}, {"clip_norm": 0.05, "clip_value": 0.004}, {"l1": 0.01}, {"weight_decay": 0.1}],
+    ids=str,
+)
+def test_steps_of_rows_alone_are_those_of_the_whole_table(changes: dict[str, float]) -> None:
+    """Held against torch's Adagrad and clipping on gradients written out in full."""
+    config = OptimizerConfig.model_validate({"kind": "adagrad", "learning_rate": 0.1, "clip_norm": 0.0} | changes)
+    (mine, batches), (other, _) = bag_batches(), bag_batches()
+    optimizer, whole = Optimizer(mine, config), Optimizer(other, config)
+    torchs = torch.optim.Adagrad(
+        [
+            {"params": [w for w in other.parameters() if w.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [other.head.linear.bias]},
+        ],
+        lr=0.1,
+        eps=config.epsilon,
+    )
+    by_rows = not {"l1", "weight_decay"} & changes.keys()
+    for batch in [*batches, *batches]:
+        optimizer.clear()
+        with optimizer.by_rows(wanted=True):
+            mine.loss(batch).nats.backward()
+        assert mine.source_embedding.weight.grad is not None
+        assert mine.source_embedding.weight.grad.is_sparse == by_rows and not mine.source_embedding.sparse
+        norms = optimizer.clip()
+        other.zero_grad()
+        other.loss(batch).nats.backward()
+        assert norms.before == pytest.approx(float(nn.utils.get_total_norm(gradients(other))), rel=1e-5)
+        assert whole.clip().after == pytest.approx(norms.after, rel=1e-5)
+        optimizer.step(0.5)
+        torchs.param_groups[0]["lr"] = torchs.param_groups[1]["lr"] = 0.05
+        torchs.step()
+    for name, value in unique_tensors(mine).items():
+        torch.testing.assert_close(value, unique_tensors(other)[name], atol=1e-6, rtol=1e-5)
+
+
+def test_only_rows_of_a_batch_move() -> None:
+    model, batches = bag_batches()
+    before = model.source_embedding.weight.detach().clone()
+    optimizer = Optimizer(model, OptimizerConfig(kind="adagrad"))
+    with optimizer.by_rows(wanted=True):
+        model.loss(batches[0]).nats.backward()
+    assert len(optimizer.gradients()[0]) == 5, "a, b, c, <eos>, and padding, whose gradient is zero"
+    optimizer.step(1.0)
+    moved = (model.source_embedding.weight != before).any(1).nonzero()[:, 0].tolist()
+    assert moved == [EOS, *CharacterVocabulary(list("abcdefgh")).encode("abc")]

@@ -23,6 +23,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "masked-language": {**BLOCKS, "encoder_layers": 1, "context": 16},
     "transformer-classifier": {**BLOCKS, "encoder_layers": 1},
     "recurrent-classifier": CELLS,
+    "bag-classifier": {"width": 12, "buckets": 300},
     "transformer-autoencoder": {**BLOCKS, "encoder_layers": 1, "decoder_layers": 1, "bottleneck": 8, "latent": "variational"},
     "recurrent-autoencoder": {**CELLS, "bottleneck": 8, "noise": {"deletion": 0.2}},
 }

@@ -158,6 +158,10 @@ class Model(nn.Module, ABC):
         named = self.named_parameters()
         return [weight for name, weight in named if weight.ndim == 2 and id(weight) not in tables and name != "output_weight"]
 
+    def lookup_tables(self) -> list[nn.Embedding]:
+        """Tables of which a batch reads few rows and that nothing else reads: their gradients need not be written out in full."""
+        return []
+
 
 class CarriedState(State):
     """A state that is also carried from one block of a text to the next, and saved in checkpoints."""

@@ -8,13 +8,15 @@ from pydantic import Discriminator, Tag, TypeAdapter
 from torch import nn
 
 from vitrail.config import Config
-from vitrail.data.vocabularies.subwords import EOS, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, Subwords, Vocabularies, WordVocabulary
 from vitrail.errors import UsageError
 from vitrail.models.base import Model, TranslationModel
 from vitrail.models.kinds import autoencoder, causal, classifier, language, masked, recurrent, transformer
 from vitrail.models.kinds.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
 from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
 from vitrail.models.kinds.classifier import (
+    BagClassifier,
+    BagClassifierConfig,
     RecurrentClassifier,
     RecurrentClassifierConfig,
     TransformerClassifier,
@@ -49,7 +51,7 @@ ModelConfig = TransformerConfig | RecurrentConfig | TransformerAutoencoderConfig
 """Every architecture that translates: an autoencoder translates into the same words."""
 LanguageModelConfig = LanguageConfig | CausalConfig
 """Every architecture that writes text."""
-ClassifierConfig = TransformerClassifierConfig | RecurrentClassifierConfig
+ClassifierConfig = TransformerClassifierConfig | RecurrentClassifierConfig | BagClassifierConfig
 """Every architecture that gives labels."""
 AnyConfig = ModelConfig | LanguageModelConfig | MaskedConfig | ClassifierConfig
 """Every architecture that can be built."""
@@ -92,6 +94,10 @@ def _make_transformer_classifier(config: TransformerClassifierConfig, source: in
 
 def _make_recurrent_classifier(config: RecurrentClassifierConfig, source: int, target: int) -> Model:
     return RecurrentClassifier(config, vocabulary=source, labels=target - (EOS + 1))
+
+
+def _make_bag_classifier(config: BagClassifierConfig, source: int, target: int) -> Model:
+    return BagClassifier(config, vocabulary=source, labels=target - (EOS + 1))
 
 
 MODEL_KINDS: dict[str, ModelKind] = {
@@ -137,6 +143,12 @@ MODEL_KINDS: dict[str, ModelKind] = {
         {name: config for name, config in classifier.PRESETS.items() if isinstance(config, RecurrentClassifierConfig)},
         "classification",
     ),
+    "bag-classifier": ModelKind(
+        BagClassifierConfig,
+        _make_bag_classifier,
+        {name: config for name, config in classifier.PRESETS.items() if isinstance(config, BagClassifierConfig)},
+        "classification",
+    ),
     "transformer-autoencoder": ModelKind(
         TransformerAutoencoderConfig,
         autoencoder.transformer_autoencoder,
@@ -168,6 +180,7 @@ AnyModelConfig = Annotated[
     | Annotated[MaskedConfig, Tag("masked-language")]
     | Annotated[TransformerClassifierConfig, Tag("transformer-classifier")]
     | Annotated[RecurrentClassifierConfig, Tag("recurrent-classifier")]
+    | Annotated[BagClassifierConfig, Tag("bag-classifier")]
     | Annotated[TransformerAutoencoderConfig, Tag("transformer-autoencoder")]
     | Annotated[RecurrentAutoencoderConfig, Tag("recurrent-autoencoder")],
     Discriminator(_kind),
@@ -221,8 +234,16 @@ def build_model(config: AnyConfig, vocabularies: Vocabularies) -> Model:
             remedy="--set model.tie=target, or --set data.subwords.joint=true",
         )
     model = make_model(config, source=vocabularies.source.size, target=vocabularies.target.size)
+    if isinstance(model, BagClassifier):
+        model.name_tokens(_names(vocabularies.source))
     shorten_lookups(model)
     return model
+
+
+def _names(vocabulary: Subwords) -> list[str]:
+    """The text of each token; a word is the same with and without a space before it."""
+    pieces = vocabulary.pieces(range(vocabulary.size))
+    return [piece.removeprefix("▁") for piece in pieces] if isinstance(vocabulary, WordVocabulary) else pieces
 
 
 @overload

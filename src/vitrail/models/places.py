@@ -152,13 +152,17 @@ def layer_outputs(places: Iterable[Place], side: Side) -> list[Place]:
 
 
 def gradient_places(places: Iterable[Place]) -> list[Place]:
-    """The places for comparing gradients over time steps and layers: each layer's last residual sum, or the state of its forward cell."""
+    """The places for comparing gradients over time steps and layers: each layer's last residual sum, or the state of its forward cell.
+
+    Without layers: the embeddings.
+    """
     found: dict[tuple[Side, int | None], Place] = {}
-    for place in places:
+    every = list(places)
+    for place in every:
         forward = place.role == "hidden" and place.order in ("forward", "reversed")
         if place.role == "residual" or forward:
             found[place.side, place.layer] = place
-    return list(found.values())
+    return list(found.values()) or [place for place in every if place.role == "embedded"]
 
 
 def attention_places(path: str, *, side: Side, reads: Side, layer: int, heads: int) -> list[Place]:

@@ -13,6 +13,7 @@ from vitrail.errors import UsageError
 from vitrail.models.base import Model
 from vitrail.models.build import AnyConfig
 from vitrail.models.kinds.blocks import BlockConfig, CellsConfig
+from vitrail.models.kinds.classifier import BagClassifierConfig
 from vitrail.models.model_folder import LoadedFolder
 from vitrail.models.places import HALVES, TABLES, Side, group_of, numbered, rank
 from vitrail.vectors.embedding_rows import EmbeddingRows, rows_for
@@ -24,8 +25,17 @@ ROLES: tuple[Role, ...] = ("all", "encoder", "decoder", "embeddings", "source_em
 
 _BLOCK = ("width", "heads", "head_width", "feed_forward", "activation", "norm", "norm_position", "positions", "embedding_norm")
 _CELL = ("cell", "embedding_width", "width", "norm", "residual")
+_BAG = ("width", "word_ngrams", "buckets")
 _READING = ("bidirectional", "reverse_source")
 _ASKING = ("attention", "input_feeding")
+AnyShape = BlockConfig | CellsConfig | BagClassifierConfig
+"""What a model can be made of."""
+_MADE_OF: dict[type[AnyShape], tuple[str, tuple[str, ...]]] = {
+    BlockConfig: ("Transformer blocks", _BLOCK),
+    CellsConfig: ("recurrent cells", _CELL),
+    BagClassifierConfig: ("a bag of words", _BAG),
+}
+"""Its name, and the settings that must fit."""
 _DEPTHS = ("decoder_layers", "layers")
 _HALVES_OF: dict[Role, tuple[Side, ...]] = {"all": ("source", "target"), "encoder": ("source",), "decoder": ("target",)}
 _SIDES_OF: dict[Role, tuple[Side, ...]] = {
@@ -56,7 +66,7 @@ class Asked(NamedTuple):
         return f"init {self.role} = {self.named}"
 
 
-def fitting_settings(asked: Asked, config: type[BlockConfig | CellsConfig]) -> dict[str, Any]:
+def fitting_settings(asked: Asked, config: type[AnyShape]) -> dict[str, Any]:
     """The settings of a model, of the given class, that weights of this role ask for, each with the donor's value.
 
     Raises UsageError where the two are built of different things, or the donor lacks the role.
@@ -73,16 +83,16 @@ def fitting_settings(asked: Asked, config: type[BlockConfig | CellsConfig]) -> d
         )
     known, own = set(type(donor).model_fields), set(config.model_fields)
     depths = [[name for name in _DEPTHS if name in fields] for fields in (own, known)]
-    halves, blocks = _HALVES_OF[role], issubclass(config, BlockConfig)
+    halves = _HALVES_OF[role]
     for what, fields, named in (("a model of kind " + donor.kind, known, depths[1]), ("the model that is trained", own, depths[0])):
         if not {"all": True, "encoder": "encoder_layers" in fields, "decoder": bool(named)}[role]:
             raise UsageError(f"{asked}: {what} has no {role}", expected=f"a model with one, for init {role}")
-    if isinstance(donor, BlockConfig) != blocks:
-        found, wanted = ("recurrent cells", "Transformer blocks") if blocks else ("Transformer blocks", "recurrent cells")
+    (found, _), (wanted, fits) = (next(told for made, told in _MADE_OF.items() if issubclass(one, made)) for one in (type(donor), config))
+    if found != wanted:
         raise UsageError(
             f"{asked}: a model of kind {donor.kind} is made of {found}", expected=f"one of {wanted}, as the model that is trained"
         )
-    names = [*(_BLOCK if blocks else _CELL)]
+    names = [*fits]
     if isinstance(donor, BlockConfig) and donor.positions == "learned":
         names.append("max_positions")
     names += ["encoder_layers", *_READING] if "source" in halves else []
@@ -95,7 +105,7 @@ def fitting_settings(asked: Asked, config: type[BlockConfig | CellsConfig]) -> d
     return fitting
 
 
-def all_fitting_settings(parts: Sequence[Asked], config: type[BlockConfig | CellsConfig]) -> dict[str, tuple[Asked, Any]]:
+def all_fitting_settings(parts: Sequence[Asked], config: type[AnyShape]) -> dict[str, tuple[Asked, Any]]:
     """The settings that all parts ask for, each with the part that asks. Raises UsageError where two parts contradict each other."""
     found: dict[str, tuple[Asked, Any]] = {}
     for part in parts:

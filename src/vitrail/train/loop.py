@@ -159,14 +159,16 @@ def accumulate_gradients(learner: Learner, batches: Iterable[tuple[int, AnyBatch
     for index, batch in batches:
         seed_all(learner.config.seed, index)
         batch = type(batch)(*(part.to(learner.device, non_blocking=True) for part in batch))
-        with torch.autocast(learner.device.type, learner.dtype, enabled=learner.dtype != torch.float32):
-            loss = learner.loss(index, batch)
-        loss.nats.backward()  # pyright: ignore[reportUnknownMemberType]
+        # Sums over processes are of whole gradients.
+        with learner.optimizer.by_rows(wanted=learner.ranks.world == 1):
+            with torch.autocast(learner.device.type, learner.dtype, enabled=learner.dtype != torch.float32):
+                loss = learner.loss(index, batch)
+            loss.nats.backward()  # pyright: ignore[reportUnknownMemberType]
         totals += torch.stack([loss.nats.detach().cpu().double(), loss.plain_nats.detach().cpu().double(), loss.tokens.cpu().double()])
     for parameter in learner.optimizer.parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    found = [parameter.grad for parameter in learner.optimizer.parameters if parameter.grad is not None]
+    found = learner.optimizer.gradients()
     learner.ranks.sum(totals, *found)
     nats, plain_nats, tokens = totals.tolist()
     torch._foreach_div_(found, tokens)  # pyright: ignore[reportPrivateUsage]

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -14,6 +15,8 @@ from vitrail.config import Config, split_share
 from vitrail.models.base import Model
 from vitrail.models.places import distances
 
+_TINY = 1e-6
+"""Added to a norm that is divided by, as torch.nn.utils.clip_grads_with_norm_ does."""
 LAYER_SHARE = "layer_share"
 """Of a group of parameters: its share of the learning rate."""
 
@@ -21,8 +24,9 @@ LAYER_SHARE = "layer_share"
 class OptimizerConfig(Config):
     """The optimizer: how gradients change weights."""
 
-    kind: Literal["adamw", "sgd", "muon"] = "adamw"
-    """adamw; sgd with momentum; or muon for the matrices inside blocks, with adamw for everything else."""
+    kind: Literal["adamw", "sgd", "muon", "adagrad"] = "adamw"
+    """adamw; sgd with momentum; muon for the matrices inside blocks, with adamw for everything else; or adagrad, whose steps take only the
+    rows of large tables that a batch reads."""
     learning_rate: float = Field(default=3e-3, gt=0)
     """Rate at the top of the schedule."""
     beta_1: float = Field(default=0.9, ge=0, lt=1)
@@ -30,10 +34,10 @@ class OptimizerConfig(Config):
     beta_2: float = Field(default=0.98, ge=0, lt=1)
     """Decay of the mean squared gradient (adamw)."""
     epsilon: float = Field(default=1e-9, gt=0)
-    """Added to adamw's denominator."""
+    """Added to the denominator of adamw and adagrad."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """L2: each step subtracts rate * weight_decay * w from every matrix w, apart from the gradient (decoupled; sgd: added to the
-    gradient)."""
+    """L2: each step subtracts rate * weight_decay * w from every matrix w, apart from the gradient (decoupled; sgd and adagrad: added to
+    the gradient)."""
     l1: float = Field(default=0.0, ge=0)
     """L1 penalty: l1 * sign(w) is added to every matrix's gradient, after clipping."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -161,6 +165,9 @@ class Optimizer:
         away = distances(name for name, _ in model.named_parameters()) if config.layer_decay < 1 else {}
         shares = {id(p): config.layer_decay ** away.get(name, 0) for name, p in model.named_parameters()}
         self.optimizers = self._build(inner, shares)
+        # What adds to every row at each step, or keeps moments of every row, needs the whole gradient.
+        by_rows = config.kind == "adagrad" and config.weight_decay == config.l1 == 0
+        self._tables = model.lookup_tables() if by_rows else []
 
     def _build(self, inner: Sequence[Tensor], shares: Mapping[int, float]) -> list[torch.optim.Optimizer]:
         config = self.config
@@ -170,6 +177,8 @@ class Optimizer:
         groups = [*self._groups(decayed, shares, decay=config.weight_decay), *self._groups(plain, shares, decay=0.0)]
         if config.kind == "sgd":
             return [torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.beta_1)]
+        if config.kind == "adagrad":
+            return [torch.optim.Adagrad(groups, lr=config.learning_rate, eps=config.epsilon)]
         betas = (config.beta_1, config.beta_2)
         adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.epsilon, fused=True)
         if not inner:
@@ -187,21 +196,42 @@ class Optimizer:
             by_share.setdefault(shares[id(parameter)], []).append(parameter)
         return [{"params": by_share[share], "weight_decay": decay, LAYER_SHARE: share} for share in sorted(by_share, reverse=True)]
 
+    @contextmanager
+    def by_rows(self, *, wanted: bool) -> Generator[None]:
+        """Let large tables have gradients of the rows alone that are read inside, where the optimizer takes these. Args: wanted: or not."""
+        tables = self._tables if wanted else []
+        for table in tables:
+            table.sparse = True
+        try:
+            yield
+        finally:
+            for table in tables:
+                table.sparse = False
+
+    def gradients(self) -> list[Tensor]:
+        """The numbers of all gradients, to be changed in place: those of rows alone are first added up by row."""
+        for parameter in self.parameters:
+            if parameter.grad is not None and parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.coalesce()
+        found = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        return [gradient.values() if gradient.is_sparse else gradient for gradient in found]
+
     def clip(self) -> ClippedNorm:
         """Scale the gradient down to the largest allowed norm, then cut its elements, then add the L1 penalty.
 
         grad <- grad · threshold / ||grad||_2 where ||grad||_2 > threshold (Pascanu et al. 2013). A norm that is not finite is left alone.
         """
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = self.gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
         before = float(norm)
         after = before
         if math.isfinite(before):
             if 0 < self.config.clip_norm < before:
-                torch.nn.utils.clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
+                torch._foreach_mul_(gradients, (self.config.clip_norm / (norm + _TINY)).clamp(max=1.0))  # pyright: ignore[reportPrivateUsage]
                 after = self.config.clip_norm
             if self.config.clip_value > 0:
-                torch.nn.utils.clip_grad_value_(self.parameters, self.config.clip_value)
+                torch._foreach_clamp_min_(gradients, -self.config.clip_value)  # pyright: ignore[reportPrivateUsage]
+                torch._foreach_clamp_max_(gradients, self.config.clip_value)  # pyright: ignore[reportPrivateUsage]
                 after = float(torch.nn.utils.get_total_norm(gradients))
             if self.config.l1 > 0:
                 for weight in self.matrices:
@@ -221,7 +251,8 @@ class Optimizer:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.config.learning_rate * share * group.get(LAYER_SHARE, 1.0)
-            optimizer.step()
+            with torch.sparse.check_sparse_tensor_invariants(False):  # what torch makes itself; unsaid, it warns
+                optimizer.step()
 
     def clear(self) -> None:
         """Forget the gradients."""

@@ -45,6 +45,25 @@ def bucket_of(ngram: bytes, buckets: int) -> int:
     return found % buckets
 
 
+def word_hashes(words: Sequence[str]) -> Rows:
+    """The hash of each whole word, as the signed 32-bit number that fastText makes n-grams of words of.
+
+    Cost: as many passes as the longest word has bytes, each over the words that are so long.
+    """
+    texts = [word.encode("utf-8", "surrogatepass") for word in words]
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    order = np.argsort(-lengths, kind="stable")
+    starts = (np.cumsum(lengths) - lengths)[order]
+    signed = np.frombuffer(b"".join(texts), dtype=np.int8).astype(np.int32).view(np.uint32)
+    found = np.full(len(texts), _FNV_START, dtype=np.uint32)
+    for place, count in enumerate(np.searchsorted(lengths[order[::-1]], np.arange(lengths.max(initial=0)), side="right")):
+        longer = slice(0, len(texts) - int(count))
+        found[longer] = (found[longer] ^ signed[starts[longer] + place]) * np.uint32(_FNV_PRIME)
+    hashes = np.empty_like(found)
+    hashes[order] = found
+    return hashes.view(np.int32).astype(np.int64)
+
+
 class WordBuckets(NamedTuple):
     """The rows of the n-grams of several words, one word after the other."""
 

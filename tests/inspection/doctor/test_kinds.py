@@ -43,6 +43,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "context": 24,
     },
     "classifier-gru": {"kind": "recurrent-classifier", **CELLS, "cell": "gru", "reverse_source": True, "pooling": "last"},
+    "classifier-bag": {"kind": "bag-classifier", "width": 16, "buckets": 300, "word_ngrams": 3, "context": 24},
     "autoencoder": {"kind": "transformer-autoencoder", **BLOCKS, "encoder_layers": 2, "decoder_layers": 2, "bottleneck": 8, "slots": 4},
     "autoencoder-first": {
         "kind": "transformer-autoencoder",

@@ -4,8 +4,8 @@ import pytest
 
 from vitrail.data.preparing.holdout import sentence_key
 from vitrail.data.preparing.prepared import Texts
-from vitrail.data.vocabularies.vocabulary import CharacterVocabulary
-from vitrail.doctor.checks.text_checks import Shared, count_shared, judge_leak, judge_sides, judge_tokens, token_statistics
+from vitrail.data.vocabularies.vocabulary import CharacterVocabulary, WordVocabulary
+from vitrail.doctor.checks.text_checks import UNKNOWN_WORDS, Shared, count_shared, judge_leak, judge_sides, judge_tokens, token_statistics
 
 LETTERS = CharacterVocabulary(list("abcdefgh "))
 
@@ -34,6 +34,18 @@ def test_unknown_tokens_are_a_fault_where_train_has_few() -> None:
     assert judge_tokens("source", train, train).severity == "ok"
     assert judge_tokens("source", train, dev).severity == "fault"
     assert judge_tokens("source", dev, dev).severity == "ok"  # train is no better: a small vocabulary, not a wrong text
+
+
+def test_a_tenth_of_new_words_is_no_fault() -> None:
+    """A vocabulary of words has all words of its training text, and other text of the same sort has more."""
+    lines = [f"word{number} is here and there now" for number in range(40)]
+    data = WordVocabulary.train(lines[:20], size=99)
+    known, new = (token_statistics(part, data.encode_batch(part), data) for part in (lines[:20], lines[20:]))
+    assert 0.1 < new.unknown < UNKNOWN_WORDS
+    assert judge_tokens("source", known, new, most=UNKNOWN_WORDS).severity == "ok"
+    other = ["dies ist ein Satz in einer anderen Sprache here"]
+    wrong = token_statistics(other, data.encode_batch(other), data)
+    assert judge_tokens("source", known, wrong, most=UNKNOWN_WORDS).severity == "fault"
 
 
 def test_sides_are_told_apart_by_their_words() -> None:

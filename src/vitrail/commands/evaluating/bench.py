@@ -165,14 +165,16 @@ def bench_classify(
         ),
     ] = None,
     tfidf: Annotated[bool, typer.Option(help="Train TF-IDF with logistic regression, too.")] = True,
+    fasttext: Annotated[bool, typer.Option(help="Train --preset fasttext, too, and the fasttext program where it is installed.")] = True,
     settings: console.Set = None,
     json: console.Json = False,
 ) -> None:
-    """Classifiers on the same examples: from scratch, variants of it, and TF-IDF with logistic regression; with intervals.
+    """Classifiers on the same examples: from scratch, variants of it, fastText, and TF-IDF with logistic regression; with intervals.
 
     vitrail bench classify --examples train.tsv --test test.tsv -o runs/bench --variant "lstm:preset=classifier-lstm".
     """
     from vitrail.bench.classifying.compare import Variant, compare_classifiers
+    from vitrail.bench.classifying.program import is_installed
     from vitrail.commands.shared.data_options import AnyTextOptions
     from vitrail.commands.training.train import read_part
     from vitrail.config import Override, parse_override
@@ -191,9 +193,18 @@ def bench_classify(
         systems.append(Variant(name.strip(), (*common, *(parse_override(one.strip()) for one in own.split(";") if one.strip()))))
     if init:
         systems.append(Variant(f"from {' and '.join(init)}", (*common, Override(("init",), [read_part(part) for part in init]))))
+    if fasttext:
+        # Settings of another model do not fit it.
+        fitting = [one for one in common if one.path[0] not in ("preset", "model", "optimizer", "schedule", "init", "lora")]
+        systems.append(Variant("fasttext", (*fitting, Override(("preset",), "fasttext"))))
+        if not is_installed():
+            console.say("without the fasttext program, which is not installed: pip install fasttext-wheel")
     options = AnyTextOptions(examples=[labelled.examples], devs=[labelled.dev] if labelled.dev else None, test=labelled.test)
     numbers = [int(part) for part in seeds.split(",")]
-    report = compare_classifiers(options.overrides(), output, variants=systems, seeds=numbers, tfidf=tfidf, say=console.say)
+    program = fasttext and is_installed()
+    report = compare_classifiers(
+        options.overrides(), output, variants=systems, seeds=numbers, tfidf=tfidf, program=program, say=console.say
+    )
     console.show(report.to_json() if json else report.to_text())
 
 

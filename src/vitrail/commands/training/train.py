@@ -26,7 +26,7 @@ class Training:
         typer.Option(
             metavar="NAME",
             help="Model: tiny, small, base, big; rnn, gru, lstm, lstm-attention, gru-attention; of plain text: lstm-lm, gru-lm, rnn-lm,"
-            " gpt-mini, bert-mini, autoencoder-mini, autoencoder-lstm; of labels: classifier-mini, classifier-lstm.",
+            " gpt-mini, bert-mini, autoencoder-mini, autoencoder-lstm; of labels: classifier-mini, classifier-lstm, fasttext.",
             show_default=False,
         ),
     ] = ""

@@ -22,6 +22,8 @@ from vitrail.files import write_file
 NewTokens = int | Literal["characters"]
 """How many tokens are added to a vocabulary, at most; or every character that it does not know."""
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
+SPACED = "vitrail vocabulary spaced"
+"""Format of the file of a vocabulary of words that only spaces divide."""
 SPECIAL = ("<pad>", "<unk>", "<s>", "</s>")
 """How the special ids are shown. The same text in a sentence is plain text and never becomes a special id."""
 
@@ -312,15 +314,17 @@ class WordVocabulary(_TokenVocabulary):
     letter of Thai is a word.
     The space before a token belongs to it, and a space is put before the text. Thus joining tokens gives back the text.
 
-    Files of format 1 had words of letters and digits alone, cut at combining marks; they are read as they were learned.
+    Files of format 1 had words of letters and digits alone, cut at combining marks; they are read as they were learned. In files of the
+    format SPACED, words are what spaces divide, as in models of programs that divide text so.
     """
 
     kind = "word"
-    formats = ("vitrail vocabulary 1", "vitrail vocabulary 2")
+    formats = ("vitrail vocabulary 1", SPACED, "vitrail vocabulary 2")
     _patterns: ClassVar[dict[str, "re.Pattern[str] | regex.Pattern[str]"]] = {
         formats[0]: re.compile(r" ?(?:\w+(?:['’-]\w+)*|[^\w ])"),
         # (?w): \B matches where no word ends or begins, so that the rest of a letter's word is taken whatever it is.
-        formats[1]: regex.compile(r"(?ws) ?(?:\w(?:\B.)*+(?:[-\u2010\u2011]\w(?:\B.)*+)*+|\X)"),
+        formats[1]: re.compile(r" [^ ]+"),
+        formats[2]: regex.compile(r"(?ws) ?(?:\w(?:\B.)*+(?:[-\u2010\u2011]\w(?:\B.)*+)*+|\X)"),
     }
     _unknown = " \ufffd"
 

@@ -10,6 +10,7 @@ from vitrail.data.preparing.prepared import PreparedLabels
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import LITTLE, little, word_entropy
+from vitrail.models.kinds.classifier import BagClassifierConfig
 from vitrail.train.choosing.choose import LEAST_STEPS
 from vitrail.train.choosing.schedule_length import LOW, WARMUP, highest_share, warn_of_warmup
 from vitrail.train.loop import steadier_settings
@@ -156,11 +157,13 @@ def judge_learning(course: TrainingHistory, entropy: float, *, most: float = LIT
 
 def overfitting(run: RunUnderTest) -> list[Finding]:
     """Whether the dev loss rises while the training loss falls."""
-    return [judge_overfitting(read_history(run.metrics), per="text" if run.task == "classification" else "token")]
+    bag = run.config is not None and isinstance(run.config.model, BagClassifierConfig)
+    per = "text" if run.task == "classification" else "token"
+    return [judge_overfitting(read_history(run.metrics), per=per, dropout="model.head_dropout" if bag else "model.dropout")]
 
 
-def judge_overfitting(course: TrainingHistory, *, per: str = "token") -> Finding:
-    """Judge by how far the last dev loss is above the best one, and above the training loss."""
+def judge_overfitting(course: TrainingHistory, *, per: str = "token", dropout: str = "model.dropout") -> Finding:
+    """Judge by how far the last dev loss is above the best one, and above the training loss. Args: dropout: the setting that helps."""
     check = "overfitting"
     if len(course.dev_nats) < 2 or not course.train_nats:
         return Finding(check=check, severity="unchecked", found=f"{len(course.dev_nats)} validations are too few to see a trend")
@@ -176,7 +179,7 @@ def judge_overfitting(course: TrainingHistory, *, per: str = "token") -> Finding
         severity="fault" if rise >= RISEN and train < last / 2 else "warning",
         found=told,
         expected=f"a dev loss that falls, or stays within {RISING:.0%} of its best",
-        remedy="raise model.dropout, add training text, or use a smaller model; train.patience stops a training that no longer "
+        remedy=f"raise {dropout}, add training text, or use a smaller model; train.patience stops a training that no longer "
         "improves. (The saved model is that of the best validation.)",
         numbers=numbers,
     )

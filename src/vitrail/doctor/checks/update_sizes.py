@@ -108,6 +108,9 @@ def _update(parameter: Tensor, moments: Mapping[str, Tensor | None], config: Run
 def learning_rate(run: RunUnderTest) -> list[Finding]:
     """Judge the learning rate by the newest checkpoint."""
     assert run.config is not None and run.checkpoint is not None
+    if run.config.optimizer.kind == "adagrad":
+        found = "it does not apply: adagrad divides each step by all gradients that the weight has had"
+        return [Finding(check="learning rate", severity="unchecked", found=found)]
     steps, course = run.checkpoint.step, read_history(run.metrics)
     if steps < Warmup.parse(run.config.schedule.warmup).within(planned_steps(course) or math.inf) + FEW_STEPS:
         return [Finding(check="learning rate", severity="unchecked", found=f"step {steps:,} is too early to judge it")]

@@ -11,7 +11,7 @@ from vitrail.inspection.causes.parts import Head, Part, as_part, existing, summa
 from vitrail.inspection.causes.patching import Patch, PositionTracker, patch_hooks
 from vitrail.models.base import Model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
-from vitrail.models.kinds.classifier import ClassifierModel
+from vitrail.models.kinds.classifier import BagClassifier, ClassifierModel
 from vitrail.models.places import AttentionType, attentions, find, probes_at
 from vitrail.nn.attention import MultiHeadAttention, StepAttention
 from vitrail.nn.cells import Cell
@@ -28,7 +28,7 @@ def intervene(
 
     An attention, feed-forward or layer that is off adds nothing to the residual stream; heads, neurons and hidden units that are off are 0.
     A hidden position of the source is masked in every attention; recurrent encoders, which cannot skip it, read a zero vector there.
-    Where the vectors of a text are pooled to their mean, its own is left out.
+    Where the vectors of a text are pooled to their mean, its own is left out; of a bag of n-grams also those that the token is in.
     Without a source it is a position of the text, 0 being the token before it: the others cannot read it, it reads itself.
     Edits may be nested: the inner ones are applied last. Weights are not changed, and the hooks are always removed.
 
@@ -99,6 +99,8 @@ def _zeroing(part: Part) -> Hook:
 
 
 def _hide(model: Model, positions: tuple[int, ...]) -> list[tuple[str, Hook]]:
+    if isinstance(model, BagClassifier):
+        return [("known", _left_out(positions))]
     if find(model.places(), "embedded", "source") is None:
         return _hide_text(model, positions)
     # An autoencoder's decoder attends to no token of the sentence.
@@ -132,6 +134,14 @@ def _unpooled(positions: tuple[int, ...]) -> Hook:
         changed = output.clone()
         changed[:, list(positions)] = output[:, others].mean(1, keepdim=True)
         return changed
+
+    return hook
+
+
+def _left_out(positions: tuple[int, ...]) -> Hook:
+    def hook(output: Tensor, inputs: tuple[Tensor, ...]) -> Tensor:
+        _check_positions(positions, output.shape[1])
+        return output.index_fill(1, torch.tensor(positions, device=output.device), False)
 
     return hook
 

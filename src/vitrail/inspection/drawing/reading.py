@@ -3,25 +3,28 @@
 import numpy as np
 
 from vitrail.inspection.drawing.pen import Pen, bar, columns_of, step_line, wrapped
-from vitrail.inspection.reading.facts import guesses_of, labels_of
+from vitrail.inspection.reading.facts import Contribution, guesses_of, labels_of
 from vitrail.inspection.record import Inspection
 
 _SIGNS = {"<sos>": "<sos> stands for [CLS], <eos> for [SEP]"}
 _LONGEST_LABEL = 24
-_EVERY_LABEL = 20
+_EVERY_LABEL = _MOST_FEATURES = 20
 """Labels that are shown, at most; the likeliest ones."""
 
 
 def read_to_parts(inspection: Inspection, pen: Pen) -> list[list[str]]:
     """The parts before the attention."""
-    return [_text(inspection, pen), _guesses(inspection, pen), _labels(inspection, pen), *_reasons(inspection, pen)]
+    parts = [_text(inspection, pen), _guesses(inspection, pen), _labels(inspection, pen)]
+    return [*parts, *_reasons(inspection, pen), *_features(inspection, pen)]
 
 
 def _text(inspection: Inspection, pen: Pen) -> list[str]:
     tokens, pooling = inspection.source_tokens, inspection.facts.extras["pooling"]
     entering = pooling["tokens"]
     if len(entering) == len(tokens):
-        which = f"the mean over all {len(tokens)} tokens"
+        which = f"the mean over all {len(tokens)} tokens" + (
+            " and their n-grams" if inspection.facts.model.get("word_ngrams", 1) > 1 else ""
+        )
     else:
         which = " and ".join(pen.safe(tokens[one]) for one in entering)
         which = f"the last state, at {which}" if pooling["how"] == "last" else f"the vector of {which}"
@@ -77,4 +80,28 @@ def _reasons(inspection: Inspection, pen: Pen) -> list[list[str]]:
             sign = "-" if by_sum < 0 else "+"
             lines.append(f"{pen.cell(word, room)}  {sign}{bar(abs(by_sum) / largest, pen)} {by_sum:+.3f}  {without:+.3f}")
         parts.append(lines)
+    return parts
+
+
+def _features(inspection: Inspection, pen: Pen) -> list[list[str]]:
+    """Of a bag of words, for each label: what every token and n-gram adds to its logit."""
+    found = [Contribution.model_validate(one) for one in inspection.facts.extras.get("features", [])]
+    if not found:
+        return []
+    tokens = [pen.safe(token) for token in inspection.source_tokens]
+    parts: list[list[str]] = []
+    for row, told in enumerate(inspection.facts.extras["attribution"]["rows"]):
+        bias = sum(one.logits[row] for one in found if one.size == 0)
+        ranked = sorted((one for one in found if one.size), key=lambda one: -abs(one.logits[row]))
+        title = (
+            f"Tokens and n-grams in the logit of “{told['name']}”: with {bias:+.3f}, which every text has, these {len(ranked)} sum to it"
+        )
+        lines = [pen.bold(line) for line in wrapped(pen.safe(title), pen)]
+        names = [" ".join(tokens[one.first : one.first + one.size]) for one in ranked[:_MOST_FEATURES]]
+        room, largest = min(_LONGEST_LABEL, max(map(columns_of, names))), max(abs(ranked[0].logits[row]), 1e-12)
+        for name, one in zip(names, ranked, strict=False):
+            value = one.logits[row]
+            lines.append(f"{pen.cell(name, room)}  {'-' if value < 0 else '+'}{bar(abs(value) / largest, pen)} {value:+.3f}")
+        rest = ranked[_MOST_FEATURES:]
+        parts.append([*lines, f"and {len(rest)} more: {sum(one.logits[row] for one in rest):+.3f}"] if rest else lines)
     return parts

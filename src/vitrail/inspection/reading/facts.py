@@ -1,6 +1,7 @@
 """What a record holds of a masked language model or a classifier besides its arrays: guesses, labels, how a text becomes one vector.
 
-Extras: `guesses`: [GuessAt], `labels`: Labels, `pooling`: Pooled; positions are those of `source_tokens`.
+Extras: `guesses`: [GuessAt], `labels`: Labels, `pooling`: Pooled; of a bag of words, by attribution, `features`: [Contribution];
+positions are those of `source_tokens`.
 """
 
 from typing import Any, Literal
@@ -44,6 +45,16 @@ class Pooled(Config):
     how: Literal["first", "mean", "last"]
     tokens: tuple[int, ...]
     """The positions whose vectors enter."""
+
+
+class Contribution(Config):
+    """What a token or an n-gram of a bag adds to the logits that are explained, in their order. With the bias, these sum to the logit."""
+
+    first: int
+    """Position of its first token; -1: the bias, which every text has."""
+    size: int
+    """How many tokens it has."""
+    logits: tuple[float, ...]
 
 
 def guesses_of(inspection: InspectionContents) -> list[GuessAt]:

@@ -24,12 +24,12 @@ from vitrail.inspection.contents import ONE_SIDE, Facts, Side, make_side
 from vitrail.inspection.decoding import CANDIDATES, Decoding, describe_steps, piece_of
 from vitrail.inspection.reading.attribution import attribute_reading
 from vitrail.inspection.reading.change import ReadingChange, compare_readings
-from vitrail.inspection.reading.facts import GuessAt, Labels, LabelScore, Pooled, guesses_of, labels_of
+from vitrail.inspection.reading.facts import Contribution, GuessAt, Labels, LabelScore, Pooled, guesses_of, labels_of
 from vitrail.inspection.reading.questions import LabelQuestion, MaskQuestion
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import LONGEST
 from vitrail.inspection.words import group_spans
-from vitrail.models.kinds.classifier import ClassifierModel
+from vitrail.models.kinds.classifier import BagClassifier, ClassifierModel, Feature
 from vitrail.models.kinds.masked import MaskedLanguageModel
 from vitrail.models.places import Place, find, layer_outputs
 
@@ -194,7 +194,9 @@ class InspectableClassifier(Classifier):
         with torch.inference_mode(False):
             source = _as_row(inspection.source.ids, self.model, start=self.model.marks_start).clone()
         question = LabelQuestion(self.model, source, chosen)
-        return attribute_reading(inspection, question, rows=[(names[one], None) for one in chosen])
+        found = attribute_reading(inspection, question, rows=[(names[one], None) for one in chosen])
+        parts = [one.model_dump(mode="json") for one in _contributions(self.model, source, chosen)]
+        return found.with_arrays({}, features=parts) if parts else found
 
     @torch.inference_mode()
     def _labels_of(self, source: Int[Tensor, "1 S"]) -> Labels:
@@ -219,6 +221,15 @@ def _edited(model: MaskedLanguageModel | ClassifierModel, side: Side, edit: Edit
 
 def _told(edit: Edit) -> dict[str, list[str]]:
     return {"edits": edit.to_lines()} if edit.to_lines() else {}
+
+
+def _contributions(model: ClassifierModel, source: Int[Tensor, "1 S"], labels: Sequence[int]) -> list[Contribution]:
+    """What each token and n-gram adds to the logits of some labels, and the bias; none for a model whose score is no such sum."""
+    if not isinstance(model, BagClassifier):
+        return []
+    found = [*model.features(source), Feature(-1, 0, model.head.linear.bias.detach())]
+    logits = model.head.by_label(torch.stack([one.logits for one in found]))[:, list(labels)].tolist()
+    return [Contribution(first=one.first, size=one.size, logits=tuple(row)) for one, row in zip(found, logits, strict=True)]
 
 
 def _explained(labels: Labels) -> list[int]:

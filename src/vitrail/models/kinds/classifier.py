@@ -1,25 +1,29 @@
-"""Classifiers: an encoder, one vector for the whole text, and a linear layer that scores each label."""
+"""Classifiers: one vector for the whole text, of an encoder or of a bag of words, and a linear layer that scores each label."""
 
 from abc import abstractmethod
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.config import Config
 from vitrail.data.examples.labelled import LabelledBatch
+from vitrail.data.vocabularies.subwords import PAD, UNK
 from vitrail.errors import UsageError
 from vitrail.models.base import Encoded, Model
 from vitrail.models.kinds.blocks import initialise_matrices
 from vitrail.models.kinds.encoders import RecurrentEncoder, RecurrentEncoderConfig, TransformerEncoder, TransformerEncoderConfig
 from vitrail.models.places import Place
+from vitrail.nn.bag import Known, ngram_rows, shared_out, whole_ngrams
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum, token_cross_entropy
 from vitrail.nn.pooling import Pooling, pool
 from vitrail.nn.probe import Probe
+from vitrail.vectors.ngrams import word_hashes
 
 
 class HeadConfig(Config):
@@ -90,11 +94,38 @@ class RecurrentClassifierConfig(HeadConfig, RecurrentEncoderConfig):
         return (Place("source_embedded", "embedded", "source"), *self.encoder_places(), *ends)
 
 
-PRESETS: dict[str, TransformerClassifierConfig | RecurrentClassifierConfig] = {
+class BagClassifierConfig(HeadConfig):
+    """The shape of a classifier of a bag of words and n-grams, as fastText's."""
+
+    kind: Literal["bag-classifier"] = "bag-classifier"
+    width: int = Field(default=100, ge=1, le=65_536)
+    """Numbers in the vector of a token."""
+    word_ngrams: int = Field(default=2, ge=1, le=8)
+    """Runs of up to this many tokens have vectors, too; 1: only the tokens."""
+    buckets: int = Field(default=65_536, ge=1, le=50_000_000)
+    """Rows of the table of these vectors: by their hash, several n-grams may share one."""
+    head_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share dropped of the vector of the whole text."""
+    context: int = Field(default=10_000, ge=4, le=1_000_000)
+    """Tokens of a text that are read at most, its end counted; the rest is not read."""
+    pooling: ClassVar[Pooling] = "mean"
+    depth: ClassVar[int] = 0
+
+    def places(self) -> tuple[Place, ...]:
+        """See `Model.places`; what it reads is a source."""
+        return (
+            Place("source_embedded", "embedded", "source"),
+            Place("memory", "memory", "source"),
+            Place("logits", "logits", "source"),
+        )
+
+
+PRESETS: dict[str, TransformerClassifierConfig | RecurrentClassifierConfig | BagClassifierConfig] = {
     "classifier-mini": TransformerClassifierConfig(encoder_layers=2, width=128, heads=4, feed_forward=512, activation="gelu"),
     "classifier-small": TransformerClassifierConfig(encoder_layers=6, width=384, heads=6, feed_forward=1536, activation="gelu"),
     "classifier-lstm": RecurrentClassifierConfig(cell="lstm", embedding_width=128, width=256),
     "classifier-gru": RecurrentClassifierConfig(cell="gru", embedding_width=128, width=256),
+    "fasttext": BagClassifierConfig(),
 }
 """Classifiers by name."""
 
@@ -230,3 +261,87 @@ class RecurrentClassifier(ClassifierModel, RecurrentEncoder):
         assert encoded.summary is not None
         states = encoded.summary.split(self.config.width, dim=1)
         return states[-len(states) // self.config.encoder_layers]
+
+
+class Feature(NamedTuple):
+    """A token or an n-gram of a text, and what it adds to each logit."""
+
+    first: int
+    """Position of its first token."""
+    size: int
+    """How many tokens it has."""
+    logits: Float[Tensor, " logits"]
+
+
+class BagClassifier(ClassifierModel):
+    """p(label | x) from the mean of the vectors of a text's tokens and n-grams: z = W·v + b, v = sqrt(D)·sum_f E_f / n.
+
+    Source: Joulin et al. 2017, "Bag of tricks for efficient text classification", and the fastText program. The end of a text is a token
+    of it; unknown words are left out. Differs from it: n-grams with an unknown word are left out as well, and the vectors of n-grams begin
+    as zeros, so that those that were never seen say nothing; vectors are scaled by sqrt(D) and drawn as those of every other kind here.
+    """
+
+    marks_start = False
+    config: BagClassifierConfig
+    hashes: Tensor
+
+    def __init__(self, config: BagClassifierConfig, *, vocabulary: int, labels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.source_embedding = nn.Embedding(vocabulary, config.width)
+        self.source_ngrams = nn.Embedding(config.buckets, config.width) if config.word_ngrams > 1 else None
+        self.register_buffer("hashes", torch.arange(vocabulary), persistent=False)
+        self.known, self.source_embedded, self.memory = Known((PAD, UNK)), Probe(), Probe()
+        self._make_head(config, labels)
+        nn.init.normal_(self.source_embedding.weight, std=config.width**-0.5)
+        if self.source_ngrams is not None:
+            nn.init.zeros_(self.source_ngrams.weight)
+
+    @property
+    def longest(self) -> int | None:
+        """See `Embeds.longest`."""
+        return None
+
+    def name_tokens(self, tokens: Sequence[str]) -> None:
+        """Take the text of each token: n-grams are hashed by their words, so that their rows do not depend on the order of a vocabulary."""
+        self.hashes = torch.from_numpy(word_hashes(tokens)).to(self.hashes.device)
+
+    def lookup_tables(self) -> list[nn.Embedding]:
+        """See `Model.lookup_tables`."""
+        return [table for table in (self.source_embedding, self.source_ngrams) if table is not None]
+
+    def embed(self, source: Int[Tensor, "B S"]) -> Float[Tensor, "B D"]:
+        """See `Embeds.embed`."""
+        known = self.known(source)
+        values, counts = self.source_embedding(source) * known[:, :, None], known.sum(1)
+        for size, vectors, whole in self._ngrams(source, known):
+            values, counts = values + shared_out(vectors, size=size), counts + whole.sum(1)
+        values = self.source_embedded(values * self.config.width**0.5)
+        # Of each position its part of the text's vector, times their number: so that the mean over the positions is that vector.
+        keep = source != PAD
+        values = self.memory(values * (keep.sum(1) / counts.clamp(min=1)).to(values.dtype)[:, None, None])
+        return pool(values, keep, "mean")
+
+    def _ngrams(
+        self, source: Int[Tensor, "B S"], known: Bool[Tensor, "B S"]
+    ) -> Iterator[tuple[int, Float[Tensor, "B R D"], Bool[Tensor, "B R"]]]:
+        """For each number of tokens: the unscaled vectors of all n-grams, zeros where one does not count; and which count."""
+        if self.source_ngrams is None:
+            return
+        hashes = self.hashes[source]
+        for size in range(2, min(self.config.word_ngrams, source.shape[1]) + 1):
+            whole = whole_ngrams(known, size=size)
+            rows = ngram_rows(hashes, size=size, buckets=self.config.buckets)
+            yield size, self.source_ngrams(rows) * whole[:, :, None], whole
+
+    @torch.inference_mode()
+    def features(self, source: Int[Tensor, "1 S"]) -> list[Feature]:
+        """What every token and n-gram of a text adds to each logit; with the bias, they sum to the logits. Without dropout."""
+        known = self.known(source)
+        parts = [(1, self.source_embedding(source), known), *self._ngrams(source, known)]
+        number = max(1, sum(int(whole.sum()) for _, _, whole in parts))
+        found: list[Feature] = []
+        for size, vectors, whole in parts:
+            added = vectors[0] @ self.head.linear.weight.t() * (self.config.width**0.5 / number)
+            found += [Feature(first, size, added[first]) for first in whole[0].nonzero()[:, 0].tolist()]
+        return found

@@ -41,7 +41,7 @@ _DEFAULTS: dict[str, float] = {
 }
 """Those of `fasttext skipgram`; loss 2 is negative sampling, model 2 skip-gram."""
 _SUPERVISED = 3
-_HIERARCHICAL, _NEGATIVE_SAMPLING = 1, 2
+_HIERARCHICAL, _NEGATIVE_SAMPLING, _SOFTMAX, _OVA = 1, 2, 3, 4
 """Values of loss."""
 _BLOCK_NUMBERS = 1 << 18
 
@@ -83,6 +83,101 @@ def read_fasttext(path: Path, *, limit: int | None, say: Say, outputs: bool = Fa
         ngrams.compose(found.words, found.matrix)
     facts = {"fasttext": {name: value for name, value in settings.items() if name in _DEFAULTS}}
     return WordVectors(found.words, found.matrix, counts[found.entries], ngrams, facts, kept)
+
+
+class SupervisedModel(NamedTuple):
+    """A classifier of the program."""
+
+    words: list[str]
+    """Those that are text; among them the end of a line, `</s>`."""
+    labels: list[str]
+    word_ngrams: int
+    several: bool
+    """Whether each label has a sigmoid of its own (loss ova), rather than one softmax over all."""
+    vectors: Matrix
+    """A row for each word."""
+    ngrams: Matrix
+    """A row for each bucket."""
+    output: Matrix
+    """A row for each label."""
+
+
+def read_supervised(path: Path) -> SupervisedModel:
+    """Read a classifier of the fastText program. Raises DataError for another file, and where its scores are more than a sum of rows."""
+    with ByteReader(path) as reader:
+        if reader.peek(len(MAGIC)) != MAGIC:
+            raise DataError(f"{path}: no model of the fastText program", expected="the .bin file of fasttext supervised")
+        settings, sizes = _read_start(reader)
+        _require_plain(path, settings, sizes)
+        dimension, buckets = int(settings["dim"]), int(settings["bucket"])
+        entries, _ = _read_entries(reader, sizes._replace(entries=sizes.words))
+        labels = [_read_label(reader, place) for place in range(sizes.labels)]
+        rows = _read_shape(reader, dimension=dimension)
+        if rows not in (sizes.words, sizes.words + buckets):
+            raise _impossible(path, f"{rows:,} rows in its input matrix", f"{sizes.words:,} words and {buckets:,} buckets")
+        vectors, ngrams = (_read_matrix(reader, count, dimension) for count in (sizes.words, rows - sizes.words))
+        if (count := _read_shape(reader, dimension=dimension)) != sizes.labels:
+            raise _impossible(path, f"{count:,} rows in its output matrix", f"{sizes.labels:,}, one for each label")
+        output = _read_matrix(reader, sizes.labels, dimension)
+    texts = [_as_text(entry) for entry in entries]
+    kept = [place for place, text in enumerate(texts) if text is not None]
+    words = [text for text in texts if text is not None]
+    return SupervisedModel(words, labels, int(settings["wordNgrams"]), settings["loss"] == _OVA, vectors[kept], ngrams, output)
+
+
+def _require_plain(path: Path, settings: Mapping[str, float], sizes: _Sizes) -> None:
+    """Raise DataError for a model that is no classifier, or not one of words and their n-grams with a softmax or sigmoids."""
+    if settings["model"] != _SUPERVISED:
+        raise DataError(
+            f"{path}: word vectors, not a classifier",
+            expected="a model of fasttext supervised",
+            remedy=f"--init embeddings={path} uses them",
+        )
+    if settings["loss"] not in (_SOFTMAX, _OVA):
+        name = "hierarchical softmax" if settings["loss"] == _HIERARCHICAL else "negative sampling"
+        raise DataError(
+            f"{path}: trained with {name}", expected="-loss softmax, its default, or ova", remedy="train it again with one of these"
+        )
+    if settings["maxn"] > 0:
+        raise DataError(
+            f"{path}: with n-grams of {settings['minn']:g} to {settings['maxn']:g} characters",
+            expected="words and their n-grams alone (-maxn 0, its default)",
+            remedy="train it again without; or train here, with a vocabulary of subwords",
+        )
+    if sizes.labels < 2:
+        raise DataError(f"{path}: {sizes.labels} label", expected="at least two")
+
+
+def _read_label(reader: ByteReader, place: int) -> str:
+    what = f"label {place + 1}"
+    text = _as_text(reader.until(b"\0", most=MOST_WORD_BYTES, what=what))
+    _, kind = struct.unpack(_ENTRY_LAYOUT, reader.exactly(struct.calcsize(_ENTRY_LAYOUT), what=what))
+    if kind != 1 or text is None:
+        raise _impossible(reader.path, f"{what}: kind {kind}, or bytes that are not UTF-8", "labels after words")
+    return text.removeprefix("__label__") or text
+
+
+def _as_text(entry: bytes) -> str | None:
+    try:
+        return entry.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _read_matrix(reader: ByteReader, rows: int, dimension: int, *, what: str = "its vectors") -> Matrix:
+    """So many rows. Raises DataError where there are fewer, or a number is not finite.
+
+    It grows with what is there, as the file may be compressed, and then nothing says how much that is.
+    """
+    size, matrix, filled = max(1, _BLOCK_NUMBERS // dimension), np.zeros((0, dimension), dtype=np.float32), 0
+    while filled < rows:
+        more = min(rows - filled, max(size, filled // 4))
+        matrix.resize((filled + more, dimension), refcheck=False)
+        reader.fill(matrix[filled:], what=what)
+        if not np.isfinite(matrix[filled:]).all():
+            raise _impossible(reader.path, f"among {what}, a number is not finite (NaN or infinity)", "finite numbers")
+        filled += more
+    return matrix
 
 
 def fasttext_dimension(path: Path) -> int:
@@ -170,27 +265,14 @@ def _read_ngrams(reader: ByteReader, settings: Mapping[str, float], rows: int) -
     dimension, minn, maxn = int(settings["dim"]), int(settings["minn"]), int(settings["maxn"])
     if maxn < 1 or rows == 0:
         return None
-    size, table, filled = max(1, _BLOCK_NUMBERS // dimension), np.zeros((0, dimension), dtype=np.float32), 0
-    while filled < rows:  # grows with what is there, as the file may be compressed, and then nothing says how much that is
-        more = min(rows - filled, max(size, filled // 4))
-        table.resize((filled + more, dimension), refcheck=False)
-        reader.fill(table[filled:], what="the vectors of n-grams")
-        if not np.isfinite(table[filled:]).all():
-            raise _impossible(reader.path, "a vector of an n-gram is not finite (NaN or infinity)", "finite numbers")
-        filled += more
-    return Ngrams(table, minn, maxn)
+    return Ngrams(_read_matrix(reader, rows, dimension, what="the vectors of n-grams"), minn, maxn)
 
 
 def _read_outputs(reader: ByteReader, words: int, *, dimension: int) -> Outputs | None:
     """The output vectors; None where all are zeros, as in a file that holds none."""
     if _read_shape(reader, dimension=dimension, what="output matrix") != words:
         return None
-    table = np.zeros((words, dimension), dtype=np.float32)
-    size = max(1, _BLOCK_NUMBERS // dimension)
-    for start in range(0, words, size):
-        reader.fill(table[start : start + size], what="the output vectors")
-    if not np.isfinite(table).all():
-        raise _impossible(reader.path, "an output vector is not finite (NaN or infinity)", "finite numbers")
+    table = _read_matrix(reader, words, dimension, what="the output vectors")
     return Outputs(table) if table.any() else None
 
 
