@@ -8,7 +8,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -50,7 +50,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @contextmanager
-def compiling(what: str, say: Callable[[str], None]) -> Iterator[None]:
+def compiling(what: str, say: Callable[[str], None]) -> Generator[None]:
     """Tell that the first calls of compiled functions take seconds, where they do: code that is in the cache is there at once."""
     timer = threading.Timer(_SILENT_SECONDS, say, (f"compiling {what}, once on this machine: some seconds",))
     timer.daemon = True
