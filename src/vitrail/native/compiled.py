@@ -40,12 +40,15 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function at its first call, for the types that it is called with; it runs without Python's lock.
 
     Sums may be reordered and multiply-adds fused, as in any fast matrix product. Indices are not checked: callers check shapes before.
+    Nothing may be allocated inside: arrays are not counted, as each call would otherwise count every array that it is given, which took
+    half the time of word vectors.
     """
     numba = _numba()
     folder = cache_folder()
     if folder is not None:
         numba.config.CACHE_DIR = str(folder)
-    decorate = numba.njit(nogil=True, cache=folder is not None, error_model="numpy", fastmath={"reassoc", "nsz", "contract"})
+    fast: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "nsz", "contract"}, "_nrt": False}
+    decorate = numba.njit(nogil=True, cache=folder is not None, **fast)
     return cast(Callable[P, R], decorate(function))
 
 
