@@ -127,6 +127,20 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @_inlined
+def store_apart(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index], array[index + 16], ... array[index + 240] = value: a column of rows of 16."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        for i in range(COUNT):
+            place = builder.add(args[1], ir.Constant(args[1].type, COUNT * i))
+            number = builder.extract_element(args[2], ir.Constant(_I32, i))
+            builder.store(number, _address(context, builder, array, args[0], place, _F32), align=_ALIGNED)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), code
+
+
+@_inlined
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Begin to fetch the cache line of array[index], which will be written."""
 

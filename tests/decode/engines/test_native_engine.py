@@ -1,6 +1,9 @@
 """When the native engine computes, when torch does, and what is said of it."""
 
+import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -97,3 +100,22 @@ def test_it_is_sent_to_another_process(transformer: Path) -> None:
     one = Translator.load(transformer, engine="native")
     other = pickle.loads(pickle.dumps(one))  # noqa: S301  (made here)
     assert type(other.engine) is NativeEngine and other.translate(TEXTS) == one.translate(TEXTS)
+
+
+@pytest.mark.slow
+def test_two_processes_compile_at_once_and_one_without_a_cache(transformer: Path, tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    text = "\n".join(TEXTS) + "\n"
+    (tmp_path / "file").write_text("no folder")
+    caches = [tmp_path / "shared", tmp_path / "shared", tmp_path / "file" / "below"]
+    command = [sys.executable, "-m", "vitrail", "translate", str(transformer), "--engine", "native"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    started = [subprocess.Popen(command, text=True, env=os.environ | {"VITRAIL_CACHE": str(cache)}, **pipes) for cache in caches]
+    answers = [one.communicate(text, timeout=900) for one in started]
+    assert all(one.returncode == 0 for one in started) and len({out for out, _ in answers}) == 1
+    assert all("compiling the engine" in told and "engine: native (int8)" in told.splitlines() for _, told in answers)
+    assert "not kept, as no cache can be written" in answers[2][1] and "not kept" not in answers[0][1]
+    again = subprocess.run(
+        command, input=text, text=True, env=os.environ | {"VITRAIL_CACHE": str(caches[0])}, capture_output=True, check=True
+    )
+    assert again.stdout == answers[0][0] and again.stderr.splitlines()[0] == "engine: native (int8)"

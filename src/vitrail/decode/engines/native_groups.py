@@ -15,8 +15,9 @@ from vitrail.native.transformer.memory import Allocate, allocate, make_workspace
 from vitrail.native.transformer.packing import Model, Precision, Tensors, pack, position_table
 from vitrail.native.transformer.state import NO_POSITION, Rules, Search, limits_of, make_search
 
-GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 32, 128, 2048
-"""Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the cache."""
+GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
+"""Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
+cache that keys and values fit."""
 _FEW_POSITIONS = 512
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.lanes import exponential, keep_first, larger, largest, load, multiply_add, spread, spread_at, store, total
+from vitrail.native.lanes import exponential, keep_first, larger, largest, load, multiply_add, spread, spread_at, store, store_apart, total
 from vitrail.native.transformer.memory import PAGE, Memory, Past, Rooms
 from vitrail.native.transformer.packing import Floats, Shape
 
@@ -34,9 +34,8 @@ def remember(shape: Shape, z: Floats, key: int, value: int, memory: Memory, plac
     width = shape.attention
     within = place % PAGE
     keys, values = (place - within) * width + within, place * width
-    for e in range(width):
-        memory.keys[keys + PAGE * e] = z[key + e]
     for e in range(0, width, 16):
+        store_apart(memory.keys, keys + PAGE * e, load(z, key + e))
         store(memory.values, values + e, load(z, value + e))
 
 

@@ -11,7 +11,7 @@ from vitrail.native.transformer.packing import Floats, Shape, padded
 
 Doubles = npt.NDArray[np.float64]
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
-GROUP = 16
+GROUP = 32
 """Rows whose logits are computed together: they stay in the cache until the best tokens are found."""
 FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
 
