@@ -52,6 +52,11 @@ class CTranslate2Model:
         )
         return [[int(name) for name in one.hypotheses[0] if name.isdecimal()] for one in found]
 
+    def score(self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> list[list[float]]:
+        """The log-probabilities of the tokens of given translations, each with its end."""
+        named = [[[_name(token) for token in row] for row in rows] for rows in (sources, targets)]
+        return [list(one.log_probs) for one in self._translator.score_batch(*named)]
+
 
 def _name(token: int) -> str:
     return {UNK: "<unk>", SOS: "<s>", EOS: "</s>"}.get(token, str(token))
