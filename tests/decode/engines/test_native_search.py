@@ -127,14 +127,14 @@ def compare_with_torch(seed: int) -> None:
             assert one.score == pytest.approx(other.score, abs=1e-4), what
 
 
-@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("seed", range(12))
 def test_a_random_model_searches_as_torch_does(seed: int) -> None:
     compare_with_torch(seed)
 
 
 @pytest.mark.slow
 def test_many_random_models_search_as_torch_does() -> None:
-    for seed in range(100, 3000):
+    for seed in range(12, 3000):
         compare_with_torch(seed)
 
 
@@ -151,11 +151,11 @@ def plain() -> Transformer:
 def test_a_result_depends_on_nothing_but_its_sentence(plain: Transformer, precision: Precision, beams: int) -> None:
     """To the last bit: alone, in any order, in large and small batches, with any number of threads."""
     model, config = native(plain, precision), SearchConfig(beams=beams, max_ratio=1, max_extra=6)
-    sources = random_sources(np.random.default_rng(2), 150, 90, longest=12)
+    sources = random_sources(np.random.default_rng(2), 60, 90, longest=12)
     together = searched(model, sources, config)
     assert searched(model, sources, config, threads=3) == together
     assert searched(model, sources[::-1], config)[::-1] == together
-    for at in range(0, 150, 15):
+    for at in range(0, 60, 15):
         assert [searched(model, [sources[at]], config)[0]] == together[at : at + 1]
     assert searched(model, sources[:7], config, threads=2) == together[:7]
 
@@ -194,7 +194,7 @@ GUARD = 64
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -> None:
     """Every array stands between guards, which are as they were after the search."""
     draw = np.random.default_rng(40 + seed)
