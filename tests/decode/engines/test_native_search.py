@@ -25,11 +25,11 @@ Sources = Sequence[tuple[int, ...]]
 
 
 def random_config(draw: np.random.Generator) -> TransformerConfig:
-    """Any Transformer that can be configured, small."""
+    """Any Transformer that can be configured, small; but with a width of 2, normed vectors are equal so often that ranks are chance."""
     heads, head = int(draw.integers(1, 5)), 2 * int(draw.integers(1, 13))
     return TransformerConfig.model_validate(
         {
-            "width": heads * head if draw.random() < 0.6 else 2 * int(draw.integers(4, 40)),
+            "width": max(8, heads * head) if draw.random() < 0.6 else 2 * int(draw.integers(4, 40)),
             "heads": heads,
             "head_width": head,
             "feed_forward": int(draw.integers(1, 90)),
