@@ -408,8 +408,8 @@ def test_load_translates_as_before_saving(tmp_path: Path) -> None:
     config = TranslateConfig(search=SMALL)
     folder = saved(tmp_path / "run" / "model", vocabularies, longest_source=25)
     before = Translator(transformer(vocabularies), vocabularies=vocabularies, config=config, longest_source=25).translate(TEXTS)
-    assert Translator.load(folder, config=config).translate(TEXTS) == before
-    assert Translator.load(str(folder.parent), config=config).translate(TEXTS) == before
+    assert Translator.load(folder, engine="torch", config=config).translate(TEXTS) == before
+    assert Translator.load(str(folder.parent), engine="torch", config=config).translate(TEXTS) == before
     assert any(item.tokens and EOS not in item.tokens for item in before)
 
 
@@ -419,7 +419,8 @@ def test_load_several_as_an_ensemble(tmp_path: Path) -> None:
     together = Translator.load(first, second, config=config).translate(TEXTS)
     assert together != Translator.load(first, config=config).translate(TEXTS)
     twice = Translator.load(first, first, config=config).translate(TEXTS)
-    assert [item.tokens for item in twice] == [item.tokens for item in Translator.load(first, config=config).translate(TEXTS)]
+    once = Translator.load(first, engine="torch", config=config).translate(TEXTS)
+    assert [item.tokens for item in twice] == [item.tokens for item in once]
     with pytest.raises(ModelError, match="vocabulary"):
         Translator.load(first, saved(tmp_path / "c", words()))
 

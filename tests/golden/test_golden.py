@@ -16,11 +16,13 @@ import torch
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
+from vitrail.decode.search_config import TranslateConfig
 from vitrail.decode.translate import Translator
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.kinds.transformer import TransformerConfig
 from vitrail.models.model_folder import FORMAT, load_model, save_model
+from vitrail.native.compiled import has_numba
 
 HERE = Path(__file__).parent
 CURVE = HERE / "loss_curve.json"
@@ -91,9 +93,11 @@ def test_yesterdays_model_translates_as_it_did(folder: Path) -> None:
     assert len(expected) == len(TEXTS)
     loaded = load_model(folder)
     assert loaded.facts["languages"] == ["forward", "backward"]
-    for found in Translator.load(folder).translate(list(expected)):
-        assert found.text == expected[found.source]["text"]
-        assert found.log_probability == pytest.approx(expected[found.source]["log_probability"], abs=1e-4)
+    for engine in ("torch", "native") if has_numba() else ("torch",):
+        translator = Translator.load(folder, engine=engine, config=TranslateConfig(precision="fp32"))
+        for found in translator.translate(list(expected)):
+            assert found.text == expected[found.source]["text"]
+            assert found.log_probability == pytest.approx(expected[found.source]["log_probability"], abs=1e-4)
 
 
 def test_there_is_a_folder_of_every_format() -> None:
@@ -110,7 +114,7 @@ def write_anew() -> None:
     model, _ = learn(config_named("pre"), steps=1500)
     facts = {"languages": ["forward", "backward"], "longest_source": 6}
     save_model(folder / "model", tensors=unique_tensors(model), config=config_named("pre"), vocabularies=vocabularies(), facts=facts)
-    found = Translator.load(folder / "model").translate(TEXTS)
+    found = Translator.load(folder / "model", engine="torch").translate(TEXTS)
     table = {one.source: {"text": one.text, "log_probability": round(one.log_probability, 6)} for one in found}
     (folder / "expected.json").write_text(json.dumps(table, indent=2) + "\n")
 

@@ -12,7 +12,7 @@ from vitrail import renamed
 from vitrail.data.cleaning.normalise import AS_TEXT, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
-from vitrail.decode.engines.table import engine_kind
+from vitrail.decode.engines.table import make_engine, suitable
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
 from vitrail.decode.search.ensemble import Translating
@@ -73,7 +73,7 @@ class Translator:
         """The default search settings of calls."""
         self.engine: Engine = model if isinstance(model, Engine) else TorchEngine(model, device=device, config=self.config)
         """What searches."""
-        engine_kind(self.engine.name, among=self.engines)
+        suitable(self.engine.name, among=self.engines)
         limit = self.config.max_source_tokens
         # A model that has rarely seen two sentences in a line drops the second one. A model without this fact may do so, too.
         seen = several_sentences is not None and several_sentences >= SEVERAL_SENTENCES_SHARE
@@ -97,7 +97,7 @@ class Translator:
         name, packed, files = state.pop("packed")
         vars(self).update(state)
         self.vocabularies = Vocabularies.from_bytes(files)
-        self.engine = engine_kind(name).unpack(packed, self.vocabularies, config=self.config)
+        self.engine = suitable(name)[0].unpack(packed, self.vocabularies, config=self.config)
         self._begin()
 
     @classmethod
@@ -114,21 +114,21 @@ class Translator:
         """Load a run's folder or a model folder; several make an ensemble.
 
         Args:
-            engine: torch, or auto for the best available.
+            engine: native, torch, or auto for the first of them that can compute with the models; see docs/engine.md.
             threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
             search: search settings, or changes to those of the (first) model, such as {"beams": 1}.
         Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for an unknown
-        engine.
+        engine, or one that cannot compute with the models.
         """
         if threads is not None:
             set_threads(threads)
-        kind, place = engine_kind(engine, among=cls.engines), choose_device(device)
+        kinds, place = suitable(engine, among=cls.engines), choose_device(device)
         loaded = [load_model(Path(folder), device=place) for folder in (path, *others)]
         config = TranslateConfig() if config is None else config
         config = config.model_copy(update={"search": search_of(loaded[0].facts, config.search, search, origin=str(path))})
         facts = loaded[0].facts
         return cls(
-            kind.of(loaded, device=place, config=config),
+            make_engine(kinds, loaded, device=place, config=config),
             vocabularies=loaded[0].vocabularies,
             config=config,
             longest_source=longest_source(loaded),

@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 def _translate(folder: Path, config: "RunConfig", source: list[str]) -> list[str]:
     from vitrail.decode.translate import TranslateConfig, Translator
 
-    translator = Translator.load(folder, device=config.train.device, config=TranslateConfig(search=config.search))
+    translator = Translator.load(folder, engine="torch", device=config.train.device, config=TranslateConfig(search=config.search))
     return [translation.text for translation in translator.translate(source)]
 
 

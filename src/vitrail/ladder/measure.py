@@ -83,7 +83,8 @@ class Run:
 
     def translator(self) -> Translator:
         """A translator with the run's model and configured search."""
-        return Translator.load(self.folder, device=self.config.train.device, config=TranslateConfig(search=self.config.search))
+        config = TranslateConfig(search=self.config.search)
+        return Translator.load(self.folder, engine="torch", device=self.config.train.device, config=config)
 
     def device(self) -> torch.device:
         """The device to measure on: that of the training, if available here."""

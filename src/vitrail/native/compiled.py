@@ -14,15 +14,19 @@ from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from vitrail.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_SOURCES = ("native", "vectors/steps", "vectors/training")
-"""Folders of functions that are compiled, below the package."""
 _SILENT_SECONDS = 0.7
+_SHARED = "native"
+_PROGRAMS: dict[str, tuple[str, ...]] = {"vectors": ("vectors/steps", "vectors/training"), "transformer": ("native/transformer",)}
+"""Folders of functions that are compiled, below the package, by the program that they belong to. All of them use those of `native`."""
+_REORDERED = {"reassoc", "nsz", "contract"}
 
 
 def has_numba() -> bool:
@@ -43,12 +47,34 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     Nothing may be allocated inside: arrays are not counted, as each call would otherwise count every array that it is given, which took
     half the time of word vectors.
     """
+    return _compile(function, _REORDERED)
+
+
+def compiled_entry(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function as soon as its module is imported, for the types of its annotations; Python and compiled code may call it.
+
+    Sums keep the order in which they are written, so that a result does not depend on how loops were compiled. It makes no arrays: what it
+    works on is given. That saves most of the time of compiling, where arguments hold many arrays.
+    """
+    return _compile_as_annotated(function, inside=False)
+
+
+def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a function that only compiled code calls."""
+    return _compile_as_annotated(function, inside=True)
+
+
+def _compile_as_annotated(function: Callable[P, R], *, inside: bool) -> Callable[P, R]:
+    return _compile(function, False, signature_of(function), no_cpython_wrapper=inside, no_cfunc_wrapper=True)
+
+
+def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, **options: Any) -> Callable[P, R]:
     numba = _numba()
-    folder = cache_folder()
+    folder = cache_folder(program_of(function.__module__))
     if folder is not None:
         numba.config.CACHE_DIR = str(folder)
-    fast: dict[str, Any] = {"error_model": "numpy", "fastmath": {"reassoc", "nsz", "contract"}, "_nrt": False}
-    decorate = numba.njit(nogil=True, cache=folder is not None, **fast)
+    kinds = () if signature is None else (signature,)
+    decorate = numba.njit(*kinds, nogil=True, cache=folder is not None, error_model="numpy", fastmath=reordered, _nrt=False, **options)
     return cast(Callable[P, R], decorate(function))
 
 
@@ -64,16 +90,48 @@ def compiling(what: str, say: Callable[[str], None]) -> Generator[None]:
         timer.cancel()
 
 
+def signature_of(function: Callable[..., Any]) -> Any:
+    """The types of a function's arguments and result for Numba, from its annotations."""
+    hints = get_type_hints(function)
+    result = _type_of(hints.pop("return"))
+    return result(*map(_type_of, hints.values()))
+
+
+def _type_of(hint: Any) -> Any:
+    """Numba's type: of numbers, of arrays of one dimension, of tuples of these, named or not, and of those that `numba_type` names."""
+    types = import_module("numba.types")
+    plain = {int: types.int64, float: types.float64, bool: types.boolean, type(None): types.void}
+    if hint in plain:
+        return plain[hint]
+    if hasattr(hint, "numba_type"):
+        return hint.numba_type()
+    if hasattr(hint, "_fields"):
+        return types.BaseTuple.from_types([_type_of(part) for part in get_type_hints(hint).values()], hint)
+    parts = get_args(hint)
+    if get_origin(hint) is tuple:
+        return types.BaseTuple.from_types([_type_of(part) for part in parts])
+    return types.Array(_numba().from_dtype(np.dtype(get_args(parts[1])[0])), 1, "C")
+
+
+def program_of(module: str) -> str:
+    """The program that a module's functions belong to; "" for none of those known."""
+    path = module.removeprefix("vitrail.").replace(".", "/")
+    found = (name for name, folders in _PROGRAMS.items() if any(f"{path}/".startswith(f"{folder}/") for folder in folders))
+    return next(found, "")
+
+
 @cache
-def cache_folder() -> Path | None:
+def cache_folder(program: str = "") -> Path | None:
     """Where compiled functions are kept: below `VITRAIL_CACHE`, else the user's cache folder. None where none can be written.
 
     Code is read back from there, so a folder that others may write to is not used.
+
+    Args: program: whose functions; each has a folder of its own, so that a change of one does not compile the other anew.
     """
     given = os.environ.get("VITRAIL_CACHE")
     try:
         above = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrail"
-        folder = above / f"native-{_key()}"
+        folder = above / f"native-{program or 'other'}-{_key(program)}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = folder.stat()
     except (OSError, RuntimeError):
@@ -87,14 +145,32 @@ def _numba() -> Any:
     return import_module("numba")
 
 
+def is_cached(program: str, function: str) -> bool:
+    """Whether a function, given as in "module.name", was compiled before by this version on this machine."""
+    folder = cache_folder(program)
+    return folder is not None and next(folder.rglob(f"{function}-*.nbi"), None) is not None
+
+
 @cache
-def _key() -> str:
+def processor_features() -> frozenset[str]:
+    """What the processor can do, by LLVM's names, such as avx2; where `NUMBA_CPU_FEATURES` pretends another one, what that can."""
+    import llvmlite.binding as llvm
+
+    pretended: str | None = _numba().config.CPU_FEATURES
+    if pretended is not None:
+        return frozenset(part[1:] for part in pretended.split(",") if part.startswith("+"))
+    return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
+
+
+@cache
+def _key(program: str) -> str:
     import llvmlite.binding as llvm
 
     numba = _numba()
     digest = hashlib.sha256(f"{numba.__version__} {numba.config.CPU_NAME or llvm.get_host_cpu_name()}".encode())
-    digest.update(repr(sorted(name for name, there in llvm.get_host_cpu_features().items() if there)).encode())
+    digest.update(repr(sorted(processor_features())).encode())
     package = Path(__file__).parents[1]
-    for path in sorted(path for folder in _SOURCES for path in (package / folder).rglob("*.py")):
+    own = (path for folder in _PROGRAMS.get(program, ()) for path in (package / folder).rglob("*.py"))
+    for path in sorted([*(package / _SHARED).glob("*.py"), *own]):
         digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

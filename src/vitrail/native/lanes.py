@@ -7,15 +7,19 @@ Functions of this module can be called in compiled code only. Nothing checks ind
 """
 
 import operator
-from collections.abc import Callable
 from typing import Any, cast
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
-from numba.extending import intrinsic, lower_builtin, register_model
+from numba.extending import register_model
+
+from vitrail.native.lowering import address as _address
+from vitrail.native.lowering import call as _call
+from vitrail.native.lowering import infix as _infix
+from vitrail.native.lowering import inlined as _inlined
+from vitrail.native.lowering import spread_value
 
 COUNT = 16
 """Numbers in a vector."""
@@ -53,48 +57,32 @@ class _RegistersModel(models.PrimitiveModel):
 lanes = _Lanes()
 
 
-def _inlined(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that gives the types of its result and arguments, and the code that stands for a call."""
-    return cast(Callable[..., Any], intrinsic(function))
+class Lanes:
+    """16 numbers, in annotations of compiled functions."""
 
+    @staticmethod
+    def numba_type() -> Any:
+        """For `native.compiled`."""
+        return lanes
 
-def _infix(function: Any, make: Callable[[Any, Any, Any], Any]) -> None:
-    """Give an operator of Python a meaning for two vectors."""
-
-    class Typing(AbstractTemplate):
-        def generic(self, args: Any, kws: Any) -> Any:
-            return signature(lanes, lanes, lanes) if args == (lanes, lanes) else None
-
-    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
-        return make(builder, *args)
-
-    cast(Any, infer_global)(function)(Typing)
-    lower_builtin(function, lanes, lanes)(code)
-
-
-_infix(operator.add, lambda builder, x, y: builder.fadd(x, y, flags=_FAST))
-_infix(operator.sub, lambda builder, x, y: builder.fsub(x, y, flags=_FAST))
-_infix(operator.mul, lambda builder, x, y: builder.fmul(x, y, flags=_FAST))
-_infix(operator.truediv, lambda builder, x, y: builder.fdiv(x, y, flags=_FAST))
-
-
-def _call(builder: Any, name: str, result: Any, *args: Any) -> Any:
-    kind = ir.FunctionType(result, [one.type for one in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+    def __add__(self, other: "Lanes") -> "Lanes": ...
+    def __sub__(self, other: "Lanes") -> "Lanes": ...
+    def __mul__(self, other: "Lanes") -> "Lanes": ...
+    def __truediv__(self, other: "Lanes") -> "Lanes": ...
 
 
 def _spread(builder: Any, value: Any) -> Any:
-    first = builder.insert_element(ir.Constant(_LANES, ir.Undefined), value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, first, ir.Constant(_INTEGERS, [0] * COUNT))
+    return spread_value(builder, value, COUNT)
+
+
+_infix(lanes, operator.add, lambda builder, x, y: builder.fadd(x, y, flags=_FAST))
+_infix(lanes, operator.sub, lambda builder, x, y: builder.fsub(x, y, flags=_FAST))
+_infix(lanes, operator.mul, lambda builder, x, y: builder.fmul(x, y, flags=_FAST))
+_infix(lanes, operator.truediv, lambda builder, x, y: builder.fdiv(x, y, flags=_FAST))
 
 
 def _constant(value: float) -> Any:
     return ir.Constant(_LANES, [value] * COUNT)
-
-
-def _address(context: Any, builder: Any, kind: Any, array: Any, index: Any, item: Any) -> Any:
-    data = context.make_array(kind)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), item.as_pointer())
 
 
 @_inlined
@@ -105,6 +93,16 @@ def spread(typingctx: Any, value: Any) -> Any:
         return _spread(builder, args[0])
 
     return lanes(types.float32), code
+
+
+@_inlined
+def spread_at(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index], 16 times; unlike `spread(array[index])` without a check for a negative index."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return _spread(builder, builder.load(_address(context, builder, array, args[0], args[1], _F32), align=_ALIGNED))
+
+    return lanes(array, types.intp), code
 
 
 @_inlined
@@ -123,6 +121,20 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
     def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
         builder.store(args[2], _address(context, builder, array, args[0], args[1], _LANES), align=_ALIGNED)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), code
+
+
+@_inlined
+def store_apart(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
+    """array[index], array[index + 16], ... array[index + 240] = value: a column of rows of 16."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        for i in range(COUNT):
+            place = builder.add(args[1], ir.Constant(args[1].type, COUNT * i))
+            number = builder.extract_element(args[2], ir.Constant(_I32, i))
+            builder.store(number, _address(context, builder, array, args[0], place, _F32), align=_ALIGNED)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), code
@@ -151,6 +163,58 @@ def total(typingctx: Any, value: Any) -> Any:
         return builder.call(function, [ir.Constant(_F32, -0.0), args[0]], fastmath=("reassoc",))
 
     return types.float32(lanes), code
+
+
+@_inlined
+def multiply_add(typingctx: Any, x: Any, y: Any, z: Any) -> Any:
+    """x * y + z of each: rounded once where the processor can do so, else twice; on one processor always the same."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return _call(builder, "llvm.fmuladd.v16f32", _LANES, *args)
+
+    return lanes(lanes, lanes, lanes), code
+
+
+@_inlined
+def magnitude(typingctx: Any, value: Any) -> Any:
+    """|x| of each."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return _call(builder, "llvm.fabs.v16f32", _LANES, args[0])
+
+    return lanes(lanes), code
+
+
+@_inlined
+def larger(typingctx: Any, x: Any, y: Any) -> Any:
+    """The larger of each two; y where one of them is NaN."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return lanes(lanes, lanes), code
+
+
+@_inlined
+def largest(typingctx: Any, value: Any) -> Any:
+    """The largest of the 16."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return _call(builder, "llvm.vector.reduce.fmax.v16f32", _F32, args[0])
+
+    return types.float32(lanes), code
+
+
+@_inlined
+def keep_first(typingctx: Any, value: Any, count: Any, rest: Any) -> Any:
+    """The first `count` of the 16; the others become `rest`."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        counts = spread_value(builder, builder.trunc(args[1], _I32), COUNT)
+        within = builder.icmp_signed("<", ir.Constant(_INTEGERS, list(range(COUNT))), counts)
+        return builder.select(within, args[0], _spread(builder, args[2]))
+
+    return lanes(lanes, types.intp, types.float32), code
 
 
 @_inlined

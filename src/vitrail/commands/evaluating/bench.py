@@ -295,3 +295,44 @@ def bench_dictionary(
     numbers = [int(part) for part in seeds.split(",")]
     report = measure_dictionary(source, target, config=config, seeds=numbers, refine=refine, say=console.say)
     console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("translate")
+def bench_translate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
+    source: Annotated[Path, typer.Option(metavar="FILE", help="Sentences to translate, one a line.")],
+    reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, for BLEU.", show_default=False)] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Sentences at most.")] = 1000,
+    beams: Annotated[str, typer.Option(metavar="N[,N]", help="Beams; 1 is greedy.")] = "1,5",
+    threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
+    json: console.Json = False,
+) -> None:
+    """Translation speed, text to text: the native engine in each precision, torch, and CTranslate2 where it is installed.
+
+    Also the time of one sentence, how many translations equal those of torch, and BLEU.
+    """
+    from itertools import islice
+
+    from vitrail.bench.translating.compare import compare_engines
+    from vitrail.errors import UsageError
+
+    if not all(part.strip().isdecimal() and int(part) for part in beams.split(",")):
+        raise UsageError(f"--beams {beams}", expected="whole numbers with commas between them, such as 1,5")
+
+    def lines(path: Path | None) -> list[str]:
+        if path is None:
+            return []
+        with path.open(encoding="utf-8") as text:
+            return [line.rstrip("\n") for line in islice(text, limit)]
+
+    report = compare_engines(
+        model,
+        texts=lines(source),
+        references=lines(reference),
+        beams=[int(part) for part in beams.split(",")],
+        threads=threads,
+        repeats=repeats,
+        say=console.say,
+    )
+    console.show(report.to_json() if json else report.to_text())

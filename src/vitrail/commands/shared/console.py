@@ -31,8 +31,8 @@ Source = Annotated[Path | None, typer.Option(metavar="FILE", help="Sentences of 
 Target = Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, line by line.", show_default=False)]
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")]
 DeviceName = Literal["auto", "cpu", "cuda"]
-EngineName = Literal["auto", "torch"]
-Engine = Annotated[EngineName, typer.Option(help="What computes the translations.")]
+EngineName = Literal["auto", "native", "torch"]
+Engine = Annotated[EngineName, typer.Option(help="What computes the translations: compiled code, torch, or the first that can.")]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 NoRepeat = Annotated[
     int | None,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -47,6 +47,9 @@ class Computing(console.Machine):
     """Where and how to compute translations."""
 
     engine: console.Engine = "auto"
+    precision: Annotated[
+        Literal["int8", "fp32"], typer.Option(help="Numbers of the native engine's matrices: int8 is the fastest, fp32 as exact as torch.")
+    ] = "int8"
     fast: Annotated[bool, typer.Option("--fast", help="Batch lines of unequal length; may change a translation now and then.")] = False
 
 
@@ -76,10 +79,12 @@ def translate(
     from vitrail.decode.search_config import TranslateConfig
     from vitrail.decode.translate import TextConstraints
 
-    config = TranslateConfig(exact=not computing.fast, seed=drawing.seed)
+    config = TranslateConfig(exact=not computing.fast, seed=drawing.seed, precision=computing.precision)
     translator = load(models, computing, config=config, engine=computing.engine, inspectable=columns.alignment, beams=beams)
     adapted = search.adapt(translator.search, n_best=n_best, sampling=sampling)
     constraints = TextConstraints(search.prefix, search.forbid or (), search.force or ())
+    constrained = bool(constraints.prefix or constraints.forbidden or constraints.forced)
+    translator.engine.announce(adapted, constrained=constrained, say=console.say)
     if source == Path("-") and sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  None: closed
         console.say("type a line to translate it; Ctrl-D ends")
     feed = LineReader(source)

@@ -177,7 +177,10 @@ class SentencePieceSubwords(Subwords):
         return self._processor.get_piece_size()
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._processor.encode(self._prepared(texts), num_threads=1)
+        prepared = self._prepared(texts)
+        if len(prepared) == 1:  # a list is read by a new thread, which takes several times as long as one text
+            return [self._processor.encode(prepared[0])]
+        return self._processor.encode(prepared, num_threads=1)
 
     def encode_arrays(self, texts: Sequence[str], *, threads: int) -> list[npt.NDArray[np.int32]]:
         return self._processor.encode(self._prepared(texts), num_threads=threads, return_type="numpy")

@@ -42,10 +42,29 @@ class Engine(ABC):
             observe: called with every step; sentences are numbered as queries, -1 for a row that only fills a batch.
         """
 
+    why: str = ""
+    """Why it was chosen before others, for users."""
+
+    def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
+        """What computes a request, and why, in a few words. Args: constrained: with a prefix, forbidden or forced words."""
+        return f"{self.name} ({self.why})" if self.why else self.name
+
+    def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
+        """Say what will compute a request, and do before what takes time at the first one. Args: as of `describe`."""
+        say(f"engine: {self.describe(config, constrained=constrained)}")
+
+    @classmethod
+    def obstacle(cls, loaded: Sequence[LoadedModel], *, device: torch.device) -> str:
+        """Why it cannot compute with these models on this device; empty where it can."""
+        return ""
+
     @classmethod
     @abstractmethod
-    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig) -> "Engine":
-        """An engine for these models. Raises ModelError where they cannot form an ensemble."""
+    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig, alone: bool = False) -> "Engine":
+        """An engine for these models. Raises ModelError where they cannot form an ensemble.
+
+        Args: alone: it was asked for by name, and refuses what another engine would have to do for it.
+        """
 
     @abstractmethod
     def pack(self, vocabularies: Vocabularies) -> Any:

@@ -46,7 +46,7 @@ class TorchEngine(Engine):
         self._config = BatchConfig() if config is None else config
 
     @classmethod
-    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig) -> "TorchEngine":
+    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig, alone: bool = False) -> "TorchEngine":
         """See `Engine.of`; the models are on `device`."""
         digests = [one.vocabularies.digest for one in loaded]
         model = loaded[0].model if len(loaded) == 1 else Ensemble([one.model for one in loaded], digests=digests)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
@@ -57,7 +58,7 @@ class TextCutter:
 
     def cut(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[PartJob], *, place: int) -> CutText:
         """Cut one text into parts and add a job for each to `jobs`; `place`: its number in the input."""
-        encode = self.vocabularies.source.encode
+        encode = cache(self.vocabularies.source.encode)  # a part is measured, then read
         text = self.read(source)
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()

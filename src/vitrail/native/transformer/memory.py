@@ -1,0 +1,132 @@
+"""Memory of one batch: its sources, the values of all rows, and keys and values of attention.
+
+Memory is in pages of 16 positions. A page of keys is [H E, 16]: the keys of 16 positions side by side, so that a query meets all of them at
+once. A page of values is [16, H E].
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.native.transformer.packing import Floats, Shape
+
+Integers = npt.NDArray[np.int64]
+PAGE = 16
+
+Allocate = Callable[[int, Any], Any]
+"""Makes an array of one dimension: its length and its type."""
+
+
+class Memory(NamedTuple):
+    """Keys and values of some pages."""
+
+    keys: Floats
+    values: Floats
+
+
+class Past(NamedTuple):
+    """What a query may read of a memory."""
+
+    first: int
+    """The first position; a multiple of 16."""
+    length: int
+
+
+class Quantised(NamedTuple):
+    """Rows as bytes, each with its scale."""
+
+    numbers: npt.NDArray[np.uint8]
+    scales: Floats
+
+
+class Rooms(NamedTuple):
+    """Values of all rows at one place of the model."""
+
+    x: Floats
+    """[rows, D] the residual stream."""
+    y: Floats
+    """[rows, D] normed."""
+    z: Floats
+    """[rows, widest] what a matrix gives."""
+    mixed: Floats
+    """[rows, H E] what attention gives."""
+    scores: Floats
+    """[longest] of one query."""
+    quantised: Quantised
+
+
+class Batch(NamedTuple):
+    """The sources, one after the other, and where the memory of each is."""
+
+    tokens: Integers
+    starts: Integers
+    """[B + 1] sentence b has the tokens starts[b] to starts[b + 1]."""
+    pages: Integers
+    """[B + 1] the same for its pages of memory in each layer."""
+
+
+class Workspace(NamedTuple):
+    """All memory of one batch but the search's."""
+
+    batch: Batch
+    rooms: Rooms
+    source: Memory
+    """[layers, pages of all sentences]"""
+    within: Memory
+    """Of one sentence, while the encoder reads it."""
+    own: Memory
+    """[layers, B K, pages for the longest translation]"""
+    beams: int
+    """K"""
+    room: int
+    """Positions of `own` for each hypothesis; a multiple of 16."""
+
+
+def allocate(count: int, kind: Any) -> Any:
+    """An array of one dimension, not filled."""
+    return np.empty(count, kind)
+
+
+def pages(positions: int) -> int:
+    """Pages for so many positions."""
+    return -(-positions // PAGE)
+
+
+def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Workspace:
+    """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens."""
+    lengths = [len(source) for source in sources]
+    starts, places = (np.concatenate([[0], np.cumsum(counts)]).astype(np.int64) for counts in (lengths, [pages(one) for one in lengths]))
+    longest, rows = max(lengths), max(sum(lengths), beams * len(sources))
+    room = PAGE * pages(steps)
+
+    def floats(count: int) -> Floats:
+        return make(count, np.float32)
+
+    def memory(positions: int) -> Memory:
+        return Memory(floats(positions * shape.attention), floats(positions * shape.attention))
+
+    deepest = max(shape.width, shape.attention, shape.hidden)
+    rooms = Rooms(
+        x=floats(rows * shape.width),
+        y=floats(rows * shape.width),
+        z=floats(rows * shape.widest),
+        mixed=np.zeros(0, np.float32),
+        scores=floats(PAGE * pages(max(longest, steps))),
+        quantised=Quantised(make(rows * deepest, np.uint8), floats(rows)),
+    )
+    # What pads the heads together is never written, and must be 0.
+    mixed = floats(rows * shape.attention)
+    mixed[:] = 0
+    tokens: Integers = make(sum(lengths), np.int64)
+    tokens[:] = np.concatenate([np.asarray(source, np.int64) for source in sources])
+    return Workspace(
+        Batch(tokens, starts, places),
+        rooms._replace(mixed=mixed),
+        source=memory(shape.decoder_layers * int(places[-1]) * PAGE),
+        within=memory(PAGE * pages(longest)),
+        own=memory(shape.decoder_layers * beams * len(sources) * room),
+        beams=beams,
+        room=room,
+    )

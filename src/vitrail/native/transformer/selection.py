@@ -1,0 +1,92 @@
+"""The best next tokens of a hypothesis: logits in, log-probabilities of the best allowed tokens out."""
+
+import numpy as np
+
+from vitrail.native.compiled import compiled_inside
+from vitrail.native.lanes import exponential, larger, largest, load, spread, total
+from vitrail.native.transformer.memory import Integers
+from vitrail.native.transformer.packing import Floats
+from vitrail.native.transformer.state import BLOCK, EOS, Best
+
+
+@compiled_inside
+def log_sum(logits: Floats, begin: int, width: int) -> float:
+    """ln Σ e^logit over logits[begin : begin + width]. Precondition: width is a multiple of 32."""
+    a, b = load(logits, begin), load(logits, begin + 16)
+    for i in range(begin + 32, begin + width, 32):
+        a, b = larger(load(logits, i), a), larger(load(logits, i + 16), b)
+    top = largest(larger(a, b))
+    most = spread(top)
+    a = b = spread(np.float32(0))
+    for i in range(begin, begin + width, 32):
+        a = a + exponential(load(logits, i) - most)
+        b = b + exponential(load(logits, i + 16) - most)
+    return top + np.log(total(a + b))
+
+
+@compiled_inside
+def _insert(best: Best, value: float, token: int) -> None:
+    """Put a value into the list, after all that are as large."""
+    place = len(best.values) - 1
+    if not value > best.values[place]:
+        return
+    while place > 0 and best.values[place - 1] < value:
+        best.values[place], best.tokens[place] = best.values[place - 1], best.tokens[place - 1]
+        place -= 1
+    best.values[place], best.tokens[place] = value, token
+
+
+@compiled_inside
+def best_tokens(logits: Floats, begin: int, width: int, best: Best) -> None:
+    """The largest of logits[begin : begin + width], largest first, the lower token first among equals.
+
+    Where there are fewer above -inf, the rest have the value -inf and the token -1. Precondition: width is a multiple of 32.
+    """
+    count, blocks = len(best.values), 0
+    for first in range(begin, begin + width, BLOCK):
+        tops = load(logits, first)
+        for i in range(first + 16, min(first + BLOCK, begin + width), 16):
+            tops = larger(load(logits, i), tops)
+        best.maxima[blocks] = largest(tops)
+        blocks += 1
+    # As many tokens as there are blocks reach the maxima of these blocks: what is below the count-th largest maximum is not among the best.
+    best.values[:] = -np.inf
+    for block in range(blocks):
+        _insert(best, best.maxima[block], -1)
+    floor = best.values[count - 1] if blocks >= count else np.float32(-np.inf)
+    best.values[:] = -np.inf
+    best.tokens[:] = -1
+    for block in range(blocks):
+        if best.maxima[block] >= floor:
+            first = begin + block * BLOCK
+            for i in range(first, min(first + BLOCK, begin + width)):
+                if logits[i] >= floor:
+                    _insert(best, logits[i], i - begin)
+
+
+@compiled_inside
+def _recurs(tokens: Integers, at: int, last: int, ngram: int) -> bool:
+    """Whether the ngram - 1 tokens at a place are also the last ones."""
+    for i in range(ngram - 1):  # noqa: SIM110  (compiled code has no generators)
+        if tokens[at + i] != tokens[last - ngram + 1 + i]:
+            return False
+    return True
+
+
+@compiled_inside
+def block_repeats(logits: Floats, begin: int, tokens: Integers, span: tuple[int, int], ngram: int, most: int) -> None:
+    """Forbid each token, but the end, that would write a sequence of `ngram` tokens more than `most` times.
+
+    Args: span: where the tokens of the hypothesis, the start included, begin and end.
+    """
+    first, last = span
+    if last - first < ngram + most - 1:
+        return
+    for one in range(first, last - ngram + 1):
+        if _recurs(tokens, one, last, ngram):
+            follower, times = tokens[one + ngram - 1], 0
+            for other in range(one, last - ngram + 1):
+                if tokens[other + ngram - 1] == follower and _recurs(tokens, other, last, ngram):
+                    times += 1
+            if times >= most and follower != EOS:
+                logits[begin + follower] = -np.inf

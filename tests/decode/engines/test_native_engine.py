@@ -1,0 +1,121 @@
+"""When the native engine computes, when torch does, and what is said of it."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vitrail.data.vocabularies.subwords import Vocabularies, WordVocabulary
+from vitrail.decode.engines import native_engine
+from vitrail.decode.engines.native_engine import NativeEngine
+from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
+from vitrail.decode.textual.text_constraints import TextConstraints
+from vitrail.decode.translate import Translator
+from vitrail.errors import UsageError
+from vitrail.models.base import unique_tensors
+from vitrail.models.build import build_model
+from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.model_folder import save_model
+
+WORDS = "a b c d e f g h"
+TEXTS = ["a b c", "h g", "b. c d!", "", "x unknown y", "a a a a"]
+
+
+def _save(folder: Path, config: TransformerConfig | RecurrentConfig) -> Path:
+    torch.manual_seed(0)
+    vocabulary = WordVocabulary.train([WORDS], size=20)
+    both = Vocabularies(vocabulary, vocabulary, joint=True)
+    model = build_model(config, both)
+    save_model(folder, tensors=unique_tensors(model), config=config, vocabularies=both, facts={"search": {"beams": 2}})
+    return folder
+
+
+@pytest.fixture
+def transformer(tmp_path: Path) -> Path:
+    return _save(tmp_path / "transformer", TransformerConfig(encoder_layers=1, decoder_layers=1, width=16))
+
+
+@pytest.fixture
+def recurrent(tmp_path: Path) -> Path:
+    return _save(tmp_path / "recurrent", RecurrentConfig(embedding_width=8, width=8))
+
+
+def test_without_numba_torch_computes_and_says_why(transformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_engine, "has_numba", lambda: False)
+    one = Translator.load(transformer)
+    assert type(one.engine) is TorchEngine
+    assert one.engine.describe(one.search) == "torch (not native: numba is not installed: pip install 'vitrail[fast]')"
+    with pytest.raises(UsageError, match=r"engine native: numba is not installed"):
+        Translator.load(transformer, engine="native")
+
+
+def test_other_models_are_computed_by_torch(transformer: Path, recurrent: Path) -> None:
+    pytest.importorskip("numba")
+    one = Translator.load(recurrent)
+    assert type(one.engine) is TorchEngine
+    assert one.engine.describe(one.search) == "torch (not native: a model of kind recurrent is computed by torch)"
+    two = Translator.load(transformer, transformer)
+    assert two.engine.describe(two.search) == "torch (not native: it has no ensembles)"
+    for folders in ((recurrent,), (transformer, transformer)):
+        with pytest.raises(UsageError, match="engine native: "):
+            Translator.load(*folders, engine="native")
+
+
+def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> None:
+    pytest.importorskip("numba")
+    auto, alone, torch_only = (Translator.load(transformer, engine=name) for name in ("auto", "native", "torch"))
+    assert type(auto.engine) is NativeEngine and auto.engine.describe(auto.search) == "native (int8)"
+    drawn = SearchConfig(sampling=SamplingConfig())
+    assert auto.engine.describe(drawn) == "torch (native has no sampling)"
+    assert "forbidden" in auto.engine.describe(auto.search, constrained=True)
+    assert auto.translate(TEXTS, search=drawn) == torch_only.translate(TEXTS, search=drawn)
+    words = TextConstraints(prefix="b")
+    assert auto.translate(TEXTS, constraints=words) == torch_only.translate(TEXTS, constraints=words)
+    with pytest.raises(UsageError, match="engine native has no sampling"):
+        alone.translate(TEXTS, search=drawn)
+    with pytest.raises(UsageError, match="engine native has no prefixes"):
+        alone.translate(TEXTS, constraints=words)
+
+
+@pytest.mark.parametrize("n_best", [1, 3])
+def test_texts_are_translated_as_by_torch(transformer: Path, n_best: int) -> None:
+    pytest.importorskip("numba")
+    search = SearchConfig(beams=4, n_best=n_best, max_ratio=1, max_extra=5)
+    exact = Translator.load(transformer, engine="native", config=TranslateConfig(precision="fp32"), search=search)
+    found, expected = exact.translate(TEXTS), Translator.load(transformer, engine="torch", search=search).translate(TEXTS)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert [one.text for one in ours.alternatives] == [one.text for one in theirs.alternatives]
+        assert [one.score for one in ours.alternatives] == pytest.approx([one.score for one in theirs.alternatives], abs=1e-4)
+        assert ours.token_log_probabilities == pytest.approx(theirs.token_log_probabilities, abs=1e-4)
+
+
+def test_it_is_sent_to_another_process(transformer: Path) -> None:
+    pytest.importorskip("numba")
+    one = Translator.load(transformer, engine="native")
+    other = pickle.loads(pickle.dumps(one))  # noqa: S301  (made here)
+    assert type(other.engine) is NativeEngine and other.translate(TEXTS) == one.translate(TEXTS)
+
+
+@pytest.mark.slow
+def test_two_processes_compile_at_once_and_one_without_a_cache(transformer: Path, tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    text = "\n".join(TEXTS) + "\n"
+    (tmp_path / "file").write_text("no folder")
+    caches = [tmp_path / "shared", tmp_path / "shared", tmp_path / "file" / "below"]
+    command = [sys.executable, "-m", "vitrail", "translate", str(transformer), "--engine", "native"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    started = [subprocess.Popen(command, text=True, env=os.environ | {"VITRAIL_CACHE": str(cache)}, **pipes) for cache in caches]
+    answers = [one.communicate(text, timeout=900) for one in started]
+    assert all(one.returncode == 0 for one in started) and len({out for out, _ in answers}) == 1
+    assert all("compiling the engine" in told and "engine: native (int8)" in told.splitlines() for _, told in answers)
+    assert "not kept, as no cache can be written" in answers[2][1] and "not kept" not in answers[0][1]
+    again = subprocess.run(
+        command, input=text, text=True, env=os.environ | {"VITRAIL_CACHE": str(caches[0])}, capture_output=True, check=True
+    )
+    assert again.stdout == answers[0][0] and again.stderr.splitlines()[0] == "engine: native (int8)"
