@@ -279,3 +279,11 @@ def test_a_text_of_one_line_is_read_whole(space: str, tmp_path: Path, monkeypatc
     (tmp_path / "text").write_text(space.join(["北", "京", "很", "大"] * 200), encoding="utf-8")
     found = train_vectors(config(tmp_path / "text", tokens=TokensConfig(kind="characters"), epochs=1), tmp_path / "vectors")
     assert found.counts is not None and found.counts.tolist() == [200] * 4
+
+
+@pytest.mark.parametrize(("script", "told"), [("Thai", True), ("Chinese", True), ("Hindi", False), ("Arabic", False)])
+def test_text_that_falls_into_characters_is_told(script: str, told: bool, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text(f"{SENTENCES[script][0]}\n" * 6, encoding="utf-8")
+    said: list[str] = []
+    train_vectors(config(tmp_path / "text", epochs=1), tmp_path / "vectors", say=said.append)
+    assert any("single characters" in line for line in said) == told

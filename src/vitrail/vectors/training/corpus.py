@@ -24,6 +24,7 @@ _LINES_AT_ONCE = 10_000
 _NO_TEXT = regex.compile(r"[\p{Cs}\p{Cc}]")
 """Bytes that are not UTF-8, and control characters."""
 _WORD = regex.compile(r"[\p{L}\p{N}]")
+_LETTER = regex.compile(r"\p{L}")
 Split = Callable[[str], list[str]]
 Texts = Callable[[], Iterator[list[str]]]
 """Reads a text from its beginning, the tokens of a line at a time."""
@@ -94,6 +95,12 @@ def count_words(texts: Iterable[list[str]], *, most: int) -> tuple[Counter[str],
             forgotten += 1
             counts = Counter({word: count for word, count in counts.items() if count > forgotten})
     return counts, forgotten
+
+
+def without_spaces(vocabulary: WordCounts) -> bool:
+    """Whether more than half of the text's words with a letter are single characters: Thai, Chinese and Japanese fall apart so."""
+    lettered = [(len(word), int(count)) for word, count in zip(*vocabulary, strict=True) if _LETTER.search(word)]
+    return 2 * sum(count for size, count in lettered if size == 1) > sum(count for _, count in lettered)
 
 
 def choose_words(counts: Counter[str], *, least: int, most: int) -> WordCounts:

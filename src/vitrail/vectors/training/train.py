@@ -29,6 +29,7 @@ from vitrail.vectors.training.corpus import (
     require_readable,
     splitter,
     stamps_of,
+    without_spaces,
     write_tokens,
 )
 from vitrail.vectors.training.pieces import Learning, PieceResult, run_pieces
@@ -109,6 +110,8 @@ def _prepared(config: VectorsConfig, work: Path, *, say: Say) -> WordCounts:
         say(f"more than {held:,} different words: those that occur {forgotten} times or less were forgotten while counting")
     vocabulary = choose_words(counts, least=max(config.tokens.min_count, forgotten + 1 if forgotten else 1), most=config.tokens.most_words)
     say(f"{len(vocabulary.words):,} of {len(counts):,} different words; {int(vocabulary.counts.sum()):,} of {counts.total():,} in the text")
+    if config.tokens.kind == "words" and without_spaces(vocabulary):
+        say("most words are single characters, as in scripts without spaces: --tokens subwords --subwords-from RUN has longer pieces")
     with publish_folder(text) as writer:
         write_tokens(texts(), vocabulary.words, writer)
         kept = {"settings": told, "words": vocabulary.words, "counts": vocabulary.counts.tolist()}
