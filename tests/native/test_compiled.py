@@ -55,10 +55,10 @@ def test_where_no_cache_can_be_written_there_is_none(tmp_path: Path) -> None:
 
 def test_compiling_that_takes_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
-    with compiled.compiling("quickly", said.append):
+    with compiled.compiling("quickly", said.append, program="vectors", after=60):
         pass
-    monkeypatch.setattr(compiled, "_SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(compiled, "cache_folder", lambda program: None)
     told = threading.Event()
-    with compiled.compiling("the step", lambda line: (said.append(line), told.set())):
+    with compiled.compiling("the step", lambda line: (said.append(line), told.set()), program="vectors", after=0):
         assert told.wait(60)
-    assert said == ["compiling the step, once on this machine: some seconds"]
+    assert said == ["compiling the step, once on this machine", "compiled in 0 seconds; not kept, as no cache can be written"]

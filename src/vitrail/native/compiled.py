@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
@@ -22,7 +23,6 @@ from vitrail.errors import UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_SILENT_SECONDS = 0.7
 _SHARED = "native"
 _PROGRAMS: dict[str, tuple[str, ...]] = {"vectors": ("vectors/steps", "vectors/training"), "transformer": ("native/transformer",)}
 """Folders of functions that are compiled, below the package, by the program that they belong to. All of them use those of `native`."""
@@ -79,15 +79,24 @@ def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: An
 
 
 @contextmanager
-def compiling(what: str, say: Callable[[str], None]) -> Generator[None]:
-    """Tell that the first calls of compiled functions take seconds, where they do: code that is in the cache is there at once."""
-    timer = threading.Timer(_SILENT_SECONDS, say, (f"compiling {what}, once on this machine: some seconds",))
+def compiling(what: str, say: Callable[[str], None], *, program: str, after: float) -> Generator[None]:
+    """Tell that the first calls of a program's functions take long, where they do: code that is in the cache is there at once.
+
+    Args:
+        what: is compiled, such as "for vectors of 100 numbers (some seconds)".
+        after: seconds until it is told, more than reading the cache takes.
+    """
+    told, began = threading.Event(), time.monotonic()
+    timer = threading.Timer(after, lambda: (told.set(), say(f"compiling {what}, once on this machine")))
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+    if told.is_set():
+        kept = "" if cache_folder(program) else "; not kept, as no cache can be written"
+        say(f"compiled in {time.monotonic() - began:.0f} seconds{kept}")
 
 
 def signature_of(function: Callable[..., Any]) -> Any:
@@ -143,12 +152,6 @@ def cache_folder(program: str = "") -> Path | None:
 def _numba() -> Any:
     """Numba, which has no types."""
     return import_module("numba")
-
-
-def is_cached(program: str, function: str) -> bool:
-    """Whether a function, given as in "module.name", was compiled before by this version on this machine."""
-    folder = cache_folder(program)
-    return folder is not None and next(folder.rglob(f"{function}-*.nbi"), None) is not None
 
 
 @cache

@@ -1,7 +1,6 @@
 """Searches computed by compiled code (`vitrail.native.transformer`), with a Transformer on the processor; torch does what it cannot do."""
 
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.kinds.transformer import Transformer
 from vitrail.models.model_folder import LoadedModel
-from vitrail.native.compiled import cache_folder, has_numba, is_cached
+from vitrail.native.compiled import compiling, has_numba
 from vitrail.native.transformer.architecture import Architecture, obstacle
 
 
@@ -73,12 +72,9 @@ class NativeEngine(Engine):
 
     def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
-        if not _unserved(config, constrained=constrained) and not is_cached("transformer", "search.run"):
-            began = perf_counter()
-            say("compiling the engine for this machine, which takes about 20 seconds on a quiet one")
-            kernels()
-            kept = "" if cache_folder("transformer") else "; not kept, as no cache can be written"
-            say(f"compiled in {perf_counter() - began:.0f} seconds{kept}")
+        if not _unserved(config, constrained=constrained):
+            with compiling("the engine (about 20 seconds)", say, program="transformer", after=4):
+                kernels()
         super().announce(config, constrained=constrained, say=say)
 
     def search(

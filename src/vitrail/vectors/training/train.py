@@ -78,7 +78,7 @@ def train_vectors(
         with stop.at_once(f"{folder}: stopped before the training began"):
             vocabulary = _prepared(config, work, say=say)
         learning = _begin(config, vocabulary, work, stop=stop, say=say)
-        with compiling(f"for vectors of {config.dimension} numbers", say):
+        with compiling(f"for vectors of {config.dimension} numbers (some seconds)", say, program="vectors", after=0.7):
             learning.compile()
         _Run(config, work, learning, stop, report=report).run()
         vectors = learning.vectors()
