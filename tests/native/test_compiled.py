@@ -47,6 +47,14 @@ def test_a_cache_that_others_may_write_is_not_used(tmp_path: Path) -> None:
     assert _cache_folder({"VITRAIL_CACHE": str(tmp_path)}) == "None"
 
 
+def test_a_home_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    environment = {"HOME": str(tmp_path / "home"), "VITRAIL_CACHE": "", "XDG_CACHE_HOME": ""}
+    assert _cache_folder(environment) == "None" and not (tmp_path / "home").exists()
+    (tmp_path / "home").mkdir()
+    assert _cache_folder(environment).startswith(str(tmp_path / "home" / ".cache" / "vitrail" / "native-"))
+
+
 def test_where_no_cache_can_be_written_there_is_none(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     (tmp_path / "file").write_text("no folder")

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fasttext
 import numpy as np
 import pytest
 
@@ -241,6 +240,7 @@ def test_a_training_begun_without_output_vectors_can_still_keep_them(folders: di
 
 @pytest.mark.parametrize(("loss", "kind"), [("ns", "negatives"), ("hs", "tree")])
 def test_a_model_of_the_fasttext_program_has_its_own_output_vectors(folders: dict[str, Path], tmp_path: Path, loss: str, kind: str) -> None:
+    fasttext = pytest.importorskip("fasttext")
     model = fasttext.train_unsupervised(str(folders["text"]), dim=8, epoch=2, minCount=1, bucket=300, thread=1, loss=loss, neg=4, verbose=0)
     model.save_model(str(tmp_path / "v.bin"))
     vectors = load_vectors(tmp_path / "v.bin", outputs=True)
@@ -267,6 +267,7 @@ def test_a_model_of_the_fasttext_program_has_its_own_output_vectors(folders: dic
 
 def test_the_tree_of_the_fasttext_program_gives_its_probabilities(tmp_path: Path) -> None:
     """A classifier by hierarchical softmax says what its tree makes of each label."""
+    fasttext = pytest.importorskip("fasttext")
     draw = np.random.default_rng(1)
     labels = [f"__label__{name}" for name in ("a", "b", "c", "d", "e", "f", "g")]
     lines = [

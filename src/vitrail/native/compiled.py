@@ -131,7 +131,8 @@ def program_of(module: str) -> str:
 
 @cache
 def cache_folder(program: str = "") -> Path | None:
-    """Where compiled functions are kept: below `VITRAIL_CACHE`, else the user's cache folder. None where none can be written.
+    """Where compiled functions are kept: below `VITRAIL_CACHE`, else the user's cache folder. None where none can be written, and where the
+    user has no home.
 
     Code is read back from there, so a folder that others may write to is not used.
 
@@ -139,7 +140,7 @@ def cache_folder(program: str = "") -> Path | None:
     """
     given = os.environ.get("VITRAIL_CACHE")
     try:
-        above = Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vitrail"
+        above = Path(given or _user_cache())
         folder = above / f"native-{program or 'other'}-{_key(program)}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = folder.stat()
@@ -147,6 +148,13 @@ def cache_folder(program: str = "") -> Path | None:
         return None
     own = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
     return folder if own and os.access(folder, os.W_OK) else None
+
+
+def _user_cache() -> Path:
+    """Raises OSError where the user has no home, which is not made."""
+    if told := os.environ.get("XDG_CACHE_HOME"):
+        return Path(told) / "vitrail"
+    return Path.home().resolve(strict=True) / ".cache" / "vitrail"
 
 
 def _numba() -> Any:

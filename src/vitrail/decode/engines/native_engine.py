@@ -14,7 +14,6 @@ from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.transformer import Transformer
 from vitrail.models.model_folder import LoadedModel
 from vitrail.native.compiled import compiling, has_numba
 from vitrail.native.transformer.architecture import Architecture, obstacle
@@ -34,7 +33,6 @@ class NativeEngine(Engine):
 
     def __init__(self, behind: TorchEngine, *, config: BatchConfig, alone: bool) -> None:
         model = behind.model
-        assert isinstance(model, Transformer), "no other is accepted"
         self._behind, self._alone, self._precision = behind, alone, config.precision
         tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in unique_tensors(model).items()}
         self._model = NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=config.precision)
