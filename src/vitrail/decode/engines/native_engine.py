@@ -32,7 +32,7 @@ class NativeEngine(Engine):
     name = "native"
 
     def __init__(self, behind: TorchEngine, *, config: BatchConfig, alone: bool) -> None:
-        model = behind.model
+        model: Any = behind.model  # a Transformer: no other is accepted
         self._behind, self._alone, self._precision = behind, alone, config.precision
         tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in unique_tensors(model).items()}
         self._model = NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=config.precision)
