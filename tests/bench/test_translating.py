@@ -10,14 +10,12 @@ import torch
 pytest.importorskip("numba")
 
 from vitrail.bench.translating import compare
-from vitrail.bench.translating.ctranslate2_model import CTranslate2Model, obstacle
-from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies, WordVocabulary
+from vitrail.data.vocabularies.subwords import Vocabularies, WordVocabulary
 from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
 from vitrail.models.kinds.transformer import TransformerConfig
-from vitrail.models.model_folder import load_model, save_model
+from vitrail.models.model_folder import save_model
 
 TEXTS = ["a b c", "h g f", "e e e d", "b"]
 
@@ -49,22 +47,6 @@ def test_every_system_translates_the_same_texts(folder: Path) -> None:
     assert report.to_text().count("native int8") == 2
 
 
-@pytest.mark.parametrize("norm_position", ["pre", "post"])
-def test_the_weights_go_where_they_belong_in_ctranslate2(tmp_path: Path, norm_position: str) -> None:
-    """A given translation has the same log-probabilities there as here."""
-    pytest.importorskip("ctranslate2")
-    config = TransformerConfig.model_validate({"encoder_layers": 2, "decoder_layers": 2, "width": 32, "norm_position": norm_position})
-    loaded = load_model(_save(tmp_path / "model", config))
-    source, target = [4, 5, 6], [7, 8, 9]
-    with torch.inference_mode():
-        hidden = loaded.model.decode(torch.tensor([[SOS, *target]]), loaded.model.encode(torch.tensor([[*source, EOS]])))
-        expected = loaded.model.read_out(hidden)[0].log_softmax(1).gather(1, torch.tensor([[*target, EOS]]).t()).flatten()
-    peer = CTranslate2Model(loaded, compute="float32", threads=1)
-    (found,) = peer.score([source], [target])
-    assert found == pytest.approx(expected.tolist(), abs=1e-4)
-
-
 def test_what_cannot_be_compared_is_said(folder: Path) -> None:
-    assert obstacle(RecurrentConfig()) and obstacle(TransformerConfig(activation="swiglu")) and not obstacle(TransformerConfig())
     with pytest.raises(UsageError, match="4 sentences and 1 references"):
         compare.compare_engines(folder, texts=TEXTS, references=["x"], beams=[1], threads=1, repeats=1, say=lambda _: None)

@@ -2,19 +2,19 @@
 
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from vitrail.bench.translating import ctranslate2_model
-from vitrail.bench.translating.ctranslate2_model import CTranslate2Model
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import evaluate
-from vitrail.models.model_folder import load_model
+from vitrail.export.translators.ctranslate2_spec import CTranslate2Model, make_spec, names_of, obstacle, save_spec
+from vitrail.models.model_folder import LoadedModel, load_model
 from vitrail.runtime.device import set_threads
 from vitrail.runtime.machine import Machine, describe_machine
 
@@ -155,14 +155,22 @@ def _systems(model: Path, *, threads: int) -> tuple[dict[str, Translate], list[s
             break
         systems[f"native {precision}"] = _ours(one)
     loaded = load_model(model)
-    lacks = ctranslate2_model.obstacle(loaded.config) if find_spec("ctranslate2") else "not installed: pip install ctranslate2"
+    lacks = obstacle(loaded.config) if find_spec("ctranslate2") else "not installed: pip install ctranslate2"
     if lacks:
         missing.append(f"ctranslate2: {lacks}")
         return systems, missing
     for name, compute in (("int8", "int8"), ("fp32", "float32")):
-        peer = CTranslate2Model(loaded, compute=compute, threads=threads)
+        peer = _peer(loaded, compute=compute, threads=threads)
         systems[f"ctranslate2 {name}"] = _theirs(peer, Translator.load(model, engine="torch"))
     return systems, missing
+
+
+def _peer(loaded: LoadedModel, *, compute: str, threads: int) -> CTranslate2Model:
+    """The same weights in CTranslate2; its folder is read at once, and gone."""
+    names = (names_of(loaded.vocabularies.source), names_of(loaded.vocabularies.target))
+    with tempfile.TemporaryDirectory() as folder:
+        save_spec(make_spec(loaded), Path(folder), compute="float32")
+        return CTranslate2Model(Path(folder), names=names, compute=compute, threads=threads)
 
 
 def _ours(translator: Translator) -> Translate:
