@@ -122,9 +122,8 @@ def test_what_it_cannot_carry_is_refused_by_name(tmp_path: Path) -> None:
     assert cli.run(["export", str(tmp_path / "batch"), "-o", str(tmp_path / "x"), "--compute", "int8"]) == 2
 
 
-def test_the_check_can_fail_and_then_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_check_can_fail_and_then_nothing_is_written(tmp_path: Path) -> None:
     model = saved(tmp_path / "model", {}, pieces=True)
-    monkeypatch.setattr(parity, "LONGEST", 6)
     texts = parity.check_texts(model, count=8)
     assert len(texts.sources) == 8 and not texts.references and texts.origin == "drawn from the vocabulary"
     found = parity.compare(model, lambda texts, beams: ["x"] * len(texts.sources), program="nobody", texts=texts)

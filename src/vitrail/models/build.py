@@ -228,7 +228,7 @@ def build_model(config: AnyConfig, vocabularies: Vocabularies) -> Model:
 
     Raises UsageError where the configuration does not fit the vocabularies.
     """
-    if isinstance(config, ModelConfig) and config.tie == "all" and not vocabularies.joint:
+    if isinstance(config, ModelConfig) and config.tie == "all" and not vocabularies.shares_ids:
         raise UsageError(
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",

@@ -23,7 +23,7 @@ class _Exit(NamedTuple):
 
 
 _EXITS: dict[To, _Exit] = {
-    "huggingface": _Exit("language models, masked or causal", "transformers"),
+    "huggingface": _Exit("Transformers that translate, language models", "transformers"),
     "ctranslate2": _Exit("Transformers that translate", "ctranslate2"),
 }
 
@@ -50,18 +50,32 @@ def export(
 ) -> None:
     """Write a model for another program: vitrail export runs/en-fr --to ctranslate2 -o en-fr-ct2
 
-    A translator becomes a folder of CTranslate2; 1,000 sentences are then translated by both. Of language models, a masked one becomes an
-    EsmForMaskedLM (rotary positions), a BertForMaskedLM (post-norm) or a RobertaPreLayerNormForMaskedLM, which sentence-transformers loads
-    as well; a causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel. What a layout cannot hold is refused by name.
+    A translator becomes a folder of CTranslate2, or a MarianMTModel (post-norm) or PegasusForConditionalGeneration (pre-norm) of Hugging
+    Face's transformers; sentences are then translated by both programs. Of language models, a masked one becomes an EsmForMaskedLM
+    (rotary positions), a BertForMaskedLM (post-norm) or a RobertaPreLayerNormForMaskedLM, which sentence-transformers loads as well; a
+    causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel. What a layout cannot hold is refused by name.
     """
     del shown
     if compute != "float32" and to != "ctranslate2":
         raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2")
     match to:
         case "huggingface":
-            _language_model(model, output, check=check)
+            _huggingface(model, output, check=check)
         case "ctranslate2":
             _ctranslate2(model, output, compute=compute, check=check)
+
+
+def _huggingface(model: Path, output: Path, *, check: bool) -> None:
+    from vitrail.export.translators.seq2seq_folder import export_seq2seq
+    from vitrail.models.model_folder import task_of_folder
+
+    if task_of_folder(model) != "translation":
+        _language_model(model, output, check=check)
+        return
+    found = export_seq2seq(model, output, check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: {output / 'README.md'}")
 
 
 def _language_model(model: Path, output: Path, *, check: bool) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from vitrail.data.vocabularies.subwords import SentencePieceSubwords, Vocabularies
 from vitrail.errors import UsageError
 from vitrail.export.translators.ctranslate2_spec import AlignmentHeads, CTranslate2Model, make_spec, names_of, obstacle, save_spec
-from vitrail.export.translators.parity import LONGEST, CheckTexts, Parity, check_texts, compare, run_of
+from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare, run_of
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
 from vitrail.inspection.alignment.word_alignment import choose_heads, development_pairs
@@ -90,7 +90,7 @@ def theirs(folder: Path, vocabularies: Vocabularies) -> Any:
     if not isinstance(vocabularies.source, SentencePieceSubwords) or not isinstance(vocabularies.target, SentencePieceSubwords):
 
         def by_ids(texts: CheckTexts, beams: int) -> list[str]:
-            found = peer.translate(texts.tokens, beams=beams, longest=LONGEST, length_penalty=_NO_PENALTY)
+            found = peer.translate(texts.tokens, beams=beams, longest=texts.longest, length_penalty=_NO_PENALTY)
             return [vocabularies.target.decode(one) for one in found]
 
         return by_ids
@@ -107,7 +107,7 @@ def theirs(folder: Path, vocabularies: Vocabularies) -> Any:
             beam_size=beams,
             max_batch_size=32,
             length_penalty=_NO_PENALTY,
-            max_decoding_length=LONGEST,
+            max_decoding_length=texts.longest,
             disable_unk=True,
         )
         return [target.decode(one.hypotheses[0]) for one in found]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from vitrail.data.cleaning.normalise import plain
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.forced import losses
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
@@ -17,8 +18,6 @@ from vitrail.models.model_folder import LoadedModel, load_model
 
 SENTENCES = 1000
 BEAMS = (1, 5)
-LONGEST = 128
-"""Tokens of a translation at most, on both sides."""
 MOST_BLEU = 0.3
 """How far the BLEU of a model with smaller numbers may be from ours."""
 _LEAST_EQUAL = 0.99
@@ -36,6 +35,11 @@ class CheckTexts(NamedTuple):
     references: list[str]
     """Empty where there are none."""
     origin: str
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a translation at most, on both sides."""
+        return 2 * max(map(len, self.tokens), default=0) + 10
 
 
 Theirs = Callable[[CheckTexts, int], list[str]]
@@ -130,9 +134,9 @@ def compare(folder: Path, theirs: Theirs, *, program: str, texts: CheckTexts) ->
     rows: list[ParityRow] = []
     signature = ""
     for beams in BEAMS:
-        search = parity_search(beams, allow_unknown=translator.search.allow_unknown)
+        search = parity_search(beams, longest=texts.longest, allow_unknown=translator.search.allow_unknown)
         ours = [one.text for one in translator.translate(texts.sources, search=search)]
-        found = theirs(texts, beams)
+        found = [plain(one).strip() for one in theirs(texts, beams)]  # as ours, a line stays a line
         bleu: tuple[float | None, float | None] = (None, None)
         if texts.references:
             scores = [evaluate(one, [texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (ours, found)]
@@ -143,9 +147,9 @@ def compare(folder: Path, theirs: Theirs, *, program: str, texts: CheckTexts) ->
     return Parity(program, texts, tuple(rows), signature)
 
 
-def parity_search(beams: int, *, allow_unknown: bool = False) -> SearchConfig:
+def parity_search(beams: int, *, longest: int, allow_unknown: bool = False) -> SearchConfig:
     """The search that other programs have, too: no length penalty, no guard of repetitions, one limit of length."""
-    return SearchConfig(beams=beams, length_penalty=0, repeat_ngram=0, max_ratio=0, max_extra=LONGEST, allow_unknown=allow_unknown)
+    return SearchConfig(beams=beams, length_penalty=0, repeat_ngram=0, max_ratio=0, max_extra=longest, allow_unknown=allow_unknown)
 
 
 def _no_worse(loaded: LoadedModel, texts: CheckTexts, ours: Sequence[str], found: Sequence[str], numbers: Sequence[int]) -> int:

@@ -61,4 +61,6 @@ def obstacle(config: Mapping[str, Any]) -> str:
     for name, known in (("activation", _ACTIVATIONS), ("norm", _NORMS), ("positions", _POSITIONS)):
         if config[name] not in known:
             return f"{name} {config[name]} is computed by torch"
+    if config.get("output_bias"):
+        return "a bias on the output is computed by torch"
     return ""
