@@ -150,7 +150,7 @@ def load(
     task = task_of_folder(Path(path))
     if task in _CLASSES:
         from vitrail.errors import UsageError
-        from vitrail.models.build import TASK_MODELS
+        from vitrail.models.architectures import TASK_MODELS
 
         if others or engine != "auto" or config is not None or search is not None:
             expected = f"{TASK_MODELS[task]} by itself"

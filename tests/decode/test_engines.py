@@ -22,8 +22,10 @@ from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.language import RecurrentLanguageModel
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.models.model_folder import save_model
 from vitrail.runtime.device import fewest_rows
 

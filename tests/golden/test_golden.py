@@ -20,7 +20,7 @@ from vitrail.decode.search_config import TranslateConfig
 from vitrail.decode.translate import Translator
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import FORMAT, load_model, save_model
 from vitrail.native.compiled import has_numba
 

@@ -20,8 +20,9 @@ from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.learned import LONGEST, spread
 from vitrail.files import read_json_lines
+from vitrail.models.architectures import TASK_MODELS, TaskName, task_of
 from vitrail.models.base import AutoregressiveModel, LanguageModel, Model, TranslationModel, unique_tensors
-from vitrail.models.build import TASK_MODELS, TaskName, build_model, task_of
+from vitrail.models.build import build_model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.models.kinds.masked import MaskedLanguageModel

@@ -28,8 +28,9 @@ from vitrail.files import (
     start_of,
     verify_folder,
 )
+from vitrail.models.architectures import MODEL_KINDS, TASK_MODELS, AnyConfig, ModelConfig, TaskName, read_config
 from vitrail.models.base import Model, TranslationModel, unique_tensors
-from vitrail.models.build import MODEL_KINDS, TASK_MODELS, AnyConfig, ModelConfig, TaskName, build_model, read_config
+from vitrail.models.build import build_model
 
 FORMAT = 2
 """Version of the folder, raised when an older program cannot read it; each has an upgrade step and a golden folder in the tests."""

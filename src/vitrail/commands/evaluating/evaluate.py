@@ -153,7 +153,7 @@ def _require_own(output: Path, *, read: list[Path]) -> None:
 
 def _trained_on_text(folder: Path) -> str | None:
     """What a model that is trained on plain text is called; None for another one, and where there is none."""
-    from vitrail.models.build import TASK_MODELS
+    from vitrail.models.architectures import TASK_MODELS
     from vitrail.models.model_folder import task_of_folder
 
     task = task_of_folder(folder)
