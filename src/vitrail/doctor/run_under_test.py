@@ -26,7 +26,8 @@ from vitrail.models.build import build_model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.models.kinds.masked import MaskedLanguageModel
-from vitrail.models.model_folder import LoadedFolder, load_folder, model_folder
+from vitrail.models.model_folder import LoadedFolder, load_folder
+from vitrail.models.stored import model_folder
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
 from vitrail.train.starting.warm_start import as_trained

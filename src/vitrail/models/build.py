@@ -25,7 +25,6 @@ from vitrail.models.kinds.recurrent import Recurrent
 from vitrail.models.kinds.transformer import Transformer
 from vitrail.nn.probe import shorten_lookups
 
-
 _MOVED = ("AnyModelConfig", "MODEL_KINDS", "PRESETS", "TASK_DATA", "TASK_MODELS", "TaskName", "preset", "read_config", "task_of")
 __getattr__ = renamed.names(__name__, dict.fromkeys(_MOVED, "vitrail.models.architectures"))
 

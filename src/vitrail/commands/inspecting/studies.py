@@ -109,7 +109,7 @@ _FITTING: "dict[TaskName, tuple[str, ...]]" = {
 def require_fitting(study: str, model: Path, *, needs: str = "a model that translates") -> "TaskName | None":
     """The task of a model; None where no model can be read. Raises UsageError for a study that is not for it."""
     from vitrail.models.architectures import TASK_MODELS
-    from vitrail.models.model_folder import task_of_folder
+    from vitrail.models.stored import task_of_folder
 
     task = task_of_folder(model)
     if task is None or task == "translation" or study in _FITTING.get(task, ()):
