@@ -33,6 +33,7 @@ from vitrail.models.stored import (
     of_another_task,
     read_once,
     read_stored,
+    read_stored_translator,
 )
 
 
@@ -93,10 +94,9 @@ def save_model(
 
 def load_model(folder: Path, *, device: torch.device | None = None) -> LoadedModel:
     """Read the folder of a model that translates. Raises what `load_folder` does, and ModelError for a model of another kind."""
-    model, config, vocabularies, facts = load_folder(folder, device=device)
-    if not isinstance(model, TranslationModel) or not isinstance(config, ModelConfig):
-        raise of_another_task(folder, config, expected="translation")
-    return LoadedModel(model, config, vocabularies, facts)
+    stored = read_stored_translator(folder)
+    assert isinstance(stored.config, ModelConfig)
+    return LoadedModel(build_stored_translator(stored, device=device), stored.config, stored.vocabularies, stored.facts)
 
 
 def load_folder(folder: Path, *, device: torch.device | None = None) -> LoadedFolder:
@@ -130,6 +130,14 @@ def build_stored(stored: StoredModel, *, device: torch.device | None = None) -> 
     model = build_model(stored.config, stored.vocabularies)
     fill(model, {name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()})
     return model.to(torch.device("cpu") if device is None else device).eval()
+
+
+def build_stored_translator(stored: StoredModel, *, device: torch.device | None = None) -> TranslationModel:
+    """The same of a folder whose model translates. Raises ModelError for another."""
+    model = build_stored(stored, device=device)
+    if not isinstance(model, TranslationModel):
+        raise of_another_task(stored.folder, stored.config, expected="translation")
+    return model
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:

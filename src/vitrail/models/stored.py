@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
 
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError
@@ -38,6 +39,10 @@ class TensorKind(NamedTuple):
     dtype: str = "float32"
 
 
+PackedModel = tuple[str, bytes]
+"""A model's configuration as JSON and its weights as safetensors, for another process."""
+
+
 class StoredModel(NamedTuple):
     """A model as its folder has it, every file verified. Whether its tensors fit its configuration is for `require` to say."""
 
@@ -47,6 +52,16 @@ class StoredModel(NamedTuple):
     facts: dict[str, Any]
     """Facts from its training."""
     tensors: dict[str, npt.NDArray[Any]]
+
+    def pack(self) -> PackedModel:
+        """Configuration and weights; vocabularies are sent apart."""
+        return json.dumps(self.config.model_dump(mode="json")), save(self.tensors)
+
+    @classmethod
+    def unpack(cls, packed: PackedModel, vocabularies: Vocabularies) -> "StoredModel":
+        """The inverse of `pack`, without facts and folder."""
+        config, weights = packed
+        return cls(Path(), read_config(json.loads(config)), vocabularies, {}, load(weights))
 
     def require(self, wanted: Mapping[str, TensorKind]) -> None:
         """Raise ModelError where the tensors are not exactly these."""

@@ -14,9 +14,7 @@ from vitrail.models.architectures import read_translator
 from vitrail.models.base import Continues, TranslationModel, unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.model_folder import fill
-
-PackedModel = tuple[str, bytes]
-"""A model's configuration and weights."""
+from vitrail.models.stored import PackedModel
 
 
 def pack_models(model: Continues, vocabularies: Vocabularies) -> tuple[PackedModel, ...]:
