@@ -10,7 +10,7 @@ from vitrail import renamed
 from vitrail.data.cleaning.normalise import AS_TEXT, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
-from vitrail.decode.engines.table import ENGINES, make_engine, suitable
+from vitrail.decode.engines.table import engine_named, make_engine, suitable
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
@@ -97,7 +97,7 @@ class Translator:
         name, packed, files = state.pop("packed")
         vars(self).update(state)
         self.vocabularies = Vocabularies.from_bytes(files)
-        self.engine = ENGINES[name]().unpack(packed, self.vocabularies, config=self.config)
+        self.engine = engine_named(name).unpack(packed, self.vocabularies, config=self.config)
         self._begin()
 
     @classmethod

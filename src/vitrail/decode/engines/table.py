@@ -25,6 +25,17 @@ ENGINES: Mapping[str, Callable[[], type[Engine]]] = {"native": _native, "torch":
 """`auto` takes the first that can compute with the models."""
 
 
+def engine_named(name: str) -> type[Engine]:
+    """The class of an engine. Raises UsageError for an unknown one."""
+    _require_known(name)
+    return ENGINES[name]()
+
+
+def _require_known(name: str) -> None:
+    if name not in ENGINES:
+        raise UsageError(f"engine {name!r}", expected=f"auto or {' or '.join(ENGINES)}")
+
+
 def suitable(name: str, *, among: Collection[str] = ()) -> list[str]:
     """The engines to try for a name, best first; several for `auto`.
 
@@ -34,8 +45,7 @@ def suitable(name: str, *, among: Collection[str] = ()) -> list[str]:
     fit = [one for one in ENGINES if not among or one in among]
     if name == "auto":
         return fit
-    if name not in ENGINES:
-        raise UsageError(f"engine {name!r}", expected=f"auto or {' or '.join(ENGINES)}")
+    _require_known(name)
     if name not in fit:
         raise UsageError(f"engine {name} does not support inspection", expected=" or ".join(fit), remedy="engine auto")
     return [name]
@@ -48,7 +58,7 @@ def make_engine(names: Sequence[str], stored: Sequence[StoredModel], *, device: 
     """
     obstacles: list[str] = []
     for name in names:
-        kind = ENGINES[name]()
+        kind = engine_named(name)
         obstacle = kind.obstacle(stored, device=device)
         if not obstacle:
             made = kind.of(stored, device=device, threads=threads, config=config, alone=len(names) == 1)
