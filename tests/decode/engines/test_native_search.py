@@ -19,8 +19,8 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.kinds.transformer import Transformer
+from vitrail.native.matrices.packing import Precision
 from vitrail.native.transformer.architecture import Architecture
-from vitrail.native.transformer.packing import Precision
 
 Sources = Sequence[tuple[int, ...]]
 
