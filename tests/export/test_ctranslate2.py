@@ -17,8 +17,8 @@ from vitrail.export.translators.ctranslate2_spec import AlignmentHeads, CTransla
 from vitrail.inspection.alignment.cross import cross_attention
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel, load_model, save_model
 
 ctranslate2 = pytest.importorskip("ctranslate2")

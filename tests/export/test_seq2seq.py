@@ -23,7 +23,7 @@ from vitrail.export.translators.seq2seq_folder import export_seq2seq, import_seq
 from vitrail.export.translators.seq2seq_tokens import read_foreign_vocabularies, read_json
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import load_model, save_model
 
 transformers = pytest.importorskip("transformers")

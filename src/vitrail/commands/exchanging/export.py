@@ -67,7 +67,7 @@ def export(
 
 def _huggingface(model: Path, output: Path, *, check: bool) -> None:
     from vitrail.export.translators.seq2seq_folder import export_seq2seq
-    from vitrail.models.model_folder import task_of_folder
+    from vitrail.models.stored import task_of_folder
 
     if task_of_folder(model) != "translation":
         _language_model(model, output, check=check)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from vitrail.data.vocabularies.subwords import EOS, SOS, SPECIAL, UNK, Subwords
 from vitrail.models.base import all_tensors
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel
 from vitrail.nn.positions import sinusoids
 

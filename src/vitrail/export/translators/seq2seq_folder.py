@@ -37,9 +37,10 @@ from vitrail.export.translators.seq2seq_tokens import (
 )
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
+from vitrail.models.architectures import read_config
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import build_model, read_config
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel, load_model, save_model
 from vitrail.nn.positions import sinusoids
 

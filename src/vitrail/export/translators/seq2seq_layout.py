@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.layouts import Weight
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 Seq2SeqType = Literal["marian", "pegasus"]
 CLASSES: dict[Seq2SeqType, str] = {"marian": "MarianMTModel", "pegasus": "PegasusForConditionalGeneration"}
@@ -62,9 +62,9 @@ def seq2seq_layout(config: TransformerConfig) -> list[Weight]:
             found += _affine(f"model.{side}.layer_norm", f"{side}_norm.norm")
         for layer in range(layers):
             theirs, ours = f"model.{side}.layers.{layer}", f"{side}.{layer}"
-            found += _attention(f"{theirs}.self_attn", f"{ours}.self_attention", f"{ours}.residual_1")
+            found += _attention(f"{theirs}.self_attn", ours, ("self_attention", "residual_1"))
             if side == "decoder":
-                found += _attention(f"{theirs}.encoder_attn", f"{ours}.cross_attention", f"{ours}.residual_2")
+                found += _attention(f"{theirs}.encoder_attn", ours, ("cross_attention", "residual_2"))
             found += _affine(f"{theirs}.fc1", f"{ours}.feed_forward.expand")
             found += _affine(f"{theirs}.fc2", f"{ours}.feed_forward.contract")
             found += _affine(f"{theirs}.final_layer_norm", f"{ours}.residual_{2 if side == 'encoder' else 3}.norm.norm")
@@ -75,11 +75,12 @@ def _affine(theirs: str, ours: str) -> list[Weight]:
     return [Weight(f"{theirs}.{part}", (f"{ours}.{part}",)) for part in ("weight", "bias")]
 
 
-def _attention(theirs: str, ours: str, residual: str) -> list[Weight]:
+def _attention(theirs: str, at: str, names: tuple[str, str]) -> list[Weight]:
+    """An attention and its norm. Args: at: our block. names: of the attention and of its residual connection."""
     found: list[Weight] = []
     for name, own in (("q_proj", "query"), ("k_proj", "key"), ("v_proj", "value"), ("out_proj", "output")):
-        found += _affine(f"{theirs}.{name}", f"{ours}.{own}")
-    return [*found, *_affine(f"{theirs}_layer_norm", f"{residual}.norm.norm")]
+        found += _affine(f"{theirs}.{name}", f"{at}.{names[0]}.{own}")
+    return [*found, *_affine(f"{theirs}_layer_norm", f"{at}.{names[1]}.norm.norm")]
 
 
 def seq2seq_config(type: Seq2SeqType, config: TransformerConfig, *, sizes: tuple[int, int]) -> dict[str, Any]:
