@@ -11,12 +11,16 @@ from vitrail.commands.shared import console
 def import_model(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="WHAT", help="A folder of Hugging Face's layout: Marian, OPUS-MT, Pegasus, or of ours; a .bin of fastText."),
+        typer.Argument(
+            metavar="WHAT",
+            help="Folder of Marian, OPUS-MT, Pegasus or ours (Hugging Face), of CTranslate2; a .bin of fastText.",
+        ),
     ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The model folder to write.")],
 ) -> None:
-    """Read a translator of Marian's or Pegasus's layout, a language model back from Hugging Face's, or a classifier of fastText.
+    """Read a translator of Marian's, Pegasus's or CTranslate2's layout, a language model of ours from Hugging Face's, or a classifier of
+    fastText.
 
     vitrail import opus-mt-en-fr -o models/en-fr
 
@@ -26,10 +30,13 @@ def import_model(
     """
     from vitrail.export.fasttext import import_fasttext
     from vitrail.export.huggingface import import_huggingface
+    from vitrail.export.translators.ctranslate2_reading import import_ctranslate2, is_ctranslate2
     from vitrail.export.translators.seq2seq_folder import import_seq2seq, is_seq2seq
 
     if folder.is_file():
         import_fasttext(folder, output, say=console.say)
+    elif is_ctranslate2(folder):
+        import_ctranslate2(folder, output)
     elif is_seq2seq(folder):
         import_seq2seq(folder, output)
     else:

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from vitrail.data.vocabularies.subwords import SentencePieceSubwords, Vocabularies
 from vitrail.errors import UsageError
-from vitrail.export.translators.ctranslate2_spec import AlignmentHeads, CTranslate2Model, make_spec, names_of, obstacle, save_spec
+from vitrail.export.translators.ctranslate2_spec import OURS, AlignmentHeads, CTranslate2Model, make_spec, names_of, obstacle, save_spec
 from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare, run_of
 from vitrail.export.translators.staging import publish_checked
 from vitrail.files import write_file
@@ -121,6 +121,8 @@ def _beside(loaded: LoadedModel, align: ExportedAlignment | None, compute: str) 
     if align is not None:
         table = {"layer": align.heads.layer, "heads": list(align.heads.heads), "row": align.row, "agreement": align.worth}
         found[ALIGNMENT] = (json.dumps(table, indent=2) + "\n").encode()
+    ours = {"model": loaded.config.model_dump(mode="json"), "facts": loaded.facts}
+    found[OURS] = (json.dumps(ours, indent=2, ensure_ascii=False) + "\n").encode()
     found[README] = _readme(loaded, align, compute).encode()
     return found
 

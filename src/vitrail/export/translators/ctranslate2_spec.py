@@ -14,6 +14,8 @@ from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel
 from vitrail.nn.positions import sinusoids
 
+OURS = "vitrail.json"
+"""What only we know of a model: its configuration and facts."""
 POSITIONS = 1024
 """Rows of the table of positions; that program cuts longer sources at 1,024 tokens unless it is told otherwise."""
 EPSILON = 1e-5

@@ -30,6 +30,7 @@ from vitrail.export.translators.seq2seq_layout import (
     type_for,
 )
 from vitrail.export.translators.seq2seq_tokens import (
+    NEVER,
     read_foreign_vocabularies,
     read_json,
     read_own_vocabularies,
@@ -47,8 +48,6 @@ from vitrail.nn.positions import sinusoids
 SENTENCES = 200
 MOST_LOGITS = 1e-4
 """Largest difference of a logit that is still rounding."""
-_NEVER = -1e4
-"""The bias of a token that is never written: its probability is 0, and means over the vocabulary stay finite."""
 _SAME_TABLE = 1e-4
 README = "README.md"
 
@@ -88,6 +87,8 @@ def _files(loaded: LoadedModel) -> dict[str, bytes]:
     ours = {"vitrail": {"model": config.model_dump(mode="json"), "facts": facts}}
     tensors = unique_tensors(loaded.model)
     weights = to_layout(seq2seq_layout(config), tensors)
+    if type == "pegasus":  # its loader makes tables that are not there, and warns of it
+        weights |= {name: sinusoids(MAX_LENGTH, config.width) for name in POSITIONS}
     if config.output_bias:
         weights[BIAS] = tensors["output_bias"].float()[None].contiguous()
     return {
@@ -241,7 +242,7 @@ def _import_foreign(folder: Path, output: Path, config: Mapping[str, Any], weigh
         whole = raw_bias if len(raw_bias) > 1 else torch.zeros(len(tables[OUTPUT]))
         tensors["output_bias"] = _rows(whole[:, None], read.target).flatten()
         if read.adds_start:
-            tensors["output_bias"][SOS] = _NEVER
+            tensors["output_bias"][SOS] = NEVER
     with torch.device("meta"):
         shapes = {name: tuple(one.shape) for name, one in unique_tensors(build_model(shape, read.vocabularies)).items()}
     layers = [weight for weight in seq2seq_layout(shape) if weight.theirs not in (SHARED, SOURCE, TARGET, OUTPUT)]

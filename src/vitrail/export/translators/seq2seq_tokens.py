@@ -1,7 +1,7 @@
 """Vocabularies of translators in Hugging Face's files: those of `AutoTokenizer` for ours, and ours of OPUS-MT's and Pegasus's."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,8 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.export.translators.seq2seq_layout import MAX_LENGTH
 
 _MOST_BYTES = 1 << 28
+NEVER = -1e4
+"""The bias of a token that is never written: its probability is 0, and means over the vocabulary stay finite."""
 _PEGASUS_OFFSET = 103
 
 
@@ -110,9 +112,14 @@ def _order(ids: Mapping[str, int], names: Mapping[str, str], *, size: Any, start
             continue
         if type(id) is not int or not 0 <= id < size:
             raise ModelError(f"{origin}: {name} {names.get(name, id)!r} is in no row", expected="a token of the vocabulary")
-    named = {id: token for token, id in ids.items() if token not in SPECIAL}
-    rest = [id for id in range(size) if id not in special]
-    return [*special, *rest], [named.get(id, f"<row {id}>") for id in rest]
+    named = {id: token for token, id in ids.items()}
+    return rows_in_order([named.get(id, f"<row {id}>") for id in range(size)], special)
+
+
+def rows_in_order(tokens: Sequence[str], special: Sequence[int | None]) -> tuple[list[int | None], list[str]]:
+    """Their ids in our order, and the tokens after our special ones. Args: special: their ids of padding, unknown, start and end."""
+    rest = [id for id in range(len(tokens)) if id not in special]
+    return [*special, *rest], [tokens[id] if tokens[id] not in SPECIAL else f"<row {id}>" for id in rest]
 
 
 def _special_names(folder: Path) -> dict[str, str]:
