@@ -11,7 +11,7 @@ from vitrail.errors import ModelError, UsageError
 
 _MOST = 1e-4
 """Largest difference of a logit that is still rounding."""
-To = Literal["huggingface", "ctranslate2"]
+To = Literal["huggingface", "ctranslate2", "marian"]
 Compute = Literal["float32", "int8", "int8_float32", "int8_bfloat16", "int8_float16", "int16", "bfloat16", "float16"]
 
 
@@ -25,6 +25,7 @@ class _Exit(NamedTuple):
 _EXITS: dict[To, _Exit] = {
     "huggingface": _Exit("Transformers that translate, language models", "transformers"),
     "ctranslate2": _Exit("Transformers that translate", "ctranslate2"),
+    "marian": _Exit("Transformers that came from Marian, by its .npz", "ctranslate2"),
 }
 
 
@@ -63,6 +64,8 @@ def export(
             _huggingface(model, output, check=check)
         case "ctranslate2":
             _ctranslate2(model, output, compute=compute, check=check)
+        case "marian":
+            _marian(model, output, check=check)
 
 
 def _huggingface(model: Path, output: Path, *, check: bool) -> None:
@@ -89,6 +92,15 @@ def _language_model(model: Path, output: Path, *, check: bool) -> None:
     if difference > _MOST:
         raise ModelError(f"{output}: logits differ by {difference:.2e}", expected=f"at most {_MOST:.0e}", remedy="report this as a fault")
     console.say(f"{output}: written, and checked: no logit differs by more than {difference:.1e}")
+
+
+def _marian(model: Path, output: Path, *, check: bool) -> None:
+    from vitrail.export.translators.marian_npz import export_marian
+
+    found = export_marian(model, output, check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: marian-decoder -m model.npz -v vocab.yml vocab.yml, on pieces of source.spm")
 
 
 def _ctranslate2(model: Path, output: Path, *, compute: Compute, check: bool) -> None:

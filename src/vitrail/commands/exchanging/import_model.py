@@ -19,8 +19,7 @@ def import_model(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The model folder to write.")],
 ) -> None:
-    """Read a translator of Marian's, Pegasus's or CTranslate2's layout, a language model of ours from Hugging Face's, or a classifier of
-    fastText.
+    """Read a translator of Marian, Pegasus or CTranslate2, a language model of ours in Hugging Face's layout, or a classifier of fastText.
 
     vitrail import opus-mt-en-fr -o models/en-fr
 
@@ -31,9 +30,12 @@ def import_model(
     from vitrail.export.fasttext import import_fasttext
     from vitrail.export.huggingface import import_huggingface
     from vitrail.export.translators.ctranslate2_reading import import_ctranslate2, is_ctranslate2
+    from vitrail.export.translators.marian_npz import import_marian, is_marian
     from vitrail.export.translators.seq2seq_folder import import_seq2seq, is_seq2seq
 
-    if folder.is_file():
+    if is_marian(folder):
+        import_marian(folder, output)
+    elif folder.is_file():
         import_fasttext(folder, output, say=console.say)
     elif is_ctranslate2(folder):
         import_ctranslate2(folder, output)

@@ -108,6 +108,7 @@ def theirs(folder: Path, vocabularies: Vocabularies) -> Any:
             max_batch_size=32,
             length_penalty=_NO_PENALTY,
             max_decoding_length=texts.longest,
+            min_decoding_length=0,
             disable_unk=True,
         )
         return [target.decode(one.hypotheses[0]) for one in found]

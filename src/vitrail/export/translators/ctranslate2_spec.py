@@ -195,6 +195,7 @@ class CTranslate2Model:
             beam_size=beams,
             max_batch_size=32,
             max_decoding_length=longest,
+            min_decoding_length=0,
             length_penalty=length_penalty,
             disable_unk=True,
         )

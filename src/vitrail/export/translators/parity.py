@@ -86,7 +86,7 @@ class Parity(NamedTuple):
         Args: exact: equal but for near ties, for numbers of 32 bits; else BLEU within `MOST_BLEU` where there are references.
         """
         for row in self.rows:
-            good = row.equal + row.no_worse >= _LEAST_EQUAL * len(self.texts.sources)
+            good = row.equal >= _LEAST_EQUAL * len(self.texts.sources)
             if not exact:
                 far = abs((row.theirs_bleu or 0) - (row.ours_bleu or 0))
                 good = not self.signature or far <= MOST_BLEU
