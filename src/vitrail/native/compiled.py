@@ -65,7 +65,7 @@ def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _compile_as_annotated(function: Callable[P, R], *, inside: bool) -> Callable[P, R]:
-    return _compile(function, False, signature_of(function), no_cpython_wrapper=inside, no_cfunc_wrapper=True)
+    return _compile(function, False, signature_of(function, inside=inside), no_cpython_wrapper=inside, no_cfunc_wrapper=True)
 
 
 def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, **options: Any) -> Callable[P, R]:
@@ -99,11 +99,12 @@ def compiling(what: str, say: Callable[[str], None], *, program: str, after: flo
         say(f"compiled in {time.monotonic() - began:.0f} seconds{kept}")
 
 
-def signature_of(function: Callable[..., Any]) -> Any:
-    """The types of a function's arguments and result for Numba, from its annotations."""
+def signature_of(function: Callable[..., Any], *, inside: bool = False) -> Any:
+    """The types of a function's arguments and result for Numba, from its annotations. Args: inside: large named tuples by reference."""
     hints = get_type_hints(function)
     result = _type_of(hints.pop("return"))
-    return result(*map(_type_of, hints.values()))
+    kinds = [_type_of(hint) for hint in hints.values()]
+    return result(*(import_module("vitrail.native.references").by_reference(kind) if inside else kind for kind in kinds))
 
 
 def _type_of(hint: Any) -> Any:

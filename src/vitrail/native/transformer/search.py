@@ -9,6 +9,7 @@ Where equal texts count once, Python says after each step which columns have equ
 import numpy as np
 
 from vitrail.native.compiled import compiled_entry, compiled_inside
+from vitrail.native.references import refer
 from vitrail.native.lanes import load, store
 from vitrail.native.transformer.layers import decode_step, encode
 from vitrail.native.transformer.memory import PAGE, Workspace
@@ -317,12 +318,8 @@ def settle(model: Model, work: Workspace, search: Search, position: int) -> None
                 _follow(model, work, search, b, live, position)
 
 
-@compiled_entry
-def run(model: Model, work: Workspace, search: Search, what: int, position: int) -> bool:
-    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
-
-    One function for all, so that what they share is compiled once.
-    """
+@compiled_inside
+def _run(model: Model, work: Workspace, search: Search, what: int, position: int) -> bool:
     if what in (WHOLE, READ):
         encode(model, work)
     if what == ADVANCE:
@@ -334,3 +331,12 @@ def run(model: Model, work: Workspace, search: Search, what: int, position: int)
             settle(model, work, search, position)
             position += 1
     return True
+
+
+@compiled_entry
+def run(model: Model, work: Workspace, search: Search, what: int, position: int) -> bool:
+    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
+
+    One function for all, so that what they share is compiled once.
+    """
+    return _run(refer(model), refer(work), refer(search), what, position)
