@@ -53,7 +53,7 @@ class Rooms(NamedTuple):
     mixed: Floats
     """[rows, H E] what attention gives."""
     scores: Floats
-    """[longest] of one query."""
+    """[H, longest] of one query."""
     quantised: Quantised
 
 
@@ -113,7 +113,7 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         y=floats(rows * shape.width),
         z=floats(rows * shape.widest),
         mixed=np.zeros(0, np.float32),
-        scores=floats(PAGE * pages(max(longest, steps))),
+        scores=floats(shape.heads * PAGE * pages(max(longest, steps))),
         quantised=Quantised(make(rows * deepest, np.uint8), floats(rows)),
     )
     # What pads the heads together is never written, and must be 0.
