@@ -1,19 +1,23 @@
 """What runs the compiled code: a packed model, groups of sentences, a thread for each core, and the results as hypotheses."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
+from threading import local
 from typing import Any, NamedTuple
 
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
+from vitrail.native.arrays import Allocate, Arena
+from vitrail.native.compiled import direct
+from vitrail.native.matrices.packing import Precision
+from vitrail.native.search.state import NO_POSITION, Rules, Search, limits_of, make_search
 from vitrail.native.transformer.architecture import Architecture
-from vitrail.native.transformer.memory import Allocate, allocate, make_workspace
-from vitrail.native.transformer.packing import Model, Precision, Tensors, pack, position_table
-from vitrail.native.transformer.state import NO_POSITION, Rules, Search, limits_of, make_search
+from vitrail.native.transformer.memory import make_workspace
+from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
@@ -70,14 +74,35 @@ class NativeModel:
             self.positions = 2 * wanted
 
 
+@cache
 def kernels() -> Any:
     """The compiled search; needs Numba."""
-    return import_module("vitrail.native.transformer.search")
+    return import_module("vitrail.native.transformer.run")
 
 
-def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate = allocate) -> list[list[Hypothesis]]:
-    """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table."""
-    native = kernels()
+@cache
+def _runner() -> Callable[..., bool]:
+    return direct(kernels().run)
+
+
+class _Threads(local):
+    """What each thread keeps."""
+
+    def __init__(self) -> None:
+        self.arena = Arena()
+
+
+_threads = _Threads()
+
+
+def search_group(
+    model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate | None = None
+) -> list[list[Hypothesis]]:
+    """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table.
+
+    Args: make: makes the arrays; else they are in memory that the thread keeps.
+    """
+    native, make = kernels(), _threads.arena.begin() if make is None else make
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -94,11 +119,11 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     packed, steps = model.packed, int(limits.caps.max())
     work = make_workspace(packed.shape, [job.source for job in jobs], beams=config.beams, steps=steps, make=make)
     known = model.positions if model.architecture.positions in ("sinusoidal", "learned", "rotary") else steps
-    search = make_search(packed.shape, rules, limits, known, make=make)
+    search = make_search(packed.shape.vocabulary, rules, limits, known, make=make)
     if any(query.spell is not None for query in queries):
         _run_by_steps(native, (packed, work, search), queries)
     else:
-        native.run(packed, work, search, native.WHOLE, 0)
+        _runner()(packed, work, search, native.WHOLE, 0)
     if search.status[0] == NO_POSITION:
         model.require(model.positions + 1)
     if search.status[0]:
@@ -109,14 +134,14 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
 def _run_by_steps(native: Any, state: tuple[Any, Any, Search], queries: Sequence[Query]) -> None:
     """The same as `run`, asking after each step which of the hypotheses that may be kept have equal texts."""
     texts: list[dict[str, int]] = [{} for _ in queries]
-    search = state[2]
-    native.run(*state, native.READ, 0)
+    search, run = state[2], _runner()
+    run(*state, native.READ, 0)
     position = 0
-    while native.run(*state, native.ADVANCE, position):
+    while run(*state, native.ADVANCE, position):
         for number, query in enumerate(queries):
             if query.spell is not None and not search.finished.done[number]:
                 _number_texts(search, number, query, texts[number], position)
-        native.run(*state, native.SETTLE, position)
+        run(*state, native.SETTLE, position)
         position += 1
 
 
