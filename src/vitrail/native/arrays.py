@@ -13,6 +13,7 @@ Integers = npt.NDArray[np.int64]
 LINE_BYTES = 64
 """Of a cache line, and of a vector of 16 numbers: rows that begin at a multiple are loaded at once."""
 
+_KINDS: tuple[type[np.generic], ...] = (np.float32, np.float64, np.int64, np.int32, np.uint16, np.uint8)
 Allocate = Callable[[int, Any], Any]
 """Makes an array of one dimension: its length and its type."""
 
@@ -34,7 +35,7 @@ class Arena:
 
     def _resize(self, size: int) -> None:
         self._size, room = size, aligned(np.empty(size, np.uint8))
-        self._views: dict[Any, npt.NDArray[Any]] = {kind: room.view(kind) for kind in (np.float32, np.float64, np.int64, np.int32, np.uint8)}
+        self._views: dict[Any, npt.NDArray[Any]] = {kind: room.view(kind) for kind in _KINDS}
 
     def begin(self) -> Allocate:
         """For the arrays of a new batch, those of the one before are void."""

@@ -79,6 +79,16 @@ def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
     return _compile_as_annotated(function, inside=True)
 
 
+def named(function: Callable[P, R], name: str) -> Callable[P, R]:
+    """Give a function that another function makes a name of its own, before it is compiled.
+
+    Numba tells functions of one name apart by a number that counts what a process has compiled. Where one comes from the cache of an
+    earlier process and one is compiled now, the numbers may be the same, and one is called in place of the other.
+    """
+    function.__name__ = function.__qualname__ = name
+    return function
+
+
 def _compile_as_annotated(function: Callable[P, R], *, inside: bool) -> Callable[P, R]:
     return _compile(function, False, signature_of(function, inside=inside), no_cpython_wrapper=inside, no_cfunc_wrapper=True)
 

@@ -13,7 +13,7 @@ from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.native.arrays import Allocate, Arena
 from vitrail.native.compiled import direct
-from vitrail.native.matrices.packing import Precision
+from vitrail.native.matrices.packing import Precision, matrix_bytes
 from vitrail.native.search.state import NO_POSITION, Rules, Search, limits_of, make_search
 from vitrail.native.transformer.architecture import Architecture
 from vitrail.native.transformer.memory import make_workspace
@@ -22,6 +22,8 @@ from vitrail.native.transformer.packing import Model, Tensors, pack, position_ta
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
 cache that keys and values fit."""
+_LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
+"""Of a model whose matrices are in no core's cache; its groups have so many sentences."""
 _FEW_POSITIONS = 512
 
 
@@ -48,6 +50,11 @@ class NativeModel:
         learned = architecture.positions == "learned"
         positions = architecture.max_positions if learned else _FEW_POSITIONS
         return cls(architecture, pack(architecture, tensors, precision=precision, positions=positions), positions)
+
+    @property
+    def group_sentences(self) -> int:
+        """Most sentences of a group."""
+        return GROUP_SENTENCES if matrix_bytes(self.packed.weights.matrices) < _LARGE_BYTES else _LARGE_GROUP
 
     def check(self, sources: Sequence[Sequence[int]]) -> None:
         """Raise UsageError for ids outside the vocabulary, and for sources beyond learned positions: the compiled code checks nothing."""
@@ -179,9 +186,9 @@ def _results(search: Search, number: int, config: SearchConfig) -> list[Hypothes
     return found
 
 
-def make_groups(jobs: Sequence[Job], *, beams: int, threads: int) -> list[list[Job]]:
+def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int = GROUP_SENTENCES) -> list[list[Job]]:
     """Sentences of similar length together, longest first, in enough groups for all threads."""
-    most = max(1, min(GROUP_SENTENCES, GROUP_ROWS // beams, -(-len(jobs) // threads)))
+    most = max(1, min(sentences, GROUP_ROWS // beams, -(-len(jobs) // threads)))
     groups: list[list[Job]] = []
     tokens = 0
     for job in sorted(jobs, key=lambda job: (-len(job.source), -job.query.cap)):
@@ -199,7 +206,7 @@ def search_all(model: NativeModel, jobs: Sequence[Job], config: SearchConfig, *,
         return {}
     reached = max(max(len(job.source), job.query.cap) for job in jobs)
     model.extend_positions(reached)
-    groups = make_groups(jobs, beams=config.beams, threads=threads)
+    groups = make_groups(jobs, beams=config.beams, threads=threads, sentences=model.group_sentences)
     if threads == 1 or len(groups) == 1:
         found = [search_group(model, group, config=config) for group in groups]
     else:

@@ -8,7 +8,7 @@ import numpy as np
 from vitrail.native.arrays import Allocate, Doubles, Floats, Integers, allocate, padded
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
-GROUP = 32
+GROUP = 16
 """Rows whose logits are computed together: they stay in the cache until the best tokens are found."""
 FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
 BLOCK = 128
