@@ -57,9 +57,10 @@ def dot2(typingctx: Any, sums: Any, first: Any, second: Any) -> Any:
         if "avx512bf16" in processor_features():
             pairs = (builder.bitcast(value, _PAIRS) for value in (x, y))
             return call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, total, *pairs)
-        high = _constant(-65536)
-        for widen in (lambda value: builder.shl(value, _constant(16)), lambda value: builder.and_(value, high)):
-            a, b = (builder.bitcast(widen(value), _FLOATS) for value in (x, y))
+        low = (builder.shl(value, _constant(16)) for value in (x, y))
+        high = (builder.and_(value, _constant(-65536)) for value in (x, y))
+        for pair in (low, high):
+            a, b = (builder.bitcast(value, _FLOATS) for value in pair)
             total = call(builder, "llvm.fmuladd.v16f32", _FLOATS, a, b, total)
         return total
 

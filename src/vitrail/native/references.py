@@ -5,7 +5,7 @@ of a function with all of them takes half a microsecond. By reference it takes t
 or a value where it is small; see `goes_by_reference`.
 """
 
-from typing import Any
+from typing import Any, cast
 
 from numba import types
 from numba.core import cgutils
@@ -38,7 +38,8 @@ def goes_by_reference(kind: Any) -> bool:
     """Whether it is a named tuple with arrays or tuples in it, or one of many numbers."""
     if not isinstance(kind, types.BaseNamedTuple):
         return False
-    return len(kind) > _FEW or any(isinstance(part, types.Array | types.BaseTuple) for part in kind)
+    parts: tuple[Any, ...] = tuple(cast(Any, kind))
+    return len(parts) > _FEW or any(isinstance(part, types.Array | types.BaseTuple) for part in parts)
 
 
 def by_reference(kind: Any) -> Any:

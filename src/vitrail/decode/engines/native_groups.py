@@ -1,10 +1,9 @@
 """What runs the compiled code: a packed model, groups of sentences, a thread for each core, and the results as hypotheses."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
-from importlib import import_module
+from functools import partial
 from threading import local
 from typing import Any, NamedTuple
 
@@ -12,10 +11,12 @@ from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.native.arrays import Allocate, Arena
-from vitrail.native.compiled import direct
+from vitrail.native.compiled import load_entry
+from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import Precision, matrix_bytes
-from vitrail.native.search.state import NO_POSITION, Rules, Search, limits_of, make_search
+from vitrail.native.search.state import ADVANCE, NO_POSITION, READ, SETTLE, WHOLE, Rules, Search, limits_of, make_search
 from vitrail.native.transformer.architecture import Architecture
+from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.memory import make_workspace
 from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
@@ -43,6 +44,7 @@ class NativeModel:
     architecture: Architecture
     packed: Model
     positions: int
+    _words: tuple[Model, Any] | None = None
 
     @classmethod
     def of(cls, architecture: Architecture, tensors: Tensors, *, precision: Precision) -> "NativeModel":
@@ -55,6 +57,12 @@ class NativeModel:
     def group_sentences(self) -> int:
         """Most sentences of a group."""
         return GROUP_SENTENCES if matrix_bytes(self.packed.weights.matrices) < _LARGE_BYTES else _LARGE_GROUP
+
+    def words(self, run: Entry) -> Any:
+        """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
+        if self._words is None or self._words[0] is not self.packed:
+            self._words = self.packed, run.words(0, self.packed)
+        return self._words[1]
 
     def check(self, sources: Sequence[Sequence[int]]) -> None:
         """Raise UsageError for ids outside the vocabulary, and for sources beyond learned positions: the compiled code checks nothing."""
@@ -81,15 +89,9 @@ class NativeModel:
             self.positions = 2 * wanted
 
 
-@cache
-def kernels() -> Any:
-    """The compiled search; needs Numba."""
-    return import_module("vitrail.native.transformer.run")
-
-
-@cache
-def _runner() -> Callable[..., bool]:
-    return direct(kernels().run)
+def compiled_search() -> Entry:
+    """The compiled search, `transformer.run.run`; needs Numba."""
+    return load_entry("vitrail.native.transformer.run", "run")
 
 
 class _Threads(local):
@@ -102,14 +104,12 @@ class _Threads(local):
 _threads = _Threads()
 
 
-def search_group(
-    model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate | None = None
-) -> list[list[Hypothesis]]:
+def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate | None = None) -> list[list[Hypothesis]]:
     """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table.
 
     Args: make: makes the arrays; else they are in memory that the thread keeps.
     """
-    native, make = kernels(), _threads.arena.begin() if make is None else make
+    run, make = compiled_search(), _threads.arena.begin() if make is None else make
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -128,9 +128,9 @@ def search_group(
     known = model.positions if model.architecture.positions in ("sinusoidal", "learned", "rotary") else steps
     search = make_search(packed.shape.vocabulary, rules, limits, known, make=make)
     if any(query.spell is not None for query in queries):
-        _run_by_steps(native, (packed, work, search), queries)
+        _run_by_steps(run, Asked(model.words(run), work, search, READ, 0), queries)
     else:
-        _runner()(packed, work, search, native.WHOLE, 0)
+        run(Asked(model.words(run), work, search, WHOLE, 0))
     if search.status[0] == NO_POSITION:
         model.require(model.positions + 1)
     if search.status[0]:
@@ -138,17 +138,17 @@ def search_group(
     return [_results(search, number, config) for number in range(len(jobs))]
 
 
-def _run_by_steps(native: Any, state: tuple[Any, Any, Search], queries: Sequence[Query]) -> None:
+def _run_by_steps(run: Entry, asked: Asked, queries: Sequence[Query]) -> None:
     """The same as `run`, asking after each step which of the hypotheses that may be kept have equal texts."""
     texts: list[dict[str, int]] = [{} for _ in queries]
-    search, run = state[2], _runner()
-    run(*state, native.READ, 0)
+    search = asked.search
+    run(asked)
     position = 0
-    while run(*state, native.ADVANCE, position):
+    while run(asked._replace(part=ADVANCE, position=position)):
         for number, query in enumerate(queries):
             if query.spell is not None and not search.finished.done[number]:
                 _number_texts(search, number, query, texts[number], position)
-        run(*state, native.SETTLE, position)
+        run(asked._replace(part=SETTLE, position=position))
         position += 1
 
 

@@ -217,7 +217,10 @@ def _multiply_floats(matrices: FloatMatrices, linear: Linear, layer: int, x: Flo
 
 @compiled_inside
 def multiply(matrices: Matrices, linear: Linear, layer: int, x: Floats, rows: int, room: Quantised, out: Floats) -> None:
-    """out [rows, outputs] = x·Wᵀ + b of x [rows, inputs], or out + x·Wᵀ + b where the matrix adds. Args: room: for the rows in fewer bits."""
+    """out [rows, outputs] = x·Wᵀ + b of x [rows, inputs], or out + x·Wᵀ + b where the matrix adds.
+
+    Args: room: for the rows in fewer bits.
+    """
     if linear.kind == BYTES:
         quantise(x, rows, linear.inputs, room)
         _multiply_bytes(matrices.bytes, linear, layer, room, rows, out)
