@@ -59,7 +59,8 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compiled_entry(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function one that `load_entry` compiles. It has one argument, a named tuple of numbers, arrays and tuples; Python calls it.
+    """Make a function one that `load_entry` compiles. It has one argument, a named tuple of numbers, arrays and
+    tuples, whose parts Python gives it.
 
     Sums keep the order in which they are written, so that a result does not depend on how loops were compiled. It makes no arrays: what it
     works on is given. That saves most of the time of compiling, where arguments hold many arrays.

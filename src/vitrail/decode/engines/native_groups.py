@@ -15,8 +15,7 @@ from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import Precision
 from vitrail.native.search.state import ADVANCE, NO_POSITION, READ, SETTLE, WHOLE, Rules, Search, limits_of, make_search
 from vitrail.native.transformer.architecture import Architecture
-from vitrail.native.transformer.asked import Asked
-from vitrail.native.transformer.memory import make_workspace
+from vitrail.native.transformer.memory import Workspace, make_workspace
 from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
@@ -41,6 +40,7 @@ class NativeModel:
     architecture: Architecture
     packed: Model
     positions: int
+    _run: Entry | None = None
 
     @classmethod
     def of(cls, architecture: Architecture, tensors: Tensors, *, precision: Precision) -> "NativeModel":
@@ -66,12 +66,19 @@ class NativeModel:
                 remedy="raise model.max_positions, or use sinusoidal or rotary positions",
             )
 
+    @property
+    def run(self) -> Entry:
+        """The compiled search, with this model."""
+        if self._run is None:
+            self._run = compiled_search().given(self.packed)
+        return self._run
+
     def extend_positions(self, wanted: int) -> None:
         """Have a table for so many positions. Learned ones are as many as they are."""
         if wanted > self.positions and self.architecture.positions in ("sinusoidal", "rotary"):
             table = position_table(self.architecture, None, 2 * wanted).reshape(-1)
             self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
-            self.positions = 2 * wanted
+            self.positions, self._run = 2 * wanted, None
 
 
 def compiled_search() -> Entry:
@@ -81,7 +88,7 @@ def compiled_search() -> Entry:
 
 def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate = allocate) -> list[list[Hypothesis]]:
     """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table."""
-    run = compiled_search()
+    run = model.run
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -100,9 +107,9 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     known = model.positions if model.architecture.positions in ("sinusoidal", "learned", "rotary") else steps
     search = make_search(packed.shape.vocabulary, rules, limits, known, make=make)
     if any(query.spell is not None for query in queries):
-        _run_by_steps(run, Asked(packed, work, search, READ, 0), queries)
+        _run_by_steps(run, (work, search), queries)
     else:
-        run(Asked(packed, work, search, WHOLE, 0))
+        run(work, search, WHOLE, 0)
     if search.status[0] == NO_POSITION:
         model.require(model.positions + 1)
     if search.status[0]:
@@ -110,17 +117,17 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     return [_results(search, number, config) for number in range(len(jobs))]
 
 
-def _run_by_steps(run: Entry, asked: Asked, queries: Sequence[Query]) -> None:
+def _run_by_steps(run: Entry, state: tuple[Workspace, Search], queries: Sequence[Query]) -> None:
     """The same as `run`, asking after each step which of the hypotheses that may be kept have equal texts."""
     texts: list[dict[str, int]] = [{} for _ in queries]
-    search = asked.search
-    run(asked)
+    search = state[1]
+    run(*state, READ, 0)
     position = 0
-    while run(asked._replace(part=ADVANCE, position=position)):
+    while run(*state, ADVANCE, position):
         for number, query in enumerate(queries):
             if query.spell is not None and not search.finished.done[number]:
                 _number_texts(search, number, query, texts[number], position)
-        run(asked._replace(part=SETTLE, position=position))
+        run(*state, SETTLE, position)
         position += 1
 
 

@@ -1,4 +1,4 @@
-"""What a call of the compiled search is given."""
+"""What a call of the compiled search is given, part by part."""
 
 from typing import NamedTuple
 
