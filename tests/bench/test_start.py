@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,11 +29,15 @@ def test_commands_are_timed_and_each_is_held_against_its_limit() -> None:
     assert json.loads(report.to_json())["within_limit"] is False
 
 
-def test_the_real_commands_work() -> None:
-    commands = usual_commands()
+def test_the_real_commands_work(tmp_path: Path) -> None:
+    commands = usual_commands(tmp_path)
     assert list(commands)[:3] == ["python", "import vitrail", "vitrail --help"] and ("word vectors" in commands) == has_numba()
     report = measure_start_time(repeats=1, commands={name: commands[name] for name in commands if "compiled" not in name})
-    assert len(report.times) >= 3
+    told = {one.name: one.imported_torch for one in report.times}
+    assert (told["python"], told["import vitrail"], told["vitrail --help"], told["vitrail translate, torch"]) == (None, False, False, True)
+    assert told.get("vitrail translate, native", False) is False
+    (line,) = [line for line in report.to_text().splitlines() if line.startswith("vitrail --help")]
+    assert " no " in line
 
 
 def test_a_command_that_fails_is_an_error() -> None:
