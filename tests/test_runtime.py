@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from vitrail.errors import UsageError
 from vitrail.runtime.device import choose_device, choose_dtype, seed_all
+from vitrail.runtime.machine import has_gpu
 from vitrail.runtime.ranks import Ranks, join_ranks
 
 

@@ -62,6 +62,7 @@ class Entry:
         # How Numba's functions are called: a place for the result, a place for an error, the argument; 0 is returned where all is well.
         kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         self._function = kind(self._memory.get_function_address(made.symbol))
+        self._count = sum(map(_count, made.layout))
         self._given: tuple[Any, ...] = ()
         self._words = array("q")
 
@@ -81,9 +82,15 @@ class Entry:
     def __call__(self, *parts: Any) -> int:
         """Call it. Precondition: the parts are of the types of its annotation, with writable arrays of one dimension without gaps."""
         words, result, error = self.words(*parts), ctypes.c_int64(), ctypes.c_void_p()
+        assert len(words) == self._count, f"{len(words)} words in place of {self._count}"
         status = self._function(ctypes.byref(result), ctypes.byref(error), words.buffer_info()[0])
         assert status == 0, "compiled code raises nothing"
         return result.value
+
+
+def _count(layout: Any) -> int:
+    """The words of a layout."""
+    return sum(map(_count, layout)) if isinstance(layout, list) else 1 if layout in (INT, FLOAT) else 2
 
 
 def _compact(layout: Any) -> Any:

@@ -57,12 +57,12 @@ def _translate(folder: Path, *options: str, **environment: str) -> tuple[str, li
 
 def test_translate_imports_no_torch(folder: Path) -> None:
     by_torch, told = _translate(folder, "--engine", "torch")
-    assert told == ["engine: torch", "0 True"]
+    assert "engine: torch" in told and told[-1] == "0 True"
     for engine in ("auto", "native"):
         out, told = _translate(folder, "--engine", engine, "--precision", "fp32", "--device", "cpu")
-        assert told[-2:] == ["engine: native (fp32)", "0 False"] and out == by_torch
+        assert "engine: native (fp32)" in told and told[-1] == "0 False" and out == by_torch
     out, told = _translate(folder, "--sample", "--seed", "3")
-    assert told == ["engine: torch (native has no sampling)", "0 True"] and out.count("\n") == 2
+    assert "engine: torch (native has no sampling)" in told and told[-1] == "0 True" and out.count("\n") == 2
 
 
 @pytest.mark.slow
@@ -72,7 +72,7 @@ def test_nor_where_nothing_can_be_kept(folder: Path, tmp_path: Path) -> None:
     nowhere = {"VITRAIL_CACHE": "", "XDG_CACHE_HOME": "", "HOME": str(tmp_path / "nobody")}
     for environment in (nowhere, {"VITRAIL_CACHE": str(tmp_path / "file" / "below")}):
         out, told = _translate(folder, **environment)
-        assert told[-2:] == ["engine: native (int8)", "0 False"] and out == kept
+        assert "engine: native (int8)" in told and told[-1] == "0 False" and out == kept
         assert told[1].endswith("not kept, as no cache can be written")
 
 
