@@ -1,6 +1,7 @@
 """Time to import the package, to start the command line, to translate a line and to begin word vectors: `vitrail bench start`."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -89,13 +90,23 @@ class StartTime:
     least_seconds: float
     most_seconds: float
     limit_seconds: float | None
-    imported_torch: bool | None = None
+    processor_seconds: float
+    """The median of its processor time, which other programs change less; 0 where the system does not tell."""
+    imported_torch: bool | None
     """None: it does not tell."""
 
     @property
     def within_limit(self) -> bool:
         """Whether the median is under the limit."""
         return self.limit_seconds is None or self.median_seconds < self.limit_seconds
+
+
+class _Run(NamedTuple):
+    """One process."""
+
+    seconds: float
+    processor_seconds: float
+    imported_torch: bool | None
 
 
 @dataclass(frozen=True)
@@ -119,11 +130,12 @@ class StartReport:
         """A table for people."""
         width = max(len(one.name) for one in self.times)
         lines = [self.machine.to_text(), ""]
-        lines.append(f"{'seconds':<{width}}  median   least    most  torch   limit  (of {self.repeats} new processes, in turn)")
+        lines.append(f"{'seconds':<{width}}  median   least    most  processor  torch   limit  (of {self.repeats} new processes, in turn)")
         for one in self.times:
             limit = "" if one.limit_seconds is None else f"{one.limit_seconds:6g}  {'met' if one.within_limit else 'missed'}"
             torch = {None: "", True: "yes", False: "no"}[one.imported_torch]
-            row = f"{one.name:<{width}}  {one.median_seconds:6.3f}  {one.least_seconds:6.3f}  {one.most_seconds:6.3f}  {torch:<5}  {limit}"
+            seconds = f"{one.median_seconds:6.3f}  {one.least_seconds:6.3f}  {one.most_seconds:6.3f}"
+            row = f"{one.name:<{width}}  {seconds}  {one.processor_seconds:9.3f}  {torch:<5}  {limit}"
             lines.append(row.rstrip())
         return "\n".join(lines) + "\n"
 
@@ -137,26 +149,35 @@ def measure_start_time(*, repeats: int = 5, commands: Mapping[str, Command] | No
         with tempfile.TemporaryDirectory() as folder:
             return measure_start_time(repeats=repeats, commands=usual_commands(Path(folder)))
     machine = describe_machine()
-    seconds: dict[str, list[float]] = {name: [] for name in commands}
-    torch: dict[str, bool | None] = {}
+    found: dict[str, list[_Run]] = {name: [] for name in commands}
     for turn in range(repeats + 1):
         for name, command in commands.items():
-            took, torch[name] = _time(name, command.arguments)
+            run = _time(name, command.arguments)
             if turn > 0:
-                seconds[name].append(took)
-    times = (
-        StartTime(name, statistics.median(all), min(all), max(all), commands[name].limit_seconds, torch[name])
-        for name, all in seconds.items()
+                found[name].append(run)
+    return StartReport(machine, repeats, tuple(_start_time(name, runs, commands[name]) for name, runs in found.items()))
+
+
+def _start_time(name: str, runs: Sequence[_Run], command: Command) -> StartTime:
+    seconds = [run.seconds for run in runs]
+    return StartTime(
+        name,
+        statistics.median(seconds),
+        min(seconds),
+        max(seconds),
+        command.limit_seconds,
+        statistics.median(run.processor_seconds for run in runs),
+        runs[-1].imported_torch,
     )
-    return StartReport(machine, repeats, tuple(times))
 
 
-def _time(name: str, command: Sequence[str]) -> tuple[float, bool | None]:
-    """Seconds, and whether torch was imported, where it tells."""
+def _time(name: str, command: Sequence[str]) -> _Run:
+    before = os.times()
     started = time.perf_counter()
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
         raise VitrailError(f"{name} ended with {done.returncode}: {done.stderr.strip().rpartition(chr(10))[2]}", expected="it to succeed")
-    told = done.stderr.rpartition(_TOLD)
-    return seconds, told[2].startswith("yes") if told[1] else None
+    after, told = os.times(), done.stderr.rpartition(_TOLD)
+    processor = after.children_user + after.children_system - before.children_user - before.children_system
+    return _Run(seconds, processor, told[2].startswith("yes") if told[1] else None)
