@@ -28,10 +28,8 @@ def machine_code_of(function: Callable[..., Any], signature: Any) -> MachineCode
     def entry(table: int) -> int:
         return int(function(read(table)))
 
-    compile_entry = cast(Any, njit)(
-        types.int64(types.int64), error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True
-    )
-    (made,) = compile_entry(entry).overloads.values()
+    options = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    (made,) = cast(Any, njit)(types.int64(types.int64), **options)(entry).overloads.values()
     layout, library = [_layout(part) for part in _parts(argument)], made.library
     return MachineCode(made.fndesc.llvm_func_name, _called(library), layout, library._get_compiled_object())
 
@@ -60,10 +58,8 @@ def _read(context: Any, builder: Any, kind: Any, words: Iterator[Any]) -> Any:
     if isinstance(kind, types.BaseTuple):
         return context.make_tuple(builder, kind, [_read(context, builder, part, words) for part in _parts(kind)])
     if isinstance(kind, types.Array):
-        made, size = (
-            context.make_array(kind)(context, builder),
-            ir.Constant(_WORD, context.get_abi_sizeof(context.get_data_type(kind.dtype))),
-        )
+        made = context.make_array(kind)(context, builder)
+        size = ir.Constant(_WORD, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
         data = builder.inttoptr(next(words), made.data.type)
         populate_array(made, data=data, shape=[next(words)], strides=[size], itemsize=size, meminfo=None)
         return made._getvalue()

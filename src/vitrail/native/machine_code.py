@@ -5,10 +5,11 @@ words: its argument, a tuple, part after part; of each array where it begins and
 """
 
 import ctypes
+import sys
 from array import array
 from base64 import b64decode, b64encode
-from copy import copy
 from importlib import import_module
+from operator import index
 from pathlib import Path
 from struct import pack
 from typing import Any, NamedTuple
@@ -19,7 +20,9 @@ from vitrail.files import NotWritten, seal, unseal, write_file
 
 INT, FLOAT = "int", "float"
 """In a layout: numbers. An array is there as NumPy writes its type (<f4), a tuple as the list of its parts."""
-_INTS = "ints"
+
+
+_NOTHING = ctypes.c_char * 0
 
 
 class MachineCode(NamedTuple):
@@ -30,7 +33,7 @@ class MachineCode(NamedTuple):
     needs: tuple[str, ...]
     """Functions that it calls and that a library may have to bring."""
     layout: list[Any]
-    """Of the parts of its argument."""
+    """Of its argument."""
     code: bytes
 
     def keep(self, path: Path) -> None:
@@ -51,72 +54,58 @@ class MachineCode(NamedTuple):
 
 
 class Entry:
-    """A function in memory. It is called with the parts of its argument, returns a whole number, raises nothing, and runs without Python's
-    lock.
-
-    Args: given: the first parts, which are put into words once for all calls.
-    """
+    """A function in memory. It returns a whole number, raises nothing, and runs without Python's lock."""
 
     def __init__(self, made: MachineCode) -> None:
-        self._layout, self._memory = [_compact(one) for one in made.layout], _load(made)
-        # How Numba's functions are called: a place for the result, a place for an error, the argument; 0 is returned where all is well.
+        self._layout, self._memory = with_types(made.layout), _load(made)
+        # How Numba's functions are called: a place for the result, a place for an error, the arguments; 0 is returned where all is well.
         kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         self._function = kind(self._memory.get_function_address(made.symbol))
-        self._count = sum(map(_count, made.layout))
-        self._given: tuple[Any, ...] = ()
-        self._words = array("q")
 
-    def given(self, *parts: Any) -> "Entry":
-        """The same with its first parts given, which are put into words once for all calls."""
-        made = copy(self)
-        made._given, made._words = parts, self.words(*parts)
-        return made
+    def words(self, part: int, value: Any) -> "array[int]":
+        """The words of one part of the argument, which can be given in its place as long as that part lives."""
+        words = list[int]()
+        add_words(words, self._layout[part], value)
+        return array("q", words)
 
-    def words(self, *parts: Any) -> "array[int]":
-        """The table for some parts, after those that are given."""
-        words = self._words[:]
-        for layout, part in zip(self._layout[len(self._given) :], parts, strict=False):
-            _add_words(words, layout, part)
-        return words
-
-    def __call__(self, *parts: Any) -> int:
-        """Call it. Precondition: the parts are of the types of its annotation, with writable arrays of one dimension without gaps."""
-        words, result, error = self.words(*parts), ctypes.c_int64(), ctypes.c_void_p()
-        assert len(words) == self._count, f"{len(words)} words in place of {self._count}"
-        status = self._function(ctypes.byref(result), ctypes.byref(error), words.buffer_info()[0])
+    def __call__(self, argument: Any) -> int:
+        """Call it. Precondition: the argument is of the type of its annotation, with arrays of one dimension without gaps, or has the
+        words of some part in its place."""
+        words = list[int]()
+        for layout, part in zip(self._layout, argument, strict=True):
+            if isinstance(part, array):
+                words += part
+            else:
+                add_words(words, layout, part)
+        table, result, error = array("q", words), ctypes.c_int64(), ctypes.c_void_p()
+        status = self._function(ctypes.byref(result), ctypes.byref(error), table.buffer_info()[0])
         assert status == 0, "compiled code raises nothing"
         return result.value
 
 
-def _count(layout: Any) -> int:
-    """The words of a layout."""
-    return sum(map(_count, layout)) if isinstance(layout, list) else 1 if layout in (INT, FLOAT) else 2
+def add_words(words: list[int], layout: Any, value: Any) -> None:
+    """Append a value of a layout to a table. Raises TypeError for a number with a fraction in place of a whole one.
 
-
-def _compact(layout: Any) -> Any:
-    """A layout in which tuples of whole numbers alone are one word, and types of arrays are NumPy's."""
-    if not isinstance(layout, list):
-        return layout if layout in (INT, FLOAT) else np.dtype(layout)
-    parts: list[Any] = layout
-    return _INTS if all(part == INT for part in parts) else [_compact(part) for part in parts]
-
-
-def _add_words(words: "array[int]", layout: Any, value: Any) -> None:
-    """Append a value of a layout to a table. Raises TypeError for a number with a fraction in place of a whole one."""
-    if isinstance(layout, np.dtype):
-        assert value.dtype == layout, f"an array of {value.dtype} in place of {layout}"
-        # A third of the time of `value.ctypes.data`. An empty array has no place, and none is needed.
-        words.append(ctypes.addressof(ctypes.c_char.from_buffer(value)) if len(value) else 0)
-        words.append(len(value))
-    elif layout == _INTS:
-        words.extend(value)
-    elif layout == INT:
-        words.append(value)
-    elif layout == FLOAT:
-        words.frombytes(pack("d", value))
-    else:
+    Args: layout: as `with_types` gives it.
+    """
+    if isinstance(layout, list):
         for inner, part in zip(layout, value, strict=True):
-            _add_words(words, inner, part)
+            add_words(words, inner, part)
+    elif isinstance(layout, np.dtype):
+        assert value.dtype == layout, f"an array of {value.dtype.str} in place of {layout.str}"
+        words.append(ctypes.addressof(_NOTHING.from_buffer(value)))  # a tenth of the time of what NumPy has for it
+        words.append(len(value))
+    elif layout == INT:
+        words.append(index(value))
+    else:
+        words.append(int.from_bytes(pack("d", value), sys.byteorder, signed=True))
+
+
+def with_types(layout: Any) -> Any:
+    """A layout with NumPy's types in place of their names."""
+    if isinstance(layout, list):
+        return [with_types(part) for part in layout]
+    return layout if layout in (INT, FLOAT) else np.dtype(layout)
 
 
 def _load(made: MachineCode) -> Any:

@@ -1,4 +1,4 @@
-"""What a call of the compiled search is given, part by part."""
+"""What a call of the compiled search is given."""
 
 from typing import NamedTuple
 
