@@ -127,6 +127,11 @@ def read_model_config(folder: Path) -> AnyConfig:
     return _config_of(place / CONFIG, _read_document(place / CONFIG))
 
 
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What the model in a model folder or a run's folder says of its training. Raises ModelError where there is none."""
+    return _read_document(model_folder(folder) / CONFIG)["facts"]
+
+
 def digest_of_folder(folder: Path) -> str:
     """SHA-256 of the files of a model, in hexadecimal: of what its manifest says of them. Raises ModelError where there is none."""
     place = model_folder(folder)
@@ -289,6 +294,9 @@ def _origins(init: Mapping[str, Any] | None) -> list[str]:
     for part in init["parts"]:
         lines.append(f"- {part['role']} from {part['model']} ({part['kind']}, SHA-256 {part['digest'][:12]}): {', '.join(part['taken'])}")
         lines[-1] += "; frozen" * part["frozen"]
+        lines += [
+            f"  - which started from {one['model']} ({one['kind']}, SHA-256 {one['digest'][:12]})" for one in part.get("ancestors", ())
+        ]
         for side, tokens in part["tokens"].items():
             lines.append(f"  - {side} tokens: " + ", ".join(f"{number:,} {how}" for how, number in tokens.items()))
             if side in part.get("text", {}):

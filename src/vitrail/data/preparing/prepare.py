@@ -62,7 +62,7 @@ from vitrail.data.preparing.store import Store, write_store
 from vitrail.data.reading.parallel_text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.data.text_config import TextConfig
 from vitrail.data.vocabularies.subwords import UNK, Vocabularies
-from vitrail.data.vocabularies.taking import make_vocabularies, new_tokens
+from vitrail.data.vocabularies.taking import make_vocabularies, new_tokens, warn_of_spelling
 from vitrail.errors import DataError
 from vitrail.files import (
     Damaged,
@@ -86,6 +86,8 @@ PAIRS_WORTH_PROCESSES = 100_000
 """A corpus of at least this many pairs is cleaned by several processes. Nothing else depends on it."""
 # Source lines of a corpus in which sentences are counted, drawn evenly: a share of 0.05 is then known to 0.003.
 _LOOKED_INTO = 20_000
+# Pairs of a corpus in which it is looked whether a vocabulary that was taken knows the text.
+_SPELLED = 1_000
 # Pairs encoded at a time: enough for all threads of a large machine, about 20 MB of text. Nothing depends on it.
 _CHUNK = 50_000
 
@@ -361,6 +363,10 @@ class _Preparation:
         folder = self.tree / store_name(place)
         with write_store(folder, vocabularies) as writer:
             while chunk := list(islice(pairs, _CHUNK)):
+                if not writer.pairs:
+                    some = {side: [pair[place] for pair in chunk[:_SPELLED]] for place, side in enumerate(("source", "target"))}
+                    for line in warn_of_spelling(self.config.subwords, vocabularies, some, name=report.name):
+                        self.say(line)
                 sources = vocabularies.source.encode_arrays([pair.source for pair in chunk], threads=self.workers)
                 targets = vocabularies.target.encode_arrays([pair.target for pair in chunk], threads=self.workers)
                 fits = [max(len(s), len(t)) <= self.config.max_length for s, t in zip(sources, targets, strict=True)]
@@ -407,8 +413,8 @@ class _Preparation:
                 for corpus, store in zip(self.config.corpora, stores, strict=True)
             ],
         }
-        if self.config.more_dev:
-            index["more_dev"] = [text.label for text in self.config.more_dev]
+        if self.config.further_dev:
+            index["more_dev"] = [text.label for text in self.config.further_dev]
         write_index(self.tree, index, content | {REPORT_JSON: readable_json(report), REPORT_TEXT: report_to_text(report).encode()})
 
 
@@ -479,7 +485,7 @@ def _facts(
 def _read_given(config: DataConfig, normalisation: Normalisation) -> _Given:
     texts: dict[str, Texts] = {}
     reports: dict[str, GivenReport] = {}
-    more = [(more_dev_name(place), text) for place, text in enumerate(config.more_dev)]
+    more = [(more_dev_name(place), text) for place, text in enumerate(config.further_dev)]
     for name, text in (("dev", config.dev), ("test", config.test), *more):
         if text is not None:
             texts[name], reports[name] = _read_whole(text, normalisation)

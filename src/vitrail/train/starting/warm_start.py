@@ -153,6 +153,7 @@ def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
 def _told(part: Part, own: Mapping[str, Tensor], *, donor: Donor, frozen: bool) -> dict[str, Any]:
     tokens = {side: {"exact": rows.exact, "composed": rows.composed, "fresh": rows.fresh} for side, rows in part.transfer.rows.items()}
     folder = Path(part.named)
+    before = ancestors(donor[0].facts) if isinstance(donor[0], LoadedFolder) else []
     return {
         "role": part.role,
         "model": folder.absolute().parent.name if folder.name == "model" else folder.name,
@@ -161,7 +162,17 @@ def _told(part: Part, own: Mapping[str, Tensor], *, donor: Donor, frozen: bool) 
         "frozen": frozen,
         "taken": describe_parts(part.transfer.values, of=own),
         "tokens": tokens,
+        **({"ancestors": before} if before else {}),
     }
+
+
+def ancestors(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The models that a model started from, the nearest first: name, kind and digest of each. Args: facts: of the model."""
+    init: Any = facts.get("init")
+    whole = next((part for part in (init or {}).get("parts", ()) if part["role"] == "all"), None)
+    if whole is None:
+        return []
+    return [{name: whole[name] for name in ("model", "kind", "digest")}, *whole.get("ancestors", [])]
 
 
 def to_lines(taken: Taken) -> list[str]:
