@@ -12,8 +12,12 @@ from training_runs import Fault, Trainer, logged, run, tiny, write_text
 
 from vitrail import api
 from vitrail.cli import run as command
-from vitrail.config import Override, parse_override
+from vitrail.config import Override, build, parse_override
+from vitrail.data.data_config import DataConfig
+from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import open_prepared
+from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.decode.translate import Translator
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.evaluation.tuning.gains import compare_sets
 from vitrail.models.base import unique_tensors
@@ -75,6 +79,10 @@ def test_architecture_vocabulary_and_the_old_dev_set_are_those_of_the_model(tmp_
 def test_freezing_and_other_parts_beside_it(tmp_path: Path, donor: Path) -> None:
     plan = plan_run(tuning(tmp_path, donor, freeze=["encoder"]), tmp_path / "run", gpu=False)
     assert [(part["role"], part.get("freeze", False)) for part in plan.table["init"]] == [("all", False), ("encoder", True)]
+
+
+@pytest.mark.slow
+def test_what_is_frozen_is_that_of_the_model(tmp_path: Path, donor: Path) -> None:
     api.run_training(tuning(tmp_path, donor, "train.duration=2 steps", freeze=["encoder"]), tmp_path / "run", say=lambda _: None)
     found, start = weights(tmp_path / "run"), weights(donor)
     assert all(torch.equal(found[name], start[name]) for name in found if name.startswith("encoder"))
@@ -110,19 +118,15 @@ def test_a_weight_of_nothing_is_refused(tmp_path: Path, donor: Path) -> None:
         to_run_config(plan_run(request, tmp_path / "run", gpu=False).table)
 
 
-def test_corrections_are_a_corpus_and_empty_ones_are_refused(tmp_path: Path, donor: Path) -> None:
+def test_corrections_are_a_corpus_and_empty_ones_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "corrections.jsonl"
-    lines = [{"source": source, "machine": "quoi ?", "human": target} for source, target in NEW * 20]
+    lines = [{"source": source, "machine": "quoi ?", "human": target} for source, target in NEW]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    told = (Override(("data", "corpora"), [{"source": str(file), "weight": 3}]), Override(("from",), str(donor)))
-    more = (*SHORT, "train.duration=1 steps", 'data.clean.skip=["DuplicateFilter"]')
-    request = Request(overrides=(*told, *map(parse_override, more)))
-    done = api.run_training(request, tmp_path / "run", say=lambda _: None)
-    assert done.outcome.progress.step == 1
-    assert "la voiture rouge est lente" in (tmp_path / "run" / "data" / "dev.target").read_text()
+    corrections = build(ParallelText, {"source": str(file), "weight": 3}, origin="test")
+    assert [(pair.source, pair.target) for pair in corrections.pairs()] == NEW
     file.write_text("")
     with pytest.raises(DataError, match="of 0 pairs none is left"):
-        api.run_training(request, tmp_path / "empty", say=lambda _: None)
+        prepare(build(DataConfig, {"corpora": [{"source": str(file)}]}, origin="test"), tmp_path / "data")
 
 
 def test_one_pass_over_the_new_text_is_what_length_is_counted_in() -> None:
@@ -132,13 +136,12 @@ def test_one_pass_over_the_new_text_is_what_length_is_counted_in() -> None:
 
 
 def test_a_vocabulary_that_covers_nothing_of_the_text_is_told(tmp_path: Path, donor: Path) -> None:
-    request = tuning(tmp_path, donor, "train.duration=1 steps", "data.old_dev=false")
-    for name in ("new.en", "new.fr"):
-        path = tmp_path / "text" / name
+    corpus, said = write_new(tmp_path / "text"), list[str]()
+    for path in map(Path, corpus.values()):
         path.write_text(path.read_text().translate(str.maketrans("abcdefghijklmnopqrstuvwxyz", "абвгдежзийклмнопрстуфхцчшщ")))
-    said: list[str] = []
-    api.run_training(request, tmp_path / "run", say=said.append)
-    assert any("spelled in single bytes" in line and "new_tokens" in line for line in said), said
+    data = {"corpora": [corpus], "subwords": {"taken_from": str(donor)}}
+    prepare(build(DataConfig, data, origin="test"), tmp_path / "data", say=said.append)
+    assert any("hardly knows the source" in line and "new_tokens" in line for line in said), said
 
 
 # ---- gained and lost -------------------------------------------------------------------------------------------------------------
@@ -165,6 +168,7 @@ def test_forgetting_is_in_metrics_log_and_report(tmp_path: Path, donor: Path, ca
     assert again.outcome.already_done and again.gains == done.gains and (tmp_path / "run" / "start.json").read_bytes() == kept
 
 
+@pytest.mark.slow
 def test_a_model_that_gets_no_better_stays_what_it_was(tmp_path: Path, donor: Path) -> None:
     request = tuning(tmp_path, donor, "train.duration=2 steps", "optimizer.learning_rate=10", "train.select=loss")
     api.run_training(request, tmp_path / "run", say=lambda _: None)
@@ -197,6 +201,7 @@ def test_old_and_new_weights_are_averaged_as_said() -> None:
     assert best_mixed(losses, select="loss").share == 0.0
 
 
+@pytest.mark.slow
 def test_the_end_of_a_training_is_averaged_with_its_start_once(tmp_path: Path, donor: Path) -> None:
     settings = ("train.duration=4 steps", "train.validate_every=2 steps", "optimizer.learning_rate=0.01", "train.validate_start=false")
     api.run_training(tuning(tmp_path, donor, *settings), tmp_path / "plain", say=lambda _: None)
@@ -212,6 +217,7 @@ def test_the_end_of_a_training_is_averaged_with_its_start_once(tmp_path: Path, d
     assert all(torch.equal(weights(tmp_path / "mixed")[name], tensor) for name, tensor in unique_tensors(found.model).items())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits_without_the_old_model(tmp_path: Path, donor: Path) -> None:
     mine = tmp_path / "old"
     shutil.copytree(donor, mine)
@@ -233,6 +239,7 @@ def test_a_killed_run_goes_on_to_the_same_bits_without_the_old_model(tmp_path: P
     assert all(torch.equal(tensor, weights(tmp_path / "whole")[name]) for name, tensor in weights(tmp_path / "killed").items())
 
 
+@pytest.mark.slow
 def test_l2_to_the_start_holds_weights_back(tmp_path: Path, donor: Path) -> None:
     moved: list[float] = []
     for strength in (0, 10):
@@ -250,6 +257,7 @@ def test_l2_to_the_start_holds_weights_back(tmp_path: Path, donor: Path) -> None
     assert moved[1] < 0.5 * moved[0]
 
 
+@pytest.mark.slow
 def test_again_on_what_is_tuned_already_keeps_the_lineage(tmp_path: Path, donor: Path) -> None:
     for number, start in enumerate((donor, tmp_path / "0", tmp_path / "1" / "model")):
         request = tuning(tmp_path, start, "train.duration=1 steps", "train.validate_start=false")
@@ -259,3 +267,41 @@ def test_again_on_what_is_tuned_already_keeps_the_lineage(tmp_path: Path, donor:
     assert [one["digest"] for one in part["ancestors"]] == [second, first] and part["digest"] != second
     assert ancestors({}) == []
     assert "started from" in (tmp_path / "2" / "model" / "README.md").read_text()
+
+
+# ---- another target language -----------------------------------------------------------------------------------------------------
+
+
+def test_a_tag_is_before_every_source_of_its_corpus_and_of_its_dev_set(tmp_path: Path, donor: Path) -> None:
+    """In training text, dev sets and facts, but not where pairs are held against each other; languages may differ then."""
+    new = write_new(tmp_path / "text") | {"tag": "<2de>"}
+    german = tmp_path / "text" / "dev.de"
+    (tmp_path / "text" / "dev.en").write_text("the red car is slow at 3\nwe see the sea\n")
+    german.write_text("das rote Auto ist langsam um 3\nwir sehen das Meer\n")
+    dev = {"source": str(tmp_path / "text" / "dev.en"), "target": str(german), "tag": "<2de>"}
+    data = {
+        "corpora": [new, write_text(tmp_path / "text")],
+        "dev": dev,
+        "holdout": {"test_pairs": 0},
+        "subwords": {"taken_from": str(donor)},
+    }
+    prepared = prepare(build(DataConfig, data, origin="test"), tmp_path / "data")
+    assert prepared.facts["tags"] == ["<2de>"] and prepared.dev.source == ["<2de> the red car is slow at 3", "<2de> we see the sea"]
+    tagged, plain = prepared.stores
+    decode = prepared.vocabularies.source.decode
+    assert all(decode(map(int, tagged.source(place))).startswith("<2de> ") for place in range(len(tagged)))
+    assert not any("<2de>" in decode(map(int, plain.source(place))) for place in range(len(plain)))
+    assert "<2de> the red car is slow at 3" not in {decode(map(int, tagged.source(place))) for place in range(len(tagged))}, "held out"
+
+
+def test_every_sentence_of_a_tagged_text_has_the_tag(donor: Path) -> None:
+    translator = Translator.load(donor, engine="torch")
+    tagged = Translator(translator.engine, vocabularies=translator.vocabularies, tags=("<2de>",))
+    assert [text for text, _ in tagged.cut("<2de> I see the sea. We see a boat.")] == ["<2de> I see the sea.", "<2de> We see a boat."]
+    assert [text for text, _ in tagged.cut("I see the sea. We see a boat.")] == ["I see the sea.", "We see a boat."]
+
+
+@pytest.mark.parametrize("tag", ["two words", " <2de>", "a\tb"])
+def test_a_tag_is_one_word(tmp_path: Path, tag: str) -> None:
+    with pytest.raises(UsageError, match="expected: one word"):
+        build(ParallelText, {"source": "a.tsv", "tag": tag}, origin="test")

@@ -67,7 +67,7 @@ class DataConfig(Config):
             twice = max(labels, key=labels.count)
             raise UsageError(f"data.more_dev: two dev texts are called {twice}", remedy="give each a name: --dev FILE,name=news")
         by_names = next((pair for pair in map(_named_languages, self.corpora) if all(pair)), ("", ""))
-        for name, text in self.texts():
+        for name, text in ((name, text) for name, text in self.texts() if not text.tag):  # a tag says that it is another language
             _require_languages(name, text, self.languages if all(self.languages) else by_names, ordered=all(self.languages))
         return self
 
@@ -167,4 +167,5 @@ def _text_fingerprint(text: ParallelText, name: str, kept: Mapping[str, Any]) ->
     told: dict[str, Any] = {"columns": list(text.columns)} if text.columns else {}
     told |= {"delimiter": text.delimiter} if text.delimiter else {}
     told |= {} if text.holdout else {"holdout": False}
+    told |= {"tag": text.tag} if text.tag else {}
     return hashes | {"format": text.kind, "languages": languages, "weight": text.weight} | told

@@ -246,6 +246,7 @@ class Tuning:
     old_part: Annotated[float, typer.Option(help="How much of the mixture is old text.")] = 0.5
     l2: Annotated[float, typer.Option(help="L2 to the old weights: optimizer.l2_start.")] = 0.01
     rank: Annotated[int, typer.Option(min=1, help="Of low-rank adapters.")] = 8
+    beams: Annotated[int, typer.Option(min=1, help="Of the translations that are scored.")] = 1
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -284,15 +285,21 @@ def finetune(
     require_own(places, what="the report")
     from vitrail.experiments.finetuning.study import TuningPlan, own_test_of, run_tuning_experiment
 
-    texts = [parse_corpus(text, option=f"--{name}") for name, text in (("corpus", corpus), ("dev", dev), ("test", test), ("old", old))]
-    texts.append(parse_corpus(old_test, option="--old-test") if old_test else own_test_of(start))
+    named = {"--corpus": corpus, "--dev": dev, "--test": test, "--old": old}
+    new, held, scored, general = (parse_corpus(text, option=option) for option, text in named.items())
+    old_scored = parse_corpus(old_test, option="--old-test") if old_test else own_test_of(start)
     plan = TuningPlan(
         start,
-        *texts,
+        new,
+        held,
+        scored,
+        general,
+        old_scored,
         seeds=tuning.seeds,
         old_part=tuning.old_part,
         l2=tuning.l2,
         rank=tuning.rank,
+        beams=tuning.beams,
         settings=tuple(parse_override(one) for one in tuning.settings or ()),
     )
     report = run_tuning_experiment(plan, output, say=console.say)

@@ -16,7 +16,7 @@ from torch import Tensor
 from vitrail.config import Override, build, merge
 from vitrail.data.preparing.prepared import open_prepared
 from vitrail.data.reading.parallel_text import ParallelText
-from vitrail.decode.translate import Translator
+from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import Comparison, Recipe, Statistics, collect_statistics, compare_statistics, score
 from vitrail.models.base import unique_tensors
@@ -54,6 +54,8 @@ class TuningPlan:
     """How much of the mixture is old text."""
     l2: float = 0.01
     rank: int = 8
+    beams: int = 1
+    """Of all translations of the test sets."""
     settings: tuple[Override, ...] = ()
     """Of every training; the length, of fine-tunings alone."""
 
@@ -138,7 +140,7 @@ def run_tuning_experiment(plan: TuningPlan, folder: Path, *, say: Callable[[str]
     """
     loaded = load_model(plan.start)
     tests = _Tests(*(_read_test(text, str(loaded.facts.get("target_language", ""))) for text in (plan.test, plan.old_test)))
-    before = tests.of(Translator.load(plan.start, engine="torch"))
+    before = tests.of(_load(plan.start, plan))
     points: list[Tuned] = []
     for seed in range(1, plan.seeds + 1):
         scratch: Statistics | None = None
@@ -155,7 +157,7 @@ def run_tuning_experiment(plan: TuningPlan, folder: Path, *, say: Callable[[str]
     facts = (
         f"{corpus.count():,} pairs of {corpus.label}; the old model has BLEU {scores[0].value:.2f} on the new test set"
         f" ({scores[0].sentences:,} sentences) and {scores[1].value:.2f} on the old one ({scores[1].sentences:,})",
-        f"old text mixed in: {plan.old_part:.0%}; L2 to the old weights: {plan.l2:g}; LoRA: rank {plan.rank}",
+        f"old text mixed in: {plan.old_part:.0%}; L2 to the old weights: {plan.l2:g}; LoRA: rank {plan.rank}; beams: {plan.beams}",
         f"differences in BLEU with 95 % intervals by paired bootstrap; {scores[0].signature}",
     )
     order = {way: place for place, way in enumerate(WAYS)}
@@ -176,11 +178,16 @@ def _model_of(plan: TuningPlan, folder: Path, way: str, *, seed: int, old: Loade
     run = folder / "runs" / f"{WAYS.index(trained)}-{seed}"
     config, steps = _train(plan, run, trained, seed=seed)
     if trained == way:
-        return Translator.load(run, engine="torch"), steps, None
+        return _load(run, plan), steps, None
     new, model = load_model(run), folder / "averaged" / run.name
     share, weights = _averaged(config, run, unique_tensors(old.model), unique_tensors(new.model))
     save_model(model, tensors=weights, config=new.config, vocabularies=new.vocabularies, facts=new.facts | {OLD_SHARE: share})
-    return Translator.load(model, engine="torch"), steps, share
+    return _load(model, plan), steps, share
+
+
+def _load(model: Path, plan: TuningPlan) -> Translator:
+    """A model that translates as all others do."""
+    return Translator.load(model, config=TranslateConfig(precision="fp32"), search={"beams": plan.beams})
 
 
 def _averaged(config: RunConfig, run: Path, old: Mapping[str, Tensor], new: Mapping[str, Tensor]) -> tuple[float, dict[str, Tensor]]:

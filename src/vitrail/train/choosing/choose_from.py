@@ -159,8 +159,11 @@ def _same_languages(folder: Path, asked: Mapping[str, Any]) -> bool:
     from vitrail.config import build
     from vitrail.data.data_config import DataConfig
 
-    old, new = languages_of(folder), build(DataConfig, dict(_below(asked, "data")), origin="settings").languages
-    return all(not one or not other or same_language(one, other) for one, other in zip(old, new, strict=True))
+    data = build(DataConfig, dict(_below(asked, "data")), origin="settings")
+    old, new = languages_of(folder), data.languages
+    return any(corpus.tag for corpus in data.corpora) or all(
+        not one or not other or same_language(one, other) for one, other in zip(old, new, strict=True)
+    )
 
 
 def languages_of(folder: Path) -> tuple[str, str]:
