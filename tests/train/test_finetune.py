@@ -19,14 +19,14 @@ from vitrail.data.preparing.prepared import open_prepared
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.decode.translate import Translator
 from vitrail.errors import DataError, ModelError, UsageError
-from vitrail.evaluation.tuning.gains import compare_sets
+from vitrail.evaluation.tuning.gains import ScoredSet, compare_sets
 from vitrail.models.base import unique_tensors
 from vitrail.models.model_folder import load_folder
 from vitrail.train.choosing.choose_from import mixture_of
 from vitrail.train.request import Request, plan_run, to_run_config
 from vitrail.train.resume import checkpoints
 from vitrail.train.starting.mixing import Mixed, best_mixed, mix
-from vitrail.train.starting.warm_start import ancestors
+from vitrail.train.starting.warm_start import ancestors, other_languages
 
 NEW = [("the red car is slow", "la voiture rouge est lente"), ("a blue car is fast", "une voiture bleue est rapide")]
 SHORT = ("train.threads=1", "train.precision=fp32", "train.device=cpu", "train.batch_tokens=160")
@@ -114,7 +114,7 @@ def test_old_weights_need_a_start(tmp_path: Path) -> None:
 
 def test_a_weight_of_nothing_is_refused(tmp_path: Path, donor: Path) -> None:
     request = tuning(tmp_path, donor, "data.corpora.0.weight=0")
-    with pytest.raises(UsageError, match=r"data\.corpora\.0\.weight"):
+    with pytest.raises(UsageError, match=r"corpora\.0\.weight: .* greater than 0"):
         to_run_config(plan_run(request, tmp_path / "run", gpu=False).table)
 
 
@@ -182,7 +182,7 @@ def test_gains_are_the_paired_comparison_of_the_scores() -> None:
 
     right = ["a big dog eats the food", "the cat is on the mat today", "we go home now my friend"]
     before, after = {"old": ["a dog eats food", "the cat on mat", "we go home"]}, {"old": right}
-    (gain,) = compare_sets(before, after, {"old": (right, right)}, language="en").sets
+    (gain,) = compare_sets(before, after, {"old": ScoredSet(right, right)}, language="en").sets
     bleu = gain.comparisons[0]
     assert bleu.baseline == pytest.approx(BLEU().corpus_score(before["old"], [right]).score) and bleu.system == pytest.approx(100)
     assert 0 < bleu.low <= bleu.difference <= bleu.high
@@ -234,7 +234,8 @@ def test_a_killed_run_goes_on_to_the_same_bits_without_the_old_model(tmp_path: P
     trainer = Trainer(config, tmp_path / "killed", fault=Fault(step=13))
     assert trainer.wait() == -9
     shutil.rmtree(mine)
-    Trainer(config, tmp_path / "killed").wait()
+    again = Trainer(config, tmp_path / "killed")
+    assert again.wait() == 0, again.text()
     require_same(final(tmp_path / "killed"), final(tmp_path / "whole"))
     assert all(torch.equal(tensor, weights(tmp_path / "whole")[name]) for name, tensor in weights(tmp_path / "killed").items())
 
@@ -266,6 +267,9 @@ def test_again_on_what_is_tuned_already_keeps_the_lineage(tmp_path: Path, donor:
     first, second = (load_folder(tmp_path / name).facts["init"]["parts"][0]["digest"] for name in ("0", "1"))
     assert [one["digest"] for one in part["ancestors"]] == [second, first] and part["digest"] != second
     assert ancestors({}) == []
+    (line,) = other_languages({"parts": [part | {"languages": ["en", "fr"]}]}, {"source_language": "en", "target_language": "deu"})
+    assert "from en to fr, this text is from en to deu" in line
+    assert other_languages({"parts": [part | {"languages": ["en", "fr"]}]}, {"source_language": "eng", "target_language": "fr"}) == []
     assert "started from" in (tmp_path / "2" / "model" / "README.md").read_text()
 
 

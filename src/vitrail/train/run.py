@@ -52,7 +52,16 @@ from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
 from vitrail.train.starting.mixing import begins_at, best_mixed, mix, shares_of, try_shares
-from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, read_digests, require_donors, start_from, to_lines
+from vitrail.train.starting.warm_start import (
+    Taken,
+    as_trained,
+    frozen_tensors,
+    other_languages,
+    read_digests,
+    require_donors,
+    start_from,
+    to_lines,
+)
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.probes import read_probes
 from vitrail.train.tasks.validate import Validated, Validation, Watch
@@ -364,7 +373,8 @@ class _Run:
         learned = sum(parameter.numel() for parameter in self.optimizer.parameters)
         parameters = f"{counts['total']:,} parameters" + (f" of which {learned:,} are trained" if learned < counts["total"] else "")
         size = f"{amount}, {parameters}, {self.steps_per_epoch:,} steps an epoch"
-        lines = [*(to_lines(self.taken) if self.taken else ()), f"{size}; {self.config.train.duration} of training on {where}"]
+        start = [*to_lines(self.taken), *other_languages(self.taken, self.task.facts)] if self.taken else []
+        lines = [*start, f"{size}; {self.config.train.duration} of training on {where}"]
         if self.task.has_dev:
             chosen = self.config.train.select == "auto" and len(self.task.scores) > 1
             other = next((name for name in self.task.scores if name != self.select), "")

@@ -53,7 +53,8 @@ def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     for name in _LISTS:
         if isinstance(parts.get(name), list):
             parts[name] = [_found(text, folder) for text in parts[name]]
-    for name in _TEXTS:
+    # Not that of an old model: each run has files of the same names itself, and what is prepared holds it.
+    for name in ("dev", "test"):
         if name in parts:
             parts[name] = _found(parts[name], folder)
     return {**table, "data": parts}

@@ -207,7 +207,7 @@ def _averaged(config: RunConfig, run: Path, old: Mapping[str, Tensor], new: Mapp
 def _train(plan: TuningPlan, run: Path, way: str, *, seed: int) -> tuple[RunConfig, int]:
     """Train one, or go on with it; returns its settings and its steps."""
     settings = [one for one in plan.settings if way != SCRATCH or one.path != ("train", "duration")]
-    request = Request(overrides=(*_settings(plan, way), Override(("seed",), seed), *settings))
+    request = Request(overrides=(*settings_of(plan, way), Override(("seed",), seed), *settings))
     planned = plan_run(request, run, gpu=torch.cuda.is_available())
     config = to_run_config(planned.table)
     with TrainingDisplay(run) as display:
@@ -219,7 +219,8 @@ def _train(plan: TuningPlan, run: Path, way: str, *, seed: int) -> tuple[RunConf
         return config, train(config, run, observers=[display.observe], say=display.say, begin=begin).progress.step
 
 
-def _settings(plan: TuningPlan, way: str) -> Sequence[Override]:
+def settings_of(plan: TuningPlan, way: str) -> Sequence[Override]:
+    """What is set for a way, beside what is set for all."""
     corpora = [dict(plan.new)]
     if way == MIXED:
         new, old = (build(ParallelText, dict(text), origin="text").count() for text in (plan.new, plan.old))
