@@ -69,7 +69,7 @@ def test_l2_to_the_start_is_the_gradient_of_the_penalty() -> None:
     optimizer.clip()
     for found, expected in zip(gradients(model), gradients(other), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-    assert optimizer.weight_norms().l2_start_penalty == pytest.approx(float(penalty))
+    assert optimizer.weight_norms().l2_start_penalty == pytest.approx(float(penalty.detach()))
     torch.optim.SGD(other.parameters(), lr=0.1).step()
     optimizer.step(1.0)
     for found, expected in zip(model.parameters(), other.parameters(), strict=True):

@@ -132,9 +132,9 @@ def measure_gains(folder: Path, config: "RunConfig", *, say: Callable[[str], Non
     say("translating the same sets with the new model")
     after, language = _translate(folder, sets, config), open_prepared(folder / "data").facts["target_language"]
     gains = compare_sets(start["translations"], after, sets, language=language)
-    result = {"decided_by": decided_by, "lines": gains.to_lines(), **asdict(gains)}
-    write_file(folder / GAINS, (json.dumps(result, indent=2, ensure_ascii=False) + "\n").encode())
-    return result
+    told = json.dumps({"decided_by": decided_by, "lines": gains.to_lines(), **asdict(gains)}, indent=2, ensure_ascii=False)
+    write_file(folder / GAINS, f"{told}\n".encode())
+    return json.loads(told)
 
 
 def _translate(model: Path, sets: Mapping[str, ScoredSet], config: "RunConfig") -> dict[str, list[str]]:
