@@ -99,7 +99,7 @@ def run_sets(folder: Path, *, most: int) -> dict[str, ScoredSet]:
 def keep_start(folder: Path, config: "RunConfig", *, say: Callable[[str], None]) -> None:
     """Write the translations of all sets by the model that the run starts from, unless they are there already."""
     from vitrail.files import write_file
-    from vitrail.models.model_folder import digest_of_folder
+    from vitrail.models.stored import digest_of_folder
 
     donor = next(part.folder for part in config.init if part.role == "all")
     sets = run_sets(folder, most=config.train.validation_sentences)

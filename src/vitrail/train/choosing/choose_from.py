@@ -11,7 +11,7 @@ from vitrail.languages import same_language
 from vitrail.train.choosing.choose import PRESET, TOKENS_PER_WORD, VALIDATION_SHARE, WARMUP_SHARE, Choice, tokens_a_step
 
 if TYPE_CHECKING:
-    from vitrail.models.build import AnyConfig
+    from vitrail.models.architectures import AnyConfig
 
 FROM, FREEZE = "from", "freeze"
 """Of a request: the folder that is fine-tuned, and the roles of it that stay as they are."""
@@ -107,8 +107,8 @@ def choose_from(asked: Mapping[str, Any], chosen: Sequence[Choice], *, data: str
 
 def require_donor(asked: Mapping[str, Any], *, data: str) -> "AnyConfig":
     """The configuration of the model. Raises ModelError where there is none; UsageError where it is for another kind of text."""
-    from vitrail.models.build import MODEL_KINDS, TASK_DATA, TASK_MODELS
-    from vitrail.models.model_folder import CONFIG, model_folder, read_model_config
+    from vitrail.models.architectures import MODEL_KINDS, TASK_DATA, TASK_MODELS
+    from vitrail.models.stored import CONFIG, model_folder, read_model_config
 
     folder = Path(str(asked[FROM]))
     if not (model_folder(folder) / CONFIG).exists():
@@ -130,7 +130,7 @@ def require_donor(asked: Mapping[str, Any], *, data: str) -> "AnyConfig":
 
 def _architecture(donor: "AnyConfig", usual: Mapping[str, Choice], *, folder: Path) -> list[Choice]:
     """Every setting of the model in which it differs from its preset, dropout among them."""
-    from vitrail.models.build import preset
+    from vitrail.models.architectures import preset
 
     name = usual[PRESET].value if PRESET in usual else None
     own = donor.model_dump(mode="json")
@@ -144,7 +144,7 @@ def _architecture(donor: "AnyConfig", usual: Mapping[str, Choice], *, folder: Pa
 
 def _old_dev(folder: Path, asked: Mapping[str, Any]) -> list[Choice]:
     """The dev set that the model was chosen by, where its run has one in the same languages."""
-    from vitrail.models.model_folder import model_folder
+    from vitrail.models.stored import model_folder
 
     run = folder.parent if folder.name == "model" and model_folder(folder) == folder else folder
     sides = {side: run.absolute() / "data" / f"dev.{side}" for side in ("source", "target")}
@@ -168,7 +168,7 @@ def _same_languages(folder: Path, asked: Mapping[str, Any]) -> bool:
 
 def languages_of(folder: Path) -> tuple[str, str]:
     """The languages of the model in a folder, as it says; empty where it does not."""
-    from vitrail.models.model_folder import read_facts
+    from vitrail.models.stored import read_facts
 
     facts = read_facts(folder)
     return str(facts.get("source_language", "")), str(facts.get("target_language", ""))
