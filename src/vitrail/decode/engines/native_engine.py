@@ -5,11 +5,13 @@ from typing import Any
 
 import torch
 
-from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
-from vitrail.decode.engines.native_groups import Job, NativeModel, kernels, search_all
+from vitrail.decode.engines.native_groups import NativeModel, kernels, search_all
+from vitrail.decode.engines.native_requests import Job
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import TokenIds
+from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.errors import UsageError
@@ -20,7 +22,7 @@ from vitrail.native.transformer.architecture import Architecture, obstacle
 
 
 class NativeEngine(Engine):
-    """Searches with one Transformer in compiled code.
+    """Searches with a Transformer, or an ensemble of several, in compiled code.
 
     A sentence's tokens and scores do not depend on the others of a call, on their order or on the number of threads.
 
@@ -32,10 +34,9 @@ class NativeEngine(Engine):
     name = "native"
 
     def __init__(self, behind: TorchEngine, *, config: BatchConfig, alone: bool) -> None:
-        model: Any = behind.model  # a Transformer: no other is accepted
         self._behind, self._alone, self._precision = behind, alone, config.precision
-        tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in unique_tensors(model).items()}
-        self._model = NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=config.precision)
+        models: Any = behind.model.members if isinstance(behind.model, Ensemble) else (behind.model,)
+        self._models = [_packed(model, config) for model in models]
 
     @classmethod
     def obstacle(cls, loaded: Sequence[LoadedModel], *, device: torch.device) -> str:
@@ -44,9 +45,7 @@ class NativeEngine(Engine):
             return "numba is not installed: pip install 'vitrail[fast]'"
         if device.type != "cpu":
             return "it computes on the processor alone"
-        if len(loaded) > 1:
-            return "it has no ensembles"
-        return obstacle(loaded[0].config.model_dump())
+        return next(filter(None, (obstacle(one.config.model_dump()) for one in loaded)), "")
 
     @classmethod
     def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig, alone: bool = False) -> "NativeEngine":
@@ -65,37 +64,29 @@ class NativeEngine(Engine):
 
     def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
         """See `Engine.describe`."""
-        reason = _unserved(config, constrained=constrained)
-        return f"torch (native has no {reason})" if reason and not self._alone else f"native ({self._precision})"
+        return f"native ({self._precision})"
 
     def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
-        if not _unserved(config, constrained=constrained):
-            with compiling("the engine (about 20 seconds)", say, program="transformer", after=4):
-                kernels()
+        with compiling("the engine (about 20 seconds)", say, program="transformer", after=4):
+            kernels()
         super().announce(config, constrained=constrained, say=say)
 
     def search(
         self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`. Raises UsageError for what it does not serve, where it is alone, and beyond learned positions."""
-        reason = _unserved(config, constrained=any(query.constraints.is_active for query in queries))
-        if observe is not None:
-            reason = "observation of its steps"
-        elif any(query.prompt != (SOS,) or query.stop is not None for query in queries):
-            reason = "prompts"
+        reason = "observation of its steps" if observe is not None else "stop rules" if any(query.stop for query in queries) else ""
         if reason and self._alone:
             raise UsageError(f"engine native has no {reason}", remedy="engine auto or torch")
         if reason:
             return self._behind.search(sources, queries, config=config, observe=observe)
-        self._model.check(sources)
         jobs = [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
-        found = search_all(self._model, jobs, config, threads=torch.get_num_threads())
+        found = search_all(self._models, jobs, config, threads=torch.get_num_threads())
         return [found[number] for number in range(len(jobs))]
 
 
-def _unserved(config: SearchConfig, *, constrained: bool) -> str:
-    """What of a request the engine does not have; empty where it serves it."""
-    if config.sampling is not None:
-        return "sampling"
-    return "prefixes, forbidden or forced words" if constrained else ""
+def _packed(model: Any, config: BatchConfig) -> NativeModel:
+    """Args: model: a Transformer: no other is accepted."""
+    tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in unique_tensors(model).items()}
+    return NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=config.precision)
