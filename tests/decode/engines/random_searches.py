@@ -1,8 +1,7 @@
 """Random models and requests, small, for the compiled search and for torch: both must find the same."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -186,7 +185,7 @@ def random_request(seed: int) -> Request:
     source = target if any(one.tie == "all" for one in configs) else int(draw.integers(5, 70))
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
     sources = random_sources(draw, 5, source)
-    spell = short_text if config.n_best > 1 and draw.random() < 0.7 else None
+    spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
     prompts, words = wanted("prompts"), wanted("words") or forced
     queries = [
         Query(
@@ -205,7 +204,7 @@ def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequenc
     """The first difference of the n-best lists; empty where there is none. Log-probabilities may differ by 1e-4."""
     for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
         if [one.tokens for one in ours] != [one.tokens for one in theirs]:
-            return f"sentence {number}: {ours} instead of {theirs}"
+            return f"{TIE * _is_tie(ours, theirs)}sentence {number}: {ours} instead of {theirs}"
         for one, other in zip(ours, theirs, strict=True):
             scores = [(one.score, *one.token_log_probabilities), (other.score, *other.token_log_probabilities)]
             near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=1e-4)
@@ -214,10 +213,30 @@ def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequenc
     return ""
 
 
+TIE, TIED = "tie: ", 2e-5
+"""Two choices whose log-probabilities differ by less are chance: torch and the compiled code round differently."""
+
+
+def _is_tie(ours: Sequence[Hypothesis], theirs: Sequence[Hypothesis]) -> bool:
+    """Whether the first hypotheses that differ have nearly the same score, or their first tokens that differ nearly the same probability."""
+    one, other = next((pair for pair in zip(ours, theirs, strict=False) if pair[0].tokens != pair[1].tokens), (ours[-1], theirs[-1]))
+    shared = [(*one.tokens, EOS), (*other.tokens, EOS)]
+    at = next((place for place, pair in enumerate(zip(*shared, strict=False)) if pair[0] != pair[1]), 0)
+    values = [part.token_log_probabilities[at] for part in (one, other) if at < len(part.token_log_probabilities)]
+    return abs(one.score - other.score) < TIED or (len(values) == 2 and abs(values[0] - values[1]) < TIED)
+
+
 def compare_with_torch(seed: int) -> str:
-    """What a random request finds differently; empty where all is the same."""
+    """What a random request finds differently, after `TIE` where that is chance; empty where all is the same."""
     request = random_request(seed)
     try:
-        return difference(request.by_native(), request.by_torch())
+        found, expected = request.by_native(), request.by_torch()
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+    if request.config.sampling is not None:  # samples in the order drawn: equal ones have equal scores
+        found, expected = ([sorted(one, key=_column) for one in many] for many in (found, expected))
+    return difference(found, expected)
+
+
+def _column(one: Hypothesis) -> int:
+    return one.column
