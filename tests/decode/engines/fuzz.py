@@ -30,12 +30,12 @@ def main() -> int:
     for done, seed in enumerate(range(asked.first, asked.last), start=1):
         if what := compare_with_torch(seed):
             (tied if what.startswith(TIE) else failed).append(seed)
-            print(f"seed {seed} ({KINDS[seed % len(KINDS)]}): {what}", flush=True)
+            print(f"seed {seed} ({KINDS[seed % len(KINDS)]}): {what}", flush=True)  # noqa: T201
         if time.monotonic() - told > TOLD_SECONDS:
             told = time.monotonic()
-            print(f"{done:,} requests, {len(failed):,} differ, {told - began:.0f} seconds", file=sys.stderr, flush=True)
+            print(f"{done:,} requests, {len(failed):,} differ, {told - began:.0f} seconds", file=sys.stderr, flush=True)  # noqa: T201
     seconds = time.monotonic() - began
-    print(f"{asked.last - asked.first:,} requests, {len(failed):,} differ, {len(tied):,} more at a tie, {seconds:.0f} seconds")
+    print(f"{asked.last - asked.first:,} requests, {len(failed):,} differ, {len(tied):,} more at a tie, {seconds:.0f} seconds")  # noqa: T201
     return 1 if failed else 0
 
 

@@ -1,6 +1,5 @@
 """The compiled search against torch: random small models of every shape, in every company, with guards around all memory."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,18 +8,15 @@ import torch
 
 pytest.importorskip("numba")
 
-from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.engines.native_groups import GroupSearch, NativeModel, search_all
-from vitrail.decode.engines.native_requests import ConstraintTable, Job
+from vitrail.decode.engines.native_groups import GroupSearch
+from vitrail.decode.engines.native_requests import ConstraintTable
 from vitrail.decode.engines.torch import TorchEngine
-from vitrail.decode.search.constraints import Constraints
-from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.native.matrices.packing import Precision
-from vitrail.native.transformer.architecture import Architecture
+
 
 @pytest.mark.parametrize("seed", range(24))
 def test_a_random_model_searches_as_torch_does(seed: int) -> None:

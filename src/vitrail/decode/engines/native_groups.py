@@ -1,10 +1,8 @@
 """What runs the compiled code: a packed model, groups of sentences, a thread for each core, and the results as hypotheses."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, tokens_of
 from vitrail.decode.search.query import Hypothesis, Query
@@ -12,9 +10,12 @@ from vitrail.decode.search.relaxation import require_no_forced_words, search_con
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.native.arrays import Allocate, allocate
+from vitrail.native.compiled import load_entry
+from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import Precision
-from vitrail.native.search.state import DONE, JOINS, NO_POSITION, STATUS, TEXTS, Search, make_search
+from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, make_search
 from vitrail.native.transformer.architecture import Architecture
+from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.memory import make_workspace
 from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
@@ -76,9 +77,9 @@ def _require_within(tokens: Sequence[int], vocabulary: int) -> None:
         raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
 
 
-def kernels() -> Any:
-    """The compiled search; needs Numba."""
-    return import_module("vitrail.native.transformer.run")
+def compiled_search() -> Entry:
+    """The compiled search, `transformer.run.run`; needs Numba."""
+    return load_entry("vitrail.native.transformer.run", "run")
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class GroupSearch:
     def run(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
         """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts have one
         length."""
-        native, queries = kernels(), [job.query for job in jobs]
+        queries = [job.query for job in jobs]
         asked = asked_of(queries, self.config, self.table, make=self.make)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources = [job.source for job in jobs]
@@ -102,7 +103,7 @@ class GroupSearch:
         known = min(model.known_positions(steps) for model in self.models)
         vocabulary = self.models[0].packed.shape.vocabulary
         search = make_search(vocabulary, asked, positions=known, members=len(self.models), make=self.make)
-        self._go(native, [(model.packed, work, search) for model, work in zip(self.models, works, strict=True)], Texts(queries))
+        self._go([Asked(model.packed, work, search) for model, work in zip(self.models, works, strict=True)], Texts(queries))
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:
                 model.require(known + 1)
@@ -110,19 +111,25 @@ class GroupSearch:
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
         return [hypotheses_of(search, number) for number in range(len(jobs))]
 
-    def _go(self, native: Any, members: Sequence[tuple[Any, Any, Search]], texts: Texts) -> None:
+    def _go(self, members: Sequence[Asked], texts: Texts) -> None:
         """Run the compiled code, and answer what it asks, until it is done."""
-        first, search, alone = members[0], members[0][2], len(members) == 1
-        for one in () if alone else members:
-            native.run(*one, native.READ)
-        while (need := native.run(*first, native.WHOLE if alone else native.REST)) != DONE:
+        search, alone = members[0].search, len(members) == 1
+        calls = [compiled_search().bound(one) for one in members]
+
+        def run(part: int, call: Callable[[], int]) -> int:
+            search.progress[PART] = part
+            return call()
+
+        for call in () if alone else calls:
+            run(READ, call)
+        while (need := run(WHOLE if alone else REST, calls[0])) != DONE:
             if need == JOINS:
                 self.table.answer(search.constraints.questions)
             elif need == TEXTS:
                 texts.tell(search)
             else:
-                for one in members:
-                    native.run(*one, native.MEMBER)
+                for call in calls:
+                    run(MEMBER, call)
 
 
 def make_groups(jobs: Sequence[Job], *, beams: int, threads: int) -> list[list[Job]]:

@@ -400,7 +400,7 @@ def _needs_texts(search: Search) -> bool:
 
 @compiled_inside
 def conclude(search: Search) -> int:
-    """What follows the scores of a step, from where it was left. Returns ONWARD, or JOINS or TEXTS where Python is to tell something first."""
+    """What follows the scores of a step, from where it was left: ONWARD; or JOINS or TEXTS, where Python is to tell something first."""
     progress = search.progress
     if progress[PHASE] == CHOOSE:
         if search.drawing.samples == 0:

@@ -11,8 +11,8 @@ from vitrail.native.search.state import BLOCK, EOS, LENGTH, Drawing, Samples, Se
 # (an element of an array has no known type)
 
 _STEP, _FARTHEST = 3.5, 87.0
-"""Tokens are looked for among those whose logit, divided by the temperature, is at most so much below the largest, then twice, and so on; what
-is farther away has no weight in float32."""
+"""Tokens are looked for among those whose logit, divided by the temperature, is at most so much below the largest, then twice, and so on;
+what is farther away has no weight."""
 
 
 @compiled_inside
@@ -101,9 +101,10 @@ def _gather(logits: Floats, begin: int, width: int, drawing: Drawing, samples: S
         enough = distance > _FARTHEST or (count >= drawing.top_k if drawing.top_k > 0 else mass >= drawing.top_p * everything)
     _sort(logits, begin, samples.order, count)
     if drawing.top_k > 0:
-        count, everything = min(count, drawing.top_k), 0.0
+        count, mass = min(count, drawing.top_k), 0.0
         for i in range(count):
-            everything += samples.weights[samples.order[i]]
+            mass += samples.weights[samples.order[i]]
+        everything = mass
     if drawing.top_p < 1:
         kept, mass = 0, 0.0
         while kept < count and mass < drawing.top_p * everything:

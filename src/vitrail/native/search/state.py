@@ -16,9 +16,11 @@ BLOCK = 128
 QUESTIONS = 256
 """Pairs of tokens that are asked about together at most."""
 
-PHASE, LENGTH, ROWS, MEMBERS, STATUS = 0, 1, 2, 3, 4
-"""Places of `Search.progress`: what comes next, tokens written in every hypothesis, rows of the step, models that scored them, and whether
-all is well."""
+PART, PHASE, LENGTH, ROWS, MEMBERS, STATUS = 0, 1, 2, 3, 4, 5
+"""Places of `Search.progress`: what a call does, what comes next, tokens written in every hypothesis, rows of the step, models that scored
+them, and whether all is well."""
+WHOLE, READ, MEMBER, REST = 0, 1, 2, 3
+"""Parts."""
 START, CHOOSE, FORCE, SETTLE = 0, 1, 2, 3
 """Phases."""
 FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
@@ -134,7 +136,7 @@ class Columns(NamedTuple):
     totals: Floats
     """-inf for none."""
     texts: Integers
-    """[B 2K] equal numbers for equal texts, where these count once; else -1. Where a sentence has no column, they are those of its beams."""
+    """[B 2K] equal numbers for equal texts, where these count once; else -1. Of a sentence without a column, they are of its beams."""
 
 
 class Finished(NamedTuple):
@@ -251,7 +253,7 @@ class Search(NamedTuple):
     longest: int
     """The largest of the caps."""
     progress: Integers
-    """[5] see PHASE."""
+    """[6] see PART."""
     positions: int
     """How many the model knows; the search ends with NO_POSITION where it would need more."""
 
@@ -353,7 +355,7 @@ def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int =
         children=to.whole(4 * beams),
         steps=steps,
         longest=steps - rules.prompt,
-        progress=to.whole(5),
+        progress=to.whole(6),
         positions=positions,
     )
 

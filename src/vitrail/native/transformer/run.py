@@ -5,7 +5,24 @@ from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.matrices.products import multiply
 from vitrail.native.search.beams import begin, conclude, rate
 from vitrail.native.search.ensemble import average, mix
-from vitrail.native.search.state import CHOOSE, DONE, GROUP, LENGTH, MEMBERS, ONWARD, PHASE, ROWS, START, Search
+from vitrail.native.search.state import (
+    CHOOSE,
+    DONE,
+    GROUP,
+    LENGTH,
+    MEMBER,
+    MEMBERS,
+    ONWARD,
+    PART,
+    PHASE,
+    READ,
+    REST,
+    ROWS,
+    START,
+    WHOLE,
+    Search,
+)
+from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.attention import copy_past
 from vitrail.native.transformer.layers import decode_step, encode
 from vitrail.native.transformer.memory import Workspace
@@ -13,9 +30,6 @@ from vitrail.native.transformer.packing import Model
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
-
-WHOLE, READ, MEMBER, REST = 0, 1, 2, 3
-"""What `run` does."""
 
 
 @compiled_inside
@@ -107,18 +121,20 @@ def _rest(width: int, search: Search) -> int:
 
 
 @compiled_entry
-def run(model: Model, work: Workspace, search: Search, what: int) -> int:
-    """A search, or a part of it: returns what it needs to go on, DONE when it needs nothing.
+def run(asked: Asked) -> int:
+    """A search, or a part of it, by `Search.progress`: returns what it needs to go on, DONE when it needs nothing.
 
     WHOLE, and again after each answer; or, for several models, READ with each; then by turns REST with one of them, and MEMBER with each
     where that needs them to go ONWARD. One function for all, so that what they share is compiled once.
     """
-    if what == READ:
+    model, work, search = asked.model, asked.work, asked.search
+    part = search.progress[PART]
+    if part == READ:
         _read(model, work, search)
-    if what == MEMBER:
+    if part == MEMBER:
         _add_member(model, work, search)
-    if what == REST:
+    if part == REST:
         return _rest(model.linears.vocabulary.outputs, search)
-    if what == WHOLE:
+    if part == WHOLE:
         return _whole(model, work, search)
     return ONWARD
