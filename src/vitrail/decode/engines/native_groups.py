@@ -121,7 +121,8 @@ class GroupSearch:
     def run(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
         """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts have one
         length."""
-        queries, make, entry = [job.query for job in jobs], self.make or _threads.arena.begin(), compiled_search()
+        queries, arena, entry = [job.query for job in jobs], _threads.arena, compiled_search()
+        make = self.make or arena.begin()
         asked = asked_of(queries, self.config, self.table, make=make)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources = [job.source for job in jobs]
@@ -130,7 +131,9 @@ class GroupSearch:
         vocabulary = self.models[0].packed.shape.vocabulary
         search = make_search(vocabulary, asked, positions=known, members=len(self.models), make=make)
         # `works` and `search` have the arrays that the calls read.
-        calls = [entry.bound(Asked(model.words(entry), work, search)) for model, work in zip(self.models, works, strict=True)]
+        calls = [
+            entry.bound(Asked(model.words(entry), work, search), arena.address_of) for model, work in zip(self.models, works, strict=True)
+        ]
         self._go(search, calls, Texts(queries))
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:

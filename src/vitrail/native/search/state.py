@@ -319,7 +319,7 @@ def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int =
         tokens=to.whole(slots * steps),
         token_log_probs=to.floats(slots * steps),
     )
-    finished.order[:] = np.tile(np.arange(beams + 1), sentences)
+    finished.order.reshape(sentences, beams + 1)[:] = np.arange(beams + 1)
     step = Rows(
         sentences=to.whole(rows),
         beams=to.whole(rows),
