@@ -24,8 +24,14 @@ from vitrail.errors import UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 _SHARED = "native"
-_PROGRAMS: dict[str, tuple[str, ...]] = {"vectors": ("vectors/steps", "vectors/training"), "transformer": ("native/transformer",)}
-"""Folders of functions that are compiled, below the package, by the program that they belong to. All of them use those of `native`."""
+_PROGRAMS: dict[str, tuple[str, ...]] = {
+    "vectors": ("vectors/steps", "vectors/training"),
+    "matrices": ("native/matrices",),
+    "search": ("native/search",),
+    "transformer": ("native/transformer", "native/matrices", "native/search"),
+}
+"""Folders, below the package, of all compiled functions that a program uses; those of `native` itself are used by all. A function
+is kept with the first program that has its folder: what several programs share is a program by itself."""
 _REORDERED = {"reassoc", "nsz", "contract"}
 
 
@@ -123,7 +129,7 @@ def _type_of(hint: Any) -> Any:
 
 
 def program_of(module: str) -> str:
-    """The program that a module's functions belong to; "" for none of those known."""
+    """The program that a module's functions are kept with; "" for none of those known."""
     path = module.removeprefix("vitrail.").replace(".", "/")
     found = (name for name, folders in _PROGRAMS.items() if any(f"{path}/".startswith(f"{folder}/") for folder in folders))
     return next(found, "")

@@ -18,8 +18,8 @@ from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.native.matrices.packing import Precision
 from vitrail.native.transformer.architecture import Architecture
-from vitrail.native.transformer.packing import Precision
 
 Sources = Sequence[tuple[int, ...]]
 

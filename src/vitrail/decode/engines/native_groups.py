@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
+from vitrail.native.arrays import Allocate, allocate
+from vitrail.native.matrices.packing import Precision
+from vitrail.native.search.state import NO_POSITION, Rules, Search, limits_of, make_search
 from vitrail.native.transformer.architecture import Architecture
-from vitrail.native.transformer.memory import Allocate, allocate, make_workspace
-from vitrail.native.transformer.packing import Model, Precision, Tensors, pack, position_table
-from vitrail.native.transformer.state import NO_POSITION, Rules, Search, limits_of, make_search
+from vitrail.native.transformer.memory import make_workspace
+from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
@@ -72,7 +74,7 @@ class NativeModel:
 
 def kernels() -> Any:
     """The compiled search; needs Numba."""
-    return import_module("vitrail.native.transformer.search")
+    return import_module("vitrail.native.transformer.run")
 
 
 def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate = allocate) -> list[list[Hypothesis]]:
@@ -94,7 +96,7 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     packed, steps = model.packed, int(limits.caps.max())
     work = make_workspace(packed.shape, [job.source for job in jobs], beams=config.beams, steps=steps, make=make)
     known = model.positions if model.architecture.positions in ("sinusoidal", "learned", "rotary") else steps
-    search = make_search(packed.shape, rules, limits, known, make=make)
+    search = make_search(packed.shape.vocabulary, rules, limits, known, make=make)
     if any(query.spell is not None for query in queries):
         _run_by_steps(native, (packed, work, search), queries)
     else:

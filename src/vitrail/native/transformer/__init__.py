@@ -1,1 +1,1 @@
-"""Translation with a Transformer in compiled code, on one core: a batch of sentences in, their n-best lists out."""
+"""A Transformer in compiled code, on one core: a batch of sentences in, their n-best lists out."""

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import exponential, keep_first, larger, largest, load, multiply_add, spread, spread_at, store, store_apart, total
-from vitrail.native.transformer.memory import PAGE, Memory, Past, Rooms
-from vitrail.native.transformer.packing import Floats, Shape
+from vitrail.native.transformer.memory import PAGE, Memory, Past, Rooms, Workspace
+from vitrail.native.transformer.packing import Shape
 
 _NEVER = -1e30
 """The score of a position that does not exist: its weight is 0."""
@@ -92,3 +93,17 @@ def attend(shape: Shape, rooms: Rooms, query: int, memory: Memory, past: Past, o
     for h in range(0, shape.heads * shape.head, shape.head):
         _weigh(rooms.z, query + h, memory.keys, width, (begin + PAGE * h, past.length, shape.head), rooms.scores)
         _mix(rooms.scores, memory.values, width, (begin + h, past.length, shape.head), rooms.mixed, out + h)
+
+
+@compiled_inside
+def copy_past(shape: Shape, work: Workspace, source: int, target: int, length: int) -> None:
+    """Copy what a hypothesis remembers of its `length` tokens from one place to another, in every layer."""
+    own, hypotheses, width = work.own, work.beams * (len(work.batch.starts) - 1), shape.attention
+    keys, values = PAGE * ((length - 1) // PAGE + 1) * width, length * width
+    for layer in range(shape.decoder_layers):
+        begin = (layer * hypotheses + source) * work.room * width
+        to = (layer * hypotheses + target) * work.room * width
+        for k in range(0, keys, 16):
+            store(own.keys, to + k, load(own.keys, begin + k))
+        for k in range(0, values, 16):
+            store(own.values, to + k, load(own.values, begin + k))

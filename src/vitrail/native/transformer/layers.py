@@ -6,13 +6,15 @@ them. Widths D, E, F are padded; letters as in `vitrail.nn`.
 
 import numpy as np
 
+from vitrail.native.arrays import Floats, Integers
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import Lanes, exponential, keep_first, larger, load, magnitude, multiply_add, spread, square_root, store, total
+from vitrail.native.matrices.packing import Linear
+from vitrail.native.matrices.products import multiply
 from vitrail.native.transformer.architecture import AFFINE, GELU, LAYER_NORM, RELU
 from vitrail.native.transformer.attention import attend, remember, turn
-from vitrail.native.transformer.memory import PAGE, Integers, Past, Rooms, Workspace
-from vitrail.native.transformer.packing import EPSILON, Floats, Linear, Model
-from vitrail.native.transformer.products import multiply
+from vitrail.native.transformer.memory import PAGE, Past, Rooms, Workspace
+from vitrail.native.transformer.packing import EPSILON, Model
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
@@ -110,9 +112,9 @@ def feed_forward(model: Model, linears: tuple[Linear, Linear], norm: int, layer:
     """x = x + W2·f(W1·norm(x) + b1) + b2. Args: linears: W1 and W2."""
     expand, contract = linears
     before(model, norm, layer, rows, rooms)
-    multiply(model.weights, expand, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    multiply(model.weights.matrices, expand, layer, rooms.y, rows, rooms.quantised, rooms.z)
     activate(model, rows, expand.outputs, rooms.z)
-    multiply(model.weights, contract, layer, rooms.z, rows, rooms.quantised, rooms.x)
+    multiply(model.weights.matrices, contract, layer, rooms.z, rows, rooms.quantised, rooms.x)
     after(model, norm, layer, rows, rooms)
 
 
@@ -142,15 +144,15 @@ def encode(model: Model, work: Workspace) -> None:
         normalise(model, norms.source, 0, rooms.x, rows, rooms.x)
     for layer in range(shape.encoder_layers):
         before(model, norms.encoder_1, layer, rows, rooms)
-        multiply(model.weights, linears.encoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
+        multiply(model.weights.matrices, linears.encoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
         for b in range(sentences):
             _attend_within(model, batch.starts[b], batch.starts[b + 1], work)
-        multiply(model.weights, linears.encoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
+        multiply(model.weights.matrices, linears.encoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
         after(model, norms.encoder_1, layer, rows, rooms)
         feed_forward(model, (linears.encoder_expand, linears.encoder_contract), norms.encoder_2, layer, rows, rooms)
     before(model, norms.encoder_end, 0, rows, rooms)
     for layer in range(shape.decoder_layers):
-        multiply(model.weights, linears.cross_source, layer, rooms.y, rows, rooms.quantised, rooms.z)
+        multiply(model.weights.matrices, linears.cross_source, layer, rooms.y, rows, rooms.quantised, rooms.z)
         for b in range(sentences):
             first = PAGE * (layer * batch.pages[sentences] + batch.pages[b])
             for row in range(batch.starts[b], batch.starts[b + 1]):
@@ -164,14 +166,14 @@ def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int, places:
     shape, linears, norm, rooms, turns = model.shape, model.linears, model.norms.decoder_1, work.rooms, model.weights.positions
     width, hypotheses = shape.attention, work.beams * (len(work.batch.starts) - 1)
     before(model, norm, layer, rows, rooms)
-    multiply(model.weights, linears.decoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    multiply(model.weights.matrices, linears.decoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
     for row in range(rows):
         query, first = row * 3 * width, (layer * hypotheses + places[row]) * work.room
         turn(shape, turns, rooms.z, query, position)
         turn(shape, turns, rooms.z, query + width, position)
         remember(shape, rooms.z, query + width, query + 2 * width, work.own, first + position)
         attend(shape, rooms, query, work.own, Past(first, position + 1), row * width)
-    multiply(model.weights, linears.decoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
+    multiply(model.weights.matrices, linears.decoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
     after(model, norm, layer, rows, rooms)
 
 
@@ -181,12 +183,12 @@ def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int, plac
     shape, linears, norm, rooms, batch = model.shape, model.linears, model.norms.decoder_2, work.rooms, work.batch
     all_pages = batch.pages[len(batch.starts) - 1]
     before(model, norm, layer, rows, rooms)
-    multiply(model.weights, linears.cross_query, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    multiply(model.weights.matrices, linears.cross_query, layer, rooms.y, rows, rooms.quantised, rooms.z)
     for row in range(rows):
         b = places[row] // work.beams
         past = Past(PAGE * (layer * all_pages + batch.pages[b]), batch.starts[b + 1] - batch.starts[b])
         attend(shape, rooms, row * shape.attention, work.source, past, row * shape.attention)
-    multiply(model.weights, linears.cross_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
+    multiply(model.weights.matrices, linears.cross_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
     after(model, norm, layer, rows, rooms)
 
 

@@ -4,19 +4,16 @@ Memory is in pages of 16 positions. A page of keys is [H E, 16]: the keys of 16 
 once. A page of values is [16, H E].
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from vitrail.native.transformer.packing import Floats, Shape
+from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.matrices.packing import Quantised, make_quantised
+from vitrail.native.transformer.packing import Shape
 
-Integers = npt.NDArray[np.int64]
 PAGE = 16
-
-Allocate = Callable[[int, Any], Any]
-"""Makes an array of one dimension: its length and its type."""
 
 
 class Memory(NamedTuple):
@@ -32,13 +29,6 @@ class Past(NamedTuple):
     first: int
     """The first position; a multiple of 16."""
     length: int
-
-
-class Quantised(NamedTuple):
-    """Rows as bytes, each with its scale."""
-
-    numbers: npt.NDArray[np.uint8]
-    scales: Floats
 
 
 class Rooms(NamedTuple):
@@ -84,11 +74,6 @@ class Workspace(NamedTuple):
     """Positions of `own` for each hypothesis; a multiple of 16."""
 
 
-def allocate(count: int, kind: Any) -> Any:
-    """An array of one dimension, not filled."""
-    return np.empty(count, kind)
-
-
 def pages(positions: int) -> int:
     """Pages for so many positions."""
     return -(-positions // PAGE)
@@ -114,7 +99,7 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         z=floats(rows * shape.widest),
         mixed=np.zeros(0, np.float32),
         scores=floats(PAGE * pages(max(longest, steps))),
-        quantised=Quantised(make(rows * deepest, np.uint8), floats(rows)),
+        quantised=make_quantised(rows, deepest, make),
     )
     # What pads the heads together is never written, and must be 0.
     mixed = floats(rows * shape.attention)

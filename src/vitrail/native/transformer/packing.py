@@ -5,35 +5,18 @@ Nothing here needs torch or Numba: names and arrays as in the model's folder in,
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from vitrail.native.arrays import Floats, aligned, padded
+from vitrail.native.matrices.packing import STEP, TILE, Linear, Matrices, Pool, Precision
 from vitrail.native.transformer.architecture import AFFINE, RMS_NORM, SWIGLU, Architecture
 
-Floats = npt.NDArray[np.float32]
-Precision = Literal["int8", "fp32"]
 Tensors = Mapping[str, Floats]
 
-TILE, STEP, LINE_BYTES = 16, 32, 64
 EPSILON = 1e-5
-
-
-class Linear(NamedTuple):
-    """y = x·Wᵀ + b of each layer of a stack: where its numbers begin in the arrays of its precision."""
-
-    weight: int
-    """Layer l begins at weight + l * inputs * outputs."""
-    row: int
-    """Of biases and scales; layer l begins at row + l * outputs."""
-    inputs: int
-    outputs: int
-    in_bytes: int
-    """1: 8-bit numbers; 0: float32."""
-    adds: int
-    """1: the result is added to what is there (a residual connection)."""
 
 
 class Linears(NamedTuple):
@@ -99,28 +82,10 @@ class Shape(NamedTuple):
     """Where the target's positions begin."""
 
 
-class ByteMatrices(NamedTuple):
-    """Matrices of 8-bit numbers: W[o, i] = scales[o] * numbers[o, i]. A tile is [inputs / 4, 16, 4]."""
-
-    numbers: npt.NDArray[np.int8]
-    scales: Floats
-    biases: Floats
-    offsets: npt.NDArray[np.int32]
-    """128 times the sum of each row: inputs are bytes from 0 to 255 that stand for -128 to 127."""
-
-
-class FloatMatrices(NamedTuple):
-    """Matrices of float32. A tile is [inputs, 16]."""
-
-    numbers: Floats
-    biases: Floats
-
-
 class Weights(NamedTuple):
     """All numbers of a model."""
 
-    byte_matrices: ByteMatrices
-    float_matrices: FloatMatrices
+    matrices: Matrices
     norms: Floats
     embeddings: Floats
     """[V, D], multiplied by √D: of the source, then of the target unless it is the same."""
@@ -137,20 +102,6 @@ class Model(NamedTuple):
     norms: Norms
 
 
-def aligned(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy of one dimension that begins at a cache line."""
-    room = np.zeros(values.nbytes + LINE_BYTES, np.uint8)
-    begin = -room.ctypes.data % LINE_BYTES
-    copy = room[begin : begin + values.nbytes].view(values.dtype)
-    copy[:] = values.reshape(-1)
-    return copy
-
-
-def padded(width: int, to: int = STEP) -> int:
-    """The width up to the next multiple."""
-    return -(-width // to) * to
-
-
 def sinusoids(length: int, width: int) -> Floats:
     """See `nn.positions.sinusoids`: the sines, then the cosines."""
     half = width // 2
@@ -159,76 +110,17 @@ def sinusoids(length: int, width: int) -> Floats:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
-@dataclass
-class _Pool:
-    """Collects matrices and norms."""
-
-    precision: Precision
-    numbers: list[npt.NDArray[np.int8]] = field(default_factory=list)
-    scales: list[Floats] = field(default_factory=list)
-    byte_biases: list[Floats] = field(default_factory=list)
-    offsets: list[npt.NDArray[np.int32]] = field(default_factory=list)
-    floats: list[Floats] = field(default_factory=list)
-    biases: list[Floats] = field(default_factory=list)
-    norms: list[Floats] = field(default_factory=list)
-    sizes: dict[str, int] = field(default_factory=lambda: {"bytes": 0, "floats": 0, "norms": 0})
-    rows: dict[str, int] = field(default_factory=lambda: {"bytes": 0, "floats": 0})
-
-    def linear(self, layers: Sequence[tuple[Floats, Floats]], *, adds: bool = False) -> Linear:
-        """Add one matrix [outputs, inputs] with its bias for each layer; both widths are multiples of 32."""
-        weights, biases = (np.stack(parts) for parts in zip(*layers, strict=True))
-        count, outputs, inputs = weights.shape
-        kind = "bytes" if self.precision == "int8" else "floats"
-        made = Linear(self.sizes[kind], self.rows[kind], inputs, outputs, int(kind == "bytes"), int(adds))
-        if kind == "bytes":
-            scale = (np.maximum(np.abs(weights).max(2), 1e-30) / np.float32(127)).astype(np.float32)
-            whole = np.rint(weights / scale[:, :, None]).astype(np.int8)
-            self.numbers.append(whole.reshape(count, outputs // TILE, TILE, inputs // 4, 4).transpose(0, 1, 3, 2, 4).reshape(-1))
-            self.scales.append(scale.reshape(-1))
-            self.byte_biases.append(biases.reshape(-1))
-            self.offsets.append((128 * whole.sum(2, dtype=np.int32)).reshape(-1))
-        else:
-            self.floats.append(weights.reshape(count, outputs // TILE, TILE, inputs).transpose(0, 1, 3, 2).reshape(-1))
-            self.biases.append(biases.reshape(-1))
-        self.sizes[kind] += weights.size
-        self.rows[kind] += biases.size
-        return made
-
-    def norm(self, layers: Sequence[tuple[Floats, Floats]]) -> int:
-        """Add the factors and terms of each layer's norm."""
-        begin = self.sizes["norms"]
-        values = np.concatenate([np.concatenate(pair) for pair in layers])
-        self.norms.append(values)
-        self.sizes["norms"] += values.size
-        return begin
-
-    def weights(self, embeddings: Floats, positions: Floats) -> Weights:
-        """Everything as arrays."""
-
-        def joined(parts: Sequence[npt.NDArray[Any]], kind: type[np.generic]) -> npt.NDArray[Any]:
-            return aligned(np.concatenate([np.zeros(0, kind), *parts]).astype(kind))
-
-        scales, biases = joined(self.scales, np.float32), joined(self.byte_biases, np.float32)
-        return Weights(
-            ByteMatrices(joined(self.numbers, np.int8), scales, biases, joined(self.offsets, np.int32)),
-            FloatMatrices(joined(self.floats, np.float32), joined(self.biases, np.float32)),
-            joined(self.norms, np.float32),
-            aligned(embeddings.astype(np.float32)),
-            aligned(positions.astype(np.float32)),
-        )
-
-
 class _Widths:
     """How the numbers of a model are placed among padding."""
 
     def __init__(self, architecture: Architecture) -> None:
-        self.width, self.hidden = padded(architecture.width), padded(architecture.feed_forward)
+        self.width, self.hidden = padded(architecture.width, STEP), padded(architecture.feed_forward, STEP)
         self.heads, self.real_head = architecture.heads, architecture.head_width
         self.rotary = architecture.positions == "rotary"
         # Rotary positions turn the first half of a head against the second: each half is padded by itself.
         self.half = padded(self.real_head // 2, TILE)
         self.head = 2 * self.half if self.rotary else padded(self.real_head, TILE)
-        self.attention = padded(self.heads * self.head)
+        self.attention = padded(self.heads * self.head, STEP)
 
     def places(self, *, turned: bool) -> npt.NDArray[np.int64]:
         """Where the numbers of all heads are put. Args: turned: those that rotary positions turn."""
@@ -245,7 +137,8 @@ def pack(config: Architecture, tensors: Tensors, *, precision: Precision, positi
 
 class _Packer:
     def __init__(self, config: Architecture, tensors: Tensors, precision: Precision) -> None:
-        self.config, self.tensors, self.pool = config, tensors, _Pool(precision)
+        self.config, self.tensors, self.pool = config, tensors, Pool(precision)
+        self.norms: list[Floats] = []
         self.widths = _Widths(config)
 
     def pack(self, positions: int) -> Model:
@@ -281,11 +174,17 @@ class _Packer:
             target_positions=config.max_positions * widths.width if config.positions == "learned" else 0,
         )
         norms = self._norms()
-        return Model(self.pool.weights(np.concatenate(embeddings), table), shape, linears, norms)
+        weights = Weights(
+            self.pool.matrices(),
+            aligned(np.concatenate(self.norms).astype(np.float32)),
+            aligned(np.concatenate(embeddings).astype(np.float32)),
+            aligned(table.astype(np.float32)),
+        )
+        return Model(weights, shape, linears, norms)
 
     def _linears(self, output: Floats) -> tuple[Linears, int]:
         widths, encoder, decoder = self.widths, self.config.encoder_layers, self.config.decoder_layers
-        rows = padded(len(output))
+        rows = padded(len(output), STEP)
         bias = np.where(np.arange(rows) < len(output), np.float32(0), -np.float32(np.inf))
         vocabulary = self._widened(np.pad(output, ((0, rows - len(output)), (0, 0))))
         qkv = ("self_attention.query", "self_attention.key", "self_attention.value")
@@ -301,13 +200,13 @@ class _Packer:
             cross_out=self._layers("decoder", decoder, lambda at: self._mixing(f"{at}.cross_attention"), adds=True),
             decoder_expand=self._layers("decoder", decoder, self._expand),
             decoder_contract=self._layers("decoder", decoder, self._contract, adds=True),
-            vocabulary=self.pool.linear([(vocabulary, bias)]),
+            vocabulary=self.pool.add([(vocabulary, bias)]),
         )
         assert linears.encoder_qkv.inputs == widths.width
         return linears, len(output)
 
     def _layers(self, side: str, count: int, make: Callable[[str], tuple[Floats, Floats]], *, adds: bool = False) -> Linear:
-        return self.pool.linear([make(f"{side}.{layer}") for layer in range(count)], adds=adds)
+        return self.pool.add([make(f"{side}.{layer}") for layer in range(count)], adds=adds)
 
     def _widened(self, matrix: Floats, to: int | None = None) -> Floats:
         """More columns of zeros."""
@@ -359,10 +258,10 @@ class _Packer:
         encoder, decoder, pre = self.config.encoder_layers, self.config.decoder_layers, self.config.pre_norm
 
         def of(side: str, layers: int, number: int) -> int:
-            return self.pool.norm([self._norm(f"{side}.{layer}.residual_{number}.norm") for layer in range(layers)])
+            return self._add_norms([f"{side}.{layer}.residual_{number}.norm" for layer in range(layers)])
 
         def single(name: str, present: bool) -> int:
-            return self.pool.norm([self._norm(name)]) if present else 0
+            return self._add_norms([name]) if present else 0
 
         return Norms(
             encoder_1=of("encoder", encoder, 1),
@@ -375,6 +274,12 @@ class _Packer:
             source=single("source_norm", self.config.embedding_norm),
             target=single("target_norm", self.config.embedding_norm),
         )
+
+    def _add_norms(self, names: Sequence[str]) -> int:
+        """Add the factors and terms of each layer's norm; returns where they begin."""
+        begin = sum(one.size for one in self.norms)
+        self.norms += [part for name in names for part in self._norm(name)]
+        return begin
 
     def _norm(self, name: str) -> tuple[Floats, Floats]:
         """Factors and terms."""

@@ -3,25 +3,28 @@
 Every sentence has K beams, best first. A step scores the next tokens of all beams and chooses the 2K best columns of each sentence; a
 column is a beam and a token. It keeps what ended, and makes the first K columns that did not end the next beams.
 
-Where equal texts count once, Python says after each step which columns have equal texts, between `advance` and `settle`.
+The search knows no model. A program composes a step of it and of its model, until `begin` finds no row:
+
+    rows = begin(search, position)                            the live hypotheses: their places and last tokens
+    (the model reads one token of each row)
+    for groups of at most GROUP rows:
+        (the model writes their logits)
+        rate(search, width, first, some, position)            the best next tokens of each row
+    choose(search, rows)                                      the columns of each sentence
+    settle(search, position)                                  what ended is kept; the next beams; the copies to make
+    (the model copies what it remembers: `search.copies`)
+
+Where equal texts count once, Python says after each step which columns have equal texts, between `choose` and `settle`.
 """
 
 import numpy as np
 
-from vitrail.native.compiled import compiled_entry, compiled_inside
-from vitrail.native.lanes import load, store
-from vitrail.native.transformer.layers import decode_step, encode
-from vitrail.native.transformer.memory import PAGE, Workspace
-from vitrail.native.transformer.packing import Model
-from vitrail.native.transformer.products import multiply
-from vitrail.native.transformer.selection import best_tokens, block_repeats, log_sum
-from vitrail.native.transformer.state import EOS, FINE, GROUP, NO_POSITION, NOT_A_NUMBER, PAD, SOS, UNK, Rules, Search
+from vitrail.native.compiled import compiled_inside
+from vitrail.native.search.selection import best_tokens, block_repeats, log_sum
+from vitrail.native.search.state import EOS, FINE, NO_POSITION, NOT_A_NUMBER, PAD, SOS, UNK, Rules, Search
 
 # pyright: reportArgumentType=false, reportReturnType=false
 # (an element of an array has no known type)
-
-WHOLE, READ, ADVANCE, SETTLE = 0, 1, 2, 3
-"""What `run` does."""
 
 
 @compiled_inside
@@ -43,6 +46,18 @@ def _gather(search: Search, position: int) -> int:
                     rows.last[count] = search.beams.tokens[place * search.steps + position]
                     count += 1
     return count
+
+
+@compiled_inside
+def begin(search: Search, position: int) -> int:
+    """The rows of a step: how many there are; 0 where all sentences are done, or the search cannot go on."""
+    rows = _gather(search, position)
+    if rows == 0 or search.status[0] != FINE:
+        return 0
+    if position >= search.positions:
+        search.status[0] = NO_POSITION
+        return 0
+    return rows
 
 
 @compiled_inside
@@ -97,25 +112,18 @@ def _rate(search: Search, vocabulary: int, row: int, place: int, position: int) 
 
 
 @compiled_inside
-def advance(model: Model, work: Workspace, search: Search, position: int) -> bool:
-    """One step of all live hypotheses, and the columns of each sentence. False where all sentences are done."""
-    rows = _gather(search, position)
-    if rows == 0 or search.status[0] != FINE:
-        return False
-    if position >= search.positions:
-        search.status[0] = NO_POSITION
-        return False
-    decode_step(model, work, rows, search.rows.places, search.rows.last, position)
-    for first in range(0, rows, GROUP):
-        some = min(GROUP, rows - first)
-        asked = work.rooms.y[first * model.shape.width : (first + some) * model.shape.width]
-        multiply(model.weights, model.linears.vocabulary, 0, asked, some, work.rooms.quantised, search.rows.logits)
-        for r in range(some):
-            _rate(search, model.linears.vocabulary.outputs, first + r, r, position)
+def rate(search: Search, width: int, first: int, count: int, position: int) -> None:
+    """The best next tokens of the rows that begin at `first`, whose logits [count, width] are in `search.rows.logits`."""
+    for r in range(count):
+        _rate(search, width, first + r, r, position)
+
+
+@compiled_inside
+def choose(search: Search, rows: int) -> None:
+    """The columns of each sentence."""
     row = 0
     while row < rows:
         row = _choose(search, row, rows)
-    return True
 
 
 @compiled_inside
@@ -253,27 +261,19 @@ def _close(search: Search, b: int, live: int, position: int) -> None:
 
 
 @compiled_inside
-def _copy(model: Model, work: Workspace, search: Search, pair: tuple[int, int], position: int) -> None:
-    """Copy all that a hypothesis remembers to another place."""
-    shape, own, hypotheses = model.shape, work.own, work.beams * len(search.limits.caps)
-    keys, values = PAGE * (position // PAGE + 1) * shape.attention, (position + 1) * shape.attention
-    for layer in range(shape.decoder_layers):
-        source, to = (
-            (layer * hypotheses + pair[0]) * work.room * shape.attention,
-            (layer * hypotheses + pair[1]) * work.room * shape.attention,
-        )
-        for k in range(0, keys, 16):
-            store(own.keys, to + k, load(own.keys, source + k))
-        for k in range(0, values, 16):
-            store(own.values, to + k, load(own.values, source + k))
-    source, to = pair[0] * search.steps, pair[1] * search.steps
+def _copy(search: Search, source: int, target: int, position: int) -> None:
+    """Copy the tokens of a hypothesis to another place, and list the copy for the model."""
+    copies, beams, steps = search.copies, search.beams, search.steps
     for i in range(position + 1):
-        search.beams.tokens[to + i] = search.beams.tokens[source + i]
-        search.beams.log_probs[to + i] = search.beams.log_probs[source + i]
+        beams.tokens[target * steps + i] = beams.tokens[source * steps + i]
+        beams.log_probs[target * steps + i] = beams.log_probs[source * steps + i]
+    count = copies.number[0]
+    copies.sources[count], copies.targets[count] = source, target
+    copies.number[0] = count + 1
 
 
 @compiled_inside
-def _follow(model: Model, work: Workspace, search: Search, b: int, live: int, position: int) -> None:
+def _follow(search: Search, b: int, live: int, position: int) -> None:
     """Make the live columns the next beams. The first child of a beam stays in its memory; the others get copies in free memory."""
     columns, beams, first = search.columns, search.rules.beams, b * search.rules.beams
     taken, places = beams, 2 * beams
@@ -295,7 +295,7 @@ def _follow(model: Model, work: Workspace, search: Search, b: int, live: int, po
             search.children[taken + free] = 1
             search.children[places + i] = first + free
             parent = columns.parents[2 * first + search.children[i]]
-            _copy(model, work, search, (search.beams.places[first + parent], first + free), position)
+            _copy(search, search.beams.places[first + parent], first + free, position)
     for i in range(beams):
         search.beams.totals[first + i] = -np.inf
     for i in range(live):
@@ -306,31 +306,13 @@ def _follow(model: Model, work: Workspace, search: Search, b: int, live: int, po
 
 
 @compiled_inside
-def settle(model: Model, work: Workspace, search: Search, position: int) -> None:
-    """Keep what ended, make the next beams, and decide which sentences are done."""
+def settle(search: Search, position: int) -> None:
+    """Keep what ended, make the next beams, list the copies that they need, and decide which sentences are done."""
+    search.copies.number[0] = 0
     for b in range(len(search.limits.caps)):
         if search.finished.done[b] == 0:
             _keep_ended(search, b, position)
             live = _live_columns(search, b)
             _close(search, b, live, position)
             if search.finished.done[b] == 0:
-                _follow(model, work, search, b, live, position)
-
-
-@compiled_entry
-def run(model: Model, work: Workspace, search: Search, what: int, position: int) -> bool:
-    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
-
-    One function for all, so that what they share is compiled once.
-    """
-    if what in (WHOLE, READ):
-        encode(model, work)
-    if what == ADVANCE:
-        return advance(model, work, search, position)
-    if what == SETTLE:
-        settle(model, work, search, position)
-    if what == WHOLE:
-        while advance(model, work, search, position):
-            settle(model, work, search, position)
-            position += 1
-    return True
+                _follow(search, b, live, position)

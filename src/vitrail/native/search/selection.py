@@ -2,11 +2,10 @@
 
 import numpy as np
 
+from vitrail.native.arrays import Floats, Integers
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import exponential, larger, largest, load, spread, total
-from vitrail.native.transformer.memory import Integers
-from vitrail.native.transformer.packing import Floats
-from vitrail.native.transformer.state import BLOCK, EOS, Best
+from vitrail.native.search.state import BLOCK, EOS, Best
 
 
 @compiled_inside

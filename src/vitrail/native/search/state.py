@@ -4,18 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from vitrail.native.transformer.memory import Allocate, Integers, allocate
-from vitrail.native.transformer.packing import Floats, Shape, padded
+from vitrail.native.arrays import Allocate, Doubles, Floats, Integers, allocate, padded
 
-Doubles = npt.NDArray[np.float64]
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 GROUP = 32
 """Rows whose logits are computed together: they stay in the cache until the best tokens are found."""
 FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
-
-
 BLOCK = 128
 """Logits that are looked at together: most blocks have none of the best tokens."""
 
@@ -124,8 +119,19 @@ class Rows(NamedTuple):
     tokens: Integers
     """[B K, count]"""
     logits: Floats
-    """[GROUP, V]"""
+    """[GROUP, logits_width(V)]"""
     best: Best
+
+
+class Copies(NamedTuple):
+    """Hypotheses that go on in two places: what a model remembers of them is to be copied after a step."""
+
+    number: Integers
+    """[1] how many there are."""
+    sources: Integers
+    """[B K] places; none of them is written to by another copy."""
+    targets: Integers
+    """[B K]"""
 
 
 class Search(NamedTuple):
@@ -137,6 +143,7 @@ class Search(NamedTuple):
     columns: Columns
     finished: Finished
     rows: Rows
+    copies: Copies
     children: Integers
     """[4 K] room for one sentence: live columns, places that stay taken, places of the next beams."""
     steps: int
@@ -144,14 +151,14 @@ class Search(NamedTuple):
     status: Integers
     """[1] FINE, or why the search ended before its time."""
     positions: int
-    """How many there are in the model's table."""
+    """How many the model knows; the search ends with NO_POSITION where it would need more."""
 
 
-def make_search(shape: Shape, rules: Rules, limits: Limits, positions: int, *, make: Allocate = allocate) -> Search:
-    """A search that has not begun."""
+def make_search(vocabulary: int, rules: Rules, limits: Limits, positions: int, *, make: Allocate = allocate) -> Search:
+    """A search that has not begun. Args: vocabulary: V, not padded; the model makes logits in rows of `logits_width(V)`."""
     sentences, beams, steps = len(limits.caps), rules.beams, int(limits.caps.max()) + 1
-    rows, count, slots = sentences * beams, min(2 * beams, shape.vocabulary), sentences * (beams + 1)
-    vocabulary = padded(shape.vocabulary)
+    rows, count, slots = sentences * beams, min(2 * beams, vocabulary), sentences * (beams + 1)
+    width = logits_width(vocabulary)
 
     def whole(size: int, value: int = 0) -> Integers:
         made = make(size, np.int64)
@@ -187,10 +194,16 @@ def make_search(shape: Shape, rules: Rules, limits: Limits, positions: int, *, m
         token_log_probs=floats(slots * steps),
     )
     finished.order[:] = np.tile(np.arange(beams + 1), sentences)
-    best = Best(floats(count), whole(count), floats(-(-vocabulary // BLOCK)))
-    logits = floats(min(GROUP, rows) * vocabulary)
+    best = Best(floats(count), whole(count), floats(-(-width // BLOCK)))
+    logits = floats(min(GROUP, rows) * width)
     step = Rows(whole(rows), whole(rows), whole(rows), whole(rows), floats(rows * count), whole(rows * count), logits, best)
-    return Search(rules, limits, live, columns, finished, step, whole(4 * beams), steps, whole(1), positions)
+    copies = Copies(whole(1), whole(rows), whole(rows))
+    return Search(rules, limits, live, columns, finished, step, copies, whole(4 * beams), steps, whole(1), positions)
+
+
+def logits_width(vocabulary: int) -> int:
+    """Numbers of one row of logits; those after the first V are -inf."""
+    return padded(vocabulary, 32)
 
 
 def limits_of(caps: Sequence[int], floors: Sequence[int], guards: Sequence[bool]) -> Limits:

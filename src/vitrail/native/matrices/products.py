@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.integers import (
     dot4,
@@ -26,8 +27,7 @@ from vitrail.native.integers import (
     to_floats,
 )
 from vitrail.native.lanes import get, larger, largest, load, magnitude, multiply_add, put, registers, spread, spread_at, store, total
-from vitrail.native.transformer.memory import Quantised
-from vitrail.native.transformer.packing import ByteMatrices, FloatMatrices, Floats, Linear, Weights
+from vitrail.native.matrices.packing import ByteMatrices, FloatMatrices, Linear, Matrices, Quantised
 
 ROWS_AT_ONCE = 96
 """Rows whose inputs stay in the cache while all tiles of a matrix pass."""
@@ -164,10 +164,10 @@ def _multiply_floats(matrices: FloatMatrices, linear: Linear, layer: int, x: Flo
 
 
 @compiled_inside
-def multiply(weights: Weights, linear: Linear, layer: int, x: Floats, rows: int, room: Quantised, out: Floats) -> None:
+def multiply(matrices: Matrices, linear: Linear, layer: int, x: Floats, rows: int, room: Quantised, out: Floats) -> None:
     """out [rows, outputs] = x·Wᵀ + b of x [rows, inputs], or out + x·Wᵀ + b where the matrix adds. Args: room: for the rows as bytes."""
     if linear.in_bytes == 1:
         quantise(x, rows, linear.inputs, room)
-        _multiply_bytes(weights.byte_matrices, linear, layer, room, rows, out)
+        _multiply_bytes(matrices.bytes, linear, layer, room, rows, out)
     else:
-        _multiply_floats(weights.float_matrices, linear, layer, x, rows, out)
+        _multiply_floats(matrices.floats, linear, layer, x, rows, out)

@@ -1,0 +1,117 @@
+"""Matrices laid out for the compiled code: in tiles of 16 outputs, in 8-bit numbers with their scales or in float32.
+
+Nothing here needs torch or Numba: arrays of two dimensions in, arrays of one dimension out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from vitrail.native.arrays import Allocate, Floats, aligned
+
+Precision = Literal["int8", "fp32"]
+
+TILE, STEP = 16, 32
+"""Outputs of a tile; inputs and outputs of a matrix are multiples of STEP."""
+
+
+class Linear(NamedTuple):
+    """y = x·Wᵀ + b of each layer of a stack: where its numbers begin in the arrays of its precision."""
+
+    weight: int
+    """Layer l begins at weight + l * inputs * outputs."""
+    row: int
+    """Of biases and scales; layer l begins at row + l * outputs."""
+    inputs: int
+    outputs: int
+    in_bytes: int
+    """1: 8-bit numbers; 0: float32."""
+    adds: int
+    """1: the result is added to what is there (a residual connection)."""
+
+
+class ByteMatrices(NamedTuple):
+    """Matrices of 8-bit numbers: W[o, i] = scales[o] * numbers[o, i]. A tile is [inputs / 4, 16, 4]."""
+
+    numbers: npt.NDArray[np.int8]
+    scales: Floats
+    biases: Floats
+    offsets: npt.NDArray[np.int32]
+    """128 times the sum of each row: inputs are bytes from 0 to 255 that stand for -128 to 127."""
+
+
+class FloatMatrices(NamedTuple):
+    """Matrices of float32. A tile is [inputs, 16]."""
+
+    numbers: Floats
+    biases: Floats
+
+
+class Matrices(NamedTuple):
+    """All matrices of a model, by precision."""
+
+    bytes: ByteMatrices
+    floats: FloatMatrices
+
+
+class Quantised(NamedTuple):
+    """Rows as bytes, each with its scale."""
+
+    numbers: npt.NDArray[np.uint8]
+    scales: Floats
+
+
+def make_quantised(rows: int, width: int, make: Allocate) -> Quantised:
+    """Room for so many rows of at most this width."""
+    return Quantised(make(rows * width, np.uint8), make(rows, np.float32))
+
+
+@dataclass
+class Pool:
+    """Collects matrices of one precision."""
+
+    precision: Precision
+    _numbers: list[npt.NDArray[Any]] = field(default_factory=list)
+    _biases: list[Floats] = field(default_factory=list)
+    _scales: list[Floats] = field(default_factory=list)
+    _offsets: list[npt.NDArray[np.int32]] = field(default_factory=list)
+    _size: int = 0
+    _rows: int = 0
+
+    def add(self, layers: Sequence[tuple[Floats, Floats]], *, adds: bool = False) -> Linear:
+        """Add one matrix [outputs, inputs] with its bias for each layer; both widths are multiples of 32."""
+        weights, biases = (np.stack(parts) for parts in zip(*layers, strict=True))
+        count, outputs, inputs = weights.shape
+        in_bytes = self.precision == "int8"
+        made = Linear(self._size, self._rows, inputs, outputs, int(in_bytes), int(adds))
+        if in_bytes:
+            scale = (np.maximum(np.abs(weights).max(2), 1e-30) / np.float32(127)).astype(np.float32)
+            whole = np.rint(weights / scale[:, :, None]).astype(np.int8)
+            self._numbers.append(whole.reshape(count, outputs // TILE, TILE, inputs // 4, 4).transpose(0, 1, 3, 2, 4).reshape(-1))
+            self._scales.append(scale.reshape(-1))
+            self._offsets.append((128 * whole.sum(2, dtype=np.int32)).reshape(-1))
+        else:
+            self._numbers.append(weights.reshape(count, outputs // TILE, TILE, inputs).transpose(0, 1, 3, 2).reshape(-1))
+        self._biases.append(biases.reshape(-1))
+        self._size += weights.size
+        self._rows += biases.size
+        return made
+
+    def matrices(self) -> Matrices:
+        """All of them as arrays."""
+
+        def joined(parts: Sequence[npt.NDArray[Any]], kind: type[np.generic], *, of: Precision) -> npt.NDArray[Any]:
+            return aligned(np.concatenate([np.zeros(0, kind), *(parts if of == self.precision else ())]).astype(kind))
+
+        return Matrices(
+            ByteMatrices(
+                joined(self._numbers, np.int8, of="int8"),
+                joined(self._scales, np.float32, of="int8"),
+                joined(self._biases, np.float32, of="int8"),
+                joined(self._offsets, np.int32, of="int8"),
+            ),
+            FloatMatrices(joined(self._numbers, np.float32, of="fp32"), joined(self._biases, np.float32, of="fp32")),
+        )
