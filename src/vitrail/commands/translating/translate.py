@@ -3,6 +3,7 @@
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -122,6 +123,7 @@ def _write(
             for found, links in answers:
                 writer.write(columns.of(found, number=writer.done + 1, links=links))
                 advance(writer.done)
+                feed.answered(writer.done)
                 if found.truncated or found.cut:
                     doubtful.append(writer.done)
     except KeyboardInterrupt:
@@ -210,7 +212,7 @@ def aligned(
     heads = heads_for(translator, folder)
     console.say(f"alignment: {heads.how}")
     aligner = Aligner(translator, heads)
-    sizes: list[int] = []
+    sizes: deque[int] = deque()
 
     def counted() -> Iterator[list[str]]:
         for portion in portions:
@@ -219,7 +221,7 @@ def aligned(
 
     stream = translator.translate_portions(counted(), search=search, constraints=constraints)
     for first in stream:
-        batch = [first, *islice(stream, sizes[-1] - 1)]
+        batch = [first, *islice(stream, sizes.popleft() - 1)]
         listed = [[replace(found, text=one.text, segments=one.segments) for one in found.alternatives] or [found] for found in batch]
         links = iter(aligner.align_translations([one for ones in listed for one in ones]))
         for found, ones in zip(batch, listed, strict=True):

@@ -30,6 +30,7 @@ class NativeEngine(Engine):
     """
 
     name = "native"
+    works_beside = True
 
     def __init__(self, behind: TorchEngine, *, config: BatchConfig, alone: bool) -> None:
         model: Any = behind.model  # a Transformer: no other is accepted

@@ -74,6 +74,8 @@ def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[
     combined: dict[str, Alternative] = {}
     best = first = _join(parts, {}, search=search, spell=spell)
     combined[first.text] = first
+    if all(len(one.found) <= 1 for one in parts):
+        return [first]
     alone = sum(1 for one in parts if one.found) == 1
     if search.sampling is not None or alone:
         # Samples keep their order, and a single part's list is already sorted.
