@@ -17,7 +17,7 @@ packages() { # the packages of a peer; those with torch say so
     huggingface) echo "torch transformers" ;;
     eole) echo "torch eole" ;;
     opennmt) echo "torch OpenNMT-py" ;;
-    joeynmt) echo "torch joeynmt" ;;
+    joeynmt) echo "torch joeynmt importlib_metadata" ;; # which it imports and does not name
     esac
 }
 

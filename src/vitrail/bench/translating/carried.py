@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import save_file
+from torch import nn
 
 from vitrail.bench.translating.workers.serve import DESCRIPTION, SOURCE, TARGET, WEIGHTS
 from vitrail.data.vocabularies.subwords import SentencePieceSubwords
@@ -49,9 +50,15 @@ def carry(loaded: LoadedModel, folder: Path) -> None:
         "feed_forward": config.feed_forward,
         "activation": config.activation,
         "pre": config.norm_position == "pre",
+        "epsilon": _epsilon(loaded.model),
         "target_vocabulary": loaded.vocabularies.target.size,
         "length_penalty": search.get("length_penalty", SearchConfig().length_penalty),
     }
     (folder / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
     (folder / SOURCE).write_bytes(loaded.vocabularies.source.to_bytes())
     (folder / TARGET).write_bytes(loaded.vocabularies.target.to_bytes())
+
+
+def _epsilon(model: nn.Module) -> float:
+    """What its norms add to a variance."""
+    return next(module.eps for module in model.modules() if isinstance(module, nn.LayerNorm))

@@ -217,4 +217,15 @@ def _huggingface(python: str, carried: Path, threads: int) -> list[System]:
     return [System("huggingface", "huggingface_peer", python, carried, begin, choices=choices, alone=alone, environments=(memory,))]
 
 
-_MAKERS: dict[str, Callable[[str, Path, int], list[System]]] = {"ctranslate2": _ctranslate2, "huggingface": _huggingface}
+def _joeynmt(python: str, carried: Path, threads: int) -> list[System]:
+    begin, batches = {"threads": threads, "batch": 64}, [{"batch": size} for size in (64, 32, 128)]
+    memory: Axis = [{}, _KEPT]
+    axes = (_threads(threads), batches)
+    return [System("joeynmt", "joeynmt_peer", python, carried, begin, choices=axes, alone=axes[:1], environments=(memory,))]
+
+
+_MAKERS: dict[str, Callable[[str, Path, int], list[System]]] = {
+    "ctranslate2": _ctranslate2,
+    "huggingface": _huggingface,
+    "joeynmt": _joeynmt,
+}

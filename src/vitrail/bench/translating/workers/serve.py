@@ -71,8 +71,8 @@ def main() -> None:
             request = json.loads(line)
             if peer is None:
                 folder = Path(request["folder"])
-                peer = import_module(request["peer"]).make(folder, read_carried(folder))
-                answered: dict[str, Any] = {"versions": dict(peer.versions)}
+                made: Peer = import_module(request["peer"]).make(folder, read_carried(folder))
+                peer, answered = made, {"versions": dict(made.versions)}
             else:
                 answered = answer(peer, request)
         except Exception as error:  # another toolkit's, of any kind
