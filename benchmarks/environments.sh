@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build an environment of its own for each peer of `vitrail bench translate --peers FOLDER` and `vitrail bench latency --peers FOLDER`.
 #
-#   benchmarks/environments.sh FOLDER [NAME...]        # ctranslate2 huggingface eole opennmt joeynmt; all where none is named
+#   benchmarks/environments.sh FOLDER [NAME...]        # ctranslate2 huggingface opennmt joeynmt; all where none is named
 #
 # Everything comes from the package registry that pip is set to. PYTHON names the interpreter (python3). torch comes first and stays, so
 # that nothing brings a build for a GPU. Where a peer cannot be installed, FOLDER/NAME/missing.txt says why, and the benchmark tells it.
@@ -15,7 +15,6 @@ packages() { # the packages of a peer; those with torch say so
     case $1 in
     ctranslate2) echo "ctranslate2" ;;
     huggingface) echo "torch transformers" ;;
-    eole) echo "torch eole" ;;
     opennmt) echo "torch OpenNMT-py" ;;
     joeynmt) echo "torch joeynmt importlib_metadata" ;; # which it imports and does not name
     esac
@@ -23,7 +22,7 @@ packages() { # the packages of a peer; those with torch say so
 
 build() { # FOLDER NAME
     place=$1/$2 log=$1/$2.log wanted=$(packages "$2")
-    [ -n "$wanted" ] || { echo "no peer $2: ctranslate2, huggingface, eole, opennmt or joeynmt" >&2; return 2; }
+    [ -n "$wanted" ] || { echo "no peer $2: ctranslate2, huggingface, opennmt or joeynmt" >&2; return 2; }
     rm -rf "$place"
     "$PYTHON" -m venv "$place" || return 1
     pip="$place/bin/python -m pip install --quiet --disable-pip-version-check"
@@ -48,7 +47,7 @@ folder=$1
 shift
 mkdir -p "$folder" || exit 1
 failed=0
-for name in ${*:-ctranslate2 huggingface eole opennmt joeynmt}; do
+for name in ${*:-ctranslate2 huggingface opennmt joeynmt}; do
     build "$folder" "$name" || failed=1
 done
 exit $failed

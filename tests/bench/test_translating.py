@@ -120,15 +120,15 @@ def test_what_cannot_be_compared_is_said(folder: Path, tmp_path: Path) -> None:
 
 def test_peers_come_from_their_environments(folder: Path, tmp_path: Path) -> None:
     peers = tmp_path / "peers"
-    for name in ("ctranslate2", "eole"):
+    for name in ("ctranslate2", "opennmt"):
         (peers / name / "bin").mkdir(parents=True)
     (peers / "ctranslate2" / "bin" / "python").write_text("")
-    only = ["ctranslate2 int8", "eole", "joeynmt"]
-    (peers / "eole" / "missing.txt").write_text("ERROR: no matching\n distribution")
+    only = ["ctranslate2 int8", "opennmt", "joeynmt"]
+    (peers / "opennmt" / "missing.txt").write_text("ERROR: no matching\n distribution")
     found, missing = list_systems(folder, load_model(folder), tmp_path, peers=peers, only=only, threads=2)
     assert [one.name for one in found] == ["torch fp32", "ctranslate2 int8"]
     assert found[1].python == str(peers / "ctranslate2" / "bin" / "python")
-    assert missing == ["eole: ERROR: no matching distribution", f"joeynmt: not in {peers}: benchmarks/environments.sh builds it"]
+    assert missing == ["opennmt: ERROR: no matching distribution", f"joeynmt: not in {peers}: benchmarks/environments.sh builds it"]
 
 
 def test_a_peer_that_fails_is_missing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from ctypes.util import find_library
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ Settings = Mapping[str, Any]
 Axis = Sequence[Settings]
 """Settings of which one is the best."""
 REFERENCE = "torch fp32"
-PEERS = ("ctranslate2", "huggingface", "eole", "opennmt", "joeynmt")
+PEERS = ("ctranslate2", "huggingface", "opennmt", "joeynmt")
 """Names of their environments: see benchmarks/environments.sh."""
 _MODULES = {"ctranslate2": "ctranslate2"}
 """Peers that are measured where they are installed beside Vitrail, too."""
@@ -217,15 +218,17 @@ def _huggingface(python: str, carried: Path, threads: int) -> list[System]:
     return [System("huggingface", "huggingface_peer", python, carried, begin, choices=choices, alone=alone, environments=(memory,))]
 
 
-def _joeynmt(python: str, carried: Path, threads: int) -> list[System]:
+def _plain(name: str, python: str, carried: Path, threads: int) -> list[System]:
+    """A toolkit on torch without settings of its own."""
     begin, batches = {"threads": threads, "batch": 64}, [{"batch": size} for size in (64, 32, 128)]
     memory: Axis = [{}, _KEPT]
     axes = (_threads(threads), batches)
-    return [System("joeynmt", "joeynmt_peer", python, carried, begin, choices=axes, alone=axes[:1], environments=(memory,))]
+    return [System(name, f"{name}_peer", python, carried, begin, choices=axes, alone=axes[:1], environments=(memory,))]
 
 
 _MAKERS: dict[str, Callable[[str, Path, int], list[System]]] = {
     "ctranslate2": _ctranslate2,
     "huggingface": _huggingface,
-    "joeynmt": _joeynmt,
+    "opennmt": partial(_plain, "opennmt"),
+    "joeynmt": partial(_plain, "joeynmt"),
 }
