@@ -1,5 +1,6 @@
 """vitrail translate: lines in, lines out, in their order."""
 
+import gc
 import signal
 import sys
 import threading
@@ -88,6 +89,8 @@ def translate(
     translator.engine.announce(adapted, constrained=constrained, say=console.say)
     if source == Path("-") and sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  None: closed
         console.say("type a line to translate it; Ctrl-D ends")
+    # What is loaded stays until the end: looking through it for garbage again and again would double the time of reading lines.
+    gc.freeze()
     feed = LineReader(source)
     if columns.alignment:
         answers = aligned(translator, feed.portions(), folder=models[0], search=adapted, constraints=constraints)

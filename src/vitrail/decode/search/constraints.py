@@ -74,7 +74,9 @@ def contains(tokens: Sequence[int], part: Sequence[int]) -> bool:
 
 def repeats(tokens: Sequence[int], *, ngram: int, times: int) -> bool:
     """Whether some sequence of `ngram` tokens occurs more than `times` times."""
-    windows = zip(*(tokens[shift:] for shift in range(ngram)), strict=False)
+    windows = list(zip(*(tokens[shift:] for shift in range(ngram)), strict=False))
+    if len(windows) - len(set(windows)) < times:
+        return False
     return any(count > times for count in Counter(windows).values())
 
 

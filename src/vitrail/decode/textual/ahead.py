@@ -29,7 +29,8 @@ def ahead(items: Iterator[T]) -> Generator[T, None, None]:
             last = error
         if isinstance(items, Generator):
             items.close()
-        made.put(last)
+        if not closed.is_set():
+            made.put(last)
 
     Thread(target=work, daemon=True).start()
     try:

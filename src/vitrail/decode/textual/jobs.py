@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
@@ -72,7 +71,13 @@ class TextCutter:
 
     def cut(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[PartJob], *, place: int) -> CutText:
         """Cut one text into parts and add a job for each to `jobs`; `place`: its number in the input."""
-        encode = cache(self.vocabularies.source.encode)  # a part is measured, then read
+        known: dict[str, list[int]] = {}  # a part is measured, then read
+
+        def encode(part: str) -> list[int]:
+            if part not in known:
+                known[part] = self.vocabularies.source.encode(part)
+            return known[part]
+
         text = self.read(source)
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()
