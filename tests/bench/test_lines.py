@@ -14,7 +14,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies, train_sentencepiece
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
 from vitrail.runtime.machine import Machine
 

@@ -13,7 +13,7 @@ from torch import nn
 from vitrail.bench.translating.workers.serve import DESCRIPTION, SOURCE, TARGET, WEIGHTS
 from vitrail.data.vocabularies.subwords import SentencePieceSubwords
 from vitrail.decode.search_config import SearchConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel
 from vitrail.nn.positions import sinusoids
 

@@ -17,7 +17,7 @@ from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError, VitrailError
-from vitrail.runtime.device import set_threads
+from vitrail.runtime.cores import usable_cores
 from vitrail.runtime.machine import Machine, describe_machine
 
 LEAST_SHARE, MOST_BYTES = 0.9, 500 << 20
@@ -97,8 +97,8 @@ def measure_lines(
     """
     if not texts or lines < 2:
         raise UsageError(f"{len(texts)} texts for {lines} lines", expected="at least one text, and two lines")
-    translator = Translator.load(model, search=search)
-    threads = set_threads(threads)
+    threads = threads or usable_cores()
+    translator = Translator.load(model, search=search, threads=threads)
     said: list[str] = []
     translator.engine.announce(translator.search, say=said.append)
     some = list(islice(cycle(texts), max(1, lines // 5)))

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from vitrail.bench.translating import workers
 from vitrail.bench.translating.carried import carry, obstacle
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.model_folder import LoadedModel
 from vitrail.native.compiled import has_numba
+from vitrail.native.matrices.packing import Precision
 from vitrail.runtime.cores import KERNELS, WAITING
 
 Settings = Mapping[str, Any]
@@ -169,7 +170,8 @@ def _python_of(name: str, peers: Path | None) -> tuple[str, str]:
 
 def _ours(model: Path, *, threads: int) -> list[System]:
     found: list[System] = []
-    for name, engine, precision in ((REFERENCE, "torch", "fp32"), ("native int8", "native", "int8"), ("native fp32", "native", "fp32")):
+    kinds = [(REFERENCE, "torch", "fp32"), *((f"native {precision}", "native", precision) for precision in get_args(Precision))]
+    for name, engine, precision in kinds:
         settings = {"engine": engine, "precision": precision, "threads": threads}
         found.append(System(name, "vitrail_peer", sys.executable, model.absolute(), settings, alone=(_threads(threads),)))
     return found

@@ -295,6 +295,8 @@ class SentencePieceSubwords(Subwords):
         return _unescape(self._processor.decode([int(id) for id in ids if id > EOS]))
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        if len(rows) == 1:  # see `encode_batch`
+            return [self.decode(rows[0])]
         found: list[str] = self._processor.decode([[int(id) for id in row if id > EOS] for row in rows], num_threads=1)
         return [_unescape(text) for text in found]
 

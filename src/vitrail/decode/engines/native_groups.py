@@ -4,22 +4,27 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
+from threading import local
 from typing import Any, NamedTuple
 
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.native.arrays import Allocate, allocate
-from vitrail.native.matrices.packing import Precision
-from vitrail.native.search.state import NO_POSITION, Rules, Search, limits_of, make_search
+from vitrail.native.arrays import Allocate, Arena
+from vitrail.native.compiled import load_entry
+from vitrail.native.machine_code import Entry
+from vitrail.native.matrices.packing import Precision, matrix_bytes
+from vitrail.native.search.state import ADVANCE, NO_POSITION, READ, SETTLE, WHOLE, Rules, Search, limits_of, make_search
 from vitrail.native.transformer.architecture import Architecture
+from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.memory import make_workspace
 from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
 cache that keys and values fit."""
+_LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
+"""Of a model whose matrices are in no core's cache; its groups have so many sentences."""
 _FEW_POSITIONS = 512
 
 
@@ -39,6 +44,7 @@ class NativeModel:
     architecture: Architecture
     packed: Model
     positions: int
+    _words: tuple[Model, Any] | None = None
 
     @classmethod
     def of(cls, architecture: Architecture, tensors: Tensors, *, precision: Precision) -> "NativeModel":
@@ -46,6 +52,17 @@ class NativeModel:
         learned = architecture.positions == "learned"
         positions = architecture.max_positions if learned else _FEW_POSITIONS
         return cls(architecture, pack(architecture, tensors, precision=precision, positions=positions), positions)
+
+    @property
+    def group_sentences(self) -> int:
+        """Most sentences of a group."""
+        return GROUP_SENTENCES if matrix_bytes(self.packed.weights.matrices) < _LARGE_BYTES else _LARGE_GROUP
+
+    def words(self, run: Entry) -> Any:
+        """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
+        if self._words is None or self._words[0] is not self.packed:
+            self._words = self.packed, run.words(0, self.packed)
+        return self._words[1]
 
     def check(self, sources: Sequence[Sequence[int]]) -> None:
         """Raise UsageError for ids outside the vocabulary, and for sources beyond learned positions: the compiled code checks nothing."""
@@ -72,14 +89,27 @@ class NativeModel:
             self.positions = 2 * wanted
 
 
-def kernels() -> Any:
-    """The compiled search; needs Numba."""
-    return import_module("vitrail.native.transformer.run")
+def compiled_search() -> Entry:
+    """The compiled search, `transformer.run.run`; needs Numba."""
+    return load_entry("vitrail.native.transformer.run", "run")
 
 
-def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate = allocate) -> list[list[Hypothesis]]:
-    """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table."""
-    native = kernels()
+class _Threads(local):
+    """What each thread keeps."""
+
+    def __init__(self) -> None:
+        self.arena = Arena()
+
+
+_threads = _Threads()
+
+
+def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate | None = None) -> list[list[Hypothesis]]:
+    """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table.
+
+    Args: make: makes the arrays; else they are in memory that the thread keeps.
+    """
+    run, make = compiled_search(), _threads.arena.begin() if make is None else make
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -98,9 +128,9 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     known = model.positions if model.architecture.positions in ("sinusoidal", "learned", "rotary") else steps
     search = make_search(packed.shape.vocabulary, rules, limits, known, make=make)
     if any(query.spell is not None for query in queries):
-        _run_by_steps(native, (packed, work, search), queries)
+        _run_by_steps(run, Asked(model.words(run), work, search, READ, 0), queries)
     else:
-        native.run(packed, work, search, native.WHOLE, 0)
+        run(Asked(model.words(run), work, search, WHOLE, 0))
     if search.status[0] == NO_POSITION:
         model.require(model.positions + 1)
     if search.status[0]:
@@ -108,17 +138,17 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     return [_results(search, number, config) for number in range(len(jobs))]
 
 
-def _run_by_steps(native: Any, state: tuple[Any, Any, Search], queries: Sequence[Query]) -> None:
+def _run_by_steps(run: Entry, asked: Asked, queries: Sequence[Query]) -> None:
     """The same as `run`, asking after each step which of the hypotheses that may be kept have equal texts."""
     texts: list[dict[str, int]] = [{} for _ in queries]
-    search = state[2]
-    native.run(*state, native.READ, 0)
+    search = asked.search
+    run(asked)
     position = 0
-    while native.run(*state, native.ADVANCE, position):
+    while run(asked._replace(part=ADVANCE, position=position)):
         for number, query in enumerate(queries):
             if query.spell is not None and not search.finished.done[number]:
                 _number_texts(search, number, query, texts[number], position)
-        native.run(*state, native.SETTLE, position)
+        run(asked._replace(part=SETTLE, position=position))
         position += 1
 
 
@@ -156,9 +186,9 @@ def _results(search: Search, number: int, config: SearchConfig) -> list[Hypothes
     return found
 
 
-def make_groups(jobs: Sequence[Job], *, beams: int, threads: int) -> list[list[Job]]:
+def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int = GROUP_SENTENCES) -> list[list[Job]]:
     """Sentences of similar length together, longest first, in enough groups for all threads."""
-    most = max(1, min(GROUP_SENTENCES, GROUP_ROWS // beams, -(-len(jobs) // threads)))
+    most = max(1, min(sentences, GROUP_ROWS // beams, -(-len(jobs) // threads)))
     groups: list[list[Job]] = []
     tokens = 0
     for job in sorted(jobs, key=lambda job: (-len(job.source), -job.query.cap)):
@@ -176,7 +206,7 @@ def search_all(model: NativeModel, jobs: Sequence[Job], config: SearchConfig, *,
         return {}
     reached = max(max(len(job.source), job.query.cap) for job in jobs)
     model.extend_positions(reached)
-    groups = make_groups(jobs, beams=config.beams, threads=threads)
+    groups = make_groups(jobs, beams=config.beams, threads=threads, sentences=model.group_sentences)
     if threads == 1 or len(groups) == 1:
         found = [search_group(model, group, config=config) for group in groups]
     else:

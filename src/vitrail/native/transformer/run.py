@@ -2,8 +2,10 @@
 
 from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.matrices.products import multiply
+from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, choose, rate, settle
-from vitrail.native.search.state import GROUP, Search
+from vitrail.native.search.state import ADVANCE, GROUP, READ, SETTLE, WHOLE, Search
+from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.attention import copy_past
 from vitrail.native.transformer.layers import decode_step, encode
 from vitrail.native.transformer.memory import Workspace
@@ -11,9 +13,6 @@ from vitrail.native.transformer.packing import Model
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
-
-WHOLE, READ, ADVANCE, SETTLE = 0, 1, 2, 3
-"""What `run` does."""
 
 
 @compiled_inside
@@ -41,20 +40,25 @@ def _settle(model: Model, work: Workspace, search: Search, position: int) -> Non
         copy_past(model.shape, work, copies.sources[i], copies.targets[i], position + 1)
 
 
-@compiled_entry
-def run(model: Model, work: Workspace, search: Search, what: int, position: int) -> bool:
-    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
-
-    One function for all, so that what they share is compiled once.
-    """
-    if what in (WHOLE, READ):
+@compiled_inside
+def _run(model: Model, work: Workspace, search: Search, part: int, position: int) -> bool:
+    if part in (WHOLE, READ):
         encode(model, work)
-    if what == ADVANCE:
+    if part == ADVANCE:
         return _advance(model, work, search, position)
-    if what == SETTLE:
+    if part == SETTLE:
         _settle(model, work, search, position)
-    if what == WHOLE:
+    if part == WHOLE:
         while _advance(model, work, search, position):
             _settle(model, work, search, position)
             position += 1
     return True
+
+
+@compiled_entry
+def run(asked: Asked) -> bool:
+    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
+
+    One function for all, so that what they share is compiled once.
+    """
+    return _run(refer(asked.model), refer(asked.work), refer(asked.search), asked.part, asked.position)

@@ -6,7 +6,6 @@ from typing import Any
 
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
-from vitrail.runtime.device import set_threads
 from vitrail.version import __version__
 
 
@@ -21,15 +20,14 @@ class VitrailPeer:
     def __init__(self, folder: Path) -> None:
         self.versions = {"vitrail": __version__}
         self._folder = folder
-        self._made: dict[tuple[str, str], Translator] = {}
+        self._made: dict[tuple[str, str, int], Translator] = {}
 
     def translate(self, texts: Sequence[str], beams: int, settings: Mapping[str, Any]) -> list[str]:
         """See `serve.Peer`."""
-        set_threads(settings["threads"])
-        wanted = settings["engine"], settings["precision"]
+        engine, precision, threads = wanted = settings["engine"], settings["precision"], settings["threads"]
         if wanted not in self._made:
-            config = TranslateConfig(precision=settings["precision"])
-            self._made[wanted] = Translator.load(self._folder, engine=settings["engine"], config=config)
+            config = TranslateConfig(precision=precision)
+            self._made = {wanted: Translator.load(self._folder, engine=engine, threads=threads, config=config)}
         translator = self._made[wanted]
         search = SearchConfig(beams=beams, length_penalty=translator.search.length_penalty)
         return [one.text for one in translator.translate(list(texts), search=search)]
