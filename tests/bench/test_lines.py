@@ -11,6 +11,9 @@ from vitrail.bench.translating.beside_work import BusyRow, BusyTranslation
 from vitrail.bench.translating.many_lines import Finished, LinesBench
 from vitrail.bench.translating.tuning import Wanted
 from vitrail.data.vocabularies.subwords import Vocabularies, train_sentencepiece
+from vitrail.decode.search_config import TranslateConfig
+from vitrail.decode.textual.text_constraints import TextConstraints
+from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
@@ -41,6 +44,21 @@ def test_the_command_and_its_engine_are_measured(folder: Path) -> None:
     assert "memory at most" in report.to_text() and json.loads(report.to_json())["goals"]["share"] == 0.9
     with pytest.raises(VitrailError, match="vitrail translate ended with"):
         many_lines._run_command(["translate", str(folder / "none")])  # pyright: ignore[reportPrivateUsage]
+
+
+def test_lines_that_are_searched_beside_others_are_translated_alike(folder: Path) -> None:
+    """Short, long and empty ones, in portions; a constraint that cannot be satisfied is told by the first."""
+    pytest.importorskip("numba")
+    config = TranslateConfig(window_lines=7)
+    translator = Translator.load(folder, engine="native", threads=2, config=config, search={"beams": 2, "max_length": 6})
+    assert translator.engine.works_beside
+    texts = [*TEXTS, " ", "12:30", "a"] * 5
+    assert list(translator.translate_stream(texts)) == translator.translate(texts)
+    some = translator.translate_stream(iter(texts * 100))
+    assert [next(some).source for _ in range(9)] == texts[:9]
+    some.close()
+    with pytest.raises(UsageError):
+        next(translator.translate_stream(texts, constraints=TextConstraints(forced=("",))))
 
 
 def test_rates_are_without_the_start() -> None:

@@ -155,8 +155,8 @@ def test_the_fastest_settings_are_taken(folder: Path) -> None:
     class Process:
         def translate(self, texts: list[str], *, beams: int, settings: dict[str, int], alone: bool) -> Timed:
             calls.append((settings.get("pause"), len(texts)))
-            return Timed([], [len(texts) * (0.1 + settings.get("pause", 0) + abs(3 - settings.get("batch", 0)))], [0.0])
+            return Timed([], [len(texts) * (0.02 + settings.get("pause", 0) + abs(3 - settings.get("batch", 0)))], [0.0])
 
     axes = ([slow, fast], [{"batch": size} for size in (1, 3, 9)])
     assert choose_settings(Process(), axes, TEXTS * 40, 1, alone=False) == {"pause": 0, "batch": 3}  # type: ignore[arg-type]
-    assert {count for pause, count in calls if pause == 1} == {16} and max(count for _, count in calls) == 20
+    assert {count for pause, count in calls if pause == 1} == {16} and max(count for _, count in calls) > 30

@@ -65,4 +65,4 @@ def test_closed_it_ends_its_threads_and_what_they_read() -> None:
     until = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < until:
         time.sleep(0.001)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
