@@ -109,7 +109,8 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
 
     Args: make: makes the arrays; else they are in memory that the thread keeps.
     """
-    run, make = compiled_search(), _threads.arena.begin() if make is None else make
+    run, arena = compiled_search(), _threads.arena
+    make = arena.begin() if make is None else make
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -130,7 +131,7 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     if any(query.spell is not None for query in queries):
         _run_by_steps(run, Asked(model.words(run), work, search, READ, 0), queries)
     else:
-        run(Asked(model.words(run), work, search, WHOLE, 0))
+        run(Asked(model.words(run), work, search, WHOLE, 0), arena.address_of)
     if search.status[0] == NO_POSITION:
         model.require(model.positions + 1)
     if search.status[0]:
