@@ -247,6 +247,8 @@ def test_feed_forward_is_its_equation(name: str) -> None:
                 expected = inner.clamp(min=0).numpy()
             case "gelu":
                 expected = (inner * 0.5 * (1 + torch.erf(inner / 2**0.5))).numpy()
+            case "silu":
+                expected = (inner * inner.sigmoid()).numpy()
             case "swiglu":
                 expected = (inner * inner.sigmoid()).numpy() * (read @ linear["gate"][0].T + linear["gate"][1])
         close(np.asarray(seen[f"{place}.activation"])[:, :COLUMNS], expected)

@@ -16,6 +16,10 @@ ARCHITECTURES = {"Transformer", "TransformerConfig", "Recurrent", "RecurrentConf
 BUILDERS = {
     "experiments/norms.py",
     "export/huggingface.py",
+    *(
+        f"export/translators/{name}.py"
+        for name in ("ctranslate2_spec", "ctranslate2_reading", "marian_npz", "seq2seq_layout", "seq2seq_folder")
+    ),
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }

@@ -112,7 +112,7 @@ def test_rates_below_a_512th_still_drop() -> None:
     assert share == pytest.approx(0.001, abs=5e-4)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "swiglu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "swiglu"])
 def test_feed_forward_is_its_equation(activation: Activation) -> None:
     layer = FeedForward(5, 9, activation, 0.0).eval()
     values = torch.randn(2, 3, 5)
@@ -126,6 +126,8 @@ def test_feed_forward_is_its_equation(activation: Activation) -> None:
             hidden = hidden.clamp_min(0)
         case "gelu":
             hidden = hidden * (1 + torch.erf(hidden / 2**0.5)) / 2
+        case "silu":
+            hidden = hidden / (1 + torch.exp(-hidden))
         case "swiglu":
             assert layer.gate is not None
             hidden = hidden / (1 + torch.exp(-hidden)) * affine(layer.gate, values.double())

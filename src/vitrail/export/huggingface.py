@@ -73,7 +73,7 @@ def import_huggingface(folder: Path, output: Path) -> None:
 
     Raises: ModelError for a folder of another kind, or one that lacks our vocabulary.
     """
-    config, theirs = _read_config(folder / CONFIG), _read_weights(folder / WEIGHTS)
+    config, theirs = _read_config(folder / CONFIG), read_weights(folder / WEIGHTS)
     vocabularies = Vocabularies.load(folder)
     shape = _shape(config, origin=folder / CONFIG)
     with torch.device("meta"):
@@ -342,7 +342,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     return found  # pyright: ignore[reportUnknownVariableType]
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt", device="cpu") as content:
             return {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118

@@ -130,7 +130,7 @@ def require_translator(config: AnyConfig) -> ModelConfig:
 
 def require_fitting(config: AnyConfig, vocabularies: Vocabularies) -> None:
     """Raise UsageError where a model of this configuration cannot have these vocabularies."""
-    if isinstance(config, ModelConfig) and config.tie == "all" and not vocabularies.joint:
+    if isinstance(config, ModelConfig) and config.tie == "all" and not vocabularies.shares_ids:
         raise UsageError(
             "model.tie = all with separate vocabularies: source and target cannot share one embedding",
             remedy="--set model.tie=target, or --set data.subwords.joint=true",

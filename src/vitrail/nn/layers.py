@@ -111,7 +111,7 @@ class FeedForward(nn.Module):
         self.expand = nn.Linear(width, hidden)
         self.gate = nn.Linear(width, hidden) if activation == "swiglu" else None
         self.contract = nn.Linear(hidden, width)
-        self.function: Callable[[Tensor], Tensor] = {"relu": F.relu, "gelu": F.gelu, "swiglu": F.silu}[activation]
+        self.function: Callable[[Tensor], Tensor] = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu, "swiglu": F.silu}[activation]
         self.dropout = Dropout(dropout)
         self.activation = Probe()
 

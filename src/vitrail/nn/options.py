@@ -2,7 +2,7 @@
 
 from typing import Literal, NamedTuple
 
-Activation = Literal["relu", "gelu", "swiglu"]
+Activation = Literal["relu", "gelu", "silu", "swiglu"]
 Norm = Literal["layer", "rms", "batch"]
 NormPosition = Literal["pre", "post"]
 CellKind = Literal["rnn", "gru", "lstm"]

@@ -34,13 +34,14 @@ def random_config(draw: np.random.Generator) -> TransformerConfig:
             "feed_forward": int(draw.integers(1, 90)),
             "encoder_layers": int(draw.integers(1, 4)),
             "decoder_layers": int(draw.integers(1, 4)),
-            "activation": draw.choice(["relu", "gelu", "swiglu"]),
+            "activation": draw.choice(["relu", "gelu", "silu", "swiglu"]),
             "norm": draw.choice(["layer", "rms", "batch"]),
             "norm_position": draw.choice(["pre", "post"]),
             "positions": draw.choice(["sinusoidal", "learned", "rotary", "none"]),
             "max_positions": 80,
             "embedding_norm": bool(draw.random() < 0.3),
             "tie": draw.choice(["all", "target", "none"]),
+            "output_bias": bool(draw.random() < 0.3),
         }
     )
 

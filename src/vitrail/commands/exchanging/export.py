@@ -1,30 +1,87 @@
 """vitrail export: a model in the layout of another program."""
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.errors import ModelError
+from vitrail.errors import ModelError, UsageError
 
 _MOST = 1e-4
 """Largest difference of a logit that is still rounding."""
+To = Literal["huggingface", "ctranslate2", "marian"]
+Compute = Literal["float32", "int8", "int8_float32", "int8_bfloat16", "int8_float16", "int16", "bfloat16", "float16"]
+
+
+class _Exit(NamedTuple):
+    """One layout: what it carries, and the package that checks it."""
+
+    carries: str
+    package: str
+
+
+_EXITS: dict[To, _Exit] = {
+    "huggingface": _Exit("Transformers that translate, language models", "transformers"),
+    "ctranslate2": _Exit("Transformers that translate", "ctranslate2"),
+    "marian": _Exit("Transformers that came from Marian, by its .npz", "ctranslate2"),
+}
+
+
+def _list(wanted: bool) -> None:
+    if not wanted:
+        return
+    for name, one in _EXITS.items():
+        state = "installed" if find_spec(one.package) else f"not installed: pip install {one.package}"
+        console.show(f"{name:<12} {one.carries}; {one.package}: {state}")
+    raise typer.Exit
 
 
 def export(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a run, or its model folder.")],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the other program's folder is written.")],
-    to: Annotated[Literal["huggingface"], typer.Option(help="The layout: huggingface.")] = "huggingface",
-    check: Annotated[bool, typer.Option(help="Load it with that program, and compare every logit.")] = True,
+    to: Annotated[To, typer.Option(help="The layout; see --list.")] = "huggingface",
+    compute: Annotated[Compute, typer.Option(help="Numbers of the weights, with ctranslate2.")] = "float32",
+    check: Annotated[bool, typer.Option(help="Load it with that program, and compare.")] = True,
+    shown: Annotated[
+        bool, typer.Option("--list", help="List the layouts, and which programs are installed.", is_eager=True, callback=_list)
+    ] = False,
 ) -> None:
-    """Write a language model for Hugging Face's transformers: vitrail export runs/bert -o bert-hf
+    """Write a model for another program: vitrail export runs/en-fr --to ctranslate2 -o en-fr-ct2
 
-    A masked model becomes an EsmForMaskedLM (rotary positions), a BertForMaskedLM (post-norm) or a RobertaPreLayerNormForMaskedLM, which
-    sentence-transformers loads as well; a causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel.
-    What a layout cannot hold is refused by name.
+    A translator becomes a folder of CTranslate2, or a MarianMTModel (post-norm) or PegasusForConditionalGeneration (pre-norm) of Hugging
+    Face's transformers; sentences are then translated by both programs. Of language models, a masked one becomes an EsmForMaskedLM
+    (rotary positions), a BertForMaskedLM (post-norm) or a RobertaPreLayerNormForMaskedLM, which sentence-transformers loads as well; a
+    causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel. What a layout cannot hold is refused by name.
     """
+    del shown
+    if compute != "float32" and to != "ctranslate2":
+        raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2")
+    match to:
+        case "huggingface":
+            _huggingface(model, output, check=check)
+        case "ctranslate2":
+            _ctranslate2(model, output, compute=compute, check=check)
+        case "marian":
+            _marian(model, output, check=check)
+
+
+def _huggingface(model: Path, output: Path, *, check: bool) -> None:
+    from vitrail.export.translators.seq2seq_folder import export_seq2seq
+    from vitrail.models.stored import task_of_folder
+
+    if task_of_folder(model) != "translation":
+        _language_model(model, output, check=check)
+        return
+    found = export_seq2seq(model, output, check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: {output / 'README.md'}")
+
+
+def _language_model(model: Path, output: Path, *, check: bool) -> None:
     from vitrail.export.huggingface import export_huggingface, largest_difference
 
     export_huggingface(model, output)
@@ -35,3 +92,21 @@ def export(
     if difference > _MOST:
         raise ModelError(f"{output}: logits differ by {difference:.2e}", expected=f"at most {_MOST:.0e}", remedy="report this as a fault")
     console.say(f"{output}: written, and checked: no logit differs by more than {difference:.1e}")
+
+
+def _marian(model: Path, output: Path, *, check: bool) -> None:
+    from vitrail.export.translators.marian_npz import export_marian
+
+    found = export_marian(model, output, check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: marian-decoder -m model.npz -v vocab.yml vocab.yml, on pieces of source.spm")
+
+
+def _ctranslate2(model: Path, output: Path, *, compute: Compute, check: bool) -> None:
+    from vitrail.export.translators.ctranslate2_folder import export_ctranslate2
+
+    found = export_ctranslate2(model, output, compute=compute, check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: {output / 'README.md'}")

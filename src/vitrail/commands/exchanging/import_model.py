@@ -11,12 +11,17 @@ from vitrail.commands.shared import console
 def import_model(
     folder: Annotated[
         Path,
-        typer.Argument(metavar="WHAT", help="The folder that vitrail export wrote, perhaps trained further since; or a .bin of fastText."),
+        typer.Argument(
+            metavar="WHAT",
+            help="Folder of Marian, OPUS-MT, Pegasus or ours (Hugging Face), of CTranslate2; a .bin of fastText.",
+        ),
     ],
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The model folder to write.")],
 ) -> None:
-    """Read a language model back from Hugging Face's layout, or a classifier of the fastText program.
+    """Read a translator of Marian, Pegasus or CTranslate2, a language model of ours in Hugging Face's layout, or a classifier of fastText.
+
+    vitrail import opus-mt-en-fr -o models/en-fr
 
     vitrail import bert-hf -o models/bert
 
@@ -24,9 +29,18 @@ def import_model(
     """
     from vitrail.export.fasttext import import_fasttext
     from vitrail.export.huggingface import import_huggingface
+    from vitrail.export.translators.ctranslate2_reading import import_ctranslate2, is_ctranslate2
+    from vitrail.export.translators.marian_npz import import_marian, is_marian
+    from vitrail.export.translators.seq2seq_folder import import_seq2seq, is_seq2seq
 
-    if folder.is_file():
+    if is_marian(folder):
+        import_marian(folder, output)
+    elif folder.is_file():
         import_fasttext(folder, output, say=console.say)
+    elif is_ctranslate2(folder):
+        import_ctranslate2(folder, output)
+    elif is_seq2seq(folder):
+        import_seq2seq(folder, output)
     else:
         import_huggingface(folder, output)
     console.say(f"{output}: written")

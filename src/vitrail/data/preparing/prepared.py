@@ -36,7 +36,7 @@ REPORT_JSON = "report.json"
 REPORT_TEXT = "report.txt"
 KNOWN_NAME = re.compile(
     r"prepared\.json|report\.(?:json|txt)|(?:dev(?:-\d+)?|test)\.(?:source|target|text|label)"
-    r"|(?:joint|source|target)\.(?:spm|vocab\.json|labels\.json)|store-\d+"
+    r"|(?:joint|source|target)\.(?:spm|vocab\.json|labels\.json|pieces\.json)|store-\d+"
 )
 """Every name that a prepared folder can hold. Other files are foreign: they are kept and not read."""
 

@@ -23,6 +23,8 @@ from vitrail.config import Config
 from vitrail.data.vocabularies.bpe_dropout import Merges, read_merges, segment
 from vitrail.data.vocabularies.growing import NewPiece, learn_merges, unknown_characters, with_pieces
 from vitrail.data.vocabularies.labels import LabelVocabulary
+from vitrail.data.vocabularies.mapped import MappedPieces
+from vitrail.data.vocabularies.protobuf import fields
 from vitrail.data.vocabularies.vocabulary import (
     EOS,
     PAD,
@@ -340,33 +342,8 @@ class SentencePieceSubwords(Subwords):
 def _rewrites(data: bytes) -> bool:
     """Whether a SentencePiece model holds a table of normalisation: `precompiled_charsmap` or `normalization_rule_tsv` (2 and 6) of
     `normalizer_spec` or `denormalizer_spec` (3 and 5 of a ModelProto)."""
-    specs = [value for number, value in _fields(data) if number in (3, 5)]
-    return any(number in (2, 6) and value for spec in specs for number, value in _fields(spec))
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and content of each field of a message in protobuf's wire format; of a field without length, no content."""
-    at = 0
-
-    def varint() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = message[at]
-            value |= (byte & 0x7F) << shift
-            at, shift = at + 1, shift + 7
-            if byte < 0x80:
-                return value
-
-    while at < len(message):
-        number, kind = divmod(varint(), 8)
-        content = b""
-        if kind == 0:
-            varint()
-        else:
-            size = {1: 8, 5: 4}.get(kind) or varint()
-            content, at = message[at : at + size], at + size
-        yield number, content if kind == 2 else b""
+    specs = [value for number, value in fields(data) if number in (3, 5)]
+    return any(number in (2, 6) and value for spec in specs for number, value in fields(spec))
 
 
 def _escape(text: str) -> str:
@@ -536,6 +513,13 @@ class Vocabularies:
         return self.source if role == "source" else self.target
 
     @property
+    def shares_ids(self) -> bool:
+        """Whether a token has the same id on both sides, so that both can share one table: one vocabulary, or one list of two."""
+        if isinstance(self.source, MappedPieces) and isinstance(self.target, MappedPieces):
+            return self.source.tokens == self.target.tokens
+        return self.joint
+
+    @property
     def has_unknown(self) -> bool:
         """Whether a text may have unknown tokens."""
         return not isinstance(self.source, SentencePieceSubwords) or not isinstance(self.target, SentencePieceSubwords)
@@ -603,6 +587,8 @@ def _read_any(name: str, data: bytes) -> Subwords:
         return SentencePieceSubwords.from_bytes(data, origin=name)
     if name.endswith(LabelVocabulary.suffix):
         return LabelVocabulary.from_bytes(data, origin=name)
+    if name.endswith(MappedPieces.suffix):
+        return MappedPieces.from_bytes(data, origin=name)
     try:
         return WordVocabulary.from_bytes(data, origin=name)
     except ModelError:
@@ -620,6 +606,7 @@ _READERS: dict[str, Callable[[Path], Subwords]] = {
     SentencePieceSubwords.suffix: SentencePieceSubwords.load,
     WordVocabulary.suffix: _load_tokens,
     LabelVocabulary.suffix: LabelVocabulary.load,
+    MappedPieces.suffix: MappedPieces.load,
 }
 
 

@@ -170,8 +170,8 @@ class HeadMatrices:
         """The score of each single head."""
         return [self.judge(head) for head in self.values]
 
-    def search(self) -> tuple[list[int], float]:
-        """A set of heads whose mean aligns well, and its score.
+    def search(self, among: Sequence[int]) -> tuple[list[int], float]:
+        """A set of these heads whose mean aligns well, and its score.
 
         Starting with the best head, the head that helps most is added until all are in. Of these sets, the largest one within a standard
         error of the best is taken: averages of more heads depend less on the sentences they were chosen on.
@@ -180,8 +180,8 @@ class HeadMatrices:
         chosen: list[int] = []
         way: list[tuple[list[int], float]] = []
         total = np.zeros_like(self.values[0])
-        while len(chosen) < len(self.values):
-            worth = {head: self.judge(total + values) for head, values in enumerate(self.values) if head not in chosen}
+        while len(chosen) < len(among):
+            worth = {head: self.judge(total + self.values[head]) for head in among if head not in chosen}
             head = max(worth, key=lambda one: (worth[one], -one))
             total, chosen = total + self.values[head], [*chosen, head]
             way.append((chosen, worth[head]))

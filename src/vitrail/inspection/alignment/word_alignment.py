@@ -116,6 +116,7 @@ def choose_heads(
     *,
     gold: Sequence[Iterable[Link]] | None = None,
     words: Words | None = None,
+    one_layer: bool = False,
 ) -> ChosenHeads:
     """Find the heads whose average aligns best, on sentences and their translations.
 
@@ -126,6 +127,7 @@ def choose_heads(
     Args:
         gold: the gold links of each pair.
         words: the words of the gold links; by default those of the views.
+        one_layer: whether all heads must be of one layer, as programs have it that return one layer's attention.
     Raises: UsageError for a model without attention to its source, or where no pair has a token on both sides.
     Cost:   0.1 s for 200 sentences of 10 words and 16 heads, on one thread, and their forced decoding; it grows with the square of the
             heads.
@@ -138,11 +140,12 @@ def choose_heads(
     pairs = [pairs[number] if gold is not None else _token_by_token(pairs[number]) for number in kept]
     layers = list(cross_layers(translator.model))
     attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
-    results = {row: _choose_in(row, attention, pairs, right) for row in WEIGHT_ROWS}
+    width = attention[0].shape[1]
+    groups = [range(at, at + width) for at in range(0, width * len(layers), width)] if one_layer else [range(width * len(layers))]
+    results = {row: _choose_in(row, attention, pairs, right, groups) for row in WEIGHT_ROWS}
     # Links shifted by one position agree as well, but no longer join the same tokens repeatedly.
     row: WeightRow = "read" if results["read"].value > (1 + MARGIN) * results["predicted"].value else "predicted"
     heads, worth, single, sentences = results[row][:4]
-    width = attention[0].shape[1]
     return ChosenHeads(
         heads=tuple((layers[head // width], head % width) for head in sorted(heads)),
         row=row,
@@ -163,11 +166,15 @@ class _Choice(NamedTuple):
 
 
 def _choose_in(
-    row: WeightRow, attention: Sequence[Weights], pairs: Sequence[AlignmentPair], gold: Sequence[Iterable[Link]] | None
+    row: WeightRow,
+    attention: Sequence[Weights],
+    pairs: Sequence[AlignmentPair],
+    gold: Sequence[Iterable[Link]] | None,
+    groups: Sequence[Sequence[int]],
 ) -> _Choice:
-    """The best heads for a given row."""
+    """The best heads for a given row, all of one group."""
     stack = HeadMatrices([_by_head(one, pair, row) for one, pair in zip(attention, pairs, strict=True)], gold=gold)
-    heads, worth = stack.search()
+    heads, worth = max((stack.search(group) for group in groups), key=lambda found: found[1])
     if gold is None:
         joined = (
             (pair.source[int(i)], token)
@@ -194,11 +201,16 @@ def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
 
     A model folder has no text to choose on. Nothing is cached: choosing takes less than a second.
     """
+    pairs = development_pairs(folder)
+    return choose_heads(translator, [one for one, _ in pairs], [other for _, other in pairs]) if pairs else all_heads(translator)
+
+
+def development_pairs(folder: Path, *, count: int = SENTENCES) -> list[tuple[str, str]]:
+    """The first pairs of a run's development set; none for a model folder."""
     source, target = folder / "data" / "dev.source", folder / "data" / "dev.target"
     if not (source.is_file() and target.is_file()):
-        return all_heads(translator)
-    pairs = [pair for pair, _ in zip(zip(lines(source), lines(target), strict=True), range(SENTENCES), strict=False)]
-    return choose_heads(translator, [one for one, _ in pairs], [other for _, other in pairs]) if pairs else all_heads(translator)
+        return []
+    return [pair for pair, _ in zip(zip(lines(source), lines(target), strict=True), range(count), strict=False)]
 
 
 def make_alignment_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> AlignmentPair:

@@ -34,7 +34,7 @@ class BlockConfig(Config):
     feed_forward: int = Field(default=256, ge=1, le=1_000_000)
     """Width F of the feed-forward layer."""
     activation: Activation = "relu"
-    """Function inside the feed-forward: relu (the paper), gelu, or swiglu (adds a gate)."""
+    """Function inside the feed-forward: relu (the paper), gelu, silu (x·sigmoid(x), also called swish), or swiglu (silu with a gate)."""
     norm: Norm = "layer"
     """Normalisation: layer (the paper), rms, or batch (padding left out of its statistics)."""
     norm_position: NormPosition = "pre"

@@ -140,6 +140,7 @@ class Transformer(TransformerEncoder, TranslationModel):
         self.target_embedding = nn.Embedding(target_vocabulary, width)
         self.source_embedding = self.target_embedding if config.tie == "all" else nn.Embedding(source_vocabulary, width)
         self.output_weight = self.target_embedding.weight if config.tie != "none" else nn.Parameter(torch.empty(target_vocabulary, width))
+        self.output_bias = nn.Parameter(torch.zeros(target_vocabulary)) if config.output_bias else None
         self.source_positions = make_positions(config)
         self.target_positions = make_positions(config)
         self.source_norm, self.target_norm = make_embedding_norm(config), make_embedding_norm(config)
@@ -188,13 +189,15 @@ class Transformer(TransformerEncoder, TranslationModel):
         return self.decoder_norm(values, torch.ones(values.shape[:2], dtype=torch.bool, device=values.device))
 
     def read_out(self, hidden: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
-        """Logits: the product of each vector with each token's output vector."""
-        return self.logits(hidden @ self.output_weight.t())
+        """Logits: the product of each vector with each token's output vector, and its bias where there is one."""
+        scores = hidden @ self.output_weight.t()
+        return self.logits(scores if self.output_bias is None else scores + self.output_bias)
 
     def loss_given(self, encoded: Encoded, batch: Batch, *, label_smoothing: float = 0.0) -> LossSum:
         """See `TranslationModel.loss_given`."""
         hidden = self.decode(batch.target_in, encoded)
-        return target_loss(hidden, batch.target_out, weight=self.output_weight, label_smoothing=label_smoothing)
+        weight, bias = self.output_weight, self.output_bias
+        return target_loss(hidden, batch.target_out, weight=weight, bias=bias, label_smoothing=label_smoothing)
 
     def _decoder_blocks(self) -> Iterable[DecoderBlock]:
         return cast(Iterable[DecoderBlock], self.decoder)

@@ -6,9 +6,9 @@ from typing import Any
 
 LAYER_NORM, RMS_NORM, AFFINE = 0, 1, 2
 """Kinds of norms; batch norm is a factor and a term for each number once its training is over."""
-RELU, GELU, SWIGLU = 0, 1, 2
+RELU, GELU, SWIGLU, SILU = 0, 1, 2, 3
 _NORMS = {"layer": LAYER_NORM, "rms": RMS_NORM, "batch": AFFINE}
-_ACTIVATIONS = {"relu": RELU, "gelu": GELU, "swiglu": SWIGLU}
+_ACTIVATIONS = {"relu": RELU, "gelu": GELU, "silu": SILU, "swiglu": SWIGLU}
 _POSITIONS = ("sinusoidal", "learned", "rotary", "none")
 
 
@@ -88,6 +88,8 @@ def tensor_shapes(config: Mapping[str, Any], *, source: int, target: int) -> dic
 def _embedding_shapes(config: Mapping[str, Any], source: int, target: int) -> dict[str, tuple[int, ...]]:
     width, tie = config["width"], config["tie"]
     found: dict[str, tuple[int, ...]] = {"output_weight": (target, width)}
+    if config.get("output_bias"):
+        found["output_bias"] = (target,)
     if tie != "all":
         found["source_embedding.weight"] = (source, width)
     if tie == "none":

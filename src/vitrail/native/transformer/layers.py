@@ -11,7 +11,7 @@ from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import Lanes, exponential, keep_first, larger, load, magnitude, multiply_add, spread, square_root, store, total
 from vitrail.native.matrices.packing import Linear
 from vitrail.native.matrices.products import multiply
-from vitrail.native.transformer.architecture import AFFINE, GELU, LAYER_NORM, RELU
+from vitrail.native.transformer.architecture import AFFINE, GELU, LAYER_NORM, RELU, SILU
 from vitrail.native.transformer.attention import attend, remember, turn
 from vitrail.native.transformer.memory import PAGE, Past, Rooms, Workspace
 from vitrail.native.transformer.packing import EPSILON, Model
@@ -85,6 +85,8 @@ def activate(model: Model, rows: int, outputs: int, z: Floats) -> None:
                 value = larger(value, zero)
             elif kind == GELU:
                 value = gelu(value)
+            elif kind == SILU:
+                value = value / (one + exponential(zero - value))
             else:
                 value = value / (one + exponential(zero - value)) * load(z, begin + hidden + k)
             store(z, to + k, value)

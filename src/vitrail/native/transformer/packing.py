@@ -185,7 +185,8 @@ class _Packer:
     def _linears(self, output: Floats) -> tuple[Linears, int]:
         widths, encoder, decoder = self.widths, self.config.encoder_layers, self.config.decoder_layers
         rows = padded(len(output), STEP)
-        bias = np.where(np.arange(rows) < len(output), np.float32(0), -np.float32(np.inf))
+        own = self.tensors.get("output_bias", np.zeros(len(output), np.float32))
+        bias = np.pad(own, (0, rows - len(output)), constant_values=-np.float32(np.inf))
         vocabulary = self._widened(np.pad(output, ((0, rows - len(output)), (0, 0))))
         qkv = ("self_attention.query", "self_attention.key", "self_attention.value")
         linears = Linears(

@@ -168,6 +168,6 @@ def _sharing(asked: Mapping[str, Any]) -> list[Choice]:
     folder = _taken_vocabulary(asked)
     if folder is None:
         return []
-    joint = find_vocabularies(folder).joint
+    found = find_vocabularies(folder)
     reason = f"as the vocabulary of {folder}"
-    return [Choice("data.subwords.joint", joint, reason), *([] if joint else [Choice("model.tie", "target", reason)])]
+    return [Choice("data.subwords.joint", found.joint, reason), *([] if found.shares_ids else [Choice("model.tie", "target", reason)])]

@@ -124,7 +124,7 @@ function normForFeedForward(c) {
 
 // ---- Feed-forward -----------------------------------------------------------------------------------------------------------
 
-const HIDDEN = { relu: "relu(x·W_1 + b_1)", gelu: "gelu(x·W_1 + b_1)", swiglu: "silu(x·W_1 + b_1) * (x·W_3 + b_3)" };
+const HIDDEN = { relu: "relu(x·W_1 + b_1)", gelu: "gelu(x·W_1 + b_1)", silu: "silu(x·W_1 + b_1)", swiglu: "silu(x·W_1 + b_1) * (x·W_3 + b_3)" };
 
 /** @param {Surroundings} c */
 function hidden(c) {
@@ -141,6 +141,7 @@ function hidden(c) {
   const words = {
     relu: t(`ReLU makes negative ones 0: ${zeros} of ${found.length} are silent for this word.`, `ReLU met les négatifs à 0 : ${zeros} sur ${found.length} se taisent pour ce mot.`),
     gelu: t("GELU lets large ones pass and fades small and negative ones.", "GELU laisse passer les grands et éteint doucement les petits et les négatifs."),
+    silu: t("SiLU lets large ones pass and fades small and negative ones.", "SiLU laisse passer les grands et éteint doucement les petits et les négatifs."),
     swiglu: t("SwiGLU: a second product decides, number by number, how much of the first may pass.", "SwiGLU : un second produit décide, nombre par nombre, combien du premier peut passer."),
   };
   return {

@@ -70,6 +70,7 @@ function erf(x) {
 export const ACTIVATIONS = {
   relu: (x) => Math.max(0, x),
   gelu: (x) => (x * (1 + erf(x / Math.SQRT2))) / 2,
+  silu: (x) => x / (1 + Math.exp(-x)),
   swiglu: (x) => x / (1 + Math.exp(-x)),
 };
 

@@ -1,0 +1,1 @@
+"""Translators in the layouts of other programs, and back."""

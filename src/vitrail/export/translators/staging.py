@@ -1,0 +1,33 @@
+"""A folder for another program: written aside, checked there, and then published whole or not at all."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from vitrail.files import is_published, make_folder, publish_folder
+from vitrail.files.owner import require_own
+
+Result = TypeVar("Result")
+_PIECE_BYTES = 1 << 24
+
+
+def publish_checked(output: Path, *, write: Callable[[Path], None], check: Callable[[Path], Result]) -> Result:
+    """Write a folder, run a check on it, and give it its name where the check raises nothing. Returns what the check returns.
+
+    Args:   write: writes files into the empty folder that it gets; other programs' own writers may be used.
+    Raises: UsageError where something else has that name; NotWritten; and what `write` and `check` raise: then nothing is left.
+    """
+    require_own({output: is_published}, what=f"{output.name}/")
+    make_folder(output.parent)
+    with tempfile.TemporaryDirectory(prefix=f"{output.name}.", dir=output.parent) as place:
+        aside = Path(place) / output.name
+        aside.mkdir()
+        write(aside)
+        result = check(aside)
+        with publish_folder(output) as out:
+            for path in sorted(aside.iterdir()):
+                with path.open("rb") as file, out.create(path.name) as copy:
+                    while piece := file.read(_PIECE_BYTES):
+                        copy.write(piece)
+    return result
