@@ -29,6 +29,7 @@ _PROGRAMS: dict[str, tuple[str, ...]] = {
     "matrices": ("native/matrices",),
     "search": ("native/search",),
     "transformer": ("native/transformer", "native/matrices", "native/search"),
+    "recurrent": ("native/recurrent", "native/matrices", "native/search"),
 }
 """Folders, below the package, of all compiled functions that a program uses; those of `native` itself are used by all. A function
 is kept with the first program that has its folder: what several programs share is a program by itself."""

@@ -1,0 +1,59 @@
+"""Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
+
+from vitrail.native.compiled import compiled_entry, compiled_inside
+from vitrail.native.matrices.products import multiply
+from vitrail.native.recurrent.layers import copy_states, decode_step, encode
+from vitrail.native.recurrent.memory import Workspace
+from vitrail.native.recurrent.packing import Model
+from vitrail.native.search.beams import begin, choose, rate, settle
+from vitrail.native.search.state import GROUP, Search
+
+# pyright: reportArgumentType=false
+# (an element of an array has no known type)
+
+WHOLE, READ, ADVANCE, SETTLE = 0, 1, 2, 3
+"""What `run` does."""
+
+
+@compiled_inside
+def _advance(model: Model, work: Workspace, search: Search, position: int) -> bool:
+    """One step of all live hypotheses, and the columns of each sentence. False where all sentences are done."""
+    rows, width, vocabulary = begin(search, position), model.shape.embedding, model.linears.vocabulary
+    if rows == 0:
+        return False
+    decode_step(model, work, rows, search.rows.places, search.rows.last)
+    for first in range(0, rows, GROUP):
+        some = min(GROUP, rows - first)
+        asked = work.rooms.y[first * width : (first + some) * width]
+        multiply(model.weights.matrices, vocabulary, 0, asked, some, work.rooms.quantised, search.rows.logits)
+        rate(search, vocabulary.outputs, first, some, position)
+    choose(search, rows)
+    return True
+
+
+@compiled_inside
+def _settle(model: Model, work: Workspace, search: Search, position: int) -> None:
+    """What `search.beams.settle` does, with the copies."""
+    settle(search, position)
+    copies = search.copies
+    for i in range(copies.number[0]):
+        copy_states(model, work, copies.sources[i], copies.targets[i])
+
+
+@compiled_entry
+def run(model: Model, work: Workspace, search: Search, what: int, position: int) -> bool:
+    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
+
+    One function for all, so that what they share is compiled once.
+    """
+    if what in (WHOLE, READ):
+        encode(model, work)
+    if what == ADVANCE:
+        return _advance(model, work, search, position)
+    if what == SETTLE:
+        _settle(model, work, search, position)
+    if what == WHOLE:
+        while _advance(model, work, search, position):
+            _settle(model, work, search, position)
+            position += 1
+    return True
