@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vitrail.config import Config, Duration, Override, build, keys, merge, parse_override, read_toml, to_toml, with_overrides
 from vitrail.errors import UsageError
-from vitrail.models.build import MODEL_KINDS
+from vitrail.models.architectures import MODEL_KINDS
 from vitrail.train.run_config import RunConfig
 
 

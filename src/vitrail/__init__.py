@@ -145,12 +145,12 @@ def load(
     Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for another
         kind of model with what only translators have: other models, engine, config or search.
     """
-    from vitrail.models.model_folder import task_of_folder
+    from vitrail.models.stored import task_of_folder
 
     task = task_of_folder(Path(path))
     if task in _CLASSES:
         from vitrail.errors import UsageError
-        from vitrail.models.build import TASK_MODELS
+        from vitrail.models.architectures import TASK_MODELS
 
         if others or engine != "auto" or config is not None or search is not None:
             expected = f"{TASK_MODELS[task]} by itself"

@@ -15,7 +15,7 @@ from vitrail.bench.busy_worker import BusyTask
 from vitrail.bench.training_speed import make_bench_corpus
 from vitrail.bench.training_worker import save_batches
 from vitrail.errors import UsageError
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.runtime.cores import WAITING
 from vitrail.runtime.machine import Machine
 

@@ -15,8 +15,9 @@ from vitrail.data.vocabularies.subwords import PAD, SubwordsConfig
 from vitrail.errors import DataError, UsageError
 from vitrail.experiments import gradients as bench
 from vitrail.experiments.gradients import CLIPPINGS, Clipping, GradientConditions, GradientHistory, GradientReport, LongPairBatches
+from vitrail.models.architectures import preset
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import build_model, preset
+from vitrail.models.build import build_model
 from vitrail.models.model_folder import save_model
 
 PAIRS = [(f"the {a} sees {n} {b}s", f"le {a} voit {n} {b}s") for a in ("fox", "owl", "cat") for b in ("tree", "star") for n in range(2, 60)]

@@ -10,7 +10,8 @@ from vitrail.bench.language_speed import LanguageRow, LanguageSpeedReport, measu
 from vitrail.bench.language_worker import LanguageSpeedTask, measure_language
 from vitrail.bench.peers.causal_peer import PlainLanguageModel
 from vitrail.data.windows import TextWindow
-from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.kinds.causal import CausalLanguageModel
 from vitrail.runtime.machine import describe_machine
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 24, "context": 8, "activation": "gelu", "dropout": 0.0}

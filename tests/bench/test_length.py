@@ -15,7 +15,8 @@ from vitrail.experiments import length as bench
 from vitrail.experiments import norms
 from vitrail.experiments.length import ARCHITECTURES, LengthConditions, LengthPoint, LengthReport
 from vitrail.experiments.length_worker import LengthResult, LengthTask
-from vitrail.models.build import count_parameters, preset
+from vitrail.models.architectures import preset
+from vitrail.models.build import count_parameters
 from vitrail.runtime.machine import describe_machine
 from vitrail.runtime.measure_in_subprocess import measure_in_subprocess
 

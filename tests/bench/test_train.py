@@ -18,8 +18,10 @@ from vitrail.config import parse_override
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import UsageError, VitrailError
-from vitrail.models.kinds.recurrent import PRESETS, Recurrent, RecurrentConfig
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.recurrent import PRESETS, RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import Recurrent
+from vitrail.models.kinds.transformer import Transformer
 
 SMALL = TransformerConfig(encoder_layers=1, decoder_layers=1, width=16, heads=2, feed_forward=32)
 PAIRS = [(f"the {a} sees {n} {b}s", f"le {a} voit {n} {b}s") for a in ("fox", "owl", "cat") for b in ("tree", "star") for n in range(2, 30)]

@@ -15,8 +15,8 @@ from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies, WordVocab
 from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import load_model, save_model
 
 TEXTS = ["a b c", "h g f", "e e e d", "b"]

@@ -24,7 +24,7 @@ from vitrail.cli import _VERBS, app, run
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
 
 SOURCE = Path(package.__file__).parent

@@ -22,8 +22,8 @@ from vitrail.inspection.alignment import word_alignment as alignment
 from vitrail.inspection.alignment.cross import LONGEST
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
 
 LINES = "ab  cd e\n\nfa be. cd ab. e f a b c d\n"

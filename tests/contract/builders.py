@@ -7,11 +7,12 @@ from torch import Tensor
 
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, CharacterVocabulary, Vocabularies
+from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import State, TranslationModel
-from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.kinds.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 LETTERS = "abcdefghijklmnop"
 

@@ -16,7 +16,7 @@ from vitrail.data.batches import Batch
 from vitrail.data.preparing.prepare import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.text_config import TextConfig, TextFile
-from vitrail.models.build import task_of
+from vitrail.models.architectures import task_of
 from vitrail.runtime.ranks import Ranks, join_ranks, leave_ranks
 from vitrail.train.loop import Learner, accumulate_gradients
 from vitrail.train.optim import Optimizer

@@ -15,14 +15,11 @@ from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabul
 from vitrail.decode.sentences.classify import Classifier
 from vitrail.decode.sentences.sigmoid_softmax import compare_outputs
 from vitrail.errors import UsageError
+from vitrail.models.architectures import ClassifierConfig
 from vitrail.models.base import Classifies, Embeds, unique_tensors
-from vitrail.models.build import ClassifierConfig, build_model
-from vitrail.models.kinds.classifier import (
-    BagClassifierConfig,
-    ClassifierModel,
-    RecurrentClassifierConfig,
-    TransformerClassifierConfig,
-)
+from vitrail.models.build import build_model
+from vitrail.models.configs.classifier import BagClassifierConfig, RecurrentClassifierConfig, TransformerClassifierConfig
+from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.models.model_folder import load_folder, save_model
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.loop import Learner, accumulate_gradients

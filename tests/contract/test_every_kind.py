@@ -14,8 +14,9 @@ from vitrail.data.examples.labelled import Labelling
 from vitrail.data.examples.masking import Masking
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
+from vitrail.models.architectures import MODEL_KINDS, read_config
 from vitrail.models.base import LanguageModel, Model, unique_tensors
-from vitrail.models.build import MODEL_KINDS, build_model, count_parameters, read_config
+from vitrail.models.build import build_model, count_parameters
 from vitrail.models.kinds.classifier import BagClassifier
 from vitrail.models.model_folder import load_folder, save_model
 from vitrail.models.transfer import take_vectors

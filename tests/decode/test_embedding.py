@@ -11,8 +11,9 @@ from vitrail.data.batches import pad_rows
 from vitrail.data.vocabularies.subwords import Vocabularies, WordVocabulary
 from vitrail.decode.sentences.embedding import Embedder, nearest_rows
 from vitrail.errors import ModelError, UsageError
+from vitrail.models.architectures import read_config
 from vitrail.models.base import Embeds, unique_tensors
-from vitrail.models.build import build_model, read_config
+from vitrail.models.build import build_model
 from vitrail.models.model_folder import save_model
 
 TEXTS = ["ann sees cats", "bob has 犬", "아이 likes cats and 犬 and bob and ann", "", "cats"]

@@ -22,8 +22,10 @@ from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.language import RecurrentLanguageModel
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.models.model_folder import save_model
 from vitrail.runtime.device import fewest_rows
 
@@ -72,14 +74,14 @@ def test_engines_are_chosen_by_name(folder: Path, monkeypatch: pytest.MonkeyPatc
     expected = Translator.load(folder, engine="torch").translate(texts)
     with pytest.raises(UsageError, match=r"engine 'jax'[\s\S]*auto or native or torch"):
         Translator.load(folder, engine="jax")
-    monkeypatch.setattr(table, "ENGINES", {"other": OtherEngine, "torch": TorchEngine})
+    monkeypatch.setattr(table, "ENGINES", {"other": lambda: OtherEngine, "torch": lambda: TorchEngine})
     for name in ("auto", "other"):
         one = Translator.load(folder, engine=name)
         assert type(one.engine) is OtherEngine and one.translate(texts) == expected
 
 
 def test_what_looks_inside_has_a_torch_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "ENGINES", {"other": OtherEngine, "torch": TorchEngine})
+    monkeypatch.setattr(table, "ENGINES", {"other": lambda: OtherEngine, "torch": lambda: TorchEngine})
     assert type(vitrail.load(folder).engine) is TorchEngine, "auto takes one that will do"
     for ask in (vitrail.load, InspectableTranslator.load):
         with pytest.raises(UsageError, match="engine other does not support inspection"):
@@ -91,7 +93,7 @@ def test_what_looks_inside_has_a_torch_engine(folder: Path, monkeypatch: pytest.
 
 def test_a_translator_is_sent_with_its_engine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engines = {"other": OtherEngine, "torch": TorchEngine}
-    monkeypatch.setattr(table, "ENGINES", engines)
+    monkeypatch.setattr(table, "ENGINES", {"other": lambda: OtherEngine, "torch": lambda: TorchEngine})
     for name, kind in engines.items():
         one = Translator.load(folder, engine=name, config=TranslateConfig(batch_sentences=1))
         other = pickle.loads(pickle.dumps(one))  # noqa: S301  (made here)

@@ -14,8 +14,10 @@ from vitrail.decode.generate import Generator
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel
-from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.kinds.causal import CausalLanguageModel
+from vitrail.models.kinds.language import RecurrentLanguageModel
 from vitrail.train.log.display import validation_line
 
 

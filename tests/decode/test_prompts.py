@@ -15,7 +15,8 @@ from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.base import Reads
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.kinds.language import RecurrentLanguageModel
 
 V, CAP = 8, 4
 PROMPTS = [(SOS,), (SOS, 5), (SOS, 4, 6, 7, 5), (SOS, 7, 7, 4), (EOS, 6)]

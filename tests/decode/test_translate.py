@@ -18,7 +18,8 @@ from vitrail.decode.textual.text_constraints import TextConstraints, spellings
 from vitrail.decode.translate import Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.models.model_folder import save_model
 from vitrail.runtime.device import fewest_rows
 

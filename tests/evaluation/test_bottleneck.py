@@ -18,8 +18,8 @@ from vitrail.errors import DataError, ModelError
 from vitrail.experiments.bottleneck import CLASSES, LEAST, logistic, mean_over_real, probe_run, probe_vectors, ridge, sentence_vectors
 from vitrail.models.base import Encoded, State, Step, TranslationModel, unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
 from vitrail.nn.losses import LossSum
 

@@ -8,12 +8,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitrail.data.batches import Batch, collate
 from vitrail.ladder.flops import Shape, training_flops
+from vitrail.models.architectures import ModelConfig, read_config
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig, read_config
-from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
-from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.causal import CausalLanguageModel
+from vitrail.models.kinds.language import RecurrentLanguageModel
+from vitrail.models.kinds.recurrent import Recurrent
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.nn.probe import trace
 
 SOURCE_VOCABULARY, TARGET_VOCABULARY = 90, 110

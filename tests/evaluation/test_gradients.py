@@ -14,8 +14,8 @@ from vitrail.errors import DataError, ModelError
 from vitrail.evaluation.gradient_norms import PlaceNorms, from_last, longest_batches, measure_gradients, record_gradients, source_gradients
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.nn.cells import Cell, CellKind, ElmanCell, make_cell
 from vitrail.nn.probe import Probe
 

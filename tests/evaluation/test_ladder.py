@@ -36,7 +36,7 @@ from vitrail.ladder.ladder_plan import (
 from vitrail.ladder.ladder_report import report_text
 from vitrail.ladder.measure import MeasuredRung, Run, read_training, rung_from_json
 from vitrail.ladder.rungs import Ladder
-from vitrail.models.build import preset
+from vitrail.models.architectures import preset
 from vitrail.models.model_folder import load_model
 from vitrail.train.choosing.choose import gather_facts
 from vitrail.train.optim import Warmup

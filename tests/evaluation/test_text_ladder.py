@@ -21,7 +21,7 @@ from vitrail.ladder.ladder_report import report_text, to_markdown
 from vitrail.ladder.measure import MeasuredRung, Run, RungLabel
 from vitrail.ladder.rungs import BITS, Ladder
 from vitrail.ladder.text_measure import compare_text_rungs, measure_text_rung, text_scores
-from vitrail.models.build import LanguageModelConfig, require_language
+from vitrail.models.architectures import LanguageModelConfig, require_language
 from vitrail.train.request import Request
 
 SETTINGS = (

@@ -16,8 +16,8 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.export.huggingface import export_huggingface, import_huggingface, largest_difference
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.causal import CausalConfig
-from vitrail.models.kinds.masked import MaskedConfig
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.configs.masked import MaskedConfig
 from vitrail.models.model_folder import load_folder, save_model
 
 transformers = pytest.importorskip("transformers")

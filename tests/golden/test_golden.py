@@ -20,8 +20,9 @@ from vitrail.decode.search_config import TranslateConfig
 from vitrail.decode.translate import Translator
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
-from vitrail.models.model_folder import FORMAT, load_model, save_model
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.model_folder import load_model, save_model
+from vitrail.models.stored import FORMAT
 from vitrail.native.compiled import has_numba
 
 HERE = Path(__file__).parent

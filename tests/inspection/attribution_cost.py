@@ -8,9 +8,10 @@ import torch
 
 from vitrail.inspection.causes import attribution
 from vitrail.models.base import TranslationModel
-from vitrail.models.kinds.recurrent import PRESETS as RECURRENT
+from vitrail.models.configs.recurrent import PRESETS as RECURRENT
+from vitrail.models.configs.transformer import PRESETS
 from vitrail.models.kinds.recurrent import Recurrent
-from vitrail.models.kinds.transformer import PRESETS, Transformer
+from vitrail.models.kinds.transformer import Transformer
 
 ROUNDS, TOKENS, VOCABULARY = 5, 19, 8000
 

@@ -8,8 +8,9 @@ from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, tra
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.translate import TranslateConfig
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.architectures import ModelConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.phrasebook.corpus import phrasebook
 
 SHORT = SearchConfig(beams=1, max_length=8)

@@ -7,10 +7,11 @@ import torch
 
 from vitrail.data.vocabularies.subwords import SubwordsConfig, train_vocabulary
 from vitrail.inspection.generator import InspectableGenerator
+from vitrail.models.architectures import LanguageModelConfig
 from vitrail.models.base import LanguageModel
-from vitrail.models.build import LanguageModelConfig, build_model
-from vitrail.models.kinds.causal import CausalConfig
-from vitrail.models.kinds.language import LanguageConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.configs.language import LanguageConfig
 
 CORPUS = [
     "the dog ate the food .",

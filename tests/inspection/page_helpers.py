@@ -11,8 +11,9 @@ from vitrail.decode.translate import TranslateConfig
 from vitrail.inspection.page import to_html
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.architectures import ModelConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.transformer import TransformerConfig
 
 LETTERS = "abcdefghijklmnop "
 

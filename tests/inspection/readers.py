@@ -9,9 +9,12 @@ from torch import nn
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, train_vocabulary
 from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller
-from vitrail.models.build import AnyConfig, build_model
-from vitrail.models.kinds.classifier import BagClassifierConfig, ClassifierModel, RecurrentClassifierConfig, TransformerClassifierConfig
-from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
+from vitrail.models.architectures import AnyConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.classifier import BagClassifierConfig, RecurrentClassifierConfig, TransformerClassifierConfig
+from vitrail.models.configs.masked import MaskedConfig
+from vitrail.models.kinds.classifier import ClassifierModel
+from vitrail.models.kinds.masked import MaskedLanguageModel
 
 LABELS = ["animal", "पशु", "動物"]
 _BLOCKS = {"encoder_layers": 2, "width": 16, "heads": 2, "feed_forward": 24, "dropout": 0.0}

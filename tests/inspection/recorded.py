@@ -14,8 +14,8 @@ from vitrail.inspection.collect import Arrays, collect
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.base import TranslationModel
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 SOURCE, TARGET = [4, 9, 6, 12, 7], [8, 5, 11]
 S, T = len(SOURCE) + 1, len(TARGET) + 1

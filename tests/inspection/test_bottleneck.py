@@ -17,9 +17,9 @@ from vitrail.inspection.bottleneck.one_vector import look_at_vector
 from vitrail.inspection.bottleneck.token_vectors import look_at_tokens
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import load_model, save_model
 
 TEXTS = [f"{name} {verb} {thing}" for name in ("ann", "bob", "<b>", "아이") for verb in ("sees", "has") for thing in ("cats", "犬")]

@@ -18,10 +18,11 @@ from vitrail.inspection.causes.parts import Head, Part, heads_of, parse_part, pa
 from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.collect import collect
 from vitrail.inspection.translator import InspectableTranslator
+from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.nn.probe import Probe
 
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))

@@ -36,7 +36,8 @@ from vitrail.inspection.film.looks import CANDIDATES, PROBES, choose_rows
 from vitrail.inspection.film.readings import ClassificationLook, MaskedLook
 from vitrail.inspection.film.record import film_alone
 from vitrail.inspection.record import Inspection
-from vitrail.models.build import AnyConfig, build_model, read_config
+from vitrail.models.architectures import AnyConfig, read_config
+from vitrail.models.build import build_model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.train import loop
 from vitrail.train.run_config import RunConfig

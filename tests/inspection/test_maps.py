@@ -23,7 +23,7 @@ from vitrail.inspection.maps.similarity import linear_cka
 from vitrail.inspection.maps.states import Pooled, read_states
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 SENTENCES = ["".join(letters) for letters in itertools.permutations("abcde", 4)][:40]
 SOME = ("pre-layer-sinusoidal", "post-layer-untied", "lstm-bahdanau-layer-norm", "gru-one-way-reversed")

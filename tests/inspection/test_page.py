@@ -19,8 +19,8 @@ from vitrail.inspection.page import to_html
 from vitrail.inspection.page.packing import pack, round8
 from vitrail.inspection.page.payload import BUDGET, check_weights, make_payload
 from vitrail.inspection.record import Inspection
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import PRESETS
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import PRESETS
 
 BASE = PRESETS["base"]
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&lt;<!--"

@@ -16,9 +16,10 @@ from vitrail.decode.translate import TranslateConfig
 from vitrail.inspection.page import to_html
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.architectures import ModelConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))
 SHARED = Vocabularies(LETTERS, LETTERS, joint=True)

@@ -25,9 +25,10 @@ from vitrail.inspection.decoding import Finished, Node
 from vitrail.inspection.maps.model_map import map_model
 from vitrail.inspection.record import Inspection
 from vitrail.inspection.translator import InspectableTranslator
-from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.architectures import ModelConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 VIEWS = ("decoding", "alignment", "beyond", "maps", "film")
 SYMBOLS = CharacterVocabulary(list("abcdefghijklmnopqrstuvwxyz <>=/&'\"()1."))

@@ -14,7 +14,8 @@ from vitrail.inspection.causes.change import Edit
 from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.patching import Patch
 from vitrail.inspection.reading.reader import InspectableClassifier, InspectableFiller, Reader
-from vitrail.models.build import build_model, read_config
+from vitrail.models.architectures import read_config
+from vitrail.models.build import build_model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 
 READERS = [*MASKED, *CLASSIFIERS]

@@ -20,8 +20,9 @@ from vitrail.inspection.maps.model_map import TextInspector, map_text
 from vitrail.inspection.maps.projector import export_embeddings, export_text_embeddings
 from vitrail.inspection.maps.states import read_states
 from vitrail.inspection.translator import InspectableTranslator
+from vitrail.models.architectures import read_config
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import build_model, read_config
+from vitrail.models.build import build_model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.model_folder import save_model
 

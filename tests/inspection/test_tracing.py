@@ -8,8 +8,8 @@ from vitrail.decode.forced import distributions
 from vitrail.inspection.causes.interventions import intervene
 from vitrail.inspection.causes.tracing import REGIONS, make_counterfactual, trace_pair, trace_pronouns, with_antecedent
 from vitrail.inspection.studies.ablation_metrics import challenge_set
-from vitrail.models.build import ModelConfig
-from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.architectures import ModelConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
 from vitrail.phrasebook.grammar import tokenise
 
 MODELS: dict[str, ModelConfig] = {

@@ -9,14 +9,11 @@ from torch.distributions import Normal, kl_divergence
 from vitrail.data.batches import collate
 from vitrail.data.vocabularies.subwords import EOS, PAD, CharacterVocabulary, Vocabularies
 from vitrail.errors import UsageError
+from vitrail.models.architectures import PRESETS
 from vitrail.models.base import Embeds
-from vitrail.models.build import PRESETS, build_model
-from vitrail.models.kinds.autoencoder import (
-    AutoencoderModel,
-    Posterior,
-    RecurrentAutoencoderConfig,
-    TransformerAutoencoderConfig,
-)
+from vitrail.models.build import build_model
+from vitrail.models.configs.autoencoder import RecurrentAutoencoderConfig, TransformerAutoencoderConfig
+from vitrail.models.kinds.autoencoder import AutoencoderModel, Posterior
 
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))
 BOTH = Vocabularies(LETTERS, LETTERS, joint=True)

@@ -14,7 +14,8 @@ from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, UNK, CharacterVocabulary, Vocabularies, WordVocabulary
 from vitrail.data.vocabularies.vocabulary import Subwords
 from vitrail.models.build import build_model
-from vitrail.models.kinds.classifier import BagClassifier, BagClassifierConfig
+from vitrail.models.configs.classifier import BagClassifierConfig
+from vitrail.models.kinds.classifier import BagClassifier
 from vitrail.nn.bag import ngram_rows
 from vitrail.nn.probe import trace
 from vitrail.vectors.ngrams import bucket_of, word_hashes

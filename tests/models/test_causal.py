@@ -15,7 +15,8 @@ from vitrail.data.vocabularies.vocabulary import CharacterVocabulary
 from vitrail.data.windows import TextWindow
 from vitrail.decode.perplexity import measure_text
 from vitrail.errors import UsageError
-from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel, CausalState
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.kinds.causal import CausalLanguageModel, CausalState
 
 V, CONTEXT = 14, 12
 NEAR = {"atol": 1e-6, "rtol": 1e-6}
@@ -214,7 +215,8 @@ def test_perplexity_in_windows_counts_every_token_once(stride: int | None, lines
 
 
 def test_a_preset_is_what_the_field_calls_mini(tmp_path: Path) -> None:
-    from vitrail.models.build import count_parameters, make_model, preset
+    from vitrail.models.architectures import preset
+    from vitrail.models.build import count_parameters, make_model
 
     made = make_model(preset("gpt-mini", task="language"), source=65, target=65)
     assert count_parameters(made)["total"] == 65 * 128 + 4 * (4 * (128 * 128 + 128) + 2 * 128 * 512 + 512 + 128 + 4 * 128) + 2 * 128

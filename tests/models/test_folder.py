@@ -23,8 +23,9 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.files import checked_reading, publish_folder
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model, count_parameters
-from vitrail.models.kinds.transformer import TransformerConfig
-from vitrail.models.model_folder import FORMAT, fill, load_model, save_model
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.model_folder import fill, load_model, save_model
+from vitrail.models.stored import FORMAT
 
 CONFIG = TransformerConfig(encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8)
 BOTH = CharacterVocabulary(list("abcdef"))

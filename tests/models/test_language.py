@@ -14,7 +14,8 @@ from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.search.beams import beam_search
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.kinds.language import RecurrentLanguageModel
 from vitrail.nn.layers import Dropout
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.resume.carry import Carried

@@ -22,7 +22,8 @@ from vitrail.data.vocabularies.subwords import (
 )
 from vitrail.decode.sentences.masked import MASK, MaskFiller, measure_masked
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
+from vitrail.models.configs.masked import MaskedConfig
+from vitrail.models.kinds.masked import MaskedLanguageModel
 
 V = 14
 POSITIONS = ["sinusoidal", "learned", "rotary", "none"]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from vitrail.data.batches import collate
 from vitrail.decode.forced import forced_decode
 from vitrail.models.base import TranslationModel
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.kinds.language import RecurrentLanguageModel
 from vitrail.models.places import ATTENTION_SIDES as ATTENTIONS
 from vitrail.models.places import Place, attentions, find, gradient_places, group_of, layer_of, layer_outputs, rank, side_of
 from vitrail.nn.attention import MultiHeadAttention

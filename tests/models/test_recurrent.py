@@ -11,8 +11,9 @@ from vitrail.config import build
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.errors import UsageError
-from vitrail.models.build import read_config
-from vitrail.models.kinds.recurrent import Recurrent, RecurrentConfig
+from vitrail.models.architectures import read_config
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.kinds.recurrent import Recurrent
 from vitrail.nn.probe import trace
 from vitrail.train.run_config import RunConfig
 

@@ -15,10 +15,11 @@ from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel, Model, unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.causal import CausalConfig
-from vitrail.models.kinds.language import LanguageConfig, RecurrentLanguageModel
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.language import RecurrentLanguageModel
 from vitrail.models.model_folder import LoadedFolder
 from vitrail.models.transfer import Asked, Part, Role, describe_parts, fitting_settings, require_fitting, require_untangled, take
 
@@ -226,8 +227,8 @@ def test_rows_beyond_the_vocabulary_are_no_tokens() -> None:
 
 def test_an_encoder_goes_from_a_masked_model_to_a_translator_and_a_classifier_and_back() -> None:
     """The rows of the mask and of what else stands for no text are not tokens of the others."""
-    from vitrail.models.kinds.classifier import TransformerClassifierConfig
-    from vitrail.models.kinds.masked import MaskedConfig
+    from vitrail.models.configs.classifier import TransformerClassifierConfig
+    from vitrail.models.configs.masked import MaskedConfig
 
     donor = built(MaskedConfig.model_validate(BLOCKS | {"encoder_layers": 2}), TEXT, seed=1)
     assert len(donor.source_embedding.weight) > TEXT.source.size

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from vitrail.data.vocabularies.subwords import SOS
-from vitrail.models.kinds.transformer import PRESETS, Transformer
+from vitrail.models.configs.transformer import PRESETS
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.nn.probe import Probe, shorten_lookups
 
 ROUNDS, STEPS, VOCABULARY = 120, 20, 8000

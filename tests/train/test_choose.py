@@ -14,7 +14,7 @@ from vitrail.config import merge, with_overrides
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import BEFORE_CHARACTERS
 from vitrail.errors import UsageError
-from vitrail.models.build import MODEL_KINDS, PRESETS, TASK_MODELS
+from vitrail.models.architectures import MODEL_KINDS, PRESETS, TASK_MODELS
 from vitrail.train.choosing import choose_labels, choose_text
 from vitrail.train.choosing.choose import (
     LEARNING_RATES,

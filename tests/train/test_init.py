@@ -16,7 +16,8 @@ from vitrail.config import Override, parse_override
 from vitrail.data.data_config import DataConfig
 from vitrail.errors import ModelError, TrainingError, UsageError
 from vitrail.models.base import unique_tensors
-from vitrail.models.model_folder import digest_of_folder, load_folder
+from vitrail.models.model_folder import load_folder
+from vitrail.models.stored import digest_of_folder
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.request import Request, plan_run, to_run_config
 from vitrail.train.resume import checkpoints

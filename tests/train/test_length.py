@@ -8,7 +8,7 @@ import pytest
 from tests.train.training_runs import logged, run, tiny
 
 from vitrail.config import Override, build
-from vitrail.models.build import PRESETS, TASK_DATA, task_of
+from vitrail.models.architectures import PRESETS, TASK_DATA, task_of
 from vitrail.train.choosing.schedule_length import describe_length, highest_share, warn_of_warmup
 from vitrail.train.optim import Warmup
 from vitrail.train.request import Request, plan_run, read_recipe, recipes, to_run_config

@@ -16,8 +16,9 @@ from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, CharacterVocabulary, Vocabularies
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.classifier import BagClassifier, BagClassifierConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.classifier import BagClassifierConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.classifier import BagClassifier
 from vitrail.models.places import distances
 from vitrail.nn.losses import LossSum
 from vitrail.train.optim import Optimizer, OptimizerConfig, ScheduleConfig, Warmup, rate, update_moving_average

@@ -9,7 +9,7 @@ import torch
 from same_bits import final, require_same
 from training_runs import Fault, Trainer, run, tiny, train_in_ranks, write_text
 
-from vitrail.models.build import MODEL_KINDS, TASK_DATA
+from vitrail.models.architectures import MODEL_KINDS, TASK_DATA
 from vitrail.train.request import to_run_config
 from vitrail.train.run_config import RunConfig
 

@@ -18,7 +18,7 @@ from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import DataError, UsageError, VitrailError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
 from vitrail.vectors import load_vectors
 from vitrail.vectors.training.config import NgramsConfig, TokensConfig, VectorsConfig

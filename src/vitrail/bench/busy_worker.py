@@ -12,8 +12,8 @@ import torch
 
 from vitrail.bench.training_worker import fresh_model, load_batches, make_learner
 from vitrail.data.vocabularies.subwords import PAD
+from vitrail.models.architectures import read_translator
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import read_translator
 from vitrail.runtime.device import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.loop import update
 

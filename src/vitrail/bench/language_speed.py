@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from vitrail.bench.language_worker import LanguageMaker, LanguageSpeed, LanguageSpeedTask
-from vitrail.models.build import preset
-from vitrail.models.kinds.causal import CausalConfig
+from vitrail.models.architectures import preset
+from vitrail.models.configs.causal import CausalConfig
 from vitrail.runtime.device import Precision
 from vitrail.runtime.machine import Machine, describe_machine
 from vitrail.runtime.measure_in_subprocess import measure_in_subprocess

@@ -16,7 +16,8 @@ from vitrail.bench.peers.causal_peer import PlainLanguageModel
 from vitrail.data.text_config import TextConfig, TextFile
 from vitrail.data.windows import TextWindow
 from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.causal import CausalConfig, CausalLanguageModel
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.kinds.causal import CausalLanguageModel
 from vitrail.runtime.device import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.loop import Learner, update

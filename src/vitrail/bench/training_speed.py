@@ -23,8 +23,8 @@ from vitrail.data.batches import Batch, Batches
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import SubwordsConfig, train_vocabularies
 from vitrail.errors import DataError, UsageError
-from vitrail.models.build import AnyModelConfig, ModelConfig, require_translator
-from vitrail.models.build import preset as named_model
+from vitrail.models.architectures import AnyModelConfig, ModelConfig, require_translator
+from vitrail.models.architectures import preset as named_model
 from vitrail.phrasebook.corpus import phrasebook
 from vitrail.runtime.device import Precision
 from vitrail.runtime.machine import Machine, describe_machine

@@ -22,8 +22,9 @@ from vitrail.data.batches import Batch
 from vitrail.data.preparing.prepare import DataConfig
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.data.vocabularies.subwords import PAD
+from vitrail.models.architectures import ModelConfig, read_translator
 from vitrail.models.base import TranslationModel, unique_tensors
-from vitrail.models.build import ModelConfig, make_model, read_translator
+from vitrail.models.build import make_model
 from vitrail.runtime.device import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.runtime.ranks import Ranks
 from vitrail.train.loop import Learner, update

@@ -19,7 +19,8 @@ from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.decode.textual.spelling import Spelling, StopRule, StopStrings
 from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel
-from vitrail.models.model_folder import load_folder, of_another_task
+from vitrail.models.model_folder import load_folder
+from vitrail.models.stored import of_another_task
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 MOST_TOKENS = 200

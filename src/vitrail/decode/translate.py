@@ -4,18 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, overload
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 
 from vitrail import renamed
 from vitrail.data.cleaning.normalise import AS_TEXT, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe, renumbered
-from vitrail.decode.engines.table import make_engine, suitable
-from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.engines.table import engine_named, make_engine, suitable
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
-from vitrail.decode.search.ensemble import Translating
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.textual.facts import longest_source, search_of, several_sentences
@@ -24,9 +20,14 @@ from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, join_parts
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
 from vitrail.decode.textual.text_constraints import TextConstraints, joining, to_constraints
-from vitrail.models.kinds.autoencoder import AutoencoderModel
-from vitrail.models.model_folder import load_model
-from vitrail.runtime.device import Device, choose_device, set_threads, survive_forks
+from vitrail.models.architectures import task_of
+from vitrail.models.stored import read_stored_translator
+from vitrail.runtime.machine import Device
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitrail.decode.search.ensemble import Translating
 
 AnyTranslator = TypeVar("AnyTranslator", bound="Translator")
 
@@ -56,22 +57,22 @@ class Translator:
 
     def __init__(
         self,
-        model: Translating | Engine,
+        model: "Translating | Engine",
         *,
         vocabularies: Vocabularies,
         config: TranslateConfig | None = None,
-        device: torch.device | None = None,
+        device: "torch.device | None" = None,
         longest_source: int | None = None,
         several_sentences: float | None = None,
         languages: tuple[str, str] = ("", ""),
         normalisation: Normalisation | None = None,
     ) -> None:
         self.vocabularies, self.languages = vocabularies, languages
-        self.normalisation = _reading(model, None) if normalisation is None else normalisation
+        self.normalisation = _reading(None, autoencoder=_is_autoencoder(model)) if normalisation is None else normalisation
         self.config = TranslateConfig() if config is None else config
         self.search = self.config.search or SearchConfig()
         """The default search settings of calls."""
-        self.engine: Engine = model if isinstance(model, Engine) else TorchEngine(model, device=device, config=self.config)
+        self.engine: Engine = model if isinstance(model, Engine) else _with_torch(model, device, self.config)
         """What searches."""
         suitable(self.engine.name, among=self.engines)
         limit = self.config.max_source_tokens
@@ -85,7 +86,6 @@ class Translator:
         limit, seed = self.config.max_source_tokens, self.config.seed
         self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed)
         self._joins = lru_cache(maxsize=65536)(joining(self.vocabularies.target))
-        survive_forks()
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another process: plain bytes in place of models and vocabularies. See docs/programs.md."""
@@ -97,7 +97,7 @@ class Translator:
         name, packed, files = state.pop("packed")
         vars(self).update(state)
         self.vocabularies = Vocabularies.from_bytes(files)
-        self.engine = suitable(name)[0].unpack(packed, self.vocabularies, config=self.config)
+        self.engine = engine_named(name).unpack(packed, self.vocabularies, config=self.config)
         self._begin()
 
     @classmethod
@@ -115,26 +115,24 @@ class Translator:
 
         Args:
             engine: native, torch, or auto for the first of them that can compute with the models; see docs/engine.md.
-            threads: processor threads for this whole process (0: one for each core); None leaves them as they are.
+            threads: processor threads (0: one for each core), with torch for this whole process; None leaves them as they are.
             search: search settings, or changes to those of the (first) model, such as {"beams": 1}.
         Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for an unknown
         engine, or one that cannot compute with the models.
         """
-        if threads is not None:
-            set_threads(threads)
-        kinds, place = suitable(engine, among=cls.engines), choose_device(device)
-        loaded = [load_model(Path(folder), device=place) for folder in (path, *others)]
+        names = suitable(engine, among=cls.engines)
+        stored = [read_stored_translator(Path(folder)) for folder in (path, *others)]
+        facts = stored[0].facts
         config = TranslateConfig() if config is None else config
-        config = config.model_copy(update={"search": search_of(loaded[0].facts, config.search, search, origin=str(path))})
-        facts = loaded[0].facts
+        config = config.model_copy(update={"search": search_of(facts, config.search, search, origin=str(path))})
         return cls(
-            make_engine(kinds, loaded, device=place, config=config),
-            vocabularies=loaded[0].vocabularies,
+            make_engine(names, stored, device=device, threads=threads, config=config),
+            vocabularies=stored[0].vocabularies,
             config=config,
-            longest_source=longest_source(loaded),
-            several_sentences=several_sentences(loaded),
+            longest_source=longest_source(stored),
+            several_sentences=several_sentences(stored),
             languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
-            normalisation=_reading(loaded[0].model, facts.get("source_normalization")),
+            normalisation=_reading(facts.get("source_normalization"), autoencoder=task_of(stored[0].config) == "autoencoding"),
         )
 
     @overload
@@ -317,6 +315,20 @@ class Translator:
         )
 
 
-def _reading(model: object, fact: Any) -> Normalisation:
+def _with_torch(model: "Translating", device: "torch.device | None", config: TranslateConfig) -> Engine:
+    from vitrail.decode.engines.torch import TorchEngine
+
+    return TorchEngine(model, device=device, config=config)
+
+
+def _is_autoencoder(model: "Translating | Engine") -> bool:
+    if isinstance(model, Engine):
+        return False
+    from vitrail.models.kinds.autoencoder import AutoencoderModel
+
+    return isinstance(model, AutoencoderModel)
+
+
+def _reading(fact: Any, *, autoencoder: bool) -> Normalisation:
     """How a model reads sources. Args: fact: what its folder says of it."""
-    return AS_TEXT if fact is None and isinstance(model, AutoencoderModel) else Normalisation.from_fact(fact)
+    return AS_TEXT if fact is None and autoencoder else Normalisation.from_fact(fact)

@@ -20,12 +20,14 @@ from vitrail.decode.translate import TranslateConfig, Translation, Translator
 from vitrail.errors import ModelError, UsageError
 from vitrail.evaluation.learned import LONGEST, spread
 from vitrail.files import read_json_lines
+from vitrail.models.architectures import TASK_MODELS, TaskName, task_of
 from vitrail.models.base import AutoregressiveModel, LanguageModel, Model, TranslationModel, unique_tensors
-from vitrail.models.build import TASK_MODELS, TaskName, build_model, task_of
+from vitrail.models.build import build_model
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.models.kinds.masked import MaskedLanguageModel
-from vitrail.models.model_folder import LoadedFolder, load_folder, model_folder
+from vitrail.models.model_folder import LoadedFolder, load_folder
+from vitrail.models.stored import model_folder
 from vitrail.train.resume import checkpoints
 from vitrail.train.run_config import RunConfig
 from vitrail.train.starting.warm_start import as_trained

@@ -21,9 +21,10 @@ from vitrail.data.vocabularies.subwords import SubwordsConfig, Vocabularies, tra
 from vitrail.errors import DataError, UsageError
 from vitrail.evaluation.gradient_norms import PlaceNorms, longest_batches, measure_gradients
 from vitrail.files import Recognise, is_json_with
+from vitrail.models.architectures import ModelConfig
+from vitrail.models.architectures import preset as named_model
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig, build_model
-from vitrail.models.build import preset as named_model
+from vitrail.models.build import build_model
 from vitrail.models.model_folder import load_model
 from vitrail.nn.cells import Cell
 from vitrail.phrasebook.corpus import phrasebook

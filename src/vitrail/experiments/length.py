@@ -15,7 +15,7 @@ from vitrail.bench.training_worker import fresh_model
 from vitrail.errors import UsageError
 from vitrail.experiments.length_worker import DECODE_WARMUP, TRAIN_WARMUP, LengthResult, LengthTask
 from vitrail.files import Recognise, is_json_with
-from vitrail.models.build import ModelConfig, preset
+from vitrail.models.architectures import ModelConfig, preset
 from vitrail.reports.charts import Section, Series, bullets, html_figure, is_page, line_chart, page, paragraph, series_table
 from vitrail.reports.report_files import write_report_files
 from vitrail.runtime.device import Precision

@@ -15,8 +15,8 @@ import torch
 from vitrail.bench.training_worker import fresh_model, make_learner
 from vitrail.data.batches import Batch, collate
 from vitrail.data.vocabularies.subwords import EOS, SOS
+from vitrail.models.architectures import read_translator
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import read_translator
 from vitrail.runtime.device import Precision, choose_dtype, keep_freed_memory, seed_all, set_threads
 from vitrail.train.loop import update
 

@@ -19,10 +19,10 @@ from vitrail.bench.training_worker import fresh_model, make_learner
 from vitrail.data.batches import Batch, Batches, collate
 from vitrail.data.vocabularies.subwords import Subwords, SubwordsConfig, train_vocabularies
 from vitrail.errors import UsageError
+from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import TranslationModel
-from vitrail.models.build import ModelConfig
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.phrasebook.corpus import phrasebook
 from vitrail.runtime.device import seed_all, set_threads
 from vitrail.runtime.machine import Machine, describe_machine

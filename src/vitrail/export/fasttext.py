@@ -10,7 +10,7 @@ from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, SPECIAL, Vocabularies, WordVocabulary
 from vitrail.data.vocabularies.vocabulary import SPACED
 from vitrail.errors import DataError
-from vitrail.models.kinds.classifier import BagClassifierConfig
+from vitrail.models.configs.classifier import BagClassifierConfig
 from vitrail.models.model_folder import save_model
 from vitrail.vectors.formats.fasttext import SupervisedModel, read_supervised
 from vitrail.vectors.ngrams import LINE_END, Matrix

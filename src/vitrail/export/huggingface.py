@@ -16,10 +16,11 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.export.layouts import MaskedType, Weight, from_layout, gpt2_layout, masked_layout, masked_root, neox_layout, to_layout
 from vitrail.export.tokenizer_json import tokenizer_config, tokenizer_json
 from vitrail.files import make_folder, publish_folder, write_file
+from vitrail.models.architectures import read_config
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import build_model, read_config
-from vitrail.models.kinds.causal import CausalConfig
-from vitrail.models.kinds.masked import MaskedConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.configs.masked import MaskedConfig
 from vitrail.models.model_folder import LoadedFolder, load_folder, save_model
 from vitrail.nn.positions import sinusoids
 

@@ -48,7 +48,7 @@ from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.collect import Arrays
 from vitrail.inspection.decoding import Decoding, piece_of
 from vitrail.inspection.words import group
-from vitrail.models.build import read_config
+from vitrail.models.architectures import read_config
 from vitrail.models.places import ATTENTION_SIDES, Attention, AttentionType, Place, attentions
 from vitrail.models.places import Side as SideName
 

@@ -29,7 +29,7 @@ from vitrail.ladder.measure import MeasuredRung, Run, RungLabel, compare_rungs, 
 from vitrail.ladder.rung_worker import read_process
 from vitrail.ladder.rungs import Ladder, Rung, RungComparison
 from vitrail.ladder.text_measure import compare_text_rungs, measure_text_rung
-from vitrail.models.build import MODEL_KINDS, TaskName
+from vitrail.models.architectures import MODEL_KINDS, TaskName
 from vitrail.phrasebook.corpus import Phrasebook
 from vitrail.runtime.stopping import StopRequest
 from vitrail.train.choosing.choose import LEAST_STEPS

@@ -32,8 +32,8 @@ from vitrail.data.preparing.prepare import Prepared
 from vitrail.data.preparing.prepared import PreparedText
 from vitrail.data.text_config import TextConfig
 from vitrail.data.windows import Windows
-from vitrail.models.base import Shape
-from vitrail.models.build import LanguageModelConfig, ModelConfig, require_language
+from vitrail.models.architectures import LanguageModelConfig, ModelConfig, require_language
+from vitrail.models.configs.blocks import Shape
 from vitrail.train.run_config import RunConfig
 
 

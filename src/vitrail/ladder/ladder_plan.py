@@ -18,7 +18,8 @@ from vitrail.data.text_config import TextConfig
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
 from vitrail.ladder.flops import StepCost, shape_of, step_cost
-from vitrail.models.build import LanguageModelConfig, ModelConfig, TaskName, build_model, count_parameters, preset, read_config
+from vitrail.models.architectures import LanguageModelConfig, ModelConfig, TaskName, preset, read_config
+from vitrail.models.build import build_model, count_parameters
 from vitrail.runtime.cores import usable_cores
 from vitrail.train.choosing.choose import PRESET, Choice, CorpusFacts, choose, gather_facts, still_automatic, to_table
 from vitrail.train.choosing.choose_text import TextFacts, choose_for_text, gather_text_facts

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vitrail.evaluation.curves import GradientCurve, LearningCheck, Point, TrainingEstimate
 from vitrail.evaluation.scores import Comparison, Score
 from vitrail.evaluation.slices import Band, Share
-from vitrail.models.build import TaskName
+from vitrail.models.architectures import TaskName
 
 BITS = "bits a byte"
 """The first score of a language model, the one that can be compared between vocabularies."""

@@ -16,7 +16,8 @@ from vitrail.config import Config
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import is_published, publish_folder, verify_folder
 from vitrail.models.base import unique_tensors
-from vitrail.models.model_folder import load_folder, model_folder, save_model
+from vitrail.models.model_folder import load_folder, save_model
+from vitrail.models.stored import model_folder
 from vitrail.nn.attention import MultiHeadAttention
 from vitrail.nn.cells import Cell
 from vitrail.nn.layers import FeedForward

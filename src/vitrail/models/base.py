@@ -125,17 +125,6 @@ class Encoded(NamedTuple):
     """The last states of a recurrent encoder, concatenated: all that a decoder without attention gets of the source."""
 
 
-class Shape(NamedTuple):
-    """The amount of work of a batch."""
-
-    rows: int
-    source: int
-    """Positions in each row, <eos> and padding counted."""
-    target: int
-    real: int
-    """Target positions of all rows that are not padding."""
-
-
 class Model(nn.Module, ABC):
     """A trainable model: it computes the summed loss of a batch."""
 

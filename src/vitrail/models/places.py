@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from vitrail.nn.cells import CellKind
+from vitrail.nn.options import CellKind
 
 Side = Literal["source", "target"]
 """The half of a translator: source (encoder) or target (decoder)."""

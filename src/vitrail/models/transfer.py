@@ -10,10 +10,10 @@ from torch import Tensor
 from vitrail.data.vocabularies.matching import MatchedRows, match_rows
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import UsageError
+from vitrail.models.architectures import AnyConfig
 from vitrail.models.base import Model
-from vitrail.models.build import AnyConfig
-from vitrail.models.kinds.blocks import BlockConfig, CellsConfig
-from vitrail.models.kinds.classifier import BagClassifierConfig
+from vitrail.models.configs.blocks import BlockConfig, CellsConfig
+from vitrail.models.configs.classifier import BagClassifierConfig
 from vitrail.models.model_folder import LoadedFolder
 from vitrail.models.places import HALVES, TABLES, Side, group_of, numbered, rank
 from vitrail.vectors.embedding_rows import EmbeddingRows, rows_for

@@ -1,7 +1,7 @@
 """Recurrent cells written as their equations. Whole sequences run on torch's fused kernels where these are faster and no hook is set."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vitrail.nn.layers import MaskedBatchNorm
+from vitrail.nn.options import CELL_SIZES, CellKind, CellNorm
 from vitrail.nn.probe import Probe
 
-CellKind = Literal["rnn", "gru", "lstm"]
-CellNorm = Literal["none", "layer", "batch"]
 Carry = tuple[Float[Tensor, "B D"], ...]
 """The state that a cell passes to the next time step: (h,) of an Elman network or GRU, (h, c) of an LSTM."""
 
@@ -132,7 +131,7 @@ _ONE_LAYER = (True, 1, 0.0, True, False, True)
 class ElmanCell(Cell):
     """h' = tanh(W·x + b + U·h + b'). Source: Elman 1990; tanh as is usual."""
 
-    gates, parts = 1, 1
+    gates, parts = CELL_SIZES["rnn"]
 
     def step(self, projected: Float[Tensor, "B GD"], carry: Carry) -> Carry:
         """One time step."""
@@ -152,7 +151,7 @@ class GRUCell(Cell):
     Source: Cho et al. 2014. Differs from it: r is applied after U_n, as in torch and cuDNN, and z keeps the old state rather than the new.
     """
 
-    gates, parts = 3, 1
+    gates, parts = CELL_SIZES["gru"]
 
     def __init__(self, input_width: int, width: int, *, norm: CellNorm = "none") -> None:
         super().__init__(input_width, width, norm=norm)
@@ -182,7 +181,7 @@ class LSTMCell(Cell):
     (1: Jozefowicz et al. 2015), so that a new cell keeps its state.
     """
 
-    gates, parts = 4, 2
+    gates, parts = CELL_SIZES["lstm"]
     _fused_on_cpu = True
 
     def __init__(self, input_width: int, width: int, *, norm: CellNorm = "none", forget_bias: float = 1.0) -> None:

@@ -9,11 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from vitrail.nn.options import Activation, Norm, NormPosition, Pooling
 from vitrail.nn.probe import Probe
-
-Activation = Literal["relu", "gelu", "swiglu"]
-Norm = Literal["layer", "rms", "batch"]
-NormPosition = Literal["pre", "post"]
 
 
 class Dropout(nn.Module):
@@ -144,3 +141,11 @@ class Residual(nn.Module):
         if self.position == "pre":
             return self.sum(values + self.dropout(sublayer(self.normed(self.norm(values, keep)))))
         return self.normed(self.norm(self.sum(values + self.dropout(sublayer(values))), keep))
+
+
+def pool(values: Float[Tensor, "B S D"], keep: Bool[Tensor, "B S"], how: Pooling) -> Float[Tensor, "B D"]:
+    """One vector for each row: v_1, or sum_i v_i / n over the n real positions. Precondition: each row has one."""
+    if how == "first":
+        return values[:, 0]
+    weights = keep.to(values.dtype)[:, :, None]
+    return (values * weights).sum(1) / weights.sum(1)

@@ -5,7 +5,7 @@ Never imports torch.
 
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 SPIN_COUNT = 10_000
@@ -14,6 +14,8 @@ another busy process, each waiting thread uses the time that the other one needs
 WAITING = {"GOMP_SPINCOUNT": str(SPIN_COUNT), "KMP_BLOCKTIME": "1"}
 """The settings for GNU's OpenMP (Linux), and for LLVM's and Intel's (macOS, Windows; the least number of milliseconds above 0)."""
 _SAID = ("OMP_WAIT_POLICY", *WAITING)
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+"""The variables by which users set the number of threads; torch heeds the first."""
 KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 """How many compiled kernels oneDNN caches. It makes one for every shape, and batches of text have many shapes: with its default of 1,024 a
 training that needs 1.4 GB takes 2.3 GB, and is not faster (docs/experiments.md, "What a training holds")."""
@@ -54,6 +56,17 @@ def usable_cores(root: Path = Path("/")) -> int:
         allowed = os.cpu_count() or 1
     quotas = [_quota(group) for group in control_groups("cpu", root)]
     return max(1, min([allowed, *(-(-quota // period) for quota, period in filter(None, quotas) if quota > 0 and period > 0)]))
+
+
+def usual_threads(environment: Mapping[str, str] = os.environ) -> int:
+    """The threads of a process that was not told how many: torch's where it is loaded, or those that it would have by the variables
+    that it reads; else one for each core.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        return torch.get_num_threads()
+    said = (environment.get(name, "").partition(",")[0].strip() for name in THREADS)
+    return next((int(number) for number in said if number.isdecimal() and int(number)), usable_cores())
 
 
 def _quota(group: Path) -> tuple[int, int] | None:

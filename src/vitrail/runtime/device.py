@@ -11,9 +11,9 @@ import torch
 
 from vitrail.errors import UsageError
 from vitrail.runtime.contention import start_watching
-from vitrail.runtime.cores import usable_cores
+from vitrail.runtime.cores import THREADS, usable_cores
+from vitrail.runtime.machine import Device
 
-Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "bf16", "fp32"]
 
 
@@ -44,7 +44,7 @@ def set_threads(threads: int) -> int:
     similar variables, or an earlier lower number, take precedence. While other programs use the same cores, threads wait for each other
     more briefly (`contention`).
     """
-    asked = any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"))
+    asked = any(os.environ.get(name) for name in THREADS)
     if not threads and not asked and (cores := usable_cores()) < torch.get_num_threads():
         threads = cores
     if threads:

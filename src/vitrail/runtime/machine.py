@@ -1,14 +1,19 @@
-"""The machine of a measurement."""
+"""The machine: what a measurement says of it, and whether it has a GPU. Imports torch only to ask about a GPU that may be there."""
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from vitrail.runtime.cores import usable_cores
 
+Device = Literal["auto", "cpu", "cuda"]
 _PACKAGES = ("vitrail", "torch", "transformers")
+_GPU_FILES = ("nvidia*", "nvhost*", "nvgpu*", "nvmap", "kfd", "dxg")
+"""What Linux has below /dev for the GPUs that torch computes on: those of NVIDIA, its boards, AMD, and Windows where Linux runs in it."""
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,12 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def has_gpu(devices: Path = Path("/dev")) -> bool:
+    """Whether torch sees a GPU. Where the system has none, it is not asked. Args: devices: the folder of the system's devices."""
+    if sys.platform == "darwin" or (sys.platform == "linux" and not any(any(devices.glob(name)) for name in _GPU_FILES)):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

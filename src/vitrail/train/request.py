@@ -187,7 +187,7 @@ def to_run_config(table: dict[str, Any], *, origin: str = "settings") -> "RunCon
 
     Raises UsageError naming every key that is wrong.
     """
-    from vitrail.models.build import preset
+    from vitrail.models.architectures import preset
     from vitrail.train.run_config import RunConfig
 
     rest = {key: value for key, value in table.items() if key != PRESET}

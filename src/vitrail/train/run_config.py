@@ -10,7 +10,7 @@ from vitrail.data.data_config import DataConfig
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.adapters import LoraConfig
-from vitrail.models.build import PRESETS, TASK_DATA, TASK_MODELS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
+from vitrail.models.architectures import PRESETS, TASK_DATA, TASK_MODELS, AnyModelConfig, ModelConfig, TaskName, require_translator, task_of
 from vitrail.runtime.device import Device, Precision
 from vitrail.train.optim import OptimizerConfig, ScheduleConfig
 from vitrail.train.starting.init_config import InitConfig

@@ -21,7 +21,7 @@ from vitrail.data.preparing.paths import find_texts
 from vitrail.data.preparing.prepared import is_prepared, open_data
 from vitrail.errors import UsageError, VitrailError
 from vitrail.files import Recognise, holds, is_json_with, is_log_with, is_published, require_folder, require_own, start_of
-from vitrail.models.model_folder import is_model
+from vitrail.models.stored import is_model
 from vitrail.train.resume import checkpoints
 
 CONFIG, CHOICES = "config.toml", "choices.json"

@@ -19,8 +19,8 @@ from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
 
 WORDS = "a b c d e f g h"

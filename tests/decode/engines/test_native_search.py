@@ -17,7 +17,8 @@ from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.native.matrices.packing import Precision
 from vitrail.native.transformer.architecture import Architecture
 

@@ -11,7 +11,7 @@ from planted_runs import copy, other_model, train_tiny
 from torch import Tensor
 
 from vitrail.doctor.examine import examine
-from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
 
 RIGHT = 6e-3
 RATES = (1, 10, 100, 1000, 1 / 30, 1 / 1000)

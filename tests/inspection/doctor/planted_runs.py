@@ -12,8 +12,9 @@ from torch import Tensor
 from vitrail.config import build, merge
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.files import JsonLines, seal, unseal
+from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import ModelConfig, build_model
+from vitrail.models.build import build_model
 from vitrail.models.model_folder import load_folder, load_model, save_model
 from vitrail.phrasebook.corpus import phrasebook
 from vitrail.train.run import train

@@ -16,8 +16,8 @@ from vitrail.doctor.examine import CHECKS, examine
 from vitrail.doctor.findings import Diagnosis, Finding
 from vitrail.errors import ModelError
 from vitrail.files import FolderLock, read_json_lines, seal, unseal
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from vitrail.doctor.findings import Diagnosis, Finding
 from vitrail.doctor.run_under_test import read_run_folder
 from vitrail.evaluation.gradient_norms import measure_gradients, real_positions
 from vitrail.evaluation.learned import word_entropy
+from vitrail.models.architectures import MODEL_KINDS, read_config
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import MODEL_KINDS, build_model, read_config
+from vitrail.models.build import build_model
 from vitrail.models.model_folder import save_model
 from vitrail.nn.probe import trace
 

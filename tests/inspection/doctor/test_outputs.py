@@ -10,7 +10,7 @@ from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.decode.forced import losses
 from vitrail.doctor.checks.outputs import judge_loops, judge_source_use, judge_variety, loops
 from vitrail.models.build import build_model
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 
 
 @pytest.mark.parametrize(

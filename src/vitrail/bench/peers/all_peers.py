@@ -6,9 +6,9 @@ from typing import Any
 from vitrail.bench.peers.recurrent_peers import recurrent_peers
 from vitrail.bench.peers.systems import Peer, System
 from vitrail.bench.peers.transformer_peers import transformer_peers
-from vitrail.models.build import ModelConfig
-from vitrail.models.kinds.recurrent import RecurrentConfig
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.architectures import ModelConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.runtime.device import Precision
 
 _PEERS: dict[type, Callable[[Any], tuple[Peer, ...]]] = {TransformerConfig: transformer_peers, RecurrentConfig: recurrent_peers}

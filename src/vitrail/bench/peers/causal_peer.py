@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitrail.models.kinds.causal import CausalConfig
+from vitrail.models.configs.causal import CausalConfig
 
 
 class PlainBlock(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from vitrail.bench.peers.systems import LABEL_SMOOTHING, Peer, PeerModel, PeerVariant
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK
-from vitrail.models.kinds.recurrent import RecurrentConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
 
 _LAYERS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 

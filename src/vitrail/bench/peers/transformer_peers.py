@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitrail.bench.peers.systems import Peer, PeerModel, PeerVariant
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.nn.positions import sinusoids
 
 _HUGGING_FACE = "pip install 'vitrail[hf]'"

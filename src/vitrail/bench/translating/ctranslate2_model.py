@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.data.vocabularies.subwords import EOS, SOS, UNK
-from vitrail.models.kinds.transformer import TransformerConfig
+from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel
 from vitrail.nn.positions import sinusoids
 

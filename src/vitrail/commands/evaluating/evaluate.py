@@ -153,8 +153,8 @@ def _require_own(output: Path, *, read: list[Path]) -> None:
 
 def _trained_on_text(folder: Path) -> str | None:
     """What a model that is trained on plain text is called; None for another one, and where there is none."""
-    from vitrail.models.build import TASK_MODELS
-    from vitrail.models.model_folder import task_of_folder
+    from vitrail.models.architectures import TASK_MODELS
+    from vitrail.models.stored import task_of_folder
 
     task = task_of_folder(folder)
     return TASK_MODELS[task] if task in ("language", "masked", "autoencoding") else None
@@ -178,7 +178,7 @@ def _measure(folder: Path, source: Path | None, machine: console.Machine, *, jso
 
 
 def _is_classifier(folder: Path) -> bool:
-    from vitrail.models.model_folder import task_of_folder
+    from vitrail.models.stored import task_of_folder
 
     return task_of_folder(folder) == "classification"
 

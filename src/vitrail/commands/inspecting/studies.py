@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vitrail.inspection.generator import InspectableGenerator
     from vitrail.inspection.reading.reader import Reader
     from vitrail.inspection.translator import InspectableTranslator
-    from vitrail.models.build import TaskName
+    from vitrail.models.architectures import TaskName
 
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")]
 Part = Annotated[int | None, typer.Option(min=1, help="Which part of a text that is translated in several.", show_default="the first")]
@@ -108,8 +108,8 @@ _FITTING: "dict[TaskName, tuple[str, ...]]" = {
 
 def require_fitting(study: str, model: Path, *, needs: str = "a model that translates") -> "TaskName | None":
     """The task of a model; None where no model can be read. Raises UsageError for a study that is not for it."""
-    from vitrail.models.build import TASK_MODELS
-    from vitrail.models.model_folder import task_of_folder
+    from vitrail.models.architectures import TASK_MODELS
+    from vitrail.models.stored import task_of_folder
 
     task = task_of_folder(model)
     if task is None or task == "translation" or study in _FITTING.get(task, ()):
@@ -231,7 +231,7 @@ MAPPED = Sentences(sentences=1000)
 def maps(model: Model, *, text: Sentences = MAPPED, mapping: Mapping, machine: console.Machine, json: console.Json = False) -> None:
     """Likeness of layers, retrieval of translations, neighbours."""
     from vitrail.inspection.maps.model_map import map_model, map_text
-    from vitrail.models.build import TASK_MODELS
+    from vitrail.models.architectures import TASK_MODELS
 
     task = require_fitting("maps", model)
     if task in _FITTING:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 
-from vitrail.config import Config
 from vitrail.data.batches import Batch, IdRow, collate
 from vitrail.data.examples.masking import uniform, word_starts
+from vitrail.data.noise_config import NoiseConfig
 from vitrail.data.vocabularies.subwords import PAD, UNK, Subwords
 
 Ids = npt.NDArray[np.int64]
@@ -24,29 +23,6 @@ _SPAN = 3.0
 """Mean length of a hidden span (Lewis et al. 2020)."""
 _LENGTHS = np.cumsum([round(math.exp(-_SPAN) * _SPAN**k / math.factorial(k), 12) for k in range(16)])
 """Distribution function of the Poisson distribution with this mean."""
-
-
-class NoiseConfig(Config):
-    """Noise of a denoising autoencoder: what is done to a sentence before it is read, in this order."""
-
-    shuffling: int = Field(default=0, ge=0, le=1000)
-    """Words move by at most this many places (Lample et al. 2018 have 3). 0: none moves."""
-    deletion: float = Field(default=0.0, ge=0, lt=1)
-    """Share of words that are left out; one always stays."""
-    masking: float = Field(default=0.0, ge=0, lt=1)
-    """Share of words that are hidden, each behind one mask, which is <unk>."""
-    infilling: float = Field(default=0.0, ge=0, lt=1)
-    """Share of words that are hidden in spans of three on average, each span behind one mask (Lewis et al. 2020)."""
-    whole_words: bool = True
-    """Whether all this is done to words, or else to single tokens."""
-    decoder_input: float = Field(default=0.0, ge=0, le=1)
-    """Share of tokens that are hidden, too, where the decoder reads what it has written so far, so that it relies on the vector (word
-    dropout, Bowman et al. 2016)."""
-
-    @property
-    def any(self) -> bool:
-        """Whether anything is done."""
-        return any((self.shuffling, self.deletion, self.infilling, self.masking, self.decoder_input))
 
 
 @dataclass(frozen=True)

@@ -6,18 +6,19 @@ A `Translator` handles text and its engine computes the searches. A `Generator` 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from vitrail.data.vocabularies.subwords import Vocabularies
-from vitrail.decode.search.beams import Observation
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
-from vitrail.models.model_folder import LoadedModel
+from vitrail.models.stored import StoredModel
+from vitrail.runtime.machine import Device
 
-Observe = Callable[[Observation], None]
+if TYPE_CHECKING:
+    from vitrail.decode.search.beams import Observation
+
+Observe = Callable[["Observation"], None]
 
 
 def renumbered(observe: Observe, numbers: Sequence[int]) -> Observe:
@@ -54,16 +55,21 @@ class Engine(ABC):
         say(f"engine: {self.describe(config, constrained=constrained)}")
 
     @classmethod
-    def obstacle(cls, loaded: Sequence[LoadedModel], *, device: torch.device) -> str:
+    def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:
         """Why it cannot compute with these models on this device; empty where it can."""
         return ""
 
     @classmethod
     @abstractmethod
-    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig, alone: bool = False) -> "Engine":
-        """An engine for these models. Raises ModelError where they cannot form an ensemble.
+    def of(
+        cls, stored: Sequence[StoredModel], *, device: Device, threads: int | None, config: BatchConfig, alone: bool = False
+    ) -> "Engine":
+        """An engine for these models. Raises ModelError where their tensors do not fit them, or they cannot form an ensemble; UsageError
+        for a device that is not there.
 
-        Args: alone: it was asked for by name, and refuses what another engine would have to do for it.
+        Args:
+            threads: processor threads; 0: one for each core; None: as many as there are.
+            alone: it was asked for by name, and refuses what another engine would have to do for it.
         """
 
     @abstractmethod

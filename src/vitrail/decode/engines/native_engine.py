@@ -1,78 +1,92 @@
 """Searches computed by compiled code (`vitrail.native.transformer`), with a Transformer on the processor; torch does what it cannot do."""
 
+import os
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
-
-import torch
 
 from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
-from vitrail.decode.engines.native_groups import Job, NativeModel, kernels, search_all
-from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.engines.native_groups import Job, NativeModel, compiled_search, search_all
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.errors import UsageError
-from vitrail.models.base import unique_tensors
-from vitrail.models.model_folder import LoadedModel
+from vitrail.models.architectures import require_fitting
+from vitrail.models.stored import StoredModel, TensorKind
 from vitrail.native.compiled import compiling, has_numba
-from vitrail.native.transformer.architecture import Architecture, obstacle
+from vitrail.native.transformer.architecture import Architecture, obstacle, tensor_shapes
+from vitrail.runtime.cores import usual_threads
+from vitrail.runtime.machine import Device, has_gpu
 
 
 class NativeEngine(Engine):
     """Searches with one Transformer in compiled code.
 
     A sentence's tokens and scores do not depend on the others of a call, on their order or on the number of threads.
+    torch is imported at the first request that this engine does not serve.
 
     Args:
-        behind: the same model on torch, for requests that this engine does not serve.
-        alone: such requests are errors instead.
+        threads: processor threads; None or 0: see `usual_threads`. A process that is forked from this one has one thread.
+        alone: requests that it does not serve are errors.
     """
 
     name = "native"
 
-    def __init__(self, behind: TorchEngine, *, config: BatchConfig, alone: bool) -> None:
-        model: Any = behind.model  # a Transformer: no other is accepted
-        self._behind, self._alone, self._precision = behind, alone, config.precision
-        tensors = {name: tensor.detach().float().cpu().numpy() for name, tensor in unique_tensors(model).items()}
-        self._model = NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=config.precision)
+    def __init__(self, stored: StoredModel, *, threads: int | None, config: BatchConfig, alone: bool) -> None:
+        self._stored, self._config, self._alone = stored, config, alone
+        self._threads, self._process = threads, os.getpid()
+        self._model = NativeModel.of(Architecture.of(stored.config.model_dump()), stored.tensors, precision=config.precision)
 
     @classmethod
-    def obstacle(cls, loaded: Sequence[LoadedModel], *, device: torch.device) -> str:
+    def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:
         """See `Engine.obstacle`."""
         if not has_numba():
             return "numba is not installed: pip install 'vitrail[fast]'"
-        if device.type != "cpu":
+        if device == "cuda" or (device == "auto" and has_gpu()):
             return "it computes on the processor alone"
-        if len(loaded) > 1:
+        if len(stored) > 1:
             return "it has no ensembles"
-        return obstacle(loaded[0].config.model_dump())
+        return obstacle(stored[0].config.model_dump())
 
     @classmethod
-    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig, alone: bool = False) -> "NativeEngine":
+    def of(
+        cls, stored: Sequence[StoredModel], *, device: Device, threads: int | None, config: BatchConfig, alone: bool = False
+    ) -> "NativeEngine":
         """See `Engine.of`. Precondition: no obstacle."""
-        return cls(TorchEngine.of(loaded, device=device, config=config), config=config, alone=alone)
+        (one,) = stored
+        require_fitting(one.config, one.vocabularies)
+        sizes = {"source": one.vocabularies.source.size, "target": one.vocabularies.target.size}
+        one.require({name: TensorKind(shape) for name, shape in tensor_shapes(one.config.model_dump(), **sizes).items()})
+        return cls(one, threads=threads, config=config, alone=alone)
+
+    @cached_property
+    def _behind(self) -> Engine:
+        """The same model on torch, for requests that this engine does not serve."""
+        from vitrail.decode.engines.torch import TorchEngine
+
+        return TorchEngine.of([self._stored], device="cpu", threads=self._threads, config=self._config)
 
     def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
         """See `Engine.pack`."""
-        return self._behind.pack(vocabularies), self._alone
+        return self._stored.pack(), self._alone
 
     @classmethod
     def unpack(cls, packed: tuple[Any, ...], vocabularies: Vocabularies, *, config: BatchConfig) -> "NativeEngine":
         """See `Engine.unpack`."""
-        behind, alone = packed
-        return cls(TorchEngine.unpack(behind, vocabularies, config=config), config=config, alone=alone)
+        model, alone = packed
+        return cls(StoredModel.unpack(model, vocabularies), threads=None, config=config, alone=alone)
 
     def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
         """See `Engine.describe`."""
         reason = _unserved(config, constrained=constrained)
-        return f"torch (native has no {reason})" if reason and not self._alone else f"native ({self._precision})"
+        return f"torch (native has no {reason})" if reason and not self._alone else f"native ({self._config.precision})"
 
     def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
         if not _unserved(config, constrained=constrained):
             with compiling("the engine (about 20 seconds)", say, program="transformer", after=4):
-                kernels()
+                compiled_search()
         super().announce(config, constrained=constrained, say=say)
 
     def search(
@@ -90,8 +104,11 @@ class NativeEngine(Engine):
             return self._behind.search(sources, queries, config=config, observe=observe)
         self._model.check(sources)
         jobs = [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
-        found = search_all(self._model, jobs, config, threads=torch.get_num_threads())
+        found = search_all(self._model, jobs, config, threads=self._threads_now())
         return [found[number] for number in range(len(jobs))]
+
+    def _threads_now(self) -> int:
+        return 1 if os.getpid() != self._process else self._threads or usual_threads()
 
 
 def _unserved(config: SearchConfig, *, constrained: bool) -> str:

@@ -10,12 +10,11 @@ import torch
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.ensemble import Ensemble, Translating
 from vitrail.errors import ModelError
+from vitrail.models.architectures import read_translator
 from vitrail.models.base import Continues, TranslationModel, unique_tensors
-from vitrail.models.build import build_model, read_translator
+from vitrail.models.build import build_model
 from vitrail.models.model_folder import fill
-
-PackedModel = tuple[str, bytes]
-"""A model's configuration and weights."""
+from vitrail.models.stored import PackedModel
 
 
 def pack_models(model: Continues, vocabularies: Vocabularies) -> tuple[PackedModel, ...]:

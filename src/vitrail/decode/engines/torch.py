@@ -16,8 +16,10 @@ from vitrail.decode.search.ensemble import Ensemble, Translating
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.models.base import Continues, Reads, State
-from vitrail.models.model_folder import LoadedModel
-from vitrail.runtime.device import fewest_rows
+from vitrail.models.model_folder import build_stored_translator
+from vitrail.models.stored import StoredModel
+from vitrail.runtime.device import choose_device, fewest_rows, set_threads, survive_forks
+from vitrail.runtime.machine import Device
 
 _BATCH_ROWS = 1024
 """Most hypotheses decoded in parallel, unless one sentence has more."""
@@ -44,13 +46,18 @@ class TorchEngine(Engine):
         self.model = model
         self.device = torch.device("cpu") if device is None else device
         self._config = BatchConfig() if config is None else config
+        survive_forks()
 
     @classmethod
-    def of(cls, loaded: Sequence[LoadedModel], *, device: torch.device, config: BatchConfig, alone: bool = False) -> "TorchEngine":
-        """See `Engine.of`; the models are on `device`."""
-        digests = [one.vocabularies.digest for one in loaded]
-        model = loaded[0].model if len(loaded) == 1 else Ensemble([one.model for one in loaded], digests=digests)
-        return cls(model, device=device, config=config)
+    def of(
+        cls, stored: Sequence[StoredModel], *, device: Device, threads: int | None, config: BatchConfig, alone: bool = False
+    ) -> "TorchEngine":
+        """See `Engine.of`; the threads are those of the whole process."""
+        if threads is not None:
+            set_threads(threads)
+        place, digests = choose_device(device), [one.vocabularies.digest for one in stored]
+        models = [build_stored_translator(one, device=place) for one in stored]
+        return cls(models[0] if len(models) == 1 else Ensemble(models, digests=digests), device=place, config=config)
 
     def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
         """See `Engine.pack`."""

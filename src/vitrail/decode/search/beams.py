@@ -18,9 +18,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD
-from vitrail.decode.search.constraints import Constraints, TokenIds, TokenRules
+from vitrail.decode.search.constraints import Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.selection import Selection, force_words, sample, select_best
+from vitrail.decode.search.token_rules import TokenRules
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import Continues, Reads, State, Step

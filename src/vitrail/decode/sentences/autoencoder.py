@@ -21,7 +21,8 @@ from vitrail.decode.sentences.embedding import Embedder, Vectors, sentence_vecto
 from vitrail.errors import UsageError
 from vitrail.models.base import Encoded, TranslationModel
 from vitrail.models.kinds.autoencoder import AutoencoderModel
-from vitrail.models.model_folder import LoadedFolder, of_another_task
+from vitrail.models.model_folder import LoadedFolder
+from vitrail.models.stored import of_another_task
 from vitrail.runtime.device import fewest_rows
 
 GREEDY = SearchConfig(beams=1)

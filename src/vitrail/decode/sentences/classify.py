@@ -17,7 +17,8 @@ from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.sentences.label_scores import Predictions, flags
 from vitrail.errors import DataError, ModelError
 from vitrail.models.kinds.classifier import ClassifierModel
-from vitrail.models.model_folder import load_folder, of_another_task
+from vitrail.models.model_folder import load_folder
+from vitrail.models.stored import of_another_task
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 _ROWS, _TOKENS = 64, 8_192

@@ -15,8 +15,8 @@ from vitrail.data.batches import IdRow, pad_rows
 from vitrail.data.cleaning.normalise import Normalisation, normalise
 from vitrail.data.vocabularies.subwords import Subwords
 from vitrail.errors import ModelError, UsageError
+from vitrail.models.architectures import MODEL_KINDS, TASK_MODELS
 from vitrail.models.base import Embeds
-from vitrail.models.build import MODEL_KINDS, TASK_MODELS
 from vitrail.models.model_folder import LoadedFolder, load_folder
 from vitrail.runtime.device import Device, choose_device, fewest_rows, set_threads
 

@@ -18,7 +18,8 @@ from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.data.vocabularies.vocabulary import collapse
 from vitrail.errors import UsageError
 from vitrail.models.kinds.masked import MaskedLanguageModel
-from vitrail.models.model_folder import load_folder, of_another_task
+from vitrail.models.model_folder import load_folder
+from vitrail.models.stored import of_another_task
 from vitrail.runtime.device import Device, choose_device, set_threads
 
 MASK = "[MASK]"

@@ -6,12 +6,12 @@ from typing import Any
 from vitrail.config import build, merge
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.model_folder import LoadedModel
+from vitrail.models.stored import StoredModel
 
 _MOST_STORED_BEAMS = 1000
 
 
-def longest_source(loaded: Sequence[LoadedModel]) -> int | None:
+def longest_source(loaded: Sequence[StoredModel]) -> int | None:
     known = [one.facts["longest_source"] for one in loaded if "longest_source" in one.facts]
     if any(type(length) is not int or length < 1 for length in known):
         raise ModelError(f"the model's fact longest_source is {known}", expected="a number of tokens")
@@ -38,7 +38,7 @@ def search_of(
     return found
 
 
-def several_sentences(loaded: Sequence[LoadedModel]) -> float | None:
+def several_sentences(loaded: Sequence[StoredModel]) -> float | None:
     """The smallest value of an ensemble; None where a model has none."""
     found: list[Any] = [one.facts.get("several_sentences_share") for one in loaded]
     if any(type(share) not in (int, float, type(None)) for share in found):

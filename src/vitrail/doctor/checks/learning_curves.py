@@ -10,7 +10,7 @@ from vitrail.data.preparing.prepared import PreparedLabels
 from vitrail.doctor.findings import Finding
 from vitrail.doctor.run_under_test import RunUnderTest
 from vitrail.evaluation.learned import LITTLE, little, word_entropy
-from vitrail.models.kinds.classifier import BagClassifierConfig
+from vitrail.models.configs.classifier import BagClassifierConfig
 from vitrail.train.choosing.choose import LEAST_STEPS
 from vitrail.train.choosing.schedule_length import LOW, WARMUP, highest_share, warn_of_warmup
 from vitrail.train.loop import steadier_settings

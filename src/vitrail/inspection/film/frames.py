@@ -44,7 +44,7 @@ from vitrail.config import Config
 from vitrail.errors import ModelError
 from vitrail.files import read_json_lines
 from vitrail.inspection.maps.norm_statistics import Moments, NormStatistics
-from vitrail.models.build import TaskName
+from vitrail.models.architectures import TaskName
 from vitrail.models.places import AttentionType
 
 FORMAT = 2

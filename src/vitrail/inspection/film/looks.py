@@ -20,8 +20,8 @@ from vitrail.inspection.contents import make_side
 from vitrail.inspection.decoding import describe_steps, piece_of
 from vitrail.inspection.film.frames import Choice, ProbeSentence
 from vitrail.inspection.maps.norm_statistics import short
+from vitrail.models.architectures import TaskName
 from vitrail.models.base import AutoregressiveModel, LanguageModel, TranslationModel
-from vitrail.models.build import TaskName
 from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.train.tasks.validate import NO_PROBES, DevSet, Probes
 

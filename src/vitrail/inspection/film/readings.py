@@ -19,7 +19,7 @@ from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.film.frames import Choice, ProbeSentence
 from vitrail.inspection.film.looks import LONGEST, PROBES, Answers, Look, Said, choices_of, choose_rows, pieces
 from vitrail.inspection.maps.norm_statistics import short
-from vitrail.models.build import TaskName
+from vitrail.models.architectures import TaskName
 from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.models.kinds.masked import MaskedLanguageModel
 from vitrail.train.tasks.validate import DevSet, Probes

@@ -3,7 +3,7 @@
 from vitrail.inspection.contents import ONE_SIDE, Facts, InspectionContents, Side
 from vitrail.inspection.decoding import Decoding
 from vitrail.inspection.film.frames import Film
-from vitrail.models.build import AnyConfig
+from vitrail.models.architectures import AnyConfig
 
 
 def film_alone(film: Film, config: AnyConfig, *, name: str) -> InspectionContents:

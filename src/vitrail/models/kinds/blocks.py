@@ -1,136 +1,51 @@
-"""What several kinds of model are made of: the settings of blocks and cells, and the block of self-attention and feed-forward."""
+"""What several kinds of model are made of: layers and cells as configured, and the block of self-attention and feed-forward."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vitrail.config import Config
-from vitrail.models.places import Place, Side, attention_places
+from vitrail.models.configs.blocks import BlockConfig, CellsConfig
 from vitrail.nn.attention import Mask, MultiHeadAttention
-from vitrail.nn.cells import Cell, CellKind, CellNorm, make_cell
-from vitrail.nn.layers import Activation, AnyNorm, FeedForward, Norm, NormPosition, Residual, make_norm
+from vitrail.nn.cells import Cell, make_cell
+from vitrail.nn.layers import AnyNorm, FeedForward, Residual, make_norm
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 
-Positions = Literal["sinusoidal", "learned", "rotary", "none"]
+
+def make_attention(config: BlockConfig, *, rotary: bool) -> MultiHeadAttention:
+    """An attention of this shape."""
+    return MultiHeadAttention(config.width, config.heads, config.width_of_head, dropout=config.attention_dropout, rotary=rotary)
 
 
-class BlockConfig(Config):
-    """The shape of the blocks of a Transformer."""
-
-    width: int = Field(default=128, ge=1, le=65_536)
-    """Model width D: length of the vector that stands for one token."""
-    heads: int = Field(default=4, ge=1, le=4096)
-    """Attention heads H in each attention."""
-    head_width: int | None = Field(default=None, ge=1, le=65_536)
-    """Width E of one head; width / heads when not given."""
-    feed_forward: int = Field(default=256, ge=1, le=1_000_000)
-    """Width F of the feed-forward layer."""
-    activation: Activation = "relu"
-    """Function inside the feed-forward: relu (the paper), gelu, or swiglu (adds a gate)."""
-    norm: Norm = "layer"
-    """Normalisation: layer (the paper), rms, or batch (padding left out of its statistics)."""
-    norm_position: NormPosition = "pre"
-    """Norm before each sublayer (pre: trains without care) or after the residual sum (post: the paper)."""
-    positions: Positions = "sinusoidal"
-    """How order is told: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
-    max_positions: int = Field(default=1024, ge=1, le=1_000_000)
-    """Positions that exist with learned positions; the others know no limit."""
-    embedding_norm: bool = False
-    """Normalise the sum of embeddings and positions (BERT)."""
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Share dropped of every sublayer's output before the residual sum, and of the embeddings."""
-    attention_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of attention weights dropped."""
-    activation_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share dropped inside the feed-forward."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "BlockConfig":
-        if self.head_width is None and self.width % self.heads:
-            raise ValueError(f"width {self.width} does not divide into {self.heads} heads; change one or give head_width")
-        return self
-
-    @property
-    def word_order(self) -> str:
-        """How the model knows the order of words: sinusoidal, learned or rotary positions, or none."""
-        return self.positions
-
-    @property
-    def width_of_head(self) -> int:
-        """E: the width of one head."""
-        return self.head_width or self.width // self.heads
-
-    def make_attention(self, *, rotary: bool) -> MultiHeadAttention:
-        """An attention of this shape."""
-        return MultiHeadAttention(self.width, self.heads, self.width_of_head, dropout=self.attention_dropout, rotary=rotary)
-
-    def make_residual(self) -> Residual:
-        """A residual connection with its norm."""
-        return Residual(self.width, norm=self.norm, position=self.norm_position, dropout=self.dropout)
-
-    def make_feed_forward(self) -> FeedForward:
-        """A feed-forward layer."""
-        return FeedForward(self.width, self.feed_forward, self.activation, self.activation_dropout)
-
-    def make_positions(self) -> SinusoidalPositions | LearnedPositions | NoPositions:
-        """What adds positions to embeddings."""
-        match self.positions:
-            case "sinusoidal":
-                return SinusoidalPositions(self.width)
-            case "learned":
-                return LearnedPositions(self.width, self.max_positions)
-            case "rotary" | "none":
-                return NoPositions()
-
-    def make_embedding_norm(self) -> AnyNorm | None:
-        """The norm of embeddings plus positions, where there is one."""
-        return make_norm(self.norm, self.width) if self.embedding_norm else None
-
-    def block_places(self, path: str, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
-        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
-        found: list[Place] = []
-        for name, reads in attentions.items():
-            found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
-        found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
-        last, pre = len(attentions) + 1, self.norm_position == "pre"
-        for number in range(1, last + 1):
-            # A norm before a sublayer is no part of what goes on; one after the sum is.
-            at_end = number == last
-            found.append(Place(f"{path}.residual_{number}.normed", "norm", side, layer, layer_output=at_end and not pre))
-            found.append(Place(f"{path}.residual_{number}.sum", "residual", side, layer, layer_output=at_end and pre))
-        return found
+def make_residual(config: BlockConfig) -> Residual:
+    """A residual connection with its norm."""
+    return Residual(config.width, norm=config.norm, position=config.norm_position, dropout=config.dropout)
 
 
-class CellsConfig(Config):
-    """Settings of all recurrent models."""
+def make_feed_forward(config: BlockConfig) -> FeedForward:
+    """A feed-forward layer."""
+    return FeedForward(config.width, config.feed_forward, config.activation, config.activation_dropout)
 
-    cell: CellKind = "lstm"
-    """Recurrent cell: rnn (Elman, tanh), gru or lstm."""
-    embedding_width: int = Field(default=128, ge=1, le=65_536)
-    """Length of the vector that stands for one token."""
-    width: int = Field(default=256, ge=1, le=65_536)
-    """Width D of the hidden state; a bidirectional encoder halves it between its directions."""
-    residual: bool = False
-    """Add the input of every layer but the first to its output."""
-    norm: CellNorm = "none"
-    """Normalisation inside the cells: none, layer, or batch (of the input's part only)."""
-    forget_bias: float = 1.0
-    """Initial bias of an LSTM's forget gate."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    """Dropout rate of the embeddings, between layers, and before the output."""
-    variational: bool = False
-    """Drop the same values at every time step of a sentence (Gal and Ghahramani 2016) instead of new ones at each."""
-    word_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of words whose whole embedding is dropped."""
-    truncate: int | None = Field(default=None, ge=1)
-    """Truncated back-propagation through time in the decoder alone: target positions in a chunk. The state is carried from chunk to
-    chunk, its gradient is not; there is one update a batch. Empty: gradients go back to the first position."""
 
-    def make_cell(self, input_width: int, width: int) -> Cell:
-        """A cell of this kind."""
-        return make_cell(self.cell, input_width, width, norm=self.norm, forget_bias=self.forget_bias)
+def make_positions(config: BlockConfig) -> SinusoidalPositions | LearnedPositions | NoPositions:
+    """What adds positions to embeddings."""
+    match config.positions:
+        case "sinusoidal":
+            return SinusoidalPositions(config.width)
+        case "learned":
+            return LearnedPositions(config.width, config.max_positions)
+        case "rotary" | "none":
+            return NoPositions()
+
+
+def make_embedding_norm(config: BlockConfig) -> AnyNorm | None:
+    """The norm of embeddings plus positions, where there is one."""
+    return make_norm(config.norm, config.width) if config.embedding_norm else None
+
+
+def configured_cell(config: CellsConfig, input_width: int, width: int) -> Cell:
+    """A recurrent cell of the kind that is configured."""
+    return make_cell(config.cell, input_width, width, norm=config.norm, forget_bias=config.forget_bias)
 
 
 def initialise_matrices(model: nn.Module) -> None:
@@ -165,9 +80,9 @@ class SelfBlock(nn.Module):
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        self.self_attention = config.make_attention(rotary=config.positions == "rotary")
-        self.feed_forward = config.make_feed_forward()
-        self.residual_1, self.residual_2 = config.make_residual(), config.make_residual()
+        self.self_attention = make_attention(config, rotary=config.positions == "rotary")
+        self.feed_forward = make_feed_forward(config)
+        self.residual_1, self.residual_2 = make_residual(config), make_residual(config)
 
     def forward(self, values: Float[Tensor, "B S D"], keep: Bool[Tensor, "B S"], mask: Mask) -> Float[Tensor, "B S D"]:
         """Let every source position read every other."""

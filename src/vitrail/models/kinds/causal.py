@@ -2,78 +2,25 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.data.windows import TextWindow
 from vitrail.errors import UsageError
-from vitrail.models.base import LanguageModel, Rows, Shape, State, Step, target_loss
-from vitrail.models.kinds.blocks import BlockConfig, KeyValues, SelfBlock, initialise_matrices
+from vitrail.models.base import LanguageModel, Rows, State, Step, target_loss
+from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.kinds.blocks import KeyValues, SelfBlock, initialise_matrices, make_embedding_norm, make_positions
 from vitrail.models.places import Place
 from vitrail.nn.attention import Mask, causal_mask, make_mask
 from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-
-
-class CausalConfig(BlockConfig):
-    """The shape of a causal Transformer language model."""
-
-    kind: Literal["causal-language"] = "causal-language"
-    layers: int = Field(default=4, ge=1, le=200)
-    """Blocks."""
-    context: int = Field(default=256, ge=2, le=1_000_000)
-    """Tokens that it is trained on at a time, and that it looks back over at most."""
-    tie: bool = True
-    """Let the output share the embeddings."""
-
-    @property
-    def depth(self) -> int:
-        """How many layers there are."""
-        return self.layers
-
-    @property
-    def window(self) -> int:
-        """Tokens of a window of training text."""
-        return self.context
-
-    @property
-    def truncate(self) -> None:
-        """It carries no state from block to block."""
-        return None
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether comparisons keep this model's width and give the others as many parameters."""
-        return True
-
-    def products(self, shape: Shape, *, vocabulary: int) -> int:
-        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
-        width, heads = self.width, self.heads * self.width_of_head
-        feed_forward = (3 if self.activation == "swiglu" else 2) * width * self.feed_forward
-        block = shape.rows * shape.target * (4 * width * heads + feed_forward + 2 * shape.target * heads)
-        return self.layers * block + shape.real * width * vocabulary
-
-    def places(self) -> tuple[Place, ...]:
-        """See `Model.places`; a text is written as a target is."""
-        found = [Place("target_embedded", "embedded", "target"), Place("target_input", "position", "target")]
-        for layer in range(self.layers):
-            found += self.block_places(f"decoder.{layer}", "target", layer, {"self_attention": "target"})
-        return (*found, Place("logits", "logits", "target"))
-
-
-PRESETS: dict[str, CausalConfig] = {
-    "gpt-mini": CausalConfig(width=128, heads=4, feed_forward=512, activation="gelu", positions="rotary"),
-    "gpt-small": CausalConfig(layers=6, width=384, heads=6, feed_forward=1536, activation="gelu", positions="rotary", dropout=0.2),
-}
-"""Causal language models by name."""
 
 
 @dataclass(frozen=True)
@@ -139,8 +86,8 @@ class CausalLanguageModel(LanguageModel):
         self.config = config
         self.target_embedding = nn.Embedding(vocabulary, config.width)
         self.output_weight = self.target_embedding.weight if config.tie else nn.Parameter(torch.empty(vocabulary, config.width))
-        self.target_positions = config.make_positions()
-        self.target_norm = config.make_embedding_norm()
+        self.target_positions = make_positions(config)
+        self.target_norm = make_embedding_norm(config)
         self.dropout = Dropout(config.dropout)
         self.decoder = nn.ModuleList(SelfBlock(config) for _ in range(config.layers))
         self.decoder_norm = make_norm(config.norm, config.width) if config.norm_position == "pre" else None

@@ -4,34 +4,18 @@ from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.models.base import Encoded, Model
-from vitrail.models.kinds.blocks import BlockConfig, CellsConfig, SelfBlock
-from vitrail.models.places import Order, Place, cell_places
+from vitrail.models.configs.encoders import RecurrentEncoderConfig, TransformerEncoderConfig
+from vitrail.models.kinds.blocks import SelfBlock, configured_cell, make_embedding_norm, make_positions
 from vitrail.nn.attention import padding_mask
 from vitrail.nn.cells import Carry
-from vitrail.nn.layers import AnyNorm, Dropout, make_norm
-from vitrail.nn.pooling import pool
+from vitrail.nn.layers import AnyNorm, Dropout, make_norm, pool
 from vitrail.nn.positions import LearnedPositions, NoPositions, SinusoidalPositions
 from vitrail.nn.probe import Probe
 from vitrail.runtime.device import fewest_rows
-
-
-class TransformerEncoderConfig(BlockConfig):
-    """The shape of a Transformer's encoder."""
-
-    encoder_layers: int = Field(default=4, ge=1, le=200)
-    """Blocks in the encoder."""
-
-    def encoder_places(self) -> list[Place]:
-        """The places of the encoder's blocks."""
-        blocks = [
-            self.block_places(f"encoder.{layer}", "source", layer, {"self_attention": "source"}) for layer in range(self.encoder_layers)
-        ]
-        return [place for block in blocks for place in block]
 
 
 class TransformerEncoder(Model):
@@ -61,8 +45,8 @@ class TransformerEncoder(Model):
     def make_encoder(self, config: TransformerEncoderConfig, rows: int) -> None:
         """Make the parts. Args: rows: of the embeddings."""
         self.source_embedding = nn.Embedding(rows, config.width)
-        self.source_positions = config.make_positions()
-        self.source_norm = config.make_embedding_norm()
+        self.source_positions = make_positions(config)
+        self.source_norm = make_embedding_norm(config)
         self.dropout = Dropout(config.dropout)
         self.encoder = nn.ModuleList(SelfBlock(config) for _ in range(config.encoder_layers))
         # With pre-norm the residual stream itself is never normalised, so it ends with a norm.
@@ -92,40 +76,6 @@ class TransformerEncoder(Model):
         return pool(encoded.memory, encoded.keep, "mean")
 
 
-class RecurrentEncoderConfig(CellsConfig):
-    """Configuration of a recurrent encoder."""
-
-    encoder_layers: int = Field(default=1, ge=1, le=100)
-    """Recurrent layers in the encoder."""
-    bidirectional: bool = True
-    """Read the source in both directions."""
-    reverse_source: bool = False
-    """Read the source from its last word to its first (Sutskever et al. 2014), so that first words are near each other."""
-
-    @model_validator(mode="after")
-    def _two_halves(self) -> "RecurrentEncoderConfig":
-        if self.bidirectional and self.width % 2:
-            raise ValueError(f"width {self.width} does not halve between the two directions of the encoder; make it even")
-        return self
-
-    def make_layers(self) -> nn.ModuleList:
-        """The layers of the encoder."""
-        widths = [self.embedding_width, *([self.width] * (self.encoder_layers - 1))]
-        return nn.ModuleList(EncoderLayer(self, width, residual=self.residual and layer > 0) for layer, width in enumerate(widths))
-
-    def encoder_places(self) -> list[Place]:
-        """The places of the encoder's layers."""
-        forward: Order = "reversed" if self.reverse_source else "forward"
-        backward: Order = "reversed_backward" if self.reverse_source else "backward"
-        found: list[Place] = []
-        for layer in range(self.encoder_layers):
-            cells: list[tuple[str, Order]] = [("forward_cell", forward), ("backward_cell", backward)]
-            for name, order in cells if self.bidirectional else cells[:1]:
-                found += cell_places(f"encoder.{layer}.{name}", self.cell, side="source", layer=layer, order=order, layer_output=False)
-            found.append(Place(f"encoder.{layer}.output", "output", "source", layer, order=forward, layer_output=True))
-        return found
-
-
 def enough_rows(values: Tensor, *, training: bool) -> Tensor:
     """Repeat the last row of a small batch, so that results do not depend on the other sentences; see `fewest_rows`. Not in training."""
     missing = 0 if training else fewest_rows(torch.get_num_threads()) - len(values)
@@ -151,8 +101,8 @@ class EncoderLayer(nn.Module):
         super().__init__()
         width = config.width // 2 if config.bidirectional else config.width
         self.residual = residual
-        self.forward_cell = config.make_cell(input_width, width)
-        self.backward_cell = config.make_cell(input_width, width) if config.bidirectional else None
+        self.forward_cell = configured_cell(config, input_width, width)
+        self.backward_cell = configured_cell(config, input_width, width) if config.bidirectional else None
         self.output = Probe()
 
     def forward(
@@ -165,6 +115,12 @@ class EncoderLayer(nn.Module):
             outputs = torch.cat([outputs, _flip(behind, backwards)], dim=2)
             last = tuple(torch.cat(both, dim=1) for both in zip(last, first, strict=True))
         return self.output(outputs + values if self.residual else outputs), last
+
+
+def make_recurrent_layers(config: RecurrentEncoderConfig) -> nn.ModuleList:
+    """The layers of a recurrent encoder."""
+    widths = [config.embedding_width, *([config.width] * (config.encoder_layers - 1))]
+    return nn.ModuleList(EncoderLayer(config, width, residual=config.residual and layer > 0) for layer, width in enumerate(widths))
 
 
 class RecurrentEncoder(Model):
@@ -192,7 +148,7 @@ class RecurrentEncoder(Model):
         """Make the parts. Args: rows: of the embeddings."""
         self.source_embedding = nn.Embedding(rows, config.embedding_width)
         self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
-        self.encoder = config.make_layers()
+        self.encoder = make_recurrent_layers(config)
         self.source_embedded, self.memory = Probe(), Probe()
 
     def _embed(self, embedding: nn.Embedding, tokens: Int[Tensor, "B T"], probe: Probe) -> Float[Tensor, "B T E"]:

@@ -2,65 +2,22 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.base import CarriedState, CarryingModel, Rows, Shape, State, Step, target_loss
-from vitrail.models.kinds.blocks import CellsConfig
-from vitrail.models.places import Place, Side, cell_places
-from vitrail.nn.cells import CELLS, Carry, Cell
+from vitrail.models.base import CarriedState, CarryingModel, Rows, State, Step, target_loss
+from vitrail.models.configs.language import LanguageConfig
+from vitrail.models.kinds.blocks import configured_cell
+from vitrail.models.places import Place, Side
+from vitrail.nn.cells import Carry, Cell
 from vitrail.nn.layers import Dropout
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-
-
-class LanguageConfig(CellsConfig):
-    """Configuration of a recurrent language model."""
-
-    kind: Literal["recurrent-language"] = "recurrent-language"
-    layers: int = Field(default=1, ge=1, le=100)
-    """Recurrent layers."""
-    tie: bool = True
-    """Share the embeddings with the output."""
-
-    @property
-    def depth(self) -> int:
-        """The number of layers."""
-        return self.layers
-
-    @property
-    def window(self) -> None:
-        """It reads text of any length, block by block."""
-        return None
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether comparisons keep this model's width and give the others as many parameters."""
-        return False
-
-    def products(self, shape: Shape, *, vocabulary: int) -> int:
-        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
-        width, embedding, tokens = self.width, self.embedding_width, shape.rows * shape.target
-        read = embedding + (self.layers - 1) * width
-        cells = tokens * CELLS[self.cell].gates * width * (read + self.layers * width)
-        return cells + tokens * embedding * width + shape.real * embedding * vocabulary
-
-    def places(self) -> tuple[Place, ...]:
-        """See `Model.places`; a text is a target."""
-        cells = [cell_places(f"cells.{layer}", self.cell, side="target", layer=layer, layer_output=True) for layer in range(self.layers)]
-        return (Place("embedded", "embedded", "target"), *(place for cell in cells for place in cell), Place("logits", "logits", "target"))
-
-
-PRESETS: dict[str, LanguageConfig] = {
-    f"{cell}-lm": LanguageConfig(cell=cell, layers=2, embedding_width=256, width=512, dropout=0.3) for cell in ("rnn", "gru", "lstm")
-}
-"""Recurrent language models by name."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +72,9 @@ class RecurrentLanguageModel(CarryingModel):
         self.output_weight = self.embedding.weight if config.tie else nn.Parameter(torch.empty(vocabulary, config.embedding_width))
         self.output_bias = nn.Parameter(torch.zeros(vocabulary))
         self.dropout, self.word_dropout = Dropout(config.dropout), Dropout(config.word_dropout)
-        self.cells = nn.ModuleList(config.make_cell(width if layer else config.embedding_width, width) for layer in range(config.layers))
+        self.cells = nn.ModuleList(
+            configured_cell(config, width if layer else config.embedding_width, width) for layer in range(config.layers)
+        )
         self.readout = nn.Linear(width, config.embedding_width)
         self.embedded, self.logits = Probe(), Probe()
         nn.init.xavier_uniform_(self.readout.weight)

@@ -1,61 +1,20 @@
 """The encoder half of the Transformer as a masked language model (BERT): it guesses hidden tokens from both sides."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.data.examples.masking import MaskedBatch
 from vitrail.data.vocabularies.subwords import PAD
 from vitrail.errors import UsageError
+from vitrail.models.configs.masked import MaskedConfig
 from vitrail.models.kinds.blocks import initialise_matrices
-from vitrail.models.kinds.encoders import TransformerEncoder, TransformerEncoderConfig
+from vitrail.models.kinds.encoders import TransformerEncoder
 from vitrail.models.places import Place
-from vitrail.nn.layers import make_norm
+from vitrail.nn.layers import make_norm, pool
 from vitrail.nn.losses import LossSum, token_cross_entropy
-from vitrail.nn.pooling import Pooling, pool
 from vitrail.nn.probe import Probe
-
-
-class MaskedConfig(TransformerEncoderConfig):
-    """The shape of a masked language model."""
-
-    kind: Literal["masked-language"] = "masked-language"
-    context: int = Field(default=128, ge=4, le=1_000_000)
-    """Tokens of a row at most, <s> and </s> counted; longer lines are cut for training."""
-    mask_share: float = Field(default=0.15, gt=0, lt=1)
-    """Share of the tokens that it must guess: 80 % of them are hidden by the mask, 10 % become another token, 10 % stay."""
-    whole_words: bool = False
-    """Hide all tokens of a word together."""
-    pooling: Pooling = "mean"
-    """How vectors of tokens become the vector of a sentence: first (of <s>, as BERT's [CLS]) or mean."""
-    tie: bool = True
-    """Share the embeddings with the output."""
-
-    @property
-    def depth(self) -> int:
-        """The number of layers."""
-        return self.encoder_layers
-
-    def places(self) -> tuple[Place, ...]:
-        """See `Model.places`; what it reads is a source."""
-        ends = [Place("memory", "memory", "source"), Place("logits", "logits", "source")]
-        return (
-            Place("source_embedded", "embedded", "source"),
-            Place("source_input", "position", "source"),
-            *self.encoder_places(),
-            *ends,
-        )
-
-
-PRESETS: dict[str, MaskedConfig] = {
-    "bert-mini": MaskedConfig(width=128, heads=4, feed_forward=512, activation="gelu", positions="rotary"),
-    "bert-small": MaskedConfig(encoder_layers=6, width=384, heads=6, feed_forward=1536, activation="gelu", positions="rotary"),
-}
-"""Masked language models by name."""
 
 
 class MaskedLanguageModel(TransformerEncoder):

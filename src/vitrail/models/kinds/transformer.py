@@ -2,89 +2,34 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD
-from vitrail.models.base import Encoded, Rows, Shape, State, Step, TranslationModel, target_loss
-from vitrail.models.kinds.blocks import KeyValues, SelfBlock, extend_attention, initialise_matrices
-from vitrail.models.kinds.encoders import TransformerEncoder, TransformerEncoderConfig
-from vitrail.models.places import Place, Side
+from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.blocks import (
+    KeyValues,
+    SelfBlock,
+    extend_attention,
+    initialise_matrices,
+    make_attention,
+    make_embedding_norm,
+    make_feed_forward,
+    make_positions,
+    make_residual,
+)
+from vitrail.models.kinds.encoders import TransformerEncoder
+from vitrail.models.places import Place
 from vitrail.nn.attention import Mask, causal_mask, padding_mask
 from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
-
-
-class TransformerConfig(TransformerEncoderConfig):
-    """The shape of a Transformer encoder-decoder."""
-
-    kind: Literal["transformer"] = "transformer"
-    """The Transformer; another kind is `recurrent`."""
-    decoder_layers: int = Field(default=4, ge=1, le=200)
-    """Blocks in the decoder; fewer of them translate faster."""
-    tie: Literal["all", "target", "none"] = "all"
-    """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
-
-    @property
-    def depth(self) -> int:
-        """The number of layers."""
-        return self.encoder_layers + self.decoder_layers
-
-    @property
-    def recurrent_cell(self) -> None:
-        """It has none."""
-        return None
-
-    @property
-    def is_reference(self) -> bool:
-        """Whether comparisons keep this model's width and give the others as many parameters."""
-        return True
-
-    def with_width(self, width: int) -> "TransformerConfig":
-        """The same architecture at another width, with 4 heads and a feed-forward twice as wide."""
-        return type(self).model_validate(self.model_dump() | {"width": width, "heads": 4, "feed_forward": 2 * width})
-
-    def describe(self) -> str:
-        """A summary of the sizes that its speed depends on."""
-        layers = f"{self.encoder_layers}+{self.decoder_layers} layers"
-        return f"{layers}, width {self.width}, feed-forward {self.feed_forward}, {self.heads} heads"
-
-    def products(self, shape: Shape, *, vocabulary: int) -> int:
-        """Multiply-adds of one forward pass; see `ladder.flops` for the formula."""
-        rows, source, target, real = shape
-        width, heads = self.width, self.heads * self.width_of_head
-        feed_forward = (3 if self.activation == "swiglu" else 2) * width * self.feed_forward
-        encoder = rows * source * (4 * width * heads + feed_forward + 2 * source * heads)
-        own = rows * target * (4 * width * heads + feed_forward + 2 * target * heads)
-        cross = rows * (target * 2 * width * heads + source * 2 * width * heads + target * 2 * source * heads)
-        return self.encoder_layers * encoder + self.decoder_layers * (own + cross) + real * width * vocabulary
-
-    def places(self) -> tuple[Place, ...]:
-        """See `Model.places`."""
-        sides: tuple[Side, Side] = ("source", "target")
-        found = [Place(f"{side}_embedded", "embedded", side) for side in sides]
-        found += [Place(f"{side}_input", "position", side) for side in sides]
-        found += [Place("memory", "memory", "source"), Place("logits", "logits", "target")]
-        found += self.encoder_places()
-        for layer in range(self.decoder_layers):
-            found += self.block_places(f"decoder.{layer}", "target", layer, {"self_attention": "target", "cross_attention": "source"})
-        return tuple(found)
-
-
-PRESETS: dict[str, TransformerConfig] = {
-    "tiny": TransformerConfig(),
-    "small": TransformerConfig(encoder_layers=6, decoder_layers=6, width=256, heads=4, feed_forward=1024),
-    "base": TransformerConfig(encoder_layers=6, decoder_layers=6, width=512, heads=8, feed_forward=2048),
-    "big": TransformerConfig(encoder_layers=6, decoder_layers=6, width=1024, heads=16, feed_forward=4096, dropout=0.3),
-}
-"""`base` and `big` have the paper's sizes (table 3); `tiny` is Wu et al. 2021's for Multi30k."""
 
 
 class LayerState(NamedTuple):
@@ -101,10 +46,10 @@ class DecoderBlock(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.self_attention = config.make_attention(rotary=config.positions == "rotary")
-        self.cross_attention = config.make_attention(rotary=False)
-        self.feed_forward = config.make_feed_forward()
-        self.residual_1, self.residual_2, self.residual_3 = config.make_residual(), config.make_residual(), config.make_residual()
+        self.self_attention = make_attention(config, rotary=config.positions == "rotary")
+        self.cross_attention = make_attention(config, rotary=False)
+        self.feed_forward = make_feed_forward(config)
+        self.residual_1, self.residual_2, self.residual_3 = make_residual(config), make_residual(config), make_residual(config)
 
     def forward(
         self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], mask: Mask, memory: Float[Tensor, "B S D"], memory_mask: Mask
@@ -195,9 +140,9 @@ class Transformer(TransformerEncoder, TranslationModel):
         self.target_embedding = nn.Embedding(target_vocabulary, width)
         self.source_embedding = self.target_embedding if config.tie == "all" else nn.Embedding(source_vocabulary, width)
         self.output_weight = self.target_embedding.weight if config.tie != "none" else nn.Parameter(torch.empty(target_vocabulary, width))
-        self.source_positions = config.make_positions()
-        self.target_positions = config.make_positions()
-        self.source_norm, self.target_norm = config.make_embedding_norm(), config.make_embedding_norm()
+        self.source_positions = make_positions(config)
+        self.target_positions = make_positions(config)
+        self.source_norm, self.target_norm = make_embedding_norm(config), make_embedding_norm(config)
         self.dropout = Dropout(config.dropout)
         self.encoder = nn.ModuleList(SelfBlock(config) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderBlock(config) for _ in range(config.decoder_layers))

@@ -9,7 +9,7 @@ from vitrail.errors import UsageError
 from vitrail.train.choosing.choose import PRESET, Choice
 
 if TYPE_CHECKING:
-    from vitrail.models.build import AnyConfig
+    from vitrail.models.architectures import AnyConfig
     from vitrail.models.transfer import Asked
 
 
@@ -38,7 +38,7 @@ def choose_for_donors(asked: Mapping[str, Any], *, data: str) -> Donors:
     shared = _sharing(asked) if pairs else []
     if not asked.get("init"):
         return Donors(None, shared)
-    from vitrail.models.build import PRESETS  # loads torch
+    from vitrail.models.architectures import PRESETS
     from vitrail.models.transfer import VectorsShape, all_fitting_settings
     from vitrail.train.starting.init_config import InitConfig
     from vitrail.train.starting.warm_start import asked_parts
@@ -76,7 +76,7 @@ def _kind(parts: "Sequence[Asked]", model: Any, *, data: str) -> str:
 
     Raises UsageError where there is none: why the first one cannot.
     """
-    from vitrail.models.build import MODEL_KINDS, TASK_DATA
+    from vitrail.models.architectures import MODEL_KINDS, TASK_DATA
     from vitrail.models.transfer import all_fitting_settings
 
     if isinstance(model, dict) and "kind" in model:
@@ -128,7 +128,7 @@ def _tables(parts: "Sequence[Asked]") -> list[Choice]:
 
 def _heads(config: "AnyConfig", wanted: Mapping[str, Choice], model: Any) -> list[Choice]:
     """Heads into which a width divides that embeddings ask for. Raises UsageError where no usual number of heads does."""
-    from vitrail.models.kinds.blocks import BlockConfig
+    from vitrail.models.configs.blocks import BlockConfig
 
     width = wanted.get("model.width")
     asked: Mapping[str, Any] = model if isinstance(model, dict) else {}

@@ -97,7 +97,7 @@ def choose_for_text(facts: TextFacts, *, preset: str | None = None, asked: Mappi
 
 def _block(model: str) -> list[Choice]:
     """How much text is read at once."""
-    from vitrail.models.build import preset  # loads torch
+    from vitrail.models.architectures import preset
 
     if _task(model) in ("masked", "autoencoding"):
         return [
@@ -114,7 +114,7 @@ def _block(model: str) -> list[Choice]:
 
 def _task(name: str) -> str:
     """The task of a preset."""
-    from vitrail.models.build import PRESETS, task_of  # loads torch
+    from vitrail.models.architectures import PRESETS, task_of
 
     return task_of(PRESETS[name])
 

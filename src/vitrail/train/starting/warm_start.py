@@ -16,8 +16,9 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, TrainingError, UsageError
 from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
-from vitrail.models.model_folder import CONFIG, LoadedFolder, digest_of_folder, load_with_digest, model_folder, read_model_config
+from vitrail.models.model_folder import LoadedFolder, load_with_digest
 from vitrail.models.places import TABLES, Side
+from vitrail.models.stored import CONFIG, digest_of_folder, model_folder, read_model_config
 from vitrail.models.transfer import (
     Asked,
     Part,

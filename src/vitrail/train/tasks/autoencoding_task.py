@@ -15,7 +15,8 @@ from vitrail.decode.sentences.autoencoder import measure_reconstruction
 from vitrail.errors import UsageError
 from vitrail.models.base import Model
 from vitrail.models.build import build_model
-from vitrail.models.kinds.autoencoder import AutoencoderModel, BottleneckConfig
+from vitrail.models.configs.autoencoder import BottleneckConfig
+from vitrail.models.kinds.autoencoder import AutoencoderModel
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
 from vitrail.train.tasks.validate import DevSet, Validation

@@ -14,9 +14,11 @@ from vitrail.data.preparing.prepared import PreparedLabels
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.sentences.classify import Classifier
 from vitrail.errors import UsageError
+from vitrail.models.architectures import ClassifierConfig
 from vitrail.models.base import Model
-from vitrail.models.build import ClassifierConfig, build_model
-from vitrail.models.kinds.classifier import ClassifierModel, TransformerClassifierConfig
+from vitrail.models.build import build_model
+from vitrail.models.configs.classifier import TransformerClassifierConfig
+from vitrail.models.kinds.classifier import ClassifierModel
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
 from vitrail.train.tasks.validate import DevSet, Validation

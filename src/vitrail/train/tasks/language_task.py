@@ -12,8 +12,9 @@ from vitrail.data.preparing.prepared import PreparedText
 from vitrail.data.text_config import TextConfig
 from vitrail.data.windows import Windows
 from vitrail.decode.perplexity import measure_text
+from vitrail.models.architectures import require_language
 from vitrail.models.base import CarryingModel, LanguageModel, Model
-from vitrail.models.build import build_model, require_language
+from vitrail.models.build import build_model
 from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task

@@ -15,7 +15,8 @@ from vitrail.data.text_config import TextConfig
 from vitrail.decode.sentences.masked import measure_masked
 from vitrail.models.base import Model
 from vitrail.models.build import build_model
-from vitrail.models.kinds.masked import MaskedConfig, MaskedLanguageModel
+from vitrail.models.configs.masked import MaskedConfig
+from vitrail.models.kinds.masked import MaskedLanguageModel
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.task import Task
 from vitrail.train.tasks.validate import DevSet, Validation
