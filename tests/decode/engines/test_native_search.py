@@ -10,7 +10,8 @@ import torch
 pytest.importorskip("numba")
 
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.engines.native_groups import Job, NativeModel, search_all, search_group
+from vitrail.decode.engines.native_groups import Job, search_all, search_group
+from vitrail.decode.engines.native_models import NativeModel, NativeTransformer
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import Constraints
 from vitrail.decode.search.query import Hypothesis, Query
@@ -20,7 +21,6 @@ from vitrail.models.base import unique_tensors
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.kinds.transformer import Transformer
 from vitrail.native.matrices.packing import Precision
-from vitrail.native.transformer.architecture import Architecture
 
 Sources = Sequence[tuple[int, ...]]
 
@@ -65,7 +65,7 @@ def random_model(config: TransformerConfig, *, seed: int, vocabularies: tuple[in
 
 def native(model: Transformer, precision: Precision = "fp32") -> NativeModel:
     tensors = {name: tensor.detach().numpy() for name, tensor in unique_tensors(model).items()}
-    return NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=precision)
+    return NativeTransformer.of(model.config.model_dump(), tensors, precision=precision)
 
 
 def random_search(draw: np.random.Generator) -> SearchConfig:

@@ -1,4 +1,4 @@
-"""Searches computed by compiled code (`vitrail.native.transformer`), with a Transformer on the processor; torch does what it cannot do."""
+"""Searches computed by compiled code (`vitrail.native`) on the processor; torch does what it cannot do."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -7,7 +7,8 @@ from typing import Any
 
 from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
-from vitrail.decode.engines.native_groups import Job, NativeModel, compiled_search, search_all
+from vitrail.decode.engines.native_groups import Job, search_all
+from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
@@ -15,13 +16,12 @@ from vitrail.errors import UsageError
 from vitrail.models.architectures import require_fitting
 from vitrail.models.stored import StoredModel, TensorKind
 from vitrail.native.compiled import compiling, has_numba
-from vitrail.native.transformer.architecture import Architecture, obstacle, tensor_shapes
 from vitrail.runtime.cores import usual_threads
 from vitrail.runtime.machine import Device, has_gpu
 
 
 class NativeEngine(Engine):
-    """Searches with one Transformer in compiled code.
+    """Searches with one model in compiled code.
 
     A sentence's tokens and scores do not depend on the others of a call, on their order or on the number of threads.
     torch is imported at the first request that this engine does not serve.
@@ -36,7 +36,7 @@ class NativeEngine(Engine):
     def __init__(self, stored: StoredModel, *, threads: int | None, config: BatchConfig, alone: bool) -> None:
         self._stored, self._config, self._alone = stored, config, alone
         self._threads, self._process = threads, os.getpid()
-        self._model = NativeModel.of(Architecture.of(stored.config.model_dump()), stored.tensors, precision=config.precision)
+        self._model = NATIVE_MODELS[stored.config.kind].of(stored.config.model_dump(), stored.tensors, precision=config.precision)
 
     @classmethod
     def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:
@@ -47,7 +47,7 @@ class NativeEngine(Engine):
             return "it computes on the processor alone"
         if len(stored) > 1:
             return "it has no ensembles"
-        return obstacle(stored[0].config.model_dump())
+        return native_obstacle(stored[0].config.model_dump())
 
     @classmethod
     def of(
@@ -57,7 +57,8 @@ class NativeEngine(Engine):
         (one,) = stored
         require_fitting(one.config, one.vocabularies)
         sizes = {"source": one.vocabularies.source.size, "target": one.vocabularies.target.size}
-        one.require({name: TensorKind(shape) for name, shape in tensor_shapes(one.config.model_dump(), **sizes).items()})
+        wanted = NATIVE_MODELS[one.config.kind].tensor_shapes(one.config.model_dump(), **sizes)
+        one.require({name: TensorKind(shape) for name, shape in wanted.items()})
         return cls(one, threads=threads, config=config, alone=alone)
 
     @cached_property
@@ -85,8 +86,8 @@ class NativeEngine(Engine):
     def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
         if not _unserved(config, constrained=constrained):
-            with compiling("the engine (about 20 seconds)", say, program="transformer", after=4):
-                compiled_search()
+            with compiling("the engine (about 20 seconds)", say, program=self._model.program, after=4):
+                self._model.compiled_search()
         super().announce(config, constrained=constrained, say=say)
 
     def search(

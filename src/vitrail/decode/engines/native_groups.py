@@ -2,27 +2,20 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import ModelError
 from vitrail.native.arrays import Allocate, allocate
-from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
-from vitrail.native.matrices.packing import Precision
 from vitrail.native.search.state import ADVANCE, NO_POSITION, READ, SETTLE, WHOLE, Rules, Search, limits_of, make_search
-from vitrail.native.transformer.architecture import Architecture
-from vitrail.native.transformer.asked import Asked
-from vitrail.native.transformer.memory import make_workspace
-from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
 cache that keys and values fit."""
-_FEW_POSITIONS = 512
 
 
 class Job(NamedTuple):
@@ -34,54 +27,8 @@ class Job(NamedTuple):
     query: Query
 
 
-@dataclass
-class NativeModel:
-    """A model, packed for the compiled code. Its table of positions grows; everything else stays."""
-
-    architecture: Architecture
-    packed: Model
-    positions: int
-
-    @classmethod
-    def of(cls, architecture: Architecture, tensors: Tensors, *, precision: Precision) -> "NativeModel":
-        """Pack a model."""
-        learned = architecture.positions == "learned"
-        positions = architecture.max_positions if learned else _FEW_POSITIONS
-        return cls(architecture, pack(architecture, tensors, precision=precision, positions=positions), positions)
-
-    def check(self, sources: Sequence[Sequence[int]]) -> None:
-        """Raise UsageError for ids outside the vocabulary, and for sources beyond learned positions: the compiled code checks nothing."""
-        shape = self.packed.shape
-        rows = (shape.target_embedding or self.packed.weights.embeddings.size) // shape.width
-        for source in sources:
-            if source and not 0 <= min(source) <= max(source) < rows:
-                raise UsageError(f"the token ids {min(source)} to {max(source)}", expected=f"0 to {rows - 1}")
-            self.require(len(source) + 1)
-
-    def require(self, position: int) -> None:
-        """Raise UsageError beyond learned positions."""
-        if self.architecture.positions == "learned" and position > self.positions:
-            raise UsageError(
-                f"position {position} with {self.positions} learned positions",
-                remedy="raise model.max_positions, or use sinusoidal or rotary positions",
-            )
-
-    def extend_positions(self, wanted: int) -> None:
-        """Have a table for so many positions. Learned ones are as many as they are."""
-        if wanted > self.positions and self.architecture.positions in ("sinusoidal", "rotary"):
-            table = position_table(self.architecture, None, 2 * wanted).reshape(-1)
-            self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
-            self.positions = 2 * wanted
-
-
-def compiled_search() -> Entry:
-    """The compiled search, `transformer.run.run`; needs Numba."""
-    return load_entry("vitrail.native.transformer.run", "run")
-
-
 def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate = allocate) -> list[list[Hypothesis]]:
     """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table."""
-    run = compiled_search()
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -95,22 +42,22 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     limits = limits_of(
         [query.cap for query in queries], [query.floor for query in queries], [query.constraints.guard_repeats for query in queries]
     )
-    packed, steps = model.packed, int(limits.caps.max())
-    work = make_workspace(packed.shape, [job.source for job in jobs], beams=config.beams, steps=steps, make=make)
-    known = model.positions if model.architecture.positions in ("sinusoidal", "learned", "rotary") else steps
-    search = make_search(packed.shape.vocabulary, rules, limits, known, make=make)
+    steps = int(limits.caps.max())
+    work = model.workspace([job.source for job in jobs], beams=config.beams, steps=steps, make=make)
+    search = make_search(model.vocabulary, rules, limits, model.known_positions(steps), make=make)
+    run = model.compiled_search()
     if any(query.spell is not None for query in queries):
-        _run_by_steps(run, Asked(packed, work, search, READ, 0), queries)
+        _run_by_steps(run, model.asked(work, search, READ), queries)
     else:
-        run(Asked(packed, work, search, WHOLE, 0))
+        run(model.asked(work, search, WHOLE))
     if search.status[0] == NO_POSITION:
-        model.require(model.positions + 1)
+        model.require(model.known_positions(steps) + 1)
     if search.status[0]:
         raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
     return [_results(search, number, config) for number in range(len(jobs))]
 
 
-def _run_by_steps(run: Entry, asked: Asked, queries: Sequence[Query]) -> None:
+def _run_by_steps(run: Entry, asked: Any, queries: Sequence[Query]) -> None:
     """The same as `run`, asking after each step which of the hypotheses that may be kept have equal texts."""
     texts: list[dict[str, int]] = [{} for _ in queries]
     search = asked.search

@@ -5,7 +5,8 @@ decoder meets the memory number by number. Nothing here needs torch or Numba: na
 dimension out.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -107,16 +108,24 @@ def pack(config: Architecture, tensors: Tensors, *, precision: Precision) -> Mod
     return _Packer(config, tensors, precision).pack()
 
 
+@dataclass(frozen=True)
 class _Columns:
-    """Where the numbers of one or several vectors, one after the other, are put among padding."""
+    """Where the numbers of a vector are put among padding."""
 
-    def __init__(self, *parts: tuple[int, int]) -> None:
-        """Args: parts: of each vector its real and its padded width."""
-        begins = np.concatenate([[0], np.cumsum([wide for _, wide in parts])])
-        self.places: npt.NDArray[np.int64] = np.concatenate(
-            [begin + np.arange(real) for begin, (real, _) in zip(begins[:-1], parts, strict=True)]
-        )
-        self.width = int(begins[-1])
+    places: npt.NDArray[np.int64]
+    width: int
+    """With padding."""
+
+    @classmethod
+    def of(cls, count: int) -> "_Columns":
+        """So many numbers, then padding."""
+        return cls(np.arange(count), padded(count, STEP))
+
+    @classmethod
+    def joined(cls, *parts: "_Columns") -> "_Columns":
+        """Vectors one after the other, each with its padding."""
+        begins = np.cumsum([0, *(part.width for part in parts)])
+        return cls(np.concatenate([begin + part.places for begin, part in zip(begins[:-1], parts, strict=True)]), int(begins[-1]))
 
 
 class _Packer:
@@ -124,10 +133,9 @@ class _Packer:
         self.config, self.tensors, self.pool = config, tensors, Pool(precision)
         self.norms: list[Floats] = []
         self.directions = 2 if config.bidirectional else 1
-        self.half = config.width // self.directions
-        parts = [(self.half, padded(self.half, STEP))] * self.directions
-        self.state = _Columns(*parts)
-        self.embedding = _Columns((config.embedding_width, padded(config.embedding_width, STEP)))
+        self.direction = _Columns.of(config.width // self.directions)
+        self.state = _Columns.joined(*[self.direction] * self.directions)
+        self.embedding = _Columns.of(config.embedding_width)
 
     def pack(self) -> Model:
         config, tensors = self.config, self.tensors
@@ -171,14 +179,6 @@ class _Packer:
     def _parts(self) -> int:
         return 2 if self.config.cell == LSTM else 1
 
-    def _joined(self, *columns: _Columns) -> _Columns:
-        """The columns of vectors that stand one after the other."""
-        begins = np.concatenate([[0], np.cumsum([one.width for one in columns])])
-        joined = _Columns()
-        joined.places = np.concatenate([begin + one.places for begin, one in zip(begins[:-1], columns, strict=True)])
-        joined.width = int(begins[-1])
-        return joined
-
     def _placed(self, matrix: Floats, rows: _Columns | None, columns: _Columns) -> Floats:
         """A matrix among zeros. Args: rows: None: as they are."""
         places = np.arange(len(matrix)) if rows is None else rows.places
@@ -209,27 +209,30 @@ class _Packer:
             bridge=self.pool.add([self._layer(name, state, state) for name in bridges]),
             key=self.pool.add([self._layer("attention.key", state, state)]) if additive or config.attention == GENERAL else _ABSENT,
             query=self.pool.add([self._layer("attention.query", state, state)]) if additive else _ABSENT,
-            readout=self.pool.add([self._layer("readout", embedding, self._joined(*seen))]),
+            readout=self.pool.add([self._layer("readout", embedding, _Columns.joined(*seen))]),
             vocabulary=self.pool.add([(vocabulary, bias)]),
         )
 
     def _encoder(self) -> Cells:
         names = ("forward_cell", "backward_cell")[: self.directions]
-        own = _Columns((self.half, padded(self.half, STEP)))
-        return self._cells(lambda layer: [f"encoder.{layer}.{name}" for name in names], self.config.encoder_layers, own, self.embedding)
+        layers = [[f"encoder.{layer}.{name}" for name in names] for layer in range(self.config.encoder_layers)]
+        return self._cells(layers, self.direction, self.embedding)
 
     def _decoder(self) -> Cells:
         config = self.config
         fed = self.state if config.attention == BAHDANAU else self.embedding
-        read = self._joined(self.embedding, fed) if config.attention == BAHDANAU or config.input_feeding else self.embedding
-        return self._cells(lambda layer: [f"decoder.{layer}"], config.decoder_layers, self.state, read)
+        read = _Columns.joined(self.embedding, fed) if config.attention == BAHDANAU or config.input_feeding else self.embedding
+        return self._cells([[f"decoder.{layer}"] for layer in range(config.decoder_layers)], self.state, read)
 
-    def _cells(self, names: Callable[[int], list[str]], layers: int, own: _Columns, read: _Columns) -> Cells:
-        """A stack of cells whose states are placed as `own`, and whose first layer reads what is placed as `read`."""
-        rows = self._joined(*[own] * GATES[self.config.cell])
-        everyone = [name for layer in range(layers) for name in names(layer)]
-        first, above = names(0), [name for layer in range(1, layers) for name in names(layer)]
-        at_first = self.pool.add([self._input(name, rows, read) for name in first])
+    def _cells(self, layers: Sequence[list[str]], own: _Columns, read: _Columns) -> Cells:
+        """A stack of cells whose states are placed as `own`, and whose first layer reads what is placed as `read`.
+
+        Args: layers: the names of each layer's cells.
+        """
+        rows = _Columns.joined(*[own] * GATES[self.config.cell])
+        above = [name for layer in layers[1:] for name in layer]
+        everyone = [*layers[0], *above]
+        at_first = self.pool.add([self._input(name, rows, read) for name in layers[0]])
         return Cells(
             first=at_first,
             above=self.pool.add([self._input(name, rows, self.state) for name in above]) if above else at_first,
@@ -239,8 +242,8 @@ class _Packer:
             cell_norm=self._add_norms([f"{name}.cell_norm" for name in everyone], own),
             width=own.width,
             real_width=len(own.places),
-            layers=layers,
-            directions=len(first),
+            layers=len(layers),
+            directions=len(layers[0]),
         )
 
     def _input(self, name: str, rows: _Columns, columns: _Columns) -> tuple[Floats, Floats]:

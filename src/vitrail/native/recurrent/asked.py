@@ -1,0 +1,18 @@
+"""What a call of the compiled search is given."""
+
+from typing import NamedTuple
+
+from vitrail.native.recurrent.memory import Workspace
+from vitrail.native.recurrent.packing import Model
+from vitrail.native.search.state import Search
+
+
+class Asked(NamedTuple):
+    """A batch, and the part of its search that is to be done."""
+
+    model: Model
+    work: Workspace
+    search: Search
+    part: int
+    """WHOLE, READ, ADVANCE or SETTLE; see `run.run`."""
+    position: int
