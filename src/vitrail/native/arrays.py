@@ -13,6 +13,7 @@ Integers = npt.NDArray[np.int64]
 LINE_BYTES = 64
 """Of a cache line, and of a vector of 16 numbers: rows that begin at a multiple are loaded at once."""
 
+_KINDS: tuple[type[np.generic], ...] = (np.float32, np.float64, np.int64, np.int32, np.uint16, np.uint8)
 Allocate = Callable[[int, Any], Any]
 """Makes an array of one dimension: its length and its type."""
 
@@ -20,6 +21,34 @@ Allocate = Callable[[int, Any], Any]
 def allocate(count: int, kind: Any) -> Any:
     """An array of one dimension, not filled."""
     return np.empty(count, kind)
+
+
+class Arena:
+    """Memory for one batch after the other: its arrays are parts of one room, so that the system need not hand out and clear pages anew.
+
+    For one thread at a time. Args: most_bytes: of the room; what is beyond gets memory of its own.
+    """
+
+    def __init__(self, most_bytes: int = 1 << 28) -> None:
+        self._most, self._used = most_bytes, 0
+        self._resize(0)
+
+    def _resize(self, size: int) -> None:
+        self._size, room = size, aligned(np.empty(size, np.uint8))
+        self._views: dict[Any, npt.NDArray[Any]] = {kind: room.view(kind) for kind in _KINDS}
+
+    def begin(self) -> Allocate:
+        """For the arrays of a new batch, those of the one before are void."""
+        if self._size < min(self._used, self._most):
+            self._resize(padded(min(2 * self._used, self._most), LINE_BYTES))
+        self._used = 0
+        return self._make
+
+    def _make(self, count: int, kind: Any) -> Any:
+        view = self._views[kind]
+        begin, item = self._used, view.itemsize
+        self._used += -(-item * count // LINE_BYTES) * LINE_BYTES
+        return view[begin // item : begin // item + count] if self._used <= self._size else np.empty(count, kind)
 
 
 def aligned_zeros(count: int) -> Floats:

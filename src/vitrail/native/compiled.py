@@ -30,8 +30,9 @@ _PROGRAMS: dict[str, tuple[str, ...]] = {
     "vectors": ("vectors/steps", "vectors/training"),
     "matrices": ("native/matrices",),
     "search": ("native/search",),
-    "transformer": ("native/transformer", "native/matrices", "native/search"),
-    "recurrent": ("native/recurrent", "native/matrices", "native/search"),
+    "attention": ("native/attention",),
+    "transformer": ("native/transformer", "native/matrices", "native/search", "native/attention"),
+    "recurrent": ("native/recurrent", "native/matrices", "native/search", "native/attention"),
 }
 """Folders, below the package, of all compiled functions that a program uses; those of `native` itself are used by all. A function
 is kept with the first program that has its folder: what several programs share is a program by itself."""
@@ -83,8 +84,25 @@ def load_entry(module: str, name: str) -> Entry:
 
 
 def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a function that only compiled code calls; it is compiled as soon as its module is imported."""
-    return _compile(function, False, signature_of(function), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """The same for a function that only compiled code calls; it is compiled as soon as its module is imported. It gets large tuples by
+    reference: see `vitrail.native.references`."""
+    return _compile(function, False, signature_of(function, inside=True), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def compiled_within(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a function that becomes a part of its caller, for one with a single caller: LLVM would otherwise work on its code, and
+    on that of all functions it calls, once for each function above it, which took a quarter of the time of compiling a program."""
+    return _compile(function, False, inline="always")
+
+
+def named(function: Callable[P, R], name: str) -> Callable[P, R]:
+    """Give a function that another function makes a name of its own, before it is compiled.
+
+    Numba tells functions of one name apart by a number that counts what a process has compiled. Where one comes from the cache of an
+    earlier process and one is compiled now, the numbers may be the same, and one is called in place of the other.
+    """
+    function.__name__ = function.__qualname__ = name
+    return function
 
 
 def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, **options: Any) -> Callable[P, R]:
@@ -118,11 +136,12 @@ def compiling(what: str, say: Callable[[str], None], *, program: str, after: flo
         say(f"compiled in {time.monotonic() - began:.0f} seconds{kept}")
 
 
-def signature_of(function: Callable[..., Any]) -> Any:
-    """The types of a function's arguments and result for Numba, from its annotations."""
+def signature_of(function: Callable[..., Any], *, inside: bool = False) -> Any:
+    """The types of a function's arguments and result for Numba, from its annotations. Args: inside: large named tuples by reference."""
     hints = get_type_hints(function)
     result = _type_of(hints.pop("return"))
-    return result(*map(_type_of, hints.values()))
+    kinds = [_type_of(hint) for hint in hints.values()]
+    return result(*(import_module("vitrail.native.references").by_reference(kind) if inside else kind for kind in kinds))
 
 
 def _type_of(hint: Any) -> Any:

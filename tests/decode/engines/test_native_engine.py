@@ -17,8 +17,10 @@ from vitrail.decode.search_config import SamplingConfig, SearchConfig, Translate
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
+from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
+from vitrail.models.configs.autoencoder import RecurrentAutoencoderConfig
 from vitrail.models.configs.recurrent import RecurrentConfig
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
@@ -27,7 +29,7 @@ WORDS = "a b c d e f g h"
 TEXTS = ["a b c", "h g", "b. c d!", "", "x unknown y", "a a a a"]
 
 
-def _save(folder: Path, config: TransformerConfig | RecurrentConfig) -> Path:
+def _save(folder: Path, config: ModelConfig) -> Path:
     torch.manual_seed(0)
     vocabulary = WordVocabulary.train([WORDS], size=20)
     both = Vocabularies(vocabulary, vocabulary, joint=True)
@@ -43,7 +45,12 @@ def transformer(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recurrent(tmp_path: Path) -> Path:
-    return _save(tmp_path / "recurrent", RecurrentConfig(embedding_width=8, width=8))
+    return _save(tmp_path / "recurrent", RecurrentConfig(embedding_width=8, width=8, attention="bahdanau"))
+
+
+@pytest.fixture
+def autoencoder(tmp_path: Path) -> Path:
+    return _save(tmp_path / "autoencoder", RecurrentAutoencoderConfig(embedding_width=8, width=8))
 
 
 def test_without_numba_torch_computes_and_says_why(transformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,14 +62,14 @@ def test_without_numba_torch_computes_and_says_why(transformer: Path, monkeypatc
         Translator.load(transformer, engine="native")
 
 
-def test_other_models_are_computed_by_torch(transformer: Path, recurrent: Path) -> None:
+def test_other_models_are_computed_by_torch(transformer: Path, autoencoder: Path) -> None:
     pytest.importorskip("numba")
-    one = Translator.load(recurrent)
+    one = Translator.load(autoencoder)
     assert type(one.engine) is TorchEngine
-    assert one.engine.describe(one.search) == "torch (not native: a model of kind recurrent is computed by torch)"
+    assert one.engine.describe(one.search) == "torch (not native: a model of kind recurrent-autoencoder is computed by torch)"
     two = Translator.load(transformer, transformer)
     assert two.engine.describe(two.search) == "torch (not native: it has no ensembles)"
-    for folders in ((recurrent,), (transformer, transformer)):
+    for folders in ((autoencoder,), (transformer, transformer)):
         with pytest.raises(UsageError, match="engine native: "):
             Translator.load(*folders, engine="native")
 
@@ -84,11 +91,13 @@ def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> No
 
 
 @pytest.mark.parametrize("n_best", [1, 3])
-def test_texts_are_translated_as_by_torch(transformer: Path, n_best: int) -> None:
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+def test_texts_are_translated_as_by_torch(request: pytest.FixtureRequest, kind: str, n_best: int) -> None:
     pytest.importorskip("numba")
+    model = request.getfixturevalue(kind)
     search = SearchConfig(beams=4, n_best=n_best, max_ratio=1, max_extra=5)
-    exact = Translator.load(transformer, engine="native", config=TranslateConfig(precision="fp32"), search=search)
-    found, expected = exact.translate(TEXTS), Translator.load(transformer, engine="torch", search=search).translate(TEXTS)
+    exact = Translator.load(model, engine="native", config=TranslateConfig(precision="fp32"), search=search)
+    found, expected = exact.translate(TEXTS), Translator.load(model, engine="torch", search=search).translate(TEXTS)
     for ours, theirs in zip(found, expected, strict=True):
         assert [one.text for one in ours.alternatives] == [one.text for one in theirs.alternatives]
         assert [one.score for one in ours.alternatives] == pytest.approx([one.score for one in theirs.alternatives], abs=1e-4)

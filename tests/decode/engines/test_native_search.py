@@ -147,7 +147,7 @@ def plain() -> Transformer:
     return random_model(PLAIN, seed=1, vocabularies=(90, 90))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_result_depends_on_nothing_but_its_sentence(plain: Transformer, precision: Precision, beams: int) -> None:
     """To the last bit: alone, in any order, in large and small batches, with any number of threads."""
@@ -161,7 +161,7 @@ def test_a_result_depends_on_nothing_but_its_sentence(plain: Transformer, precis
     assert searched(model, sources[:7], config, threads=2) == together[:7]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_sentences_of_no_one_and_512_tokens(plain: Transformer, precision: Precision) -> None:
     draw, model = np.random.default_rng(3), native(plain, precision)
     sources: Sources = [(), (5,), tuple(draw.integers(4, 90, 512).tolist()), (4,) * 16, (4,) * 15]
@@ -180,21 +180,22 @@ def test_a_thousand_sentences_are_those_of_one_by_one(plain: Transformer) -> Non
     assert all(found[at] == searched(model, [sources[at]], config)[0] for at in range(0, 1000, 97))
 
 
-def test_8_bits_are_near_32(plain: Transformer) -> None:
+@pytest.mark.parametrize(("precision", "most_nats", "least_share"), [("int8", 0.25, 0.6), ("bf16", 0.1, 0.8)])
+def test_fewer_bits_are_near_32(plain: Transformer, precision: Precision, most_nats: float, least_share: float) -> None:
     """Log-probabilities of the same tokens, and how many tokens are the same."""
     config = SearchConfig(beams=1, max_ratio=1, max_extra=5)
     sources = random_sources(np.random.default_rng(5), 100, 90)
-    exact, rough = (searched(native(plain, precision), sources, config) for precision in ("fp32", "int8"))
+    exact, rough = (searched(native(plain, one), sources, config) for one in ("fp32", precision))
     first = [(one[0].token_log_probabilities[0], other[0].token_log_probabilities[0]) for one, other in zip(exact, rough, strict=True)]
-    assert np.abs(np.diff(first)).max() < 0.25
+    assert np.abs(np.diff(first)).max() < most_nats
     same = sum(a == b for one, other in zip(exact, rough, strict=True) for a, b in zip(one[0].tokens, other[0].tokens, strict=False))
-    assert same / sum(len(one[0].tokens) for one in exact) > 0.6
+    assert same / sum(len(one[0].tokens) for one in exact) > least_share
 
 
 GUARD = 64
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("seed", range(3))
 def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -> None:
     """Every array stands between guards, which are as they were after the search."""
@@ -216,7 +217,7 @@ def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -
         assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_what_is_no_number_is_an_error(precision: Precision) -> None:
     model = random_model(PLAIN.model_copy(update={"norm": "rms"}), seed=2, vocabularies=(20, 20))
     with torch.no_grad():

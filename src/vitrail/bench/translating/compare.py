@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 from vitrail.bench.translating import ctranslate2_model
 from vitrail.bench.translating.ctranslate2_model import CTranslate2Model
@@ -15,6 +16,7 @@ from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
 from vitrail.evaluation.scores import evaluate
 from vitrail.models.model_folder import load_model
+from vitrail.native.matrices.packing import Precision
 from vitrail.runtime.device import set_threads
 from vitrail.runtime.machine import Machine, describe_machine
 
@@ -147,7 +149,7 @@ def _time(translate: Translate, texts: Sequence[str], beams: int) -> tuple[float
 def _systems(model: Path, *, threads: int) -> tuple[dict[str, Translate], list[str]]:
     systems: dict[str, Translate] = {REFERENCE: _ours(Translator.load(model, engine="torch"))}
     missing: list[str] = []
-    for precision in ("int8", "fp32"):
+    for precision in get_args(Precision):
         try:
             one = Translator.load(model, engine="native", config=TranslateConfig(precision=precision))
         except UsageError as error:

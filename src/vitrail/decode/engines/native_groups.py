@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import local
 from typing import Any, NamedTuple
 
 from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError
-from vitrail.native.arrays import Allocate, allocate
+from vitrail.native.arrays import Allocate, Arena
 from vitrail.native.machine_code import Entry
 from vitrail.native.search.state import ADVANCE, NO_POSITION, READ, SETTLE, WHOLE, Rules, Search, limits_of, make_search
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
 cache that keys and values fit."""
+_LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
+"""Of a model whose matrices are in no core's cache; its groups have so many sentences."""
 
 
 class Job(NamedTuple):
@@ -27,8 +30,22 @@ class Job(NamedTuple):
     query: Query
 
 
-def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate = allocate) -> list[list[Hypothesis]]:
-    """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table."""
+class _Threads(local):
+    """What each thread keeps."""
+
+    def __init__(self) -> None:
+        self.arena = Arena()
+
+
+_threads = _Threads()
+
+
+def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate | None = None) -> list[list[Hypothesis]]:
+    """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table.
+
+    Args: make: makes the arrays; else they are in memory that the thread keeps.
+    """
+    make = _threads.arena.begin() if make is None else make
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -105,9 +122,14 @@ def _results(search: Search, number: int, config: SearchConfig) -> list[Hypothes
     return found
 
 
-def make_groups(jobs: Sequence[Job], *, beams: int, threads: int) -> list[list[Job]]:
+def _group_sentences(model: NativeModel) -> int:
+    """Most sentences of a group."""
+    return GROUP_SENTENCES if model.matrix_bytes < _LARGE_BYTES else _LARGE_GROUP
+
+
+def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int = GROUP_SENTENCES) -> list[list[Job]]:
     """Sentences of similar length together, longest first, in enough groups for all threads."""
-    most = max(1, min(GROUP_SENTENCES, GROUP_ROWS // beams, -(-len(jobs) // threads)))
+    most = max(1, min(sentences, GROUP_ROWS // beams, -(-len(jobs) // threads)))
     groups: list[list[Job]] = []
     tokens = 0
     for job in sorted(jobs, key=lambda job: (-len(job.source), -job.query.cap)):
@@ -125,7 +147,7 @@ def search_all(model: NativeModel, jobs: Sequence[Job], config: SearchConfig, *,
         return {}
     reached = max(max(len(job.source), job.query.cap) for job in jobs)
     model.extend_positions(reached)
-    groups = make_groups(jobs, beams=config.beams, threads=threads)
+    groups = make_groups(jobs, beams=config.beams, threads=threads, sentences=_group_sentences(model))
     if threads == 1 or len(groups) == 1:
         found = [search_group(model, group, config=config) for group in groups]
     else:

@@ -8,7 +8,7 @@ from vitrail.errors import UsageError
 from vitrail.native.arrays import Allocate, Floats, allocate
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
-from vitrail.native.matrices.packing import Precision
+from vitrail.native.matrices.packing import Precision, matrix_bytes
 from vitrail.native.recurrent import architecture as recurrent_architecture
 from vitrail.native.recurrent import asked as recurrent_asked
 from vitrail.native.recurrent import memory as recurrent_memory
@@ -27,6 +27,9 @@ class NativeModel(ABC):
 
     program: ClassVar[str]
     """The folder of `vitrail.native` that computes it."""
+    packed: Any
+    """What that program's `packing.pack` made."""
+    _words: tuple[Any, Any] | None = None
 
     @classmethod
     @abstractmethod
@@ -49,9 +52,14 @@ class NativeModel(ABC):
         return load_entry(f"vitrail.native.{cls.program}.run", "run")
 
     @property
-    @abstractmethod
+    def matrix_bytes(self) -> int:
+        """Bytes of all matrices."""
+        return matrix_bytes(self.packed.weights.matrices)
+
+    @property
     def vocabulary(self) -> int:
         """V of the target, not padded."""
+        return self.packed.shape.vocabulary
 
     @property
     @abstractmethod
@@ -64,7 +72,13 @@ class NativeModel(ABC):
 
     @abstractmethod
     def asked(self, work: Any, search: Search, part: int) -> Any:
-        """What a call of the compiled search is given."""
+        """What a call of the compiled search is given: a named tuple, the model first."""
+
+    def words(self) -> Any:
+        """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
+        if self._words is None or self._words[0] is not self.packed:
+            self._words = self.packed, self.compiled_search().words(0, self.packed)
+        return self._words[1]
 
     def check(self, sources: Sequence[Sequence[int]]) -> None:
         """Raise UsageError for ids outside the vocabulary, and for sources beyond learned positions: the compiled code checks nothing."""
@@ -112,11 +126,6 @@ class NativeTransformer(NativeModel):
         return cls(architecture, transformer_packing.pack(architecture, tensors, precision=precision, positions=positions), positions)
 
     @property
-    def vocabulary(self) -> int:
-        """See `NativeModel.vocabulary`."""
-        return self.packed.shape.vocabulary
-
-    @property
     def source_vocabulary(self) -> int:
         """See `NativeModel.source_vocabulary`."""
         shape = self.packed.shape
@@ -128,7 +137,7 @@ class NativeTransformer(NativeModel):
 
     def asked(self, work: Any, search: Search, part: int) -> Any:
         """See `NativeModel.asked`."""
-        return transformer_asked.Asked(self.packed, work, search, part, 0)
+        return transformer_asked.Asked(self.words(), work, search, part, 0)
 
     def require(self, position: int) -> None:
         """See `NativeModel.require`."""
@@ -174,11 +183,6 @@ class NativeRecurrent(NativeModel):
         return cls(recurrent_packing.pack(recurrent_architecture.Architecture.of(config), tensors, precision=precision))
 
     @property
-    def vocabulary(self) -> int:
-        """See `NativeModel.vocabulary`."""
-        return self.packed.shape.vocabulary
-
-    @property
     def source_vocabulary(self) -> int:
         """See `NativeModel.source_vocabulary`."""
         shape = self.packed.shape
@@ -190,7 +194,7 @@ class NativeRecurrent(NativeModel):
 
     def asked(self, work: Any, search: Search, part: int) -> Any:
         """See `NativeModel.asked`."""
-        return recurrent_asked.Asked(self.packed, work, search, part, 0)
+        return recurrent_asked.Asked(self.words(), work, search, part, 0)
 
 
 NATIVE_MODELS: Mapping[str, type[NativeModel]] = {"transformer": NativeTransformer, "recurrent": NativeRecurrent}

@@ -78,10 +78,13 @@ class TextCutter:
                 continue
             # With several parts, the part for a forced word is chosen after all are translated.
             constraints = constraints if len(parts) == 1 else replace(constraints, forced=())
-            seed = blake2b(f"{self.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
+            seed = 0 if search.sampling is None else self._seed(place, len(numbers))
             numbers.append(len(jobs))
-            jobs.append(self.job(tokens, constraints, search, seed=int.from_bytes(seed, "big"), text=read))
+            jobs.append(self.job(tokens, constraints, search, seed=seed, text=read))
         return CutText(source, parts, numbers, copies, self._places(source, parts))
+
+    def _seed(self, place: int, part: int) -> int:
+        return int.from_bytes(blake2b(f"{self.seed} {place} {part}".encode(), digest_size=7).digest(), "big")
 
     def job(self, tokens: Sequence[int], wanted: Constraints, search: SearchConfig, *, seed: int, text: str = "") -> PartJob:
         """The job of one part. An n-best list has each text once; samples may repeat."""

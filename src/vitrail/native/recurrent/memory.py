@@ -1,7 +1,4 @@
-"""Memory of one batch: its sources, the values of all rows, what attention reads of the sources, and the states of the hypotheses.
-
-Keys and values of attention are in pages of 16 positions, keys side by side; see `vitrail.native.transformer.memory`.
-"""
+"""Memory of one batch: its sources, the values of all rows, what attention reads of the sources, and the states of the hypotheses."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,11 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.recurrent.architecture import NONE
 from vitrail.native.recurrent.packing import Model
-
-PAGE = 16
 
 
 class Carry(NamedTuple):
@@ -22,13 +18,6 @@ class Carry(NamedTuple):
     hidden: Floats
     cell: Floats
     """Of LSTM; else without numbers."""
-
-
-class Memory(NamedTuple):
-    """Keys and values of some pages."""
-
-    keys: Floats
-    values: Floats
 
 
 class Gates(NamedTuple):
@@ -91,11 +80,6 @@ class Workspace(NamedTuple):
     """[B K, E] what the readout gave, where it is fed to the next step."""
     beams: int
     """K"""
-
-
-def pages(positions: int) -> int:
-    """Pages for so many positions."""
-    return -(-positions // PAGE)
 
 
 def make_workspace(model: Model, sources: Sequence[Sequence[int]], *, beams: int, make: Allocate = allocate) -> Workspace:

@@ -253,7 +253,8 @@ class _Packer:
         if self.config.norm == "batch":
             norm = f"{name}.batch_norm"
             factor = self.tensors[f"{norm}.weight"] / np.sqrt(self.tensors[f"{norm}.running_variance"] + np.float32(EPSILON))
-            weight, bias = weight * factor[:, None], self.tensors[f"{norm}.bias"] - self.tensors[f"{norm}.running_mean"] * factor
+            bias = (self.tensors[f"{norm}.bias"] - self.tensors[f"{norm}.running_mean"] * factor).astype(np.float32)
+            weight = (weight * factor[:, None]).astype(np.float32)
         return self._placed(weight, rows, columns), self._row(bias, rows)
 
     def _recurrent(self, name: str, rows: _Columns, columns: _Columns) -> tuple[Floats, Floats]:

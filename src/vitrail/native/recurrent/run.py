@@ -1,11 +1,12 @@
 """Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
 
-from vitrail.native.compiled import compiled_entry, compiled_inside
+from vitrail.native.compiled import compiled_entry, compiled_inside, compiled_within
 from vitrail.native.matrices.products import multiply
 from vitrail.native.recurrent.asked import Asked
 from vitrail.native.recurrent.layers import copy_states, decode_step, encode
 from vitrail.native.recurrent.memory import Workspace
 from vitrail.native.recurrent.packing import Model
+from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, choose, rate, settle
 from vitrail.native.search.state import ADVANCE, GROUP, READ, SETTLE, WHOLE, Search
 
@@ -13,23 +14,22 @@ from vitrail.native.search.state import ADVANCE, GROUP, READ, SETTLE, WHOLE, Sea
 # (an element of an array has no known type)
 
 
-@compiled_inside
-def _advance(model: Model, work: Workspace, search: Search, position: int) -> bool:
-    """One step of all live hypotheses, and the columns of each sentence. False where all sentences are done."""
+@compiled_within
+def _advance(model: Model, work: Workspace, search: Search, position: int) -> int:
+    """One step of all live hypotheses, and the columns of each sentence. Returns how many there are: 0 where all sentences are done."""
     rows, width, vocabulary = begin(search, position), model.shape.embedding, model.linears.vocabulary
-    if rows == 0:
-        return False
-    decode_step(model, work, rows, search.rows.places, search.rows.last)
+    if rows > 0:
+        decode_step(model, work, rows, search.rows.places, search.rows.last)
     for first in range(0, rows, GROUP):
         some = min(GROUP, rows - first)
         asked = work.rooms.y[first * width : (first + some) * width]
         multiply(model.weights.matrices, vocabulary, 0, asked, some, work.rooms.quantised, search.rows.logits)
         rate(search, vocabulary.outputs, first, some, position)
     choose(search, rows)
-    return True
+    return rows
 
 
-@compiled_inside
+@compiled_within
 def _settle(model: Model, work: Workspace, search: Search, position: int) -> None:
     """What `search.beams.settle` does, with the copies."""
     settle(search, position)
@@ -38,21 +38,26 @@ def _settle(model: Model, work: Workspace, search: Search, position: int) -> Non
         copy_states(model, work, copies.sources[i], copies.targets[i])
 
 
+@compiled_inside
+def _run(model: Model, work: Workspace, search: Search, part: int, position: int) -> bool:
+    if part in (WHOLE, READ):
+        encode(model, work)
+    if part == READ:
+        return True
+    while True:
+        if part != SETTLE and _advance(model, work, search, position) == 0:
+            return False
+        if part != ADVANCE:
+            _settle(model, work, search, position)
+        if part != WHOLE:
+            return True
+        position += 1
+
+
 @compiled_entry
 def run(asked: Asked) -> bool:
     """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
 
     One function for all, so that what they share is compiled once.
     """
-    model, work, search, part, position = asked.model, asked.work, asked.search, asked.part, asked.position
-    if part in (WHOLE, READ):
-        encode(model, work)
-    if part == ADVANCE:
-        return _advance(model, work, search, position)
-    if part == SETTLE:
-        _settle(model, work, search, position)
-    if part == WHOLE:
-        while _advance(model, work, search, position):
-            _settle(model, work, search, position)
-            position += 1
-    return True
+    return _run(refer(asked.model), refer(asked.work), refer(asked.search), asked.part, asked.position)

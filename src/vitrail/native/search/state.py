@@ -8,7 +8,7 @@ import numpy as np
 from vitrail.native.arrays import Allocate, Doubles, Floats, Integers, allocate, padded
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
-GROUP = 32
+GROUP = 16
 """Rows whose logits are computed together: they stay in the cache until the best tokens are found."""
 FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
 WHOLE, READ, ADVANCE, SETTLE = 0, 1, 2, 3
@@ -164,17 +164,17 @@ def make_search(vocabulary: int, rules: Rules, limits: Limits, positions: int, *
 
     def whole(size: int, value: int = 0) -> Integers:
         made = make(size, np.int64)
-        made[:] = value
+        made.fill(value)
         return made
 
     def floats(size: int, value: float = 0.0) -> Floats:
         made = make(size, np.float32)
-        made[:] = value
+        made.fill(value)
         return made
 
     def doubles(size: int) -> Doubles:
         made = make(size, np.float64)
-        made[:] = 0
+        made.fill(0)
         return made
 
     live = Beams(floats(rows, -np.inf), whole(rows), whole(rows * steps, SOS), floats(rows * steps))

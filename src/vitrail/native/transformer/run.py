@@ -2,6 +2,7 @@
 
 from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.matrices.products import multiply
+from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, choose, rate, settle
 from vitrail.native.search.state import ADVANCE, GROUP, READ, SETTLE, WHOLE, Search
 from vitrail.native.transformer.asked import Asked
@@ -39,13 +40,8 @@ def _settle(model: Model, work: Workspace, search: Search, position: int) -> Non
         copy_past(model.shape, work, copies.sources[i], copies.targets[i], position + 1)
 
 
-@compiled_entry
-def run(asked: Asked) -> bool:
-    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
-
-    One function for all, so that what they share is compiled once.
-    """
-    model, work, search, part, position = asked.model, asked.work, asked.search, asked.part, asked.position
+@compiled_inside
+def _run(model: Model, work: Workspace, search: Search, part: int, position: int) -> bool:
     if part in (WHOLE, READ):
         encode(model, work)
     if part == ADVANCE:
@@ -57,3 +53,12 @@ def run(asked: Asked) -> bool:
             _settle(model, work, search, position)
             position += 1
     return True
+
+
+@compiled_entry
+def run(asked: Asked) -> bool:
+    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
+
+    One function for all, so that what they share is compiled once.
+    """
+    return _run(refer(asked.model), refer(asked.work), refer(asked.search), asked.part, asked.position)
