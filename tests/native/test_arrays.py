@@ -14,7 +14,7 @@ def test_an_arena_hands_out_arrays_that_do_not_overlap_and_uses_its_room_again()
             assert made[-1].shape == (count,) and made[-1].dtype == kind
             made[-1].fill(number)
         assert all((array == number).all() for number, array in enumerate(made))
-    assert all(array.ctypes.data % LINE_BYTES == 0 for array in made)
+    assert all(array.ctypes.data % LINE_BYTES == 0 and array.ctypes.data == arena.address_of(array) for array in made if len(array))
     assert arena.begin()(5, np.float32).ctypes.data == made[0].ctypes.data
 
 
@@ -26,3 +26,4 @@ def test_what_is_beyond_an_arena_gets_memory_of_its_own() -> None:
         small.fill(1)
         large.fill(2)
         assert (small == 1).all() and (large == 2).all()
+        assert [arena.address_of(array) for array in (small, large)] == [small.ctypes.data, large.ctypes.data]

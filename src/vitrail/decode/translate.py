@@ -14,7 +14,7 @@ from vitrail.decode.engines.table import engine_named, make_engine, suitable
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
-from vitrail.decode.textual.facts import longest_source, search_of, several_sentences
+from vitrail.decode.textual.facts import longest_source, search_of, several_sentences, tags_of
 from vitrail.decode.textual.forcing import assign_forced_words
 from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, join_parts
@@ -50,6 +50,7 @@ class Translator:
         several_sentences: share of training source lines with several sentences, if known.
         languages: of source and target, if known.
         normalisation: how sources are read, as they were in training; None: as by a model that does not say.
+        tags: words that the model knows at the start of a source.
     """
 
     engines: ClassVar[tuple[str, ...]] = ()
@@ -66,8 +67,9 @@ class Translator:
         several_sentences: float | None = None,
         languages: tuple[str, str] = ("", ""),
         normalisation: Normalisation | None = None,
+        tags: Sequence[str] = (),
     ) -> None:
-        self.vocabularies, self.languages = vocabularies, languages
+        self.vocabularies, self.languages, self.tags = vocabularies, languages, tuple(tags)
         self.normalisation = _reading(None, autoencoder=_is_autoencoder(model)) if normalisation is None else normalisation
         self.config = TranslateConfig() if config is None else config
         self.search = self.config.search or SearchConfig()
@@ -84,7 +86,7 @@ class Translator:
     def _begin(self) -> None:
         """Values that are not sent to another process."""
         limit, seed = self.config.max_source_tokens, self.config.seed
-        self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed)
+        self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed, self.tags)
         self._joins = lru_cache(maxsize=65536)(joining(self.vocabularies.target))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,6 +135,7 @@ class Translator:
             several_sentences=several_sentences(stored),
             languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
             normalisation=_reading(facts.get("source_normalization"), autoencoder=task_of(stored[0].config) == "autoencoding"),
+            tags=tags_of(facts),
         )
 
     @overload

@@ -1,5 +1,6 @@
 """Arrays for compiled code."""
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,16 @@ def allocate(count: int, kind: Any) -> Any:
     return np.empty(count, kind)
 
 
+Address = Callable[[npt.NDArray[Any]], int]
+"""Says where an array begins in memory."""
+_NOTHING = ctypes.c_char * 0
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Where an array begins, in a quarter of the time that `array.ctypes` takes."""
+    return ctypes.addressof(_NOTHING.from_buffer(array))
+
+
 class Arena:
     """Memory for one batch after the other: its arrays are parts of one room, so that the system need not hand out and clear pages anew.
 
@@ -35,6 +46,7 @@ class Arena:
 
     def _resize(self, size: int) -> None:
         self._size, room = size, aligned(np.empty(size, np.uint8))
+        self._begin, self._made = address_of(room), dict[int, tuple[npt.NDArray[Any], int]]()
         self._views: dict[Any, npt.NDArray[Any]] = {kind: room.view(kind) for kind in _KINDS}
 
     def begin(self) -> Allocate:
@@ -42,13 +54,23 @@ class Arena:
         if self._size < min(self._used, self._most):
             self._resize(padded(min(2 * self._used, self._most), LINE_BYTES))
         self._used = 0
+        self._made.clear()
         return self._make
+
+    def address_of(self, array: npt.NDArray[Any]) -> int:
+        """Where an array begins: known of those that it made."""
+        known = self._made.get(id(array))
+        return address_of(array) if known is None else known[1]
 
     def _make(self, count: int, kind: Any) -> Any:
         view = self._views[kind]
         begin, item = self._used, view.itemsize
         self._used += -(-item * count // LINE_BYTES) * LINE_BYTES
-        return view[begin // item : begin // item + count] if self._used <= self._size else np.empty(count, kind)
+        if self._used > self._size:
+            return np.empty(count, kind)
+        made = view[begin // item : begin // item + count]
+        self._made[id(made)] = made, self._begin + begin
+        return made
 
 
 def aligned_zeros(count: int) -> Floats:

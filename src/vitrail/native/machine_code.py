@@ -8,6 +8,7 @@ import ctypes
 import sys
 from array import array
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from importlib import import_module
 from operator import index
 from pathlib import Path
@@ -17,12 +18,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitrail.files import NotWritten, seal, unseal, write_file
+from vitrail.native.arrays import Address, address_of
 
 INT, FLOAT = "int", "float"
 """In a layout: numbers. An array is there as NumPy writes its type (<f4), a tuple as the list of its parts."""
-
-
-_NOTHING = ctypes.c_char * 0
 
 
 class MachineCode(NamedTuple):
@@ -65,40 +64,40 @@ class Entry:
     def words(self, part: int, value: Any) -> "array[int]":
         """The words of one part of the argument, which can be given in its place as long as that part lives."""
         words = list[int]()
-        add_words(words, self._layout[part], value)
+        add_words(words, [self._layout[part]], (value,), address_of)
         return array("q", words)
 
-    def __call__(self, argument: Any) -> int:
+    def __call__(self, argument: Sequence[Any], address: Address = address_of) -> int:
         """Call it. Precondition: the argument is of the type of its annotation, with arrays of one dimension without gaps, or has the
-        words of some part in its place."""
+        words of some part in its place. Args: address: says where an array begins."""
         words = list[int]()
         for layout, part in zip(self._layout, argument, strict=True):
             if isinstance(part, array):
                 words += part
             else:
-                add_words(words, layout, part)
+                add_words(words, [layout], (part,), address)
         table, result, error = array("q", words), ctypes.c_int64(), ctypes.c_void_p()
         status = self._function(ctypes.byref(result), ctypes.byref(error), table.buffer_info()[0])
         assert status == 0, "compiled code raises nothing"
         return result.value
 
 
-def add_words(words: list[int], layout: Any, value: Any) -> None:
-    """Append a value of a layout to a table. Raises TypeError for a number with a fraction in place of a whole one.
+def add_words(words: list[int], layout: list[Any], values: Sequence[Any], address: Address) -> None:
+    """Append the values of a layout to a table. Raises TypeError for a number with a fraction in place of a whole one.
 
     Args: layout: as `with_types` gives it.
     """
-    if isinstance(layout, list):
-        for inner, part in zip(layout, value, strict=True):
-            add_words(words, inner, part)
-    elif isinstance(layout, np.dtype):
-        assert value.dtype == layout, f"an array of {value.dtype.str} in place of {layout.str}"
-        words.append(ctypes.addressof(_NOTHING.from_buffer(value)))  # a tenth of the time of what NumPy has for it
-        words.append(len(value))
-    elif layout == INT:
-        words.append(index(value))
-    else:
-        words.append(int.from_bytes(pack("d", value), sys.byteorder, signed=True))
+    for kind, value in zip(layout, values, strict=True):
+        if isinstance(kind, list):
+            add_words(words, kind, value, address)
+        elif isinstance(kind, np.dtype):
+            assert value.dtype == kind, f"an array of {value.dtype.str} in place of {kind.str}"
+            words.append(address(value))
+            words.append(len(value))
+        elif kind == INT:
+            words.append(index(value))
+        else:
+            words.append(int.from_bytes(pack("d", value), sys.byteorder, signed=True))
 
 
 def with_types(layout: Any) -> Any:

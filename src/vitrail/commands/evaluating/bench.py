@@ -213,7 +213,7 @@ def bench_start(
     repeats: Annotated[int, typer.Option(min=1, help="New processes of each command.")] = 5,
     json: console.Json = False,
 ) -> None:
-    """Time to start: `import vitrail`, `vitrail --help`, and word vectors with their compilation, each with its limit."""
+    """Time to start: `import vitrail`, `vitrail --help`, a translated line, word vectors with their compilation, each with its limit."""
     from vitrail.bench.start import measure_start_time
 
     report = measure_start_time(repeats=repeats)

@@ -252,6 +252,9 @@ class SentencePieceSubwords(Subwords):
         left = 0 if most == "characters" else most - (more.size - self.size)
         return more._with_merges(drawn, most=left, least_count=least_count) if left > 0 else more
 
+    def spelled(self, ids: Sequence[int]) -> int:
+        return sum(id == UNK or len(SPECIAL) <= id < BEFORE_CHARACTERS for id in ids)
+
     def _plain(self) -> set[str]:
         """The pieces that are neither special nor bytes."""
         return set(self.pieces(range(BEFORE_CHARACTERS, self.size)))

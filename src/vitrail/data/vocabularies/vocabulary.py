@@ -91,6 +91,10 @@ class Subwords(ABC):
         del texts, least_count
         raise UsageError(f"data.subwords.new_tokens = {most} with a list of labels", remedy="leave new_tokens out")
 
+    def spelled(self, ids: Sequence[int]) -> int:
+        """How many of some ids stand for no piece of text: unknown tokens, and single bytes of characters without an id."""
+        return list(ids).count(UNK)
+
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; special ids are skipped."""

@@ -35,7 +35,7 @@ class NativeEngine(Engine):
 
     def __init__(self, stored: StoredModel, *, threads: int | None, config: BatchConfig, alone: bool) -> None:
         self._stored, self._config, self._alone = stored, config, alone
-        self._threads, self._process = threads, os.getpid()
+        self._asked, self._threads, self._process = threads, threads or usual_threads(), os.getpid()
         self._model = NATIVE_MODELS[stored.config.kind].of(stored.config.model_dump(), stored.tensors, precision=config.precision)
 
     @classmethod
@@ -66,7 +66,7 @@ class NativeEngine(Engine):
         """The same model on torch, for requests that this engine does not serve."""
         from vitrail.decode.engines.torch import TorchEngine
 
-        return TorchEngine.of([self._stored], device="cpu", threads=self._threads, config=self._config)
+        return TorchEngine.of([self._stored], device="cpu", threads=self._asked, config=self._config)
 
     def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
         """See `Engine.pack`."""
@@ -109,7 +109,7 @@ class NativeEngine(Engine):
         return [found[number] for number in range(len(jobs))]
 
     def _threads_now(self) -> int:
-        return 1 if os.getpid() != self._process else self._threads or usual_threads()
+        return 1 if os.getpid() != self._process else self._threads
 
 
 def _unserved(config: SearchConfig, *, constrained: bool) -> str:

@@ -45,7 +45,8 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
 
     Args: make: makes the arrays; else they are in memory that the thread keeps.
     """
-    make = _threads.arena.begin() if make is None else make
+    arena = _threads.arena
+    make = arena.begin() if make is None else make
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -66,7 +67,7 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     if any(query.spell is not None for query in queries):
         _run_by_steps(run, model.asked(work, search, READ), queries)
     else:
-        run(model.asked(work, search, WHOLE))
+        run(model.asked(work, search, WHOLE), arena.address_of)
     if search.status[0] == NO_POSITION:
         model.require(model.known_positions(steps) + 1)
     if search.status[0]:

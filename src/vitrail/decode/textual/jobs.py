@@ -44,6 +44,7 @@ class TextCutter:
         comfortable: most tokens of a text that is not split. 0: every sentence is a part.
         limit: most tokens of a part.
         seed: for sampling; each part's generator is seeded with this and its place in the input.
+        tags: words that the model knows at the start of a source, such as <2fr>: every part of a text that begins with one has it.
     """
 
     vocabularies: Vocabularies
@@ -51,6 +52,7 @@ class TextCutter:
     comfortable: int
     limit: int
     seed: int
+    tags: tuple[str, ...] = ()
 
     def read(self, source: str) -> str:
         """A source as the model reads it."""
@@ -63,14 +65,16 @@ class TextCutter:
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()
             return CutText(source, [TextPart(whole, "")], [None], [whole], [(0, len(source))])
-        parts = split_to_fit(text, length=lambda part: len(encode(plain(part))), comfortable=self.comfortable, limit=self.limit)
+        tag = next((f"{tag} " for tag in self.tags if text.startswith(f"{tag} ")), "")
+        room = max(1, self.limit - len(encode(tag))) if tag else self.limit
+        parts = split_to_fit(text, length=lambda part: len(encode(plain(part))), comfortable=self.comfortable, limit=room)
         numbers, copies = list[int | None](), list[str]()
         for part in parts:
             begun = any(number is not None for number in numbers)
             constraints = replace(wanted, prefix=(), forced=()) if begun else wanted
             # With a prefix, the first part cannot be copied.
             stays = self.normalisation.passes(part.text) and not constraints.prefix and has_letters(text)
-            read = plain(part.text)
+            read = plain(part.text) if part.text.startswith(tag) else tag + plain(part.text)
             tokens = [] if stays else encode(read)
             copies.append(part.text if stays else "")
             if not tokens:

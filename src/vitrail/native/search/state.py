@@ -195,7 +195,7 @@ def make_search(vocabulary: int, rules: Rules, limits: Limits, positions: int, *
         tokens=whole(slots * steps),
         token_log_probs=floats(slots * steps),
     )
-    finished.order[:] = np.tile(np.arange(beams + 1), sentences)
+    finished.order.reshape(sentences, beams + 1)[:] = np.arange(beams + 1)
     best = Best(floats(count), whole(count), floats(-(-width // BLOCK)))
     logits = floats(min(GROUP, rows) * width)
     step = Rows(whole(rows), whole(rows), whole(rows), whole(rows), floats(rows * count), whole(rows * count), logits, best)
