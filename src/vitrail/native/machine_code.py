@@ -8,7 +8,7 @@ import ctypes
 import sys
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from operator import index
 from pathlib import Path
@@ -70,16 +70,25 @@ class Entry:
     def __call__(self, argument: Sequence[Any], address: Address = address_of) -> int:
         """Call it. Precondition: the argument is of the type of its annotation, with arrays of one dimension without gaps, or has the
         words of some part in its place. Args: address: says where an array begins."""
+        return self.bound(argument, address)()
+
+    def bound(self, argument: Sequence[Any], address: Address = address_of) -> Callable[[], int]:
+        """The same for several calls with one argument, whose arrays may change and must live as long as the calls."""
         words = list[int]()
         for layout, part in zip(self._layout, argument, strict=True):
             if isinstance(part, array):
                 words += part
             else:
                 add_words(words, [layout], (part,), address)
-        table, result, error = array("q", words), ctypes.c_int64(), ctypes.c_void_p()
-        status = self._function(ctypes.byref(result), ctypes.byref(error), table.buffer_info()[0])
-        assert status == 0, "compiled code raises nothing"
-        return result.value
+        table = array("q", words)
+
+        def call() -> int:
+            result, error = ctypes.c_int64(), ctypes.c_void_p()
+            status = self._function(ctypes.byref(result), ctypes.byref(error), table.buffer_info()[0])
+            assert status == 0, "compiled code raises nothing"
+            return result.value
+
+        return call
 
 
 def add_words(words: list[int], layout: list[Any], values: Sequence[Any], address: Address) -> None:

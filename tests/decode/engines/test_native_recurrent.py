@@ -1,102 +1,47 @@
 """Recurrent models in compiled code against torch: random small models of every shape, in every company, with guards around all memory."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
 pytest.importorskip("numba")
 
-from test_native_search import Sources, jobs_for, queries_for, random_search, random_sources, searched
+from random_searches import (
+    KINDS,
+    TIE,
+    Sources,
+    compare_with_torch,
+    jobs_for,
+    native,
+    queries_for,
+    random_model,
+    random_recurrent_config,
+    random_sources,
+)
+from test_native_search import PRECISIONS, job, search_between_guards, searched
 
-from vitrail.decode.engines.native_groups import search_group
-from vitrail.decode.engines.native_models import NativeRecurrent
+from vitrail.decode.engines.native_groups import GroupSearch
+from vitrail.decode.engines.native_requests import ConstraintTable
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.base import unique_tensors
 from vitrail.models.configs.recurrent import RecurrentConfig
 from vitrail.models.kinds.recurrent import Recurrent
 from vitrail.native.matrices.packing import Precision
 
-ATTENTION = ("none", "bahdanau", "luong-dot", "luong-general", "luong-concat")
 
-
-def random_config(draw: np.random.Generator) -> RecurrentConfig:
-    """Any recurrent model that can be configured, small."""
-    bidirectional, attention = bool(draw.random() < 0.6), str(draw.choice(ATTENTION))
-    return RecurrentConfig.model_validate(
-        {
-            "cell": draw.choice(["rnn", "gru", "lstm"]),
-            "embedding_width": int(draw.integers(4, 70)),
-            "width": 2 * int(draw.integers(4, 40)) if bidirectional else int(draw.integers(6, 80)),
-            "encoder_layers": int(draw.integers(1, 4)),
-            "decoder_layers": int(draw.integers(1, 4)),
-            "bidirectional": bidirectional,
-            "reverse_source": bool(draw.random() < 0.4),
-            "residual": bool(draw.random() < 0.5),
-            "norm": draw.choice(["none", "layer", "batch"]),
-            "attention": attention,
-            "input_feeding": attention.startswith("luong") and bool(draw.random() < 0.5),
-            "tie": draw.choice(["all", "target", "none"]),
-        }
-    )
-
-
-def random_model(config: RecurrentConfig, *, seed: int, vocabularies: tuple[int, int]) -> Recurrent:
-    """One whose norms and biases are not those of a beginning."""
-    torch.manual_seed(seed)
-    source, target = (vocabularies[1] if config.tie == "all" else vocabularies[0]), vocabularies[1]
-    model = Recurrent(config, source_vocabulary=source, target_vocabulary=target).eval()
-    with torch.no_grad():
-        for name, tensor in unique_tensors(model).items():
-            if "variance" in name:
-                tensor.uniform_(0.5, 2)
-            elif tensor.ndim == 1:
-                tensor += 0.2 * torch.randn_like(tensor)
-            else:
-                tensor *= 1.3
-    return model
-
-
-def native(model: Recurrent, precision: Precision = "fp32") -> NativeRecurrent:
-    tensors = {name: tensor.detach().numpy() for name, tensor in unique_tensors(model).items()}
-    config = model.config.model_dump()
-    sizes = {"source": model.source_embedding.num_embeddings, "target": model.target_embedding.num_embeddings}
-    assert NativeRecurrent.obstacle(config) == ""
-    assert NativeRecurrent.tensor_shapes(config, **sizes) == {name: tensor.shape for name, tensor in tensors.items()}
-    return NativeRecurrent.of(config, tensors, precision=precision)
-
-
-def compare_with_torch(seed: int) -> None:
-    """A random model, random sentences and a random search: equal tokens, equal scores."""
-    draw = np.random.default_rng(seed)
-    config, search = random_config(draw), random_search(draw)
-    sizes = int(draw.integers(5, 70)), int(draw.integers(5, 300))
-    model = random_model(config, seed=seed, vocabularies=sizes)
-    sources = random_sources(draw, 5, sizes[1] if config.tie == "all" else sizes[0])
-    spelled = search.n_best > 1 and bool(draw.random() < 0.7)
-    found = searched(native(model), sources, search, spelled=spelled)
-    expected = TorchEngine(model).search(sources, queries_for(sources, search, spelled=spelled), config=search)
-    for source, ours, theirs in zip(sources, found, expected, strict=True):
-        what = f"seed {seed}, {config}, {search}, {source}"
-        assert [one.tokens for one in ours] == [one.tokens for one in theirs], what
-        for one, other in zip(ours, theirs, strict=True):
-            assert (one.truncated, one.column) == (other.truncated, other.column), what
-            assert one.token_log_probabilities == pytest.approx(other.token_log_probabilities, abs=1e-4), what
-            assert one.score == pytest.approx(other.score, abs=1e-4), what
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_a_random_model_searches_as_torch_does(seed: int) -> None:
-    compare_with_torch(seed)
+@pytest.mark.parametrize("seed", range(2 * len(KINDS)))
+def test_a_random_model_serves_a_random_request_as_torch_does(seed: int) -> None:
+    """Equal tokens and scores, with any kind of recurrent model and of request."""
+    found = compare_with_torch(seed, random_recurrent_config)
+    assert not found or found.startswith(TIE), f"seed {seed}: {found}"
 
 
 @pytest.mark.slow
-def test_many_random_models_search_as_torch_does() -> None:
+def test_many_random_models_serve_random_requests_as_torch_does() -> None:
     for seed in range(12, 3000):
-        compare_with_torch(seed)
+        found = compare_with_torch(seed, random_recurrent_config)
+        assert not found or found.startswith(TIE), f"seed {seed}: {found}"
 
 
 PLAIN = RecurrentConfig(
@@ -140,7 +85,8 @@ def test_a_group_may_come_in_any_order(small: dict[str, Recurrent]) -> None:
     model, config = native(small["gru"]), SearchConfig(beams=2, max_ratio=1, max_extra=6)
     sources = random_sources(np.random.default_rng(7), 9, 90)
     jobs = jobs_for(sources, queries_for(sources, config))
-    assert search_group(model, jobs, config=config) == search_group(model, jobs[::-1], config=config)[::-1]
+    search = GroupSearch([model], config, ConstraintTable([job.query.constraints for job in jobs], model.vocabulary))
+    assert search.run(jobs) == search.run(jobs[::-1])[::-1]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -167,29 +113,15 @@ def test_8_bits_are_near_32(small: dict[str, Recurrent]) -> None:
     assert same / sum(len(one[0].tokens) for one in exact) > 0.6
 
 
-GUARD = 64
+@pytest.mark.parametrize("seed", range(300, 306))
+def test_nothing_is_written_beside_its_memory(seed: int) -> None:
+    search_between_guards(seed, PRECISIONS[seed // 2 % 3], random_recurrent_config)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("seed", range(4))
-def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -> None:
-    """Every array stands between guards, which are as they were after the search."""
-    draw = np.random.default_rng(40 + seed)
-    config = random_config(draw)
-    model = native(random_model(config, seed=seed, vocabularies=(50, 50)), precision)
-    wholes: list[np.ndarray] = []
-
-    def make(count: int, kind: Any) -> Any:
-        whole = np.full(count + 2 * GUARD, 77, kind)
-        wholes.append(whole)
-        return whole[GUARD : GUARD + count]
-
-    search = random_search(draw)
-    sources = random_sources(draw, 9, 50, longest=35)
-    search_group(model, jobs_for(sources, queries_for(sources, search, spelled=True)), config=search, make=make)
-    assert len(wholes) > 40
-    for whole in wholes:
-        assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all()
+@pytest.mark.slow
+def test_nothing_is_written_beside_the_memory_of_many() -> None:
+    for seed in range(306, 3000):
+        search_between_guards(seed, PRECISIONS[seed // 2 % 3], random_recurrent_config)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -206,7 +138,7 @@ def test_what_is_no_number_is_an_error(cell: str, precision: Precision) -> None:
 
 def test_ids_beyond_the_vocabulary_are_refused() -> None:
     model = native(random_model(PLAIN.model_copy(update={"tie": "target"}), seed=3, vocabularies=(30, 20)))
-    model.check([(), (4, 29)])
-    for ids in ((30,), (4, -1)):
-        with pytest.raises(UsageError, match="0 to 29"):
-            model.check([ids])
+    model.check(job((4, 29)))
+    for jobs, last in ((job((30,)), 29), (job((4, -1)), 29), (job((4,), prompt=(2, 20)), 19)):
+        with pytest.raises(UsageError, match=f"0 to {last}"):
+            model.check(jobs)

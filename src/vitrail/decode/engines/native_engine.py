@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies
+from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
-from vitrail.decode.engines.native_groups import Job, search_all
+from vitrail.decode.engines.native_groups import search_all
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
+from vitrail.decode.engines.native_requests import Job
 from vitrail.decode.search.constraints import TokenIds
+from vitrail.decode.search.members import require_one_vocabulary
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.errors import UsageError
@@ -21,7 +23,7 @@ from vitrail.runtime.machine import Device, has_gpu
 
 
 class NativeEngine(Engine):
-    """Searches with one model in compiled code.
+    """Searches with a model, or an ensemble of several, in compiled code.
 
     A sentence's tokens and scores do not depend on the others of a call, on their order or on the number of threads.
     torch is imported at the first request that this engine does not serve.
@@ -33,10 +35,12 @@ class NativeEngine(Engine):
 
     name = "native"
 
-    def __init__(self, stored: StoredModel, *, threads: int | None, config: BatchConfig, alone: bool) -> None:
+    def __init__(self, stored: Sequence[StoredModel], *, threads: int | None, config: BatchConfig, alone: bool) -> None:
         self._stored, self._config, self._alone = stored, config, alone
         self._asked, self._threads, self._process = threads, threads or usual_threads(), os.getpid()
-        self._model = NATIVE_MODELS[stored.config.kind].of(stored.config.model_dump(), stored.tensors, precision=config.precision)
+        self._models = [
+            NATIVE_MODELS[one.config.kind].of(one.config.model_dump(), one.tensors, precision=config.precision) for one in stored
+        ]
 
     @classmethod
     def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:
@@ -45,75 +49,61 @@ class NativeEngine(Engine):
             return "numba is not installed: pip install 'vitrail[fast]'"
         if device == "cuda" or (device == "auto" and has_gpu()):
             return "it computes on the processor alone"
-        if len(stored) > 1:
-            return "it has no ensembles"
-        return native_obstacle(stored[0].config.model_dump())
+        return next(filter(None, (native_obstacle(one.config.model_dump()) for one in stored)), "")
 
     @classmethod
     def of(
         cls, stored: Sequence[StoredModel], *, device: Device, threads: int | None, config: BatchConfig, alone: bool = False
     ) -> "NativeEngine":
         """See `Engine.of`. Precondition: no obstacle."""
-        (one,) = stored
-        require_fitting(one.config, one.vocabularies)
-        sizes = {"source": one.vocabularies.source.size, "target": one.vocabularies.target.size}
-        wanted = NATIVE_MODELS[one.config.kind].tensor_shapes(one.config.model_dump(), **sizes)
-        one.require({name: TensorKind(shape) for name, shape in wanted.items()})
-        return cls(one, threads=threads, config=config, alone=alone)
+        for one in stored:
+            require_fitting(one.config, one.vocabularies)
+            sizes = {"source": one.vocabularies.source.size, "target": one.vocabularies.target.size}
+            wanted = NATIVE_MODELS[one.config.kind].tensor_shapes(one.config.model_dump(), **sizes)
+            one.require({name: TensorKind(shape) for name, shape in wanted.items()})
+        require_one_vocabulary([one.vocabularies.digest for one in stored])
+        return cls(stored, threads=threads, config=config, alone=alone)
 
     @cached_property
     def _behind(self) -> Engine:
-        """The same model on torch, for requests that this engine does not serve."""
+        """The same models on torch, for requests that this engine does not serve."""
         from vitrail.decode.engines.torch import TorchEngine
 
-        return TorchEngine.of([self._stored], device="cpu", threads=self._asked, config=self._config)
+        return TorchEngine.of(self._stored, device="cpu", threads=self._asked, config=self._config)
 
     def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
         """See `Engine.pack`."""
-        return self._stored.pack(), self._alone
+        return tuple(one.pack() for one in self._stored), self._alone
 
     @classmethod
     def unpack(cls, packed: tuple[Any, ...], vocabularies: Vocabularies, *, config: BatchConfig) -> "NativeEngine":
         """See `Engine.unpack`."""
-        model, alone = packed
-        return cls(StoredModel.unpack(model, vocabularies), threads=None, config=config, alone=alone)
+        models, alone = packed
+        return cls([StoredModel.unpack(one, vocabularies) for one in models], threads=None, config=config, alone=alone)
 
     def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
         """See `Engine.describe`."""
-        reason = _unserved(config, constrained=constrained)
-        return f"torch (native has no {reason})" if reason and not self._alone else f"native ({self._config.precision})"
+        return f"native ({self._config.precision})"
 
     def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
-        if not _unserved(config, constrained=constrained):
-            with compiling("the engine (about 20 seconds)", say, program=self._model.program, after=4):
-                self._model.compiled_search()
+        for model in {type(one): one for one in self._models}.values():
+            with compiling("the engine (about 20 seconds)", say, program=model.program, after=4):
+                model.compiled_search()
         super().announce(config, constrained=constrained, say=say)
 
     def search(
         self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`. Raises UsageError for what it does not serve, where it is alone, and beyond learned positions."""
-        reason = _unserved(config, constrained=any(query.constraints.is_active for query in queries))
-        if observe is not None:
-            reason = "observation of its steps"
-        elif any(query.prompt != (SOS,) or query.stop is not None for query in queries):
-            reason = "prompts"
+        reason = "observation of its steps" if observe is not None else "stop rules" if any(query.stop for query in queries) else ""
         if reason and self._alone:
             raise UsageError(f"engine native has no {reason}", remedy="engine auto or torch")
         if reason:
             return self._behind.search(sources, queries, config=config, observe=observe)
-        self._model.check(sources)
         jobs = [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
-        found = search_all(self._model, jobs, config, threads=self._threads_now())
+        found = search_all(self._models, jobs, config, threads=self._threads_now())
         return [found[number] for number in range(len(jobs))]
 
     def _threads_now(self) -> int:
         return 1 if os.getpid() != self._process else self._threads
-
-
-def _unserved(config: SearchConfig, *, constrained: bool) -> str:
-    """What of a request the engine does not have; empty where it serves it."""
-    if config.sampling is not None:
-        return "sampling"
-    return "prefixes, forbidden or forced words" if constrained else ""

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
 from vitrail.native.arrays import Allocate, Floats, allocate
 from vitrail.native.compiled import load_entry
@@ -71,7 +72,7 @@ class NativeModel(ABC):
         """All memory of one batch but the search's. Args: sources: with their ends. steps: tokens of the longest translation."""
 
     @abstractmethod
-    def asked(self, work: Any, search: Search, part: int) -> Any:
+    def asked(self, work: Any, search: Search) -> Any:
         """What a call of the compiled search is given: a named tuple, the model first."""
 
     def words(self) -> Any:
@@ -80,12 +81,14 @@ class NativeModel(ABC):
             self._words = self.packed, self.compiled_search().words(0, self.packed)
         return self._words[1]
 
-    def check(self, sources: Sequence[Sequence[int]]) -> None:
-        """Raise UsageError for ids outside the vocabulary, and for sources beyond learned positions: the compiled code checks nothing."""
-        for source in sources:
-            if source and not 0 <= min(source) <= max(source) < self.source_vocabulary:
-                raise UsageError(f"the token ids {min(source)} to {max(source)}", expected=f"0 to {self.source_vocabulary - 1}")
-            self.require(len(source) + 1)
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
+        prompts, wishes = {job.query.prompt for job in jobs}, {id(job.query.constraints): job.query.constraints for job in jobs}
+        for job in jobs:
+            _require_within(job.source, self.source_vocabulary)
+        for tokens in (*prompts, *map(tokens_of, wishes.values())):
+            _require_within(tokens, self.vocabulary)
+        self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
 
     def require(self, position: int) -> None:
         """Raise UsageError beyond learned positions."""
@@ -98,6 +101,11 @@ class NativeModel(ABC):
     def extend_positions(self, wanted: int) -> None:
         """Have a table for so many positions, where there is one. Learned ones are as many as they are."""
         return
+
+
+def _require_within(tokens: Sequence[int], vocabulary: int) -> None:
+    if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
+        raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
 
 
 class NativeTransformer(NativeModel):
@@ -135,9 +143,9 @@ class NativeTransformer(NativeModel):
         """See `NativeModel.workspace`."""
         return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, make=make)
 
-    def asked(self, work: Any, search: Search, part: int) -> Any:
+    def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
-        return transformer_asked.Asked(self.words(), work, search, part, 0)
+        return transformer_asked.Asked(self.words(), work, search)
 
     def require(self, position: int) -> None:
         """See `NativeModel.require`."""
@@ -192,9 +200,9 @@ class NativeRecurrent(NativeModel):
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
         return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make)
 
-    def asked(self, work: Any, search: Search, part: int) -> Any:
+    def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
-        return recurrent_asked.Asked(self.words(), work, search, part, 0)
+        return recurrent_asked.Asked(self.words(), work, search)
 
 
 NATIVE_MODELS: Mapping[str, type[NativeModel]] = {"transformer": NativeTransformer, "recurrent": NativeRecurrent}

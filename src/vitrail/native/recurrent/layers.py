@@ -204,7 +204,7 @@ def _advance_layer(model: Model, work: Workspace, layer: int, rows: int, places:
         copy(own.hidden, place, width, out, r * width)
 
 
-@compiled_within
+@compiled_inside
 def decode_step(model: Model, work: Workspace, rows: int, places: Integers, last: Integers) -> None:
     """Read one more token of each row; what the vocabulary is multiplied with is then in y [rows, E].
 
