@@ -99,6 +99,10 @@ class Subwords(ABC):
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; special ids are skipped."""
 
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """The text of the ids of each row; see `decode`."""
+        return [self.decode(row) for row in rows]
+
     def is_whole(self, text: str) -> bool:
         """Whether the end of a decoded text stays as it is when more tokens follow."""
         del text

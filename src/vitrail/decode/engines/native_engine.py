@@ -34,6 +34,7 @@ class NativeEngine(Engine):
     """
 
     name = "native"
+    works_beside = True
 
     def __init__(self, stored: Sequence[StoredModel], *, threads: int | None, config: BatchConfig, alone: bool) -> None:
         self._stored, self._config, self._alone = stored, config, alone

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from vitrail.data.cleaning.normalise import Normalisation, encodable, has_letters, plain
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import Constraints, contains, repeats
-from vitrail.decode.search.query import Query
+from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.textual.split import TextPart, split_to_fit
 
@@ -34,6 +33,20 @@ class CutText(NamedTuple):
     """The translation of each part without a job: the part itself if it has no letters."""
     places: list[tuple[int, int]]
     """Start and end of each part in the source."""
+
+
+class CutPortion(NamedTuple):
+    """Some texts and the jobs of all their parts."""
+
+    texts: list[CutText]
+    jobs: list[PartJob]
+
+
+class FoundPortion(NamedTuple):
+    """The same and the n-best list of each job."""
+
+    portion: CutPortion
+    results: list[list[Hypothesis]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,13 @@ class TextCutter:
 
     def cut(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[PartJob], *, place: int) -> CutText:
         """Cut one text into parts and add a job for each to `jobs`; `place`: its number in the input."""
-        encode = cache(self.vocabularies.source.encode)  # a part is measured, then read
+        known: dict[str, list[int]] = {}  # a part is measured, then read
+
+        def encode(part: str) -> list[int]:
+            if part not in known:
+                known[part] = self.vocabularies.source.encode(part)
+            return known[part]
+
         text = self.read(source)
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()
@@ -100,6 +119,10 @@ class TextCutter:
     def spell(self, tokens: Sequence[int]) -> str:
         """Their text. A model with byte pieces can write any character; a line must stay a line."""
         return plain(self.vocabularies.target.decode(tokens)).strip()
+
+    def spell_all(self, rows: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], str]:
+        """`spell` of each row, at once: a call for each takes several times as long."""
+        return {row: plain(text).strip() for row, text in zip(rows, self.vocabularies.target.decode_batch(rows), strict=True)}
 
     def _stays(self, text: str, wanted: Constraints) -> bool:
         """Whether a text is its own translation: it has no letters, and there are no constraints."""
