@@ -23,7 +23,7 @@ BUILDERS = {
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }
-MODELS = ("models/", "nn/", "native/transformer/")
+MODELS = ("models/", "nn/", "native/transformer/", "native/recurrent/")
 """Where architectures are made, once with torch and once in compiled code."""
 READERS = {"startswith", "endswith", "removeprefix", "removesuffix", "compile", "match", "fullmatch", "search", "sub", "findall"}
 SETTINGS = {"norm_position", "positions", "input_feeding", "bidirectional", "reverse_source"}

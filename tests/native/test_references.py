@@ -1,6 +1,6 @@
 """Named tuples by reference: fields, tuples in tuples, writing into arrays; what is small goes by value."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -55,3 +55,22 @@ def test_large_tuples_go_by_reference_and_small_ones_by_value() -> None:
     outer, pair = (signature_of(one, inside=True).args[-1] for one in (_both.py_func, _scale.py_func))  # type: ignore[attr-defined]
     assert isinstance(outer, Reference) and not isinstance(pair, Reference)
     assert not isinstance(signature_of(_both.py_func).args[0], Reference)  # type: ignore[attr-defined]
+
+
+def _another() -> Any:
+    """A tuple as a second program may have it: the same name and types, other fields."""
+
+    class Inner(NamedTuple):
+        numbers: Floats
+        pair: Pair
+
+    return Inner
+
+
+def test_tuples_of_one_name_with_the_same_types_differ() -> None:
+    def second(inner: Any) -> float:
+        return inner.numbers[0]
+
+    second.__annotations__["inner"] = _another()
+    here, there = (signature_of(function, inside=True).args[0] for function in (_scale.py_func, second))  # type: ignore[attr-defined]
+    assert str(here) == str(there) and here != there and here.held != there.held

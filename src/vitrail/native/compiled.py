@@ -30,7 +30,9 @@ _PROGRAMS: dict[str, tuple[str, ...]] = {
     "vectors": ("vectors/steps", "vectors/training"),
     "matrices": ("native/matrices",),
     "search": ("native/search",),
-    "transformer": ("native/transformer", "native/matrices", "native/search"),
+    "attention": ("native/attention",),
+    "transformer": ("native/transformer", "native/matrices", "native/search", "native/attention"),
+    "recurrent": ("native/recurrent", "native/matrices", "native/search", "native/attention"),
 }
 """Folders, below the package, of all compiled functions that a program uses; those of `native` itself are used by all. A function
 is kept with the first program that has its folder: what several programs share is a program by itself."""
@@ -85,6 +87,12 @@ def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
     """The same for a function that only compiled code calls; it is compiled as soon as its module is imported. It gets large tuples by
     reference: see `vitrail.native.references`."""
     return _compile(function, False, signature_of(function, inside=True), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def compiled_within(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for a function that becomes a part of its caller, for one with a single caller: LLVM would otherwise work on its code, and
+    on that of all functions it calls, once for each function above it, which took a quarter of the time of compiling a program."""
+    return _compile(function, False, inline="always")
 
 
 def named(function: Callable[P, R], name: str) -> Callable[P, R]:

@@ -1,13 +1,14 @@
 """Random models and requests, small, for the compiled search and for torch: both must find the same."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
-from vitrail.decode.engines.native_groups import NativeModel, search_all
+from vitrail.decode.engines.native_groups import search_all
+from vitrail.decode.engines.native_models import NATIVE_MODELS, NativeModel
 from vitrail.decode.engines.native_requests import Job
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import Constraints, never_joins
@@ -16,11 +17,14 @@ from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
-from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.models.configs.recurrent import RecurrentConfig
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.recurrent import Recurrent
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.native.matrices.packing import Precision
-from vitrail.native.transformer.architecture import Architecture
 
 Sources = Sequence[tuple[int, ...]]
+AnyModel = Transformer | Recurrent
 
 
 def random_config(draw: np.random.Generator) -> TransformerConfig:
@@ -46,25 +50,57 @@ def random_config(draw: np.random.Generator) -> TransformerConfig:
     )
 
 
-def random_model(config: TransformerConfig, *, seed: int, vocabularies: tuple[int, int]) -> Transformer:
+ATTENTION = ("none", "bahdanau", "luong-dot", "luong-general", "luong-concat")
+
+
+def random_recurrent_config(draw: np.random.Generator) -> RecurrentConfig:
+    """Any recurrent model that can be configured, small."""
+    bidirectional, attention = bool(draw.random() < 0.6), str(draw.choice(ATTENTION))
+    return RecurrentConfig.model_validate(
+        {
+            "cell": draw.choice(["rnn", "gru", "lstm"]),
+            "embedding_width": int(draw.integers(4, 70)),
+            "width": 2 * int(draw.integers(4, 40)) if bidirectional else int(draw.integers(6, 80)),
+            "encoder_layers": int(draw.integers(1, 4)),
+            "decoder_layers": int(draw.integers(1, 4)),
+            "bidirectional": bidirectional,
+            "reverse_source": bool(draw.random() < 0.4),
+            "residual": bool(draw.random() < 0.5),
+            "norm": draw.choice(["none", "layer", "batch"]),
+            "attention": attention,
+            "input_feeding": attention.startswith("luong") and bool(draw.random() < 0.5),
+            "tie": draw.choice(["all", "target", "none"]),
+        }
+    )
+
+
+def random_model(config: TransformerConfig | RecurrentConfig, *, seed: int, vocabularies: tuple[int, int]) -> AnyModel:
     """One whose norms and biases are not those of a beginning."""
     torch.manual_seed(seed)
     source, target = (vocabularies[1] if config.tie == "all" else vocabularies[0]), vocabularies[1]
-    model = Transformer(config, source_vocabulary=source, target_vocabulary=target).eval()
+    recurrent = isinstance(config, RecurrentConfig)
+    made = Recurrent if recurrent else Transformer
+    model = made(config, source_vocabulary=source, target_vocabulary=target).eval()  # type: ignore[arg-type]
+    # What a Transformer's batch norm does not bring back to a size of 1 grows from layer to layer.
+    factor = 0.5 if config.norm == "batch" and not recurrent else 1.3
     with torch.no_grad():
         for name, tensor in unique_tensors(model).items():
             if "variance" in name:
                 tensor.uniform_(0.5, 2)
             elif tensor.ndim == 1:
                 tensor += 0.2 * torch.randn_like(tensor)
-            else:  # what batch norm does not bring back to a size of 1 grows from layer to layer
-                tensor *= 0.5 if config.norm == "batch" else 1.3
+            else:
+                tensor *= factor
     return model
 
 
-def native(model: Transformer, precision: Precision = "fp32") -> NativeModel:
+def native(model: AnyModel, precision: Precision = "fp32") -> NativeModel:
     tensors = {name: tensor.detach().numpy() for name, tensor in unique_tensors(model).items()}
-    return NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=precision)
+    config, kind = model.config.model_dump(), NATIVE_MODELS[model.config.kind]
+    sizes = {"source": model.source_embedding.num_embeddings, "target": model.target_embedding.num_embeddings}
+    assert kind.obstacle(config) == ""
+    assert kind.tensor_shapes(config, **sizes) == {name: tensor.shape for name, tensor in tensors.items()}
+    return kind.of(config, tensors, precision=precision)
 
 
 def random_search(draw: np.random.Generator) -> SearchConfig:
@@ -144,7 +180,7 @@ def jobs_for(sources: Sources, queries: Sequence[Query]) -> list[Job]:
 class Request:
     """Models of one vocabulary, sentences, and how they are searched."""
 
-    models: list[Transformer]
+    models: list[AnyModel]
     sources: Sources
     queries: list[Query]
     config: SearchConfig
@@ -163,7 +199,10 @@ KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble")
 """Kinds of requests."""
 
 
-def random_request(seed: int) -> Request:
+DrawConfig = Callable[[np.random.Generator], TransformerConfig | RecurrentConfig]
+
+
+def random_request(seed: int, draw_config: DrawConfig = random_config) -> Request:
     """A request of any kind; one of them is sure, others may come with it."""
     draw = np.random.default_rng(seed)
     sure = KINDS[seed % len(KINDS)]
@@ -176,7 +215,7 @@ def random_request(seed: int) -> Request:
     if drawn:
         config = config.model_copy(update={"sampling": random_sampling(draw)})
     number = int(draw.integers(2, 4)) if wanted("ensemble") else 1
-    configs = [random_config(draw) for _ in range(number)]
+    configs = [draw_config(draw) for _ in range(number)]
     target = int(draw.integers(5, 300))
     source = target if any(one.tie == "all" for one in configs) else int(draw.integers(5, 70))
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
@@ -225,9 +264,9 @@ def _is_tie(ours: Sequence[Hypothesis], theirs: Sequence[Hypothesis]) -> bool:
     return abs(one.score - other.score) < TIED or (len(values) == 2 and abs(values[0] - values[1]) < TIED)
 
 
-def compare_with_torch(seed: int) -> str:
+def compare_with_torch(seed: int, draw_config: DrawConfig = random_config) -> str:
     """What a random request finds differently, after `TIE` where that is chance; empty where all is the same."""
-    request = random_request(seed)
+    request = random_request(seed, draw_config)
     try:
         found, expected = request.by_native(), request.by_torch()
     except Exception as error:

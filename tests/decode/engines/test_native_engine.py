@@ -20,8 +20,10 @@ from vitrail.decode.search_config import SamplingConfig, SearchConfig, Translate
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
 from vitrail.errors import ModelError, UsageError
+from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
+from vitrail.models.configs.autoencoder import RecurrentAutoencoderConfig
 from vitrail.models.configs.recurrent import RecurrentConfig
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import save_model
@@ -30,7 +32,7 @@ WORDS = "a b c d e f g h"
 TEXTS = ["a b c", "h g", "b. c d!", "", "x unknown y", "a a a a"]
 
 
-def _save(folder: Path, config: TransformerConfig | RecurrentConfig, *, words: str = WORDS, seed: int = 0) -> Path:
+def _save(folder: Path, config: ModelConfig, *, words: str = WORDS, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     vocabulary = WordVocabulary.train([words], size=20)
     both = Vocabularies(vocabulary, vocabulary, joint=True)
@@ -46,7 +48,12 @@ def transformer(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recurrent(tmp_path: Path) -> Path:
-    return _save(tmp_path / "recurrent", RecurrentConfig(embedding_width=8, width=8))
+    return _save(tmp_path / "recurrent", RecurrentConfig(embedding_width=8, width=8, attention="bahdanau"))
+
+
+@pytest.fixture
+def autoencoder(tmp_path: Path) -> Path:
+    return _save(tmp_path / "autoencoder", RecurrentAutoencoderConfig(embedding_width=8, width=8))
 
 
 def test_without_numba_torch_computes_and_says_why(transformer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,15 +65,15 @@ def test_without_numba_torch_computes_and_says_why(transformer: Path, monkeypatc
         Translator.load(transformer, engine="native")
 
 
-def test_other_models_are_computed_by_torch(transformer: Path, recurrent: Path) -> None:
+def test_other_models_are_computed_by_torch(transformer: Path, autoencoder: Path) -> None:
     pytest.importorskip("numba")
-    one = Translator.load(recurrent)
+    one = Translator.load(autoencoder)
     assert type(one.engine) is TorchEngine
-    assert one.engine.describe(one.search) == "torch (not native: a model of kind recurrent is computed by torch)"
+    assert one.engine.describe(one.search) == "torch (not native: a model of kind recurrent-autoencoder is computed by torch)"
     with pytest.raises(UsageError, match="engine native: "):
-        Translator.load(recurrent, engine="native")
-    two = Translator.load(transformer, recurrent)
-    assert two.engine.describe(two.search) == "torch (not native: a model of kind recurrent is computed by torch)"
+        Translator.load(autoencoder, engine="native")
+    two = Translator.load(transformer, autoencoder)
+    assert two.engine.describe(two.search) == "torch (not native: a model of kind recurrent-autoencoder is computed by torch)"
 
 
 def test_models_of_different_vocabularies_are_no_ensemble(transformer: Path, tmp_path: Path) -> None:
@@ -85,10 +92,17 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("first", ["transformer", "recurrent"])
 @pytest.mark.parametrize("kind", REQUESTS)
-def test_requests_of_every_kind_are_served_as_by_torch(transformer: Path, tmp_path: Path, kind: str, models: int) -> None:
+def test_requests_of_every_kind_are_served_as_by_torch(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, first: str, models: int
+) -> None:
+    """Also with an ensemble of both kinds of model."""
     pytest.importorskip("numba")
-    folders = [transformer, _save(tmp_path / "second", TransformerConfig(encoder_layers=2, decoder_layers=1, width=24, heads=2), seed=1)]
+    folders = [
+        request.getfixturevalue(first),
+        _save(tmp_path / "second", TransformerConfig(encoder_layers=2, decoder_layers=1, width=24, heads=2), seed=1),
+    ]
     exact = TranslateConfig(precision="fp32")
     native, by_torch = (Translator.load(*folders[:models], engine=name, config=exact) for name in ("native", "torch"))
     assert native.engine.describe(native.search, constrained=True) == "native (fp32)"
@@ -113,11 +127,13 @@ def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> No
 
 
 @pytest.mark.parametrize("n_best", [1, 3])
-def test_texts_are_translated_as_by_torch(transformer: Path, n_best: int) -> None:
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+def test_texts_are_translated_as_by_torch(request: pytest.FixtureRequest, kind: str, n_best: int) -> None:
     pytest.importorskip("numba")
+    model = request.getfixturevalue(kind)
     search = SearchConfig(beams=4, n_best=n_best, max_ratio=1, max_extra=5)
-    exact = Translator.load(transformer, engine="native", config=TranslateConfig(precision="fp32"), search=search)
-    found, expected = exact.translate(TEXTS), Translator.load(transformer, engine="torch", search=search).translate(TEXTS)
+    exact = Translator.load(model, engine="native", config=TranslateConfig(precision="fp32"), search=search)
+    found, expected = exact.translate(TEXTS), Translator.load(model, engine="torch", search=search).translate(TEXTS)
     for ours, theirs in zip(found, expected, strict=True):
         assert [one.text for one in ours.alternatives] == [one.text for one in theirs.alternatives]
         assert [one.score for one in ours.alternatives] == pytest.approx([one.score for one in theirs.alternatives], abs=1e-4)

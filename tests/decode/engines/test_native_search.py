@@ -10,19 +10,22 @@ pytest.importorskip("numba")
 
 from random_searches import (
     KINDS,
+    DrawConfig,
     Request,
     Sources,
     compare_with_torch,
     jobs_for,
     native,
     queries_for,
+    random_config,
     random_model,
     random_request,
     random_sources,
 )
 
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.engines.native_groups import GroupSearch, NativeModel, make_groups, search_all
+from vitrail.decode.engines.native_groups import GroupSearch, make_groups, search_all
+from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.engines.native_requests import ConstraintTable, Job
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import Constraints
@@ -106,9 +109,9 @@ GUARD = 64
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8")
 
 
-def search_between_guards(seed: int, precision: Precision) -> None:
+def search_between_guards(seed: int, precision: Precision, draw_config: DrawConfig = random_config) -> None:
     """A random request, with guards around every array, which are as they were after the search."""
-    request, wholes = random_request(seed), list[np.ndarray]()
+    request, wholes = random_request(seed, draw_config), list[np.ndarray]()
 
     def make(count: int, kind: Any) -> Any:
         whole = np.full(count + 2 * GUARD, 77, kind)

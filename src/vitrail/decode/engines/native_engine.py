@@ -1,4 +1,4 @@
-"""Searches computed by compiled code (`vitrail.native.transformer`), with a Transformer on the processor; torch does what it cannot do."""
+"""Searches computed by compiled code (`vitrail.native`) on the processor; torch does what it cannot do."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -7,7 +7,8 @@ from typing import Any
 
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
-from vitrail.decode.engines.native_groups import NativeModel, compiled_search, search_all
+from vitrail.decode.engines.native_groups import search_all
+from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.engines.native_requests import Job
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.members import require_one_vocabulary
@@ -17,13 +18,12 @@ from vitrail.errors import UsageError
 from vitrail.models.architectures import require_fitting
 from vitrail.models.stored import StoredModel, TensorKind
 from vitrail.native.compiled import compiling, has_numba
-from vitrail.native.transformer.architecture import Architecture, obstacle, tensor_shapes
 from vitrail.runtime.cores import usual_threads
 from vitrail.runtime.machine import Device, has_gpu
 
 
 class NativeEngine(Engine):
-    """Searches with a Transformer, or an ensemble of several, in compiled code.
+    """Searches with a model, or an ensemble of several, in compiled code.
 
     A sentence's tokens and scores do not depend on the others of a call, on their order or on the number of threads.
     torch is imported at the first request that this engine does not serve.
@@ -39,7 +39,9 @@ class NativeEngine(Engine):
     def __init__(self, stored: Sequence[StoredModel], *, threads: int | None, config: BatchConfig, alone: bool) -> None:
         self._stored, self._config, self._alone = stored, config, alone
         self._asked, self._threads, self._process = threads, threads or usual_threads(), os.getpid()
-        self._models = [NativeModel.of(Architecture.of(one.config.model_dump()), one.tensors, precision=config.precision) for one in stored]
+        self._models = [
+            NATIVE_MODELS[one.config.kind].of(one.config.model_dump(), one.tensors, precision=config.precision) for one in stored
+        ]
 
     @classmethod
     def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:
@@ -48,7 +50,7 @@ class NativeEngine(Engine):
             return "numba is not installed: pip install 'vitrail[fast]'"
         if device == "cuda" or (device == "auto" and has_gpu()):
             return "it computes on the processor alone"
-        return next(filter(None, (obstacle(one.config.model_dump()) for one in stored)), "")
+        return next(filter(None, (native_obstacle(one.config.model_dump()) for one in stored)), "")
 
     @classmethod
     def of(
@@ -58,7 +60,8 @@ class NativeEngine(Engine):
         for one in stored:
             require_fitting(one.config, one.vocabularies)
             sizes = {"source": one.vocabularies.source.size, "target": one.vocabularies.target.size}
-            one.require({name: TensorKind(shape) for name, shape in tensor_shapes(one.config.model_dump(), **sizes).items()})
+            wanted = NATIVE_MODELS[one.config.kind].tensor_shapes(one.config.model_dump(), **sizes)
+            one.require({name: TensorKind(shape) for name, shape in wanted.items()})
         require_one_vocabulary([one.vocabularies.digest for one in stored])
         return cls(stored, threads=threads, config=config, alone=alone)
 
@@ -85,8 +88,9 @@ class NativeEngine(Engine):
 
     def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
-        with compiling("the engine (up to a minute)", say, program="transformer", after=4):
-            compiled_search()
+        for model in {type(one): one for one in self._models}.values():
+            with compiling("the engine (up to a minute)", say, program=model.program, after=4):
+                model.compiled_search()
         super().announce(config, constrained=constrained, say=say)
 
     def search(

@@ -4,97 +4,21 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
-from typing import Any
 
-from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, tokens_of
+from vitrail.decode.engines.native_models import NativeModel
+from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import ModelError
 from vitrail.native.arrays import Allocate, Arena
-from vitrail.native.compiled import load_entry
-from vitrail.native.machine_code import Entry
-from vitrail.native.matrices.packing import Precision, matrix_bytes
 from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, Search, make_search
-from vitrail.native.transformer.architecture import Architecture
-from vitrail.native.transformer.asked import Asked
-from vitrail.native.transformer.memory import make_workspace
-from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
 cache that keys and values fit."""
 _LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
 """Of a model whose matrices are in no core's cache; its groups have so many sentences."""
-_FEW_POSITIONS = 512
-
-
-@dataclass
-class NativeModel:
-    """A model, packed for the compiled code. Its table of positions grows; everything else stays."""
-
-    architecture: Architecture
-    packed: Model
-    positions: int
-    _words: tuple[Model, Any] | None = None
-
-    @classmethod
-    def of(cls, architecture: Architecture, tensors: Tensors, *, precision: Precision) -> "NativeModel":
-        """Pack a model."""
-        learned = architecture.positions == "learned"
-        positions = architecture.max_positions if learned else _FEW_POSITIONS
-        return cls(architecture, pack(architecture, tensors, precision=precision, positions=positions), positions)
-
-    @property
-    def group_sentences(self) -> int:
-        """Most sentences of a group."""
-        return GROUP_SENTENCES if matrix_bytes(self.packed.weights.matrices) < _LARGE_BYTES else _LARGE_GROUP
-
-    def words(self, run: Entry) -> Any:
-        """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
-        if self._words is None or self._words[0] is not self.packed:
-            self._words = self.packed, run.words(0, self.packed)
-        return self._words[1]
-
-    def check(self, jobs: Sequence[Job]) -> None:
-        """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
-        shape = self.packed.shape
-        rows = (shape.target_embedding or self.packed.weights.embeddings.size) // shape.width
-        prompts, wishes = {job.query.prompt for job in jobs}, {id(job.query.constraints): job.query.constraints for job in jobs}
-        for job in jobs:
-            _require_within(job.source, rows)
-        for tokens in (*prompts, *map(tokens_of, wishes.values())):
-            _require_within(tokens, shape.vocabulary)
-        self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
-
-    def require(self, position: int) -> None:
-        """Raise UsageError beyond learned positions."""
-        if self.architecture.positions == "learned" and position > self.positions:
-            raise UsageError(
-                f"position {position} with {self.positions} learned positions",
-                remedy="raise model.max_positions, or use sinusoidal or rotary positions",
-            )
-
-    def known_positions(self, wanted: int) -> int:
-        """How many positions there are; as many as wanted where the model has no table of them."""
-        return self.positions if self.architecture.positions in ("sinusoidal", "learned", "rotary") else wanted
-
-    def extend_positions(self, wanted: int) -> None:
-        """Have a table for so many positions. Learned ones are as many as they are."""
-        if wanted > self.positions and self.architecture.positions in ("sinusoidal", "rotary"):
-            table = position_table(self.architecture, None, 2 * wanted).reshape(-1)
-            self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
-            self.positions = 2 * wanted
-
-
-def _require_within(tokens: Sequence[int], vocabulary: int) -> None:
-    if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
-        raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
-
-
-def compiled_search() -> Entry:
-    """The compiled search, `transformer.run.run`; needs Numba."""
-    return load_entry("vitrail.native.transformer.run", "run")
 
 
 class _Threads(local):
@@ -121,18 +45,18 @@ class GroupSearch:
     def run(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
         """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts have one
         length."""
-        queries, arena, entry = [job.query for job in jobs], _threads.arena, compiled_search()
+        queries, arena = [job.query for job in jobs], _threads.arena
         make = self.make or arena.begin()
         asked = asked_of(queries, self.config, self.table, make=make)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources = [job.source for job in jobs]
-        works = [make_workspace(model.packed.shape, sources, beams=asked.rules.beams, steps=steps, make=make) for model in self.models]
+        works = [model.workspace(sources, beams=asked.rules.beams, steps=steps, make=make) for model in self.models]
         known = min(model.known_positions(steps) for model in self.models)
-        vocabulary = self.models[0].packed.shape.vocabulary
-        search = make_search(vocabulary, asked, positions=known, members=len(self.models), make=make)
+        search = make_search(self.models[0].vocabulary, asked, positions=known, members=len(self.models), make=make)
         # `works` and `search` have the arrays that the calls read.
         calls = [
-            entry.bound(Asked(model.words(entry), work, search), arena.address_of) for model, work in zip(self.models, works, strict=True)
+            model.compiled_search().bound(model.asked(work, search), arena.address_of)
+            for model, work in zip(self.models, works, strict=True)
         ]
         self._go(search, calls, Texts(queries))
         if search.progress[STATUS] == NO_POSITION:
@@ -160,6 +84,11 @@ class GroupSearch:
             else:
                 for call in calls:
                     run(MEMBER, call)
+
+
+def _group_sentences(model: NativeModel) -> int:
+    """Most sentences of a group."""
+    return GROUP_SENTENCES if model.matrix_bytes < _LARGE_BYTES else _LARGE_GROUP
 
 
 def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int = GROUP_SENTENCES) -> list[list[Job]]:
@@ -206,8 +135,8 @@ def _search_groups(
     models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int
 ) -> dict[int, list[Hypothesis]]:
     """One search of each job; constraints hold for every hypothesis."""
-    table = ConstraintTable([job.query.constraints for job in jobs], models[0].packed.shape.vocabulary)
-    sentences = max(model.group_sentences for model in models)
+    table = ConstraintTable([job.query.constraints for job in jobs], models[0].vocabulary)
+    sentences = max(map(_group_sentences, models))
     one, groups = GroupSearch(models, config, table), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
     if threads == 1 or len(groups) == 1:
         found = [one.run(group) for group in groups]

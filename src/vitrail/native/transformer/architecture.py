@@ -55,9 +55,7 @@ class Architecture:
 
 
 def obstacle(config: Mapping[str, Any]) -> str:
-    """Why the engine cannot compute with a model of this configuration; empty where it can."""
-    if config["kind"] != "transformer":
-        return f"a model of kind {config['kind']} is computed by torch"
+    """Why the engine cannot compute with a Transformer of this configuration; empty where it can."""
     for name, known in (("activation", _ACTIVATIONS), ("norm", _NORMS), ("positions", _POSITIONS)):
         if config[name] not in known:
             return f"{name} {config[name]} is computed by torch"

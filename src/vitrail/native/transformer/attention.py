@@ -1,15 +1,12 @@
 """Attention of one query to remembered keys and values, for all heads. √E is in the queries' weights already; see `packing`."""
 
-import numpy as np
-
 from vitrail.native.arrays import Floats
+from vitrail.native.attention.one_head import compare, keep, mix, soften
+from vitrail.native.attention.paged import PAGE, Memory
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.lanes import exponential, keep_first, larger, largest, load, multiply_add, spread, spread_at, store, store_apart, total
-from vitrail.native.transformer.memory import PAGE, Memory, Past, Rooms, Workspace
+from vitrail.native.lanes import load, store
+from vitrail.native.transformer.memory import Past, Rooms, Workspace
 from vitrail.native.transformer.packing import Shape
-
-_NEVER = -1e30
-"""The score of a position that does not exist: its weight is 0."""
 
 
 @compiled_inside
@@ -32,63 +29,7 @@ def turn(shape: Shape, turns: Floats, z: Floats, begin: int, position: int) -> N
 @compiled_inside
 def remember(shape: Shape, z: Floats, key: int, value: int, memory: Memory, place: int) -> None:
     """Keep the key and the value that begin at `key` and `value` of z, at a position of the memory."""
-    width = shape.attention
-    within = place % PAGE
-    keys, values = (place - within) * width + within, place * width
-    for e in range(0, width, 16):
-        store_apart(memory.keys, keys + PAGE * e, load(z, key + e))
-        store(memory.values, values + e, load(z, value + e))
-
-
-@compiled_inside
-def _compare(z: Floats, query: int, keys: Floats, width: int, where: tuple[int, int, int], scores: Floats, out: int) -> None:
-    """scores[out + s] = q·k_s. Args: where: the first key, the number of keys, the width of a head."""
-    first, length, head = where
-    zero = np.float32(0)
-    for s in range(0, length, 16):
-        a = b = c = d = spread(zero)
-        page = first + s * width
-        for e in range(0, head, 4):
-            k = page + PAGE * e
-            a = multiply_add(spread_at(z, query + e), load(keys, k), a)
-            b = multiply_add(spread_at(z, query + e + 1), load(keys, k + 16), b)
-            c = multiply_add(spread_at(z, query + e + 2), load(keys, k + 32), c)
-            d = multiply_add(spread_at(z, query + e + 3), load(keys, k + 48), d)
-        store(scores, out + s, keep_first((a + b) + (c + d), length - s, np.float32(_NEVER)))
-
-
-@compiled_inside
-def _soften(scores: Floats, begin: int, length: int) -> None:
-    """scores[s] becomes e^scores[s] / Σ_t e^scores[t]."""
-    end, zero, top = begin + length, np.float32(0), load(scores, begin)
-    for s in range(begin + 16, end, 16):
-        top = larger(load(scores, s), top)
-    most, sums = spread(largest(top)), spread(zero)
-    for s in range(begin, end, 16):
-        weight = keep_first(exponential(load(scores, s) - most), end - s, zero)
-        sums = sums + weight
-        store(scores, s, weight)
-    share = spread(np.float32(1) / total(sums))
-    for s in range(begin, end, 16):
-        store(scores, s, load(scores, s) * share)
-
-
-@compiled_inside
-def _mix(scores: Floats, begin: int, values: Floats, width: int, where: tuple[int, int, int], mixed: Floats, out: int) -> None:
-    """mixed[out + e] = Σ_s scores[begin + s]·v_s[e]. Args: where: the first value, their number, the width of a head."""
-    first, length, head = where
-    zero = np.float32(0)
-    for e in range(0, head, 16):
-        even = odd = spread(zero)
-        s = 0
-        while s + 2 <= length:
-            v = first + s * width + e
-            even = multiply_add(spread_at(scores, begin + s), load(values, v), even)
-            odd = multiply_add(spread_at(scores, begin + s + 1), load(values, v + width), odd)
-            s += 2
-        if s < length:
-            even = multiply_add(spread_at(scores, begin + s), load(values, first + s * width + e), even)
-        store(mixed, out + e, even + odd)
+    keep(z, key, z, value, shape.attention, memory, place)
 
 
 @compiled_inside
@@ -100,11 +41,11 @@ def attend(shape: Shape, rooms: Rooms, query: int, memory: Memory, past: Past, o
     begin, width, head, length = past.first * shape.attention, shape.attention, shape.head, past.length
     stride = (length + PAGE - 1) // PAGE * PAGE
     for h in range(shape.heads):
-        _compare(rooms.z, query + h * head, memory.keys, width, (begin + PAGE * h * head, length, head), rooms.scores, h * stride)
+        compare(rooms.z, query + h * head, memory.keys, width, (begin + PAGE * h * head, length, head), rooms.scores, h * stride)
     for h in range(shape.heads):
-        _soften(rooms.scores, h * stride, length)
+        soften(rooms.scores, h * stride, length)
     for h in range(shape.heads):
-        _mix(rooms.scores, h * stride, memory.values, width, (begin + h * head, length, head), rooms.mixed, out + h * head)
+        mix(rooms.scores, h * stride, memory.values, width, (begin + h * head, length, head), rooms.mixed, out + h * head)
 
 
 @compiled_inside

@@ -11,17 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.transformer.packing import Shape
-
-PAGE = 16
-
-
-class Memory(NamedTuple):
-    """Keys and values of some pages."""
-
-    keys: Floats
-    values: Floats
 
 
 class Past(NamedTuple):
@@ -73,11 +65,6 @@ class Workspace(NamedTuple):
     """K"""
     room: int
     """Positions of `own` for each hypothesis; a multiple of 16."""
-
-
-def pages(positions: int) -> int:
-    """Pages for so many positions."""
-    return -(-positions // PAGE)
 
 
 def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Workspace:

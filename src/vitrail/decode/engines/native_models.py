@@ -1,0 +1,215 @@
+"""Models packed for the compiled code: one class for each program of `vitrail.native`, and which kind of model has which."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from vitrail.decode.engines.native_requests import Job, tokens_of
+from vitrail.errors import UsageError
+from vitrail.native.arrays import Allocate, Floats, allocate
+from vitrail.native.compiled import load_entry
+from vitrail.native.machine_code import Entry
+from vitrail.native.matrices.packing import Precision, matrix_bytes
+from vitrail.native.recurrent import architecture as recurrent_architecture
+from vitrail.native.recurrent import asked as recurrent_asked
+from vitrail.native.recurrent import memory as recurrent_memory
+from vitrail.native.recurrent import packing as recurrent_packing
+from vitrail.native.search.state import Search
+from vitrail.native.transformer import architecture as transformer_architecture
+from vitrail.native.transformer import asked as transformer_asked
+from vitrail.native.transformer import memory as transformer_memory
+from vitrail.native.transformer import packing as transformer_packing
+
+_FEW_POSITIONS = 512
+
+
+class NativeModel(ABC):
+    """A model, packed for the compiled code."""
+
+    program: ClassVar[str]
+    """The folder of `vitrail.native` that computes it."""
+    packed: Any
+    """What that program's `packing.pack` made."""
+    _words: tuple[Any, Any] | None = None
+
+    @classmethod
+    @abstractmethod
+    def obstacle(cls, config: Mapping[str, Any]) -> str:
+        """Why a model of this configuration cannot be packed; empty where it can."""
+
+    @classmethod
+    @abstractmethod
+    def tensor_shapes(cls, config: Mapping[str, Any], *, source: int, target: int) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor of a model. Args: source, target: sizes of the vocabularies. Precondition: no obstacle."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, config: Mapping[str, Any], tensors: Mapping[str, Floats], *, precision: Precision) -> "NativeModel":
+        """Pack a model. Precondition: its tensors have the shapes of `tensor_shapes`."""
+
+    @classmethod
+    def compiled_search(cls) -> Entry:
+        """The compiled search; needs Numba."""
+        return load_entry(f"vitrail.native.{cls.program}.run", "run")
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Bytes of all matrices."""
+        return matrix_bytes(self.packed.weights.matrices)
+
+    @property
+    def vocabulary(self) -> int:
+        """V of the target, not padded."""
+        return self.packed.shape.vocabulary
+
+    @property
+    @abstractmethod
+    def source_vocabulary(self) -> int:
+        """V of the source."""
+
+    @abstractmethod
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+        """All memory of one batch but the search's. Args: sources: with their ends. steps: tokens of the longest translation."""
+
+    @abstractmethod
+    def asked(self, work: Any, search: Search) -> Any:
+        """What a call of the compiled search is given: a named tuple, the model first."""
+
+    def words(self) -> Any:
+        """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
+        if self._words is None or self._words[0] is not self.packed:
+            self._words = self.packed, self.compiled_search().words(0, self.packed)
+        return self._words[1]
+
+    def check(self, jobs: Sequence[Job]) -> None:
+        """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
+        prompts, wishes = {job.query.prompt for job in jobs}, {id(job.query.constraints): job.query.constraints for job in jobs}
+        for job in jobs:
+            _require_within(job.source, self.source_vocabulary)
+        for tokens in (*prompts, *map(tokens_of, wishes.values())):
+            _require_within(tokens, self.vocabulary)
+        self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
+
+    def require(self, position: int) -> None:
+        """Raise UsageError beyond learned positions."""
+        return
+
+    def known_positions(self, wanted: int) -> int:
+        """How many positions there are; as many as wanted where a model knows any number."""
+        return wanted
+
+    def extend_positions(self, wanted: int) -> None:
+        """Have a table for so many positions, where there is one. Learned ones are as many as they are."""
+        return
+
+
+def _require_within(tokens: Sequence[int], vocabulary: int) -> None:
+    if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
+        raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
+
+
+class NativeTransformer(NativeModel):
+    """A Transformer. Its table of positions grows; everything else stays."""
+
+    program = "transformer"
+
+    def __init__(self, architecture: transformer_architecture.Architecture, packed: transformer_packing.Model, positions: int) -> None:
+        self.architecture, self.packed, self.positions = architecture, packed, positions
+
+    @classmethod
+    def obstacle(cls, config: Mapping[str, Any]) -> str:
+        """See `NativeModel.obstacle`."""
+        return transformer_architecture.obstacle(config)
+
+    @classmethod
+    def tensor_shapes(cls, config: Mapping[str, Any], *, source: int, target: int) -> dict[str, tuple[int, ...]]:
+        """See `NativeModel.tensor_shapes`."""
+        return transformer_architecture.tensor_shapes(config, source=source, target=target)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], tensors: Mapping[str, Floats], *, precision: Precision) -> "NativeTransformer":
+        """See `NativeModel.of`."""
+        architecture = transformer_architecture.Architecture.of(config)
+        positions = architecture.max_positions if architecture.positions == "learned" else _FEW_POSITIONS
+        return cls(architecture, transformer_packing.pack(architecture, tensors, precision=precision, positions=positions), positions)
+
+    @property
+    def source_vocabulary(self) -> int:
+        """See `NativeModel.source_vocabulary`."""
+        shape = self.packed.shape
+        return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.width
+
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+        """See `NativeModel.workspace`."""
+        return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, make=make)
+
+    def asked(self, work: Any, search: Search) -> Any:
+        """See `NativeModel.asked`."""
+        return transformer_asked.Asked(self.words(), work, search)
+
+    def require(self, position: int) -> None:
+        """See `NativeModel.require`."""
+        if self.architecture.positions == "learned" and position > self.positions:
+            raise UsageError(
+                f"position {position} with {self.positions} learned positions",
+                remedy="raise model.max_positions, or use sinusoidal or rotary positions",
+            )
+
+    def known_positions(self, wanted: int) -> int:
+        """See `NativeModel.known_positions`."""
+        return wanted if self.architecture.positions == "none" else self.positions
+
+    def extend_positions(self, wanted: int) -> None:
+        """See `NativeModel.extend_positions`."""
+        if wanted > self.positions and self.architecture.positions in ("sinusoidal", "rotary"):
+            table = transformer_packing.position_table(self.architecture, None, 2 * wanted).reshape(-1)
+            self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
+            self.positions = 2 * wanted
+
+
+class NativeRecurrent(NativeModel):
+    """A recurrent model."""
+
+    program = "recurrent"
+
+    def __init__(self, packed: recurrent_packing.Model) -> None:
+        self.packed = packed
+
+    @classmethod
+    def obstacle(cls, config: Mapping[str, Any]) -> str:
+        """See `NativeModel.obstacle`."""
+        return recurrent_architecture.obstacle(config)
+
+    @classmethod
+    def tensor_shapes(cls, config: Mapping[str, Any], *, source: int, target: int) -> dict[str, tuple[int, ...]]:
+        """See `NativeModel.tensor_shapes`."""
+        return recurrent_architecture.tensor_shapes(config, source=source, target=target)
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], tensors: Mapping[str, Floats], *, precision: Precision) -> "NativeRecurrent":
+        """See `NativeModel.of`."""
+        return cls(recurrent_packing.pack(recurrent_architecture.Architecture.of(config), tensors, precision=precision))
+
+    @property
+    def source_vocabulary(self) -> int:
+        """See `NativeModel.source_vocabulary`."""
+        shape = self.packed.shape
+        return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
+
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+        """See `NativeModel.workspace`; it does not grow with the length of a translation."""
+        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make)
+
+    def asked(self, work: Any, search: Search) -> Any:
+        """See `NativeModel.asked`."""
+        return recurrent_asked.Asked(self.words(), work, search)
+
+
+NATIVE_MODELS: Mapping[str, type[NativeModel]] = {"transformer": NativeTransformer, "recurrent": NativeRecurrent}
+"""By kind of model, as in its configuration."""
+
+
+def native_obstacle(config: Mapping[str, Any]) -> str:
+    """Why the engine cannot compute with a model of this configuration; empty where it can."""
+    kind = config["kind"]
+    return NATIVE_MODELS[kind].obstacle(config) if kind in NATIVE_MODELS else f"a model of kind {kind} is computed by torch"

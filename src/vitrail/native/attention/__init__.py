@@ -1,0 +1,1 @@
+"""Attention of one query to remembered keys and values, for any model that has it."""

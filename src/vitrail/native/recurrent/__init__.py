@@ -1,0 +1,1 @@
+"""Translation with a recurrent model in compiled code."""

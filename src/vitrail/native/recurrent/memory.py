@@ -1,0 +1,136 @@
+"""Memory of one batch: its sources, the values of all rows, what attention reads of the sources, and the states of the hypotheses."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.paged import PAGE, Memory, pages
+from vitrail.native.matrices.packing import Quantised, make_quantised
+from vitrail.native.recurrent.architecture import NONE
+from vitrail.native.recurrent.packing import Model
+
+
+class Carry(NamedTuple):
+    """States that go from step to step."""
+
+    hidden: Floats
+    cell: Floats
+    """Of LSTM; else without numbers."""
+
+
+class Gates(NamedTuple):
+    """What the gates of all rows get."""
+
+    inputs: Floats
+    """[rows, G w] W·x + b"""
+    recurrent: Floats
+    """[rows, G w] U·h + b'"""
+
+
+class Rooms(NamedTuple):
+    """Values of all rows at one place of the model."""
+
+    even: Floats
+    """[rows, widest] what layers 0, 2, ... read, and layers 1, 3, ... give."""
+    odd: Floats
+    """[rows, widest] the same by turns."""
+    gates: Gates
+    hidden: Floats
+    """[rows, W] states before a step, or queries."""
+    asked: Floats
+    """[rows, W] queries after their matrix."""
+    seen: Floats
+    """[rows, seen] what the readout reads."""
+    y: Floats
+    """[rows, E] what it gives."""
+    scores: Floats
+    """[longest] of one query."""
+    quantised: Quantised
+
+
+class Batch(NamedTuple):
+    """The sources, one after the other, and where the memory of each is."""
+
+    tokens: Integers
+    """In the order in which the encoder reads them."""
+    starts: Integers
+    """[B + 1] sentence b has the tokens starts[b] to starts[b + 1]."""
+    pages: Integers
+    """[B + 1] the same for its pages of memory."""
+    order: Integers
+    """[B] sentences, longest first: those that a step of the encoder still reads come first."""
+
+
+class Workspace(NamedTuple):
+    """All memory of one batch but the search's."""
+
+    batch: Batch
+    rooms: Rooms
+    source: Memory
+    """[pages of all sentences]; without attention none."""
+    reading: Carry
+    """[B, w] of one layer and direction of the encoder, in the order of `Batch.order`."""
+    ends: Carry
+    """[B, W] of one layer of the encoder after the last token."""
+    own: Carry
+    """[layers, B K, W] of the decoder."""
+    fed: Floats
+    """[B K, E] what the readout gave, where it is fed to the next step."""
+    beams: int
+    """K"""
+
+
+def make_workspace(model: Model, sources: Sequence[Sequence[int]], *, beams: int, make: Allocate = allocate) -> Workspace:
+    """Room for sources, ends included, and for `beams` translations of each, of any length."""
+    shape, lengths = model.shape, [len(source) for source in sources]
+    tokens, hypotheses = sum(lengths), beams * len(sources)
+
+    def carry(count: int) -> Carry:
+        return Carry(make(count, np.float32), make(count if shape.parts == 2 else 0, np.float32))
+
+    memory = 0 if shape.attention == NONE else PAGE * sum(map(pages, lengths)) * shape.width
+    fed = make(hypotheses * shape.embedding if shape.feeds else 0, np.float32)
+    fed[:] = 0
+    return Workspace(
+        _make_batch(sources, reverse=bool(shape.reverse_source), make=make),
+        _make_rooms(model, tokens, hypotheses, longest=max(lengths), make=make),
+        source=Memory(make(memory, np.float32), make(memory, np.float32)),
+        reading=carry(len(sources) * model.encoder.width),
+        ends=carry(len(sources) * shape.width),
+        own=carry(model.decoder.layers * hypotheses * shape.width),
+        fed=fed,
+        beams=beams,
+    )
+
+
+def _make_rooms(model: Model, tokens: int, hypotheses: int, *, longest: int, make: Allocate) -> Rooms:
+    shape, rows = model.shape, max(tokens, hypotheses)
+    widest = max(shape.read, shape.width)
+    gates = max(tokens * model.encoder.recurrent.outputs, hypotheses * model.decoder.recurrent.outputs)
+
+    def floats(count: int) -> Floats:
+        return make(count, np.float32)
+
+    return Rooms(
+        even=floats(rows * widest),
+        odd=floats(rows * widest),
+        gates=Gates(floats(gates), floats(hypotheses * model.decoder.recurrent.outputs)),
+        hidden=floats(rows * shape.width),
+        asked=floats(rows * shape.width),
+        seen=floats(hypotheses * shape.seen),
+        y=floats(hypotheses * shape.embedding),
+        scores=floats(PAGE * pages(longest)),
+        quantised=make_quantised(rows, max(widest, shape.seen), make),
+    )
+
+
+def _make_batch(sources: Sequence[Sequence[int]], *, reverse: bool, make: Allocate) -> Batch:
+    """Args: reverse: sources are read from the last token to the first, but their ends last."""
+    lengths = [len(source) for source in sources]
+    starts, places = (np.concatenate([[0], np.cumsum(counts)]).astype(np.int64) for counts in (lengths, [pages(one) for one in lengths]))
+    tokens: Integers = make(sum(lengths), np.int64)
+    read = [[*source[-2::-1], source[-1]] if reverse else source for source in sources]
+    tokens[:] = np.concatenate([np.asarray(source, np.int64) for source in read])
+    return Batch(tokens, starts, places, np.argsort(-np.asarray(lengths), kind="stable").astype(np.int64))

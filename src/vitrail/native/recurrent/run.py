@@ -1,0 +1,144 @@
+"""Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
+
+from vitrail.native.arrays import Floats
+from vitrail.native.compiled import compiled_entry, compiled_inside, compiled_within
+from vitrail.native.matrices.products import multiply
+from vitrail.native.recurrent.asked import Asked
+from vitrail.native.recurrent.layers import copy_states, decode_step, encode
+from vitrail.native.recurrent.memory import Workspace
+from vitrail.native.recurrent.packing import Model
+from vitrail.native.references import refer
+from vitrail.native.search.beams import begin, conclude, rate
+from vitrail.native.search.ensemble import average, mix
+from vitrail.native.search.state import (
+    CHOOSE,
+    DONE,
+    GROUP,
+    LENGTH,
+    MEMBER,
+    MEMBERS,
+    ONWARD,
+    PART,
+    PHASE,
+    READ,
+    REST,
+    ROWS,
+    START,
+    WHOLE,
+    Search,
+)
+
+# pyright: reportArgumentType=false
+# (an element of an array has no known type)
+
+
+@compiled_inside
+def _read(model: Model, work: Workspace, search: Search) -> None:
+    """Read the sources, and the prompts but their last token."""
+    encode(model, work)
+    for position in range(search.rules.prompt - 1):
+        rows = begin(search, position)
+        if rows > 0:
+            decode_step(model, work, rows, search.rows.places, search.rows.last)
+
+
+@compiled_inside
+def _decode(model: Model, work: Workspace, search: Search) -> None:
+    """Make the memory follow the hypotheses, and read the last token of each row."""
+    copies = search.copies
+    for i in range(copies.number[0]):
+        copy_states(model, work, copies.sources[i], copies.targets[i])
+    decode_step(model, work, search.progress[ROWS], search.rows.places, search.rows.last)
+
+
+@compiled_inside
+def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats) -> None:
+    """out [count, V] = the logits of the rows that begin at `first`."""
+    width = model.shape.embedding
+    asked = work.rooms.y[first * width : (first + count) * width]
+    multiply(model.weights.matrices, model.linears.vocabulary, 0, asked, count, work.rooms.quantised, out)
+
+
+@compiled_within
+def _begin(search: Search) -> int:
+    """The rows of the next step."""
+    return begin(search, search.rules.prompt - 1 + search.progress[LENGTH])
+
+
+@compiled_within
+def _step(model: Model, work: Workspace, search: Search) -> None:
+    """The best next tokens of all rows."""
+    _decode(model, work, search)
+    for first in range(0, search.progress[ROWS], GROUP):
+        some = min(GROUP, search.progress[ROWS] - first)
+        _read_out(model, work, first, some, search.rows.logits)
+        rate(search, model.linears.vocabulary.outputs, first, some)
+
+
+@compiled_within
+def _whole(model: Model, work: Workspace, search: Search) -> int:
+    need = ONWARD
+    if search.progress[PHASE] == START:
+        _read(model, work, search)
+        search.progress[PHASE] = CHOOSE
+    else:
+        need = conclude(search)
+    while need == ONWARD:
+        if _begin(search) == 0:
+            return DONE
+        _step(model, work, search)
+        need = conclude(search)
+    return need
+
+
+@compiled_within
+def _add_member(model: Model, work: Workspace, search: Search) -> None:
+    """One of several models scores the next tokens of all rows."""
+    _decode(model, work, search)
+    for first in range(0, search.progress[ROWS], GROUP):
+        some = min(GROUP, search.progress[ROWS] - first)
+        _read_out(model, work, first, some, search.rows.member_logits)
+        mix(search, model.linears.vocabulary.outputs, first, some)
+    search.progress[MEMBERS] += 1
+
+
+@compiled_within
+def _rest(width: int, search: Search) -> int:
+    """What follows the scores of several models, and the rows of the next step. Args: width: of a row of logits."""
+    need = ONWARD
+    if search.progress[PHASE] == START:
+        search.progress[PHASE] = CHOOSE
+    else:
+        if search.progress[PHASE] == CHOOSE:
+            average(search, width)
+            rate(search, width, 0, search.progress[ROWS])
+        need = conclude(search)
+    if need == ONWARD:
+        search.progress[MEMBERS] = 0
+        if _begin(search) == 0:
+            return DONE
+    return need
+
+
+@compiled_inside
+def _run(model: Model, work: Workspace, search: Search) -> int:
+    part = search.progress[PART]
+    if part == READ:
+        _read(model, work, search)
+    if part == MEMBER:
+        _add_member(model, work, search)
+    if part == REST:
+        return _rest(model.linears.vocabulary.outputs, search)
+    if part == WHOLE:
+        return _whole(model, work, search)
+    return ONWARD
+
+
+@compiled_entry
+def run(asked: Asked) -> int:
+    """A search, or a part of it, by `Search.progress`: returns what it needs to go on, DONE when it needs nothing.
+
+    WHOLE, and again after each answer; or, for several models, READ with each; then by turns REST with one of them, and MEMBER with each
+    where that needs them to go ONWARD. One function for all, so that what they share is compiled once.
+    """
+    return _run(refer(asked.model), refer(asked.work), refer(asked.search))
