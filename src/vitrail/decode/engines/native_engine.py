@@ -41,10 +41,8 @@ class NativeEngine(Engine):
     @classmethod
     def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:
         """See `Engine.obstacle`."""
-        if not has_numba():
-            return "numba is not installed: pip install 'vitrail[fast]'"
-        if device == "cuda" or (device == "auto" and has_gpu()):
-            return "it computes on the processor alone"
+        if reason := unavailable(device):
+            return reason
         if len(stored) > 1:
             return "it has no ensembles"
         return obstacle(stored[0].config.model_dump())
@@ -109,6 +107,13 @@ class NativeEngine(Engine):
 
     def _threads_now(self) -> int:
         return 1 if os.getpid() != self._process else self._threads or usual_threads()
+
+
+def unavailable(device: Device) -> str:
+    """Why compiled code cannot compute here; empty where it can."""
+    if not has_numba():
+        return "numba is not installed: pip install 'vitrail[fast]'"
+    return "it computes on the processor alone" if device == "cuda" or (device == "auto" and has_gpu()) else ""
 
 
 def _unserved(config: SearchConfig, *, constrained: bool) -> str:

@@ -57,6 +57,17 @@ class Batch(NamedTuple):
     """[B + 1] the same for its pages of memory in each layer."""
 
 
+class Pooled(NamedTuple):
+    """Vectors of sentences or tokens, and scores that are made of them."""
+
+    tokens: Integers
+    """[N] the rows of the tokens that are asked for, if any."""
+    vectors: Floats
+    """[N, D] or [B, D]"""
+    scores: Floats
+    """The same rows, [outputs] each; empty for none."""
+
+
 class Workspace(NamedTuple):
     """All memory of one batch but the search's."""
 
@@ -115,3 +126,12 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         beams=beams,
         room=room,
     )
+
+
+def make_pooled(shape: Shape, tokens: Integers | None, sentences: int, scores: int, *, make: Allocate = allocate) -> Pooled:
+    """Room for vectors. Args: tokens: those asked for; None: one vector for each sentence. scores: of each, padded; 0 for none."""
+    rows = sentences if tokens is None else len(tokens)
+    asked: Integers = make(0 if tokens is None else rows, np.int64)
+    if tokens is not None:
+        asked[:] = tokens
+    return Pooled(asked, make(rows * shape.width, np.float32), make(rows * scores, np.float32))

@@ -5,7 +5,8 @@ from vitrail.native.matrices.products import multiply
 from vitrail.native.search.beams import begin, choose, rate, settle
 from vitrail.native.search.state import GROUP, Search
 from vitrail.native.transformer.attention import copy_past
-from vitrail.native.transformer.layers import decode_step, encode
+from vitrail.native.transformer.decoder import decode_step, keep_sources
+from vitrail.native.transformer.encoder import encode
 from vitrail.native.transformer.memory import Workspace
 from vitrail.native.transformer.packing import Model
 
@@ -49,6 +50,8 @@ def run(model: Model, work: Workspace, search: Search, what: int, position: int)
     """
     if what in (WHOLE, READ):
         encode(model, work)
+        if model.shape.encoder_layers > 0:
+            keep_sources(model, work)
     if what == ADVANCE:
         return _advance(model, work, search, position)
     if what == SETTLE:

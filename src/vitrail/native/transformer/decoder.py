@@ -1,0 +1,77 @@
+"""The decoder: what it keeps of the sources, and one step of it. A row is one hypothesis."""
+
+from vitrail.native.arrays import Integers
+from vitrail.native.compiled import compiled_inside
+from vitrail.native.matrices.products import multiply
+from vitrail.native.transformer.attention import attend, remember, turn
+from vitrail.native.transformer.layers import after, before, embed, feed_forward, normalise
+from vitrail.native.transformer.memory import PAGE, Past, Workspace
+from vitrail.native.transformer.packing import Model
+
+# pyright: reportArgumentType=false
+# (an element of an array has no known type)
+
+
+@compiled_inside
+def keep_sources(model: Model, work: Workspace) -> None:
+    """Keep the keys and values of the sources for every layer; what the encoder made of them is in y."""
+    shape, batch, rooms = model.shape, work.batch, work.rooms
+    rows, sentences = len(batch.tokens), len(batch.starts) - 1
+    for layer in range(shape.decoder_layers):
+        multiply(model.weights.matrices, model.linears.cross_source, layer, rooms.y, rows, rooms.quantised, rooms.z)
+        for b in range(sentences):
+            first = PAGE * (layer * batch.pages[sentences] + batch.pages[b])
+            for row in range(batch.starts[b], batch.starts[b + 1]):
+                key = row * 2 * shape.attention
+                remember(shape, rooms.z, key, key + shape.attention, work.source, first + row - batch.starts[b])
+
+
+@compiled_inside
+def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int, places: Integers, position: int) -> None:
+    """Self-attention of each hypothesis to its tokens so far."""
+    shape, linears, norm, rooms, turns = model.shape, model.linears, model.norms.decoder_1, work.rooms, model.weights.positions
+    width, hypotheses = shape.attention, work.beams * (len(work.batch.starts) - 1)
+    before(model, norm, layer, rows, rooms)
+    multiply(model.weights.matrices, linears.decoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    for row in range(rows):
+        query, first = row * 3 * width, (layer * hypotheses + places[row]) * work.room
+        turn(shape, turns, rooms.z, query, position)
+        turn(shape, turns, rooms.z, query + width, position)
+        remember(shape, rooms.z, query + width, query + 2 * width, work.own, first + position)
+        attend(shape, rooms, query, work.own, Past(first, position + 1), row * width)
+    multiply(model.weights.matrices, linears.decoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
+    after(model, norm, layer, rows, rooms)
+
+
+@compiled_inside
+def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int, places: Integers) -> None:
+    """Attention of each hypothesis to its source."""
+    shape, linears, norm, rooms, batch = model.shape, model.linears, model.norms.decoder_2, work.rooms, work.batch
+    all_pages = batch.pages[len(batch.starts) - 1]
+    before(model, norm, layer, rows, rooms)
+    multiply(model.weights.matrices, linears.cross_query, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    for row in range(rows):
+        b = places[row] // work.beams
+        past = Past(PAGE * (layer * all_pages + batch.pages[b]), batch.starts[b + 1] - batch.starts[b])
+        attend(shape, rooms, row * shape.attention, work.source, past, row * shape.attention)
+    multiply(model.weights.matrices, linears.cross_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
+    after(model, norm, layer, rows, rooms)
+
+
+@compiled_inside
+def decode_step(model: Model, work: Workspace, rows: int, places: Integers, last: Integers, position: int) -> None:
+    """Read one more token of each row; what the vocabulary is multiplied with is then in y [rows, D].
+
+    Args: places: [rows] where the memory of each row is: sentence * K + a number below K. last: [rows] its last token.
+    """
+    shape, norms, rooms = model.shape, model.norms, work.rooms
+    for row in range(rows):
+        embed(model, shape.target_embedding, shape.target_positions, last[row], position, row, rooms)
+    if shape.embedding_norm == 1:
+        normalise(model, norms.target, 0, rooms.x, rows, rooms.x)
+    for layer in range(shape.decoder_layers):
+        _attend_to_own(model, work, layer, rows, places, position)
+        if shape.encoder_layers > 0:
+            _attend_to_source(model, work, layer, rows, places)
+        feed_forward(model, (model.linears.decoder_expand, model.linears.decoder_contract), norms.decoder_3, layer, rows, rooms)
+    before(model, norms.decoder_end, 0, rows, rooms)
