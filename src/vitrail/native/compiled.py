@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -20,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar, cast, get_args, get_origin, get_type
 import numpy as np
 
 from vitrail.errors import UsageError
+from vitrail.native.machine_code import Entry, MachineCode
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,21 +59,31 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def compiled_entry(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function as soon as its module is imported, for the types of its annotations; Python and compiled code may call it.
+    """Make a function one that `load_entry` compiles. It has one argument, a named tuple of numbers, arrays and tuples; Python calls it.
 
     Sums keep the order in which they are written, so that a result does not depend on how loops were compiled. It makes no arrays: what it
     works on is given. That saves most of the time of compiling, where arguments hold many arrays.
     """
-    return _compile_as_annotated(function, inside=False)
+    return _compile(function, False, inline="always")
+
+
+@cache
+def load_entry(module: str, name: str) -> Entry:
+    """A `compiled_entry`, from the cache where it is there. Otherwise its module is imported, and it is compiled."""
+    folder = cache_folder(program_of(module))
+    path = None if folder is None else folder / f"{module}.{name}.code"
+    made = None if path is None else MachineCode.kept(path)
+    if made is None:
+        function = getattr(import_module(module), name)
+        made = cast(MachineCode, import_module("vitrail.native.entry").machine_code_of(function, signature_of(function.py_func)))
+        if path is not None:
+            made.keep(path)
+    return Entry(made)
 
 
 def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a function that only compiled code calls."""
-    return _compile_as_annotated(function, inside=True)
-
-
-def _compile_as_annotated(function: Callable[P, R], *, inside: bool) -> Callable[P, R]:
-    return _compile(function, False, signature_of(function), no_cpython_wrapper=inside, no_cfunc_wrapper=True)
+    """The same for a function that only compiled code calls; it is compiled as soon as its module is imported."""
+    return _compile(function, False, signature_of(function), no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
 def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, **options: Any) -> Callable[P, R]:
@@ -173,7 +185,7 @@ def processor_features() -> frozenset[str]:
     """What the processor can do, by LLVM's names, such as avx2; where `NUMBA_CPU_FEATURES` pretends another one, what that can."""
     import llvmlite.binding as llvm
 
-    pretended: str | None = _numba().config.CPU_FEATURES
+    pretended = os.environ.get("NUMBA_CPU_FEATURES")
     if pretended is not None:
         return frozenset(part[1:] for part in pretended.split(",") if part.startswith("+"))
     return frozenset(name for name, there in llvm.get_host_cpu_features().items() if there)
@@ -183,8 +195,8 @@ def processor_features() -> frozenset[str]:
 def _key(program: str) -> str:
     import llvmlite.binding as llvm
 
-    numba = _numba()
-    digest = hashlib.sha256(f"{numba.__version__} {numba.config.CPU_NAME or llvm.get_host_cpu_name()}".encode())
+    name = os.environ.get("NUMBA_CPU_NAME") or llvm.get_host_cpu_name()
+    digest = hashlib.sha256(f"{version('numba')} {version('llvmlite')} {name}".encode())
     digest.update(repr(sorted(processor_features())).encode())
     package = Path(__file__).parents[1]
     own = (path for folder in _PROGRAMS.get(program, ()) for path in (package / folder).rglob("*.py"))

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from importlib import import_module
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,9 +17,11 @@ from vitrail.errors import ModelError
 from vitrail.models.configs.classifier import TransformerClassifierConfig
 from vitrail.models.stored import StoredModel, TensorKind
 from vitrail.native.arrays import Allocate, Integers, allocate, padded
-from vitrail.native.compiled import compiling
+from vitrail.native.compiled import compiling, load_entry
+from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import STEP
 from vitrail.native.transformer.architecture import Architecture, obstacle, tensor_shapes
+from vitrail.native.transformer.asked import GUESSES, MEAN, NO_SCORES, PRODUCT, TOKENS, Texts
 from vitrail.native.transformer.memory import make_pooled, make_workspace
 from vitrail.runtime.cores import usual_threads
 
@@ -34,9 +35,9 @@ _KINDS: dict[Purpose, tuple[str, ...]] = {
 """The kinds of model that are taken for each purpose."""
 
 
-def compiled_pooling() -> Any:
-    """The compiled entry; needs Numba."""
-    return import_module("vitrail.native.transformer.pooling")
+def compiled_pooling() -> Entry:
+    """The compiled entry, `transformer.pooling.pool`; needs Numba."""
+    return load_entry("vitrail.native.transformer.pooling", "pool")
 
 
 class Found(NamedTuple):
@@ -102,11 +103,11 @@ class NativeEncoder(EncoderEngine):
 
     def vectors(self, rows: Rows) -> Array:
         """See `EncoderEngine.vectors`."""
-        return self._read(rows, scores=compiled_pooling().NO_SCORES).vectors
+        return self._read(rows, scores=NO_SCORES).vectors
 
     def scores(self, rows: Rows) -> Array:
         """See `EncoderEngine.scores`."""
-        return self._read(rows, scores=compiled_pooling().PRODUCT).scores
+        return self._read(rows, scores=PRODUCT).scores
 
     def probabilities(self, scores: Array) -> Array:
         """See `EncoderEngine.probabilities`."""
@@ -121,7 +122,7 @@ class NativeEncoder(EncoderEngine):
         """See `EncoderEngine.guesses`."""
         marked = self._marked([row])
         tokens = np.asarray(places, np.int64) + int(self.marks_start)
-        scores = read_group(self.packed, marked, tokens=tokens, scores=compiled_pooling().GUESSES).scores
+        scores = read_group(self.packed, marked, tokens=tokens, scores=GUESSES).scores
         found = np.zeros((len(places), scores.shape[1] - 1), np.float32)
         found[:, EOS + 1 :] = _softmax(scores[:, EOS + 1 : -1].astype(np.float64))
         return found
@@ -177,11 +178,11 @@ def read_group(
     Args:   texts: ids with their marks. tokens: places in all texts, one after the other; None: the mean of each text is asked for.
     Raises: ModelError where a vector is not a number. Preconditions: all ids are in the vocabulary, all positions in the table.
     """
-    native, packed = compiled_pooling(), model.packed
-    outputs = padded(packed.shape.vocabulary, STEP) if scores != native.NO_SCORES else 0
+    packed = model.packed
+    outputs = padded(packed.shape.vocabulary, STEP) if scores != NO_SCORES else 0
     work = make_workspace(packed.shape, texts, beams=1, steps=0, make=make)
     pooled = make_pooled(packed.shape, tokens, len(texts), outputs, make=make)
-    native.pool(packed, work, pooled, native.MEAN if tokens is None else native.TOKENS, scores)
+    compiled_pooling()(Texts(packed, work, pooled, MEAN if tokens is None else TOKENS, scores))
     vectors = pooled.vectors.reshape(-1, packed.shape.width)[:, : packed.shape.real_width]
     if not np.isfinite(vectors).all():
         raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")

@@ -7,7 +7,7 @@ from typing import Any
 
 from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
-from vitrail.decode.engines.native_groups import Job, NativeModel, kernels, search_all
+from vitrail.decode.engines.native_groups import Job, NativeModel, compiled_search, search_all
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
@@ -84,7 +84,7 @@ class NativeEngine(Engine):
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
         if not _unserved(config, constrained=constrained):
             with compiling("the engine (about 20 seconds)", say, program="transformer", after=4):
-                kernels()
+                compiled_search()
         super().announce(config, constrained=constrained, say=say)
 
     def search(

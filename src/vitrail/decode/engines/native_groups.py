@@ -4,16 +4,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
 from vitrail.native.arrays import Allocate, allocate
+from vitrail.native.compiled import load_entry
+from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import Precision
-from vitrail.native.search.state import NO_POSITION, Rules, Search, limits_of, make_search
+from vitrail.native.search.state import ADVANCE, NO_POSITION, READ, SETTLE, WHOLE, Rules, Search, limits_of, make_search
 from vitrail.native.transformer.architecture import Architecture
+from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.memory import make_workspace
 from vitrail.native.transformer.packing import Model, Tensors, pack, position_table
 
@@ -72,14 +74,14 @@ class NativeModel:
             self.positions = 2 * wanted
 
 
-def kernels() -> Any:
-    """The compiled search; needs Numba."""
-    return import_module("vitrail.native.transformer.run")
+def compiled_search() -> Entry:
+    """The compiled search, `transformer.run.run`; needs Numba."""
+    return load_entry("vitrail.native.transformer.run", "run")
 
 
 def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfig, make: Allocate = allocate) -> list[list[Hypothesis]]:
     """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the table."""
-    native = kernels()
+    run = compiled_search()
     rules = Rules(
         beams=config.beams,
         n_best=config.n_best,
@@ -98,9 +100,9 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     known = model.positions if model.architecture.positions in ("sinusoidal", "learned", "rotary") else steps
     search = make_search(packed.shape.vocabulary, rules, limits, known, make=make)
     if any(query.spell is not None for query in queries):
-        _run_by_steps(native, (packed, work, search), queries)
+        _run_by_steps(run, Asked(packed, work, search, READ, 0), queries)
     else:
-        native.run(packed, work, search, native.WHOLE, 0)
+        run(Asked(packed, work, search, WHOLE, 0))
     if search.status[0] == NO_POSITION:
         model.require(model.positions + 1)
     if search.status[0]:
@@ -108,17 +110,17 @@ def search_group(model: NativeModel, jobs: Sequence[Job], *, config: SearchConfi
     return [_results(search, number, config) for number in range(len(jobs))]
 
 
-def _run_by_steps(native: Any, state: tuple[Any, Any, Search], queries: Sequence[Query]) -> None:
+def _run_by_steps(run: Entry, asked: Asked, queries: Sequence[Query]) -> None:
     """The same as `run`, asking after each step which of the hypotheses that may be kept have equal texts."""
     texts: list[dict[str, int]] = [{} for _ in queries]
-    search = state[2]
-    native.run(*state, native.READ, 0)
+    search = asked.search
+    run(asked)
     position = 0
-    while native.run(*state, native.ADVANCE, position):
+    while run(asked._replace(part=ADVANCE, position=position)):
         for number, query in enumerate(queries):
             if query.spell is not None and not search.finished.done[number]:
                 _number_texts(search, number, query, texts[number], position)
-        native.run(*state, native.SETTLE, position)
+        run(asked._replace(part=SETTLE, position=position))
         position += 1
 
 

@@ -11,6 +11,8 @@ PAD, UNK, SOS, EOS = 0, 1, 2, 3
 GROUP = 32
 """Rows whose logits are computed together: they stay in the cache until the best tokens are found."""
 FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
+WHOLE, READ, ADVANCE, SETTLE = 0, 1, 2, 3
+"""Parts of a search: what a call of the compiled code does."""
 BLOCK = 128
 """Logits that are looked at together: most blocks have none of the best tokens."""
 

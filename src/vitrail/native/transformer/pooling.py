@@ -6,6 +6,7 @@ from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.lanes import load, spread, store
 from vitrail.native.matrices.products import multiply
+from vitrail.native.transformer.asked import GUESSES, MEAN, PRODUCT, Texts
 from vitrail.native.transformer.encoder import encode
 from vitrail.native.transformer.layers import gelu, normalise
 from vitrail.native.transformer.memory import Pooled, Workspace
@@ -13,11 +14,6 @@ from vitrail.native.transformer.packing import Model
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
-
-MEAN, TOKENS = 0, 1
-"""Whose vectors: the mean over the tokens of each sentence, or some tokens' own."""
-NO_SCORES, PRODUCT, GUESSES = 0, 1, 2
-"""Scores: none; y = W·v + b; or those of a masked language model, y = E·norm(gelu(W·v + b)) + c."""
 
 
 @compiled_inside
@@ -54,17 +50,19 @@ def _before_guesses(model: Model, work: Workspace, vectors: Floats, rows: int) -
 
 
 @compiled_entry
-def pool(model: Model, work: Workspace, pooled: Pooled, which: int, scores: int) -> None:
-    """Read the sentences. Args: which: MEAN or TOKENS. scores: NO_SCORES, PRODUCT or GUESSES."""
+def pool(asked: Texts) -> int:
+    """Read texts; their vectors and scores are then in `asked.pooled`."""
+    model, work, pooled = asked.model, asked.work, asked.pooled
     vocabulary, rooms = model.linears.vocabulary, work.rooms
     encode(model, work)
-    if which == MEAN:
+    if asked.which == MEAN:
         _mean(model, work, pooled.vectors)
     else:
         _gather(model, work, pooled)
     rows = len(pooled.vectors) // model.shape.width
-    if scores == PRODUCT:
+    if asked.scores == PRODUCT:
         multiply(model.weights.matrices, vocabulary, 0, pooled.vectors, rows, rooms.quantised, pooled.scores)
-    elif scores == GUESSES:
+    elif asked.scores == GUESSES:
         _before_guesses(model, work, pooled.vectors, rows)
         multiply(model.weights.matrices, vocabulary, 0, rooms.y, rows, rooms.quantised, pooled.scores)
+    return 0

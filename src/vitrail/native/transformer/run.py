@@ -3,7 +3,8 @@
 from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.matrices.products import multiply
 from vitrail.native.search.beams import begin, choose, rate, settle
-from vitrail.native.search.state import GROUP, Search
+from vitrail.native.search.state import ADVANCE, GROUP, READ, SETTLE, WHOLE, Search
+from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.attention import copy_past
 from vitrail.native.transformer.decoder import decode_step, keep_sources
 from vitrail.native.transformer.encoder import encode
@@ -12,9 +13,6 @@ from vitrail.native.transformer.packing import Model
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
-
-WHOLE, READ, ADVANCE, SETTLE = 0, 1, 2, 3
-"""What `run` does."""
 
 
 @compiled_inside
@@ -43,20 +41,21 @@ def _settle(model: Model, work: Workspace, search: Search, position: int) -> Non
 
 
 @compiled_entry
-def run(model: Model, work: Workspace, search: Search, what: int, position: int) -> bool:
+def run(asked: Asked) -> bool:
     """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
 
     One function for all, so that what they share is compiled once.
     """
-    if what in (WHOLE, READ):
+    model, work, search, part, position = asked.model, asked.work, asked.search, asked.part, asked.position
+    if part in (WHOLE, READ):
         encode(model, work)
         if model.shape.encoder_layers > 0:
             keep_sources(model, work)
-    if what == ADVANCE:
+    if part == ADVANCE:
         return _advance(model, work, search, position)
-    if what == SETTLE:
+    if part == SETTLE:
         _settle(model, work, search, position)
-    if what == WHOLE:
+    if part == WHOLE:
         while _advance(model, work, search, position):
             _settle(model, work, search, position)
             position += 1
