@@ -86,6 +86,14 @@ def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
     return _compile(function, False, signature_of(function), no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
+def woven(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for one that becomes a part of the functions that call it.
+
+    LLVM optimises what a function calls anew with each that calls it, so that a chain of callers of a large function takes long to compile.
+    """
+    return _compile(function, False, inline="always")
+
+
 def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, **options: Any) -> Callable[P, R]:
     numba = _numba()
     folder = cache_folder(program_of(function.__module__))

@@ -7,6 +7,7 @@ words: its argument, a tuple, part after part; of each array where it begins and
 import ctypes
 from array import array
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from struct import pack
@@ -57,12 +58,20 @@ class Entry:
 
     def __call__(self, argument: Any) -> int:
         """Call it. Precondition: the argument is of the type of its annotation, with arrays of one dimension without gaps."""
+        return self.bound(argument)()
+
+    def bound(self, argument: Any) -> Callable[[], int]:
+        """The same for several calls with one argument, whose arrays may change."""
         words = array("q")
         add_words(words, self._layout, argument)
-        result, error = ctypes.c_int64(), ctypes.c_void_p()
-        status = self._function(ctypes.byref(result), ctypes.byref(error), words.buffer_info()[0])
-        assert status == 0, "compiled code raises nothing"
-        return result.value
+
+        def call(kept: Any = argument) -> int:
+            result, error = ctypes.c_int64(), ctypes.c_void_p()
+            status = self._function(ctypes.byref(result), ctypes.byref(error), words.buffer_info()[0])
+            assert status == 0, "compiled code raises nothing"
+            return result.value
+
+        return call
 
 
 def add_words(words: "array[int]", layout: Any, value: Any) -> None:

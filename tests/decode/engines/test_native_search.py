@@ -1,6 +1,5 @@
 """The compiled search against torch: random small models of every shape, in every company, with guards around all memory."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,134 +8,24 @@ import torch
 
 pytest.importorskip("numba")
 
-from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.engines.native_groups import Job, NativeModel, search_all, search_group
+from vitrail.decode.engines.native_groups import GroupSearch
+from vitrail.decode.engines.native_requests import ConstraintTable
 from vitrail.decode.engines.torch import TorchEngine
-from vitrail.decode.search.constraints import Constraints
-from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.base import unique_tensors
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.kinds.transformer import Transformer
 from vitrail.native.matrices.packing import Precision
-from vitrail.native.transformer.architecture import Architecture
-
-Sources = Sequence[tuple[int, ...]]
 
 
-def random_config(draw: np.random.Generator) -> TransformerConfig:
-    """Any Transformer that can be configured, small; but with a width of 2, normed vectors are equal so often that ranks are chance."""
-    heads, head = int(draw.integers(1, 5)), 2 * int(draw.integers(1, 13))
-    return TransformerConfig.model_validate(
-        {
-            "width": max(8, heads * head) if draw.random() < 0.6 else 2 * int(draw.integers(4, 40)),
-            "heads": heads,
-            "head_width": head,
-            "feed_forward": int(draw.integers(1, 90)),
-            "encoder_layers": int(draw.integers(1, 4)),
-            "decoder_layers": int(draw.integers(1, 4)),
-            "activation": draw.choice(["relu", "gelu", "swiglu"]),
-            "norm": draw.choice(["layer", "rms", "batch"]),
-            "norm_position": draw.choice(["pre", "post"]),
-            "positions": draw.choice(["sinusoidal", "learned", "rotary", "none"]),
-            "max_positions": 80,
-            "embedding_norm": bool(draw.random() < 0.3),
-            "tie": draw.choice(["all", "target", "none"]),
-        }
-    )
-
-
-def random_model(config: TransformerConfig, *, seed: int, vocabularies: tuple[int, int]) -> Transformer:
-    """One whose norms and biases are not those of a beginning."""
-    torch.manual_seed(seed)
-    source, target = (vocabularies[1] if config.tie == "all" else vocabularies[0]), vocabularies[1]
-    model = Transformer(config, source_vocabulary=source, target_vocabulary=target).eval()
-    with torch.no_grad():
-        for name, tensor in unique_tensors(model).items():
-            if "variance" in name:
-                tensor.uniform_(0.5, 2)
-            elif tensor.ndim == 1:
-                tensor += 0.2 * torch.randn_like(tensor)
-            else:  # what batch norm does not bring back to a size of 1 grows from layer to layer
-                tensor *= 0.5 if config.norm == "batch" else 1.3
-    return model
-
-
-def native(model: Transformer, precision: Precision = "fp32") -> NativeModel:
-    tensors = {name: tensor.detach().numpy() for name, tensor in unique_tensors(model).items()}
-    return NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=precision)
-
-
-def random_search(draw: np.random.Generator) -> SearchConfig:
-    beams = int(draw.integers(1, 7))
-    return SearchConfig(
-        beams=beams,
-        n_best=int(draw.integers(1, beams + 1)),
-        length_penalty=float(draw.choice([0, 0.6, 1, 2])),
-        early_stop=bool(draw.random() < 0.7),
-        max_ratio=1,
-        max_extra=int(draw.integers(1, 12)),
-        min_length=int(draw.choice([0, 0, 2, 5])),
-        allow_unknown=bool(draw.random() < 0.3),
-        repeat_ngram=int(draw.integers(0, 4)),
-        max_repeats=int(draw.integers(1, 4)),
-    )
-
-
-def random_sources(draw: np.random.Generator, count: int, vocabulary: int, longest: int = 20) -> Sources:
-    return [tuple(draw.integers(4, vocabulary, draw.integers(0, longest + 1)).tolist()) for _ in range(count)]
-
-
-def short_text(tokens: Sequence[int]) -> str:
-    """Many sequences have the same text, as with tokens that no reader sees."""
-    return " ".join(str(token // 3) for token in tokens if token % 4)
-
-
-def queries_for(sources: Sources, config: SearchConfig, *, spelled: bool = False) -> list[Query]:
-    """Some sentences are searched without the repetition guard."""
-    spell = short_text if spelled else None
-    rules = [Constraints(guard_repeats=sum(source) % 5 != 4) for source in sources]
-    return [Query(**config.lengths(len(one))._asdict(), spell=spell, constraints=rule) for one, rule in zip(sources, rules, strict=True)]
-
-
-def jobs_for(sources: Sources, queries: Sequence[Query]) -> list[Job]:
-    return [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
-
-
-def searched(model: NativeModel, sources: Sources, config: SearchConfig, *, threads: int = 1, **how: Any) -> list[list[Hypothesis]]:
-    found = search_all(model, jobs_for(sources, queries_for(sources, config, **how)), config, threads=threads)
-    return [found[number] for number in range(len(sources))]
-
-
-def compare_with_torch(seed: int) -> None:
-    """A random model, random sentences and a random search: equal tokens, equal scores."""
-    draw = np.random.default_rng(seed)
-    config, search = random_config(draw), random_search(draw)
-    sizes = int(draw.integers(5, 70)), int(draw.integers(5, 300))
-    model = random_model(config, seed=seed, vocabularies=sizes)
-    sources = random_sources(draw, 5, sizes[1] if config.tie == "all" else sizes[0])
-    spelled = search.n_best > 1 and bool(draw.random() < 0.7)
-    found = searched(native(model), sources, search, spelled=spelled)
-    expected = TorchEngine(model).search(sources, queries_for(sources, search, spelled=spelled), config=search)
-    for source, ours, theirs in zip(sources, found, expected, strict=True):
-        what = f"seed {seed}, {config}, {search}, {source}"
-        assert [one.tokens for one in ours] == [one.tokens for one in theirs], what
-        for one, other in zip(ours, theirs, strict=True):
-            assert (one.truncated, one.column) == (other.truncated, other.column), what
-            assert one.token_log_probabilities == pytest.approx(other.token_log_probabilities, abs=1e-4), what
-            assert one.score == pytest.approx(other.score, abs=1e-4), what
-
-
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_a_random_model_searches_as_torch_does(seed: int) -> None:
-    compare_with_torch(seed)
+    assert compare_with_torch(seed) == ""
 
 
 @pytest.mark.slow
 def test_many_random_models_search_as_torch_does() -> None:
-    for seed in range(12, 3000):
-        compare_with_torch(seed)
+    assert {seed: what for seed in range(24, 3000) if (what := compare_with_torch(seed))} == {}
 
 
 PLAIN = TransformerConfig(encoder_layers=2, decoder_layers=2, width=40, heads=4, feed_forward=72, activation="swiglu")
@@ -210,7 +99,8 @@ def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -
 
     search = random_search(draw)
     sources = random_sources(draw, 9, 50, longest=35)
-    search_group(model, jobs_for(sources, queries_for(sources, search, spelled=True)), config=search, make=make)
+    jobs = jobs_for(sources, queries_for(sources, search, spelled=True))
+    GroupSearch([model], search, ConstraintTable([job.query.constraints for job in jobs], 50), make).run(jobs)
     assert len(wholes) > 40
     for whole in wholes:
         assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all()

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vitrail.decode.encoding.engine import Precision
+from vitrail.decode.generate import Generator
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.decode.sentences.classify import Classifier
 from vitrail.decode.sentences.embedding import Embedder
 from vitrail.errors import UsageError
@@ -21,6 +23,8 @@ from vitrail.runtime.machine import Machine, describe_machine
 
 Compute = Callable[[Sequence[str]], Any]
 REFERENCE = "torch"
+_PROMPT_WORDS, _TOKENS = 3, 40
+"""Words of a line that a continuation begins with, and tokens that it has at most."""
 _SYSTEMS: dict[str, tuple[str, Precision]] = {
     REFERENCE: ("torch", "fp32"),
     "native fp32": ("native", "fp32"),
@@ -121,9 +125,27 @@ def _tasks(model: Path) -> list[Task]:
         classifier = Classifier.load(model, engine=engine, precision=precision)
         return lambda texts: [one.label for one in classifier.classify(list(texts))]
 
-    kind = task_of(read_model_config(model))
-    found = [] if kind == "language" else [Task("vectors", vectors, _cosines)]
-    return [*found, Task("labels", labels, _equal)] if kind == "classification" else found
+    def continuations(search: SearchConfig) -> Callable[[str, Precision], Compute]:
+        def load(engine: str, precision: Precision) -> Compute:
+            generator = Generator.load(model, engine=engine, precision=precision)
+
+            def write(texts: Sequence[str]) -> list[str]:
+                prompts = [" ".join(text.split()[:_PROMPT_WORDS]) for text in texts]
+                return [many[0].text for many in generator.generate(prompts, search=search)]
+
+            return write
+
+        return load
+
+    match task_of(read_model_config(model)):
+        case "language":
+            searches = {"greedy": SearchConfig(beams=1, max_extra=_TOKENS), "5 beams": SearchConfig(beams=5, max_extra=_TOKENS)}
+            searches["drawn"] = SearchConfig(beams=1, max_extra=_TOKENS, sampling=SamplingConfig(top_p=0.95))
+            return [Task(name, continuations(search), _equal) for name, search in searches.items()]
+        case "classification":
+            return [Task("vectors", vectors, _cosines), Task("labels", labels, _equal)]
+        case _:
+            return [Task("vectors", vectors, _cosines)]
 
 
 def _cosines(found: Any, expected: Any) -> tuple[float, ...]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.encoding.engine import Array, EncoderEngine, How, Purpose, Rows
 from vitrail.decode.engines.native_engine import unavailable
-from vitrail.decode.engines.native_groups import NativeModel
+from vitrail.decode.engines.native_groups import NativeModel, require_within
 from vitrail.errors import ModelError
 from vitrail.models.configs.classifier import TransformerClassifierConfig
 from vitrail.models.stored import StoredModel, TensorKind
@@ -128,7 +128,8 @@ class NativeEncoder(EncoderEngine):
         return found
 
     def _marked(self, rows: Rows) -> list[tuple[int, ...]]:
-        self.packed.check(rows)
+        for row in rows:
+            require_within(row, self.packed.source_tokens)
         marked = [(*((SOS,) if self.marks_start else ()), *row, EOS) for row in rows]
         longest = max(map(len, marked), default=0)
         self.packed.require(longest)

@@ -8,7 +8,7 @@ Translations and continuations of text use the same search. With a language mode
 """
 
 from bisect import insort
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Final, NamedTuple
@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD
-from vitrail.decode.search.constraints import Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search.relaxation import rank_by, require_no_forced_words, search_constrained
 from vitrail.decode.search.selection import Selection, force_words, sample, select_best
 from vitrail.decode.search.token_rules import TokenRules
 from vitrail.decode.search_config import SearchConfig
@@ -84,7 +84,7 @@ class _Results:
         finished = self._finished[sentence]
         if self._full(sentence) and finished and not found.truncated and found.score > finished[0].score:
             return  # It would only fill up the list: the best one is found without filling up.
-        rank = _rank(self._queries[sentence].constraints)
+        rank = rank_by(self._queries[sentence].constraints)
         if self._spelled_better(sentence, found, rank):
             return
         insort(finished, found, key=rank)
@@ -171,19 +171,6 @@ class _Results:
         return [items[: self._config.n_best] for items in self._finished]
 
 
-def _rank(constraints: Constraints) -> Callable[[Hypothesis], tuple[bool, bool, float]]:
-    """Sort key: complete hypotheses before truncated ones, then those that satisfy the constraints first, then by score."""
-    return lambda item: (item.truncated, item.truncated and not constraints.satisfied_by(item.tokens), -item.score)
-
-
-def _in_order(found: Iterable[Hypothesis], query: Query) -> list[Hypothesis]:
-    """Best first, the earlier one first among equals; without duplicates of tokens or text."""
-    best: dict[str | TokenIds, Hypothesis] = {}
-    for item in sorted(found, key=_rank(query.constraints)):
-        best.setdefault(item.tokens if query.spell is None else query.spell(item.tokens), item)
-    return list(best.values())
-
-
 @torch.inference_mode()
 def beam_search(
     step: StepFunction,
@@ -222,8 +209,8 @@ def beam_search(
     device = torch.device("cpu") if device is None else device
     if not queries:
         return []
-    if config.sampling is not None and any(query.constraints.forced for query in queries):
-        raise UsageError("forced words together with sampling", remedy="use beam search for forced words")
+    if config.sampling is not None:
+        require_no_forced_words(queries)
     run = partial(_run, step, min_rows=min_rows, device=device)
     if config.sampling is not None or not any(query.constraints.is_active for query in queries):
         return run(state, queries, config=config, observe=observe)
@@ -235,7 +222,7 @@ def beam_search(
         how = config.model_copy(update={"beams": beams})
         return run(deepcopy(state), asked, config=how, observe=None if observe is None else seen.append, wanted=wanted)
 
-    found = _search_constrained(queries, search, config=config)
+    found = search_constrained(queries, search, config=config)
     if observe is not None:
         for sentence, seen in last.items():
             for one in seen:
@@ -243,28 +230,6 @@ def beam_search(
                     row = one.sentences.index(sentence)
                     observe(Observation(one.length, (sentence,), Selection(*(part[row : row + 1] for part in one.selection))))
     return found
-
-
-def _search_constrained(
-    queries: Sequence[Query], search: Callable[[Sequence[Query], Collection[int], int], list[list[Hypothesis]]], *, config: SearchConfig
-) -> list[list[Hypothesis]]:
-    """Search without constraints; where the n best do not satisfy them, with all but the forced words, then with all."""
-    kept: list[list[Hypothesis]] = [[] for _ in queries]
-    unmet, before = list(range(len(queries))), list[Query | None]([None] * len(queries))
-    for asked in zip(*(query.relaxations() for query in queries), strict=True):
-        beams = {sentence: asked[sentence].fewest_beams(config) for sentence in unmet if asked[sentence] != before[sentence]}
-        # Sentences with the same number of beams share a batch: no sentence may depend on its neighbours.
-        for width in sorted(set(beams.values())):
-            group = [sentence for sentence, needed in beams.items() if needed == width]
-            found = search(asked, group, width)
-            for sentence in group:
-                query, new = queries[sentence], found[sentence]
-                fit = new if asked[sentence] == query else [item for item in new if query.constraints.satisfied_by(item.tokens)]
-                kept[sentence] = _in_order((*kept[sentence], *fit), query)[: config.n_best]
-                if len(fit) == len(new):
-                    unmet.remove(sentence)
-        before = list(asked)
-    return kept
 
 
 def _run(

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitrail.errors import ModelError
+from vitrail.decode.search.members import require_one_vocabulary
 from vitrail.models.base import Continues, Rows, State, Step
 
 
@@ -55,15 +55,7 @@ class Ensemble:
     """
 
     def __init__(self, models: Sequence[Translating], *, digests: Sequence[str]) -> None:
-        if not models:
-            raise ModelError("an ensemble of no models", expected="at least one model")
-        for place, digest in enumerate(digests):
-            if digest != digests[0]:
-                raise ModelError(
-                    f"model {place + 1} of the ensemble has vocabulary {digest[:12]}, the first has {digests[0][:12]}",
-                    expected="models trained with one and the same vocabulary",
-                    remedy="train the models from the same prepared folder, with different seeds",
-                )
+        require_one_vocabulary(digests)
         self._models = tuple(models)
 
     @property

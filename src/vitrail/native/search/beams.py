@@ -1,27 +1,45 @@
-"""Beam search over one batch in compiled code, by the rules of `vitrail.decode.search.beams`; one beam is greedy search.
+"""Beam search and sampling over one batch in compiled code, by the rules of `vitrail.decode.search.beams`; one beam is greedy search.
 
 Every sentence has K beams, best first. A step scores the next tokens of all beams and chooses the 2K best columns of each sentence; a
-column is a beam and a token. It keeps what ended, and makes the first K columns that did not end the next beams.
+column is a beam and a token. It keeps what ended, and makes the first K columns that did not end the next beams. When sampling, each of K
+samples draws a column of its own.
 
-The search knows no model. A program composes a step of it and of its model, until `begin` finds no row:
+The search knows no model. A program composes it with one, as long as `conclude` answers ONWARD:
 
-    rows = begin(search, position)                            the live hypotheses: their places and last tokens
-    (the model reads one token of each row)
-    for groups of at most GROUP rows:
-        (the model writes their logits)
-        rate(search, width, first, some, position)            the best next tokens of each row
-    choose(search, rows)                                      the columns of each sentence
-    settle(search, position)                                  what ended is kept; the next beams; the copies to make
-    (the model copies what it remembers: `search.copies`)
+    copy what the model remembers, from `copies.sources` to `copies.targets`
+    rows = begin(search, position)                    the live hypotheses: their places and last tokens; none: it is done
+    read one token of each row, at this position
+    for groups of at most GROUP rows: write their logits, and rate(search, width, first, some)
+    conclude(search)                                  what ended is kept; the next beams
 
-Where equal texts count once, Python says after each step which columns have equal texts, between `choose` and `settle`.
+Where it answers JOINS or TEXTS, Python tells what is asked, and `conclude` goes on.
 """
 
 import numpy as np
 
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.search.selection import best_tokens, block_repeats, log_sum
-from vitrail.native.search.state import EOS, FINE, NO_POSITION, NOT_A_NUMBER, PAD, SOS, UNK, Rules, Search
+from vitrail.native.search.constraints import allow, prefix_length
+from vitrail.native.search.forcing import all_forced, force_words, is_forced, met, note_wanted
+from vitrail.native.search.sampling import draw
+from vitrail.native.search.selection import best_tokens, log_sum
+from vitrail.native.search.state import (
+    CHOOSE,
+    EOS,
+    FINE,
+    FORCE,
+    JOINS,
+    LENGTH,
+    NO_POSITION,
+    NOT_A_NUMBER,
+    ONWARD,
+    PHASE,
+    ROWS,
+    SETTLE,
+    STATUS,
+    TEXTS,
+    Rules,
+    Search,
+)
 
 # pyright: reportArgumentType=false, reportReturnType=false
 # (an element of an array has no known type)
@@ -50,18 +68,22 @@ def _gather(search: Search, position: int) -> int:
 
 @compiled_inside
 def begin(search: Search, position: int) -> int:
-    """The rows of a step: how many there are; 0 where all sentences are done, or the search cannot go on."""
+    """The rows of a step: how many there are; 0 where all sentences are done, or the search cannot go on.
+
+    Args: position: of their last tokens, from 0 for the first of the prompt.
+    """
     rows = _gather(search, position)
-    if rows == 0 or search.status[0] != FINE:
-        return 0
-    if position >= search.positions:
-        search.status[0] = NO_POSITION
-        return 0
+    if search.progress[STATUS] != FINE:
+        rows = 0
+    elif rows > 0 and position >= search.positions:
+        search.progress[STATUS] = NO_POSITION
+        rows = 0
+    search.progress[ROWS] = rows
     return rows
 
 
 @compiled_inside
-def _choose(search: Search, first: int, last: int) -> int:
+def _choose_best(search: Search, first: int, last: int) -> int:
     """The 2K best columns of the sentence whose rows begin at `first`, the earlier beam first; returns the first row of the next one."""
     rows, columns, beams = search.rows, search.columns, search.rules.beams
     b, count, end = rows.sentences[first], len(rows.best.values), first
@@ -89,22 +111,19 @@ def _choose(search: Search, first: int, last: int) -> int:
 
 
 @compiled_inside
-def _rate(search: Search, vocabulary: int, row: int, place: int, position: int) -> None:
-    """The best allowed tokens of a row whose logits are at a place of the group. What is not allowed counts in the sum all the same."""
-    rules, rows = search.rules, search.rows
-    logits, begin, b = rows.logits, place * vocabulary, rows.sentences[row]
-    log_total = log_sum(logits, begin, vocabulary)
+def _rate(search: Search, width: int, row: int, begin: int) -> None:
+    """The best allowed tokens of a row whose logits begin at a place. What is not allowed counts in the sum all the same."""
+    rows, constraints = search.rows, search.constraints
+    log_total = log_sum(rows.logits, begin, width)
     if not np.abs(log_total) < 1e30:
-        search.status[0] = NOT_A_NUMBER
-    logits[begin + PAD] = logits[begin + SOS] = -np.inf
-    if rules.allow_unknown == 0:
-        logits[begin + UNK] = -np.inf
-    if position < search.limits.floors[b]:
-        logits[begin + EOS] = -np.inf
-    if rules.repeat_ngram > 0 and search.limits.guards[b] == 1:
-        first = rows.places[row] * search.steps
-        block_repeats(logits, begin, search.beams.tokens, (first, first + position + 1), rules.repeat_ngram, rules.max_repeats)
-    best_tokens(logits, begin, vocabulary, rows.best)
+        search.progress[STATUS] = NOT_A_NUMBER
+    allow(search, row, begin, width)
+    if search.drawing.samples == 1:
+        draw(search, row, begin, width, log_total)
+        return
+    if constraints.extra > 0 and is_forced(constraints, rows.sentences[row]):
+        note_wanted(search, row, begin, log_total)
+    best_tokens(rows.logits, begin, width, rows.best)
     count = len(rows.best.values)
     for i in range(count):
         rows.values[row * count + i] = rows.best.values[i] - np.float32(log_total)
@@ -112,39 +131,51 @@ def _rate(search: Search, vocabulary: int, row: int, place: int, position: int) 
 
 
 @compiled_inside
-def rate(search: Search, width: int, first: int, count: int, position: int) -> None:
+def rate(search: Search, width: int, first: int, count: int) -> None:
     """The best next tokens of the rows that begin at `first`, whose logits [count, width] are in `search.rows.logits`."""
     for r in range(count):
-        _rate(search, width, first + r, r, position)
+        _rate(search, width, first + r, r * width)
 
 
 @compiled_inside
-def choose(search: Search, rows: int) -> None:
+def _empty_columns(search: Search) -> None:
+    """No columns yet, when sampling: those of samples that have ended stay so."""
+    columns, samples = search.columns, search.rules.beams
+    for b in range(len(search.limits.caps)):
+        columns.counts[b] = samples
+        for column in range(2 * b * samples, 2 * b * samples + samples):
+            columns.tokens[column], columns.parents[column] = EOS, 0
+            columns.log_probs[column] = columns.totals[column] = -np.inf
+
+
+@compiled_inside
+def _choose(search: Search) -> None:
     """The columns of each sentence."""
     row = 0
-    while row < rows:
-        row = _choose(search, row, rows)
+    while row < search.progress[ROWS]:
+        row = _choose_best(search, row, search.progress[ROWS])
 
 
 @compiled_inside
-def _write(search: Search, at: int, place: int, column: int, position: int) -> None:
-    """Copy the tokens of a hypothesis, and that of its last column, without the start."""
+def _write(search: Search, at: int, place: int, column: int) -> None:
+    """Copy what a hypothesis has written, and the token of its last column."""
+    length = search.progress[LENGTH]
     finished, steps = search.finished, search.steps
-    to, source = at * steps, place * steps + 1
-    for i in range(position):
+    to, source = at * steps, place * steps + search.rules.prompt
+    for i in range(length):
         finished.tokens[to + i] = search.beams.tokens[source + i]
         finished.token_log_probs[to + i] = search.beams.log_probs[source + i]
     if column >= 0:
-        finished.tokens[to + position] = search.columns.tokens[column]
-        finished.token_log_probs[to + position] = search.columns.log_probs[column]
+        finished.tokens[to + length] = search.columns.tokens[column]
+        finished.token_log_probs[to + length] = search.columns.log_probs[column]
 
 
 @compiled_inside
-def _before(search: Search, b: int, slot: int, truncated: int, points: float) -> bool:
-    """Whether the hypothesis in a slot ranks no lower than one with these: complete ones first, then by score."""
+def _before(search: Search, b: int, slot: int, grade: int, points: float) -> bool:
+    """Whether the hypothesis in a slot ranks no lower than one with these."""
     at = b * (search.rules.beams + 1) + slot
-    if search.finished.truncated[at] != truncated:
-        return search.finished.truncated[at] < truncated
+    if search.finished.grades[at] != grade:
+        return search.finished.grades[at] < grade
     return search.finished.scores[at] >= points
 
 
@@ -160,56 +191,84 @@ def _remove(search: Search, b: int, rank: int) -> None:
 
 
 @compiled_inside
-def _keep(search: Search, b: int, where: tuple[int, int, int], position: int, log_probability: float, ended: bool) -> None:
-    """Put a hypothesis into the list of its sentence.
+def _grade(search: Search, b: int, place: int, column: int) -> int:
+    """Of a truncated hypothesis: 1 where it satisfies its constraints, else 2. Forbidden words do not occur."""
+    constraints = search.constraints
+    written = place * search.steps + search.rules.prompt
+    end = written + search.progress[LENGTH]
+    if column >= 0:
+        search.beams.tokens[end] = search.columns.tokens[column]
+        end += 1
+    fits = end - written >= prefix_length(constraints, b)
+    if fits and is_forced(constraints, b):
+        fits = met(constraints, b, search.beams.tokens, (written, end)) == all_forced(constraints, b)
+    return 1 if fits else 2
+
+
+@compiled_inside
+def _full(search: Search, b: int) -> bool:
+    """Whether as many hypotheses have ended as end a search without forced words."""
+    return search.finished.ends[b] >= search.rules.beams and not is_forced(search.constraints, b)
+
+
+@compiled_inside
+def _keep(search: Search, b: int, where: tuple[int, int, int], log_probability: float, ended: bool) -> None:
+    """Put a hypothesis into the list of its sentence: complete ones first, then those that satisfy their constraints, then by score.
 
     Args: where: the memory of its parent, its place among those of the step, and its column (-1: the parent itself).
     """
     finished, beams, (place, number, column) = search.finished, search.rules.beams, where
-    length = position + (0 if ended or column < 0 else 1)
+    length = search.progress[LENGTH] + (0 if ended or column < 0 else 1)
     points = score(search.rules, log_probability, length + (1 if ended else 0))
-    first, count, truncated = b * (beams + 1), finished.counts[b], 0 if ended else 1
-    if ended and finished.ends[b] >= beams and count > 0 and points > finished.scores[first + finished.order[first]]:
+    first, count, grade = b * (beams + 1), finished.counts[b], 0 if ended else _grade(search, b, place, column)
+    if ended and count > 0 and points > finished.scores[first + finished.order[first]] and _full(search, b):
         return  # It would only fill up the list: the best one is found without filling up.
-    text = search.columns.texts[column] if column >= 0 else -1
+    text = search.columns.texts[column if column >= 0 else 2 * b * beams + number]
     if text >= 0:
         twin = 0
         while twin < count and finished.texts[first + finished.order[first + twin]] != text:
             twin += 1
         if twin < count:
-            if _before(search, b, finished.order[first + twin], truncated, points):
+            if _before(search, b, finished.order[first + twin], grade, points):
                 return
             _remove(search, b, twin)
             count -= 1
     slot, rank = finished.order[first + count], count
-    while rank > 0 and not _before(search, b, finished.order[first + rank - 1], truncated, points):
+    while rank > 0 and not _before(search, b, finished.order[first + rank - 1], grade, points):
         finished.order[first + rank] = finished.order[first + rank - 1]
         rank -= 1
     finished.order[first + rank] = slot
     finished.counts[b] = min(count + 1, beams)
     at = first + slot
-    finished.scores[at], finished.log_probs[at], finished.truncated[at] = points, log_probability, truncated
+    finished.scores[at], finished.log_probs[at], finished.grades[at] = points, log_probability, grade
     finished.lengths[at], finished.columns[at], finished.texts[at] = length, number, text
-    _write(search, at, place, column, position)
+    _write(search, at, place, column)
 
 
 @compiled_inside
 def _enough(search: Search, b: int) -> bool:
     """Whether K hypotheses have ended, and n of them differ."""
-    rules, finished = search.rules, search.finished
-    return finished.ends[b] >= rules.beams and finished.counts[b] >= min(rules.n_best, rules.beams)
+    return _full(search, b) and search.finished.counts[b] >= min(search.rules.n_best, search.rules.beams)
 
 
 @compiled_inside
-def _keep_ended(search: Search, b: int, position: int) -> None:
+def _may_be_kept(search: Search, b: int, c: int) -> bool:
+    """Whether a column ended and is among the best K: with forced words, those that end are after the first K."""
+    column = 2 * b * search.rules.beams + c
+    ended = search.columns.tokens[column] == EOS and search.columns.totals[column] > -np.inf
+    return ended and (c < search.rules.beams or is_forced(search.constraints, b))
+
+
+@compiled_inside
+def _keep_ended(search: Search, b: int) -> None:
     """Keep the hypotheses that ended, the best K at most."""
     columns, finished, beams = search.columns, search.finished, search.rules.beams
-    for c in range(min(beams, columns.counts[b])):
-        column = 2 * b * beams + c
-        if columns.tokens[column] == EOS and not _enough(search, b):
+    for c in range(columns.counts[b]):
+        if _may_be_kept(search, b, c) and not _enough(search, b):
+            column = 2 * b * beams + c
             place = search.beams.places[b * beams + columns.parents[column]]
             before = search.beams.totals[b * beams + columns.parents[column]]
-            _keep(search, b, (place, c, column), position, np.float64(before) + np.float64(columns.log_probs[column]), True)
+            _keep(search, b, (place, c, column), np.float64(before) + np.float64(columns.log_probs[column]), True)
             finished.ends[b] += 1
 
 
@@ -218,7 +277,8 @@ def _live_columns(search: Search, b: int) -> int:
     """List the first K columns that did not end; returns how many there are."""
     columns, beams, live = search.columns, search.rules.beams, 0
     for c in range(columns.counts[b]):
-        if columns.tokens[2 * b * beams + c] != EOS and live < beams:
+        column = 2 * b * beams + c
+        if columns.tokens[column] != EOS and columns.totals[column] > -np.inf and live < beams:
             search.children[live] = c
             live += 1
     return live
@@ -237,7 +297,7 @@ def _hopeless(search: Search, b: int, live: int, top: float) -> bool:
 
 
 @compiled_inside
-def _close(search: Search, b: int, live: int, position: int) -> None:
+def _close(search: Search, b: int, live: int) -> None:
     """Decide whether a sentence is done; at its limit of length, keep what is live."""
     columns, finished, beams, cap = search.columns, search.finished, search.rules.beams, search.limits.caps[b]
     top = np.float32(-np.inf)
@@ -251,20 +311,21 @@ def _close(search: Search, b: int, live: int, position: int) -> None:
         for j in range(beams):
             total = search.beams.totals[b * beams + j]
             if total > -np.inf:
-                _keep(search, b, (search.beams.places[b * beams + j], j, -1), position, np.float64(total), False)
-    elif position + 1 >= cap:
+                _keep(search, b, (search.beams.places[b * beams + j], j, -1), np.float64(total), False)
+    elif search.progress[LENGTH] + 1 >= cap:
         finished.done[b] = 1
         for i in range(live):
             column = 2 * b * beams + search.children[i]
             place = search.beams.places[b * beams + columns.parents[column]]
-            _keep(search, b, (place, i, column), position, np.float64(columns.totals[column]), False)
+            number = search.children[i] if search.drawing.samples == 1 else i
+            _keep(search, b, (place, number, column), np.float64(columns.totals[column]), False)
 
 
 @compiled_inside
-def _copy(search: Search, source: int, target: int, position: int) -> None:
+def _copy(search: Search, source: int, target: int) -> None:
     """Copy the tokens of a hypothesis to another place, and list the copy for the model."""
     copies, beams, steps = search.copies, search.beams, search.steps
-    for i in range(position + 1):
+    for i in range(search.rules.prompt + search.progress[LENGTH]):
         beams.tokens[target * steps + i] = beams.tokens[source * steps + i]
         beams.log_probs[target * steps + i] = beams.log_probs[source * steps + i]
     count = copies.number[0]
@@ -273,7 +334,7 @@ def _copy(search: Search, source: int, target: int, position: int) -> None:
 
 
 @compiled_inside
-def _follow(search: Search, b: int, live: int, position: int) -> None:
+def _follow(search: Search, b: int, live: int) -> None:
     """Make the live columns the next beams. The first child of a beam stays in its memory; the others get copies in free memory."""
     columns, beams, first = search.columns, search.rules.beams, b * search.rules.beams
     taken, places = beams, 2 * beams
@@ -295,24 +356,65 @@ def _follow(search: Search, b: int, live: int, position: int) -> None:
             search.children[taken + free] = 1
             search.children[places + i] = first + free
             parent = columns.parents[2 * first + search.children[i]]
-            _copy(search, search.beams.places[first + parent], first + free, position)
+            _copy(search, search.beams.places[first + parent], first + free)
     for i in range(beams):
         search.beams.totals[first + i] = -np.inf
+    end = search.rules.prompt + search.progress[LENGTH]
     for i in range(live):
         column, place = 2 * first + search.children[i], search.children[places + i]
-        search.beams.totals[first + i], search.beams.places[first + i] = columns.totals[column], place
-        search.beams.tokens[place * search.steps + position + 1] = columns.tokens[column]
-        search.beams.log_probs[place * search.steps + position + 1] = columns.log_probs[column]
+        beam = first + (search.children[i] if search.drawing.samples == 1 else i)
+        search.beams.totals[beam], search.beams.places[beam] = columns.totals[column], place
+        search.beams.tokens[place * search.steps + end] = columns.tokens[column]
+        search.beams.log_probs[place * search.steps + end] = columns.log_probs[column]
 
 
 @compiled_inside
-def settle(search: Search, position: int) -> None:
+def _settle(search: Search) -> None:
     """Keep what ended, make the next beams, list the copies that they need, and decide which sentences are done."""
     search.copies.number[0] = 0
     for b in range(len(search.limits.caps)):
         if search.finished.done[b] == 0:
-            _keep_ended(search, b, position)
+            _keep_ended(search, b)
             live = _live_columns(search, b)
-            _close(search, b, live, position)
+            _close(search, b, live)
             if search.finished.done[b] == 0:
-                _follow(search, b, live, position)
+                _follow(search, b, live)
+
+
+@compiled_inside
+def _needs_texts(search: Search) -> bool:
+    """Whether a hypothesis may be kept at this step, where equal texts count once."""
+    if search.rules.spelled == 0:
+        return False
+    for b in range(len(search.limits.caps)):
+        if search.finished.done[b] == 0:
+            dead = True
+            for c in range(search.columns.counts[b]):
+                if _may_be_kept(search, b, c):
+                    return True
+                dead = dead and not search.columns.totals[2 * b * search.rules.beams + c] > -np.inf
+            if dead or search.progress[LENGTH] + 1 >= search.limits.caps[b]:
+                return True
+    return False
+
+
+@compiled_inside
+def conclude(search: Search) -> int:
+    """What follows the scores of a step, from where it was left: ONWARD; or JOINS or TEXTS, where Python is to tell something first."""
+    progress = search.progress
+    if progress[PHASE] == CHOOSE:
+        if search.drawing.samples == 0:
+            _choose(search)
+        progress[PHASE] = FORCE
+    if progress[PHASE] == FORCE:
+        if not force_words(search):
+            return JOINS
+        progress[PHASE] = SETTLE
+        if _needs_texts(search):
+            return TEXTS
+    _settle(search)
+    if search.drawing.samples == 1:
+        _empty_columns(search)
+    progress[PHASE] = CHOOSE
+    progress[LENGTH] += 1
+    return ONWARD

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from vitrail.native.arrays import Floats, Integers
+from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import exponential, larger, largest, load, spread, total
-from vitrail.native.search.state import BLOCK, EOS, Best
+from vitrail.native.search.state import BLOCK, Best
 
 
 @compiled_inside
@@ -61,31 +61,3 @@ def best_tokens(logits: Floats, begin: int, width: int, best: Best) -> None:
             for i in range(first, min(first + BLOCK, begin + width)):
                 if logits[i] >= floor:
                     _insert(best, logits[i], i - begin)
-
-
-@compiled_inside
-def _recurs(tokens: Integers, at: int, last: int, ngram: int) -> bool:
-    """Whether the ngram - 1 tokens at a place are also the last ones."""
-    for i in range(ngram - 1):  # noqa: SIM110  (compiled code has no generators)
-        if tokens[at + i] != tokens[last - ngram + 1 + i]:
-            return False
-    return True
-
-
-@compiled_inside
-def block_repeats(logits: Floats, begin: int, tokens: Integers, span: tuple[int, int], ngram: int, most: int) -> None:
-    """Forbid each token, but the end, that would write a sequence of `ngram` tokens more than `most` times.
-
-    Args: span: where the tokens of the hypothesis, the start included, begin and end.
-    """
-    first, last = span
-    if last - first < ngram + most - 1:
-        return
-    for one in range(first, last - ngram + 1):
-        if _recurs(tokens, one, last, ngram):
-            follower, times = tokens[one + ngram - 1], 0
-            for other in range(one, last - ngram + 1):
-                if tokens[other + ngram - 1] == follower and _recurs(tokens, other, last, ngram):
-                    times += 1
-            if times >= most and follower != EOS:
-                logits[begin + follower] = -np.inf

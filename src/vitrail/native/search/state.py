@@ -1,20 +1,35 @@
-"""The state of a beam search over one batch: what was asked, the live beams, the columns of a step, and what is finished."""
+"""The state of a search over one batch: what was asked, the live beams, the columns of a step, and what is finished."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from vitrail.native.arrays import Allocate, Doubles, Floats, Integers, allocate, padded
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
 GROUP = 32
 """Rows whose logits are computed together: they stay in the cache until the best tokens are found."""
-FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
-WHOLE, READ, ADVANCE, SETTLE = 0, 1, 2, 3
-"""Parts of a search: what a call of the compiled code does."""
 BLOCK = 128
 """Logits that are looked at together: most blocks have none of the best tokens."""
+QUESTIONS = 256
+"""Pairs of tokens that are asked about together at most."""
+
+PART, PHASE, LENGTH, ROWS, MEMBERS, STATUS = 0, 1, 2, 3, 4, 5
+"""Places of `Search.progress`: what a call does, what comes next, tokens written in every hypothesis, rows of the step, models that scored
+them, and whether all is well."""
+WHOLE, READ, MEMBER, REST = 0, 1, 2, 3
+"""Parts."""
+START, CHOOSE, FORCE, SETTLE = 0, 1, 2, 3
+"""Phases."""
+FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
+"""Statuses: the last two say why a search ended before its time."""
+DONE, ONWARD, JOINS, TEXTS = 0, 1, 2, 3
+"""What a search needs to go on: nothing, it is done; a step of the model; whether pairs of tokens are joined; which columns have equal
+texts."""
+PREFIX, FORBIDDEN, FORCED, OWN = 0, 1, 3, 5
+"""Places of `Constraints.of`, and their number."""
 
 
 class Best(NamedTuple):
@@ -32,7 +47,7 @@ class Rules(NamedTuple):
     """What all sentences of a batch share."""
 
     beams: int
-    """K"""
+    """K; when sampling, the samples of each sentence."""
     n_best: int
     early_stop: int
     length_penalty: float
@@ -40,6 +55,23 @@ class Rules(NamedTuple):
     repeat_ngram: int
     """0: no repetition guard."""
     max_repeats: int
+    spelled: int
+    """1: equal texts count once."""
+    prompt: int
+    """Tokens of each prompt, the first one included."""
+
+
+class Drawing(NamedTuple):
+    """How tokens are drawn; see `vitrail.decode.search_config.SamplingConfig`."""
+
+    samples: int
+    """1: tokens are drawn; 0: the best are searched."""
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    penalty: float
+    """For repetitions."""
 
 
 class Limits(NamedTuple):
@@ -53,6 +85,29 @@ class Limits(NamedTuple):
     """[B] 1 where repetitions are guarded against."""
 
 
+class Constraints(NamedTuple):
+    """Prefixes, forbidden and forced words of all sentences. A spelling is a sequence of tokens; a forced word has one or several."""
+
+    tokens: Integers
+    """Of all spellings, one after the other."""
+    spellings: Integers
+    """[S + 1] where each begins in `tokens`; those of forced words come first."""
+    words: Integers
+    """[W + 1] where the spellings of each forced word begin in `spellings`."""
+    of: Integers
+    """[B, 5] of each sentence: the spelling that is its prefix, or -1; first spelling that is forbidden, and the one after the last; first
+    forced word, and the one after the last."""
+    joins: npt.NDArray[np.int8]
+    """[2 F, V] of each spelling of a forced word, whether a token and its first belong to one written word, and whether its last and
+    a token do; -1: not known yet."""
+    questions: Integers
+    """[1 + QUESTIONS] how many places of `joins` are asked for, and which."""
+    vocabulary: int
+    """V"""
+    extra: int
+    """X: tokens that may begin or continue forced words, of a sentence at most, and the end; 0 where none is forced."""
+
+
 class Beams(NamedTuple):
     """The live hypotheses. Beam j of sentence b is in the memory `places[b K + j]`, where its tokens are, too."""
 
@@ -61,13 +116,16 @@ class Beams(NamedTuple):
     places: Integers
     """[B K]"""
     tokens: Integers
-    """[B K, 1 + steps] by place; the first is the start."""
+    """[B K, steps] by place: the prompt, then what is written."""
     log_probs: Floats
-    """[B K, 1 + steps] the same, one for each token."""
+    """[B K, steps] the same, one for each token."""
 
 
 class Columns(NamedTuple):
-    """The best continuations of each sentence, best first: column c extends beam parents[c] by tokens[c]."""
+    """The best continuations of each sentence, best first: column c extends beam parents[c] by tokens[c].
+
+    When sampling, column c is sample c; with forced words, those that end come after the first K. A column whose total is -inf is none.
+    """
 
     counts: Integers
     """[B]"""
@@ -76,8 +134,9 @@ class Columns(NamedTuple):
     tokens: Integers
     log_probs: Floats
     totals: Floats
+    """-inf for none."""
     texts: Integers
-    """[B 2K] equal numbers for equal texts, where these count once; else -1."""
+    """[B 2K] equal numbers for equal texts, where these count once; else -1. Of a sentence without a column, they are of its beams."""
 
 
 class Finished(NamedTuple):
@@ -94,15 +153,16 @@ class Finished(NamedTuple):
     scores: Doubles
     """[B (K + 1)] by slot, as all below."""
     log_probs: Doubles
-    truncated: Integers
+    grades: Integers
+    """0: it ended; 1: it was truncated; 2: truncated, and does not satisfy the constraints."""
     lengths: Integers
     """Tokens, the end not counted."""
     columns: Integers
     texts: Integers
     tokens: Integers
-    """[B (K + 1), 1 + steps]"""
+    """[B (K + 1), steps] without the prompt."""
     token_log_probs: Floats
-    """[B (K + 1), 1 + steps]"""
+    """[B (K + 1), steps]"""
 
 
 class Rows(NamedTuple):
@@ -120,9 +180,45 @@ class Rows(NamedTuple):
     """[B K, count] log-probabilities of the best next tokens of each row."""
     tokens: Integers
     """[B K, count]"""
+    extra_values: Floats
+    """[B K, X] the same of tokens that forced words want; -inf for none."""
+    extra_tokens: Integers
+    """[B K, X]"""
     logits: Floats
-    """[GROUP, logits_width(V)]"""
+    """[rows, logits_width(V)] of GROUP rows; of all rows, where several models score them together."""
+    member_logits: Floats
+    """[GROUP, logits_width(V)] of one of several models."""
     best: Best
+
+
+class Candidates(NamedTuple):
+    """Continuations of one sentence with forced words, best first; C = 2K + K (2 + X) at most."""
+
+    parents: Integers
+    tokens: Integers
+    log_probs: Floats
+    totals: Floats
+    banks: Integers
+    """Tokens of forced words so far; of an end, those before it."""
+    chosen: Integers
+    """1: goes on; 2: ends; 0: neither."""
+    sizes: Integers
+    """[1 + most tokens of forced words] candidates of each bank so far."""
+
+
+class Samples(NamedTuple):
+    """Room and random numbers for drawing."""
+
+    noise: Doubles
+    """[B, longest, K] numbers from 0 to 1 of each sentence, step and sample."""
+    weights: Floats
+    """[logits_width(V)] of 1 for the most probable token."""
+    sums: Doubles
+    """[blocks] of the weights."""
+    order: Integers
+    """[V] tokens, most probable first."""
+    kept: Floats
+    """[steps] logits of the tokens of a hypothesis before their penalty."""
 
 
 class Copies(NamedTuple):
@@ -140,67 +236,148 @@ class Search(NamedTuple):
     """A search of one batch."""
 
     rules: Rules
+    drawing: Drawing
     limits: Limits
+    constraints: Constraints
     beams: Beams
     columns: Columns
     finished: Finished
     rows: Rows
+    candidates: Candidates
+    samples: Samples
     copies: Copies
     children: Integers
     """[4 K] room for one sentence: live columns, places that stay taken, places of the next beams."""
     steps: int
     """Positions of `tokens` for each hypothesis."""
-    status: Integers
-    """[1] FINE, or why the search ended before its time."""
+    longest: int
+    """The largest of the caps."""
+    progress: Integers
+    """[6] see PART."""
     positions: int
     """How many the model knows; the search ends with NO_POSITION where it would need more."""
 
 
-def make_search(vocabulary: int, rules: Rules, limits: Limits, positions: int, *, make: Allocate = allocate) -> Search:
-    """A search that has not begun. Args: vocabulary: V, not padded; the model makes logits in rows of `logits_width(V)`."""
-    sentences, beams, steps = len(limits.caps), rules.beams, int(limits.caps.max()) + 1
-    rows, count, slots = sentences * beams, min(2 * beams, vocabulary), sentences * (beams + 1)
-    width = logits_width(vocabulary)
+class Asked(NamedTuple):
+    """What is asked of a search."""
 
-    def whole(size: int, value: int = 0) -> Integers:
-        made = make(size, np.int64)
+    rules: Rules
+    drawing: Drawing
+    limits: Limits
+    constraints: Constraints
+    prompts: Integers
+    """[B, prompt]"""
+    noise: Doubles
+    """See `Samples`; empty where nothing is drawn."""
+
+
+class _Maker(NamedTuple):
+    """Makes filled arrays."""
+
+    make: Allocate
+
+    def whole(self, size: int, value: int = 0) -> Integers:
+        made = self.make(size, np.int64)
         made[:] = value
         return made
 
-    def floats(size: int, value: float = 0.0) -> Floats:
-        made = make(size, np.float32)
+    def floats(self, size: int, value: float = 0.0) -> Floats:
+        made = self.make(size, np.float32)
         made[:] = value
         return made
 
-    def doubles(size: int) -> Doubles:
-        made = make(size, np.float64)
+    def doubles(self, size: int) -> Doubles:
+        made = self.make(size, np.float64)
         made[:] = 0
         return made
 
-    live = Beams(floats(rows, -np.inf), whole(rows), whole(rows * steps, SOS), floats(rows * steps))
+
+def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int = 1, make: Allocate = allocate) -> Search:
+    """A search that has not begun.
+
+    Args: vocabulary: V, not padded; a model makes logits in rows of `logits_width(V)`. members: models that score each token together.
+    """
+    rules, constraints, to = asked.rules, asked.constraints, _Maker(make)
+    sentences, beams, steps = len(asked.limits.caps), rules.beams, int(asked.limits.caps.max()) + rules.prompt
+    rows, count, slots, extra = sentences * beams, min(2 * beams, vocabulary), sentences * (beams + 1), constraints.extra
+    width = logits_width(vocabulary)
+    live = Beams(to.floats(rows, -np.inf), to.whole(rows), to.whole(rows * steps, SOS), to.floats(rows * steps))
     live.totals[::beams] = 0
     live.places[:] = np.arange(rows)
-    columns = Columns(whole(sentences), whole(2 * rows), whole(2 * rows), floats(2 * rows), floats(2 * rows), whole(2 * rows, -1))
+    live.tokens.reshape(sentences, beams, steps)[:, 0, : rules.prompt] = asked.prompts.reshape(sentences, -1)
     finished = Finished(
-        counts=whole(sentences),
-        ends=whole(sentences),
-        done=whole(sentences),
-        order=whole(slots),
-        scores=doubles(slots),
-        log_probs=doubles(slots),
-        truncated=whole(slots),
-        lengths=whole(slots),
-        columns=whole(slots),
-        texts=whole(slots, -1),
-        tokens=whole(slots * steps),
-        token_log_probs=floats(slots * steps),
+        counts=to.whole(sentences),
+        ends=to.whole(sentences),
+        done=to.whole(sentences),
+        order=to.whole(slots),
+        scores=to.doubles(slots),
+        log_probs=to.doubles(slots),
+        grades=to.whole(slots),
+        lengths=to.whole(slots),
+        columns=to.whole(slots),
+        texts=to.whole(slots, -1),
+        tokens=to.whole(slots * steps),
+        token_log_probs=to.floats(slots * steps),
     )
     finished.order[:] = np.tile(np.arange(beams + 1), sentences)
-    best = Best(floats(count), whole(count), floats(-(-width // BLOCK)))
-    logits = floats(min(GROUP, rows) * width)
-    step = Rows(whole(rows), whole(rows), whole(rows), whole(rows), floats(rows * count), whole(rows * count), logits, best)
-    copies = Copies(whole(1), whole(rows), whole(rows))
-    return Search(rules, limits, live, columns, finished, step, copies, whole(4 * beams), steps, whole(1), positions)
+    step = Rows(
+        sentences=to.whole(rows),
+        beams=to.whole(rows),
+        places=to.whole(rows),
+        last=to.whole(rows),
+        values=to.floats(rows * count),
+        tokens=to.whole(rows * count),
+        extra_values=to.floats(rows * extra, -np.inf),
+        extra_tokens=to.whole(rows * extra),
+        logits=to.floats((min(GROUP, rows) if members == 1 else rows) * width),
+        member_logits=to.floats(0 if members == 1 else min(GROUP, rows) * width),
+        best=Best(to.floats(count), to.whole(count), to.floats(-(-width // BLOCK))),
+    )
+    return Search(
+        rules,
+        asked.drawing,
+        asked.limits,
+        constraints,
+        live,
+        Columns(
+            counts=to.whole(sentences, beams if asked.drawing.samples else 0),
+            parents=to.whole(2 * rows),
+            tokens=to.whole(2 * rows, EOS),
+            log_probs=to.floats(2 * rows, -np.inf),
+            totals=to.floats(2 * rows, -np.inf),
+            texts=to.whole(2 * rows, -1),
+        ),
+        finished,
+        step,
+        _candidates(to, constraints, beams),
+        _samples(to, asked, vocabulary, steps),
+        Copies(to.whole(1), to.whole(rows), to.whole(rows)),
+        children=to.whole(4 * beams),
+        steps=steps,
+        longest=steps - rules.prompt,
+        progress=to.whole(6),
+        positions=positions,
+    )
+
+
+def _candidates(to: _Maker, constraints: Constraints, beams: int) -> Candidates:
+    size = 2 * beams + beams * (2 + constraints.extra) if constraints.extra else 0
+    most = len(constraints.tokens) if constraints.extra else 0
+    return Candidates(to.whole(size), to.whole(size), to.floats(size), to.floats(size), to.whole(size), to.whole(size), to.whole(1 + most))
+
+
+def _samples(to: _Maker, asked: Asked, vocabulary: int, steps: int) -> Samples:
+    drawing, width = asked.drawing, logits_width(vocabulary) if asked.drawing.samples else 0
+    noise = to.doubles(asked.noise.size)
+    noise[:] = asked.noise.reshape(-1)
+    sorts, penalises = drawing.top_k > 0 or drawing.top_p < 1, drawing.penalty != 1
+    return Samples(
+        noise,
+        to.floats(width),
+        to.doubles(-(-width // BLOCK)),
+        to.whole(vocabulary if sorts else 0),
+        to.floats(steps if penalises else 0),
+    )
 
 
 def logits_width(vocabulary: int) -> int:

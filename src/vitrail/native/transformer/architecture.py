@@ -44,6 +44,8 @@ class Architecture:
     """Of learned positions."""
     embedding_norm: bool
     output: Output
+    context: int
+    """Tokens that a language model looks back over at most; 0: all."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Architecture":
@@ -62,6 +64,7 @@ class Architecture:
             max_positions=config["max_positions"],
             embedding_norm=config["embedding_norm"],
             output=_OUTPUTS[config["kind"]],
+            context=config["context"] if config["kind"] == "causal-language" else 0,
         )
 
     def only_encoder(self) -> "Architecture":

@@ -13,14 +13,11 @@ NO_SCORES, PRODUCT, GUESSES = 0, 1, 2
 
 
 class Asked(NamedTuple):
-    """A batch, and the part of its search that is to be done."""
+    """A batch, and its search, whose `progress` says which part of it is to be done."""
 
     model: Model
     work: Workspace
     search: Search
-    part: int
-    """WHOLE, READ, ADVANCE or SETTLE; see `run.run`."""
-    position: int
 
 
 class Texts(NamedTuple):

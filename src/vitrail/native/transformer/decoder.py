@@ -1,7 +1,6 @@
-"""The decoder: what it keeps of the sources, and one step of it. A row is one hypothesis."""
+"""The decoder: what it keeps of the sources, and how it reads tokens. A row is one token of a hypothesis."""
 
-from vitrail.native.arrays import Integers
-from vitrail.native.compiled import compiled_inside
+from vitrail.native.compiled import compiled_inside, woven
 from vitrail.native.matrices.products import multiply
 from vitrail.native.transformer.attention import attend, remember, turn
 from vitrail.native.transformer.layers import after, before, embed, feed_forward, normalise
@@ -26,15 +25,16 @@ def keep_sources(model: Model, work: Workspace) -> None:
                 remember(shape, rooms.z, key, key + shape.attention, work.source, first + row - batch.starts[b])
 
 
-@compiled_inside
-def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int, places: Integers, position: int) -> None:
-    """Self-attention of each hypothesis to its tokens so far."""
+@woven
+def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int) -> None:
+    """Self-attention of each row to the tokens of its hypothesis so far; of those that are read together, to earlier rows and itself."""
     shape, linears, norm, rooms, turns = model.shape, model.linears, model.norms.decoder_1, work.rooms, model.weights.positions
     width, hypotheses = shape.attention, work.beams * (len(work.batch.starts) - 1)
     before(model, norm, layer, rows, rooms)
     multiply(model.weights.matrices, linears.decoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
     for row in range(rows):
-        query, first = row * 3 * width, (layer * hypotheses + places[row]) * work.room
+        position = work.reading.positions[row]
+        query, first = row * 3 * width, (layer * hypotheses + work.reading.places[row]) * work.room
         turn(shape, turns, rooms.z, query, position)
         turn(shape, turns, rooms.z, query + width, position)
         remember(shape, rooms.z, query + width, query + 2 * width, work.own, first + position)
@@ -43,15 +43,15 @@ def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int, places:
     after(model, norm, layer, rows, rooms)
 
 
-@compiled_inside
-def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int, places: Integers) -> None:
-    """Attention of each hypothesis to its source."""
+@woven
+def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int) -> None:
+    """Attention of each row to its source."""
     shape, linears, norm, rooms, batch = model.shape, model.linears, model.norms.decoder_2, work.rooms, work.batch
     all_pages = batch.pages[len(batch.starts) - 1]
     before(model, norm, layer, rows, rooms)
     multiply(model.weights.matrices, linears.cross_query, layer, rooms.y, rows, rooms.quantised, rooms.z)
     for row in range(rows):
-        b = places[row] // work.beams
+        b = work.reading.places[row] // work.beams
         past = Past(PAGE * (layer * all_pages + batch.pages[b]), batch.starts[b + 1] - batch.starts[b])
         attend(shape, rooms, row * shape.attention, work.source, past, row * shape.attention)
     multiply(model.weights.matrices, linears.cross_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
@@ -59,19 +59,16 @@ def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int, plac
 
 
 @compiled_inside
-def decode_step(model: Model, work: Workspace, rows: int, places: Integers, last: Integers, position: int) -> None:
-    """Read one more token of each row; what the vocabulary is multiplied with is then in y [rows, D].
-
-    Args: places: [rows] where the memory of each row is: sentence * K + a number below K. last: [rows] its last token.
-    """
-    shape, norms, rooms = model.shape, model.norms, work.rooms
+def decode(model: Model, work: Workspace, rows: int) -> None:
+    """Read the tokens of `work.reading`; what the vocabulary is multiplied with is then in y [rows, D]."""
+    shape, norms, rooms, reading = model.shape, model.norms, work.rooms, work.reading
     for row in range(rows):
-        embed(model, shape.target_embedding, shape.target_positions, last[row], position, row, rooms)
+        embed(model, shape.target_embedding, shape.target_positions, reading.tokens[row], reading.positions[row], row, rooms)
     if shape.embedding_norm == 1:
         normalise(model, norms.target, 0, rooms.x, rows, rooms.x)
     for layer in range(shape.decoder_layers):
-        _attend_to_own(model, work, layer, rows, places, position)
+        _attend_to_own(model, work, layer, rows)
         if shape.encoder_layers > 0:
-            _attend_to_source(model, work, layer, rows, places)
+            _attend_to_source(model, work, layer, rows)
         feed_forward(model, (model.linears.decoder_expand, model.linears.decoder_contract), norms.decoder_3, layer, rows, rooms)
     before(model, norms.decoder_end, 0, rows, rooms)

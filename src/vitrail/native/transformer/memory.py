@@ -14,6 +14,8 @@ from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.transformer.packing import Shape
 
 PAGE = 16
+TOGETHER = 64
+"""Tokens of a prompt that are read together, at least."""
 
 
 class Memory(NamedTuple):
@@ -57,6 +59,17 @@ class Batch(NamedTuple):
     """[B + 1] the same for its pages of memory in each layer."""
 
 
+class Reading(NamedTuple):
+    """Tokens that the decoder reads together, one in each row. Those of one hypothesis come in order."""
+
+    places: Integers
+    """[rows] where the memory of the hypothesis is: sentence * K + a number below K."""
+    tokens: Integers
+    """[rows]"""
+    positions: Integers
+    """[rows] in that memory."""
+
+
 class Pooled(NamedTuple):
     """Vectors of sentences or tokens, and scores that are made of them."""
 
@@ -79,6 +92,9 @@ class Workspace(NamedTuple):
     """Of one sentence, while the encoder reads it."""
     own: Memory
     """[layers, B K, pages for the longest translation]"""
+    reading: Reading
+    forgotten: Integers
+    """[1] tokens of each hypothesis before the first that its memory has."""
     beams: int
     """K"""
     room: int
@@ -91,14 +107,25 @@ def pages(positions: int) -> int:
 
 
 def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Workspace:
-    """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens."""
+    """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens.
+
+    Without an encoder, sources are empty.
+    """
     lengths = [len(source) for source in sources]
     starts, places = (np.concatenate([[0], np.cumsum(counts)]).astype(np.int64) for counts in (lengths, [pages(one) for one in lengths]))
     longest, rows = max(lengths), max(sum(lengths), beams * len(sources))
+    if shape.decoder_layers:
+        rows = max(rows, TOGETHER)
+    steps = min(steps, shape.context) if shape.context else steps
     room = PAGE * pages(steps)
 
     def floats(count: int) -> Floats:
         return make(count, np.float32)
+
+    def whole(count: int) -> Integers:
+        made = make(count, np.int64)
+        made[:] = 0
+        return made
 
     def memory(positions: int) -> Memory:
         return Memory(floats(positions * shape.attention), floats(positions * shape.attention))
@@ -123,6 +150,8 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         source=memory(shape.decoder_layers * int(places[-1]) * PAGE),
         within=memory(PAGE * pages(longest)),
         own=memory(shape.decoder_layers * beams * len(sources) * room),
+        reading=Reading(*(make(rows, np.int64) for _ in range(3))),
+        forgotten=whole(1),
         beams=beams,
         room=room,
     )

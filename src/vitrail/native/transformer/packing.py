@@ -87,6 +87,8 @@ class Shape(NamedTuple):
     adds_positions: int
     target_positions: int
     """Where the target's positions begin."""
+    context: int
+    """Tokens that the decoder looks back over at most; 0: all."""
 
 
 class Weights(NamedTuple):
@@ -174,6 +176,7 @@ class _Packer:
             rotary=int(config.positions == "rotary"),
             adds_positions=int(config.positions in ("sinusoidal", "learned")),
             target_positions=config.max_positions * widths.width if len(learned) > 1 else 0,
+            context=config.context,
         )
         norms = self._norms()
         weights = Weights(

@@ -1,12 +1,30 @@
-"""Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
+"""Texts for one batch, of a translator or a language model: the encoder, then steps of the decoder and of the search by turns."""
 
-from vitrail.native.compiled import compiled_entry, compiled_inside
+from vitrail.native.arrays import Floats
+from vitrail.native.compiled import compiled_entry, woven
 from vitrail.native.matrices.products import multiply
-from vitrail.native.search.beams import begin, choose, rate, settle
-from vitrail.native.search.state import ADVANCE, GROUP, READ, SETTLE, WHOLE, Search
+from vitrail.native.search.beams import begin, conclude, rate
+from vitrail.native.search.ensemble import average, mix
+from vitrail.native.search.state import (
+    CHOOSE,
+    DONE,
+    GROUP,
+    LENGTH,
+    MEMBER,
+    MEMBERS,
+    ONWARD,
+    PART,
+    PHASE,
+    READ,
+    REST,
+    ROWS,
+    START,
+    WHOLE,
+    Search,
+)
 from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.attention import copy_past
-from vitrail.native.transformer.decoder import decode_step, keep_sources
+from vitrail.native.transformer.decoder import decode, keep_sources
 from vitrail.native.transformer.encoder import encode
 from vitrail.native.transformer.memory import Workspace
 from vitrail.native.transformer.packing import Model
@@ -15,48 +33,136 @@ from vitrail.native.transformer.packing import Model
 # (an element of an array has no known type)
 
 
-@compiled_inside
-def _advance(model: Model, work: Workspace, search: Search, position: int) -> bool:
-    """One step of all live hypotheses, and the columns of each sentence. False where all sentences are done."""
-    rows, width, vocabulary = begin(search, position), model.shape.width, model.linears.vocabulary
-    if rows == 0:
-        return False
-    decode_step(model, work, rows, search.rows.places, search.rows.last, position)
-    for first in range(0, rows, GROUP):
-        some = min(GROUP, rows - first)
-        asked = work.rooms.y[first * width : (first + some) * width]
-        multiply(model.weights.matrices, vocabulary, 0, asked, some, work.rooms.quantised, search.rows.logits)
-        rate(search, vocabulary.outputs, first, some, position)
-    choose(search, rows)
-    return True
+@woven
+def _read_again(model: Model, work: Workspace, search: Search, first: int, end: int) -> None:
+    """Let the memory of each row of the step have the tokens first to end - 1 of its hypothesis, and none before."""
+    reading, count = work.reading, 0
+    work.forgotten[0] = first
+    for row in range(search.progress[ROWS]):
+        place = search.rows.places[row]
+        for i in range(first, end):
+            reading.places[count], reading.positions[count] = place, i - first
+            reading.tokens[count] = search.beams.tokens[place * search.steps + i]
+            count += 1
+            if count == len(reading.tokens):
+                decode(model, work, count)
+                count = 0
+    if count > 0:
+        decode(model, work, count)
 
 
-@compiled_inside
-def _settle(model: Model, work: Workspace, search: Search, position: int) -> None:
-    """What `search.beams.settle` does, with the copies."""
-    settle(search, position)
-    copies = search.copies
-    for i in range(copies.number[0]):
-        copy_past(model.shape, work, copies.sources[i], copies.targets[i], position + 1)
+@woven
+def _read(model: Model, work: Workspace, search: Search) -> None:
+    """Read the sources, and the prompts but their last token: as much of them as the model looks back over."""
+    if model.shape.encoder_layers > 0:
+        encode(model, work)
+        keep_sources(model, work)
+    before, context = search.rules.prompt - 1, model.shape.context
+    if before > 0 and begin(search, before - 1) > 0:
+        _read_again(model, work, search, before - context if 0 < context < before else 0, before)
+
+
+@woven
+def _decode(model: Model, work: Workspace, search: Search) -> None:
+    """Make the memory follow the hypotheses, and read the last token of each row."""
+    copies, position, reading, context = search.copies, search.rules.prompt - 1 + search.progress[LENGTH], work.reading, model.shape.context
+    known = position - work.forgotten[0]
+    if 0 < context <= known:
+        # As a language model of torch does: when the memory is full, the second half of it becomes the first half of a new one.
+        _read_again(model, work, search, position - context // 2, position)
+        known = context // 2
+    else:
+        for i in range(copies.number[0]):
+            copy_past(model.shape, work, copies.sources[i], copies.targets[i], known)
+    for row in range(search.progress[ROWS]):
+        reading.places[row], reading.tokens[row], reading.positions[row] = search.rows.places[row], search.rows.last[row], known
+    decode(model, work, search.progress[ROWS])
+
+
+@woven
+def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats) -> None:
+    """out [count, V] = the logits of the rows that begin at `first`."""
+    width = model.shape.width
+    asked = work.rooms.y[first * width : (first + count) * width]
+    multiply(model.weights.matrices, model.linears.vocabulary, 0, asked, count, work.rooms.quantised, out)
+
+
+@woven
+def _begin(search: Search) -> int:
+    """The rows of the next step."""
+    return begin(search, search.rules.prompt - 1 + search.progress[LENGTH])
+
+
+@woven
+def _step(model: Model, work: Workspace, search: Search) -> None:
+    """The best next tokens of all rows."""
+    _decode(model, work, search)
+    for first in range(0, search.progress[ROWS], GROUP):
+        some = min(GROUP, search.progress[ROWS] - first)
+        _read_out(model, work, first, some, search.rows.logits)
+        rate(search, model.linears.vocabulary.outputs, first, some)
+
+
+@woven
+def _whole(model: Model, work: Workspace, search: Search) -> int:
+    need = ONWARD
+    if search.progress[PHASE] == START:
+        _read(model, work, search)
+        search.progress[PHASE] = CHOOSE
+    else:
+        need = conclude(search)
+    while need == ONWARD:
+        if _begin(search) == 0:
+            return DONE
+        _step(model, work, search)
+        need = conclude(search)
+    return need
+
+
+@woven
+def _add_member(model: Model, work: Workspace, search: Search) -> None:
+    """One of several models scores the next tokens of all rows."""
+    _decode(model, work, search)
+    for first in range(0, search.progress[ROWS], GROUP):
+        some = min(GROUP, search.progress[ROWS] - first)
+        _read_out(model, work, first, some, search.rows.member_logits)
+        mix(search, model.linears.vocabulary.outputs, first, some)
+    search.progress[MEMBERS] += 1
+
+
+@woven
+def _rest(width: int, search: Search) -> int:
+    """What follows the scores of several models, and the rows of the next step. Args: width: of a row of logits."""
+    need = ONWARD
+    if search.progress[PHASE] == START:
+        search.progress[PHASE] = CHOOSE
+    else:
+        if search.progress[PHASE] == CHOOSE:
+            average(search, width)
+            rate(search, width, 0, search.progress[ROWS])
+        need = conclude(search)
+    if need == ONWARD:
+        search.progress[MEMBERS] = 0
+        if _begin(search) == 0:
+            return DONE
+    return need
 
 
 @compiled_entry
-def run(asked: Asked) -> bool:
-    """The whole search, or a part of it: WHOLE, or once READ, then ADVANCE and SETTLE by turns until ADVANCE returns False.
+def run(asked: Asked) -> int:
+    """A search, or a part of it, by `Search.progress`: returns what it needs to go on, DONE when it needs nothing.
 
-    One function for all, so that what they share is compiled once.
+    WHOLE, and again after each answer; or, for several models, READ with each; then by turns REST with one of them, and MEMBER with each
+    where that needs them to go ONWARD. One function for all, so that what they share is compiled once.
     """
-    model, work, search, part, position = asked.model, asked.work, asked.search, asked.part, asked.position
-    if part in (WHOLE, READ):
-        encode(model, work)
-        if model.shape.encoder_layers > 0:
-            keep_sources(model, work)
-    if part == ADVANCE:
-        return _advance(model, work, search, position)
-    if part == SETTLE:
-        _settle(model, work, search, position)
+    model, work, search = asked.model, asked.work, asked.search
+    part = search.progress[PART]
+    if part == READ:
+        _read(model, work, search)
+    if part == MEMBER:
+        _add_member(model, work, search)
+    if part == REST:
+        return _rest(model.linears.vocabulary.outputs, search)
     if part == WHOLE:
-        while _advance(model, work, search, position):
-            _settle(model, work, search, position)
-            position += 1
-    return True
+        return _whole(model, work, search)
+    return ONWARD

@@ -1,0 +1,241 @@
+"""Random models and requests, small, for the compiled search and for torch: both must find the same."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vitrail.data.vocabularies.subwords import EOS, SOS
+from vitrail.decode.engines.native_groups import NativeModel, search_all
+from vitrail.decode.engines.native_requests import Job
+from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.search.constraints import Constraints, never_joins
+from vitrail.decode.search.ensemble import Ensemble
+from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search_config import SamplingConfig, SearchConfig
+from vitrail.errors import UsageError
+from vitrail.models.base import unique_tensors
+from vitrail.models.kinds.transformer import Transformer, TransformerConfig
+from vitrail.native.matrices.packing import Precision
+from vitrail.native.transformer.architecture import Architecture
+
+Sources = Sequence[tuple[int, ...]]
+
+
+def random_config(draw: np.random.Generator) -> TransformerConfig:
+    """Any Transformer that can be configured, small; but with a width of 2, normed vectors are equal so often that ranks are chance."""
+    heads, head = int(draw.integers(1, 5)), 2 * int(draw.integers(1, 13))
+    return TransformerConfig.model_validate(
+        {
+            "width": max(8, heads * head) if draw.random() < 0.6 else 2 * int(draw.integers(4, 40)),
+            "heads": heads,
+            "head_width": head,
+            "feed_forward": int(draw.integers(1, 90)),
+            "encoder_layers": int(draw.integers(1, 4)),
+            "decoder_layers": int(draw.integers(1, 4)),
+            "activation": draw.choice(["relu", "gelu", "swiglu"]),
+            "norm": draw.choice(["layer", "rms", "batch"]),
+            "norm_position": draw.choice(["pre", "post"]),
+            "positions": draw.choice(["sinusoidal", "learned", "rotary", "none"]),
+            "max_positions": 80,
+            "embedding_norm": bool(draw.random() < 0.3),
+            "tie": draw.choice(["all", "target", "none"]),
+        }
+    )
+
+
+def random_model(config: TransformerConfig, *, seed: int, vocabularies: tuple[int, int]) -> Transformer:
+    """One whose norms and biases are not those of a beginning."""
+    torch.manual_seed(seed)
+    source, target = (vocabularies[1] if config.tie == "all" else vocabularies[0]), vocabularies[1]
+    model = Transformer(config, source_vocabulary=source, target_vocabulary=target).eval()
+    with torch.no_grad():
+        for name, tensor in unique_tensors(model).items():
+            if "variance" in name:
+                tensor.uniform_(0.5, 2)
+            elif tensor.ndim == 1:
+                tensor += 0.2 * torch.randn_like(tensor)
+            else:  # what batch norm does not bring back to a size of 1 grows from layer to layer
+                tensor *= 0.5 if config.norm == "batch" else 1.3
+    return model
+
+
+def native(model: Transformer, precision: Precision = "fp32") -> NativeModel:
+    tensors = {name: tensor.detach().numpy() for name, tensor in unique_tensors(model).items()}
+    return NativeModel.of(Architecture.of(model.config.model_dump()), tensors, precision=precision)
+
+
+def random_search(draw: np.random.Generator) -> SearchConfig:
+    beams = int(draw.integers(1, 7))
+    return SearchConfig(
+        beams=beams,
+        n_best=int(draw.integers(1, beams + 1)),
+        length_penalty=float(draw.choice([0, 0.6, 1, 2])),
+        early_stop=bool(draw.random() < 0.7),
+        max_ratio=1,
+        max_extra=int(draw.integers(1, 12)),
+        min_length=int(draw.choice([0, 0, 2, 5])),
+        allow_unknown=bool(draw.random() < 0.3),
+        repeat_ngram=int(draw.integers(0, 4)),
+        max_repeats=int(draw.integers(1, 4)),
+    )
+
+
+def random_sources(draw: np.random.Generator, count: int, vocabulary: int, longest: int = 20) -> Sources:
+    return [tuple(draw.integers(4, vocabulary, draw.integers(0, longest + 1)).tolist()) for _ in range(count)]
+
+
+def short_text(tokens: Sequence[int]) -> str:
+    """Many sequences have the same text, as with tokens that no reader sees."""
+    return " ".join(str(token // 3) for token in tokens if token % 4)
+
+
+def queries_for(sources: Sources, config: SearchConfig, *, spelled: bool = False) -> list[Query]:
+    """Plain ones; some sentences are searched without the repetition guard."""
+    spell = short_text if spelled else None
+    rules = [Constraints(guard_repeats=sum(source) % 5 != 4) for source in sources]
+    return [Query(**config.lengths(len(one))._asdict(), spell=spell, constraints=rule) for one, rule in zip(sources, rules, strict=True)]
+
+
+def random_sampling(draw: np.random.Generator) -> SamplingConfig:
+    return SamplingConfig(
+        temperature=float(draw.choice([1, 0.3, 0.8, 2])),
+        top_k=int(draw.choice([0, 0, 1, 3, 40, 1000])),
+        top_p=float(draw.choice([1, 1, 0.3, 0.9, 0.99])),
+        min_p=float(draw.choice([0, 0, 0.02, 0.3])),
+        repetition_penalty=float(draw.choice([1, 1, 1.5, 0.7])),
+    )
+
+
+def often_joined(previous: int, following: int) -> bool:
+    return (7 * previous + 3 * following) % 4 == 0
+
+
+def random_tokens(draw: np.random.Generator, vocabulary: int, *, least: int, most: int) -> tuple[int, ...]:
+    return tuple(draw.integers(4, vocabulary, draw.integers(least, most + 1)).tolist())
+
+
+def random_constraints(draw: np.random.Generator, vocabulary: int, *, forced: bool) -> Constraints:
+    """Prefix, forbidden and forced words, some of them or all; a small vocabulary often has none left."""
+
+    def some(least: int, most: int, count: int) -> tuple[tuple[int, ...], ...]:
+        return tuple(random_tokens(draw, vocabulary, least=least, most=most) for _ in range(draw.integers(0, count + 1)))
+
+    words = tuple(tuple(random_tokens(draw, vocabulary, least=1, most=3) for _ in range(draw.integers(1, 3))) for _ in some(0, 0, 3))
+    try:
+        return Constraints(
+            prefix=random_tokens(draw, vocabulary, least=0, most=3) if draw.random() < 0.5 else (),
+            forbidden=some(1, 3, 6),
+            forced=words if forced else (),
+            joins=often_joined if draw.random() < 0.5 else never_joins,
+            guard_repeats=bool(draw.random() < 0.7),
+        )
+    except UsageError:  # a word is forced and forbidden at once
+        return Constraints()
+
+
+def jobs_for(sources: Sources, queries: Sequence[Query]) -> list[Job]:
+    return [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Models of one vocabulary, sentences, and how they are searched."""
+
+    models: list[Transformer]
+    sources: Sources
+    queries: list[Query]
+    config: SearchConfig
+
+    def by_native(self, precision: Precision = "fp32", *, threads: int = 1) -> list[list[Hypothesis]]:
+        models = [native(model, precision) for model in self.models]
+        found = search_all(models, jobs_for(self.sources, self.queries), self.config, threads=threads)
+        return [found[number] for number in range(len(self.sources))]
+
+    def by_torch(self) -> list[list[Hypothesis]]:
+        model = self.models[0] if len(self.models) == 1 else Ensemble(self.models, digests=[""] * len(self.models))
+        return TorchEngine(model).search(self.sources, self.queries, config=self.config)
+
+
+KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble")
+"""Kinds of requests."""
+
+
+def random_request(seed: int) -> Request:
+    """A request of any kind; one of them is sure, others may come with it."""
+    draw = np.random.default_rng(seed)
+    sure = KINDS[seed % len(KINDS)]
+
+    def wanted(kind: str) -> bool:
+        return sure == kind or (sure != "plain" and bool(draw.random() < 0.2))
+
+    config = random_search(draw)
+    drawn, forced = wanted("samples"), wanted("forced")
+    if drawn:
+        config = config.model_copy(update={"sampling": random_sampling(draw)})
+    number = int(draw.integers(2, 4)) if wanted("ensemble") else 1
+    configs = [random_config(draw) for _ in range(number)]
+    target = int(draw.integers(5, 300))
+    source = target if any(one.tie == "all" for one in configs) else int(draw.integers(5, 70))
+    models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
+    sources = random_sources(draw, 5, source)
+    spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
+    prompts, words = wanted("prompts"), wanted("words") or forced
+    queries = [
+        Query(
+            random_tokens(draw, target, least=1, most=6) if prompts else (SOS,),
+            **config.lengths(len(one))._asdict(),
+            spell=spell,
+            seed=int(draw.integers(0, 2**50)),
+            constraints=random_constraints(draw, target, forced=forced and not drawn) if words else Constraints(),
+        )
+        for one in sources
+    ]
+    return Request(models, sources, queries, config)
+
+
+def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequence[Hypothesis]], *, columns: bool = True) -> str:
+    """The first difference of the n-best lists; empty where there is none. Log-probabilities may differ by 1e-4.
+
+    Args: columns: whether `Hypothesis.column` is compared; of hypotheses that two searches found, either column may be kept.
+    """
+    for number, (ours, theirs) in enumerate(zip(found, expected, strict=True)):
+        if [one.tokens for one in ours] != [one.tokens for one in theirs]:
+            return f"{TIE * _is_tie(ours, theirs)}sentence {number}: {ours} instead of {theirs}"
+        for one, other in zip(ours, theirs, strict=True):
+            scores = [(one.score, *one.token_log_probabilities), (other.score, *other.token_log_probabilities)]
+            near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=1e-4)
+            if not near or one.truncated != other.truncated or (columns and one.column != other.column):
+                return f"sentence {number}: {one} instead of {other}"
+    return ""
+
+
+TIE, TIED = "tie: ", 2e-5
+"""Two choices whose log-probabilities differ by less are chance: torch and the compiled code round differently."""
+
+
+def _is_tie(ours: Sequence[Hypothesis], theirs: Sequence[Hypothesis]) -> bool:
+    """Whether the first hypotheses that differ have nearly the same score, or their first different tokens nearly the same probability."""
+    one, other = next((pair for pair in zip(ours, theirs, strict=False) if pair[0].tokens != pair[1].tokens), (ours[-1], theirs[-1]))
+    shared = [(*one.tokens, EOS), (*other.tokens, EOS)]
+    at = next((place for place, pair in enumerate(zip(*shared, strict=False)) if pair[0] != pair[1]), 0)
+    values = [part.token_log_probabilities[at] for part in (one, other) if at < len(part.token_log_probabilities)]
+    return abs(one.score - other.score) < TIED or (len(values) == 2 and abs(values[0] - values[1]) < TIED)
+
+
+def compare_with_torch(seed: int) -> str:
+    """What a random request finds differently, after `TIE` where that is chance; empty where all is the same."""
+    request = random_request(seed)
+    try:
+        found, expected = request.by_native(), request.by_torch()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    if request.config.sampling is not None:  # samples in the order drawn: equal ones have equal scores
+        found, expected = ([sorted(one, key=_column) for one in many] for many in (found, expected))
+    searched_once = request.config.sampling is not None or not any(query.constraints.is_active for query in request.queries)
+    return difference(found, expected, columns=searched_once)
+
+
+def _column(one: Hypothesis) -> int:
+    return one.column
