@@ -89,3 +89,14 @@ def test_where_nothing_is_told_affinity_holds(tmp_path: Path) -> None:
         environment = {name: value for name, value in UNSAID.items() if not name.endswith("_NUM_THREADS")}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout == "1\n"
+
+
+def test_usual_threads_are_those_that_torch_would_have() -> None:
+    """Before torch is there by its variables, else one for each core; then torch's own number."""
+    code = (
+        "import sys; from vitrail.runtime.cores import usable_cores, usual_threads as usual; "
+        "found = [usual({'OMP_NUM_THREADS': '3,2', 'MKL_NUM_THREADS': '7'}), usual({'MKL_NUM_THREADS': '7', 'OMP_NUM_THREADS': 'x'})]; "
+        "found += [usual({}) == usable_cores(), 'torch' in sys.modules]; import torch; torch.set_num_threads(5); print(found, usual({}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[3, 7, True, False] 5"

@@ -74,6 +74,16 @@ def test_the_command_line_and_preparation_start_without_torch() -> None:
             assert "torch" not in {module.split(".")[0] for module in reached(start, trees)}, f"{start} loads torch"
 
 
+def test_the_native_engine_translates_without_torch_and_numba() -> None:
+    """Every module that a translator, its native engine and the command load at once."""
+    trees = dict(module_trees())
+    engine = "vitrail.decode.engines.native_engine"
+    for start in ("vitrail.decode.translate", engine, "vitrail.commands.translating.translate", "vitrail.native.machine_code"):
+        found = {module.split(".")[0] for module in reached(start, trees)}
+        assert not found & {"torch", "numba", "llvmlite"}, start
+        assert not any("safetensors.torch" in module for module in reached(start, trees)), start
+
+
 def reached(start: str, trees: dict[str, ast.Module]) -> set[str]:
     """The names of all modules imported when `start` is, ours and others'."""
     seen: set[str] = set()

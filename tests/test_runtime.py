@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from vitrail.errors import UsageError
 from vitrail.runtime.device import choose_device, choose_dtype, seed_all
+from vitrail.runtime.machine import has_gpu
 from vitrail.runtime.ranks import Ranks, join_ranks
 
 
@@ -65,3 +67,11 @@ raise SystemExit(0 if before > 1000 and after < before / 10 else f"{before} page
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the devices of Linux")
+def test_torch_is_asked_about_a_gpu_only_where_the_system_has_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert not has_gpu(tmp_path)
+    (tmp_path / "nvidia0").touch()
+    assert has_gpu(tmp_path)

@@ -24,6 +24,8 @@ class Trained(NamedTuple):
     outcome: "Outcome"
     test: dict[str, Any] | None
     """The score on the test set, as `scores.json` holds it; None where there is no test set."""
+    gains: dict[str, Any] | None = None
+    """Of a fine-tuning: what was gained and lost on each dev and test set, as `gains.json` holds it."""
 
 
 def train_translator(
@@ -133,6 +135,7 @@ def run_training(
 
     from vitrail.data.preparing.fingerprints import stamps
     from vitrail.evaluation.run_score import score_run
+    from vitrail.evaluation.tuning.gains import is_tuned, keep_start, measure_gains
     from vitrail.runtime.stopping import stopping_at_once
     from vitrail.train.run import train
     from vitrail.train.run_folder import kept_fingerprint, require_own_run
@@ -153,12 +156,16 @@ def run_training(
         begin()
         if planned.choices:
             keep_choices(folder, planned.choices)
+        if is_tuned(config):
+            with stopping_at_once("stopped while the model that it starts from translated; nothing is trained yet"):
+                keep_start(folder, config, say=say)
 
     for choice in planned.choices:
         say(f"chosen: {choice.to_text()}")
     outcome = train(config, folder, allow=allow, observers=observers, watch=watch, say=say, begin=begun)
     with stopping_at_once("stopped while the test set was scored; the training is complete"):
-        return Trained(outcome, score_run(folder, config, step=outcome.progress.step, say=say))
+        test = score_run(folder, config, step=outcome.progress.step, say=say)
+        return Trained(outcome, test, measure_gains(folder, config, say=say) if is_tuned(config) else None)
 
 
 def speaks() -> bool:

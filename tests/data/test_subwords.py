@@ -100,6 +100,13 @@ def test_text_that_looks_special_is_plain(subwords: Subwords, text: str) -> None
     assert subwords.decode(subwords.sample([text], seed=1, dropout=0.5)[0]) == text
 
 
+@pytest.mark.parametrize("subwords", [BPE, UNIGRAM, WordVocabulary.train(CORPUS, size=30)], ids=["bpe", "unigram", "word"])
+def test_several_rows_are_decoded_as_one(subwords: Subwords) -> None:
+    rows = [[], *subwords.encode_batch([*SPECIAL_TEXTS, *CORPUS[:3]]), [EOS], [7, subwords.size - 1, 5]]
+    for some in (rows, rows[:1], rows[1:], []):
+        assert subwords.decode_batch([tuple(row) for row in some]) == [subwords.decode(row) for row in some]
+
+
 def test_text_that_looks_special_can_be_learned_from() -> None:
     learned = train_sentencepiece([text for text in SPECIAL_TEXTS for _ in range(9)], size=400)
     for text in SPECIAL_TEXTS:

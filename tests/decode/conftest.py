@@ -1,6 +1,7 @@
-"""The toy model of these tests, and the list of models of tests/contract, importable from them."""
+"""The toy model and the random searches of these tests, and the list of models of tests/contract, importable from them."""
 
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "contract")]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE / "engines"), str(HERE.parent / "contract")]

@@ -219,3 +219,9 @@ def test_the_guard_stops_a_loop_by_default() -> None:
     assert loose.tokens == (8,) * 40
     assert not contains(guarded.tokens, (8,) * 11)
     assert repeats(loose.tokens, ngram=3, times=8)
+
+
+@given(tokens=st.lists(st.integers(0, 2), max_size=30), ngram=st.integers(1, 3), times=st.integers(1, 6))
+def test_repeats_are_counted(tokens: list[int], ngram: int, times: int) -> None:
+    counts = Counter(tuple(tokens[at : at + ngram]) for at in range(len(tokens) - ngram + 1))
+    assert repeats(tokens, ngram=ngram, times=times) == (max(counts.values(), default=0) > times)

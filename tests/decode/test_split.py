@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitrail.data import boundaries
 from vitrail.decode.textual.split import TextPart, split_sentences, split_to_fit
 
 TEXTS = st.one_of(st.text(), st.text(alphabet='ab A.!?…。 \n\t,"»)1'))
@@ -110,3 +111,10 @@ def test_text_without_spaces_is_cut_between_signs_and_not_within_one() -> None:
     stacked = "a" + "\u0301" * 30
     parts = [part.text for part in split_to_fit(stacked, length=len, comfortable=4, limit=9)]
     assert "".join(parts) == stacked and max(map(len, parts)) <= 9
+
+
+@given(st.lists(st.sampled_from([*"aA1 .!?;:,。．།፡។»”", "Mr.", "Ok. ", "α; Α", "ա: Ա"]), max_size=12).map("".join))
+def test_looking_from_the_first_mark_on_finds_every_end(text: str) -> None:
+    first = boundaries._MARK.search(text)  # pyright: ignore[reportPrivateUsage]
+    ends = [end.span() for end in boundaries._END.finditer(text)]  # pyright: ignore[reportPrivateUsage]
+    assert ends == ([] if first is None else [end.span() for end in boundaries._END.finditer(text, first.start())])  # pyright: ignore[reportPrivateUsage]

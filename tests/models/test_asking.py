@@ -16,7 +16,7 @@ ARCHITECTURES = {"Transformer", "TransformerConfig", "Recurrent", "RecurrentConf
 BUILDERS = {
     "experiments/norms.py",
     "export/huggingface.py",
-    "bench/translating/ctranslate2_model.py",
+    "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }
 MODELS = ("models/", "nn/", "native/transformer/")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -22,10 +23,11 @@ from vitrail.data.vocabularies.subwords import CharacterVocabulary, Vocabularies
 from vitrail.errors import ModelError, UsageError
 from vitrail.files import checked_reading, publish_folder
 from vitrail.models.base import unique_tensors
-from vitrail.models.build import build_model, count_parameters
+from vitrail.models.build import build_model, count_parameters, make_model
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import fill, load_model, save_model
-from vitrail.models.stored import FORMAT
+from vitrail.models.stored import FORMAT, StoredModel, read_stored
+from vitrail.native.transformer.architecture import tensor_shapes
 
 CONFIG = TransformerConfig(encoder_layers=1, decoder_layers=1, width=8, heads=2, feed_forward=8)
 BOTH = CharacterVocabulary(list("abcdef"))
@@ -297,6 +299,39 @@ def test_weights_of_another_shape_name_or_type_are_refused(folder: Path) -> None
         with_tensors(copy, change)
         with pytest.raises(ModelError, match=rf"model\.safetensors: .*{reason}"):
             load_model(copy)
+
+
+def test_torch_and_arrays_are_read_alike(good: Path, folder: Path) -> None:
+    stored, model = read_stored(good), load_model(good).model
+    tensors = unique_tensors(model)
+    assert stored.tensors.keys() == tensors.keys()
+    assert all(np.array_equal(array, tensors[name].numpy()) for name, array in stored.tensors.items())
+    again = StoredModel.unpack(stored.pack(), stored.vocabularies)
+    assert again.config == stored.config and all(np.array_equal(again.tensors[name], array) for name, array in stored.tensors.items())
+    with_tensors(folder, lambda tensors: tensors.update(output_weight=tensors["output_weight"].bfloat16()))
+    for read in (read_stored, load_model):
+        with pytest.raises(ModelError, match="output_weight holds BF16"):
+            read(folder)
+
+
+@pytest.mark.parametrize("tie", ["all", "target", "none"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"norm": "rms", "activation": "swiglu", "positions": "rotary", "norm_position": "post"},
+        {"norm": "batch", "positions": "learned", "embedding_norm": True, "head_width": 3, "max_positions": 7},
+    ],
+    ids=["usual", "rms", "batch"],
+)
+def test_compiled_code_knows_the_shapes_of_its_tensors(tie: str, more: dict[str, Any]) -> None:
+    """As torch has them, of both vocabularies."""
+    config = TransformerConfig.model_validate(CONFIG.model_dump() | {"tie": tie, "encoder_layers": 2} | more)
+    rows = {"source": BOTH.size, "target": BOTH.size if tie == "all" else 31}
+    model = make_model(config, source=rows["source"], target=rows["target"])
+    expected = {name: tuple(tensor.shape) for name, tensor in unique_tensors(model).items()}
+    assert tensor_shapes(config.model_dump(), **rows) == expected
+    assert {tensor.dtype for tensor in unique_tensors(model).values()} == {torch.float32}
 
 
 def test_headers_that_lie_are_refused(folder: Path) -> None:

@@ -7,7 +7,21 @@ pytest.importorskip("numba")
 
 from vitrail.native.arrays import LINE_BYTES, aligned_zeros, padded
 from vitrail.native.compiled import compiled
-from vitrail.native.lanes import exponential, get, load, prefetch, put, registers, spread, square_root, store, total
+from vitrail.native.lanes import (
+    exponential,
+    get,
+    largest,
+    load,
+    power_of_two,
+    prefetch,
+    put,
+    reaches,
+    registers,
+    spread,
+    square_root,
+    store,
+    total,
+)
 
 
 @compiled
@@ -22,6 +36,14 @@ def _operate(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> float:
     store(out, 80, exponential(x))
     store(out, 96, spread(a[3]))
     return total(x)
+
+
+@compiled
+def _compare(a: np.ndarray, limit: float, out: np.ndarray) -> bool:
+    x = load(a, 0)
+    store(out, 0, power_of_two(x))
+    out[16] = largest(x)
+    return reaches(x, np.float32(limit))
 
 
 @compiled
@@ -53,6 +75,22 @@ def test_the_exponential_is_exact_to_its_last_bits_and_limited(x: float) -> None
     out = np.zeros(112, np.float32)
     _operate(np.full(16, x, np.float32), np.ones(16, np.float32), out)
     np.testing.assert_allclose(out[80:96], np.exp(np.float64(np.clip(x, -87, 88))), rtol=4e-7)
+
+
+@pytest.mark.parametrize("low", [-200.0, -126.0, -20.0, -0.5, 0.0, 100.0])
+def test_powers_of_two_are_exact_to_their_last_bits_and_limited(low: float) -> None:
+    out, x = np.zeros(17, np.float32), (low + np.linspace(0, 2, 16)).astype(np.float32)
+    _compare(x, 0, out)
+    np.testing.assert_allclose(out[:16], np.exp2(np.maximum(x.astype(np.float64), -126)), rtol=3e-7)
+
+
+@pytest.mark.parametrize("place", [0, 7, 15])
+def test_the_largest_is_found_in_every_place(place: int) -> None:
+    out, x = np.zeros(17, np.float32), np.full(16, -3, np.float32)
+    x[place] = 2
+    assert _compare(x, 2, out) and not _compare(x, 2.5, out) and out[16] == 2
+    x[place] = np.nan
+    assert not _compare(x, -2, out) and _compare(x, -3, out)
 
 
 @pytest.mark.parametrize("vectors", [1, 2, 7, 19])

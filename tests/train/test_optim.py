@@ -56,6 +56,27 @@ def plain(**changes: Any) -> OptimizerConfig:
     return OptimizerConfig(**{"kind": "sgd", "learning_rate": 0.1, "beta_1": 0.0, "clip_norm": 0.0, **changes})
 
 
+def test_l2_to_the_start_is_the_gradient_of_the_penalty() -> None:
+    """Of the loss plus l2 / 2 · Σ(w - w0)², by autograd in float64, in one step of plain gradient descent; the penalty is not clipped."""
+    strength, model, other = 0.7, small_model().double(), small_model().double()
+    start = {parameter.data_ptr(): parameter.detach() + torch.randn_like(parameter) for parameter in model.parameters()}
+    optimizer = Optimizer(model, plain(l2_start=strength))
+    optimizer.stay_near(start)
+    read = torch.tensor([0, 3, 4])
+    model.parts(read).square().sum().backward()
+    moved = [(p - start[own.data_ptr()]).square().sum() for p, own in zip(other.parameters(), model.parameters(), strict=True)]
+    penalty = 0.5 * strength * torch.stack(moved).sum()
+    (other.parts(read).square().sum() + penalty).backward()
+    optimizer.clip()
+    for found, expected in zip(gradients(model), gradients(other), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert optimizer.weight_norms().l2_start_penalty == pytest.approx(float(penalty.detach()))
+    torch.optim.SGD(other.parameters(), lr=0.1).step()
+    optimizer.step(1.0)
+    for found, expected in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 # ---- clipping --------------------------------------------------------------------------------------------------------------------
 
 

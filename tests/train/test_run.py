@@ -97,12 +97,26 @@ def test_a_run_of_no_steps_gives_the_untrained_model(tmp_path: Path) -> None:
     assert run(config, tmp_path / "run").already_done
 
 
-def test_a_finished_run_goes_on_when_it_may_be_longer(copied: Path) -> None:
-    longer = tiny(copied.parent, {"train": {"duration": "34 steps"}})
-    with pytest.raises(UsageError, match=r'train\.duration: "30 steps" when saved, "34 steps" now'):
-        run(longer, copied)
-    outcome = run(longer, copied, allow=["train.duration"])
+def test_a_finished_run_goes_on_when_it_is_made_longer(copied: Path) -> None:
+    for other in ("29 steps", "9 epochs"):
+        with pytest.raises(UsageError, match=rf'train\.duration: "30 steps" when saved, "{other}" now'):
+            run(tiny(copied.parent, {"train": {"duration": other}}), copied)
+    outcome = run(tiny(copied.parent, {"train": {"duration": "34 steps"}}), copied)
     assert outcome.progress.step == 34 and not outcome.already_done
+    rates = {line["step"]: line["learning_rate"] for line in logged(copied) if "learning_rate" in line}
+    assert rates[30] < 0.001 and rates[33] == pytest.approx(0.01 * (1 - 32 / 34) * 3 / 4), "it warms up to where the longer schedule is"
+
+
+def test_a_longer_run_that_is_killed_goes_on_to_the_same_bits(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    longer, whole = tiny(copied.parent, {"train": {"duration": "42 steps"}}), tmp_path / "whole"
+    shutil.copytree(copied, whole)
+    run(longer, whole)
+    with monkeypatch.context() as patch:
+        signal_at(patch, 36)
+        with pytest.raises(Stopped, match="step 37"):
+            run(longer, copied)
+    run(longer, copied)
+    assert differing(whole, copied) == []
 
 
 def test_without_a_dev_set_the_last_weights_are_the_model(tmp_path: Path) -> None:

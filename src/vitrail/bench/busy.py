@@ -58,9 +58,8 @@ class BusyReport:
 
     @property
     def fair_share(self) -> float:
-        """The share of the cores that each thread gets when all runnable threads get equally much, relative to the quiet state."""
-        cores = self.machine.cores
-        return min(1.0, cores / (self.threads + self.busy_threads)) / min(1.0, cores / self.threads)
+        """See `fair_share`."""
+        return fair_share(self.machine.cores, self.threads, self.busy_threads)
 
     def ratios(self, way: WaitPolicy) -> tuple[float, float]:
         """Speed when quiet relative to the baseline's; speed beside other work relative to the fair share of the baseline's quiet speed."""
@@ -94,6 +93,11 @@ class BusyReport:
         ]
         lines.append(f"weights after {_WARMUP_STEPS} steps: {'the same bits' if self.same_bits else 'NOT the same bits'}")
         return "\n".join(lines) + "\n"
+
+
+def fair_share(cores: int, threads: int, busy_threads: int) -> float:
+    """The share of the cores that each thread gets when all runnable threads get equally much, relative to the quiet state."""
+    return min(1.0, cores / (threads + busy_threads)) / min(1.0, cores / threads)
 
 
 def measure_busy_training(
@@ -135,7 +139,7 @@ def measure_busy_training(
         speeds: dict[tuple[str, bool], list[float]] = {(name, busy): [] for name in settings for busy in (False, True)}
         for turn in range(repeats):
             _round(trainings, speeds, seconds=seconds)
-            with _other_work(busy_threads):
+            with other_work(busy_threads):
                 _round(trainings, speeds, seconds=seconds, busy=True)
             shown = (f"{name} {speeds[name, False][-1]:,.0f} and {speeds[name, True][-1]:,.0f}" for name in settings)
             say(f"round {turn + 1} of {repeats}, tokens/s quiet and busy: {'; '.join(shown)}")
@@ -208,7 +212,8 @@ def _training(name: str, task: BusyTask, setting: Mapping[str, str]) -> Generato
 
 
 @contextmanager
-def _other_work(threads: int) -> Generator[None, None, None]:
+def other_work(threads: int) -> Generator[None, None, None]:
+    """Keep so many threads of another process busy."""
     with _process(["vitrail.bench.busy_loop", str(threads)], os.environ) as process:
         _pipes(process)[1].readline()
         yield

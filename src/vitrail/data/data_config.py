@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vitrail.config import Config
 from vitrail.data.cleaning.clean import CleanConfig
@@ -17,6 +17,9 @@ from vitrail.data.vocabularies.subwords import SubwordsConfig
 from vitrail.data.vocabularies.taking import fingerprint_of
 from vitrail.errors import UsageError
 from vitrail.languages import find_language, language_of_file, same_language
+
+OLD = "old"
+"""The name of the old model's dev text."""
 
 
 class DataConfig(Config):
@@ -32,6 +35,8 @@ class DataConfig(Config):
     """Text to report the score on; by default, it is held out from the corpora."""
     more_dev: tuple[ParallelText, ...] = ()
     """More dev texts, such as one per domain: each is scored at every validation, under its name. Only dev chooses the best step."""
+    old_dev: ParallelText | None = None
+    """The dev text of the model that the training started from: scored at every validation as `old`, so that forgetting is seen."""
     source_language: str = ""
     """Such as "en"; empty: from the corpora's languages or the endings of their names (train.en)."""
     target_language: str = ""
@@ -47,17 +52,22 @@ class DataConfig(Config):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Mixing of several corpora: 1 draws in proportion to size times weight; a higher value draws small ones more often."""
 
+    @field_validator("old_dev", mode="before")
+    @classmethod
+    def _none(cls, text: Any) -> Any:
+        return None if text is False else text
+
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "DataConfig":
         for name, given, number in (("dev", self.dev, self.holdout.dev_pairs), ("test", self.test, self.holdout.test_pairs)):
             if given is not None and number:
                 raise UsageError(f"data.holdout.{name}_pairs: {number}, though data.{name} is given", remedy="give one of the two")
-        labels = [text.label for text in (self.dev, *self.more_dev) if text is not None]
+        labels = [text.label for text in (self.dev, *self.further_dev) if text is not None]
         if len(set(labels)) < len(labels):
             twice = max(labels, key=labels.count)
             raise UsageError(f"data.more_dev: two dev texts are called {twice}", remedy="give each a name: --dev FILE,name=news")
         by_names = next((pair for pair in map(_named_languages, self.corpora) if all(pair)), ("", ""))
-        for name, text in self.texts():
+        for name, text in ((name, text) for name, text in self.texts() if not text.tag):  # a tag says that it is another language
             _require_languages(name, text, self.languages if all(self.languages) else by_names, ordered=all(self.languages))
         return self
 
@@ -72,8 +82,15 @@ class DataConfig(Config):
     def texts(self) -> list[tuple[str, ParallelText]]:
         """All input texts with their names in the configuration."""
         named = [(f"data.corpora.{place}", corpus) for place, corpus in enumerate(self.corpora)]
-        named += [(f"data.{name}", text) for name, text in (("dev", self.dev), ("test", self.test)) if text is not None]
+        single = (("dev", self.dev), ("test", self.test), ("old_dev", self.old_dev))
+        named += [(f"data.{name}", text) for name, text in single if text is not None]
         return named + [(f"data.more_dev.{place}", text) for place, text in enumerate(self.more_dev)]
+
+    @property
+    def further_dev(self) -> tuple[ParallelText, ...]:
+        """Every dev text that does not choose the best step."""
+        old = () if self.old_dev is None else (self.old_dev.model_copy(update={"name": self.old_dev.name or OLD}),)
+        return (*self.more_dev, *old)
 
     def fingerprint(self, kept: Mapping[str, Any]) -> dict[str, Any]:
         """See `fingerprints.fingerprint`: {"data.corpora.0.source": "9f86d0...", "data.max_length": 256, ...}."""
@@ -87,7 +104,9 @@ class DataConfig(Config):
         table["corpora"] = several("corpora", self.corpora)
         for name, text in (("dev", self.dev), ("test", self.test)):
             table[name] = None if text is None else _text_fingerprint(text, f"data.{name}", kept)
-        del table["more_dev"]
+        del table["more_dev"], table["old_dev"]
+        if self.old_dev is not None:
+            table["old_dev"] = _text_fingerprint(self.old_dev, "data.old_dev", kept)
         if self.more_dev:
             table["more_dev"] = several("more_dev", self.more_dev)
         return {"data.format": FORMAT} | dict(flatten("data", table))
@@ -148,4 +167,5 @@ def _text_fingerprint(text: ParallelText, name: str, kept: Mapping[str, Any]) ->
     told: dict[str, Any] = {"columns": list(text.columns)} if text.columns else {}
     told |= {"delimiter": text.delimiter} if text.delimiter else {}
     told |= {} if text.holdout else {"holdout": False}
+    told |= {"tag": text.tag} if text.tag else {}
     return hashes | {"format": text.kind, "languages": languages, "weight": text.weight} | told

@@ -173,7 +173,7 @@ class Generator:
         path: str | Path,
         *,
         engine: str = "auto",
-        precision: Literal["int8", "fp32"] = "fp32",
+        precision: Literal["int8", "bf16", "fp32"] = "fp32",
         device: Device = "cpu",
         threads: int | None = None,
     ) -> "Own":

@@ -94,8 +94,9 @@ class BatchConfig(Config):
     When false, lengths are mixed and padded: faster on few or very different texts, but a translation may rarely change."""
     batch_sentences: int = Field(default=64, ge=1, le=4096)
     """Most sentences decoded in one batch; fewer with very many beams."""
-    precision: Literal["int8", "fp32"] = "int8"
-    """Numbers of the native engine's matrices: int8 (the fastest, about as good; docs/engine.md) or fp32. Torch has what the model has."""
+    precision: Literal["int8", "bf16", "fp32"] = "int8"
+    """Numbers of the native engine's matrices: int8 (the fastest, about as good; docs/engine.md), bf16 or fp32. Torch has what the model
+    has."""
     batch_tokens: int = Field(default=4096, ge=1, le=1_000_000)
     """Most source tokens in one batch, padding included, unless a single sentence has more."""
 

@@ -14,9 +14,10 @@ from vitrail.decode.engines.table import engine_named, make_engine, suitable
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
-from vitrail.decode.textual.facts import longest_source, search_of, several_sentences
+from vitrail.decode.textual.ahead import ahead
+from vitrail.decode.textual.facts import longest_source, search_of, several_sentences, tags_of
 from vitrail.decode.textual.forcing import assign_forced_words
-from vitrail.decode.textual.jobs import CutText, PartJob, TextCutter
+from vitrail.decode.textual.jobs import CutPortion, CutText, FoundPortion, PartJob, TextCutter
 from vitrail.decode.textual.joining import Translated, join, join_parts
 from vitrail.decode.textual.results import Searched, SearchedPart, Translation
 from vitrail.decode.textual.text_constraints import TextConstraints, joining, to_constraints
@@ -50,6 +51,7 @@ class Translator:
         several_sentences: share of training source lines with several sentences, if known.
         languages: of source and target, if known.
         normalisation: how sources are read, as they were in training; None: as by a model that does not say.
+        tags: words that the model knows at the start of a source.
     """
 
     engines: ClassVar[tuple[str, ...]] = ()
@@ -66,8 +68,9 @@ class Translator:
         several_sentences: float | None = None,
         languages: tuple[str, str] = ("", ""),
         normalisation: Normalisation | None = None,
+        tags: Sequence[str] = (),
     ) -> None:
-        self.vocabularies, self.languages = vocabularies, languages
+        self.vocabularies, self.languages, self.tags = vocabularies, languages, tuple(tags)
         self.normalisation = _reading(None, autoencoder=_is_autoencoder(model)) if normalisation is None else normalisation
         self.config = TranslateConfig() if config is None else config
         self.search = self.config.search or SearchConfig()
@@ -84,7 +87,7 @@ class Translator:
     def _begin(self) -> None:
         """Values that are not sent to another process."""
         limit, seed = self.config.max_source_tokens, self.config.seed
-        self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed)
+        self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed, self.tags)
         self._joins = lru_cache(maxsize=65536)(joining(self.vocabularies.target))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,6 +136,7 @@ class Translator:
             several_sentences=several_sentences(stored),
             languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
             normalisation=_reading(facts.get("source_normalization"), autoencoder=task_of(stored[0].config) == "autoencoding"),
+            tags=tags_of(facts),
         )
 
     @overload
@@ -172,12 +176,25 @@ class Translator:
     ) -> Iterator[Translation]:
         """Translate one portion of the input after the other, without waiting for the next one.
 
-        Samples of a text depend on its place in the whole input, not on the division into portions.
+        Samples of a text depend on its place in the whole input, not on the division into portions. Where the engine can search beside
+        other work, the next portion is read and cut, and searched, while this one is joined and used.
         """
-        first = 0
-        for portion in portions:
-            yield from self._translate(portion, constraints, search, first=first)
-            first += len(portion)
+        search = self.search if search is None else search
+        wanted = self._constraints(constraints)
+
+        def cut() -> Iterator[CutPortion]:
+            first = 0
+            for portion in portions:
+                yield self._cut(portion, wanted, search, first=first)
+                first += len(portion)
+
+        def find(portions: Iterator[CutPortion]) -> Iterator[FoundPortion]:
+            for portion in portions:
+                yield self._find(portion, wanted, search)
+
+        found = ahead(find(ahead(cut()))) if self.engine.works_beside else find(cut())
+        for portion in found:
+            yield from self._join(portion, search)
 
     def _windows(self, lines: Iterable[str]) -> Iterator[list[str]]:
         window: list[str] = []
@@ -195,14 +212,25 @@ class Translator:
     ) -> list[Translation]:
         search = self.search if search is None else search
         wanted = self._constraints(constraints)
+        return self._join(self._find(self._cut(texts, wanted, search, first=first), wanted, search), search)
+
+    def _cut(self, texts: Sequence[str], wanted: Constraints, search: SearchConfig, *, first: int) -> CutPortion:
         jobs: list[PartJob] = []
-        prepared = [self._cutter.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)]
+        return CutPortion([self._cutter.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)], jobs)
+
+    def _find(self, portion: CutPortion, wanted: Constraints, search: SearchConfig) -> FoundPortion:
+        texts, jobs = portion
         results = self._search(jobs, search)
-        for text in prepared if wanted.forced else ():
+        for text in texts if wanted.forced else ():
             numbers = [number for number in text.jobs if number is not None]
             if len(numbers) > 1:
                 self._force(wanted, numbers, jobs, results, search)
-        return [self._assemble(text, jobs, results, search) for text in prepared]
+        return FoundPortion(portion, results)
+
+    def _join(self, found: FoundPortion, search: SearchConfig) -> list[Translation]:
+        (texts, jobs), results = found
+        spelled = self._cutter.spell_all([item.tokens for items in results for item in items])
+        return [self._assemble(text, jobs, results, search, spelled) for text in texts]
 
     def _constraints(self, constraints: TextConstraints | None) -> Constraints:
         return UNCONSTRAINED if constraints is None else to_constraints(constraints, self.vocabularies.target, joins=self._joins)
@@ -254,7 +282,7 @@ class Translator:
         else:
             watch = None if observe is None else renumbered(observe, [only])
             results = [self._search([job], search, watch)[0] if number == only else [] for number, job in enumerate(jobs)]
-        whole = self._assemble(prepared, jobs, results, search)
+        (whole,) = self._join(FoundPortion(CutPortion([prepared], jobs), results), search)
         done = [(job.query, tuple(found)) for job, found in zip(jobs, results, strict=True) if found]
         parts = [SearchedPart(segment, *one) for segment, one in zip(whole.segments, done, strict=True)]
         return Searched(whole, tuple(parts), search)
@@ -285,15 +313,22 @@ class Translator:
         """A source as the model reads it."""
         return self._cutter.read(source)
 
-    def _assemble(self, text: CutText, jobs: Sequence[PartJob], results: Sequence[list[Hypothesis]], search: SearchConfig) -> Translation:
-        """Join the translations of the parts."""
+    def _assemble(
+        self,
+        text: CutText,
+        jobs: Sequence[PartJob],
+        results: Sequence[list[Hypothesis]],
+        search: SearchConfig,
+        spelled: Mapping[TokenIds, str],
+    ) -> Translation:
+        """Join the translations of the parts. Args: spelled: the text of all tokens in `results`."""
         parts = [
             Translated(part, where, copy)
             if number is None
             else Translated(part, where, copy, jobs[number].text, jobs[number].tokens, results[number])
             for part, where, copy, number in zip(text.parts, text.places, text.copies, text.jobs, strict=True)
         ]
-        joined = join(parts, search=search, spell=lambda item: self._cutter.spell(item.tokens))
+        joined = join(parts, search=search, spell=lambda item: spelled[item.tokens])
         if not joined:
             copy, _ = join_parts(text.parts, text.copies)
             passed = bool(copy)

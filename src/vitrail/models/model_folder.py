@@ -155,6 +155,9 @@ def _origins(init: Mapping[str, Any] | None) -> list[str]:
     for part in init["parts"]:
         lines.append(f"- {part['role']} from {part['model']} ({part['kind']}, SHA-256 {part['digest'][:12]}): {', '.join(part['taken'])}")
         lines[-1] += "; frozen" * part["frozen"]
+        lines += [
+            f"  - which started from {one['model']} ({one['kind']}, SHA-256 {one['digest'][:12]})" for one in part.get("ancestors", ())
+        ]
         for side, tokens in part["tokens"].items():
             lines.append(f"  - {side} tokens: " + ", ".join(f"{number:,} {how}" for how, number in tokens.items()))
             if side in part.get("text", {}):

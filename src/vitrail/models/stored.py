@@ -106,6 +106,11 @@ def read_model_config(folder: Path) -> AnyConfig:
     return _config_of(place / CONFIG, _read_document(place / CONFIG))
 
 
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What the model in a model folder or a run's folder says of its training. Raises ModelError where there is none."""
+    return _read_document(model_folder(folder) / CONFIG)["facts"]
+
+
 def digest_of_folder(folder: Path) -> str:
     """SHA-256 of the files of a model, in hexadecimal: of what its manifest says of them. Raises ModelError where there is none."""
     place = model_folder(folder)

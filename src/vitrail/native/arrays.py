@@ -1,5 +1,6 @@
 """Arrays for compiled code."""
 
+import ctypes
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ Integers = npt.NDArray[np.int64]
 LINE_BYTES = 64
 """Of a cache line, and of a vector of 16 numbers: rows that begin at a multiple are loaded at once."""
 
+_KINDS: tuple[type[np.generic], ...] = (np.float32, np.float64, np.int64, np.int32, np.uint16, np.uint8)
 Allocate = Callable[[int, Any], Any]
 """Makes an array of one dimension: its length and its type."""
 
@@ -20,6 +22,55 @@ Allocate = Callable[[int, Any], Any]
 def allocate(count: int, kind: Any) -> Any:
     """An array of one dimension, not filled."""
     return np.empty(count, kind)
+
+
+Address = Callable[[npt.NDArray[Any]], int]
+"""Says where an array begins in memory."""
+_NOTHING = ctypes.c_char * 0
+
+
+def address_of(array: npt.NDArray[Any]) -> int:
+    """Where an array begins, in a quarter of the time that `array.ctypes` takes."""
+    return ctypes.addressof(_NOTHING.from_buffer(array))
+
+
+class Arena:
+    """Memory for one batch after the other: its arrays are parts of one room, so that the system need not hand out and clear pages anew.
+
+    For one thread at a time. Args: most_bytes: of the room; what is beyond gets memory of its own.
+    """
+
+    def __init__(self, most_bytes: int = 1 << 28) -> None:
+        self._most, self._used = most_bytes, 0
+        self._resize(0)
+
+    def _resize(self, size: int) -> None:
+        self._size, room = size, aligned(np.empty(size, np.uint8))
+        self._begin, self._made = address_of(room), dict[int, tuple[npt.NDArray[Any], int]]()
+        self._views: dict[Any, npt.NDArray[Any]] = {kind: room.view(kind) for kind in _KINDS}
+
+    def begin(self) -> Allocate:
+        """For the arrays of a new batch, those of the one before are void."""
+        if self._size < min(self._used, self._most):
+            self._resize(padded(min(2 * self._used, self._most), LINE_BYTES))
+        self._used = 0
+        self._made.clear()
+        return self._make
+
+    def address_of(self, array: npt.NDArray[Any]) -> int:
+        """Where an array begins: known of those that it made."""
+        known = self._made.get(id(array))
+        return address_of(array) if known is None else known[1]
+
+    def _make(self, count: int, kind: Any) -> Any:
+        view = self._views[kind]
+        begin, item = self._used, view.itemsize
+        self._used += -(-item * count // LINE_BYTES) * LINE_BYTES
+        if self._used > self._size:
+            return np.empty(count, kind)
+        made = view[begin // item : begin // item + count]
+        self._made[id(made)] = made, self._begin + begin
+        return made
 
 
 def aligned_zeros(count: int) -> Floats:

@@ -82,8 +82,19 @@ def load_entry(module: str, name: str) -> Entry:
 
 
 def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a function that only compiled code calls; it is compiled as soon as its module is imported."""
-    return _compile(function, False, signature_of(function), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """The same for a function that only compiled code calls; it is compiled as soon as its module is imported. It gets large tuples by
+    reference: see `vitrail.native.references`."""
+    return _compile(function, False, signature_of(function, inside=True), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def named(function: Callable[P, R], name: str) -> Callable[P, R]:
+    """Give a function that another function makes a name of its own, before it is compiled.
+
+    Numba tells functions of one name apart by a number that counts what a process has compiled. Where one comes from the cache of an
+    earlier process and one is compiled now, the numbers may be the same, and one is called in place of the other.
+    """
+    function.__name__ = function.__qualname__ = name
+    return function
 
 
 def woven(function: Callable[P, R]) -> Callable[P, R]:
@@ -125,11 +136,12 @@ def compiling(what: str, say: Callable[[str], None], *, program: str, after: flo
         say(f"compiled in {time.monotonic() - began:.0f} seconds{kept}")
 
 
-def signature_of(function: Callable[..., Any]) -> Any:
-    """The types of a function's arguments and result for Numba, from its annotations."""
+def signature_of(function: Callable[..., Any], *, inside: bool = False) -> Any:
+    """The types of a function's arguments and result for Numba, from its annotations. Args: inside: large named tuples by reference."""
     hints = get_type_hints(function)
     result = _type_of(hints.pop("return"))
-    return result(*map(_type_of, hints.values()))
+    kinds = [_type_of(hint) for hint in hints.values()]
+    return result(*(import_module("vitrail.native.references").by_reference(kind) if inside else kind for kind in kinds))
 
 
 def _type_of(hint: Any) -> Any:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
-import numba
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import as_dtype
 
 from vitrail.native.lowering import inlined
 from vitrail.native.machine_code import FLOAT, INT, MachineCode
@@ -25,19 +25,24 @@ def machine_code_of(function: Callable[..., Any], signature: Any) -> MachineCode
 
         return argument(types.int64), code
 
-    @numba.njit(types.int64(types.int64), error_model="numpy", _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
     def entry(table: int) -> int:
         return int(function(read(table)))
 
-    (made,) = cast(Any, entry).overloads.values()
-    final = ir_functions(made.library)
-    return MachineCode(made.fndesc.llvm_func_name, tuple(final), _layout(argument), made.library._get_compiled_object())
+    options = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    (made,) = cast(Any, njit)(types.int64(types.int64), **options)(entry).overloads.values()
+    layout, library = [_layout(part) for part in _parts(argument)], made.library
+    return MachineCode(made.fndesc.llvm_func_name, _called(library), layout, library._get_compiled_object())
 
 
-def ir_functions(library: Any) -> list[str]:
-    """The functions of other libraries that some code calls by name."""
+def _called(library: Any) -> tuple[str, ...]:
+    """The functions of other libraries that the code calls by name."""
     functions = library._final_module.functions
-    return sorted(one.name for one in functions if one.is_declaration and not one.name.startswith("llvm."))
+    return tuple(sorted(one.name for one in functions if one.is_declaration and not one.name.startswith("llvm.")))
+
+
+def _parts(kind: Any) -> Any:
+    """The types in the type of a tuple."""
+    return kind.types
 
 
 def _words(builder: Any, address: Any) -> Iterator[Any]:
@@ -51,12 +56,10 @@ def _words(builder: Any, address: Any) -> Iterator[Any]:
 def _read(context: Any, builder: Any, kind: Any, words: Iterator[Any]) -> Any:
     """A value of a type."""
     if isinstance(kind, types.BaseTuple):
-        return context.make_tuple(builder, kind, [_read(context, builder, part, words) for part in kind.types])
+        return context.make_tuple(builder, kind, [_read(context, builder, part, words) for part in _parts(kind)])
     if isinstance(kind, types.Array):
-        made, size = (
-            context.make_array(kind)(context, builder),
-            ir.Constant(_WORD, context.get_abi_sizeof(context.get_data_type(kind.dtype))),
-        )
+        made = context.make_array(kind)(context, builder)
+        size = ir.Constant(_WORD, context.get_abi_sizeof(context.get_data_type(kind.dtype)))
         data = builder.inttoptr(next(words), made.data.type)
         populate_array(made, data=data, shape=[next(words)], strides=[size], itemsize=size, meminfo=None)
         return made._getvalue()
@@ -66,8 +69,8 @@ def _read(context: Any, builder: Any, kind: Any, words: Iterator[Any]) -> Any:
 def _layout(kind: Any) -> Any:
     """How `machine_code.add_words` writes what `_read` reads."""
     if isinstance(kind, types.BaseTuple):
-        return [_layout(part) for part in kind.types]
+        return [_layout(part) for part in _parts(kind)]
     if isinstance(kind, types.Array):
-        return numba.np.numpy_support.as_dtype(kind.dtype).str
+        return as_dtype(kind.dtype).str
     assert kind in (types.int64, types.float64), f"{kind} as an argument"
     return FLOAT if kind == types.float64 else INT

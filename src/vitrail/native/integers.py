@@ -63,17 +63,17 @@ def spread_integer(typingctx: Any, value: Any) -> Any:
 
 @inlined
 def load_integers(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index : index + 16] of an array of int32; of one of bytes, array[index : index + 64], four bytes in each number."""
+    """array[index : index + 16] of an array of int32; of smaller numbers as many as fill 64 bytes, four bytes in each number."""
 
     def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
-        return builder.load(address(context, builder, array, args[0], args[1], _INTEGERS), align=1 if array.dtype.bitwidth == 8 else 4)
+        return builder.load(address(context, builder, array, args[0], args[1], _INTEGERS), align=array.dtype.bitwidth // 8)
 
     return integers(array, types.intp), code
 
 
 @inlined
 def spread_bytes(typingctx: Any, array: Any, index: Any) -> Any:
-    """The four bytes array[index : index + 4], 16 times."""
+    """Four bytes that begin at array[index], 16 times."""
 
     def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
         return spread_value(builder, builder.load(address(context, builder, array, args[0], args[1], _I32), align=1), COUNT)

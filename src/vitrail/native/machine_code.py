@@ -5,15 +5,20 @@ words: its argument, a tuple, part after part; of each array where it begins and
 """
 
 import ctypes
+import sys
 from array import array
 from base64 import b64decode, b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from operator import index
 from pathlib import Path
 from struct import pack
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from vitrail.files import NotWritten, seal, unseal, write_file
+from vitrail.native.arrays import Address, address_of
 
 INT, FLOAT = "int", "float"
 """In a layout: numbers. An array is there as NumPy writes its type (<f4), a tuple as the list of its parts."""
@@ -51,42 +56,64 @@ class Entry:
     """A function in memory. It returns a whole number, raises nothing, and runs without Python's lock."""
 
     def __init__(self, made: MachineCode) -> None:
-        self._layout, self._memory = made.layout, _load(made)
+        self._layout, self._memory = with_types(made.layout), _load(made)
         # How Numba's functions are called: a place for the result, a place for an error, the arguments; 0 is returned where all is well.
         kind = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)
         self._function = kind(self._memory.get_function_address(made.symbol))
 
-    def __call__(self, argument: Any) -> int:
-        """Call it. Precondition: the argument is of the type of its annotation, with arrays of one dimension without gaps."""
-        return self.bound(argument)()
+    def words(self, part: int, value: Any) -> "array[int]":
+        """The words of one part of the argument, which can be given in its place as long as that part lives."""
+        words = list[int]()
+        add_words(words, [self._layout[part]], (value,), address_of)
+        return array("q", words)
 
-    def bound(self, argument: Any) -> Callable[[], int]:
-        """The same for several calls with one argument, whose arrays may change."""
-        words = array("q")
-        add_words(words, self._layout, argument)
+    def __call__(self, argument: Sequence[Any], address: Address = address_of) -> int:
+        """Call it. Precondition: the argument is of the type of its annotation, with arrays of one dimension without gaps, or has the
+        words of some part in its place. Args: address: says where an array begins."""
+        return self.bound(argument, address)()
 
-        def call(kept: Any = argument) -> int:
+    def bound(self, argument: Sequence[Any], address: Address = address_of) -> Callable[[], int]:
+        """The same for several calls with one argument, whose arrays may change and must live as long as the calls."""
+        words = list[int]()
+        for layout, part in zip(self._layout, argument, strict=True):
+            if isinstance(part, array):
+                words += part
+            else:
+                add_words(words, [layout], (part,), address)
+        table = array("q", words)
+
+        def call() -> int:
             result, error = ctypes.c_int64(), ctypes.c_void_p()
-            status = self._function(ctypes.byref(result), ctypes.byref(error), words.buffer_info()[0])
+            status = self._function(ctypes.byref(result), ctypes.byref(error), table.buffer_info()[0])
             assert status == 0, "compiled code raises nothing"
             return result.value
 
         return call
 
 
-def add_words(words: "array[int]", layout: Any, value: Any) -> None:
-    """Append a value of a layout to a table. Raises TypeError for a number with a fraction in place of a whole one."""
-    if layout == INT:
-        words.append(value)
-    elif layout == FLOAT:
-        words.frombytes(pack("d", value))
-    elif isinstance(layout, str):
-        assert value.dtype.str == layout, f"an array of {value.dtype.str} in place of {layout}"
-        words.append(value.__array_interface__["data"][0])
-        words.append(len(value))
-    else:
-        for inner, part in zip(layout, value, strict=True):
-            add_words(words, inner, part)
+def add_words(words: list[int], layout: list[Any], values: Sequence[Any], address: Address) -> None:
+    """Append the values of a layout to a table. Raises TypeError for a number with a fraction in place of a whole one.
+
+    Args: layout: as `with_types` gives it.
+    """
+    for kind, value in zip(layout, values, strict=True):
+        if isinstance(kind, list):
+            add_words(words, kind, value, address)
+        elif isinstance(kind, np.dtype):
+            assert value.dtype == kind, f"an array of {value.dtype.str} in place of {kind.str}"
+            words.append(address(value))
+            words.append(len(value))
+        elif kind == INT:
+            words.append(index(value))
+        else:
+            words.append(int.from_bytes(pack("d", value), sys.byteorder, signed=True))
+
+
+def with_types(layout: Any) -> Any:
+    """A layout with NumPy's types in place of their names."""
+    if isinstance(layout, list):
+        return [with_types(part) for part in layout]
+    return layout if layout in (INT, FLOAT) else np.dtype(layout)
 
 
 def _load(made: MachineCode) -> Any:

@@ -22,7 +22,7 @@ from vitrail.runtime.device import seed_all
 from vitrail.runtime.ranks import Ranks
 from vitrail.runtime.stopping import StopRequest
 from vitrail.train.log.metrics import Event, Observe, Window
-from vitrail.train.optim import ClippedNorm, Optimizer, rate, update_moving_average
+from vitrail.train.optim import ClippedNorm, Optimizer, rate, rewarmed, update_moving_average
 from vitrail.train.resume.carry import Carried
 from vitrail.train.run_config import RunConfig, TrainConfig
 
@@ -65,6 +65,8 @@ class Progress:
     """Those among the last hundred steps."""
     window: Window = field(default_factory=Window)
     """Sums for the next line of metrics."""
+    extended: tuple[int, float] | None = None
+    """Step and seconds at which a training that had come to the end of its schedule was made longer; None: never."""
 
     def is_better(self, score: float, loss: float, *, noise: float = -math.inf) -> bool:
         """Whether a score is the best so far: higher, or equal with a lower loss. All scores up to `noise` are equal."""
@@ -92,13 +94,18 @@ class Progress:
 
     def facts(self) -> dict[str, Any]:
         """As plain JSON values."""
-        return asdict(self)
+        table = asdict(self)
+        if self.extended is None:
+            del table["extended"]
+        return table
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> "Progress":
         """The inverse of `facts`, also after JSON made lists of its tuples."""
         scores = [(int(step), float(score)) for step, score in facts["scores"]]
         table: dict[str, Any] = {**facts, "scores": scores, "window": Window(**facts["window"])}
+        if (extended := facts.get("extended")) is not None:
+            table["extended"] = (int(extended[0]), float(extended[1]))
         return cls(**table)
 
 
@@ -336,6 +343,11 @@ def _advance(
     duration, following = learner.config.train.duration, replace(progress, step=progress.step + 1)
     done, after = (done_share(duration, at, steps_per_epoch=steps_per_epoch) for at in (progress, following))
     share = rate(learner.config.schedule, step=progress.step, progress=done, after=after, plateau_halvings=progress.halvings)
+    if progress.extended is not None:
+        begun = replace(progress, step=progress.extended[0], seconds=progress.extended[1])
+        before = done_share(duration, begun, steps_per_epoch=steps_per_epoch)
+        part = (after - before) / (1 - before) if before < 1 else 1.0
+        share *= rewarmed(learner.config.schedule, step=progress.step - progress.extended[0], progress=part)
     with _naming_memory(learner.config, f"out of memory in step {progress.step + 1}; what was saved before is intact"):
         result = update(learner, batches, share=share, step=progress.step)
     spent = time.perf_counter() - started
@@ -399,6 +411,7 @@ def _report(learner: Learner, progress: Progress, callbacks: Callbacks, *, steps
             "weight_norm": weights.norm,
             "l1_penalty": weights.l1_penalty,
             "l2_penalty": weights.l2_penalty,
+            **({} if weights.l2_start_penalty is None else {"l2_start_penalty": weights.l2_start_penalty}),
         }
         callbacks.observe(Event("train", progress.step, progress.window.values() | place))
         progress.window = Window()

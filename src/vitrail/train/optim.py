@@ -40,6 +40,9 @@ class OptimizerConfig(Config):
     the gradient)."""
     l1: float = Field(default=0.0, ge=0)
     """L1 penalty: l1 * sign(w) is added to every matrix's gradient, after clipping."""
+    l2_start: float = Field(default=0.0, ge=0)
+    """L2 to the weights that the training started from (`init`): l2_start * (w - w0) is added to the gradient of every trained weight w,
+    after clipping, so that less is forgotten. 0: off."""
     layer_decay: float = Field(default=1.0, gt=0, le=1)
     """Layers further from the output learn more slowly: a layer's rate is this share of the rate of the next one. 1: all learn alike."""
     clip_norm: float = Field(default=1.0, ge=0)
@@ -134,6 +137,14 @@ def rate(config: ScheduleConfig, *, step: int, progress: float, after: float | N
             return warm * max(config.floor, 0.5**plateau_halvings)
 
 
+def rewarmed(config: ScheduleConfig, *, step: int, progress: float) -> float:
+    """What the rate is multiplied by after a training was made longer: a schedule that had come down to its end warms up once more.
+
+    Args: step: from 0, counted from there. progress: the share of the added part that is done after this update.
+    """
+    return min(1.0, Warmup.parse(config.warmup).gone(steps=step + 1, progress=progress)) if config.kind in ("cosine", "linear") else 1.0
+
+
 class ClippedNorm(NamedTuple):
     """The L2 norm of the whole gradient, before and after clipping."""
 
@@ -150,6 +161,8 @@ class WeightNorms(NamedTuple):
     """l1 · Σ|w|: the L1 penalty, in nats per token."""
     l2_penalty: float
     """weight_decay / 2 · Σw²: the L2 penalty; decoupled weight decay follows its gradient apart from the loss."""
+    l2_start_penalty: float | None = None
+    """l2_start / 2 · Σ(w - w0)²: the L2 penalty of the distance from the start, in nats per token; None: off."""
 
 
 class Optimizer:
@@ -166,8 +179,13 @@ class Optimizer:
         shares = {id(p): config.layer_decay ** away.get(name, 0) for name, p in model.named_parameters()}
         self.optimizers = self._build(inner, shares)
         # What adds to every row at each step, or keeps moments of every row, needs the whole gradient.
-        by_rows = config.kind == "adagrad" and config.weight_decay == config.l1 == 0
+        by_rows = config.kind == "adagrad" and config.weight_decay == config.l1 == config.l2_start == 0
         self._tables = model.lookup_tables() if by_rows else []
+        self._start: list[Tensor] = []
+
+    def stay_near(self, start: Mapping[int, Tensor]) -> None:
+        """Penalise the distance of each weight from where it started (`l2_start`). Args: start: by the memory of each parameter."""
+        self._start = [start[parameter.data_ptr()] for parameter in self.parameters]
 
     def _build(self, inner: Sequence[Tensor], shares: Mapping[int, float]) -> list[torch.optim.Optimizer]:
         config = self.config
@@ -217,9 +235,10 @@ class Optimizer:
         return [gradient.values() if gradient.is_sparse else gradient for gradient in found]
 
     def clip(self) -> ClippedNorm:
-        """Scale the gradient down to the largest allowed norm, then cut its elements, then add the L1 penalty.
+        """Scale the gradient down to the largest allowed norm, then cut its elements, then add the penalties: L1, and L2 to the start.
 
         grad <- grad · threshold / ||grad||_2 where ||grad||_2 > threshold (Pascanu et al. 2013). A norm that is not finite is left alone.
+        L2 to the start is L2-SP (Li et al. 2018): l2_start / 2 · Σ(w - w0)², whose gradient is l2_start · (w - w0).
         """
         gradients = self.gradients()
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -237,6 +256,9 @@ class Optimizer:
                 for weight in self.matrices:
                     if weight.grad is not None:
                         weight.grad.add_(weight.detach().sign(), alpha=self.config.l1)
+            for weight, start in zip(self.parameters, self._start, strict=False):
+                if weight.grad is not None:
+                    weight.grad.add_(weight.detach() - start, alpha=self.config.l2_start)
         return ClippedNorm(before, after)
 
     def weight_norms(self) -> WeightNorms:
@@ -244,7 +266,11 @@ class Optimizer:
         matrices = [weight.detach() for weight in self.matrices]
         norm = float(torch.nn.utils.get_total_norm(matrices))
         absolute = float(torch.nn.utils.get_total_norm(matrices, norm_type=1.0)) if self.config.l1 else 0.0
-        return WeightNorms(norm, self.config.l1 * absolute, 0.5 * self.config.weight_decay * norm**2)
+        penalties = self.config.l1 * absolute, 0.5 * self.config.weight_decay * norm**2
+        if not self._start:
+            return WeightNorms(norm, *penalties)
+        moved = torch.nn.utils.get_total_norm([p.detach() - start for p, start in zip(self.parameters, self._start, strict=True)])
+        return WeightNorms(norm, *penalties, 0.5 * self.config.l2_start * float(moved) ** 2)
 
     def step(self, share: float) -> None:
         """One update at this share of the learning rate."""

@@ -21,6 +21,7 @@ from vitrail.errors import UsageError
 from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.runtime.cores import usable_cores
 from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choosing.choose_from import FREEZE, FROM, Pass, choose_from, mixture_of, require_donor, written_out
 from vitrail.train.choosing.choose_init import choose_for_donors
 from vitrail.train.choosing.choose_labels import choose_for_labels, gather_label_facts
 from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
@@ -85,18 +86,23 @@ def plan_run(request: Request, folder: Path, *, gpu: bool) -> RunPlan:
     For a folder with a run, no text has to be given: its own configuration is the base.
     Raises: UsageError, DataError.
     """
-    asked = request.table()
+    asked = written_out(request.table())
     data = asked.get("data", {})
     # A table of places changes those of the existing run.
     if not any(isinstance(data.get(name), list) for name in LISTS.values()):
-        return RunPlan(_merge_preset(_own_table(folder, recipe=request.recipe), asked), [])
+        return RunPlan(_merge_preset(_own_table(folder, recipe=request.recipe), _settings_of(asked)), [])
     begun = any((folder / "state").glob("step-*"))  # before its first checkpoint nothing is lost by choosing again
     choices = _kept_choices(folder) if begun else None
     if choices is None:
         choices = _choose(asked, gpu=gpu)
         choices = _as_begun(folder, choices) if begun else choices
     standing = still_automatic(choices, asked)
-    return RunPlan(merge(to_table(standing), asked), standing)
+    return RunPlan(merge(to_table(standing), _settings_of(asked)), standing)
+
+
+def _settings_of(asked: dict[str, Any]) -> dict[str, Any]:
+    """A request without what `written_out` has put into settings."""
+    return {name: value for name, value in asked.items() if name not in (FROM, FREEZE)}
 
 
 def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
@@ -107,19 +113,28 @@ def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
             expected="plain text for a language model, two sides for a translator, or text and labels for a classifier",
         )
     text = build(data_class(data), data, origin="settings")
+    if FROM in asked:
+        require_donor(asked, data=text.kind)
     donors = choose_for_donors(asked, data=text.kind)
-    preset = preset or donors.preset
+    preset, a_pass = preset or donors.preset, 1.0
     match text:
         case TextConfig():
-            chosen = choose_for_text(gather_text_facts(text.text), preset=preset, asked=asked)
+            facts = gather_text_facts(text.text)
+            chosen, words = choose_for_text(facts, preset=preset, asked=asked), facts.words
         case LabelsConfig():
-            chosen = choose_for_labels(gather_label_facts(text.examples), preset=preset, asked=asked)
+            facts = gather_label_facts(text.examples)
+            chosen, words = choose_for_labels(facts, preset=preset, asked=asked), facts.examples * facts.words
         case DataConfig():
-            chosen = choose(gather_facts(text.corpora, cores=usable_cores(), gpu=gpu), preset=preset, asked=asked)
+            facts = gather_facts(text.corpora, cores=usable_cores(), gpu=gpu)
+            if FROM in asked:
+                mixture = mixture_of([(corpus.count(), corpus.weight) for corpus in text.corpora], temperature=text.temperature)
+                facts, a_pass = facts._replace(pairs=mixture.pairs), mixture.epochs
+            chosen, words = choose(facts, preset=preset, asked=asked), facts.pairs * facts.mean_target_words
     if donors.any_preset:
         usual = next(choice.value for choice in chosen if choice.name == PRESET)
         donors = choose_for_donors({**asked, PRESET: usual}, data=text.kind)
-    return donors.over(chosen, asked)
+    chosen = donors.over(chosen, asked)
+    return choose_from(asked, chosen, data=text.kind, a_pass=Pass(words, a_pass)) if FROM in asked else chosen
 
 
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:

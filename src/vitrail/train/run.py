@@ -5,7 +5,7 @@ First everything is checked: owner of the folder, settings, text, data, changes 
 
 import logging
 import math
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -38,22 +38,36 @@ from vitrail.train.loop import AnyBatch, Callbacks, Learner, Progress, is_over, 
 from vitrail.train.optim import Optimizer
 from vitrail.train.resume import checkpoints
 from vitrail.train.resume.changes import (
+    allowing_longer,
     best_weights,
     invalidate_scores,
     newest_checkpoint,
     require_allowed_changes,
     require_resumable,
+    schedule_ended,
     setup_of,
     with_kept_donors,
 )
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
-from vitrail.train.starting.warm_start import Taken, as_trained, frozen_tensors, read_digests, require_donors, start_from, to_lines
+from vitrail.train.starting.mixing import begins_at, best_mixed, mix, shares_of, try_shares
+from vitrail.train.starting.warm_start import (
+    Taken,
+    as_trained,
+    frozen_tensors,
+    other_languages,
+    read_digests,
+    require_donors,
+    start_from,
+    to_lines,
+)
 from vitrail.train.tasks import make_task
 from vitrail.train.tasks.probes import read_probes
 from vitrail.train.tasks.validate import Validated, Validation, Watch
 
+OLD_SHARE = "old_share"
+"""Of a model: how much of it are the weights that its training started from."""
 _NOT_BEGUN = "stopped before the first step; no file was changed"
 _REFUSALS_ALLOWED = 3
 _HYPERPARAMETERS = ("betas", "eps", "weight_decay", "momentum")
@@ -109,12 +123,14 @@ def train(
                 prepared = open_data(folder / "data")
             checkpoint = newest_checkpoint(folder)
             run = _Run(config, folder, checkpoint, prepared=prepared, stop=stop, observers=(), watch=None, say=_log.debug)
-            return run.train(allow, begin=begin)
+            return run.train(allowing_longer(allow, config, checkpoint), begin=begin)
         kept = kept_fingerprint(folder, config.data)
         require_own_run(folder, inputs=stamps(config.data, gone=kept is not None))
         with FolderLock(folder):
             with stop.at_once(_NOT_BEGUN):
-                checkpoint = require_resumable(config, folder, world=ranks.world, allow=allow, kept=kept)
+                checkpoint = newest_checkpoint(folder)
+                allow = allowing_longer(allow, config, checkpoint)
+                require_resumable(config, folder, checkpoint, world=ranks.world, allow=allow, kept=kept)
                 if checkpoint is None:
                     require_donors(config)
                 run = partial(_Run, config, folder, checkpoint, stop=stop, observers=observers, watch=watch, say=say)
@@ -172,6 +188,7 @@ class _Run:
         self.taken = self._start()
         resting = as_trained(self.model, config, self.taken)
         self.optimizer = Optimizer(self.model, config.optimizer)
+        self.start = self._keep_start(checkpoint)
         self.batches = self.task.batches
         frozen = frozen_tensors(self.model, resting)
         own = unique_tensors(self.model).items() if config.train.average_decay else ()
@@ -197,6 +214,23 @@ class _Run:
         if not self.config.init:
             return {}
         return start_from(self.model, self.config, self.prepared.vocabularies, self.prepared.stores)
+
+    def _keep_start(self, checkpoint: checkpoints.Checkpoint | None) -> dict[str, Tensor]:
+        """The weights that the training started from, where they are needed later; from the checkpoint, as the other model may be gone."""
+        if not self.config.keeps_start:
+            return {}
+        start = begins_at(self.model) if checkpoint is None else checkpoint.tensors.get("start", {})
+        if not start:
+            raise UsageError(
+                "train.old_share or optimizer.l2_start in a run that was begun without",
+                expected="the settings of its start: it did not keep the weights that it started from",
+                remedy="train in a new folder",
+            )
+        start = {name: tensor.to(self.task.device) for name, tensor in start.items()}
+        if self.config.optimizer.l2_start:
+            own = unique_tensors(self.model)
+            self.optimizer.stay_near({tensor.data_ptr(): start[name] for name, tensor in own.items()})
+        return start
 
     def _known_score(self, asked: str) -> str:
         """The dev score that chooses the best model. Raises UsageError for one that this task does not have."""
@@ -228,6 +262,8 @@ class _Run:
                 self._loop(self._silent_callbacks())
             return Outcome(self.folder, self.progress, already_done=self.finished)
         begin()
+        if self.checkpoint is None:
+            self.progress.validation_due = self.config.train.validate_start and self.task.has_dev
         self._repair_model(remeasure=remeasure)
         if self.finished:
             self.say(f"training is already complete at {self._total()}: nothing to do")
@@ -274,6 +310,10 @@ class _Run:
         if remeasure:
             self.progress.forget_scores()
         # A finished run continues if its length was increased.
+        ended = schedule_ended(checkpoint, changes, steps_per_epoch=self.steps_per_epoch)
+        if ended is not None:
+            self.progress.waited = 0
+            self.progress.extended = (self.progress.step, self.progress.seconds) if ended else None
         self.finished = facts["finished"] and self._is_over()
         return remeasure
 
@@ -288,6 +328,8 @@ class _Run:
             loaded = load_folder(self.folder / "model", device=self.learner.device)
         except ModelError as error:
             self._make_model_again(error)
+            # The end is done once more: what was saved there was no plain checkpoint.
+            self.finished = self.finished and not self.config.train.old_share
             return
         if remeasure and self.task.has_dev and loaded.vocabularies.digest == self.prepared.vocabularies.digest:
             step = int(loaded.facts.get("step", 0))
@@ -305,8 +347,8 @@ class _Run:
             self._save_model(weights, values, step=step)
         except NotWritten as error:
             _log.warning("%s; it cannot be rebuilt yet: %s", reason.found, error.found)
-        else:
-            _log.warning("%s; the model was rebuilt from step %d", reason.found, step)
+            return
+        _log.warning("%s; the model was rebuilt from step %d", reason.found, step)
 
     def _measure_best(self, model: Model, *, step: int) -> dict[str, float]:
         """Score this model and record it as the best so far."""
@@ -331,7 +373,8 @@ class _Run:
         learned = sum(parameter.numel() for parameter in self.optimizer.parameters)
         parameters = f"{counts['total']:,} parameters" + (f" of which {learned:,} are trained" if learned < counts["total"] else "")
         size = f"{amount}, {parameters}, {self.steps_per_epoch:,} steps an epoch"
-        lines = [*(to_lines(self.taken) if self.taken else ()), f"{size}; {self.config.train.duration} of training on {where}"]
+        start = [*to_lines(self.taken), *other_languages(self.taken, self.task.facts)] if self.taken else []
+        lines = [*start, f"{size}; {self.config.train.duration} of training on {where}"]
         if self.task.has_dev:
             chosen = self.config.train.select == "auto" and len(self.task.scores) > 1
             other = next((name for name in self.task.scores if name != self.select), "")
@@ -425,9 +468,11 @@ class _Run:
             return False
         return True
 
-    def _save_model(self, weights: dict[str, Tensor], values: dict[str, float], *, step: int | None = None) -> None:
+    def _save_model(
+        self, weights: dict[str, Tensor], values: dict[str, float], *, step: int | None = None, more: Mapping[str, Any] | None = None
+    ) -> None:
         finite = {name: round(value, 4) for name, value in values.items() if math.isfinite(value)}
-        facts = {**self.task.facts, "step": self.progress.step if step is None else step, **finite}
+        facts = {**self.task.facts, "step": self.progress.step if step is None else step, **finite, **(more or {})}
         facts["search"] = self.config.search.model_dump(mode="json")
         facts |= {"init": {name: self.taken[name] for name in ("parts", "fresh")}} if self.taken else {}
         save_model(
@@ -472,6 +517,7 @@ class _Run:
                 "average": dict(zip(own, self.average, strict=True)) if self.average else {},
                 "optimizer": {f"{number}/{name}": tensor for number, part in enumerate(flat) for name, tensor in part.tensors.items()},
                 **({} if self.learner.carried is None else {"carried": self.learner.carried.tensors()}),
+                **({"start": self.start} if self.start else {}),
             },
             facts={
                 "setup": self.setup,
@@ -513,6 +559,7 @@ class _Run:
         self._try_mean(progress)
         if progress.validated < 0:  # no model could be written so far
             self._save_model(self._weights(), {})
+        self._mix_old()
         self._observe(Event("finished", progress.step, {"seconds": progress.seconds, "tokens": progress.tokens}))
         self._write_checkpoint(progress, finished=True)
 
@@ -531,6 +578,31 @@ class _Run:
         judged = self._validate_and_keep(weights, progress, averaged=len(paths))
         if judged.better and judged.kept:
             progress.best, progress.best_loss, progress.best_step = judged.score, judged.loss, progress.step
+
+    def _dev_figures(self, weights: dict[str, Tensor]) -> dict[str, float]:
+        """What a model with these weights has on the dev sets."""
+        if not self.task.has_dev:
+            return {}
+        model = self.task.build()
+        fill(model, weights)
+        return self.task.validate(model).values
+
+    def _mix_old(self) -> None:
+        """Put a share of the old weights into the run's model (`train.old_share`), unless it has one already."""
+        asked = self.config.train.old_share
+        loaded = load_folder(self.folder / "model", device=self.learner.device) if asked else None
+        if loaded is None or OLD_SHARE in loaded.facts:
+            return
+        new = unique_tensors(loaded.model)
+        with self.stop.at_once(stopping_place(self.progress, saved=True)):
+            found = try_shares(self.start, new, shares_of(asked), self._dev_figures)
+        for share, values in found:
+            self._observe(Event("mixed", self.progress.step, {OLD_SHARE: share, **values}))
+        best = best_mixed(found, select=self.select) if len(found) > 1 else found[0]
+        chosen = f" of {len(found)} shares, by the mean of the dev sets" if len(found) > 1 else ""
+        option = f"[--set train.old_share={best.share:g}]"
+        self.say(f"the model is {best.share:.0%} old weights and {1 - best.share:.0%} new ones{chosen}  {option}")
+        self._save_model(mix(self.start, new, best.share), best.values, step=int(loaded.facts["step"]), more={OLD_SHARE: best.share})
 
 
 class _Judged(NamedTuple):

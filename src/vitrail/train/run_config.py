@@ -1,6 +1,6 @@
 """All settings of a training, in one frozen object."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,11 @@ class TrainConfig(Config):
     """At the end, also try the mean of this many checkpoints, and keep it where its dev score is better. 0: do not."""
     average_which: Literal["last", "best"] = "last"
     """Which checkpoints the mean is taken of."""
+    old_share: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
+    """Of a training that started from another model: at the end the model becomes share * old + (1 - share) * new weights, which gives back
+    some of what was forgotten. auto: of 0, 0.2 .. 0.8 the share with the best mean score over the dev sets. 0: the new weights alone."""
+    validate_start: bool = False
+    """Score the model before the first step, too. It stays the run's model where no later one is better on the dev set."""
     validate_every: Interval = Interval(amount=1, unit="epochs", share=0.25)
     """How often the dev set is scored and translated: "1 epochs", "500 steps", "5 minutes"; with ", at most 25%", a short training has four
     validations, too. 0: only at the end."""
@@ -116,6 +121,28 @@ class RunConfig(Config):
                 remedy="--init all=FOLDER; or --set lora.rank=0 trains the model itself",
             )
         return self
+
+    @model_validator(mode="after")
+    def _old_weights(self) -> "RunConfig":
+        named = {"optimizer.l2_start": self.optimizer.l2_start, "train.old_share": self.train.old_share}
+        for name, value in named.items():
+            if value and not self.init:
+                raise UsageError(f"{name} = {value} without init: there are no old weights", remedy="--from FOLDER")
+            if value and self.lora.rank:
+                found = f"{name} = {value} with lora.rank = {self.lora.rank}"
+                raise UsageError(found, expected="one of the two: adapters leave old weights as they are")
+        if self.train.old_share == "auto" and not (isinstance(self.data, DataConfig) and self.data.further_dev):
+            raise UsageError(
+                "train.old_share = auto with one dev set: it would always choose by the new text alone",
+                expected="a dev set of the old text beside that of the new",
+                remedy="--dev new.tsv,name=new --dev old.tsv,name=old; or a share, such as --set train.old_share=0.3",
+            )
+        return self
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether the weights that the training started from are needed later on."""
+        return bool(self.optimizer.l2_start or self.train.old_share)
 
     @model_validator(mode="after")
     def _one_task(self) -> "RunConfig":

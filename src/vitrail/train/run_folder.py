@@ -1,6 +1,7 @@
 """The run directory: the names of its files, and how each is recognised.
 
 runs/en-fr/  config.toml  choices.json  log.txt  metrics.jsonl  samples.jsonl  film.jsonl  scores.json  test.translated
+             start.json  gains.json
              data/  state/  model/  bad_batches/  tensorboard/  .lock
 
 A process that trains or prepares there has the lock of the folder; data/, state/ and model/ belong to it.
@@ -17,7 +18,7 @@ from vitrail.config import build, read_toml, to_toml
 from vitrail.data.any_config import AnyData
 from vitrail.data.preparing.fingerprints import input_files
 from vitrail.data.preparing.holder import holds_comparison
-from vitrail.data.preparing.paths import find_texts
+from vitrail.data.preparing.paths import find_texts, with_full_names
 from vitrail.data.preparing.prepared import is_prepared, open_data
 from vitrail.errors import UsageError, VitrailError
 from vitrail.files import Recognise, holds, is_json_with, is_log_with, is_published, require_folder, require_own, start_of
@@ -72,7 +73,8 @@ def kept_fingerprint(folder: Path, data: AnyData) -> dict[str, Any] | None:
         return None
     try:
         own = build(type(data), find_texts(read_toml(folder / CONFIG), folder)["data"], origin=str(folder / CONFIG))
-        return open_data(folder / "data").fingerprint if own.texts() == data.texts() else None
+        same = with_full_names(own).texts() == with_full_names(data).texts()
+        return open_data(folder / "data").fingerprint if same else None
     except (VitrailError, KeyError):
         return None
 
@@ -121,6 +123,8 @@ _FILES: dict[str, Recognise] = {
     "log.txt": holds(b" INFO "),
     "scores.json": is_json_with("step", "lines"),
     "test.translated": lambda path: is_json_with("step", "lines")(path.with_name("scores.json")),
+    "start.json": is_json_with("of", "model", "translations"),
+    "gains.json": is_json_with("decided_by", "lines", "sets"),
     "process.json": is_json_with("peak_memory_bytes", "error"),
     "bad_batches": _holds_batches,
     "tensorboard": lambda path: path.is_dir() and any(path.glob("events.out.tfevents.*")),

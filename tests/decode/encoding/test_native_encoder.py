@@ -115,7 +115,7 @@ def test_many_random_models_read_as_torch_does() -> None:
 PLAIN = {"width": 40, "heads": 4, "feed_forward": 72, "encoder_layers": 2, "activation": "swiglu"}
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_a_result_depends_on_nothing_but_its_text(pooling: str, precision: Precision) -> None:
     """To the last bit: alone, in any order, in large and small groups, with any number of threads."""
@@ -152,7 +152,7 @@ def test_8_bits_are_near_32() -> None:
 GUARD = 64
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 @pytest.mark.parametrize("seed", range(6))
 def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -> None:
     """Every array stands between guards, which are as they were after the call."""
@@ -178,7 +178,7 @@ def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -
         assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all()
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
 def test_what_is_no_number_is_an_error(precision: Precision) -> None:
     stored = random_model({**PLAIN, "kind": "masked-language", "norm": "rms"}, seed=2)
     stored.tensors["encoder.0.residual_1.norm.norm.weight"][:] = 3e38

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,10 +14,12 @@ from vitrail.data.vocabularies.subwords import Vocabularies, WordVocabulary
 from vitrail.decode.engines import native_engine
 from vitrail.decode.engines.native_engine import NativeEngine
 from vitrail.decode.engines.torch import TorchEngine
+from vitrail.decode.search.beams import Observation
+from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
-from vitrail.errors import UsageError
+from vitrail.errors import ModelError, UsageError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.recurrent import RecurrentConfig
@@ -27,9 +30,9 @@ WORDS = "a b c d e f g h"
 TEXTS = ["a b c", "h g", "b. c d!", "", "x unknown y", "a a a a"]
 
 
-def _save(folder: Path, config: TransformerConfig | RecurrentConfig) -> Path:
-    torch.manual_seed(0)
-    vocabulary = WordVocabulary.train([WORDS], size=20)
+def _save(folder: Path, config: TransformerConfig | RecurrentConfig, *, words: str = WORDS, seed: int = 0) -> Path:
+    torch.manual_seed(seed)
+    vocabulary = WordVocabulary.train([words], size=20)
     both = Vocabularies(vocabulary, vocabulary, joint=True)
     model = build_model(config, both)
     save_model(folder, tensors=unique_tensors(model), config=config, vocabularies=both, facts={"search": {"beams": 2}})
@@ -60,27 +63,53 @@ def test_other_models_are_computed_by_torch(transformer: Path, recurrent: Path) 
     one = Translator.load(recurrent)
     assert type(one.engine) is TorchEngine
     assert one.engine.describe(one.search) == "torch (not native: a model of kind recurrent is computed by torch)"
-    two = Translator.load(transformer, transformer)
-    assert two.engine.describe(two.search) == "torch (not native: it has no ensembles)"
-    for folders in ((recurrent,), (transformer, transformer)):
-        with pytest.raises(UsageError, match="engine native: "):
-            Translator.load(*folders, engine="native")
+    with pytest.raises(UsageError, match="engine native: "):
+        Translator.load(recurrent, engine="native")
+    two = Translator.load(transformer, recurrent)
+    assert two.engine.describe(two.search) == "torch (not native: a model of kind recurrent is computed by torch)"
+
+
+def test_models_of_different_vocabularies_are_no_ensemble(transformer: Path, tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    other = _save(tmp_path / "other", TransformerConfig(encoder_layers=1, decoder_layers=1, width=16), words="a b c d")
+    with pytest.raises(ModelError, match="one and the same vocabulary"):
+        Translator.load(transformer, other, engine="native")
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "sampling": {"search": SearchConfig(n_best=2, sampling=SamplingConfig(top_p=0.8))},
+    "prefix": {"constraints": TextConstraints(prefix="b")},
+    "words": {"constraints": TextConstraints(forbidden=["a"], forced=["h g", "d"])},
+    "n-best words": {"constraints": TextConstraints(forced=["d"]), "search": SearchConfig(beams=3, n_best=3)},
+}
+
+
+@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_requests_of_every_kind_are_served_as_by_torch(transformer: Path, tmp_path: Path, kind: str, models: int) -> None:
+    pytest.importorskip("numba")
+    folders = [transformer, _save(tmp_path / "second", TransformerConfig(encoder_layers=2, decoder_layers=1, width=24, heads=2), seed=1)]
+    exact = TranslateConfig(precision="fp32")
+    native, by_torch = (Translator.load(*folders[:models], engine=name, config=exact) for name in ("native", "torch"))
+    assert native.engine.describe(native.search, constrained=True) == "native (fp32)"
+    for ours, theirs in zip(native.translate(TEXTS, **REQUESTS[kind]), by_torch.translate(TEXTS, **REQUESTS[kind]), strict=True):
+        assert [one.text for one in ours.alternatives] == [one.text for one in theirs.alternatives]
+        assert [one.score for one in ours.alternatives] == pytest.approx([one.score for one in theirs.alternatives], abs=1e-4)
 
 
 def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> None:
     pytest.importorskip("numba")
     auto, alone, torch_only = (Translator.load(transformer, engine=name) for name in ("auto", "native", "torch"))
     assert type(auto.engine) is NativeEngine and auto.engine.describe(auto.search) == "native (int8)"
-    drawn = SearchConfig(sampling=SamplingConfig())
-    assert auto.engine.describe(drawn) == "torch (native has no sampling)"
-    assert "forbidden" in auto.engine.describe(auto.search, constrained=True)
-    assert auto.translate(TEXTS, search=drawn) == torch_only.translate(TEXTS, search=drawn)
-    words = TextConstraints(prefix="b")
-    assert auto.translate(TEXTS, constraints=words) == torch_only.translate(TEXTS, constraints=words)
-    with pytest.raises(UsageError, match="engine native has no sampling"):
-        alone.translate(TEXTS, search=drawn)
-    with pytest.raises(UsageError, match="engine native has no prefixes"):
-        alone.translate(TEXTS, constraints=words)
+    seen: list[Observation] = []
+    expected = torch_only.translate_parts(TEXTS[0]).translation
+    assert auto.translate_parts(TEXTS[0], observe=seen.append).translation == expected and seen
+    with pytest.raises(UsageError, match="engine native has no observation of its steps"):
+        alone.translate_parts(TEXTS[0], observe=seen.append)
+    stopped = [Query(longest=5, stop=lambda tokens: True)]
+    assert auto.engine.search([(4,)], stopped, config=auto.search) == torch_only.engine.search([(4,)], stopped, config=auto.search)
+    with pytest.raises(UsageError, match="engine native has no stop rules"):
+        alone.engine.search([(4,)], stopped, config=alone.search)
 
 
 @pytest.mark.parametrize("n_best", [1, 3])

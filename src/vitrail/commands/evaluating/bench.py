@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from vitrail.commands.inspecting.experiment import EXPERIMENTS
 from vitrail.commands.shared import console
+
+if TYPE_CHECKING:
+    from vitrail.bench.translating.beside_work import BusyTranslation
+    from vitrail.bench.translating.tuning import Wanted
 
 bench = typer.Typer(name="bench", help="Measure speed, against others and against promises.", no_args_is_help=True)
 
@@ -83,6 +87,41 @@ def bench_train(
     console.show(report.to_json() if json else report.to_text())
 
 
+@dataclass(frozen=True)
+class Beside:
+    """How a model translates, and beside what."""
+
+    beams: Annotated[str, typer.Option(metavar="N[,N]", help="Beams; 1 is greedy.")] = "1,5"
+    threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")] = 0
+    peers: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Environments of other toolkits: benchmarks/environments.sh.", show_default=False),
+    ] = None
+    only: Annotated[
+        str, typer.Option(metavar="NAME[,NAME]", help="These systems alone, and our torch, such as native,huggingface.", show_default=False)
+    ] = ""
+
+    def wanted(self, model: Path, *, alone: bool = False) -> "Wanted":
+        """See `tuning.Wanted`. Raises UsageError."""
+        from vitrail.bench.translating.tuning import Wanted
+        from vitrail.errors import UsageError
+        from vitrail.runtime.cores import usable_cores
+
+        if not all(part.strip().isdecimal() and int(part) for part in self.beams.split(",")):
+            raise UsageError(f"--beams {self.beams}", expected="whole numbers with commas between them, such as 1,5")
+        only = [part.strip() for part in self.only.split(",") if part.strip()]
+        beams = [int(part) for part in self.beams.split(",")]
+        return Wanted(model, beams, self.threads or usable_cores(), self.peers, only, alone)
+
+
+def read_first(path: Path, limit: int) -> list[str]:
+    """The first lines of a file."""
+    from itertools import islice
+
+    with path.open(encoding="utf-8") as text:
+        return [line.rstrip("\n") for line in islice(text, limit)]
+
+
 @bench.command("busy")
 @console.with_groups
 def bench_busy(
@@ -94,12 +133,22 @@ def bench_busy(
     spin_counts: Annotated[
         str, typer.Option("--spin-counts", metavar="N[,N]", help="Other settings of GOMP_SPINCOUNT to measure too.", show_default=False)
     ] = "",
+    translate: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Translate with this model instead of training.", show_default=False)
+    ] = None,
+    source: Annotated[Path | None, typer.Option(metavar="FILE", help="Sentences for --translate.", show_default=False)] = None,
+    only: Annotated[str, typer.Option(metavar="NAME[,NAME]", help="Systems for --translate, and our torch.")] = "native int8",
     json: console.Json = False,
 ) -> None:
     """Training speed on a quiet machine and beside another busy process, with OpenMP's default wait policy and with Vitrail's.
 
-    The busy process is started and ended here. Takes two minutes; nothing else should run meanwhile.
+    The busy process is started and ended here. Takes two minutes; nothing else should run meanwhile. With --translate: the share of its
+    speed that a translation keeps.
     """
+    if translate is not None:
+        report = _busy_translation(translate, source, only=only, threads=workload.threads, busy=busy, seconds=seconds, repeats=repeats)
+        console.show(report.to_json() if json else report.to_text())
+        return
     from vitrail.bench.busy import measure_busy_training, read_counts
 
     report = measure_busy_training(
@@ -113,6 +162,19 @@ def bench_busy(
         say=console.say,
     )
     console.show(report.to_json() if json else report.to_text())
+
+
+def _busy_translation(
+    model: Path, source: Path | None, *, only: str, threads: int, busy: int | None, seconds: float, repeats: int
+) -> "BusyTranslation":
+    from vitrail.bench.translating.beside_work import measure_busy_translation
+    from vitrail.errors import UsageError
+
+    if source is None:
+        raise UsageError("--translate without --source", expected="--source FILE")
+    wanted = Beside(beams="5", threads=threads, only=only).wanted(model)
+    texts = read_first(source, 1000)
+    return measure_busy_translation(wanted, texts, busy_threads=busy or threads, seconds=seconds, repeats=repeats, say=console.say)
 
 
 @bench.command("language")
@@ -213,7 +275,7 @@ def bench_start(
     repeats: Annotated[int, typer.Option(min=1, help="New processes of each command.")] = 5,
     json: console.Json = False,
 ) -> None:
-    """Time to start: `import vitrail`, `vitrail --help`, and word vectors with their compilation, each with its limit."""
+    """Time to start: `import vitrail`, `vitrail --help`, a translated line, word vectors with their compilation, each with its limit."""
     from vitrail.bench.start import measure_start_time
 
     report = measure_start_time(repeats=repeats)
@@ -298,43 +360,60 @@ def bench_dictionary(
 
 
 @bench.command("translate")
+@console.with_groups
 def bench_translate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
+    *,
     source: Annotated[Path, typer.Option(metavar="FILE", help="Sentences to translate, one a line.")],
+    beside: Beside,
     reference: Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, for BLEU.", show_default=False)] = None,
     limit: Annotated[int, typer.Option(min=1, help="Sentences at most.")] = 1000,
-    beams: Annotated[str, typer.Option(metavar="N[,N]", help="Beams; 1 is greedy.")] = "1,5",
-    threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")] = 0,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
     json: console.Json = False,
 ) -> None:
-    """Translation speed, text to text: the native engine in each precision, torch, and CTranslate2 where it is installed.
+    """Translation speed, text to text: the native engine in each precision, torch, and other toolkits at their best settings.
 
-    Also the time of one sentence, how many translations equal those of torch, and BLEU.
+    CTranslate2 is measured where it is installed beside Vitrail, others with --peers. Each system has a process of its own; settings are
+    found by trying. Also how many translations equal those of torch, and BLEU.
     """
-    from itertools import islice
-
     from vitrail.bench.translating.compare import compare_engines
-    from vitrail.errors import UsageError
 
-    if not all(part.strip().isdecimal() and int(part) for part in beams.split(",")):
-        raise UsageError(f"--beams {beams}", expected="whole numbers with commas between them, such as 1,5")
+    references = [] if reference is None else read_first(reference, limit)
+    report = compare_engines(beside.wanted(model), read_first(source, limit), references=references, repeats=repeats, say=console.say)
+    console.show(report.to_json() if json else report.to_text())
 
-    def lines(path: Path | None) -> list[str]:
-        if path is None:
-            return []
-        with path.open(encoding="utf-8") as text:
-            return [line.rstrip("\n") for line in islice(text, limit)]
 
-    report = compare_engines(
-        model,
-        texts=lines(source),
-        references=lines(reference),
-        beams=[int(part) for part in beams.split(",")],
-        threads=threads,
-        repeats=repeats,
-        say=console.say,
-    )
+@bench.command("latency")
+@console.with_groups
+def bench_latency(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
+    *,
+    source: Annotated[Path, typer.Option(metavar="FILE", help="Sentences to translate, one a line.")],
+    beside: Beside,
+    limit: Annotated[int, typer.Option(min=2, help="Sentences at most.")] = 200,
+    json: console.Json = False,
+) -> None:
+    """Time of one sentence at a time: median and 90th percentile of each system, with its best number of threads."""
+    from vitrail.bench.translating.latency import measure_latency
+
+    report = measure_latency(beside.wanted(model, alone=True), read_first(source, limit), say=console.say)
+    console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("lines")
+def bench_lines(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
+    source: Annotated[Path, typer.Option(metavar="FILE", help="Text of which the lines are taken, again and again.")],
+    lines: Annotated[int, typer.Option(min=2, help="Lines to translate.")] = 100_000,
+    beams: Annotated[int | None, typer.Option(min=1, help="Beams; 1 is greedy.", show_default="the model's")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")] = 0,
+    json: console.Json = False,
+) -> None:
+    """Rate and memory of `vitrail translate` on very many lines, and its rate as a share of its engine's own."""
+    from vitrail.bench.translating.many_lines import measure_lines
+
+    search = {} if beams is None else {"beams": beams}
+    report = measure_lines(model, read_first(source, lines), lines=lines, search=search, threads=threads, say=console.say)
     console.show(report.to_json() if json else report.to_text())
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from vitrail.evaluation.scores import Recipe
 
 
+TEST, DEV = "test", "dev"
+
+
 @dataclass(frozen=True)
 class Files:
     """What translations are held against."""
@@ -33,6 +36,10 @@ class Files:
         Path | None,
         typer.Option(metavar="FILE", help="Lowercased, tokenised references, for a figure like published ones.", show_default=False),
     ] = None
+    on: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="The set of a run to score it on: dev, or the name of another dev set.", show_default="test"),
+    ] = ""
     examples: Annotated[
         str, typer.Option(metavar="FILE[,FILE]", help="Of a classifier: texts with their labels, as for train.", show_default=False)
     ] = ""
@@ -74,8 +81,8 @@ def evaluate(
     """Score translations: BLEU, chrF and TER with 95 % intervals and signatures.
 
     vitrail evaluate output.fr --reference right.fr, or vitrail evaluate runs/en-fr --source test.en --reference test.fr.
-    A run without files is scored on its own test set. Of a language model: perplexity, on its own test text or on
-    --source FILE; of an autoencoder: how many lines it gives back exactly.
+    A run without files is scored on its own test set, or with --on NAME on one of its dev sets. Of a language model:
+    perplexity, on its own test text or on --source FILE; of an autoencoder: how many lines it gives back exactly.
     Of a classifier: accuracy, F1 and Matthews' correlation with 95 % intervals, and confusions, also on --examples FILE.
     """
     from vitrail.languages import parse_language
@@ -89,6 +96,8 @@ def evaluate(
             raise UsageError(f"{hypothesis}: a classifier", expected="--examples FILE alone, or no file: its own test set")
         _measure_labels(hypothesis, files.examples, scores.bootstrap, machine, json=json)
         return
+    if files.on and not hypothesis.is_dir():
+        raise UsageError(f"--on {files.on} with {hypothesis}", expected="the folder of a run")
     if files.examples:
         raise UsageError(f"--examples {files.examples} with {hypothesis}", expected="the folder of a classifier")
     if not hypothesis.is_dir():
@@ -115,8 +124,10 @@ class Translating(NamedTuple):
 
 def _score_model(model: Path, files: Files, scores: Scores, *, output: Path | None, translating: Translating) -> "Evaluation":
     if files.source is None and not files.reference:
-        source, references = own_test(model)
+        source, references = own_set(model, files.on or TEST)
         files = replace(files, source=source, reference=references)
+    elif files.on:
+        raise UsageError(f"--on {files.on} with files", expected="a set of the run, or files")
     if files.source is None:
         raise UsageError(f"{model}: a model, but no --source to translate", remedy="add --source FILE")
     recipe = scores.recipe()
@@ -202,11 +213,20 @@ def _measure_labels(folder: Path, examples: str, bootstrap: int, machine: consol
     console.show(found.to_json() if json else found.to_text())
 
 
-def own_test(folder: Path) -> tuple[Path, list[Path]]:
-    """The test set that a run holds. Raises UsageError where it has none."""
-    source, target = folder / "data" / "test.source", folder / "data" / "test.target"
+def own_set(folder: Path, name: str) -> tuple[Path, list[Path]]:
+    """A set that a run holds: test, dev, or another dev set by its name. Raises UsageError where it has none of that name."""
+    from vitrail.data.preparing.prepared import INDEX, more_dev_name, open_prepared
+
+    data, file = folder / "data", name
+    if name not in (TEST, DEV):
+        known = list(open_prepared(data).more_dev) if (data / INDEX).exists() else []
+        if name not in known:
+            own = [one for one in (TEST, DEV) if (data / f"{one}.source").exists()]
+            raise UsageError(f"{folder}: has no set {name!r}", expected=" or ".join([*own, *known]) or "a run with a test or dev set")
+        file = more_dev_name(known.index(name))
+    source, target = data / f"{file}.source", data / f"{file}.target"
     if not (source.exists() and target.exists()):
-        raise UsageError(f"{folder}: has no test set of its own", expected="--source FILE --reference FILE")
+        raise UsageError(f"{folder}: has no {name} set of its own", expected="--source FILE --reference FILE")
     return source, [target]
 
 

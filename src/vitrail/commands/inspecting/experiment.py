@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 experiment = typer.Typer(
     name="experiment",
-    help="Show the problems that attention and gates solve: memory, gradients, one vector, length, norms, reconstruction.",
+    help="Show the problems that attention and gates solve: memory, gradients, one vector, length, norms, reconstruction, finetune.",
     no_args_is_help=True,
 )
 
@@ -238,8 +238,79 @@ def reconstruction(
     console.show(report.to_json() if json else report.to_text())
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """What the ways to fine-tune are held against each other by."""
+
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way, numbered from 1.")] = 2
+    old_part: Annotated[float, typer.Option(help="How much of the mixture is old text.")] = 0.5
+    l2: Annotated[float, typer.Option(help="L2 to the old weights: optimizer.l2_start.")] = 0.01
+    rank: Annotated[int, typer.Option(min=1, help="Of low-rank adapters.")] = 8
+    beams: Annotated[int, typer.Option(min=1, help="Of the translations that are scored.")] = 1
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help='A setting of every training, such as train.patience=3; train.duration="300 steps" is that of fine-tunings alone.',
+            show_default=False,
+        ),
+    ] = None
+
+
+@console.with_groups
+def finetune(
+    *,
+    start: Annotated[Path, typer.Option("--from", metavar="RUN", help="The old model.")],
+    corpus: Annotated[str, typer.Option("--corpus", metavar="FILE,FILE", help="The new text, in the form of `vitrail train`.")],
+    dev: Annotated[str, typer.Option("--dev", metavar="FILE,FILE", help="Its dev set.")],
+    test: Annotated[str, typer.Option("--test", metavar="FILE,FILE", help="Its test set.")],
+    old: Annotated[str, typer.Option("--old", metavar="FILE,FILE", help="Text of the old model, to mix in.")],
+    old_test: Annotated[
+        str, typer.Option("--old-test", metavar="FILE,FILE", help="The old test set.", show_default="that of the old model's run")
+    ] = "",
+    tuning: Tuning,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Of the study: its runs, and finetune.json.")],
+    json: console.Json = False,
+) -> None:
+    """What does fine-tuning give and take? From scratch, plain, with old text mixed in, averaged, L2 to the old weights, LoRA.
+
+    BLEU on the test sets of the new and the old text, with paired intervals. Called again, it goes on where it was stopped.
+    """
+    from vitrail.commands.shared.data_options import parse_corpus
+    from vitrail.config import parse_override
+    from vitrail.files import is_json_with, require_own, write_file
+
+    places = {output / "finetune.json": is_json_with("pairs", "facts", "points")}
+    require_own(places, what="the report")
+    from vitrail.experiments.finetuning.study import TuningPlan, own_test_of, run_tuning_experiment
+
+    named = {"--corpus": corpus, "--dev": dev, "--test": test, "--old": old}
+    new, held, scored, general = (parse_corpus(text, option=option) for option, text in named.items())
+    old_scored = parse_corpus(old_test, option="--old-test") if old_test else own_test_of(start)
+    plan = TuningPlan(
+        start,
+        new,
+        held,
+        scored,
+        general,
+        old_scored,
+        seeds=tuning.seeds,
+        old_part=tuning.old_part,
+        l2=tuning.l2,
+        rank=tuning.rank,
+        beams=tuning.beams,
+        settings=tuple(parse_override(one) for one in tuning.settings or ()),
+    )
+    report = run_tuning_experiment(plan, output, say=console.say)
+    for path in places:
+        write_file(path, report.to_json().encode())
+        console.say(f"wrote {path}")
+    console.show(report.to_json() if json else report.to_text())
+
+
 EXPERIMENTS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (lag, gradients, bottleneck, length, norms, reconstruction)
+    function.__name__: function for function in (lag, gradients, bottleneck, length, norms, reconstruction, finetune)
 }
 for _name, _study in EXPERIMENTS.items():
     experiment.command(_name)(_study)

@@ -34,7 +34,8 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "native", "torch"]
 Engine = Annotated[EngineName, typer.Option(help="What computes: compiled code, torch, or the first that can.")]
 Precision = Annotated[
-    Literal["int8", "fp32"], typer.Option(help="Numbers of the native engine's matrices: int8 is the fastest, fp32 as exact as torch.")
+    Literal["int8", "bf16", "fp32"],
+    typer.Option(help="Numbers of the native engine's matrices: int8 is the fastest, bf16 more exact, fp32 as exact as torch."),
 ]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 NoRepeat = Annotated[

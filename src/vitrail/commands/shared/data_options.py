@@ -50,7 +50,7 @@ class TextOptions:
             "--corpus",
             metavar=_TEXT_FORM,
             help="A TSV, CSV, JSON, JSONL, TMX, PO or XLIFF file, or two plain files; then what is to be said of it: format=tsv,"
-            " columns=3:4, languages=en:fr, name=web, weight=3, holdout=no. Given several times: corpora are mixed.",
+            " columns=3:4, languages=en:fr, name=web, weight=3, holdout=no, tag=<2fr>. Given several times: corpora are mixed.",
             show_default=False,
         ),
     ] = None
@@ -160,7 +160,7 @@ def _pair(source_option: str, source: Path | None, target_option: str, target: P
 
 # ---- FILE[,FILE][,KEY=VALUE...] ------------------------------------------------------------------------------------------------
 
-CORPUS_KEYS = ("format", "columns", "delimiter", "languages", "name", "weight", "holdout")
+CORPUS_KEYS = ("format", "columns", "delimiter", "languages", "name", "weight", "holdout", "tag")
 _SETTING = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 _FORM = "FILE[,FILE][,KEY=VALUE...], where KEY is one of " + " ".join(CORPUS_KEYS)
 

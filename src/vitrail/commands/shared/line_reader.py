@@ -37,19 +37,25 @@ class LineReader:
         self.not_utf8: list[int] = []
         """Numbers of lines with bytes that are not UTF-8. Complete at the end."""
         self._strange: list[bytes] = []
+        self._answered, self._seconds, self._begun, self._waited = 0, 0.0, 0.0, 0.0
 
     def portions(self) -> Iterator[list[str]]:
         """The lines in order. If reading fails, raises DataError after the lines before the error."""
         Thread(target=self._read, daemon=True).start()
         size = _FIRST_LINES
+        self._begun = time.monotonic()
         while portion := self._take(size):
-            begun = time.monotonic()
             yield portion
-            if len(portion) == size:
-                wanted = size * _SECONDS / max(time.monotonic() - begun, 1e-3)
+            if len(portion) == size and self._answered:
+                # Portions are read ahead of the answers, so that the pace is that of the answers.
+                wanted = self._answered * _SECONDS / max(self._seconds, 1e-3)
                 size = min(_MOST_LINES, 2 * size, max(1, int(wanted)))
         if self._error is not None:
             raise self._error
+
+    def answered(self, done: int) -> None:
+        """Take note that so many lines are translated: later portions are as many as a few seconds can translate."""
+        self._answered, self._seconds = done, time.monotonic() - self._begun - self._waited
 
     def unanswered(self, done: int) -> bool:
         """Whether more lines have been read than the `done` translated ones."""
@@ -90,7 +96,9 @@ class LineReader:
         portion: list[str] = []
         characters = 0
         with self._change:
+            began = time.monotonic()
             self._change.wait_for(lambda: self._waiting or self._ended)
+            self._waited += time.monotonic() - began
             while self._waiting and len(portion) < most and characters < _MOST_CHARACTERS:
                 portion.append(self._waiting.popleft())
                 characters += len(portion[-1])

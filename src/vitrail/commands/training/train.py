@@ -41,6 +41,19 @@ class Training:
             show_default=False,
         ),
     ] = None
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="FOLDER",
+            help="Fine-tune the model of a run or a model folder: its weights, architecture and vocabulary, with settings for new text.",
+            show_default=False,
+        ),
+    ] = None
+    freeze: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PART", help="With --from: leave encoder, decoder or embeddings as they are.", show_default=False),
+    ] = None
     allow_change: Annotated[
         list[str] | None,
         typer.Option(
@@ -58,6 +71,8 @@ class Training:
 
         found = [Override(("preset",), self.preset)] if self.preset else []
         found += [Override(("init",), [read_part(text) for text in self.init])] if self.init else []
+        found += [Override(("from",), str(self.start))] if self.start is not None else []
+        found += [Override(("freeze",), list(self.freeze))] if self.freeze else []
         return found + ([Override(("train", "duration"), self.duration)] if self.duration else [])
 
 
@@ -85,14 +100,15 @@ def train(
     Text and labels for a classifier: vitrail train --text a.txt --labels labels.txt -o runs/a, or --examples a.tsv.
     What is not set is chosen from the text, and reported.
     To start from other models: --init encoder=runs/bert --init decoder=runs/gpt.
+    To fine-tune one: --from runs/a --source new.en --target new.fr -o runs/b.
     Run the same command again to resume a stopped run.
     """
     request = make_request(texts, settings, more=training.overrides())
     result = run_with_display(request, output, training)
     if json:
         console.show_json(result)
-    elif "test" in result:
-        console.write_lines(result["test"]["lines"])
+    else:
+        console.write_lines([line for name in ("test", "gains") if name in result for line in result[name]["lines"]])
 
 
 def run_with_display(request: "Request", folder: Path, training: Training) -> dict[str, Any]:
@@ -110,9 +126,10 @@ def run_with_display(request: "Request", folder: Path, training: Training) -> di
         observers.append(display.observe)
         watch = Recorder() if training.film else None
         done = run_training(request, folder, allow=allow, observers=observers, watch=watch, say=display.say, begin=display.keep)
-        for line in done.test["lines"] if done.test else []:
+        found = {name: value for name, value in (("test", done.test), ("gains", done.gains)) if value}
+        for line in (line for value in found.values() for line in value["lines"]):
             display.note(line)
-    return _facts(done.outcome) | ({"test": done.test} if done.test else {})
+    return _facts(done.outcome) | found
 
 
 def _facts(outcome: "Outcome") -> dict[str, Any]:

@@ -1,8 +1,10 @@
 """vitrail translate: lines in, lines out, in their order."""
 
+import gc
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -84,6 +86,8 @@ def translate(
     translator.engine.announce(adapted, constrained=constrained, say=console.say)
     if source == Path("-") and sys.stdin is not None and sys.stdin.isatty():  # pyright: ignore[reportUnnecessaryComparison]  None: closed
         console.say("type a line to translate it; Ctrl-D ends")
+    # What is loaded stays until the end: looking through it for garbage again and again would double the time of reading lines.
+    gc.freeze()
     feed = LineReader(source)
     if columns.alignment:
         answers = aligned(translator, feed.portions(), folder=models[0], search=adapted, constraints=constraints)
@@ -119,6 +123,7 @@ def _write(
             for found, links in answers:
                 writer.write(columns.of(found, number=writer.done + 1, links=links))
                 advance(writer.done)
+                feed.answered(writer.done)
                 if found.truncated or found.cut:
                     doubtful.append(writer.done)
     except KeyboardInterrupt:
@@ -207,7 +212,7 @@ def aligned(
     heads = heads_for(translator, folder)
     console.say(f"alignment: {heads.how}")
     aligner = Aligner(translator, heads)
-    sizes: list[int] = []
+    sizes: deque[int] = deque()
 
     def counted() -> Iterator[list[str]]:
         for portion in portions:
@@ -216,7 +221,7 @@ def aligned(
 
     stream = translator.translate_portions(counted(), search=search, constraints=constraints)
     for first in stream:
-        batch = [first, *islice(stream, sizes[-1] - 1)]
+        batch = [first, *islice(stream, sizes.popleft() - 1)]
         listed = [[replace(found, text=one.text, segments=one.segments) for one in found.alternatives] or [found] for found in batch]
         links = iter(aligner.align_translations([one for ones in listed for one in ones]))
         for found, ones in zip(batch, listed, strict=True):

@@ -68,7 +68,7 @@ def check_texts(config: DataConfig, *, say: Callable[[str], None]) -> None:
             _require_words(sample, side, looks, words_wanted=config.subwords.kind == "word", say=say)
         _tell_copies(sample, say=say)
     _check_codes(samples[0], config.languages, say=say)
-    for sample in samples[1:]:
+    for sample in (sample for sample in samples[1:] if sample.text.tag == samples[0].text.tag):
         _compare(sample, samples[0], say=say)
 
 

@@ -86,12 +86,12 @@ def ends_in_word(text: str) -> bool:
 
 def encodable(text: str) -> str:
     """Replace lone surrogates (bytes that were not UTF-8) by U+FFFD, as any reader of UTF-8 does."""
-    return _SURROGATES.sub("\ufffd", text)
+    return text if text.isprintable() else _SURROGATES.sub("\ufffd", text)
 
 
 def plain(text: str) -> str:
     """Turn control characters and line breaks of every kind into spaces: sentences have none."""
-    return _LEGACY_CONTROLS.sub(" ", text)
+    return text if text.isprintable() else _LEGACY_CONTROLS.sub(" ", text)
 
 
 class Normalisation(NamedTuple):

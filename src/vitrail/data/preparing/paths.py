@@ -14,12 +14,13 @@ from vitrail.data.text_config import TextFile
 DataT = TypeVar("DataT", bound=AnyData)
 AnyText = TypeVar("AnyText", bound=ParallelText | TextFile)
 _VOCABULARIES = ("taken_from", "source_from", "target_from")
+_TEXTS = ("dev", "test", "old_dev")
 _LISTS = (*LISTS.values(), "more_dev")
 
 
 def with_full_names(config: DataT) -> DataT:
     """The same with absolute file names, so that they are found from any folder."""
-    changed: dict[str, Any] = {name: _in_full(text) for name in ("dev", "test") if (text := getattr(config, name)) is not None}
+    changed: dict[str, Any] = {name: _in_full(text) for name in _TEXTS if (text := getattr(config, name, None)) is not None}
     several = {name: tuple(map(_in_full, texts)) for name in _LISTS if (texts := getattr(config, name, None)) is not None}
     named = {name: full_name(folder) for name in _VOCABULARIES if (folder := getattr(config.subwords, name)) is not None}
     return config.model_copy(update=changed | several | {"subwords": config.subwords.model_copy(update=named)})
@@ -52,6 +53,7 @@ def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     for name in _LISTS:
         if isinstance(parts.get(name), list):
             parts[name] = [_found(text, folder) for text in parts[name]]
+    # Not that of an old model: each run has files of the same names itself, and what is prepared holds it.
     for name in ("dev", "test"):
         if name in parts:
             parts[name] = _found(parts[name], folder)

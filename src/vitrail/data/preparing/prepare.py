@@ -62,7 +62,7 @@ from vitrail.data.preparing.store import Store, write_store
 from vitrail.data.reading.parallel_text import CUT_MARK, Notes, ParallelText, SentencePair, is_cut
 from vitrail.data.text_config import TextConfig
 from vitrail.data.vocabularies.subwords import UNK, Vocabularies
-from vitrail.data.vocabularies.taking import make_vocabularies, new_tokens
+from vitrail.data.vocabularies.taking import make_vocabularies, new_tokens, warn_of_spelling
 from vitrail.errors import DataError
 from vitrail.files import (
     Damaged,
@@ -86,6 +86,8 @@ PAIRS_WORTH_PROCESSES = 100_000
 """A corpus of at least this many pairs is cleaned by several processes. Nothing else depends on it."""
 # Source lines of a corpus in which sentences are counted, drawn evenly: a share of 0.05 is then known to 0.003.
 _LOOKED_INTO = 20_000
+# Pairs of a corpus in which it is looked whether a vocabulary that was taken knows the text.
+_SPELLED = 1_000
 # Pairs encoded at a time: enough for all threads of a large machine, about 20 MB of text. Nothing depends on it.
 _CHUNK = 50_000
 
@@ -281,6 +283,8 @@ class _Preparation:
         facts = _facts(self.config, vocabularies=vocabularies, stores=stores, texts=texts, corpora=reports)
         facts |= grown
         facts["source_normalization"] = found.normalisation.to_fact()
+        if tags := sorted({corpus.tag for corpus in self.config.corpora} - {""}):
+            facts["tags"] = tags
         self._write(
             asked, vocabularies=vocabularies, stores=stores, texts=texts, report=make_report(reports, given=given.reports), facts=facts
         )
@@ -322,6 +326,11 @@ class _Preparation:
             for row in file:
                 yield _pair_of(row[:-1])
 
+    def _tagged(self, place: int) -> Iterator[SentencePair]:
+        """The same with the corpus's tag, as the model reads them."""
+        corpus = self.config.corpora[place]
+        return (pair._replace(source=corpus.tagged(pair.source)) for pair in self._pairs(place))
+
     def _split(self, keys: list[Keys]) -> list[npt.NDArray[np.uint8]]:
         """The role of every clean pair, corpus by corpus. Given texts are not held out."""
         sizes = list(map(len, keys))
@@ -344,23 +353,27 @@ class _Preparation:
         for pair, role in zip(self._pairs(place), roles, strict=True):
             if role in (SplitRole.DEV, SplitRole.TEST):
                 held = texts["dev" if role == SplitRole.DEV else "test"]
-                held.source.append(pair.source)
+                held.source.append(self.config.corpora[place].tagged(pair.source))
                 held.target.append(pair.target)
             elif role == SplitRole.REMOVED:
                 report.exemplify(NEIGHBOUR, _example(pair))
 
     def _train_side(self, roles: list[npt.NDArray[np.uint8]], side: int) -> Iterator[str]:
         for place, of_corpus in enumerate(roles):
-            yield from (pair[:2][side] for pair in compress(self._pairs(place), (of_corpus == SplitRole.TRAIN).tolist()))
+            yield from (pair[:2][side] for pair in compress(self._tagged(place), (of_corpus == SplitRole.TRAIN).tolist()))
 
     def _encode(self, place: int, roles: npt.NDArray[np.uint8], vocabularies: Vocabularies, *, report: CorpusReport) -> Store:
         """Write the store of one corpus: all training pairs except those that are too long."""
         self.say(f"encoding {report.name}")
-        pairs = compress(self._pairs(place), (roles == SplitRole.TRAIN).tolist())
+        pairs = compress(self._tagged(place), (roles == SplitRole.TRAIN).tolist())
         every = 1 + int(np.count_nonzero(roles == SplitRole.TRAIN)) // _LOOKED_INTO
         folder = self.tree / store_name(place)
         with write_store(folder, vocabularies) as writer:
             while chunk := list(islice(pairs, _CHUNK)):
+                if not writer.pairs:
+                    some = {"source": [pair.source for pair in chunk[:_SPELLED]], "target": [pair.target for pair in chunk[:_SPELLED]]}
+                    for line in warn_of_spelling(self.config.subwords, vocabularies, some, name=report.name):
+                        self.say(line)
                 sources = vocabularies.source.encode_arrays([pair.source for pair in chunk], threads=self.workers)
                 targets = vocabularies.target.encode_arrays([pair.target for pair in chunk], threads=self.workers)
                 fits = [max(len(s), len(t)) <= self.config.max_length for s, t in zip(sources, targets, strict=True)]
@@ -407,8 +420,8 @@ class _Preparation:
                 for corpus, store in zip(self.config.corpora, stores, strict=True)
             ],
         }
-        if self.config.more_dev:
-            index["more_dev"] = [text.label for text in self.config.more_dev]
+        if self.config.further_dev:
+            index["more_dev"] = [text.label for text in self.config.further_dev]
         write_index(self.tree, index, content | {REPORT_JSON: readable_json(report), REPORT_TEXT: report_to_text(report).encode()})
 
 
@@ -479,11 +492,17 @@ def _facts(
 def _read_given(config: DataConfig, normalisation: Normalisation) -> _Given:
     texts: dict[str, Texts] = {}
     reports: dict[str, GivenReport] = {}
-    more = [(more_dev_name(place), text) for place, text in enumerate(config.more_dev)]
-    for name, text in (("dev", config.dev), ("test", config.test), *more):
+    more = [(more_dev_name(place), text) for place, text in enumerate(config.further_dev)]
+    named = (("dev", config.dev), ("test", config.test), *more)
+    for name, text in named:
         if text is not None:
             texts[name], reports[name] = _read_whole(text, normalisation)
-    pairs = (SentencePair(s, t, 0) for held in texts.values() for s, t in zip(held.source, held.target, strict=True))
+    tags = {name: text.tag for name, text in named if text is not None}
+    pairs = (
+        SentencePair(source.removeprefix(f"{tags[name]} ") if tags[name] else source, target, 0)
+        for name, held in texts.items()
+        for source, target in zip(held.source, held.target, strict=True)
+    )
     return _Given(texts, reports, held_out(pairs))
 
 
@@ -497,7 +516,7 @@ def _read_whole(text: ParallelText, normalisation: Normalisation) -> tuple[Texts
         found["cut for their length"] += is_cut(pair.source) or is_cut(pair.target)
         found["not UTF-8"] += readable != whole
         found["with an empty side"] += not all(map(str.strip, readable))
-        sides.source.append(normalisation.source(readable[0]))
+        sides.source.append(text.tagged(normalisation.source(readable[0])))
         sides.target.append(compose(readable[1]))
     kept = {what: number for what, number in found.items() if number}
     return sides, GivenReport(text.label, len(sides.source), kept, _plain(notes), text.describe())

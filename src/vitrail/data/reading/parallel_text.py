@@ -127,6 +127,8 @@ class ParallelText(Config):
     """Name of this corpus in reports; empty: the name of the source file."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Weight of this corpus when several are mixed, relative to the others."""
+    tag: str = Field(default="", max_length=40)
+    """A word that is put before every source, such as <2fr>: of a model for several target languages or styles, it says which."""
     holdout: bool = True
     """Whether dev and test pairs may be held out from this corpus. No for text that is no fair test, such as back-translations."""
 
@@ -147,6 +149,8 @@ class ParallelText(Config):
             self.columns[0] == self.columns[1] or any(column == "" or (isinstance(column, int) and column < 1) for column in self.columns)
         ):
             raise UsageError(f"{self.source}: columns {self.columns[0]} and {self.columns[1]}", expected="two, by number from 1 or by name")
+        if self.tag and (self.tag.split() != [self.tag] or not self.tag.isprintable()):
+            raise UsageError(f"{self.source}: tag {self.tag!r}", expected="one word, such as <2fr>")
         if self.delimiter and kind != "csv":
             raise UsageError(f"{self.source}: a delimiter of {kind} text", expected="a delimiter with format=csv")
         return self
@@ -173,6 +177,10 @@ class ParallelText(Config):
     def label(self) -> str:
         """Name of this corpus in reports."""
         return self.name or shown_name(self.source)
+
+    def tagged(self, source: str) -> str:
+        """A source with this corpus's tag before it."""
+        return f"{self.tag} {source}" if self.tag else source
 
     @property
     def _paths(self) -> tuple[Path, ...]:

@@ -252,6 +252,9 @@ class SentencePieceSubwords(Subwords):
         left = 0 if most == "characters" else most - (more.size - self.size)
         return more._with_merges(drawn, most=left, least_count=least_count) if left > 0 else more
 
+    def spelled(self, ids: Sequence[int]) -> int:
+        return sum(id == UNK or len(SPECIAL) <= id < BEFORE_CHARACTERS for id in ids)
+
     def _plain(self) -> set[str]:
         """The pieces that are neither special nor bytes."""
         return set(self.pieces(range(BEFORE_CHARACTERS, self.size)))
@@ -292,8 +295,13 @@ class SentencePieceSubwords(Subwords):
         return self._with(learn_merges(words, known, most=most, least_count=least_count, score=likelier))
 
     def decode(self, ids: Iterable[int]) -> str:
-        text: str = self._processor.decode([int(id) for id in ids if id > EOS])
-        return text if _ESCAPE not in text else re.sub(f"{_ESCAPE}([01])", lambda found: "▁" if found[1] == "1" else _ESCAPE, text)
+        return _unescape(self._processor.decode([int(id) for id in ids if id > EOS]))
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        if len(rows) == 1:  # see `encode_batch`
+            return [self.decode(rows[0])]
+        found: list[str] = self._processor.decode([[int(id) for id in row if id > EOS] for row in rows], num_threads=1)
+        return [_unescape(text) for text in found]
 
     def is_whole(self, text: str) -> bool:
         return not text.endswith(("\ufffd", _ESCAPE))
@@ -365,6 +373,10 @@ def _escape(text: str) -> str:
     if _ESCAPE in text or "▁" in text:
         return text.replace(_ESCAPE, _ESCAPE + "0").replace("▁", _ESCAPE + "1")
     return text
+
+
+def _unescape(text: str) -> str:
+    return text if _ESCAPE not in text else re.sub(f"{_ESCAPE}([01])", lambda found: "▁" if found[1] == "1" else _ESCAPE, text)
 
 
 def draw_texts(texts: Iterable[str], *, count: int, seed: int) -> list[str]:

@@ -1,7 +1,7 @@
 """Take the vocabulary of another model, as it is or with new tokens."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from vitrail.errors import ModelError
 from vitrail.files import MANIFEST, read_manifest, verify_file
 
 SIDES = ("source", "target")
+_MOST_SPELLED = 0.1
+"""Share of the tokens of a text that a fitting vocabulary may spell in bytes; a text in a script that it has never seen has nine tenths."""
 _SHOWN = 30
 """Of new tokens, in words for people."""
 
@@ -68,6 +70,21 @@ def make_vocabulary(texts: Iterable[str], *, config: SubwordsConfig) -> Vocabula
         return train_vocabulary(texts, config=config)
     text = _extended(find_vocabularies(config.taken_from).target, texts, config)
     return Vocabularies(text, text, joint=True)
+
+
+def warn_of_spelling(config: SubwordsConfig, made: Vocabularies, texts: Mapping[str, Sequence[str]], *, name: str) -> list[str]:
+    """A warning for each side of which a vocabulary that was taken knows little. Args: texts: some of each side. name: the corpus."""
+    lines: list[str] = []
+    for side, lines_of_side in texts.items() if config.folders() else ():
+        rows = made.of(side).encode_batch(lines_of_side)
+        tokens, spelled = sum(map(len, rows)), sum(map(made.of(side).spelled, rows))
+        if spelled >= _MOST_SPELLED * max(1, tokens):
+            cure = "" if config.new_tokens else "; --set data.subwords.new_tokens=1000 adds its characters and pieces"
+            lines.append(
+                f"WARNING: {name}: the vocabulary that was taken hardly knows the {side}:"
+                f" {spelled / tokens:.0%} of its tokens are unknown, or spelled in single bytes{cure}"
+            )
+    return lines
 
 
 def taken_sides(config: SubwordsConfig, made: Vocabularies) -> dict[str, tuple[Subwords, Subwords]]:

@@ -91,9 +91,17 @@ class Subwords(ABC):
         del texts, least_count
         raise UsageError(f"data.subwords.new_tokens = {most} with a list of labels", remedy="leave new_tokens out")
 
+    def spelled(self, ids: Sequence[int]) -> int:
+        """How many of some ids stand for no piece of text: unknown tokens, and single bytes of characters without an id."""
+        return list(ids).count(UNK)
+
     @abstractmethod
     def decode(self, ids: Iterable[int]) -> str:
         """The text of some ids; special ids are skipped."""
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """The text of the ids of each row; see `decode`."""
+        return [self.decode(row) for row in rows]
 
     def is_whole(self, text: str) -> bool:
         """Whether the end of a decoded text stays as it is when more tokens follow."""

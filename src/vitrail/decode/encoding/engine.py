@@ -15,7 +15,7 @@ Array = npt.NDArray[np.float32]
 """Of two dimensions: a row for each text or token."""
 Purpose = Literal["vectors", "labels", "guesses"]
 """What texts are read for."""
-Precision = Literal["int8", "fp32"]
+Precision = Literal["int8", "bf16", "fp32"]
 
 
 class How(NamedTuple):

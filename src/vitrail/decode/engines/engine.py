@@ -32,6 +32,8 @@ class Engine(ABC):
 
     name: ClassVar[str]
     """Its name for users."""
+    works_beside: ClassVar[bool] = False
+    """Whether it searches in one thread while others work: without Python's lock, and with a model that nobody else looks into."""
 
     @abstractmethod
     def search(

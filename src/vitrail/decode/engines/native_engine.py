@@ -40,10 +40,11 @@ class NativeEngine(Engine):
     """
 
     name = "native"
+    works_beside = True
 
     def __init__(self, stored: Sequence[StoredModel], *, threads: int | None, config: BatchConfig, alone: bool) -> None:
         self._stored, self._config, self._alone = stored, config, alone
-        self._threads, self._process = threads, os.getpid()
+        self._asked, self._threads, self._process = threads, threads or usual_threads(), os.getpid()
         self._models = [NativeModel.of(Architecture.of(one.config.model_dump()), one.tensors, precision=config.precision) for one in stored]
 
     @classmethod
@@ -76,7 +77,7 @@ class NativeEngine(Engine):
         """The same models on torch, for requests that this engine does not serve."""
         from vitrail.decode.engines.torch import TorchEngine
 
-        return TorchEngine.of(self._stored, device="cpu", threads=self._threads, config=self._config)
+        return TorchEngine.of(self._stored, device="cpu", threads=self._asked, config=self._config)
 
     def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
         """See `Engine.pack`."""
@@ -112,7 +113,7 @@ class NativeEngine(Engine):
         return [found[number] for number in range(len(jobs))]
 
     def _threads_now(self) -> int:
-        return 1 if os.getpid() != self._process else self._threads or usual_threads()
+        return 1 if os.getpid() != self._process else self._threads
 
 
 def unavailable(device: Device) -> str:

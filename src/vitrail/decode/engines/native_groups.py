@@ -3,17 +3,19 @@
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import local
+from typing import Any
 
 from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, tokens_of
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError, UsageError
-from vitrail.native.arrays import Allocate, allocate
+from vitrail.native.arrays import Allocate, Arena
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
-from vitrail.native.matrices.packing import Precision
-from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, make_search
+from vitrail.native.matrices.packing import Precision, matrix_bytes
+from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, Search, make_search
 from vitrail.native.transformer.architecture import Architecture
 from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.memory import make_workspace
@@ -22,6 +24,8 @@ from vitrail.native.transformer.packing import Model, Tensors, pack, position_ta
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
 cache that keys and values fit."""
+_LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
+"""Of a model whose matrices are in no core's cache; its groups have so many sentences."""
 _FEW_POSITIONS = 512
 
 
@@ -32,6 +36,7 @@ class NativeModel:
     architecture: Architecture
     packed: Model
     positions: int
+    _words: tuple[Model, Any] | None = None
 
     @classmethod
     def of(cls, architecture: Architecture, tensors: Tensors, *, precision: Precision) -> "NativeModel":
@@ -46,16 +51,26 @@ class NativeModel:
         shape = self.packed.shape
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.width
 
+    @property
+    def group_sentences(self) -> int:
+        """Most sentences of a group."""
+        return GROUP_SENTENCES if matrix_bytes(self.packed.weights.matrices) < _LARGE_BYTES else _LARGE_GROUP
+
+    def words(self, run: Entry) -> Any:
+        """The packed model as words of the compiled search: it has more arrays than all the rest, and does not change."""
+        if self._words is None or self._words[0] is not self.packed:
+            self._words = self.packed, run.words(0, self.packed)
+        return self._words[1]
+
     def check(self, jobs: Sequence[Job]) -> None:
         """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
         shape = self.packed.shape
-        named = {id(job.query.constraints): tokens_of(job.query.constraints) for job in jobs}
+        prompts, wishes = {job.query.prompt for job in jobs}, {id(job.query.constraints): job.query.constraints for job in jobs}
         for job in jobs:
             require_within(job.source, self.source_tokens)
-            require_within(job.query.prompt, shape.vocabulary)
-            self.require(max(len(job.source), len(job.query.prompt)))
-        for tokens in named.values():
+        for tokens in (*prompts, *map(tokens_of, wishes.values())):
             require_within(tokens, shape.vocabulary)
+        self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
 
     def require(self, position: int) -> None:
         """Raise UsageError beyond learned positions."""
@@ -91,6 +106,16 @@ def compiled_search() -> Entry:
     return load_entry("vitrail.native.transformer.run", "run")
 
 
+class _Threads(local):
+    """What each thread keeps."""
+
+    def __init__(self) -> None:
+        self.arena = Arena()
+
+
+_threads = _Threads()
+
+
 @dataclass(frozen=True)
 class GroupSearch:
     """Searches groups of sentences with one model, or an ensemble of several."""
@@ -99,20 +124,26 @@ class GroupSearch:
     config: SearchConfig
     table: ConstraintTable
     """With the constraints of all sentences."""
-    make: Allocate = allocate
+    make: Allocate | None = None
+    """Makes the arrays; else they are in memory that the thread keeps."""
 
     def run(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
         """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts have one
         length."""
-        queries = [job.query for job in jobs]
-        asked = asked_of(queries, self.config, self.table, make=self.make)
+        queries, arena, entry = [job.query for job in jobs], _threads.arena, compiled_search()
+        make = self.make or arena.begin()
+        asked = asked_of(queries, self.config, self.table, make=make)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources = [job.source for job in jobs]
-        works = [make_workspace(model.packed.shape, sources, beams=asked.rules.beams, steps=steps, make=self.make) for model in self.models]
+        works = [make_workspace(model.packed.shape, sources, beams=asked.rules.beams, steps=steps, make=make) for model in self.models]
         known = min(model.known_positions(steps) for model in self.models)
         vocabulary = self.models[0].packed.shape.vocabulary
-        search = make_search(vocabulary, asked, positions=known, members=len(self.models), make=self.make)
-        self._go([Asked(model.packed, work, search) for model, work in zip(self.models, works, strict=True)], Texts(queries))
+        search = make_search(vocabulary, asked, positions=known, members=len(self.models), make=make)
+        # `works` and `search` have the arrays that the calls read.
+        calls = [
+            entry.bound(Asked(model.words(entry), work, search), arena.address_of) for model, work in zip(self.models, works, strict=True)
+        ]
+        self._go(search, calls, Texts(queries))
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:
                 model.require(known + 1)
@@ -120,10 +151,9 @@ class GroupSearch:
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
         return [hypotheses_of(search, number) for number in range(len(jobs))]
 
-    def _go(self, members: Sequence[Asked], texts: Texts) -> None:
-        """Run the compiled code, and answer what it asks, until it is done."""
-        search, alone = members[0].search, len(members) == 1
-        calls = [compiled_search().bound(one) for one in members]
+    def _go(self, search: Search, calls: Sequence[Callable[[], int]], texts: Texts) -> None:
+        """Run the compiled code, and answer what it asks, until it is done. Args: calls: one for each model."""
+        alone = len(calls) == 1
 
         def run(part: int, call: Callable[[], int]) -> int:
             search.progress[PART] = part
@@ -141,9 +171,9 @@ class GroupSearch:
                     run(MEMBER, call)
 
 
-def make_groups(jobs: Sequence[Job], *, beams: int, threads: int) -> list[list[Job]]:
+def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int = GROUP_SENTENCES) -> list[list[Job]]:
     """Sentences of similar length and with prompts of one length together, longest first, in enough groups for all threads."""
-    most = max(1, min(GROUP_SENTENCES, GROUP_ROWS // beams, -(-len(jobs) // threads)))
+    most = max(1, min(sentences, GROUP_ROWS // beams, -(-len(jobs) // threads)))
     groups: list[list[Job]] = []
     tokens = 0
     for job in sorted(jobs, key=lambda job: (len(job.query.prompt), -len(job.source), -job.query.cap)):
@@ -186,7 +216,8 @@ def _search_groups(
 ) -> dict[int, list[Hypothesis]]:
     """One search of each job; constraints hold for every hypothesis."""
     table = ConstraintTable([job.query.constraints for job in jobs], models[0].packed.shape.vocabulary)
-    one, groups = GroupSearch(models, config, table), make_groups(jobs, beams=config.width, threads=threads)
+    sentences = max(model.group_sentences for model in models)
+    one, groups = GroupSearch(models, config, table), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
     if threads == 1 or len(groups) == 1:
         found = [one.run(group) for group in groups]
     else:

@@ -68,6 +68,8 @@ def contains(tokens: Sequence[int], part: Sequence[int]) -> bool:
 
 def repeats(tokens: Sequence[int], *, ngram: int, times: int) -> bool:
     """Whether some sequence of `ngram` tokens occurs more than `times` times."""
+    if len(tokens) - len(set(tokens)) < times:  # the first token of such a sequence recurs as often
+        return False
     windows = zip(*(tokens[shift:] for shift in range(ngram)), strict=False)
     return any(count > times for count in Counter(windows).values())
 

@@ -44,3 +44,11 @@ def several_sentences(loaded: Sequence[StoredModel]) -> float | None:
     if any(type(share) not in (int, float, type(None)) for share in found):
         raise ModelError(f"the model's fact several_sentences_share is {found}", expected="a number from 0 to 1")
     return None if None in found else min(found)
+
+
+def tags_of(facts: Mapping[str, Any]) -> list[str]:
+    """The words that a model knows at the start of a source."""
+    found: Any = facts.get("tags", [])
+    if not isinstance(found, list) or not all(isinstance(tag, str) for tag in found):  # pyright: ignore[reportUnknownVariableType]
+        raise ModelError(f"the model's fact tags is {found}", expected="a list of words")
+    return found  # pyright: ignore[reportUnknownVariableType]

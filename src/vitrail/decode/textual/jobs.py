@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from hashlib import blake2b
 from itertools import accumulate
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 from vitrail.data.cleaning.normalise import Normalisation, encodable, has_letters, plain
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import Constraints, contains, repeats
-from vitrail.decode.search.query import Query
+from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
 from vitrail.decode.textual.split import TextPart, split_to_fit
 
@@ -36,6 +35,20 @@ class CutText(NamedTuple):
     """Start and end of each part in the source."""
 
 
+class CutPortion(NamedTuple):
+    """Some texts and the jobs of all their parts."""
+
+    texts: list[CutText]
+    jobs: list[PartJob]
+
+
+class FoundPortion(NamedTuple):
+    """The same and the n-best list of each job."""
+
+    portion: CutPortion
+    results: list[list[Hypothesis]]
+
+
 @dataclass(frozen=True)
 class TextCutter:
     """Reads texts as in the model's training, and splits those that are too long.
@@ -44,6 +57,7 @@ class TextCutter:
         comfortable: most tokens of a text that is not split. 0: every sentence is a part.
         limit: most tokens of a part.
         seed: for sampling; each part's generator is seeded with this and its place in the input.
+        tags: words that the model knows at the start of a source, such as <2fr>: every part of a text that begins with one has it.
     """
 
     vocabularies: Vocabularies
@@ -51,6 +65,7 @@ class TextCutter:
     comfortable: int
     limit: int
     seed: int
+    tags: tuple[str, ...] = ()
 
     def read(self, source: str) -> str:
         """A source as the model reads it."""
@@ -58,19 +73,27 @@ class TextCutter:
 
     def cut(self, source: str, wanted: Constraints, search: SearchConfig, jobs: list[PartJob], *, place: int) -> CutText:
         """Cut one text into parts and add a job for each to `jobs`; `place`: its number in the input."""
-        encode = cache(self.vocabularies.source.encode)  # a part is measured, then read
+        known: dict[str, list[int]] = {}  # a part is measured, then read
+
+        def encode(part: str) -> list[int]:
+            if part not in known:
+                known[part] = self.vocabularies.source.encode(part)
+            return known[part]
+
         text = self.read(source)
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()
             return CutText(source, [TextPart(whole, "")], [None], [whole], [(0, len(source))])
-        parts = split_to_fit(text, length=lambda part: len(encode(plain(part))), comfortable=self.comfortable, limit=self.limit)
+        tag = next((f"{tag} " for tag in self.tags if text.startswith(f"{tag} ")), "")
+        room = max(1, self.limit - len(encode(tag))) if tag else self.limit
+        parts = split_to_fit(text, length=lambda part: len(encode(plain(part))), comfortable=self.comfortable, limit=room)
         numbers, copies = list[int | None](), list[str]()
         for part in parts:
             begun = any(number is not None for number in numbers)
             constraints = replace(wanted, prefix=(), forced=()) if begun else wanted
             # With a prefix, the first part cannot be copied.
             stays = self.normalisation.passes(part.text) and not constraints.prefix and has_letters(text)
-            read = plain(part.text)
+            read = plain(part.text) if part.text.startswith(tag) else tag + plain(part.text)
             tokens = [] if stays else encode(read)
             copies.append(part.text if stays else "")
             if not tokens:
@@ -78,10 +101,13 @@ class TextCutter:
                 continue
             # With several parts, the part for a forced word is chosen after all are translated.
             constraints = constraints if len(parts) == 1 else replace(constraints, forced=())
-            seed = blake2b(f"{self.seed} {place} {len(numbers)}".encode(), digest_size=7).digest()
+            seed = 0 if search.sampling is None else self._seed(place, len(numbers))
             numbers.append(len(jobs))
-            jobs.append(self.job(tokens, constraints, search, seed=int.from_bytes(seed, "big"), text=read))
+            jobs.append(self.job(tokens, constraints, search, seed=seed, text=read))
         return CutText(source, parts, numbers, copies, self._places(source, parts))
+
+    def _seed(self, place: int, part: int) -> int:
+        return int.from_bytes(blake2b(f"{self.seed} {place} {part}".encode(), digest_size=7).digest(), "big")
 
     def job(self, tokens: Sequence[int], wanted: Constraints, search: SearchConfig, *, seed: int, text: str = "") -> PartJob:
         """The job of one part. An n-best list has each text once; samples may repeat."""
@@ -93,6 +119,10 @@ class TextCutter:
     def spell(self, tokens: Sequence[int]) -> str:
         """Their text. A model with byte pieces can write any character; a line must stay a line."""
         return plain(self.vocabularies.target.decode(tokens)).strip()
+
+    def spell_all(self, rows: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], str]:
+        """`spell` of each row, at once: a call for each takes several times as long."""
+        return {row: plain(text).strip() for row, text in zip(rows, self.vocabularies.target.decode_batch(rows), strict=True)}
 
     def _stays(self, text: str, wanted: Constraints) -> bool:
         """Whether a text is its own translation: it has no letters, and there are no constraints."""

@@ -71,9 +71,10 @@ def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[
     """
     if not any(one.found for one in parts):
         return []
-    combined: dict[str, Alternative] = {}
     best = first = _join(parts, {}, search=search, spell=spell)
-    combined[first.text] = first
+    if max(len(one.found) for one in parts) == 1:
+        return [first]
+    combined = {first.text: first}
     alone = sum(1 for one in parts if one.found) == 1
     if search.sampling is not None or alone:
         # Samples keep their order, and a single part's list is already sorted.

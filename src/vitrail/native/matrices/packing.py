@@ -1,4 +1,4 @@
-"""Matrices laid out for the compiled code: in tiles of 16 outputs, in 8-bit numbers with their scales or in float32.
+"""Matrices laid out for the compiled code: in tiles of 16 outputs, in 8-bit numbers with their scales, in bfloat16 or in float32.
 
 Nothing here needs torch or Numba: arrays of two dimensions in, arrays of one dimension out.
 """
@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from vitrail.native.arrays import Allocate, Floats, aligned
 
-Precision = Literal["int8", "fp32"]
+Precision = Literal["int8", "bf16", "fp32"]
+BYTES, HALVES, FLOATS = 0, 1, 2
+_KINDS: dict[Precision, int] = {"int8": BYTES, "bf16": HALVES, "fp32": FLOATS}
 
 TILE, STEP = 16, 32
 """Outputs of a tile; inputs and outputs of a matrix are multiples of STEP."""
@@ -27,8 +29,8 @@ class Linear(NamedTuple):
     """Of biases and scales; layer l begins at row + l * outputs."""
     inputs: int
     outputs: int
-    in_bytes: int
-    """1: 8-bit numbers; 0: float32."""
+    kind: int
+    """BYTES, HALVES or FLOATS."""
     adds: int
     """1: the result is added to what is there (a residual connection)."""
 
@@ -43,6 +45,13 @@ class ByteMatrices(NamedTuple):
     """128 times the sum of each row: inputs are bytes from 0 to 255 that stand for -128 to 127."""
 
 
+class HalfMatrices(NamedTuple):
+    """Matrices of bfloat16: the upper 16 bits of a float32. A tile is [inputs / 2, 16, 2]."""
+
+    numbers: npt.NDArray[np.uint16]
+    biases: Floats
+
+
 class FloatMatrices(NamedTuple):
     """Matrices of float32. A tile is [inputs, 16]."""
 
@@ -54,19 +63,32 @@ class Matrices(NamedTuple):
     """All matrices of a model, by precision."""
 
     bytes: ByteMatrices
+    halves: HalfMatrices
     floats: FloatMatrices
 
 
+def matrix_bytes(matrices: Matrices) -> int:
+    """Bytes of all weights."""
+    return sum(part.numbers.nbytes for part in matrices)
+
+
 class Quantised(NamedTuple):
-    """Rows as bytes, each with its scale."""
+    """Rows as bytes, each with its scale, or as bfloat16."""
 
     numbers: npt.NDArray[np.uint8]
     scales: Floats
+    halves: npt.NDArray[np.uint16]
 
 
 def make_quantised(rows: int, width: int, make: Allocate) -> Quantised:
     """Room for so many rows of at most this width."""
-    return Quantised(make(rows * width, np.uint8), make(rows, np.float32))
+    return Quantised(make(rows * width, np.uint8), make(rows, np.float32), make(rows * width, np.uint16))
+
+
+def to_halves(values: Floats) -> npt.NDArray[np.uint16]:
+    """The nearest bfloat16 of each number, the even one of two. Precondition: all are finite."""
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
 @dataclass
@@ -85,14 +107,16 @@ class Pool:
         """Add one matrix [outputs, inputs] with its bias for each layer; both widths are multiples of 32."""
         weights, biases = (np.stack(parts) for parts in zip(*layers, strict=True))
         count, outputs, inputs = weights.shape
-        in_bytes = self.precision == "int8"
-        made = Linear(self._size, self._rows, inputs, outputs, int(in_bytes), int(adds))
-        if in_bytes:
+        made = Linear(self._size, self._rows, inputs, outputs, _KINDS[self.precision], int(adds))
+        if self.precision == "int8":
             scale = (np.maximum(np.abs(weights).max(2), 1e-30) / np.float32(127)).astype(np.float32)
             whole = np.rint(weights / scale[:, :, None]).astype(np.int8)
             self._numbers.append(whole.reshape(count, outputs // TILE, TILE, inputs // 4, 4).transpose(0, 1, 3, 2, 4).reshape(-1))
             self._scales.append(scale.reshape(-1))
             self._offsets.append((128 * whole.sum(2, dtype=np.int32)).reshape(-1))
+        elif self.precision == "bf16":
+            halves = to_halves(weights).reshape(count, outputs // TILE, TILE, inputs // 2, 2)
+            self._numbers.append(halves.transpose(0, 1, 3, 2, 4).reshape(-1))
         else:
             self._numbers.append(weights.reshape(count, outputs // TILE, TILE, inputs).transpose(0, 1, 3, 2).reshape(-1))
         self._biases.append(biases.reshape(-1))
@@ -113,5 +137,6 @@ class Pool:
                 joined(self._biases, np.float32, of="int8"),
                 joined(self._offsets, np.int32, of="int8"),
             ),
+            HalfMatrices(joined(self._numbers, np.uint16, of="bf16"), joined(self._biases, np.float32, of="bf16")),
             FloatMatrices(joined(self._numbers, np.float32, of="fp32"), joined(self._biases, np.float32, of="fp32")),
         )

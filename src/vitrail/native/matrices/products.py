@@ -1,4 +1,4 @@
-"""Products with matrices, in float32 and in 8-bit numbers: out = x·Wᵀ + b, or out + x·Wᵀ + b.
+"""Products with matrices, in float32, in bfloat16 and in 8-bit numbers: out = x·Wᵀ + b, or out + x·Wᵀ + b.
 
 A block is some rows of x times some tiles of 16 outputs, whose sums all stay in registers. A sum is taken in the order of the inputs
 whatever the block, so that a row's result does not depend on how many rows there are.
@@ -6,6 +6,8 @@ whatever the block, so that a row's result does not depend on how many rows ther
 In 8 bits, a row of x is written as bytes q with x ≈ s·(q - 128), s = max |x| / 127, and W[o] as v with W[o] ≈ t[o]·v:
 
     x·W[o] ≈ s·t[o]·(Σ q·v - 128·Σ v)
+
+In bfloat16, x and W are rounded to 16 bits; products are exact, and sums are float32.
 """
 
 from collections.abc import Callable
@@ -13,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_inside
+from vitrail.native.compiled import compiled_inside, named
+from vitrail.native.halves import dot2, store_halves
 from vitrail.native.integers import (
     dot4,
     get_integers,
@@ -27,7 +30,7 @@ from vitrail.native.integers import (
     to_floats,
 )
 from vitrail.native.lanes import get, larger, largest, load, magnitude, multiply_add, put, registers, spread, spread_at, store, total
-from vitrail.native.matrices.packing import ByteMatrices, FloatMatrices, Linear, Matrices, Quantised
+from vitrail.native.matrices.packing import BYTES, HALVES, ByteMatrices, FloatMatrices, HalfMatrices, Linear, Matrices, Quantised
 
 ROWS_AT_ONCE = 96
 """Rows whose inputs stay in the cache while all tiles of a matrix pass."""
@@ -36,13 +39,13 @@ ROWS_AT_ONCE = 96
 Span = tuple[int, int]
 """The first row and the one after the last."""
 ByteBlock = Callable[[ByteMatrices, Linear, int, Quantised, Span, int, Floats], int]
+HalfBlock = Callable[[HalfMatrices, Linear, int, Quantised, Span, int, Floats], int]
 FloatBlock = Callable[[FloatMatrices, Linear, int, Floats, Span, int, Floats], int]
 
 
 def _byte_block(rows: int, tiles: int) -> ByteBlock:
     shape = (0,) * (rows * tiles)
 
-    @compiled_inside
     def block(matrices: ByteMatrices, linear: Linear, layer: int, x: Quantised, span: Span, tile: int, out: Floats) -> int:
         """As many rows of the span as fill blocks; returns the first row that is left."""
         inputs, outputs = linear.inputs, linear.outputs
@@ -73,13 +76,45 @@ def _byte_block(rows: int, tiles: int) -> ByteBlock:
             row += rows
         return row
 
-    return block
+    return compiled_inside(named(block, f"bytes_{rows}x{tiles}"))
+
+
+def _half_block(rows: int, tiles: int) -> HalfBlock:
+    shape = (0,) * (rows * tiles)
+
+    def block(matrices: HalfMatrices, linear: Linear, layer: int, x: Quantised, span: Span, tile: int, out: Floats) -> int:
+        """As many rows of the span as fill blocks; returns the first row that is left."""
+        inputs, outputs = linear.inputs, linear.outputs
+        begin = linear.weight + (layer * outputs + 16 * tile) * inputs
+        number = linear.row + layer * outputs + 16 * tile
+        sums = registers(shape)
+        row = span[0]
+        while row + rows <= span[1]:
+            for i in range(len(shape)):
+                put(sums, i, spread(np.float32(0)))
+            for k in range(0, inputs, 2):
+                for t in range(tiles):
+                    weights = load_integers(matrices.numbers, begin + 16 * (t * inputs + k))
+                    for r in range(rows):
+                        two = spread_bytes(x.halves, (row + r) * inputs + k)
+                        put(sums, r * tiles + t, dot2(get(sums, r * tiles + t), two, weights))
+            for t in range(tiles):
+                bias = load(matrices.biases, number + 16 * t)
+                for r in range(rows):
+                    y = get(sums, r * tiles + t) + bias
+                    at = (row + r) * outputs + 16 * (tile + t)
+                    if linear.adds == 1:
+                        y = y + load(out, at)
+                    store(out, at, y)
+            row += rows
+        return row
+
+    return compiled_inside(named(block, f"halves_{rows}x{tiles}"))
 
 
 def _float_block(rows: int, tiles: int) -> FloatBlock:
     shape = (0,) * (rows * tiles)
 
-    @compiled_inside
     def block(matrices: FloatMatrices, linear: Linear, layer: int, x: Floats, span: Span, tile: int, out: Floats) -> int:
         """As many rows of the span as fill blocks; returns the first row that is left."""
         inputs, outputs = linear.inputs, linear.outputs
@@ -107,10 +142,11 @@ def _float_block(rows: int, tiles: int) -> FloatBlock:
             row += rows
         return row
 
-    return block
+    return compiled_inside(named(block, f"floats_{rows}x{tiles}"))
 
 
 _bytes_8x2, _bytes_2x2, _bytes_1x8, _bytes_1x2 = (_byte_block(*size) for size in ((8, 2), (2, 2), (1, 8), (1, 2)))
+_halves_8x2, _halves_2x2, _halves_1x8, _halves_1x2 = (_half_block(*size) for size in ((8, 2), (2, 2), (1, 8), (1, 2)))
 _floats_8x2, _floats_2x2, _floats_1x8, _floats_1x2 = (_float_block(*size) for size in ((8, 2), (2, 2), (1, 8), (1, 2)))
 
 
@@ -148,6 +184,22 @@ def _multiply_bytes(matrices: ByteMatrices, linear: Linear, layer: int, x: Quant
 
 
 @compiled_inside
+def _multiply_halves(matrices: HalfMatrices, linear: Linear, layer: int, x: Quantised, rows: int, out: Floats) -> None:
+    tiles = linear.outputs // 16
+    for first in range(0, rows, ROWS_AT_ONCE):
+        last, tile = min(rows, first + ROWS_AT_ONCE), 0
+        if last - first == 1:
+            while tile + 8 <= tiles:
+                _halves_1x8(matrices, linear, layer, x, (first, last), tile, out)
+                tile += 8
+        while tile < tiles:
+            row = _halves_8x2(matrices, linear, layer, x, (first, last), tile, out)
+            row = _halves_2x2(matrices, linear, layer, x, (row, last), tile, out)
+            _halves_1x2(matrices, linear, layer, x, (row, last), tile, out)
+            tile += 2
+
+
+@compiled_inside
 def _multiply_floats(matrices: FloatMatrices, linear: Linear, layer: int, x: Floats, rows: int, out: Floats) -> None:
     tiles = linear.outputs // 16
     for first in range(0, rows, ROWS_AT_ONCE):
@@ -165,9 +217,16 @@ def _multiply_floats(matrices: FloatMatrices, linear: Linear, layer: int, x: Flo
 
 @compiled_inside
 def multiply(matrices: Matrices, linear: Linear, layer: int, x: Floats, rows: int, room: Quantised, out: Floats) -> None:
-    """out [rows, outputs] = x·Wᵀ + b of x [rows, inputs], or out + x·Wᵀ + b where the matrix adds. Args: room: for the rows as bytes."""
-    if linear.in_bytes == 1:
+    """out [rows, outputs] = x·Wᵀ + b of x [rows, inputs], or out + x·Wᵀ + b where the matrix adds.
+
+    Args: room: for the rows in fewer bits.
+    """
+    if linear.kind == BYTES:
         quantise(x, rows, linear.inputs, room)
         _multiply_bytes(matrices.bytes, linear, layer, room, rows, out)
+    elif linear.kind == HALVES:
+        for k in range(0, rows * linear.inputs, 16):
+            store_halves(room.halves, k, load(x, k))
+        _multiply_halves(matrices.halves, linear, layer, room, rows, out)
     else:
         _multiply_floats(matrices.floats, linear, layer, x, rows, out)

@@ -7,7 +7,7 @@ from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import exponential, larger, largest, load, spread, store, total
 from vitrail.native.search.state import BLOCK, EOS, LENGTH, Drawing, Samples, Search
 
-# pyright: reportArgumentType=false, reportReturnType=false
+# pyright: reportArgumentType=false, reportReturnType=false, reportAssignmentType=false
 # (an element of an array has no known type)
 
 _STEP, _FARTHEST = 3.5, 87.0

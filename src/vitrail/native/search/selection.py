@@ -4,7 +4,7 @@ import numpy as np
 
 from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.lanes import exponential, larger, largest, load, spread, total
+from vitrail.native.lanes import larger, largest, load, power_of_two, reaches, spread, total
 from vitrail.native.search.state import BLOCK, Best
 
 
@@ -15,11 +15,11 @@ def log_sum(logits: Floats, begin: int, width: int) -> float:
     for i in range(begin + 32, begin + width, 32):
         a, b = larger(load(logits, i), a), larger(load(logits, i + 16), b)
     top = largest(larger(a, b))
-    most = spread(top)
+    most, bits = spread(top), spread(np.float32(1.4426950408889634))  # e^x = 2^(x / ln 2)
     a = b = spread(np.float32(0))
     for i in range(begin, begin + width, 32):
-        a = a + exponential(load(logits, i) - most)
-        b = b + exponential(load(logits, i + 16) - most)
+        a = a + power_of_two((load(logits, i) - most) * bits)
+        b = b + power_of_two((load(logits, i + 16) - most) * bits)
     return top + np.log(total(a + b))
 
 
@@ -58,6 +58,8 @@ def best_tokens(logits: Floats, begin: int, width: int, best: Best) -> None:
     for block in range(blocks):
         if best.maxima[block] >= floor:
             first = begin + block * BLOCK
-            for i in range(first, min(first + BLOCK, begin + width)):
-                if logits[i] >= floor:
-                    _insert(best, logits[i], i - begin)
+            for i in range(first, min(first + BLOCK, begin + width), 16):
+                if reaches(load(logits, i), floor):
+                    for j in range(i, i + 16):
+                        if logits[j] >= floor:
+                            _insert(best, logits[j], j - begin)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from vitrail.native.arrays import Allocate, Doubles, Floats, Integers, allocate, padded
 
 PAD, UNK, SOS, EOS = 0, 1, 2, 3
-GROUP = 32
+GROUP = 16
 """Rows whose logits are computed together: they stay in the cache until the best tokens are found."""
 BLOCK = 128
 """Logits that are looked at together: most blocks have none of the best tokens."""
@@ -278,17 +278,17 @@ class _Maker(NamedTuple):
 
     def whole(self, size: int, value: int = 0) -> Integers:
         made = self.make(size, np.int64)
-        made[:] = value
+        made.fill(value)
         return made
 
     def floats(self, size: int, value: float = 0.0) -> Floats:
         made = self.make(size, np.float32)
-        made[:] = value
+        made.fill(value)
         return made
 
     def doubles(self, size: int) -> Doubles:
         made = self.make(size, np.float64)
-        made[:] = 0
+        made.fill(0)
         return made
 
 
@@ -319,7 +319,7 @@ def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int =
         tokens=to.whole(slots * steps),
         token_log_probs=to.floats(slots * steps),
     )
-    finished.order[:] = np.tile(np.arange(beams + 1), sentences)
+    finished.order.reshape(sentences, beams + 1)[:] = np.arange(beams + 1)
     step = Rows(
         sentences=to.whole(rows),
         beams=to.whole(rows),

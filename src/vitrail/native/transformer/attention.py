@@ -41,11 +41,10 @@ def remember(shape: Shape, z: Floats, key: int, value: int, memory: Memory, plac
 
 
 @compiled_inside
-def _weigh(z: Floats, query: int, keys: Floats, width: int, where: tuple[int, int, int], scores: Floats) -> None:
-    """scores[s] = e^(q·k_s) / Σ_t e^(q·k_t). Args: where: the first key, the number of keys, the width of a head."""
+def _compare(z: Floats, query: int, keys: Floats, width: int, where: tuple[int, int, int], scores: Floats, out: int) -> None:
+    """scores[out + s] = q·k_s. Args: where: the first key, the number of keys, the width of a head."""
     first, length, head = where
-    zero, never = np.float32(0), np.float32(_NEVER)
-    top = spread(never)
+    zero = np.float32(0)
     for s in range(0, length, 16):
         a = b = c = d = spread(zero)
         page = first + s * width
@@ -55,22 +54,28 @@ def _weigh(z: Floats, query: int, keys: Floats, width: int, where: tuple[int, in
             b = multiply_add(spread_at(z, query + e + 1), load(keys, k + 16), b)
             c = multiply_add(spread_at(z, query + e + 2), load(keys, k + 32), c)
             d = multiply_add(spread_at(z, query + e + 3), load(keys, k + 48), d)
-        found = keep_first((a + b) + (c + d), length - s, never)
-        top = larger(found, top)
-        store(scores, s, found)
+        store(scores, out + s, keep_first((a + b) + (c + d), length - s, np.float32(_NEVER)))
+
+
+@compiled_inside
+def _soften(scores: Floats, begin: int, length: int) -> None:
+    """scores[s] becomes e^scores[s] / Σ_t e^scores[t]."""
+    end, zero, top = begin + length, np.float32(0), load(scores, begin)
+    for s in range(begin + 16, end, 16):
+        top = larger(load(scores, s), top)
     most, sums = spread(largest(top)), spread(zero)
-    for s in range(0, length, 16):
-        weight = keep_first(exponential(load(scores, s) - most), length - s, zero)
+    for s in range(begin, end, 16):
+        weight = keep_first(exponential(load(scores, s) - most), end - s, zero)
         sums = sums + weight
         store(scores, s, weight)
     share = spread(np.float32(1) / total(sums))
-    for s in range(0, length, 16):
+    for s in range(begin, end, 16):
         store(scores, s, load(scores, s) * share)
 
 
 @compiled_inside
-def _mix(scores: Floats, values: Floats, width: int, where: tuple[int, int, int], mixed: Floats, out: int) -> None:
-    """mixed[out + e] = Σ_s scores[s]·v_s[e]. Args: where: the first value, their number, the width of a head."""
+def _mix(scores: Floats, begin: int, values: Floats, width: int, where: tuple[int, int, int], mixed: Floats, out: int) -> None:
+    """mixed[out + e] = Σ_s scores[begin + s]·v_s[e]. Args: where: the first value, their number, the width of a head."""
     first, length, head = where
     zero = np.float32(0)
     for e in range(0, head, 16):
@@ -78,21 +83,28 @@ def _mix(scores: Floats, values: Floats, width: int, where: tuple[int, int, int]
         s = 0
         while s + 2 <= length:
             v = first + s * width + e
-            even = multiply_add(spread_at(scores, s), load(values, v), even)
-            odd = multiply_add(spread_at(scores, s + 1), load(values, v + width), odd)
+            even = multiply_add(spread_at(scores, begin + s), load(values, v), even)
+            odd = multiply_add(spread_at(scores, begin + s + 1), load(values, v + width), odd)
             s += 2
         if s < length:
-            even = multiply_add(spread_at(scores, s), load(values, first + s * width + e), even)
+            even = multiply_add(spread_at(scores, begin + s), load(values, first + s * width + e), even)
         store(mixed, out + e, even + odd)
 
 
 @compiled_inside
 def attend(shape: Shape, rooms: Rooms, query: int, memory: Memory, past: Past, out: int) -> None:
-    """mixed[out : out + H E] = softmax(q·K)·V of each head, for the query that begins at `query` of z."""
-    begin, width = past.first * shape.attention, shape.attention
-    for h in range(0, shape.heads * shape.head, shape.head):
-        _weigh(rooms.z, query + h, memory.keys, width, (begin + PAGE * h, past.length, shape.head), rooms.scores)
-        _mix(rooms.scores, memory.values, width, (begin + h, past.length, shape.head), rooms.mixed, out + h)
+    """mixed[out : out + H E] = softmax(q·K)·V of each head, for the query that begins at `query` of z.
+
+    Each stage takes all heads, so that the processor need not wait for the one before.
+    """
+    begin, width, head, length = past.first * shape.attention, shape.attention, shape.head, past.length
+    stride = (length + PAGE - 1) // PAGE * PAGE
+    for h in range(shape.heads):
+        _compare(rooms.z, query + h * head, memory.keys, width, (begin + PAGE * h * head, length, head), rooms.scores, h * stride)
+    for h in range(shape.heads):
+        _soften(rooms.scores, h * stride, length)
+    for h in range(shape.heads):
+        _mix(rooms.scores, h * stride, memory.values, width, (begin + h * head, length, head), rooms.mixed, out + h * head)
 
 
 @compiled_inside

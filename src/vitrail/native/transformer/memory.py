@@ -5,6 +5,7 @@ once. A page of values is [16, H E].
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -45,7 +46,7 @@ class Rooms(NamedTuple):
     mixed: Floats
     """[rows, H E] what attention gives."""
     scores: Floats
-    """[longest] of one query."""
+    """[H, longest] of one query."""
     quantised: Quantised
 
 
@@ -112,7 +113,7 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
     Without an encoder, sources are empty.
     """
     lengths = [len(source) for source in sources]
-    starts, places = (np.concatenate([[0], np.cumsum(counts)]).astype(np.int64) for counts in (lengths, [pages(one) for one in lengths]))
+    starts, places = (np.array([0, *accumulate(counts)], np.int64) for counts in (lengths, map(pages, lengths)))
     longest, rows = max(lengths), max(sum(lengths), beams * len(sources))
     if shape.decoder_layers:
         rows = max(rows, TOGETHER)
@@ -136,14 +137,14 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         y=floats(rows * shape.width),
         z=floats(rows * shape.widest),
         mixed=np.zeros(0, np.float32),
-        scores=floats(PAGE * pages(max(longest, steps))),
+        scores=floats(shape.heads * PAGE * pages(max(longest, steps))),
         quantised=make_quantised(rows, deepest, make),
     )
     # What pads the heads together is never written, and must be 0.
     mixed = floats(rows * shape.attention)
     mixed[:] = 0
     tokens: Integers = make(sum(lengths), np.int64)
-    tokens[:] = np.concatenate([np.asarray(source, np.int64) for source in sources])
+    tokens[:] = [token for source in sources for token in source]
     return Workspace(
         Batch(tokens, starts, places),
         rooms._replace(mixed=mixed),

@@ -3,6 +3,7 @@
 from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, woven
 from vitrail.native.matrices.products import multiply
+from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, conclude, rate
 from vitrail.native.search.ensemble import average, mix
 from vitrail.native.search.state import (
@@ -148,14 +149,8 @@ def _rest(width: int, search: Search) -> int:
     return need
 
 
-@compiled_entry
-def run(asked: Asked) -> int:
-    """A search, or a part of it, by `Search.progress`: returns what it needs to go on, DONE when it needs nothing.
-
-    WHOLE, and again after each answer; or, for several models, READ with each; then by turns REST with one of them, and MEMBER with each
-    where that needs them to go ONWARD. One function for all, so that what they share is compiled once.
-    """
-    model, work, search = asked.model, asked.work, asked.search
+@compiled_inside
+def _run(model: Model, work: Workspace, search: Search) -> int:
     part = search.progress[PART]
     if part == READ:
         _read(model, work, search)
@@ -166,3 +161,13 @@ def run(asked: Asked) -> int:
     if part == WHOLE:
         return _whole(model, work, search)
     return ONWARD
+
+
+@compiled_entry
+def run(asked: Asked) -> int:
+    """A search, or a part of it, by `Search.progress`: returns what it needs to go on, DONE when it needs nothing.
+
+    WHOLE, and again after each answer; or, for several models, READ with each; then by turns REST with one of them, and MEMBER with each
+    where that needs them to go ONWARD. One function for all, so that what they share is compiled once.
+    """
+    return _run(refer(asked.model), refer(asked.work), refer(asked.search))

@@ -49,6 +49,8 @@ class Choice(NamedTuple):
     @property
     def option(self) -> str:
         """The option to choose another value."""
+        if isinstance(self.value, dict):  # a text
+            return f"--set {self.name}=false"
         return f"--preset {self.value}" if self.name == PRESET else f"--set {self.name}={_shown(self.value)}"
 
     def to_text(self) -> str:
@@ -59,6 +61,8 @@ class Choice(NamedTuple):
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, dict):
+        return str(value["source"])  # pyright: ignore[reportUnknownArgumentType]
     return f"'{value}'" if isinstance(value, str) and " " in value else str(value)
 
 

@@ -103,6 +103,8 @@ class TrainingDisplay:
                 self._advance(event.step, values, unit=event.unit)
             case "validation":
                 self.say(validation_line(event.step, values))
+            case "mixed":
+                self.say(f"{values['old_share']:.0%} old weights: {validation_line(event.step, values)}")
             case _:
                 _log.info("step %d: %s %s", event.step, event.kind, values)
 
@@ -123,7 +125,7 @@ class TrainingDisplay:
 
 def validation_line(step: int, values: dict[str, Any]) -> str:
     """A validation on one line; below it, one for each further dev text."""
-    mark = "  best so far" if values["best"] else ""
+    mark = "  best so far" if values.get("best") else ""
     names = [key.removeprefix("dev_chrf/") for key in values if key.startswith("dev_chrf/")]
     more = [
         f"    {name}: loss {values[f'dev_loss_nats_per_token/{name}']:.3f}"

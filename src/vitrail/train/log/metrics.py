@@ -12,7 +12,7 @@ from vitrail.errors import UsageError
 class Event(NamedTuple):
     """An event of a training; observers (progress bar, trackers, inspection) are called with each."""
 
-    kind: Literal["train", "validation", "saved", "skipped", "finished"]
+    kind: Literal["train", "validation", "saved", "skipped", "mixed", "finished"]
     step: int
     values: dict[str, Any]
     unit: str = "tokens"

@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vitrail.config import Duration
 from vitrail.data.preparing.fingerprints import fingerprint
 from vitrail.errors import ModelError, UsageError
 from vitrail.runtime.device import choose_device, choose_dtype
-from vitrail.train.loop import Progress
+from vitrail.train.loop import Progress, done_share
 from vitrail.train.resume import checkpoints
 from vitrail.train.resume.checkpoints import Checkpoint, Difference, differences, require_same
 from vitrail.train.run_config import RunConfig
@@ -24,6 +25,7 @@ from vitrail.train.run_folder import holds_model
 from vitrail.train.starting.warm_start import donor_digests
 from vitrail.version import __version__
 
+LENGTH = "train.duration"
 STATE = "state"
 """If allowed, a new training may start in a folder whose model has no checkpoint left."""
 
@@ -46,8 +48,11 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
     parts = zip(config.init, donor_digests(config), strict=True)
     if config.optimizer.layer_decay == 1:
         del table["optimizer"]["layer_decay"]
-    if not config.train.probes:
-        del table["train"]["probes"]
+    if not config.optimizer.l2_start:
+        del table["optimizer"]["l2_start"]
+    for name in ("probes", "old_share", "validate_start"):
+        if not getattr(config.train, name):
+            del table["train"][name]
     if not config.lora.rank:
         del table["lora"]
     table |= {"init": {str(n): {"role": p.role, "freeze": p.freeze, "digest": d} for n, (p, d) in enumerate(parts)}} if config.init else {}
@@ -65,19 +70,40 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
     """The newest good checkpoint of a run with everything for a resume. Raises ModelError where all are damaged."""
-    parts = {"model": None, "optimizer": None, "average": None, "carried": None}
-    return checkpoints.load_latest(folder, expected=parts, optional={"carried"})
+    parts = {"model": None, "optimizer": None, "average": None, "carried": None, "start": None}
+    return checkpoints.load_latest(folder, expected=parts, optional={"carried", "start"})
+
+
+def allowing_longer(allow: Collection[str], config: RunConfig, checkpoint: Checkpoint | None) -> Collection[str]:
+    """What may differ: also the length, of a finished run that is asked to be longer in the same unit."""
+    if checkpoint is None or not checkpoint.facts["finished"]:
+        return allow
+    saved, asked = Duration.parse(str(checkpoint.facts["setup"]["train"]["duration"])), config.train.duration
+    return [*allow, LENGTH] if saved.unit == asked.unit and asked.amount > saved.amount else allow
+
+
+def schedule_ended(checkpoint: Checkpoint, changes: Iterable[Difference], *, steps_per_epoch: int) -> bool | None:
+    """Of a finished run that is made longer, whether its schedule had come to its end; None for any other run."""
+    if not (checkpoint.facts["finished"] and any(item.name == LENGTH for item in changes)):
+        return None
+    saved = Duration.parse(str(checkpoint.facts["setup"]["train"]["duration"]))
+    return done_share(saved, Progress.from_facts(checkpoint.facts["progress"]), steps_per_epoch=steps_per_epoch) >= 1
 
 
 def require_resumable(
-    config: RunConfig, folder: Path, *, world: int, allow: Collection[str], kept: Mapping[str, Any] | None = None
-) -> Checkpoint | None:
-    """The newest good checkpoint, after comparing all settings known before preparation with it; None where nothing was trained.
+    config: RunConfig,
+    folder: Path,
+    checkpoint: Checkpoint | None,
+    *,
+    world: int,
+    allow: Collection[str],
+    kept: Mapping[str, Any] | None = None,
+) -> None:
+    """Compare all settings known before preparation with the newest checkpoint; None where nothing was trained.
 
     Args:   kept: see `fingerprint`.
     Raises: UsageError where this setup cannot resume it, or where there is a model but no checkpoint.
     """
-    checkpoint = newest_checkpoint(folder)
     if checkpoint is not None:
         saved, asked = checkpoint.facts["setup"], setup_of(config, fingerprint(config.data, kept=kept), world=world)
         if config.train.select == "auto":
@@ -89,7 +115,6 @@ def require_resumable(
             expected="a new folder, or permission to replace this model",
             remedy=f"-o with another name keeps it; --allow-change {STATE} trains from the start and replaces it at the first validation",
         )
-    return checkpoint
 
 
 def require_allowed_changes(saved: Mapping[str, Any], current: Mapping[str, Any], *, allow: Collection[str] = ()) -> list[Difference]:

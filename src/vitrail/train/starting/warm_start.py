@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vitrail.data.preparing.store import Store
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError, TrainingError, UsageError
+from vitrail.languages import same_language
 from vitrail.models.adapters import add_adapters, digest_of
 from vitrail.models.base import Model, unique_tensors
 from vitrail.models.model_folder import LoadedFolder, load_with_digest
@@ -154,6 +155,8 @@ def _has_fresh(part: Part, name: str, own: Mapping[str, Tensor]) -> bool:
 def _told(part: Part, own: Mapping[str, Tensor], *, donor: Donor, frozen: bool) -> dict[str, Any]:
     tokens = {side: {"exact": rows.exact, "composed": rows.composed, "fresh": rows.fresh} for side, rows in part.transfer.rows.items()}
     folder = Path(part.named)
+    facts: Mapping[str, Any] = donor[0].facts if isinstance(donor[0], LoadedFolder) else {}
+    before, languages = ancestors(facts), [str(facts.get(f"{side}_language", "")) for side in ("source", "target")]
     return {
         "role": part.role,
         "model": folder.absolute().parent.name if folder.name == "model" else folder.name,
@@ -162,7 +165,28 @@ def _told(part: Part, own: Mapping[str, Tensor], *, donor: Donor, frozen: bool) 
         "frozen": frozen,
         "taken": describe_parts(part.transfer.values, of=own),
         "tokens": tokens,
+        **({"languages": languages} if all(languages) else {}),
+        **({"ancestors": before} if before else {}),
     }
+
+
+def other_languages(taken: Taken, facts: Mapping[str, Any]) -> list[str]:
+    """A line for each whole model that was made for other languages than the text. Args: facts: of the prepared text."""
+    own = [str(facts.get(f"{side}_language", "")) for side in ("source", "target")]
+    return [
+        f"WARNING: {part['model']} translates from {' to '.join(part['languages'])}, this text is from {' to '.join(own)}"
+        for part in taken.get("parts", ())
+        if part["role"] == "all" and all(own) and not all(map(same_language, part.get("languages", own), own))
+    ]
+
+
+def ancestors(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The models that a model started from, the nearest first: name, kind and digest of each. Args: facts: of the model."""
+    init: Any = facts.get("init")
+    whole = next((part for part in (init or {}).get("parts", ()) if part["role"] == "all"), None)
+    if whole is None:
+        return []
+    return [{name: whole[name] for name in ("model", "kind", "digest")}, *whole.get("ancestors", [])]
 
 
 def to_lines(taken: Taken) -> list[str]:

@@ -78,6 +78,7 @@ class TranslationTask(Task):
             sentences=self.config.train.validation_sentences,
             tokenize=self._counting.tokenize,
             normalisation=self._normalisation,
+            tags=self.prepared.facts.get("tags", ()),
         )
 
     def introduce(self) -> tuple[str, Sequence[str]]:

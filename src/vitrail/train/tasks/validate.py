@@ -86,11 +86,12 @@ def validate(
     sentences: int,
     tokenize: str = "13a",
     normalisation: Normalisation = CURRENT,
+    tags: Sequence[str] = (),
 ) -> Validation:
     """Score a model on the dev set: loss on all of it, BLEU and chrF (sacreBLEU, detokenised, greedy) on its first sentences.
 
     For vocabularies with unknown words or characters, `dev_unknown_share` is their share of the tokens of both sides.
-    Args: tokenize: how BLEU finds words, by `vitrail.scoring.bleu_settings_for`.
+    Args: tokenize: how BLEU finds words, by `vitrail.scoring.bleu_settings_for`. tags: as of a `Translator`.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
@@ -99,9 +100,8 @@ def validate(
     part = dev.first(sentences)
     greedy = TranslateConfig(search=SearchConfig(beams=1), exact=False)
     several = sum(count_sentences(text) > 1 for text in dev.source) / len(dev.source)
-    translator = Translator(
-        model, vocabularies=vocabularies, config=greedy, device=device, several_sentences=several, normalisation=normalisation
-    )
+    more: dict[str, Any] = {"several_sentences": several, "normalisation": normalisation, "tags": tags}
+    translator = Translator(model, vocabularies=vocabularies, config=greedy, device=device, **more)
     results = translator.translate(part.source)
     texts = [result.text for result in results]
     # Exponential smoothing is sacreBLEU's default. Its BLEU is 0 where no translation has four words; with the effective order it counts

@@ -14,7 +14,8 @@ from vitrail.data.reading.unpack import BUFFER_BYTES, Limits
 from vitrail.errors import DataError
 
 _SAMPLE = 100
-_KEYS = (("src", "tgt"), ("src", "trg"), ("source_text", "target_text"))
+_KEYS = (("src", "tgt"), ("src", "trg"), ("source_text", "target_text"), ("source", "human"))
+"""The last: corrections of translations, {"source": ..., "machine": ..., "human": ...}."""
 _EXPECTED = '{"source": "...", "target": "..."}'
 _WHITE = " \t\n\r"
 

@@ -1,0 +1,39 @@
+"""Vitrail itself as a system to measure."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vitrail.decode.search_config import SearchConfig, TranslateConfig
+from vitrail.decode.translate import Translator
+from vitrail.version import __version__
+
+
+class VitrailPeer:
+    """The translator of a model folder, as `vitrail translate` has it.
+
+    Settings: engine (native, torch), precision, threads.
+    """
+
+    versions: Mapping[str, str]
+
+    def __init__(self, folder: Path) -> None:
+        self.versions = {"vitrail": __version__}
+        self._folder = folder
+        self._made: dict[tuple[str, str, int], Translator] = {}
+
+    def translate(self, texts: Sequence[str], beams: int, settings: Mapping[str, Any]) -> list[str]:
+        """See `serve.Peer`."""
+        engine, precision, threads = wanted = settings["engine"], settings["precision"], settings["threads"]
+        if wanted not in self._made:
+            config = TranslateConfig(precision=precision)
+            self._made = {wanted: Translator.load(self._folder, engine=engine, threads=threads, config=config)}
+        translator = self._made[wanted]
+        search = SearchConfig(beams=beams, length_penalty=translator.search.length_penalty)
+        return [one.text for one in translator.translate(list(texts), search=search)]
+
+
+def make(folder: Path, carried: object) -> VitrailPeer:
+    """The system."""
+    del carried
+    return VitrailPeer(folder)

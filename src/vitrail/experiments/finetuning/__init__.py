@@ -1,0 +1,1 @@
+"""Ways to fine-tune a translator, side by side."""

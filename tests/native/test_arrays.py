@@ -1,0 +1,29 @@
+"""Memory of one batch after the other."""
+
+import numpy as np
+
+from vitrail.native.arrays import LINE_BYTES, Arena
+
+
+def test_an_arena_hands_out_arrays_that_do_not_overlap_and_uses_its_room_again() -> None:
+    arena = Arena()
+    for _ in range(3):
+        make, made = arena.begin(), list[np.ndarray]()
+        for number, (count, kind) in enumerate([(5, np.float32), (0, np.int64), (7, np.int64), (3, np.uint8), (9, np.uint16)] * 4):
+            made.append(make(count, kind))
+            assert made[-1].shape == (count,) and made[-1].dtype == kind
+            made[-1].fill(number)
+        assert all((array == number).all() for number, array in enumerate(made))
+    assert all(array.ctypes.data % LINE_BYTES == 0 and array.ctypes.data == arena.address_of(array) for array in made if len(array))
+    assert arena.begin()(5, np.float32).ctypes.data == made[0].ctypes.data
+
+
+def test_what_is_beyond_an_arena_gets_memory_of_its_own() -> None:
+    arena = Arena(most_bytes=1024)
+    for _ in range(3):
+        make = arena.begin()
+        small, large = make(10, np.float32), make(10_000, np.float32)
+        small.fill(1)
+        large.fill(2)
+        assert (small == 1).all() and (large == 2).all()
+        assert [arena.address_of(array) for array in (small, large)] == [small.ctypes.data, large.ctypes.data]
