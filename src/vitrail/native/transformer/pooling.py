@@ -3,9 +3,10 @@
 import numpy as np
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_entry, woven
+from vitrail.native.compiled import compiled_entry, compiled_inside, woven
 from vitrail.native.lanes import load, spread, store
 from vitrail.native.matrices.products import multiply
+from vitrail.native.references import refer
 from vitrail.native.transformer.asked import GUESSES, MEAN, PRODUCT, Texts
 from vitrail.native.transformer.encoder import encode
 from vitrail.native.transformer.layers import gelu, normalise
@@ -49,20 +50,24 @@ def _before_guesses(model: Model, work: Workspace, vectors: Floats, rows: int) -
     normalise(model, model.norms.readout, 0, rooms.x, rows, rooms.y)
 
 
-@compiled_entry
-def pool(asked: Texts) -> int:
-    """Read texts; their vectors and scores are then in `asked.pooled`."""
-    model, work, pooled = asked.model, asked.work, asked.pooled
+@compiled_inside
+def _pool(model: Model, work: Workspace, pooled: Pooled, which: int, scores: int) -> int:
     vocabulary, rooms = model.linears.vocabulary, work.rooms
     encode(model, work)
-    if asked.which == MEAN:
+    if which == MEAN:
         _mean(model, work, pooled.vectors)
     else:
         _gather(model, work, pooled)
     rows = len(pooled.vectors) // model.shape.width
-    if asked.scores == PRODUCT:
+    if scores == PRODUCT:
         multiply(model.weights.matrices, vocabulary, 0, pooled.vectors, rows, rooms.quantised, pooled.scores)
-    elif asked.scores == GUESSES:
+    elif scores == GUESSES:
         _before_guesses(model, work, pooled.vectors, rows)
         multiply(model.weights.matrices, vocabulary, 0, rooms.y, rows, rooms.quantised, pooled.scores)
     return 0
+
+
+@compiled_entry
+def pool(asked: Texts) -> int:
+    """Read texts; their vectors and scores are then in `asked.pooled`."""
+    return _pool(refer(asked.model), refer(asked.work), refer(asked.pooled), asked.which, asked.scores)

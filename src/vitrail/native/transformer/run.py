@@ -1,7 +1,7 @@
 """Texts for one batch, of a translator or a language model: the encoder, then steps of the decoder and of the search by turns."""
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_entry, woven
+from vitrail.native.compiled import compiled_entry, compiled_inside, woven
 from vitrail.native.matrices.products import multiply
 from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, conclude, rate
