@@ -96,7 +96,7 @@ class NativeEngine(Engine):
     def announce(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "", say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
         if not lacking:
-            with compiling("the engine (about 20 seconds)", say, program="transformer", after=4):
+            with compiling("the engine (up to a minute)", say, program="transformer", after=4):
                 compiled_search()
         super().announce(config, constrained=constrained, lacking=lacking, say=say)
 
