@@ -16,7 +16,6 @@ from vitrail.models.stored import StoredModel
 from vitrail.runtime.machine import Device
 
 if TYPE_CHECKING:
-    from vitrail.decode.engines.torch import TorchEngine
     from vitrail.decode.search.beams import Observation
 
 Observe = Callable[["Observation"], None]
@@ -61,7 +60,7 @@ class Engine(ABC):
         say(f"engine: {self.describe(config, constrained=constrained, lacking=lacking)}")
 
     @abstractmethod
-    def on_torch(self, *, lacking: str = "") -> "TorchEngine":
+    def on_torch(self, *, lacking: str = "") -> Any:
         """An engine on torch with the same models. Raises UsageError where this one may not leave a request to it.
 
         Args: lacking: what of the request only torch has; empty for work that is no search.
