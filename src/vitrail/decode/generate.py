@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Generator as Steps
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, overload
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
 import torch
@@ -12,16 +12,18 @@ import torch
 from vitrail.data.cleaning.blank_lines import BlankLines
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import EOS, Subwords
+from vitrail.decode.engines.engine import Engine
+from vitrail.decode.engines.table import make_engine, suitable
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.perplexity import TextPerplexity, measure_text
 from vitrail.decode.search.query import Hypothesis, Query
-from vitrail.decode.search_config import SamplingConfig, SearchConfig
+from vitrail.decode.search_config import BatchConfig, SamplingConfig, SearchConfig
 from vitrail.decode.textual.spelling import Spelling, StopRule, StopStrings
 from vitrail.errors import UsageError
+from vitrail.models.architectures import task_of
 from vitrail.models.base import LanguageModel
-from vitrail.models.model_folder import load_folder
-from vitrail.models.stored import of_another_task
-from vitrail.runtime.device import Device, choose_device, set_threads
+from vitrail.models.stored import of_another_task, read_stored
+from vitrail.runtime.machine import Device
 
 MOST_TOKENS = 200
 """Default length limit of a line."""
@@ -153,25 +155,52 @@ class Generator:
 
     generator = Generator.load("runs/lm")
     print(generator.generate("The cat")[0].text)
+
+    Args: model: a language model; or an engine that has one.
     """
 
-    def __init__(self, model: LanguageModel, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
-        self.model, self.vocabulary, self.facts = model.eval(), vocabulary, facts or {}
-        self.engine = TorchEngine(self.model, device=next(model.parameters()).device)
+    engines: ClassVar[tuple[str, ...]] = ()
+    """The suitable engines; empty: all."""
+
+    def __init__(self, model: LanguageModel | Engine, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
+        self.engine = model if isinstance(model, Engine) else TorchEngine(model.eval(), device=next(model.parameters()).device)
+        """What computes."""
+        self.vocabulary, self.facts = vocabulary, facts or {}
 
     @classmethod
-    def load(cls: "type[Own]", path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Own":
+    def load(
+        cls: "type[Own]",
+        path: str | Path,
+        *,
+        engine: str = "auto",
+        precision: Literal["int8", "bf16", "fp32"] = "fp32",
+        device: Device = "cpu",
+        threads: int | None = None,
+    ) -> "Own":
         """Load a language model from a run's folder or a model folder.
 
-        Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.
-        Raises: ModelError where the folder is missing or damaged, or holds another kind of model.
+        Args:
+            engine: native, torch, or auto for the first of them that can compute with the model; see docs/engine.md.
+            precision: of the native engine.
+            threads: processor threads (0: one for each core), with torch for this whole process; None leaves them as they are.
+        Raises: ModelError where the folder is missing or damaged, or holds another kind of model; UsageError for an unknown engine, or one
+            that cannot compute with the model.
         """
-        if threads is not None:
-            set_threads(threads)
-        loaded = load_folder(Path(path), device=choose_device(device))
-        if not isinstance(loaded.model, LanguageModel):
-            raise of_another_task(path, loaded.config, expected="language")
-        return cls(loaded.model, loaded.vocabularies.target, facts=loaded.facts)
+        stored = read_stored(Path(path))
+        if task_of(stored.config) != "language":
+            raise of_another_task(path, stored.config, expected="language")
+        names, config = suitable(engine, among=cls.engines), BatchConfig(precision=precision)
+        made = make_engine(names, [stored], device=device, threads=threads, config=config)
+        return cls(made, stored.vocabularies.target, facts=stored.facts)
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model on torch."""
+        return cast(LanguageModel, self.engine.on_torch().model)
+
+    def announce(self, say: Callable[[str], None], *, stop: bool = False, streams: bool = False) -> None:
+        """Say what will compute a request. Args: stop: with stop strings. streams: it is told as it is written."""
+        self.engine.announce(SearchConfig(), lacking="streams" if streams else "stop strings" if stop else "", say=say)
 
     @overload
     def generate(
@@ -271,7 +300,7 @@ class Generator:
 
     def _line(self, one: _Written, search: SearchConfig, ask: _Ask, *, seed: int) -> Steps[str, None, list[_Written]]:
         """Tell what is safe of the first continuation of a text after each step; return all, one line longer."""
-        steps = self.engine.steps(self._query(one, ask, seed=seed), config=search)
+        steps = self.engine.on_torch(lacking="streams").steps(self._query(one, ask, seed=seed), config=search)
         now = one
         yield now.safe(ask.strings)
         while True:

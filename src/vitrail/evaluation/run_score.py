@@ -56,7 +56,7 @@ def _score_labels(folder: Path, prepared: "PreparedLabels", *, step: int) -> dic
     from vitrail.decode.sentences.classify import Classifier
     from vitrail.evaluation.kinds.label_report import evaluate_examples
 
-    found = evaluate_examples(Classifier.load(folder), *prepared.test)
+    found = evaluate_examples(Classifier.load(folder, engine="torch"), *prepared.test)
     return _write(folder, {"step": step, "lines": ["on the test set:", *found.to_text().splitlines()], **found.as_dict()})
 
 

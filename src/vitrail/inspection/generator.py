@@ -31,6 +31,8 @@ class _Written(NamedTuple):
 class InspectableGenerator(Generator):
     """A `Generator` that can also be inspected and edited."""
 
+    engines = ("torch",)
+
     @property
     def vocabularies(self) -> Vocabularies:
         """The vocabulary, as analyses of both sides take it."""

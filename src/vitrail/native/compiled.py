@@ -105,6 +105,14 @@ def named(function: Callable[P, R], name: str) -> Callable[P, R]:
     return function
 
 
+def woven(function: Callable[P, R]) -> Callable[P, R]:
+    """The same for one that becomes a part of the functions that call it.
+
+    LLVM optimises what a function calls anew with each that calls it, so that a chain of callers of a large function takes long to compile.
+    """
+    return _compile(function, False, inline="always")
+
+
 def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, **options: Any) -> Callable[P, R]:
     numba = _numba()
     folder = cache_folder(program_of(function.__module__))

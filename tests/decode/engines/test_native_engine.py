@@ -122,7 +122,7 @@ def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> No
         alone.translate_parts(TEXTS[0], observe=seen.append)
     stopped = [Query(longest=5, stop=lambda tokens: True)]
     assert auto.engine.search([(4,)], stopped, config=auto.search) == torch_only.engine.search([(4,)], stopped, config=auto.search)
-    with pytest.raises(UsageError, match="engine native has no stop rules"):
+    with pytest.raises(UsageError, match="engine native has no stop strings"):
         alone.engine.search([(4,)], stopped, config=alone.search)
 
 

@@ -125,7 +125,7 @@ def compare_classifiers(
                 raise UsageError(f"{variant.name}: has another test set", expected="variants that change the model, not the data")
             if not own.test.source:
                 raise UsageError("no test set", remedy="--test FILE, or leave data.holdout.test_examples unset")
-            found.setdefault(variant.name, []).append(Classifier.load(place).measure(*own.test).predictions)
+            found.setdefault(variant.name, []).append(Classifier.load(place, engine="torch").measure(*own.test).predictions)
             spent.setdefault(variant.name, []).extend(_kept_seconds(place))
     assert prepared is not None
     train, several = _train_texts(prepared), prepared.labels.several

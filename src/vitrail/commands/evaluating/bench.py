@@ -415,3 +415,26 @@ def bench_lines(
     search = {} if beams is None else {"beams": beams}
     report = measure_lines(model, read_first(source, lines), lines=lines, search=search, threads=threads, say=console.say)
     console.show(report.to_json() if json else report.to_text())
+
+
+@bench.command("engines")
+def bench_engines(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder, of any kind.")],
+    text: Annotated[Path, typer.Option(metavar="FILE", help="Texts, one a line.")],
+    limit: Annotated[int, typer.Option(min=1, help="Texts at most.")] = 1000,
+    threads: Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")] = 0,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; each measures every system once.")] = 3,
+    json: console.Json = False,
+) -> None:
+    """Vectors, labels and continuations by the native engine in each precision and by torch: speed, and how well they agree.
+
+    A continuation begins with the first words of a line.
+    """
+    from itertools import islice
+
+    from vitrail.bench.translating.other_kinds import compare_kinds
+
+    with text.open(encoding="utf-8") as lines:
+        texts = [line.rstrip("\n") for line in islice(lines, limit)]
+    report = compare_kinds(model, texts=texts, threads=threads, repeats=repeats, say=console.say)
+    console.show(report.to_json() if json else report.to_text())

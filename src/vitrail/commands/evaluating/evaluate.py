@@ -208,7 +208,7 @@ def _measure_labels(folder: Path, examples: str, bootstrap: int, machine: consol
         held = read_test(folder)
     if held is None:
         raise UsageError(f"{folder}: has no test set of its own", expected="--examples FILE")
-    classifier = Classifier.load(folder, threads=machine.threads, device=machine.device)
+    classifier = Classifier.load(folder, engine="torch", threads=machine.threads, device=machine.device)
     found = evaluate_examples(classifier, *held, bootstrap=bootstrap)
     console.show(found.to_json() if json else found.to_text())
 

@@ -32,7 +32,11 @@ Target = Annotated[Path | None, typer.Option(metavar="FILE", help="Their transla
 Threads = Annotated[int, typer.Option(min=0, help="Processor threads; 0: one a core.")]
 DeviceName = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "native", "torch"]
-Engine = Annotated[EngineName, typer.Option(help="What computes the translations: compiled code, torch, or the first that can.")]
+Engine = Annotated[EngineName, typer.Option(help="What computes: compiled code, torch, or the first that can.")]
+Precision = Annotated[
+    Literal["int8", "bf16", "fp32"],
+    typer.Option(help="Numbers of the native engine's matrices: int8 is the fastest, bf16 more exact, fp32 as exact as torch."),
+]
 Device = Annotated[DeviceName, typer.Option(help="Where to compute.")]
 NoRepeat = Annotated[
     int | None,
@@ -48,6 +52,14 @@ class Machine:
 
     threads: Threads = 0
     device: Device = "cpu"
+
+
+@dataclass(frozen=True)
+class Computing(Machine):
+    """Where and how to compute."""
+
+    engine: Engine = "auto"
+    precision: Precision = "fp32"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def classify(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show the scores, and what sigmoid and softmax make of them; see docs/classification.md.")
     ] = False,
-    machine: console.Machine,
+    computing: console.Computing,
     json: console.Json = False,
 ) -> None:
     """Give texts their labels: vitrail classify runs/reviews "A film to love."
@@ -40,7 +40,10 @@ def classify(
 
     if explain and (json or top):
         raise UsageError("--explain with " + ("--json" if json else "--top"), expected="one of the two")
-    classifier = Classifier.load(model, threads=machine.threads, device=machine.device)
+    classifier = Classifier.load(
+        model, engine=computing.engine, precision=computing.precision, threads=computing.threads, device=computing.device
+    )
+    classifier.encoder.announce(console.say)
     asked = texts or lines(Path("-"), allow_empty=True)
     cut = 0
     for chunk in _chunks(asked, size=_BATCH if texts or explain else 1):
@@ -52,7 +55,7 @@ def classify(
         console.write_lines([_told(text, one, top=top, json=json) for text, one in zip(chunk, found, strict=True)])
     if cut:
         console.say(
-            f"{cut:,} texts are longer than the {classifier.model.config.context:,} tokens that the model reads; their ends were not read"
+            f"{cut:,} texts are longer than the {classifier.encoder.config.context:,} tokens that the model reads; their ends were not read"
         )
 
 

@@ -22,7 +22,7 @@ def embed(
         str, typer.Option(metavar="SENTENCE", help="Show the sentences of the text that are nearest to this one.", show_default=False)
     ] = "",
     top: Annotated[int, typer.Option(min=1, max=100_000, help="How many neighbours.", show_default="5")] = 5,
-    machine: console.Machine,
+    computing: console.Computing,
     json: console.Json = False,
 ) -> None:
     """Turn sentences into vectors: vitrail embed runs/auto --text a.txt -o vectors.npy
@@ -38,7 +38,10 @@ def embed(
         raise UsageError("--nearest and --output", expected="one of them")
     if output is not None:
         check_place(output, inputs=[text])
-    embedder = Embedder.load(model, threads=machine.threads, device=machine.device)
+    embedder = Embedder.load(
+        model, engine=computing.engine, precision=computing.precision, threads=computing.threads, device=computing.device
+    )
+    embedder.encoder.announce(console.say)
     texts = read_sentences(text)
     if nearest:
         found = embedder.nearest(nearest, texts, top=top)

@@ -17,7 +17,7 @@ def fill(
     ] = None,
     *,
     top: Annotated[int, typer.Option(min=1, max=1_000, help="Guesses for each mask.")] = 5,
-    machine: console.Machine,
+    computing: console.Computing,
     json: console.Json = False,
 ) -> None:
     """Guess hidden words: vitrail fill runs/bert "A man in a [MASK] shirt."
@@ -29,7 +29,10 @@ def fill(
     from vitrail.data.reading.lines import lines
     from vitrail.decode.sentences.masked import MaskFiller
 
-    filler = MaskFiller.load(model, threads=machine.threads, device=machine.device)
+    filler = MaskFiller.load(
+        model, engine=computing.engine, precision=computing.precision, threads=computing.threads, device=computing.device
+    )
+    filler.encoder.announce(console.say)
     asked = texts or lines(Path("-"))
     empty = True
     for text in asked:

@@ -74,7 +74,7 @@ def generate(
     lengths: Lengths,
     choosing: Choosing,
     drawing: console.Drawing = DRAWN,
-    machine: console.Machine,
+    computing: console.Computing,
     shown: Shown,
 ) -> None:
     """Write text with a language model: vitrail generate runs/lm --prompt "The cat".
@@ -90,7 +90,10 @@ def generate(
     from vitrail.decode.textual.spelling import StopStrings
 
     stop = StopStrings.of(lengths.stop or ()).strings
-    generator = Generator.load(model, threads=machine.threads, device=machine.device)
+    generator = Generator.load(
+        model, engine=computing.engine, precision=computing.precision, threads=computing.threads, device=computing.device
+    )
+    generator.announce(console.say, stop=bool(stop), streams=shown.stream)
     ends = "\n\n" if lengths.lines > 1 else "\n"
     if shown.stream:
         _stream(generator.pieces(prompts, search=search, lines=lengths.lines, seed=drawing.seed, stop=stop), ends=ends)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -45,14 +45,10 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Computing(console.Machine):
+class Computing(console.Computing):
     """Where and how to compute translations."""
 
-    engine: console.Engine = "auto"
-    precision: Annotated[
-        Literal["int8", "bf16", "fp32"],
-        typer.Option(help="Numbers of the native engine's matrices: int8 is the fastest, bf16 more exact, fp32 as exact as torch."),
-    ] = "int8"
+    precision: console.Precision = "int8"
     fast: Annotated[bool, typer.Option("--fast", help="Batch lines of unequal length; may change a translation now and then.")] = False
 
 

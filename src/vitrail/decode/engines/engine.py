@@ -48,13 +48,23 @@ class Engine(ABC):
     why: str = ""
     """Why it was chosen before others, for users."""
 
-    def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
-        """What computes a request, and why, in a few words. Args: constrained: with a prefix, forbidden or forced words."""
+    def describe(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "") -> str:
+        """What computes a request, and why, in a few words.
+
+        Args: constrained: with a prefix, forbidden or forced words. lacking: what of the request only torch has.
+        """
         return f"{self.name} ({self.why})" if self.why else self.name
 
-    def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
+    def announce(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "", say: Callable[[str], None]) -> None:
         """Say what will compute a request, and do before what takes time at the first one. Args: as of `describe`."""
-        say(f"engine: {self.describe(config, constrained=constrained)}")
+        say(f"engine: {self.describe(config, constrained=constrained, lacking=lacking)}")
+
+    @abstractmethod
+    def on_torch(self, *, lacking: str = "") -> Any:
+        """An engine on torch with the same models. Raises UsageError where this one may not leave a request to it.
+
+        Args: lacking: what of the request only torch has; empty for work that is no search.
+        """
 
     @classmethod
     def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
@@ -21,9 +21,12 @@ from vitrail.native.compiled import compiling, has_numba
 from vitrail.runtime.cores import usual_threads
 from vitrail.runtime.machine import Device, has_gpu
 
+if TYPE_CHECKING:
+    from vitrail.decode.engines.torch import TorchEngine
+
 
 class NativeEngine(Engine):
-    """Searches with a model, or an ensemble of several, in compiled code.
+    """Searches with a model, or an ensemble of several, in compiled code: translators or language models.
 
     A sentence's tokens and scores do not depend on the others of a call, on their order or on the number of threads.
     torch is imported at the first request that this engine does not serve.
@@ -46,10 +49,8 @@ class NativeEngine(Engine):
     @classmethod
     def obstacle(cls, stored: Sequence[StoredModel], *, device: Device) -> str:
         """See `Engine.obstacle`."""
-        if not has_numba():
-            return "numba is not installed: pip install 'vitrail[fast]'"
-        if device == "cuda" or (device == "auto" and has_gpu()):
-            return "it computes on the processor alone"
+        if reason := unavailable(device):
+            return reason
         return next(filter(None, (native_obstacle(one.config.model_dump()) for one in stored)), "")
 
     @classmethod
@@ -65,8 +66,14 @@ class NativeEngine(Engine):
         require_one_vocabulary([one.vocabularies.digest for one in stored])
         return cls(stored, threads=threads, config=config, alone=alone)
 
+    def on_torch(self, *, lacking: str = "") -> "TorchEngine":
+        """See `Engine.on_torch`."""
+        if lacking and self._alone:
+            raise UsageError(f"engine native has no {lacking}", remedy="engine auto or torch")
+        return self._behind
+
     @cached_property
-    def _behind(self) -> Engine:
+    def _behind(self) -> "TorchEngine":
         """The same models on torch, for requests that this engine does not serve."""
         from vitrail.decode.engines.torch import TorchEngine
 
@@ -82,29 +89,36 @@ class NativeEngine(Engine):
         models, alone = packed
         return cls([StoredModel.unpack(one, vocabularies) for one in models], threads=None, config=config, alone=alone)
 
-    def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
+    def describe(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "") -> str:
         """See `Engine.describe`."""
-        return f"native ({self._config.precision})"
+        return f"torch (native has no {lacking})" if lacking and not self._alone else f"native ({self._config.precision})"
 
-    def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
+    def announce(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "", say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
-        for model in {type(one): one for one in self._models}.values():
-            with compiling("the engine (up to a minute)", say, program=model.program, after=4):
-                model.compiled_search()
-        super().announce(config, constrained=constrained, say=say)
+        if not lacking:
+            for model in {type(one): one for one in self._models}.values():
+                with compiling("the engine (up to a minute)", say, program=model.program, after=4):
+                    model.compiled_search()
+        super().announce(config, constrained=constrained, lacking=lacking, say=say)
 
     def search(
         self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`. Raises UsageError for what it does not serve, where it is alone, and beyond learned positions."""
-        reason = "observation of its steps" if observe is not None else "stop rules" if any(query.stop for query in queries) else ""
-        if reason and self._alone:
-            raise UsageError(f"engine native has no {reason}", remedy="engine auto or torch")
-        if reason:
-            return self._behind.search(sources, queries, config=config, observe=observe)
-        jobs = [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
+        lacking = "observation of its steps" if observe is not None else "stop strings" if any(query.stop for query in queries) else ""
+        if lacking:
+            return self.on_torch(lacking=lacking).search(sources, queries, config=config, observe=observe)
+        end = (EOS,) if self._models[0].reads_source else ()
+        jobs = [Job(number, (*source, *end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
         found = search_all(self._models, jobs, config, threads=self._threads_now())
         return [found[number] for number in range(len(jobs))]
 
     def _threads_now(self) -> int:
         return 1 if os.getpid() != self._process else self._threads
+
+
+def unavailable(device: Device) -> str:
+    """Why compiled code cannot compute here; empty where it can."""
+    if not has_numba():
+        return "numba is not installed: pip install 'vitrail[fast]'"
+    return "it computes on the processor alone" if device == "cuda" or (device == "auto" and has_gpu()) else ""

@@ -67,6 +67,11 @@ class NativeModel(ABC):
     def source_vocabulary(self) -> int:
         """V of the source."""
 
+    @property
+    def reads_source(self) -> bool:
+        """Whether there is an encoder."""
+        return True
+
     @abstractmethod
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
         """All memory of one batch but the search's. Args: sources: with their ends. steps: tokens of the longest translation."""
@@ -85,9 +90,9 @@ class NativeModel(ABC):
         """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
         prompts, wishes = {job.query.prompt for job in jobs}, {id(job.query.constraints): job.query.constraints for job in jobs}
         for job in jobs:
-            _require_within(job.source, self.source_vocabulary)
+            require_within(job.source, self.source_vocabulary)
         for tokens in (*prompts, *map(tokens_of, wishes.values())):
-            _require_within(tokens, self.vocabulary)
+            require_within(tokens, self.vocabulary)
         self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
 
     def require(self, position: int) -> None:
@@ -103,13 +108,14 @@ class NativeModel(ABC):
         return
 
 
-def _require_within(tokens: Sequence[int], vocabulary: int) -> None:
+def require_within(tokens: Sequence[int], vocabulary: int) -> None:
+    """Raise UsageError for ids outside a vocabulary."""
     if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
         raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
 
 
 class NativeTransformer(NativeModel):
-    """A Transformer. Its table of positions grows; everything else stays."""
+    """A Transformer: a translator, a language model, or an encoder. Its table of positions grows; everything else stays."""
 
     program = "transformer"
 
@@ -129,7 +135,13 @@ class NativeTransformer(NativeModel):
     @classmethod
     def of(cls, config: Mapping[str, Any], tensors: Mapping[str, Floats], *, precision: Precision) -> "NativeTransformer":
         """See `NativeModel.of`."""
-        architecture = transformer_architecture.Architecture.of(config)
+        return cls.of_architecture(transformer_architecture.Architecture.of(config), tensors, precision=precision)
+
+    @classmethod
+    def of_architecture(
+        cls, architecture: transformer_architecture.Architecture, tensors: Mapping[str, Floats], *, precision: Precision
+    ) -> "NativeTransformer":
+        """Pack a model, or a part of one."""
         positions = architecture.max_positions if architecture.positions == "learned" else _FEW_POSITIONS
         return cls(architecture, transformer_packing.pack(architecture, tensors, precision=precision, positions=positions), positions)
 
@@ -138,6 +150,11 @@ class NativeTransformer(NativeModel):
         """See `NativeModel.source_vocabulary`."""
         shape = self.packed.shape
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.width
+
+    @property
+    def reads_source(self) -> bool:
+        """See `NativeModel.reads_source`."""
+        return self.architecture.encoder_layers > 0
 
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
         """See `NativeModel.workspace`."""
@@ -149,7 +166,7 @@ class NativeTransformer(NativeModel):
 
     def require(self, position: int) -> None:
         """See `NativeModel.require`."""
-        if self.architecture.positions == "learned" and position > self.positions:
+        if self.architecture.positions == "learned" and position > self.positions and not self.architecture.context:
             raise UsageError(
                 f"position {position} with {self.positions} learned positions",
                 remedy="raise model.max_positions, or use sinusoidal or rotary positions",
@@ -157,10 +174,11 @@ class NativeTransformer(NativeModel):
 
     def known_positions(self, wanted: int) -> int:
         """See `NativeModel.known_positions`."""
-        return wanted if self.architecture.positions == "none" else self.positions
+        return wanted if self.architecture.positions == "none" or self.architecture.context else self.positions
 
     def extend_positions(self, wanted: int) -> None:
-        """See `NativeModel.extend_positions`."""
+        """See `NativeModel.extend_positions`. A language model forgets what is too far back."""
+        wanted = min(wanted, self.architecture.context or wanted)
         if wanted > self.positions and self.architecture.positions in ("sinusoidal", "rotary"):
             table = transformer_packing.position_table(self.architecture, None, 2 * wanted).reshape(-1)
             self.packed = self.packed._replace(weights=self.packed.weights._replace(positions=table))
@@ -205,11 +223,20 @@ class NativeRecurrent(NativeModel):
         return recurrent_asked.Asked(self.words(), work, search)
 
 
-NATIVE_MODELS: Mapping[str, type[NativeModel]] = {"transformer": NativeTransformer, "recurrent": NativeRecurrent}
-"""By kind of model, as in its configuration."""
+NATIVE_MODELS: Mapping[str, type[NativeModel]] = {
+    "transformer": NativeTransformer,
+    "causal-language": NativeTransformer,
+    "recurrent": NativeRecurrent,
+}
+"""What searches, by kind of model, as in its configuration."""
 
 
 def native_obstacle(config: Mapping[str, Any]) -> str:
     """Why the engine cannot compute with a model of this configuration; empty where it can."""
     kind = config["kind"]
-    return NATIVE_MODELS[kind].obstacle(config) if kind in NATIVE_MODELS else f"a model of kind {kind} is computed by torch"
+    return NATIVE_MODELS[kind].obstacle(config) if kind in NATIVE_MODELS else computed_by_torch(kind)
+
+
+def computed_by_torch(kind: str) -> str:
+    """What is said of a kind of model that has no program."""
+    return f"a model of kind {kind} is computed by torch"

@@ -16,7 +16,7 @@ from vitrail.decode.search.ensemble import Ensemble, Translating
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.models.base import Continues, Reads, State
-from vitrail.models.model_folder import build_stored_translator
+from vitrail.models.model_folder import build_stored
 from vitrail.models.stored import StoredModel
 from vitrail.runtime.device import choose_device, fewest_rows, set_threads, survive_forks
 from vitrail.runtime.machine import Device
@@ -56,8 +56,12 @@ class TorchEngine(Engine):
         if threads is not None:
             set_threads(threads)
         place, digests = choose_device(device), [one.vocabularies.digest for one in stored]
-        models = [build_stored_translator(one, device=place) for one in stored]
+        models: list[Any] = [build_stored(one, device=place) for one in stored]
         return cls(models[0] if len(models) == 1 else Ensemble(models, digests=digests), device=place, config=config)
+
+    def on_torch(self, *, lacking: str = "") -> "TorchEngine":
+        """See `Engine.on_torch`."""
+        return self
 
     def pack(self, vocabularies: Vocabularies) -> tuple[Any, ...]:
         """See `Engine.pack`."""

@@ -13,16 +13,18 @@ from torch import Tensor
 from vitrail.data.batches import IdRow
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import Subwords, Vocabularies
+from vitrail.decode.encoding.engine import EncoderEngine
+from vitrail.decode.encoding.torch import sentence_vectors
 from vitrail.decode.forced import batches, make_batch
 from vitrail.decode.search.beams import beam_search
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
-from vitrail.decode.sentences.embedding import Embedder, Vectors, sentence_vectors
+from vitrail.decode.sentences.embedding import Embedder, Vectors
 from vitrail.errors import UsageError
+from vitrail.models.architectures import task_of
 from vitrail.models.base import Encoded, TranslationModel
 from vitrail.models.kinds.autoencoder import AutoencoderModel
-from vitrail.models.model_folder import LoadedFolder
-from vitrail.models.stored import of_another_task
+from vitrail.models.stored import StoredModel, of_another_task
 from vitrail.runtime.device import fewest_rows
 
 GREEDY = SearchConfig(beams=1)
@@ -81,17 +83,26 @@ class Autoencoder(Embedder):
     print(autoencoder.reconstruct(["A dog runs."]), autoencoder.interpolate("A dog runs.", "A man sits.")[3].text)
     """
 
-    model: AutoencoderModel
+    engines = ("torch",)
 
-    def __init__(self, model: AutoencoderModel, vocabularies: Vocabularies, *, facts: dict[str, Any] | None = None) -> None:
-        super().__init__(model.eval(), vocabularies.source, read=normalise, facts=facts)
+    def __init__(self, model: AutoencoderModel | EncoderEngine, vocabularies: Vocabularies, *, facts: dict[str, Any] | None = None) -> None:
+        super().__init__(model if isinstance(model, EncoderEngine) else model.eval(), vocabularies.source, read=normalise, facts=facts)
 
     @classmethod
-    def of(cls, loaded: LoadedFolder, *, name: str) -> "Autoencoder":
-        """See `Embedder.of`. Raises ModelError for a model of another kind."""
-        if not isinstance(loaded.model, AutoencoderModel):
-            raise of_another_task(name, loaded.config, expected="autoencoding")
-        return cls(loaded.model, loaded.vocabularies, facts=loaded.facts)
+    def require(cls, stored: StoredModel, *, name: str) -> None:
+        """Raise ModelError for a model of another kind."""
+        if task_of(stored.config) != "autoencoding":
+            raise of_another_task(name, stored.config, expected="autoencoding")
+
+    @classmethod
+    def of(cls, encoder: EncoderEngine, stored: StoredModel) -> "Autoencoder":
+        """See `Embedder.of`."""
+        return cls(encoder, stored.vocabularies, facts=stored.facts)
+
+    @property
+    def model(self) -> AutoencoderModel:
+        """The model on torch."""
+        return self.encoder.model
 
     def decode(self, latents: Vectors, *, longest: int | None = None) -> list[str]:
         """What the decoder writes for each vector z, greedily: a function of z alone. Args: longest: tokens at most."""

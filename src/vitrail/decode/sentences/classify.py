@@ -1,27 +1,28 @@
 """What a classifier says: the probability of each label of a text, and how well it does on texts whose labels are known."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, ClassVar, NamedTuple, TypeVar, overload
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vitrail.data.batches import pad_rows
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
+from vitrail.decode.encoding.engine import Array, EncoderEngine, How, Precision
+from vitrail.decode.encoding.table import make_encoder, with_torch
 from vitrail.decode.sentences.label_scores import Predictions, flags
 from vitrail.errors import DataError, ModelError
+from vitrail.models.architectures import task_of
 from vitrail.models.kinds.classifier import ClassifierModel
-from vitrail.models.model_folder import load_folder
-from vitrail.models.stored import of_another_task
-from vitrail.runtime.device import Device, choose_device, set_threads
+from vitrail.models.stored import of_another_task, read_stored
+from vitrail.runtime.machine import Device
 
-_ROWS, _TOKENS = 64, 8_192
+AnyClassifier = TypeVar("AnyClassifier", bound="Classifier")
 _EVEN = 0.5
 
 
@@ -72,26 +73,44 @@ class Classifier:
     print(classifier.classify("A film to love.").label)
     """
 
-    def __init__(self, model: ClassifierModel, vocabularies: Vocabularies, *, facts: dict[str, Any] | None = None) -> None:
+    engines: ClassVar[tuple[str, ...]] = ()
+    """The suitable engines; empty: all."""
+
+    def __init__(self, model: ClassifierModel | EncoderEngine, vocabularies: Vocabularies, *, facts: dict[str, Any] | None = None) -> None:
         assert isinstance(vocabularies.target, LabelVocabulary)
-        self.model, self.vocabulary, self.facts = model.eval(), vocabularies.source, facts or {}
+        self.encoder = model if isinstance(model, EncoderEngine) else with_torch(model.eval())
+        """What computes."""
+        self.vocabulary, self.facts = vocabularies.source, facts or {}
         self._labels = vocabularies.target
 
     @classmethod
-    def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "Classifier":
+    def load(
+        cls: type[AnyClassifier],
+        path: str | Path,
+        *,
+        engine: str = "auto",
+        precision: Precision = "fp32",
+        device: Device = "cpu",
+        threads: int | None = None,
+    ) -> AnyClassifier:
         """Load a classifier from a run's folder or a model folder.
 
-        Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.
-        Raises: ModelError where the folder is missing or damaged, or holds another kind of model.
+        Args:   as those of `Embedder.load`.
+        Raises: ModelError where the folder is missing or damaged, or holds another kind of model; UsageError for an unknown engine, or one
+            that cannot compute with the model.
         """
-        if threads is not None:
-            set_threads(threads)
-        loaded = load_folder(Path(path), device=choose_device(device))
-        if not isinstance(loaded.model, ClassifierModel):
-            raise of_another_task(path, loaded.config, expected="classification")
-        if not isinstance(loaded.vocabularies.target, LabelVocabulary):
+        stored = read_stored(Path(path))
+        if task_of(stored.config) != "classification":
+            raise of_another_task(path, stored.config, expected="classification")
+        if not isinstance(stored.vocabularies.target, LabelVocabulary):
             raise ModelError(f"{path}: a classifier without its labels", remedy="copy the folder again")
-        return cls(loaded.model, loaded.vocabularies, facts=loaded.facts)
+        encoder = make_encoder(engine, stored, How("labels", device, threads, precision), among=cls.engines)
+        return cls(encoder, stored.vocabularies, facts=stored.facts)
+
+    @property
+    def model(self) -> ClassifierModel:
+        """The model on torch."""
+        return self.encoder.model
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -113,8 +132,8 @@ class Classifier:
             return self.classify([texts])[0]
         ids, longest = self._encode(texts), self.longest
         found: list[Classified] = []
-        shares = self._probabilities(ids)
-        orders = shares.argsort(dim=1, descending=True, stable=True)
+        shares = self.encoder.probabilities(self._scores(ids))
+        orders = np.argsort(-shares, axis=1, kind="stable")
         for row, probabilities, order in zip(ids, shares.tolist(), orders.tolist(), strict=True):
             chosen = [label for label in order if probabilities[label] > _EVEN] if self.several else order[:1]
             by_label = {self.labels[label]: probabilities[label] for label in order}
@@ -123,11 +142,11 @@ class Classifier:
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "B D"]:
         """The vector of each text that the last layer reads."""
-        return torch.cat([self.model.embed(source) for source in self._batches(self._encode(texts))]).cpu()
+        return torch.from_numpy(self.encoder.vectors([row[: self.longest] for row in self._encode(texts)]))
 
     def logits(self, texts: Sequence[str]) -> Float[Tensor, "B logits"]:
         """The scores of each text before sigmoid or softmax; two labels may have one score alone."""
-        return self._logits(self._encode(texts))
+        return torch.from_numpy(self._scores(self._encode(texts)))
 
     def measure(self, texts: Sequence[str], labels: Sequence[str]) -> LabelScore:
         """How well the labels of some texts are found. Args: labels: of each text, as in the file that it was trained on.
@@ -156,31 +175,10 @@ class Classifier:
     @property
     def longest(self) -> int:
         """Tokens of a text that are read at most, without its marks."""
-        return self.model.config.context - 1 - self.model.marks_start
+        return self.encoder.config.context - 1 - self.encoder.marks_start
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         return self.vocabulary.encode_batch([normalise(text) for text in texts])
 
-    @torch.inference_mode()
-    def _batches(self, ids: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-        """Padded rows, in order: as many at once as fit. Precondition: in the order of their lengths, or few."""
-        device, start = next(self.model.parameters()).device, 0
-        rows = [row[: self.longest] for row in ids]
-        while start < len(rows):
-            end = start + 1
-            while end < min(len(rows), start + _ROWS) and max(map(len, rows[start : end + 1])) * (end + 1 - start) <= _TOKENS:
-                end += 1
-            yield pad_rows(rows[start:end], start=self.model.marks_start).to(device)
-            start = end
-
-    @torch.inference_mode()
-    def _logits(self, ids: Sequence[Sequence[int]]) -> Float[Tensor, "B logits"]:
-        order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
-        parts = [self.model.classify(source).float().cpu() for source in self._batches([ids[place] for place in order])]
-        if not parts:
-            return torch.zeros(0, self.model.head.linear.out_features)
-        found = torch.cat(parts)
-        return torch.empty_like(found).index_copy_(0, torch.tensor(order), found)
-
-    def _probabilities(self, ids: Sequence[Sequence[int]]) -> Float[Tensor, "B labels"]:
-        return self.model.head.probabilities(self._logits(ids))
+    def _scores(self, ids: Sequence[Sequence[int]]) -> Array:
+        return self.encoder.scores([row[: self.longest] for row in ids])

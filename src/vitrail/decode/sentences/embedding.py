@@ -3,26 +3,27 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from vitrail.data.batches import IdRow, pad_rows
 from vitrail.data.cleaning.normalise import Normalisation, normalise
 from vitrail.data.vocabularies.subwords import Subwords
+from vitrail.decode.encoding.engine import EncoderEngine, How, Precision
+from vitrail.decode.encoding.table import make_encoder, with_torch
 from vitrail.errors import ModelError, UsageError
-from vitrail.models.architectures import MODEL_KINDS, TASK_MODELS
-from vitrail.models.base import Embeds
-from vitrail.models.model_folder import LoadedFolder, load_folder
-from vitrail.runtime.device import Device, choose_device, fewest_rows, set_threads
+from vitrail.models.architectures import TASK_MODELS, task_of
+from vitrail.models.stored import StoredModel, read_stored
+from vitrail.runtime.machine import Device
+
+if TYPE_CHECKING:
+    import torch
+
+    from vitrail.models.base import Embeds
 
 Vectors = npt.NDArray[np.float32]
 AnyEmbedder = TypeVar("AnyEmbedder", bound="Embedder")
-_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -41,46 +42,80 @@ class Embedder:
 
     embedder = Embedder.load("runs/en-fr")
     vectors = embedder.embed(["A dog runs.", "A man sits."])
+
+    Args: model: one that makes vectors of sentences, in evaluation mode; or an engine that has one.
     """
 
-    def __init__(self, model: Embeds, vocabulary: Subwords, *, read: Callable[[str], str] = normalise, facts: dict[str, Any] | None = None):
-        self.model, self.vocabulary, self.read, self.facts = model, vocabulary, read, facts or {}
+    engines: ClassVar[tuple[str, ...]] = ()
+    """The suitable engines; empty: all."""
+
+    def __init__(
+        self,
+        model: "Embeds | EncoderEngine",
+        vocabulary: Subwords,
+        *,
+        read: Callable[[str], str] = normalise,
+        facts: dict[str, Any] | None = None,
+    ):
+        self.encoder = model if isinstance(model, EncoderEngine) else with_torch(model)
+        """What computes."""
+        self.vocabulary, self.read, self.facts = vocabulary, read, facts or {}
 
     @classmethod
-    def load(cls: type[AnyEmbedder], path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> AnyEmbedder:
+    def load(
+        cls: type[AnyEmbedder],
+        path: str | Path,
+        *,
+        engine: str = "auto",
+        precision: Precision = "fp32",
+        device: Device = "cpu",
+        threads: int | None = None,
+    ) -> AnyEmbedder:
         """Load a run's folder or a model folder.
 
-        Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.
-        Raises: ModelError where the folder is missing or damaged, or holds a model that makes no vectors of sentences.
+        Args:
+            engine: native, torch, or auto for the first of them that can compute with the model; see docs/engine.md.
+            precision: of the native engine.
+            threads: processor threads (0: one for each core), with torch for this whole process; None leaves them as they are.
+        Raises: ModelError where the folder is missing or damaged, or holds a model that makes no vectors of sentences; UsageError for an
+            unknown engine, or one that cannot compute with the model.
         """
-        if threads is not None:
-            set_threads(threads)
-        return cls.of(load_folder(Path(path), device=choose_device(device)), name=str(path))
+        stored = read_stored(Path(path))
+        cls.require(stored, name=str(path))
+        return cls.of(make_encoder(engine, stored, How("vectors", device, threads, precision), among=cls.engines), stored)
 
     @classmethod
-    def of(cls: type[AnyEmbedder], loaded: LoadedFolder, *, name: str) -> AnyEmbedder:
-        """The same of a model that is loaded already."""
-        if not isinstance(loaded.model, Embeds):
-            task = MODEL_KINDS[loaded.config.kind].task
+    def require(cls, stored: StoredModel, *, name: str) -> None:
+        """Raise ModelError where a model makes no vectors of sentences."""
+        task = task_of(stored.config)
+        if task == "language":
             raise ModelError(f"{name}: holds {TASK_MODELS[task]}, which makes no vectors of sentences", expected="a model with an encoder")
-        fact = loaded.facts.get("source_normalization")
+
+    @classmethod
+    def of(cls: type[AnyEmbedder], encoder: EncoderEngine, stored: StoredModel) -> AnyEmbedder:
+        """With an engine that has a stored model."""
+        fact = stored.facts.get("source_normalization")
         read = normalise if fact is None else Normalisation.from_fact(fact).source
-        return cls(loaded.model, loaded.vocabularies.source, read=read, facts=loaded.facts)
+        return cls(encoder, stored.vocabularies.source, read=read, facts=stored.facts)
+
+    @property
+    def model(self) -> Any:
+        """The model on torch."""
+        return self.encoder.model
 
     def encode(self, text: str) -> list[int]:
         """The ids of a sentence, cut where it is longer than the model reads."""
-        longest = self.model.longest
+        longest = self.encoder.longest
         ids = self.vocabulary.encode(self.read(text))
-        return ids if longest is None else ids[: longest - 1 - self.model.marks_start]
+        return ids if longest is None else ids[: longest - 1 - self.encoder.marks_start]
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """One vector for each sentence, in their order; never dependent on the others. Sentences that are too long are cut."""
-        return sentence_vectors(self.model.embed, [self.encode(text) for text in texts], start=self.model.marks_start, device=self.device)
+        return self.encoder.vectors([self.encode(text) for text in texts])
 
     @property
-    def device(self) -> torch.device:
+    def device(self) -> "torch.device":
         """Where the model is."""
-        assert isinstance(self.model, torch.nn.Module)
         return next(self.model.parameters()).device
 
     def nearest(self, query: str, texts: Sequence[str], *, top: int = 5, vectors: Vectors | None = None) -> list[Neighbour]:
@@ -101,25 +136,3 @@ def nearest_rows(query: Vectors, vectors: Vectors, *, top: int) -> list[tuple[in
     cosines = np.divide(vectors @ query, lengths, out=np.zeros(len(vectors), dtype=np.float32), where=lengths > 0)
     order = np.argsort(-cosines, kind="stable")[:top]
     return [(int(place), float(min(1.0, cosines[place]))) for place in order]
-
-
-@torch.inference_mode()
-def sentence_vectors(
-    embed: Callable[[Int[Tensor, "B S"]], Float[Tensor, "B D"]], rows: Sequence[IdRow], *, start: bool, device: torch.device
-) -> Vectors:
-    """Vectors of rows of ids without SOS and EOS, in their order.
-
-    Rows of equal length are read together, and never few: a vector does not depend on the other rows. Precondition: evaluation mode.
-    """
-    found: dict[int, npt.NDArray[np.float32]] = {}
-    by_length: dict[int, list[int]] = {}
-    for place, row in enumerate(rows):
-        by_length.setdefault(len(row), []).append(place)
-    least = fewest_rows(torch.get_num_threads())
-    for places in by_length.values():
-        for first in range(0, len(places), _ROWS):
-            part = places[first : first + _ROWS]
-            asked = part + part[:1] * max(0, least - len(part))
-            vectors = embed(pad_rows([rows[place] for place in asked], start=start).to(device)).float().cpu().numpy()
-            found.update(zip(part, vectors, strict=False))
-    return np.stack([found[place] for place in range(len(rows))]) if rows else np.zeros((0, 0), dtype=np.float32)

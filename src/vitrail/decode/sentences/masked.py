@@ -5,22 +5,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vitrail.data.batches import IdRow, pad_rows
+from vitrail.data.batches import IdRow
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.examples.masking import Masking
 from vitrail.data.vocabularies.subwords import EOS, Subwords
 from vitrail.data.vocabularies.vocabulary import collapse
+from vitrail.decode.encoding.engine import EncoderEngine, How, Precision
+from vitrail.decode.encoding.table import make_encoder, with_torch
 from vitrail.errors import UsageError
+from vitrail.models.architectures import task_of
 from vitrail.models.kinds.masked import MaskedLanguageModel
-from vitrail.models.model_folder import load_folder
-from vitrail.models.stored import of_another_task
-from vitrail.runtime.device import Device, choose_device, set_threads
+from vitrail.models.stored import of_another_task, read_stored
+from vitrail.runtime.machine import Device
+
+AnyFiller = TypeVar("AnyFiller", bound="MaskFiller")
 
 MASK = "[MASK]"
 """How a hidden token is written in a text."""
@@ -98,11 +103,6 @@ def guess_hidden(model: MaskedLanguageModel, vocabulary: Subwords, rows: Sequenc
             yield Guessed(start + chosen.nonzero()[:, 0], shares, logits.argmax(1) == wanted)
 
 
-def guess_logits(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N G"]:
-    """The scores of what can be guessed: without the mask, which is the last token, and with -inf for signs that no text holds."""
-    return logits[:, :-1].float().index_fill(1, torch.arange(EOS + 1, device=logits.device), -math.inf)
-
-
 @dataclass(frozen=True)
 class Guess:
     """One token in place of a mask."""
@@ -131,41 +131,56 @@ class MaskFiller:
     print(filler.fill("The [MASK] sat on the mat.")[0][0].text)
     """
 
-    def __init__(self, model: MaskedLanguageModel, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
-        self.model, self.vocabulary, self.facts = model.eval(), vocabulary, facts or {}
+    engines: ClassVar[tuple[str, ...]] = ()
+    """The suitable engines; empty: all."""
+
+    def __init__(self, model: MaskedLanguageModel | EncoderEngine, vocabulary: Subwords, *, facts: dict[str, Any] | None = None) -> None:
+        self.encoder = model if isinstance(model, EncoderEngine) else with_torch(model.eval())
+        """What computes."""
+        self.vocabulary, self.facts, self._mask_id = vocabulary, facts or {}, vocabulary.size
 
     @classmethod
-    def load(cls, path: str | Path, *, device: Device = "cpu", threads: int | None = None) -> "MaskFiller":
+    def load(
+        cls: type[AnyFiller],
+        path: str | Path,
+        *,
+        engine: str = "auto",
+        precision: Precision = "fp32",
+        device: Device = "cpu",
+        threads: int | None = None,
+    ) -> AnyFiller:
         """Load a masked language model from a run's folder or a model folder.
 
-        Args:   threads: processor threads for this whole process (0: one for each core); None does not change them.
-        Raises: ModelError where the folder is missing or damaged, or holds another kind of model.
+        Args:   as those of `Embedder.load`.
+        Raises: ModelError where the folder is missing or damaged, or holds another kind of model; UsageError for an unknown engine, or one
+            that cannot compute with the model.
         """
-        if threads is not None:
-            set_threads(threads)
-        loaded = load_folder(Path(path), device=choose_device(device))
-        if not isinstance(loaded.model, MaskedLanguageModel):
-            raise of_another_task(path, loaded.config, expected="masked")
-        return cls(loaded.model, loaded.vocabularies.target, facts=loaded.facts)
+        stored = read_stored(Path(path))
+        if task_of(stored.config) != "masked":
+            raise of_another_task(path, stored.config, expected="masked")
+        encoder = make_encoder(engine, stored, How("guesses", device, threads, precision), among=cls.engines)
+        return cls(encoder, stored.vocabularies.target, facts=stored.facts)
 
-    @torch.inference_mode()
+    @property
+    def model(self) -> MaskedLanguageModel:
+        """The model on torch."""
+        return self.encoder.model
+
     def fill(self, text: str, *, top: int = 5) -> list[list[Guess]]:
         """The likeliest tokens for each `[MASK]` of a text, each by itself, the likeliest first.
 
         Raises: UsageError for a text without a mask, or one that is too long for the model.
         """
         ids = self.encode(text)
-        places = [place for place, id in enumerate(ids) if id == self.model.mask_id]
+        places = [place for place, id in enumerate(ids) if id == self._mask_id]
         if not places:
             raise UsageError(f"{text[:80]!r}: no {MASK}", expected=f"a text with {MASK} in place of what is to be guessed")
         self.require_room(ids)
-        device = next(self.model.parameters()).device
-        hidden = self.model.encode(pad_rows([ids], start=True).to(device)).memory[0, torch.tensor(places) + 1]
-        shares = guess_logits(self.model.read_out(hidden)).softmax(1)
-        found = shares.topk(min(top, shares.shape[1] - EOS - 1), dim=1)
-        best = dict(zip(places, found.indices[:, 0].tolist(), strict=True))
+        shares = self.encoder.guesses(ids, places)
+        found = np.argsort(-shares, axis=1, kind="stable")[:, : min(top, shares.shape[1] - EOS - 1)]
+        best = dict(zip(places, found[:, 0].tolist(), strict=True))
         rows: list[list[Guess]] = []
-        for place, tokens, values in zip(places, found.indices.tolist(), found.values.tolist(), strict=True):
+        for place, tokens, values in zip(places, found.tolist(), np.take_along_axis(shares, found, 1).tolist(), strict=True):
             texts = [self.vocabulary.decode([(best | {place: token}).get(at, id) for at, id in enumerate(ids)]) for token in tokens]
             pieces = self.vocabulary.pieces(tokens)
             rows.append([Guess(*one) for one in zip(pieces, values, texts, strict=True)])
@@ -173,10 +188,10 @@ class MaskFiller:
 
     def require_room(self, ids: Sequence[int]) -> None:
         """Raises UsageError for a text that is too long for the model."""
-        if len(ids) + 2 > self.model.config.context:
+        if len(ids) + 2 > self.encoder.config.context:
             raise UsageError(
                 f"a text of {len(ids):,} tokens",
-                expected=f"at most {self.model.config.context - 2:,}, the model's context",
+                expected=f"at most {self.encoder.config.context - 2:,}, the model's context",
                 remedy="a shorter text, or a part of it",
             )
 
@@ -194,12 +209,12 @@ class MaskFiller:
         ids, spans = list[int](), list[tuple[int, int]]()
         for id, piece, (first, last) in zip(*self._segmented(marked), self.vocabulary.locate_in(marked), strict=True):
             if _STAND_IN in marked[first:last]:
-                before = [id for id in ids[-1:] if id != self.model.mask_id]
+                before = [id for id in ids[-1:] if id != self._mask_id]
                 if piece.startswith("<0x") and self.vocabulary.pieces(before) == ["▁"]:
                     ids.pop()  # the space belongs to the hidden word
                     first = spans.pop()[0]
-                ids.append(self.model.mask_id)
-            elif not (first == last and ids[-1:] == [self.model.mask_id]):  # further bytes of the sign that stands for the mask
+                ids.append(self._mask_id)
+            elif not (first == last and ids[-1:] == [self._mask_id]):  # further bytes of the sign that stands for the mask
                 ids.append(id)
             else:
                 continue

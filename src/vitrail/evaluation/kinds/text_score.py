@@ -43,8 +43,8 @@ def measure_folder(folder: Path, lines: Sequence[str], *, device: Device = "cpu"
             return Generator(model, vocabulary, facts=facts).measure(lines)
         case MaskedLanguageModel() as model:
             return MaskFiller(model, vocabulary, facts=facts).measure(lines)
-        case AutoencoderModel():
-            return score_reconstruction(Autoencoder.of(loaded, name=str(folder)), lines)
+        case AutoencoderModel() as model:
+            return score_reconstruction(Autoencoder(model, loaded.vocabularies, facts=facts), lines)
         case _:
             expected = "a language model, masked or not, or an autoencoder"
             raise ModelError(f"{folder}: holds a model that is not trained on plain text", expected=expected)

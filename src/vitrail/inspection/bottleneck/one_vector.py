@@ -142,7 +142,7 @@ def _narrow(autoencoder: Autoencoder, sentence: str, latent: Vectors, known: Vec
 
 
 def _without_tokens(autoencoder: Autoencoder, ids: list[int], whole: _Whole, *, limit: int) -> list[WithoutToken]:
-    from vitrail.decode.sentences.embedding import sentence_vectors
+    from vitrail.decode.encoding.torch import sentence_vectors
 
     model, vocabulary = autoencoder.model, autoencoder.vocabulary
     rows = [[*ids[:place], *ids[place + 1 :]] for place in range(len(ids))]

@@ -14,7 +14,8 @@ from vitrail.data.examples.labelled import Labelling
 from vitrail.data.examples.masking import Masking
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import EOS, PAD, UNK, Subwords, Vocabularies
-from vitrail.decode.sentences.masked import MASK, MaskFiller, Segmented, guess_logits
+from vitrail.decode.encoding.torch import guess_logits
+from vitrail.decode.sentences.masked import MASK, MaskFiller, Segmented
 from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.film.frames import Choice, ProbeSentence
 from vitrail.inspection.film.looks import LONGEST, PROBES, Answers, Look, Said, choices_of, choose_rows, pieces

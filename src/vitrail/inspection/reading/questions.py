@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vitrail.decode.sentences.masked import guess_logits
+from vitrail.decode.encoding.torch import guess_logits
 from vitrail.errors import ModelError
 from vitrail.inspection.attributing.methods import Question
 from vitrail.models.base import Model

@@ -13,8 +13,9 @@ from torch import Tensor
 from vitrail.data.batches import pad_rows
 from vitrail.data.cleaning.normalise import normalise
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
+from vitrail.decode.encoding.torch import guess_logits
 from vitrail.decode.sentences.classify import Classifier
-from vitrail.decode.sentences.masked import MASK, MaskFiller, guess_logits
+from vitrail.decode.sentences.masked import MASK, MaskFiller
 from vitrail.errors import ModelError, UsageError
 from vitrail.inspection.causes.change import Edit, hidden_positions, refuse_rewriting, replace_words
 from vitrail.inspection.causes.interventions import intervene
@@ -39,6 +40,8 @@ _NEVER = -1e4
 
 class InspectableFiller(MaskFiller):
     """A `MaskFiller` that can also be inspected."""
+
+    engines = ("torch",)
 
     @property
     def vocabularies(self) -> Vocabularies:
@@ -137,6 +140,8 @@ class InspectableFiller(MaskFiller):
 
 class InspectableClassifier(Classifier):
     """A `Classifier` that can also be inspected."""
+
+    engines = ("torch",)
 
     @property
     def vocabularies(self) -> Vocabularies:

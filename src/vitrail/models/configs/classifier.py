@@ -42,6 +42,10 @@ class HeadConfig(Config):
             return "sigmoid" if self.several or labels == 2 else "softmax"
         return self.output
 
+    def scores_for(self, labels: int) -> int:
+        """How many scores there are for a number of labels: two labels of which one holds may have one."""
+        return 1 if self.output_for(labels) == "sigmoid" and not self.several else labels
+
 
 class TransformerClassifierConfig(HeadConfig, TransformerEncoderConfig):
     """The shape of a classifier with a Transformer's encoder."""

@@ -32,7 +32,7 @@ class Head(nn.Module):
         self.output: Literal["sigmoid", "softmax"] = config.output_for(labels)
         self.several, self.labels = config.several, labels
         self.dropout = Dropout(config.head_dropout)
-        self.linear = nn.Linear(width, 1 if self.output == "sigmoid" and not config.several else labels)
+        self.linear = nn.Linear(width, config.scores_for(labels))
 
     def forward(self, vector: Float[Tensor, "B D"]) -> Float[Tensor, "B logits"]:
         """The logits: one for each label, or one alone (see `HeadConfig.output`)."""

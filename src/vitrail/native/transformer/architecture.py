@@ -1,8 +1,8 @@
 """What the engine knows of a model: its sizes and kinds of parts, from the configuration in its folder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 LAYER_NORM, RMS_NORM, AFFINE = 0, 1, 2
 """Kinds of norms; batch norm is a factor and a term for each number once its training is over."""
@@ -10,11 +10,20 @@ RELU, GELU, SWIGLU, SILU = 0, 1, 2, 3
 _NORMS = {"layer": LAYER_NORM, "rms": RMS_NORM, "batch": AFFINE}
 _ACTIVATIONS = {"relu": RELU, "gelu": GELU, "silu": SILU, "swiglu": SWIGLU}
 _POSITIONS = ("sinusoidal", "learned", "rotary", "none")
+Output = Literal["tokens", "guesses", "labels", "none"]
+"""Scores: of next tokens; of hidden tokens, by a masked language model; of labels; or none."""
+_OUTPUTS: dict[str, Output] = {
+    "transformer": "tokens",
+    "causal-language": "tokens",
+    "masked-language": "guesses",
+    "transformer-classifier": "labels",
+}
+"""By kind of model."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes and parts of a Transformer that translates; letters as in `vitrail.nn`."""
+    """The sizes and parts of a Transformer; letters as in `vitrail.nn`. It may lack an encoder (and attention to it), or a decoder."""
 
     width: int
     """D"""
@@ -34,6 +43,9 @@ class Architecture:
     max_positions: int
     """Of learned positions."""
     embedding_norm: bool
+    output: Output
+    context: int
+    """Tokens that a language model looks back over at most; 0: all."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Architecture":
@@ -43,15 +55,21 @@ class Architecture:
             heads=config["heads"],
             head_width=config["head_width"] or config["width"] // config["heads"],
             feed_forward=config["feed_forward"],
-            encoder_layers=config["encoder_layers"],
-            decoder_layers=config["decoder_layers"],
+            encoder_layers=config.get("encoder_layers", 0),
+            decoder_layers=config.get("decoder_layers", config.get("layers", 0)),
             activation=_ACTIVATIONS[config["activation"]],
             norm=_NORMS[config["norm"]],
             pre_norm=config["norm_position"] == "pre",
             positions=config["positions"],
             max_positions=config["max_positions"],
             embedding_norm=config["embedding_norm"],
+            output=_OUTPUTS[config["kind"]],
+            context=config["context"] if config["kind"] == "causal-language" else 0,
         )
+
+    def only_encoder(self) -> "Architecture":
+        """What makes vectors of sentences."""
+        return replace(self, decoder_layers=0, output="none")
 
 
 def obstacle(config: Mapping[str, Any]) -> str:
@@ -65,38 +83,56 @@ def obstacle(config: Mapping[str, Any]) -> str:
 def tensor_shapes(config: Mapping[str, Any], *, source: int, target: int) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a model, tied ones once, under the names of its folder; all are float32.
 
-    Args: source, target: sizes of the vocabularies.
+    Args: source, target: sizes of the vocabularies; target: of a classifier, how many scores it has.
     Precondition: `obstacle(config)` is empty.
     """
-    found = _embedding_shapes(config, source, target)
-    width = config["width"]
-    for side, attentions in (("encoder", ("self",)), ("decoder", ("self", "cross"))):
-        for layer in range(config[f"{side}_layers"]):
+    sizes = Architecture.of(config)
+    found = _output_shapes(config, source, target)
+    width, crossed = config["width"], ("cross",) if sizes.encoder_layers else ()
+    for side, layers, attentions in (("encoder", sizes.encoder_layers, ("self",)), ("decoder", sizes.decoder_layers, ("self", *crossed))):
+        for layer in range(layers):
             at = f"{side}.{layer}"
             for name in attentions:
-                found |= _attention_shapes(f"{at}.{name}_attention", Architecture.of(config))
+                found |= _attention_shapes(f"{at}.{name}_attention", sizes)
             found |= _feed_forward_shapes(f"{at}.feed_forward", config)
             for number in range(1, len(attentions) + 2):
                 found |= _norm_shapes(f"{at}.residual_{number}.norm", config["norm"], width)
-        if config["norm_position"] == "pre":
+        if layers and config["norm_position"] == "pre":
+            found |= _norm_shapes(f"{side}_norm", config["norm"], width)
+    for side, layers in (("source", sizes.encoder_layers), ("target", sizes.decoder_layers)):
+        if layers and config["positions"] == "learned":
+            found[f"{side}_positions.weight"] = (config["max_positions"], width)
+        if layers and config["embedding_norm"]:
             found |= _norm_shapes(f"{side}_norm", config["norm"], width)
     return found
 
 
-def _embedding_shapes(config: Mapping[str, Any], source: int, target: int) -> dict[str, tuple[int, ...]]:
-    width, tie = config["width"], config["tie"]
-    found: dict[str, tuple[int, ...]] = {"output_weight": (target, width)}
-    if config.get("output_bias"):
-        found["output_bias"] = (target,)
-    if tie != "all":
-        found["source_embedding.weight"] = (source, width)
-    if tie == "none":
-        found["target_embedding.weight"] = (target, width)
-    for side in ("source", "target"):
-        if config["positions"] == "learned":
-            found[f"{side}_positions.weight"] = (config["max_positions"], width)
-        if config["embedding_norm"]:
-            found |= _norm_shapes(f"{side}_norm", config["norm"], width)
+def _output_shapes(config: Mapping[str, Any], source: int, target: int) -> dict[str, tuple[int, ...]]:
+    """Of embeddings, and of what makes the scores."""
+    width = config["width"]
+    found: dict[str, tuple[int, ...]] = {}
+    match config["kind"]:
+        case "transformer":
+            found["output_weight"] = (target, width)
+            if config.get("output_bias"):
+                found["output_bias"] = (target,)
+            if config["tie"] != "all":
+                found["source_embedding.weight"] = (source, width)
+            if config["tie"] == "none":
+                found["target_embedding.weight"] = (target, width)
+        case "causal-language":
+            found["output_weight"] = (target, width)
+            if not config["tie"]:
+                found["target_embedding.weight"] = (target, width)
+        case "masked-language":
+            rows = source + 1  # the mask is the last
+            found |= {"output_weight": (rows, width), "output_bias": (rows,)}
+            found |= _linear_shapes({"readout": (width, width)}) | _norm_shapes("readout_norm", config["norm"], width)
+            if not config["tie"]:
+                found["source_embedding.weight"] = (rows, width)
+        case _:
+            found["source_embedding.weight"] = (source, width)
+            found |= _linear_shapes({"head.linear": (target, width)})
     return found
 
 

@@ -1,23 +1,18 @@
-"""The layers of a Transformer over some rows: embeddings, norms, attention, feed-forward; the encoder, and one step of the decoder.
+"""The layers of a Transformer over some rows: embeddings, norms, the feed-forward layer.
 
-A row is one token of a source in the encoder, and one hypothesis in the decoder. Sources stand one after the other, without padding between
-them. Widths D, E, F are padded; letters as in `vitrail.nn`.
+A row is one token of a source in the encoder, and one hypothesis in the decoder. Widths D, E, F are padded; letters as in `vitrail.nn`.
 """
 
 import numpy as np
 
-from vitrail.native.arrays import Floats, Integers
+from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import Lanes, exponential, keep_first, larger, load, magnitude, multiply_add, spread, square_root, store, total
 from vitrail.native.matrices.packing import Linear
 from vitrail.native.matrices.products import multiply
 from vitrail.native.transformer.architecture import AFFINE, GELU, LAYER_NORM, RELU, SILU
-from vitrail.native.transformer.attention import attend, remember, turn
-from vitrail.native.transformer.memory import PAGE, Past, Rooms, Workspace
+from vitrail.native.transformer.memory import Rooms
 from vitrail.native.transformer.packing import EPSILON, Model
-
-# pyright: reportArgumentType=false
-# (an element of an array has no known type)
 
 
 @compiled_inside
@@ -118,95 +113,3 @@ def feed_forward(model: Model, linears: tuple[Linear, Linear], norm: int, layer:
     activate(model, rows, expand.outputs, rooms.z)
     multiply(model.weights.matrices, contract, layer, rooms.z, rows, rooms.quantised, rooms.x)
     after(model, norm, layer, rows, rooms)
-
-
-@compiled_inside
-def _attend_within(model: Model, first: int, last: int, work: Workspace) -> None:
-    """Self-attention of the rows of one sentence to each other; queries, keys and values are in z."""
-    shape, rooms, turns = model.shape, work.rooms, model.weights.positions
-    width = shape.attention
-    for row in range(first, last):
-        query = row * 3 * width
-        turn(shape, turns, rooms.z, query, row - first)
-        turn(shape, turns, rooms.z, query + width, row - first)
-        remember(shape, rooms.z, query + width, query + 2 * width, work.within, row - first)
-    for row in range(first, last):
-        attend(shape, rooms, row * 3 * width, work.within, Past(0, last - first), row * width)
-
-
-@compiled_inside
-def encode(model: Model, work: Workspace) -> None:
-    """Read the sources, and keep their keys and values for every layer of the decoder."""
-    shape, linears, norms, batch, rooms = model.shape, model.linears, model.norms, work.batch, work.rooms
-    rows, sentences = len(batch.tokens), len(batch.starts) - 1
-    for b in range(sentences):
-        for row in range(batch.starts[b], batch.starts[b + 1]):
-            embed(model, 0, 0, batch.tokens[row], row - batch.starts[b], row, rooms)
-    if shape.embedding_norm == 1:
-        normalise(model, norms.source, 0, rooms.x, rows, rooms.x)
-    for layer in range(shape.encoder_layers):
-        before(model, norms.encoder_1, layer, rows, rooms)
-        multiply(model.weights.matrices, linears.encoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
-        for b in range(sentences):
-            _attend_within(model, batch.starts[b], batch.starts[b + 1], work)
-        multiply(model.weights.matrices, linears.encoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
-        after(model, norms.encoder_1, layer, rows, rooms)
-        feed_forward(model, (linears.encoder_expand, linears.encoder_contract), norms.encoder_2, layer, rows, rooms)
-    before(model, norms.encoder_end, 0, rows, rooms)
-    for layer in range(shape.decoder_layers):
-        multiply(model.weights.matrices, linears.cross_source, layer, rooms.y, rows, rooms.quantised, rooms.z)
-        for b in range(sentences):
-            first = PAGE * (layer * batch.pages[sentences] + batch.pages[b])
-            for row in range(batch.starts[b], batch.starts[b + 1]):
-                key = row * 2 * shape.attention
-                remember(shape, rooms.z, key, key + shape.attention, work.source, first + row - batch.starts[b])
-
-
-@compiled_inside
-def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int, places: Integers, position: int) -> None:
-    """Self-attention of each hypothesis to its tokens so far."""
-    shape, linears, norm, rooms, turns = model.shape, model.linears, model.norms.decoder_1, work.rooms, model.weights.positions
-    width, hypotheses = shape.attention, work.beams * (len(work.batch.starts) - 1)
-    before(model, norm, layer, rows, rooms)
-    multiply(model.weights.matrices, linears.decoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
-    for row in range(rows):
-        query, first = row * 3 * width, (layer * hypotheses + places[row]) * work.room
-        turn(shape, turns, rooms.z, query, position)
-        turn(shape, turns, rooms.z, query + width, position)
-        remember(shape, rooms.z, query + width, query + 2 * width, work.own, first + position)
-        attend(shape, rooms, query, work.own, Past(first, position + 1), row * width)
-    multiply(model.weights.matrices, linears.decoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
-    after(model, norm, layer, rows, rooms)
-
-
-@compiled_inside
-def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int, places: Integers) -> None:
-    """Attention of each hypothesis to its source."""
-    shape, linears, norm, rooms, batch = model.shape, model.linears, model.norms.decoder_2, work.rooms, work.batch
-    all_pages = batch.pages[len(batch.starts) - 1]
-    before(model, norm, layer, rows, rooms)
-    multiply(model.weights.matrices, linears.cross_query, layer, rooms.y, rows, rooms.quantised, rooms.z)
-    for row in range(rows):
-        b = places[row] // work.beams
-        past = Past(PAGE * (layer * all_pages + batch.pages[b]), batch.starts[b + 1] - batch.starts[b])
-        attend(shape, rooms, row * shape.attention, work.source, past, row * shape.attention)
-    multiply(model.weights.matrices, linears.cross_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
-    after(model, norm, layer, rows, rooms)
-
-
-@compiled_inside
-def decode_step(model: Model, work: Workspace, rows: int, places: Integers, last: Integers, position: int) -> None:
-    """Read one more token of each row; what the vocabulary is multiplied with is then in y [rows, D].
-
-    Args: places: [rows] where the memory of each row is: sentence * K + a number below K. last: [rows] its last token.
-    """
-    shape, norms, rooms = model.shape, model.norms, work.rooms
-    for row in range(rows):
-        embed(model, shape.target_embedding, shape.target_positions, last[row], position, row, rooms)
-    if shape.embedding_norm == 1:
-        normalise(model, norms.target, 0, rooms.x, rows, rooms.x)
-    for layer in range(shape.decoder_layers):
-        _attend_to_own(model, work, layer, rows, places, position)
-        _attend_to_source(model, work, layer, rows, places)
-        feed_forward(model, (model.linears.decoder_expand, model.linears.decoder_contract), norms.decoder_3, layer, rows, rooms)
-    before(model, norms.decoder_end, 0, rows, rooms)

@@ -15,6 +15,9 @@ from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.transformer.packing import Shape
 
+TOGETHER = 64
+"""Tokens of a prompt that are read together, at least."""
+
 
 class Past(NamedTuple):
     """What a query may read of a memory."""
@@ -50,6 +53,28 @@ class Batch(NamedTuple):
     """[B + 1] the same for its pages of memory in each layer."""
 
 
+class Reading(NamedTuple):
+    """Tokens that the decoder reads together, one in each row. Those of one hypothesis come in order."""
+
+    places: Integers
+    """[rows] where the memory of the hypothesis is: sentence * K + a number below K."""
+    tokens: Integers
+    """[rows]"""
+    positions: Integers
+    """[rows] in that memory."""
+
+
+class Pooled(NamedTuple):
+    """Vectors of sentences or tokens, and scores that are made of them."""
+
+    tokens: Integers
+    """[N] the rows of the tokens that are asked for, if any."""
+    vectors: Floats
+    """[N, D] or [B, D]"""
+    scores: Floats
+    """The same rows, [outputs] each; empty for none."""
+
+
 class Workspace(NamedTuple):
     """All memory of one batch but the search's."""
 
@@ -61,6 +86,9 @@ class Workspace(NamedTuple):
     """Of one sentence, while the encoder reads it."""
     own: Memory
     """[layers, B K, pages for the longest translation]"""
+    reading: Reading
+    forgotten: Integers
+    """[1] tokens of each hypothesis before the first that its memory has."""
     beams: int
     """K"""
     room: int
@@ -68,14 +96,25 @@ class Workspace(NamedTuple):
 
 
 def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Workspace:
-    """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens."""
+    """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens.
+
+    Without an encoder, sources are empty.
+    """
     lengths = [len(source) for source in sources]
     starts, places = (np.array([0, *accumulate(counts)], np.int64) for counts in (lengths, map(pages, lengths)))
     longest, rows = max(lengths), max(sum(lengths), beams * len(sources))
+    if shape.decoder_layers:
+        rows = max(rows, TOGETHER)
+    steps = min(steps, shape.context) if shape.context else steps
     room = PAGE * pages(steps)
 
     def floats(count: int) -> Floats:
         return make(count, np.float32)
+
+    def whole(count: int) -> Integers:
+        made = make(count, np.int64)
+        made[:] = 0
+        return made
 
     def memory(positions: int) -> Memory:
         return Memory(floats(positions * shape.attention), floats(positions * shape.attention))
@@ -100,6 +139,17 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         source=memory(shape.decoder_layers * int(places[-1]) * PAGE),
         within=memory(PAGE * pages(longest)),
         own=memory(shape.decoder_layers * beams * len(sources) * room),
+        reading=Reading(*(make(rows, np.int64) for _ in range(3))),
+        forgotten=whole(1),
         beams=beams,
         room=room,
     )
+
+
+def make_pooled(shape: Shape, tokens: Integers | None, sentences: int, scores: int, *, make: Allocate = allocate) -> Pooled:
+    """Room for vectors. Args: tokens: those asked for; None: one vector for each sentence. scores: of each, padded; 0 for none."""
+    rows = sentences if tokens is None else len(tokens)
+    asked: Integers = make(0 if tokens is None else rows, np.int64)
+    if tokens is not None:
+        asked[:] = tokens
+    return Pooled(asked, make(rows * shape.width, np.float32), make(rows * scores, np.float32))

@@ -17,6 +17,8 @@ from vitrail.native.transformer.architecture import AFFINE, RMS_NORM, SWIGLU, Ar
 Tensors = Mapping[str, Floats]
 
 EPSILON = 1e-5
+_NO_MATRIX = Linear(0, 0, 0, 0, 0, 0)
+"""In place of those that a model does not have."""
 
 
 class Linears(NamedTuple):
@@ -35,6 +37,9 @@ class Linears(NamedTuple):
     decoder_expand: Linear
     decoder_contract: Linear
     vocabulary: Linear
+    """Or what scores labels."""
+    readout: Linear
+    """Of a masked language model, before the vocabulary."""
 
 
 class Norms(NamedTuple):
@@ -50,6 +55,7 @@ class Norms(NamedTuple):
     source: int
     """Of embeddings plus positions, where there is one."""
     target: int
+    readout: int
 
 
 class Shape(NamedTuple):
@@ -68,6 +74,7 @@ class Shape(NamedTuple):
     widest: int
     """Numbers of the widest result of a matrix but the vocabulary's."""
     vocabulary: int
+    """V, or how many labels are scored; not padded."""
     encoder_layers: int
     decoder_layers: int
     target_embedding: int
@@ -80,6 +87,8 @@ class Shape(NamedTuple):
     adds_positions: int
     target_positions: int
     """Where the target's positions begin."""
+    context: int
+    """Tokens that the decoder looks back over at most; 0: all."""
 
 
 class Weights(NamedTuple):
@@ -143,16 +152,11 @@ class _Packer:
 
     def pack(self, positions: int) -> Model:
         config, widths = self.config, self.widths
-        output = self.tensors.get("output_weight", self.tensors.get("target_embedding.weight"))
-        assert output is not None, "a Transformer has the weights of its output"
-        target = self.tensors.get("target_embedding.weight", output)
-        source = self.tensors.get("source_embedding.weight", target)
-        linears, vocabulary = self._linears(output)
-        same = source is target
-        embeddings = [self._widened(one * np.float32(config.width**0.5)) for one in ((source,) if same else (source, target))]
-        table = position_table(config, self.tensors.get("source_positions.weight"), positions)
-        if config.positions == "learned":
-            table = np.concatenate([table, self._widened(self.tensors["target_positions.weight"])])
+        linears, vocabulary = self._linears()
+        embeddings = [self._widened(one * np.float32(config.width**0.5)) for one in self._embeddings()]
+        sides = [side for side, layers in (("source", config.encoder_layers), ("target", config.decoder_layers)) if layers]
+        learned = [self.tensors[f"{side}_positions.weight"] for side in sides] if config.positions == "learned" else [None]
+        table = np.concatenate([position_table(config, one, positions) for one in learned])
         shape = Shape(
             width=widths.width,
             real_width=config.width,
@@ -160,18 +164,19 @@ class _Packer:
             head=widths.head,
             attention=widths.attention,
             hidden=widths.hidden,
-            widest=max(3 * widths.attention, linears.decoder_expand.outputs),
+            widest=max(3 * widths.attention, linears.encoder_expand.outputs, linears.decoder_expand.outputs),
             vocabulary=vocabulary,
             encoder_layers=config.encoder_layers,
             decoder_layers=config.decoder_layers,
-            target_embedding=0 if same else embeddings[0].size,
+            target_embedding=embeddings[0].size if len(embeddings) > 1 else 0,
             activation=config.activation,
             norm=config.norm,
             pre_norm=int(config.pre_norm),
             embedding_norm=int(config.embedding_norm),
             rotary=int(config.positions == "rotary"),
             adds_positions=int(config.positions in ("sinusoidal", "learned")),
-            target_positions=config.max_positions * widths.width if config.positions == "learned" else 0,
+            target_positions=config.max_positions * widths.width if len(learned) > 1 else 0,
+            context=config.context,
         )
         norms = self._norms()
         weights = Weights(
@@ -182,12 +187,17 @@ class _Packer:
         )
         return Model(weights, shape, linears, norms)
 
-    def _linears(self, output: Floats) -> tuple[Linears, int]:
-        widths, encoder, decoder = self.widths, self.config.encoder_layers, self.config.decoder_layers
-        rows = padded(len(output), STEP)
-        own = self.tensors.get("output_bias", np.zeros(len(output), np.float32))
-        bias = np.pad(own, (0, rows - len(output)), constant_values=-np.float32(np.inf))
-        vocabulary = self._widened(np.pad(output, ((0, rows - len(output)), (0, 0))))
+    def _embeddings(self) -> list[Floats]:
+        """Of the source and of the target, where there are both and they differ."""
+        tensors, encodes = self.tensors, self.config.encoder_layers > 0
+        found = [tensors[name] for name in ("source_embedding.weight", "target_embedding.weight", "output_weight") if name in tensors]
+        one, other = (found + found)[:2]
+        return [one, other] if encodes and self.config.decoder_layers and one is not other else [one]
+
+    def _linears(self) -> tuple[Linears, int]:
+        encoder, decoder = self.config.encoder_layers, self.config.decoder_layers
+        crossed = decoder if encoder else 0
+        vocabulary, outputs = self._vocabulary()
         qkv = ("self_attention.query", "self_attention.key", "self_attention.value")
         linears = Linears(
             encoder_qkv=self._layers("encoder", encoder, lambda at: self._heads(at, qkv)),
@@ -196,18 +206,34 @@ class _Packer:
             encoder_contract=self._layers("encoder", encoder, self._contract, adds=True),
             decoder_qkv=self._layers("decoder", decoder, lambda at: self._heads(at, qkv)),
             decoder_out=self._layers("decoder", decoder, lambda at: self._mixing(f"{at}.self_attention"), adds=True),
-            cross_query=self._layers("decoder", decoder, lambda at: self._heads(at, ("cross_attention.query",))),
-            cross_source=self._layers("decoder", decoder, lambda at: self._heads(at, ("cross_attention.key", "cross_attention.value"))),
-            cross_out=self._layers("decoder", decoder, lambda at: self._mixing(f"{at}.cross_attention"), adds=True),
+            cross_query=self._layers("decoder", crossed, lambda at: self._heads(at, ("cross_attention.query",))),
+            cross_source=self._layers("decoder", crossed, lambda at: self._heads(at, ("cross_attention.key", "cross_attention.value"))),
+            cross_out=self._layers("decoder", crossed, lambda at: self._mixing(f"{at}.cross_attention"), adds=True),
             decoder_expand=self._layers("decoder", decoder, self._expand),
             decoder_contract=self._layers("decoder", decoder, self._contract, adds=True),
-            vocabulary=self.pool.add([(vocabulary, bias)]),
+            vocabulary=vocabulary,
+            readout=self.pool.add([self._square("readout")]) if self.config.output == "guesses" else _NO_MATRIX,
         )
-        assert linears.encoder_qkv.inputs == widths.width
-        return linears, len(output)
+        return linears, outputs
+
+    def _vocabulary(self) -> tuple[Linear, int]:
+        """What makes the scores, and how many: rows that pad them have a bias of -inf."""
+        labels = self.config.output == "labels"
+        if self.config.output == "none":
+            return _NO_MATRIX, 0
+        weight = self.tensors["head.linear.weight" if labels else "output_weight"]
+        outputs = len(weight)
+        spare = (0, padded(outputs, STEP) - outputs)
+        bias = self._tensor("head.linear.bias" if labels else "output_bias", outputs)
+        bias = np.pad(bias, spare, constant_values=-np.float32(np.inf))
+        return self.pool.add([(self._widened(np.pad(weight, (spare, (0, 0)))), bias)]), outputs
+
+    def _square(self, at: str) -> tuple[Floats, Floats]:
+        spare = (0, self.widths.width - self.config.width)
+        return np.pad(self.tensors[f"{at}.weight"], (spare, spare)), np.pad(self.tensors[f"{at}.bias"], spare)
 
     def _layers(self, side: str, count: int, make: Callable[[str], tuple[Floats, Floats]], *, adds: bool = False) -> Linear:
-        return self.pool.add([make(f"{side}.{layer}") for layer in range(count)], adds=adds)
+        return self.pool.add([make(f"{side}.{layer}") for layer in range(count)], adds=adds) if count else _NO_MATRIX
 
     def _widened(self, matrix: Floats, to: int | None = None) -> Floats:
         """More columns of zeros."""
@@ -267,13 +293,14 @@ class _Packer:
         return Norms(
             encoder_1=of("encoder", encoder, 1),
             encoder_2=of("encoder", encoder, 2),
-            encoder_end=single("encoder_norm", pre),
+            encoder_end=single("encoder_norm", pre and encoder > 0),
             decoder_1=of("decoder", decoder, 1),
-            decoder_2=of("decoder", decoder, 2),
-            decoder_3=of("decoder", decoder, 3),
-            decoder_end=single("decoder_norm", pre),
-            source=single("source_norm", self.config.embedding_norm),
-            target=single("target_norm", self.config.embedding_norm),
+            decoder_2=of("decoder", decoder if encoder else 0, 2),
+            decoder_3=of("decoder", decoder, 3 if encoder else 2),
+            decoder_end=single("decoder_norm", pre and decoder > 0),
+            source=single("source_norm", self.config.embedding_norm and encoder > 0),
+            target=single("target_norm", self.config.embedding_norm and decoder > 0),
+            readout=single("readout_norm", self.config.output == "guesses"),
         )
 
     def _add_norms(self, names: Sequence[str]) -> int:

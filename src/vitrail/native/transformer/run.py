@@ -1,7 +1,7 @@
-"""Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
+"""Texts for one batch, of a translator or a language model: the encoder, then steps of the decoder and of the search by turns."""
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_entry, compiled_inside
+from vitrail.native.compiled import compiled_entry, compiled_inside, woven
 from vitrail.native.matrices.products import multiply
 from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, conclude, rate
@@ -25,7 +25,8 @@ from vitrail.native.search.state import (
 )
 from vitrail.native.transformer.asked import Asked
 from vitrail.native.transformer.attention import copy_past
-from vitrail.native.transformer.layers import decode_step, encode
+from vitrail.native.transformer.decoder import decode, keep_sources
+from vitrail.native.transformer.encoder import encode
 from vitrail.native.transformer.memory import Workspace
 from vitrail.native.transformer.packing import Model
 
@@ -33,26 +34,53 @@ from vitrail.native.transformer.packing import Model
 # (an element of an array has no known type)
 
 
-@compiled_inside
+@woven
+def _read_again(model: Model, work: Workspace, search: Search, first: int, end: int) -> None:
+    """Let the memory of each row of the step have the tokens first to end - 1 of its hypothesis, and none before."""
+    reading, count = work.reading, 0
+    work.forgotten[0] = first
+    for row in range(search.progress[ROWS]):
+        place = search.rows.places[row]
+        for i in range(first, end):
+            reading.places[count], reading.positions[count] = place, i - first
+            reading.tokens[count] = search.beams.tokens[place * search.steps + i]
+            count += 1
+            if count == len(reading.tokens):
+                decode(model, work, count)
+                count = 0
+    if count > 0:
+        decode(model, work, count)
+
+
+@woven
 def _read(model: Model, work: Workspace, search: Search) -> None:
-    """Read the sources, and the prompts but their last token."""
-    encode(model, work)
-    for position in range(search.rules.prompt - 1):
-        rows = begin(search, position)
-        if rows > 0:
-            decode_step(model, work, rows, search.rows.places, search.rows.last, position)
+    """Read the sources, and the prompts but their last token: as much of them as the model looks back over."""
+    if model.shape.encoder_layers > 0:
+        encode(model, work)
+        keep_sources(model, work)
+    before, context = search.rules.prompt - 1, model.shape.context
+    if before > 0 and begin(search, before - 1) > 0:
+        _read_again(model, work, search, before - context if 0 < context < before else 0, before)
 
 
-@compiled_inside
+@woven
 def _decode(model: Model, work: Workspace, search: Search) -> None:
     """Make the memory follow the hypotheses, and read the last token of each row."""
-    copies, position = search.copies, search.rules.prompt - 1 + search.progress[LENGTH]
-    for i in range(copies.number[0]):
-        copy_past(model.shape, work, copies.sources[i], copies.targets[i], position)
-    decode_step(model, work, search.progress[ROWS], search.rows.places, search.rows.last, position)
+    copies, position, reading, context = search.copies, search.rules.prompt - 1 + search.progress[LENGTH], work.reading, model.shape.context
+    known = position - work.forgotten[0]
+    if 0 < context <= known:
+        # As a language model of torch does: when the memory is full, the second half of it becomes the first half of a new one.
+        _read_again(model, work, search, position - context // 2, position)
+        known = context // 2
+    else:
+        for i in range(copies.number[0]):
+            copy_past(model.shape, work, copies.sources[i], copies.targets[i], known)
+    for row in range(search.progress[ROWS]):
+        reading.places[row], reading.tokens[row], reading.positions[row] = search.rows.places[row], search.rows.last[row], known
+    decode(model, work, search.progress[ROWS])
 
 
-@compiled_inside
+@woven
 def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats) -> None:
     """out [count, V] = the logits of the rows that begin at `first`."""
     width = model.shape.width
@@ -60,13 +88,13 @@ def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats
     multiply(model.weights.matrices, model.linears.vocabulary, 0, asked, count, work.rooms.quantised, out)
 
 
-@compiled_inside
+@woven
 def _begin(search: Search) -> int:
     """The rows of the next step."""
     return begin(search, search.rules.prompt - 1 + search.progress[LENGTH])
 
 
-@compiled_inside
+@woven
 def _step(model: Model, work: Workspace, search: Search) -> None:
     """The best next tokens of all rows."""
     _decode(model, work, search)
@@ -76,7 +104,7 @@ def _step(model: Model, work: Workspace, search: Search) -> None:
         rate(search, model.linears.vocabulary.outputs, first, some)
 
 
-@compiled_inside
+@woven
 def _whole(model: Model, work: Workspace, search: Search) -> int:
     need = ONWARD
     if search.progress[PHASE] == START:
@@ -92,7 +120,7 @@ def _whole(model: Model, work: Workspace, search: Search) -> int:
     return need
 
 
-@compiled_inside
+@woven
 def _add_member(model: Model, work: Workspace, search: Search) -> None:
     """One of several models scores the next tokens of all rows."""
     _decode(model, work, search)
@@ -103,7 +131,7 @@ def _add_member(model: Model, work: Workspace, search: Search) -> None:
     search.progress[MEMBERS] += 1
 
 
-@compiled_inside
+@woven
 def _rest(width: int, search: Search) -> int:
     """What follows the scores of several models, and the rows of the next step. Args: width: of a row of logits."""
     need = ONWARD

@@ -1,0 +1,74 @@
+"""The decoder: what it keeps of the sources, and how it reads tokens. A row is one token of a hypothesis."""
+
+from vitrail.native.compiled import compiled_inside, woven
+from vitrail.native.matrices.products import multiply
+from vitrail.native.transformer.attention import attend, remember, turn
+from vitrail.native.transformer.layers import after, before, embed, feed_forward, normalise
+from vitrail.native.transformer.memory import PAGE, Past, Workspace
+from vitrail.native.transformer.packing import Model
+
+# pyright: reportArgumentType=false
+# (an element of an array has no known type)
+
+
+@compiled_inside
+def keep_sources(model: Model, work: Workspace) -> None:
+    """Keep the keys and values of the sources for every layer; what the encoder made of them is in y."""
+    shape, batch, rooms = model.shape, work.batch, work.rooms
+    rows, sentences = len(batch.tokens), len(batch.starts) - 1
+    for layer in range(shape.decoder_layers):
+        multiply(model.weights.matrices, model.linears.cross_source, layer, rooms.y, rows, rooms.quantised, rooms.z)
+        for b in range(sentences):
+            first = PAGE * (layer * batch.pages[sentences] + batch.pages[b])
+            for row in range(batch.starts[b], batch.starts[b + 1]):
+                key = row * 2 * shape.attention
+                remember(shape, rooms.z, key, key + shape.attention, work.source, first + row - batch.starts[b])
+
+
+@woven
+def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int) -> None:
+    """Self-attention of each row to the tokens of its hypothesis so far; of those that are read together, to earlier rows and itself."""
+    shape, linears, norm, rooms, turns = model.shape, model.linears, model.norms.decoder_1, work.rooms, model.weights.positions
+    width, hypotheses = shape.attention, work.beams * (len(work.batch.starts) - 1)
+    before(model, norm, layer, rows, rooms)
+    multiply(model.weights.matrices, linears.decoder_qkv, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    for row in range(rows):
+        position = work.reading.positions[row]
+        query, first = row * 3 * width, (layer * hypotheses + work.reading.places[row]) * work.room
+        turn(shape, turns, rooms.z, query, position)
+        turn(shape, turns, rooms.z, query + width, position)
+        remember(shape, rooms.z, query + width, query + 2 * width, work.own, first + position)
+        attend(shape, rooms, query, work.own, Past(first, position + 1), row * width)
+    multiply(model.weights.matrices, linears.decoder_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
+    after(model, norm, layer, rows, rooms)
+
+
+@woven
+def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int) -> None:
+    """Attention of each row to its source."""
+    shape, linears, norm, rooms, batch = model.shape, model.linears, model.norms.decoder_2, work.rooms, work.batch
+    all_pages = batch.pages[len(batch.starts) - 1]
+    before(model, norm, layer, rows, rooms)
+    multiply(model.weights.matrices, linears.cross_query, layer, rooms.y, rows, rooms.quantised, rooms.z)
+    for row in range(rows):
+        b = work.reading.places[row] // work.beams
+        past = Past(PAGE * (layer * all_pages + batch.pages[b]), batch.starts[b + 1] - batch.starts[b])
+        attend(shape, rooms, row * shape.attention, work.source, past, row * shape.attention)
+    multiply(model.weights.matrices, linears.cross_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
+    after(model, norm, layer, rows, rooms)
+
+
+@compiled_inside
+def decode(model: Model, work: Workspace, rows: int) -> None:
+    """Read the tokens of `work.reading`; what the vocabulary is multiplied with is then in y [rows, D]."""
+    shape, norms, rooms, reading = model.shape, model.norms, work.rooms, work.reading
+    for row in range(rows):
+        embed(model, shape.target_embedding, shape.target_positions, reading.tokens[row], reading.positions[row], row, rooms)
+    if shape.embedding_norm == 1:
+        normalise(model, norms.target, 0, rooms.x, rows, rooms.x)
+    for layer in range(shape.decoder_layers):
+        _attend_to_own(model, work, layer, rows)
+        if shape.encoder_layers > 0:
+            _attend_to_source(model, work, layer, rows)
+        feed_forward(model, (model.linears.decoder_expand, model.linears.decoder_contract), norms.decoder_3, layer, rows, rooms)
+    before(model, norms.decoder_end, 0, rows, rooms)
