@@ -84,38 +84,17 @@ def load_entry(module: str, name: str) -> Entry:
 
 
 def compiled_inside(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a function that only compiled code calls; it is compiled as soon as its module is imported. It gets large tuples by
-    reference: see `vitrail.native.references`."""
-    return _compile(function, False, signature_of(function, inside=True), no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    """The same for a function that only compiled code calls. It is typed as soon as its module is imported, and becomes machine code as a
+    part of an entry: see `vitrail.native.entry`. It gets large tuples by reference: see `vitrail.native.references`."""
+    options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": import_module("vitrail.native.entry").PartCompiler}
+    return _compile(function, False, signature_of(function, inside=True), kept=False, **options)
 
 
-def compiled_within(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for a function that becomes a part of its caller, for one with a single caller: LLVM would otherwise work on its code, and
-    on that of all functions it calls, once for each function above it, which took a quarter of the time of compiling a program."""
-    return _compile(function, False, inline="always")
-
-
-def named(function: Callable[P, R], name: str) -> Callable[P, R]:
-    """Give a function that another function makes a name of its own, before it is compiled.
-
-    Numba tells functions of one name apart by a number that counts what a process has compiled. Where one comes from the cache of an
-    earlier process and one is compiled now, the numbers may be the same, and one is called in place of the other.
-    """
-    function.__name__ = function.__qualname__ = name
-    return function
-
-
-def woven(function: Callable[P, R]) -> Callable[P, R]:
-    """The same for one that becomes a part of the functions that call it.
-
-    LLVM optimises what a function calls anew with each that calls it, so that a chain of callers of a large function takes long to compile.
-    """
-    return _compile(function, False, inline="always")
-
-
-def _compile(function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, **options: Any) -> Callable[P, R]:
+def _compile(
+    function: Callable[P, R], reordered: set[str] | bool, signature: Any = None, *, kept: bool = True, **options: Any
+) -> Callable[P, R]:
     numba = _numba()
-    folder = cache_folder(program_of(function.__module__))
+    folder = cache_folder(program_of(function.__module__)) if kept else None
     if folder is not None:
         numba.config.CACHE_DIR = str(folder)
     kinds = () if signature is None else (signature,)

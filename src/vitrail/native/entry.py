@@ -1,10 +1,16 @@
-"""Machine code of a function that Python calls: Numba's, behind one that reads the arguments from a table of words."""
+"""Machine code of a function that Python calls: Numba's, behind one that reads the arguments from a table of words.
+
+LLVM optimises the entry with all that it calls, once. Numba would do so for each function with all that *it* calls, and make machine code
+of each, which took half of the time of compiling.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.np.arrayobj import populate_array
 from numba.np.numpy_support import as_dtype
 
@@ -12,6 +18,42 @@ from vitrail.native.lowering import inlined
 from vitrail.native.machine_code import FLOAT, INT, MachineCode
 
 _WORD = ir.IntType(64)
+
+
+class _NoEnvironments:
+    """Where Numba writes the Python globals of a function that has machine code: here none has."""
+
+    @staticmethod
+    def set_env(name: str, environment: Any) -> None:
+        return
+
+
+class _Part(JITCodeLibrary):
+    """The code of a function that is neither optimised nor called by itself."""
+
+    @property
+    def codegen(self) -> Any:
+        return _NoEnvironments()
+
+    def _optimize_final_module(self) -> None:
+        return
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0
+
+
+class PartCompiler(CompilerBase):
+    """Compiles a function that becomes a part of an entry."""
+
+    def define_pipelines(self) -> list[Any]:
+        """See Numba's `CompilerBase`."""
+        state: Any = self.state
+        state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
+        return [cast(Any, DefaultPassBuilder).define_nopython_pipeline(state)]
 
 
 def machine_code_of(function: Callable[..., Any], signature: Any) -> MachineCode:

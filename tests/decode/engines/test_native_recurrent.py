@@ -30,7 +30,7 @@ from vitrail.models.kinds.recurrent import Recurrent
 from vitrail.native.matrices.packing import Precision
 
 
-@pytest.mark.parametrize("seed", range(2 * len(KINDS)))
+@pytest.mark.parametrize("seed", range(len(KINDS)))
 def test_a_random_model_serves_a_random_request_as_torch_does(seed: int) -> None:
     """Equal tokens and scores, with any kind of recurrent model and of request."""
     found = compare_with_torch(seed, random_recurrent_config)
@@ -39,7 +39,7 @@ def test_a_random_model_serves_a_random_request_as_torch_does(seed: int) -> None
 
 @pytest.mark.slow
 def test_many_random_models_serve_random_requests_as_torch_does() -> None:
-    for seed in range(12, 3000):
+    for seed in range(len(KINDS), 3000):
         found = compare_with_torch(seed, random_recurrent_config)
         assert not found or found.startswith(TIE), f"seed {seed}: {found}"
 
@@ -113,14 +113,14 @@ def test_8_bits_are_near_32(small: dict[str, Recurrent]) -> None:
     assert same / sum(len(one[0].tokens) for one in exact) > 0.6
 
 
-@pytest.mark.parametrize("seed", range(300, 306))
+@pytest.mark.parametrize("seed", range(300, 303))
 def test_nothing_is_written_beside_its_memory(seed: int) -> None:
     search_between_guards(seed, PRECISIONS[seed // 2 % 3], random_recurrent_config)
 
 
 @pytest.mark.slow
 def test_nothing_is_written_beside_the_memory_of_many() -> None:
-    for seed in range(306, 3000):
+    for seed in range(303, 3000):
         search_between_guards(seed, PRECISIONS[seed // 2 % 3], random_recurrent_config)
 
 

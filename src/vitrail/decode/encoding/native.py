@@ -99,7 +99,7 @@ class NativeEncoder(EncoderEngine):
 
     def announce(self, say: Callable[[str], None]) -> None:
         """See `EncoderEngine.announce`. Compiles, or reads what was compiled before."""
-        with compiling("what reads texts (about 15 seconds)", say, program="transformer", after=4):
+        with compiling("what reads texts (about 10 seconds)", say, program="transformer", after=4):
             compiled_pooling()
         super().announce(say)
 

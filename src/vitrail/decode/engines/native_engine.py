@@ -97,7 +97,7 @@ class NativeEngine(Engine):
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
         if not lacking:
             for model in {type(one): one for one in self._models}.values():
-                with compiling("the engine (up to a minute)", say, program=model.program, after=4):
+                with compiling("the engine (about 20 seconds)", say, program=model.program, after=4):
                     model.compiled_search()
         super().announce(config, constrained=constrained, lacking=lacking, say=say)
 

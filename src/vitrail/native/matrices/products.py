@@ -15,7 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_inside, named
+from vitrail.native.compiled import compiled_inside
 from vitrail.native.halves import dot2, store_halves
 from vitrail.native.integers import (
     dot4,
@@ -76,7 +76,7 @@ def _byte_block(rows: int, tiles: int) -> ByteBlock:
             row += rows
         return row
 
-    return compiled_inside(named(block, f"bytes_{rows}x{tiles}"))
+    return compiled_inside(block)
 
 
 def _half_block(rows: int, tiles: int) -> HalfBlock:
@@ -109,7 +109,7 @@ def _half_block(rows: int, tiles: int) -> HalfBlock:
             row += rows
         return row
 
-    return compiled_inside(named(block, f"halves_{rows}x{tiles}"))
+    return compiled_inside(block)
 
 
 def _float_block(rows: int, tiles: int) -> FloatBlock:
@@ -142,7 +142,7 @@ def _float_block(rows: int, tiles: int) -> FloatBlock:
             row += rows
         return row
 
-    return compiled_inside(named(block, f"floats_{rows}x{tiles}"))
+    return compiled_inside(block)
 
 
 _bytes_8x2, _bytes_2x2, _bytes_1x8, _bytes_1x2 = (_byte_block(*size) for size in ((8, 2), (2, 2), (1, 8), (1, 2)))

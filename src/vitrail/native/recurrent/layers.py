@@ -7,7 +7,7 @@ them. What does not need the state before is computed for all rows at once; the 
 import numpy as np
 
 from vitrail.native.arrays import Floats, Integers
-from vitrail.native.compiled import compiled_inside, compiled_within
+from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import load, spread, store
 from vitrail.native.matrices.products import multiply
 from vitrail.native.recurrent.architecture import BAHDANAU, CONCAT, NONE
@@ -70,7 +70,7 @@ def _cell_norm(model: Model, cells: Cells, number: int) -> Norm:
     return Norm(cells.cell_norm + 3 * number * cells.width, width, cells.real_width)
 
 
-@compiled_within
+@compiled_inside
 def _read_layer(model: Model, work: Workspace, layer: int, direction: int, below: Floats, out: Floats) -> None:
     """Read all sentences with one cell of the encoder, each from its first token or from its last."""
     batch, cells, carry, shape = work.batch, model.encoder, work.reading, model.shape
@@ -104,7 +104,7 @@ def _add(x: Floats, count: int, out: Floats) -> None:
         store(out, k, load(out, k) + load(x, k))
 
 
-@compiled_within
+@compiled_inside
 def _bridge(model: Model, work: Workspace, encoder_layer: int) -> None:
     """First states of the decoder's layers from the last ones of the encoder's layer: s_0 = tanh(W·h + b), of a cell state without tanh.
 
@@ -126,7 +126,7 @@ def _bridge(model: Model, work: Workspace, encoder_layer: int) -> None:
                     copy(made, rank * width, width, work.own.cell, (first + order[rank] * work.beams) * width)
 
 
-@compiled_within
+@compiled_inside
 def encode(model: Model, work: Workspace) -> None:
     """Read the sources: what attention reads of them, and the first states of the decoder."""
     shape, batch, rooms = model.shape, work.batch, work.rooms
@@ -170,7 +170,7 @@ def _gather(model: Model, work: Workspace, layer: int, rows: int, places: Intege
         copy(work.own.hidden, (first + places[row]) * width, width, work.rooms.hidden, row * width)
 
 
-@compiled_within
+@compiled_inside
 def _read_target(model: Model, work: Workspace, rows: int, places: Integers, last: Integers) -> None:
     """What the decoder's first layer reads: [y; context] with Bahdanau's attention, [y; h~] with input feeding, else y."""
     shape, rooms = model.shape, work.rooms
@@ -189,7 +189,7 @@ def _read_target(model: Model, work: Workspace, rows: int, places: Integers, las
             copy(rooms.even, row * read, embedding, rooms.seen, to + shape.width)
 
 
-@compiled_within
+@compiled_inside
 def _advance_layer(model: Model, work: Workspace, layer: int, rows: int, places: Integers, out: Floats) -> None:
     """One step of a layer of the decoder; its gates have their inputs already."""
     shape, cells, own = model.shape, model.decoder, work.own

@@ -1,7 +1,7 @@
 """Translation of one batch: the encoder, then steps of the decoder and of the search by turns."""
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_entry, compiled_inside, compiled_within
+from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.matrices.products import multiply
 from vitrail.native.recurrent.asked import Asked
 from vitrail.native.recurrent.layers import copy_states, decode_step, encode
@@ -59,13 +59,13 @@ def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats
     multiply(model.weights.matrices, model.linears.vocabulary, 0, asked, count, work.rooms.quantised, out)
 
 
-@compiled_within
+@compiled_inside
 def _begin(search: Search) -> int:
     """The rows of the next step."""
     return begin(search, search.rules.prompt - 1 + search.progress[LENGTH])
 
 
-@compiled_within
+@compiled_inside
 def _step(model: Model, work: Workspace, search: Search) -> None:
     """The best next tokens of all rows."""
     _decode(model, work, search)
@@ -75,7 +75,7 @@ def _step(model: Model, work: Workspace, search: Search) -> None:
         rate(search, model.linears.vocabulary.outputs, first, some)
 
 
-@compiled_within
+@compiled_inside
 def _whole(model: Model, work: Workspace, search: Search) -> int:
     need = ONWARD
     if search.progress[PHASE] == START:
@@ -91,7 +91,7 @@ def _whole(model: Model, work: Workspace, search: Search) -> int:
     return need
 
 
-@compiled_within
+@compiled_inside
 def _add_member(model: Model, work: Workspace, search: Search) -> None:
     """One of several models scores the next tokens of all rows."""
     _decode(model, work, search)
@@ -102,7 +102,7 @@ def _add_member(model: Model, work: Workspace, search: Search) -> None:
     search.progress[MEMBERS] += 1
 
 
-@compiled_within
+@compiled_inside
 def _rest(width: int, search: Search) -> int:
     """What follows the scores of several models, and the rows of the next step. Args: width: of a row of logits."""
     need = ONWARD

@@ -1,6 +1,6 @@
 """The decoder: what it keeps of the sources, and how it reads tokens. A row is one token of a hypothesis."""
 
-from vitrail.native.compiled import compiled_inside, woven
+from vitrail.native.compiled import compiled_inside
 from vitrail.native.matrices.products import multiply
 from vitrail.native.transformer.attention import attend, remember, turn
 from vitrail.native.transformer.layers import after, before, embed, feed_forward, normalise
@@ -25,7 +25,7 @@ def keep_sources(model: Model, work: Workspace) -> None:
                 remember(shape, rooms.z, key, key + shape.attention, work.source, first + row - batch.starts[b])
 
 
-@woven
+@compiled_inside
 def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int) -> None:
     """Self-attention of each row to the tokens of its hypothesis so far; of those that are read together, to earlier rows and itself."""
     shape, linears, norm, rooms, turns = model.shape, model.linears, model.norms.decoder_1, work.rooms, model.weights.positions
@@ -43,7 +43,7 @@ def _attend_to_own(model: Model, work: Workspace, layer: int, rows: int) -> None
     after(model, norm, layer, rows, rooms)
 
 
-@woven
+@compiled_inside
 def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int) -> None:
     """Attention of each row to its source."""
     shape, linears, norm, rooms, batch = model.shape, model.linears, model.norms.decoder_2, work.rooms, work.batch

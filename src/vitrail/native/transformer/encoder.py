@@ -1,6 +1,6 @@
 """The encoder over some sentences, which stand one after the other, without padding between them. A row is one token."""
 
-from vitrail.native.compiled import compiled_inside, woven
+from vitrail.native.compiled import compiled_inside
 from vitrail.native.matrices.products import multiply
 from vitrail.native.transformer.attention import attend, remember, turn
 from vitrail.native.transformer.layers import after, before, embed, feed_forward, normalise
@@ -11,7 +11,7 @@ from vitrail.native.transformer.packing import Model
 # (an element of an array has no known type)
 
 
-@woven
+@compiled_inside
 def _attend_within(model: Model, first: int, last: int, work: Workspace) -> None:
     """Self-attention of the rows of one sentence to each other; queries, keys and values are in z."""
     shape, rooms, turns = model.shape, work.rooms, model.weights.positions

@@ -3,7 +3,7 @@
 import numpy as np
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_entry, compiled_inside, woven
+from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.lanes import load, spread, store
 from vitrail.native.matrices.products import multiply
 from vitrail.native.references import refer
@@ -17,7 +17,7 @@ from vitrail.native.transformer.packing import Model
 # (an element of an array has no known type)
 
 
-@woven
+@compiled_inside
 def _mean(model: Model, work: Workspace, vectors: Floats) -> None:
     """v = Σ_i h_i / n of each sentence."""
     width, y, starts = model.shape.width, work.rooms.y, work.batch.starts
@@ -30,7 +30,7 @@ def _mean(model: Model, work: Workspace, vectors: Floats) -> None:
             store(vectors, b * width + k, sums * share)
 
 
-@woven
+@compiled_inside
 def _gather(model: Model, work: Workspace, pooled: Pooled) -> None:
     """The vectors of the tokens that are asked for."""
     width, y = model.shape.width, work.rooms.y
@@ -40,7 +40,7 @@ def _gather(model: Model, work: Workspace, pooled: Pooled) -> None:
             store(pooled.vectors, row * width + k, load(y, begin + k))
 
 
-@woven
+@compiled_inside
 def _before_guesses(model: Model, work: Workspace, vectors: Floats, rows: int) -> None:
     """y = norm(gelu(W·v + b)) of each row."""
     rooms, linear = work.rooms, model.linears.readout

@@ -1,7 +1,7 @@
 """Texts for one batch, of a translator or a language model: the encoder, then steps of the decoder and of the search by turns."""
 
 from vitrail.native.arrays import Floats
-from vitrail.native.compiled import compiled_entry, compiled_inside, woven
+from vitrail.native.compiled import compiled_entry, compiled_inside
 from vitrail.native.matrices.products import multiply
 from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, conclude, rate
@@ -34,7 +34,7 @@ from vitrail.native.transformer.packing import Model
 # (an element of an array has no known type)
 
 
-@woven
+@compiled_inside
 def _read_again(model: Model, work: Workspace, search: Search, first: int, end: int) -> None:
     """Let the memory of each row of the step have the tokens first to end - 1 of its hypothesis, and none before."""
     reading, count = work.reading, 0
@@ -52,7 +52,7 @@ def _read_again(model: Model, work: Workspace, search: Search, first: int, end: 
         decode(model, work, count)
 
 
-@woven
+@compiled_inside
 def _read(model: Model, work: Workspace, search: Search) -> None:
     """Read the sources, and the prompts but their last token: as much of them as the model looks back over."""
     if model.shape.encoder_layers > 0:
@@ -63,7 +63,7 @@ def _read(model: Model, work: Workspace, search: Search) -> None:
         _read_again(model, work, search, before - context if 0 < context < before else 0, before)
 
 
-@woven
+@compiled_inside
 def _decode(model: Model, work: Workspace, search: Search) -> None:
     """Make the memory follow the hypotheses, and read the last token of each row."""
     copies, position, reading, context = search.copies, search.rules.prompt - 1 + search.progress[LENGTH], work.reading, model.shape.context
@@ -80,7 +80,7 @@ def _decode(model: Model, work: Workspace, search: Search) -> None:
     decode(model, work, search.progress[ROWS])
 
 
-@woven
+@compiled_inside
 def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats) -> None:
     """out [count, V] = the logits of the rows that begin at `first`."""
     width = model.shape.width
@@ -88,13 +88,13 @@ def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats
     multiply(model.weights.matrices, model.linears.vocabulary, 0, asked, count, work.rooms.quantised, out)
 
 
-@woven
+@compiled_inside
 def _begin(search: Search) -> int:
     """The rows of the next step."""
     return begin(search, search.rules.prompt - 1 + search.progress[LENGTH])
 
 
-@woven
+@compiled_inside
 def _step(model: Model, work: Workspace, search: Search) -> None:
     """The best next tokens of all rows."""
     _decode(model, work, search)
@@ -104,7 +104,7 @@ def _step(model: Model, work: Workspace, search: Search) -> None:
         rate(search, model.linears.vocabulary.outputs, first, some)
 
 
-@woven
+@compiled_inside
 def _whole(model: Model, work: Workspace, search: Search) -> int:
     need = ONWARD
     if search.progress[PHASE] == START:
@@ -120,7 +120,7 @@ def _whole(model: Model, work: Workspace, search: Search) -> int:
     return need
 
 
-@woven
+@compiled_inside
 def _add_member(model: Model, work: Workspace, search: Search) -> None:
     """One of several models scores the next tokens of all rows."""
     _decode(model, work, search)
@@ -131,7 +131,7 @@ def _add_member(model: Model, work: Workspace, search: Search) -> None:
     search.progress[MEMBERS] += 1
 
 
-@woven
+@compiled_inside
 def _rest(width: int, search: Search) -> int:
     """What follows the scores of several models, and the rows of the next step. Args: width: of a row of logits."""
     need = ONWARD
