@@ -245,8 +245,6 @@ class Tuning:
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way, numbered from 1.")] = 2
     old_part: Annotated[float, typer.Option(help="How much of the mixture is old text.")] = 0.5
     l2: Annotated[float, typer.Option(help="L2 to the old weights: optimizer.l2_start.")] = 0.01
-    rank: Annotated[int, typer.Option(min=1, help="Of low-rank adapters.")] = 8
-    beams: Annotated[int, typer.Option(min=1, help="Of the translations that are scored.")] = 1
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -298,8 +296,6 @@ def finetune(
         seeds=tuning.seeds,
         old_part=tuning.old_part,
         l2=tuning.l2,
-        rank=tuning.rank,
-        beams=tuning.beams,
         settings=tuple(parse_override(one) for one in tuning.settings or ()),
     )
     report = run_tuning_experiment(plan, output, say=console.say)
