@@ -252,10 +252,11 @@ def test_a_stopped_run_goes_on(vitrail: Run, text: Path, trained: Path, tmp_path
 
 def test_another_setup_is_refused_by_name_unless_allowed(vitrail: Run, text: Path, tmp_path: Path) -> None:
     assert vitrail(*command(text, tmp_path / "run", steps=10)).code == 0
-    ran = vitrail(*command(text, tmp_path / "run", steps=12))
+    again = (*command(text, tmp_path / "run", steps=12), "--set", "optimizer.learning_rate=0.002")
+    ran = vitrail(*again)
     assert ran.code == 2
-    assert "train.duration" in ran.err
-    ran = vitrail(*command(text, tmp_path / "run", steps=12), "--allow-change", "train.duration")
+    assert "optimizer.learning_rate" in ran.err
+    ran = vitrail(*again, "--allow-change", "optimizer.learning_rate")
     assert ran.code == 0
     assert "step 12" in ran.err
     assert json.loads((tmp_path / "run" / "scores.json").read_text())["step"] == 12

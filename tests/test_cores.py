@@ -50,6 +50,7 @@ def test_few_kernels_are_kept_unless_somebody_has_said_how_many() -> None:
         assert not keep_few_kernels(said := {name: "9"}) and said == {name: "9"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
 def test_batches_of_many_shapes_hold_little() -> None:
     held, held_by_default = (int(shown(SHAPES, **said)[0]) for said in ({}, {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}))

@@ -99,6 +99,7 @@ def test_what_is_written_beside_an_edit_is_edited(inspect: Inspect, model: Path,
     assert drawn.count("The cat eats.") == 2  # the study, and the drawing
 
 
+@pytest.mark.slow
 def test_a_page_takes_layout_and_the_other_model(inspect: Inspect, model: Path, tmp_path: Path) -> None:
     facts = json.loads(inspect(SENTENCE, "-o", tmp_path / "a.html", "--layout", "tsne", "--against", model, "--json").out)
     assert facts["extras"]["maps"]["method"] == "tsne" and facts["extras"]["maps"]["cka"]["other"] == str(model)
@@ -126,6 +127,7 @@ def test_what_is_wished_of_a_translation_is_seen(inspect: Inspect) -> None:
     assert "chat" in told["target"]["text"] and "le" not in told["target"]["text"].split()
 
 
+@pytest.mark.slow
 def test_studies(inspect: Inspect, study: Inspect, model: Path, tmp_path: Path) -> None:
     changed = inspect(SENTENCE, "--edit", "off=decoder.0.cross_attention:1")
     assert changed.code == 0 and "decoder.0.cross_attention:1" in changed.out

@@ -163,6 +163,7 @@ def test_three_lines_train_and_translate(tmp_path: Path) -> None:
     assert vitrail.load(tmp_path / "run").translate("I am good.") == translator.translate("I am good.")
 
 
+@pytest.mark.slow
 def test_python_trains_as_the_command_line_does(tmp_path: Path) -> None:
     """The same run, scored and filmed; and what comes back can be looked into."""
     pairs = phrasebook(train_pairs=150).train

@@ -30,6 +30,7 @@ def test_commands_are_timed_and_each_is_held_against_its_limit() -> None:
     assert json.loads(report.to_json())["within_limit"] is False
 
 
+@pytest.mark.slow
 def test_the_real_commands_work(tmp_path: Path) -> None:
     commands = usual_commands(tmp_path)
     assert list(commands)[:3] == ["python", "import vitrail", "vitrail --help"] and ("word vectors" in commands) == has_numba()

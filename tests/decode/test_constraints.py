@@ -72,7 +72,7 @@ def test_everything_forbidden_ends_all_the_same() -> None:
     ),
     beams=st.integers(1, 6),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_forced_words_occur(seed: int, words: list[tuple[tuple[int, ...], ...]], beams: int) -> None:
     model = ToyModel(12, seed=seed, end_bias=1.0)
     found = search(model, [Constraints(forced=tuple(words)), Constraints()], beams=beams, n_best=beams, max_extra=30)

@@ -416,7 +416,7 @@ def test_load_translates_as_before_saving(tmp_path: Path) -> None:
 
 def test_load_several_as_an_ensemble(tmp_path: Path) -> None:
     first, second = (saved(tmp_path / name, characters(), seed=seed) for seed, name in enumerate("ab"))
-    config = TranslateConfig(search=SMALL)
+    config = TranslateConfig(search=SMALL, precision="fp32")
     together = Translator.load(first, second, config=config).translate(TEXTS)
     assert together != Translator.load(first, config=config).translate(TEXTS)
     twice = Translator.load(first, first, config=config).translate(TEXTS)

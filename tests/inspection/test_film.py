@@ -214,6 +214,7 @@ def test_filming_changes_no_bit_of_a_training(filmed: Path) -> None:
     assert (filmed / "run" / "film.jsonl").exists() and not (filmed / "plain" / "film.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_training_has_every_frame_once(filmed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = short(filmed)
     for step in (8, 19):

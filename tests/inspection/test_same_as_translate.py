@@ -127,6 +127,7 @@ def test_every_part_is_what_translate_returns(model: str, kind: str, every: int)
         assert max(parts) > 2 and 1 in parts and 0 in parts and sum(cut_off) > 0
 
 
+@pytest.mark.slow
 def test_however_it_is_searched() -> None:
     one = looker(MODELS[0], "character", 3)
     several = "The dog ate it. A cat."

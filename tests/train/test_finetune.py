@@ -147,6 +147,7 @@ def test_a_vocabulary_that_covers_nothing_of_the_text_is_told(tmp_path: Path, do
 # ---- gained and lost -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_forgetting_is_in_metrics_log_and_report(tmp_path: Path, donor: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said: list[str] = []
     request = tuning(tmp_path, donor, "train.duration=6 steps", "train.validate_every=3 steps")

@@ -167,6 +167,7 @@ def test_a_transformer_from_the_command_line(tmp_path: Path, text: Path, capfd: 
     assert "9 tokens of text" in told and "model.context=8" in told and not (tmp_path / "short" / "model").exists()
 
 
+@pytest.mark.slow
 def test_a_masked_model_from_the_command_line(tmp_path: Path, text: Path, capfd: pytest.CaptureFixture[str]) -> None:
     sizes = ("model.width=32", "model.heads=2", "model.encoder_layers=2", "train.threads=1", "model.whole_words=true")
     changed = ("data.subwords.kind=word", "data.subwords.size=60", "optimizer.learning_rate=0.01", *sizes)

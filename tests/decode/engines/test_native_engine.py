@@ -91,7 +91,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("models", [1, 2])
+@pytest.mark.parametrize("models", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("first", ["transformer", "recurrent"])
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_requests_of_every_kind_are_served_as_by_torch(

@@ -179,7 +179,7 @@ _SHORT = {
 }
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1000.0, "too high"), (0.001, "too low")])
+@pytest.mark.parametrize(("factor", "verdict"), [(1000.0, "too high"), pytest.param(0.001, "too low", marks=pytest.mark.slow)])
 def test_a_learning_rate_a_thousand_times_off(tmp_path: Path, factor: float, verdict: str) -> None:
     run = tmp_path / "run"
     train_tiny(run, {**_SHORT, "optimizer": {"learning_rate": 6e-3 * factor}})

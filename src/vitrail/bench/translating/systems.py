@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes.util import find_library
 from dataclasses import dataclass, field
 from functools import partial
@@ -120,6 +120,9 @@ def running(system: System, environment: Mapping[str, str]) -> Generator[Running
             yield one
         finally:
             process.kill()
+            assert process.stdin is not None
+            with suppress(OSError):  # what was not yet written to one that has ended
+                process.stdin.close()
 
 
 def list_systems(
