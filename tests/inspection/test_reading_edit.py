@@ -9,6 +9,7 @@ import torch
 from language_models import TEXTS
 from readers import CLASSIFIERS, MASKED, classifier, filler
 
+from vitrail.decode.encoding.table import with_torch
 from vitrail.errors import UsageError
 from vitrail.inspection.causes.change import Edit
 from vitrail.inspection.causes.interventions import intervene
@@ -75,7 +76,7 @@ def test_a_head_that_is_off_is_one_without_its_columns(name: str) -> None:
     one = reader(name)
     text = texts(one, TEXTS[1])[0]
     cut: Any = copy.copy(one)
-    cut.model = copy.deepcopy(one.model)
+    cut.encoder = with_torch(copy.deepcopy(one.model))
     with torch.no_grad():
         cut.model.get_parameter("encoder.1.self_attention.output.weight")[:, :8] = 0
     for mine, other in zip(ask(one, text, Edit(off=("encoder.1.self_attention:0",))), ask(cut, text), strict=True):
