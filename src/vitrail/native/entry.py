@@ -52,7 +52,7 @@ class PartCompiler(CompilerBase):
     def define_pipelines(self) -> list[Any]:
         """See Numba's `CompilerBase`."""
         state: Any = self.state
-        state.library = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
+        state["library"] = _Part(state.targetctx.codegen(), state.func_id.func_qualname)
         return [cast(Any, DefaultPassBuilder).define_nopython_pipeline(state)]
 
 
@@ -72,8 +72,9 @@ def machine_code_of(function: Callable[..., Any], signature: Any) -> MachineCode
 
     options = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     (made,) = cast(Any, njit)(types.int64(types.int64), **options)(entry).overloads.values()
-    layout, library = [_layout(part) for part in _parts(argument)], made.library
-    return MachineCode(made.fndesc.llvm_func_name, _called(library), layout, library._get_compiled_object())
+    found = made._asdict()  # Numba's result is a named tuple
+    layout, library = [_layout(part) for part in _parts(argument)], found["library"]
+    return MachineCode(found["fndesc"].llvm_func_name, _called(library), layout, library._get_compiled_object())
 
 
 def _called(library: Any) -> tuple[str, ...]:
