@@ -1,7 +1,7 @@
 """The state of a search over one batch: what was asked, the live beams, the columns of a step, and what is finished."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -271,32 +271,46 @@ class Asked(NamedTuple):
     """See `Samples`; empty where nothing is drawn."""
 
 
+_NONE: Mapping[Any, npt.NDArray[Any]] = {kind: np.zeros(0, kind) for kind in (np.int64, np.float32, np.float64)}
+
+
 class _Maker(NamedTuple):
     """Makes filled arrays."""
 
     make: Allocate
 
     def whole(self, size: int, value: int = 0) -> Integers:
-        made = self.make(size, np.int64)
-        made.fill(value)
-        return made
+        return self._filled(size, np.int64, value)
 
     def floats(self, size: int, value: float = 0.0) -> Floats:
-        made = self.make(size, np.float32)
+        return self._filled(size, np.float32, value)
+
+    def doubles(self, size: int) -> Doubles:
+        return self._filled(size, np.float64, 0)
+
+    def _filled(self, size: int, kind: Any, value: float) -> Any:
+        if size == 0:
+            return _NONE[kind]
+        made = self.make(size, kind)
         made.fill(value)
         return made
 
-    def doubles(self, size: int) -> Doubles:
-        made = self.make(size, np.float64)
-        made.fill(0)
-        return made
 
-
-def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int = 1, make: Allocate = allocate) -> Search:
+def make_search(
+    vocabulary: int,
+    asked: Asked,
+    *,
+    positions: int,
+    members: int = 1,
+    make: Allocate = allocate,
+    passing: Allocate | None = None,
+) -> Search:
     """A search that has not begun.
 
     Args: vocabulary: V, not padded; a model makes logits in rows of `logits_width(V)`. members: models that score each token together.
+        passing: makes the logits, which are written before they are read.
     """
+    passing = passing or make
     rules, constraints, to = asked.rules, asked.constraints, _Maker(make)
     sentences, beams, steps = len(asked.limits.caps), rules.beams, int(asked.limits.caps.max()) + rules.prompt
     rows, count, slots, extra = sentences * beams, min(2 * beams, vocabulary), sentences * (beams + 1), constraints.extra
@@ -329,8 +343,8 @@ def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int =
         tokens=to.whole(rows * count),
         extra_values=to.floats(rows * extra, -np.inf),
         extra_tokens=to.whole(rows * extra),
-        logits=to.floats((min(GROUP, rows) if members == 1 else rows) * width),
-        member_logits=to.floats(0 if members == 1 else min(GROUP, rows) * width),
+        logits=passing((min(GROUP, rows) if members == 1 else rows) * width, np.float32),
+        member_logits=passing(0 if members == 1 else min(GROUP, rows) * width, np.float32),
         best=Best(to.floats(count), to.whole(count), to.floats(-(-width // BLOCK))),
     )
     return Search(
