@@ -3,17 +3,32 @@
 from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
-from vitrail.errors import ModelError
+from vitrail.errors import Interrupted, ModelError
 from vitrail.native.arrays import Allocate, Arena, padded
-from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, Search, make_search
+from vitrail.native.search.state import (
+    DONE,
+    JOINS,
+    MEMBER,
+    NO_POSITION,
+    PART,
+    READ,
+    REST,
+    STATUS,
+    STOPPED,
+    TEXTS,
+    WHOLE,
+    Search,
+    make_search,
+)
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
@@ -61,6 +76,7 @@ class GroupSearch:
     """With the constraints of all sentences."""
     make: Allocate | None = None
     """Makes the arrays; else they are in memory that is used again and again."""
+    stop: StopSignal = field(default_factory=StopSignal)
 
     def run(self, groups: Sequence[Sequence[Job]]) -> list[list[list[Hypothesis]]]:
         """The n-best lists of each group's sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts
@@ -75,7 +91,7 @@ class GroupSearch:
 
     def _prepare(self, jobs: Sequence[Job], arena: Arena, make: Allocate) -> _Ready:
         queries, passing = [job.query for job in jobs], self.make or arena.begin_batch()
-        asked = asked_of(queries, self.config, self.table, make=make)
+        asked = asked_of(queries, self.config, self.table, make=make, stop=self.stop.flag)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources, beams = [job.source for job in jobs], asked.rules.beams
         works = [model.workspace(sources, beams=beams, steps=steps, make=make, passing=passing) for model in self.models]
@@ -88,7 +104,9 @@ class GroupSearch:
         return _Ready(works, search, calls, Texts(queries))
 
     def _require_done(self, search: Search) -> None:
-        """Raise what the compiled code found."""
+        """Raise what ended a search before its time."""
+        if search.progress[STATUS] == STOPPED:
+            raise Interrupted("stopped before the search was done")
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:
                 model.require(search.positions + 1)
@@ -135,11 +153,15 @@ def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int
     return groups
 
 
-def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int) -> dict[int, list[Hypothesis]]:
+def search_all(
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal | None = None
+) -> dict[int, list[Hypothesis]]:
     """The n-best list of each job, by its number.
 
-    Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling.
+    Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling; Interrupted where it
+    is to stop.
     """
+    stop = stop or StopSignal()
     if not jobs:
         return {}
     for model in models:
@@ -149,11 +171,11 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
     if config.sampling is not None:
         require_no_forced_words(queries)
     if config.sampling is not None or not any(query.constraints.is_active for query in queries):
-        return _search_groups(models, jobs, config, threads=threads)
+        return _search_groups(models, jobs, config, threads=threads, stop=stop)
 
     def search(asked: Sequence[Query], wanted: Collection[int], beams: int) -> list[list[Hypothesis]]:
         again = [jobs[number]._replace(number=number, query=asked[number]) for number in wanted]
-        found = _search_groups(models, again, config.model_copy(update={"beams": beams}), threads=threads)
+        found = _search_groups(models, again, config.model_copy(update={"beams": beams}), threads=threads, stop=stop)
         return [found.get(number, []) for number in range(len(jobs))]
 
     found = search_constrained(queries, search, config=config)
@@ -161,12 +183,12 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
 
 
 def _search_groups(
-    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal
 ) -> dict[int, list[Hypothesis]]:
     """One search of each job; constraints hold for every hypothesis."""
     table = ConstraintTable([job.query.constraints for job in jobs], models[0].vocabulary)
     sentences = max(map(_group_sentences, models))
-    one, groups = GroupSearch(models, config, table), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
+    one, groups = GroupSearch(models, config, table, stop=stop), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
     # Every thread gets long and short ones.
     count = min(len(groups), padded(-(-len(groups) // _TOGETHER), threads))
     shares = [groups[first::count] for first in range(count)]
@@ -174,6 +196,10 @@ def _search_groups(
         found = [one.run(share) for share in shares]
     else:
         with ThreadPoolExecutor(min(threads, count)) as pool:
-            found = list(pool.map(one.run, shares))
+            try:
+                found = list(pool.map(one.run, shares))
+            except BaseException:
+                stop.set()  # the pool waits for its threads
+                raise
     pairs = ((group, lists) for share, many in zip(shares, found, strict=True) for group, lists in zip(share, many, strict=True))
     return {job.number: items for group, lists in pairs for job, items in zip(group, lists, strict=True)}

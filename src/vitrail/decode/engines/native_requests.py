@@ -111,8 +111,8 @@ class ConstraintTable:
             self._table[place] = self._joins[number](*pair)
 
 
-def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, make: Allocate) -> Asked:
-    """What is asked of the search of some sentences. Precondition: their prompts have one length."""
+def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, make: Allocate, stop: Integers) -> Asked:
+    """What is asked of the search of some sentences. Precondition: their prompts have one length. Args: stop: see `state.Asked`."""
     sampling, width = config.sampling, config.width
     rules = Rules(
         beams=width,
@@ -135,6 +135,7 @@ def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTa
         table.of([query.constraints for query in queries], make),
         prompts=np.asarray([query.prompt for query in queries], np.int64),
         noise=np.zeros(0) if sampling is None else noise_of(queries, width),
+        stop=stop,
     )
 
 

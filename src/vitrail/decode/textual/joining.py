@@ -72,16 +72,16 @@ def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[
 
     Args: spell: the text of a hypothesis, without white space at its ends.
     """
-    if not any(one.found for one in parts):
+    depths = [len(one.found) for one in parts if one.found]
+    if not depths:
         return []
     best = first = _join(parts, {}, search=search, spell=spell)
-    if max(len(one.found) for one in parts) == 1:
+    depth = max(depths)
+    if depth == 1:
         return [first]
     combined = {first.text: first}
-    alone = sum(1 for one in parts if one.found) == 1
-    if search.sampling is not None or alone:
+    if search.sampling is not None or len(depths) == 1:
         # Samples keep their order, and a single part's list is already sorted.
-        depth = max(len(one.found) for one in parts)
         ranked = ({place: min(rank, len(one.found) - 1) for place, one in enumerate(parts) if one.found} for rank in range(depth))
         return [_join(parts, ranks, search=search, spell=spell) for ranks in ranked]
     for ranks in _combinations([[item.score for item in one.found] for one in parts], count=search.n_best * _TRIES):

@@ -23,8 +23,8 @@ WHOLE, READ, MEMBER, REST = 0, 1, 2, 3
 """Parts."""
 START, CHOOSE, FORCE, SETTLE = 0, 1, 2, 3
 """Phases."""
-FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
-"""Statuses: the last two say why a search ended before its time."""
+FINE, NOT_A_NUMBER, NO_POSITION, STOPPED = 0, 1, 2, 3
+"""Statuses: all but the first say why a search ended before its time."""
 DONE, ONWARD, JOINS, TEXTS = 0, 1, 2, 3
 """What a search needs to go on: nothing, it is done; a step of the model; whether pairs of tokens are joined; which columns have equal
 texts."""
@@ -256,6 +256,8 @@ class Search(NamedTuple):
     """[6] see PART."""
     positions: int
     """How many the model knows; the search ends with NO_POSITION where it would need more."""
+    stop: Integers
+    """[1] where another thread sets it to 1, the search ends with STOPPED before its next step."""
 
 
 class Asked(NamedTuple):
@@ -269,6 +271,8 @@ class Asked(NamedTuple):
     """[B, prompt]"""
     noise: Doubles
     """See `Samples`; empty where nothing is drawn."""
+    stop: Integers
+    """[1] see `Search`."""
 
 
 _NONE: Mapping[Any, npt.NDArray[Any]] = {kind: np.zeros(0, kind) for kind in (np.int64, np.float32, np.float64)}
@@ -371,6 +375,7 @@ def make_search(
         longest=steps - rules.prompt,
         progress=to.whole(6),
         positions=positions,
+        stop=asked.stop,
     )
 
 
