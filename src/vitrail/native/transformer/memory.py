@@ -1,7 +1,6 @@
 """Memory of one batch: its sources, the values of all rows, and keys and values of attention.
 
-Memory is in pages of 16 positions. A page of keys is [H E, 16]: the keys of 16 positions side by side, so that a query meets all of them at
-once. A page of values is [16, H E].
+Memory is in pages of 16 positions, whose layout `attention.paged` has.
 """
 
 from collections.abc import Sequence
