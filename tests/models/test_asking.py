@@ -20,6 +20,7 @@ BUILDERS = {
         f"export/translators/{name}.py"
         for name in ("ctranslate2_spec", "ctranslate2_reading", "marian_npz", "seq2seq_layout", "seq2seq_folder")
     ),
+    *(f"export/onnx/{name}.py" for name in ("folder", "transformer", "recurrent")),
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }
