@@ -30,6 +30,8 @@ class Dropout(nn.Module):
 
     def forward(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Drop values when training; otherwise return them unchanged."""
+        if not self.training:
+            return values
         if values.device.type != "cpu":
             return F.dropout(values, self.rate, self.training)
         mask = self.draw(values.shape, values)

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
@@ -27,12 +27,13 @@ from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.models.base import Continues, Reads, State, StepsTogether
 from vitrail.models.model_folder import build_stored
 from vitrail.models.stored import StoredModel
+from vitrail.nn.probe import without_bookkeeping
 from vitrail.runtime.device import choose_device, fewest_rows, set_threads, survive_forks
 from vitrail.runtime.machine import Device
 
 _BATCH_ROWS = 1024
 """Most hypotheses of one batch, unless one sentence has more."""
-_ROWS = 128
+_ROWS = 256
 """As many hypotheses are searched side by side, of several batches if necessary: more no longer make a step faster (docs/experiments.md)."""
 
 
@@ -94,16 +95,18 @@ class TorchEngine(Engine):
         # A model that reads token by token reads prompts of one length only; and padding may change the last bit of a number.
         apart = prompts if self._config.exact or not isinstance(self.model, Reads) else None
         batches = make_batches(lengths, config=self._config, width=config.width, apart=apart)
-        cohorts, limits = self._cohorts(batches, sources, queries), self._limits
-        return search_cohorts(self._steps, cohorts, queries, config=config, observe=observe, limits=limits, device=self.device)
+        model = self._ready()
+        cohorts, limits = self._cohorts(model, batches, sources, queries), self._limits
+        return search_cohorts(_steps_of(model), cohorts, queries, config=config, observe=observe, limits=limits, device=self.device)
 
     def steps(self, query: Query, *, config: SearchConfig) -> Generator[Observation, None, list[Hypothesis]]:
         """The search of one continuation, step by step; it finds what `search` finds.
 
         Precondition: no constraints, and a model without a source.
         """
-        cohorts = self._cohorts([[0]], [()], [query])
-        steps = search_steps(self._steps, cohorts, [query], config=config, limits=self._limits, device=self.device)
+        model = self._ready()
+        cohorts = self._cohorts(model, [[0]], [()], [query])
+        steps = search_steps(_steps_of(model), cohorts, [query], config=config, limits=self._limits, device=self.device)
         while True:
             with torch.inference_mode():  # not while others compute
                 try:
@@ -120,29 +123,34 @@ class TorchEngine(Engine):
     def _limits(self) -> RowLimits:
         return RowLimits(self._fewest, most=_ROWS if isinstance(self.model, StepsTogether) else 0)
 
-    @property
-    def _steps(self) -> StepsFunction:
-        return self.model.step_together if isinstance(self.model, StepsTogether) else one_state_at_a_time(self.model.step)
+    def _ready(self) -> "Translating | Generating":
+        """The model as it is now, for one search."""
+        return without_bookkeeping(self.model) if isinstance(self.model, nn.Module) else self.model
 
-    def _cohorts(self, batches: Iterable[list[int]], sources: Sequence[TokenIds], queries: Sequence[Query]) -> list[Cohort]:
+    def _cohorts(
+        self, model: "Translating | Generating", batches: Iterable[list[int]], sources: Sequence[TokenIds], queries: Sequence[Query]
+    ) -> list[Cohort]:
         def start(numbers: Sequence[int]) -> State:
-            return self._read([sources[number] for number in numbers], [queries[number] for number in numbers])
+            return self._read(model, [sources[number] for number in numbers], [queries[number] for number in numbers])
 
         return [Cohort(batch, start) for batch in batches]
 
-    def _read(self, sources: list[TokenIds], queries: list[Query]) -> State:
+    def _read(self, model: "Translating | Generating", sources: list[TokenIds], queries: list[Query]) -> State:
         """The state after the prompts, read with copies of the first source and prompt where these have too few rows."""
         # A source has a row for each token and for its end; prompts are read token by token.
         each = len(sources[0]) + 1 if len(queries[0].prompt) == 1 else 1
         count, missing = len(sources), max(0, -(-self._fewest // each) - len(sources))
         padded, asked = sources + sources[:1] * missing, queries + queries[:1] * missing
-        state = read_prompts(self.model, self._start(padded), asked, device=self.device)
+        if isinstance(model, Translating):
+            state = model.start(model.encode(_stack(padded).to(self.device)))
+        else:
+            state = model.start(len(padded))
+        state = read_prompts(model, state, asked, device=self.device)
         return state.keep(torch.arange(count, device=self.device)) if missing else state
 
-    def _start(self, sources: Sequence[TokenIds]) -> State:
-        if isinstance(self.model, Translating):
-            return self.model.start(self.model.encode(_stack(sources).to(self.device)))
-        return self.model.start(len(sources))
+
+def _steps_of(model: "Translating | Generating") -> StepsFunction:
+    return model.step_together if isinstance(model, StepsTogether) else one_state_at_a_time(model.step)
 
 
 def _stack(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:

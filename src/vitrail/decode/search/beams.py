@@ -25,7 +25,7 @@ from vitrail.decode.search.relaxation import require_no_forced_words, search_con
 from vitrail.decode.search.selection import Selection, force_words, sample, select_best
 from vitrail.decode.search.token_rules import TokenRules
 from vitrail.decode.search_config import SearchConfig
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import UsageError
 from vitrail.models.base import Continues, Reads, State, Step, Steps
 
 StepFunction = Callable[[Tensor, State], Step]
@@ -83,7 +83,7 @@ def beam_search(
         min_rows: see `RowLimits.fewest`.
         device: where the model computes; the CPU when None.
     """
-    again = config is None or config.sampling is None and any(query.constraints.is_active for query in queries)
+    again = config is None or (config.sampling is None and any(query.constraints.is_active for query in queries))
 
     def start(sentences: Sequence[int]) -> State:
         own = deepcopy(state) if again else state
@@ -185,13 +185,17 @@ def _run(
             observe(seen.observation())
 
 
+_LEAVING = 1 / 8
+"""The part of a cohort that leaves at once."""
+
+
 @dataclass
 class _Group:
     """A cohort in the search."""
 
     state: State
     sentences: list[int]
-    """Of each row; -1: a copy of another row, which only fills the batch."""
+    """Of each row; -1: one that is done, or a copy of another row."""
     prompt: int
     """Tokens of the longest prompt."""
     length: int = 0
@@ -199,10 +203,12 @@ class _Group:
 
     def select(self, places: Sequence[int], parents: Int[Tensor, "B K"]) -> None:
         """Keep these rows, and of each the beams that go on, in their new order."""
+        self.sentences, before = [self.sentences[place] for place in places], self.sentences
+        if not places:
+            return
         rows = torch.tensor(places, device=parents.device)
         beams = (parents.index_select(0, rows) + rows[:, None] * parents.shape[1]).flatten()
-        self.state = self.state.select(beams, None if len(places) == len(self.sentences) else rows)
-        self.sentences = [self.sentences[place] for place in places]
+        self.state = self.state.select(beams, None if len(places) == len(before) else rows)
 
 
 class _Pool:
@@ -252,20 +258,22 @@ class _Pool:
 
     def step(self, steps: StepsFunction) -> Float[Tensor, "N V"]:
         """Score the next tokens of all beams."""
-        logits, states = steps(self.beams.tokens[:, :, -1].flatten(), [group.state for group in self._groups])
+        logits, states = steps(self.beams.tokens.select(2, -1).flatten(), [group.state for group in self._groups])
         for group, state in zip(self._groups, states, strict=True):
             group.state = state
         return logits
 
     def follow(self, selection: Selection) -> None:
         """Make the chosen columns the next beams; their states follow in `settle`."""
-        self._parents = selection.parents.gather(1, selection.live)
-        self.beams = self.beams.follow(selection)
+        self._parents, self.beams = self.beams.follow(selection)
         for group in self._groups:
             group.length += 1
 
     def settle(self, is_done: Callable[[int], bool] | None) -> None:
-        """Let the states follow the beams, and sentences leave that are done; None: none of them is."""
+        """Let the states follow the beams, and sentences leave that are done; None: none of them is.
+
+        Leaving copies the state of those that stay, so that it waits until a part of the cohort is done.
+        """
         moved = None
         if self._config.width > 1:
             moved = (self._parents != self._columns).any(1).tolist()
@@ -273,14 +281,16 @@ class _Pool:
             return
         first, kept = 0, list[int]()
         for group in self._groups:
-            end = first + len(group.sentences)
-            places = [place for place, sentence in enumerate(group.sentences) if is_done is None or not is_done(sentence)]
-            if not places:
-                group.sentences.clear()
-            elif len(places) < end - first or (moved and any(moved[first:end])):
-                group.select(places, self._parents[first:end])
+            count = len(group.sentences)
+            if is_done is not None:
+                group.sentences = [-1 if is_done(sentence) else sentence for sentence in group.sentences]
+            places = [place for place, sentence in enumerate(group.sentences) if sentence >= 0]
+            if places and count - len(places) < _LEAVING * count:
+                places = list(range(count))
             kept += [first + place for place in places]
-            first = end
+            if len(places) < count or (moved and any(moved[first : first + count])):
+                group.select(places, self._parents[first : first + count])
+            first += count
         self._groups = [group for group in self._groups if group.sentences]
         if self._groups and len(kept) < first:
             columns = max(group.prompt + group.length for group in self._groups)
@@ -325,8 +335,6 @@ def search_steps(
     while pool.fill():
         logits, rows, beams = pool.step(steps), pool.rows, pool.beams
         selection = choose.next(logits, beams, rows, results)
-        if selection.totals.isnan().any():
-            raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
         yield SearchStep(rows, selection)
         results.add_ended(rows, beams, selection)
         pool.follow(selection)

@@ -1,5 +1,6 @@
 """The hypotheses of a search: those that are still searched, and the finished ones of each sentence."""
 
+import math
 from bisect import insort
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -14,6 +15,7 @@ from vitrail.decode.search.relaxation import rank_by
 from vitrail.decode.search.selection import Selection
 from vitrail.decode.search.token_rules import NOTHING
 from vitrail.decode.search_config import SearchConfig
+from vitrail.errors import ModelError
 
 
 class Beams(NamedTuple):
@@ -25,14 +27,14 @@ class Beams(NamedTuple):
     """0 for the tokens of prompts."""
     totals: Float[Tensor, "B K"]
 
-    def follow(self, selection: Selection) -> "Beams":
-        """Make the chosen columns the next beams."""
+    def follow(self, selection: Selection) -> "tuple[Int[Tensor, 'B K'], Beams]":
+        """The chosen columns as the next beams, and the beam that each continues."""
         parents, tokens, log_probs, totals = (part.gather(1, selection.live) for part in selection[:4])
         before: tuple[Tensor, ...] = self[:2]
         if self.totals.shape[1] > 1:
             where = parents[:, :, None].expand(-1, -1, self.tokens.shape[2])
             before = tuple(part.gather(1, where) for part in before)
-        return Beams(
+        return parents, Beams(
             torch.cat([before[0], tokens[:, :, None]], dim=2),
             torch.cat([before[1], log_probs[:, :, None]], dim=2),
             totals.masked_fill(tokens == EOS, -torch.inf),
@@ -151,12 +153,17 @@ class Results:
 
         It is done when no hypothesis is live; at its limit of length; when no live one can enter the n-best list; or, without forced words,
         when K hypotheses have ended and n of them differ. Log-probabilities only decrease and penalties only grow, so a live hypothesis
-        scores at most its current log-probability divided by the penalty at the limit of length.
+        scores at most its current log-probability divided by the penalty at the limit of length. Raises ModelError where the model's output
+        is not a number.
         """
         best_alive: list[float] = after.totals.amax(dim=1).tolist()
         any_done = False
         for place, (row, alive) in enumerate(zip(rows, best_alive, strict=True)):
             sentence = row.sentence
+            if math.isnan(alive):
+                raise ModelError(
+                    "the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint"
+                )
             if self.is_done(sentence):
                 continue
             finished, cap = self._finished[sentence], self.caps[sentence]

@@ -85,8 +85,9 @@ def extend_attention(
 
     Args: own: the memory of the first rows, of the next ones, ... positions: the first new one in each.
     """
-    sizes = [len(one.key) for one in own]
-    queries, keys, values_ = (split_rows(product(values), sizes) for product in (attention.query, attention.key, attention.value))
+    sizes = [one.key.shape[0] for one in own]
+    queries = split_rows(attention.query(values), sizes)
+    keys, values_ = split_rows(attention.key(values), sizes), split_rows(attention.value(values), sizes)
     mixed: list[Tensor] = []
     for number, (memory, position) in enumerate(zip(own, positions, strict=True)):
         key, value = attention.split(keys[number], values_[number], position)

@@ -76,10 +76,10 @@ class DecoderBlock(nn.Module):
             return extend_attention(self.self_attention, x, own, None, positions=positions)
 
         def read_source(x: Tensor) -> Tensor:
-            queries = split_rows(self.cross_attention.query(x), [len(layer.own.key) for layer in layers])
+            queries = split_rows(self.cross_attention.query(x), [layer.own.key.shape[0] for layer in layers])
             mixed = [
                 # The K beams of a sentence attend to its source in parallel, so that its keys and values are neither copied nor reordered.
-                self.cross_attention.mix(query.view(len(source.key), -1, query.shape[2]), *source, state.memory_mask).view(query.shape)
+                self.cross_attention.mix(query.view(source.key.shape[0], -1, query.shape[2]), *source, state.memory_mask).view(query.shape)
                 for query, (_, source), state in zip(queries, layers, states, strict=True)
             ]
             return self.cross_attention.output(join_rows(mixed))
@@ -104,7 +104,8 @@ class TransformerState(State):
     @property
     def size(self) -> Rows:
         """See `State.size`."""
-        return Rows(len(self.layers[0].source.key), len(self.layers[0].own.key))
+        layer = self.layers[0]
+        return Rows(len(layer.source.key), len(layer.own.key))
 
     @property
     def device(self) -> torch.device:
