@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, partial
 from threading import Lock
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -66,18 +66,25 @@ def without_bookkeeping(module: ModuleType) -> ModuleType:
     torch's simplest layers are calls of what computes them. What has a hook, is compiled, or is not known to be safe, stays as it is, and
     so does every Probe.
     """
+    return _plain(module)
+
+
+def _plain(module: nn.Module) -> Any:
     kind = type(module)
-    if module._forward_hooks or module._forward_pre_hooks or _is_compiled(module):
+    if module._forward_hooks or module._forward_pre_hooks or _is_compiled(module):  # pyright: ignore[reportPrivateUsage]
         return module
     if kind in _LAYERS:
-        return cast(ModuleType, _Layer(module, _LAYERS[kind](module)))
+        return _Layer(module)
     if kind.__module__.split(".")[0] != "vitrail" or kind.__call__ is not nn.Module.__call__:
         return module
     found = object.__new__(_plain_class(kind))
     plain = vars(found)
-    plain |= vars(module) | module._parameters | module._buffers | {"_shown": module}
-    for name, child in module._modules.items():
-        plain[name] = tuple(map(without_bookkeeping, child)) if type(child) is nn.ModuleList else child and without_bookkeeping(child)
+    plain |= vars(module) | module._parameters | module._buffers | {"_shown": module}  # pyright: ignore[reportPrivateUsage]
+    for name, child in module._modules.items():  # pyright: ignore[reportPrivateUsage]
+        if type(child) is nn.ModuleList:
+            plain[name] = tuple(map(_plain, child))
+        else:
+            plain[name] = None if child is None else _plain(child)
     return found
 
 
@@ -93,25 +100,32 @@ _LAYERS: dict[type[nn.Module], Callable[[Any], Callable[[Tensor], Tensor]]] = {
 
 
 class _Layer(partial[Tensor]):
-    """A layer as the call that computes it; all its other attributes are the layer's own."""
+    """A layer as the call that computes it, without a step through Python; all its other attributes are the layer's own."""
 
-    def __new__(cls, shown: nn.Module, function: "partial[Tensor]") -> "_Layer":
-        made = super().__new__(cls, function)
+    _shown: nn.Module
+
+    def __new__(cls, shown: Any) -> "_Layer":
+        """See above."""
+        made: Any = super().__new__(cls, _LAYERS[type(shown)](shown))
         made._shown = shown
         return made
 
     def __getattr__(self, name: str) -> Any:
+        """What is asked of the layer beside its call."""
         return getattr(self._shown, name)
 
 
 @cache
-def _plain_class(kind: type[ModuleType]) -> type[ModuleType]:
+def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """A class of the same methods."""
+
     def set_both(self: Any, name: str, value: object) -> None:
         """What a module changes of itself, such as a table that grows, is also changed in the one that is shown."""
         vars(self)[name] = value
         setattr(self._shown, name, value)
 
-    return type(kind)(kind.__name__, (kind,), {"__call__": kind.forward, "__setattr__": set_both, "__module__": kind.__module__})
+    make: Any = type(kind)
+    return make(kind.__name__, (kind,), {"__call__": kind.forward, "__setattr__": set_both, "__module__": kind.__module__})
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -10,18 +10,10 @@ from torch import Tensor, nn
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
 from vitrail.decode.engines.engine import Engine, Observe
 from vitrail.decode.engines.sending import pack_models, unpack_models
-from vitrail.decode.search.beams import (
-    Cohort,
-    Observation,
-    RowLimits,
-    StepsFunction,
-    one_state_at_a_time,
-    read_prompts,
-    search_cohorts,
-    search_steps,
-)
+from vitrail.decode.search.beams import Observation, one_state_at_a_time, read_prompts, search_cohorts, search_steps
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.ensemble import Ensemble, Translating
+from vitrail.decode.search.pool import Cohort, RowLimits, StepsFunction
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.models.base import Continues, Reads, State, StepsTogether
@@ -34,7 +26,7 @@ from vitrail.runtime.machine import Device
 _BATCH_ROWS = 1024
 """Most hypotheses of one batch, unless one sentence has more."""
 _ROWS = 256
-"""As many hypotheses are searched side by side, of several batches if necessary: more no longer make a step faster (docs/experiments.md)."""
+"""As many hypotheses are searched side by side, of several batches where one has fewer; see docs/experiments.md."""
 
 
 class Generating(Continues, Protocol):

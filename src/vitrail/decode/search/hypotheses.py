@@ -53,10 +53,10 @@ class Beams(NamedTuple):
         return Beams(*(torch.cat(parts) for parts in zip(one, two, strict=True)))
 
     def _widened(self, columns: int) -> "Beams":
-        def pad(part: Tensor, value: float) -> Tensor:
+        def pad(part: Tensor, value: int) -> Tensor:
             return torch.nn.functional.pad(part, (columns, 0), value=value)
 
-        return Beams(pad(self.tokens, NOTHING), pad(self.log_probs, 0.0), self.totals) if columns else self
+        return Beams(pad(self.tokens, NOTHING), pad(self.log_probs, 0), self.totals) if columns else self
 
 
 def start_beams(prompts: Sequence[Sequence[int]], config: SearchConfig, device: torch.device) -> Beams:
@@ -149,7 +149,7 @@ class Results:
                     after.totals[place, beam] = -torch.inf
 
     def close(self, rows: Sequence[Row], before: Beams, after: Beams) -> bool:
-        """Decide for each sentence whether it is done; true if any of these is. Args: rows: those of `after`, one token longer than `before`.
+        """Decide for each sentence whether it is done; true if any of these is. Args: rows: those of `after`.
 
         It is done when no hypothesis is live; at its limit of length; when no live one can enter the n-best list; or, without forced words,
         when K hypotheses have ended and n of them differ. Log-probabilities only decrease and penalties only grow, so a live hypothesis

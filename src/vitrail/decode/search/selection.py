@@ -47,7 +47,7 @@ _BLOCK = 64
 
 
 def _largest(scores: Float[Tensor, "N V"], count: int) -> tuple[Float[Tensor, "N W"], Int[Tensor, "N W"]]:
-    """What torch.topk finds, several times as fast for many scores: the `count` largest are in the blocks with the `count` largest maxima."""
+    """What torch.topk finds, several times as fast: the `count` largest are in the blocks with the `count` largest maxima."""
     rows, width = scores.shape
     blocks = width // _BLOCK
     if blocks < 8 * count:

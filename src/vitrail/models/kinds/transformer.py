@@ -223,7 +223,7 @@ class Transformer(TransformerEncoder, TranslationModel):
         return Step(logits, after)
 
     def step_together(self, last: Int[Tensor, " N"], states: Sequence[State]) -> Steps:
-        """See `StepsTogether.step_together`: products, norms and the vocabulary take all rows at once, attention takes each state by itself."""
+        """See `StepsTogether.step_together`: products, norms and the vocabulary take all rows at once, attention each state by itself."""
         own = [state.with_room() for state in states if isinstance(state, TransformerState)]
         assert len(own) == len(states)
         keep = torch.ones(len(last), 1, dtype=torch.bool, device=last.device)
