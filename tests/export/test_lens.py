@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from exits import pieces, program, saved
 
 from vitrail import cli
@@ -29,7 +30,7 @@ source, target = (torch.tensor([json.loads(one)]) for one in sys.argv[3:5])
 bridge = TransformerBridge.boot_transformers(folder)
 with torch.inference_mode():
     logits, cache = bridge.run_with_cache(source, decoder_input=target, return_type="logits")
-names = {"encoder": "encoder_blocks.{}.attn", "own": "decoder_blocks.{}.self_attn", "cross": "decoder_blocks.{}.cross_attn"}
+names = {"encoder": "encoder_blocks.{}.attn", "decoder": "decoder_blocks.{}.self_attn", "cross": "decoder_blocks.{}.cross_attn"}
 layers = bridge.cfg.n_layers
 found = {
     what: [cache[name.format(layer) + ".hook_pattern"][0].tolist() for layer in range(layers)] for what, name in names.items()
@@ -61,22 +62,18 @@ def test_attention_there_is_that_of_inspect(tmp_path: Path, norm_position: str) 
     assert cli.run(["export", str(model), "--to", "huggingface", "-o", str(tmp_path / "hf"), "--no-check"]) == 0
     loaded = load_model(model)
     source, target = (loaded.vocabularies.source.encode(text) for text in ("the small dog eats", "le petit chien"))
-    places = {one.weights: (one.reads, one.side, one.layer) for one in attentions(loaded.model.places())}
-    with trace(loaded.model, only=set(places).__contains__) as seen:
-        hidden = forced_decode(loaded.model, make_batch(loaded.model, [source], [target]))
+    places = {one.weights: one for one in attentions(loaded.model.places())}
+    with trace(loaded.model, only=set(places).__contains__) as seen, torch.inference_mode():
+        forced_decode(loaded.model, make_batch(loaded.model, [source], [target]))
     rows = [json.dumps([*source, EOS]), json.dumps([SOS, *target])]
     quiet = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HOME": str(tmp_path), "WANDB_MODE": "disabled"}
     command = [str(python), "-c", SEEN, str(tmp_path / "hf"), str(tmp_path / "seen.json"), *rows]
     done = subprocess.run(command, env=quiet, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "seen.json").read_text())
-    compared = 0
-    for name, (reads, side, layer) in places.items():
-        what = "encoder" if side == "source" else "own" if reads == "target" else "cross"
+    for name, one in places.items():
         ours = seen[name][0][0].numpy()
-        np.testing.assert_allclose(found[what][layer], ours, atol=1e-5)
-        if what == "cross":
-            np.testing.assert_allclose(found["bertviz"][layer], ours, atol=1e-5)
-        compared += 1
-    assert compared == 6 and found["drawn"] > 1000
-    assert np.ptp(found["cross"]) > 0.01 and hidden is not None
+        np.testing.assert_allclose(found[one.kind][one.layer], ours, atol=1e-5)
+        if one.kind == "cross":
+            np.testing.assert_allclose(found["bertviz"][one.layer], ours, atol=1e-5)
+    assert len(places) == 6 and found["drawn"] > 1000 and np.ptp(found["cross"]) > 0.01

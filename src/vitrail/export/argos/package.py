@@ -181,8 +181,9 @@ argostranslate.package.install_from_path("FILE{SUFFIX}")
 print(argostranslate.translate.translate("A sentence.", "{pair.source}", "{pair.target}"))
 ```
 
-LibreTranslate serves what is installed for the same user: `libretranslate --load-only {pair.source},{pair.target}`. With fewer than two packages it
-asks the network for a list of others when it starts; without a network, `echo "[]" > ~/.local/share/argos-translate/index.json` ends that.
+LibreTranslate serves what is installed for the same user: `libretranslate --load-only {pair.source},{pair.target}`. With fewer than two
+packages it asks the network for a list of others when it starts; without a network,
+`echo "[]" > ~/.local/share/argos-translate/index.json` ends that.
 
 | file | what it is |
 |---|---|
