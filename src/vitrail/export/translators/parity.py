@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vitrail.data.batches import pad_rows
 from vitrail.data.cleaning.normalise import plain
-from vitrail.data.vocabularies.subwords import EOS
+from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
@@ -98,6 +103,16 @@ class Parity(NamedTuple):
                 )
 
 
+def own_translations(loaded: LoadedModel, tokens: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
+    """Sources, and themselves as targets after <s>, padded: what logits are compared on.
+
+    Where the sides have vocabularies of their own, the target gets any tokens, as many as the source.
+    """
+    source = pad_rows(tokens)
+    own = (source - EOS - 1) % (loaded.vocabularies.target.size - EOS - 1) + EOS + 1
+    return source, torch.cat([torch.full((len(source), 1), SOS), torch.where(source > EOS, own, source)[:, :-1]], dim=1)
+
+
 def check_texts(folder: Path, *, count: int = SENTENCES) -> CheckTexts:
     """The first sentences of a run's development set; where there is none, texts of tokens that are drawn from the vocabulary."""
     translator = Translator.load(folder, engine="torch")
@@ -127,23 +142,23 @@ def _drawn(translator: Translator, *, count: int) -> Iterator[str]:
         yield translator.read(vocabulary.decode(generator.choices(words, k=generator.randint(*_RANDOM_LENGTHS))))
 
 
-def compare(folder: Path, theirs: Theirs, *, program: str, texts: CheckTexts) -> Parity:
-    """Translate the texts with both, greedily and with 5 beams, in float32 here."""
+def compare(folder: Path, theirs: Theirs, *, program: str, texts: CheckTexts, beams: Sequence[int] = BEAMS) -> Parity:
+    """Translate the texts with both, with each number of beams, in float32 here."""
     loaded = load_model(folder)
     translator = Translator.load(folder, config=TranslateConfig(precision="fp32"))
     rows: list[ParityRow] = []
     signature = ""
-    for beams in BEAMS:
-        search = parity_search(beams, longest=texts.longest, allow_unknown=translator.search.allow_unknown)
+    for width in beams:
+        search = parity_search(width, longest=texts.longest, allow_unknown=translator.search.allow_unknown)
         ours = [one.text for one in translator.translate(texts.sources, search=search)]
-        found = [plain(one).strip() for one in theirs(texts, beams)]  # as ours, a line stays a line
+        found = [plain(one).strip() for one in theirs(texts, width)]  # as ours, a line stays a line
         bleu: tuple[float | None, float | None] = (None, None)
         if texts.references:
             scores = [evaluate(one, [texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (ours, found)]
             bleu, signature = (scores[0].value, scores[1].value), f"BLEU|{scores[0].signature}"
         different = [number for number, pair in enumerate(zip(ours, found, strict=True)) if pair[0] != pair[1]]
         no_worse = _no_worse(loaded, texts, ours, found, different)
-        rows.append(ParityRow(beams, len(ours) - len(different), no_worse, *bleu))
+        rows.append(ParityRow(width, len(ours) - len(different), no_worse, *bleu))
     return Parity(program, texts, tuple(rows), signature)
 
 
