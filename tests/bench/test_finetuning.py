@@ -29,8 +29,11 @@ from vitrail.models.model_folder import load_folder
 
 
 def plan(folder: Path, start: Path, **more: object) -> TuningPlan:
-    text = write_text(folder / "new", pairs=30)
-    return TuningPlan(start, text, text, text, write_text(folder / "old"), text, **more)  # pyright: ignore[reportArgumentType]
+    text, old = write_text(folder / "new", pairs=30), write_text(folder / "old")
+    held = {side: str(Path(path).with_stem("held")) for side, path in old.items()}
+    for side, path in held.items():
+        Path(path).write_text("".join(Path(old[side]).read_text().splitlines(keepends=True)[30:50]))
+    return TuningPlan(start, text, held, held, old, held, **more)  # pyright: ignore[reportArgumentType]
 
 
 def test_each_way_asks_for_what_it_is_called(tmp_path: Path) -> None:
