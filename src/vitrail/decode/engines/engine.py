@@ -8,10 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
+from vitrail.errors import ModelError, UsageError
 from vitrail.models.stored import StoredModel
 from vitrail.runtime.machine import Device
 
@@ -19,11 +23,34 @@ if TYPE_CHECKING:
     from vitrail.decode.search.beams import Observation
 
 Observe = Callable[["Observation"], None]
+Head = tuple[int, int]
+"""Layer and head, both from 0."""
+Weights = npt.NDArray[np.float32]
+
+MOST_ALIGNED = 1024
+"""Most tokens of a side whose attention is asked for, <eos> not counted: with 6 layers of 8 heads their weights alone take 200 MB."""
 
 
 def renumbered(observe: Observe, numbers: Sequence[int]) -> Observe:
     """Report the first sentences under these numbers, the others as -1."""
     return lambda seen: observe(seen._replace(sentences=tuple(numbers[at] if 0 <= at < len(numbers) else -1 for at in seen.sentences)))
+
+
+def require_alignable(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> None:
+    """Raise UsageError for a text of more than `MOST_ALIGNED` tokens."""
+    longest = max(map(len, (*sources, *targets)), default=0)
+    if longest > MOST_ALIGNED:
+        raise UsageError(f"a text of {longest} tokens", expected=f"at most {MOST_ALIGNED}", remedy="align one sentence at a time")
+
+
+def without_attention() -> UsageError:
+    """What a model without attention to its source raises."""
+    return UsageError("a model without attention to its source", expected="one with it", remedy="model.attention, when it is trained")
+
+
+def several_models() -> ModelError:
+    """What an ensemble raises where a model's attention is asked for."""
+    return ModelError("an ensemble has no attention of its own", remedy="load one of its models by itself")
 
 
 class Engine(ABC):
@@ -43,6 +70,20 @@ class Engine(ABC):
         Args:
             sources: the token ids of each query without EOS, for the encoder; () for a model without a source.
             observe: called with every step; sentences are numbered as queries, -1 for a row that only fills a batch.
+        """
+
+    @abstractmethod
+    def attention_heads(self) -> list[Head]:
+        """All heads that attend to the source. Raises UsageError where there are none, ModelError for an ensemble."""
+
+    @abstractmethod
+    def cross_attention(self, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head]) -> list[Weights]:
+        """What these heads attend to while given translations are read: for each pair (heads T S), <eos> being the last row and column.
+
+        Row t is from where token t is predicted: the decoder has read <sos> and the tokens before t.
+
+        Args:   sources, targets: token ids without SOS and EOS. heads: those of `attention_heads` that are wanted.
+        Raises: as `attention_heads`; UsageError for a side of more than `MOST_ALIGNED` tokens.
         """
 
     why: str = ""

@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe
+from vitrail.decode.engines.engine import Engine, Head, Observe, Weights, require_alignable, several_models, without_attention
+from vitrail.decode.engines.native_given import read_given
 from vitrail.decode.engines.native_groups import search_all
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.engines.native_requests import Job
@@ -112,6 +113,20 @@ class NativeEngine(Engine):
         jobs = [Job(number, (*source, *end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
         found = search_all(self._models, jobs, config, threads=self._threads_now())
         return [found[number] for number in range(len(jobs))]
+
+    def attention_heads(self) -> list[Head]:
+        """See `Engine.attention_heads`."""
+        if len(self._models) > 1:
+            raise several_models()
+        if not self._models[0].heads:
+            raise without_attention()
+        return self._models[0].heads
+
+    def cross_attention(self, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head]) -> list[Weights]:
+        """See `Engine.cross_attention`."""
+        self.attention_heads()
+        require_alignable(sources, targets)
+        return read_given(self._models[0], sources, targets, heads=heads, threads=self._threads_now())
 
     def _threads_now(self) -> int:
         return 1 if os.getpid() != self._process else self._threads

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
+from typing import TypeVar
 
 from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of
@@ -13,6 +14,9 @@ from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError
 from vitrail.native.arrays import Allocate, Arena
 from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, Search, make_search
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
@@ -29,6 +33,19 @@ class _Threads(local):
 
 
 _threads = _Threads()
+
+
+def thread_arena() -> Arena:
+    """The memory that this thread keeps, for one batch after the other."""
+    return _threads.arena
+
+
+def in_threads(run: Callable[[T], R], groups: Sequence[T], *, threads: int) -> list[R]:
+    """What `run` makes of each group, in so many threads."""
+    if threads == 1 or len(groups) == 1:
+        return [run(group) for group in groups]
+    with ThreadPoolExecutor(min(threads, len(groups))) as pool:
+        return list(pool.map(run, groups))
 
 
 @dataclass(frozen=True)
@@ -138,9 +155,5 @@ def _search_groups(
     table = ConstraintTable([job.query.constraints for job in jobs], models[0].vocabulary)
     sentences = max(map(_group_sentences, models))
     one, groups = GroupSearch(models, config, table), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
-    if threads == 1 or len(groups) == 1:
-        found = [one.run(group) for group in groups]
-    else:
-        with ThreadPoolExecutor(min(threads, len(groups))) as pool:
-            found = list(pool.map(one.run, groups))
+    found = in_threads(one.run, groups, threads=threads)
     return {job.number: items for group, lists in zip(groups, found, strict=True) for job, items in zip(group, lists, strict=True)}

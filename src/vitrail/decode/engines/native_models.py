@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
+from vitrail.decode.engines.engine import Head, Weights
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
 from vitrail.native.arrays import Allocate, Floats, allocate
@@ -71,6 +74,15 @@ class NativeModel(ABC):
     def reads_source(self) -> bool:
         """Whether there is an encoder."""
         return True
+
+    @property
+    @abstractmethod
+    def heads(self) -> list[Head]:
+        """All heads that attend to the source, in the order in which the compiled code counts them."""
+
+    def in_order(self, weights: Weights) -> Weights:
+        """Weights (... S) as the model reads its source, in the order of the source."""
+        return weights
 
     @abstractmethod
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
@@ -156,6 +168,12 @@ class NativeTransformer(NativeModel):
         """See `NativeModel.reads_source`."""
         return self.architecture.encoder_layers > 0
 
+    @property
+    def heads(self) -> list[Head]:
+        """See `NativeModel.heads`."""
+        shape = self.packed.shape
+        return [(layer, head) for layer in range(shape.decoder_layers if self.reads_source else 0) for head in range(shape.heads)]
+
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
         """See `NativeModel.workspace`."""
         return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, make=make)
@@ -213,6 +231,16 @@ class NativeRecurrent(NativeModel):
         """See `NativeModel.source_vocabulary`."""
         shape = self.packed.shape
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
+
+    @property
+    def heads(self) -> list[Head]:
+        """See `NativeModel.heads`."""
+        return [(0, 0)] if self.packed.shape.attention != recurrent_architecture.NONE else []
+
+    def in_order(self, weights: Weights) -> Weights:
+        """See `NativeModel.in_order`. Where the source is read from its last token to its first, its end is read last all the same."""
+        reversed_source = self.packed.shape.reverse_source
+        return np.concatenate([weights[..., -2::-1], weights[..., -1:]], axis=-1) if reversed_source else weights
 
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""

@@ -3,20 +3,23 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe, renumbered
+from vitrail.decode.cross_attention import cross_attention, cross_layers
+from vitrail.decode.engines.engine import Engine, Head, Observe, Weights, renumbered, several_models, without_attention
 from vitrail.decode.engines.sending import pack_models, unpack_models
 from vitrail.decode.search.beams import Observation, beam_search, read_prompts, search_steps
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.ensemble import Ensemble, Translating
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
-from vitrail.models.base import Continues, Reads, State
+from vitrail.models.base import Continues, Reads, State, TranslationModel
 from vitrail.models.model_folder import build_stored
+from vitrail.models.places import attentions
 from vitrail.models.stored import StoredModel
 from vitrail.runtime.device import choose_device, fewest_rows, set_threads, survive_forks
 from vitrail.runtime.machine import Device
@@ -89,6 +92,27 @@ class TorchEngine(Engine):
             for number, items in zip(batch, self._search_batch(*chosen, config, watch), strict=True):
                 found[number] = items
         return found
+
+    def attention_heads(self) -> list[Head]:
+        """See `Engine.attention_heads`."""
+        model = self._translating()
+        cross_layers(model)
+        return [(one.layer, head) for one in attentions(model.places(), "cross") for head in range(one.heads)]
+
+    def cross_attention(self, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head]) -> list[Weights]:
+        """See `Engine.cross_attention`. Raises ModelError for a compiled model, too."""
+        model = self._translating()
+        layers = list(cross_layers(model))
+        found = cross_attention(model, sources, targets)
+        return [np.stack([one[layers.index(layer), head] for layer, head in heads]) for one in found]
+
+    def _translating(self) -> TranslationModel:
+        """The one model that reads a source."""
+        if isinstance(self.model, Ensemble):
+            raise several_models()
+        if not isinstance(self.model, TranslationModel):
+            raise without_attention()
+        return self.model
 
     @torch.inference_mode()
     def _search_batch(

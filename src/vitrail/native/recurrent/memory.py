@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.recurrent.architecture import NONE
@@ -80,6 +81,8 @@ class Workspace(NamedTuple):
     """[B K, E] what the readout gave, where it is fed to the next step."""
     beams: int
     """K"""
+    given: Given
+    """Translations that are read instead of a search."""
 
 
 def make_workspace(model: Model, sources: Sequence[Sequence[int]], *, beams: int, make: Allocate = allocate) -> Workspace:
@@ -102,6 +105,7 @@ def make_workspace(model: Model, sources: Sequence[Sequence[int]], *, beams: int
         own=carry(model.decoder.layers * hypotheses * shape.width),
         fed=fed,
         beams=beams,
+        given=nothing_given(make),
     )
 
 

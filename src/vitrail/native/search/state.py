@@ -19,7 +19,7 @@ QUESTIONS = 256
 PART, PHASE, LENGTH, ROWS, MEMBERS, STATUS = 0, 1, 2, 3, 4, 5
 """Places of `Search.progress`: what a call does, what comes next, tokens written in every hypothesis, rows of the step, models that scored
 them, and whether all is well."""
-WHOLE, READ, MEMBER, REST = 0, 1, 2, 3
+WHOLE, READ, MEMBER, REST, GIVEN = 0, 1, 2, 3, 4
 """Parts."""
 START, CHOOSE, FORCE, SETTLE = 0, 1, 2, 3
 """Phases."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.transformer.packing import Shape
@@ -93,6 +94,8 @@ class Workspace(NamedTuple):
     """K"""
     room: int
     """Positions of `own` for each hypothesis; a multiple of 16."""
+    given: Given
+    """Translations that are read instead of a search."""
 
 
 def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Workspace:
@@ -143,6 +146,7 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         forgotten=whole(1),
         beams=beams,
         room=room,
+        given=nothing_given(make),
     )
 
 
