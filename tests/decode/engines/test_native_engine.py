@@ -15,7 +15,6 @@ from vitrail.decode.engines import native_engine
 from vitrail.decode.engines.native_engine import NativeEngine
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.beams import Observation
-from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
@@ -120,10 +119,6 @@ def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> No
     assert auto.translate_parts(TEXTS[0], observe=seen.append).translation == expected and seen
     with pytest.raises(UsageError, match="engine native has no observation of its steps"):
         alone.translate_parts(TEXTS[0], observe=seen.append)
-    stopped = [Query(longest=5, stop=lambda tokens: True)]
-    assert auto.engine.search([(4,)], stopped, config=auto.search) == torch_only.engine.search([(4,)], stopped, config=auto.search)
-    with pytest.raises(UsageError, match="engine native has no stop strings"):
-        alone.engine.search([(4,)], stopped, config=alone.search)
 
 
 @pytest.mark.parametrize("n_best", [1, 3])

@@ -5,7 +5,7 @@ A `Translator` handles text and its engine computes the searches. A `Generator` 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -73,6 +73,14 @@ class Engine(ABC):
         """
 
     @abstractmethod
+    def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+        """The search of one continuation, step by step; it returns what `search` finds.
+
+        At each step it tells the token that the first beam, or the first sample, goes on with; None where it does not. Other searches may
+        be made between its steps. Precondition: no constraints, and a model without a source.
+        """
+
+    @abstractmethod
     def attention_heads(self) -> list[Head]:
         """All heads that attend to the source. Raises UsageError where there are none, ModelError for an ensemble."""
 
@@ -89,16 +97,13 @@ class Engine(ABC):
     why: str = ""
     """Why it was chosen before others, for users."""
 
-    def describe(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "") -> str:
-        """What computes a request, and why, in a few words.
-
-        Args: constrained: with a prefix, forbidden or forced words. lacking: what of the request only torch has.
-        """
+    def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
+        """What computes a request, and why, in a few words. Args: constrained: with a prefix, forbidden or forced words."""
         return f"{self.name} ({self.why})" if self.why else self.name
 
-    def announce(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "", say: Callable[[str], None]) -> None:
+    def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """Say what will compute a request, and do before what takes time at the first one. Args: as of `describe`."""
-        say(f"engine: {self.describe(config, constrained=constrained, lacking=lacking)}")
+        say(f"engine: {self.describe(config, constrained=constrained)}")
 
     @abstractmethod
     def on_torch(self, *, lacking: str = "") -> Any:

@@ -1,19 +1,19 @@
 """What runs the compiled code: a packed model, groups of sentences, a thread for each core, and the results as hypotheses."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import local
 from typing import TypeVar
 
 from vitrail.decode.engines.native_models import NativeModel
-from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of
+from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, stop_columns, token_told
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
 from vitrail.errors import ModelError
-from vitrail.native.arrays import Allocate, Arena
-from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, Search, make_search
+from vitrail.native.arrays import Allocate, Arena, allocate
+from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WATCH, WHOLE, Search, make_search
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,9 +62,19 @@ class GroupSearch:
     def run(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
         """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts have one
         length."""
+        steps = self.steps(jobs, watched=any(job.query.stop is not None for job in jobs))
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+
+    def steps(self, jobs: Sequence[Job], *, watched: bool) -> Generator[Search, None, list[list[Hypothesis]]]:
+        """The same; where it is watched, the search after each choice of columns. In memory of the thread, no other search may be begun
+        meanwhile."""
         queries, arena = [job.query for job in jobs], _threads.arena
         make = self.make or arena.begin()
-        asked = asked_of(queries, self.config, self.table, make=make)
+        asked = asked_of(queries, self.config, self.table, watched=watched, make=make)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources = [job.source for job in jobs]
         works = [model.workspace(sources, beams=asked.rules.beams, steps=steps, make=make) for model in self.models]
@@ -75,7 +85,7 @@ class GroupSearch:
             model.compiled_search().bound(model.asked(work, search), arena.address_of)
             for model, work in zip(self.models, works, strict=True)
         ]
-        self._go(search, calls, Texts(queries))
+        yield from self._go(search, calls, queries)
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:
                 model.require(known + 1)
@@ -83,9 +93,9 @@ class GroupSearch:
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
         return [hypotheses_of(search, number) for number in range(len(jobs))]
 
-    def _go(self, search: Search, calls: Sequence[Callable[[], int]], texts: Texts) -> None:
+    def _go(self, search: Search, calls: Sequence[Callable[[], int]], queries: Sequence[Query]) -> Iterator[Search]:
         """Run the compiled code, and answer what it asks, until it is done. Args: calls: one for each model."""
-        alone = len(calls) == 1
+        alone, texts = len(calls) == 1, Texts(queries)
 
         def run(part: int, call: Callable[[], int]) -> int:
             search.progress[PART] = part
@@ -98,6 +108,9 @@ class GroupSearch:
                 self.table.answer(search.constraints.questions)
             elif need == TEXTS:
                 texts.tell(search)
+            elif need == WATCH:
+                stop_columns(search, queries)
+                yield search
             else:
                 for call in calls:
                     run(MEMBER, call)
@@ -130,9 +143,7 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
     """
     if not jobs:
         return {}
-    for model in models:
-        model.check(jobs)
-        model.extend_positions(max(max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs))
+    _prepare(models, jobs)
     queries = [job.query for job in jobs]
     if config.sampling is not None:
         require_no_forced_words(queries)
@@ -146,6 +157,29 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
 
     found = search_constrained(queries, search, config=config)
     return {job.number: items for job, items in zip(jobs, found, strict=True)}
+
+
+def search_steps(models: Sequence[NativeModel], job: Job, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+    """The search of one job, step by step: the token that its first beam, or sample, goes on with; None where it does not.
+
+    Precondition: no constraints. Raises as `search_all`. It has memory of its own, as others may search between its steps.
+    """
+    _prepare(models, [job])
+    table = ConstraintTable([job.query.constraints], models[0].vocabulary)
+    steps = GroupSearch(models, config, table, allocate).steps([job], watched=True)
+    while True:
+        try:
+            search = next(steps)
+        except StopIteration as end:
+            return end.value[0]
+        yield token_told(search)
+
+
+def _prepare(models: Sequence[NativeModel], jobs: Sequence[Job]) -> None:
+    """Check all that compiled code does not check, and make tables of positions long enough."""
+    for model in models:
+        model.check(jobs)
+        model.extend_positions(max(max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs))
 
 
 def _search_groups(

@@ -122,11 +122,8 @@ class TorchEngine(Engine):
         found = beam_search(self.model.step, state, asked, config=config, observe=observe, min_rows=min_rows, device=self.device)
         return found[: len(sources)]
 
-    def steps(self, query: Query, *, config: SearchConfig) -> Generator[Observation, None, list[Hypothesis]]:
-        """The search of one continuation, step by step; it finds what `search` finds.
-
-        Precondition: no constraints, and a model without a source.
-        """
+    def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+        """See `Engine.steps`."""
         with torch.inference_mode():
             state, asked, min_rows = self._begin([()], [query], config)
         steps = search_steps(self.model.step, state, asked, config=config, min_rows=min_rows, device=self.device)
@@ -136,7 +133,7 @@ class TorchEngine(Engine):
                     seen = next(steps)
                 except StopIteration as end:
                     return end.value[0]
-            yield seen
+            yield _token_told(seen)
 
     def _begin(self, sources: list[TokenIds], queries: list[Query], config: SearchConfig) -> tuple[State, list[Query], int]:
         """The state after the prompts, the queries with some to fill the batch, and the fewest rows of a batch."""
@@ -151,6 +148,14 @@ class TorchEngine(Engine):
         if isinstance(self.model, Translating):
             return self.model.start(self.model.encode(_stack(sources).to(self.device)))
         return self.model.start(len(sources))
+
+
+def _token_told(seen: Observation) -> int | None:
+    """See `Engine.steps`; of the first sentence."""
+    chosen = seen.selection
+    column = int(chosen.live[0, 0])
+    goes_on = seen.sentences[0] == 0 and not chosen.ended[0, 0] and chosen.totals[0, column] > -torch.inf
+    return int(chosen.tokens[0, column]) if goes_on else None
 
 
 def _stack(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:
