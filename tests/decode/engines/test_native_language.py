@@ -72,7 +72,7 @@ def random_recurrent_config(draw: np.random.Generator) -> LanguageConfig:
 
 
 AnyConfig = CausalConfig | LanguageConfig
-DRAWS: dict[str, Callable[[np.random.Generator], AnyConfig]] = {"causal": random_config}
+DRAWS: dict[str, Callable[[np.random.Generator], AnyConfig]] = {"causal": random_config, "recurrent": random_recurrent_config}
 
 
 def random_model(config: AnyConfig, *, seed: int) -> StoredModel:
@@ -157,6 +157,7 @@ def test_many_random_models_write_as_torch_does(kind: str) -> None:
 
 PLAIN: dict[str, AnyConfig] = {
     "causal": CausalConfig(layers=2, width=40, heads=4, feed_forward=72, activation="swiglu", context=40),
+    "recurrent": LanguageConfig(layers=2, embedding_width=40, width=56, cell="lstm", norm="layer"),
 }
 
 

@@ -204,7 +204,7 @@ class NativeTransformer(NativeModel):
 
 
 class NativeRecurrent(NativeModel):
-    """A recurrent model."""
+    """A recurrent model: a translator or a language model."""
 
     program = "recurrent"
 
@@ -233,6 +233,11 @@ class NativeRecurrent(NativeModel):
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
 
     @property
+    def reads_source(self) -> bool:
+        """See `NativeModel.reads_source`."""
+        return self.packed.encoder.layers > 0
+
+    @property
     def heads(self) -> list[Head]:
         """See `NativeModel.heads`."""
         return [(0, 0)] if self.packed.shape.attention != recurrent_architecture.NONE else []
@@ -255,6 +260,7 @@ NATIVE_MODELS: Mapping[str, type[NativeModel]] = {
     "transformer": NativeTransformer,
     "causal-language": NativeTransformer,
     "recurrent": NativeRecurrent,
+    "recurrent-language": NativeRecurrent,
 }
 """What searches, by kind of model, as in its configuration."""
 

@@ -129,9 +129,12 @@ def _bridge(model: Model, work: Workspace, encoder_layer: int) -> None:
 
 @compiled_inside
 def encode(model: Model, work: Workspace) -> None:
-    """Read the sources: what attention reads of them, and the first states of the decoder."""
+    """Read the sources: what attention reads of them, and the first states of the decoder; zeros without an encoder."""
     shape, batch, rooms = model.shape, work.batch, work.rooms
     rows, width, embedding = len(batch.tokens), shape.width, shape.embedding
+    if model.encoder.layers == 0:
+        fill_zeros(work.own.hidden)
+        fill_zeros(work.own.cell)
     for row in range(rows):
         copy(model.weights.embeddings, batch.tokens[row] * embedding, embedding, rooms.even, row * embedding)
     for layer in range(model.encoder.layers):
