@@ -6,7 +6,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
-from vitrail.decode.engines.engine import Engine, Head, Observe, Weights, require_alignable, several_models, without_attention
+from vitrail.decode.engines.engine import (
+    Engine,
+    Head,
+    Observe,
+    StopSignal,
+    Weights,
+    require_alignable,
+    several_models,
+    without_attention,
+)
 from vitrail.decode.engines.native_given import read_given
 from vitrail.decode.engines.native_groups import search_all, search_steps
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
@@ -102,13 +111,19 @@ class NativeEngine(Engine):
         super().announce(config, constrained=constrained, say=say)
 
     def search(
-        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
+        self,
+        sources: Sequence[TokenIds],
+        queries: Sequence[Query],
+        *,
+        config: SearchConfig,
+        observe: Observe | None = None,
+        stop: StopSignal | None = None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`. Raises UsageError for what it does not serve, where it is alone, and beyond learned positions."""
         if observe is not None:
             return self.on_torch(lacking="observation of its steps").search(sources, queries, config=config, observe=observe)
         jobs = [Job(number, (*source, *self._end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
-        found = search_all(self._models, jobs, config, threads=self._threads_now())
+        found = search_all(self._models, jobs, config, threads=self._threads_now(), stop=stop)
         return [found[number] for number in range(len(jobs))]
 
     def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
-from vitrail.decode.engines.engine import Head, Weights
-from vitrail.decode.engines.native_groups import GROUP_SENTENCES, GROUP_TOKENS, in_threads, thread_arena
+from vitrail.decode.engines.engine import Head, StopSignal, Weights
+from vitrail.decode.engines.native_groups import GROUP_SENTENCES, GROUP_TOKENS, borrowed_arena, in_threads
 from vitrail.decode.engines.native_models import NativeModel, require_within
 from vitrail.decode.engines.native_requests import ConstraintTable, asked_of
 from vitrail.decode.search.constraints import UNCONSTRAINED, TokenIds
 from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SearchConfig
-from vitrail.native.arrays import Allocate
+from vitrail.native.arrays import Allocate, Arena
 from vitrail.native.attention.given import make_given
 from vitrail.native.search.state import GIVEN, PART, make_search
 
@@ -38,21 +38,24 @@ class GivenReader:
     heads: Sequence[Head]
     """Those whose weights are wanted."""
     make: Allocate | None = None
-    """Makes the arrays; else they are in memory that the thread keeps."""
+    """Makes the arrays; else they are in memory that is used again and again."""
 
     def run(self, pairs: Sequence[Pair]) -> list[Weights]:
         """The weights (heads T S) of each pair. Preconditions: all ids are in the vocabularies, all positions in the tables."""
-        model, known, arena = self.model, self.model.heads, thread_arena()
-        make = self.make or arena.begin()
-        queries = [Query(longest=1)] * len(pairs)
-        asked = asked_of(queries, SearchConfig(beams=1), ConstraintTable([UNCONSTRAINED], model.vocabulary), make=make)
+        with borrowed_arena() as arena:
+            return self._read(pairs, arena, self.make or arena.begin(), self.make or arena.begin_batch())
+
+    def _read(self, pairs: Sequence[Pair], arena: Arena, make: Allocate, passing: Allocate) -> list[Weights]:
+        model, known, queries = self.model, self.model.heads, [Query(longest=1)] * len(pairs)
+        table = ConstraintTable([UNCONSTRAINED], model.vocabulary)
+        asked = asked_of(queries, SearchConfig(beams=1), table, make=make, stop=StopSignal().flag)
         sources, targets = [pair.source for pair in pairs], [pair.target for pair in pairs]
         longest, steps = max(map(len, sources)), max(map(len, targets))
         given = make_given(
             targets, [known.index(head) for head in dict.fromkeys(self.heads)], all_heads=len(known), longest=longest, make=make
         )
-        work = model.workspace(sources, beams=1, steps=steps, make=make)._replace(given=given)
-        search = make_search(model.vocabulary, asked, positions=steps, make=make)
+        work = model.workspace(sources, beams=1, steps=steps, make=make, passing=passing)._replace(given=given)
+        search = make_search(model.vocabulary, asked, positions=steps, make=make, passing=passing)
         search.progress[PART] = GIVEN
         model.compiled_search()(model.asked(work, search), arena.address_of)
         slots = [given.slots[known.index(head)] for head in self.heads]

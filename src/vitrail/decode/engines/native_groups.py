@@ -2,18 +2,34 @@
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from threading import local
-from typing import TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
 
+from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_models import NativeModel
-from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, stop_columns, token_told
+from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, token_told
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
-from vitrail.errors import ModelError
-from vitrail.native.arrays import Allocate, Arena, allocate
-from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WATCH, WHOLE, Search, make_search
+from vitrail.errors import Interrupted, ModelError
+from vitrail.native.arrays import Allocate, Arena, padded
+from vitrail.native.search.state import (
+    DONE,
+    JOINS,
+    MEMBER,
+    NO_POSITION,
+    PART,
+    READ,
+    REST,
+    STATUS,
+    STOPPED,
+    TEXTS,
+    WATCH,
+    WHOLE,
+    Search,
+    make_search,
+)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -25,27 +41,46 @@ _LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
 """Of a model whose matrices are in no core's cache; its groups have so many sentences."""
 
 
-class _Threads(local):
-    """What each thread keeps."""
-
-    def __init__(self) -> None:
-        self.arena = Arena()
-
-
-_threads = _Threads()
+_TOGETHER = 8
+"""Groups that are made ready together, then searched one after the other, at most: a model's matrices and Python's objects push each
+other out of the cache."""
+_unused: list[Arena] = []
+"""Memory that no thread uses now."""
 
 
-def thread_arena() -> Arena:
-    """The memory that this thread keeps, for one batch after the other."""
-    return _threads.arena
+@contextmanager
+def borrowed_arena() -> Generator[Arena]:
+    """Memory that nobody else uses meanwhile."""
+    try:
+        arena = _unused.pop()
+    except IndexError:
+        arena = Arena()
+    try:
+        yield arena
+    finally:
+        _unused.append(arena)
 
 
-def in_threads(run: Callable[[T], R], groups: Sequence[T], *, threads: int) -> list[R]:
-    """What `run` makes of each group, in so many threads."""
+class _Ready(NamedTuple):
+    """A group whose arrays are made."""
+
+    works: list[Any]
+    search: Search
+    calls: list[Callable[[], int]]
+    """Of each model; they read the arrays of `works` and `search`."""
+    texts: Texts
+
+
+def in_threads(run: Callable[[T], R], groups: Sequence[T], *, threads: int, failed: Callable[[], None] = lambda: None) -> list[R]:
+    """What `run` makes of each group, in so many threads. Args: failed: called where one raises, before the others are waited for."""
     if threads == 1 or len(groups) == 1:
         return [run(group) for group in groups]
     with ThreadPoolExecutor(min(threads, len(groups))) as pool:
-        return list(pool.map(run, groups))
+        try:
+            return list(pool.map(run, groups))
+        except BaseException:
+            failed()
+            raise
 
 
 @dataclass(frozen=True)
@@ -57,45 +92,58 @@ class GroupSearch:
     table: ConstraintTable
     """With the constraints of all sentences."""
     make: Allocate | None = None
-    """Makes the arrays; else they are in memory that the thread keeps."""
+    """Makes the arrays; else they are in memory that is used again and again."""
+    stop: StopSignal = field(default_factory=StopSignal)
 
-    def run(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
-        """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts have one
-        length."""
-        steps = self.steps(jobs, watched=any(job.query.stop is not None for job in jobs))
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return end.value
+    def run(self, groups: Sequence[Sequence[Job]]) -> list[list[list[Hypothesis]]]:
+        """The n-best lists of each group's sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts
+        of a group have one length."""
+        with borrowed_arena() as arena:
+            make = self.make or arena.begin()
+            ready = [self._prepare(group, arena, make) for group in groups]
+            for one in ready:
+                for _ in self._go(one):
+                    pass
+                self._require_done(one.search)
+            return [hypotheses_of(one.search) for one in ready]
 
-    def steps(self, jobs: Sequence[Job], *, watched: bool) -> Generator[Search, None, list[list[Hypothesis]]]:
-        """The same; where it is watched, the search after each choice of columns. In memory of the thread, no other search may be begun
-        meanwhile."""
-        queries, arena = [job.query for job in jobs], _threads.arena
-        make = self.make or arena.begin()
-        asked = asked_of(queries, self.config, self.table, watched=watched, make=make)
+    def steps(self, group: Sequence[Job]) -> Generator[Search, None, list[list[Hypothesis]]]:
+        """The same for one group, and its search after each choice of columns. Others may search between its steps."""
+        with borrowed_arena() as arena:
+            one = self._prepare(group, arena, self.make or arena.begin(), watched=True)
+            yield from self._go(one)
+            self._require_done(one.search)
+            return hypotheses_of(one.search)
+
+    def _prepare(self, jobs: Sequence[Job], arena: Arena, make: Allocate, *, watched: bool = False) -> _Ready:
+        queries, passing = [job.query for job in jobs], self.make or arena.begin_batch()
+        watched = watched or any(query.stop is not None for query in queries)
+        asked = asked_of(queries, self.config, self.table, watched=watched, make=make, stop=self.stop.flag)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
-        sources = [job.source for job in jobs]
-        works = [model.workspace(sources, beams=asked.rules.beams, steps=steps, make=make) for model in self.models]
+        sources, beams = [job.source for job in jobs], asked.rules.beams
+        works = [model.workspace(sources, beams=beams, steps=steps, make=make, passing=passing) for model in self.models]
         known = min(model.known_positions(steps) for model in self.models)
-        search = make_search(self.models[0].vocabulary, asked, positions=known, members=len(self.models), make=make)
-        # `works` and `search` have the arrays that the calls read.
+        search = make_search(self.models[0].vocabulary, asked, positions=known, members=len(self.models), make=make, passing=passing)
         calls = [
             model.compiled_search().bound(model.asked(work, search), arena.address_of)
             for model, work in zip(self.models, works, strict=True)
         ]
-        yield from self._go(search, calls, queries)
+        return _Ready(works, search, calls, Texts(queries))
+
+    def _require_done(self, search: Search) -> None:
+        """Raise what ended a search before its time."""
+        if search.progress[STATUS] == STOPPED:
+            raise Interrupted("stopped before the search was done")
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:
-                model.require(known + 1)
+                model.require(search.positions + 1)
         if search.progress[STATUS]:
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
-        return [hypotheses_of(search, number) for number in range(len(jobs))]
 
-    def _go(self, search: Search, calls: Sequence[Callable[[], int]], queries: Sequence[Query]) -> Iterator[Search]:
-        """Run the compiled code, and answer what it asks, until it is done. Args: calls: one for each model."""
-        alone, texts = len(calls) == 1, Texts(queries)
+    def _go(self, ready: _Ready) -> Iterator[Search]:
+        """Run the compiled code, and answer what it asks, until it is done; the search where it is watched."""
+        search, calls, texts = ready.search, ready.calls, ready.texts
+        alone = len(calls) == 1
 
         def run(part: int, call: Callable[[], int]) -> int:
             search.progress[PART] = part
@@ -109,7 +157,7 @@ class GroupSearch:
             elif need == TEXTS:
                 texts.tell(search)
             elif need == WATCH:
-                stop_columns(search, queries)
+                texts.stop(search)
                 yield search
             else:
                 for call in calls:
@@ -136,23 +184,27 @@ def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int
     return groups
 
 
-def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int) -> dict[int, list[Hypothesis]]:
+def search_all(
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal | None = None
+) -> dict[int, list[Hypothesis]]:
     """The n-best list of each job, by its number.
 
-    Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling.
+    Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling; Interrupted where it
+    is to stop.
     """
+    stop = stop or StopSignal()
     if not jobs:
         return {}
-    _prepare(models, jobs)
+    _check(models, jobs)
     queries = [job.query for job in jobs]
     if config.sampling is not None:
         require_no_forced_words(queries)
     if config.sampling is not None or not any(query.constraints.is_active for query in queries):
-        return _search_groups(models, jobs, config, threads=threads)
+        return _search_groups(models, jobs, config, threads=threads, stop=stop)
 
     def search(asked: Sequence[Query], wanted: Collection[int], beams: int) -> list[list[Hypothesis]]:
         again = [jobs[number]._replace(number=number, query=asked[number]) for number in wanted]
-        found = _search_groups(models, again, config.model_copy(update={"beams": beams}), threads=threads)
+        found = _search_groups(models, again, config.model_copy(update={"beams": beams}), threads=threads, stop=stop)
         return [found.get(number, []) for number in range(len(jobs))]
 
     found = search_constrained(queries, search, config=config)
@@ -162,11 +214,11 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
 def search_steps(models: Sequence[NativeModel], job: Job, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
     """The search of one job, step by step: the token that its first beam, or sample, goes on with; None where it does not.
 
-    Precondition: no constraints. Raises as `search_all`. It has memory of its own, as others may search between its steps.
+    Precondition: no constraints. Raises as `search_all`.
     """
-    _prepare(models, [job])
+    _check(models, [job])
     table = ConstraintTable([job.query.constraints], models[0].vocabulary)
-    steps = GroupSearch(models, config, table, allocate).steps([job], watched=True)
+    steps = GroupSearch(models, config, table).steps([job])
     while True:
         try:
             search = next(steps)
@@ -175,7 +227,7 @@ def search_steps(models: Sequence[NativeModel], job: Job, config: SearchConfig) 
         yield token_told(search)
 
 
-def _prepare(models: Sequence[NativeModel], jobs: Sequence[Job]) -> None:
+def _check(models: Sequence[NativeModel], jobs: Sequence[Job]) -> None:
     """Check all that compiled code does not check, and make tables of positions long enough."""
     for model in models:
         model.check(jobs)
@@ -183,11 +235,15 @@ def _prepare(models: Sequence[NativeModel], jobs: Sequence[Job]) -> None:
 
 
 def _search_groups(
-    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal
 ) -> dict[int, list[Hypothesis]]:
     """One search of each job; constraints hold for every hypothesis."""
     table = ConstraintTable([job.query.constraints for job in jobs], models[0].vocabulary)
     sentences = max(map(_group_sentences, models))
-    one, groups = GroupSearch(models, config, table), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
-    found = in_threads(one.run, groups, threads=threads)
-    return {job.number: items for group, lists in zip(groups, found, strict=True) for job, items in zip(group, lists, strict=True)}
+    one, groups = GroupSearch(models, config, table, stop=stop), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
+    # Every thread gets long and short ones.
+    count = min(len(groups), padded(-(-len(groups) // _TOGETHER), threads))
+    shares = [groups[first::count] for first in range(count)]
+    found = in_threads(one.run, shares, threads=threads, failed=stop.set)  # the pool waits for its threads
+    pairs = ((group, lists) for share, many in zip(shares, found, strict=True) for group, lists in zip(share, many, strict=True))
+    return {job.number: items for group, lists in pairs for job, items in zip(group, lists, strict=True)}

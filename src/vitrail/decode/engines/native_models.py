@@ -9,7 +9,7 @@ import numpy as np
 from vitrail.decode.engines.engine import Head, Weights
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
-from vitrail.native.arrays import Allocate, Floats, allocate
+from vitrail.native.arrays import Allocate, Floats
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import Precision, matrix_bytes
@@ -85,8 +85,11 @@ class NativeModel(ABC):
         return weights
 
     @abstractmethod
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
-        """All memory of one batch but the search's. Args: sources: with their ends. steps: tokens of the longest translation."""
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
+        """All memory of one batch but the search's.
+
+        Args: sources: with their ends. steps: tokens of the longest translation. passing: for arrays that are needed while it is computed.
+        """
 
     @abstractmethod
     def asked(self, work: Any, search: Search) -> Any:
@@ -174,9 +177,10 @@ class NativeTransformer(NativeModel):
         shape = self.packed.shape
         return [(layer, head) for layer in range(shape.decoder_layers if self.reads_source else 0) for head in range(shape.heads)]
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
         """See `NativeModel.workspace`."""
-        return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, make=make)
+        shape = self.packed.shape
+        return transformer_memory.make_workspace(shape, sources, beams=beams, steps=steps, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
@@ -247,9 +251,9 @@ class NativeRecurrent(NativeModel):
         reversed_source = self.packed.shape.reverse_source
         return np.concatenate([weights[..., -2::-1], weights[..., -1:]], axis=-1) if reversed_source else weights
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
-        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make)
+        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""

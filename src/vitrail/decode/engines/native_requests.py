@@ -33,6 +33,10 @@ class _Span(NamedTuple):
     end: int
 
 
+_NO_CONSTRAINT = (-1, 0, 0, 0, 0)
+"""See `state.Constraints.of`."""
+
+
 @dataclass
 class _Spellings:
     """Sequences of tokens, one after the other."""
@@ -84,10 +88,10 @@ class ConstraintTable:
     def of(self, constraints: Sequence[Constraints], make: Allocate) -> state.Constraints:
         """Those of some sentences."""
         rows = make(len(constraints) * state.OWN, np.int64)
-        rows[:] = [number for wish in constraints for number in self._row(wish)]
+        rows[:] = [number for wish in constraints for number in (self._row(wish) if wish.is_active else _NO_CONSTRAINT)]
         questions = make(1 + state.QUESTIONS, np.int64)
         questions[0] = 0
-        most = max((sum(len(spelling) for word in wish.forced for spelling in word) for wish in constraints), default=0)
+        most = max((sum(len(spelling) for word in wish.forced for spelling in word) for wish in constraints if wish.forced), default=0)
         extra = 1 + most if most else 0
         return state.Constraints(self._tokens, self._spellings, self._words, rows, self._table, questions, self._vocabulary, extra)
 
@@ -107,8 +111,13 @@ class ConstraintTable:
             self._table[place] = self._joins[number](*pair)
 
 
-def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, watched: bool = False, make: Allocate) -> Asked:
-    """What is asked of the search of some sentences. Precondition: their prompts have one length. Args: watched: see `Rules`."""
+def asked_of(
+    queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, watched: bool = False, make: Allocate, stop: Integers
+) -> Asked:
+    """What is asked of the search of some sentences. Precondition: their prompts have one length.
+
+    Args: watched: see `state.Rules`. stop: see `state.Asked`.
+    """
     sampling, width = config.sampling, config.width
     rules = Rules(
         beams=width,
@@ -132,6 +141,7 @@ def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTa
         table.of([query.constraints for query in queries], make),
         prompts=np.asarray([query.prompt for query in queries], np.int64),
         noise=np.zeros(0) if sampling is None else noise_of(queries, width),
+        stop=stop,
     )
 
 
@@ -156,7 +166,7 @@ def noise_of(queries: Sequence[Query], width: int) -> Doubles:
 
 
 class Texts:
-    """Numbers the texts of hypotheses, where equal texts count once."""
+    """Numbers the texts of hypotheses, where equal texts count once, and asks which of them stop."""
 
     def __init__(self, queries: Sequence[Query]) -> None:
         self._queries = queries
@@ -187,22 +197,21 @@ class Texts:
             if beams.totals[first + beam] > -np.inf:
                 columns.texts[2 * first + beam] = text_of(beam, ())
 
-
-def stop_columns(search: Search, queries: Sequence[Query]) -> None:
-    """Ask `Query.stop` of each column that may go on."""
-    columns, beams, width, prompt = search.columns, search.beams, search.rules.beams, search.rules.prompt
-    columns.stops[:] = 0
-    length = int(search.progress[state.LENGTH])
-    for number, query in enumerate(queries):
-        if query.stop is None or search.finished.done[number]:
-            continue
-        first, going = 2 * number * width, 0
-        for column in range(first, first + int(columns.counts[number])):
-            token = int(columns.tokens[column])
-            if token != EOS and columns.totals[column] > -np.inf and going < width:
-                begin = int(beams.places[number * width + int(columns.parents[column])]) * search.steps + prompt
-                columns.stops[column] = query.stop([*beams.tokens[begin : begin + length].tolist(), token])
-                going += 1
+    def stop(self, search: Search) -> None:
+        """Ask `Query.stop` of each column that may go on."""
+        columns, beams, width, prompt = search.columns, search.beams, search.rules.beams, search.rules.prompt
+        columns.stops[:] = 0
+        length = int(search.progress[state.LENGTH])
+        for number, query in enumerate(self._queries):
+            if query.stop is None or search.finished.done[number]:
+                continue
+            first, going = 2 * number * width, 0
+            for column in range(first, first + int(columns.counts[number])):
+                token = int(columns.tokens[column])
+                if token != EOS and columns.totals[column] > -np.inf and going < width:
+                    begin = int(beams.places[number * width + int(columns.parents[column])]) * search.steps + prompt
+                    columns.stops[column] = query.stop([*beams.tokens[begin : begin + length].tolist(), token])
+                    going += 1
 
 
 def token_told(search: Search) -> int | None:
@@ -211,26 +220,23 @@ def token_told(search: Search) -> int | None:
     return token if token != EOS and search.columns.totals[0] > -np.inf else None
 
 
-def hypotheses_of(search: Search, number: int) -> list[Hypothesis]:
-    """The n-best list of a sentence."""
-    finished, slots = search.finished, search.rules.beams + 1
-    found: list[Hypothesis] = []
-    for rank in range(min(search.rules.n_best, int(finished.counts[number]))):
-        at = number * slots + int(finished.order[number * slots + rank])
-        begin, length, truncated = at * search.steps, int(finished.lengths[at]), bool(finished.grades[at])
-        stopped = bool(finished.stopped[at])
-        found.append(
-            Hypothesis(
-                tokens=tuple(finished.tokens[begin : begin + length].tolist()),
-                log_probability=float(finished.log_probs[at]),
-                score=float(finished.scores[at]),
-                token_log_probabilities=tuple(finished.token_log_probs[begin : begin + length + (not truncated and not stopped)].tolist()),
-                truncated=truncated,
-                stopped=stopped,
-                column=int(finished.columns[at]),
-            )
-        )
-    return found
+def hypotheses_of(search: Search) -> list[list[Hypothesis]]:
+    """The n-best list of each sentence."""
+    finished, slots, steps, most = search.finished, search.rules.beams + 1, search.steps, search.rules.n_best
+    # As lists: a number of an array takes several times as long.
+    order, lengths, grades, columns = (part.tolist() for part in (finished.order, finished.lengths, finished.grades, finished.columns))
+    log_probs, scores, stops = finished.log_probs.tolist(), finished.scores.tolist(), finished.stopped.tolist()
+
+    def hypothesis(at: int) -> Hypothesis:
+        begin, length, truncated, stopped = at * steps, lengths[at], bool(grades[at]), bool(stops[at])
+        tokens = tuple(finished.tokens[begin : begin + length].tolist())
+        of_tokens = tuple(finished.token_log_probs[begin : begin + length + (not truncated and not stopped)].tolist())
+        return Hypothesis(tokens, log_probs[at], scores[at], of_tokens, truncated, stopped, columns[at])
+
+    return [
+        [hypothesis(first + slot) for slot in order[first : first + min(most, count)]]
+        for first, count in zip(range(0, len(order), slots), finished.counts.tolist(), strict=True)
+    ]
 
 
 def tokens_of(wish: Constraints) -> TokenIds:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
 from vitrail.decode.cross_attention import cross_attention, cross_layers
-from vitrail.decode.engines.engine import Engine, Head, Observe, Weights, renumbered, several_models, without_attention
+from vitrail.decode.engines.engine import Engine, Head, Observe, StopSignal, Weights, renumbered, several_models, without_attention
 from vitrail.decode.engines.sending import pack_models, unpack_models
 from vitrail.decode.search.beams import Observation, beam_search, read_prompts, search_steps
 from vitrail.decode.search.constraints import TokenIds
@@ -78,7 +78,13 @@ class TorchEngine(Engine):
         return cls(unpack_models(models, vocabularies, device), device=device, config=config)
 
     def search(
-        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
+        self,
+        sources: Sequence[TokenIds],
+        queries: Sequence[Query],
+        *,
+        config: SearchConfig,
+        observe: Observe | None = None,
+        stop: StopSignal | None = None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
         found: list[list[Hypothesis]] = [[] for _ in queries]

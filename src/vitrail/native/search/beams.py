@@ -23,6 +23,7 @@ from vitrail.native.search.forcing import all_forced, force_words, is_forced, me
 from vitrail.native.search.sampling import draw
 from vitrail.native.search.selection import best_tokens, log_sum
 from vitrail.native.search.state import (
+    AT_STOP,
     CHOOSE,
     CUT,
     ENDED,
@@ -79,6 +80,9 @@ def begin(search: Search, position: int) -> int:
     """
     rows = _gather(search, position)
     if search.progress[STATUS] != FINE:
+        rows = 0
+    elif search.stop[0] != 0:
+        search.progress[STATUS] = STOPPED
         rows = 0
     elif rows > 0 and position >= search.positions:
         search.progress[STATUS] = NO_POSITION
@@ -247,7 +251,7 @@ def _keep(search: Search, b: int, where: tuple[int, int, int], log_probability: 
     at = first + slot
     finished.scores[at], finished.log_probs[at], finished.grades[at] = points, log_probability, grade
     finished.lengths[at], finished.columns[at], finished.texts[at] = length, number, text
-    finished.stopped[at] = 1 if how == STOPPED else 0
+    finished.stopped[at] = 1 if how == AT_STOP else 0
     _write(search, at, place, column)
 
 
@@ -288,7 +292,7 @@ def _keep_stopped(search: Search, b: int) -> None:
             if columns.stops[column] == 1 and not _enough(search, b):
                 place = search.beams.places[b * beams + columns.parents[column]]
                 number = c if search.drawing.samples == 1 else going
-                _keep(search, b, (place, number, column), np.float64(columns.totals[column]), STOPPED)
+                _keep(search, b, (place, number, column), np.float64(columns.totals[column]), AT_STOP)
                 finished.ends[b] += 1
             going += 1
 
