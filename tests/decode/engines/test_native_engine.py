@@ -18,6 +18,7 @@ from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_engine import NativeEngine
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.beams import Observation
+from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
