@@ -20,8 +20,8 @@ from vitrail.decode.engines.native_given import read_given
 from vitrail.decode.engines.native_groups import search_all, search_steps
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.engines.native_requests import Job
+from vitrail.decode.members import require_one_vocabulary
 from vitrail.decode.search.constraints import TokenIds
-from vitrail.decode.search.members import require_one_vocabulary
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.errors import UsageError
