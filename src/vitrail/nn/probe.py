@@ -75,7 +75,7 @@ def _plain(module: nn.Module) -> Any:
         return module
     if kind in _LAYERS:
         return _Layer(module)
-    if kind.__module__.split(".")[0] != "vitrail" or kind.__call__ is not nn.Module.__call__:
+    if (kind.__module__.split(".")[0] != "vitrail" and kind is not nn.Embedding) or kind.__call__ is not nn.Module.__call__:
         return module
     found = object.__new__(_plain_class(kind))
     plain = vars(found)
@@ -90,7 +90,6 @@ def _plain(module: nn.Module) -> Any:
 
 _LAYERS: dict[type[nn.Module], Callable[[Any], Callable[[Tensor], Tensor]]] = {
     nn.Linear: lambda layer: partial(F.linear, weight=layer.weight, bias=layer.bias),
-    nn.Embedding: lambda layer: partial(torch.embedding, layer.weight),
     nn.LayerNorm: lambda layer: partial(
         torch.layer_norm, normalized_shape=layer.normalized_shape, weight=layer.weight, bias=layer.bias, eps=layer.eps
     ),
