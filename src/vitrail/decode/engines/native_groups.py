@@ -212,6 +212,11 @@ def search_all(
     return {job.number: items for job, items in zip(jobs, found, strict=True)}
 
 
+@lru_cache(maxsize=16)
+def _no_constraints(vocabulary: int) -> ConstraintTable:
+    return ConstraintTable([], vocabulary)
+
+
 def search_steps(models: Sequence[NativeModel], job: Job, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
     """The search of one job, step by step: the token that its first beam, or sample, goes on with; None where it does not.
 
@@ -233,11 +238,6 @@ def _check(models: Sequence[NativeModel], jobs: Sequence[Job]) -> None:
     for model in models:
         model.check(jobs)
         model.extend_positions(max(max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs))
-
-
-@lru_cache(maxsize=16)
-def _no_constraints(vocabulary: int) -> ConstraintTable:
-    return ConstraintTable([], vocabulary)
 
 
 def _search_groups(
