@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
@@ -172,6 +173,13 @@ def random_constraints(draw: np.random.Generator, vocabulary: int, *, forced: bo
         return Constraints()
 
 
+def random_shortlist(draw: np.random.Generator, vocabulary: int) -> npt.NDArray[np.int64]:
+    """Any number of tokens: the special ones alone, one more, some, or all."""
+    share = float(draw.choice([0, 0, 0.02, 0.1, 0.5, 1]))
+    some = np.flatnonzero(draw.random(vocabulary) < share)
+    return np.union1d(np.arange(4), [*some, *draw.integers(4, vocabulary, draw.integers(0, 2))]).astype(np.int64)
+
+
 def jobs_for(sources: Sources, queries: Sequence[Query]) -> list[Job]:
     return [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
 
@@ -195,7 +203,7 @@ class Request:
         return TorchEngine(model).search(self.sources, self.queries, config=self.config)
 
 
-KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble")
+KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble", "shortlists")
 """Kinds of requests."""
 
 
@@ -221,13 +229,14 @@ def random_request(seed: int, draw_config: DrawConfig = random_config) -> Reques
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
     sources = random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
-    prompts, words = wanted("prompts"), wanted("words") or forced
+    prompts, words, listed = wanted("prompts"), wanted("words") or forced, wanted("shortlists")
     queries = [
         Query(
             random_tokens(draw, target, least=1, most=6) if prompts else (SOS,),
             **config.lengths(len(one))._asdict(),
             spell=spell,
             seed=int(draw.integers(0, 2**50)),
+            shortlist=random_shortlist(draw, target) if listed else None,
             constraints=random_constraints(draw, target, forced=forced and not drawn) if words else Constraints(),
         )
         for one in sources

@@ -4,12 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
+from vitrail.data.vocabularies.vocabulary import SPECIAL
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
-from vitrail.native.arrays import Allocate, Floats, allocate
+from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
-from vitrail.native.matrices.packing import Precision, matrix_bytes
+from vitrail.native.matrices.packing import Precision, matrix_bytes, rows_of
 from vitrail.native.recurrent import architecture as recurrent_architecture
 from vitrail.native.recurrent import asked as recurrent_asked
 from vitrail.native.recurrent import memory as recurrent_memory
@@ -73,8 +76,13 @@ class NativeModel(ABC):
         return True
 
     @abstractmethod
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
-        """All memory of one batch but the search's. Args: sources: with their ends. steps: tokens of the longest translation."""
+    def workspace(
+        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+    ) -> Any:
+        """All memory of one batch but the search's.
+
+        Args: sources: with their ends. steps: tokens of the longest translation. listed: columns of all shortlists.
+        """
 
     @abstractmethod
     def asked(self, work: Any, search: Search) -> Any:
@@ -86,6 +94,12 @@ class NativeModel(ABC):
             self._words = self.packed, self.compiled_search().words(0, self.packed)
         return self._words[1]
 
+    def keep_vocabulary_rows(self) -> None:
+        """Have the vocabulary's matrix row by row, too, for shortlists."""
+        if not self.packed.weights.vocabulary.width:
+            rows = rows_of(self.packed.weights.matrices, self.packed.linears.vocabulary)
+            self.packed = self.packed._replace(weights=self.packed.weights._replace(vocabulary=rows))
+
     def check(self, jobs: Sequence[Job]) -> None:
         """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
         prompts, wishes = {job.query.prompt for job in jobs}, {id(job.query.constraints): job.query.constraints for job in jobs}
@@ -93,6 +107,9 @@ class NativeModel(ABC):
             require_within(job.source, self.source_vocabulary)
         for tokens in (*prompts, *map(tokens_of, wishes.values())):
             require_within(tokens, self.vocabulary)
+        for job in jobs:
+            if job.query.shortlist is not None:
+                require_shortlist(job.query.shortlist, self.vocabulary)
         self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
 
     def require(self, position: int) -> None:
@@ -112,6 +129,13 @@ def require_within(tokens: Sequence[int], vocabulary: int) -> None:
     """Raise UsageError for ids outside a vocabulary."""
     if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
         raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
+
+
+def require_shortlist(tokens: Integers, vocabulary: int) -> None:
+    """Raise UsageError for a list of tokens that is not as `Query.shortlist` is to be."""
+    begins = tokens.dtype == np.int64 and tokens[: len(SPECIAL)].tolist() == list(range(len(SPECIAL)))
+    if not begins or tokens[-1] >= vocabulary or not (np.diff(tokens) > 0).all():
+        raise UsageError("a shortlist that is not in order", expected=f"rising ids from 0 to {vocabulary - 1}, the special tokens first")
 
 
 class NativeTransformer(NativeModel):
@@ -156,9 +180,11 @@ class NativeTransformer(NativeModel):
         """See `NativeModel.reads_source`."""
         return self.architecture.encoder_layers > 0
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+    def workspace(
+        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+    ) -> Any:
         """See `NativeModel.workspace`."""
-        return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, make=make)
+        return transformer_memory.make_workspace(self.packed, sources, beams=beams, steps=steps, listed=listed, make=make)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
@@ -214,9 +240,11 @@ class NativeRecurrent(NativeModel):
         shape = self.packed.shape
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+    def workspace(
+        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+    ) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
-        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make)
+        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, listed=listed, make=make)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from vitrail.data.vocabularies.subwords import EOS
 from vitrail.decode.search.constraints import Constraints, TokenIds, never_joins
-from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search.query import Hypothesis, Query, allowed_tokens
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.native.arrays import Allocate, Doubles, Integers
 from vitrail.native.search import state
-from vitrail.native.search.state import Asked, Drawing, Rules, Search, limits_of
+from vitrail.native.search.state import Asked, Drawing, Rules, Search, limits_of, shortlists_of
 
 Word = tuple[TokenIds, ...]
 """A forced word with all its spellings."""
@@ -129,6 +129,7 @@ def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTa
         drawing_of(sampling),
         limits,
         table.of([query.constraints for query in queries], make),
+        shortlists_of(allowed_tokens(queries), make=make),
         prompts=np.asarray([query.prompt for query in queries], np.int64),
         noise=np.zeros(0) if sampling is None else noise_of(queries, width),
     )

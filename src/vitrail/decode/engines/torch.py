@@ -13,6 +13,7 @@ from vitrail.decode.engines.sending import pack_models, unpack_models
 from vitrail.decode.search.beams import Observation, beam_search, read_prompts, search_steps
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.ensemble import Ensemble, Translating
+from vitrail.decode.search.listed import listed_model
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.models.base import Continues, Reads, State
@@ -95,7 +96,8 @@ class TorchEngine(Engine):
         self, sources: list[TokenIds], queries: list[Query], config: SearchConfig, observe: Observe | None
     ) -> list[list[Hypothesis]]:
         state, asked, min_rows = self._begin(sources, queries, config)
-        found = beam_search(self.model.step, state, asked, config=config, observe=observe, min_rows=min_rows, device=self.device)
+        step = listed_model(self.model, asked).step
+        found = beam_search(step, state, asked, config=config, observe=observe, min_rows=min_rows, device=self.device)
         return found[: len(sources)]
 
     def steps(self, query: Query, *, config: SearchConfig) -> Generator[Observation, None, list[Hypothesis]]:

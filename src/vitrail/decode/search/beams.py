@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD
+from vitrail.decode.search.listed import listed_state
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import rank_by, require_no_forced_words, search_constrained
 from vitrail.decode.search.selection import Selection, force_words, sample, select_best
@@ -194,7 +195,7 @@ def beam_search(
     Args:
         step: scores every next token; called with the last token of each prompt first.
         state: the state before that token, one row per sentence; see `read_prompts`.
-        queries: one per sentence, in the order of the state's rows.
+        queries: one per sentence, in the order of the state's rows. With shortlists, the step is that of `listed_model`.
         observe: called after each step with its candidates; of several searches, with the last one of each sentence.
         min_rows: keep at least this many rows in the batch, if necessary of finished sentences, and have K rows per sentence from the first
         step on. Matrix products of few rows round differently, so that the result would depend on a sentence's neighbours.
@@ -268,6 +269,7 @@ def search_steps(
 
     Precondition: whoever asks for a step is in inference mode.
     """
+    state = listed_state(state, queries)
     rules = TokenRules(
         [query.constraints for query in queries],
         prompts=[query.prompt for query in queries],

@@ -1,7 +1,10 @@
 """The request of one row to search, and its results, in token ids."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
 
 from vitrail.data.vocabularies.subwords import PAD, SOS
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
@@ -21,6 +24,8 @@ class Query:
         constraints: what the result must and may not contain.
         seed: for sampling.
         spell: the text of tokens. With it, an n-best list has each text once, and is filled up with others.
+        shortlist: the ids of the tokens that the result may have, besides those of its prefix and of forced words: int64, rising, the
+            special tokens among them. Other tokens have the logit -inf, so that probabilities are shares among these. None: all tokens.
         stop: whether the result ends with the last of these tokens. Asked after each token; the result keeps that token.
 
     Raises UsageError for a prompt without tokens or with padding, and for a limit of less than one token.
@@ -33,6 +38,7 @@ class Query:
     constraints: Constraints = UNCONSTRAINED
     seed: int = 0
     spell: Callable[[Sequence[int]], str] | None = None
+    shortlist: npt.NDArray[np.int64] | None = field(default=None, compare=False)
     stop: Callable[[Sequence[int]], bool] | None = None
 
     def __post_init__(self) -> None:
@@ -60,6 +66,24 @@ class Query:
         """Beams for the search: every possible number of forced tokens is a bank, and each bank needs a beam."""
         forced = self.constraints.forced
         return max(config.beams, 1 + sum(min(map(len, word)) for word in forced)) if forced else config.beams
+
+
+def allowed_tokens(queries: Sequence[Query]) -> list[npt.NDArray[np.int64]]:
+    """The shortlist of each query with the tokens of its prefix and forced words; () where all tokens are allowed.
+
+    Raises UsageError where some queries have one and others have none.
+    """
+    lists = [query.shortlist for query in queries if query.shortlist is not None]
+    if lists and len(lists) < len(queries):
+        raise UsageError("sentences with a shortlist beside others without", expected="all of a call or none")
+    return [_with_wanted(one, query.constraints) for one, query in zip(lists, queries, strict=bool(lists))]
+
+
+def _with_wanted(shortlist: npt.NDArray[np.int64], wish: Constraints) -> npt.NDArray[np.int64]:
+    if not (wish.prefix or wish.forced):
+        return shortlist
+    wanted = [*wish.prefix, *(token for word in wish.forced for spelling in word for token in spelling)]
+    return np.union1d(shortlist, np.asarray(wanted, np.int64))
 
 
 @dataclass(frozen=True)

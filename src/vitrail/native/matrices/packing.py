@@ -67,6 +67,35 @@ class Matrices(NamedTuple):
     floats: FloatMatrices
 
 
+class MatrixRows(NamedTuple):
+    """A matrix row by row, so that some of its rows can be copied; without numbers where nobody asked for it."""
+
+    words: npt.NDArray[np.int32]
+    """[outputs, width]"""
+    biases: Floats
+    scales: Floats
+    """Of 8-bit numbers; else empty, as are the offsets."""
+    offsets: npt.NDArray[np.int32]
+    width: int
+    """Words of 32 bits of a row."""
+
+
+NO_ROWS = MatrixRows(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), 0)
+
+
+class Listed(NamedTuple):
+    """Room for copied rows of a matrix, in tiles of 16 again."""
+
+    matrices: Matrices
+    """Those of the matrix's precision."""
+    words: npt.NDArray[np.int32]
+    """Their numbers as words of 32 bits."""
+    biases: Floats
+    scales: Floats
+    """As in `MatrixRows`."""
+    offsets: npt.NDArray[np.int32]
+
+
 def matrix_bytes(matrices: Matrices) -> int:
     """Bytes of all weights."""
     return sum(part.numbers.nbytes for part in matrices)
@@ -83,6 +112,37 @@ class Quantised(NamedTuple):
 def make_quantised(rows: int, width: int, make: Allocate) -> Quantised:
     """Room for so many rows of at most this width."""
     return Quantised(make(rows * width, np.uint8), make(rows, np.float32), make(rows * width, np.uint16))
+
+
+def rows_of(matrices: Matrices, linear: Linear) -> MatrixRows:
+    """A matrix of one layer, row by row."""
+    part = matrices[linear.kind]
+    numbers, rows = part.numbers[linear.weight : linear.weight + linear.inputs * linear.outputs], slice(linear.row, linear.row + linear.outputs)
+    words = numbers.view(np.int32).reshape(linear.outputs // TILE, -1, TILE)
+    width, whole = words.shape[1], linear.kind == BYTES
+    return MatrixRows(
+        aligned(words.transpose(0, 2, 1)),
+        part.biases[rows],
+        matrices.bytes.scales[rows] if whole else NO_ROWS.scales,
+        matrices.bytes.offsets[rows] if whole else NO_ROWS.offsets,
+        width,
+    )
+
+
+def make_listed(linear: Linear, outputs: int, make: Allocate) -> Listed:
+    """Room for so many rows of a matrix, a multiple of 32."""
+    kinds: tuple[Any, ...] = (np.int8, np.uint16, np.float32)
+    words: npt.NDArray[np.int32] = make(outputs * linear.inputs * np.dtype(kinds[linear.kind]).itemsize // 4, np.int32)
+    numbers = [words.view(kind) if linear.kind == number else np.zeros(0, kind) for number, kind in enumerate(kinds)]
+    biases: Floats = make(outputs, np.float32)
+    scales, offsets = (make(outputs if linear.kind == BYTES else 0, kind) for kind in (np.float32, np.int32))
+    none = np.zeros(0, np.float32)
+    matrices = Matrices(
+        ByteMatrices(numbers[BYTES], scales, biases if linear.kind == BYTES else none, offsets),
+        HalfMatrices(numbers[HALVES], biases if linear.kind == HALVES else none),
+        FloatMatrices(numbers[FLOATS], biases if linear.kind == FLOATS else none),
+    )
+    return Listed(matrices, words, biases, scales, offsets)
 
 
 def to_halves(values: Floats) -> npt.NDArray[np.uint16]:

@@ -2,6 +2,7 @@
 
 from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, compiled_inside
+from vitrail.native.matrices.listed import gather, list_linear
 from vitrail.native.matrices.products import multiply
 from vitrail.native.recurrent.asked import Asked
 from vitrail.native.recurrent.layers import copy_states, decode_step, encode
@@ -10,10 +11,10 @@ from vitrail.native.recurrent.packing import Model
 from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, conclude, rate
 from vitrail.native.search.ensemble import average, mix
+from vitrail.native.search.shortlists import end_of_group, is_listed, width_of
 from vitrail.native.search.state import (
     CHOOSE,
     DONE,
-    GROUP,
     LENGTH,
     MEMBER,
     MEMBERS,
@@ -35,6 +36,8 @@ from vitrail.native.search.state import (
 @compiled_inside
 def _read(model: Model, work: Workspace, search: Search) -> None:
     """Read the sources, and the prompts but their last token."""
+    if is_listed(search):
+        gather(model.weights.vocabulary, search.shortlists.tokens, search.shortlists.starts, search.shortlists.columns, work.listed)
     encode(model, work)
     for position in range(search.rules.prompt - 1):
         rows = begin(search, position)
@@ -52,11 +55,16 @@ def _decode(model: Model, work: Workspace, search: Search) -> None:
 
 
 @compiled_inside
-def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats) -> None:
-    """out [count, V] = the logits of the rows that begin at `first`."""
-    width = model.shape.embedding
-    asked = work.rooms.y[first * width : (first + count) * width]
-    multiply(model.weights.matrices, model.linears.vocabulary, 0, asked, count, work.rooms.quantised, out)
+def _read_out(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> int:
+    """out [rows, width] = the logits of a span of rows; returns the width."""
+    width, vocabulary, rows = model.shape.embedding, model.linears.vocabulary, span[1] - span[0]
+    asked = work.rooms.y[span[0] * width : span[1] * width]
+    if is_listed(search):
+        vocabulary = list_linear(vocabulary, search.shortlists.columns, search.rows.sentences[span[0]])
+        multiply(work.listed.matrices, vocabulary, 0, asked, rows, work.rooms.quantised, out)
+    else:
+        multiply(model.weights.matrices, vocabulary, 0, asked, rows, work.rooms.quantised, out)
+    return vocabulary.outputs
 
 
 @compiled_inside
@@ -69,10 +77,12 @@ def _begin(search: Search) -> int:
 def _step(model: Model, work: Workspace, search: Search) -> None:
     """The best next tokens of all rows."""
     _decode(model, work, search)
-    for first in range(0, search.progress[ROWS], GROUP):
-        some = min(GROUP, search.progress[ROWS] - first)
-        _read_out(model, work, first, some, search.rows.logits)
-        rate(search, model.linears.vocabulary.outputs, first, some)
+    first = 0
+    while first < search.progress[ROWS]:
+        end = end_of_group(search, first)
+        width = _read_out(model, work, search, (first, end), search.rows.logits)
+        rate(search, width, (first, end), 0)
+        first = end
 
 
 @compiled_inside
@@ -95,11 +105,26 @@ def _whole(model: Model, work: Workspace, search: Search) -> int:
 def _add_member(model: Model, work: Workspace, search: Search) -> None:
     """One of several models scores the next tokens of all rows."""
     _decode(model, work, search)
-    for first in range(0, search.progress[ROWS], GROUP):
-        some = min(GROUP, search.progress[ROWS] - first)
-        _read_out(model, work, first, some, search.rows.member_logits)
-        mix(search, model.linears.vocabulary.outputs, first, some)
+    first = place = 0
+    while first < search.progress[ROWS]:
+        end = end_of_group(search, first)
+        width = _read_out(model, work, search, (first, end), search.rows.member_logits)
+        mix(search, width, place, end - first)
+        place += (end - first) * width
+        first = end
     search.progress[MEMBERS] += 1
+
+
+@compiled_inside
+def _rate_mixed(width: int, search: Search) -> None:
+    """The best next tokens of all rows by the mean of several models. Args: width: of a row of logits without shortlists."""
+    first = place = 0
+    while first < search.progress[ROWS]:
+        end, own = end_of_group(search, first), width_of(search, search.rows.sentences[first], width)
+        average(search, place, (end - first) * own)
+        rate(search, own, (first, end), place)
+        place += (end - first) * own
+        first = end
 
 
 @compiled_inside
@@ -110,8 +135,7 @@ def _rest(width: int, search: Search) -> int:
         search.progress[PHASE] = CHOOSE
     else:
         if search.progress[PHASE] == CHOOSE:
-            average(search, width)
-            rate(search, width, 0, search.progress[ROWS])
+            _rate_mixed(width, search)
         need = conclude(search)
     if need == ONWARD:
         search.progress[MEMBERS] = 0

@@ -5,7 +5,7 @@ import numpy as np
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import Lanes, exponential, larger, load, multiply_add, spread, store
 from vitrail.native.search.selection import log_sum
-from vitrail.native.search.state import MEMBERS, ROWS, Search
+from vitrail.native.search.state import MEMBERS, Search
 
 # pyright: reportArgumentType=false
 # (an element of an array has no known type)
@@ -28,11 +28,12 @@ def _log_add(x: Lanes, y: Lanes) -> Lanes:
 
 
 @compiled_inside
-def mix(search: Search, width: int, first: int, count: int) -> None:
-    """Add a model's probabilities of the rows that begin at `first`, whose logits [count, width] are in `member_logits`: in logarithms."""
+def mix(search: Search, width: int, place: int, count: int) -> None:
+    """Add a model's probabilities of some rows, whose logits [count, width] are in `member_logits`, to those from a place of `logits` on:
+    in logarithms."""
     own, mixed, is_first = search.rows.member_logits, search.rows.logits, search.progress[MEMBERS] == 0
     for r in range(count):
-        begin, to = r * width, (first + r) * width
+        begin, to = r * width, place + r * width
         total = spread(np.float32(log_sum(own, begin, width)))
         for i in range(0, width, 16):
             value = load(own, begin + i) - total
@@ -40,8 +41,8 @@ def mix(search: Search, width: int, first: int, count: int) -> None:
 
 
 @compiled_inside
-def average(search: Search, width: int) -> None:
-    """Divide the probabilities of all rows by the number of models."""
+def average(search: Search, place: int, count: int) -> None:
+    """Divide the probabilities of some rows, so many numbers, by the number of models. Args: place: where they begin in `logits`."""
     logits, share = search.rows.logits, spread(np.float32(np.log(np.float64(search.progress[MEMBERS]))))
-    for i in range(0, search.progress[ROWS] * width, 16):
+    for i in range(place, place + count, 16):
         store(logits, i, load(logits, i) - share)

@@ -12,8 +12,8 @@ import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.attention.paged import PAGE, Memory, pages
-from vitrail.native.matrices.packing import Quantised, make_quantised
-from vitrail.native.transformer.packing import Shape
+from vitrail.native.matrices.packing import Listed, Quantised, make_listed, make_quantised
+from vitrail.native.transformer.packing import Model, Shape
 
 TOGETHER = 64
 """Tokens of a prompt that are read together, at least."""
@@ -93,13 +93,18 @@ class Workspace(NamedTuple):
     """K"""
     room: int
     """Positions of `own` for each hypothesis; a multiple of 16."""
+    listed: Listed
+    """The vocabulary of each sentence, where they have shortlists."""
 
 
-def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Workspace:
+def make_workspace(
+    model: Model, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+) -> Workspace:
     """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens.
 
-    Without an encoder, sources are empty.
+    Without an encoder, sources are empty. Args: listed: columns of all shortlists.
     """
+    shape = model.shape
     lengths = [len(source) for source in sources]
     starts, places = (np.array([0, *accumulate(counts)], np.int64) for counts in (lengths, map(pages, lengths)))
     longest, rows = max(lengths), max(sum(lengths), beams * len(sources))
@@ -143,6 +148,7 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         forgotten=whole(1),
         beams=beams,
         room=room,
+        listed=make_listed(model.linears.vocabulary, listed, make),
     )
 
 
