@@ -14,7 +14,7 @@ from vitrail.decode.engines.native_requests import Job
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import Constraints, never_joins
 from vitrail.decode.search.ensemble import Ensemble
-from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search.query import AllowedTokens, Hypothesis, Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
@@ -173,11 +173,16 @@ def random_constraints(draw: np.random.Generator, vocabulary: int, *, forced: bo
         return Constraints()
 
 
-def random_shortlist(draw: np.random.Generator, vocabulary: int) -> npt.NDArray[np.int64]:
-    """Any number of tokens: the special ones alone, one more, some, or all."""
+def random_tokens_of(draw: np.random.Generator, vocabulary: int) -> npt.NDArray[np.int64]:
+    """Any number of tokens: none, one, some, or all."""
     share = float(draw.choice([0, 0, 0.02, 0.1, 0.5, 1]))
     some = np.flatnonzero(draw.random(vocabulary) < share)
-    return np.union1d(np.arange(4), [*some, *draw.integers(4, vocabulary, draw.integers(0, 2))]).astype(np.int64)
+    return np.union1d(some, draw.integers(4, vocabulary, draw.integers(0, 2))).astype(np.int64)
+
+
+def random_shortlists(draw: np.random.Generator, vocabulary: int, count: int) -> list[AllowedTokens]:
+    shared = np.union1d(np.arange(4), random_tokens_of(draw, vocabulary))
+    return [AllowedTokens(shared, np.setdiff1d(random_tokens_of(draw, vocabulary), shared)) for _ in range(count)]
 
 
 def jobs_for(sources: Sources, queries: Sequence[Query]) -> list[Job]:
@@ -230,16 +235,17 @@ def random_request(seed: int, draw_config: DrawConfig = random_config) -> Reques
     sources = random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
     prompts, words, listed = wanted("prompts"), wanted("words") or forced, wanted("shortlists")
+    lists = random_shortlists(draw, target, len(sources)) if listed else [None] * len(sources)
     queries = [
         Query(
             random_tokens(draw, target, least=1, most=6) if prompts else (SOS,),
             **config.lengths(len(one))._asdict(),
             spell=spell,
             seed=int(draw.integers(0, 2**50)),
-            shortlist=random_shortlist(draw, target) if listed else None,
+            shortlist=shortlist,
             constraints=random_constraints(draw, target, forced=forced and not drawn) if words else Constraints(),
         )
-        for one in sources
+        for one, shortlist in zip(sources, lists, strict=True)
     ]
     return Request(models, sources, queries, config)
 

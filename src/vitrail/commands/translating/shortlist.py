@@ -16,7 +16,7 @@ def shortlist(
     ] = None,
     target: Annotated[Path | None, typer.Option(metavar="FILE", help="Their translations, line by line.", show_default=False)] = None,
     candidates: Annotated[int, typer.Option(min=0, max=100_000, help="Tokens that each token may become, at most.")] = 50,
-    frequent: Annotated[int, typer.Option(min=0, max=1_000_000, help="Most frequent tokens, which every translation may have.")] = 500,
+    frequent: Annotated[int, typer.Option(min=0, max=1_000_000, help="Most frequent tokens, which every translation may have.")] = 1500,
 ) -> None:
     """Learn for each token the tokens that it may become, and put them into the model folder, for translate --shortlist.
 

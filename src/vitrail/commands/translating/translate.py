@@ -81,9 +81,7 @@ def translate(
     from vitrail.decode.search_config import TranslateConfig
     from vitrail.decode.translate import TextConstraints
 
-    config = TranslateConfig(
-        exact=not computing.fast, seed=drawing.seed, precision=computing.precision, shortlist=computing.shortlist
-    )
+    config = TranslateConfig(exact=not computing.fast, seed=drawing.seed, precision=computing.precision, shortlist=computing.shortlist)
     translator = load(models, computing, config=config, engine=computing.engine, inspectable=columns.alignment, beams=beams)
     adapted = search.adapt(translator.search, n_best=n_best, sampling=sampling)
     constraints = TextConstraints(search.prefix, search.forbid or (), search.force or ())

@@ -183,7 +183,7 @@ def read_group(
     """
     packed = model.packed
     outputs = padded(packed.shape.vocabulary, STEP) if scores != NO_SCORES else 0
-    work = make_workspace(packed, texts, beams=1, steps=0, make=make)
+    work = make_workspace(packed.shape, texts, beams=1, steps=0, make=make)
     pooled = make_pooled(packed.shape, tokens, len(texts), outputs, make=make)
     compiled_pooling()(Texts(packed, work, pooled, MEAN if tokens is None else TOKENS, scores))
     vectors = pooled.vectors.reshape(-1, packed.shape.width)[:, : packed.shape.real_width]

@@ -50,8 +50,8 @@ class GroupSearch:
         asked = asked_of(queries, self.config, self.table, make=make)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources = [job.source for job in jobs]
-        listed = int(asked.shortlists.columns[-1])
-        works = [model.workspace(sources, beams=asked.rules.beams, steps=steps, listed=listed, make=make) for model in self.models]
+        sizes = {"beams": asked.rules.beams, "steps": steps}
+        works = [model.workspace(sources, **sizes, listed=model.listed(asked.shortlists, make), make=make) for model in self.models]
         known = min(model.known_positions(steps) for model in self.models)
         search = make_search(self.models[0].vocabulary, asked, positions=known, members=len(self.models), make=make)
         # `works` and `search` have the arrays that the calls read.
@@ -118,9 +118,6 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
         model.check(jobs)
         model.extend_positions(max(max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs))
     queries = [job.query for job in jobs]
-    if any(query.shortlist is not None for query in queries):
-        for model in models:
-            model.keep_vocabulary_rows()
     if config.sampling is not None:
         require_no_forced_words(queries)
     if config.sampling is not None or not any(query.constraints.is_active for query in queries):

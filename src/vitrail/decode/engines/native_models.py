@@ -6,18 +6,27 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from vitrail.data.vocabularies.vocabulary import SPECIAL
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
-from vitrail.native.matrices.packing import Precision, matrix_bytes, rows_of
+from vitrail.native.matrices.packing import (
+    NO_LISTS,
+    Listed,
+    ListedVocabulary,
+    MatrixRows,
+    Precision,
+    make_listed,
+    matrix_bytes,
+    pick_rows,
+    rows_of,
+)
 from vitrail.native.recurrent import architecture as recurrent_architecture
 from vitrail.native.recurrent import asked as recurrent_asked
 from vitrail.native.recurrent import memory as recurrent_memory
 from vitrail.native.recurrent import packing as recurrent_packing
-from vitrail.native.search.state import Search
+from vitrail.native.search.state import Search, Shortlists
 from vitrail.native.transformer import architecture as transformer_architecture
 from vitrail.native.transformer import asked as transformer_asked
 from vitrail.native.transformer import memory as transformer_memory
@@ -34,6 +43,8 @@ class NativeModel(ABC):
     packed: Any
     """What that program's `packing.pack` made."""
     _words: tuple[Any, Any] | None = None
+    _listed: tuple[Integers, MatrixRows, Listed] | None = None
+    """The tokens that all shortlists had, the vocabulary's matrix row by row, and their rows of it."""
 
     @classmethod
     @abstractmethod
@@ -77,11 +88,11 @@ class NativeModel(ABC):
 
     @abstractmethod
     def workspace(
-        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: ListedVocabulary = NO_LISTS, make: Allocate = allocate
     ) -> Any:
         """All memory of one batch but the search's.
 
-        Args: sources: with their ends. steps: tokens of the longest translation. listed: columns of all shortlists.
+        Args: sources: with their ends. steps: tokens of the longest translation. listed: see there.
         """
 
     @abstractmethod
@@ -94,11 +105,15 @@ class NativeModel(ABC):
             self._words = self.packed, self.compiled_search().words(0, self.packed)
         return self._words[1]
 
-    def keep_vocabulary_rows(self) -> None:
-        """Have the vocabulary's matrix row by row, too, for shortlists."""
-        if not self.packed.weights.vocabulary.width:
-            rows = rows_of(self.packed.weights.matrices, self.packed.linears.vocabulary)
-            self.packed = self.packed._replace(weights=self.packed.weights._replace(vocabulary=rows))
+    def listed(self, shortlists: Shortlists, make: Allocate) -> ListedVocabulary:
+        """What makes the logits of shortlists. What they share is kept until others share something else."""
+        if not shortlists.stride:
+            return NO_LISTS
+        vocabulary, kept = self.packed.linears.vocabulary, self._listed
+        if kept is None or not np.array_equal(kept[0], shortlists.shared):
+            rows = rows_of(self.packed.weights.matrices, vocabulary) if kept is None else kept[1]
+            kept = self._listed = shortlists.shared, rows, pick_rows(rows, vocabulary, shortlists.shared)
+        return ListedVocabulary(*kept[1:], make_listed(vocabulary, int(shortlists.columns[-1]), make))
 
     def check(self, jobs: Sequence[Job]) -> None:
         """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
@@ -107,9 +122,8 @@ class NativeModel(ABC):
             require_within(job.source, self.source_vocabulary)
         for tokens in (*prompts, *map(tokens_of, wishes.values())):
             require_within(tokens, self.vocabulary)
-        for job in jobs:
-            if job.query.shortlist is not None:
-                require_shortlist(job.query.shortlist, self.vocabulary)
+        for tokens in {id(one): one for job in jobs for one in job.query.shortlist or ()}.values():
+            require_rising(tokens, self.vocabulary)
         self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
 
     def require(self, position: int) -> None:
@@ -131,11 +145,11 @@ def require_within(tokens: Sequence[int], vocabulary: int) -> None:
         raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
 
 
-def require_shortlist(tokens: Integers, vocabulary: int) -> None:
-    """Raise UsageError for a list of tokens that is not as `Query.shortlist` is to be."""
-    begins = tokens.dtype == np.int64 and tokens[: len(SPECIAL)].tolist() == list(range(len(SPECIAL)))
-    if not begins or tokens[-1] >= vocabulary or not (np.diff(tokens) > 0).all():
-        raise UsageError("a shortlist that is not in order", expected=f"rising ids from 0 to {vocabulary - 1}, the special tokens first")
+def require_rising(tokens: Integers, vocabulary: int) -> None:
+    """Raise UsageError for a shortlist's tokens that are not in order, or outside the vocabulary."""
+    rises = tokens.dtype == np.int64 and bool((tokens[1:] > tokens[:-1]).all())
+    if not rises or (len(tokens) and not 0 <= tokens[0] <= tokens[-1] < vocabulary):
+        raise UsageError("a shortlist that is not in order", expected=f"rising ids of 64 bits below {vocabulary}")
 
 
 class NativeTransformer(NativeModel):
@@ -181,10 +195,10 @@ class NativeTransformer(NativeModel):
         return self.architecture.encoder_layers > 0
 
     def workspace(
-        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: ListedVocabulary = NO_LISTS, make: Allocate = allocate
     ) -> Any:
         """See `NativeModel.workspace`."""
-        return transformer_memory.make_workspace(self.packed, sources, beams=beams, steps=steps, listed=listed, make=make)
+        return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, listed=listed, make=make)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
@@ -241,7 +255,7 @@ class NativeRecurrent(NativeModel):
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
 
     def workspace(
-        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: ListedVocabulary = NO_LISTS, make: Allocate = allocate
     ) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
         return recurrent_memory.make_workspace(self.packed, sources, beams=beams, listed=listed, make=make)

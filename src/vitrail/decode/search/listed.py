@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -60,7 +61,7 @@ def listed_model(model: Continues, queries: Sequence[Query]) -> Continues:
 
 def listed_state(state: State, queries: Sequence[Query]) -> State:
     """The state with the lists of these queries, one of each row; as it is where there are none."""
-    lists = [torch.from_numpy(one) for one in allowed_tokens(queries)]
+    lists = [torch.from_numpy(np.concatenate(one)) for one in allowed_tokens(queries)]
     if not lists:
         return state
     tokens = torch.nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=EOS).to(state.device)

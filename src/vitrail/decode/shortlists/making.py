@@ -52,8 +52,8 @@ class _Texts(NamedTuple):
 def make_shortlist(folder: Path, recipe: ShortlistRecipe, *, source: Path | None = None, target: Path | None = None) -> Shortlist:
     """Learn a shortlist for the model of a run, from the text that it was trained on, or from the lines of two files.
 
-    Raises UsageError for a model folder without a run where no files are named, for one file without the other, and without Numba; DataError
-    where nothing can be learned.
+    Raises UsageError for a model folder without a run where no files are named, for one file without the other, and without Numba;
+    DataError where nothing can be learned.
     """
     require_numba("a shortlist")
     if (source is None) != (target is None):
@@ -70,9 +70,7 @@ def make_shortlist(folder: Path, recipe: ShortlistRecipe, *, source: Path | None
 def _of_run(folder: Path, vocabularies: Vocabularies) -> list[tuple[Row, Row]]:
     """The pairs that a run was trained on."""
     if not is_prepared(folder / "data"):
-        raise UsageError(
-            f"{folder}: the text of its training is not there", remedy="the folder of the run, or --source FILE --target FILE"
-        )
+        raise UsageError(f"{folder}: the text of its training is not there", remedy="the folder of the run, or --source FILE --target FILE")
     data = open_data(folder / "data")
     if not isinstance(data, Prepared):
         raise UsageError(f"{folder}: was not trained on pairs of sentences", expected="a translator's run")
@@ -109,7 +107,7 @@ def _encoded(texts: Iterable[str], vocabulary: Subwords) -> Iterator[Row]:
 
 def _joined(rows: Sequence[tuple[Row, Row]]) -> TokenPairs:
     """Pairs with tokens on both sides, as arrays; fewer of them where they have too many cells."""
-    kept = [pair for pair in rows if 0 < min(map(len, pair)) and max(map(len, pair)) <= _LONGEST]
+    kept = [pair for pair in rows if min(map(len, pair)) > 0 and max(map(len, pair)) <= _LONGEST]
     if not kept:
         raise DataError("no sentence with its translation to learn a shortlist from", expected="some thousands")
     pairs = _arrays(kept)

@@ -4,8 +4,8 @@
     c(s, t) += p(t | s) / p(t | pair)        for each t of a target and each s of its source, in every pair
     p(t | s) = c(s, t) / sum over t' of c(s, t')
 
-p0 is the share of t in the text: what the empty source word of the paper would become, not learned. Differs from the paper in this, and in the
-beginning: p(t | s) is the share of t among the tokens beside s. Which of two tokens stands first does not matter.
+p0 is the share of t in the text: what the empty source word of the paper would become, not learned. Differs from the paper in this, and in
+the beginning: p(t | s) is the share of t among the tokens beside s.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,8 @@ from vitrail.native.compiled import compiled
 ITERATIONS = 3
 """Two find lists as good as five."""
 MOST_LINKS = 12_000_000
-"""Pairs of tokens that are learned at most: with more, the rarest are dropped while the text is read (lossy counting, Manku and Motwani 2002)."""
+"""Pairs of tokens that are learned at most: of more, the rarest are dropped while the text is read (as in lossy counting, Manku and
+Motwani 2002)."""
 _CHUNK_CELLS = 8_000_000
 """Cells that are counted at once: a cell is a source token beside a target token."""
 

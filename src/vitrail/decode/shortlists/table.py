@@ -1,8 +1,8 @@
 """The table of a shortlist: the target tokens that each source token may become; and the list of a sentence.
 
-A model folder has it as `shortlist.safetensors`, which any program can read: int32 `starts` [S + 1], `tokens`, `always` and `copies` [S], float32
-`probabilities`. Source token s may become tokens[starts[s] : starts[s + 1]], the most probable first, with the probabilities p(target | s) of
-IBM Model 1 at the same places; copies[s] is the same piece among the target's, or -1; `always` is in every list.
+A model folder has it as `shortlist.safetensors`, which any program can read: int32 `starts` [S + 1], `tokens`, `always` and `copies` [S],
+float32 `probabilities`. Source token s may become tokens[starts[s] : starts[s + 1]], the most probable first, with the probabilities
+p(target | s) of IBM Model 1 at the same places; copies[s] is the same piece among the target's, or -1; `always` is in every list.
 """
 
 import json
@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.data.vocabularies.vocabulary import SPECIAL
+from vitrail.decode.search.query import AllowedTokens
 from vitrail.errors import ModelError
 from vitrail.files import FolderLock, read_manifest, read_whole, verify_file
 from vitrail.models.stored import ANOTHER_COPY, SHORTLIST, model_folder, with_file
@@ -60,21 +61,27 @@ class Shortlist:
                 )
 
     @cached_property
-    def _kept(self) -> npt.NDArray[np.bool_]:
-        """[V] what is in every list."""
-        kept = np.zeros(self.target_size, bool)
-        kept[: len(SPECIAL)] = True
-        kept[self.always] = True
-        return kept
+    def shared(self) -> npt.NDArray[np.int64]:
+        """The tokens in every list: rising, the special ones first."""
+        return np.union1d(np.arange(len(SPECIAL)), self.always).astype(np.int64)
 
-    def tokens_for(self, source: Sequence[int]) -> npt.NDArray[np.int64]:
-        """The list of a sentence: rising ids, the special tokens first; it depends on nothing but the sentence's tokens."""
-        listed = self._kept.copy()
-        for token in set(source):
-            listed[self.tokens[self.starts[token] : self.starts[token + 1]]] = True
-        copies = self.copies[list(source)]
-        listed[copies[copies >= 0]] = True
-        return np.flatnonzero(listed)
+    @cached_property
+    def _own(self) -> dict[int, frozenset[int]]:
+        """By source token, those that have been asked for: what it may become besides."""
+        return {}
+
+    def _besides(self, token: int) -> frozenset[int]:
+        found = self._own.get(token)
+        if found is None:
+            copy = self.copies[token : token + 1]
+            wanted = np.concatenate([self.tokens[self.starts[token] : self.starts[token + 1]], copy[copy >= 0]])
+            found = self._own[token] = frozenset(np.setdiff1d(wanted, self.shared).tolist())
+        return found
+
+    def tokens_for(self, source: Sequence[int]) -> AllowedTokens:
+        """The list of a sentence; it depends on nothing but the sentence's tokens."""
+        own = frozenset[int]().union(*map(self._besides, source))
+        return AllowedTokens(self.shared, np.array(sorted(own), np.int64))
 
     def to_bytes(self) -> bytes:
         """The file."""

@@ -11,10 +11,9 @@ from vitrail.native.matrices.packing import Linear, Listed, MatrixRows
 
 
 @compiled_inside
-def list_linear(linear: Linear, columns: Integers, number: int) -> Linear:
-    """Where the matrix of a list is in `Listed.matrices`. Args: columns: see `gather`."""
-    first, end = columns[number], columns[number + 1]
-    return Linear(first * linear.inputs, first, linear.inputs, end - first, linear.kind, 0)
+def some_rows(linear: Linear, first: int, end: int, stride: int) -> Linear:
+    """Where rows of a matrix are in `Listed.matrices`. Args: stride: numbers from one row of the result to the next."""
+    return Linear(first * linear.inputs, first, linear.inputs, end - first, linear.kind, 0, stride)
 
 
 @compiled_inside

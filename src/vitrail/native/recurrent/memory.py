@@ -7,7 +7,7 @@ import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.attention.paged import PAGE, Memory, pages
-from vitrail.native.matrices.packing import Listed, Quantised, make_listed, make_quantised
+from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
 from vitrail.native.recurrent.architecture import NONE
 from vitrail.native.recurrent.packing import Model
 
@@ -80,14 +80,14 @@ class Workspace(NamedTuple):
     """[B K, E] what the readout gave, where it is fed to the next step."""
     beams: int
     """K"""
-    listed: Listed
-    """The vocabulary of each sentence, where they have shortlists."""
+    listed: ListedVocabulary
+    """What makes logits where sentences have shortlists."""
 
 
 def make_workspace(
-    model: Model, sources: Sequence[Sequence[int]], *, beams: int, listed: int = 0, make: Allocate = allocate
+    model: Model, sources: Sequence[Sequence[int]], *, beams: int, listed: ListedVocabulary = NO_LISTS, make: Allocate = allocate
 ) -> Workspace:
-    """Room for sources, ends included, and for `beams` translations of each, of any length. Args: listed: columns of all shortlists."""
+    """Room for sources, ends included, and for `beams` translations of each, of any length. Args: listed: see `Workspace`."""
     shape, lengths = model.shape, [len(source) for source in sources]
     tokens, hypotheses = sum(lengths), beams * len(sources)
 
@@ -106,7 +106,7 @@ def make_workspace(
         own=carry(model.decoder.layers * hypotheses * shape.width),
         fed=fed,
         beams=beams,
-        listed=make_listed(model.linears.vocabulary, listed, make),
+        listed=listed,
     )
 
 

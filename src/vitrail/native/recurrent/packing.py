@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.native.arrays import Floats, aligned, padded
-from vitrail.native.matrices.packing import NO_ROWS, STEP, Linear, Matrices, MatrixRows, Pool, Precision
+from vitrail.native.matrices.packing import STEP, Linear, Matrices, Pool, Precision
 from vitrail.native.recurrent.architecture import BAHDANAU, CONCAT, GATES, GENERAL, LSTM, NONE, Architecture
 
 Tensors = Mapping[str, Floats]
 
 EPSILON = 1e-5
-_ABSENT = Linear(0, 0, 0, 0, 0, 0)
+_ABSENT = Linear(0, 0, 0, 0, 0, 0, 0)
 
 
 class Cells(NamedTuple):
@@ -91,8 +91,6 @@ class Weights(NamedTuple):
     """[V, E], multiplied by √E: of the source, then of the target unless it is the same."""
     vector: Floats
     """[W] the v of additive attention."""
-    vocabulary: MatrixRows
-    """The rows that make the logits, where shortlists are used."""
 
 
 class Model(NamedTuple):
@@ -174,7 +172,6 @@ class _Packer:
             aligned(np.concatenate([np.zeros(0, np.float32), *self.norms]).astype(np.float32)),
             aligned(np.concatenate(embeddings).astype(np.float32)),
             aligned(vector),
-            NO_ROWS,
         )
         return Model(weights, shape, linears, encoder, decoder)
 

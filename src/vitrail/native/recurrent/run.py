@@ -2,7 +2,7 @@
 
 from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, compiled_inside
-from vitrail.native.matrices.listed import gather, list_linear
+from vitrail.native.matrices.listed import gather, some_rows
 from vitrail.native.matrices.products import multiply
 from vitrail.native.recurrent.asked import Asked
 from vitrail.native.recurrent.layers import copy_states, decode_step, encode
@@ -11,10 +11,11 @@ from vitrail.native.recurrent.packing import Model
 from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, conclude, rate
 from vitrail.native.search.ensemble import average, mix
-from vitrail.native.search.shortlists import end_of_group, is_listed, width_of
+from vitrail.native.search.shortlists import end_of_sentence, is_listed
 from vitrail.native.search.state import (
     CHOOSE,
     DONE,
+    GROUP,
     LENGTH,
     MEMBER,
     MEMBERS,
@@ -37,7 +38,7 @@ from vitrail.native.search.state import (
 def _read(model: Model, work: Workspace, search: Search) -> None:
     """Read the sources, and the prompts but their last token."""
     if is_listed(search):
-        gather(model.weights.vocabulary, search.shortlists.tokens, search.shortlists.starts, search.shortlists.columns, work.listed)
+        gather(work.listed.rows, search.shortlists.own, search.shortlists.starts, search.shortlists.columns, work.listed.own)
     encode(model, work)
     for position in range(search.rules.prompt - 1):
         rows = begin(search, position)
@@ -55,16 +56,30 @@ def _decode(model: Model, work: Workspace, search: Search) -> None:
 
 
 @compiled_inside
-def _read_out(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> int:
-    """out [rows, width] = the logits of a span of rows; returns the width."""
+def _read_out_own(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
+    """The logits of tokens that each sentence has besides those that all share, of a span of rows."""
+    width, lists, first = model.shape.embedding, search.shortlists, span[0]
+    while first < span[1]:
+        b, end = search.rows.sentences[first], end_of_sentence(search, first, span[1])
+        own = some_rows(model.linears.vocabulary, lists.columns[b], lists.columns[b + 1], lists.stride)
+        place = (first - span[0]) * lists.stride + lists.base
+        multiply(
+            work.listed.own.matrices, own, 0, work.rooms.y[first * width : end * width], end - first, work.rooms.quantised, out[place:]
+        )
+        first = end
+
+
+@compiled_inside
+def _read_out(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
+    """out [rows, V] = the logits of a span of rows; with shortlists, those of the tokens that each may have."""
     width, vocabulary, rows = model.shape.embedding, model.linears.vocabulary, span[1] - span[0]
     asked = work.rooms.y[span[0] * width : span[1] * width]
     if is_listed(search):
-        vocabulary = list_linear(vocabulary, search.shortlists.columns, search.rows.sentences[span[0]])
-        multiply(work.listed.matrices, vocabulary, 0, asked, rows, work.rooms.quantised, out)
+        shared = some_rows(vocabulary, 0, search.shortlists.base, search.shortlists.stride)
+        multiply(work.listed.shared.matrices, shared, 0, asked, rows, work.rooms.quantised, out)
+        _read_out_own(model, work, search, span, out)
     else:
         multiply(model.weights.matrices, vocabulary, 0, asked, rows, work.rooms.quantised, out)
-    return vocabulary.outputs
 
 
 @compiled_inside
@@ -77,12 +92,10 @@ def _begin(search: Search) -> int:
 def _step(model: Model, work: Workspace, search: Search) -> None:
     """The best next tokens of all rows."""
     _decode(model, work, search)
-    first = 0
-    while first < search.progress[ROWS]:
-        end = end_of_group(search, first)
-        width = _read_out(model, work, search, (first, end), search.rows.logits)
-        rate(search, width, (first, end), 0)
-        first = end
+    for first in range(0, search.progress[ROWS], GROUP):
+        span = (first, min(first + GROUP, search.progress[ROWS]))
+        _read_out(model, work, search, span, search.rows.logits)
+        rate(search, model.linears.vocabulary.outputs, span)
 
 
 @compiled_inside
@@ -105,26 +118,11 @@ def _whole(model: Model, work: Workspace, search: Search) -> int:
 def _add_member(model: Model, work: Workspace, search: Search) -> None:
     """One of several models scores the next tokens of all rows."""
     _decode(model, work, search)
-    first = place = 0
-    while first < search.progress[ROWS]:
-        end = end_of_group(search, first)
-        width = _read_out(model, work, search, (first, end), search.rows.member_logits)
-        mix(search, width, place, end - first)
-        place += (end - first) * width
-        first = end
+    for first in range(0, search.progress[ROWS], GROUP):
+        span = (first, min(first + GROUP, search.progress[ROWS]))
+        _read_out(model, work, search, span, search.rows.member_logits)
+        mix(search, model.linears.vocabulary.outputs, span)
     search.progress[MEMBERS] += 1
-
-
-@compiled_inside
-def _rate_mixed(width: int, search: Search) -> None:
-    """The best next tokens of all rows by the mean of several models. Args: width: of a row of logits without shortlists."""
-    first = place = 0
-    while first < search.progress[ROWS]:
-        end, own = end_of_group(search, first), width_of(search, search.rows.sentences[first], width)
-        average(search, place, (end - first) * own)
-        rate(search, own, (first, end), place)
-        place += (end - first) * own
-        first = end
 
 
 @compiled_inside
@@ -135,7 +133,8 @@ def _rest(width: int, search: Search) -> int:
         search.progress[PHASE] = CHOOSE
     else:
         if search.progress[PHASE] == CHOOSE:
-            _rate_mixed(width, search)
+            average(search, width)
+            rate(search, width, (0, search.progress[ROWS]))
         need = conclude(search)
     if need == ONWARD:
         search.progress[MEMBERS] = 0

@@ -9,7 +9,7 @@ The search knows no model. A program composes it with one, as long as `conclude`
     copy what the model remembers, from `copies.sources` to `copies.targets`
     rows = begin(search, position)                    the live hypotheses: their places and last tokens; none: it is done
     read one token of each row, at this position
-    for groups of rows, as `end_of_group` has them: write their logits, and rate(search, width, (first, end), 0)
+    for groups of at most GROUP rows: write their logits, and rate(search, width, (first, end))
     conclude(search)                                  what ended is kept; the next beams
 
 Where it answers JOINS or TEXTS, Python tells what is asked, and `conclude` goes on.
@@ -22,7 +22,7 @@ from vitrail.native.search.constraints import allow, prefix_length
 from vitrail.native.search.forcing import all_forced, force_words, is_forced, met, note_wanted
 from vitrail.native.search.sampling import draw
 from vitrail.native.search.selection import best_tokens, log_sum
-from vitrail.native.search.shortlists import token_at
+from vitrail.native.search.shortlists import stride_of, token_at, width_of
 from vitrail.native.search.state import (
     CHOOSE,
     EOS,
@@ -133,10 +133,13 @@ def _rate(search: Search, width: int, row: int, begin: int) -> None:
 
 
 @compiled_inside
-def rate(search: Search, width: int, span: tuple[int, int], begin: int) -> None:
-    """The best next tokens of the rows of a span, whose logits [rows, width] begin at a place of `search.rows.logits`."""
+def rate(search: Search, width: int, span: tuple[int, int]) -> None:
+    """The best next tokens of the rows of a span, whose logits are in `search.rows.logits`.
+
+    Args: width: of a row of logits of the whole vocabulary.
+    """
     for row in range(span[0], span[1]):
-        _rate(search, width, row, begin + (row - span[0]) * width)
+        _rate(search, width_of(search, search.rows.sentences[row], width), row, (row - span[0]) * stride_of(search, width))
 
 
 @compiled_inside

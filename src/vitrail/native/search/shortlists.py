@@ -1,9 +1,10 @@
-"""Which tokens a sentence may have: places in its shortlist in, tokens out, and back."""
+"""Which tokens a sentence may have: places in a row of logits in, tokens out, and back."""
 
 import numpy as np
 
+from vitrail.native.arrays import Integers
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.search.state import GROUP, ROWS, Search
+from vitrail.native.search.state import Search
 
 # pyright: reportArgumentType=false, reportReturnType=false
 # (an element of an array has no known type)
@@ -12,50 +13,69 @@ from vitrail.native.search.state import GROUP, ROWS, Search
 @compiled_inside
 def is_listed(search: Search) -> bool:
     """Whether there are shortlists."""
-    return len(search.shortlists.tokens) > 0
+    return search.shortlists.stride > 0
+
+
+@compiled_inside
+def stride_of(search: Search, width: int) -> int:
+    """Numbers from one row of logits to the next. Args: width: of a row for the whole vocabulary."""
+    return search.shortlists.stride if is_listed(search) else width
 
 
 @compiled_inside
 def width_of(search: Search, b: int, width: int) -> int:
-    """Numbers of a row of logits of a sentence. Args: width: of a row for the whole vocabulary."""
-    columns = search.shortlists.columns
-    return columns[b + 1] - columns[b] if is_listed(search) else width
+    """Numbers of a row of a sentence's logits. Args: width: of a row for the whole vocabulary."""
+    lists = search.shortlists
+    return lists.base + lists.columns[b + 1] - lists.columns[b] if is_listed(search) else width
 
 
 @compiled_inside
-def end_of_group(search: Search, first: int) -> int:
-    """The row after the last whose logits are computed together with those of a row: at most GROUP; with shortlists, of one sentence."""
-    end, last, sentences = first + 1, min(first + GROUP, search.progress[ROWS]), search.rows.sentences
-    while end < last and (sentences[end] == sentences[first] or not is_listed(search)):
+def end_of_sentence(search: Search, first: int, last: int) -> int:
+    """The row after the last of a row's sentence, below `last`."""
+    end, sentences = first + 1, search.rows.sentences
+    while end < last and sentences[end] == sentences[first]:
         end += 1
     return end
 
 
 @compiled_inside
 def token_at(search: Search, b: int, place: int) -> int:
-    """The token at a place of a sentence's logits."""
-    return search.shortlists.tokens[search.shortlists.starts[b] + place] if is_listed(search) else place
+    """The token at a place of a sentence's logits. Precondition: it is no padding."""
+    lists = search.shortlists
+    if not is_listed(search):
+        return place
+    return lists.shared[place] if place < lists.base else lists.own[lists.starts[b] + place - lists.base]
 
 
 @compiled_inside
-def place_of(search: Search, b: int, token: int) -> int:
-    """The place of a token; -1 where it is not in the sentence's list."""
-    if not is_listed(search):
-        return token
-    tokens, begin = search.shortlists.tokens, search.shortlists.starts[b]
-    low, high = begin, search.shortlists.starts[b + 1]
+def _find(tokens: Integers, first: int, last: int, token: int) -> int:
+    """Where a token is in rising tokens[first:last]; -1 for nowhere."""
+    low, high = first, last
     while low < high:
         middle = (low + high) // 2
         if tokens[middle] < token:
             low = middle + 1
         else:
             high = middle
-    return low - begin if low < search.shortlists.starts[b + 1] and tokens[low] == token else -1
+    return low if low < last and tokens[low] == token else -1
+
+
+@compiled_inside
+def place_of(search: Search, b: int, token: int) -> int:
+    """The place of a token in a sentence's logits; -1 where the sentence may not have it."""
+    lists = search.shortlists
+    if not is_listed(search):
+        return token
+    shared = _find(lists.shared, 0, len(lists.shared), token)
+    if shared >= 0:
+        return shared
+    own = _find(lists.own, lists.starts[b], lists.starts[b + 1], token)
+    return lists.base + own - lists.starts[b] if own >= 0 else -1
 
 
 @compiled_inside
 def forbid(search: Search, b: int, begin: int, token: int) -> None:
-    """Set the logit of a token to -inf; those of the row begin at a place."""
+    """Set the logit of a token to -inf. Args: begin: where the logits of the row begin."""
     place = place_of(search, b, token)
     if place >= 0:
         search.rows.logits[begin + place] = -np.inf

@@ -111,15 +111,22 @@ class Constraints(NamedTuple):
 class Shortlists(NamedTuple):
     """The tokens that each sentence may have; without numbers where all sentences may have all tokens.
 
-    The logits of a row are then those of its sentence's list, in its order, and a place is a number in that list.
+    A row of logits has those of the tokens that all sentences share, then those of its sentence's own; each part is padded to a multiple of
+    32 with -inf. A place is a number in such a row.
     """
 
-    tokens: Integers
-    """The lists, one after the other, each in the order of ids. The special tokens are in every list, so that their places are their ids."""
+    shared: Integers
+    """In the order of ids; the special tokens are among them, so that their places are their ids."""
+    own: Integers
+    """The lists of all sentences, one after the other, each in the order of ids."""
     starts: Integers
-    """[B + 1] list b is tokens[starts[b]] to tokens[starts[b + 1]]."""
+    """[B + 1] list b is own[starts[b]] to own[starts[b + 1]]."""
     columns: Integers
-    """[B + 1] the same with every list padded to a multiple of 32; the logits of the padding are -inf."""
+    """[B + 1] the same with padding."""
+    base: int
+    """Numbers of a row that all sentences share, with padding: where those of its own begin."""
+    stride: int
+    """Numbers of the longest row, and from one row to the next; 0: there are no lists."""
 
 
 class Beams(NamedTuple):
@@ -199,8 +206,7 @@ class Rows(NamedTuple):
     extra_tokens: Integers
     """[B K, X]"""
     logits: Floats
-    """[rows, logits_width(V)] of GROUP rows; of all rows, where several models score them together. With shortlists, a row has the width
-    of its sentence's list."""
+    """[rows, logits_width(V)] of GROUP rows; of all rows, where several models score them together. With shortlists, see there."""
     member_logits: Floats
     """[GROUP, logits_width(V)] of one of several models; the same."""
     best: Best
@@ -405,19 +411,20 @@ def logits_width(vocabulary: int) -> int:
 
 def longest_row(shortlists: Shortlists, vocabulary: int) -> int:
     """Numbers of the longest row of logits."""
-    return int(np.diff(shortlists.columns).max()) if len(shortlists.tokens) else logits_width(vocabulary)
+    return shortlists.stride or logits_width(vocabulary)
 
 
-def shortlists_of(lists: Sequence[Integers], *, make: Allocate = allocate) -> Shortlists:
-    """The lists of a batch as arrays; () for none."""
+def shortlists_of(shared: Integers, lists: Sequence[Integers], *, make: Allocate = allocate) -> Shortlists:
+    """The lists of a batch as arrays. Args: lists: of each sentence, what it has besides; () where there are no shortlists."""
     lengths = np.fromiter(map(len, lists), np.int64, len(lists))
     starts, columns = (make(len(lists) + 1, np.int64) for _ in range(2))
     starts[0] = columns[0] = 0
     np.cumsum(lengths, out=starts[1:])
     np.cumsum(-(-lengths // 32) * 32, out=columns[1:])
-    tokens = make(int(starts[-1]), np.int64)
-    np.concatenate([np.zeros(0, np.int64), *lists], out=tokens)
-    return Shortlists(tokens, starts, columns)
+    own = make(int(starts[-1]), np.int64)
+    np.concatenate([np.zeros(0, np.int64), *lists], out=own)
+    base = logits_width(len(shared))
+    return Shortlists(shared, own, starts, columns, base, base + int(np.diff(columns).max()) if lists else 0)
 
 
 def limits_of(caps: Sequence[int], floors: Sequence[int], guards: Sequence[bool]) -> Limits:

@@ -12,8 +12,8 @@ import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.attention.paged import PAGE, Memory, pages
-from vitrail.native.matrices.packing import Listed, Quantised, make_listed, make_quantised
-from vitrail.native.transformer.packing import Model, Shape
+from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
+from vitrail.native.transformer.packing import Shape
 
 TOGETHER = 64
 """Tokens of a prompt that are read together, at least."""
@@ -93,18 +93,23 @@ class Workspace(NamedTuple):
     """K"""
     room: int
     """Positions of `own` for each hypothesis; a multiple of 16."""
-    listed: Listed
-    """The vocabulary of each sentence, where they have shortlists."""
+    listed: ListedVocabulary
+    """What makes logits where sentences have shortlists."""
 
 
 def make_workspace(
-    model: Model, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: int = 0, make: Allocate = allocate
+    shape: Shape,
+    sources: Sequence[Sequence[int]],
+    *,
+    beams: int,
+    steps: int,
+    listed: ListedVocabulary = NO_LISTS,
+    make: Allocate = allocate,
 ) -> Workspace:
     """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens.
 
-    Without an encoder, sources are empty. Args: listed: columns of all shortlists.
+    Without an encoder, sources are empty. Args: listed: see `Workspace`.
     """
-    shape = model.shape
     lengths = [len(source) for source in sources]
     starts, places = (np.array([0, *accumulate(counts)], np.int64) for counts in (lengths, map(pages, lengths)))
     longest, rows = max(lengths), max(sum(lengths), beams * len(sources))
@@ -148,7 +153,7 @@ def make_workspace(
         forgotten=whole(1),
         beams=beams,
         room=room,
-        listed=make_listed(model.linears.vocabulary, listed, make),
+        listed=listed,
     )
 
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from vitrail.native.arrays import Floats, aligned, padded
-from vitrail.native.matrices.packing import NO_ROWS, STEP, TILE, Linear, Matrices, MatrixRows, Pool, Precision
+from vitrail.native.matrices.packing import STEP, TILE, Linear, Matrices, Pool, Precision
 from vitrail.native.transformer.architecture import AFFINE, RMS_NORM, SWIGLU, Architecture
 
 Tensors = Mapping[str, Floats]
 
 EPSILON = 1e-5
-_NO_MATRIX = Linear(0, 0, 0, 0, 0, 0)
+_NO_MATRIX = Linear(0, 0, 0, 0, 0, 0, 0)
 """In place of those that a model does not have."""
 
 
@@ -100,8 +100,6 @@ class Weights(NamedTuple):
     """[V, D], multiplied by √D: of the source, then of the target unless it is the same."""
     positions: Floats
     """[positions, D] to be added, or [positions, E] sines and cosines of rotary positions."""
-    vocabulary: MatrixRows
-    """The rows that make the logits, where shortlists are used."""
 
 
 class Model(NamedTuple):
@@ -186,7 +184,6 @@ class _Packer:
             aligned(np.concatenate(self.norms).astype(np.float32)),
             aligned(np.concatenate(embeddings).astype(np.float32)),
             aligned(table.astype(np.float32)),
-            NO_ROWS,
         )
         return Model(weights, shape, linears, norms)
 
