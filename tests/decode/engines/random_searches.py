@@ -208,8 +208,10 @@ class Request:
         return TorchEngine(model).search(self.sources, self.queries, config=self.config)
 
 
-KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble", "shortlists")
+KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble")
 """Kinds of requests."""
+LISTED = 5
+"""One request of so many, of every kind, has shortlists."""
 
 
 DrawConfig = Callable[[np.random.Generator], TransformerConfig | RecurrentConfig]
@@ -234,8 +236,9 @@ def random_request(seed: int, draw_config: DrawConfig = random_config) -> Reques
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
     sources = random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
-    prompts, words, listed = wanted("prompts"), wanted("words") or forced, wanted("shortlists")
-    lists = random_shortlists(draw, target, len(sources)) if listed else [None] * len(sources)
+    prompts, words = wanted("prompts"), wanted("words") or forced
+    listed = random_shortlists(np.random.default_rng(seed), target, len(sources))
+    lists = listed if seed % LISTED == LISTED - 1 else [None] * len(sources)
     queries = [
         Query(
             random_tokens(draw, target, least=1, most=6) if prompts else (SOS,),

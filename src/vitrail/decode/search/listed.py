@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS
-from vitrail.decode.search.ensemble import Ensemble, EnsembleState
+from vitrail.decode.search.ensemble import Ensemble
 from vitrail.decode.search.query import Query, allowed_tokens
 from vitrail.models.base import Continues, Rows, State, Step
 
@@ -38,25 +38,28 @@ class ListedState(State):
 
 @dataclass(frozen=True)
 class Listed:
-    """A model that reads on from a `ListedState`."""
+    """A model, or an ensemble, that goes on from a `ListedState`."""
 
     model: Continues
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
-        """See `Continues.step`. What is not in a row's list has the logit -inf."""
+        """See `Continues.step`. What is not in a row's list has the logit -inf; of an ensemble, in each model."""
         assert isinstance(state, ListedState)
-        logits, inner = self.model.step(last, state.inner)
-        kept = torch.full_like(logits, -torch.inf).scatter_(1, state.allowed, logits.gather(1, state.allowed))
-        return Step(kept, ListedState(inner, state.allowed))
+        allowed = state.allowed
+
+        def among(logits: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
+            return torch.full_like(logits, -torch.inf).scatter_(1, allowed, logits.gather(1, allowed))
+
+        if isinstance(self.model, Ensemble):
+            logits, inner = self.model.step_with(last, state.inner, among)
+        else:
+            logits, inner = self.model.step(last, state.inner)
+        return Step(among(logits), ListedState(inner, allowed))
 
 
 def listed_model(model: Continues, queries: Sequence[Query]) -> Continues:
-    """The model for these queries; of an ensemble, each model's probabilities are shares among the listed tokens."""
-    if all(query.shortlist is None for query in queries):
-        return model
-    if isinstance(model, Ensemble):
-        return Ensemble([Listed(one) for one in model.members], digests=[""] * len(model.members))  # pyright: ignore[reportArgumentType]  only steps
-    return Listed(model)
+    """The model for these queries."""
+    return model if all(query.shortlist is None for query in queries) else Listed(model)
 
 
 def listed_state(state: State, queries: Sequence[Query]) -> State:
@@ -64,7 +67,4 @@ def listed_state(state: State, queries: Sequence[Query]) -> State:
     lists = [torch.from_numpy(np.concatenate(one)) for one in allowed_tokens(queries)]
     if not lists:
         return state
-    tokens = torch.nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=EOS).to(state.device)
-    if isinstance(state, EnsembleState):
-        return EnsembleState(tuple(ListedState(one, tokens) for one in state.members))
-    return ListedState(state, tokens)
+    return ListedState(state, torch.nn.utils.rnn.pad_sequence(lists, batch_first=True, padding_value=EOS).to(state.device))

@@ -15,11 +15,11 @@ from vitrail.data.preparing.store import Store
 from vitrail.data.reading.parallel_text import lines
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.data.vocabularies.vocabulary import SPECIAL, Subwords
-from vitrail.decode.shortlists.model_1 import TokenPairs, cells_of, learn_links, most_probable
 from vitrail.decode.shortlists.table import Shortlist
 from vitrail.errors import DataError, UsageError
 from vitrail.models.stored import StoredModel, read_stored_translator
 from vitrail.native.compiled import require_numba
+from vitrail.native.shortlists.model_1 import TokenPairs, cells_of, learn_links, most_probable
 
 MOST_PAIRS, MOST_CELLS = 1_000_000, 300_000_000
 """Of more pairs, or pairs of tokens, every second is read, every third, and so on: enough for a vocabulary of 32,000 to have each token

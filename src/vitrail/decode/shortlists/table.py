@@ -119,6 +119,11 @@ def save_shortlist(folder: Path, shortlist: Shortlist) -> None:
         with_file(place, SHORTLIST, shortlist.to_bytes())
 
 
+def has_shortlist(folder: Path) -> bool:
+    """Whether the model in a model folder or a run's folder has a shortlist. Raises ModelError where there is no model."""
+    return SHORTLIST in read_manifest(model_folder(folder))
+
+
 def read_shortlist(folder: Path, vocabularies: Vocabularies) -> Shortlist:
     """The shortlist of a model folder, or of the one in a run's folder, after verifying it against the manifest.
 

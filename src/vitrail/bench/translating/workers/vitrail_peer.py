@@ -12,7 +12,7 @@ from vitrail.version import __version__
 class VitrailPeer:
     """The translator of a model folder, as `vitrail translate` has it.
 
-    Settings: engine (native, torch), precision, threads.
+    Settings: engine (native, torch), precision, shortlist, threads.
     """
 
     versions: Mapping[str, str]
@@ -20,13 +20,14 @@ class VitrailPeer:
     def __init__(self, folder: Path) -> None:
         self.versions = {"vitrail": __version__}
         self._folder = folder
-        self._made: dict[tuple[str, str, int], Translator] = {}
+        self._made: dict[tuple[str, str, bool, int], Translator] = {}
 
     def translate(self, texts: Sequence[str], beams: int, settings: Mapping[str, Any]) -> list[str]:
         """See `serve.Peer`."""
-        engine, precision, threads = wanted = settings["engine"], settings["precision"], settings["threads"]
+        names = ("engine", "precision", "shortlist", "threads")
+        engine, precision, shortlist, threads = wanted = tuple(settings[name] for name in names)
         if wanted not in self._made:
-            config = TranslateConfig(precision=precision)
+            config = TranslateConfig(precision=precision, shortlist=shortlist)
             self._made = {wanted: Translator.load(self._folder, engine=engine, threads=threads, config=config)}
         translator = self._made[wanted]
         search = SearchConfig(beams=beams, length_penalty=translator.search.length_penalty)
