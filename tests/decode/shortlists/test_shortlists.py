@@ -161,7 +161,7 @@ def test_an_ensemble_and_another_process_have_it_too(listed: Path, tmp_path: Pat
     sent: Translator = pickle.loads(pickle.dumps(ours))  # noqa: S301
     assert [one.text for one in sent.translate(ENGLISH[:5])] == found
     drawn = SearchConfig.model_validate({"sampling": {"top_k": 20}, "n_best": 2, "max_extra": 8})
-    assert ours.translate(ENGLISH[:5], search=drawn) == theirs.translate(ENGLISH[:5], search=drawn)
+    assert texts_of(ours, drawn, None) == texts_of(theirs, drawn, None)
 
 
 def test_the_command_asks_for_it_and_says_how_to_make_one(listed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
