@@ -23,8 +23,8 @@ BUILDERS = {
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }
-MODELS = ("models/", "nn/", "native/transformer/", "native/recurrent/")
-"""Where architectures are made, once with torch and once in compiled code."""
+MODELS = ("models/", "nn/", "native/transformer/", "native/recurrent/", "export/onnx/")
+"""Where architectures are made, with torch, in compiled code, and as graphs of ONNX."""
 READERS = {"startswith", "endswith", "removeprefix", "removesuffix", "compile", "match", "fullmatch", "search", "sub", "findall"}
 SETTINGS = {"norm_position", "positions", "input_feeding", "bidirectional", "reverse_source"}
 """Of one architecture alone."""

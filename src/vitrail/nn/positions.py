@@ -7,14 +7,18 @@ from torch import Tensor, nn
 from vitrail.errors import UsageError
 
 
+def frequencies(width: int) -> Float[Tensor, " E"]:
+    """1 / 10000^(2i/D) for i < D/2: the angle from one position to the next, in radians."""
+    return torch.exp(torch.arange(width // 2) * (-torch.log(torch.tensor(10000.0)) / (width // 2)))
+
+
 def sinusoids(length: int, width: int) -> Float[Tensor, "T D"]:
     """The fixed table P[t, i] = sin(t / 10000^(2i/D)) for i < D/2, then the cosines of the same angles.
 
     Source: Vaswani et al. 2017, section 3.5. Differs from it: sine half then cosine half (as Tensor2Tensor and Hugging Face Marian
     do) instead of interleaved, a fixed permutation of the columns.
     """
-    frequencies = torch.exp(torch.arange(width // 2) * (-torch.log(torch.tensor(10000.0)) / (width // 2)))
-    angles = torch.arange(length)[:, None] * frequencies
+    angles = torch.arange(length)[:, None] * frequencies(width)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 

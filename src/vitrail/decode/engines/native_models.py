@@ -8,7 +8,7 @@ import numpy as np
 
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
-from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.arrays import Allocate, Floats, Integers
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import (
@@ -88,11 +88,19 @@ class NativeModel(ABC):
 
     @abstractmethod
     def workspace(
-        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: ListedVocabulary = NO_LISTS, make: Allocate = allocate
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        beams: int,
+        steps: int,
+        listed: ListedVocabulary,
+        make: Allocate,
+        passing: Allocate,
     ) -> Any:
         """All memory of one batch but the search's.
 
-        Args: sources: with their ends. steps: tokens of the longest translation. listed: see there.
+        Args: sources: with their ends. steps: tokens of the longest translation. listed: see there. passing: for arrays that are needed
+            while it is computed.
         """
 
     @abstractmethod
@@ -195,10 +203,18 @@ class NativeTransformer(NativeModel):
         return self.architecture.encoder_layers > 0
 
     def workspace(
-        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: ListedVocabulary = NO_LISTS, make: Allocate = allocate
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        beams: int,
+        steps: int,
+        listed: ListedVocabulary,
+        make: Allocate,
+        passing: Allocate,
     ) -> Any:
         """See `NativeModel.workspace`."""
-        return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, listed=listed, make=make)
+        shape = self.packed.shape
+        return transformer_memory.make_workspace(shape, sources, beams=beams, steps=steps, listed=listed, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
@@ -255,10 +271,17 @@ class NativeRecurrent(NativeModel):
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
 
     def workspace(
-        self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, listed: ListedVocabulary = NO_LISTS, make: Allocate = allocate
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        beams: int,
+        steps: int,
+        listed: ListedVocabulary,
+        make: Allocate,
+        passing: Allocate,
     ) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
-        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, listed=listed, make=make)
+        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, listed=listed, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
