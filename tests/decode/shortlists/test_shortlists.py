@@ -13,12 +13,13 @@ from safetensors.numpy import load, save
 pytest.importorskip("numba")
 
 from vitrail.cli import run
+from vitrail.data.preparing.prepared import open_data
 from vitrail.data.vocabularies.subwords import Vocabularies, train_sentencepiece
 from vitrail.data.vocabularies.vocabulary import WordVocabulary
 from vitrail.decode.search.query import AllowedTokens
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.shortlists.making import ShortlistRecipe, make_shortlist
-from vitrail.decode.shortlists.table import Shortlist, read_shortlist, save_shortlist
+from vitrail.decode.shortlists.table import Shortlist, has_shortlist, read_shortlist, save_shortlist
 from vitrail.decode.translate import TextConstraints, Translator
 from vitrail.errors import DataError, ModelError, TrainingError, UsageError
 from vitrail.files import FolderLock, read_manifest
@@ -210,6 +211,24 @@ def test_text_that_teaches_nothing_is_an_error(tmp_path: Path, texts: list[str])
         make_shortlist(folder, recipe, source=tmp_path / "en", target=tmp_path / "one")
     with pytest.raises(UsageError, match="--source without --target"):
         make_shortlist(folder, recipe, source=tmp_path / "en")
+
+
+def test_a_run_is_read_from_its_own_text(tmp_path: Path) -> None:
+    words = NUMBERS.split()
+    lines = [f"{a} {b} {c}" for a in words[:6] for b in words for c in words[:5]]
+    for name, text in (("en", lines), ("fr", [" ".join(map(NOMBRES.__getitem__, line.split())) for line in lines])):
+        (tmp_path / name).write_text("".join(f"{line}\n" for line in text), encoding="utf-8")
+    folder, held = tmp_path / "run", ["--set", "data.holdout.dev_pairs=5", "--set", "data.holdout.test_pairs=5"]
+    files = ["--source", str(tmp_path / "en"), "--target", str(tmp_path / "fr")]
+    assert run(["prepare", *files, "-o", str(folder), *held, "--set", "data.subwords.size=330"]) == 0
+    both, config = open_data(folder / "data").vocabularies, TransformerConfig.model_validate(SMALL)
+    save_model(folder / "model", tensors=unique_tensors(build_model(config, both)), config=config, vocabularies=both, facts={})
+    assert run(["shortlist", str(folder), "--candidates", "2", "--frequent", "0"]) == 0
+    table = read_shortlist(folder, both)
+    assert has_shortlist(folder) and {*both.target.encode("deux")} <= {
+        *np.concatenate(table.tokens_for(both.source.encode("two"))).tolist()
+    }
+    assert int(table.facts["pairs"]) == len(open_data(folder / "data").stores[0])
 
 
 def test_a_run_that_is_being_trained_is_left_alone(tmp_path: Path, texts: list[str]) -> None:

@@ -24,8 +24,9 @@ class VitrailPeer:
 
     def translate(self, texts: Sequence[str], beams: int, settings: Mapping[str, Any]) -> list[str]:
         """See `serve.Peer`."""
-        names = ("engine", "precision", "shortlist", "threads")
-        engine, precision, shortlist, threads = wanted = tuple(settings[name] for name in names)
+        engine, precision, threads = settings["engine"], settings["precision"], settings["threads"]
+        shortlist: bool = settings.get("shortlist", False)
+        wanted = engine, precision, shortlist, threads
         if wanted not in self._made:
             config = TranslateConfig(precision=precision, shortlist=shortlist)
             self._made = {wanted: Translator.load(self._folder, engine=engine, threads=threads, config=config)}
