@@ -16,6 +16,7 @@ ARCHITECTURES = {"Transformer", "TransformerConfig", "Recurrent", "RecurrentConf
 BUILDERS = {
     "experiments/norms.py",
     "export/huggingface.py",
+    "export/encoder_states.py",
     *(
         f"export/translators/{name}.py"
         for name in ("ctranslate2_spec", "ctranslate2_reading", "marian_npz", "seq2seq_layout", "seq2seq_folder")

@@ -242,6 +242,8 @@ class _Lines(NamedTuple):
         columns, several = self.columns, self.columns.n_best > 1
         if columns.json:
             return [console.json_line(self._record(found, number=number, links=links))]
+        if not (several or columns.scores or columns.token_scores or links is not None):
+            return [found.text]
         # An empty line has an empty translation, and no others.
         ranked = found.alternatives if several else found.alternatives[:1]
         rows: list[list[str]] = []

@@ -10,8 +10,8 @@ from vitrail.decode.engines.engine import Engine, Observe, StopSignal
 from vitrail.decode.engines.native_groups import search_all
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.engines.native_requests import Job
+from vitrail.decode.members import require_one_vocabulary
 from vitrail.decode.search.constraints import TokenIds
-from vitrail.decode.search.members import require_one_vocabulary
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.errors import UsageError

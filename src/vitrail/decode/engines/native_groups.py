@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from vitrail.decode.engines.engine import StopSignal
@@ -185,11 +186,17 @@ def search_all(
     return {job.number: items for job, items in zip(jobs, found, strict=True)}
 
 
+@lru_cache(maxsize=16)
+def _no_constraints(vocabulary: int) -> ConstraintTable:
+    return ConstraintTable([], vocabulary)
+
+
 def _search_groups(
     models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal
 ) -> dict[int, list[Hypothesis]]:
     """One search of each job; constraints hold for every hypothesis."""
-    table = ConstraintTable([job.query.constraints for job in jobs], models[0].vocabulary)
+    active, vocabulary = [job.query.constraints for job in jobs if job.query.constraints.is_active], models[0].vocabulary
+    table = ConstraintTable(active, vocabulary) if active else _no_constraints(vocabulary)
     sentences = max(map(_group_sentences, models))
     one, groups = GroupSearch(models, config, table, stop=stop), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
     # Every thread gets long and short ones.

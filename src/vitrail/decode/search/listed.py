@@ -57,11 +57,6 @@ class Listed:
         return Step(among(logits), ListedState(inner, allowed))
 
 
-def listed_model(model: Continues, queries: Sequence[Query]) -> Continues:
-    """The model for these queries."""
-    return model if all(query.shortlist is None for query in queries) else Listed(model)
-
-
 def listed_state(state: State, queries: Sequence[Query]) -> State:
     """The state with the lists of these queries, one of each row; as it is where there are none."""
     lists = [torch.from_numpy(np.concatenate(one)) for one in allowed_tokens(queries)]

@@ -102,6 +102,15 @@ def allowed_tokens(queries: Sequence[Query]) -> list[AllowedTokens]:
     return lists
 
 
+class Row(NamedTuple):
+    """A row of a step: the K hypotheses of one sentence, which are of one length."""
+
+    sentence: int
+    """-1: a copy of another row, which only fills the batch."""
+    length: int
+    """Tokens of each hypothesis, without the prompt."""
+
+
 @dataclass(frozen=True)
 class Hypothesis:
     """One result of a search."""

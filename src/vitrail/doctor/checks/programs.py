@@ -21,6 +21,8 @@ EXITS: dict[str, Exit] = {
     "ctranslate2": Exit("Transformers that translate", "ctranslate2", "pip install ctranslate2"),
     "marian": Exit("Transformers that came from Marian, by its .npz", "ctranslate2", "pip install ctranslate2"),
     "onnx": Exit("Transformers and recurrent networks that translate", "onnxruntime", "pip install 'vitrail[onnx]'"),
+    "sentence-transformers": Exit("encoders of Transformers that translate", "sentence_transformers", "pip install sentence-transformers"),
+    "argos": Exit("Transformers with BPE or unigram pieces", "argostranslate", "benchmarks/environments.sh, then --python"),
 }
 """By the name that `--to` has for it."""
 
