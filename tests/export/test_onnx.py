@@ -135,6 +135,15 @@ def test_its_program_reads_and_writes_text_as_we_do(tmp_path: Path, kind: str, j
 
 
 @pytest.mark.slow
+def test_its_program_cuts_what_has_no_positions(tmp_path: Path) -> None:
+    model = saved(tmp_path / "model", {"positions": "learned", "max_positions": 12}, pieces())
+    export_onnx(model, tmp_path / "out", check=False)
+    texts = CheckTexts(["the dog eats " * 20], [(4,) * 90], [], "")
+    (found,) = theirs(tmp_path / "out")(texts, 2)
+    assert found
+
+
+@pytest.mark.slow
 def test_its_program_needs_three_packages_and_nothing_of_ours(tmp_path: Path) -> None:
     model = saved(tmp_path / "model", TRANSFORMERS[1], pieces())
     export_onnx(model, tmp_path / "out", check=False)

@@ -3,12 +3,14 @@
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe, StopSignal
+from vitrail.decode.cross_attention import cross_attention, cross_layers
+from vitrail.decode.engines.engine import Engine, Head, Observe, StopSignal, Weights, several_models, without_attention
 from vitrail.decode.engines.sending import pack_models, unpack_models
 from vitrail.decode.search.beams import Observation, one_state_at_a_time, read_prompts, search_cohorts, search_steps
 from vitrail.decode.search.constraints import TokenIds
@@ -17,8 +19,9 @@ from vitrail.decode.search.listed import Listed
 from vitrail.decode.search.pool import Cohort, RowLimits, StepsFunction
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
-from vitrail.models.base import Continues, Reads, State, StepsTogether
+from vitrail.models.base import Continues, Reads, State, StepsTogether, TranslationModel
 from vitrail.models.model_folder import build_stored
+from vitrail.models.places import attentions
 from vitrail.models.stored import StoredModel
 from vitrail.nn.probe import without_bookkeeping
 from vitrail.runtime.device import choose_device, fewest_rows, set_threads, survive_forks
@@ -100,11 +103,8 @@ class TorchEngine(Engine):
             limits, steps = limits._replace(most=0), one_state_at_a_time(Listed(model).step)
         return search_cohorts(steps, cohorts, queries, config=config, observe=observe, limits=limits, device=self.device)
 
-    def steps(self, query: Query, *, config: SearchConfig) -> Generator[Observation, None, list[Hypothesis]]:
-        """The search of one continuation, step by step; it finds what `search` finds.
-
-        Precondition: no constraints, and a model without a source.
-        """
+    def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+        """See `Engine.steps`."""
         model = self._ready()
         cohorts = self._cohorts(model, [[0]], [()], [query])
         steps = search_steps(_steps_of(model), cohorts, [query], config=config, limits=self._limits, device=self.device)
@@ -114,7 +114,28 @@ class TorchEngine(Engine):
                     seen = next(steps)
                 except StopIteration as end:
                     return end.value[0]
-            yield seen.observation()
+            yield _token_told(seen.observation())
+
+    def attention_heads(self) -> list[Head]:
+        """See `Engine.attention_heads`."""
+        model = self._translating()
+        cross_layers(model)
+        return [(one.layer, head) for one in attentions(model.places(), "cross") for head in range(one.heads)]
+
+    def cross_attention(self, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head]) -> list[Weights]:
+        """See `Engine.cross_attention`. Raises ModelError for a compiled model, too."""
+        model = self._translating()
+        layers = list(cross_layers(model))
+        found = cross_attention(model, sources, targets)
+        return [np.stack([one[layers.index(layer), head] for layer, head in heads]) for one in found]
+
+    def _translating(self) -> TranslationModel:
+        """The one model that reads a source."""
+        if isinstance(self.model, Ensemble):
+            raise several_models()
+        if not isinstance(self.model, TranslationModel):
+            raise without_attention()
+        return self.model
 
     @property
     def _fewest(self) -> int:
@@ -152,6 +173,14 @@ class TorchEngine(Engine):
 
 def _steps_of(model: "Translating | Generating") -> StepsFunction:
     return model.step_together if isinstance(model, StepsTogether) else one_state_at_a_time(model.step)
+
+
+def _token_told(seen: Observation) -> int | None:
+    """See `Engine.steps`; of the first sentence."""
+    chosen = seen.selection
+    column = int(chosen.live[0, 0])
+    goes_on = seen.sentences[0] == 0 and not chosen.ended[0, 0] and chosen.totals[0, column] > -torch.inf
+    return int(chosen.tokens[0, column]) if goes_on else None
 
 
 def _stack(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
 from vitrail.native.transformer.packing import Shape
@@ -94,6 +95,8 @@ class Workspace(NamedTuple):
     """Positions of `own` for each hypothesis; a multiple of 16."""
     listed: ListedVocabulary
     """What makes logits where sentences have shortlists."""
+    given: Given
+    """Translations that are read instead of a search."""
 
 
 def make_workspace(
@@ -156,6 +159,7 @@ def make_workspace(
         beams=beams,
         room=room,
         listed=listed,
+        given=nothing_given(make),
     )
 
 
