@@ -26,6 +26,7 @@ from vitrail.models.build import build_model
 from vitrail.models.configs.recurrent import RecurrentConfig
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel, load_model, save_model
+from vitrail.models.stored import SHORTLIST, with_file
 from vitrail.version import __version__
 
 TEXTS = ["a dog runs", "two men walk home", "the old cat sleeps", "she reads"]
@@ -50,7 +51,7 @@ def test_every_system_translates_the_same_texts(folder: Path) -> None:
     said: list[str] = []
     report = compare.compare_engines(Wanted(folder, [1, 2], 1), TEXTS, references=TEXTS, repeats=2, say=said.append)
     names = [row.system for row in report.rows if row.beams == 2]
-    assert names[:3] == ["torch fp32", "native int8", "native fp32"]
+    assert names[:3] == ["torch fp32", "native int8", "native fp32"] and "native shortlist" not in names
     assert ("ctranslate2 int8" in names) == (find_spec("ctranslate2") is not None) == (not report.missing)
     rows = {(row.system, row.beams): row for row in report.rows}
     assert rows["native fp32", 1].equal_share == rows["native fp32", 2].equal_share == 1
@@ -132,6 +133,12 @@ def test_what_cannot_be_compared_is_said(folder: Path, tmp_path: Path) -> None:
         compare.compare_engines(Wanted(folder, [1], 1), TEXTS, references=["x"], repeats=1, say=lambda _: None)
     with pytest.raises(UsageError, match="system 'fairseq'"):
         list_systems(folder, loaded, tmp_path, peers=None, only=["fairseq"], threads=1)
+
+
+def test_a_model_with_a_shortlist_has_a_row_for_it(folder: Path, tmp_path: Path) -> None:
+    with_file(folder, SHORTLIST, b"what nobody reads here")
+    found, _ = list_systems(folder, load_model(folder), tmp_path, peers=None, only=["native"], threads=1)
+    assert [one.name for one in found if one.settings["shortlist"]] == ["native shortlist"]
 
 
 def test_peers_come_from_their_environments(folder: Path, tmp_path: Path) -> None:

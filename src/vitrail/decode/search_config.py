@@ -113,5 +113,8 @@ class TranslateConfig(BatchConfig):
     """`translate_stream` reads this many lines, then translates them."""
     window_characters: int = Field(default=1_000_000, ge=1)
     """`translate_stream` translates sooner when it has read this many characters."""
+    shortlist: bool = False
+    """Write only tokens that the (first) model's shortlist (`vitrail shortlist`) has for a sentence's tokens: faster with the native
+    engine; a translation may change."""
     seed: int = 0
     """For sampling. Each text has its own generator, seeded with this and its place in the input."""

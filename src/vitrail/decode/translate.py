@@ -14,6 +14,7 @@ from vitrail.decode.engines.table import engine_named, make_engine, suitable
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
+from vitrail.decode.shortlists.table import Shortlist, read_shortlist
 from vitrail.decode.textual.ahead import ahead
 from vitrail.decode.textual.facts import longest_source, search_of, several_sentences, tags_of
 from vitrail.decode.textual.forcing import assign_forced_words
@@ -52,6 +53,7 @@ class Translator:
         languages: of source and target, if known.
         normalisation: how sources are read, as they were in training; None: as by a model that does not say.
         tags: words that the model knows at the start of a source.
+        shortlist: the target tokens that source tokens may become; None: all.
     """
 
     engines: ClassVar[tuple[str, ...]] = ()
@@ -69,10 +71,12 @@ class Translator:
         languages: tuple[str, str] = ("", ""),
         normalisation: Normalisation | None = None,
         tags: Sequence[str] = (),
+        shortlist: Shortlist | None = None,
     ) -> None:
         self.vocabularies, self.languages, self.tags = vocabularies, languages, tuple(tags)
         self.normalisation = _reading(None, autoencoder=_is_autoencoder(model)) if normalisation is None else normalisation
         self.config = TranslateConfig() if config is None else config
+        self._shortlist = shortlist
         self.search = self.config.search or SearchConfig()
         """The default search settings of calls."""
         self.engine: Engine = model if isinstance(model, Engine) else _with_torch(model, device, self.config)
@@ -87,18 +91,21 @@ class Translator:
     def _begin(self) -> None:
         """Values that are not sent to another process."""
         limit, seed = self.config.max_source_tokens, self.config.seed
-        self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed, self.tags)
+        self._cutter = TextCutter(self.vocabularies, self.normalisation, self._comfortable, limit, seed, self.tags, self._shortlist)
         self._joins = lru_cache(maxsize=65536)(joining(self.vocabularies.target))
 
     def __getstate__(self) -> dict[str, Any]:
         """The state for another process: plain bytes in place of models and vocabularies. See docs/programs.md."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("engine", "_cutter", "_joins", "vocabularies")}
+        apart = ("engine", "_cutter", "_joins", "vocabularies", "_shortlist")
+        kept = {name: value for name, value in vars(self).items() if name not in apart}
         files = {name: vocabulary.to_bytes() for name, vocabulary in self.vocabularies.files().items()}
-        return {**kept, "packed": (self.engine.name, self.engine.pack(self.vocabularies), files)}
+        shortlist = None if self._shortlist is None else self._shortlist.to_bytes()
+        return {**kept, "packed": (self.engine.name, self.engine.pack(self.vocabularies), files, shortlist)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        name, packed, files = state.pop("packed")
+        name, packed, files, shortlist = state.pop("packed")
         vars(self).update(state)
+        self._shortlist = None if shortlist is None else Shortlist.from_bytes(shortlist, origin="the shortlist of another process")
         self.vocabularies = Vocabularies.from_bytes(files)
         self.engine = engine_named(name).unpack(packed, self.vocabularies, config=self.config)
         self._begin()
@@ -120,8 +127,8 @@ class Translator:
             engine: native, torch, or auto for the first of them that can compute with the models; see docs/engine.md.
             threads: processor threads (0: one for each core), with torch for this whole process; None leaves them as they are.
             search: search settings, or changes to those of the (first) model, such as {"beams": 1}.
-        Raises:  ModelError where a folder is missing or damaged, or the models have different vocabularies; UsageError for an unknown
-        engine, or one that cannot compute with the models.
+        Raises:  ModelError where a folder is missing or damaged, has no shortlist that is asked for, or the models have different
+        vocabularies; UsageError for an unknown engine, or one that cannot compute with the models.
         """
         names = suitable(engine, among=cls.engines)
         stored = [read_stored_translator(Path(folder)) for folder in (path, *others)]
@@ -137,6 +144,7 @@ class Translator:
             languages=(str(facts.get("source_language", "")), str(facts.get("target_language", ""))),
             normalisation=_reading(facts.get("source_normalization"), autoencoder=task_of(stored[0].config) == "autoencoding"),
             tags=tags_of(facts),
+            shortlist=read_shortlist(Path(path), stored[0].vocabularies) if config.shortlist else None,
         )
 
     @overload

@@ -17,16 +17,28 @@ from safetensors.numpy import load, save
 
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError
-from vitrail.files import MANIFEST, is_being_replaced, is_json_with, is_published, read_manifest, read_whole, start_of, verify_folder
+from vitrail.files import (
+    MANIFEST,
+    is_being_replaced,
+    is_json_with,
+    is_published,
+    publish_folder,
+    read_manifest,
+    read_whole,
+    start_of,
+    verify_folder,
+)
 from vitrail.models.architectures import MODEL_KINDS, TASK_MODELS, AnyConfig, ModelConfig, TaskName, read_config
 
 FORMAT = 2
 """Version of the folder, raised when an older program cannot read it; each has an upgrade step and a golden folder in the tests."""
 
 CONFIG, WEIGHTS, README = "config.json", "model.safetensors", "README.md"
+SHORTLIST = "shortlist.safetensors"
+"""What a translator's words may become: made of a finished model, and read by those who ask for it; see `vitrail.decode.shortlists`."""
 ANOTHER_COPY = "copy the folder again"
-_UNUSED = (README, "FORMAT")
-"""Files for people: nothing is loaded from them."""
+_UNUSED = (README, "FORMAT", SHORTLIST)
+"""Files for people, from which nothing is loaded, and what is no part of the model itself."""
 _MOST_DOCUMENT_BYTES = 16 << 20
 _DTYPES = {"F64": "float64", "F32": "float32", "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
 """NumPy's name of each type of number that it has."""
@@ -156,6 +168,20 @@ def read_once(folder: Path) -> StoredModel:
     if config.kind != document["kind"]:
         raise ModelError(f"{folder / CONFIG}: kind {document['kind']}, but a model of kind {config.kind}", remedy=ANOTHER_COPY)
     return StoredModel(folder, config, vocabularies, document["facts"], _read_tensors(folder / WEIGHTS, config))
+
+
+def with_file(folder: Path, name: str, data: bytes) -> None:
+    """Put a file into a model folder, in place of an earlier one of that name. The folder is replaced as a whole; its other files stay.
+
+    Raises ModelError where the model is damaged; NotWritten when the disk refuses. The old folder is then intact.
+    """
+    entries = verify_folder(folder, unused=(README,))
+    with publish_folder(folder, ours=is_model, edited=(README,)) as out:
+        for one, entry in entries.items():
+            content = (folder / one).read_bytes() if one != name else b""
+            if content and (one != README or sha256(content).hexdigest() == entry.sha256):  # people's own README is kept as theirs
+                out.write(one, content)
+        out.write(name, data)
 
 
 def of_another_task(folder: str | Path, config: AnyConfig, *, expected: TaskName) -> ModelError:

@@ -28,6 +28,7 @@ R = TypeVar("R")
 _SHARED = "native"
 _PROGRAMS: dict[str, tuple[str, ...]] = {
     "vectors": ("vectors/steps", "vectors/training"),
+    "shortlists": ("native/shortlists",),
     "matrices": ("native/matrices",),
     "search": ("native/search",),
     "attention": ("native/attention",),

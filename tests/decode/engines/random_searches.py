@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from vitrail.data.vocabularies.subwords import EOS, SOS
@@ -13,7 +14,7 @@ from vitrail.decode.engines.native_requests import Job
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.constraints import Constraints, never_joins
 from vitrail.decode.search.ensemble import Ensemble
-from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search.query import AllowedTokens, Hypothesis, Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.errors import UsageError
 from vitrail.models.base import unique_tensors
@@ -172,6 +173,18 @@ def random_constraints(draw: np.random.Generator, vocabulary: int, *, forced: bo
         return Constraints()
 
 
+def random_tokens_of(draw: np.random.Generator, vocabulary: int) -> npt.NDArray[np.int64]:
+    """Any number of tokens: none, one, some, or all."""
+    share = float(draw.choice([0, 0, 0.02, 0.1, 0.5, 1]))
+    some = np.flatnonzero(draw.random(vocabulary) < share)
+    return np.union1d(some, draw.integers(4, vocabulary, draw.integers(0, 2))).astype(np.int64)
+
+
+def random_shortlists(draw: np.random.Generator, vocabulary: int, count: int) -> list[AllowedTokens]:
+    shared = np.union1d(np.arange(4), random_tokens_of(draw, vocabulary))
+    return [AllowedTokens(shared, np.setdiff1d(random_tokens_of(draw, vocabulary), shared)) for _ in range(count)]
+
+
 def random_stop(draw: np.random.Generator) -> Callable[[Sequence[int]], bool]:
     """Stops some texts soon and others late or never, whatever their tokens."""
     share, factor = int(draw.choice([2, 5, 20])), int(draw.integers(1, 50))
@@ -203,6 +216,8 @@ class Request:
 
 KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble", "stops")
 """Kinds of requests."""
+LISTED = 5
+"""One request of so many, of every kind, has shortlists."""
 
 
 DrawConfig = Callable[[np.random.Generator], TransformerConfig | RecurrentConfig]
@@ -228,6 +243,8 @@ def random_request(seed: int, draw_config: DrawConfig = random_config) -> Reques
     sources = random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
     prompts, words, stops = wanted("prompts"), wanted("words") or forced, wanted("stops")
+    listed = random_shortlists(np.random.default_rng(seed), target, len(sources))
+    lists = listed if seed % LISTED == LISTED - 1 else [None] * len(sources)
     queries = [
         Query(
             random_tokens(draw, target, least=1, most=6) if prompts else (SOS,),
@@ -235,9 +252,10 @@ def random_request(seed: int, draw_config: DrawConfig = random_config) -> Reques
             spell=spell,
             seed=int(draw.integers(0, 2**50)),
             stop=random_stop(draw) if stops and draw.random() < 0.8 else None,
+            shortlist=shortlist,
             constraints=random_constraints(draw, target, forced=forced and not drawn) if words else Constraints(),
         )
-        for one in sources
+        for one, shortlist in zip(sources, lists, strict=True)
     ]
     return Request(models, sources, queries, config)
 

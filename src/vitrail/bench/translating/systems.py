@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, get_args
 
 from vitrail.bench.translating import workers
 from vitrail.bench.translating.carried import carry, obstacle
+from vitrail.decode.shortlists.table import has_shortlist
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.model_folder import LoadedModel
 from vitrail.native.compiled import has_numba
@@ -175,9 +176,11 @@ def _python_of(name: str, peers: Path | None) -> tuple[str, str]:
 
 def _ours(model: Path, *, threads: int) -> list[System]:
     found: list[System] = []
-    kinds = [(REFERENCE, "torch", "fp32"), *((f"native {precision}", "native", precision) for precision in get_args(Precision))]
-    for name, engine, precision in kinds:
-        settings = {"engine": engine, "precision": precision, "threads": threads}
+    kinds = [(REFERENCE, "torch", "fp32", False)]
+    kinds += [(f"native {precision}", "native", precision, False) for precision in get_args(Precision)]
+    kinds += [("native shortlist", "native", "int8", True)] if has_shortlist(model) else []
+    for name, engine, precision, shortlist in kinds:
+        settings = {"engine": engine, "precision": precision, "shortlist": shortlist, "threads": threads}
         found.append(System(name, "vitrail_peer", sys.executable, model.absolute(), settings, alone=(_threads(threads),)))
     return found
 

@@ -50,6 +50,9 @@ class Computing(console.Computing):
 
     precision: console.Precision = "int8"
     fast: Annotated[bool, typer.Option("--fast", help="Batch lines of unequal length; may change a translation now and then.")] = False
+    shortlist: Annotated[
+        bool, typer.Option("--shortlist", help="Write only words that vitrail shortlist found for a line's words: faster; may change some.")
+    ] = False
 
 
 @console.with_groups
@@ -78,7 +81,7 @@ def translate(
     from vitrail.decode.search_config import TranslateConfig
     from vitrail.decode.translate import TextConstraints
 
-    config = TranslateConfig(exact=not computing.fast, seed=drawing.seed, precision=computing.precision)
+    config = TranslateConfig(exact=not computing.fast, seed=drawing.seed, precision=computing.precision, shortlist=computing.shortlist)
     translator = load(models, computing, config=config, engine=computing.engine, beams=beams)
     adapted = search.adapt(translator.search, n_best=n_best, sampling=sampling)
     constraints = TextConstraints(search.prefix, search.forbid or (), search.force or ())

@@ -121,8 +121,11 @@ class GroupSearch:
         watched = watched or any(query.stop is not None for query in queries)
         asked = asked_of(queries, self.config, self.table, watched=watched, make=make, stop=self.stop.flag)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
-        sources, beams = [job.source for job in jobs], asked.rules.beams
-        works = [model.workspace(sources, beams=beams, steps=steps, make=make, passing=passing) for model in self.models]
+        sources, sizes = [job.source for job in jobs], {"beams": asked.rules.beams, "steps": steps}
+        works = [
+            model.workspace(sources, **sizes, listed=model.listed(asked.shortlists, passing), make=make, passing=passing)
+            for model in self.models
+        ]
         known = min(model.known_positions(steps) for model in self.models)
         search = make_search(self.models[0].vocabulary, asked, positions=known, members=len(self.models), make=make, passing=passing)
         calls = [

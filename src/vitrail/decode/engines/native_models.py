@@ -9,15 +9,25 @@ import numpy as np
 from vitrail.decode.engines.engine import Head, Weights
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
-from vitrail.native.arrays import Allocate, Floats
+from vitrail.native.arrays import Allocate, Floats, Integers
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
-from vitrail.native.matrices.packing import Precision, matrix_bytes
+from vitrail.native.matrices.packing import (
+    NO_LISTS,
+    Listed,
+    ListedVocabulary,
+    MatrixRows,
+    Precision,
+    make_listed,
+    matrix_bytes,
+    pick_rows,
+    rows_of,
+)
 from vitrail.native.recurrent import architecture as recurrent_architecture
 from vitrail.native.recurrent import asked as recurrent_asked
 from vitrail.native.recurrent import memory as recurrent_memory
 from vitrail.native.recurrent import packing as recurrent_packing
-from vitrail.native.search.state import Search
+from vitrail.native.search.state import Search, Shortlists
 from vitrail.native.transformer import architecture as transformer_architecture
 from vitrail.native.transformer import asked as transformer_asked
 from vitrail.native.transformer import memory as transformer_memory
@@ -34,6 +44,8 @@ class NativeModel(ABC):
     packed: Any
     """What that program's `packing.pack` made."""
     _words: tuple[Any, Any] | None = None
+    _listed: tuple[Integers, MatrixRows, Listed] | None = None
+    """The tokens that all shortlists had, the vocabulary's matrix row by row, and their rows of it."""
 
     @classmethod
     @abstractmethod
@@ -85,10 +97,20 @@ class NativeModel(ABC):
         return weights
 
     @abstractmethod
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
+    def workspace(
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        beams: int,
+        steps: int,
+        listed: ListedVocabulary = NO_LISTS,
+        make: Allocate,
+        passing: Allocate,
+    ) -> Any:
         """All memory of one batch but the search's.
 
-        Args: sources: with their ends. steps: tokens of the longest translation. passing: for arrays that are needed while it is computed.
+        Args: sources: with their ends. steps: tokens of the longest translation. listed: see there. passing: for arrays that are needed
+            while it is computed.
         """
 
     @abstractmethod
@@ -101,6 +123,16 @@ class NativeModel(ABC):
             self._words = self.packed, self.compiled_search().words(0, self.packed)
         return self._words[1]
 
+    def listed(self, shortlists: Shortlists, make: Allocate) -> ListedVocabulary:
+        """What makes the logits of shortlists. What they share is kept until others share something else."""
+        if not shortlists.stride:
+            return NO_LISTS
+        vocabulary, kept = self.packed.linears.vocabulary, self._listed
+        if kept is None or not np.array_equal(kept[0], shortlists.shared):
+            rows = rows_of(self.packed.weights.matrices, vocabulary) if kept is None else kept[1]
+            kept = self._listed = shortlists.shared, rows, pick_rows(rows, vocabulary, shortlists.shared)
+        return ListedVocabulary(*kept[1:], make_listed(vocabulary, int(shortlists.columns[-1]), make))
+
     def check(self, jobs: Sequence[Job]) -> None:
         """Raise UsageError for ids outside the vocabularies, and beyond learned positions: the compiled code checks nothing."""
         prompts, wishes = {job.query.prompt for job in jobs}, {id(job.query.constraints): job.query.constraints for job in jobs}
@@ -108,6 +140,8 @@ class NativeModel(ABC):
             require_within(job.source, self.source_vocabulary)
         for tokens in (*prompts, *map(tokens_of, wishes.values())):
             require_within(tokens, self.vocabulary)
+        for tokens in {id(one): one for job in jobs for one in job.query.shortlist or ()}.values():
+            require_rising(tokens, self.vocabulary)
         self.require(max(map(len, (*prompts, *(job.source for job in jobs))), default=0))
 
     def require(self, position: int) -> None:
@@ -127,6 +161,13 @@ def require_within(tokens: Sequence[int], vocabulary: int) -> None:
     """Raise UsageError for ids outside a vocabulary."""
     if tokens and not 0 <= min(tokens) <= max(tokens) < vocabulary:
         raise UsageError(f"the token ids {min(tokens)} to {max(tokens)}", expected=f"0 to {vocabulary - 1}")
+
+
+def require_rising(tokens: Integers, vocabulary: int) -> None:
+    """Raise UsageError for a shortlist's tokens that are not in order, or outside the vocabulary."""
+    rises = tokens.dtype == np.int64 and bool((tokens[1:] > tokens[:-1]).all())
+    if not rises or (len(tokens) and not 0 <= tokens[0] <= tokens[-1] < vocabulary):
+        raise UsageError("a shortlist that is not in order", expected=f"rising ids of 64 bits below {vocabulary}")
 
 
 class NativeTransformer(NativeModel):
@@ -177,10 +218,19 @@ class NativeTransformer(NativeModel):
         shape = self.packed.shape
         return [(layer, head) for layer in range(shape.decoder_layers if self.reads_source else 0) for head in range(shape.heads)]
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
+    def workspace(
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        beams: int,
+        steps: int,
+        listed: ListedVocabulary = NO_LISTS,
+        make: Allocate,
+        passing: Allocate,
+    ) -> Any:
         """See `NativeModel.workspace`."""
         shape = self.packed.shape
-        return transformer_memory.make_workspace(shape, sources, beams=beams, steps=steps, make=make, passing=passing)
+        return transformer_memory.make_workspace(shape, sources, beams=beams, steps=steps, listed=listed, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
@@ -251,9 +301,18 @@ class NativeRecurrent(NativeModel):
         reversed_source = self.packed.shape.reverse_source
         return np.concatenate([weights[..., -2::-1], weights[..., -1:]], axis=-1) if reversed_source else weights
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
+    def workspace(
+        self,
+        sources: Sequence[Sequence[int]],
+        *,
+        beams: int,
+        steps: int,
+        listed: ListedVocabulary = NO_LISTS,
+        make: Allocate,
+        passing: Allocate,
+    ) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
-        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make, passing=passing)
+        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, listed=listed, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""

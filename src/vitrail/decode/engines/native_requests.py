@@ -7,12 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.data.vocabularies.subwords import EOS
+from vitrail.data.vocabularies.vocabulary import SPECIAL
 from vitrail.decode.search.constraints import Constraints, TokenIds, never_joins
-from vitrail.decode.search.query import Hypothesis, Query
+from vitrail.decode.search.query import Hypothesis, Query, allowed_tokens
 from vitrail.decode.search_config import SamplingConfig, SearchConfig
 from vitrail.native.arrays import Allocate, Doubles, Integers
 from vitrail.native.search import state
-from vitrail.native.search.state import Asked, Drawing, Rules, Search, limits_of
+from vitrail.native.search.state import Asked, Drawing, Rules, Search, Shortlists, limits_of, shortlists_of
 
 Word = tuple[TokenIds, ...]
 """A forced word with all its spellings."""
@@ -139,10 +140,23 @@ def asked_of(
         drawing_of(sampling),
         limits,
         table.of([query.constraints for query in queries], make),
+        _shortlists(queries, ordered=sampling is not None, make=make),
         prompts=np.asarray([query.prompt for query in queries], np.int64),
         noise=np.zeros(0) if sampling is None else noise_of(queries, width),
         stop=stop,
     )
+
+
+def _shortlists(queries: Sequence[Query], *, ordered: bool, make: Allocate) -> Shortlists:
+    """The tokens that each sentence may have.
+
+    Args: ordered: whether logits are to be in the order of ids, as random draws count: but for the special tokens, nothing is shared then.
+    """
+    lists = allowed_tokens(queries)
+    if not ordered:
+        return shortlists_of(lists[0].shared if lists else np.zeros(0, np.int64), [one.own for one in lists], make=make)
+    special = np.arange(len(SPECIAL))
+    return shortlists_of(special, [np.union1d(*one)[len(SPECIAL) :] for one in lists], make=make)
 
 
 def drawing_of(sampling: SamplingConfig | None) -> Drawing:

@@ -15,6 +15,7 @@ from vitrail.decode.engines.sending import pack_models, unpack_models
 from vitrail.decode.search.beams import Observation, one_state_at_a_time, read_prompts, search_cohorts, search_steps
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.ensemble import Ensemble, Translating
+from vitrail.decode.search.listed import Listed
 from vitrail.decode.search.pool import Cohort, RowLimits, StepsFunction
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
@@ -97,8 +98,10 @@ class TorchEngine(Engine):
         apart = prompts if self._config.exact or not isinstance(self.model, Reads) else None
         batches = make_batches(lengths, config=self._config, width=config.width, apart=apart)
         model = self._ready()
-        cohorts, limits = self._cohorts(model, batches, sources, queries), self._limits
-        return search_cohorts(_steps_of(model), cohorts, queries, config=config, observe=observe, limits=limits, device=self.device)
+        cohorts, limits, steps = self._cohorts(model, batches, sources, queries), self._limits, _steps_of(model)
+        if any(query.shortlist is not None for query in queries):
+            limits, steps = limits._replace(most=0), one_state_at_a_time(Listed(model).step)
+        return search_cohorts(steps, cohorts, queries, config=config, observe=observe, limits=limits, device=self.device)
 
     def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
         """See `Engine.steps`."""

@@ -105,7 +105,8 @@ def search_cohorts(
     hypothesis can win, and has at least one beam more than there are forced tokens.
 
     Args:
-        steps: scores every next token of the rows of some states; called with the last token of each prompt first.
+        steps: scores every next token of the rows of some states; called with the last token of each prompt first. Where queries have
+        shortlists, those of `search.listed`.
         cohorts: each sentence in one of them. With constraints, they may be read several times.
         observe: called after each step with its candidates; of several searches, with the last one of each sentence. Cohorts are then
         searched one after the other.

@@ -1,7 +1,7 @@
 """An ensemble of models: their probabilities are averaged at every step."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -73,7 +73,11 @@ class Ensemble:
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """The logarithm of the averaged probabilities, in float32."""
+        return self.step_with(last, state, lambda logits: logits)
+
+    def step_with(self, last: Int[Tensor, " N"], state: State, change: Callable[[Tensor], Tensor]) -> Step:
+        """The same after a change of each model's logits."""
         assert isinstance(state, EnsembleState)
         steps = [model.step(last, part) for model, part in zip(self._models, state.members, strict=True)]
-        log_probs = torch.stack([step.logits.float().log_softmax(-1) for step in steps])
+        log_probs = torch.stack([change(step.logits).float().log_softmax(-1) for step in steps])
         return Step(log_probs.logsumexp(0) - math.log(len(steps)), EnsembleState(tuple(step.state for step in steps)))

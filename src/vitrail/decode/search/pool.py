@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vitrail.decode.search.hypotheses import Beams, start_beams
+from vitrail.decode.search.listed import listed_state
 from vitrail.decode.search.query import Query, Row
 from vitrail.decode.search.selection import Selection
 from vitrail.decode.search_config import SearchConfig
@@ -111,6 +112,7 @@ class Pool:
     def _enter(self, cohort: Cohort) -> None:
         prompts = [self._queries[sentence].prompt for sentence in cohort.sentences]
         state, beams = cohort.start(cohort.sentences), start_beams(prompts, self._config, self._device)
+        state = listed_state(state, [self._queries[sentence] for sentence in cohort.sentences])
         state = state.repeat(self._config.width) if self._config.width > 1 else state
         self.beams = self.beams.join(beams) if self._groups else beams
         self._groups.append(_Group(state, list(cohort.sentences), max(map(len, prompts))))

@@ -11,6 +11,7 @@ from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import Constraints, contains, repeats
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import SearchConfig
+from vitrail.decode.shortlists.table import Shortlist
 from vitrail.decode.textual.split import TextPart, split_to_fit
 
 
@@ -58,6 +59,7 @@ class TextCutter:
         limit: most tokens of a part.
         seed: for sampling; each part's generator is seeded with this and its place in the input.
         tags: words that the model knows at the start of a source, such as <2fr>: every part of a text that begins with one has it.
+        shortlist: the target tokens that source tokens may become; None: all.
     """
 
     vocabularies: Vocabularies
@@ -66,6 +68,7 @@ class TextCutter:
     limit: int
     seed: int
     tags: tuple[str, ...] = ()
+    shortlist: Shortlist | None = None
 
     def read(self, source: str) -> str:
         """A source as the model reads it."""
@@ -114,7 +117,9 @@ class TextCutter:
         longest, shortest = search.lengths(len(tokens))
         spell = self.spell if search.n_best > 1 and search.sampling is None else None
         asked = _unguarded(wanted, tokens, search)
-        return PartJob(tuple(tokens), Query(longest=longest, shortest=shortest, constraints=asked, seed=seed, spell=spell), text)
+        listed = None if self.shortlist is None else self.shortlist.tokens_for(tokens)
+        query = Query(longest=longest, shortest=shortest, constraints=asked, seed=seed, spell=spell, shortlist=listed)
+        return PartJob(tuple(tokens), query, text)
 
     def spell(self, tokens: Sequence[int]) -> str:
         """Their text. A model with byte pieces can write any character; a line must stay a line."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from vitrail.native.arrays import Allocate, Floats, aligned
+from vitrail.native.arrays import Allocate, Floats, aligned, allocate, padded
 
 Precision = Literal["int8", "bf16", "fp32"]
 BYTES, HALVES, FLOATS = 0, 1, 2
@@ -33,6 +33,8 @@ class Linear(NamedTuple):
     """BYTES, HALVES or FLOATS."""
     adds: int
     """1: the result is added to what is there (a residual connection)."""
+    stride: int
+    """Numbers from one row of the result to the next: `outputs`, or more."""
 
 
 class ByteMatrices(NamedTuple):
@@ -67,6 +69,35 @@ class Matrices(NamedTuple):
     floats: FloatMatrices
 
 
+class MatrixRows(NamedTuple):
+    """A matrix row by row, so that some of its rows can be copied; without numbers where nobody asked for it."""
+
+    words: npt.NDArray[np.int32]
+    """[outputs, width]"""
+    biases: Floats
+    scales: Floats
+    """Of 8-bit numbers; else empty, as are the offsets."""
+    offsets: npt.NDArray[np.int32]
+    width: int
+    """Words of 32 bits of a row."""
+
+
+_NO_ROWS = MatrixRows(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int32), 0)
+
+
+class Listed(NamedTuple):
+    """Room for copied rows of a matrix, in tiles of 16 again."""
+
+    matrices: Matrices
+    """Those of the matrix's precision."""
+    words: npt.NDArray[np.int32]
+    """Their numbers as words of 32 bits."""
+    biases: Floats
+    scales: Floats
+    """As in `MatrixRows`."""
+    offsets: npt.NDArray[np.int32]
+
+
 def matrix_bytes(matrices: Matrices) -> int:
     """Bytes of all weights."""
     return sum(part.numbers.nbytes for part in matrices)
@@ -83,6 +114,68 @@ class Quantised(NamedTuple):
 def make_quantised(rows: int, width: int, make: Allocate) -> Quantised:
     """Room for so many rows of at most this width."""
     return Quantised(make(rows * width, np.uint8), make(rows, np.float32), make(rows * width, np.uint16))
+
+
+def rows_of(matrices: Matrices, linear: Linear) -> MatrixRows:
+    """A matrix of one layer, row by row."""
+    part = matrices[linear.kind]
+    numbers, rows = (
+        part.numbers[linear.weight : linear.weight + linear.inputs * linear.outputs],
+        slice(linear.row, linear.row + linear.outputs),
+    )
+    words = numbers.view(np.int32).reshape(linear.outputs // TILE, -1, TILE)
+    width, whole = words.shape[1], linear.kind == BYTES
+    return MatrixRows(
+        aligned(words.transpose(0, 2, 1)),
+        part.biases[rows],
+        matrices.bytes.scales[rows] if whole else _NO_ROWS.scales,
+        matrices.bytes.offsets[rows] if whole else _NO_ROWS.offsets,
+        width,
+    )
+
+
+class ListedVocabulary(NamedTuple):
+    """What makes logits of shortlists."""
+
+    rows: MatrixRows
+    """Of all tokens."""
+    shared: Listed
+    """Those of the tokens that every sentence may have."""
+    own: Listed
+    """Room for those that each sentence may have besides."""
+
+
+def pick_rows(rows: MatrixRows, linear: Linear, tokens: npt.NDArray[Any]) -> Listed:
+    """Some rows of a matrix in tiles, padded with rows that give -inf. Args: linear: of that matrix."""
+    outputs = padded(len(tokens), STEP)
+    out = make_listed(linear, outputs, lambda count, kind: aligned(np.zeros(count, kind)))
+    words = np.zeros((outputs, rows.width), np.int32)
+    words[: len(tokens)] = rows.words.reshape(linear.outputs, rows.width)[tokens]
+    out.words[:] = words.reshape(-1, TILE, rows.width).transpose(0, 2, 1).reshape(-1)
+    out.biases[:] = np.pad(rows.biases[tokens], (0, outputs - len(tokens)), constant_values=-np.float32(np.inf))
+    if len(rows.scales):
+        out.scales[: len(tokens)], out.offsets[: len(tokens)] = rows.scales[tokens], rows.offsets[tokens]
+    return out
+
+
+def make_listed(linear: Linear, outputs: int, make: Allocate) -> Listed:
+    """Room for so many rows of a matrix, a multiple of 32."""
+    kinds: tuple[Any, ...] = (np.int8, np.uint16, np.float32)
+    words: npt.NDArray[np.int32] = make(outputs * linear.inputs * np.dtype(kinds[linear.kind]).itemsize // 4, np.int32)
+    numbers: list[Any] = [words.view(kind) if linear.kind == number else np.zeros(0, kind) for number, kind in enumerate(kinds)]
+    biases: Floats = make(outputs, np.float32)
+    scales, offsets = (make(outputs if linear.kind == BYTES else 0, kind) for kind in (np.float32, np.int32))
+    none = np.zeros(0, np.float32)
+    matrices = Matrices(
+        ByteMatrices(numbers[BYTES], scales, biases if linear.kind == BYTES else none, offsets),
+        HalfMatrices(numbers[HALVES], biases if linear.kind == HALVES else none),
+        FloatMatrices(numbers[FLOATS], biases if linear.kind == FLOATS else none),
+    )
+    return Listed(matrices, words, biases, scales, offsets)
+
+
+NO_LISTS = ListedVocabulary(_NO_ROWS, *(make_listed(Linear(0, 0, 0, 0, 0, 0, 0), 0, allocate) for _ in range(2)))
+"""Where nobody asks for shortlists."""
 
 
 def to_halves(values: Floats) -> npt.NDArray[np.uint16]:
@@ -107,7 +200,7 @@ class Pool:
         """Add one matrix [outputs, inputs] with its bias for each layer; both widths are multiples of 32."""
         weights, biases = (np.stack(parts) for parts in zip(*layers, strict=True))
         count, outputs, inputs = weights.shape
-        made = Linear(self._size, self._rows, inputs, outputs, _KINDS[self.precision], int(adds))
+        made = Linear(self._size, self._rows, inputs, outputs, _KINDS[self.precision], int(adds), outputs)
         if self.precision == "int8":
             scale = (np.maximum(np.abs(weights).max(2), 1e-30) / np.float32(127)).astype(np.float32)
             whole = np.rint(weights / scale[:, :, None]).astype(np.int8)

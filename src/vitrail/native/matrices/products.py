@@ -69,7 +69,7 @@ def _byte_block(rows: int, tiles: int) -> ByteBlock:
                 for r in range(rows):
                     y = to_floats(get_integers(sums, r * tiles + t) - offset)
                     y = multiply_add(y, scale * spread_at(x.scales, row + r), bias)
-                    at = (row + r) * outputs + 16 * (tile + t)
+                    at = (row + r) * linear.stride + 16 * (tile + t)
                     if linear.adds == 1:
                         y = y + load(out, at)
                     store(out, at, y)
@@ -102,7 +102,7 @@ def _half_block(rows: int, tiles: int) -> HalfBlock:
                 bias = load(matrices.biases, number + 16 * t)
                 for r in range(rows):
                     y = get(sums, r * tiles + t) + bias
-                    at = (row + r) * outputs + 16 * (tile + t)
+                    at = (row + r) * linear.stride + 16 * (tile + t)
                     if linear.adds == 1:
                         y = y + load(out, at)
                     store(out, at, y)
@@ -135,7 +135,7 @@ def _float_block(rows: int, tiles: int) -> FloatBlock:
                 bias = load(matrices.biases, number + 16 * t)
                 for r in range(rows):
                     y = get(sums, r * tiles + t) + bias
-                    at = (row + r) * outputs + 16 * (tile + t)
+                    at = (row + r) * linear.stride + 16 * (tile + t)
                     if linear.adds == 1:
                         y = y + load(out, at)
                     store(out, at, y)
@@ -223,7 +223,7 @@ def _multiply_floats(matrices: FloatMatrices, linear: Linear, layer: int, x: Flo
 
 @compiled_inside
 def multiply(matrices: Matrices, linear: Linear, layer: int, x: Floats, rows: int, room: Quantised, out: Floats) -> None:
-    """out [rows, outputs] = x·Wᵀ + b of x [rows, inputs], or out + x·Wᵀ + b where the matrix adds.
+    """out [rows, outputs] = x·Wᵀ + b of x [rows, inputs], or out + x·Wᵀ + b where the matrix adds; a row every `linear.stride` numbers.
 
     Args: room: for the rows in fewer bits.
     """

@@ -8,7 +8,7 @@ import numpy as np
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
-from vitrail.native.matrices.packing import Quantised, make_quantised
+from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
 from vitrail.native.recurrent.architecture import NONE
 from vitrail.native.recurrent.packing import Model, Shape
 
@@ -90,16 +90,24 @@ class Workspace(NamedTuple):
     """[B K, E] what the readout gave, where it is fed to the next step."""
     beams: int
     """K"""
+    listed: ListedVocabulary
+    """What makes logits where sentences have shortlists."""
     given: Given
     """Translations that are read instead of a search."""
 
 
 def make_workspace(
-    model: Model, sources: Sequence[Sequence[int]], *, beams: int, make: Allocate = allocate, passing: Allocate | None = None
+    model: Model,
+    sources: Sequence[Sequence[int]],
+    *,
+    beams: int,
+    listed: ListedVocabulary = NO_LISTS,
+    make: Allocate = allocate,
+    passing: Allocate | None = None,
 ) -> Workspace:
     """Room for sources, ends included, and for `beams` translations of each, of any length.
 
-    Args: passing: makes what is written before it is read, and not read after the batch.
+    Args: listed: see `Workspace`. passing: makes what is written before it is read, and not read after the batch.
     """
     passing = passing or make
     shape, lengths = model.shape, [len(source) for source in sources]
@@ -120,6 +128,7 @@ def make_workspace(
         own=carry(model.decoder.layers * hypotheses * shape.width),
         fed=fed,
         beams=beams,
+        listed=listed,
         given=nothing_given(make),
     )
 

@@ -19,7 +19,7 @@ from vitrail.native.recurrent.architecture import BAHDANAU, CONCAT, GATES, GENER
 Tensors = Mapping[str, Floats]
 
 EPSILON = 1e-5
-_ABSENT = Linear(0, 0, 0, 0, 0, 0)
+_ABSENT = Linear(0, 0, 0, 0, 0, 0, 0)
 
 
 class Cells(NamedTuple):

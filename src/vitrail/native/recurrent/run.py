@@ -2,6 +2,7 @@
 
 from vitrail.native.arrays import Floats
 from vitrail.native.compiled import compiled_entry, compiled_inside
+from vitrail.native.matrices.listed import gather, some_rows
 from vitrail.native.matrices.products import multiply
 from vitrail.native.recurrent.asked import Asked
 from vitrail.native.recurrent.layers import copy_states, decode_step, encode
@@ -10,6 +11,7 @@ from vitrail.native.recurrent.packing import Model
 from vitrail.native.references import refer
 from vitrail.native.search.beams import begin, conclude, rate
 from vitrail.native.search.ensemble import average, mix
+from vitrail.native.search.shortlists import end_of_sentence, is_listed
 from vitrail.native.search.state import (
     CHOOSE,
     DONE,
@@ -36,6 +38,8 @@ from vitrail.native.search.state import (
 @compiled_inside
 def _read(model: Model, work: Workspace, search: Search) -> None:
     """Read the sources, and the prompts but their last token."""
+    if is_listed(search):
+        gather(work.listed.rows, search.shortlists.own, search.shortlists.starts, search.shortlists.columns, work.listed.own)
     encode(model, work)
     for position in range(search.rules.prompt - 1):
         rows = begin(search, position)
@@ -70,11 +74,30 @@ def _decode(model: Model, work: Workspace, search: Search) -> None:
 
 
 @compiled_inside
-def _read_out(model: Model, work: Workspace, first: int, count: int, out: Floats) -> None:
-    """out [count, V] = the logits of the rows that begin at `first`."""
-    width = model.shape.embedding
-    asked = work.rooms.y[first * width : (first + count) * width]
-    multiply(model.weights.matrices, model.linears.vocabulary, 0, asked, count, work.rooms.quantised, out)
+def _read_out_own(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
+    """The logits of tokens that each sentence has besides those that all share, of a span of rows."""
+    width, lists, first = model.shape.embedding, search.shortlists, span[0]
+    while first < span[1]:
+        b, end = search.rows.sentences[first], end_of_sentence(search, first, span[1])
+        own = some_rows(model.linears.vocabulary, lists.columns[b], lists.columns[b + 1], lists.stride)
+        place = (first - span[0]) * lists.stride + lists.base
+        multiply(
+            work.listed.own.matrices, own, 0, work.rooms.y[first * width : end * width], end - first, work.rooms.quantised, out[place:]
+        )
+        first = end
+
+
+@compiled_inside
+def _read_out(model: Model, work: Workspace, search: Search, span: tuple[int, int], out: Floats) -> None:
+    """out [rows, V] = the logits of a span of rows; with shortlists, those of the tokens that each may have."""
+    width, vocabulary, rows = model.shape.embedding, model.linears.vocabulary, span[1] - span[0]
+    asked = work.rooms.y[span[0] * width : span[1] * width]
+    if is_listed(search):
+        shared = some_rows(vocabulary, 0, search.shortlists.base, search.shortlists.stride)
+        multiply(work.listed.shared.matrices, shared, 0, asked, rows, work.rooms.quantised, out)
+        _read_out_own(model, work, search, span, out)
+    else:
+        multiply(model.weights.matrices, vocabulary, 0, asked, rows, work.rooms.quantised, out)
 
 
 @compiled_inside
@@ -88,9 +111,9 @@ def _step(model: Model, work: Workspace, search: Search) -> None:
     """The best next tokens of all rows."""
     _decode(model, work, search)
     for first in range(0, search.progress[ROWS], GROUP):
-        some = min(GROUP, search.progress[ROWS] - first)
-        _read_out(model, work, first, some, search.rows.logits)
-        rate(search, model.linears.vocabulary.outputs, first, some)
+        span = (first, min(first + GROUP, search.progress[ROWS]))
+        _read_out(model, work, search, span, search.rows.logits)
+        rate(search, model.linears.vocabulary.outputs, span)
 
 
 @compiled_inside
@@ -114,9 +137,9 @@ def _add_member(model: Model, work: Workspace, search: Search) -> None:
     """One of several models scores the next tokens of all rows."""
     _decode(model, work, search)
     for first in range(0, search.progress[ROWS], GROUP):
-        some = min(GROUP, search.progress[ROWS] - first)
-        _read_out(model, work, first, some, search.rows.member_logits)
-        mix(search, model.linears.vocabulary.outputs, first, some)
+        span = (first, min(first + GROUP, search.progress[ROWS]))
+        _read_out(model, work, search, span, search.rows.member_logits)
+        mix(search, model.linears.vocabulary.outputs, span)
     search.progress[MEMBERS] += 1
 
 
@@ -129,7 +152,7 @@ def _rest(width: int, search: Search) -> int:
     else:
         if search.progress[PHASE] == CHOOSE:
             average(search, width)
-            rate(search, width, 0, search.progress[ROWS])
+            rate(search, width, (0, search.progress[ROWS]))
         need = conclude(search)
     if need == ONWARD:
         search.progress[MEMBERS] = 0

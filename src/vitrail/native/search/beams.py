@@ -9,7 +9,7 @@ The search knows no model. A program composes it with one, as long as `conclude`
     copy what the model remembers, from `copies.sources` to `copies.targets`
     rows = begin(search, position)                    the live hypotheses: their places and last tokens; none: it is done
     read one token of each row, at this position
-    for groups of at most GROUP rows: write their logits, and rate(search, width, first, some)
+    for groups of at most GROUP rows: write their logits, and rate(search, width, (first, end))
     conclude(search)                                  what ended is kept; the next beams
 
 Where it answers JOINS, TEXTS or WATCH, Python tells what is asked, and `conclude` goes on.
@@ -22,6 +22,7 @@ from vitrail.native.search.constraints import allow, prefix_length
 from vitrail.native.search.forcing import all_forced, force_words, is_forced, met, note_wanted
 from vitrail.native.search.sampling import draw
 from vitrail.native.search.selection import best_tokens, log_sum
+from vitrail.native.search.shortlists import stride_of, token_at, width_of
 from vitrail.native.search.state import (
     AT_STOP,
     CHOOSE,
@@ -136,14 +137,18 @@ def _rate(search: Search, width: int, row: int, begin: int) -> None:
     count = len(rows.best.values)
     for i in range(count):
         rows.values[row * count + i] = rows.best.values[i] - np.float32(log_total)
-        rows.tokens[row * count + i] = rows.best.tokens[i]
+        place = rows.best.tokens[i]
+        rows.tokens[row * count + i] = token_at(search, rows.sentences[row], place) if place >= 0 else place
 
 
 @compiled_inside
-def rate(search: Search, width: int, first: int, count: int) -> None:
-    """The best next tokens of the rows that begin at `first`, whose logits [count, width] are in `search.rows.logits`."""
-    for r in range(count):
-        _rate(search, width, first + r, r * width)
+def rate(search: Search, width: int, span: tuple[int, int]) -> None:
+    """The best next tokens of the rows of a span, whose logits are in `search.rows.logits`.
+
+    Args: width: of a row of logits of the whole vocabulary.
+    """
+    for row in range(span[0], span[1]):
+        _rate(search, width_of(search, search.rows.sentences[row], width), row, (row - span[0]) * stride_of(search, width))
 
 
 @compiled_inside
@@ -333,12 +338,13 @@ def _close(search: Search, b: int, live: int) -> None:
     if _enough(search, b) or (finished.counts[b] > 0 and _hopeless(search, b, live, top)):
         finished.done[b] = 1
     elif live == 0:
-        # No token is allowed: keep the hypotheses from before this step.
+        # No token is allowed: keep the hypotheses from before this step. At the first step, one serves all samples.
         finished.done[b] = 1
         for j in range(beams):
-            total = search.beams.totals[b * beams + j]
+            beam = b * beams + (0 if search.drawing.samples == 1 and search.progress[LENGTH] == 0 else j)
+            total = search.beams.totals[beam]
             if total > -np.inf:
-                _keep(search, b, (search.beams.places[b * beams + j], j, -1), np.float64(total), CUT)
+                _keep(search, b, (search.beams.places[beam], j, -1), np.float64(total), CUT)
     elif search.progress[LENGTH] + 1 >= cap:
         finished.done[b] = 1
         for i in range(live):

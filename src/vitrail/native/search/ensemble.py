@@ -5,6 +5,7 @@ import numpy as np
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import Lanes, exponential, larger, load, multiply_add, spread, store
 from vitrail.native.search.selection import log_sum
+from vitrail.native.search.shortlists import stride_of, width_of
 from vitrail.native.search.state import MEMBERS, ROWS, Search
 
 # pyright: reportArgumentType=false
@@ -28,20 +29,21 @@ def _log_add(x: Lanes, y: Lanes) -> Lanes:
 
 
 @compiled_inside
-def mix(search: Search, width: int, first: int, count: int) -> None:
-    """Add a model's probabilities of the rows that begin at `first`, whose logits [count, width] are in `member_logits`: in logarithms."""
+def mix(search: Search, width: int, span: tuple[int, int]) -> None:
+    """Add a model's probabilities of a span of rows, whose logits are in `member_logits`: in logarithms. Args: width: as of `rate`."""
     own, mixed, is_first = search.rows.member_logits, search.rows.logits, search.progress[MEMBERS] == 0
-    for r in range(count):
-        begin, to = r * width, (first + r) * width
-        total = spread(np.float32(log_sum(own, begin, width)))
-        for i in range(0, width, 16):
+    stride = stride_of(search, width)
+    for row in range(span[0], span[1]):
+        begin, to, numbers = (row - span[0]) * stride, row * stride, width_of(search, search.rows.sentences[row], width)
+        total = spread(np.float32(log_sum(own, begin, numbers)))
+        for i in range(0, numbers, 16):
             value = load(own, begin + i) - total
             store(mixed, to + i, value if is_first else _log_add(load(mixed, to + i), value))
 
 
 @compiled_inside
 def average(search: Search, width: int) -> None:
-    """Divide the probabilities of all rows by the number of models."""
+    """Divide the probabilities of all rows by the number of models. Args: width: as of `rate`."""
     logits, share = search.rows.logits, spread(np.float32(np.log(np.float64(search.progress[MEMBERS]))))
-    for i in range(0, search.progress[ROWS] * width, 16):
+    for i in range(0, search.progress[ROWS] * stride_of(search, width), 16):
         store(logits, i, load(logits, i) - share)

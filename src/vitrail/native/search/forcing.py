@@ -9,6 +9,7 @@ import numpy as np
 from vitrail.native.arrays import Integers
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.search.constraints import same
+from vitrail.native.search.shortlists import place_of
 from vitrail.native.search.state import EOS, FORCED, LENGTH, OWN, QUESTIONS, ROWS, Constraints, Search
 
 # pyright: reportArgumentType=false, reportReturnType=false
@@ -131,7 +132,7 @@ def note_wanted(search: Search, row: int, begin: int, log_total: float) -> None:
                         rows.extra_tokens[to + number] = constraints.tokens[constraints.spellings[s] + count]
                         number += 1
     for i in range(to, to + number):
-        rows.extra_values[i] = rows.logits[begin + rows.extra_tokens[i]] - np.float32(log_total)
+        rows.extra_values[i] = rows.logits[begin + place_of(search, b, rows.extra_tokens[i])] - np.float32(log_total)
 
 
 @compiled_inside

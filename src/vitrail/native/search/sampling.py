@@ -5,6 +5,7 @@ import numpy as np
 from vitrail.native.arrays import Floats, Integers
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import exponential, larger, largest, load, spread, store, total
+from vitrail.native.search.shortlists import place_of, token_at
 from vitrail.native.search.state import BLOCK, EOS, LENGTH, Drawing, Samples, Search
 
 # pyright: reportArgumentType=false, reportReturnType=false, reportAssignmentType=false
@@ -19,23 +20,25 @@ what is farther away has no weight."""
 def _penalise(search: Search, row: int, begin: int) -> None:
     """Make the tokens that a row has read or written less likely; special tokens are left alone. Their logits are kept."""
     logits, tokens, kept, penalty = search.rows.logits, search.beams.tokens, search.samples.kept, np.float32(search.drawing.penalty)
-    first, count = search.rows.places[row] * search.steps, search.rules.prompt + search.progress[LENGTH]
+    first, count, b = search.rows.places[row] * search.steps, search.rules.prompt + search.progress[LENGTH], search.rows.sentences[row]
     for i in range(count):
-        kept[i] = logits[begin + tokens[first + i]]
+        place = place_of(search, b, tokens[first + i])
+        kept[i] = logits[begin + place] if place >= 0 else -np.inf
     for i in range(count):
-        if tokens[first + i] > EOS:
-            logits[begin + tokens[first + i]] = kept[i] / penalty if kept[i] > 0 else kept[i] * penalty
+        place = place_of(search, b, tokens[first + i])
+        if tokens[first + i] > EOS and place >= 0:
+            logits[begin + place] = kept[i] / penalty if kept[i] > 0 else kept[i] * penalty
 
 
 @compiled_inside
-def _own_logit(search: Search, row: int, begin: int, token: int) -> float:
-    """The logit of a token before the penalty."""
+def _own_logit(search: Search, row: int, begin: int, place: int) -> float:
+    """The logit at a place before the penalty."""
     if search.drawing.penalty != 1:
-        first = search.rows.places[row] * search.steps
+        first, token = search.rows.places[row] * search.steps, token_at(search, search.rows.sentences[row], place)
         for i in range(search.rules.prompt + search.progress[LENGTH]):
             if search.beams.tokens[first + i] == token:
                 return search.samples.kept[i]
-    return search.rows.logits[begin + token]
+    return search.rows.logits[begin + place]
 
 
 @compiled_inside
@@ -182,8 +185,8 @@ def draw(search: Search, row: int, begin: int, width: int, log_total: float) -> 
     before = search.beams.totals[b * samples_of + sample]
     for number in range(0 if length == 0 else sample, samples_of if length == 0 else sample + 1):
         wanted = samples.noise[(b * search.longest + length) * samples_of + number] * everything
-        token = _pick_listed(listed, samples, wanted) if listed > 0 else _pick_any(width, samples, wanted)
+        place = _pick_listed(listed, samples, wanted) if listed > 0 else _pick_any(width, samples, wanted)
         column = 2 * b * samples_of + number
-        columns.parents[column], columns.tokens[column] = sample, token
-        columns.log_probs[column] = np.float32(_own_logit(search, row, begin, token)) - np.float32(log_total)
+        columns.parents[column], columns.tokens[column] = sample, token_at(search, b, place)
+        columns.log_probs[column] = np.float32(_own_logit(search, row, begin, place)) - np.float32(log_total)
         columns.totals[column] = before + columns.log_probs[column]

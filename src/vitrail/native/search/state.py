@@ -112,6 +112,27 @@ class Constraints(NamedTuple):
     """X: tokens that may begin or continue forced words, of a sentence at most, and the end; 0 where none is forced."""
 
 
+class Shortlists(NamedTuple):
+    """The tokens that each sentence may have; without numbers where all sentences may have all tokens.
+
+    A row of logits has those of the tokens that all sentences share, then those of its sentence's own; each part is padded to a multiple of
+    32 with -inf. A place is a number in such a row.
+    """
+
+    shared: Integers
+    """In the order of ids; the special tokens are among them, so that their places are their ids."""
+    own: Integers
+    """The lists of all sentences, one after the other, each in the order of ids."""
+    starts: Integers
+    """[B + 1] list b is own[starts[b]] to own[starts[b + 1]]."""
+    columns: Integers
+    """[B + 1] the same with padding."""
+    base: int
+    """Numbers of a row that all sentences share, with padding: where those of its own begin."""
+    stride: int
+    """Numbers of the longest row, and from one row to the next; 0: there are no lists."""
+
+
 class Beams(NamedTuple):
     """The live hypotheses. Beam j of sentence b is in the memory `places[b K + j]`, where its tokens are, too."""
 
@@ -193,9 +214,9 @@ class Rows(NamedTuple):
     extra_tokens: Integers
     """[B K, X]"""
     logits: Floats
-    """[rows, logits_width(V)] of GROUP rows; of all rows, where several models score them together."""
+    """[rows, logits_width(V)] of GROUP rows; of all rows, where several models score them together. With shortlists, see there."""
     member_logits: Floats
-    """[GROUP, logits_width(V)] of one of several models."""
+    """[GROUP, logits_width(V)] of one of several models; the same."""
     best: Best
 
 
@@ -224,7 +245,7 @@ class Samples(NamedTuple):
     sums: Doubles
     """[blocks] of the weights."""
     order: Integers
-    """[V] tokens, most probable first."""
+    """[V] places, most probable first."""
     kept: Floats
     """[steps] logits of the tokens of a hypothesis before their penalty."""
 
@@ -247,6 +268,7 @@ class Search(NamedTuple):
     drawing: Drawing
     limits: Limits
     constraints: Constraints
+    shortlists: Shortlists
     beams: Beams
     columns: Columns
     finished: Finished
@@ -276,6 +298,7 @@ class Asked(NamedTuple):
     drawing: Drawing
     limits: Limits
     constraints: Constraints
+    shortlists: Shortlists
     prompts: Integers
     """[B, prompt]"""
     noise: Doubles
@@ -327,7 +350,7 @@ def make_search(
     rules, constraints, to = asked.rules, asked.constraints, _Maker(make)
     sentences, beams, steps = len(asked.limits.caps), rules.beams, int(asked.limits.caps.max()) + rules.prompt
     rows, count, slots, extra = sentences * beams, min(2 * beams, vocabulary), sentences * (beams + 1), constraints.extra
-    width = logits_width(vocabulary)
+    width = longest_row(asked.shortlists, vocabulary)
     live = Beams(to.floats(rows, -np.inf), to.whole(rows), to.whole(rows * steps, SOS), to.floats(rows * steps))
     live.totals[::beams] = 0
     live.places[:] = np.arange(rows)
@@ -366,6 +389,7 @@ def make_search(
         asked.drawing,
         asked.limits,
         constraints,
+        asked.shortlists,
         live,
         Columns(
             counts=to.whole(sentences, beams if asked.drawing.samples else 0),
@@ -379,7 +403,7 @@ def make_search(
         finished,
         step,
         _candidates(to, constraints, beams),
-        _samples(to, asked, vocabulary, steps),
+        _samples(to, asked, width, steps),
         Copies(to.whole(1), to.whole(rows), to.whole(rows)),
         children=to.whole(4 * beams),
         steps=steps,
@@ -396,8 +420,8 @@ def _candidates(to: _Maker, constraints: Constraints, beams: int) -> Candidates:
     return Candidates(to.whole(size), to.whole(size), to.floats(size), to.floats(size), to.whole(size), to.whole(size), to.whole(1 + most))
 
 
-def _samples(to: _Maker, asked: Asked, vocabulary: int, steps: int) -> Samples:
-    drawing, width = asked.drawing, logits_width(vocabulary) if asked.drawing.samples else 0
+def _samples(to: _Maker, asked: Asked, width: int, steps: int) -> Samples:
+    drawing, width = asked.drawing, width if asked.drawing.samples else 0
     noise = to.doubles(asked.noise.size)
     noise[:] = asked.noise.reshape(-1)
     sorts, penalises = drawing.top_k > 0 or drawing.top_p < 1, drawing.penalty != 1
@@ -405,7 +429,7 @@ def _samples(to: _Maker, asked: Asked, vocabulary: int, steps: int) -> Samples:
         noise,
         to.floats(width),
         to.doubles(-(-width // BLOCK)),
-        to.whole(vocabulary if sorts else 0),
+        to.whole(width if sorts else 0),
         to.floats(steps if penalises else 0),
     )
 
@@ -413,6 +437,24 @@ def _samples(to: _Maker, asked: Asked, vocabulary: int, steps: int) -> Samples:
 def logits_width(vocabulary: int) -> int:
     """Numbers of one row of logits; those after the first V are -inf."""
     return padded(vocabulary, 32)
+
+
+def longest_row(shortlists: Shortlists, vocabulary: int) -> int:
+    """Numbers of the longest row of logits."""
+    return shortlists.stride or logits_width(vocabulary)
+
+
+def shortlists_of(shared: Integers, lists: Sequence[Integers], *, make: Allocate = allocate) -> Shortlists:
+    """The lists of a batch as arrays. Args: lists: of each sentence, what it has besides; () where there are no shortlists."""
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    starts, columns = (make(len(lists) + 1, np.int64) for _ in range(2))
+    starts[0] = columns[0] = 0
+    np.cumsum(lengths, out=starts[1:])
+    np.cumsum(-(-lengths // 32) * 32, out=columns[1:])
+    own = make(int(starts[-1]), np.int64)
+    np.concatenate([np.zeros(0, np.int64), *lists], out=own)
+    base = logits_width(len(shared))
+    return Shortlists(shared, own, starts, columns, base, base + int(np.diff(columns).max()) if lists else 0)
 
 
 def limits_of(caps: Sequence[int], floors: Sequence[int], guards: Sequence[bool]) -> Limits:

@@ -12,7 +12,7 @@ import numpy as np
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
 from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
-from vitrail.native.matrices.packing import Quantised, make_quantised
+from vitrail.native.matrices.packing import NO_LISTS, ListedVocabulary, Quantised, make_quantised
 from vitrail.native.transformer.packing import Shape
 
 TOGETHER = 64
@@ -93,6 +93,8 @@ class Workspace(NamedTuple):
     """K"""
     room: int
     """Positions of `own` for each hypothesis; a multiple of 16."""
+    listed: ListedVocabulary
+    """What makes logits where sentences have shortlists."""
     given: Given
     """Translations that are read instead of a search."""
 
@@ -103,12 +105,14 @@ def make_workspace(
     *,
     beams: int,
     steps: int,
+    listed: ListedVocabulary = NO_LISTS,
     make: Allocate = allocate,
     passing: Allocate | None = None,
 ) -> Workspace:
     """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens.
 
-    Without an encoder, sources are empty. Args: passing: makes what is written before it is read, and not read after the batch.
+    Without an encoder, sources are empty. Args: listed: see `Workspace`. passing: makes what is written before it is read, and not read
+        after the batch.
     """
     lengths = [len(source) for source in sources]
     starts, places = (np.array([0, *accumulate(counts)], np.int64) for counts in (lengths, map(pages, lengths)))
@@ -154,6 +158,7 @@ def make_workspace(
         forgotten=forgotten,
         beams=beams,
         room=room,
+        listed=listed,
         given=nothing_given(make),
     )
 

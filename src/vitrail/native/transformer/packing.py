@@ -17,7 +17,7 @@ from vitrail.native.transformer.architecture import AFFINE, RMS_NORM, SWIGLU, Ar
 Tensors = Mapping[str, Floats]
 
 EPSILON = 1e-5
-_NO_MATRIX = Linear(0, 0, 0, 0, 0, 0)
+_NO_MATRIX = Linear(0, 0, 0, 0, 0, 0, 0)
 """In place of those that a model does not have."""
 
 

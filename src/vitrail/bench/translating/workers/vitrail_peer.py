@@ -13,7 +13,7 @@ from vitrail.version import __version__
 class VitrailPeer:
     """The translator of a model folder, as `vitrail translate` has it.
 
-    Settings: engine (native, torch), precision, threads; tokens of every translation, if they are fixed.
+    Settings: engine (native, torch), precision, shortlist, threads; tokens of every translation, if they are fixed.
     """
 
     versions: Mapping[str, str]
@@ -21,14 +21,16 @@ class VitrailPeer:
     def __init__(self, folder: Path) -> None:
         self.versions = {"vitrail": __version__}
         self._folder = folder
-        self._made: dict[tuple[str, str, int], Translator] = {}
+        self._made: dict[tuple[str, str, bool, int], Translator] = {}
         self._search = cache(_search)
 
     def translate(self, texts: Sequence[str], beams: int, settings: Mapping[str, Any]) -> list[str]:
         """See `serve.Peer`."""
-        engine, precision, threads = wanted = settings["engine"], settings["precision"], settings["threads"]
+        engine, precision, threads = settings["engine"], settings["precision"], settings["threads"]
+        shortlist: bool = settings.get("shortlist", False)
+        wanted = engine, precision, shortlist, threads
         if wanted not in self._made:
-            config = TranslateConfig(precision=precision)
+            config = TranslateConfig(precision=precision, shortlist=shortlist)
             self._made = {wanted: Translator.load(self._folder, engine=engine, threads=threads, config=config)}
         translator = self._made[wanted]
         search = self._search(beams, settings.get("tokens", 0), translator.search.length_penalty)

@@ -1,0 +1,1 @@
+"""Which target tokens a source token may become, in compiled code."""
