@@ -247,19 +247,10 @@ class Tuning:
 
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way, numbered from 1.")] = 2
     old_part: Annotated[float, typer.Option(help="How much of the mixture is old text.")] = 0.5
-    l2: Annotated[float, typer.Option(help="L2 to the old weights: optimizer.l2_start.")] = 0.01
     ways: Annotated[
         list[str] | None,
         typer.Option("--way", metavar="NAME", help="One way, and so on; else all: " + " ".join(_WAYS), show_default=False),
     ] = None
-
-    def chosen(self) -> tuple[str, ...]:
-        """The ways by their names in the report. Raises UsageError for one that is not known."""
-        from vitrail.experiments.finetuning.study import SHORT_NAMES
-
-        if unknown := [name for name in self.ways or () if name not in SHORT_NAMES]:
-            raise UsageError(f"--way {unknown[0]}", expected=" ".join(SHORT_NAMES))
-        return tuple(SHORT_NAMES[name] for name in self.ways or SHORT_NAMES)
 
     settings: Annotated[
         list[str] | None,
@@ -270,6 +261,14 @@ class Tuning:
             show_default=False,
         ),
     ] = None
+
+    def chosen(self) -> tuple[str, ...]:
+        """The ways by their names in the report. Raises UsageError for one that is not known."""
+        from vitrail.experiments.finetuning.study import SHORT_NAMES
+
+        if unknown := [name for name in self.ways or () if name not in SHORT_NAMES]:
+            raise UsageError(f"--way {unknown[0]}", expected=" ".join(SHORT_NAMES))
+        return tuple(SHORT_NAMES[name] for name in self.ways or SHORT_NAMES)
 
 
 @console.with_groups
@@ -315,7 +314,6 @@ def finetune(
         ways=tuning.chosen(),
         seeds=tuning.seeds,
         old_part=tuning.old_part,
-        l2=tuning.l2,
         settings=tuple(parse_override(one) for one in tuning.settings or ()),
     )
     report = run_tuning_experiment(plan, output, say=console.say)
