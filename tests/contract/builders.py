@@ -65,6 +65,7 @@ KINDS: dict[str, Kind] = {
     "pre-rms-rotary-swiglu": Kind(_tiny(norm="rms", positions="rotary", activation="swiglu")),
     "post-rms-learned-gelu": Kind(_tiny(norm="rms", norm_position="post", positions="learned", max_positions=80, activation="gelu")),
     "post-silu-biased": Kind(_tiny(norm_position="post", activation="silu", output_bias=True, feed_forward=32)),
+    "post-tensor2tensor-from-zeros": Kind(_tiny(norm_position="post", positions="tensor2tensor", decoder_start="zeros")),
     "pre-batch": Kind(_tiny(norm="batch"), batch_statistics=True),
     "post-batch-rotary": Kind(_tiny(norm="batch", norm_position="post", positions="rotary"), batch_statistics=True),
     "no-positions-target-tied": Kind(_tiny(positions="none", tie="target"), joint=False),

@@ -32,6 +32,7 @@ CHANGES: list[dict[str, Any]] = [
     {"activation": "swiglu", "norm": "rms", "positions": "rotary"},
     {"norm": "rms", "norm_position": "post", "embedding_norm": True, "tie": "none"},
     {"positions": "none", "embedding_norm": True},
+    {"positions": "tensor2tensor", "decoder_start": "zeros", "norm_position": "post"},
 ]
 
 

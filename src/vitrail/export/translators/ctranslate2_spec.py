@@ -79,6 +79,7 @@ def make_spec(loaded: LoadedModel, *, align: AlignmentHeads | None = None) -> An
     if config.norm_position == "pre":
         writer.norm(spec.encoder.layer_norm, "encoder_norm")
         writer.norm(spec.decoder.layer_norm, "decoder_norm")
+    spec.decoder.start_from_zero_embedding = config.decoder_start == "zeros"
     spec.decoder.projection.weight = writer.output()
     if "output_bias" in tensors:
         spec.decoder.projection.bias = tensors["output_bias"]
@@ -127,8 +128,8 @@ class _Writer:
         place.weight = self._tensors[f"{side}_embedding.weight"]
         part.scale_embeddings = True
         match self._config.positions:
-            case "sinusoidal":
-                part.position_encodings.encodings = sinusoids(POSITIONS, self._config.width).numpy()
+            case "sinusoidal" | "tensor2tensor":
+                part.position_encodings.encodings = sinusoids(POSITIONS, self._config.width, steps=self._config.sinusoid_steps).numpy()
             case "learned":
                 part.position_encodings.encodings = self._tensors[f"{side}_positions.weight"]
             case "none":

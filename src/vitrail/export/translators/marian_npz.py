@@ -28,11 +28,13 @@ from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.model_folder import LoadedModel, load_model, save_model
+from vitrail.nn.positions import sinusoids
 
 Floats = npt.NDArray[np.float32]
 WEIGHTS, SETTINGS = "model.npz", "special:model.yml"
 _MOST_BYTES = 1 << 34
 _MOST_SETTINGS = 1 << 20
+_CHECKED_POSITIONS = 2048
 _ACTIVATIONS = {"relu": "relu", "silu": "swish"}
 _WHOLE = {"enc-depth": "encoder_layers", "dec-depth": "decoder_layers", "transformer-heads": "heads", "dim-emb": "width"}
 _ORDER = {"pre": ("n", "da", "n"), "post": ("", "dan", "")}
@@ -59,21 +61,30 @@ def export_marian(model: Path, output: Path, *, check: bool = True) -> Parity | 
             return None
         if find_spec("ctranslate2") is None:
             raise UsageError("ctranslate2 is not installed", remedy="pip install ctranslate2, or --no-check")
-        found = compare(model, theirs(folder), program="ctranslate2's Marian converter", texts=check_texts(model))
+        unknown = bool(loaded.facts.get("search", {}).get("allow_unknown"))
+        there = theirs(folder, allow_unknown=unknown)
+        found = compare(model, there, program="ctranslate2's Marian converter", texts=check_texts(model))
         found.require(exact=True)
         return found
 
     return publish_checked(output, write=write, check=compared)
 
 
-def theirs(folder: Path) -> Theirs:
-    """Translate with what CTranslate2 makes of the files, with nothing of ours."""
+def theirs(folder: Path, *, allow_unknown: bool = True) -> Theirs:
+    """Translate with what CTranslate2 makes of the files.
+
+    Its converter computes other sinusoids than Marian does, so that Marian's are put beside the weights.
+    """
     converters: Any = import_module("ctranslate2.converters")
     program: Any = import_module("ctranslate2")
     pieces: Any = import_module("sentencepiece")
     vocabularies = [str(path) for path in sorted(folder.glob("*vocab.yml"))]
     with tempfile.TemporaryDirectory() as place:
-        made = converters.MarianConverter(str(folder / WEIGHTS), vocabularies).convert(str(Path(place) / "made"))
+        arrays = read_npz(folder / WEIGHTS)
+        width = next(arrays[name].shape[1] for name in ("Wemb", "decoder_Wemb") if name in arrays)
+        table = sinusoids(_CHECKED_POSITIONS, width, steps=width // 2 - 1).numpy()
+        np.savez(Path(place) / WEIGHTS, **arrays, Wpos=table)  # pyright: ignore[reportArgumentType]
+        made = converters.MarianConverter(str(Path(place) / WEIGHTS), vocabularies).convert(str(Path(place) / "made"))
         translator = program.Translator(made)
     source, target = (pieces.SentencePieceProcessor(model_file=str(folder / name)) for name in ("source.spm", "target.spm"))
 
@@ -85,6 +96,7 @@ def theirs(folder: Path) -> Theirs:
             length_penalty=1e-9,
             max_decoding_length=texts.longest,
             min_decoding_length=0,
+            disable_unk=not allow_unknown,
         )
         rows = [[piece for piece in one.hypotheses[0] if piece != SPECIAL[UNK]] for one in found]
         return [target.decode(row).replace("▁", " ") for row in rows]  # pieces of the source that the target's model does not know
@@ -96,7 +108,7 @@ def _require(loaded: LoadedModel) -> None:
     config, vocabularies = loaded.config, loaded.vocabularies
     if not isinstance(config, TransformerConfig) or config.kind != "transformer":
         raise UsageError(f"model.kind = {config.kind}", expected="a Transformer that translates, for --to marian")
-    wanted: dict[str, Any] = {"norm": "layer", "positions": "sinusoidal", "embedding_norm": False}
+    wanted: dict[str, Any] = {"norm": "layer", "positions": "tensor2tensor", "embedding_norm": False}
     faults = [f"model.{name} = {getattr(config, name)}" for name, value in wanted.items() if getattr(config, name) != value]
     if config.activation not in _ACTIVATIONS:
         faults.append(f"model.activation = {config.activation}")
@@ -104,15 +116,15 @@ def _require(loaded: LoadedModel) -> None:
         faults.append(f"model.head_width = {config.head_width}")
     tensors = unique_tensors(loaded.model)
     start = tensors.get("target_embedding.weight", tensors["output_weight"])[SOS]
-    if bool(start.any()):
-        faults.append("an embedding of <s> that is not zero, where Marian begins from zeros")
+    if config.decoder_start != "zeros" and bool(start.any()):
+        faults.append(f"model.decoder_start = {config.decoder_start}, where Marian begins from zeros")
     if not all(isinstance(one, SentencePieceSubwords | MappedPieces) for one in (vocabularies.source, vocabularies.target)):
         faults.append("a vocabulary without pieces of SentencePiece")
     if faults:
         raise UsageError(
             f"{', '.join(faults)}: not what Marian's Transformer computes",
-            expected="layer norm, sinusoidal positions, relu or silu, as in models that came from Marian",
-            remedy="vitrail export --to ctranslate2",
+            expected="layer norm, relu or silu, positions = tensor2tensor and decoder_start = zeros, as models from Marian have them",
+            remedy="train with these settings (--set model.NAME=VALUE), or vitrail export --to ctranslate2",
         )
 
 
@@ -317,7 +329,7 @@ def _config(settings: Mapping[str, str], arrays: Mapping[str, npt.NDArray[Any]],
         return TransformerConfig.model_validate(
             {ours: int(settings[theirs]) for theirs, ours in _WHOLE.items()}
             | {"feed_forward": int(settings["transformer-dim-ffn"]), "activation": activation, "norm_position": place}
-            | {"tie": tie, "output_bias": True}
+            | {"tie": tie, "output_bias": True, "decoder_start": "zeros", "positions": "tensor2tensor"}
         )
     except (KeyError, ValueError, ValidationError) as error:
         raise ModelError(f"{path}: {error}", expected="the settings of a Transformer of Marian") from None

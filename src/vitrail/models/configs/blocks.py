@@ -8,7 +8,7 @@ from vitrail.config import Config
 from vitrail.models.places import Place, Side, attention_places
 from vitrail.nn.options import Activation, CellKind, CellNorm, Norm, NormPosition
 
-Positions = Literal["sinusoidal", "learned", "rotary", "none"]
+Positions = Literal["sinusoidal", "tensor2tensor", "learned", "rotary", "none"]
 
 
 class Shape(NamedTuple):
@@ -40,7 +40,8 @@ class BlockConfig(Config):
     norm_position: NormPosition = "pre"
     """Norm before each sublayer (pre: trains without care) or after the residual sum (post: the paper)."""
     positions: Positions = "sinusoidal"
-    """How order is told: sinusoidal (the paper), learned, rotary (self-attention only), or none (words are then a set)."""
+    """How order is told: sinusoidal (the paper), tensor2tensor (sinusoidal with its frequencies and Marian's), learned, rotary
+    (self-attention only), or none (words are then a set)."""
     max_positions: int = Field(default=1024, ge=1, le=1_000_000)
     """Positions that exist with learned positions; the others know no limit."""
     embedding_norm: bool = False
@@ -62,6 +63,11 @@ class BlockConfig(Config):
     def word_order(self) -> str:
         """How the model knows the order of words: sinusoidal, learned or rotary positions, or none."""
         return self.positions
+
+    @property
+    def sinusoid_steps(self) -> int | None:
+        """N of sinusoidal positions; None: as in the paper, see `nn.positions.sinusoids`."""
+        return self.width // 2 - 1 if self.positions == "tensor2tensor" else None
 
     @property
     def width_of_head(self) -> int:

@@ -18,6 +18,8 @@ class TransformerConfig(TransformerEncoderConfig):
     """Blocks in the decoder; fewer of them translate faster."""
     tie: Literal["all", "target", "none"] = "all"
     """Embeddings shared by source, target and output (all: needs a joint vocabulary), by target and output (target), or not."""
+    decoder_start: Literal["token", "zeros"] = "token"
+    """First input of the decoder: the embedding of <s> (token), or a vector of zeros, as Marian's decoders have it."""
     output_bias: bool = False
     """Add a learned number to the logit of each token, as Marian's models do."""
 

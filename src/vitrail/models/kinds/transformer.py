@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
-from vitrail.data.vocabularies.subwords import PAD
+from vitrail.data.vocabularies.subwords import PAD, SOS
 from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.kinds.blocks import (
@@ -169,7 +169,10 @@ class Transformer(TransformerEncoder, TranslationModel):
 
     def _embed_target(self, target: Int[Tensor, "B T"], start: int = 0) -> Float[Tensor, "B T D"]:
         """Y + P of target tokens; the first has position `start`."""
-        embedded = self.target_embedded(self.target_embedding(target) * self.config.width**0.5)
+        embedded = self.target_embedding(target) * self.config.width**0.5
+        if self.config.decoder_start == "zeros":
+            embedded = embedded.masked_fill((target == SOS)[:, :, None], 0)
+        embedded = self.target_embedded(embedded)
         values = self.target_input(self.target_positions(embedded, start))
         return self.dropout(values if self.target_norm is None else self.target_norm(values, target != PAD))
 
