@@ -66,6 +66,8 @@ KINDS: dict[str, Kind] = {
     "post-rms-learned-gelu": Kind(_tiny(norm="rms", norm_position="post", positions="learned", max_positions=80, activation="gelu")),
     "post-silu-biased": Kind(_tiny(norm_position="post", activation="silu", output_bias=True, feed_forward=32)),
     "post-tensor2tensor-from-zeros": Kind(_tiny(norm_position="post", positions="tensor2tensor", decoder_start="zeros")),
+    "post-ssru": Kind(_tiny(norm_position="post", decoder="ssru", decoder_start="zeros")),
+    "pre-ssru-untied": Kind(_tiny(decoder="ssru", tie="none", positions="learned", max_positions=80), joint=False),
     "pre-batch": Kind(_tiny(norm="batch"), batch_statistics=True),
     "post-batch-rotary": Kind(_tiny(norm="batch", norm_position="post", positions="rotary"), batch_statistics=True),
     "no-positions-target-tied": Kind(_tiny(positions="none", tie="target"), joint=False),

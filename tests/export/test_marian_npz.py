@@ -115,6 +115,7 @@ def test_what_marian_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
         (
             ({"norm_position": "post", "activation": "gelu"}, True, "model.activation = gelu"),
             ({"positions": "rotary"}, True, "model.positions = rotary"),
+            ({"decoder": "ssru"}, True, "model.decoder = ssru"),
             ({"positions": "sinusoidal"}, True, "model.positions = sinusoidal"),
             ({"decoder_start": "token"}, False, "model.decoder_start = token, where Marian begins from zeros"),
         )

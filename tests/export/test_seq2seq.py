@@ -115,6 +115,7 @@ def test_what_they_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
         (
             ({"norm": "rms", "activation": "swiglu"}, "model.norm = rms, model.activation = swiglu"),
             ({"positions": "rotary"}, "model.positions = rotary"),
+            ({"decoder": "ssru"}, "model.decoder = ssru"),
             ({"tie": "none"}, "model.tie = none with pre-norm"),
             ({"embedding_norm": True}, "model.embedding_norm = True"),
         )

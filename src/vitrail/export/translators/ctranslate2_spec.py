@@ -36,6 +36,8 @@ def obstacle(config: Any) -> str:
     """What CTranslate2 cannot carry of a model of this configuration, with what it can; empty where it carries all."""
     if not isinstance(config, TransformerConfig) or config.kind != "transformer":
         return f"model.kind = {config.kind}: CTranslate2 has Transformers that translate"
+    if config.decoder == "ssru":
+        return "model.decoder = ssru: CTranslate2 has decoders with self-attention"
     if config.norm == "batch":
         return "model.norm = batch: CTranslate2 has layer and rms norms"
     if config.positions == "rotary" and config.width_of_head % 2:

@@ -108,7 +108,7 @@ def _require(loaded: LoadedModel) -> None:
     config, vocabularies = loaded.config, loaded.vocabularies
     if not isinstance(config, TransformerConfig) or config.kind != "transformer":
         raise UsageError(f"model.kind = {config.kind}", expected="a Transformer that translates, for --to marian")
-    wanted: dict[str, Any] = {"norm": "layer", "positions": "tensor2tensor", "embedding_norm": False}
+    wanted: dict[str, Any] = {"norm": "layer", "positions": "tensor2tensor", "embedding_norm": False, "decoder": "attention"}
     faults = [f"model.{name} = {getattr(config, name)}" for name, value in wanted.items() if getattr(config, name) != value]
     if config.activation not in _ACTIVATIONS:
         faults.append(f"model.activation = {config.activation}")

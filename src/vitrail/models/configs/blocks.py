@@ -1,5 +1,6 @@
 """What the configurations of several kinds have in common: the shape of blocks and of cells."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from pydantic import Field, model_validator
@@ -74,13 +75,16 @@ class BlockConfig(Config):
         """E: the width of one head."""
         return self.head_width or self.width // self.heads
 
-    def block_places(self, path: str, side: Side, layer: int, attentions: dict[str, Side]) -> list[Place]:
-        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward."""
-        found: list[Place] = []
+    def block_places(self, path: str, side: Side, layer: int, attentions: dict[str, Side], *, first: Sequence[Place] = ()) -> list[Place]:
+        """The places of one block, whose attentions look at these sides; after the last of its sublayers comes the feed-forward.
+
+        Args: first: places of a sublayer before the attentions.
+        """
+        found = list(first)
         for name, reads in attentions.items():
             found += attention_places(f"{path}.{name}", side=side, reads=reads, layer=layer, heads=self.heads)
         found.append(Place(f"{path}.feed_forward.activation", "feed_forward", side, layer))
-        last, pre = len(attentions) + 1, self.norm_position == "pre"
+        last, pre = len(attentions) + 1 + bool(first), self.norm_position == "pre"
         for number in range(1, last + 1):
             # A norm before a sublayer is no part of what goes on; one after the sum is.
             at_end = number == last

@@ -1,6 +1,6 @@
 """The Transformer encoder-decoder of Vaswani et al. 2017."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -27,26 +27,34 @@ from vitrail.models.kinds.blocks import (
 from vitrail.models.kinds.encoders import TransformerEncoder
 from vitrail.models.places import Place
 from vitrail.nn.attention import Mask, causal_mask, padding_mask
+from vitrail.nn.cells import SSRU
 from vitrail.nn.layers import Dropout, make_norm
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
 
 
-class LayerState(NamedTuple):
-    """The cache of one decoder block: its own keys and values so far, and those of the source."""
+class CellState(NamedTuple):
+    """What an SSRU remembers of the tokens so far."""
 
-    key: Float[Tensor, "N H C E"]
-    value: Float[Tensor, "N H C E"]
+    cell: Float[Tensor, "N D"]
+
+
+class LayerState(NamedTuple):
+    """The cache of one decoder block: what it keeps of its own tokens so far, and the keys and values of the source."""
+
+    own: KeyValues | CellState
     source_key: Float[Tensor, "B H S E"]
     source_value: Float[Tensor, "B H S E"]
 
 
 class DecoderBlock(nn.Module):
-    """Masked self-attention, cross-attention to the source, then feed-forward, each in a residual connection with a norm."""
+    """Masked self-attention or an SSRU, cross-attention to the source, then feed-forward, each in a residual connection with a norm."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.self_attention = make_attention(config, rotary=config.positions == "rotary")
+        recurs = config.decoder == "ssru"
+        self.self_attention = None if recurs else make_attention(config, rotary=config.positions == "rotary")
+        self.recurrence = SSRU(config.width) if recurs else None
         self.cross_attention = make_attention(config, rotary=False)
         self.feed_forward = make_feed_forward(config)
         self.residual_1, self.residual_2, self.residual_3 = make_residual(config), make_residual(config), make_residual(config)
@@ -54,9 +62,12 @@ class DecoderBlock(nn.Module):
     def forward(
         self, values: Float[Tensor, "B T D"], keep: Bool[Tensor, "B T"], mask: Mask, memory: Float[Tensor, "B S D"], memory_mask: Mask
     ) -> Float[Tensor, "B T D"]:
-        """Every target position attends to those before it and to the whole source."""
+        """Every target position reads those before it and the whole source."""
 
         def read_own(x: Tensor) -> Tensor:
+            if self.recurrence is not None:
+                return self.recurrence(x)[0]
+            assert self.self_attention is not None
             return self.self_attention(x, x, mask)
 
         def read_source(x: Tensor) -> Tensor:
@@ -66,13 +77,22 @@ class DecoderBlock(nn.Module):
         values = self.residual_2(values, keep, read_source)
         return self.residual_3(values, keep, self.feed_forward)
 
-    def step(self, values: Float[Tensor, "N 1 D"], state: LayerState, memory_mask: Mask, *, position: int) -> Float[Tensor, "N 1 D"]:
-        """The same for one new position; writes its key and value into the cache."""
+    def step(
+        self, values: Float[Tensor, "N 1 D"], state: LayerState, memory_mask: Mask, *, position: int
+    ) -> tuple[Float[Tensor, "N 1 D"], LayerState]:
+        """The same for one new position. Writes its key and value into the cache, or returns what is remembered from now on."""
         keep = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        sentences = state.source_key.shape[0]
+        sentences, own = state.source_key.shape[0], state.own
 
         def read_own(x: Tensor) -> Tensor:
-            return extend_attention(self.self_attention, x, KeyValues(state.key, state.value), None, position=position)
+            nonlocal own
+            if isinstance(own, KeyValues):
+                assert self.self_attention is not None
+                return extend_attention(self.self_attention, x, own, None, position=position)
+            assert self.recurrence is not None
+            hidden, cell = self.recurrence(x, own.cell)
+            own = CellState(cell)
+            return hidden
 
         def read_source(x: Tensor) -> Tensor:
             # The K beams of a sentence attend to its source in parallel, so that its keys and values are neither copied nor reordered.
@@ -81,12 +101,12 @@ class DecoderBlock(nn.Module):
 
         values = self.residual_1(values, keep, read_own)
         values = self.residual_2(values, keep, read_source)
-        return self.residual_3(values, keep, self.feed_forward)
+        return self.residual_3(values, keep, self.feed_forward), state._replace(own=own)
 
 
 @dataclass(frozen=True)
 class TransformerState(State):
-    """Keys and values of every decoder block, up to `position`; their memory grows by doubling.
+    """What every decoder block keeps, up to `position`; the memory of keys and values grows by doubling.
 
     Keys and values of the source are kept once per sentence.
     """
@@ -98,16 +118,16 @@ class TransformerState(State):
     @property
     def size(self) -> Rows:
         """See `State.size`."""
-        return Rows(len(self.layers[0].source_key), len(self.layers[0].key))
+        return Rows(len(self.layers[0].source_key), len(self.layers[0].own[0]))
 
     @property
     def device(self) -> torch.device:
         """See `State.device`."""
-        return self.layers[0].key.device
+        return self.layers[0].source_key.device
 
     def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "TransformerState":
         """See `State.select`."""
-        moved = self._with_own([(layer.key.index_select(0, rows), layer.value.index_select(0, rows)) for layer in self.layers])
+        moved = self._with_own([layer.own._make(part.index_select(0, rows) for part in layer.own) for layer in self.layers])
         if sentences is None:
             return moved
         layers = [
@@ -117,14 +137,15 @@ class TransformerState(State):
 
     def with_room(self) -> "TransformerState":
         """The same state with room for one more position."""
-        capacity = self.layers[0].key.shape[2]
+        first = self.layers[0].own
+        capacity = first.key.shape[2] if isinstance(first, KeyValues) else self.position + 1
         if self.position < capacity:
             return self
         room = (0, 0, 0, capacity)
-        return self._with_own([(F.pad(layer.key, room), F.pad(layer.value, room)) for layer in self.layers])
+        return self._with_own([layer.own._make(F.pad(part, room) for part in layer.own) for layer in self.layers])
 
-    def _with_own(self, own: list[tuple[Tensor, Tensor]]) -> "TransformerState":
-        layers = [layer._replace(key=key, value=value) for layer, (key, value) in zip(self.layers, own, strict=True)]
+    def _with_own(self, own: Sequence[KeyValues | CellState]) -> "TransformerState":
+        layers = [layer._replace(own=one) for layer, one in zip(self.layers, own, strict=True)]
         return replace(self, layers=layers)
 
 
@@ -206,13 +227,17 @@ class Transformer(TransformerEncoder, TranslationModel):
         return cast(Iterable[DecoderBlock], self.decoder)
 
     def start(self, encoded: Encoded) -> TransformerState:
-        """Compute the source's keys and values once for every block; the first room is for 32 positions."""
+        """Compute the source's keys and values once for every block; the first room for others is for 32 positions."""
         layers: list[LayerState] = []
         sentences = encoded.memory.shape[0]
         for block in self._decoder_blocks():
             key, value = block.cross_attention.read(encoded.memory)
-            own = encoded.memory.new_zeros(sentences, self.config.heads, 32, self.config.width_of_head)
-            layers.append(LayerState(own, own.clone(), key.contiguous(), value.contiguous()))
+            if block.recurrence is None:
+                room = encoded.memory.new_zeros(sentences, self.config.heads, 32, self.config.width_of_head)
+                own = KeyValues(room, room.clone())
+            else:
+                own = CellState(block.recurrence.start(sentences, encoded.memory))
+            layers.append(LayerState(own, key.contiguous(), value.contiguous()))
         return TransformerState(layers, padding_mask(encoded.keep, encoded.memory.dtype), 0)
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
@@ -220,6 +245,8 @@ class Transformer(TransformerEncoder, TranslationModel):
         assert isinstance(state, TransformerState)
         state = state.with_room()
         values = self._embed_target(last[:, None], state.position)
+        layers: list[LayerState] = []
         for block, layer in zip(self._decoder_blocks(), state.layers, strict=True):
-            values = block.step(values, layer, state.memory_mask, position=state.position)
-        return Step(self.read_out(self.finish(values)[:, 0]), replace(state, position=state.position + 1))
+            values, layer = block.step(values, layer, state.memory_mask, position=state.position)
+            layers.append(layer)
+        return Step(self.read_out(self.finish(values)[:, 0]), replace(state, layers=layers, position=state.position + 1))

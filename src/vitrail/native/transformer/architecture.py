@@ -80,6 +80,8 @@ def obstacle(config: Mapping[str, Any]) -> str:
     for name, known in (("activation", _ACTIVATIONS), ("norm", _NORMS), ("positions", _POSITIONS)):
         if config[name] not in known:
             return f"{name} {config[name]} is computed by torch"
+    if config.get("decoder") == "ssru":
+        return "an SSRU decoder is computed by torch"
     return ""
 
 
