@@ -14,8 +14,9 @@ from vitrail import cli
 from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, Vocabularies, train_sentencepiece
 from vitrail.errors import ModelError, UsageError
-from vitrail.export.translators import marian_npz, parity
-from vitrail.export.translators.marian_npz import export_marian, import_marian
+from vitrail.export.marian import npz as marian_npz
+from vitrail.export.marian.npz import export_marian, import_marian
+from vitrail.export.translators import parity
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.transformer import TransformerConfig

@@ -16,10 +16,8 @@ ARCHITECTURES = {"Transformer", "TransformerConfig", "Recurrent", "RecurrentConf
 BUILDERS = {
     "experiments/norms.py",
     "export/huggingface.py",
-    *(
-        f"export/translators/{name}.py"
-        for name in ("ctranslate2_spec", "ctranslate2_reading", "marian_npz", "seq2seq_layout", "seq2seq_folder")
-    ),
+    *(f"export/translators/{name}.py" for name in ("ctranslate2_spec", "ctranslate2_reading", "seq2seq_layout", "seq2seq_folder")),
+    *(f"export/marian/{name}.py" for name in ("npz", "layout", "browser", "student", "rounding")),
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, get_args
 
 import typer
 
@@ -11,7 +11,7 @@ from vitrail.errors import ModelError, UsageError
 
 _MOST = 1e-4
 """Largest difference of a logit that is still rounding."""
-To = Literal["huggingface", "ctranslate2", "marian"]
+To = Literal["huggingface", "ctranslate2", "marian", "bergamot"]
 Compute = Literal["float32", "int8", "int8_float32", "int8_bfloat16", "int8_float16", "int16", "bfloat16", "float16"]
 
 
@@ -25,7 +25,8 @@ class _Exit(NamedTuple):
 _EXITS: dict[To, _Exit] = {
     "huggingface": _Exit("Transformers that translate, language models", "transformers"),
     "ctranslate2": _Exit("Transformers that translate", "ctranslate2"),
-    "marian": _Exit("Transformers that came from Marian, by its .npz", "ctranslate2"),
+    "marian": _Exit("Transformers that begin from zeros, by Marian's .npz", "ctranslate2"),
+    "bergamot": _Exit("students (--preset student) for Firefox's engine", "@browsermt/bergamot-translator"),
 }
 
 
@@ -33,9 +34,17 @@ def _list(wanted: bool) -> None:
     if not wanted:
         return
     for name, one in _EXITS.items():
-        state = "installed" if find_spec(one.package) else f"not installed: pip install {one.package}"
+        state = _state(one.package)
         console.show(f"{name:<12} {one.carries}; {one.package}: {state}")
     raise typer.Exit
+
+
+def _state(package: str) -> str:
+    if package.startswith("@"):
+        from vitrail.export.marian.engine import find_package
+
+        return "installed" if find_package() else f"not installed: npm install {package}"
+    return "installed" if find_spec(package) else f"not installed: pip install {package}"
 
 
 def export(
@@ -43,7 +52,9 @@ def export(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the other program's folder is written.")],
     to: Annotated[To, typer.Option(help="The layout; see --list.")] = "huggingface",
-    compute: Annotated[Compute, typer.Option(help="Numbers of the weights, with ctranslate2.")] = "float32",
+    compute: Annotated[
+        Compute | None, typer.Option(help="Numbers of the weights: with ctranslate2 (default float32), and bergamot (int8, or float32).")
+    ] = None,
     check: Annotated[bool, typer.Option(help="Load it with that program, and compare.")] = True,
     shown: Annotated[
         bool, typer.Option("--list", help="List the layouts, and which programs are installed.", is_eager=True, callback=_list)
@@ -57,15 +68,18 @@ def export(
     causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel. What a layout cannot hold is refused by name.
     """
     del shown
-    if compute != "float32" and to != "ctranslate2":
-        raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2")
+    allowed: dict[To, tuple[str, ...]] = {"ctranslate2": get_args(Compute), "bergamot": ("int8", "float32")}
+    if compute is not None and compute not in allowed.get(to, ("float32",)):
+        raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2; int8 or float32 with bergamot")
     match to:
         case "huggingface":
             _huggingface(model, output, check=check)
         case "ctranslate2":
-            _ctranslate2(model, output, compute=compute, check=check)
+            _ctranslate2(model, output, compute=compute or "float32", check=check)
         case "marian":
             _marian(model, output, check=check)
+        case "bergamot":
+            _bergamot(model, output, rounds=compute != "float32", check=check)
 
 
 def _huggingface(model: Path, output: Path, *, check: bool) -> None:
@@ -95,12 +109,21 @@ def _language_model(model: Path, output: Path, *, check: bool) -> None:
 
 
 def _marian(model: Path, output: Path, *, check: bool) -> None:
-    from vitrail.export.translators.marian_npz import export_marian
+    from vitrail.export.marian.npz import export_marian
 
     found = export_marian(model, output, check=check)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: marian-decoder -m model.npz -v vocab.yml vocab.yml, on pieces of source.spm")
+
+
+def _bergamot(model: Path, output: Path, *, rounds: bool, check: bool) -> None:
+    from vitrail.export.marian.browser import export_browser
+
+    found = export_browser(model, output, compute="int8" if rounds else "float32", check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: {output / 'README.md'}")
 
 
 def _ctranslate2(model: Path, output: Path, *, compute: Compute, check: bool) -> None:

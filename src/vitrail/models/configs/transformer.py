@@ -83,5 +83,17 @@ PRESETS: dict[str, TransformerConfig] = {
     "small": TransformerConfig(encoder_layers=6, decoder_layers=6, width=256, heads=4, feed_forward=1024),
     "base": TransformerConfig(encoder_layers=6, decoder_layers=6, width=512, heads=8, feed_forward=2048),
     "big": TransformerConfig(encoder_layers=6, decoder_layers=6, width=1024, heads=16, feed_forward=4096, dropout=0.3),
+    "student": TransformerConfig(
+        encoder_layers=6,
+        decoder_layers=2,
+        width=256,
+        heads=8,
+        feed_forward=1536,
+        norm_position="post",
+        positions="tensor2tensor",
+        decoder="ssru",
+        decoder_start="zeros",
+    ),
 }
-"""`base` and `big` have the paper's sizes (table 3); `tiny` is Wu et al. 2021's for Multi30k."""
+"""`base` and `big` have the paper's sizes (table 3); `tiny` is Wu et al. 2021's for Multi30k. `student` is the form of Kim et al. 2019 in
+the size of Firefox's smallest models, which `vitrail export --to bergamot` takes."""
