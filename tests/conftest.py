@@ -2,6 +2,10 @@
 
 import os
 import signal
+from collections import defaultdict
+from zlib import crc32
+
+import pytest
 
 # In the background of a script SIGINT is ignored, and so it would be in every program that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -17,3 +21,19 @@ install_import_hook(["vitrail.nn", "vitrail.models", "vitrail.decode", "vitrail.
 # The same examples every time: a check that passes on one day does not fail on another without a change. No deadline: machines are shared.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test with many variants and `@pytest.mark.sampled(count)`, all but `count` are slow.
+
+    Each test draws its own, always the same, so that together they meet every variant.
+    """
+    variants = defaultdict[str, list[pytest.Item]](list)
+    for item in items:
+        variants[item.nodeid.partition("[")[0]].append(item)
+    for found in variants.values():
+        sampled = found[0].get_closest_marker("sampled")
+        drawn = sorted(found, key=lambda item: crc32(item.nodeid.encode()))
+        for item in [] if sampled is None else drawn[sampled.args[0] :]:
+            item.add_marker(pytest.mark.slow)

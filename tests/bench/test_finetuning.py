@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "train"))
 
 from training_runs import run, tiny, write_text
 
+from vitrail.commands.inspecting.experiment import Tuning
 from vitrail.config import parse_override
 from vitrail.errors import UsageError
 from vitrail.experiments.finetuning.study import (
@@ -20,6 +21,7 @@ from vitrail.experiments.finetuning.study import (
     WAYS,
     TuningPlan,
     own_test_of,
+    own_text_of,
     run_tuning_experiment,
     settings_of,
 )
@@ -36,9 +38,9 @@ def test_each_way_asks_for_what_it_is_called(tmp_path: Path) -> None:
     told = {way: {".".join(one.path): one.value for one in settings_of(asked, way)} for way in WAYS}
     assert "from" not in told[SCRATCH] and all(told[way]["from"] == str(tmp_path / "old") for way in WAYS if way != SCRATCH)
     assert told["L2 to the old weights"]["optimizer.l2_start"] == 0.5 and told["LoRA"]["lora.rank"] == 3
-    new, old = told[MIXED]["data"]["corpora"]
-    assert 30 * new.get("weight", 1.0) == pytest.approx(200 * old["weight"]) and old["holdout"] is False, "halves of both"
-    assert len(told[PLAIN]["data"]["corpora"]) == 1
+    assert told[MIXED]["data"]["old"] == [dict(asked.old)] and told[MIXED]["data"]["old_part"] == 0.5
+    assert told[PLAIN]["data"]["old"] is False and all(told[way]["train.old_share"] == 0 for way in WAYS if way != SCRATCH)
+    assert "old" not in told[SCRATCH]["data"] and all(len(one["data"]["corpora"]) == 1 for one in told.values())
 
 
 def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
@@ -48,6 +50,11 @@ def test_what_cannot_be_trained_is_refused(tmp_path: Path) -> None:
         plan(tmp_path, tmp_path, old_part=1.0)
     with pytest.raises(UsageError, match="no test set of its own"):
         own_test_of(tmp_path)
+    with pytest.raises(UsageError, match="no text of its own"):
+        own_text_of(tmp_path)
+    with pytest.raises(UsageError, match="--way magic"):
+        Tuning(ways=["plain", "magic"]).chosen()
+    assert Tuning(ways=["mixed"]).chosen() == (MIXED,) and Tuning().chosen() == WAYS
 
 
 @pytest.mark.slow

@@ -11,13 +11,15 @@ import torch
 
 pytest.importorskip("numba")
 
-from vitrail.bench.translating import compare, latency
+from vitrail.bench.translating import compare, latency, untrained
 from vitrail.bench.translating.carried import carry, obstacle
 from vitrail.bench.translating.systems import System, Timed, list_systems, running
 from vitrail.bench.translating.tuning import Wanted, at_their_best, choose_settings
 from vitrail.bench.translating.workers import ctranslate2_peer, huggingface_peer
 from vitrail.bench.translating.workers.serve import Carried, read_carried
 from vitrail.data.vocabularies.subwords import EOS, SOS, Vocabularies, WordVocabulary, train_sentencepiece
+from vitrail.decode.search_config import SearchConfig
+from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError, VitrailError
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
@@ -85,6 +87,20 @@ def _carried(tmp_path: Path, norm_position: str, **changes: Any) -> tuple[Loaded
         hidden = loaded.model.decode(torch.tensor([[SOS, *target]]), loaded.model.encode(torch.tensor([[*source, EOS]])))
         found = loaded.model.read_out(hidden)[0].log_softmax(1).gather(1, torch.tensor([[*target, EOS]]).t()).flatten()
     return loaded, carried, found.tolist(), (source, target)
+
+
+def test_a_model_that_nobody_trained_gives_translations_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(untrained.PRESETS, "small", TransformerConfig.model_validate(SMALL))
+    with pytest.raises(UsageError, match="model none: no such folder, and no preset"), untrained.untrained_model("none", TEXTS):
+        pass
+    with untrained.untrained_model("small", TEXTS, vocabulary=500) as folder:
+        translator = Translator.load(folder, engine="torch")
+        assert translator.vocabularies.target.size == 500
+        expected = translator.translate(TEXTS, search=SearchConfig(beams=1, min_length=7, max_length=7, repeat_ngram=0))
+        assert {len(one.token_log_probabilities) for one in expected} == {7}
+        with at_their_best(Wanted(folder, [1], 1, only=["torch"], tokens=7), TEXTS, say=lambda _: None) as best:
+            assert best.systems["torch fp32"].translate(TEXTS, 1).translations == [one.text for one in expected]
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("norm_position", ["pre", "post"])

@@ -22,6 +22,8 @@ from vitrail.train.loop import Learner, accumulate_gradients
 from vitrail.train.optim import Optimizer
 from vitrail.train.run_config import RunConfig
 
+pytestmark = pytest.mark.sampled(8)
+
 INDEPENDENT = {name: kind for name, kind in KINDS.items() if not kind.batch_statistics}
 SENTENCES = 8
 # It takes three seconds of an idle machine; the rest is for one that is very busy.

@@ -26,6 +26,8 @@ from vitrail.train.loop import Learner, accumulate_gradients
 from vitrail.train.optim import Optimizer
 from vitrail.train.run_config import RunConfig
 
+pytestmark = pytest.mark.sampled(6)
+
 LETTERS = list("abcdefghij")
 
 

@@ -23,6 +23,8 @@ from vitrail.models.transfer import take_vectors
 from vitrail.nn.probe import Probe
 from vitrail.vectors import WordVectors
 
+pytestmark = pytest.mark.sampled(6)
+
 LETTERS = CharacterVocabulary(list("abcdefghijklmnop"))
 JOINT = Vocabularies(LETTERS, LETTERS, joint=True)
 LABELS = Vocabularies(LETTERS, LabelVocabulary(["yes", "no", "perhaps"], separator=""), joint=False)

@@ -15,7 +15,7 @@ from vitrail.decode.translate import Translator
 from vitrail.models.base import unique_tensors
 from vitrail.models.model_folder import load_model, save_model
 
-pytestmark = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+pytestmark = [pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys()), pytest.mark.sampled(10)]
 
 
 def test_a_later_target_token_changes_no_earlier_loss(kind: Kind) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vitrail.data import boundaries
 from vitrail.data.boundaries import count_sentences, split_sentences
 
 NTREX = Path(os.environ.get("VITRAIL_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")) / "ntrex"
@@ -26,6 +27,14 @@ def test_parts_give_the_text_back_and_each_says_something(text: str) -> None:
     assert all(sign.isspace() or category(sign) == "Cf" for part in parts for sign in part.separator)
     assert len(parts) == 1 or all(any(map(str.isalnum, part.text)) for part in parts)
     assert count_sentences(text) == len(parts)
+
+
+@given(st.text(alphabet="ab A.!?;:\n\t\x1c\"')]1"))
+@settings(deadline=None)
+def test_no_end_in_ascii_is_passed_over(text: str) -> None:
+    """What is looked for first in ASCII is in every end."""
+    found = boundaries._END.search(text)  # pyright: ignore[reportPrivateUsage]
+    assert found is None or boundaries._ASCII_END.search(text)  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(

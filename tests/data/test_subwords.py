@@ -33,6 +33,24 @@ VERBS = ("paints", "crosses", "répare", "traverse", "carries", "apporte", "reme
 CORPUS = [f"the {a} {v} the {b}, number {i} !" for i, (a, v, b) in enumerate((a, v, b) for a in NOUNS for v in VERBS for b in NOUNS)]
 BPE = train_sentencepiece(CORPUS, size=400)
 UNIGRAM = train_sentencepiece(CORPUS, size=330, kind="unigram")
+
+
+def _across_words() -> SentencePieceSubwords:
+    """BPE with pieces of several words."""
+    model = io.BytesIO()
+    options = {"model_type": "bpe", "vocab_size": 400, "byte_fallback": True, "normalization_rule_name": "identity"}
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS),
+        model_writer=model,
+        split_by_whitespace=False,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **{"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, **options},
+    )
+    return SentencePieceSubwords.from_bytes(model.getvalue(), origin="memory")
+
+
+ACROSS_WORDS = _across_words()
 SPECIAL_TEXTS = (
     "<s>",
     "</s>",
@@ -116,6 +134,18 @@ def test_text_that_looks_special_can_be_learned_from() -> None:
 def test_encoding_in_threads_changes_nothing() -> None:
     for subwords in (BPE, UNIGRAM):
         assert [ids.tolist() for ids in subwords.encode_arrays(CORPUS, threads=3)] == subwords.encode_batch(CORPUS)
+
+
+@settings(deadline=None)
+@given(st.lists(any_text | near_text | st.sampled_from(CORPUS), max_size=6))
+def test_words_one_by_one_are_sentencepiece(texts: list[str]) -> None:
+    """`encode_arrays` gives whole texts to SentencePiece."""
+    for subwords in (BPE, UNIGRAM, ACROSS_WORDS):
+        assert [ids.tolist() for ids in subwords.encode_arrays(texts, threads=1)] == subwords.encode_batch(texts)
+
+
+def test_pieces_across_words_are_found() -> None:
+    assert any("▁" in piece[1:] for piece in ACROSS_WORDS.pieces(ACROSS_WORDS.encode(CORPUS[0])))
 
 
 @settings(deadline=None)

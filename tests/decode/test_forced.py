@@ -9,6 +9,8 @@ from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import batches, distributions, forced_decode, log_p, losses, make_batch
 from vitrail.models.base import TranslationModel
 
+pytestmark = pytest.mark.sampled(9)
+
 PAIRS = [([4, 5, 6, 7, 8, 9], [5, 6]), ([7], [8, 9, 10, 11, 12]), ([9, 8, 7], [4]), ([], [6, 5]), ([6, 5, 4, 4], [])]
 SOURCES, TARGETS = [source for source, _ in PAIRS], [target for _, target in PAIRS]
 

@@ -132,6 +132,7 @@ EVERYWHERE = [(kind, script, place % 2 == 0) for place, (kind, script) in enumer
 DRAW = SearchConfig(sampling=SamplingConfig(), max_extra=16, min_length=12)
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(("kind", "script", "causal"), EVERYWHERE)
 def test_a_stop_string_cuts_the_same_text_where_it_is_first_complete(kind: str, script: str, causal: bool) -> None:
     """Without and with it the same is drawn; so the text must be the one without it up to there, wherever the tokens part it."""
@@ -253,6 +254,7 @@ def plain_greedy(model: LanguageModel, ids: Sequence[int], *, most: int, ngram: 
     return tokens[begin:]
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("ngram", [1, 2, 3])
 def test_no_sequence_is_written_twice_and_those_of_the_prompt_count(kind: str, ngram: int) -> None:

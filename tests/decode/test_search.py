@@ -293,6 +293,7 @@ def test_sampling_is_reproducible_and_independent_of_the_batch() -> None:
     assert other != together
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize(
     ("top_k", "top_p", "min_p", "temperature", "penalty"),
     [

@@ -177,6 +177,7 @@ def nats(model: TranslationModel, batch: Batch) -> Tensor:
     return found
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("model", "place"),
     [

@@ -201,14 +201,17 @@ def test_paired_tests_find_what_there_is(climbed: tuple[Path, Ladder], gain: flo
         (("--text", "TEXT", "--set", "model.encoder_layers=2"), "model.encoder_layers"),
         (("--text", "nowhere.txt"), "nowhere.txt"),
         (("--text", "TEXT", "--set", "data.holdout.dev_lines=0"), "--dev FILE"),
-        (("RUN", "RUN2", "--phrasebook"), "--phrasebook with language models"),
-        (("RUN", "RUN2", "--test-source", "TEXT", "--test-target", "TEXT"), "--test-source"),
+        pytest.param(("RUN", "RUN2", "--phrasebook"), "--phrasebook with language models", marks=pytest.mark.slow),
+        pytest.param(("RUN", "RUN2", "--test-source", "TEXT", "--test-target", "TEXT"), "--test-source", marks=pytest.mark.slow),
     ],
 )
 def test_what_cannot_be_is_refused(
-    arguments: tuple[str, ...], told: str, text: Path, tmp_path: Path, climbed: tuple[Path, Ladder], capfd: pytest.CaptureFixture[str]
+    arguments: tuple[str, ...], told: str, text: Path, tmp_path: Path, request: pytest.FixtureRequest, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    places = {"TEXT": str(text / "text.hi"), "RUN": str(climbed[0] / "gru-lm" / "seed-1"), "RUN2": str(climbed[0] / "gpt-mini" / "seed-1")}
+    places = {"TEXT": str(text / "text.hi")}
+    if "RUN" in arguments:
+        folder = request.getfixturevalue("climbed")[0]
+        places |= {"RUN": str(folder / "gru-lm" / "seed-1"), "RUN2": str(folder / "gpt-mini" / "seed-1")}
     assert cli.run(["compare", *(places.get(part, part) for part in arguments), "-o", str(tmp_path / "new")]) in (2, 3)
     assert told in capfd.readouterr().err and not (tmp_path / "new" / "report.json").exists()
 

@@ -32,6 +32,8 @@ from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import WordPosition
 from vitrail.models.build import build_model
 
+pytestmark = pytest.mark.sampled(6)
+
 ALIGNED = ("pre-layer-sinusoidal", "gru-bahdanau", "lstm-luong-general")
 PAIRS = [([4, 5, 6, 7, 8, 9], [5, 6]), ([7], [8, 9, 10, 11, 12]), ([9, 8, 7], [4]), ([], [6, 5]), ([6, 5, 4, 4], [])]
 

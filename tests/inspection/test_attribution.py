@@ -25,6 +25,8 @@ from vitrail.inspection.causes.attribution import (
 from vitrail.models.base import TranslationModel
 from vitrail.models.build import build_model
 
+pytestmark = pytest.mark.sampled(7)
+
 every_kind = pytest.mark.parametrize("name", TRANSLATING)
 every_attention = pytest.mark.parametrize("name", ATTENTIVE)
 

@@ -16,6 +16,8 @@ from vitrail.errors import ModelError
 from vitrail.inspection.collect import COLUMNS, collect
 from vitrail.nn.probe import Probe
 
+pytestmark = pytest.mark.sampled(8)
+
 Numbers = npt.NDArray[np.float64]
 every_kind = pytest.mark.parametrize("name", TRANSLATING)
 every_transformer = pytest.mark.parametrize("name", TRANSFORMERS)

@@ -16,6 +16,8 @@ from vitrail.inspection.collect import collect
 from vitrail.inspection.decoding import Decoding, Node, describe_steps, piece_of
 from vitrail.inspection.record import Inspection
 
+pytestmark = pytest.mark.sampled(7)
+
 every_kind = pytest.mark.parametrize("name", TRANSLATING)
 BEAMS = 3
 

@@ -28,6 +28,8 @@ from vitrail.train import loop
 from vitrail.train.run_config import RunConfig
 from vitrail.train.tasks.validate import DevSet
 
+pytestmark = pytest.mark.sampled(7)
+
 DEV = DevSet(["afc bd", "ab", "dd ce", "ha", "gag"], ["bead", "cafe", "aha", "ab ba", "h"])
 
 

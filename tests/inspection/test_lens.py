@@ -13,6 +13,8 @@ from vitrail.inspection.decoding import piece_of
 from vitrail.inspection.record import Inspection
 from vitrail.models.build import build_model
 
+pytestmark = pytest.mark.sampled(7)
+
 every_transformer = pytest.mark.parametrize("name", TRANSFORMERS)
 
 

@@ -19,6 +19,8 @@ from vitrail.inspection.causes.lens import apply_lens
 from vitrail.inspection.contents import BOTH_SIDES, FORMAT, make_side, schema_text
 from vitrail.inspection.record import Inspection
 
+pytestmark = pytest.mark.sampled(8)
+
 DOCS = Path(__file__).parent.parent.parent / "docs"
 every_kind = pytest.mark.parametrize("name", TRANSLATING)
 

@@ -17,12 +17,11 @@ BUILDERS = {
     "experiments/norms.py",
     "export/huggingface.py",
     *(f"export/translators/{name}.py" for name in ("ctranslate2_spec", "ctranslate2_reading", "seq2seq_layout", "seq2seq_folder")),
-    *(f"export/marian/{name}.py" for name in ("npz", "layout", "browser", "student", "rounding")),
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }
-MODELS = ("models/", "nn/", "native/transformer/", "native/recurrent/")
-"""Where architectures are made, once with torch and once in compiled code."""
+MODELS = ("models/", "nn/", "native/transformer/", "native/recurrent/", "export/onnx/", "export/marian/")
+"""Where architectures are made, with torch, in compiled code, as graphs of ONNX, and in Marian's names."""
 READERS = {"startswith", "endswith", "removeprefix", "removesuffix", "compile", "match", "fullmatch", "search", "sub", "findall"}
 SETTINGS = {"norm_position", "positions", "input_feeding", "bidirectional", "reverse_source"}
 """Of one architecture alone."""

@@ -27,3 +27,19 @@ def test_what_is_beyond_an_arena_gets_memory_of_its_own() -> None:
         large.fill(2)
         assert (small == 1).all() and (large == 2).all()
         assert [arena.address_of(array) for array in (small, large)] == [small.ctypes.data, large.ctypes.data]
+
+
+def test_arrays_of_one_batch_are_where_those_of_the_next_are_and_others_are_kept() -> None:
+    arena = Arena()
+    for _ in range(3):
+        kept, passing = list[np.ndarray](), list[np.ndarray]()
+        make = arena.begin()
+        for batch in range(4):
+            begun = arena.begin_batch()
+            kept.append(make(10, np.int64))
+            passing.append(begun(10, np.int64))
+            kept[-1].fill(batch)
+            passing[-1].fill(batch)
+            assert arena.address_of(passing[-1]) == passing[-1].ctypes.data
+        assert [array[0] for array in kept] == [0, 1, 2, 3]
+    assert len({array.ctypes.data for array in passing}) == 1

@@ -10,6 +10,7 @@ from vitrail.native.compiled import compiled
 from vitrail.native.lanes import (
     exponential,
     get,
+    join_fours,
     largest,
     load,
     power_of_two,
@@ -18,8 +19,10 @@ from vitrail.native.lanes import (
     reaches,
     registers,
     spread,
+    spread_four,
     square_root,
     store,
+    store_apart,
     total,
 )
 
@@ -107,3 +110,18 @@ def test_arrays_begin_at_a_cache_line(count: int) -> None:
 
 def test_padded_is_the_next_multiple_of_sixteen() -> None:
     assert [padded(width) for width in (1, 16, 17, 100, 300)] == [16, 16, 32, 112, 304]
+
+
+@compiled
+def _fours(a: np.ndarray, out: np.ndarray) -> None:
+    store(out, 0, spread_four(a, 3))
+    store(out, 16, join_fours(load(a, 0), load(a, 16), load(a, 32), load(a, 48)))
+    store_apart(out, 33, load(a, 0))
+
+
+def test_fours() -> None:
+    a, out = np.random.default_rng(3).normal(size=64).astype(np.float32), np.zeros(96, np.float32)
+    _fours(a, out)
+    assert (out[:16] == np.repeat(a[3:7], 4)).all()
+    np.testing.assert_allclose(out[16:32], a.reshape(4, 4, 4).sum(1).reshape(-1), rtol=1e-5, atol=1e-6)
+    assert (out[33:97:4] == a[:16]).all() and np.count_nonzero(out[32:]) == 16

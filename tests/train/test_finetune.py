@@ -1,6 +1,7 @@
 """Fine-tuning with `--from`: what it stands for, what it chooses, what is forgotten, old weights, and going on after a kill."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from vitrail.data.data_config import DataConfig
 from vitrail.data.preparing.prepare import prepare
 from vitrail.data.preparing.prepared import open_prepared
 from vitrail.data.reading.parallel_text import ParallelText
+from vitrail.data.vocabularies.taking import find_vocabularies
 from vitrail.decode.translate import Translator
 from vitrail.errors import DataError, ModelError, UsageError
 from vitrail.evaluation.tuning.gains import ScoredSet, compare_sets
@@ -25,7 +27,7 @@ from vitrail.models.model_folder import load_folder
 from vitrail.train.choosing.choose_from import mixture_of
 from vitrail.train.request import Request, plan_run, to_run_config
 from vitrail.train.resume import checkpoints
-from vitrail.train.starting.mixing import Mixed, best_mixed, mix
+from vitrail.train.starting.mixing import AUTO_SHARES, least_share, mix
 from vitrail.train.starting.warm_start import ancestors, other_languages
 
 NEW = [("the red car is slow", "la voiture rouge est lente"), ("a blue car is fast", "une voiture bleue est rapide")]
@@ -73,7 +75,28 @@ def test_architecture_vocabulary_and_the_old_dev_set_are_those_of_the_model(tmp_
     assert [text.label for text in config.pairs.further_dev] == ["old"]
     usual = plan_run(Request(overrides=(Override(("data", "corpora"), [write_new(tmp_path / "text")]),)), tmp_path / "other", gpu=False)
     assert config.optimizer.learning_rate < to_run_config(usual.table).optimizer.learning_rate
-    assert config.train.validate_start and config.train.patience > 0
+    assert config.train.validate_start and config.train.patience > 0 and config.train.select == "loss"
+    assert [(text.kind, str(text.source)) for text in config.pairs.old] == [("prepared", str(donor / "data" / "prepared.json"))]
+    assert config.train.duration.unit == "steps" and config.train.old_share == "auto"
+
+
+def test_old_text_makes_a_pass_over_the_new_longer_and_can_be_left_out(tmp_path: Path, donor: Path) -> None:
+    """Steps grow with the part of old text, counted in tokens of the model's own vocabulary; without old text a pass is an epoch."""
+
+    def choices(*settings: str) -> dict[str, Any]:
+        return {choice.name: choice for choice in plan_run(tuning(tmp_path, donor, *settings), tmp_path / "run", gpu=False).choices}
+
+    texts = Path(write_new(tmp_path / "text")["target"]).read_text().splitlines()
+    tokens = sum(len(row) + 1 for row in find_vocabularies(donor).target.encode_batch(texts))
+    half, most = choices(), choices("data.old_part=0.75")
+    for found, part in ((half, 0.5), (most, 0.75)):
+        a_pass = math.ceil(tokens / (1 - part) / 160)
+        assert found["train.duration"].value == f"{min(30, math.ceil(500 / a_pass)) * a_pass} steps"
+    assert half["data.old"].option == "--set data.old=false"
+    plain = choices("data.old=false")
+    assert plain["train.duration"].value == "30 epochs" and "data.old" not in plain
+    for settings in (("lora.rank=2",), ("data.old_dev=false",)):
+        assert "train.old_share" not in choices(*settings)
 
 
 def test_freezing_and_other_parts_beside_it(tmp_path: Path, donor: Path) -> None:
@@ -196,16 +219,25 @@ def test_old_and_new_weights_are_averaged_as_said() -> None:
     old, new = {"w": torch.tensor([0.0, 4.0]), "n": torch.tensor(3)}, {"w": torch.tensor([1.0, 0.0]), "n": torch.tensor(5)}
     mixed = mix(old, new, 0.25)
     assert torch.equal(mixed["w"], torch.tensor([0.75, 1.0])) and mixed["n"] == 5
-    found = [Mixed(0.0, {"dev_chrf": 50.0, "dev_chrf/old": 10.0}), Mixed(0.5, {"dev_chrf": 40.0, "dev_chrf/old": 30.0, "dev_bleu": 1.0})]
-    assert best_mixed(found, select="chrf").share == 0.5
-    losses = [Mixed(0.0, {"dev_loss_nats_per_token": 2.0}), Mixed(0.5, {"dev_loss_nats_per_token": 2.0})]
-    assert best_mixed(losses, select="loss").share == 0.0
+
+
+@pytest.mark.parametrize(("lost", "share"), [(0.0, 0.8), (5.0, 0.6), (8.5, 0.2), (20.0, 0.0)])
+def test_the_least_share_that_keeps_the_old_text_is_taken(lost: float, share: float) -> None:
+    """A model that gets a point of chrF for each tenth of the old weights on the old text, and loses one on the new."""
+
+    def validate(weights: dict[str, torch.Tensor]) -> dict[str, float]:
+        new = float(weights["w"])
+        return {"dev_chrf": 40 + 10 * new, "dev_chrf/old": 60 - 10 * new, "dev_loss_nats_per_token/old": 1.0}
+
+    found = least_share({"w": torch.tensor(0.0)}, {"w": torch.tensor(1.0)}, validate, lost=lost)
+    assert [one.share for one in found] == list(AUTO_SHARES[: AUTO_SHARES.index(share) + 1])
+    assert found[-1].values["dev_chrf/old"] == pytest.approx(50 + 10 * share)
 
 
 @pytest.mark.slow
 def test_the_end_of_a_training_is_averaged_with_its_start_once(tmp_path: Path, donor: Path) -> None:
     settings = ("train.duration=4 steps", "train.validate_every=2 steps", "optimizer.learning_rate=0.01", "train.validate_start=false")
-    api.run_training(tuning(tmp_path, donor, *settings), tmp_path / "plain", say=lambda _: None)
+    api.run_training(tuning(tmp_path, donor, *settings, "train.old_share=0"), tmp_path / "plain", say=lambda _: None)
     mixing = tuning(tmp_path, donor, *settings, "train.old_share=0.25")
     api.run_training(mixing, tmp_path / "mixed", say=lambda _: None)
     found = load_folder(tmp_path / "mixed")

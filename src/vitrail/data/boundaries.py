@@ -42,8 +42,9 @@ _END = re.compile(
     r"|(?<=[\u0370-\u03ff\u1f00-\u1fff])[;\u037e]\s+(?=[«\"“]?[\u0386-\u03ab\u1f08-\u1fec])"
     r"|(?<=[\u0561-\u0587]):\s+(?=[«\"“]?[\u0531-\u0556])",
 )
-# Every end begins with one of these: looking for them first takes a tenth of the time.
+# Every end begins with one of these: looking for them first takes a tenth of the time. In ASCII, every end has the second.
 _MARK = re.compile(rf"[{_ALWAYS}{_BEFORE_SPACE}፡།;:\u037e]")
+_ASCII_END = re.compile(r"[.!?][\"')\]]*\s")
 _FIRST = re.compile(rf"[{_OPENING}\s{_UNSEEN}]*(.?)", re.DOTALL)
 _AFTER_QUOTE = re.compile(rf"[」』][\u3040-\u309f]|[^」』][^{_OPENING}]")
 _LOOKED_BACK = 40
@@ -73,7 +74,7 @@ def split_sentences(text: str) -> list[TextPart]:
     """
     parts: list[TextPart] = []
     start, lowercased = 0, text.islower() and text[:1].isalpha()
-    mark = _MARK.search(text)
+    mark = _MARK.search(text) if not text.isascii() or _ASCII_END.search(text) else None
     for end in () if mark is None else _END.finditer(text, mark.start()):
         upto = end.start() + len(end.group().rstrip(_BLANKS))
         if _is_end(text, start, upto, end.end(), lowercased=lowercased):

@@ -20,6 +20,8 @@ from vitrail.languages import find_language, language_of_file, same_language
 
 OLD = "old"
 """The name of the old model's dev text."""
+OLD_TEXT = "old text"
+"""The name of old text that has none."""
 
 
 class DataConfig(Config):
@@ -49,6 +51,10 @@ class DataConfig(Config):
     """How text becomes ids."""
     max_length: int = Field(default=256, ge=1)
     """Subword tokens on either side; longer pairs are left out of training, and counted."""
+    old: tuple[ParallelText, ...] = ()
+    """Text of the kind that the model knows already, which is mixed in so that less is forgotten. Nothing is held out from it."""
+    old_part: float = Field(default=0.5, gt=0, lt=1)
+    """How much of the training text is old, in target tokens; `weight` compares old texts with each other."""
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Mixing of several corpora: 1 draws in proportion to size times weight; a higher value draws small ones more often."""
 
@@ -56,6 +62,11 @@ class DataConfig(Config):
     @classmethod
     def _none(cls, text: Any) -> Any:
         return None if text is False else text
+
+    @field_validator("old", mode="before")
+    @classmethod
+    def _nothing(cls, texts: Any) -> Any:
+        return () if texts is False else texts
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> "DataConfig":
@@ -79,9 +90,15 @@ class DataConfig(Config):
         target = self.target_language or next((pair[1] for pair in found if pair[1]), "")
         return source, target
 
+    @property
+    def training_text(self) -> tuple[ParallelText, ...]:
+        """Every text to train on: the corpora, then the old text."""
+        return (*self.corpora, *(text.model_copy(update={"name": text.name or OLD_TEXT, "holdout": False}) for text in self.old))
+
     def texts(self) -> list[tuple[str, ParallelText]]:
-        """All input texts with their names in the configuration."""
+        """All input texts with their names in the configuration; first every text to train on, in its order."""
         named = [(f"data.corpora.{place}", corpus) for place, corpus in enumerate(self.corpora)]
+        named += [(f"data.old.{place}", text) for place, text in enumerate(self.old)]
         single = (("dev", self.dev), ("test", self.test), ("old_dev", self.old_dev))
         named += [(f"data.{name}", text) for name, text in single if text is not None]
         return named + [(f"data.more_dev.{place}", text) for place, text in enumerate(self.more_dev)]
@@ -104,7 +121,9 @@ class DataConfig(Config):
         table["corpora"] = several("corpora", self.corpora)
         for name, text in (("dev", self.dev), ("test", self.test)):
             table[name] = None if text is None else _text_fingerprint(text, f"data.{name}", kept)
-        del table["more_dev"], table["old_dev"]
+        del table["more_dev"], table["old_dev"], table["old"], table["old_part"]
+        if self.old:
+            table |= {"old": several("old", self.old), "old_part": self.old_part}
         if self.old_dev is not None:
             table["old_dev"] = _text_fingerprint(self.old_dev, "data.old_dev", kept)
         if self.more_dev:
@@ -168,4 +187,5 @@ def _text_fingerprint(text: ParallelText, name: str, kept: Mapping[str, Any]) ->
     told |= {"delimiter": text.delimiter} if text.delimiter else {}
     told |= {} if text.holdout else {"holdout": False}
     told |= {"tag": text.tag} if text.tag else {}
+    told |= {"most": text.most} if text.most else {}
     return hashes | {"format": text.kind, "languages": languages, "weight": text.weight} | told

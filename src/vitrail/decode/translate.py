@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, overload
 from vitrail import renamed
 from vitrail.data.cleaning.normalise import AS_TEXT, Normalisation
 from vitrail.data.vocabularies.subwords import Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe, renumbered
+from vitrail.decode.engines.engine import Engine, Observe, StopSignal, renumbered
 from vitrail.decode.engines.table import engine_named, make_engine, suitable
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
 from vitrail.decode.search.query import Hypothesis
@@ -180,7 +180,7 @@ class Translator:
         other work, the next portion is read and cut, and searched, while this one is joined and used.
         """
         search = self.search if search is None else search
-        wanted = self._constraints(constraints)
+        wanted, stop = self._constraints(constraints), StopSignal()
 
         def cut() -> Iterator[CutPortion]:
             first = 0
@@ -190,9 +190,9 @@ class Translator:
 
         def find(portions: Iterator[CutPortion]) -> Iterator[FoundPortion]:
             for portion in portions:
-                yield self._find(portion, wanted, search)
+                yield self._find(portion, wanted, search, stop)
 
-        found = ahead(find(ahead(cut()))) if self.engine.works_beside else find(cut())
+        found = ahead(find(ahead(cut())), on_close=stop.set) if self.engine.works_beside else find(cut())
         for portion in found:
             yield from self._join(portion, search)
 
@@ -218,9 +218,9 @@ class Translator:
         jobs: list[PartJob] = []
         return CutPortion([self._cutter.cut(text, wanted, search, jobs, place=first + number) for number, text in enumerate(texts)], jobs)
 
-    def _find(self, portion: CutPortion, wanted: Constraints, search: SearchConfig) -> FoundPortion:
+    def _find(self, portion: CutPortion, wanted: Constraints, search: SearchConfig, stop: StopSignal | None = None) -> FoundPortion:
         texts, jobs = portion
-        results = self._search(jobs, search)
+        results = self._search(jobs, search, stop=stop)
         for text in texts if wanted.forced else ():
             numbers = [number for number in text.jobs if number is not None]
             if len(numbers) > 1:
@@ -235,9 +235,12 @@ class Translator:
     def _constraints(self, constraints: TextConstraints | None) -> Constraints:
         return UNCONSTRAINED if constraints is None else to_constraints(constraints, self.vocabularies.target, joins=self._joins)
 
-    def _search(self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None) -> list[list[Hypothesis]]:
+    def _search(
+        self, jobs: Sequence[PartJob], search: SearchConfig, observe: Observe | None = None, stop: StopSignal | None = None
+    ) -> list[list[Hypothesis]]:
         """The n-best list of each job; `observe` gets every step; sentences are numbered as jobs."""
-        return self.engine.search([job.tokens for job in jobs], [job.query for job in jobs], config=search, observe=observe)
+        sources, queries = [job.tokens for job in jobs], [job.query for job in jobs]
+        return self.engine.search(sources, queries, config=search, observe=observe, stop=stop)
 
     def _force(
         self, wanted: Constraints, numbers: Sequence[int], jobs: list[PartJob], results: list[list[Hypothesis]], search: SearchConfig

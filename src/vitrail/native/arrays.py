@@ -34,35 +34,26 @@ def address_of(array: npt.NDArray[Any]) -> int:
     return ctypes.addressof(_NOTHING.from_buffer(cast(Any, array)))
 
 
-class Arena:
-    """Memory for one batch after the other: its arrays are parts of one room, so that the system need not hand out and clear pages anew.
+class _Room:
+    """Memory whose parts are arrays. Args: made: each array that was made and where it begins, by its id."""
 
-    For one thread at a time. Args: most_bytes: of the room; what is beyond gets memory of its own.
-    """
-
-    def __init__(self, most_bytes: int = 1 << 28) -> None:
-        self._most, self._used = most_bytes, 0
+    def __init__(self, most_bytes: int, made: dict[int, tuple[npt.NDArray[Any], int]]) -> None:
+        self._most, self._used, self._made = most_bytes, 0, made
         self._resize(0)
 
     def _resize(self, size: int) -> None:
         self._size, room = size, aligned(np.empty(size, np.uint8))
-        self._begin, self._made = address_of(room), dict[int, tuple[npt.NDArray[Any], int]]()
+        self._begin = address_of(room)
         self._views: dict[Any, npt.NDArray[Any]] = {kind: room.view(kind) for kind in _KINDS}
 
-    def begin(self) -> Allocate:
-        """For the arrays of a new batch, those of the one before are void."""
+    def begin(self) -> None:
+        """Arrays made so far are void. A room that was too small is a larger one from now on."""
         if self._size < min(self._used, self._most):
             self._resize(padded(min(2 * self._used, self._most), LINE_BYTES))
         self._used = 0
-        self._made.clear()
-        return self._make
 
-    def address_of(self, array: npt.NDArray[Any]) -> int:
-        """Where an array begins: known of those that it made."""
-        known = self._made.get(id(array))
-        return address_of(array) if known is None else known[1]
-
-    def _make(self, count: int, kind: Any) -> Any:
+    def make(self, count: int, kind: Any) -> Any:
+        """See `Allocate`. What is beyond the room gets memory of its own."""
         view = self._views[kind]
         begin, item = self._used, view.itemsize
         self._used += -(-item * count // LINE_BYTES) * LINE_BYTES
@@ -71,6 +62,33 @@ class Arena:
         made = view[begin // item : begin // item + count]
         self._made[id(made)] = made, self._begin + begin
         return made
+
+
+class Arena:
+    """Memory for the arrays of some batches after those of others, so that the system need not hand out and clear pages anew.
+
+    For one thread at a time. Args: most_bytes: of each of its two rooms.
+    """
+
+    def __init__(self, most_bytes: int = 1 << 28) -> None:
+        self._made: dict[int, tuple[npt.NDArray[Any], int]] = {}
+        self._kept, self._passing = _Room(most_bytes, self._made), _Room(most_bytes, self._made)
+
+    def begin(self) -> Allocate:
+        """For arrays that are kept while several batches are computed. All arrays made so far are void."""
+        self._kept.begin()
+        self._made.clear()
+        return self._kept.make
+
+    def begin_batch(self) -> Allocate:
+        """For arrays that are needed while one batch is computed: they are where those of the batch before are."""
+        self._passing.begin()
+        return self._passing.make
+
+    def address_of(self, array: npt.NDArray[Any]) -> int:
+        """Where an array begins: known of those that it made."""
+        known = self._made.get(id(array))
+        return address_of(array) if known is None else known[1]
 
 
 def aligned_zeros(count: int) -> Floats:

@@ -144,7 +144,8 @@ def _type_of(hint: Any) -> Any:
     parts = get_args(hint)
     if get_origin(hint) is tuple:
         return types.BaseTuple.from_types([_type_of(part) for part in parts])
-    return types.Array(_numba().from_dtype(np.dtype(get_args(parts[1])[0])), 1, "C")
+    (number,) = get_args(parts[-1]) or parts  # NDArray[number] is ndarray[..., dtype[number]] before NumPy 2.5, and stays itself since then
+    return types.Array(_numba().from_dtype(np.dtype(number)), 1, "C")
 
 
 def program_of(module: str) -> str:

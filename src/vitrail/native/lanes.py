@@ -129,16 +129,44 @@ def store(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
 
 @_inlined
 def store_apart(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
-    """array[index], array[index + 16], ... array[index + 240] = value: a column of rows of 16."""
+    """array[index], array[index + 4], ... array[index + 60] = value."""
 
     def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
         for i in range(COUNT):
-            place = builder.add(args[1], ir.Constant(args[1].type, COUNT * i))
+            place = builder.add(args[1], ir.Constant(args[1].type, 4 * i))
             number = builder.extract_element(args[2], ir.Constant(_I32, i))
             builder.store(number, _address(context, builder, array, args[0], place, _F32), align=_ALIGNED)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), code
+
+
+@_inlined
+def spread_four(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index] 4 times, then each of the next three 4 times."""
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        four = builder.load(_address(context, builder, array, args[0], args[1], ir.VectorType(_F32, 4)), align=_ALIGNED)
+        return _pick(builder, four, [i // 4 for i in range(COUNT)])
+
+    return lanes(array, types.intp), code
+
+
+@_inlined
+def join_fours(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Numbers 0 to 3 are sums of a[0::4], a[1::4], a[2::4] and a[3::4], numbers 4 to 7 those of b, and so on."""
+    fours = [list(range(first, first + 4)) for first in range(0, 2 * COUNT, 4)]
+    even, odd = ([number for four in fours[first::2] for number in four] for first in (0, 1))
+
+    def half(builder: Any, x: Any, y: Any) -> Any:
+        """Of each two neighbouring fours of x, then of y, the sum."""
+        parts = (builder.shuffle_vector(x, y, ir.Constant(_INTEGERS, numbers)) for numbers in (even, odd))
+        return builder.fadd(*parts, flags=_FAST)
+
+    def code(context: Any, builder: Any, kind: Any, args: Any) -> Any:
+        return half(builder, half(builder, *args[:2]), half(builder, *args[2:]))
+
+    return lanes(lanes, lanes, lanes, lanes), code
 
 
 @_inlined

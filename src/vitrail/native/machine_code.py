@@ -74,13 +74,14 @@ class Entry:
 
     def bound(self, argument: Sequence[Any], address: Address = address_of) -> Callable[[], int]:
         """The same for several calls with one argument, whose arrays may change and must live as long as the calls."""
-        words = list[int]()
+        table = array("q")
         for layout, part in zip(self._layout, argument, strict=True):
             if isinstance(part, array):
-                words += part
+                table += part
             else:
+                words = list[int]()
                 add_words(words, [layout], (part,), address)
-        table = array("q", words)
+                table.extend(words)
 
         def call() -> int:
             result, error = ctypes.c_int64(), ctypes.c_void_p()
@@ -97,12 +98,12 @@ def add_words(words: list[int], layout: list[Any], values: Sequence[Any], addres
     Args: layout: as `with_types` gives it.
     """
     for kind, value in zip(layout, values, strict=True):
-        if isinstance(kind, list):
-            add_words(words, kind, value, address)
-        elif isinstance(kind, np.dtype):
+        if isinstance(kind, np.dtype):
             assert value.dtype == kind, f"an array of {value.dtype.str} in place of {kind.str}"
-            words.append(address(value))
-            words.append(len(value))
+            length = len(value)
+            words += (address(value), length) if length else (0, 0)
+        elif isinstance(kind, list):
+            add_words(words, kind, value, address)
         elif kind == INT:
             words.append(index(value))
         else:

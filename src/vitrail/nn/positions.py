@@ -7,14 +7,18 @@ from torch import Tensor, nn
 from vitrail.errors import UsageError
 
 
+def frequencies(width: int, *, steps: int | None = None) -> Float[Tensor, " E"]:
+    """1 / 10000^(i/N) for i < D/2: the angle from one position to the next, in radians; N is D/2 unless `steps` says it."""
+    return torch.exp(torch.arange(width // 2) * (-torch.log(torch.tensor(10000.0)) / (steps or width // 2)))
+
+
 def sinusoids(length: int, width: int, *, steps: int | None = None) -> Float[Tensor, "T D"]:
-    """The fixed table P[t, i] = sin(t / 10000^(i/N)) for i < D/2, then the cosines of the same angles; N is D/2 unless `steps` says it.
+    """The fixed table P[t, i] = sin(t / 10000^(i/N)) for i < D/2, then the cosines of the same angles; see `frequencies`.
 
     Source: Vaswani et al. 2017, section 3.5. Differs from it: sine half then cosine half (as Tensor2Tensor and Hugging Face Marian
     do) instead of interleaved, a fixed permutation of the columns. Tensor2Tensor, Marian and fairseq have N = D/2 - 1.
     """
-    frequencies = torch.exp(torch.arange(width // 2) * (-torch.log(torch.tensor(10000.0)) / (steps or width // 2)))
-    angles = torch.arange(length)[:, None] * frequencies
+    angles = torch.arange(length)[:, None] * frequencies(width, steps=steps)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 

@@ -20,8 +20,8 @@ from vitrail.data.text_config import TextConfig
 from vitrail.errors import UsageError
 from vitrail.files import make_folder, seal, unseal, write_file
 from vitrail.runtime.cores import usable_cores
-from vitrail.train.choosing.choose import PRESET, Choice, choose, gather_facts, still_automatic, to_table
-from vitrail.train.choosing.choose_from import FREEZE, FROM, Pass, choose_from, mixture_of, require_donor, written_out
+from vitrail.train.choosing.choose import PRESET, TOKENS_PER_WORD, Choice, choose, gather_facts, still_automatic, to_table
+from vitrail.train.choosing.choose_from import FREEZE, FROM, Pass, choose_from, mixture_of, require_donor, tokens_a_pair, written_out
 from vitrail.train.choosing.choose_init import choose_for_donors
 from vitrail.train.choosing.choose_labels import choose_for_labels, gather_label_facts
 from vitrail.train.choosing.choose_text import choose_for_text, gather_text_facts
@@ -116,25 +116,27 @@ def _choose(asked: dict[str, Any], *, gpu: bool) -> list[Choice]:
     if FROM in asked:
         require_donor(asked, data=text.kind)
     donors = choose_for_donors(asked, data=text.kind)
-    preset, a_pass = preset or donors.preset, 1.0
+    preset, a_pass = preset or donors.preset, Pass(0.0, 1.0)
     match text:
         case TextConfig():
             facts = gather_text_facts(text.text)
-            chosen, words = choose_for_text(facts, preset=preset, asked=asked), facts.words
+            chosen, a_pass = choose_for_text(facts, preset=preset, asked=asked), Pass(facts.words * TOKENS_PER_WORD, 1.0)
         case LabelsConfig():
             facts = gather_label_facts(text.examples)
-            chosen, words = choose_for_labels(facts, preset=preset, asked=asked), facts.examples * facts.words
+            chosen = choose_for_labels(facts, preset=preset, asked=asked)
+            a_pass = Pass(facts.examples * facts.words * TOKENS_PER_WORD, 1.0)
         case DataConfig():
             facts = gather_facts(text.corpora, cores=usable_cores(), gpu=gpu)
             if FROM in asked:
                 mixture = mixture_of([(corpus.count(), corpus.weight) for corpus in text.corpora], temperature=text.temperature)
-                facts, a_pass = facts._replace(pairs=mixture.pairs), mixture.epochs
-            chosen, words = choose(facts, preset=preset, asked=asked), facts.pairs * facts.mean_target_words
+                facts = facts._replace(pairs=mixture.pairs)
+                a_pass = Pass(mixture.pairs * tokens_a_pair(asked, text.corpora), mixture.epochs, mixture.pairs)
+            chosen = choose(facts, preset=preset, asked=asked)
     if donors.any_preset:
         usual = next(choice.value for choice in chosen if choice.name == PRESET)
         donors = choose_for_donors({**asked, PRESET: usual}, data=text.kind)
     chosen = donors.over(chosen, asked)
-    return choose_from(asked, chosen, data=text.kind, a_pass=Pass(words, a_pass)) if FROM in asked else chosen
+    return choose_from(asked, chosen, data=text.kind, a_pass=a_pass) if FROM in asked else chosen
 
 
 def _own_table(folder: Path, *, recipe: str) -> dict[str, Any]:

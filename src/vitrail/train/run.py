@@ -51,7 +51,7 @@ from vitrail.train.resume.changes import (
 from vitrail.train.run_config import RunConfig
 from vitrail.train.run_folder import CONFIG, kept_fingerprint, require_own_run
 from vitrail.train.starting.init_config import with_full_folders
-from vitrail.train.starting.mixing import begins_at, best_mixed, mix, shares_of, try_shares
+from vitrail.train.starting.mixing import Mixed, begins_at, least_share, mix
 from vitrail.train.starting.warm_start import (
     Taken,
     as_trained,
@@ -595,11 +595,15 @@ class _Run:
             return
         new = unique_tensors(loaded.model)
         with self.stop.at_once(stopping_place(self.progress, saved=True)):
-            found = try_shares(self.start, new, shares_of(asked), self._dev_figures)
+            if asked == "auto":
+                found = least_share(self.start, new, self._dev_figures, lost=self.config.train.old_lost)
+            else:
+                found = [Mixed(asked, self._dev_figures(mix(self.start, new, asked)))]
         for share, values in found:
             self._observe(Event("mixed", self.progress.step, {OLD_SHARE: share, **values}))
-        best = best_mixed(found, select=self.select) if len(found) > 1 else found[0]
-        chosen = f" of {len(found)} shares, by the mean of the dev sets" if len(found) > 1 else ""
+        best = found[-1]
+        lost = f"{self.config.train.old_lost:g} chrF on the old dev text"
+        chosen = f": the least with which it loses at most {lost}, or the most of {len(found)} that were tried" if asked == "auto" else ""
         option = f"[--set train.old_share={best.share:g}]"
         self.say(f"the model is {best.share:.0%} old weights and {1 - best.share:.0%} new ones{chosen}  {option}")
         self._save_model(mix(self.start, new, best.share), best.values, step=int(loaded.facts["step"]), more={OLD_SHARE: best.share})

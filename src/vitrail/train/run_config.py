@@ -38,7 +38,10 @@ class TrainConfig(Config):
     """Which checkpoints the mean is taken of."""
     old_share: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = 0.0
     """Of a training that started from another model: at the end the model becomes share * old + (1 - share) * new weights, which gives back
-    some of what was forgotten. auto: of 0, 0.2 .. 0.8 the share with the best mean score over the dev sets. 0: the new weights alone."""
+    some of what was forgotten. auto: the least share with which no dev text but the first loses more than `old_lost`. 0: the
+    new weights alone."""
+    old_lost: float = Field(default=0.5, ge=0)
+    """Of `old_share = auto`: how much may be lost on the old dev text, in points of chrF."""
     validate_start: bool = False
     """Score the model before the first step, too. It stays the run's model where no later one is better on the dev set."""
     validate_every: Interval = Interval(amount=1, unit="epochs", share=0.25)
@@ -133,7 +136,7 @@ class RunConfig(Config):
                 raise UsageError(found, expected="one of the two: adapters leave old weights as they are")
         if self.train.old_share == "auto" and not (isinstance(self.data, DataConfig) and self.data.further_dev):
             raise UsageError(
-                "train.old_share = auto with one dev set: it would always choose by the new text alone",
+                "train.old_share = auto with one dev set: what the old text loses would not be seen",
                 expected="a dev set of the old text beside that of the new",
                 remedy="--dev new.tsv,name=new --dev old.tsv,name=old; or a share, such as --set train.old_share=0.3",
             )

@@ -4,7 +4,9 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Thread, active_count
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 
 from vitrail.data.vocabularies.subwords import Vocabularies, WordVocabulary
 from vitrail.decode.engines import native_engine
+from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_engine import NativeEngine
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.search.beams import Observation
@@ -19,7 +22,7 @@ from vitrail.decode.search.query import Query
 from vitrail.decode.search_config import SamplingConfig, SearchConfig, TranslateConfig
 from vitrail.decode.textual.text_constraints import TextConstraints
 from vitrail.decode.translate import Translator
-from vitrail.errors import ModelError, UsageError
+from vitrail.errors import Interrupted, ModelError, UsageError
 from vitrail.models.architectures import ModelConfig
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
@@ -124,6 +127,46 @@ def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> No
     assert auto.engine.search([(4,)], stopped, config=auto.search) == torch_only.engine.search([(4,)], stopped, config=auto.search)
     with pytest.raises(UsageError, match="engine native has no stop strings"):
         alone.engine.search([(4,)], stopped, config=alone.search)
+
+
+ENDLESS = SearchConfig(beams=2, max_ratio=0, max_extra=4_000, min_length=3_999, repeat_ngram=0)
+
+
+@pytest.mark.parametrize("kind", ["transformer", "recurrent"])
+def test_a_search_that_is_to_stop_ends_before_its_next_step(request: pytest.FixtureRequest, kind: str) -> None:
+    pytest.importorskip("numba")
+    translator = Translator.load(request.getfixturevalue(kind), engine="native", threads=1)
+    before = translator.translate(TEXTS)
+    signal, outcome = StopSignal(), list[BaseException]()
+
+    def search() -> None:
+        try:
+            longest = 100_000 if kind == "recurrent" else 20_000
+            query = Query(longest=longest, shortest=longest - 1)
+            translator.engine.search([(4,)] * 8, [query] * 8, config=ENDLESS, stop=signal)
+        except Interrupted as error:
+            outcome.append(error)
+
+    thread = Thread(target=search, daemon=True)
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+    signal.set()
+    thread.join(5)
+    assert len(outcome) == 1
+    assert translator.translate(TEXTS) == before
+
+
+def test_a_stream_that_is_closed_ends_its_search(transformer: Path) -> None:
+    pytest.importorskip("numba")
+    translator, before = Translator.load(transformer, engine="native", threads=2), active_count()
+    stream = translator.translate_portions([["a"]] + [TEXTS * 40] * 9, search=ENDLESS)
+    assert next(stream)
+    stream.close()
+    until = time.monotonic() + 10
+    while active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert active_count() == before
 
 
 @pytest.mark.parametrize("n_best", [1, 3])

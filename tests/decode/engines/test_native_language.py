@@ -170,7 +170,7 @@ def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -
     for length in (1, 70, 100):
         queries = [replace(one, prompt=(EOS, *draw.integers(4, SIZE, length - 1).tolist())) for one in random_queries(draw, search)]
         jobs = [Job(number, (), query) for number, query in enumerate(queries)]
-        GroupSearch([model], search, ConstraintTable([one.constraints for one in queries], SIZE), make).run(jobs)
+        GroupSearch([model], search, ConstraintTable([one.constraints for one in queries], SIZE), make).run([jobs])
     assert len(wholes) > 100
     for whole in wholes:
         assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all()

@@ -30,6 +30,7 @@ WELL = Environment(
     disk=5e10,
     encoding="utf-8",
     locale_encoding="UTF-8",
+    programs={"onnx": True, "ctranslate2": False},
 )
 
 
@@ -71,6 +72,11 @@ def test_what_is_wrong_is_named(changes: dict[str, object], check: str, severity
 def test_extras_say_what_they_bring() -> None:
     found = {one.check: one.found for one in judge_machine(WELL)}
     assert found["extra track"].startswith("installed") and "pip install 'vitrail[hf]'" in found["extra hf"]
+
+
+def test_exits_say_which_programs_are_there() -> None:
+    found = {one.check: one.found for one in judge_machine(WELL)}
+    assert found["exits"] == "checked here: onnx; not installed: ctranslate2: pip install ctranslate2"
 
 
 def test_requirements_are_read_from_the_packages_own_metadata() -> None:

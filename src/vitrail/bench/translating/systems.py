@@ -28,6 +28,8 @@ Axis = Sequence[Settings]
 REFERENCE = "torch fp32"
 PEERS = ("ctranslate2", "huggingface", "opennmt", "joeynmt")
 """Names of their environments: see benchmarks/environments.sh."""
+FIXED_LENGTHS = ("torch", "native", "ctranslate2")
+"""Systems whose workers take a number of tokens for every translation."""
 _MODULES = {"ctranslate2": "ctranslate2"}
 """Peers that are measured where they are installed beside Vitrail, too."""
 _KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_TOP_PAD_": str(64 << 20)}

@@ -3,10 +3,11 @@
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from vitrail.bench.translating.systems import REFERENCE, Axis, Running, Settings, System, Timed, list_systems, running
+from vitrail.bench.translating.systems import FIXED_LENGTHS, REFERENCE, Axis, Running, Settings, System, Timed, list_systems, running
 from vitrail.errors import VitrailError
 from vitrail.models.model_folder import load_model
 
@@ -26,6 +27,8 @@ class Wanted(NamedTuple):
     only: Sequence[str] = ()
     alone: bool = False
     """One sentence at a time."""
+    tokens: int = 0
+    """Of every translation; 0: as the model ends them. Peers but CTranslate2 are not measured so."""
 
 
 class Tuned(NamedTuple):
@@ -68,6 +71,10 @@ def at_their_best(wanted: Wanted, texts: Sequence[str], *, say: Callable[[str], 
     with tempfile.TemporaryDirectory(prefix="vitrail-bench-") as folder, ExitStack() as stack:
         loaded = load_model(wanted.model)
         systems, missing = list_systems(wanted.model, loaded, Path(folder), peers=wanted.peers, only=wanted.only, threads=wanted.threads)
+        if wanted.tokens:
+            fixed = [one for one in systems if one.name.split()[0] in FIXED_LENGTHS]
+            missing += [f"{one.name}: not with translations of a fixed length" for one in systems if one not in fixed]
+            systems = [replace(one, settings={**one.settings, "tokens": wanted.tokens}) for one in fixed]
         ready: dict[str, Tuned] = {}
         for system in systems:
             try:

@@ -1,6 +1,7 @@
 """vitrail bench: speed, against other toolkits and against fixed limits; and classifiers against a baseline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -101,6 +102,23 @@ class Beside:
         str, typer.Option(metavar="NAME[,NAME]", help="These systems alone, and our torch, such as native,huggingface.", show_default=False)
     ] = ""
 
+    tokens: Annotated[
+        int,
+        typer.Option(min=0, help="Every translation has so many tokens; 0: as the model ends them.", show_default="16 for a preset"),
+    ] = 0
+
+    @contextmanager
+    def measured(self, model: Path, texts: Sequence[str], *, alone: bool = False) -> "Generator[Wanted]":
+        """What is to be measured of a folder, or of a model with random weights if it is a preset's name. Raises UsageError."""
+        if model.exists():
+            yield self.wanted(model, alone=alone)
+            return
+        from vitrail.bench.translating.untrained import TOKENS, untrained_model
+
+        with untrained_model(str(model), texts) as folder:
+            wanted = self.wanted(folder, alone=alone)
+            yield wanted._replace(tokens=wanted.tokens or TOKENS)
+
     def wanted(self, model: Path, *, alone: bool = False) -> "Wanted":
         """See `tuning.Wanted`. Raises UsageError."""
         from vitrail.bench.translating.tuning import Wanted
@@ -111,7 +129,7 @@ class Beside:
             raise UsageError(f"--beams {self.beams}", expected="whole numbers with commas between them, such as 1,5")
         only = [part.strip() for part in self.only.split(",") if part.strip()]
         beams = [int(part) for part in self.beams.split(",")]
-        return Wanted(model, beams, self.threads or usable_cores(), self.peers, only, alone)
+        return Wanted(model, beams, self.threads or usable_cores(), self.peers, only, alone, self.tokens)
 
 
 def read_first(path: Path, limit: int) -> list[str]:
@@ -362,7 +380,7 @@ def bench_dictionary(
 @bench.command("translate")
 @console.with_groups
 def bench_translate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run, a model folder, or a preset such as base for random weights.")],
     *,
     source: Annotated[Path, typer.Option(metavar="FILE", help="Sentences to translate, one a line.")],
     beside: Beside,
@@ -378,15 +396,16 @@ def bench_translate(
     """
     from vitrail.bench.translating.compare import compare_engines
 
-    references = [] if reference is None else read_first(reference, limit)
-    report = compare_engines(beside.wanted(model), read_first(source, limit), references=references, repeats=repeats, say=console.say)
+    texts, references = read_first(source, limit), [] if reference is None else read_first(reference, limit)
+    with beside.measured(model, texts) as wanted:
+        report = compare_engines(wanted, texts, references=references, repeats=repeats, say=console.say)
     console.show(report.to_json() if json else report.to_text())
 
 
 @bench.command("latency")
 @console.with_groups
 def bench_latency(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run or a model folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A run, a model folder, or a preset such as base for random weights.")],
     *,
     source: Annotated[Path, typer.Option(metavar="FILE", help="Sentences to translate, one a line.")],
     beside: Beside,
@@ -396,7 +415,9 @@ def bench_latency(
     """Time of one sentence at a time: median and 90th percentile of each system, with its best number of threads."""
     from vitrail.bench.translating.latency import measure_latency
 
-    report = measure_latency(beside.wanted(model, alone=True), read_first(source, limit), say=console.say)
+    texts = read_first(source, limit)
+    with beside.measured(model, texts, alone=True) as wanted:
+        report = measure_latency(wanted, texts, say=console.say)
     console.show(report.to_json() if json else report.to_text())
 
 

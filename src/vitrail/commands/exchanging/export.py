@@ -1,50 +1,28 @@
 """vitrail export: a model in the layout of another program."""
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, get_args
+from typing import Annotated, Literal, get_args
 
 import typer
 
 from vitrail.commands.shared import console
+from vitrail.doctor.checks.programs import EXITS, installed_programs
 from vitrail.errors import ModelError, UsageError
 
 _MOST = 1e-4
 """Largest difference of a logit that is still rounding."""
-To = Literal["huggingface", "ctranslate2", "marian", "bergamot"]
+To = Literal["huggingface", "ctranslate2", "marian", "onnx", "bergamot"]
 Compute = Literal["float32", "int8", "int8_float32", "int8_bfloat16", "int8_float16", "int16", "bfloat16", "float16"]
-
-
-class _Exit(NamedTuple):
-    """One layout: what it carries, and the package that checks it."""
-
-    carries: str
-    package: str
-
-
-_EXITS: dict[To, _Exit] = {
-    "huggingface": _Exit("Transformers that translate, language models", "transformers"),
-    "ctranslate2": _Exit("Transformers that translate", "ctranslate2"),
-    "marian": _Exit("Transformers that begin from zeros, by Marian's .npz", "ctranslate2"),
-    "bergamot": _Exit("students (--preset student) for Firefox's engine", "@browsermt/bergamot-translator"),
-}
 
 
 def _list(wanted: bool) -> None:
     if not wanted:
         return
-    for name, one in _EXITS.items():
-        state = _state(one.package)
-        console.show(f"{name:<12} {one.carries}; {one.package}: {state}")
+    for name, there in installed_programs().items():
+        one = EXITS[name]
+        state = "installed" if there else f"not installed: {one.install}"
+        console.show(f"{name:<12} {one.carries}; {one.program}: {state}")
     raise typer.Exit
-
-
-def _state(package: str) -> str:
-    if package.startswith("@"):
-        from vitrail.export.marian.engine import find_package
-
-        return "installed" if find_package() else f"not installed: npm install {package}"
-    return "installed" if find_spec(package) else f"not installed: pip install {package}"
 
 
 def export(
@@ -54,6 +32,10 @@ def export(
     to: Annotated[To, typer.Option(help="The layout; see --list.")] = "huggingface",
     compute: Annotated[
         Compute | None, typer.Option(help="Numbers of the weights: with ctranslate2 (default float32), and bergamot (int8, or float32).")
+    ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Also write a page that translates offline, with onnx; the folder of npm's onnxruntime-web."),
     ] = None,
     check: Annotated[bool, typer.Option(help="Load it with that program, and compare.")] = True,
     shown: Annotated[
@@ -65,12 +47,15 @@ def export(
     A translator becomes a folder of CTranslate2, or a MarianMTModel (post-norm) or PegasusForConditionalGeneration (pre-norm) of Hugging
     Face's transformers; sentences are then translated by both programs. Of language models, a masked one becomes an EsmForMaskedLM
     (rotary positions), a BertForMaskedLM (post-norm) or a RobertaPreLayerNormForMaskedLM, which sentence-transformers loads as well; a
-    causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel. What a layout cannot hold is refused by name.
+    causal one a GPTNeoXForCausalLM (rotary positions) or a GPT2LMHeadModel. With onnx, Transformers and recurrent networks become two
+    graphs and a program that runs them, and with --page a page that translates offline. What a layout cannot hold is refused by name.
     """
     del shown
     allowed: dict[To, tuple[str, ...]] = {"ctranslate2": get_args(Compute), "bergamot": ("int8", "float32")}
     if compute is not None and compute not in allowed.get(to, ("float32",)):
         raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2; int8 or float32 with bergamot")
+    if page is not None and to != "onnx":
+        raise UsageError(f"--page --to {to}", expected="--to onnx")
     match to:
         case "huggingface":
             _huggingface(model, output, check=check)
@@ -80,6 +65,8 @@ def export(
             _marian(model, output, check=check)
         case "bergamot":
             _bergamot(model, output, rounds=compute != "float32", check=check)
+        case "onnx":
+            _onnx(model, output, page=page, check=check)
 
 
 def _huggingface(model: Path, output: Path, *, check: bool) -> None:
@@ -130,6 +117,15 @@ def _ctranslate2(model: Path, output: Path, *, compute: Compute, check: bool) ->
     from vitrail.export.translators.ctranslate2_folder import export_ctranslate2
 
     found = export_ctranslate2(model, output, compute=compute, check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: {output / 'README.md'}")
+
+
+def _onnx(model: Path, output: Path, *, page: Path | None, check: bool) -> None:
+    from vitrail.export.onnx.folder import export_onnx
+
+    found = export_onnx(model, output, page=page, check=check)
     if found is not None:
         console.show(found.to_text())
     console.show(f"{output}: written; how to run it: {output / 'README.md'}")

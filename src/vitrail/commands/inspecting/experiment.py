@@ -238,6 +238,9 @@ def reconstruction(
     console.show(report.to_json() if json else report.to_text())
 
 
+_WAYS: tuple[str, ...] = ("scratch", "plain", "plain-averaged", "mixed", "mixed-averaged", "l2", "lora")
+
+
 @dataclass(frozen=True)
 class Tuning:
     """What the ways to fine-tune are held against each other by."""
@@ -245,6 +248,19 @@ class Tuning:
     seeds: Annotated[int, typer.Option(min=1, help="Trainings of each way, numbered from 1.")] = 2
     old_part: Annotated[float, typer.Option(help="How much of the mixture is old text.")] = 0.5
     l2: Annotated[float, typer.Option(help="L2 to the old weights: optimizer.l2_start.")] = 0.01
+    ways: Annotated[
+        list[str] | None,
+        typer.Option("--way", metavar="NAME", help="One way, and so on; else all: " + " ".join(_WAYS), show_default=False),
+    ] = None
+
+    def chosen(self) -> tuple[str, ...]:
+        """The ways by their names in the report. Raises UsageError for one that is not known."""
+        from vitrail.experiments.finetuning.study import SHORT_NAMES
+
+        if unknown := [name for name in self.ways or () if name not in SHORT_NAMES]:
+            raise UsageError(f"--way {unknown[0]}", expected=" ".join(SHORT_NAMES))
+        return tuple(SHORT_NAMES[name] for name in self.ways or SHORT_NAMES)
+
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -263,7 +279,9 @@ def finetune(
     corpus: Annotated[str, typer.Option("--corpus", metavar="FILE,FILE", help="The new text, in the form of `vitrail train`.")],
     dev: Annotated[str, typer.Option("--dev", metavar="FILE,FILE", help="Its dev set.")],
     test: Annotated[str, typer.Option("--test", metavar="FILE,FILE", help="Its test set.")],
-    old: Annotated[str, typer.Option("--old", metavar="FILE,FILE", help="Text of the old model, to mix in.")],
+    old: Annotated[
+        str, typer.Option("--old", metavar="FILE,FILE", help="Text of the old model, to mix in.", show_default="that of its run")
+    ] = "",
     old_test: Annotated[
         str, typer.Option("--old-test", metavar="FILE,FILE", help="The old test set.", show_default="that of the old model's run")
     ] = "",
@@ -281,10 +299,11 @@ def finetune(
 
     places = {output / "finetune.json": is_json_with("pairs", "facts", "points")}
     require_own(places, what="the report")
-    from vitrail.experiments.finetuning.study import TuningPlan, own_test_of, run_tuning_experiment
+    from vitrail.experiments.finetuning.study import TuningPlan, own_test_of, own_text_of, run_tuning_experiment
 
-    named = {"--corpus": corpus, "--dev": dev, "--test": test, "--old": old}
-    new, held, scored, general = (parse_corpus(text, option=option) for option, text in named.items())
+    named = {"--corpus": corpus, "--dev": dev, "--test": test}
+    new, held, scored = (parse_corpus(text, option=option) for option, text in named.items())
+    general = parse_corpus(old, option="--old") if old else own_text_of(start)
     old_scored = parse_corpus(old_test, option="--old-test") if old_test else own_test_of(start)
     plan = TuningPlan(
         start,
@@ -293,6 +312,7 @@ def finetune(
         scored,
         general,
         old_scored,
+        ways=tuning.chosen(),
         seeds=tuning.seeds,
         old_part=tuning.old_part,
         l2=tuning.l2,

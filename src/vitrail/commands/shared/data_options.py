@@ -160,7 +160,7 @@ def _pair(source_option: str, source: Path | None, target_option: str, target: P
 
 # ---- FILE[,FILE][,KEY=VALUE...] ------------------------------------------------------------------------------------------------
 
-CORPUS_KEYS = ("format", "columns", "delimiter", "languages", "name", "weight", "holdout", "tag")
+CORPUS_KEYS = ("format", "columns", "delimiter", "languages", "name", "weight", "most", "holdout", "tag")
 _SETTING = re.compile(r"([a-z_]+)=(.*)", re.DOTALL)
 _FORM = "FILE[,FILE][,KEY=VALUE...], where KEY is one of " + " ".join(CORPUS_KEYS)
 
@@ -168,7 +168,8 @@ _FORM = "FILE[,FILE][,KEY=VALUE...], where KEY is one of " + " ".join(CORPUS_KEY
 def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> dict[str, Any]:
     """Read `a.en,a.fr,weight=2` or `web.tsv,columns=3:4,holdout=no` as an entry of `[[data.corpora]]`.
 
-    A file name with a comma is written in double quotes, as in CSV; a name that looks like a setting is written ./weight=3.
+    A file name with a comma is written in double quotes, as in CSV; a name that looks like a setting is written ./weight=3. The folder of
+    a run stands for the pairs that it was trained on.
     Args:    languages: of a single file that names none itself.
     Raises:  UsageError.
     """
@@ -177,7 +178,7 @@ def parse_corpus(text: str, *, option: str, languages: Sequence[str] = ()) -> di
     except csv.Error as error:
         raise UsageError(f"{option} {text}: {error}", expected=_FORM) from None
     first = next((place for place, part in enumerate(parts) if _is_setting(part, place)), len(parts))
-    files = _files(parts[:first], text=text, option=option)
+    files = [_text_of_run(name) for name in _files(parts[:first], text=text, option=option)]
     table: dict[str, Any] = dict(zip(("source", "target"), files, strict=False))
     if languages and len(files) == 1:
         table["languages"] = list(languages)
@@ -213,6 +214,13 @@ def _files(parts: Sequence[str], *, text: str, option: str) -> list[str]:
             remedy="put a name with a comma in double quotes: '\"a,b.tsv\",weight=3'",
         )
     return list(parts)
+
+
+def _text_of_run(name: str) -> str:
+    from vitrail.data.preparing.store import INDEX
+
+    index = Path(name) / "data" / INDEX
+    return str(index) if index.is_file() else name
 
 
 def _value(key: str, value: str, *, text: str, option: str) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitrail.commands.shared import console
-from vitrail.commands.shared.data_options import AnyTextOptions, make_request
+from vitrail.commands.shared.data_options import AnyTextOptions, make_request, parse_corpus
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +50,16 @@ class Training:
             show_default=False,
         ),
     ] = None
+    old: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--old",
+            metavar="RUN|FILE,FILE",
+            help="With --from: text of the kind that the model knows already, mixed in so that less is forgotten: a run's, or files in the"
+            " form of --corpus. By default that of the model's run; --set data.old=false mixes none in.",
+            show_default=False,
+        ),
+    ] = None
     freeze: Annotated[
         list[str] | None,
         typer.Option(metavar="PART", help="With --from: leave encoder, decoder or embeddings as they are.", show_default=False),
@@ -73,6 +83,7 @@ class Training:
         found += [Override(("init",), [read_part(text) for text in self.init])] if self.init else []
         found += [Override(("from",), str(self.start))] if self.start is not None else []
         found += [Override(("freeze",), list(self.freeze))] if self.freeze else []
+        found += [Override(("data", "old"), [parse_corpus(text, option="--old") for text in self.old])] if self.old else []
         return found + ([Override(("train", "duration"), self.duration)] if self.duration else [])
 
 

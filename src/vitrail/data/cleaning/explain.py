@@ -42,9 +42,9 @@ def explain(config: DataConfig, prepared: Prepared, *, pairs: int = 20) -> Itera
     Precondition: `prepared` was made with this configuration.
     """
     judge = _Judge(config, prepared)
-    counts = [corpus.count() for corpus in config.corpora]
-    found = survey(list(zip(config.corpora, counts, strict=True)))
-    for corpus, count, typical in zip(config.corpora, counts, found.typical, strict=True):
+    counts = [corpus.count() for corpus in config.training_text]
+    found = survey(list(zip(config.training_text, counts, strict=True)))
+    for corpus, count, typical in zip(config.training_text, counts, found.typical, strict=True):
         every = max(1, count // pairs)
         filters = make_filters(config.clean, typical)
         if Reason.DUPLICATE not in config.clean.skip:

@@ -47,7 +47,7 @@ def describe_dropped(report: dict[str, Any], config: DataConfig) -> Iterator[str
 
     Args: report: `PreparedReport.details`.
     """
-    for corpus, part in zip(config.corpora, report["corpora"], strict=True):
+    for corpus, part in zip(config.training_text, report["corpora"], strict=True):
         read = max(part["read"], 1)
         for reason, number in part["dropped"].items():
             yield _line(corpus, part, reason, number, config.languages)

@@ -15,7 +15,8 @@ DataT = TypeVar("DataT", bound=AnyData)
 AnyText = TypeVar("AnyText", bound=ParallelText | TextFile)
 _VOCABULARIES = ("taken_from", "source_from", "target_from")
 _TEXTS = ("dev", "test", "old_dev")
-_LISTS = (*LISTS.values(), "more_dev")
+_FOUND = (*LISTS.values(), "more_dev")
+_LISTS = (*_FOUND, "old")
 
 
 def with_full_names(config: DataT) -> DataT:
@@ -50,10 +51,10 @@ def find_texts(table: dict[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         return table
     parts: dict[str, Any] = dict(data)  # pyright: ignore[reportUnknownArgumentType]
-    for name in _LISTS:
+    for name in _FOUND:
         if isinstance(parts.get(name), list):
             parts[name] = [_found(text, folder) for text in parts[name]]
-    # Not that of an old model: each run has files of the same names itself, and what is prepared holds it.
+    # Not those of an old model: each run has files of the same names itself, and what is prepared holds it.
     for name in ("dev", "test"):
         if name in parts:
             parts[name] = _found(parts[name], folder)

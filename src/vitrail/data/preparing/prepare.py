@@ -6,7 +6,7 @@ the input alone: not on the machine, the time, or the number of workers.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -260,11 +260,11 @@ class _Preparation:
 
     def run(self, asked: dict[str, Any]) -> None:
         """Make the whole folder at `tree`."""
-        found = survey(list(zip(self.config.corpora, self.counts, strict=False)))
+        found = survey(list(zip(self.config.training_text, self.counts, strict=False)))
         given = _read_given(self.config, found.normalisation)
         reports = [
             CorpusReport(corpus.label, typical, read_as=corpus.describe())
-            for corpus, typical in zip(self.config.corpora, found.typical, strict=True)
+            for corpus, typical in zip(self.config.training_text, found.typical, strict=True)
         ]
         with publish_folder(self.work / "scratch") as scratch:
             keys = [self._clean(place, given.keys, report=report, found=found, out=scratch) for place, report in enumerate(reports)]
@@ -274,7 +274,9 @@ class _Preparation:
         for place, report in enumerate(reports):
             self._hold_out(place, roles[place], texts=texts, report=report)
         self.say("taking the vocabulary" if self.config.subwords.folders() else "learning the vocabulary")
-        vocabularies = make_vocabularies(self._train_side(roles, 0), self._train_side(roles, 1), config=self.config.subwords)
+        # A vocabulary that was taken grows by the new text alone.
+        learned = roles[: len(self.config.corpora)] if self.config.subwords.folders() else roles
+        vocabularies = make_vocabularies(self._train_side(learned, 0), self._train_side(learned, 1), config=self.config.subwords)
         grown, lines = new_tokens(self.config.subwords, vocabularies)
         for line in lines:
             self.say(line)
@@ -283,7 +285,7 @@ class _Preparation:
         facts = _facts(self.config, vocabularies=vocabularies, stores=stores, texts=texts, corpora=reports)
         facts |= grown
         facts["source_normalization"] = found.normalisation.to_fact()
-        if tags := sorted({corpus.tag for corpus in self.config.corpora} - {""}):
+        if tags := sorted({corpus.tag for corpus in self.config.training_text} - {""}):
             facts["tags"] = tags
         self._write(
             asked, vocabularies=vocabularies, stores=stores, texts=texts, report=make_report(reports, given=given.reports), facts=facts
@@ -294,7 +296,7 @@ class _Preparation:
 
         Returns: the keys of their sources and targets, one row a pair.
         """
-        corpus, notes = self.config.corpora[place], Notes()
+        corpus, notes = self.config.training_text[place], Notes()
         self.say(f"cleaning {report.name}")
         seen = None if Reason.DUPLICATE in self.config.clean.skip else HashSet()
         chunks = clean_chunks(
@@ -328,7 +330,7 @@ class _Preparation:
 
     def _tagged(self, place: int) -> Iterator[SentencePair]:
         """The same with the corpus's tag, as the model reads them."""
-        corpus = self.config.corpora[place]
+        corpus = self.config.training_text[place]
         return (pair._replace(source=corpus.tagged(pair.source)) for pair in self._pairs(place))
 
     def _split(self, keys: list[Keys]) -> list[npt.NDArray[np.uint8]]:
@@ -341,7 +343,7 @@ class _Preparation:
             return [np.full(size, SplitRole.TRAIN, dtype=np.uint8) for size in sizes]
         self.say("holding out dev and test")
         sources, targets = np.concatenate(keys).T
-        allowed = np.concatenate([np.full(size, corpus.holdout) for size, corpus in zip(sizes, self.config.corpora, strict=True)])
+        allowed = np.concatenate([np.full(size, corpus.holdout) for size, corpus in zip(sizes, self.config.training_text, strict=True)])
         return np.split(split_keys(sources, targets, config=wanted, allowed=allowed).roles, np.cumsum(sizes)[:-1])
 
     def _hold_out(self, place: int, roles: npt.NDArray[np.uint8], *, texts: dict[str, Texts], report: CorpusReport) -> None:
@@ -353,7 +355,7 @@ class _Preparation:
         for pair, role in zip(self._pairs(place), roles, strict=True):
             if role in (SplitRole.DEV, SplitRole.TEST):
                 held = texts["dev" if role == SplitRole.DEV else "test"]
-                held.source.append(self.config.corpora[place].tagged(pair.source))
+                held.source.append(self.config.training_text[place].tagged(pair.source))
                 held.target.append(pair.target)
             elif role == SplitRole.REMOVED:
                 report.exemplify(NEIGHBOUR, _example(pair))
@@ -416,8 +418,8 @@ class _Preparation:
             "fingerprint": asked,
             "facts": facts,
             "stores": [
-                {"name": corpus.label, "weight": corpus.weight, "digest": store.digest}
-                for corpus, store in zip(self.config.corpora, stores, strict=True)
+                {"name": corpus.label, "weight": weight, "digest": store.digest}
+                for corpus, weight, store in zip(self.config.training_text, _weights(self.config, stores), stores, strict=True)
             ],
         }
         if self.config.further_dev:
@@ -465,6 +467,22 @@ def _example(pair: SentencePair) -> Example:
 
 def _plain(notes: Notes) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(seen.items())) for name, seen in notes.counts.items()}
+
+
+def _weights(config: DataConfig, stores: Sequence[Store]) -> list[float]:
+    """The weight of each store: as the configuration says, old text so that it makes `old_part` of the target tokens that are drawn."""
+    texts, new = config.training_text, len(config.corpora)
+    weights = [text.weight for text in texts]
+    if not config.old:
+        return weights
+    # A store gives p ~ (n w)^(1/T) pairs (`batches.shares`) of m tokens each, ends counted.
+    tokens = [
+        (len(store) * weight) ** (1 / config.temperature) * (1 + int(store.target_lengths.sum(dtype=np.int64)) / len(store))
+        for store, weight in zip(stores, weights, strict=True)
+    ]
+    wanted = config.old_part / (1 - config.old_part) * sum(tokens[:new]) / sum(tokens[new:])
+    # 12 digits: the last bit of a power differs between platforms.
+    return [*weights[:new], *(float(f"{weight * wanted**config.temperature:.12g}") for weight in weights[new:])]
 
 
 def _facts(

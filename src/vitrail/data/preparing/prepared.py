@@ -20,7 +20,7 @@ from vitrail.data.cleaning.clean import Example, Report
 from vitrail.data.cleaning.normalise import Normalisation
 from vitrail.data.cleaning.typical import UNMEASURED, Typical
 from vitrail.data.preparing.holdout import Overlap
-from vitrail.data.preparing.store import Store
+from vitrail.data.preparing.store import INDEX, Store, store_name
 from vitrail.data.vocabularies.labels import LabelVocabulary
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.errors import ModelError
@@ -31,7 +31,6 @@ TEXT_FORMAT = 2
 """Format of a prepared folder of text, so that an older program reports that it is too old."""
 LABELS_FORMAT = 3
 """The same of texts with labels."""
-INDEX = "prepared.json"
 REPORT_JSON = "report.json"
 REPORT_TEXT = "report.txt"
 KNOWN_NAME = re.compile(
@@ -352,11 +351,6 @@ def open_data(folder: Path) -> AnyPrepared:
         test=_read_texts(folder, "test", entries),
         more_dev={name: _read_texts(folder, more_dev_name(place), entries) for place, name in enumerate(index.get("more_dev", []))},
     )
-
-
-def store_name(place: int) -> str:
-    """The folder of the corpus at this place of the configuration."""
-    return f"store-{place}"
 
 
 def more_dev_name(place: int) -> str:

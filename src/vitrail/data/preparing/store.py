@@ -17,6 +17,8 @@ from vitrail.errors import DataError, ModelError
 from vitrail.files import Damaged, FileWriter, publish_folder, read_manifest, verify_folder
 
 FORMAT = 1
+INDEX = "prepared.json"
+"""The file of prepared data that lists its stores."""
 META = "meta.json"
 _MAGIC = b"vitrids\x01"
 PAIRS, TEXT, LABELLED = ("source", "target"), ("text",), ("source", "label")
@@ -24,6 +26,11 @@ PAIRS, TEXT, LABELLED = ("source", "target"), ("text",), ("source", "label")
 _REMEDY = "prepare the data again: vitrail prepare"
 # Pairs encoded at a time: enough for all threads of a large machine, about 20 MB of text. The files do not depend on it.
 _CHUNK = 50_000
+
+
+def store_name(place: int) -> str:
+    """The folder of the corpus at this place of the configuration."""
+    return f"store-{place}"
 
 
 def ids_dtype(vocabulary_size: int) -> np.dtype[Any]:

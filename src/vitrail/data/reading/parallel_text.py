@@ -1,6 +1,6 @@
 """Parallel text (two plain files, TSV, CSV, JSON, TMX, PO, XLIFF; compressed; stdin), one pair at a time, by the rules of `lines`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 from math import log
 from pathlib import Path
@@ -13,6 +13,7 @@ from vitrail.data.cleaning.normalise import ends_in_word
 from vitrail.data.reading.formats.catalogues import read_catalogue
 from vitrail.data.reading.formats.json_records import Records, open_records, read_records
 from vitrail.data.reading.formats.layout import TableOptions, shorten_cell
+from vitrail.data.reading.formats.prepared_pairs import INDEX, count_prepared_pairs, read_prepared_pairs
 from vitrail.data.reading.formats.tables import Table, count_rows, open_table, read_table
 from vitrail.data.reading.formats.tmx import read_tmx
 from vitrail.data.reading.lines import (
@@ -91,7 +92,17 @@ def _read_plain(source: Path, target: Path, *, notes: Notes, limits: Limits) -> 
         yield left, right
 
 
-TextFormat = Literal["plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"]
+def _at(pairs: Iterator[SentencePair], places: Iterable[int]) -> Iterator[SentencePair]:
+    """The pairs at some places, in their order; all are read."""
+    wanted = iter(places)
+    following = next(wanted, None)
+    for place, pair in enumerate(pairs):
+        if place == following:
+            yield pair
+            following = next(wanted, None)
+
+
+TextFormat = Literal["plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff", "prepared"]
 _SUFFIXES: dict[str, TextFormat] = {
     ".tsv": "tsv",
     ".tab": "tsv",
@@ -114,8 +125,9 @@ class ParallelText(Config):
     """The source sentences; or the one file of any other format; `-` is stdin. .gz, .bz2, .xz and .zst are unpacked while read."""
     target: Path | None = None
     """The target sentences, when they are in a file of their own."""
-    format: Literal["auto", "plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff"] = "auto"
-    """File format; auto goes by the name of the file. `tsv`: no quotes; `csv`: fields may be quoted, also with tabs between."""
+    format: Literal["auto", "plain", "tsv", "csv", "json", "jsonl", "tmx", "po", "xliff", "prepared"] = "auto"
+    """File format; auto goes by the name of the file. `tsv`: no quotes; `csv`: fields may be quoted, also with tabs between;
+    `prepared`: the pairs that a run was trained on, RUN/data/prepared.json."""
     columns: tuple[int | str, int | str] | None = None
     """Which columns of a TSV or CSV are source and target, by number from 1 or by name; of JSON, which keys. Unset: guessed and
     reported."""
@@ -127,6 +139,8 @@ class ParallelText(Config):
     """Name of this corpus in reports; empty: the name of the source file."""
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     """Weight of this corpus when several are mixed, relative to the others."""
+    most: int = Field(default=0, ge=0)
+    """At most so many pairs of this corpus are read, spread evenly over it. 0: all."""
     tag: str = Field(default="", max_length=40)
     """A word that is put before every source, such as <2fr>: of a model for several target languages or styles, it says which."""
     holdout: bool = True
@@ -162,6 +176,8 @@ class ParallelText(Config):
             return self.format
         if self.target is not None:
             return "plain"
+        if self.source.name == INDEX:
+            return "prepared"
         found = _SUFFIXES.get(bare_name(self.source).suffix.lower())
         if found is None:
             if self.source != STDIN and self.source.is_file():
@@ -191,12 +207,16 @@ class ParallelText(Config):
         return TableOptions(self.columns, self.languages)
 
     def count(self, *, limits: Limits = DEFAULT_LIMITS) -> int:
-        """Count the pairs, in a quick pass over the files.
+        """Count the pairs, in a quick pass over the files; at most `most`.
 
         Raises: DataError when a file cannot be read or the sides are unequal: both counts, and a guess where the lines stop matching;
         UsageError for
                 stdin and pipes, which cannot be read twice.
         """
+        found = self._count(limits)
+        return min(found, self.most) if self.most else found
+
+    def _count(self, limits: Limits) -> int:
         streams = [shown_name(path) for path in self._paths if is_stream(path)]
         if streams:
             raise UsageError(f"{streams[0]}: cannot be counted and then read", expected="a file", remedy="store it in a file first")
@@ -205,6 +225,8 @@ class ParallelText(Config):
             if not table.dialect.quoted:  # every line is a row
                 return count_lines(self.source, limits=limits) - table.layout.header
             return count_rows(table)
+        if self.kind == "prepared":
+            return count_prepared_pairs(self.source)
         if self.kind == "jsonl":
             self._json(Notes(), limits)
         elif self.target is None:
@@ -215,7 +237,7 @@ class ParallelText(Config):
         return counts[0]
 
     def pairs(self, *, notes: Notes | None = None, limits: Limits = DEFAULT_LIMITS) -> Iterator[SentencePair]:
-        """Yield every pair in order, none left out.
+        """Yield every pair in order, none left out; with `most`, so many of them.
 
         The lengths of two files are compared before the first pair; those of pipes and stdin only at their end.
 
@@ -224,11 +246,17 @@ class ParallelText(Config):
         """
         before = [stamp(path) for path in self._paths]
         files = [path for path in self._paths if not is_stream(path)]
-        if len(files) == 2:
-            self.count(limits=limits)
+        if len(files) == 2 and not self.most:
+            self._count(limits)
         for path in files:
             open_text(path, limits=limits, xml=self.kind in ("tmx", "xliff")).close()
-        return self._checked(before, notes=Notes() if notes is None else notes, limits=limits)
+        every = self._checked(before, notes=Notes() if notes is None else notes, limits=limits)
+        if not self.most:
+            return every
+        total = self._count(limits)
+        # Pair k of n is taken where k * most / n passes a whole number: n pairs give `most` of them, wherever they begin.
+        taken = (place for place in range(total) if (place + 1) * self.most // total > place * self.most // total)
+        return _at(every, taken if total > self.most else range(total))
 
     def describe(self, *, limits: Limits = DEFAULT_LIMITS) -> str:
         """Notes on the guessed format, with the first three pairs; empty where nothing was guessed.
@@ -274,6 +302,8 @@ class ParallelText(Config):
                 return read_table(self._table(notes, limits), notes=notes, name=shown_name(self.source))
             case "json" | "jsonl":
                 return read_records(self._json(notes, limits), self._asked, name=shown_name(self.source))
+            case "prepared":
+                return read_prepared_pairs(self.source)
             case "po" | "xliff" as kind:
                 return read_catalogue(self.source, kind, languages=self.languages, notes=notes, limits=limits)
             case _:

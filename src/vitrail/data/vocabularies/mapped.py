@@ -67,9 +67,14 @@ class MappedPieces(Subwords):
         """The SentencePiece model's file."""
         return self._data
 
+    @property
+    def silent(self) -> list[str]:
+        """Tokens that are no text."""
+        return sorted(self._silent)
+
     def to_bytes(self) -> bytes:
         model = base64.b64encode(self._data).decode()
-        content = {"format": _FORMAT, "sentencepiece": model, "silent": sorted(self._silent), "tokens": self.tokens}
+        content = {"format": _FORMAT, "sentencepiece": model, "silent": self.silent, "tokens": self.tokens}
         return (json.dumps(content, ensure_ascii=False, indent=0) + "\n").encode()
 
     @classmethod

@@ -75,6 +75,8 @@ _LEARNED_FROM = 200_000
 _SEGMENTATIONS = 8
 _LONGEST_PIECE = 4096
 _SEGMENTATION_SMOOTHING = 0.2
+_MOST_WORDS, _LONGEST_WORD = 50_000, 40
+"""Words whose ids are remembered at most, and their characters: what has no spaces does not recur."""
 
 
 class SubwordsConfig(Config):
@@ -132,6 +134,20 @@ class SubwordsConfig(Config):
         return [folder for folder in (self.taken_from, self.source_from, self.target_from) if folder is not None]
 
 
+class _WordIds(dict[str, list[int]]):
+    """The ids of each word, which are remembered."""
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        super().__init__()
+        self._encode = encode
+
+    def __missing__(self, word: str) -> list[int]:
+        ids = self._encode(word)
+        if len(word) <= _LONGEST_WORD and len(self) < _MOST_WORDS:
+            self[word] = ids
+        return ids
+
+
 class SentencePieceSubwords(Subwords):
     """A SentencePiece model, BPE or unigram, with byte fallback: no text is unknown to it."""
 
@@ -139,6 +155,7 @@ class SentencePieceSubwords(Subwords):
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor, data: bytes) -> None:
         self._processor, self._data = processor, data
+        self._words = _WordIds(processor.encode)
         self._segmentations: dict[str, tuple[list[list[int]], npt.NDArray[np.float64]]] = {}
 
     @classmethod
@@ -180,6 +197,9 @@ class SentencePieceSubwords(Subwords):
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         prepared = self._prepared(texts)
+        if self._divides_words:
+            words = self._words
+            return [[id for word in text.split(" ") for id in words[word]] for text in prepared]
         if len(prepared) == 1:  # a list is read by a new thread, which takes several times as long as one text
             return [self._processor.encode(prepared[0])]
         return self._processor.encode(prepared, num_threads=1)
@@ -300,7 +320,7 @@ class SentencePieceSubwords(Subwords):
         return _unescape(self._processor.decode([int(id) for id in ids if id > EOS]))
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        if len(rows) == 1:  # see `encode_batch`
+        if len(rows) == 1:  # a list is read by a new thread
             return [self.decode(rows[0])]
         found: list[str] = self._processor.decode([[int(id) for id in row if id > EOS] for row in rows], num_threads=1)
         return [_unescape(text) for text in found]
@@ -309,7 +329,30 @@ class SentencePieceSubwords(Subwords):
         return not text.endswith(("\ufffd", _ESCAPE))
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        return self._processor.id_to_piece([int(id) for id in ids])
+        pieces = self._pieces
+        return [pieces[id] for id in ids]
+
+    @cached_property
+    def _pieces(self) -> list[str]:
+        """The pieces of all ids: asking SentencePiece for those of a row takes ten times as long as a list."""
+        return self._processor.id_to_piece(list(range(self.size)))
+
+    @cached_property
+    def _divides_words(self) -> bool:
+        """Whether a text's ids are those of its words, one after the other, so that frequent words need not be divided again and again.
+
+        So it is in BPE where no piece reaches into the next word. The best division of a unigram model is that of a sum over the whole
+        text, whose last digits may decide between two.
+        """
+        if not self._is_bpe or any(" " in piece or "▁" in piece[1:] for piece in self._pieces):
+            return False
+        encode, word = self._processor.encode, self._processor.encode("a")
+        return encode(" a  a ") == 2 * word and encode("") == [] and self.pieces(word[:1])[0].startswith("▁")
+
+    @cached_property
+    def _is_bpe(self) -> bool:
+        """BPE has the scores -0, -1, -2, ...; a unigram model has log-probabilities."""
+        return all(score == -place for place, score in enumerate(self.scores()[BEFORE_CHARACTERS:]))
 
     def _prepared(self, texts: Sequence[str]) -> list[str]:
         require_text(texts)
@@ -329,13 +372,12 @@ class SentencePieceSubwords(Subwords):
 
     @cached_property
     def merges(self) -> Merges | None:
-        """The merges of BPE; None for a unigram model, whose scores are log-probabilities instead of -0, -1, -2, ..."""
-        first = len(SPECIAL) + 256
-        plain = list(range(first, self.size))
-        scores = self._processor.get_score(plain)
-        if any(score != -place for place, score in enumerate(scores)):
+        """The merges of BPE; None for a unigram model."""
+        if not self._is_bpe:
             return None
-        pieces = self._processor.id_to_piece(plain)
+        plain = range(BEFORE_CHARACTERS, self.size)
+        pieces = self.pieces(plain)
+        scores = self.scores()[BEFORE_CHARACTERS:]
         return read_merges(dict(zip(pieces, scores, strict=True)), dict(zip(pieces, plain, strict=True)), size=self.size)
 
 

@@ -8,6 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
@@ -26,6 +28,18 @@ def renumbered(observe: Observe, numbers: Sequence[int]) -> Observe:
     return lambda seen: observe(seen._replace(sentences=tuple(numbers[at] if 0 <= at < len(numbers) else -1 for at in seen.sentences)))
 
 
+class StopSignal:
+    """Ends searches that other threads compute: those of an engine that works beside raise Interrupted within a step."""
+
+    def __init__(self) -> None:
+        self.flag = np.zeros(1, np.int64)
+        """[1] 1 once it is set."""
+
+    def set(self) -> None:
+        """Let them end. They do not begin again."""
+        self.flag[0] = 1
+
+
 class Engine(ABC):
     """Searches with one model, or an ensemble, on a device; it makes its own batches."""
 
@@ -36,13 +50,20 @@ class Engine(ABC):
 
     @abstractmethod
     def search(
-        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
+        self,
+        sources: Sequence[TokenIds],
+        queries: Sequence[Query],
+        *,
+        config: SearchConfig,
+        observe: Observe | None = None,
+        stop: StopSignal | None = None,
     ) -> list[list[Hypothesis]]:
         """The n-best list of each query, in order, best first; never empty.
 
         Args:
             sources: the token ids of each query without EOS, for the encoder; () for a model without a source.
             observe: called with every step; sentences are numbered as queries, -1 for a row that only fills a batch.
+            stop: where it is set, an engine that works beside raises Interrupted.
         """
 
     why: str = ""

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe
+from vitrail.decode.engines.engine import Engine, Observe, StopSignal
 from vitrail.decode.engines.native_groups import search_all
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.engines.native_requests import Job
@@ -102,7 +102,13 @@ class NativeEngine(Engine):
         super().announce(config, constrained=constrained, lacking=lacking, say=say)
 
     def search(
-        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
+        self,
+        sources: Sequence[TokenIds],
+        queries: Sequence[Query],
+        *,
+        config: SearchConfig,
+        observe: Observe | None = None,
+        stop: StopSignal | None = None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`. Raises UsageError for what it does not serve, where it is alone, and beyond learned positions."""
         lacking = "observation of its steps" if observe is not None else "stop strings" if any(query.stop for query in queries) else ""
@@ -110,7 +116,7 @@ class NativeEngine(Engine):
             return self.on_torch(lacking=lacking).search(sources, queries, config=config, observe=observe)
         end = (EOS,) if self._models[0].reads_source else ()
         jobs = [Job(number, (*source, *end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
-        found = search_all(self._models, jobs, config, threads=self._threads_now())
+        found = search_all(self._models, jobs, config, threads=self._threads_now(), stop=stop)
         return [found[number] for number in range(len(jobs))]
 
     def _threads_now(self) -> int:

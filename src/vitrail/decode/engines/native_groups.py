@@ -1,18 +1,34 @@
 """What runs the compiled code: a packed model, groups of sentences, a thread for each core, and the results as hypotheses."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from threading import local
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
+from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_models import NativeModel
 from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
-from vitrail.errors import ModelError
-from vitrail.native.arrays import Allocate, Arena
-from vitrail.native.search.state import DONE, JOINS, MEMBER, NO_POSITION, PART, READ, REST, STATUS, TEXTS, WHOLE, Search, make_search
+from vitrail.errors import Interrupted, ModelError
+from vitrail.native.arrays import Allocate, Arena, padded
+from vitrail.native.search.state import (
+    DONE,
+    JOINS,
+    MEMBER,
+    NO_POSITION,
+    PART,
+    READ,
+    REST,
+    STATUS,
+    STOPPED,
+    TEXTS,
+    WHOLE,
+    Search,
+    make_search,
+)
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
@@ -21,14 +37,33 @@ _LARGE_BYTES, _LARGE_GROUP = 8_000_000, 64
 """Of a model whose matrices are in no core's cache; its groups have so many sentences."""
 
 
-class _Threads(local):
-    """What each thread keeps."""
+_TOGETHER = 8
+"""Groups that are made ready together, then searched one after the other, at most: a model's matrices and Python's objects push each
+other out of the cache."""
+_unused: list[Arena] = []
+"""Memory that no thread uses now."""
 
-    def __init__(self) -> None:
-        self.arena = Arena()
+
+@contextmanager
+def _borrowed_arena() -> Generator[Arena]:
+    try:
+        arena = _unused.pop()
+    except IndexError:
+        arena = Arena()
+    try:
+        yield arena
+    finally:
+        _unused.append(arena)
 
 
-_threads = _Threads()
+class _Ready(NamedTuple):
+    """A group whose arrays are made."""
+
+    works: list[Any]
+    search: Search
+    calls: list[Callable[[], int]]
+    """Of each model; they read the arrays of `works` and `search`."""
+    texts: Texts
 
 
 @dataclass(frozen=True)
@@ -40,31 +75,43 @@ class GroupSearch:
     table: ConstraintTable
     """With the constraints of all sentences."""
     make: Allocate | None = None
-    """Makes the arrays; else they are in memory that the thread keeps."""
+    """Makes the arrays; else they are in memory that is used again and again."""
+    stop: StopSignal = field(default_factory=StopSignal)
 
-    def run(self, jobs: Sequence[Job]) -> list[list[Hypothesis]]:
-        """The n-best lists of some sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts have one
-        length."""
-        queries, arena = [job.query for job in jobs], _threads.arena
-        make = self.make or arena.begin()
-        asked = asked_of(queries, self.config, self.table, make=make)
+    def run(self, groups: Sequence[Sequence[Job]]) -> list[list[list[Hypothesis]]]:
+        """The n-best lists of each group's sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts
+        of a group have one length."""
+        with _borrowed_arena() as arena:
+            make = self.make or arena.begin()
+            ready = [self._prepare(group, arena, make) for group in groups]
+            for one in ready:
+                self._go(one.search, one.calls, one.texts)
+                self._require_done(one.search)
+            return [hypotheses_of(one.search) for one in ready]
+
+    def _prepare(self, jobs: Sequence[Job], arena: Arena, make: Allocate) -> _Ready:
+        queries, passing = [job.query for job in jobs], self.make or arena.begin_batch()
+        asked = asked_of(queries, self.config, self.table, make=make, stop=self.stop.flag)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
-        sources = [job.source for job in jobs]
-        works = [model.workspace(sources, beams=asked.rules.beams, steps=steps, make=make) for model in self.models]
+        sources, beams = [job.source for job in jobs], asked.rules.beams
+        works = [model.workspace(sources, beams=beams, steps=steps, make=make, passing=passing) for model in self.models]
         known = min(model.known_positions(steps) for model in self.models)
-        search = make_search(self.models[0].vocabulary, asked, positions=known, members=len(self.models), make=make)
-        # `works` and `search` have the arrays that the calls read.
+        search = make_search(self.models[0].vocabulary, asked, positions=known, members=len(self.models), make=make, passing=passing)
         calls = [
             model.compiled_search().bound(model.asked(work, search), arena.address_of)
             for model, work in zip(self.models, works, strict=True)
         ]
-        self._go(search, calls, Texts(queries))
+        return _Ready(works, search, calls, Texts(queries))
+
+    def _require_done(self, search: Search) -> None:
+        """Raise what ended a search before its time."""
+        if search.progress[STATUS] == STOPPED:
+            raise Interrupted("stopped before the search was done")
         if search.progress[STATUS] == NO_POSITION:
             for model in self.models:
-                model.require(known + 1)
+                model.require(search.positions + 1)
         if search.progress[STATUS]:
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
-        return [hypotheses_of(search, number) for number in range(len(jobs))]
 
     def _go(self, search: Search, calls: Sequence[Callable[[], int]], texts: Texts) -> None:
         """Run the compiled code, and answer what it asks, until it is done. Args: calls: one for each model."""
@@ -106,11 +153,15 @@ def make_groups(jobs: Sequence[Job], *, beams: int, threads: int, sentences: int
     return groups
 
 
-def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int) -> dict[int, list[Hypothesis]]:
+def search_all(
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal | None = None
+) -> dict[int, list[Hypothesis]]:
     """The n-best list of each job, by its number.
 
-    Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling.
+    Raises UsageError for ids outside the vocabularies, beyond learned positions, and for forced words when sampling; Interrupted where it
+    is to stop.
     """
+    stop = stop or StopSignal()
     if not jobs:
         return {}
     for model in models:
@@ -120,11 +171,11 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
     if config.sampling is not None:
         require_no_forced_words(queries)
     if config.sampling is not None or not any(query.constraints.is_active for query in queries):
-        return _search_groups(models, jobs, config, threads=threads)
+        return _search_groups(models, jobs, config, threads=threads, stop=stop)
 
     def search(asked: Sequence[Query], wanted: Collection[int], beams: int) -> list[list[Hypothesis]]:
         again = [jobs[number]._replace(number=number, query=asked[number]) for number in wanted]
-        found = _search_groups(models, again, config.model_copy(update={"beams": beams}), threads=threads)
+        found = _search_groups(models, again, config.model_copy(update={"beams": beams}), threads=threads, stop=stop)
         return [found.get(number, []) for number in range(len(jobs))]
 
     found = search_constrained(queries, search, config=config)
@@ -132,15 +183,23 @@ def search_all(models: Sequence[NativeModel], jobs: Sequence[Job], config: Searc
 
 
 def _search_groups(
-    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int
+    models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal
 ) -> dict[int, list[Hypothesis]]:
     """One search of each job; constraints hold for every hypothesis."""
     table = ConstraintTable([job.query.constraints for job in jobs], models[0].vocabulary)
     sentences = max(map(_group_sentences, models))
-    one, groups = GroupSearch(models, config, table), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
-    if threads == 1 or len(groups) == 1:
-        found = [one.run(group) for group in groups]
+    one, groups = GroupSearch(models, config, table, stop=stop), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
+    # Every thread gets long and short ones.
+    count = min(len(groups), padded(-(-len(groups) // _TOGETHER), threads))
+    shares = [groups[first::count] for first in range(count)]
+    if threads == 1 or count == 1:
+        found = [one.run(share) for share in shares]
     else:
-        with ThreadPoolExecutor(min(threads, len(groups))) as pool:
-            found = list(pool.map(one.run, groups))
-    return {job.number: items for group, lists in zip(groups, found, strict=True) for job, items in zip(group, lists, strict=True)}
+        with ThreadPoolExecutor(min(threads, count)) as pool:
+            try:
+                found = list(pool.map(one.run, shares))
+            except BaseException:
+                stop.set()  # the pool waits for its threads
+                raise
+    pairs = ((group, lists) for share, many in zip(shares, found, strict=True) for group, lists in zip(share, many, strict=True))
+    return {job.number: items for group, lists in pairs for job, items in zip(group, lists, strict=True)}

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
-from vitrail.native.arrays import Allocate, Floats, allocate
+from vitrail.native.arrays import Allocate, Floats
 from vitrail.native.compiled import load_entry
 from vitrail.native.machine_code import Entry
 from vitrail.native.matrices.packing import Precision, matrix_bytes
@@ -73,8 +73,11 @@ class NativeModel(ABC):
         return True
 
     @abstractmethod
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
-        """All memory of one batch but the search's. Args: sources: with their ends. steps: tokens of the longest translation."""
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
+        """All memory of one batch but the search's.
+
+        Args: sources: with their ends. steps: tokens of the longest translation. passing: for arrays that are needed while it is computed.
+        """
 
     @abstractmethod
     def asked(self, work: Any, search: Search) -> Any:
@@ -156,9 +159,10 @@ class NativeTransformer(NativeModel):
         """See `NativeModel.reads_source`."""
         return self.architecture.encoder_layers > 0
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
         """See `NativeModel.workspace`."""
-        return transformer_memory.make_workspace(self.packed.shape, sources, beams=beams, steps=steps, make=make)
+        shape = self.packed.shape
+        return transformer_memory.make_workspace(shape, sources, beams=beams, steps=steps, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""
@@ -214,9 +218,9 @@ class NativeRecurrent(NativeModel):
         shape = self.packed.shape
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
 
-    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Any:
+    def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
-        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make)
+        return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make, passing=passing)
 
     def asked(self, work: Any, search: Search) -> Any:
         """See `NativeModel.asked`."""

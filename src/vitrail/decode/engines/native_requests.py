@@ -33,6 +33,10 @@ class _Span(NamedTuple):
     end: int
 
 
+_NO_CONSTRAINT = (-1, 0, 0, 0, 0)
+"""See `state.Constraints.of`."""
+
+
 @dataclass
 class _Spellings:
     """Sequences of tokens, one after the other."""
@@ -84,10 +88,10 @@ class ConstraintTable:
     def of(self, constraints: Sequence[Constraints], make: Allocate) -> state.Constraints:
         """Those of some sentences."""
         rows = make(len(constraints) * state.OWN, np.int64)
-        rows[:] = [number for wish in constraints for number in self._row(wish)]
+        rows[:] = [number for wish in constraints for number in (self._row(wish) if wish.is_active else _NO_CONSTRAINT)]
         questions = make(1 + state.QUESTIONS, np.int64)
         questions[0] = 0
-        most = max((sum(len(spelling) for word in wish.forced for spelling in word) for wish in constraints), default=0)
+        most = max((sum(len(spelling) for word in wish.forced for spelling in word) for wish in constraints if wish.forced), default=0)
         extra = 1 + most if most else 0
         return state.Constraints(self._tokens, self._spellings, self._words, rows, self._table, questions, self._vocabulary, extra)
 
@@ -107,8 +111,8 @@ class ConstraintTable:
             self._table[place] = self._joins[number](*pair)
 
 
-def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, make: Allocate) -> Asked:
-    """What is asked of the search of some sentences. Precondition: their prompts have one length."""
+def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, make: Allocate, stop: Integers) -> Asked:
+    """What is asked of the search of some sentences. Precondition: their prompts have one length. Args: stop: see `state.Asked`."""
     sampling, width = config.sampling, config.width
     rules = Rules(
         beams=width,
@@ -131,6 +135,7 @@ def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTa
         table.of([query.constraints for query in queries], make),
         prompts=np.asarray([query.prompt for query in queries], np.int64),
         noise=np.zeros(0) if sampling is None else noise_of(queries, width),
+        stop=stop,
     )
 
 
@@ -187,24 +192,23 @@ class Texts:
                 columns.texts[2 * first + beam] = text_of(beam, ())
 
 
-def hypotheses_of(search: Search, number: int) -> list[Hypothesis]:
-    """The n-best list of a sentence."""
-    finished, slots = search.finished, search.rules.beams + 1
-    found: list[Hypothesis] = []
-    for rank in range(min(search.rules.n_best, int(finished.counts[number]))):
-        at = number * slots + int(finished.order[number * slots + rank])
-        begin, length, truncated = at * search.steps, int(finished.lengths[at]), bool(finished.grades[at])
-        found.append(
-            Hypothesis(
-                tokens=tuple(finished.tokens[begin : begin + length].tolist()),
-                log_probability=float(finished.log_probs[at]),
-                score=float(finished.scores[at]),
-                token_log_probabilities=tuple(finished.token_log_probs[begin : begin + length + (not truncated)].tolist()),
-                truncated=truncated,
-                column=int(finished.columns[at]),
-            )
-        )
-    return found
+def hypotheses_of(search: Search) -> list[list[Hypothesis]]:
+    """The n-best list of each sentence."""
+    finished, slots, steps, most = search.finished, search.rules.beams + 1, search.steps, search.rules.n_best
+    # As lists: a number of an array takes several times as long.
+    order, lengths, grades, columns = (part.tolist() for part in (finished.order, finished.lengths, finished.grades, finished.columns))
+    log_probs, scores = finished.log_probs.tolist(), finished.scores.tolist()
+
+    def hypothesis(at: int) -> Hypothesis:
+        begin, length, truncated = at * steps, lengths[at], bool(grades[at])
+        tokens = tuple(finished.tokens[begin : begin + length].tolist())
+        of_tokens = tuple(finished.token_log_probs[begin : begin + length + (not truncated)].tolist())
+        return Hypothesis(tokens, log_probs[at], scores[at], of_tokens, truncated, column=columns[at])
+
+    return [
+        [hypothesis(first + slot) for slot in order[first : first + min(most, count)]]
+        for first, count in zip(range(0, len(order), slots), finished.counts.tolist(), strict=True)
+    ]
 
 
 def tokens_of(wish: Constraints) -> TokenIds:

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe, renumbered
+from vitrail.decode.engines.engine import Engine, Observe, StopSignal, renumbered
 from vitrail.decode.engines.sending import pack_models, unpack_models
 from vitrail.decode.search.beams import Observation, beam_search, read_prompts, search_steps
 from vitrail.decode.search.constraints import TokenIds
@@ -75,7 +75,13 @@ class TorchEngine(Engine):
         return cls(unpack_models(models, vocabularies, device), device=device, config=config)
 
     def search(
-        self, sources: Sequence[TokenIds], queries: Sequence[Query], *, config: SearchConfig, observe: Observe | None = None
+        self,
+        sources: Sequence[TokenIds],
+        queries: Sequence[Query],
+        *,
+        config: SearchConfig,
+        observe: Observe | None = None,
+        stop: StopSignal | None = None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
         found: list[list[Hypothesis]] = [[] for _ in queries]

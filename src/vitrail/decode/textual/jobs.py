@@ -84,12 +84,11 @@ class TextCutter:
         if self._stays(text, wanted):
             whole = plain(encodable(source)).strip()
             return CutText(source, [TextPart(whole, "")], [None], [whole], [(0, len(source))])
-        tag = next((f"{tag} " for tag in self.tags if text.startswith(f"{tag} ")), "")
+        tag = next((f"{tag} " for tag in self.tags if text.startswith(f"{tag} ")), "") if self.tags else ""
         room = max(1, self.limit - len(encode(tag))) if tag else self.limit
         parts = split_to_fit(text, length=lambda part: len(encode(plain(part))), comfortable=self.comfortable, limit=room)
-        numbers, copies = list[int | None](), list[str]()
+        numbers, copies, begun = list[int | None](), list[str](), False
         for part in parts:
-            begun = any(number is not None for number in numbers)
             constraints = replace(wanted, prefix=(), forced=()) if begun else wanted
             # With a prefix, the first part cannot be copied.
             stays = self.normalisation.passes(part.text) and not constraints.prefix and has_letters(text)
@@ -99,6 +98,7 @@ class TextCutter:
             if not tokens:
                 numbers.append(None)
                 continue
+            begun = True
             # With several parts, the part for a forced word is chosen after all are translated.
             constraints = constraints if len(parts) == 1 else replace(constraints, forced=())
             seed = 0 if search.sampling is None else self._seed(place, len(numbers))

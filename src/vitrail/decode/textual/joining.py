@@ -3,12 +3,15 @@
 import re
 from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
-from typing import NamedTuple
+from itertools import chain
+from typing import NamedTuple, TypeVar
 
 from vitrail.data.boundaries import UNSPACED, TextPart
 from vitrail.data.cleaning.normalise import ends_in_word
 from vitrail.decode.search.query import Hypothesis
 from vitrail.decode.search_config import SearchConfig
+
+T = TypeVar("T")
 
 _TRIES = 4
 """Combinations examined per wanted one: some have the same text."""
@@ -69,16 +72,16 @@ def join(parts: Sequence[Translated], *, search: SearchConfig, spell: Callable[[
 
     Args: spell: the text of a hypothesis, without white space at its ends.
     """
-    if not any(one.found for one in parts):
+    depths = [len(one.found) for one in parts if one.found]
+    if not depths:
         return []
     best = first = _join(parts, {}, search=search, spell=spell)
-    if max(len(one.found) for one in parts) == 1:
+    depth = max(depths)
+    if depth == 1:
         return [first]
     combined = {first.text: first}
-    alone = sum(1 for one in parts if one.found) == 1
-    if search.sampling is not None or alone:
+    if search.sampling is not None or len(depths) == 1:
         # Samples keep their order, and a single part's list is already sorted.
-        depth = max(len(one.found) for one in parts)
         ranked = ({place: min(rank, len(one.found) - 1) for place, one in enumerate(parts) if one.found} for rank in range(depth))
         return [_join(parts, ranks, search=search, spell=spell) for ranks in ranked]
     for ranks in _combinations([[item.score for item in one.found] for one in parts], count=search.n_best * _TRIES):
@@ -121,12 +124,12 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
     written = [one.copy if item is None else spell(item) for one, item in zip(parts, chosen, strict=True)]
     text, starts = join_parts([one.part for one in parts], written)
     kept = [item for item in chosen if item is not None]
-    log_probability = sum(item.log_probability for item in kept)
-    log_probabilities = tuple(value for item in kept for value in item.token_log_probabilities)
+    log_probability = kept[0].log_probability if len(kept) == 1 else sum(item.log_probability for item in kept)
+    log_probabilities = _chained([item.token_log_probabilities for item in kept])
     return Alternative(
         text,
         search.score(log_probability, len(log_probabilities)),
-        tuple(token for item in kept for token in item.tokens),
+        _chained([item.tokens for item in kept]),
         log_probability,
         log_probabilities,
         tuple(
@@ -145,12 +148,19 @@ def _join(parts: Sequence[Translated], ranks: dict[int, int], *, search: SearchC
     )
 
 
+def _chained(parts: Sequence[tuple[T, ...]]) -> tuple[T, ...]:
+    """One after the other; most texts have one part."""
+    return parts[0] if len(parts) == 1 else tuple(chain.from_iterable(parts))
+
+
 def join_parts(parts: Sequence[TextPart], texts: Sequence[str]) -> tuple[str, list[int]]:
     """The translations of parts as one line, and the start of each.
 
     Two translations are separated as their sources: by the same spaces, one for each tab or line break, and one for invisible marks. If
     sources of a script without spaces had none, they are separated by one space, unless the translation is in such a script, too.
     """
+    if len(texts) == 1:
+        return texts[0], [0]
     written: list[str] = []
     starts: list[int] = []
     length, last, before, between = 0, "", "", ""

@@ -1,6 +1,6 @@
 """Split long text at sentence ends, or else between words; the concatenated parts are the text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import regex
 
@@ -26,14 +26,13 @@ def split_to_fit(text: str, *, length: Callable[[str], int], comfortable: int, l
     return [piece for part in split_sentences(text) for piece in _halve(part, length, limit)]
 
 
-def _halve(part: TextPart, length: Callable[[str], int], limit: int) -> Iterator[TextPart]:
+def _halve(part: TextPart, length: Callable[[str], int], limit: int) -> list[TextPart]:
     text = part.text
     if len(text) <= 1 or length(text) <= limit:
-        yield part
-        return
+        return [part]
     at, resume = _middle(text)
-    yield from _halve(TextPart(text[:at], text[at:resume], cut=True), length, limit)
-    yield from _halve(TextPart(text[resume:], part.separator, cut=True), length, limit)
+    halves = TextPart(text[:at], text[at:resume], cut=True), TextPart(text[resume:], part.separator, cut=True)
+    return [piece for half in halves for piece in _halve(half, length, limit)]
 
 
 def _middle(text: str) -> tuple[int, int]:

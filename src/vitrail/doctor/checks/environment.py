@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from vitrail.doctor.checks.programs import installed_programs, judge_programs
 from vitrail.doctor.findings import Diagnosis, Finding, diagnose
 from vitrail.runtime.cores import SPIN_COUNT, WAITING, control_groups, read_system_lines, read_words, usable_cores
 from vitrail.runtime.device import choose_device, choose_dtype, set_threads
@@ -38,6 +39,7 @@ BRINGS = {
     "moses": "scores on Moses-tokenised text, as papers have them",
     "plot": "figures as PNG, SVG and PDF",
     "maps": "t-SNE maps of embeddings and states",
+    "onnx": "translators in ONNX, and the program that checks them",
 }
 """What each extra is for; an extra without an entry is described by its packages."""
 
@@ -80,6 +82,8 @@ class Environment(NamedTuple):
     encoding: str
     """Of the standard output."""
     locale_encoding: str
+    programs: Mapping[str, bool]
+    """For each exit of `vitrail export`, whether its program is installed."""
 
 
 def examine_machine(folder: Path | None = None) -> Diagnosis:
@@ -113,6 +117,7 @@ def measure_environment(folder: Path) -> Environment:
         disk=float(shutil.disk_usage(folder).free) if folder.exists() else -1.0,
         encoding=getattr(sys.stdout, "encoding", None) or "",
         locale_encoding=locale.getpreferredencoding(False),
+        programs=installed_programs(),
     )
 
 
@@ -196,6 +201,7 @@ def judge_machine(machine: Environment) -> list[Finding]:
         _device(machine),
         _precision(machine),
         *_extras(machine),
+        judge_programs(machine.programs),
         _folder(machine),
         _encoding(machine),
     ]

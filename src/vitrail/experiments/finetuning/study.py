@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vitrail.config import Override, build, merge
+from vitrail.config import Override, build
 from vitrail.data.preparing.prepared import open_prepared
+from vitrail.data.preparing.store import INDEX
 from vitrail.data.reading.parallel_text import ParallelText
 from vitrail.decode.translate import TranslateConfig, Translator
 from vitrail.errors import UsageError
@@ -26,12 +27,14 @@ from vitrail.train.log.display import TrainingDisplay
 from vitrail.train.request import Request, keep_choices, plan_run, to_run_config
 from vitrail.train.run import OLD_SHARE, train
 from vitrail.train.run_config import RunConfig
-from vitrail.train.starting.mixing import AUTO_SHARES, best_mixed, mix, try_shares
+from vitrail.train.starting.mixing import least_share, mix
 from vitrail.train.tasks import make_task
 
 SCRATCH, PLAIN, MIXED = "from scratch", "fine-tuned", "fine-tuned, old text mixed in"
 AVERAGED = ", averaged with the old weights"
 WAYS = (SCRATCH, PLAIN, PLAIN + AVERAGED, MIXED, MIXED + AVERAGED, "L2 to the old weights", "LoRA")
+SHORT_NAMES: dict[str, str] = dict(zip(("scratch", "plain", "plain-averaged", "mixed", "mixed-averaged", "l2", "lora"), WAYS, strict=True))
+"""Of the command line."""
 _TRIALS = 1_000
 
 
@@ -51,7 +54,7 @@ class TuningPlan:
     ways: tuple[str, ...] = WAYS
     seeds: int = 2
     old_part: float = 0.5
-    """How much of the mixture is old text."""
+    """How much of the mixture is old text, in target tokens."""
     l2: float = 0.01
     rank: int = 8
     beams: int = 1
@@ -199,9 +202,8 @@ def _averaged(config: RunConfig, run: Path, old: Mapping[str, Tensor], new: Mapp
         fill(model, weights)
         return task.validate(model).values
 
-    select = task.preferred if config.train.select == "auto" else config.train.select
-    best = best_mixed(try_shares(old, new, AUTO_SHARES, validate), select=select)
-    return best.share, mix(old, new, best.share)
+    share = least_share(old, new, validate, lost=config.train.old_lost)[-1].share
+    return share, mix(old, new, share)
 
 
 def _train(plan: TuningPlan, run: Path, way: str, *, seed: int) -> tuple[RunConfig, int]:
@@ -221,17 +223,21 @@ def _train(plan: TuningPlan, run: Path, way: str, *, seed: int) -> tuple[RunConf
 
 def settings_of(plan: TuningPlan, way: str) -> Sequence[Override]:
     """What is set for a way, beside what is set for all."""
-    corpora = [dict(plan.new)]
-    if way == MIXED:
-        new, old = (build(ParallelText, dict(text), origin="text").count() for text in (plan.new, plan.old))
-        # Each corpus is drawn from in proportion to its pairs times its weight.
-        weight = plan.old_part / (1 - plan.old_part) * new / max(1, old)
-        corpora.append(merge(dict(plan.old), {"weight": round(weight, 6), "holdout": False, "name": "old text"}))
-    told = [Override(("data",), {"corpora": corpora, "dev": dict(plan.dev), "holdout": {"test_pairs": 0}})]
+    data: dict[str, Any] = {"corpora": [dict(plan.new)], "dev": dict(plan.dev), "holdout": {"test_pairs": 0}}
+    mixed = {"old": [dict(plan.old)], "old_part": plan.old_part} if way == MIXED else {"old": False}
+    told = [Override(("data",), data if way == SCRATCH else data | mixed)]
     if way != SCRATCH:
-        told.append(Override(("from",), str(plan.start)))
+        told += [Override(("from",), str(plan.start)), Override(("train", "old_share"), 0.0)]
     told += [Override(("optimizer", "l2_start"), plan.l2)] if way.startswith("L2") else []
     return told + ([Override(("lora", "rank"), plan.rank)] if way == "LoRA" else [])
+
+
+def own_text_of(start: Path) -> dict[str, Any]:
+    """The pairs that the old model's run was trained on. Raises UsageError where they are not there."""
+    index = start / "data" / INDEX
+    if not index.is_file():
+        raise UsageError(f"{start}: has no text of its own", remedy="--old FILE,FILE")
+    return {"source": str(index)}
 
 
 def own_test_of(start: Path) -> dict[str, Any]:

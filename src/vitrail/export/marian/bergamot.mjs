@@ -7,8 +7,6 @@ import {Worker} from "node:worker_threads";
 
 /** @typedef {{model: string, vocabularies: string[], shortlist: string | null, config: Object<string, string>, texts: string[]}} Request */
 
-const BATCH = 64;
-
 /** @param {string} file */
 function bytes(file) {
     const data = readFileSync(file);
@@ -59,9 +57,9 @@ await call("loadTranslationModel", pair, {
     config: request.config,
 });
 const found = [];
-for (let at = 0; at < request.texts.length; at += BATCH) {
-    const texts = request.texts.slice(at, at + BATCH).map((text) => ({text, html: false, qualityScores: false}));
-    const translations = await call("translate", {models: [pair], texts});
-    found.push(...translations.map((/** @type {{target: {text: string}}} */ one) => one.target.text));
+for (const text of request.texts) {
+    // One by one: a batch has one limit of length, and one shortlist.
+    const [translation] = await call("translate", {models: [pair], texts: [{text, html: false, qualityScores: false}]});
+    found.push(translation.target.text);
 }
 process.stdout.write(JSON.stringify(found), () => process.exit(0));

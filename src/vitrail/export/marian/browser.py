@@ -27,7 +27,7 @@ _NO_TEXT = "\ufdef"
 """A code point that no text has, in the names of the tokens that fill up a vocabulary."""
 _MEASURED = 200
 """Sentences from which the multipliers of inputs are chosen."""
-_LEAST_EQUAL = 0.99
+_LEAST_EQUAL, _LEAST_ROUNDED = 0.99, 0.9
 _LENGTH = 2
 """Tokens of a translation for each token of its source, at most, in that engine."""
 
@@ -56,11 +56,16 @@ class BrowserParity(NamedTuple):
         return found
 
     def require(self) -> None:
-        """Raise ModelError unless translations are those of our model with the same numbers, but for near ties."""
-        if self.equal < _LEAST_EQUAL * self.sentences:
+        """Raise ModelError for other translations than those of our model with the same numbers.
+
+        In float32 they are equal but for near ties. Of rounded inputs, one that lies between two numbers falls to the other side by a
+        difference in the last bit: a model that is not sure of its words then writes another one now and then.
+        """
+        least = _LEAST_EQUAL if self.unrounded is None else _LEAST_ROUNDED
+        if self.equal < least * self.sentences:
             raise ModelError(
                 f"{self.program} translates otherwise than this model: {self.to_text()}",
-                expected=f"{_LEAST_EQUAL:.0%} of equal translations",
+                expected=f"{least:.0%} of equal translations",
                 remedy="report this as a fault; --no-check writes the folder all the same",
             )
 
@@ -142,7 +147,7 @@ class _Student:
         self.multipliers = self._measure() if self.rounds else None
 
     def _translate(self) -> list[str]:
-        search = SearchConfig(beams=1, length_penalty=0, repeat_ngram=0, max_ratio=_LENGTH, max_extra=1, allow_unknown=self.writes_unknown)
+        search = SearchConfig(beams=1, length_penalty=0, repeat_ngram=0, max_ratio=_LENGTH, max_extra=2, allow_unknown=self.writes_unknown)
         return [plain(one.text).strip() for one in self.translator.translate(self.texts.sources, search=search)]
 
     def _measure(self) -> dict[str, float]:

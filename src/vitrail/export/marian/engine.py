@@ -1,8 +1,6 @@
 """The engine of browsers, where it is installed: bergamot-translator in node, or fxtranslate in Python."""
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -11,11 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from vitrail.doctor.checks.programs import BERGAMOT, BERGAMOT_FOLDER, find_bergamot
 from vitrail.errors import ModelError, UsageError
 
-PACKAGE = "@browsermt/bergamot-translator"
-FOLDER = "VITRAIL_BERGAMOT"
-"""Environment: the folder of that package, where it is in no node_modules of this folder or one above."""
 _SECONDS = 1800
 _SCRIPT = Path(__file__).with_name("bergamot.mjs")
 
@@ -60,30 +56,20 @@ class BrowserEngine(Protocol):
         ...
 
 
-def find_package() -> Path | None:
-    """The folder of bergamot-translator for node; None without it or without node."""
-    if shutil.which("node") is None:
-        return None
-    given = os.environ.get(FOLDER)
-    here = Path.cwd()
-    places = [Path(given)] if given else [folder / "node_modules" / PACKAGE for folder in (here, *here.parents)]
-    return next((place for place in places if (place / "worker" / "bergamot-translator-worker.wasm").is_file()), None)
-
-
 def find_engine(*, unigram: bool) -> BrowserEngine:
     """An engine that reads the vocabulary. Raises UsageError where there is none.
 
     Args: unigram: whether the vocabulary is a unigram model: fxtranslate reads no other.
     """
-    package = find_package()
+    package = find_bergamot()
     if package is not None:
         return _Bergamot(package)
     if unigram and find_spec("fxtranslate") is not None:
         return _Fxtranslate()
     others = (", nor fxtranslate", "; or pip install fxtranslate") if unigram else ("", "")
     raise UsageError(
-        f"{PACKAGE} is not installed{others[0]}",
-        remedy=f"npm install {PACKAGE} in this folder (or {FOLDER}=its folder){others[1]}; or --no-check",
+        f"{BERGAMOT} is not installed{others[0]}",
+        remedy=f"npm install {BERGAMOT} in this folder (or {BERGAMOT_FOLDER}=its folder){others[1]}; or --no-check",
     )
 
 
@@ -126,7 +112,7 @@ class _Fxtranslate:
 
     def translate(self, files: BrowserFiles, sources: Sequence[str], *, rounded: bool) -> list[str]:
         if not rounded:
-            raise UsageError("fxtranslate with --compute float32", expected="int8", remedy=f"npm install {PACKAGE}; or --no-check")
+            raise UsageError("fxtranslate with --compute float32", expected="int8", remedy=f"npm install {BERGAMOT}; or --no-check")
         made: Any = import_module("fxtranslate").Translator
         vocabularies = [Path(name).read_bytes() for name in (files.vocabularies[0], files.vocabularies[-1])]
         shortlist = Path(files.shortlist).read_bytes() if Path(files.shortlist).exists() else None

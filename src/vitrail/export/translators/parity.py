@@ -5,8 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from vitrail.data.batches import pad_rows
 from vitrail.data.cleaning.normalise import plain
-from vitrail.data.vocabularies.subwords import EOS
+from vitrail.data.vocabularies.subwords import EOS, SOS
 from vitrail.decode.forced import losses
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
@@ -96,6 +101,16 @@ class Parity(NamedTuple):
                     expected="equal translations but for near ties" if exact else f"BLEU within {MOST_BLEU}",
                     remedy="report this as a fault; --no-check writes the folder all the same" if exact else "--compute float32",
                 )
+
+
+def own_translations(loaded: LoadedModel, tokens: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
+    """Sources, and themselves as targets after <s>, padded: what logits are compared on.
+
+    Where the sides have vocabularies of their own, the target gets any tokens, as many as the source.
+    """
+    source = pad_rows(tokens)
+    own = (source - EOS - 1) % (loaded.vocabularies.target.size - EOS - 1) + EOS + 1
+    return source, torch.cat([torch.full((len(source), 1), SOS), torch.where(source > EOS, own, source)[:, :-1]], dim=1)
 
 
 def check_texts(folder: Path, *, count: int = SENTENCES) -> CheckTexts:

@@ -9,12 +9,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vitrail.data.batches import pad_rows
 from vitrail.data.vocabularies.subwords import EOS, PAD, SOS, UNK
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.huggingface import CONFIG, WEIGHTS, read_weights
 from vitrail.export.layouts import from_layout, to_layout
-from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare
+from vitrail.export.translators.parity import CheckTexts, Parity, check_texts, compare, own_translations
 from vitrail.export.translators.seq2seq_layout import (
     BIAS,
     MAX_LENGTH,
@@ -168,10 +167,7 @@ def largest_difference(
     loaded: LoadedModel, there: Any, tokens: Sequence[Sequence[int]], *, places: Sequence[Sequence[int]] | None = None
 ) -> float:
     """The largest difference of any logit for sentences that are their own translations. Args: places: their ids of ours, on both sides."""
-    source = pad_rows(tokens)
-    # Where the sides have vocabularies of their own, the target gets any tokens, as many as the source.
-    own = (source - EOS - 1) % (loaded.vocabularies.target.size - EOS - 1) + EOS + 1
-    target = torch.cat([torch.full((len(source), 1), SOS), torch.where(source > EOS, own, source)[:, :-1]], dim=1)
+    source, target = own_translations(loaded, tokens)
     ours = loaded.model.read_out(loaded.model.decode(target, loaded.model.encode(source)))
     maps = [torch.tensor(rows) for rows in places] if places else [torch.arange(1 << 20)] * 2
     logits = there(input_ids=maps[0][source], attention_mask=(source != PAD).long(), decoder_input_ids=maps[1][target]).logits

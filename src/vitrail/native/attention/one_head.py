@@ -3,9 +3,23 @@
 import numpy as np
 
 from vitrail.native.arrays import Floats
-from vitrail.native.attention.paged import PAGE, Memory
+from vitrail.native.attention.paged import FOUR, Memory
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.lanes import exponential, keep_first, larger, largest, load, multiply_add, spread, spread_at, store, store_apart, total
+from vitrail.native.lanes import (
+    exponential,
+    join_fours,
+    keep_first,
+    larger,
+    largest,
+    load,
+    multiply_add,
+    spread,
+    spread_at,
+    spread_four,
+    store,
+    store_apart,
+    total,
+)
 
 NEVER = -1e30
 """The score of a position that does not exist: its weight is 0."""
@@ -14,10 +28,10 @@ NEVER = -1e30
 @compiled_inside
 def keep(keys: Floats, key: int, values: Floats, value: int, width: int, memory: Memory, place: int) -> None:
     """Keep the key that begins at `key` of `keys`, and the value that begins at `value` of `values`, at a position of the memory."""
-    within = place % PAGE
+    within = place % FOUR
     to_keys, to_values = (place - within) * width + within, place * width
     for e in range(0, width, 16):
-        store_apart(memory.keys, to_keys + PAGE * e, load(keys, key + e))
+        store_apart(memory.keys, to_keys + FOUR * e, load(keys, key + e))
         store(memory.values, to_values + e, load(values, value + e))
 
 
@@ -25,17 +39,25 @@ def keep(keys: Floats, key: int, values: Floats, value: int, width: int, memory:
 def compare(z: Floats, query: int, keys: Floats, width: int, where: tuple[int, int, int], scores: Floats, out: int) -> None:
     """scores[out + s] = q·k_s. Args: where: the first key, the number of keys, the width of a head."""
     first, length, head = where
-    zero = np.float32(0)
+    four = FOUR * width
     for s in range(0, length, 16):
-        a = b = c = d = spread(zero)
-        page = first + s * width
-        for e in range(0, head, 4):
-            k = page + PAGE * e
-            a = multiply_add(spread_at(z, query + e), load(keys, k), a)
-            b = multiply_add(spread_at(z, query + e + 1), load(keys, k + 16), b)
-            c = multiply_add(spread_at(z, query + e + 2), load(keys, k + 32), c)
-            d = multiply_add(spread_at(z, query + e + 3), load(keys, k + 48), d)
-        store(scores, out + s, keep_first((a + b) + (c + d), length - s, np.float32(NEVER)))
+        a = b = c = d = spread(np.float32(0))
+        k = first + s * width
+        if length - s > 8:
+            for e in range(0, head, 4):
+                q = spread_four(z, query + e)
+                a = multiply_add(q, load(keys, k), a)
+                b = multiply_add(q, load(keys, k + four), b)
+                c = multiply_add(q, load(keys, k + 2 * four), c)
+                d = multiply_add(q, load(keys, k + 3 * four), d)
+                k += 16
+        else:
+            for e in range(0, head, 4):
+                q = spread_four(z, query + e)
+                a = multiply_add(q, load(keys, k), a)
+                b = multiply_add(q, load(keys, k + four), b)
+                k += 16
+        store(scores, out + s, keep_first(join_fours(a, b, c, d), length - s, np.float32(NEVER)))
 
 
 @compiled_inside

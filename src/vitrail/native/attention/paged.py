@@ -1,14 +1,13 @@
 """Memory of keys and values in pages of 16 positions.
 
-A page of keys is [width, 16]: the keys of 16 positions side by side, so that a query meets all of them at once. A page of values is
-[16, width].
+Values are [positions, width]. Of keys, each four positions are [width, 4], so that a query meets four numbers of four keys at once.
 """
 
 from typing import NamedTuple
 
 from vitrail.native.arrays import Floats
 
-PAGE = 16
+PAGE, FOUR = 16, 4
 
 
 class Memory(NamedTuple):

@@ -178,8 +178,10 @@ def _multiply_bytes(matrices: ByteMatrices, linear: Linear, layer: int, x: Quant
                 tile += 8
         while tile < tiles:
             row = _bytes_8x2(matrices, linear, layer, x, (first, last), tile, out)
-            row = _bytes_2x2(matrices, linear, layer, x, (row, last), tile, out)
-            _bytes_1x2(matrices, linear, layer, x, (row, last), tile, out)
+            if row < last:
+                row = _bytes_2x2(matrices, linear, layer, x, (row, last), tile, out)
+            if row < last:
+                _bytes_1x2(matrices, linear, layer, x, (row, last), tile, out)
             tile += 2
 
 
@@ -194,8 +196,10 @@ def _multiply_halves(matrices: HalfMatrices, linear: Linear, layer: int, x: Quan
                 tile += 8
         while tile < tiles:
             row = _halves_8x2(matrices, linear, layer, x, (first, last), tile, out)
-            row = _halves_2x2(matrices, linear, layer, x, (row, last), tile, out)
-            _halves_1x2(matrices, linear, layer, x, (row, last), tile, out)
+            if row < last:
+                row = _halves_2x2(matrices, linear, layer, x, (row, last), tile, out)
+            if row < last:
+                _halves_1x2(matrices, linear, layer, x, (row, last), tile, out)
             tile += 2
 
 
@@ -210,8 +214,10 @@ def _multiply_floats(matrices: FloatMatrices, linear: Linear, layer: int, x: Flo
                 tile += 8
         while tile < tiles:
             row = _floats_8x2(matrices, linear, layer, x, (first, last), tile, out)
-            row = _floats_2x2(matrices, linear, layer, x, (row, last), tile, out)
-            _floats_1x2(matrices, linear, layer, x, (row, last), tile, out)
+            if row < last:
+                row = _floats_2x2(matrices, linear, layer, x, (row, last), tile, out)
+            if row < last:
+                _floats_1x2(matrices, linear, layer, x, (row, last), tile, out)
             tile += 2
 
 

@@ -4,9 +4,9 @@ import numpy as np
 
 from vitrail.native.arrays import Floats
 from vitrail.native.attention.one_head import NEVER, compare, keep, mix, soften
-from vitrail.native.attention.paged import PAGE
+from vitrail.native.attention.paged import FOUR, PAGE
 from vitrail.native.compiled import compiled_inside
-from vitrail.native.lanes import keep_first, load, multiply_add, spread, spread_at, store
+from vitrail.native.lanes import join_fours, keep_first, load, multiply_add, spread, spread_four, store
 from vitrail.native.recurrent.architecture import DOT, GENERAL
 from vitrail.native.recurrent.cells import tanh
 from vitrail.native.recurrent.memory import Workspace
@@ -28,14 +28,16 @@ def remember(model: Model, work: Workspace, b: int, states: Floats, keys: Floats
 @compiled_inside
 def _compare_additively(vector: Floats, query: Floats, begin: int, keys: Floats, first: int, length: int, scores: Floats) -> None:
     """scores[s] = v·tanh(q + k_s). Args: begin, first: where the query and the keys begin."""
-    width, zero = len(vector), np.float32(0)
-    for s in range(0, length, PAGE):
-        a = b = spread(zero)
-        page = first + s * width
-        for k in range(0, width, 2):
-            a = multiply_add(spread_at(vector, k), tanh(spread_at(query, begin + k) + load(keys, page + PAGE * k)), a)
-            b = multiply_add(spread_at(vector, k + 1), tanh(spread_at(query, begin + k + 1) + load(keys, page + PAGE * k + 16)), b)
-        store(scores, s, keep_first(a + b, length - s, np.float32(NEVER)))
+    width, four, zero = len(vector), FOUR * len(vector), np.float32(0)
+    for s in range(0, length, 16):
+        a = b = c = d = spread(zero)
+        for k in range(0, width, 4):
+            v, q, at = spread_four(vector, k), spread_four(query, begin + k), first + s * width + FOUR * k
+            a = multiply_add(v, tanh(q + load(keys, at)), a)
+            b = multiply_add(v, tanh(q + load(keys, at + four)), b)
+            c = multiply_add(v, tanh(q + load(keys, at + 2 * four)), c)
+            d = multiply_add(v, tanh(q + load(keys, at + 3 * four)), d)
+        store(scores, s, keep_first(join_fours(a, b, c, d), length - s, np.float32(NEVER)))
 
 
 @compiled_inside

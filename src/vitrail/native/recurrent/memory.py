@@ -82,21 +82,27 @@ class Workspace(NamedTuple):
     """K"""
 
 
-def make_workspace(model: Model, sources: Sequence[Sequence[int]], *, beams: int, make: Allocate = allocate) -> Workspace:
-    """Room for sources, ends included, and for `beams` translations of each, of any length."""
+def make_workspace(
+    model: Model, sources: Sequence[Sequence[int]], *, beams: int, make: Allocate = allocate, passing: Allocate | None = None
+) -> Workspace:
+    """Room for sources, ends included, and for `beams` translations of each, of any length.
+
+    Args: passing: makes what is written before it is read, and not read after the batch.
+    """
+    passing = passing or make
     shape, lengths = model.shape, [len(source) for source in sources]
     tokens, hypotheses = sum(lengths), beams * len(sources)
 
     def carry(count: int) -> Carry:
-        return Carry(make(count, np.float32), make(count if shape.parts == 2 else 0, np.float32))
+        return Carry(passing(count, np.float32), passing(count if shape.parts == 2 else 0, np.float32))
 
     memory = 0 if shape.attention == NONE else PAGE * sum(map(pages, lengths)) * shape.width
     fed = make(hypotheses * shape.embedding if shape.feeds else 0, np.float32)
     fed[:] = 0
     return Workspace(
         _make_batch(sources, reverse=bool(shape.reverse_source), make=make),
-        _make_rooms(model, tokens, hypotheses, longest=max(lengths), make=make),
-        source=Memory(make(memory, np.float32), make(memory, np.float32)),
+        _make_rooms(model, tokens, hypotheses, longest=max(lengths), make=passing),
+        source=Memory(passing(memory, np.float32), passing(memory, np.float32)),
         reading=carry(len(sources) * model.encoder.width),
         ends=carry(len(sources) * shape.width),
         own=carry(model.decoder.layers * hypotheses * shape.width),

@@ -36,6 +36,7 @@ from vitrail.native.search.state import (
     ROWS,
     SETTLE,
     STATUS,
+    STOPPED,
     TEXTS,
     Rules,
     Search,
@@ -74,6 +75,9 @@ def begin(search: Search, position: int) -> int:
     """
     rows = _gather(search, position)
     if search.progress[STATUS] != FINE:
+        rows = 0
+    elif search.stop[0] != 0:
+        search.progress[STATUS] = STOPPED
         rows = 0
     elif rows > 0 and position >= search.positions:
         search.progress[STATUS] = NO_POSITION

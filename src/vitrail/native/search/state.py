@@ -1,7 +1,7 @@
 """The state of a search over one batch: what was asked, the live beams, the columns of a step, and what is finished."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,8 @@ WHOLE, READ, MEMBER, REST = 0, 1, 2, 3
 """Parts."""
 START, CHOOSE, FORCE, SETTLE = 0, 1, 2, 3
 """Phases."""
-FINE, NOT_A_NUMBER, NO_POSITION = 0, 1, 2
-"""Statuses: the last two say why a search ended before its time."""
+FINE, NOT_A_NUMBER, NO_POSITION, STOPPED = 0, 1, 2, 3
+"""Statuses: all but the first say why a search ended before its time."""
 DONE, ONWARD, JOINS, TEXTS = 0, 1, 2, 3
 """What a search needs to go on: nothing, it is done; a step of the model; whether pairs of tokens are joined; which columns have equal
 texts."""
@@ -256,6 +256,8 @@ class Search(NamedTuple):
     """[6] see PART."""
     positions: int
     """How many the model knows; the search ends with NO_POSITION where it would need more."""
+    stop: Integers
+    """[1] where another thread sets it to 1, the search ends with STOPPED before its next step."""
 
 
 class Asked(NamedTuple):
@@ -269,6 +271,11 @@ class Asked(NamedTuple):
     """[B, prompt]"""
     noise: Doubles
     """See `Samples`; empty where nothing is drawn."""
+    stop: Integers
+    """[1] see `Search`."""
+
+
+_NONE: Mapping[Any, npt.NDArray[Any]] = {kind: np.zeros(0, kind) for kind in (np.int64, np.float32, np.float64)}
 
 
 class _Maker(NamedTuple):
@@ -277,26 +284,37 @@ class _Maker(NamedTuple):
     make: Allocate
 
     def whole(self, size: int, value: int = 0) -> Integers:
-        made = self.make(size, np.int64)
-        made.fill(value)
-        return made
+        return self._filled(size, np.int64, value)
 
     def floats(self, size: int, value: float = 0.0) -> Floats:
-        made = self.make(size, np.float32)
+        return self._filled(size, np.float32, value)
+
+    def doubles(self, size: int) -> Doubles:
+        return self._filled(size, np.float64, 0)
+
+    def _filled(self, size: int, kind: Any, value: float) -> Any:
+        if size == 0:
+            return _NONE[kind]
+        made = self.make(size, kind)
         made.fill(value)
         return made
 
-    def doubles(self, size: int) -> Doubles:
-        made = self.make(size, np.float64)
-        made.fill(0)
-        return made
 
-
-def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int = 1, make: Allocate = allocate) -> Search:
+def make_search(
+    vocabulary: int,
+    asked: Asked,
+    *,
+    positions: int,
+    members: int = 1,
+    make: Allocate = allocate,
+    passing: Allocate | None = None,
+) -> Search:
     """A search that has not begun.
 
     Args: vocabulary: V, not padded; a model makes logits in rows of `logits_width(V)`. members: models that score each token together.
+        passing: makes the logits, which are written before they are read.
     """
+    passing = passing or make
     rules, constraints, to = asked.rules, asked.constraints, _Maker(make)
     sentences, beams, steps = len(asked.limits.caps), rules.beams, int(asked.limits.caps.max()) + rules.prompt
     rows, count, slots, extra = sentences * beams, min(2 * beams, vocabulary), sentences * (beams + 1), constraints.extra
@@ -329,8 +347,8 @@ def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int =
         tokens=to.whole(rows * count),
         extra_values=to.floats(rows * extra, -np.inf),
         extra_tokens=to.whole(rows * extra),
-        logits=to.floats((min(GROUP, rows) if members == 1 else rows) * width),
-        member_logits=to.floats(0 if members == 1 else min(GROUP, rows) * width),
+        logits=passing((min(GROUP, rows) if members == 1 else rows) * width, np.float32),
+        member_logits=passing(0 if members == 1 else min(GROUP, rows) * width, np.float32),
         best=Best(to.floats(count), to.whole(count), to.floats(-(-width // BLOCK))),
     )
     return Search(
@@ -357,6 +375,7 @@ def make_search(vocabulary: int, asked: Asked, *, positions: int, members: int =
         longest=steps - rules.prompt,
         progress=to.whole(6),
         positions=positions,
+        stop=asked.stop,
     )
 
 

@@ -2,7 +2,7 @@
 
 from vitrail.native.arrays import Floats
 from vitrail.native.attention.one_head import compare, keep, mix, soften
-from vitrail.native.attention.paged import PAGE, Memory
+from vitrail.native.attention.paged import FOUR, PAGE, Memory
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import load, store
 from vitrail.native.transformer.memory import Past, Rooms, Workspace
@@ -41,7 +41,7 @@ def attend(shape: Shape, rooms: Rooms, query: int, memory: Memory, past: Past, o
     begin, width, head, length = past.first * shape.attention, shape.attention, shape.head, past.length
     stride = (length + PAGE - 1) // PAGE * PAGE
     for h in range(shape.heads):
-        compare(rooms.z, query + h * head, memory.keys, width, (begin + PAGE * h * head, length, head), rooms.scores, h * stride)
+        compare(rooms.z, query + h * head, memory.keys, width, (begin + FOUR * h * head, length, head), rooms.scores, h * stride)
     for h in range(shape.heads):
         soften(rooms.scores, h * stride, length)
     for h in range(shape.heads):
@@ -52,7 +52,7 @@ def attend(shape: Shape, rooms: Rooms, query: int, memory: Memory, past: Past, o
 def copy_past(shape: Shape, work: Workspace, source: int, target: int, length: int) -> None:
     """Copy what a hypothesis remembers of its `length` tokens from one place to another, in every layer."""
     own, hypotheses, width = work.own, work.beams * (len(work.batch.starts) - 1), shape.attention
-    keys, values = PAGE * ((length - 1) // PAGE + 1) * width, length * width
+    keys, values = FOUR * ((length - 1) // FOUR + 1) * width, length * width
     for layer in range(shape.decoder_layers):
         begin = (layer * hypotheses + source) * work.room * width
         to = (layer * hypotheses + target) * work.room * width

@@ -1,7 +1,6 @@
 """Memory of one batch: its sources, the values of all rows, and keys and values of attention.
 
-Memory is in pages of 16 positions. A page of keys is [H E, 16]: the keys of 16 positions side by side, so that a query meets all of them at
-once. A page of values is [16, H E].
+Memory is in pages of 16 positions, whose layout `attention.paged` has.
 """
 
 from collections.abc import Sequence
@@ -95,10 +94,18 @@ class Workspace(NamedTuple):
     """Positions of `own` for each hypothesis; a multiple of 16."""
 
 
-def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate = allocate) -> Workspace:
+def make_workspace(
+    shape: Shape,
+    sources: Sequence[Sequence[int]],
+    *,
+    beams: int,
+    steps: int,
+    make: Allocate = allocate,
+    passing: Allocate | None = None,
+) -> Workspace:
     """Room for sources, ends included, and for `beams` translations of each of at most `steps` tokens.
 
-    Without an encoder, sources are empty.
+    Without an encoder, sources are empty. Args: passing: makes what is written before it is read, and not read after the batch.
     """
     lengths = [len(source) for source in sources]
     starts, places = (np.array([0, *accumulate(counts)], np.int64) for counts in (lengths, map(pages, lengths)))
@@ -108,13 +115,10 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
     steps = min(steps, shape.context) if shape.context else steps
     room = PAGE * pages(steps)
 
-    def floats(count: int) -> Floats:
-        return make(count, np.float32)
+    passing = passing or make
 
-    def whole(count: int) -> Integers:
-        made = make(count, np.int64)
-        made[:] = 0
-        return made
+    def floats(count: int) -> Floats:
+        return passing(count, np.float32)
 
     def memory(positions: int) -> Memory:
         return Memory(floats(positions * shape.attention), floats(positions * shape.attention))
@@ -126,11 +130,15 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         z=floats(rows * shape.widest),
         mixed=np.zeros(0, np.float32),
         scores=floats(shape.heads * PAGE * pages(max(longest, steps))),
-        quantised=make_quantised(rows, deepest, make),
+        quantised=make_quantised(rows, deepest, passing),
     )
-    # What pads the heads together is never written, and must be 0.
-    mixed = floats(rows * shape.attention)
-    mixed[:] = 0
+    if shape.attention > shape.heads * shape.head:
+        mixed: Floats = make(rows * shape.attention, np.float32)
+        mixed.fill(0)  # what pads the heads together is never written
+    else:
+        mixed = floats(rows * shape.attention)
+    forgotten: Integers = make(1, np.int64)
+    forgotten[0] = 0
     tokens: Integers = make(sum(lengths), np.int64)
     tokens[:] = [token for source in sources for token in source]
     return Workspace(
@@ -139,8 +147,8 @@ def make_workspace(shape: Shape, sources: Sequence[Sequence[int]], *, beams: int
         source=memory(shape.decoder_layers * int(places[-1]) * PAGE),
         within=memory(PAGE * pages(longest)),
         own=memory(shape.decoder_layers * beams * len(sources) * room),
-        reading=Reading(*(make(rows, np.int64) for _ in range(3))),
-        forgotten=whole(1),
+        reading=Reading(*(passing(rows, np.int64) for _ in range(3))),
+        forgotten=forgotten,
         beams=beams,
         room=room,
     )

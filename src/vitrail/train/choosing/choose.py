@@ -49,7 +49,7 @@ class Choice(NamedTuple):
     @property
     def option(self) -> str:
         """The option to choose another value."""
-        if isinstance(self.value, dict):  # a text
+        if isinstance(self.value, dict | list):  # texts
             return f"--set {self.name}=false"
         return f"--preset {self.value}" if self.name == PRESET else f"--set {self.name}={_shown(self.value)}"
 
@@ -61,6 +61,8 @@ class Choice(NamedTuple):
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list):
+        return " ".join(map(_shown, value))  # pyright: ignore[reportUnknownArgumentType]
     if isinstance(value, dict):
         return str(value["source"])  # pyright: ignore[reportUnknownArgumentType]
     return f"'{value}'" if isinstance(value, str) and " " in value else str(value)

@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vitrail.config import merge
 from vitrail.errors import ModelError, UsageError
 from vitrail.languages import same_language
-from vitrail.train.choosing.choose import PRESET, TOKENS_PER_WORD, VALIDATION_SHARE, WARMUP_SHARE, Choice, tokens_a_step
+from vitrail.train.choosing.choose import PRESET, VALIDATION_SHARE, WARMUP_SHARE, Choice, tokens_a_step
 
 if TYPE_CHECKING:
+    from vitrail.data.reading.parallel_text import ParallelText
     from vitrail.models.architectures import AnyConfig
 
 FROM, FREEZE = "from", "freeze"
@@ -22,10 +24,13 @@ ADAPTER_RATE_SHARE = 1.0
 """The same with low-rank adapters, which start from nothing."""
 STEPS, FEWEST_PASSES, MOST_PASSES = 500, 3, 30
 """A fine-tuning takes about so many steps, but passes over its new text at least and at most so often."""
+OLD_PAIRS = 200_000
+"""Of the model's own text, so many pairs are mixed in at most, or as many as are new: they are prepared once more."""
 WARMUP = 50
 VALIDATIONS = 10
 PATIENCE = 4
 """Validations without a better dev score after which it stops."""
+_SAMPLE = 2_000
 
 
 def written_out(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,12 +66,23 @@ def _below(table: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 class Pass(NamedTuple):
-    """One pass over the new text: what is drawn meanwhile, with the general text that is mixed in."""
+    """One pass over the new text: what is drawn meanwhile, with other corpora that are mixed in."""
 
-    words: float
+    tokens: float
     """Of the text that is learned, roughly."""
     epochs: float
-    """Its length in epochs of all text together."""
+    """Its length in epochs of all corpora together."""
+    pairs: int = 0
+    """Of a translator."""
+
+
+def tokens_a_pair(asked: Mapping[str, Any], corpora: "Sequence[ParallelText]") -> float:
+    """Mean target tokens of a pair in the model's vocabulary, ends counted: more where it knows the text less well. Of the first pairs."""
+    from vitrail.data.vocabularies.taking import find_vocabularies
+
+    texts = [pair.target.encode("utf-8", "ignore").decode() for corpus in corpora for pair in islice(corpus.pairs(), _SAMPLE)]
+    rows = find_vocabularies(Path(str(asked[FROM]))).target.encode_batch(texts)
+    return 1 + sum(map(len, rows)) / max(1, len(rows))
 
 
 class Mixture(NamedTuple):
@@ -99,8 +115,10 @@ def choose_from(asked: Mapping[str, Any], chosen: Sequence[Choice], *, data: str
     folder, donor = Path(str(asked[FROM])), require_donor(asked, data=data)
     usual = {choice.name: choice for choice in chosen}
     found = _architecture(donor, usual, folder=folder)
-    found += _old_dev(folder, asked) if data == "pairs" else []
-    found += _length(asked, usual, a_pass)
+    if data == "pairs":
+        found += _old_texts(folder, asked, most=max(OLD_PAIRS, a_pass.pairs))
+        found += _choosing(asked, found)
+    found += _length(asked, usual, a_pass, old_part=_old_part(asked, found))
     names = {choice.name for choice in found} | {"data.subwords.size"}
     return [*(choice for choice in chosen if choice.name not in names and not choice.name.startswith("model.")), *found]
 
@@ -142,16 +160,45 @@ def _architecture(donor: "AnyConfig", usual: Mapping[str, Choice], *, folder: Pa
     ]
 
 
-def _old_dev(folder: Path, asked: Mapping[str, Any]) -> list[Choice]:
-    """The dev set that the model was chosen by, where its run has one in the same languages."""
+def _old_texts(folder: Path, asked: Mapping[str, Any], *, most: int) -> list[Choice]:
+    """The text that the model was trained on, and the dev set that it was chosen by, where its run has them in the same languages."""
+    from vitrail.data.preparing.store import INDEX
     from vitrail.models.stored import model_folder
 
-    run = folder.parent if folder.name == "model" and model_folder(folder) == folder else folder
-    sides = {side: run.absolute() / "data" / f"dev.{side}" for side in ("source", "target")}
-    if not all(path.is_file() for path in sides.values()) or not _same_languages(folder, asked):
+    if not _same_languages(folder, asked):
         return []
-    text = {side: str(path) for side, path in sides.items()} | {"format": "plain"}
-    return [Choice("data.old_dev", text, f"the dev set of {folder}: what is forgotten is seen")]
+    run = folder.parent if folder.name == "model" and model_folder(folder) == folder else folder
+    data = run.absolute() / "data"
+    sides = {side: data / f"dev.{side}" for side in ("source", "target")}
+    found: list[Choice] = []
+    if all(path.is_file() for path in sides.values()):
+        text = {side: str(path) for side, path in sides.items()} | {"format": "plain"}
+        found.append(Choice("data.old_dev", text, f"the dev set of {folder}: what is forgotten is seen"))
+    if (data / INDEX).is_file():
+        found.append(
+            Choice("data.old", [{"source": str(data / INDEX), "most": most}], f"the text of {folder} is mixed in: less is forgotten")
+        )
+    return found
+
+
+def _choosing(asked: Mapping[str, Any], found: Sequence[Choice]) -> list[Choice]:
+    """By what the model is chosen, and how much of the old weights goes into it where its old dev text is there."""
+    choices = [Choice("train.select", "loss", "it counts each token: less a matter of chance than chrF where the dev text is short")]
+    data = _below(asked, "data")
+    old_dev = data.get("more_dev") or data.get("old_dev", any(choice.name == "data.old_dev" for choice in found))
+    if old_dev and not _below(asked, "lora").get("rank"):
+        choices.append(Choice("train.old_share", "auto", "as much of the old weights as it takes to lose little on the old dev text"))
+    return choices
+
+
+def _old_part(asked: Mapping[str, Any], found: Sequence[Choice]) -> float:
+    """How much of the training text will be old. A setting that cannot be is refused later, with all others."""
+    from vitrail.data.data_config import DataConfig
+
+    data = _below(asked, "data")
+    old = data.get("old", next((choice.value for choice in found if choice.name == "data.old"), ()))
+    part = data.get("old_part", DataConfig.model_fields["old_part"].default)
+    return part if old and isinstance(part, float) and 0 < part < 1 else 0.0
 
 
 def _same_languages(folder: Path, asked: Mapping[str, Any]) -> bool:
@@ -174,14 +221,16 @@ def languages_of(folder: Path) -> tuple[str, str]:
     return str(facts.get("source_language", "")), str(facts.get("target_language", ""))
 
 
-def _length(asked: Mapping[str, Any], usual: Mapping[str, Choice], a_pass: Pass) -> list[Choice]:
-    """Rate, warm-up, length, validations and patience."""
+def _length(asked: Mapping[str, Any], usual: Mapping[str, Choice], a_pass: Pass, *, old_part: float) -> list[Choice]:
+    """Rate, warm-up, length, validations and patience. Args: old_part: of the text that is learned."""
     adapters = bool(_below(asked, "lora").get("rank"))
     share = ADAPTER_RATE_SHARE if adapters else RATE_SHARE
     rate = float(usual["optimizer.learning_rate"].value) * share
-    steps_a_pass = max(1, math.ceil(a_pass.words * TOKENS_PER_WORD / tokens_a_step(asked, int(usual["train.batch_tokens"].value))))
+    a_step = tokens_a_step(asked, int(usual["train.batch_tokens"].value))
+    steps_a_pass = max(1, math.ceil(a_pass.tokens / (1 - old_part) / a_step))
     passes = min(MOST_PASSES, max(FEWEST_PASSES, math.ceil(STEPS / steps_a_pass)))
-    steps, length = passes * steps_a_pass, f"{passes * a_pass.epochs:.4g} epochs"
+    steps = passes * steps_a_pass
+    length = f"{steps} steps" if old_part else f"{passes * a_pass.epochs:.4g} epochs"  # an epoch would be one of the old text, too
     every = max(1, round(steps / VALIDATIONS))
     kept = f"{share:g} of the rate from scratch: small steps keep more of what the model knows"
     return [

@@ -53,6 +53,8 @@ def setup_of(config: RunConfig, data: Mapping[str, Any], *, world: int) -> dict[
     for name in ("probes", "old_share", "validate_start"):
         if not getattr(config.train, name):
             del table["train"][name]
+    if config.train.old_share != "auto":
+        del table["train"]["old_lost"]
     if not config.lora.rank:
         del table["lora"]
     table |= {"init": {str(n): {"role": p.role, "freeze": p.freeze, "digest": d} for n, (p, d) in enumerate(parts)}} if config.init else {}

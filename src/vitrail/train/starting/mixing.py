@@ -1,14 +1,16 @@
 """Averages of old and new weights at the end of a training that started from another model."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from torch import Tensor
 
 from vitrail.models.base import Model, unique_tensors
 
-AUTO_SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)
-"""The shares of the old weights that are tried."""
+AUTO_SHARES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
+"""The shares of the old weights that are tried, the least first."""
+_CHRF = "dev_chrf/"
+"""Before the name of a further dev text: its chrF."""
 
 
 class Mixed(NamedTuple):
@@ -16,11 +18,6 @@ class Mixed(NamedTuple):
 
     share: float
     values: dict[str, float]
-
-
-def shares_of(asked: float | Literal["auto"]) -> tuple[float, ...]:
-    """The shares to try."""
-    return AUTO_SHARES if asked == "auto" else (asked,)
 
 
 def mix(old: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -38,20 +35,23 @@ def begins_at(model: Model) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in unique_tensors(model).items()}
 
 
-def try_shares(
-    old: Mapping[str, Tensor], new: Mapping[str, Tensor], shares: Sequence[float], validate: Callable[[dict[str, Tensor]], dict[str, float]]
+def least_share(
+    old: Mapping[str, Tensor], new: Mapping[str, Tensor], validate: Callable[[dict[str, Tensor]], dict[str, float]], *, lost: float
 ) -> list[Mixed]:
-    """The dev figures of the new weights with each share of the old ones. Args: validate: scores weights."""
-    return [Mixed(share, validate(mix(old, new, share))) for share in shares]
+    """Try one share after the other until no further dev text loses more than `lost` points of chrF against the old weights alone.
+
+    Wortsman et al. take the share that is best on a dev set; this one keeps as much of the new weights as the limit allows.
+    Args:    validate: the dev figures of a model with these weights.
+    Returns: the shares that were tried; the last one is taken, which is the greatest where none keeps to the limit.
+    """
+    start, found = validate(dict(old)), list[Mixed]()
+    for share in AUTO_SHARES:
+        found.append(Mixed(share, validate(mix(old, new, share))))
+        if most_lost(start, found[-1].values) <= lost:
+            break
+    return found
 
 
-def best_mixed(found: list[Mixed], *, select: str) -> Mixed:
-    """The one with the best mean score over all dev sets; of equals, the one with less of the old weights."""
-    return max(found, key=lambda one: (mean_score(one.values, select), -one.share))
-
-
-def mean_score(values: Mapping[str, float], select: str) -> float:
-    """The mean over the dev sets of the score by which the best model is chosen; higher is better."""
-    figure = "dev_loss_nats_per_token" if select == "loss" else f"dev_{select}"
-    scores = [value for name, value in values.items() if name == figure or name.startswith(f"{figure}/")]
-    return (-1 if select == "loss" else 1) * sum(scores) / len(scores)
+def most_lost(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """The greatest loss among the further dev texts, in points of chrF."""
+    return max((value - after[name] for name, value in before.items() if name.startswith(_CHRF)), default=0.0)

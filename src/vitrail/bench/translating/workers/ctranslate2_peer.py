@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 
 class CTranslate2Peer:
-    """Settings: compute (int8, float32), inter and intra (workers, threads of each), batch and batch_type."""
+    """Settings: compute (int8, float32), inter and intra (workers, threads of each), batch and batch_type; tokens of every translation, if
+    they are fixed."""
 
     versions: Mapping[str, str]
 
@@ -44,7 +45,8 @@ class CTranslate2Peer:
             beam_size=beams,
             max_batch_size=settings.get("batch", 32),
             batch_type=settings.get("batch_type", "examples"),
-            max_decoding_length=2 * max(map(len, pieces)) + 50,
+            max_decoding_length=settings.get("tokens") or 2 * max(map(len, pieces)) + 50,
+            min_decoding_length=settings.get("tokens") or 1,
             length_penalty=self._carried.description["length_penalty"],
         )
         return self._carried.target.decode([one.hypotheses[0] for one in found])

@@ -12,7 +12,7 @@ from vitrail.version import __version__
 class VitrailPeer:
     """The translator of a model folder, as `vitrail translate` has it.
 
-    Settings: engine (native, torch), precision, threads.
+    Settings: engine (native, torch), precision, threads; tokens of every translation, if they are fixed.
     """
 
     versions: Mapping[str, str]
@@ -30,6 +30,8 @@ class VitrailPeer:
             self._made = {wanted: Translator.load(self._folder, engine=engine, threads=threads, config=config)}
         translator = self._made[wanted]
         search = SearchConfig(beams=beams, length_penalty=translator.search.length_penalty)
+        if tokens := settings.get("tokens"):
+            search = search.model_copy(update={"min_length": tokens, "max_length": tokens, "repeat_ngram": 0})
         return [one.text for one in translator.translate(list(texts), search=search)]
 
 

@@ -1,0 +1,1 @@
+"""Translators as ONNX: an encoder, one step of the decoder with its cache, and programs that run them."""
