@@ -71,6 +71,11 @@ def student(folder: Path, *, kind: Any = "bpe", joint: bool = True, steps: int =
     return folder
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "check_texts", lambda folder: parity.check_texts(folder, count=4))
+
+
 def items(data: bytes) -> dict[str, tuple[int, tuple[int, ...], bytes, int]]:
     """Type, shape, data and place of each item, read by the description of Marian's format."""
     version, count = struct.unpack_from("<QQ", data)
@@ -185,7 +190,6 @@ def test_what_is_no_student_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_without_its_program_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "find_bergamot", lambda: None)
-    monkeypatch.setattr(browser, "check_texts", lambda folder: parity.check_texts(folder, count=4))
     with pytest.raises(UsageError, match="npm install @browsermt/bergamot-translator"):
         export_browser(student(tmp_path / "model"), tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
