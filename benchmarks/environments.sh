@@ -3,7 +3,10 @@
 #
 #   benchmarks/environments.sh FOLDER [NAME...]        # ctranslate2 huggingface opennmt joeynmt; all where none is named
 #
-# Everything comes from the package registry that pip is set to. PYTHON names the interpreter (python3). torch comes first and stays, so
+# By name alone it also builds those of programs that exits of `vitrail export` are tested with (VITRAIL_PROGRAMS=FOLDER pytest -m slow
+# tests/export): argos libretranslate lens (TransformerLens and bertviz) onnxruntime-web (by npm).
+#
+# Everything comes from the package registries that pip and npm are set to. PYTHON names the interpreter (python3). torch comes first and stays, so
 # that nothing brings a build for a GPU. Where a peer cannot be installed, FOLDER/NAME/missing.txt says why, and the benchmark tells it.
 set -u
 
@@ -16,13 +19,21 @@ packages() { # the packages of a peer; those with torch say so
     ctranslate2) echo "ctranslate2" ;;
     huggingface) echo "torch transformers" ;;
     opennmt) echo "torch OpenNMT-py" ;;
+    argos) echo "argos-translate-lt" ;;
+    libretranslate) echo "libretranslate" ;;
+    lens) echo "torch transformer-lens>=4.3 bertviz" ;;
     joeynmt) echo "torch joeynmt importlib_metadata" ;; # which it imports and does not name
     esac
 }
 
+build_web() { # FOLDER NAME
+    rm -rf "${1:?}/$2"
+    npm install --silent --ignore-scripts --no-audit --no-fund --prefix "$1/$2" "$2" >"$1/$2.log" 2>&1 && echo "$2: ready"
+}
+
 build() { # FOLDER NAME
     place=$1/$2 log=$1/$2.log wanted=$(packages "$2")
-    [ -n "$wanted" ] || { echo "no peer $2: ctranslate2, huggingface, opennmt or joeynmt" >&2; return 2; }
+    [ -n "$wanted" ] || { echo "no peer or program $2" >&2; return 2; }
     rm -rf "$place"
     "$PYTHON" -m venv "$place" || return 1
     pip="$place/bin/python -m pip install --quiet --disable-pip-version-check"
@@ -42,12 +53,15 @@ build() { # FOLDER NAME
     fi
 }
 
-[ $# -ge 1 ] || { sed -n '2,7p' "$0" >&2; exit 2; }
+[ $# -ge 1 ] || { sed -n '2,10p' "$0" >&2; exit 2; }
 folder=$1
 shift
 mkdir -p "$folder" || exit 1
 failed=0
 for name in ${*:-ctranslate2 huggingface opennmt joeynmt}; do
-    build "$folder" "$name" || failed=1
+    case $name in
+    onnxruntime-web) build_web "$folder" "$name" || failed=1 ;;
+    *) build "$folder" "$name" || failed=1 ;;
+    esac
 done
 exit $failed

@@ -17,9 +17,9 @@ from vitrail.cli import run
 from vitrail.commands.shared import console
 from vitrail.commands.translating.align import align
 from vitrail.data.vocabularies.subwords import CharacterVocabulary, Subwords, Vocabularies
+from vitrail.decode.engines.engine import MOST_ALIGNED
 from vitrail.errors import DataError, UsageError
 from vitrail.inspection.alignment import word_alignment as alignment
-from vitrail.inspection.alignment.cross import LONGEST
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.recurrent import RecurrentConfig
@@ -194,4 +194,4 @@ def test_a_pair_that_is_too_long_is_told(
     lines = told.out.splitlines()
     assert len(lines) == 3 and lines[1] == "" and lines[0] == lines[2] != ""
     assert "1 pairs of more than 1,024 tokens on a side have no links (lines 2)" in told.err
-    assert spelled and max(spelled) <= LONGEST
+    assert spelled and max(spelled) <= MOST_ALIGNED

@@ -174,7 +174,7 @@ def test_a_sentence_does_not_feel_its_neighbours() -> None:
 def test_finished_sentences_leave_the_batch() -> None:
     model = ToyModel(15, end_bias=1.0)
     search(model, 8, beams=3, min_length=1)
-    assert model.rows_seen[:2] == [8, 24]
+    assert model.rows_seen[:2] == [24, 24]
     assert model.rows_seen[1:] == sorted(model.rows_seen[1:], reverse=True)
     assert model.rows_seen[-1] < 24
 

@@ -10,11 +10,11 @@ import torch
 
 from vitrail import cli
 from vitrail.data.vocabularies.subwords import EOS, SOS, CharacterVocabulary, Vocabularies, WordVocabulary, train_sentencepiece
+from vitrail.decode.cross_attention import cross_attention
 from vitrail.errors import ModelError, UsageError
 from vitrail.export.translators import parity
 from vitrail.export.translators.ctranslate2_folder import export_ctranslate2
 from vitrail.export.translators.ctranslate2_spec import AlignmentHeads, CTranslate2Model, make_spec, names_of, obstacle, save_spec
-from vitrail.inspection.alignment.cross import cross_attention
 from vitrail.models.base import unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.recurrent import RecurrentConfig

@@ -1,8 +1,6 @@
 """Translators in ONNX: onnxruntime computes the same numbers, and the folder's own programs write the same text."""
 
 import json
-import os
-import random
 import shutil
 import subprocess
 import sys
@@ -13,16 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from exits import WORDS, drawn, own_texts, pieces, program, saved, sentences
 
 from vitrail import cli
-from vitrail.data.vocabularies.mapped import MappedPieces
 from vitrail.data.vocabularies.subwords import (
     EOS,
-    CharacterVocabulary,
-    Subwords,
     Vocabularies,
     WordVocabulary,
-    train_sentencepiece,
 )
 from vitrail.decode.search_config import SearchConfig, TranslateConfig
 from vitrail.decode.translate import Translator
@@ -31,19 +26,10 @@ from vitrail.export.onnx import folder as onnx_folder
 from vitrail.export.onnx.folder import export_onnx, largest_difference, make_graphs, theirs
 from vitrail.export.onnx.running import OnnxModel
 from vitrail.export.translators.parity import CheckTexts
-from vitrail.models.architectures import ModelConfig
-from vitrail.models.base import unique_tensors
-from vitrail.models.build import build_model
-from vitrail.models.configs.recurrent import RecurrentConfig
-from vitrail.models.configs.transformer import TransformerConfig
-from vitrail.models.model_folder import LoadedModel, save_model
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-WORDS = ["the", "a", "small", "red", "dog", "cat", "bird", "eats", "sees", "throws", "bread", "river", "near", "with", "and", "house"]
-MOTS = ["le", "la", "petit", "rouge", "chien", "chat", "oiseau", "mange", "voit", "jette", "pain", "rivière", "près", "avec", "et", "pas"]
-SHAPE: dict[str, Any] = {"encoder_layers": 2, "decoder_layers": 2, "width": 32, "heads": 4, "feed_forward": 48}
 TRANSFORMERS: list[dict[str, Any]] = [
     {},
     {"norm_position": "post", "tie": "target", "output_bias": True},
@@ -71,49 +57,9 @@ LINES = [
 ]
 
 
-def config_of(changes: dict[str, Any]) -> ModelConfig:
-    if "cell" in changes:
-        return RecurrentConfig.model_validate({"width": 24, "embedding_width": 16} | changes)
-    return TransformerConfig.model_validate(SHAPE | changes)
-
-
-def drawn(changes: dict[str, Any], both: Vocabularies) -> LoadedModel:
-    """A model whose every weight was drawn; its translations end after some tokens."""
-    config = config_of(changes)
-    torch.manual_seed(5)
-    model = build_model(config, both).eval()
-    with torch.no_grad():
-        for name, value in unique_tensors(model).items():
-            value.copy_(value + 0.2 * torch.rand_like(value) if value.ndim == 1 else 1.5 * value)
-            if name == "output_bias":
-                value[EOS] = 4.0
-    return LoadedModel(model, config, both, {"source_language": "en", "target_language": "fr"})
-
-
 def words() -> Vocabularies:
     vocabulary = WordVocabulary.train([" ".join(WORDS)], size=24)
     return Vocabularies(vocabulary, vocabulary, joint=True)
-
-
-def pieces(kind: str = "bpe", *, joint: bool = True) -> Vocabularies:
-    texts = [" ".join(words[at : at + 5]) for words in (WORDS, MOTS) for at in range(12)] * 9
-    source: Subwords
-    match kind:
-        case "character":
-            source = CharacterVocabulary.train(texts, size=40)
-        case "mapped":
-            plain = train_sentencepiece(texts, size=330)
-            source = MappedPieces.of(plain.to_bytes(), [*plain.pieces(range(4, plain.size))[::-1], ">>fra<<"], origin="test")
-        case _:
-            source = train_sentencepiece(texts, size=330, kind="unigram" if kind == "unigram" else "bpe")
-    target = source if joint else train_sentencepiece(texts[108:], size=310)
-    return Vocabularies(source, target, joint=joint)
-
-
-def saved(folder: Path, changes: dict[str, Any], both: Vocabularies) -> Path:
-    loaded = drawn(changes, both)
-    save_model(folder, tensors=unique_tensors(loaded.model), config=loaded.config, vocabularies=both, facts=loaded.facts)
-    return folder
 
 
 @pytest.mark.parametrize("changes", [*TRANSFORMERS, *RECURRENT], ids=str)
@@ -175,11 +121,6 @@ def test_what_it_cannot_carry_is_refused_by_name(tmp_path: Path, monkeypatch: py
         export_onnx(good, tmp_path / "out")
 
 
-def own_texts(model: Path, lines: list[str], search: SearchConfig) -> list[str]:
-    translator = Translator.load(model, engine="torch", config=TranslateConfig(precision="fp32"))
-    return [one.text for one in translator.translate(lines, search=search)]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "joint"), [("unigram", True), ("bpe", False), ("character", True), ("mapped", True)])
 def test_its_program_reads_and_writes_text_as_we_do(tmp_path: Path, kind: str, joint: bool) -> None:
@@ -195,6 +136,15 @@ def test_its_program_reads_and_writes_text_as_we_do(tmp_path: Path, kind: str, j
 
 
 @pytest.mark.slow
+def test_its_program_cuts_what_has_no_positions(tmp_path: Path) -> None:
+    model = saved(tmp_path / "model", {"positions": "learned", "max_positions": 12}, pieces())
+    export_onnx(model, tmp_path / "out", check=False)
+    texts = CheckTexts(["the dog eats " * 20], [(4,) * 90], [], "")
+    (found,) = theirs(tmp_path / "out")(texts, 2)
+    assert found
+
+
+@pytest.mark.slow
 def test_its_program_needs_three_packages_and_nothing_of_ours(tmp_path: Path) -> None:
     model = saved(tmp_path / "model", TRANSFORMERS[1], pieces())
     export_onnx(model, tmp_path / "out", check=False)
@@ -202,14 +152,6 @@ def test_its_program_needs_three_packages_and_nothing_of_ours(tmp_path: Path) ->
     script = refuse + f"import runpy; runpy.run_path({str(tmp_path / 'out' / 'translate.py')!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", script], input="the dog eats\n\n", capture_output=True, text=True)
     assert done.returncode == 0 and len(done.stdout.split("\n")) == 3 and done.stdout.split("\n")[1] == ""
-
-
-def runtime() -> Path:
-    """The folder of npm's onnxruntime-web."""
-    given = os.environ.get("VITRAIL_ONNXRUNTIME_WEB")
-    if given is None:
-        pytest.skip("VITRAIL_ONNXRUNTIME_WEB names no folder of npm's onnxruntime-web (benchmarks/environments.sh builds one)")
-    return Path(given)
 
 
 @pytest.fixture
@@ -249,9 +191,8 @@ _ASK = """async ([lines, how]) => {
 def test_the_page_translates_offline_as_we_do(tmp_path: Path, browser: Any, changes: dict[str, Any], kind: str) -> None:
     both = pieces(kind)
     model = saved(tmp_path / "model", changes, both)
-    export_onnx(model, tmp_path / "out", page=runtime(), check=False)
-    draw = random.Random(1)
-    lines = [*LINES, *(" ".join(draw.choices(WORDS + MOTS, k=draw.randint(2, 9))) for _ in range(200 - len(LINES)))]
+    export_onnx(model, tmp_path / "out", page=program("onnxruntime-web"), check=False)
+    lines = [*LINES, *sentences(200 - len(LINES))]
     # Playwright evaluates nothing under the page's own policy; see the test below.
     page = opened(browser.new_context(offline=True, bypass_csp=True), tmp_path / "out" / "translate.html")
     translator = Translator.load(model, engine="torch", config=TranslateConfig(precision="fp32"))
@@ -270,7 +211,7 @@ def test_the_page_translates_offline_as_we_do(tmp_path: Path, browser: Any, chan
 @pytest.mark.slow
 def test_the_page_asks_for_nothing_and_answers_what_is_typed(tmp_path: Path, browser: Any) -> None:
     model = saved(tmp_path / "model", TRANSFORMERS[1], pieces())
-    export_onnx(model, tmp_path / "out", page=runtime(), check=False)
+    export_onnx(model, tmp_path / "out", page=program("onnxruntime-web"), check=False)
     context = browser.new_context(offline=True)
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))

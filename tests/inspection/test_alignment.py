@@ -11,12 +11,12 @@ from builders import LETTERS, TRANSLATING
 from recorded import ATTENTIVE, RECURRENT, model, record, translator
 
 from vitrail.data.vocabularies.subwords import UNK, CharacterVocabulary, Vocabularies
+from vitrail.decode.cross_attention import cross_attention, cross_layers
+from vitrail.decode.engines.engine import Weights
 from vitrail.decode.search.beams import SearchConfig
 from vitrail.decode.textual.joining import Segment
 from vitrail.decode.translate import TranslateConfig, Translation
 from vitrail.errors import ModelError, UsageError
-from vitrail.inspection.alignment import word_alignment as alignment
-from vitrail.inspection.alignment.cross import Weights, cross_attention, cross_layers
 from vitrail.inspection.alignment.links import (
     HeadMatrices,
     LinkMethod,
@@ -140,11 +140,12 @@ def test_planted_heads_and_rows_are_found(monkeypatch: pytest.MonkeyPatch, shift
     draw = np.random.default_rng(4)
     texts = ["".join(draw.choice(list(LETTERS), size=draw.integers(5, 9))) for _ in range(40)]
     weights = planted(texts, shift=shift)
-    monkeypatch.setattr(alignment, "cross_attention", lambda *_: weights)
-    monkeypatch.setattr(alignment, "cross_layers", lambda _: {0: "attention.weights"})
+    looker = translator("pre-layer-sinusoidal")
+    monkeypatch.setattr(looker.engine, "attention_heads", lambda: [(0, head) for head in range(6)])
+    monkeypatch.setattr(looker.engine, "cross_attention", lambda *_, heads: [one[0] for one in weights])
     gold = [[(len(text) - 1 - t, t) for t in range(len(text))] for text in texts] if with_gold else None
     words = (lambda text: [(at, at + 1) for at in range(len(text))]) if with_gold else None
-    found = choose_heads(translator("pre-layer-sinusoidal"), texts, [text[::-1] for text in texts], gold=gold, words=words)
+    found = choose_heads(looker, texts, [text[::-1] for text in texts], gold=gold, words=words)
     assert {(0, 1), (0, 4)} <= set(found.heads)
     assert found.row == row
     assert found.worth is not None
@@ -258,7 +259,7 @@ def test_the_line_of_links_says_what_the_picture_shows(monkeypatch: pytest.Monke
     assert found["alignment.links"].tolist() == [[0, 0], [1, 1], [2, 0], [2, 2]]
     assert found.facts.extras["alignment"]["pharaoh"] == "0-0 1-1"
 
-    monkeypatch.setattr(alignment, "cross_attention", lambda *_: [np.tile(rows, (2, 2, 1, 1))])
+    monkeypatch.setattr(looker.engine, "cross_attention", lambda *_, heads: [np.tile(rows, (len(heads), 1, 1))])
     aligner = Aligner(looker, ChosenHeads(heads=((0, 0), (1, 1))))
     whole = part(looker, source, target, source_start=0, target_start=0)
     assert aligner.align_texts([source], [target]) == aligner.align_translations([translation(source, target, (whole,))])

@@ -17,6 +17,7 @@ BUILDERS = {
     "experiments/norms.py",
     "export/huggingface.py",
     *(f"export/translators/{name}.py" for name in ("ctranslate2_spec", "ctranslate2_reading", "seq2seq_layout", "seq2seq_folder")),
+    "export/encoder_states.py",
     "bench/translating/carried.py",
     *(f"bench/peers/{name}.py" for name in ("all_peers", "transformer_peers", "recurrent_peers")),
 }

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitrail.nn.layers import Activation, Dropout, FeedForward, MaskedBatchNorm, NormPosition, Residual, TokenNorm, make_norm
@@ -140,3 +141,17 @@ def test_residual_is_its_equation(position: NormPosition) -> None:
     linear, norm, values = nn.Linear(7, 7), nn.LayerNorm(7), torch.randn(3, 6, 7)
     expected = values + linear(norm(values)) if position == "pre" else norm(values + linear(values))
     torch.testing.assert_close(residual(values, KEEP, linear), expected)
+
+
+@pytest.mark.parametrize("activation", ["silu", "swiglu", "gelu", "relu"])
+@pytest.mark.parametrize("hidden", [16, 24, 64])
+def test_a_row_of_feed_forward_does_not_depend_on_the_others(hidden: int, activation: Activation) -> None:
+    torch.manual_seed(0)
+    layer, values = FeedForward(16, hidden, activation, 0.0).eval(), torch.randn(40, 1, 16)
+    with torch.no_grad():
+        whole = layer(values)
+        for rows in range(4, 40):
+            assert torch.equal(layer(values[:rows]), whole[:rows]), rows
+    expected = {"silu": F.silu, "swiglu": F.silu, "gelu": F.gelu, "relu": F.relu}[activation](layer.expand(values))
+    expected = layer.contract(expected if layer.gate is None else expected * layer.gate(values))
+    torch.testing.assert_close(whole, expected)

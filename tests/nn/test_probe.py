@@ -8,8 +8,11 @@ import torch
 from torch import nn
 
 from vitrail.errors import ModelError
+from vitrail.models.configs.transformer import TransformerConfig
+from vitrail.models.kinds.transformer import Transformer
 from vitrail.nn.attention import MultiHeadAttention
-from vitrail.nn.probe import Probe, shorten_lookups, trace
+from vitrail.nn.lora import adapt
+from vitrail.nn.probe import Probe, listen, shorten_lookups, trace, without_bookkeeping
 
 
 class Pair(nn.Module):
@@ -159,3 +162,57 @@ def test_a_shortened_model_compiles_whole() -> None:
     model, values = shortened(), torch.randn(3)
     compiled = torch.compile(model, backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(values), model(values))
+
+
+# Without nn.Module's bookkeeping.
+
+
+def small_transformer(**changes: object) -> Transformer:
+    torch.manual_seed(0)
+    config = TransformerConfig.model_validate({"encoder_layers": 1, "decoder_layers": 1, "width": 16, "heads": 2} | changes)
+    return Transformer(config, source_vocabulary=12, target_vocabulary=12).eval()
+
+
+@pytest.mark.parametrize("how", [{}, {"norm": "rms", "positions": "rotary", "activation": "swiglu"}, {"norm": "batch"}])
+def test_without_bookkeeping_it_is_the_same_model(how: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_transformer(**how)
+    source, target = torch.tensor([[4, 5, 6, 3]]), torch.tensor([[2, 7, 8]])
+    expected = model.decode(target, model.encode(source))
+    plain = without_bookkeeping(model)
+    monkeypatch.setattr(nn.Module, "__getattr__", None)  # neither looked up
+    monkeypatch.setattr(nn.Module, "_call_impl", None)  # nor called
+    found = plain.decode(target, plain.encode(source))
+    assert torch.equal(found, expected) and isinstance(plain, Transformer)
+
+
+def test_without_bookkeeping_hooks_still_run() -> None:
+    model = small_transformer()
+    source = torch.tensor([[4, 5, 6, 3]])
+    for name in ("encoder.0.feed_forward.expand", "encoder.0.residual_1", "encoder.0.self_attention.weights"):
+        heard: list[str] = []
+        with listen(model, [(name, lambda output, inputs, heard=heard, name=name: heard.append(name))]):
+            without_bookkeeping(model).encode(source)
+        assert heard == [name]
+
+
+def test_without_bookkeeping_what_grows_grows_in_the_model() -> None:
+    model = small_transformer()
+    longest = model.source_positions.table.shape[0] + 10
+    plain = without_bookkeeping(model)
+    source = torch.full((1, longest), 5)
+    torch.testing.assert_close(plain.encode(source).memory, model.encode(source).memory, atol=0, rtol=0)
+    assert model.source_positions.table is plain.source_positions.table and len(model.source_positions.table) > longest
+
+
+def test_without_bookkeeping_what_is_exchanged_is_left_alone() -> None:
+    """Adapters, compiled parts, and modules that are not known."""
+    model = small_transformer()
+    adapt(model, "encoder.0.feed_forward.expand.weight", rank=2, alpha=2.0, dropout=0.0)
+    model.decoder[0].feed_forward.compile(backend="eager")
+    plain = without_bookkeeping(model)
+    assert plain.encoder[0].feed_forward.expand is model.encoder[0].feed_forward.expand
+    assert plain.decoder[0].feed_forward is model.decoder[0].feed_forward
+    assert plain.encoder[0].feed_forward.contract is not model.encoder[0].feed_forward.contract
+    assert plain.encoder[0].feed_forward.contract.weight is model.encoder[0].feed_forward.contract.weight
+    outside = nn.Sequential(nn.Linear(2, 2))
+    assert without_bookkeeping(outside) is outside

@@ -231,7 +231,7 @@ def test_the_least_share_that_keeps_the_old_text_is_taken(lost: float, share: fl
 
     found = least_share({"w": torch.tensor(0.0)}, {"w": torch.tensor(1.0)}, validate, lost=lost)
     assert [one.share for one in found] == list(AUTO_SHARES[: AUTO_SHARES.index(share) + 1])
-    assert found[-1].values["dev_chrf/old"] == pytest.approx(50 + 10 * share)
+    assert found[-1].values["dev_chrf/old"] == pytest.approx(50 + 10 * share) and found[-1].lost == pytest.approx(10 - 10 * share)
 
 
 @pytest.mark.slow
@@ -336,6 +336,13 @@ def test_every_sentence_of_a_tagged_text_has_the_tag(donor: Path) -> None:
     tagged = Translator(translator.engine, vocabularies=translator.vocabularies, tags=("<2de>",))
     assert [text for text, _ in tagged.cut("<2de> I see the sea. We see a boat.")] == ["<2de> I see the sea.", "<2de> We see a boat."]
     assert [text for text, _ in tagged.cut("I see the sea. We see a boat.")] == ["I see the sea.", "We see a boat."]
+
+
+def test_a_tag_of_new_characters_makes_no_text_unknown(tmp_path: Path, donor: Path) -> None:
+    said: list[str] = []
+    data = {"corpora": [write_text(tmp_path / "text") | {"tag": "<2🦉>"}], "subwords": {"taken_from": str(donor)}}
+    prepare(build(DataConfig, data, origin="test"), tmp_path / "data", say=said.append)
+    assert said and not any("hardly knows" in line for line in said)
 
 
 @pytest.mark.parametrize("tag", ["two words", " <2de>", "a\tb"])

@@ -16,16 +16,16 @@ class TextPart(NamedTuple):
 
 # Unicode's Sentence_Terminal marks, by what has to follow them. Left out: the Burmese ၊ and others that part clauses as well.
 # Marks that belong to one script and end a sentence everywhere: full-width ones, danda, Khmer, Burmese, Ethiopic, ...
-_ALWAYS = (
+ALWAYS = (
     "。！？｡︒﹖﹗।॥។៕။።፧፨᙮᜵᜶᠃᠉᥄᥅᪨᪩᪪᪫᭚᭛᭞᭟᰻᰼᱾᱿꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꩝꩞꩟꫰꫱꯫߹܀܁܂༎"
     "\U00011047\U00011048\U000110c0\U000110c1\U00011141\U00011142\U000111c5\U00011238\U000115c2\U00011641\U0001144b"
 )
 # Marks that need white space after them, because they also occur in numbers, names and abbreviations.
-_BEFORE_SPACE = ".!?…‽‼⁇⁈⁉؟؞۔։⸮．"
-_CLOSING_MARKS = "\"'”’»›)]」』】）》〉"
-_OPENING_MARKS = "\"'“‘„«‹([¿¡—–-「『【（《〈"
+BEFORE_SPACE = ".!?…‽‼⁇⁈⁉؟؞۔։⸮．"
+CLOSING_MARKS = "\"'”’»›)]」』】）》〉"
+OPENING_MARKS = "\"'“‘„«‹([¿¡—–-「『【（《〈"
 _GOES_ON = ",;:、，；："
-_CLOSING, _OPENING = re.escape(_CLOSING_MARKS), re.escape(_OPENING_MARKS)
+_CLOSING, _OPENING = re.escape(CLOSING_MARKS), re.escape(OPENING_MARKS)
 UNSPACED = "\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003134f"
 """Characters of scripts that write no spaces between sentences, as a regular expression has them in brackets."""
 # Invisible marks occur between sentences as spaces do: of direction after Arabic and Hebrew ones, others in what was copied.
@@ -34,8 +34,8 @@ _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001)))) + _UNSEEN
 _BLANK = rf"[\s{_UNSEEN}]"
 # Looking behind keeps a long row of marks from being tried again from each of them.
 _END = re.compile(
-    rf"[{_ALWAYS}]+[{_CLOSING}]*{_BLANK}*"
-    rf"|(?<![{_BEFORE_SPACE}])[{_BEFORE_SPACE}]+[{_CLOSING}]*(?:\s+[»›”])?{_BLANK}+"
+    rf"[{ALWAYS}]+[{_CLOSING}]*{_BLANK}*"
+    rf"|(?<![{BEFORE_SPACE}])[{BEFORE_SPACE}]+[{_CLOSING}]*(?:\s+[»›”])?{_BLANK}+"
     rf"|(?<=[{UNSPACED}])[!?．]+(?=[{UNSPACED}])"
     r"|(?<!፡)፡፡\s*"
     r"|(?<!།)།\s?།\s*"
@@ -43,7 +43,7 @@ _END = re.compile(
     r"|(?<=[\u0561-\u0587]):\s+(?=[«\"“]?[\u0531-\u0556])",
 )
 # Every end begins with one of these: looking for them first takes a tenth of the time. In ASCII, every end has the second.
-_MARK = re.compile(rf"[{_ALWAYS}{_BEFORE_SPACE}፡།;:\u037e]")
+_MARK = re.compile(rf"[{ALWAYS}{BEFORE_SPACE}፡།;:\u037e]")
 _ASCII_END = re.compile(r"[.!?][\"')\]]*\s")
 _FIRST = re.compile(rf"[{_OPENING}\s{_UNSEEN}]*(.?)", re.DOTALL)
 _AFTER_QUOTE = re.compile(rf"[」』][\u3040-\u309f]|[^」』][^{_OPENING}]")
@@ -59,7 +59,7 @@ _GERMAN = "hr frl med z.b d.h u.a bzw ca nr str hrsg evtl ggf inkl sog vgl"
 _RUSSIAN = "т.е т.д т.п т.к им ул стр гр проф акад св"
 _OTHERS = """sr sra srta ud uds dña pág núm sig sigg dott avv ing geom dhr mevr drs nl bijv śp ul tzn tzw np mgr inż dr.hab tj např tzv
 sv bl.a t.ex dvs f.eks jf kts esim ang angl niem plkst αρ κ.κ डॉ श्री প্রো ডা திரு দ্র"""
-_ABBREVIATIONS = frozenset(" ".join((_ENGLISH, _FRENCH, _GERMAN, _RUSSIAN, _OTHERS)).split())
+ABBREVIATIONS = frozenset(" ".join((_ENGLISH, _FRENCH, _GERMAN, _RUSSIAN, _OTHERS)).split())
 _INITIALS_OR_ORDINAL = re.compile(r"[^\W\d_]|(?:[^\W\d_]\.-?)+[^\W\d_]|\d{1,3}")
 _ROMAN = re.compile("[IVXLCDM]{2,}")
 
@@ -95,14 +95,14 @@ def count_sentences(text: str) -> int:
 
 
 def _is_end(text: str, start: int, upto: int, following: int, *, lowercased: bool) -> bool:
-    said = text[start:upto].rstrip(_CLOSING_MARKS).rstrip()
+    said = text[start:upto].rstrip(CLOSING_MARKS).rstrip()
     if not has_letters_or_digits(said):
         return False
     first = _FIRST.match(text, following)
     after = first[1] if first else ""
     if after and after in _GOES_ON:
         return False
-    if said[-1] not in _BEFORE_SPACE:
+    if said[-1] not in BEFORE_SPACE:
         # A quotation ends inside a sentence where more is said: 「…。」と…, “…。”他说
         quoted = len(said) < upto - start and upto == following < len(text)
         inside = quoted and bool(_AFTER_QUOTE.match(text, upto - 1))
@@ -118,4 +118,4 @@ def _is_end(text: str, start: int, upto: int, following: int, *, lowercased: boo
     if word is None:
         return True
     bare = word[1].casefold()
-    return not (bare in _ABBREVIATIONS or _INITIALS_OR_ORDINAL.fullmatch(bare) or _ROMAN.fullmatch(word[1]))
+    return not (bare in ABBREVIATIONS or _INITIALS_OR_ORDINAL.fullmatch(bare) or _ROMAN.fullmatch(word[1]))

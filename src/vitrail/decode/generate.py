@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast, overload
 
 import numpy as np
-import torch
 
 from vitrail.data.cleaning.blank_lines import BlankLines
 from vitrail.data.cleaning.normalise import normalise
@@ -198,9 +197,9 @@ class Generator:
         """The model on torch."""
         return cast(LanguageModel, self.engine.on_torch().model)
 
-    def announce(self, say: Callable[[str], None], *, stop: bool = False, streams: bool = False) -> None:
-        """Say what will compute a request. Args: stop: with stop strings. streams: it is told as it is written."""
-        self.engine.announce(SearchConfig(), lacking="streams" if streams else "stop strings" if stop else "", say=say)
+    def announce(self, say: Callable[[str], None]) -> None:
+        """Say what will compute a request."""
+        self.engine.announce(SearchConfig(), say=say)
 
     @overload
     def generate(
@@ -300,17 +299,16 @@ class Generator:
 
     def _line(self, one: _Written, search: SearchConfig, ask: _Ask, *, seed: int) -> Steps[str, None, list[_Written]]:
         """Tell what is safe of the first continuation of a text after each step; return all, one line longer."""
-        steps = self.engine.on_torch(lacking="streams").steps(self._query(one, ask, seed=seed), config=search)
+        steps = self.engine.steps(self._query(one, ask, seed=seed), config=search)
         now = one
         yield now.safe(ask.strings)
         while True:
             try:
-                sentences, chosen = next(steps)[1:]
+                token = next(steps)
             except StopIteration as end:
                 return self._extended(one, end.value, ask)
-            column = int(chosen.live[0, 0])
-            if sentences[0] == 0 and not chosen.ended[0, 0] and chosen.totals[0, column] > -torch.inf:
-                now = replace(now, spelling=now.spelling.then(int(chosen.tokens[0, column])))
+            if token is not None:
+                now = replace(now, spelling=now.spelling.then(token))
                 yield now.safe(ask.strings)
 
     def _begin(self, prompt: str) -> _Written:

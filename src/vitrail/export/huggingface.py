@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import safetensors.torch
 import torch
@@ -59,13 +59,10 @@ def export_huggingface(model: Path, output: Path) -> None:
         for name, one in loaded.vocabularies.files().items():
             out.write(name, one.to_bytes())
         if masked:
-            for name, content in _sentence_files(longest).items():
+            for name, content in sentence_files(longest).items():
                 out.write(name, _json(content))
     if isinstance(loaded.config, MaskedConfig):
-        make_folder(output / _POOLING)
-        first = loaded.config.pooling == "first"
-        pooling = {"word_embedding_dimension": loaded.config.width, "pooling_mode": "cls" if first else "mean", "include_prompt": True}
-        write_file(output / _POOLING / CONFIG, _json(pooling))
+        write_pooling(output, width=loaded.config.width, mode="cls" if loaded.config.pooling == "first" else "mean")
 
 
 def import_huggingface(folder: Path, output: Path) -> None:
@@ -259,7 +256,13 @@ def _gpt2_config(config: CausalConfig, *, rows: int, vocabulary: int) -> dict[st
     }
 
 
-def _sentence_files(longest: int) -> dict[str, Any]:
+def write_pooling(folder: Path, *, width: int, mode: Literal["cls", "mean"]) -> None:
+    """Write how sentence-transformers makes one vector of many, in a folder of its own."""
+    make_folder(folder / _POOLING)
+    write_file(folder / _POOLING / CONFIG, _json({"word_embedding_dimension": width, "pooling_mode": mode, "include_prompt": True}))
+
+
+def sentence_files(longest: int) -> dict[str, Any]:
     """The files of sentence-transformers, but for the settings of pooling in their own folder."""
     package = "sentence_transformers.models"
     return {

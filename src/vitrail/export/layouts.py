@@ -141,16 +141,36 @@ def masked_layout(type: MaskedType, *, layers: int, width: int, tied: bool, embe
     if not tied:
         found.append(Weight(f"{names.decoder}.weight", ("output_weight",)))
         found += [Weight(f"{names.decoder}.bias", ("output_bias",))] if type != "esm" else []
+    return found + _encoder_blocks(f"{root}.encoder.layer", names.block_norms, layers)
+
+
+def _encoder_blocks(theirs: str, norms: tuple[str, str], layers: int) -> list[Weight]:
+    """The blocks of an encoder, whose names BERT and those after it share but for the norms'."""
+    found: list[Weight] = []
     for layer in range(layers):
-        theirs, ours = f"{root}.encoder.layer.{layer}", f"encoder.{layer}"
+        block, ours = f"{theirs}.{layer}", f"encoder.{layer}"
         for name in ("query", "key", "value"):
-            found += _affine(f"{theirs}.attention.self.{name}", f"{ours}.self_attention.{name}")
-        found += _affine(f"{theirs}.attention.output.dense", f"{ours}.self_attention.output")
-        found += _affine(f"{theirs}.intermediate.dense", f"{ours}.feed_forward.expand")
-        found += _affine(f"{theirs}.output.dense", f"{ours}.feed_forward.contract")
-        for number, norm in enumerate(names.block_norms, start=1):
-            found += _affine(norm.format(theirs), f"{ours}.residual_{number}.norm.norm")
+            found += _affine(f"{block}.attention.self.{name}", f"{ours}.self_attention.{name}")
+        found += _affine(f"{block}.attention.output.dense", f"{ours}.self_attention.output")
+        found += _affine(f"{block}.intermediate.dense", f"{ours}.feed_forward.expand")
+        found += _affine(f"{block}.output.dense", f"{ours}.feed_forward.contract")
+        for number, norm in enumerate(norms, start=1):
+            found += _affine(norm.format(block), f"{ours}.residual_{number}.norm.norm")
     return found
+
+
+EncoderType = Literal["bert", "xlm-roberta-xl"]
+"""BERT has norms after the sums and one of the embeddings; XLM-RoBERTa-XL has norms before the sums and one at the end."""
+
+
+def encoder_layout(type: EncoderType, *, layers: int, width: int) -> list[Weight]:
+    """The encoder of a translator but for its positions; embeddings are scaled by sqrt(D) there already."""
+    embeddings = Weight("embeddings.word_embeddings.weight", ("source_embedding.weight",), factor=width**0.5)
+    if type == "bert":
+        norms = _MASKED["bert"].block_norms
+        return [embeddings, *_affine("embeddings.LayerNorm", "source_norm.norm"), *_encoder_blocks("encoder.layer", norms, layers)]
+    norms = ("{}.attention.self_attn_layer_norm", "{}.LayerNorm")
+    return [embeddings, *_affine("encoder.LayerNorm", "encoder_norm.norm"), *_encoder_blocks("encoder.layer", norms, layers)]
 
 
 def gpt2_layout(*, layers: int, width: int, tied: bool) -> list[Weight]:

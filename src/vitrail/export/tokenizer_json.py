@@ -10,13 +10,14 @@ MASK = "[MASK]"
 _ESCAPE, _SPACE = "\ufdd0", "▁"
 
 
-def tokenizer_json(vocabulary: Subwords, *, mask: bool, ends: bool) -> dict[str, Any]:
+def tokenizer_json(vocabulary: Subwords, *, mask: bool, ends: bool, start: bool = True) -> dict[str, Any]:
     """The content of the file.
 
     It segments text as our vocabulary does, after Unicode's composition (NFC) and without the other cleaning of text before training. The
     names of special tokens in a text (`<s>`) are read as such by that program, and as plain text by ours.
 
-    Args:   mask: whether the mask follows the last id. ends: whether a text gets <s> before and </s> after it.
+    Args:   mask: whether the mask follows the last id. ends: whether a text gets <s> before and </s> after it;
+            start: with it, whether it gets <s>.
     Raises: UsageError for a vocabulary of whole words, whose rules that program does not have.
     """
     names = [*SPECIAL, MASK] if mask else list(SPECIAL)
@@ -33,7 +34,7 @@ def tokenizer_json(vocabulary: Subwords, *, mask: bool, ends: bool) -> dict[str,
         "added_tokens": added,
         "normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}, *normalizer]},
         "pre_tokenizer": before,
-        "post_processor": _ends() if ends else None,
+        "post_processor": _ends(start=start) if ends else None,
         "decoder": decoder,
         "model": model,
     }
@@ -99,13 +100,13 @@ def _sentencepiece(vocabulary: SentencePieceSubwords, names: dict[str, int]) -> 
     }
 
 
-def _ends() -> dict[str, Any]:
+def _ends(*, start: bool) -> dict[str, Any]:
     def special(id: int) -> dict[str, Any]:
         return {"SpecialToken": {"id": SPECIAL[id], "type_id": 0}}
 
     text = {"Sequence": {"id": "A", "type_id": 0}}
     tokens = {SPECIAL[id]: {"id": SPECIAL[id], "ids": [id], "tokens": [SPECIAL[id]]} for id in (SOS, EOS)}
-    single = [special(SOS), text, special(EOS)]
+    single = [*([special(SOS)] if start else []), text, special(EOS)]
     second = [{"Sequence": {"id": "B", "type_id": 0}}, special(EOS)]
     return {"type": "TemplateProcessing", "single": single, "pair": [*single, *second], "special_tokens": tokens}
 

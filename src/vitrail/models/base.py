@@ -1,7 +1,7 @@
 """The two interfaces of a model: `Model.loss(batch)`, and for translators `encode / start / step`."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -66,12 +66,28 @@ class Step(NamedTuple):
     state: State
 
 
+class Steps(NamedTuple):
+    """The result of one decoding step of several states: the scores of all their rows, state by state, and the next states."""
+
+    logits: Float[Tensor, "N V"]
+    states: list[State]
+
+
 @runtime_checkable
 class Continues(Protocol):
     """The interface that search needs."""
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """Score every possible next token. Takes over `state`: callers keep only the returned one."""
+        ...
+
+
+@runtime_checkable
+class StepsTogether(Protocol):
+    """A model that computes one step of several states at once: their positions, and the lengths of their sources, may differ."""
+
+    def step_together(self, last: Int[Tensor, " N"], states: Sequence[State]) -> Steps:
+        """`Continues.step` of each state, bit for bit where there are rows enough (`fewest_rows`). Takes over the states."""
         ...
 
 

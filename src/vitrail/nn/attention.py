@@ -61,12 +61,18 @@ class MultiHeadAttention(nn.Module):
         self.scores, self.keep, self.weights, self.context = Probe(), Probe(), Probe(), Probe()
 
     def _split(self, projected: Float[Tensor, "B T HE"]) -> Float[Tensor, "B H T E"]:
-        return projected.unflatten(2, (self.heads, self.head_width)).transpose(1, 2)
+        return projected.view(*projected.shape[:2], self.heads, self.head_width).transpose(1, 2)
 
     def read(self, memory: Float[Tensor, "B S D"], start: int = 0) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
         """Keys and values of a memory whose first position is `start`: computed once, used many times."""
-        key, value = self._split(self.key(memory)), self._split(self.value(memory))
-        return (key if self.rotary is None else self.rotary(key, start)), value
+        return self.split(self.key(memory), self.value(memory), start)
+
+    def split(
+        self, key: Float[Tensor, "B S HE"], value: Float[Tensor, "B S HE"], start: int = 0
+    ) -> tuple[Float[Tensor, "B H S E"], Float[Tensor, "B H S E"]]:
+        """Projected keys and values by heads, the keys turned where positions are rotary."""
+        heads = self._split(key)
+        return (heads if self.rotary is None else self.rotary(heads, start)), self._split(value)
 
     def attend(
         self,
@@ -77,7 +83,18 @@ class MultiHeadAttention(nn.Module):
         start: int = 0,
     ) -> Float[Tensor, "B T D"]:
         """Mix the memory's values by how well its keys match each query. `start` is the position of the first query; no mask reads all."""
-        query = self._split(self.query(values))
+        return self.output(self.mix(self.query(values), key, value, mask, start))
+
+    def mix(
+        self,
+        projected: Float[Tensor, "B T HE"],
+        key: Float[Tensor, "B H S E"],
+        value: Float[Tensor, "B H S E"],
+        mask: Mask | None,
+        start: int = 0,
+    ) -> Float[Tensor, "B T HE"]:
+        """`attend` between its products: from projected queries to the heads' contexts, side by side."""
+        query = self._split(projected)
         if self.rotary is not None:
             query = self.rotary(query, start)
         query, key, value = self.q(query), self.k(key), self.v(value)
@@ -86,8 +103,7 @@ class MultiHeadAttention(nn.Module):
             context = self._explicit(query, key, value, mask)
         else:
             context = F.scaled_dot_product_attention(query, key, value, attn_mask=None if mask is None else mask.bias.to(query.dtype))
-        context = self.context(context)
-        return self.output(context.transpose(1, 2).flatten(2))
+        return self.context(context).transpose(1, 2).flatten(2)
 
     def _explicit(
         self, query: Float[Tensor, "B H T E"], key: Float[Tensor, "B H S E"], value: Float[Tensor, "B H S E"], mask: Mask | None

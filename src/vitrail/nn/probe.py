@@ -4,15 +4,18 @@ import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from vitrail.errors import ModelError
+
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 Hook = Callable[[Any, tuple[Any, ...]], Any]
 """`hook(output, inputs)`: is called with the output and the inputs of a submodule. A returned value replaces the output; None keeps it."""
@@ -53,6 +56,75 @@ def shorten_lookups(model: nn.Module) -> None:
     """
     for module in model.modules():
         module.__dict__.update((name, child) for name, child in module.named_children() if isinstance(child, Probe))
+
+
+def without_bookkeeping(module: ModuleType) -> ModuleType:
+    """The same module, for as long as none of its parts is exchanged: the same parameters and results, and less work in Python.
+
+    nn.Module looks for hooks in each call, and for a parameter or submodule only after a failed lookup of a plain attribute. In a step of a
+    search with few rows this takes longer than the tensors (docs/experiments.md). Here all are plain attributes, a call is `forward`, and
+    torch's simplest layers are calls of what computes them. What has a hook, is compiled, or is not known to be safe, stays as it is, and
+    so does every Probe.
+    """
+    return _plain(module)
+
+
+def _plain(module: nn.Module) -> Any:
+    kind = type(module)
+    if module._forward_hooks or module._forward_pre_hooks or _is_compiled(module):  # pyright: ignore[reportPrivateUsage]
+        return module
+    if kind in _LAYERS:
+        return _Layer(module)
+    if (kind.__module__.split(".")[0] != "vitrail" and kind is not nn.Embedding) or kind.__call__ is not nn.Module.__call__:
+        return module
+    found = object.__new__(_plain_class(kind))
+    plain = vars(found)
+    plain |= vars(module) | module._parameters | module._buffers | {"_shown": module}  # pyright: ignore[reportPrivateUsage]
+    for name, child in module._modules.items():  # pyright: ignore[reportPrivateUsage]
+        if type(child) is nn.ModuleList:
+            plain[name] = tuple(map(_plain, child))
+        else:
+            plain[name] = None if child is None else _plain(child)
+    return found
+
+
+_LAYERS: dict[type[nn.Module], Callable[[Any], Callable[[Tensor], Tensor]]] = {
+    nn.Linear: lambda layer: partial(F.linear, weight=layer.weight, bias=layer.bias),
+    nn.LayerNorm: lambda layer: partial(
+        torch.layer_norm, normalized_shape=layer.normalized_shape, weight=layer.weight, bias=layer.bias, eps=layer.eps
+    ),
+    nn.RMSNorm: lambda layer: partial(torch.rms_norm, normalized_shape=layer.normalized_shape, weight=layer.weight, eps=layer.eps),
+}
+"""What computes torch's layers in evaluation."""
+
+
+class _Layer(partial[Tensor]):
+    """A layer as the call that computes it, without a step through Python; all its other attributes are the layer's own."""
+
+    _shown: nn.Module
+
+    def __new__(cls, shown: Any) -> "_Layer":
+        """See above."""
+        made: Any = super().__new__(cls, _LAYERS[type(shown)](shown))
+        made._shown = shown
+        return made
+
+    def __getattr__(self, name: str) -> Any:
+        """What is asked of the layer beside its call."""
+        return getattr(self._shown, name)
+
+
+@cache
+def _plain_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """A class of the same methods."""
+
+    def set_both(self: Any, name: str, value: object) -> None:
+        """What a module changes of itself, such as a table that grows, is also changed in the one that is shown."""
+        vars(self)[name] = value
+        setattr(self._shown, name, value)
+
+    make: Any = type(kind)
+    return make(kind.__name__, (kind,), {"__call__": kind.forward, "__setattr__": set_both, "__module__": kind.__module__})
 
 
 def _is_compiled(module: nn.Module) -> bool:

@@ -599,13 +599,12 @@ class _Run:
                 found = least_share(self.start, new, self._dev_figures, lost=self.config.train.old_lost)
             else:
                 found = [Mixed(asked, self._dev_figures(mix(self.start, new, asked)))]
-        for share, values in found:
-            self._observe(Event("mixed", self.progress.step, {OLD_SHARE: share, **values}))
-        best = found[-1]
-        lost = f"{self.config.train.old_lost:g} chrF on the old dev text"
-        chosen = f": the least with which it loses at most {lost}, or the most of {len(found)} that were tried" if asked == "auto" else ""
+        for one in found:
+            self._observe(Event("mixed", self.progress.step, {OLD_SHARE: one.share, **one.values}))
+        best, limit = found[-1], self.config.train.old_lost
+        told = "" if best.lost is None else f": {best.lost:.2f} chrF lost on the old dev text, {limit:g} allowed (train.old_lost)"
         option = f"[--set train.old_share={best.share:g}]"
-        self.say(f"the model is {best.share:.0%} old weights and {1 - best.share:.0%} new ones{chosen}  {option}")
+        self.say(f"the model is {best.share:.0%} old weights and {1 - best.share:.0%} new ones{told}  {option}")
         self._save_model(mix(self.start, new, best.share), best.values, step=int(loaded.facts["step"]), more={OLD_SHARE: best.share})
 
 

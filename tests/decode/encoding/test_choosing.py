@@ -43,6 +43,12 @@ def classifier(tmp_path: Path) -> Path:
     return saved(tmp_path / "classifier", {**BLOCK, "kind": "transformer-classifier"}, labels=("no", "yes"))
 
 
+@pytest.fixture
+def recurrent(tmp_path: Path) -> Path:
+    table = {"kind": "recurrent-classifier", "embedding_width": 8, "width": 8, "cell": "gru"}
+    return saved(tmp_path / "recurrent", table, labels=("no", "maybe", "yes"))
+
+
 def test_without_numba_torch_computes_and_says_why(masked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native_engine, "has_numba", lambda: False)
     one = Embedder.load(masked)
@@ -54,20 +60,21 @@ def test_without_numba_torch_computes_and_says_why(masked: Path, monkeypatch: py
 
 def test_other_models_are_computed_by_torch(tmp_path: Path) -> None:
     pytest.importorskip("numba")
-    folder = saved(tmp_path / "lstm", {"kind": "recurrent-classifier", "embedding_width": 8, "width": 8}, labels=("no", "yes"))
+    folder = saved(tmp_path / "bag", {"kind": "bag-classifier", "width": 8}, labels=("no", "yes"))
     for one in (Embedder.load(folder), Classifier.load(folder)):
-        assert one.encoder.describe() == "torch (not native: a model of kind recurrent-classifier is computed by torch)"
+        assert one.encoder.describe() == "torch (not native: a model of kind bag-classifier is computed by torch)"
     with pytest.raises(UsageError, match="engine native: a model of kind"):
         Classifier.load(folder, engine="native")
 
 
-def test_labels_guesses_and_vectors_are_those_of_torch(masked: Path, classifier: Path) -> None:
+def test_labels_guesses_and_vectors_are_those_of_torch(masked: Path, classifier: Path, recurrent: Path) -> None:
     pytest.importorskip("numba")
-    ours, theirs = (Classifier.load(classifier, engine=name) for name in ("native", "torch"))
-    for one, other in zip(ours.classify(TEXTS), theirs.classify(TEXTS), strict=True):
-        assert one.label == other.label and dict(one.probabilities) == pytest.approx(dict(other.probabilities), abs=1e-6)
-    np.testing.assert_allclose(ours.logits(TEXTS), theirs.logits(TEXTS), atol=1e-5)
-    np.testing.assert_allclose(ours.embed(TEXTS), theirs.embed(TEXTS), atol=1e-5)
+    for folder in (classifier, recurrent):
+        ours, theirs = (Classifier.load(folder, engine=name) for name in ("native", "torch"))
+        for one, other in zip(ours.classify(TEXTS), theirs.classify(TEXTS), strict=True):
+            assert one.label == other.label and dict(one.probabilities) == pytest.approx(dict(other.probabilities), abs=1e-6)
+        np.testing.assert_allclose(ours.logits(TEXTS), theirs.logits(TEXTS), atol=1e-5)
+        np.testing.assert_allclose(ours.embed(TEXTS), theirs.embed(TEXTS), atol=1e-5)
     ours, theirs = (MaskFiller.load(masked, engine=name) for name in ("native", "torch"))
     for one, other in zip(ours.fill("a [MASK] c [MASK]", top=4), theirs.fill("a [MASK] c [MASK]", top=4), strict=True):
         assert [(guess.token, guess.text) for guess in one] == [(guess.token, guess.text) for guess in other]

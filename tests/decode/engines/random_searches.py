@@ -173,6 +173,12 @@ def random_constraints(draw: np.random.Generator, vocabulary: int, *, forced: bo
         return Constraints()
 
 
+def random_stop(draw: np.random.Generator) -> Callable[[Sequence[int]], bool]:
+    """Stops some texts soon and others late or never, whatever their tokens."""
+    share, factor = int(draw.choice([2, 5, 20])), int(draw.integers(1, 50))
+    return lambda tokens: sum(place * factor * token for place, token in enumerate(tokens, start=3)) % share == 1
+
+
 def jobs_for(sources: Sources, queries: Sequence[Query]) -> list[Job]:
     return [Job(number, (*source, EOS), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
 
@@ -196,7 +202,7 @@ class Request:
         return TorchEngine(model).search(self.sources, self.queries, config=self.config)
 
 
-KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble")
+KINDS = ("plain", "prompts", "words", "forced", "samples", "ensemble", "stops")
 """Kinds of requests."""
 
 
@@ -222,13 +228,14 @@ def random_request(seed: int, draw_config: DrawConfig = random_config) -> Reques
     models = [random_model(one, seed=seed + at, vocabularies=(source, target)) for at, one in enumerate(configs)]
     sources = random_sources(draw, 5, source)
     spell = short_text if config.n_best > 1 and not drawn and draw.random() < 0.7 else None
-    prompts, words = wanted("prompts"), wanted("words") or forced
+    prompts, words, stops = wanted("prompts"), wanted("words") or forced, wanted("stops")
     queries = [
         Query(
             random_tokens(draw, target, least=1, most=6) if prompts else (SOS,),
             **config.lengths(len(one))._asdict(),
             spell=spell,
             seed=int(draw.integers(0, 2**50)),
+            stop=random_stop(draw) if stops and draw.random() < 0.8 else None,
             constraints=random_constraints(draw, target, forced=forced and not drawn) if words else Constraints(),
         )
         for one in sources
@@ -247,7 +254,7 @@ def difference(found: Sequence[Sequence[Hypothesis]], expected: Sequence[Sequenc
         for one, other in zip(ours, theirs, strict=True):
             scores = [(one.score, *one.token_log_probabilities), (other.score, *other.token_log_probabilities)]
             near = len(scores[0]) == len(scores[1]) and np.allclose(*scores, rtol=1e-5, atol=1e-4)
-            if not near or one.truncated != other.truncated or (columns and one.column != other.column):
+            if not near or (one.truncated, one.stopped) != (other.truncated, other.stopped) or (columns and one.column != other.column):
                 return f"sentence {number}: {one} instead of {other}"
     return ""
 

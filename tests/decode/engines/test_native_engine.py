@@ -123,10 +123,6 @@ def test_a_request_that_it_does_not_serve_goes_to_torch(transformer: Path) -> No
     assert auto.translate_parts(TEXTS[0], observe=seen.append).translation == expected and seen
     with pytest.raises(UsageError, match="engine native has no observation of its steps"):
         alone.translate_parts(TEXTS[0], observe=seen.append)
-    stopped = [Query(longest=5, stop=lambda tokens: True)]
-    assert auto.engine.search([(4,)], stopped, config=auto.search) == torch_only.engine.search([(4,)], stopped, config=auto.search)
-    with pytest.raises(UsageError, match="engine native has no stop strings"):
-        alone.engine.search([(4,)], stopped, config=alone.search)
 
 
 ENDLESS = SearchConfig(beams=2, max_ratio=0, max_extra=4_000, min_length=3_999, repeat_ngram=0)

@@ -1,6 +1,8 @@
 """Language models in the compiled search against torch: random small ones, prompts of any length, texts beyond the context."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +15,16 @@ pytest.importorskip("numba")
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies, WordVocabulary
 from vitrail.decode.engines.native_engine import NativeEngine
 from vitrail.decode.engines.native_groups import GroupSearch
-from vitrail.decode.engines.native_models import NativeTransformer
+from vitrail.decode.engines.native_models import NATIVE_MODELS
 from vitrail.decode.engines.native_requests import ConstraintTable, Job
 from vitrail.decode.engines.torch import TorchEngine
 from vitrail.decode.generate import Generator
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SamplingConfig, SearchConfig
-from vitrail.errors import UsageError
 from vitrail.models.base import LanguageModel, unique_tensors
 from vitrail.models.build import build_model
 from vitrail.models.configs.causal import CausalConfig
+from vitrail.models.configs.language import LanguageConfig
 from vitrail.models.model_folder import build_stored, save_model
 from vitrail.models.stored import StoredModel
 from vitrail.native.matrices.packing import Precision
@@ -33,7 +35,7 @@ SIZE = 64
 
 
 def random_config(draw: np.random.Generator) -> CausalConfig:
-    """Any language model that can be configured, small."""
+    """Any causal Transformer that can be configured, small."""
     heads, head = int(draw.integers(1, 5)), 2 * int(draw.integers(1, 13))
     return CausalConfig.model_validate(
         {
@@ -54,7 +56,26 @@ def random_config(draw: np.random.Generator) -> CausalConfig:
     )
 
 
-def random_model(config: CausalConfig, *, seed: int) -> StoredModel:
+def random_recurrent_config(draw: np.random.Generator) -> LanguageConfig:
+    """Any recurrent language model that can be configured, small."""
+    return LanguageConfig.model_validate(
+        {
+            "cell": draw.choice(["rnn", "gru", "lstm"]),
+            "embedding_width": int(draw.integers(4, 70)),
+            "width": int(draw.integers(6, 80)),
+            "layers": int(draw.integers(1, 4)),
+            "residual": bool(draw.random() < 0.5),
+            "norm": draw.choice(["none", "layer", "batch"]),
+            "tie": bool(draw.random() < 0.5),
+        }
+    )
+
+
+AnyConfig = CausalConfig | LanguageConfig
+DRAWS: dict[str, Callable[[np.random.Generator], AnyConfig]] = {"causal": random_config, "recurrent": random_recurrent_config}
+
+
+def random_model(config: AnyConfig, *, seed: int) -> StoredModel:
     """One whose norms and biases are not those of a beginning."""
     torch.manual_seed(seed)
     model = build_model(config, BOTH).eval()
@@ -65,7 +86,7 @@ def random_model(config: CausalConfig, *, seed: int) -> StoredModel:
             elif tensor.ndim == 1:
                 tensor += 0.2 * torch.randn_like(tensor)
             else:
-                tensor *= 0.5 if config.norm == "batch" else 1.3
+                tensor *= 0.5 if config.norm == "batch" and config.kind == "causal-language" else 1.3
     return StoredModel(Path(), config, BOTH, {}, {name: tensor.numpy() for name, tensor in unique_tensors(model).items()})
 
 
@@ -104,10 +125,10 @@ def searched(engine: NativeEngine | TorchEngine, queries: list[Query], config: S
     return engine.search([()] * len(queries), queries, config=config)
 
 
-def compare_with_torch(seed: int) -> None:
+def compare_with_torch(seed: int, kind: str) -> None:
     """A random model, random prompts and a random search: equal tokens, equal scores."""
     draw = np.random.default_rng(seed)
-    config, search = random_config(draw), random_search(draw)
+    config, search = DRAWS[kind](draw), random_search(draw)
     stored = random_model(config, seed=seed)
     model = build_stored(stored)
     assert isinstance(model, LanguageModel)
@@ -121,25 +142,31 @@ def compare_with_torch(seed: int) -> None:
             assert one.score == pytest.approx(other.score, abs=1e-4), what
 
 
+@pytest.mark.parametrize("kind", DRAWS)
 @pytest.mark.parametrize("seed", range(4))
-def test_a_random_model_writes_as_torch_does(seed: int) -> None:
-    compare_with_torch(seed)
+def test_a_random_model_writes_as_torch_does(seed: int, kind: str) -> None:
+    compare_with_torch(seed, kind)
 
 
 @pytest.mark.slow
-def test_many_random_models_write_as_torch_does() -> None:
+@pytest.mark.parametrize("kind", DRAWS)
+def test_many_random_models_write_as_torch_does(kind: str) -> None:
     for seed in range(4, 3000):
-        compare_with_torch(seed)
+        compare_with_torch(seed, kind)
 
 
-PLAIN = CausalConfig(layers=2, width=40, heads=4, feed_forward=72, activation="swiglu", context=40)
+PLAIN: dict[str, AnyConfig] = {
+    "causal": CausalConfig(layers=2, width=40, heads=4, feed_forward=72, activation="swiglu", context=40),
+    "recurrent": LanguageConfig(layers=2, embedding_width=40, width=56, cell="lstm", norm="layer"),
+}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("drawn", [False, True])
-def test_a_text_depends_on_nothing_but_its_prompt(drawn: bool, precision: Precision) -> None:
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_text_depends_on_nothing_but_its_prompt(kind: str, drawn: bool, precision: Precision) -> None:
     """To the last bit: alone, in any order, in any company, with any number of threads."""
-    stored = random_model(PLAIN, seed=1)
+    stored = random_model(PLAIN[kind], seed=1)
     search = SearchConfig(beams=3, max_extra=30, sampling=SamplingConfig(top_p=0.9) if drawn else None)
     queries = random_queries(np.random.default_rng(2), search, count=30, longest=60)
     together = searched(native(stored, precision), queries, search)
@@ -154,10 +181,11 @@ GUARD = 64
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -> None:
+@pytest.mark.parametrize("kind", DRAWS)
+def test_nothing_is_written_beside_its_memory(kind: str, seed: int, precision: Precision) -> None:
     """Every array stands between guards, which are as they were after the search."""
     draw = np.random.default_rng(40 + seed)
-    config, search = random_config(draw), random_search(draw)
+    config, search = DRAWS[kind](draw), random_search(draw)
     wholes: list[np.ndarray] = []
 
     def make(count: int, kind: Any) -> Any:
@@ -165,8 +193,8 @@ def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -
         wholes.append(whole)
         return whole[GUARD : GUARD + count]
 
-    model = NativeTransformer.of(config.model_dump(), random_model(config, seed=seed).tensors, precision=precision)
-    model.extend_positions(config.context)
+    model = NATIVE_MODELS[config.kind].of(config.model_dump(), random_model(config, seed=seed).tensors, precision=precision)
+    model.extend_positions(100)
     for length in (1, 70, 100):
         queries = [replace(one, prompt=(EOS, *draw.integers(4, SIZE, length - 1).tolist())) for one in random_queries(draw, search)]
         jobs = [Job(number, (), query) for number, query in enumerate(queries)]
@@ -176,27 +204,53 @@ def test_nothing_is_written_beside_its_memory(seed: int, precision: Precision) -
         assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all()
 
 
-def test_what_only_torch_has_goes_there_and_is_said(tmp_path: Path) -> None:
-    stored = random_model(PLAIN, seed=3)
+def saved(folder: Path, stored: StoredModel) -> Path:
     tensors = {name: torch.from_numpy(tensor) for name, tensor in stored.tensors.items()}
-    save_model(tmp_path / "gpt", tensors=tensors, config=PLAIN, vocabularies=BOTH, facts={})
-    auto, alone, theirs = (Generator.load(tmp_path / "gpt", engine=name) for name in ("auto", "native", "torch"))
-    search = SearchConfig(beams=1, max_extra=12, sampling=SamplingConfig(top_p=0.9))
-    prompts = ["w1 w2 w3", "", "w5 " * 50]
-    for one in (auto, alone):
-        for ours, other in zip(
-            one.generate(prompts, search=search, lines=2), theirs.generate(prompts, search=search, lines=2), strict=True
-        ):
-            assert [text.text for text in ours] == [text.text for text in other]
-    assert auto.generate("w1", search=search, stop="7") == theirs.generate("w1", search=search, stop="7")
-    assert list(auto.stream("w1", search=search)) == list(theirs.stream("w1", search=search))
-    for request in (lambda: alone.generate("w1", stop="7"), lambda: list(alone.stream("w1"))):
-        with pytest.raises(UsageError, match=r"engine native has no (stop strings|streams)"):
-            request()
+    save_model(folder, tensors=tensors, config=stored.config, vocabularies=BOTH, facts={})
+    return folder
+
+
+DRAWN = SearchConfig(beams=1, max_extra=12, sampling=SamplingConfig(top_p=0.9))
+PROMPTS = ["w1 w2 w3", "", "w5 " * 50]
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_texts_are_those_of_torch(tmp_path: Path, kind: str) -> None:
+    """Also with stop strings, which samples and beams meet at different places, or not at all."""
+    folder = saved(tmp_path / "model", random_model(PLAIN[kind], seed=3))
+    auto, alone, theirs = (Generator.load(folder, engine=name) for name in ("auto", "native", "torch"))
+    samples = DRAWN.model_copy(update={"n_best": 3})
+    beams = SearchConfig(beams=4, n_best=3, max_extra=12)
+    requests: list[dict[str, Any]] = [{"search": DRAWN, "lines": 2}, {"search": DRAWN, "stop": "7"}]
+    requests += [{"search": one, "stop": ["4", "w2 w"], "lines": 3} for one in (samples, beams, SearchConfig(beams=1, max_extra=12))]
+    ended: set[str] = set()
+    for request in requests:
+        for ours, other in zip(alone.generate(PROMPTS, **request), theirs.generate(PROMPTS, **request), strict=True):
+            assert [(one.text, one.tokens, one.ended) for one in ours] == [(one.text, one.tokens, one.ended) for one in other]
+            assert [one.log_probability for one in ours] == pytest.approx([one.log_probability for one in other], abs=1e-3)
+            ended |= {one.ended for one in ours}
+    assert "stop" in ended and len(ended) > 1
     told: list[str] = []
     auto.announce(told.append)
-    auto.announce(told.append, stop=True)
-    auto.announce(told.append, streams=True)
-    assert [line for line in told if line.startswith("engine")] == [
-        "engine: native (fp32)", "engine: torch (native has no stop strings)", "engine: torch (native has no streams)"
-    ]  # fmt: skip
+    assert [line for line in told if line.startswith("engine")] == ["engine: native (fp32)"]
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_streams_are_those_of_torch(tmp_path: Path, kind: str) -> None:
+    """Piece by piece; also where others write in the same thread meanwhile."""
+    folder = saved(tmp_path / "model", random_model(PLAIN[kind], seed=3))
+    ours, theirs = (Generator.load(folder, engine=name) for name in ("native", "torch"))
+    samples, greedy = DRAWN.model_copy(update={"n_best": 3}), SearchConfig(beams=1, max_extra=12)
+    for request in ({"search": samples, "lines": 2}, {"search": samples, "stop": ["4"]}, {"search": greedy, "stop": "5 w"}):
+        assert list(ours.pieces(PROMPTS, **request)) == list(theirs.pieces(PROMPTS, **request))
+    first, second = (ours.pieces(PROMPTS, search=samples, seed=seed) for seed in (1, 2))
+    expected = [list(ours.pieces(PROMPTS, search=samples, seed=seed)) for seed in (1, 2)]
+    found: list[list[Any]] = [[], []]
+    for one, other in zip_longest(first, second):
+        ours.generate("w3", search=DRAWN)
+        found[0].append(one)
+        found[1].append(other)
+    assert [[one for one in many if one is not None] for many in found] == expected
+    stream = ours.stream("w1", search=greedy)
+    assert next(stream).startswith("w1")
+    stream.close()  # pyright: ignore[reportAttributeAccessIssue]  (a generator)

@@ -127,14 +127,14 @@ def search_between_guards(seed: int, precision: Precision, draw_config: DrawConf
         assert (whole[:GUARD] == 77).all() and (whole[-GUARD:] == 77).all(), f"seed {seed} ({KINDS[seed % len(KINDS)]})"
 
 
-@pytest.mark.parametrize("seed", range(300, 306))
+@pytest.mark.parametrize("seed", range(300, 307))
 def test_nothing_is_written_beside_its_memory(seed: int) -> None:
     search_between_guards(seed, PRECISIONS[seed // 2 % 3])
 
 
 @pytest.mark.slow
 def test_nothing_is_written_beside_the_memory_of_many() -> None:
-    for seed in range(306, 3000):
+    for seed in range(307, 3000):
         search_between_guards(seed, PRECISIONS[seed // len(KINDS) % 3])
 
 
@@ -245,7 +245,7 @@ def test_a_sample_depends_on_nothing_but_its_sentence_and_seed(plain: Transforme
 
 def test_ensembles_and_constraints_depend_on_nothing_but_the_sentence() -> None:
     """To the last bit: sentences alone find what they find together."""
-    for seed in (5, 11, 3):  # two ensembles, and forced words
+    for seed in (5, 12, 3):  # two ensembles, and forced words
         request = random_request(seed)
         together = request.by_native("int8", threads=2)
         for source, query, found in zip(request.sources, request.queries, together, strict=True):

@@ -50,7 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _translate(folder: Path, *options: str, **environment: str) -> tuple[str, list[str]]:
     """What was written, and what was told."""
-    command = [sys.executable, "-c", _PROGRAM, "translate", str(folder), *options]
+    return _run("translate", str(folder), *options, **environment)
+
+
+def _run(*arguments: str, **environment: str) -> tuple[str, list[str]]:
+    command = [sys.executable, "-c", _PROGRAM, *arguments]
     done = subprocess.run(command, input="a b c\nh g\n", env=os.environ | environment, capture_output=True, text=True, check=True)
     return done.stdout, done.stderr.splitlines()
 
@@ -63,6 +67,18 @@ def test_translate_imports_no_torch(folder: Path) -> None:
         assert "engine: native (fp32)" in told and told[-1] == "0 False" and out == by_torch
     out, told = _translate(folder, "--sample", "--seed", "3")
     assert "engine: native (int8)" in told and told[-1] == "0 False" and out.count("\n") == 2
+
+
+def test_nor_does_word_alignment(folder: Path, tmp_path: Path) -> None:
+    by_torch, _ = _translate(folder, "--alignment", "--engine", "torch")
+    out, told = _translate(folder, "--alignment", "--engine", "native", "--precision", "fp32")
+    assert "engine: native (fp32)" in told and told[-1] == "0 False" and out == by_torch and "\t" in out
+    for side, text in (("source", "a b c\nh g\n"), ("target", "c b\ng\n")):
+        (tmp_path / side).write_text(text)
+    texts = ["--source", str(tmp_path / "source"), "--target", str(tmp_path / "target")]
+    by_torch, _ = _run("align", str(folder), *texts, "--engine", "torch")
+    out, told = _run("align", str(folder), *texts)
+    assert "engine: native (fp32)" in told and told[-1] == "0 False" and out == by_torch != ""
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from vitrail.errors import ModelError, UsageError
 
 _MOST = 1e-4
 """Largest difference of a logit that is still rounding."""
-To = Literal["huggingface", "ctranslate2", "marian", "onnx", "bergamot"]
+To = Literal["huggingface", "ctranslate2", "marian", "onnx", "argos", "sentence-transformers", "bergamot"]
 Compute = Literal["float32", "int8", "int8_float32", "int8_bfloat16", "int8_float16", "int16", "bfloat16", "float16"]
 
 
@@ -21,7 +21,7 @@ def _list(wanted: bool) -> None:
     for name, there in installed_programs().items():
         one = EXITS[name]
         state = "installed" if there else f"not installed: {one.install}"
-        console.show(f"{name:<12} {one.carries}; {one.program}: {state}")
+        console.show(f"{name:<21} {one.carries}; {one.program}: {state}")
     raise typer.Exit
 
 
@@ -31,11 +31,14 @@ def export(
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the other program's folder is written.")],
     to: Annotated[To, typer.Option(help="The layout; see --list.")] = "huggingface",
     compute: Annotated[
-        Compute | None, typer.Option(help="Numbers of the weights: with ctranslate2 (default float32), and bergamot (int8, or float32).")
+        Compute | None, typer.Option(help="Numbers of the weights: with ctranslate2 and argos (float32), bergamot (int8, or float32).")
     ] = None,
     page: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="Also write a page that translates offline, with onnx; the folder of npm's onnxruntime-web."),
+    ] = None,
+    python: Annotated[
+        Path | None, typer.Option(metavar="PYTHON", help="Interpreter of the environment that has Argos Translate, with argos.")
     ] = None,
     check: Annotated[bool, typer.Option(help="Load it with that program, and compare.")] = True,
     shown: Annotated[
@@ -51,9 +54,12 @@ def export(
     graphs and a program that runs them, and with --page a page that translates offline. What a layout cannot hold is refused by name.
     """
     del shown
-    allowed: dict[To, tuple[str, ...]] = {"ctranslate2": get_args(Compute), "bergamot": ("int8", "float32")}
+    every = get_args(Compute)
+    allowed: dict[To, tuple[str, ...]] = {"ctranslate2": every, "argos": every, "bergamot": ("int8", "float32")}
     if compute is not None and compute not in allowed.get(to, ("float32",)):
-        raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2; int8 or float32 with bergamot")
+        raise UsageError(f"--compute {compute} --to {to}", expected="--to ctranslate2 or --to argos; int8 or float32 with bergamot")
+    if python is not None and to != "argos":
+        raise UsageError(f"--python --to {to}", expected="--to argos")
     if page is not None and to != "onnx":
         raise UsageError(f"--page --to {to}", expected="--to onnx")
     match to:
@@ -67,6 +73,10 @@ def export(
             _bergamot(model, output, rounds=compute != "float32", check=check)
         case "onnx":
             _onnx(model, output, page=page, check=check)
+        case "argos":
+            _argos(model, output, compute=compute or "float32", python=python, check=check)
+        case "sentence-transformers":
+            _encoder(model, output, check=check)
 
 
 def _huggingface(model: Path, output: Path, *, check: bool) -> None:
@@ -128,4 +138,22 @@ def _onnx(model: Path, output: Path, *, page: Path | None, check: bool) -> None:
     found = export_onnx(model, output, page=page, check=check)
     if found is not None:
         console.show(found.to_text())
+    console.show(f"{output}: written; how to run it: {output / 'README.md'}")
+
+
+def _argos(model: Path, output: Path, *, compute: Compute, python: Path | None, check: bool) -> None:
+    from vitrail.export.argos.package import export_argos, named
+
+    found = export_argos(model, output, compute=compute or "float32", python=python, check=check)
+    if found is not None:
+        console.show(found.to_text())
+    console.show(f"{named(output)}: written; how to install it: argospm install {named(output).name}")
+
+
+def _encoder(model: Path, output: Path, *, check: bool) -> None:
+    from vitrail.export.encoder_states import export_encoder
+
+    found = export_encoder(model, output, check=check)
+    if found is not None:
+        console.show(f"checked with sentence-transformers: no number of a vector differs by more than {found:.1e}")
     console.show(f"{output}: written; how to run it: {output / 'README.md'}")

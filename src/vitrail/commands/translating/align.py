@@ -11,10 +11,10 @@ from vitrail.commands.shared import console
 from vitrail.errors import UsageError
 
 if TYPE_CHECKING:
+    from vitrail.decode.translate import Translator
     from vitrail.inspection.alignment.alignment_error import Gold
     from vitrail.inspection.alignment.links import Links
     from vitrail.inspection.alignment.word_alignment import Aligner, ChosenHeads
-    from vitrail.inspection.translator import InspectableTranslator
 
 _WINDOW = 1024
 """Pairs aligned together."""
@@ -47,27 +47,30 @@ def align(
     method: Annotated[
         Literal["target", "intersection", "union", "grow-diag"], typer.Option(help="Which links are made of attention.")
     ] = "grow-diag",
-    machine: console.Machine,
+    computing: console.Computing,
     json: console.Json = False,
 ) -> None:
     """Align words by cross-attention, as fast_align prints them: 0-0 1-2. With --gold, print the alignment error rate instead.
 
     vitrail align runs/en-fr --source test.en --target test.fr > test.links
     """
+    from vitrail.decode.engines.engine import MOST_ALIGNED
+    from vitrail.decode.search_config import TranslateConfig
+    from vitrail.decode.translate import Translator
     from vitrail.evaluation.report import read_sentences
-    from vitrail.inspection.alignment.cross import LONGEST
     from vitrail.inspection.alignment.links import to_pharaoh
     from vitrail.inspection.alignment.word_alignment import Aligner
-    from vitrail.inspection.translator import InspectableTranslator
 
     if json and known.gold is None:
         raise UsageError("--json without --gold", expected="lines such as 0-0 1-2", remedy="leave it out")
     if known.first and known.gold is None:
         raise UsageError("--first without --gold", remedy="add --gold FILE")
-    translator = InspectableTranslator.load(model, device=machine.device, threads=machine.threads)
+    config = TranslateConfig(precision=computing.precision)
+    translator = Translator.load(model, engine=computing.engine, device=computing.device, threads=computing.threads, config=config)
     sources = read_sentences(source)
     targets = read_sentences(target, like=sources, beside=source)
     right = None if known.gold is None else _read_gold(known.gold, sources, targets, first=known.first)
+    translator.engine.announce(translator.search, say=console.say)
     heads = _heads(translator, model, sources, targets)
     console.say(f"alignment: {heads.how}")
     aligner = Aligner(translator, heads, method=method)
@@ -79,11 +82,11 @@ def align(
         _judge(list(found), right, json=json)
     if aligner.too_long:
         shown = ", ".join(str(number + 1) for number in aligner.too_long[:5]) + (", ..." if len(aligner.too_long) > 5 else "")
-        told = f"of more than {LONGEST:,} tokens on a side have no links (lines {shown}): cut them into sentences"
+        told = f"of more than {MOST_ALIGNED:,} tokens on a side have no links (lines {shown}): cut them into sentences"
         console.say(f"warning: {len(aligner.too_long):,} pairs {told}")
 
 
-def _heads(translator: "InspectableTranslator", model: Path, sources: Sequence[str], targets: Sequence[str]) -> "ChosenHeads":
+def _heads(translator: "Translator", model: Path, sources: Sequence[str], targets: Sequence[str]) -> "ChosenHeads":
     """The run's heads, so that a sentence is aligned the same way in any text; for a model folder, heads chosen on the text itself."""
     from vitrail.inspection.alignment.word_alignment import SENTENCES, choose_heads, heads_for
 

@@ -93,7 +93,7 @@ def generate(
     generator = Generator.load(
         model, engine=computing.engine, precision=computing.precision, threads=computing.threads, device=computing.device
     )
-    generator.announce(console.say, stop=bool(stop), streams=shown.stream)
+    generator.announce(console.say)
     ends = "\n\n" if lengths.lines > 1 else "\n"
     if shown.stream:
         _stream(generator.pieces(prompts, search=search, lines=lengths.lines, seed=drawing.seed, stop=stop), ends=ends)

@@ -79,7 +79,7 @@ def translate(
     from vitrail.decode.translate import TextConstraints
 
     config = TranslateConfig(exact=not computing.fast, seed=drawing.seed, precision=computing.precision)
-    translator = load(models, computing, config=config, engine=computing.engine, inspectable=columns.alignment, beams=beams)
+    translator = load(models, computing, config=config, engine=computing.engine, beams=beams)
     adapted = search.adapt(translator.search, n_best=n_best, sampling=sampling)
     constraints = TextConstraints(search.prefix, search.forbid or (), search.force or ())
     constrained = bool(constraints.prefix or constraints.forbidden or constraints.forced)
@@ -184,17 +184,15 @@ def load(
     *,
     config: "TranslateConfig | None" = None,
     engine: console.EngineName = "auto",
-    inspectable: bool = False,
     beams: int | None = None,
 ) -> "Translator":
-    """The translator, searching as its first model was configured to, but with so many beams; `inspectable`: one to look into."""
+    """The translator, searching as its first model was configured to, but with so many beams."""
     from vitrail.decode.translate import Translator
 
-    kind = Translator
-    if inspectable:
-        from vitrail.inspection.translator import InspectableTranslator as kind
     search = {} if beams is None else {"beams": beams, "n_best": 1}
-    return kind.load(models[0], *models[1:], engine=engine, device=machine.device, threads=machine.threads, config=config, search=search)
+    return Translator.load(
+        models[0], *models[1:], engine=engine, device=machine.device, threads=machine.threads, config=config, search=search
+    )
 
 
 def aligned(
@@ -206,9 +204,7 @@ def aligned(
     """
     from vitrail.inspection.alignment.links import to_pharaoh
     from vitrail.inspection.alignment.word_alignment import Aligner, heads_for
-    from vitrail.inspection.translator import InspectableTranslator
 
-    assert isinstance(translator, InspectableTranslator)
     heads = heads_for(translator, folder)
     console.say(f"alignment: {heads.how}")
     aligner = Aligner(translator, heads)
@@ -239,6 +235,8 @@ class _Lines(NamedTuple):
         columns, several = self.columns, self.columns.n_best > 1
         if columns.json:
             return [console.json_line(self._record(found, number=number, links=links))]
+        if not (several or columns.scores or columns.token_scores or links is not None):
+            return [found.text]
         # An empty line has an empty translation, and no others.
         ranked = found.alternatives if several else found.alternatives[:1]
         rows: list[list[str]] = []

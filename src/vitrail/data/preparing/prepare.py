@@ -373,7 +373,8 @@ class _Preparation:
         with write_store(folder, vocabularies) as writer:
             while chunk := list(islice(pairs, _CHUNK)):
                 if not writer.pairs:
-                    some = {"source": [pair.source for pair in chunk[:_SPELLED]], "target": [pair.target for pair in chunk[:_SPELLED]]}
+                    plain = list(islice(compress(self._pairs(place), (roles == SplitRole.TRAIN).tolist()), _SPELLED))  # without the tag
+                    some = {"source": [pair.source for pair in plain], "target": [pair.target for pair in plain]}
                     for line in warn_of_spelling(self.config.subwords, vocabularies, some, name=report.name):
                         self.say(line)
                 sources = vocabularies.source.encode_arrays([pair.source for pair in chunk], threads=self.workers)

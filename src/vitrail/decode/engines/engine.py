@@ -5,15 +5,17 @@ A `Translator` handles text and its engine computes the searches. A `Generator` 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
 from vitrail.data.vocabularies.subwords import Vocabularies
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
+from vitrail.errors import ModelError, UsageError
 from vitrail.models.stored import StoredModel
 from vitrail.runtime.machine import Device
 
@@ -21,6 +23,12 @@ if TYPE_CHECKING:
     from vitrail.decode.search.beams import Observation
 
 Observe = Callable[["Observation"], None]
+Head = tuple[int, int]
+"""Layer and head, both from 0."""
+Weights = npt.NDArray[np.float32]
+
+MOST_ALIGNED = 1024
+"""Most tokens of a side whose attention is asked for, <eos> not counted: with 6 layers of 8 heads their weights alone take 200 MB."""
 
 
 def renumbered(observe: Observe, numbers: Sequence[int]) -> Observe:
@@ -38,6 +46,23 @@ class StopSignal:
     def set(self) -> None:
         """Let them end. They do not begin again."""
         self.flag[0] = 1
+
+
+def require_alignable(sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> None:
+    """Raise UsageError for a text of more than `MOST_ALIGNED` tokens."""
+    longest = max(map(len, (*sources, *targets)), default=0)
+    if longest > MOST_ALIGNED:
+        raise UsageError(f"a text of {longest} tokens", expected=f"at most {MOST_ALIGNED}", remedy="align one sentence at a time")
+
+
+def without_attention() -> UsageError:
+    """What a model without attention to its source raises."""
+    return UsageError("a model without attention to its source", expected="one with it", remedy="model.attention, when it is trained")
+
+
+def several_models() -> ModelError:
+    """What an ensemble raises where a model's attention is asked for."""
+    return ModelError("an ensemble has no attention of its own", remedy="load one of its models by itself")
 
 
 class Engine(ABC):
@@ -66,19 +91,38 @@ class Engine(ABC):
             stop: where it is set, an engine that works beside raises Interrupted.
         """
 
+    @abstractmethod
+    def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+        """The search of one continuation, step by step; it returns what `search` finds.
+
+        At each step it tells the token that the first beam, or the first sample, goes on with; None where it does not. Other searches may
+        be made between its steps. Precondition: no constraints, and a model without a source.
+        """
+
+    @abstractmethod
+    def attention_heads(self) -> list[Head]:
+        """All heads that attend to the source. Raises UsageError where there are none, ModelError for an ensemble."""
+
+    @abstractmethod
+    def cross_attention(self, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head]) -> list[Weights]:
+        """What these heads attend to while given translations are read: for each pair (heads T S), <eos> being the last row and column.
+
+        Row t is from where token t is predicted: the decoder has read <sos> and the tokens before t.
+
+        Args:   sources, targets: token ids without SOS and EOS. heads: those of `attention_heads` that are wanted.
+        Raises: as `attention_heads`; UsageError for a side of more than `MOST_ALIGNED` tokens.
+        """
+
     why: str = ""
     """Why it was chosen before others, for users."""
 
-    def describe(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "") -> str:
-        """What computes a request, and why, in a few words.
-
-        Args: constrained: with a prefix, forbidden or forced words. lacking: what of the request only torch has.
-        """
+    def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
+        """What computes a request, and why, in a few words. Args: constrained: with a prefix, forbidden or forced words."""
         return f"{self.name} ({self.why})" if self.why else self.name
 
-    def announce(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "", say: Callable[[str], None]) -> None:
+    def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """Say what will compute a request, and do before what takes time at the first one. Args: as of `describe`."""
-        say(f"engine: {self.describe(config, constrained=constrained, lacking=lacking)}")
+        say(f"engine: {self.describe(config, constrained=constrained)}")
 
     @abstractmethod
     def on_torch(self, *, lacking: str = "") -> Any:

@@ -1,17 +1,27 @@
 """Searches computed by compiled code (`vitrail.native`) on the processor; torch does what it cannot do."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vitrail.data.vocabularies.subwords import EOS, Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe, StopSignal
-from vitrail.decode.engines.native_groups import search_all
+from vitrail.decode.engines.engine import (
+    Engine,
+    Head,
+    Observe,
+    StopSignal,
+    Weights,
+    require_alignable,
+    several_models,
+    without_attention,
+)
+from vitrail.decode.engines.native_given import read_given
+from vitrail.decode.engines.native_groups import search_all, search_steps
 from vitrail.decode.engines.native_models import NATIVE_MODELS, native_obstacle
 from vitrail.decode.engines.native_requests import Job
+from vitrail.decode.members import require_one_vocabulary
 from vitrail.decode.search.constraints import TokenIds
-from vitrail.decode.search.members import require_one_vocabulary
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
 from vitrail.errors import UsageError
@@ -89,17 +99,16 @@ class NativeEngine(Engine):
         models, alone = packed
         return cls([StoredModel.unpack(one, vocabularies) for one in models], threads=None, config=config, alone=alone)
 
-    def describe(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "") -> str:
+    def describe(self, config: SearchConfig, *, constrained: bool = False) -> str:
         """See `Engine.describe`."""
-        return f"torch (native has no {lacking})" if lacking and not self._alone else f"native ({self._config.precision})"
+        return f"native ({self._config.precision})"
 
-    def announce(self, config: SearchConfig, *, constrained: bool = False, lacking: str = "", say: Callable[[str], None]) -> None:
+    def announce(self, config: SearchConfig, *, constrained: bool = False, say: Callable[[str], None]) -> None:
         """See `Engine.announce`. Compiles, or reads what was compiled before."""
-        if not lacking:
-            for model in {type(one): one for one in self._models}.values():
-                with compiling("the engine (about 20 seconds)", say, program=model.program, after=4):
-                    model.compiled_search()
-        super().announce(config, constrained=constrained, lacking=lacking, say=say)
+        for model in {type(one): one for one in self._models}.values():
+            with compiling("the engine (about 20 seconds)", say, program=model.program, after=4):
+                model.compiled_search()
+        super().announce(config, constrained=constrained, say=say)
 
     def search(
         self,
@@ -111,13 +120,34 @@ class NativeEngine(Engine):
         stop: StopSignal | None = None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`. Raises UsageError for what it does not serve, where it is alone, and beyond learned positions."""
-        lacking = "observation of its steps" if observe is not None else "stop strings" if any(query.stop for query in queries) else ""
-        if lacking:
-            return self.on_torch(lacking=lacking).search(sources, queries, config=config, observe=observe)
-        end = (EOS,) if self._models[0].reads_source else ()
-        jobs = [Job(number, (*source, *end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
+        if observe is not None:
+            return self.on_torch(lacking="observation of its steps").search(sources, queries, config=config, observe=observe)
+        jobs = [Job(number, (*source, *self._end), query) for number, (source, query) in enumerate(zip(sources, queries, strict=True))]
         found = search_all(self._models, jobs, config, threads=self._threads_now(), stop=stop)
         return [found[number] for number in range(len(jobs))]
+
+    def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+        """See `Engine.steps`."""
+        return search_steps(self._models, Job(0, self._end, query), config)
+
+    @property
+    def _end(self) -> tuple[int, ...]:
+        """What ends a source."""
+        return (EOS,) if self._models[0].reads_source else ()
+
+    def attention_heads(self) -> list[Head]:
+        """See `Engine.attention_heads`."""
+        if len(self._models) > 1:
+            raise several_models()
+        if not self._models[0].heads:
+            raise without_attention()
+        return self._models[0].heads
+
+    def cross_attention(self, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head]) -> list[Weights]:
+        """See `Engine.cross_attention`."""
+        self.attention_heads()
+        require_alignable(sources, targets)
+        return read_given(self._models[0], sources, targets, heads=heads, threads=self._threads_now())
 
     def _threads_now(self) -> int:
         return 1 if os.getpid() != self._process else self._threads

@@ -1,14 +1,15 @@
 """What runs the compiled code: a packed model, groups of sentences, a thread for each core, and the results as hypotheses."""
 
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 from vitrail.decode.engines.engine import StopSignal
 from vitrail.decode.engines.native_models import NativeModel
-from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of
+from vitrail.decode.engines.native_requests import ConstraintTable, Job, Texts, asked_of, hypotheses_of, token_told
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search.relaxation import require_no_forced_words, search_constrained
 from vitrail.decode.search_config import SearchConfig
@@ -25,10 +26,14 @@ from vitrail.native.search.state import (
     STATUS,
     STOPPED,
     TEXTS,
+    WATCH,
     WHOLE,
     Search,
     make_search,
 )
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 GROUP_SENTENCES, GROUP_ROWS, GROUP_TOKENS = 16, 96, 2048
 """Sentences, hypotheses and source tokens of a group: enough for a matrix to be read once for many rows, and few enough for the
@@ -45,7 +50,8 @@ _unused: list[Arena] = []
 
 
 @contextmanager
-def _borrowed_arena() -> Generator[Arena]:
+def borrowed_arena() -> Generator[Arena]:
+    """Memory that nobody else uses meanwhile."""
     try:
         arena = _unused.pop()
     except IndexError:
@@ -66,6 +72,18 @@ class _Ready(NamedTuple):
     texts: Texts
 
 
+def in_threads(run: Callable[[T], R], groups: Sequence[T], *, threads: int, failed: Callable[[], None] = lambda: None) -> list[R]:
+    """What `run` makes of each group, in so many threads. Args: failed: called where one raises, before the others are waited for."""
+    if threads == 1 or len(groups) == 1:
+        return [run(group) for group in groups]
+    with ThreadPoolExecutor(min(threads, len(groups))) as pool:
+        try:
+            return list(pool.map(run, groups))
+        except BaseException:
+            failed()
+            raise
+
+
 @dataclass(frozen=True)
 class GroupSearch:
     """Searches groups of sentences with one model, or an ensemble of several."""
@@ -81,17 +99,27 @@ class GroupSearch:
     def run(self, groups: Sequence[Sequence[Job]]) -> list[list[list[Hypothesis]]]:
         """The n-best lists of each group's sentences. Preconditions: all ids are in the vocabularies, all positions in the tables; prompts
         of a group have one length."""
-        with _borrowed_arena() as arena:
+        with borrowed_arena() as arena:
             make = self.make or arena.begin()
             ready = [self._prepare(group, arena, make) for group in groups]
             for one in ready:
-                self._go(one.search, one.calls, one.texts)
+                for _ in self._go(one):
+                    pass
                 self._require_done(one.search)
             return [hypotheses_of(one.search) for one in ready]
 
-    def _prepare(self, jobs: Sequence[Job], arena: Arena, make: Allocate) -> _Ready:
+    def steps(self, group: Sequence[Job]) -> Generator[Search, None, list[list[Hypothesis]]]:
+        """The same for one group, and its search after each choice of columns. Others may search between its steps."""
+        with borrowed_arena() as arena:
+            one = self._prepare(group, arena, self.make or arena.begin(), watched=True)
+            yield from self._go(one)
+            self._require_done(one.search)
+            return hypotheses_of(one.search)
+
+    def _prepare(self, jobs: Sequence[Job], arena: Arena, make: Allocate, *, watched: bool = False) -> _Ready:
         queries, passing = [job.query for job in jobs], self.make or arena.begin_batch()
-        asked = asked_of(queries, self.config, self.table, make=make, stop=self.stop.flag)
+        watched = watched or any(query.stop is not None for query in queries)
+        asked = asked_of(queries, self.config, self.table, watched=watched, make=make, stop=self.stop.flag)
         steps = int(asked.limits.caps.max()) + asked.rules.prompt - 1
         sources, beams = [job.source for job in jobs], asked.rules.beams
         works = [model.workspace(sources, beams=beams, steps=steps, make=make, passing=passing) for model in self.models]
@@ -113,8 +141,9 @@ class GroupSearch:
         if search.progress[STATUS]:
             raise ModelError("the model's output is not a number", remedy="the weights are damaged or diverged; use an earlier checkpoint")
 
-    def _go(self, search: Search, calls: Sequence[Callable[[], int]], texts: Texts) -> None:
-        """Run the compiled code, and answer what it asks, until it is done. Args: calls: one for each model."""
+    def _go(self, ready: _Ready) -> Iterator[Search]:
+        """Run the compiled code, and answer what it asks, until it is done; the search where it is watched."""
+        search, calls, texts = ready.search, ready.calls, ready.texts
         alone = len(calls) == 1
 
         def run(part: int, call: Callable[[], int]) -> int:
@@ -128,6 +157,9 @@ class GroupSearch:
                 self.table.answer(search.constraints.questions)
             elif need == TEXTS:
                 texts.tell(search)
+            elif need == WATCH:
+                texts.stop(search)
+                yield search
             else:
                 for call in calls:
                     run(MEMBER, call)
@@ -164,9 +196,7 @@ def search_all(
     stop = stop or StopSignal()
     if not jobs:
         return {}
-    for model in models:
-        model.check(jobs)
-        model.extend_positions(max(max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs))
+    _check(models, jobs)
     queries = [job.query for job in jobs]
     if config.sampling is not None:
         require_no_forced_words(queries)
@@ -182,24 +212,45 @@ def search_all(
     return {job.number: items for job, items in zip(jobs, found, strict=True)}
 
 
+@lru_cache(maxsize=16)
+def _no_constraints(vocabulary: int) -> ConstraintTable:
+    return ConstraintTable([], vocabulary)
+
+
+def search_steps(models: Sequence[NativeModel], job: Job, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+    """The search of one job, step by step: the token that its first beam, or sample, goes on with; None where it does not.
+
+    Precondition: no constraints. Raises as `search_all`.
+    """
+    _check(models, [job])
+    table = ConstraintTable([job.query.constraints], models[0].vocabulary)
+    steps = GroupSearch(models, config, table).steps([job])
+    while True:
+        try:
+            search = next(steps)
+        except StopIteration as end:
+            return end.value[0]
+        yield token_told(search)
+
+
+def _check(models: Sequence[NativeModel], jobs: Sequence[Job]) -> None:
+    """Check all that compiled code does not check, and make tables of positions long enough."""
+    for model in models:
+        model.check(jobs)
+        model.extend_positions(max(max(len(job.source), len(job.query.prompt) + job.query.cap) for job in jobs))
+
+
 def _search_groups(
     models: Sequence[NativeModel], jobs: Sequence[Job], config: SearchConfig, *, threads: int, stop: StopSignal
 ) -> dict[int, list[Hypothesis]]:
     """One search of each job; constraints hold for every hypothesis."""
-    table = ConstraintTable([job.query.constraints for job in jobs], models[0].vocabulary)
+    active, vocabulary = [job.query.constraints for job in jobs if job.query.constraints.is_active], models[0].vocabulary
+    table = ConstraintTable(active, vocabulary) if active else _no_constraints(vocabulary)
     sentences = max(map(_group_sentences, models))
     one, groups = GroupSearch(models, config, table, stop=stop), make_groups(jobs, beams=config.width, threads=threads, sentences=sentences)
     # Every thread gets long and short ones.
     count = min(len(groups), padded(-(-len(groups) // _TOGETHER), threads))
     shares = [groups[first::count] for first in range(count)]
-    if threads == 1 or count == 1:
-        found = [one.run(share) for share in shares]
-    else:
-        with ThreadPoolExecutor(min(threads, count)) as pool:
-            try:
-                found = list(pool.map(one.run, shares))
-            except BaseException:
-                stop.set()  # the pool waits for its threads
-                raise
+    found = in_threads(one.run, shares, threads=threads, failed=stop.set)  # the pool waits for its threads
     pairs = ((group, lists) for share, many in zip(shares, found, strict=True) for group, lists in zip(share, many, strict=True))
     return {job.number: items for group, lists in pairs for job, items in zip(group, lists, strict=True)}

@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
+from vitrail.decode.engines.engine import Head, Weights
 from vitrail.decode.engines.native_requests import Job, tokens_of
 from vitrail.errors import UsageError
 from vitrail.native.arrays import Allocate, Floats
@@ -71,6 +74,15 @@ class NativeModel(ABC):
     def reads_source(self) -> bool:
         """Whether there is an encoder."""
         return True
+
+    @property
+    @abstractmethod
+    def heads(self) -> list[Head]:
+        """All heads that attend to the source, in the order in which the compiled code counts them."""
+
+    def in_order(self, weights: Weights) -> Weights:
+        """Weights (... S) as the model reads its source, in the order of the source."""
+        return weights
 
     @abstractmethod
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
@@ -159,6 +171,12 @@ class NativeTransformer(NativeModel):
         """See `NativeModel.reads_source`."""
         return self.architecture.encoder_layers > 0
 
+    @property
+    def heads(self) -> list[Head]:
+        """See `NativeModel.heads`."""
+        shape = self.packed.shape
+        return [(layer, head) for layer in range(shape.decoder_layers if self.reads_source else 0) for head in range(shape.heads)]
+
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
         """See `NativeModel.workspace`."""
         shape = self.packed.shape
@@ -190,7 +208,7 @@ class NativeTransformer(NativeModel):
 
 
 class NativeRecurrent(NativeModel):
-    """A recurrent model."""
+    """A recurrent model: a translator or a language model."""
 
     program = "recurrent"
 
@@ -218,6 +236,21 @@ class NativeRecurrent(NativeModel):
         shape = self.packed.shape
         return (shape.target_embedding or self.packed.weights.embeddings.size) // shape.embedding
 
+    @property
+    def reads_source(self) -> bool:
+        """See `NativeModel.reads_source`."""
+        return self.packed.encoder.layers > 0
+
+    @property
+    def heads(self) -> list[Head]:
+        """See `NativeModel.heads`."""
+        return [(0, 0)] if self.packed.shape.attention != recurrent_architecture.NONE else []
+
+    def in_order(self, weights: Weights) -> Weights:
+        """See `NativeModel.in_order`. Where the source is read from its last token to its first, its end is read last all the same."""
+        reversed_source = self.packed.shape.reverse_source
+        return np.concatenate([weights[..., -2::-1], weights[..., -1:]], axis=-1) if reversed_source else weights
+
     def workspace(self, sources: Sequence[Sequence[int]], *, beams: int, steps: int, make: Allocate, passing: Allocate) -> Any:
         """See `NativeModel.workspace`; it does not grow with the length of a translation."""
         return recurrent_memory.make_workspace(self.packed, sources, beams=beams, make=make, passing=passing)
@@ -231,6 +264,7 @@ NATIVE_MODELS: Mapping[str, type[NativeModel]] = {
     "transformer": NativeTransformer,
     "causal-language": NativeTransformer,
     "recurrent": NativeRecurrent,
+    "recurrent-language": NativeRecurrent,
 }
 """What searches, by kind of model, as in its configuration."""
 

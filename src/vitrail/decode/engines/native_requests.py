@@ -111,8 +111,13 @@ class ConstraintTable:
             self._table[place] = self._joins[number](*pair)
 
 
-def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, make: Allocate, stop: Integers) -> Asked:
-    """What is asked of the search of some sentences. Precondition: their prompts have one length. Args: stop: see `state.Asked`."""
+def asked_of(
+    queries: Sequence[Query], config: SearchConfig, table: ConstraintTable, *, watched: bool = False, make: Allocate, stop: Integers
+) -> Asked:
+    """What is asked of the search of some sentences. Precondition: their prompts have one length.
+
+    Args: watched: see `state.Rules`. stop: see `state.Asked`.
+    """
     sampling, width = config.sampling, config.width
     rules = Rules(
         beams=width,
@@ -124,6 +129,7 @@ def asked_of(queries: Sequence[Query], config: SearchConfig, table: ConstraintTa
         max_repeats=config.max_repeats,
         spelled=int(any(query.spell is not None for query in queries)),
         prompt=len(queries[0].prompt),
+        watched=int(watched),
     )
     limits = limits_of(
         [query.cap for query in queries], [query.floor for query in queries], [query.constraints.guard_repeats for query in queries]
@@ -160,14 +166,14 @@ def noise_of(queries: Sequence[Query], width: int) -> Doubles:
 
 
 class Texts:
-    """Numbers the texts of hypotheses, where equal texts count once."""
+    """Numbers the texts of hypotheses, where equal texts count once, and asks which of them stop."""
 
     def __init__(self, queries: Sequence[Query]) -> None:
         self._queries = queries
         self._numbers: list[dict[str, int]] = [{} for _ in queries]
 
     def tell(self, search: Search) -> None:
-        """Number the texts of all columns that may be kept: those that end, and all at the limit of length."""
+        """Number the texts of all columns that may be kept: those that end or stop, and all at the limit of length."""
         for number, query in enumerate(self._queries):
             if query.spell is not None and not search.finished.done[number]:
                 self._tell(search, number, query.spell, at_limit=int(search.progress[state.LENGTH]) + 1 >= query.cap)
@@ -185,11 +191,33 @@ class Texts:
         columns.texts[2 * first : 2 * (first + width)] = -1
         for column in live:
             token = int(columns.tokens[column])
-            if token == EOS or at_limit:
+            if token == EOS or at_limit or columns.stops[column]:
                 columns.texts[column] = text_of(int(columns.parents[column]), () if token == EOS else (token,))
         for beam in range(0 if live else width):
             if beams.totals[first + beam] > -np.inf:
                 columns.texts[2 * first + beam] = text_of(beam, ())
+
+    def stop(self, search: Search) -> None:
+        """Ask `Query.stop` of each column that may go on."""
+        columns, beams, width, prompt = search.columns, search.beams, search.rules.beams, search.rules.prompt
+        columns.stops[:] = 0
+        length = int(search.progress[state.LENGTH])
+        for number, query in enumerate(self._queries):
+            if query.stop is None or search.finished.done[number]:
+                continue
+            first, going = 2 * number * width, 0
+            for column in range(first, first + int(columns.counts[number])):
+                token = int(columns.tokens[column])
+                if token != EOS and columns.totals[column] > -np.inf and going < width:
+                    begin = int(beams.places[number * width + int(columns.parents[column])]) * search.steps + prompt
+                    columns.stops[column] = query.stop([*beams.tokens[begin : begin + length].tolist(), token])
+                    going += 1
+
+
+def token_told(search: Search) -> int | None:
+    """The token that the first beam, or the first sample, of the first sentence goes on with; None where it does not."""
+    token = int(search.columns.tokens[0])
+    return token if token != EOS and search.columns.totals[0] > -np.inf else None
 
 
 def hypotheses_of(search: Search) -> list[list[Hypothesis]]:
@@ -197,13 +225,13 @@ def hypotheses_of(search: Search) -> list[list[Hypothesis]]:
     finished, slots, steps, most = search.finished, search.rules.beams + 1, search.steps, search.rules.n_best
     # As lists: a number of an array takes several times as long.
     order, lengths, grades, columns = (part.tolist() for part in (finished.order, finished.lengths, finished.grades, finished.columns))
-    log_probs, scores = finished.log_probs.tolist(), finished.scores.tolist()
+    log_probs, scores, stops = finished.log_probs.tolist(), finished.scores.tolist(), finished.stopped.tolist()
 
     def hypothesis(at: int) -> Hypothesis:
-        begin, length, truncated = at * steps, lengths[at], bool(grades[at])
+        begin, length, truncated, stopped = at * steps, lengths[at], bool(grades[at]), bool(stops[at])
         tokens = tuple(finished.tokens[begin : begin + length].tolist())
-        of_tokens = tuple(finished.token_log_probs[begin : begin + length + (not truncated)].tolist())
-        return Hypothesis(tokens, log_probs[at], scores[at], of_tokens, truncated, column=columns[at])
+        of_tokens = tuple(finished.token_log_probs[begin : begin + length + (not truncated and not stopped)].tolist())
+        return Hypothesis(tokens, log_probs[at], scores[at], of_tokens, truncated, stopped, columns[at])
 
     return [
         [hypothesis(first + slot) for slot in order[first : first + min(most, count)]]

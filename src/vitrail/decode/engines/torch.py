@@ -1,28 +1,35 @@
 """Searches computed by torch: batches of similar length, a model's `encode` and `start`, then `beam_search` over its `step`."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitrail.data.vocabularies.subwords import EOS, PAD, Vocabularies
-from vitrail.decode.engines.engine import Engine, Observe, StopSignal, renumbered
+from vitrail.decode.cross_attention import cross_attention, cross_layers
+from vitrail.decode.engines.engine import Engine, Head, Observe, StopSignal, Weights, several_models, without_attention
 from vitrail.decode.engines.sending import pack_models, unpack_models
-from vitrail.decode.search.beams import Observation, beam_search, read_prompts, search_steps
+from vitrail.decode.search.beams import Observation, one_state_at_a_time, read_prompts, search_cohorts, search_steps
 from vitrail.decode.search.constraints import TokenIds
 from vitrail.decode.search.ensemble import Ensemble, Translating
+from vitrail.decode.search.pool import Cohort, RowLimits, StepsFunction
 from vitrail.decode.search.query import Hypothesis, Query
 from vitrail.decode.search_config import BatchConfig, SearchConfig
-from vitrail.models.base import Continues, Reads, State
+from vitrail.models.base import Continues, Reads, State, StepsTogether, TranslationModel
 from vitrail.models.model_folder import build_stored
+from vitrail.models.places import attentions
 from vitrail.models.stored import StoredModel
+from vitrail.nn.probe import without_bookkeeping
 from vitrail.runtime.device import choose_device, fewest_rows, set_threads, survive_forks
 from vitrail.runtime.machine import Device
 
 _BATCH_ROWS = 1024
-"""Most hypotheses decoded in parallel, unless one sentence has more."""
+"""Most hypotheses of one batch, unless one sentence has more."""
+_ROWS = 256
+"""As many hypotheses are searched side by side, of several batches where one has fewer; see docs/experiments.md."""
 
 
 class Generating(Continues, Protocol):
@@ -84,55 +91,93 @@ class TorchEngine(Engine):
         stop: StopSignal | None = None,
     ) -> list[list[Hypothesis]]:
         """See `Engine.search`."""
-        found: list[list[Hypothesis]] = [[] for _ in queries]
         prompts = [len(query.prompt) for query in queries]
         lengths = [max(len(source), prompt - 1) for source, prompt in zip(sources, prompts, strict=True)]
         # A model that reads token by token reads prompts of one length only; and padding may change the last bit of a number.
         apart = prompts if self._config.exact or not isinstance(self.model, Reads) else None
-        for batch in make_batches(lengths, config=self._config, width=config.width, apart=apart):
-            watch = None if observe is None else renumbered(observe, batch)
-            chosen = [sources[number] for number in batch], [queries[number] for number in batch]
-            for number, items in zip(batch, self._search_batch(*chosen, config, watch), strict=True):
-                found[number] = items
-        return found
+        batches = make_batches(lengths, config=self._config, width=config.width, apart=apart)
+        model = self._ready()
+        cohorts, limits = self._cohorts(model, batches, sources, queries), self._limits
+        return search_cohorts(_steps_of(model), cohorts, queries, config=config, observe=observe, limits=limits, device=self.device)
 
-    @torch.inference_mode()
-    def _search_batch(
-        self, sources: list[TokenIds], queries: list[Query], config: SearchConfig, observe: Observe | None
-    ) -> list[list[Hypothesis]]:
-        state, asked, min_rows = self._begin(sources, queries, config)
-        found = beam_search(self.model.step, state, asked, config=config, observe=observe, min_rows=min_rows, device=self.device)
-        return found[: len(sources)]
-
-    def steps(self, query: Query, *, config: SearchConfig) -> Generator[Observation, None, list[Hypothesis]]:
-        """The search of one continuation, step by step; it finds what `search` finds.
-
-        Precondition: no constraints, and a model without a source.
-        """
-        with torch.inference_mode():
-            state, asked, min_rows = self._begin([()], [query], config)
-        steps = search_steps(self.model.step, state, asked, config=config, min_rows=min_rows, device=self.device)
+    def steps(self, query: Query, *, config: SearchConfig) -> Generator[int | None, None, list[Hypothesis]]:
+        """See `Engine.steps`."""
+        model = self._ready()
+        cohorts = self._cohorts(model, [[0]], [()], [query])
+        steps = search_steps(_steps_of(model), cohorts, [query], config=config, limits=self._limits, device=self.device)
         while True:
             with torch.inference_mode():  # not while others compute
                 try:
                     seen = next(steps)
                 except StopIteration as end:
                     return end.value[0]
-            yield seen
+            yield _token_told(seen.observation())
 
-    def _begin(self, sources: list[TokenIds], queries: list[Query], config: SearchConfig) -> tuple[State, list[Query], int]:
-        """The state after the prompts, the queries with some to fill the batch, and the fewest rows of a batch."""
-        min_rows = fewest_rows(torch.get_num_threads()) if self._config.exact else 1
-        # The decoder has a row for each beam (one while it reads prompts), the encoder one for each token and the end.
-        width = config.width if len(queries[0].prompt) == 1 else 1
-        missing = -(-min_rows // min(width, len(sources[0]) + 1)) - len(sources)
+    def attention_heads(self) -> list[Head]:
+        """See `Engine.attention_heads`."""
+        model = self._translating()
+        cross_layers(model)
+        return [(one.layer, head) for one in attentions(model.places(), "cross") for head in range(one.heads)]
+
+    def cross_attention(self, sources: Sequence[TokenIds], targets: Sequence[TokenIds], *, heads: Sequence[Head]) -> list[Weights]:
+        """See `Engine.cross_attention`. Raises ModelError for a compiled model, too."""
+        model = self._translating()
+        layers = list(cross_layers(model))
+        found = cross_attention(model, sources, targets)
+        return [np.stack([one[layers.index(layer), head] for layer, head in heads]) for one in found]
+
+    def _translating(self) -> TranslationModel:
+        """The one model that reads a source."""
+        if isinstance(self.model, Ensemble):
+            raise several_models()
+        if not isinstance(self.model, TranslationModel):
+            raise without_attention()
+        return self.model
+
+    @property
+    def _fewest(self) -> int:
+        return fewest_rows(torch.get_num_threads()) if self._config.exact else 1
+
+    @property
+    def _limits(self) -> RowLimits:
+        return RowLimits(self._fewest, most=_ROWS if isinstance(self.model, StepsTogether) else 0)
+
+    def _ready(self) -> "Translating | Generating":
+        """The model as it is now, for one search."""
+        return without_bookkeeping(self.model) if isinstance(self.model, nn.Module) else self.model
+
+    def _cohorts(
+        self, model: "Translating | Generating", batches: Iterable[list[int]], sources: Sequence[TokenIds], queries: Sequence[Query]
+    ) -> list[Cohort]:
+        def start(numbers: Sequence[int]) -> State:
+            return self._read(model, [sources[number] for number in numbers], [queries[number] for number in numbers])
+
+        return [Cohort(batch, start) for batch in batches]
+
+    def _read(self, model: "Translating | Generating", sources: list[TokenIds], queries: list[Query]) -> State:
+        """The state after the prompts, read with copies of the first source and prompt where these have too few rows."""
+        # A source has a row for each token and for its end; prompts are read token by token.
+        each = len(sources[0]) + 1 if len(queries[0].prompt) == 1 else 1
+        count, missing = len(sources), max(0, -(-self._fewest // each) - len(sources))
         padded, asked = sources + sources[:1] * missing, queries + queries[:1] * missing
-        return read_prompts(self.model, self._start(padded), asked, device=self.device), asked, min_rows
+        if isinstance(model, Translating):
+            state = model.start(model.encode(_stack(padded).to(self.device)))
+        else:
+            state = model.start(len(padded))
+        state = read_prompts(model, state, asked, device=self.device)
+        return state.keep(torch.arange(count, device=self.device)) if missing else state
 
-    def _start(self, sources: Sequence[TokenIds]) -> State:
-        if isinstance(self.model, Translating):
-            return self.model.start(self.model.encode(_stack(sources).to(self.device)))
-        return self.model.start(len(sources))
+
+def _steps_of(model: "Translating | Generating") -> StepsFunction:
+    return model.step_together if isinstance(model, StepsTogether) else one_state_at_a_time(model.step)
+
+
+def _token_told(seen: Observation) -> int | None:
+    """See `Engine.steps`; of the first sentence."""
+    chosen = seen.selection
+    column = int(chosen.live[0, 0])
+    goes_on = seen.sentences[0] == 0 and not chosen.ended[0, 0] and chosen.totals[0, column] > -torch.inf
+    return int(chosen.tokens[0, column]) if goes_on else None
 
 
 def _stack(rows: Sequence[Sequence[int]]) -> Int[Tensor, "B S"]:

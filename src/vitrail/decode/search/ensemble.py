@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vitrail.decode.search.members import require_one_vocabulary
+from vitrail.decode.members import require_one_vocabulary
 from vitrail.models.base import Continues, Rows, State, Step
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
+from typing import NamedTuple
 
 from vitrail.data.vocabularies.subwords import PAD, SOS
 from vitrail.decode.search.constraints import UNCONSTRAINED, Constraints, TokenIds
@@ -60,6 +61,15 @@ class Query:
         """Beams for the search: every possible number of forced tokens is a bank, and each bank needs a beam."""
         forced = self.constraints.forced
         return max(config.beams, 1 + sum(min(map(len, word)) for word in forced)) if forced else config.beams
+
+
+class Row(NamedTuple):
+    """A row of a step: the K hypotheses of one sentence, which are of one length."""
+
+    sentence: int
+    """-1: a copy of another row, which only fills the batch."""
+    length: int
+    """Tokens of each hypothesis, without the prompt."""
 
 
 @dataclass(frozen=True)

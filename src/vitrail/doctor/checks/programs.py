@@ -29,6 +29,8 @@ EXITS: dict[str, Exit] = {
     "marian": Exit("Transformers that begin from zeros, by Marian's .npz", "ctranslate2", "pip install ctranslate2"),
     "onnx": Exit("Transformers and recurrent networks that translate", "onnxruntime", "pip install 'vitrail[onnx]'"),
     "bergamot": Exit("students (--preset student) for Firefox's engine", BERGAMOT, f"npm install {BERGAMOT}"),
+    "sentence-transformers": Exit("encoders of Transformers that translate", "sentence_transformers", "pip install sentence-transformers"),
+    "argos": Exit("Transformers with BPE or unigram pieces", "argostranslate", "benchmarks/environments.sh, then --python"),
 }
 """By the name that `--to` has for it."""
 

@@ -147,11 +147,18 @@ def _settings(loaded: LoadedModel, graphs: Graphs, vocabularies: Mapping[str, An
         "reading": reading.version,
         "kept_marks": reading.kept,
         "pass_through": reading.pass_through,
+        "positions": _positions(loaded),
         "search": {name: getattr(search, name) for name in names},
         "given": list(graphs.given),
         "carried": [one._asdict() for one in graphs.carried],
         "vocabularies": vocabularies,
     }
+
+
+def _positions(loaded: LoadedModel) -> int:
+    """Positions of a text at most; 0 where it may be of any length."""
+    config = loaded.config
+    return config.max_positions if isinstance(config, TransformerConfig) and config.positions == "learned" else 0
 
 
 def theirs(folder: Path) -> Any:

@@ -22,6 +22,7 @@ EPSILON = 1e-5
 """What our norms add to the variance."""
 Floats = npt.NDArray[np.float32]
 Tensors = Mapping[str, Floats]
+_NEVER = -10_000.0
 _ACTIVATIONS = {"relu": "RELU", "gelu": "GELU", "silu": "SWISH", "swiglu": "SWISH"}
 
 
@@ -56,10 +57,11 @@ def names_of(vocabulary: Subwords) -> list[str]:
     return found
 
 
-def make_spec(loaded: LoadedModel, *, align: AlignmentHeads | None = None) -> Any:
+def make_spec(loaded: LoadedModel, *, align: AlignmentHeads | None = None, banned: Sequence[int] = ()) -> Any:
     """The model as CTranslate2's specification, in float32. Precondition: `obstacle(loaded.config)` is empty; ctranslate2 is installed.
 
     Args: align: heads whose average that program returns as attention; they become the first of their layer, which changes no translation.
+    banned: tokens that get so low a bias that they are never chosen, for programs that forbid none.
     """
     config = loaded.config
     assert isinstance(config, TransformerConfig)
@@ -83,8 +85,10 @@ def make_spec(loaded: LoadedModel, *, align: AlignmentHeads | None = None) -> An
         writer.norm(spec.decoder.layer_norm, "decoder_norm")
     spec.decoder.start_from_zero_embedding = config.decoder_start == "zeros"
     spec.decoder.projection.weight = writer.output()
-    if "output_bias" in tensors:
-        spec.decoder.projection.bias = tensors["output_bias"]
+    if "output_bias" in tensors or banned:
+        bias = tensors.get("output_bias", np.zeros(len(writer.output()), np.float32))
+        bias[list(banned)] = _NEVER
+        spec.decoder.projection.bias = bias
     spec.register_source_vocabulary(names_of(loaded.vocabularies.source))
     spec.register_target_vocabulary(names_of(loaded.vocabularies.target))
     spec.config.add_source_eos, spec.config.decoder_start_token = True, SPECIAL[SOS]

@@ -142,23 +142,23 @@ def _drawn(translator: Translator, *, count: int) -> Iterator[str]:
         yield translator.read(vocabulary.decode(generator.choices(words, k=generator.randint(*_RANDOM_LENGTHS))))
 
 
-def compare(folder: Path, theirs: Theirs, *, program: str, texts: CheckTexts) -> Parity:
-    """Translate the texts with both, greedily and with 5 beams, in float32 here."""
+def compare(folder: Path, theirs: Theirs, *, program: str, texts: CheckTexts, beams: Sequence[int] = BEAMS) -> Parity:
+    """Translate the texts with both, with each number of beams, in float32 here."""
     loaded = load_model(folder)
     translator = Translator.load(folder, config=TranslateConfig(precision="fp32"))
     rows: list[ParityRow] = []
     signature = ""
-    for beams in BEAMS:
-        search = parity_search(beams, longest=texts.longest, allow_unknown=translator.search.allow_unknown)
+    for width in beams:
+        search = parity_search(width, longest=texts.longest, allow_unknown=translator.search.allow_unknown)
         ours = [one.text for one in translator.translate(texts.sources, search=search)]
-        found = [plain(one).strip() for one in theirs(texts, beams)]  # as ours, a line stays a line
+        found = [plain(one).strip() for one in theirs(texts, width)]  # as ours, a line stays a line
         bleu: tuple[float | None, float | None] = (None, None)
         if texts.references:
             scores = [evaluate(one, [texts.references], metrics=("bleu",), bootstrap=0)[0] for one in (ours, found)]
             bleu, signature = (scores[0].value, scores[1].value), f"BLEU|{scores[0].signature}"
         different = [number for number, pair in enumerate(zip(ours, found, strict=True)) if pair[0] != pair[1]]
         no_worse = _no_worse(loaded, texts, ours, found, different)
-        rows.append(ParityRow(beams, len(ours) - len(different), no_worse, *bleu))
+        rows.append(ParityRow(width, len(ours) - len(different), no_worse, *bleu))
     return Parity(program, texts, tuple(rows), signature)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from vitrail.files import is_published, make_folder, publish_folder
+from vitrail.files import is_published, make_folder, publish_folder, write_file
 from vitrail.files.owner import require_own
 
 Result = TypeVar("Result")
@@ -15,7 +15,8 @@ _PIECE_BYTES = 1 << 24
 def publish_checked(output: Path, *, write: Callable[[Path], None], check: Callable[[Path], Result]) -> Result:
     """Write a folder, run a check on it, and give it its name where the check raises nothing. Returns what the check returns.
 
-    Args:   write: writes files into the empty folder that it gets; other programs' own writers may be used.
+    Args:   write: writes files into the empty folder that it gets; other programs' own writers may be used. Files in folders of it are
+    written last.
     Raises: UsageError where something else has that name; NotWritten; and what `write` and `check` raise: then nothing is left.
     """
     require_own({output: is_published}, what=f"{output.name}/")
@@ -26,8 +27,10 @@ def publish_checked(output: Path, *, write: Callable[[Path], None], check: Calla
         write(aside)
         result = check(aside)
         with publish_folder(output) as out:
-            for path in sorted(aside.iterdir()):
+            for path in sorted(filter(Path.is_file, aside.iterdir())):
                 with path.open("rb") as file, out.create(path.name) as copy:
                     while piece := file.read(_PIECE_BYTES):
                         copy.write(piece)
+        for path in sorted(filter(Path.is_file, aside.glob("*/*"))):
+            write_file(output / path.relative_to(aside), path.read_bytes())
     return result

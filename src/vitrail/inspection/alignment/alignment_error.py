@@ -8,9 +8,16 @@ from typing import Any, NamedTuple
 from vitrail.config import Config
 from vitrail.data.reading.parallel_text import lines
 from vitrail.errors import DataError
-from vitrail.inspection.alignment.cross import cross_attention, cross_layers
 from vitrail.inspection.alignment.links import Link, LinkMethod, Links
-from vitrail.inspection.alignment.word_alignment import SENTENCES, ChosenHeads, all_heads, choose_heads, link_pairs, make_alignment_pair
+from vitrail.inspection.alignment.word_alignment import (
+    SENTENCES,
+    ChosenHeads,
+    all_heads,
+    attend_pairs,
+    choose_heads,
+    link_pairs,
+    make_alignment_pair,
+)
 from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import Span
 from vitrail.phrasebook.corpus import fresh_pairs, phrasebook
@@ -235,11 +242,11 @@ def phrasebook_aer(
         counts = count_links(links, sure=gold)
         return AlignmentRow(name=name, error_rate=counts.error_rate, precision=counts.precision, recall=counts.recall)
 
-    attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
-    layers = list(cross_layers(translator.model))
+    known = translator.engine.attention_heads()
+    attention = attend_pairs(translator, pairs, heads=known)
 
     def aligned(chosen: ChosenHeads, how: LinkMethod) -> list[Links]:
-        return link_pairs(attention, pairs, layers=layers, heads=chosen, method=how)
+        return link_pairs(attention, pairs, known=known, heads=chosen, method=how)
 
     methods: tuple[LinkMethod, ...] = ("target", "intersection", "union", "grow-diag")
     rows = [row(f"chosen heads, {how}", aligned(heads, how)) for how in methods]

@@ -1,15 +1,18 @@
 """Where the words of a sentence and of its translation stand among those that spaces cut, which is how word aligners count."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vitrail.data.cleaning.normalise import encodable, plain
-from vitrail.inspection.contents import InspectionContents
 from vitrail.inspection.words import Span, WordPosition, between_spaces, map_spans, word_positions
+
+if TYPE_CHECKING:
+    from vitrail.inspection.contents import InspectionContents
 
 Positions = list[WordPosition | None]
 
 
-def positions_of(inspection: InspectionContents) -> tuple[Positions, Positions]:
+def positions_of(inspection: "InspectionContents") -> tuple[Positions, Positions]:
     """Those of the sentence and of its translation, in the text as it was given and in the whole translation."""
     facts, source, target = inspection.facts, inspection.source, inspection.target
     where = (facts.source_start, len(facts.asked) if facts.source_end is None else facts.source_end)

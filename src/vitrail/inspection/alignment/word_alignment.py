@@ -8,7 +8,7 @@ on both sides; `alignment.heads` (n 2, int) layer and head; `alignment.links` (n
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,10 @@ from vitrail.config import Config
 from vitrail.data.cleaning.normalise import encodable, plain
 from vitrail.data.reading.parallel_text import lines
 from vitrail.data.vocabularies.subwords import Subwords
+from vitrail.decode.engines.engine import MOST_ALIGNED, Head, Weights
 from vitrail.decode.textual.results import Translation
+from vitrail.decode.translate import Translator
 from vitrail.errors import UsageError
-from vitrail.inspection.alignment.cross import LONGEST, Weights, cross_attention, cross_layers
 from vitrail.inspection.alignment.links import (
     HeadMatrices,
     Link,
@@ -32,9 +33,6 @@ from vitrail.inspection.alignment.links import (
     to_pharaoh,
 )
 from vitrail.inspection.alignment.pair_words import as_read, positions_in, positions_of
-from vitrail.inspection.collect import Arrays
-from vitrail.inspection.record import Inspection
-from vitrail.inspection.translator import InspectableTranslator
 from vitrail.inspection.words import (
     WordPosition,
     Words,
@@ -44,6 +42,10 @@ from vitrail.inspection.words import (
     spell,
     tokens_by_word,
 )
+
+if TYPE_CHECKING:
+    from vitrail.inspection.collect import Arrays
+    from vitrail.inspection.record import Inspection
 
 WeightRow = Literal["predicted", "read"]
 """The row of a token's weights: the row that predicts it, or the next one, which has read it (Chen et al. 2020)."""
@@ -58,7 +60,7 @@ SENTENCES = 200
 class ChosenHeads(Config):
     """The heads whose average aligns words."""
 
-    heads: tuple[tuple[int, int], ...]
+    heads: tuple[Head, ...]
     """Layer and head, both from 0."""
     row: WeightRow = "predicted"
     """The row of a token's weights."""
@@ -97,20 +99,13 @@ class AlignmentPair(NamedTuple):
     target_words: Sequence[Sequence[int]]
 
 
-def all_heads(translator: InspectableTranslator) -> ChosenHeads:
+def all_heads(translator: Translator) -> ChosenHeads:
     """Every head of every layer, without a choice. Raises UsageError for a model without attention to its source."""
-    model = translator.model
-    layers = cross_layers(model)
-    return ChosenHeads(heads=tuple((layer, head) for layer in layers for head in range(_heads(translator))))
-
-
-def _heads(translator: InspectableTranslator) -> int:
-    weights = cross_attention(translator.model, [[]], [[]])
-    return weights[0].shape[1]
+    return ChosenHeads(heads=tuple(translator.engine.attention_heads()))
 
 
 def choose_heads(
-    translator: InspectableTranslator,
+    translator: Translator,
     sources: Sequence[str],
     targets: Sequence[str],
     *,
@@ -138,22 +133,27 @@ def choose_heads(
         raise UsageError("no sentence with its translation to choose heads on", expected="a few hundred")
     right = None if gold is None else [list(gold[number]) for number in kept]
     pairs = [pairs[number] if gold is not None else _token_by_token(pairs[number]) for number in kept]
-    layers = list(cross_layers(translator.model))
-    attention = cross_attention(translator.model, [pair.source for pair in pairs], [pair.target for pair in pairs])
-    width = attention[0].shape[1]
-    groups = [range(at, at + width) for at in range(0, width * len(layers), width)] if one_layer else [range(width * len(layers))]
+    known = translator.engine.attention_heads()
+    attention = attend_pairs(translator, pairs, heads=known)
+    by_layer = [[at for at, (layer, _) in enumerate(known) if layer == one] for one in dict.fromkeys(layer for layer, _ in known)]
+    groups: Sequence[Sequence[int]] = by_layer if one_layer else [range(len(known))]
     results = {row: _choose_in(row, attention, pairs, right, groups) for row in WEIGHT_ROWS}
     # Links shifted by one position agree as well, but no longer join the same tokens repeatedly.
     row: WeightRow = "read" if results["read"].value > (1 + MARGIN) * results["predicted"].value else "predicted"
     heads, worth, single, sentences = results[row][:4]
     return ChosenHeads(
-        heads=tuple((layers[head // width], head % width) for head in sorted(heads)),
+        heads=tuple(known[head] for head in sorted(heads)),
         row=row,
         judged_by="agreement" if gold is None else "gold",
         worth=worth,
         sentences=sentences,
-        scores=tuple(tuple(single[at : at + width]) for at in range(0, len(single), width)),
+        scores=tuple(tuple(single[at] for at in one) for one in by_layer),
     )
+
+
+def attend_pairs(translator: Translator, pairs: Sequence["AlignmentPair"], *, heads: Sequence[Head]) -> list[Weights]:
+    """What these heads attend to: for each pair (heads T S); see `Engine.cross_attention`."""
+    return translator.engine.cross_attention([tuple(pair.source) for pair in pairs], [tuple(pair.target) for pair in pairs], heads=heads)
 
 
 class _Choice(NamedTuple):
@@ -188,7 +188,7 @@ def _choose_in(
 
 
 def _fits(pair: AlignmentPair) -> bool:
-    return max(len(pair.source), len(pair.target)) <= LONGEST
+    return max(len(pair.source), len(pair.target)) <= MOST_ALIGNED
 
 
 def _token_by_token(pair: AlignmentPair) -> AlignmentPair:
@@ -196,7 +196,7 @@ def _token_by_token(pair: AlignmentPair) -> AlignmentPair:
     return pair._replace(source_words=[[at] for at in range(len(pair.source))], target_words=[[at] for at in range(len(pair.target))])
 
 
-def heads_for(translator: InspectableTranslator, folder: Path) -> ChosenHeads:
+def heads_for(translator: Translator, folder: Path) -> ChosenHeads:
     """The default heads to align with: chosen on the first `SENTENCES` pairs of a run's development set; all heads for a model folder.
 
     A model folder has no text to choose on. Nothing is cached: choosing takes less than a second.
@@ -213,7 +213,7 @@ def development_pairs(folder: Path, *, count: int = SENTENCES) -> list[tuple[str
     return [pair for pair, _ in zip(zip(lines(source), lines(target), strict=True), range(count), strict=False)]
 
 
-def make_alignment_pair(translator: InspectableTranslator, source: str, target: str, *, words: Words | None = None) -> AlignmentPair:
+def make_alignment_pair(translator: Translator, source: str, target: str, *, words: Words | None = None) -> AlignmentPair:
     """A sentence and its translation, given as text; `words` segments them."""
     vocabularies = translator.vocabularies
     ids, source_words = _cut(source, translator.read(source), vocabularies.source, words)
@@ -224,7 +224,7 @@ def make_alignment_pair(translator: InspectableTranslator, source: str, target: 
 def _cut(text: str, read: str, vocabulary: Subwords, words: Words | None) -> tuple[list[int], list[list[int]]]:
     """The tokens of a text, and those of each word; no words for a text too long to align: finding them is quadratic."""
     ids = vocabulary.encode(read)
-    if len(ids) > LONGEST:
+    if len(ids) > MOST_ALIGNED:
         return ids, []
     shown, spans = spell(ids, vocabulary, text=read)
     if words is None:
@@ -239,20 +239,17 @@ def _predicting(weights: Weights, row: WeightRow) -> Weights:
 
 
 def _by_head(weights: Weights, pair: AlignmentPair, row: WeightRow) -> WordMatrix:
-    """(L H T S) -> (L·H, words of the target, words of the source)."""
-    pooled = pool_by_word(_predicting(weights, row), sources=pair.source_words, targets=pair.target_words)
-    return pooled.reshape(-1, *pooled.shape[2:])
+    """(heads T S) -> (heads, words of the target, words of the source)."""
+    return pool_by_word(_predicting(weights, row), sources=pair.source_words, targets=pair.target_words)
 
 
-def _average(weights: Weights, layers: Sequence[int], chosen: ChosenHeads) -> WordMatrix:
-    """(L H T S) -> (T S), rows being predicted tokens."""
-    picked = [weights[layers.index(layer), head] for layer, head in chosen.heads]
+def _average(weights: Weights, known: Sequence[Head], chosen: ChosenHeads) -> WordMatrix:
+    """(heads T S) -> (T S), rows being predicted tokens. Args: known: the heads of `weights`."""
+    picked = [weights[known.index(head)] for head in chosen.heads]
     return np.asarray(_predicting(np.mean(picked, axis=0), chosen.row), dtype=np.float32)
 
 
-def align(
-    inspection: Inspection, *, heads: ChosenHeads | Sequence[tuple[int, int]] | None = None, method: LinkMethod = "grow-diag"
-) -> Inspection:
+def align(inspection: "Inspection", *, heads: ChosenHeads | Sequence[Head] | None = None, method: LinkMethod = "grow-diag") -> "Inspection":
     """The record with links between its words; see the module docstring for what is added.
 
     Args:   heads: as `choose_heads` found them, or (layer, head) pairs; None averages all.
@@ -261,14 +258,14 @@ def align(
     """
     layers = list(inspection.attentions("cross"))
     weights = inspection.weights("cross")
-    if heads is None:
-        heads = [(layer, head) for layer in layers for head in range(weights.shape[1])]
+    known = [(layer, head) for layer in layers for head in range(weights.shape[1])]
+    heads = known if heads is None else heads
     chosen = heads if isinstance(heads, ChosenHeads) else ChosenHeads(heads=tuple(heads))
     for layer, head in chosen.heads:
         inspection.weights("cross", layer=layer, head=head)
     if not chosen.heads:
         raise UsageError("no head to align with", expected="at least one (layer, head)")
-    average = _average(weights, layers, chosen)
+    average = _average(weights.reshape(-1, *weights.shape[2:]), known, chosen)
     source, target = inspection.source, inspection.target
     sources, targets = positions_of(inspection)
     links = sorted(link(pool_by_word(average, sources=source.words, targets=target.words), method=method))
@@ -286,11 +283,11 @@ def align(
 
 
 def link_pairs(
-    attention: Sequence[Weights], pairs: Sequence[AlignmentPair], *, layers: Sequence[int], heads: ChosenHeads, method: LinkMethod
+    attention: Sequence[Weights], pairs: Sequence[AlignmentPair], *, known: Sequence[Head], heads: ChosenHeads, method: LinkMethod
 ) -> list[Links]:
-    """The links of each pair, between its words, from the result of `cross_attention`; `layers` are those of `cross_layers`."""
+    """The links of each pair, between its words, from the result of `attend_pairs` for the heads `known`."""
     matrices = (
-        pool_by_word(_average(weights, layers, heads), sources=pair.source_words, targets=pair.target_words)
+        pool_by_word(_average(weights, known, heads), sources=pair.source_words, targets=pair.target_words)
         for weights, pair in zip(attention, pairs, strict=True)
     )
     return [link(matrix, method=method) for matrix in matrices]
@@ -302,13 +299,13 @@ class Aligner:
     Args: heads: see `choose_heads`, `heads_for` and `all_heads`.
     """
 
-    def __init__(self, translator: InspectableTranslator, heads: ChosenHeads, *, method: LinkMethod = "grow-diag") -> None:
+    def __init__(self, translator: Translator, heads: ChosenHeads, *, method: LinkMethod = "grow-diag") -> None:
         self._translator, self._heads = translator, heads
         self._method: LinkMethod = method
         self._seen = 0
         self.too_long: list[int] = []
-        """Indices, from 0, of the pairs so far with more than `LONGEST` tokens on a side."""
-        self._layers = list(cross_layers(translator.model))
+        """Indices, from 0, of the pairs so far with more than `MOST_ALIGNED` tokens on a side."""
+        translator.engine.attention_heads()
 
     def align(self, pairs: Sequence[AlignmentPair]) -> list[Links]:
         """The links of given pairs, between the words of each pair; empty for a pair that is too long, see `too_long`."""
@@ -316,11 +313,10 @@ class Aligner:
         kept = [pairs[number] for number in fitting]
         self.too_long += [self._seen + number for number, pair in enumerate(pairs) if not _fits(pair)]
         self._seen += len(pairs)
-        attention = cross_attention(self._translator.model, [pair.source for pair in kept], [pair.target for pair in kept])
+        known = self._heads.heads
+        attention = attend_pairs(self._translator, kept, heads=known)
         found: list[Links] = [frozenset() for _ in pairs]
-        for number, links in zip(
-            fitting, link_pairs(attention, kept, layers=self._layers, heads=self._heads, method=self._method), strict=True
-        ):
+        for number, links in zip(fitting, link_pairs(attention, kept, known=known, heads=self._heads, method=self._method), strict=True):
             found[number] = links
         return found
 
@@ -371,7 +367,7 @@ class _PairSide(NamedTuple):
 def _encode_side(text: str, vocabulary: Subwords, *, read: Callable[[str], str]) -> _PairSide:
     made = read(text)
     ids = vocabulary.encode(made)
-    if len(ids) > LONGEST:  # see `_cut`
+    if len(ids) > MOST_ALIGNED:  # see `_cut`
         return _PairSide(ids, [], [])
     return _cut_side(ids, vocabulary, text=made, whole=text, where=(0, len(text)))
 

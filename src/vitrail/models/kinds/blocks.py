@@ -1,7 +1,9 @@
 """What several kinds of model are made of: layers and cells as configured, and the block of self-attention and feed-forward."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -64,15 +66,36 @@ class KeyValues(NamedTuple):
     value: Float[Tensor, "N H C E"]
 
 
+def split_rows(values: Float[Tensor, "N ..."], sizes: Sequence[int]) -> Sequence[Float[Tensor, "_ ..."]]:
+    """The rows of several states, state by state."""
+    return (values,) if len(sizes) == 1 else values.split(list(sizes))
+
+
+def join_rows(parts: Sequence[Float[Tensor, "_ ..."]]) -> Float[Tensor, "N ..."]:
+    """The reverse of `split_rows`."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
 def extend_attention(
-    attention: MultiHeadAttention, values: Float[Tensor, "N T D"], own: KeyValues, mask: Mask | None, *, position: int
+    attention: MultiHeadAttention, values: Float[Tensor, "N T D"], own: Sequence[KeyValues], mask: Mask | None, *, positions: Sequence[int]
 ) -> Float[Tensor, "N T D"]:
-    """Self-attention of T new positions to all positions so far. Writes their keys and values into `own`. No mask reads all."""
-    end = position + values.shape[1]
-    key, value = attention.read(values, position)
-    own.key[:, :, position:end] = key
-    own.value[:, :, position:end] = value
-    return attention.attend(values, own.key[:, :, :end], own.value[:, :, :end], mask, position)
+    """Self-attention of T new positions to all positions so far. Writes their keys and values into `own`. No mask reads all.
+
+    Rows that are at different positions have memories of their own; products are those of all rows at once.
+
+    Args: own: the memory of the first rows, of the next ones, ... positions: the first new one in each.
+    """
+    sizes = [one.key.shape[0] for one in own]
+    queries = split_rows(attention.query(values), sizes)
+    keys, values_ = split_rows(attention.key(values), sizes), split_rows(attention.value(values), sizes)
+    mixed: list[Tensor] = []
+    for number, (memory, position) in enumerate(zip(own, positions, strict=True)):
+        key, value = attention.split(keys[number], values_[number], position)
+        width, end = values.shape[1], position + values.shape[1]
+        memory.key.narrow(2, position, width).copy_(key)
+        memory.value.narrow(2, position, width).copy_(value)
+        mixed.append(attention.mix(queries[number], memory.key.narrow(2, 0, end), memory.value.narrow(2, 0, end), mask, position))
+    return attention.output(join_rows(mixed))
 
 
 class SelfBlock(nn.Module):
@@ -99,7 +122,7 @@ class SelfBlock(nn.Module):
         """Read new positions, the first of which is `position`, after those whose keys and values are there; theirs are written beside."""
 
         def read_own(x: Tensor) -> Tensor:
-            return extend_attention(self.self_attention, x, own, mask, position=position)
+            return extend_attention(self.self_attention, x, [own], mask, positions=[position])
 
         values = self.residual_1(values, keep, read_own)
         return self.residual_2(values, keep, self.feed_forward)

@@ -11,24 +11,26 @@ from torch import Tensor, nn
 
 from vitrail.data.batches import Batch
 from vitrail.data.vocabularies.subwords import PAD, SOS
-from vitrail.models.base import Encoded, Rows, State, Step, TranslationModel, target_loss
+from vitrail.models.base import Encoded, Rows, State, Step, Steps, TranslationModel, target_loss
 from vitrail.models.configs.transformer import TransformerConfig
 from vitrail.models.kinds.blocks import (
     KeyValues,
     SelfBlock,
     extend_attention,
     initialise_matrices,
+    join_rows,
     make_attention,
     make_embedding_norm,
     make_feed_forward,
     make_positions,
     make_residual,
+    split_rows,
 )
 from vitrail.models.kinds.encoders import TransformerEncoder
 from vitrail.models.places import Place
 from vitrail.nn.attention import Mask, causal_mask, padding_mask
 from vitrail.nn.cells import SSRU
-from vitrail.nn.layers import Dropout, make_norm
+from vitrail.nn.layers import Dropout, OutputMatrix, make_norm
 from vitrail.nn.losses import LossSum
 from vitrail.nn.probe import Probe
 
@@ -40,11 +42,11 @@ class CellState(NamedTuple):
 
 
 class LayerState(NamedTuple):
-    """The cache of one decoder block: what it keeps of its own tokens so far, and the keys and values of the source."""
+    """The cache of one decoder block: what it keeps of its own tokens so far, one row for each beam, and the source's keys and values, one
+    a sentence."""
 
     own: KeyValues | CellState
-    source_key: Float[Tensor, "B H S E"]
-    source_value: Float[Tensor, "B H S E"]
+    source: KeyValues
 
 
 class DecoderBlock(nn.Module):
@@ -78,30 +80,29 @@ class DecoderBlock(nn.Module):
         return self.residual_3(values, keep, self.feed_forward)
 
     def step(
-        self, values: Float[Tensor, "N 1 D"], state: LayerState, memory_mask: Mask, *, position: int
-    ) -> tuple[Float[Tensor, "N 1 D"], LayerState]:
-        """The same for one new position. Writes its key and value into the cache, or returns what is remembered from now on."""
-        keep = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
-        sentences, own = state.source_key.shape[0], state.own
+        self, values: Float[Tensor, "N 1 D"], keep: Bool[Tensor, "N 1"], layers: Sequence[LayerState], states: "Sequence[TransformerState]"
+    ) -> Float[Tensor, "N 1 D"]:
+        """The same for one new position of the rows of some states; writes what is kept of it into their caches, `layers`."""
 
         def read_own(x: Tensor) -> Tensor:
-            nonlocal own
-            if isinstance(own, KeyValues):
-                assert self.self_attention is not None
-                return extend_attention(self.self_attention, x, own, None, position=position)
-            assert self.recurrence is not None
-            hidden, cell = self.recurrence(x, own.cell)
-            own = CellState(cell)
-            return hidden
+            if self.recurrence is not None:
+                return _recur(self.recurrence, x, [layer.own for layer in layers if isinstance(layer.own, CellState)])
+            assert self.self_attention is not None
+            own = [layer.own for layer in layers if isinstance(layer.own, KeyValues)]
+            return extend_attention(self.self_attention, x, own, None, positions=[state.position for state in states])
 
         def read_source(x: Tensor) -> Tensor:
-            # The K beams of a sentence attend to its source in parallel, so that its keys and values are neither copied nor reordered.
-            asked = x.view(sentences, -1, x.shape[2])
-            return self.cross_attention.attend(asked, state.source_key, state.source_value, memory_mask).reshape(x.shape)
+            queries = split_rows(self.cross_attention.query(x), [len(layer.own[0]) for layer in layers])
+            mixed = [
+                # The K beams of a sentence attend to its source in parallel, so that its keys and values are neither copied nor reordered.
+                self.cross_attention.mix(query.view(source.key.shape[0], -1, query.shape[2]), *source, state.memory_mask).view(query.shape)
+                for query, (_, source), state in zip(queries, layers, states, strict=True)
+            ]
+            return self.cross_attention.output(join_rows(mixed))
 
         values = self.residual_1(values, keep, read_own)
         values = self.residual_2(values, keep, read_source)
-        return self.residual_3(values, keep, self.feed_forward), state._replace(own=own)
+        return self.residual_3(values, keep, self.feed_forward)
 
 
 @dataclass(frozen=True)
@@ -114,39 +115,37 @@ class TransformerState(State):
     layers: list[LayerState]
     memory_mask: Mask
     position: int
+    output: OutputMatrix
 
     @property
     def size(self) -> Rows:
         """See `State.size`."""
-        return Rows(len(self.layers[0].source_key), len(self.layers[0].own[0]))
+        layer = self.layers[0]
+        return Rows(len(layer.source.key), len(layer.own[0]))
 
     @property
     def device(self) -> torch.device:
         """See `State.device`."""
-        return self.layers[0].source_key.device
+        return self.layers[0].source.key.device
 
     def select(self, rows: Int[Tensor, " N"], sentences: Int[Tensor, " B"] | None = None) -> "TransformerState":
         """See `State.select`."""
         moved = self._with_own([layer.own._make(part.index_select(0, rows) for part in layer.own) for layer in self.layers])
         if sentences is None:
             return moved
-        layers = [
-            layer._replace(source_key=layer.source_key[sentences], source_value=layer.source_value[sentences]) for layer in moved.layers
-        ]
+        layers = [layer._replace(source=KeyValues(*(part.index_select(0, sentences) for part in layer.source))) for layer in moved.layers]
         return replace(moved, layers=layers, memory_mask=Mask(self.memory_mask.keep[sentences], self.memory_mask.bias[sentences]))
 
     def with_room(self) -> "TransformerState":
         """The same state with room for one more position."""
         first = self.layers[0].own
-        capacity = first.key.shape[2] if isinstance(first, KeyValues) else self.position + 1
-        if self.position < capacity:
+        if not isinstance(first, KeyValues) or self.position < first.key.shape[2]:
             return self
-        room = (0, 0, 0, capacity)
+        room = (0, 0, 0, first.key.shape[2])
         return self._with_own([layer.own._make(F.pad(part, room) for part in layer.own) for layer in self.layers])
 
     def _with_own(self, own: Sequence[KeyValues | CellState]) -> "TransformerState":
-        layers = [layer._replace(own=one) for layer, one in zip(self.layers, own, strict=True)]
-        return replace(self, layers=layers)
+        return replace(self, layers=[layer._replace(own=one) for layer, one in zip(self.layers, own, strict=True)])
 
 
 class Transformer(TransformerEncoder, TranslationModel):
@@ -188,8 +187,8 @@ class Transformer(TransformerEncoder, TranslationModel):
         for weight in dict.fromkeys((self.source_embedding.weight, self.target_embedding.weight, self.output_weight)):
             nn.init.normal_(weight, std=self.config.width**-0.5)
 
-    def _embed_target(self, target: Int[Tensor, "B T"], start: int = 0) -> Float[Tensor, "B T D"]:
-        """Y + P of target tokens; the first has position `start`."""
+    def _embed_target(self, target: Int[Tensor, "B T"], start: int | Int[Tensor, "B T"] = 0) -> Float[Tensor, "B T D"]:
+        """Y + P of target tokens; the first of each row has position `start`, or each its own."""
         embedded = self.target_embedding(target) * self.config.width**0.5
         if self.config.decoder_start == "zeros":
             embedded = embedded.masked_fill((target == SOS)[:, :, None], 0)
@@ -237,16 +236,38 @@ class Transformer(TransformerEncoder, TranslationModel):
                 own = KeyValues(room, room.clone())
             else:
                 own = CellState(block.recurrence.start(sentences, encoded.memory))
-            layers.append(LayerState(own, key.contiguous(), value.contiguous()))
-        return TransformerState(layers, padding_mask(encoded.keep, encoded.memory.dtype), 0)
+            layers.append(LayerState(own, KeyValues(key.contiguous(), value.contiguous())))
+        output = OutputMatrix.of(self.output_weight, self.output_bias)
+        return TransformerState(layers, padding_mask(encoded.keep, encoded.memory.dtype), 0, output)
 
     def step(self, last: Int[Tensor, " N"], state: State) -> Step:
         """Score every possible next token."""
-        assert isinstance(state, TransformerState)
-        state = state.with_room()
-        values = self._embed_target(last[:, None], state.position)
-        layers: list[LayerState] = []
-        for block, layer in zip(self._decoder_blocks(), state.layers, strict=True):
-            values, layer = block.step(values, layer, state.memory_mask, position=state.position)
-            layers.append(layer)
-        return Step(self.read_out(self.finish(values)[:, 0]), replace(state, layers=layers, position=state.position + 1))
+        logits, (after,) = self.step_together(last, [state])
+        return Step(logits, after)
+
+    def step_together(self, last: Int[Tensor, " N"], states: Sequence[State]) -> Steps:
+        """See `StepsTogether.step_together`: products, norms and the vocabulary take all rows at once, attention each state by itself."""
+        own = [state.with_room() for state in states if isinstance(state, TransformerState)]
+        assert len(own) == len(states)
+        keep = torch.ones(len(last), 1, dtype=torch.bool, device=last.device)
+        values = self._embed_target(last[:, None], _next_positions(own))
+        for block, *layers in zip(self._decoder_blocks(), *(state.layers for state in own), strict=True):
+            values = block.step(values, keep, layers, own)
+        logits = self.logits(own[0].output.logits(self.finish(values)[:, 0]))
+        return Steps(logits, [replace(state, position=state.position + 1) for state in own])
+
+
+def _recur(recurrence: SSRU, values: Float[Tensor, "N 1 D"], states: Sequence[CellState]) -> Float[Tensor, "N 1 D"]:
+    """One step of an SSRU for the rows of some states; writes into them what is remembered from now on."""
+    hidden, after = recurrence(values, torch.cat([state.cell for state in states]))
+    for state, new in zip(states, after.split([len(state.cell) for state in states]), strict=True):
+        state.cell.copy_(new)
+    return hidden
+
+
+def _next_positions(states: Sequence[TransformerState]) -> int | Int[Tensor, "N 1"]:
+    """The position of each row's next token."""
+    if len(states) == 1:
+        return states[0].position
+    positions = [position for state in states for position in (state.position,) * state.size.rows]
+    return torch.tensor(positions, device=states[0].device)[:, None]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from vitrail.native.arrays import Floats
+from vitrail.native.attention.given import Given
 from vitrail.native.attention.paged import FOUR, Memory
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import (
@@ -20,6 +21,9 @@ from vitrail.native.lanes import (
     store_apart,
     total,
 )
+
+# pyright: reportArgumentType=false
+# (an element of an array has no known type)
 
 NEVER = -1e30
 """The score of a position that does not exist: its weight is 0."""
@@ -92,3 +96,13 @@ def mix(scores: Floats, begin: int, values: Floats, width: int, where: tuple[int
         if s < length:
             even = multiply_add(spread_at(scores, begin + s), load(values, first + s * width + e), even)
         store(mixed, out + e, even + odd)
+
+
+@compiled_inside
+def keep_weights(given: Given, head: int, row: int, scores: Floats, begin: int, length: int) -> None:
+    """Keep the weights scores[begin : begin + length] of a head, where it is one of those. Args: row: of `Given.tokens`."""
+    slot = given.slots[head]
+    if slot >= 0:
+        to = (row * given.kept + slot) * given.stride
+        for s in range(0, length, 16):
+            store(given.weights, to + s, load(scores, begin + s))

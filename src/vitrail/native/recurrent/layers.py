@@ -7,6 +7,7 @@ them. What does not need the state before is computed for all rows at once; the 
 import numpy as np
 
 from vitrail.native.arrays import Floats, Integers
+from vitrail.native.attention.one_head import keep_weights
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import load, spread, store
 from vitrail.native.matrices.products import multiply
@@ -128,9 +129,12 @@ def _bridge(model: Model, work: Workspace, encoder_layer: int) -> None:
 
 @compiled_inside
 def encode(model: Model, work: Workspace) -> None:
-    """Read the sources: what attention reads of them, and the first states of the decoder."""
+    """Read the sources: what attention reads of them, and the first states of the decoder; zeros without an encoder."""
     shape, batch, rooms = model.shape, work.batch, work.rooms
     rows, width, embedding = len(batch.tokens), shape.width, shape.embedding
+    if model.encoder.layers == 0:
+        fill_zeros(work.own.hidden)
+        fill_zeros(work.own.cell)
     for row in range(rows):
         copy(model.weights.embeddings, batch.tokens[row] * embedding, embedding, rooms.even, row * embedding)
     for layer in range(model.encoder.layers):
@@ -159,7 +163,11 @@ def _look(model: Model, work: Workspace, rows: int, places: Integers, query: Flo
         multiply(model.weights.matrices, model.linears.query, 0, query, rows, rooms.quantised, rooms.asked)
         asked = rooms.asked
     for row in range(rows):
-        attend(model, work, places[row] // work.beams, asked, row * width, out, row * span[0] + span[1])
+        b = places[row] // work.beams
+        attend(model, work, b, asked, row * width, out, row * span[0] + span[1])
+        if work.given.kept > 0:
+            length = work.batch.starts[b + 1] - work.batch.starts[b]
+            keep_weights(work.given, 0, work.given.begins[b] + work.given.step[0], rooms.scores, 0, length)
 
 
 @compiled_inside

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.recurrent.architecture import NONE
-from vitrail.native.recurrent.packing import Model
+from vitrail.native.recurrent.packing import Model, Shape
 
 
 class Carry(NamedTuple):
@@ -63,6 +64,15 @@ class Batch(NamedTuple):
     """[B] sentences, longest first: those that a step of the encoder still reads come first."""
 
 
+class Pooled(NamedTuple):
+    """Vectors of texts, and scores of labels that are made of them."""
+
+    vectors: Floats
+    """[B, W]"""
+    scores: Floats
+    """[B, outputs]; empty for none."""
+
+
 class Workspace(NamedTuple):
     """All memory of one batch but the search's."""
 
@@ -80,6 +90,8 @@ class Workspace(NamedTuple):
     """[B K, E] what the readout gave, where it is fed to the next step."""
     beams: int
     """K"""
+    given: Given
+    """Translations that are read instead of a search."""
 
 
 def make_workspace(
@@ -108,12 +120,18 @@ def make_workspace(
         own=carry(model.decoder.layers * hypotheses * shape.width),
         fed=fed,
         beams=beams,
+        given=nothing_given(make),
     )
+
+
+def make_pooled(shape: Shape, texts: int, scores: int, *, make: Allocate = allocate) -> Pooled:
+    """Room for vectors. Args: scores: of each text, padded; 0 for none."""
+    return Pooled(make(texts * shape.width, np.float32), make(texts * scores, np.float32))
 
 
 def _make_rooms(model: Model, tokens: int, hypotheses: int, *, longest: int, make: Allocate) -> Rooms:
     shape, rows = model.shape, max(tokens, hypotheses)
-    widest = max(shape.read, shape.width)
+    widest = max(shape.read, shape.width, shape.embedding)
     gates = max(tokens * model.encoder.recurrent.outputs, hypotheses * model.decoder.recurrent.outputs)
 
     def floats(count: int) -> Floats:
@@ -122,7 +140,7 @@ def _make_rooms(model: Model, tokens: int, hypotheses: int, *, longest: int, mak
     return Rooms(
         even=floats(rows * widest),
         odd=floats(rows * widest),
-        gates=Gates(floats(gates), floats(hypotheses * model.decoder.recurrent.outputs)),
+        gates=Gates(floats(gates), floats(hypotheses * max(model.encoder.recurrent.outputs, model.decoder.recurrent.outputs))),
         hidden=floats(rows * shape.width),
         asked=floats(rows * shape.width),
         seen=floats(hypotheses * shape.seen),

@@ -43,6 +43,10 @@ class Cells(NamedTuple):
     directions: int
 
 
+_NO_CELLS = Cells(_ABSENT, _ABSENT, _ABSENT, 0, 0, 0, width=0, real_width=0, layers=0, directions=1)
+"""Of a language model's encoder, and of a classifier's decoder."""
+
+
 class Linears(NamedTuple):
     """The other matrices; absent ones have no inputs."""
 
@@ -52,6 +56,7 @@ class Linears(NamedTuple):
     query: Linear
     readout: Linear
     vocabulary: Linear
+    """Or what scores labels."""
 
 
 class Shape(NamedTuple):
@@ -128,6 +133,12 @@ class _Columns:
         return cls(np.concatenate([begin + part.places for begin, part in zip(begins[:-1], parts, strict=True)]), int(begins[-1]))
 
 
+def state_places(config: Architecture) -> npt.NDArray[np.int64]:
+    """Where the numbers of a state are among padding."""
+    directions = 2 if config.bidirectional else 1
+    return _Columns.joined(*[_Columns.of(config.width // directions)] * directions).places
+
+
 class _Packer:
     def __init__(self, config: Architecture, tensors: Tensors, precision: Precision) -> None:
         self.config, self.tensors, self.pool = config, tensors, Pool(precision)
@@ -139,15 +150,14 @@ class _Packer:
 
     def pack(self) -> Model:
         config, tensors = self.config, self.tensors
-        output = tensors.get("output_weight", tensors.get("target_embedding.weight"))
-        assert output is not None, "a translator has the weights of its output"
-        target = tensors.get("target_embedding.weight", output)
-        source = tensors.get("source_embedding.weight", target)
-        same = source is target
+        output = tensors.get("output_weight")
+        target = tensors.get(config.target_embedding, output)
+        source = tensors.get("source_embedding.weight", target) if config.encoder_layers else None
+        apart = [one for one in (source, target if config.decoder_layers and target is not source else None) if one is not None]
         scale = np.float32(config.embedding_width**0.5)
-        embeddings = [self._placed(one * scale, None, self.embedding) for one in ((source,) if same else (source, target))]
+        embeddings = [self._placed(one * scale, None, self.embedding) for one in apart]
         encoder, decoder = self._encoder(), self._decoder()
-        linears = self._linears(output)
+        linears, vocabulary = self._linears() if config.decoder_layers else self._head()
         shape = Shape(
             cell=config.cell,
             gates=GATES[config.cell],
@@ -161,11 +171,11 @@ class _Packer:
             residual=int(config.residual),
             layer_norm=int(config.norm == "layer"),
             reverse_source=int(config.reverse_source),
-            vocabulary=len(output),
-            target_embedding=0 if same else embeddings[0].size,
+            vocabulary=vocabulary,
+            target_embedding=0 if len(apart) == 1 else embeddings[0].size,
         )
         vector = np.zeros(self.state.width, np.float32)
-        if "attention.vector" in tensors:
+        if config.attention in (BAHDANAU, CONCAT):
             vector[self.state.places] = tensors["attention.vector"]
         weights = Weights(
             self.pool.matrices(),
@@ -196,33 +206,49 @@ class _Packer:
         bias = self.tensors.get(f"{name}.bias", np.zeros(len(rows.places), np.float32))
         return self._placed(self.tensors[f"{name}.weight"], rows, columns), self._row(bias, rows)
 
-    def _linears(self, output: Floats) -> Linears:
+    def _head(self) -> tuple[Linears, int]:
+        """What scores labels, where something does; and how many."""
+        if not self.config.scores_labels:
+            return Linears(_ABSENT, _ABSENT, _ABSENT, _ABSENT, _ABSENT), 0
+        labels, name = self.tensors["head.linear.bias"].size, "head.linear"
+        head = self.pool.add([self._layer(name, _Columns.of(labels), self.state)])
+        return Linears(_ABSENT, _ABSENT, _ABSENT, _ABSENT, head), labels
+
+    def _linears(self) -> tuple[Linears, int]:
+        """All of a decoder, and the tokens that its output has."""
         config, state, embedding = self.config, self.state, self.embedding
-        bridges = [f"bridge.{layer}.parts.{part}" for layer in range(config.decoder_layers) for part in range(self._parts)]
+        output = self.tensors["output_weight"]
+        bridged = config.decoder_layers if config.encoder_layers else 0
+        bridges = [f"bridge.{layer}.parts.{part}" for layer in range(bridged) for part in range(self._parts)]
         seen = [state, *([state] * (config.attention != NONE)), *([embedding] * (config.attention == BAHDANAU))]
         additive = config.attention in (BAHDANAU, CONCAT)
         rows = padded(len(output), STEP)
         bias = np.full(rows, -np.inf, np.float32)
         bias[: len(output)] = self.tensors["output_bias"]
         vocabulary = np.pad(self._placed(output, None, embedding), ((0, rows - len(output)), (0, 0)))
-        return Linears(
-            bridge=self.pool.add([self._layer(name, state, state) for name in bridges]),
+        linears = Linears(
+            bridge=self.pool.add([self._layer(name, state, state) for name in bridges]) if bridges else _ABSENT,
             key=self.pool.add([self._layer("attention.key", state, state)]) if additive or config.attention == GENERAL else _ABSENT,
             query=self.pool.add([self._layer("attention.query", state, state)]) if additive else _ABSENT,
             readout=self.pool.add([self._layer("readout", embedding, _Columns.joined(*seen))]),
             vocabulary=self.pool.add([(vocabulary, bias)]),
         )
+        return linears, len(output)
 
     def _encoder(self) -> Cells:
+        if self.config.encoder_layers == 0:
+            return _NO_CELLS
         names = ("forward_cell", "backward_cell")[: self.directions]
         layers = [[f"encoder.{layer}.{name}" for name in names] for layer in range(self.config.encoder_layers)]
         return self._cells(layers, self.direction, self.embedding)
 
     def _decoder(self) -> Cells:
         config = self.config
+        if config.decoder_layers == 0:
+            return _NO_CELLS
         fed = self.state if config.attention == BAHDANAU else self.embedding
         read = _Columns.joined(self.embedding, fed) if config.attention == BAHDANAU or config.input_feeding else self.embedding
-        return self._cells([[f"decoder.{layer}"] for layer in range(config.decoder_layers)], self.state, read)
+        return self._cells([[f"{config.target_stack}.{layer}"] for layer in range(config.decoder_layers)], self.state, read)
 
     def _cells(self, layers: Sequence[list[str]], own: _Columns, read: _Columns) -> Cells:
         """A stack of cells whose states are placed as `own`, and whose first layer reads what is placed as `read`.

@@ -13,6 +13,7 @@ from vitrail.native.search.ensemble import average, mix
 from vitrail.native.search.state import (
     CHOOSE,
     DONE,
+    GIVEN,
     GROUP,
     LENGTH,
     MEMBER,
@@ -40,6 +41,23 @@ def _read(model: Model, work: Workspace, search: Search) -> None:
         rows = begin(search, position)
         if rows > 0:
             decode_step(model, work, rows, search.rows.places, search.rows.last)
+
+
+@compiled_inside
+def _read_given(model: Model, work: Workspace, search: Search) -> None:
+    """Read the sources and the given translations; the attention weights that are asked for are kept."""
+    encode(model, work)
+    given, rows, count = work.given, search.rows, 1
+    given.step[0] = 0
+    while count > 0:
+        count = 0
+        for b in range(len(given.begins) - 1):
+            if given.step[0] < given.begins[b + 1] - given.begins[b]:
+                rows.places[count], rows.last[count] = b, given.tokens[given.begins[b] + given.step[0]]
+                count += 1
+        if count > 0:
+            decode_step(model, work, count, rows.places, rows.last)
+            given.step[0] += 1
 
 
 @compiled_inside
@@ -123,6 +141,8 @@ def _rest(width: int, search: Search) -> int:
 @compiled_inside
 def _run(model: Model, work: Workspace, search: Search) -> int:
     part = search.progress[PART]
+    if part == GIVEN:
+        _read_given(model, work, search)
     if part == READ:
         _read(model, work, search)
     if part == MEMBER:
@@ -139,6 +159,7 @@ def run(asked: Asked) -> int:
     """A search, or a part of it, by `Search.progress`: returns what it needs to go on, DONE when it needs nothing.
 
     WHOLE, and again after each answer; or, for several models, READ with each; then by turns REST with one of them, and MEMBER with each
-    where that needs them to go ONWARD. One function for all, so that what they share is compiled once.
+    where that needs them to go ONWARD. GIVEN reads `Workspace.given` and searches nothing. One function for all, so that what they share is
+    compiled once.
     """
     return _run(refer(asked.model), refer(asked.work), refer(asked.search))

@@ -12,7 +12,7 @@ The search knows no model. A program composes it with one, as long as `conclude`
     for groups of at most GROUP rows: write their logits, and rate(search, width, first, some)
     conclude(search)                                  what ended is kept; the next beams
 
-Where it answers JOINS or TEXTS, Python tells what is asked, and `conclude` goes on.
+Where it answers JOINS, TEXTS or WATCH, Python tells what is asked, and `conclude` goes on.
 """
 
 import numpy as np
@@ -23,12 +23,16 @@ from vitrail.native.search.forcing import all_forced, force_words, is_forced, me
 from vitrail.native.search.sampling import draw
 from vitrail.native.search.selection import best_tokens, log_sum
 from vitrail.native.search.state import (
+    AT_STOP,
     CHOOSE,
+    CUT,
+    ENDED,
     EOS,
     FINE,
     FORCE,
     JOINS,
     LENGTH,
+    LOOK,
     NO_POSITION,
     NOT_A_NUMBER,
     ONWARD,
@@ -38,6 +42,7 @@ from vitrail.native.search.state import (
     STATUS,
     STOPPED,
     TEXTS,
+    WATCH,
     Rules,
     Search,
 )
@@ -216,16 +221,16 @@ def _full(search: Search, b: int) -> bool:
 
 
 @compiled_inside
-def _keep(search: Search, b: int, where: tuple[int, int, int], log_probability: float, ended: bool) -> None:
+def _keep(search: Search, b: int, where: tuple[int, int, int], log_probability: float, how: int) -> None:
     """Put a hypothesis into the list of its sentence: complete ones first, then those that satisfy their constraints, then by score.
 
-    Args: where: the memory of its parent, its place among those of the step, and its column (-1: the parent itself).
+    Args: where: the memory of its parent, its place among those of the step, and its column (-1: the parent itself). how: it was finished.
     """
     finished, beams, (place, number, column) = search.finished, search.rules.beams, where
-    length = search.progress[LENGTH] + (0 if ended or column < 0 else 1)
-    points = score(search.rules, log_probability, length + (1 if ended else 0))
-    first, count, grade = b * (beams + 1), finished.counts[b], 0 if ended else _grade(search, b, place, column)
-    if ended and count > 0 and points > finished.scores[first + finished.order[first]] and _full(search, b):
+    length = search.progress[LENGTH] + (0 if how == ENDED or column < 0 else 1)
+    points = score(search.rules, log_probability, length + (1 if how == ENDED else 0))
+    first, count, grade = b * (beams + 1), finished.counts[b], _grade(search, b, place, column) if how == CUT else 0
+    if how != CUT and count > 0 and points > finished.scores[first + finished.order[first]] and _full(search, b):
         return  # It would only fill up the list: the best one is found without filling up.
     text = search.columns.texts[column if column >= 0 else 2 * b * beams + number]
     if text >= 0:
@@ -246,6 +251,7 @@ def _keep(search: Search, b: int, where: tuple[int, int, int], log_probability: 
     at = first + slot
     finished.scores[at], finished.log_probs[at], finished.grades[at] = points, log_probability, grade
     finished.lengths[at], finished.columns[at], finished.texts[at] = length, number, text
+    finished.stopped[at] = 1 if how == AT_STOP else 0
     _write(search, at, place, column)
 
 
@@ -272,19 +278,36 @@ def _keep_ended(search: Search, b: int) -> None:
             column = 2 * b * beams + c
             place = search.beams.places[b * beams + columns.parents[column]]
             before = search.beams.totals[b * beams + columns.parents[column]]
-            _keep(search, b, (place, c, column), np.float64(before) + np.float64(columns.log_probs[column]), True)
+            _keep(search, b, (place, c, column), np.float64(before) + np.float64(columns.log_probs[column]), ENDED)
             finished.ends[b] += 1
 
 
 @compiled_inside
-def _live_columns(search: Search, b: int) -> int:
-    """List the first K columns that did not end; returns how many there are."""
-    columns, beams, live = search.columns, search.rules.beams, 0
+def _keep_stopped(search: Search, b: int) -> None:
+    """Keep the hypotheses that stop, of the first K that did not end."""
+    columns, finished, beams, going = search.columns, search.finished, search.rules.beams, 0
     for c in range(columns.counts[b]):
         column = 2 * b * beams + c
-        if columns.tokens[column] != EOS and columns.totals[column] > -np.inf and live < beams:
-            search.children[live] = c
-            live += 1
+        if columns.tokens[column] != EOS and columns.totals[column] > -np.inf and going < beams:
+            if columns.stops[column] == 1 and not _enough(search, b):
+                place = search.beams.places[b * beams + columns.parents[column]]
+                number = c if search.drawing.samples == 1 else going
+                _keep(search, b, (place, number, column), np.float64(columns.totals[column]), AT_STOP)
+                finished.ends[b] += 1
+            going += 1
+
+
+@compiled_inside
+def _live_columns(search: Search, b: int) -> int:
+    """List the first K columns that did not end, without those that stop; returns how many there are."""
+    columns, beams, live, going = search.columns, search.rules.beams, 0, 0
+    for c in range(columns.counts[b]):
+        column = 2 * b * beams + c
+        if columns.tokens[column] != EOS and columns.totals[column] > -np.inf and going < beams:
+            if columns.stops[column] == 0:
+                search.children[live], search.children[3 * beams + live] = c, going
+                live += 1
+            going += 1
     return live
 
 
@@ -315,14 +338,14 @@ def _close(search: Search, b: int, live: int) -> None:
         for j in range(beams):
             total = search.beams.totals[b * beams + j]
             if total > -np.inf:
-                _keep(search, b, (search.beams.places[b * beams + j], j, -1), np.float64(total), False)
+                _keep(search, b, (search.beams.places[b * beams + j], j, -1), np.float64(total), CUT)
     elif search.progress[LENGTH] + 1 >= cap:
         finished.done[b] = 1
         for i in range(live):
             column = 2 * b * beams + search.children[i]
             place = search.beams.places[b * beams + columns.parents[column]]
-            number = search.children[i] if search.drawing.samples == 1 else i
-            _keep(search, b, (place, number, column), np.float64(columns.totals[column]), False)
+            number = search.children[i if search.drawing.samples == 1 else 3 * beams + i]
+            _keep(search, b, (place, number, column), np.float64(columns.totals[column]), CUT)
 
 
 @compiled_inside
@@ -379,6 +402,8 @@ def _settle(search: Search) -> None:
     for b in range(len(search.limits.caps)):
         if search.finished.done[b] == 0:
             _keep_ended(search, b)
+            if search.rules.watched == 1:
+                _keep_stopped(search, b)
             live = _live_columns(search, b)
             _close(search, b, live)
             if search.finished.done[b] == 0:
@@ -394,7 +419,7 @@ def _needs_texts(search: Search) -> bool:
         if search.finished.done[b] == 0:
             dead = True
             for c in range(search.columns.counts[b]):
-                if _may_be_kept(search, b, c):
+                if _may_be_kept(search, b, c) or search.columns.stops[2 * b * search.rules.beams + c] == 1:
                     return True
                 dead = dead and not search.columns.totals[2 * b * search.rules.beams + c] > -np.inf
             if dead or search.progress[LENGTH] + 1 >= search.limits.caps[b]:
@@ -404,7 +429,7 @@ def _needs_texts(search: Search) -> bool:
 
 @compiled_inside
 def conclude(search: Search) -> int:
-    """What follows the scores of a step, from where it was left: ONWARD; or JOINS or TEXTS, where Python is to tell something first."""
+    """What follows the scores of a step, from where it was left: ONWARD; or JOINS, WATCH or TEXTS, where Python is to tell something."""
     progress = search.progress
     if progress[PHASE] == CHOOSE:
         if search.drawing.samples == 0:
@@ -413,6 +438,10 @@ def conclude(search: Search) -> int:
     if progress[PHASE] == FORCE:
         if not force_words(search):
             return JOINS
+        progress[PHASE] = LOOK
+        if search.rules.watched == 1:
+            return WATCH
+    if progress[PHASE] == LOOK:
         progress[PHASE] = SETTLE
         if _needs_texts(search):
             return TEXTS

@@ -19,15 +19,17 @@ QUESTIONS = 256
 PART, PHASE, LENGTH, ROWS, MEMBERS, STATUS = 0, 1, 2, 3, 4, 5
 """Places of `Search.progress`: what a call does, what comes next, tokens written in every hypothesis, rows of the step, models that scored
 them, and whether all is well."""
-WHOLE, READ, MEMBER, REST = 0, 1, 2, 3
+WHOLE, READ, MEMBER, REST, GIVEN = 0, 1, 2, 3, 4
 """Parts."""
-START, CHOOSE, FORCE, SETTLE = 0, 1, 2, 3
+START, CHOOSE, FORCE, LOOK, SETTLE = 0, 1, 2, 3, 4
 """Phases."""
 FINE, NOT_A_NUMBER, NO_POSITION, STOPPED = 0, 1, 2, 3
 """Statuses: all but the first say why a search ended before its time."""
-DONE, ONWARD, JOINS, TEXTS = 0, 1, 2, 3
+DONE, ONWARD, JOINS, TEXTS, WATCH = 0, 1, 2, 3, 4
 """What a search needs to go on: nothing, it is done; a step of the model; whether pairs of tokens are joined; which columns have equal
-texts."""
+texts; that the columns are looked at, and which of them stop."""
+CUT, ENDED, AT_STOP = 0, 1, 2
+"""How a hypothesis was finished: by the limit of length, by its end, or by `Query.stop`."""
 PREFIX, FORBIDDEN, FORCED, OWN = 0, 1, 3, 5
 """Places of `Constraints.of`, and their number."""
 
@@ -59,6 +61,8 @@ class Rules(NamedTuple):
     """1: equal texts count once."""
     prompt: int
     """Tokens of each prompt, the first one included."""
+    watched: int
+    """1: Python looks at the columns of every step."""
 
 
 class Drawing(NamedTuple):
@@ -137,6 +141,8 @@ class Columns(NamedTuple):
     """-inf for none."""
     texts: Integers
     """[B 2K] equal numbers for equal texts, where these count once; else -1. Of a sentence without a column, they are of its beams."""
+    stops: Integers
+    """[B 2K] 1: what a column makes is finished, without an end."""
 
 
 class Finished(NamedTuple):
@@ -155,6 +161,8 @@ class Finished(NamedTuple):
     log_probs: Doubles
     grades: Integers
     """0: it ended; 1: it was truncated; 2: truncated, and does not satisfy the constraints."""
+    stopped: Integers
+    """1: without an end, but not truncated."""
     lengths: Integers
     """Tokens, the end not counted."""
     columns: Integers
@@ -247,7 +255,8 @@ class Search(NamedTuple):
     samples: Samples
     copies: Copies
     children: Integers
-    """[4 K] room for one sentence: live columns, places that stay taken, places of the next beams."""
+    """[4 K] room for one sentence: live columns, places that stay taken, places of the next beams, and the numbers of the live columns
+    among those that did not end."""
     steps: int
     """Positions of `tokens` for each hypothesis."""
     longest: int
@@ -331,6 +340,7 @@ def make_search(
         scores=to.doubles(slots),
         log_probs=to.doubles(slots),
         grades=to.whole(slots),
+        stopped=to.whole(slots),
         lengths=to.whole(slots),
         columns=to.whole(slots),
         texts=to.whole(slots, -1),
@@ -364,6 +374,7 @@ def make_search(
             log_probs=to.floats(2 * rows, -np.inf),
             totals=to.floats(2 * rows, -np.inf),
             texts=to.whole(2 * rows, -1),
+            stops=to.whole(2 * rows),
         ),
         finished,
         step,

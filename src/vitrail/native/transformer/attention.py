@@ -1,12 +1,15 @@
 """Attention of one query to remembered keys and values, for all heads. √E is in the queries' weights already; see `packing`."""
 
 from vitrail.native.arrays import Floats
-from vitrail.native.attention.one_head import compare, keep, mix, soften
+from vitrail.native.attention.one_head import compare, keep, keep_weights, mix, soften
 from vitrail.native.attention.paged import FOUR, PAGE, Memory
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.lanes import load, store
 from vitrail.native.transformer.memory import Past, Rooms, Workspace
 from vitrail.native.transformer.packing import Shape
+
+# pyright: reportArgumentType=false
+# (an element of an array has no known type)
 
 
 @compiled_inside
@@ -46,6 +49,15 @@ def attend(shape: Shape, rooms: Rooms, query: int, memory: Memory, past: Past, o
         soften(rooms.scores, h * stride, length)
     for h in range(shape.heads):
         mix(rooms.scores, h * stride, memory.values, width, (begin + h * head, length, head), rooms.mixed, out + h * head)
+
+
+@compiled_inside
+def keep_heads(shape: Shape, work: Workspace, layer: int, row: int, length: int) -> None:
+    """Keep the weights that `attend` has just computed for a row, of those heads that are asked for."""
+    given, reading, stride = work.given, work.reading, (length + PAGE - 1) // PAGE * PAGE
+    to = given.begins[reading.places[row]] + reading.positions[row]
+    for h in range(shape.heads):
+        keep_weights(given, layer * shape.heads + h, to, work.rooms.scores, h * stride, length)
 
 
 @compiled_inside

@@ -2,7 +2,7 @@
 
 from vitrail.native.compiled import compiled_inside
 from vitrail.native.matrices.products import multiply
-from vitrail.native.transformer.attention import attend, remember, turn
+from vitrail.native.transformer.attention import attend, keep_heads, remember, turn
 from vitrail.native.transformer.layers import after, before, embed, feed_forward, normalise
 from vitrail.native.transformer.memory import PAGE, Past, Workspace
 from vitrail.native.transformer.packing import Model
@@ -54,6 +54,8 @@ def _attend_to_source(model: Model, work: Workspace, layer: int, rows: int) -> N
         b = work.reading.places[row] // work.beams
         past = Past(PAGE * (layer * all_pages + batch.pages[b]), batch.starts[b + 1] - batch.starts[b])
         attend(shape, rooms, row * shape.attention, work.source, past, row * shape.attention)
+        if work.given.kept > 0:
+            keep_heads(shape, work, layer, row, past.length)
     multiply(model.weights.matrices, linears.cross_out, layer, rooms.mixed, rows, rooms.quantised, rooms.x)
     after(model, norm, layer, rows, rooms)
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vitrail.native.arrays import Allocate, Floats, Integers, allocate
+from vitrail.native.attention.given import Given, nothing_given
 from vitrail.native.attention.paged import PAGE, Memory, pages
 from vitrail.native.matrices.packing import Quantised, make_quantised
 from vitrail.native.transformer.packing import Shape
@@ -92,6 +93,8 @@ class Workspace(NamedTuple):
     """K"""
     room: int
     """Positions of `own` for each hypothesis; a multiple of 16."""
+    given: Given
+    """Translations that are read instead of a search."""
 
 
 def make_workspace(
@@ -151,6 +154,7 @@ def make_workspace(
         forgotten=forgotten,
         beams=beams,
         room=room,
+        given=nothing_given(make),
     )
 
 

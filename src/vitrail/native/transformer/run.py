@@ -9,6 +9,7 @@ from vitrail.native.search.ensemble import average, mix
 from vitrail.native.search.state import (
     CHOOSE,
     DONE,
+    GIVEN,
     GROUP,
     LENGTH,
     MEMBER,
@@ -61,6 +62,24 @@ def _read(model: Model, work: Workspace, search: Search) -> None:
     before, context = search.rules.prompt - 1, model.shape.context
     if before > 0 and begin(search, before - 1) > 0:
         _read_again(model, work, search, before - context if 0 < context < before else 0, before)
+
+
+@compiled_inside
+def _read_given(model: Model, work: Workspace) -> None:
+    """Read the sources and the given translations; the attention weights that are asked for are kept."""
+    encode(model, work)
+    keep_sources(model, work)
+    given, reading, count = work.given, work.reading, 0
+    for b in range(len(given.begins) - 1):
+        for i in range(given.begins[b + 1] - given.begins[b]):
+            reading.places[count], reading.positions[count] = b, i
+            reading.tokens[count] = given.tokens[given.begins[b] + i]
+            count += 1
+            if count == len(reading.tokens):
+                decode(model, work, count)
+                count = 0
+    if count > 0:
+        decode(model, work, count)
 
 
 @compiled_inside
@@ -152,6 +171,8 @@ def _rest(width: int, search: Search) -> int:
 @compiled_inside
 def _run(model: Model, work: Workspace, search: Search) -> int:
     part = search.progress[PART]
+    if part == GIVEN:
+        _read_given(model, work)
     if part == READ:
         _read(model, work, search)
     if part == MEMBER:
@@ -168,6 +189,7 @@ def run(asked: Asked) -> int:
     """A search, or a part of it, by `Search.progress`: returns what it needs to go on, DONE when it needs nothing.
 
     WHOLE, and again after each answer; or, for several models, READ with each; then by turns REST with one of them, and MEMBER with each
-    where that needs them to go ONWARD. One function for all, so that what they share is compiled once.
+    where that needs them to go ONWARD. GIVEN reads `Workspace.given` and searches nothing. One function for all, so that what they share is
+    compiled once.
     """
     return _run(refer(asked.model), refer(asked.work), refer(asked.search))

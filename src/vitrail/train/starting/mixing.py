@@ -18,6 +18,8 @@ class Mixed(NamedTuple):
 
     share: float
     values: dict[str, float]
+    lost: float | None = None
+    """On the further dev text that lost most, in points of chrF; None where it was not asked."""
 
 
 def mix(old: Mapping[str, Tensor], new: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -46,8 +48,9 @@ def least_share(
     """
     start, found = validate(dict(old)), list[Mixed]()
     for share in AUTO_SHARES:
-        found.append(Mixed(share, validate(mix(old, new, share))))
-        if most_lost(start, found[-1].values) <= lost:
+        values = validate(mix(old, new, share))
+        found.append(Mixed(share, values, most_lost(start, values)))
+        if most_lost(start, values) <= lost:
             break
     return found
 

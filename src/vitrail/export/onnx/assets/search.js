@@ -16,8 +16,10 @@ export class Translator {
     const search = {...this.settings.search, ...how};
     const sentence = read(text, this.settings);
     if (!sentence || (this.settings.pass_through && !hasLetters(sentence))) return sentence;
-    const tokens = this.source.encode(sentence);
-    const longest = Math.floor(search.max_ratio * tokens.length) + search.max_extra;
+    // What is longer than the positions that the model has is cut.
+    const most = this.settings.positions || Infinity;
+    const tokens = this.source.encode(sentence).slice(0, most - 1);
+    const longest = Math.min(Math.floor(search.max_ratio * tokens.length) + search.max_extra, most);
     return plain(this.target.decode(await this.find(tokens, search, longest)));
   }
 

@@ -96,6 +96,8 @@ class Translator:
             return text
         tokens = self.source.encode(text)
         longest = int(search.max_ratio * len(tokens)) + search.max_extra
+        if most := self.settings["positions"]:  # what is longer is cut: there are no positions for it
+            tokens, longest = tokens[: most - 1], min(longest, most)
         return _CONTROLS.sub(" ", self.target.decode(self.find(tokens, search, longest))).strip()
 
     def read(self, text: str) -> str:

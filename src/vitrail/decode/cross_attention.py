@@ -1,26 +1,22 @@
-"""Cross-attention weights of many given pairs in batches, for every layer and head."""
+"""Cross-attention weights of many given pairs in batches, for every layer and head, by torch."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from vitrail.decode.engines.engine import Weights, require_alignable, without_attention
 from vitrail.decode.forced import batches, forced_decode, make_batch
 from vitrail.errors import UsageError
 from vitrail.models.base import TranslationModel
 from vitrail.models.places import attentions
 from vitrail.nn.probe import trace
 
-Weights = npt.NDArray[np.float32]
-
 BATCH_TOKENS = 4096
 """Maximal number of target positions in a batch, padding included, unless a single pair has more."""
 BATCH_CELLS = 1_000_000
 """Maximal number of weights per head in a batch, padding included, unless a single pair has more: memory grows with the square of the
 length."""
-LONGEST = 1024
-"""Maximal number of tokens of a side, <eos> not counted: with 6 layers of 8 heads their weights alone take 200 MB."""
 
 
 def cross_layers(model: TranslationModel) -> dict[int, str]:
@@ -31,7 +27,7 @@ def cross_layers(model: TranslationModel) -> dict[int, str]:
         )
     found = {one.layer: one.weights for one in attentions(model.places(), "cross")}
     if not found:
-        raise UsageError("a model without attention to its source", expected="one with it", remedy="model.attention, when it is trained")
+        raise without_attention()
     return found
 
 
@@ -43,13 +39,11 @@ def cross_attention(
     Row t is from where token t is predicted: the decoder has read <sos> and the tokens before t.
 
     Args:   sources, targets: token ids without SOS and EOS. Precondition: the model is in evaluation mode.
-    Raises: UsageError for a model without attention, or a side of more than `LONGEST` tokens; ModelError for a compiled one.
+    Raises: UsageError for a model without attention, or a side of more than `MOST_ALIGNED` tokens; ModelError for a compiled one.
     Cost:   one pass of encoder and decoder, in batches of like length; 1,000 sentences of 10 tokens in 1 s on one thread (tiny).
     """
     layers = cross_layers(model)
-    longest = max(map(len, (*sources, *targets)), default=0)
-    if longest > LONGEST:
-        raise UsageError(f"a text of {longest} tokens", expected=f"at most {LONGEST}", remedy="align one sentence at a time")
+    require_alignable(sources, targets)
     found: list[Weights] = [np.empty(0, dtype=np.float32)] * len(sources)
     for batch in batches(sources, targets, rows=batch_tokens, tokens=batch_tokens, cells=BATCH_CELLS):
         padded = make_batch(model, [sources[number] for number in batch], [targets[number] for number in batch])
